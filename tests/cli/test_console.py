@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 
 import pytest
 from rich.console import Console
@@ -142,3 +144,15 @@ def test_a_long_message_leaves_room_for_the_bar_and_the_per_cent(monkeypatch):
     lines = [line for line in shown.splitlines() if "25%" in line]
     assert lines
     assert all("━━━━━━━━" in line and len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("SIGINT", console.STOPPING), ("SIGTERM", "stopping")],
+)
+def test_the_advice_to_press_keys_is_for_keys_only(name, said, capsys):
+    """A batch system sends SIGTERM."""
+    with console._stop_on_signal(console.STOPPING) as should_stop:
+        os.kill(os.getpid(), getattr(signal, name))
+        assert should_stop()
+    assert capsys.readouterr().err == f"{said}\n"

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.volume import Volume
+from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.measure.shapes import dice
+from napari_geosr.models import bundle
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 
@@ -121,3 +125,60 @@ def test_a_trained_model_knows_its_orientation(tmp_path, capsys) -> None:
         results.append(score)
         assert ("Z up and Y to the front" in warnings) == (not name)
     assert results[0] == results[1] > results[2]
+
+
+def trained(names: list[str], tmp_path: Path, capsys) -> tuple[dict, list[str], object]:
+    """Train with one skull per orientation; weights, warnings and the orientation."""
+    sources, folder = [], tmp_path / "-".join(["shells", *names])
+    folder.mkdir()
+    for seed, name in enumerate(names):
+        whole = simulated_skull(200 + seed, 40, "none").complete.astype(np.uint8)
+        data = whole[:, ::-1, ::-1] if name == "RAS" else whole
+        facts = {"orientation": name} if name else {}
+        path = folder / f"{seed}.tif"
+        sources.append(str(save(path, np.ascontiguousarray(data), metadata=facts)))
+    job = folder / "job"
+    words = ["--source", *sources, "--name", "mine", "--components", "2"]
+    options = ["--directions", "800", "--out", str(job), "--json"]
+    assert run(["train", "shell-completion", *words, *options]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    model = bundle.load(job / "result" / "mine")
+    record = model.card.provenance["training"]
+    return model.network().state_dict(), warnings, record.get("orientation")
+
+
+def test_training_shells_are_turned_to_one_orientation(tmp_path, capsys) -> None:
+    same, warnings, orientation = trained(["LPS"] * 3, tmp_path, capsys)
+    assert (warnings, orientation) == ([], "LPS")
+    mixed, warnings, orientation = trained(["LPS", "RAS", "LPS"], tmp_path, capsys)
+    assert (warnings, orientation) == ([], "LPS")
+    partly, (warning,), orientation = trained(["LPS", "", "RAS"], tmp_path, capsys)
+    assert orientation == "LPS"
+    assert "1 of 3 shapes is unknown (1.tif). They are assumed to have" in warning
+    for key, weights in same.items():
+        assert torch.equal(weights, mixed[key])
+        assert torch.equal(weights, partly[key])
+    _, (warning,), orientation = trained(["", "", ""], tmp_path, capsys)
+    assert orientation is None
+    assert "orientation of the shapes is unknown. All of them must have" in warning
+
+
+def test_other_training_shapes_are_turned_too(tmp_path) -> None:
+    """Without augmentation, samples of the other methods depend on the orientation."""
+    whole = Volume(simulated_skull(1, 40, "none").complete, "ZYX")
+    turned = Volume(whole.data[:, ::-1, ::-1], "ZYX", metadata={"orientation": "RAS"})
+    whole = whole.replace(metadata={"orientation": "LPS"})
+    for name in ("shape_completion", "shape_sr"):
+        module = SHAPE_METHODS.load(name)
+        config = module.Config.create(source=("a", "b"), patch=40, augment=False)
+        method = module.Method(config)
+        drawn = []
+        for second in (whole, turned):
+            shapes = ShapeSet(config, [whole, second]).held_out()  # draws the second
+            drawn.append(method.draw(shapes, np.random.default_rng(0))["target"])
+        np.testing.assert_array_equal(*drawn)
+        plain = whole.replace(metadata={})
+        assert method.inspect({"source": [whole, turned]}) == []
+        assert "1 of 2 shapes" in method.inspect({"source": [whole, plain]})[0]
+        free = module.Method(module.Config.create(source=("a", "b")))
+        assert free.inspect({"source": [whole, plain]}) == []

@@ -22,6 +22,7 @@ from napari_geosr.gui.shapes.widgets import (
     READY_TO_SEGMENT,
     REFINE,
     SEGMENT,
+    UNSURE,
 )
 from napari_geosr.measure.shapes import dice
 from napari_geosr.operations import shapes
@@ -169,13 +170,16 @@ def test_the_preview_reaches_the_last_voxels():
     assert np.ptp(found.vertices[:, 0]) > SIZE
 
 
-def test_a_preview_of_a_removed_layer_is_not_shown(viewer, dock, labels, qtbot):
-    dock.preview_button.click()
+@pytest.mark.parametrize("button", ["preview_button", "run_button"])
+def test_removing_the_shape_cancels_the_run(viewer, dock, labels, qtbot, button):
+    getattr(dock, button).click()
     assert dock.activity.busy
     viewer.layers.remove(labels)
     idle(dock, qtbot)
-    assert not any("preview" in layer.name for layer in viewer.layers)
+    assert not viewer.layers
     assert viewer.dims.ndisplay == 2
+    assert "'bone' was removed during the run" in dock.message.text
+    assert dock.bar.state.text() == NO_SHAPE
 
 
 def test_a_view_without_a_surface_is_told(viewer, dock, qtbot, labels):
@@ -196,6 +200,10 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     dock.run_button.click()
     idle(dock, qtbot)
     assert "simulated skulls" in dock.message.text  # the warning of the model is kept
+    assert dock.message.text.startswith("Caution: The orientation of 'bone' is unknown")
+    assert dock.summary.text().startswith("The orientation of the shape is unknown")
+    assert "only valid for a shape with Z up and Y to the back" in dock.summary.text()
+    assert dock.bar.state.text() == UNSURE
     whole, part = (
         np.asarray(viewer.layers[f"bone completed{s}"].data) > 0 for s in ("", " part")
     )
@@ -421,7 +429,8 @@ def test_a_refined_skull_keeps_its_orientation(viewer, qtbot, tmp_path):
     dock.task.setCurrentText(COMPLETE)
     dock.run_button.click()
     idle(dock, qtbot)
-    assert "orientation" not in dock.message.text
+    assert "orientation" not in dock.message.text + dock.summary.text()
+    assert dock.bar.state.text() == DONE
     part = np.asarray(viewer.layers["bone refined 2× completed part"].data) > 0
     coarse = part[:, ::-1, ::-1].reshape(56, 2, 56, 2, 56, 2).mean((1, 3, 5)) >= 0.5
     assert dice(coarse, made.complete & ~made.incomplete) > 0.85

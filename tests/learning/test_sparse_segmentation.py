@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import ndimage
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError, VolumeError
-from napari_geosr.core.steps import TileDone, run_to_end
+from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import masked
 from napari_geosr.learning.shapes import SHAPE_METHODS
@@ -196,7 +197,7 @@ def test_bad_input_is_refused_in_one_sentence(model, tmp_path, capsys) -> None:
     nan = np.full((40, 44, 48), np.nan, np.float32)
     holes = write(tmp_path, "holes", nan)
     cases = (
-        (scan, other, model, "must be on the same grid"),
+        (scan, other, model, "must be on the same grid. Make the mask or the labels"),
         (scan, empty, model, "is empty"),
         (holes, mask, model, "NaN or infinite values inside the mask"),
         (scan, mask, "shape-sr-x2", "cannot segment shapes"),
@@ -252,3 +253,46 @@ def test_large_masks_are_segmented_with_dense_convolutions(
         assert len(calls) == (dense or kind is not plan)
     # Rounding may decide for voxels with equal logits.
     assert (by_kind[0] != by_kind[1]).mean() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "bad.tif has no labelled voxel"),
+        ("held out", "no labelled voxel outside the held-out planes"),
+        ("too many", "bad.tif has the label 40000, but --n-labels is 2"),
+        ("grey", "bad.tif contains the value .* which is not a label"),
+    ],
+)
+def test_unusable_labels_are_refused_before_the_job(
+    kind: str, message: str, tmp_path, capsys
+) -> None:
+    scan, _, _ = files(tmp_path, 1)
+    values, labels, _ = specimen(1)
+    bad = {
+        "empty": np.zeros(labels.shape, np.uint8),
+        "held out": np.where(np.arange(40)[:, None, None] > 38, labels, 0),
+        "too many": np.where(labels == 2, 40_000, labels),
+        "grey": values,
+    }[kind]
+    if kind == "held out":
+        bad[39] = 1
+    if kind in ("held out", "too many"):
+        bad = bad.astype(np.uint16)
+    target = write(tmp_path, "bad", bad)
+    words = ["--source", scan, "--target", target, "--patch", 16, "--name", "m"]
+    job = tmp_path / "job"
+    command = ["train", "sparse-segmentation", *map(str, words), "-o", str(job)]
+    assert run(command) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not job.exists()
+
+
+def test_labels_that_do_not_occur_are_told(tmp_path) -> None:
+    scan, labels, _ = files(tmp_path, 1)
+    training = {"source": (scan,), "target": (labels,), "labels": 4}
+    job = ShapeTrainJob.from_values(
+        {"method": "sparse_segmentation", "training": training}
+    )
+    (said,) = [s for s in job.check_steps() if isinstance(s, WarningIssued)]
+    assert "No voxel has the labels 3, 4," in said.message

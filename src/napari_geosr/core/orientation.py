@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from napari_geosr.core.types import AnyDict, AnyMapping
+import numpy as np
+
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 
 #: Key in the metadata of a volume; its value names the directions in which X, Y and Z
 #: point. It is missing if they are unknown.
@@ -13,6 +15,8 @@ ORIENTATION = "orientation"
 RAS = "RAS"
 #: X points to the left, Y to the back and Z up, as in simulated skulls.
 LPS = "LPS"
+#: Directions of the axes in words, by orientation.
+DIRECTIONS = {RAS: "Z up and Y to the front", LPS: "Z up and Y to the back"}
 #: Key in the metadata of a volume; its value is the matrix, row by row, that rotates
 #: positions along the axes of an oblique volume to right, front and up. It is missing
 #: if there is no rotation.
@@ -71,3 +75,8 @@ def same_orientation(metadata: AnyMapping) -> AnyDict:
     {'orientation': 'RAS'}
     """
     return orientation_entry(orientation_of(metadata), rotation_of(metadata))
+
+
+def half_turn(mask: AnyArray) -> AnyArray:
+    """Rotate an array by half a turn about Z, without mirroring it: RAS ↔ LPS."""
+    return np.ascontiguousarray(mask[:, ::-1, ::-1])

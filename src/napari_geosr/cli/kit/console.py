@@ -47,8 +47,10 @@ _MIN_MESSAGE = 20
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
+#: Beginning of the part of such a message that concerns Ctrl-C only.
+_AGAIN = " (press Ctrl-C again"
 #: Message at the first Ctrl-C of operations that do not work in tiles.
-STOPPING = "stopping (press Ctrl-C again to stop at once)"
+STOPPING = f"stopping{_AGAIN} to stop at once)"
 
 
 def run_command(
@@ -65,7 +67,8 @@ def run_command(
     Parameters
     ----------
     stopping : str
-        Message printed at the first Ctrl-C.
+        Message printed at the first Ctrl-C. After SIGTERM, the advice in parentheses
+        to press Ctrl-C again is omitted.
     out : Path, optional
         Output path that no other run may write to during this run.
 
@@ -133,8 +136,9 @@ def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        text = stopping if number == signal.SIGINT else stopping.partition(_AGAIN)[0]
         with suppress(OSError):  # stderr may be closed
-            print(stopping, file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +13,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import volume_from_layer
@@ -32,6 +33,7 @@ from napari_geosr.gui.shapes.widgets import (
     READY_TO_SEGMENT,
     REFINE,
     SEGMENT,
+    UNSURE,
     MaskFormConfig,
     ShapesWidgets,
 )
@@ -45,6 +47,7 @@ from napari_geosr.operations.shapes import (
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels, Layer
+    from napari.utils.events import Event
 
     from napari_geosr.gui.kit.worker import MakeSteps
     from napari_geosr.operations.shapes import (
@@ -88,6 +91,10 @@ class ShapesDock(ShapesWidgets):
         self._made: ShapeLayer | None = None
         #: Layers of the result; once all are removed, the result is released.
         self._shown: tuple[weakref.ref[Layer], ...] = ()
+        #: Input layers of the running operation, and the one that was removed, which
+        #: cancels it.
+        self._sources: tuple[weakref.ref[Layer], ...] = ()
+        self._removed = ""
         self._progress = OperationProgress(
             self.bar.state.setText,
             show_bar=self.bar.show_progress,
@@ -208,7 +215,9 @@ class ShapesDock(ShapesWidgets):
             return NO_SCAN if segments else NO_SHAPE
         if segments:
             return READY_TO_SEGMENT
-        return READY if self._made is None else DONE
+        if self._made is None:
+            return READY
+        return UNSURE if self._made.assumed else DONE
 
     def cancel(self) -> None:
         """Stop the running operation at its next step."""
@@ -228,9 +237,21 @@ class ShapesDock(ShapesWidgets):
         make_steps: MakeSteps[T],
         on_result: Callable[[T], None],
         description: str = "",
+        sources: Sequence[Layer] = (),
     ) -> None:
-        """Start an operation that shows its progress in the bar."""
+        """Start an operation that shows its progress in the bar.
+
+        It is cancelled if one of the layers in `sources` is removed.
+        """
         self._progress.restart()
+        layers = map(unwrapped, sources)
+        self._sources, self._removed = tuple(map(weakref.ref, layers)), ""
+
+        def show(result: T) -> None:
+            if self._removed:  # while the last step was running
+                self._on_error(Cancelled("Stopped."))
+            else:
+                on_result(result)
 
         def steps(stop: ShouldStop) -> Generator[Step, None, T]:
             load_torch()
@@ -239,7 +260,7 @@ class ShapesDock(ShapesWidgets):
         self.activity.start(
             what,
             steps,
-            on_result,
+            show,
             on_step=self._progress.show_step,
             on_error=self._on_error,
             description=description,
@@ -259,11 +280,12 @@ class ShapesDock(ShapesWidgets):
             assert isinstance(config, RefineShapeConfig)
             return shapes.preview_steps(volume, config, centre, stop)
 
-        def show(mesh: SurfaceMesh) -> None:
-            if layer in self._viewer.layers:
-                self.preview.show(mesh, layer)
-
-        self._start(_PREVIEW, steps, show)
+        self._start(
+            _PREVIEW,
+            steps,
+            lambda mesh: self.preview.show(mesh, layer),
+            sources=[layer],
+        )
 
     def _on_run(self) -> None:
         try:
@@ -272,7 +294,7 @@ class ShapesDock(ShapesWidgets):
             kept = config.model_copy(update={"label": None})
             self.remember(kept, _settings_part(self.task.currentText()))
             if isinstance(config, MaskFormConfig):
-                self._segment(volume, config)
+                self._segment(layer, volume, config)
             else:
                 self._process(layer, volume, config)
         except GeoSRError as error:
@@ -296,9 +318,12 @@ class ShapesDock(ShapesWidgets):
             steps,
             lambda made: self._on_made(made, layer),
             f"Processing {volume.name}",
+            [layer],
         )
 
-    def _segment(self, mask: Volume, config: MaskFormConfig) -> None:
+    def _segment(
+        self, mask_layer: Labels, mask: Volume, config: MaskFormConfig
+    ) -> None:
         """Segment the scan inside the mask."""
         layer = self.scan.layer()
         assert layer is not None
@@ -308,6 +333,7 @@ class ShapesDock(ShapesWidgets):
             lambda stop: shapes.segmented_layer_steps(volume, mask, config, stop),
             lambda made: self._on_segmented(made, layer),
             f"Segmenting {volume.name}",
+            [mask_layer, layer],
         )
 
     def _show_warnings(self, _latest: str) -> None:
@@ -315,7 +341,12 @@ class ShapesDock(ShapesWidgets):
         self.show_warning("\n".join(self._progress.warnings))
 
     def _on_error(self, error: Exception) -> None:
-        if isinstance(error, Cancelled):
+        if isinstance(error, Cancelled) and self._removed:
+            self.show_warning(
+                f"{self._removed!r} was removed during the run, which was cancelled. "
+                "No layer was added."
+            )
+        elif isinstance(error, Cancelled):
             self.message.show_message("Cancelled. No layer was added.")
         else:
             self.show_failure(error)
@@ -330,8 +361,12 @@ class ShapesDock(ShapesWidgets):
         self.show_figures(made)
         self._show_place(labels)
 
-    def _on_removed(self, _event: object) -> None:
-        """Release a result that is no longer shown."""
+    def _on_removed(self, event: Event) -> None:
+        """Cancel the run of a removed layer; release a result no longer shown."""
+        removed: Layer = unwrapped(event.value)
+        if self.activity.busy and any(source() is removed for source in self._sources):
+            self._removed = removed.name
+            self.cancel()
         layers = [reference() for reference in self._shown]
         if self._made is not None and not any(
             layer in self._viewer.layers for layer in layers

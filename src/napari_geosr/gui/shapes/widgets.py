@@ -44,12 +44,14 @@ if TYPE_CHECKING:
 #: Tasks, in the order of their menu.
 REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
 #: Text of the bar while nothing runs: without a shape, without a scan to segment,
-#: before a segmentation, before any other run, and after a run.
+#: before a segmentation, before any other run, after a run, and after a completion in
+#: an assumed orientation.
 NO_SHAPE = "Open the labels of a shape."
 NO_SCAN = "Open the scan to segment and a mask."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
 READY = "Preview the result, or run the task on the whole shape."
 DONE = "Compare the result with the input."
+UNSURE = "Check the orientation of the shape before using the result."
 #: Labels of the first row: for a segmentation, the shape is a mask.
 _SHAPE, _MASK = "&Shape", "Ma&sk"
 #: General settings of a run that are rarely changed.
@@ -243,9 +245,16 @@ def summary_of(made: shapes.ShapeLayer) -> str:
     if made.part_figures is not None:
         volume = f"{made.part_figures.volume:.4g}"
         pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
+        doubt = (
+            "The orientation of the shape is unknown: the completed part is only valid "
+            f"for a shape with {made.assumed}. "
+            if made.assumed
+            else ""
+        )
         return (
-            f"Completed part: {volume} {unit}³ in {pieces}. The input is unchanged; "
-            f"the model reproduces {100 * made.reproduced:.0f} % of it. {made.closed}"
+            f"{doubt}Completed part: {volume} {unit}³ in {pieces}. The input is "
+            f"unchanged; the model reproduces {100 * made.reproduced:.0f} % of it. "
+            f"{made.closed}"
         )
     change = 100 * (made.after.volume / made.before.volume - 1)
     share = 100 * made.n_changed / max(1, made.n_surface)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.orientation import orientation_of
+from napari_geosr.core.orientation import DIRECTIONS, half_turn, orientation_of
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
 from napari_geosr.learning.method import Arrays, Method
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 ShapeKind = Literal["skulls", "mixed"]
 
-
+#: Maximum number of files that a note lists.
+_MAX_LISTED = 10
 #: Unused settings: those for grey values and for other networks.
 _UNUSED = frozenset(
     {
@@ -155,15 +156,46 @@ class ShapeSet(Patches):
 
     @property
     def orientation(self) -> str:
-        """Orientation of all volumes; empty if it is unknown or not the same."""
-        found = {orientation_of(volume.metadata) for volume in self.volumes}
-        return found.pop() if len(found) == 1 else ""
+        """Orientation of all masks: the first one that is known; empty if none is."""
+        return next(filter(None, map(known_orientation, self.volumes)), "")
 
-    def inside(self, values: AnyArray) -> AnyArray:
-        """Return the mask of the voxels of a volume that belong to the shape."""
+    def mask_of(self, volume: Volume, place: tuple[slice, ...] = ()) -> AnyArray:
+        """Return the mask of the shape in a volume, or in a part of it.
+
+        The mask has the orientation of the set, so it may be rotated by half a turn
+        about Z.
+        """
         label = cast("ShapeConfig", self.config).label
+        values = np.asarray(volume.data[place] if place else volume.data)
         found: AnyArray = values == label if label else values != 0
-        return found
+        known = known_orientation(volume)
+        return half_turn(found) if known and known != self.orientation else found
+
+
+def known_orientation(volume: Volume) -> str:
+    """Return the orientation of a volume, RAS or LPS; empty if it is unknown."""
+    found = orientation_of(volume.metadata)
+    return found if found in DIRECTIONS else ""
+
+
+def orientation_notes(volumes: Sequence[Volume]) -> list[str]:
+    """Return a note on the volumes with an unknown orientation; empty if none."""
+    unknown = [volume.title for volume in volumes if not known_orientation(volume)]
+    if not unknown:
+        return []
+    known = [volume for volume in volumes if known_orientation(volume)]
+    if not known:
+        return [
+            "The orientation of the shapes is unknown. All of them must have the same "
+            "orientation, and the model is only valid for shapes in this orientation."
+        ]
+    listed = ", ".join(unknown[:_MAX_LISTED]) + (", …" * (len(unknown) > _MAX_LISTED))
+    return [
+        f"The orientation of {len(unknown)} of {len(volumes)} shapes is unknown "
+        f"({listed}). They are assumed to have that of {known[0].title}, "
+        f"{DIRECTIONS[known_orientation(known[0])]}; if they do not, the model is "
+        "wrong. Leave out shapes with another orientation."
+    ]
 
 
 def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArray]:
@@ -231,6 +263,15 @@ class ShapeMethod(Method):
         """Return the settings of the network, for its card."""
         return {"channels": tuple(self.config.channels)}
 
+    @property
+    def is_oriented(self) -> bool:
+        """Whether the model depends on the orientation of the training shapes."""
+        return not self.config.augment
+
+    def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+        """Return notes on shapes with an unknown orientation, if it matters."""
+        return orientation_notes(volumes["source"]) if self.is_oriented else []
+
     def optimiser(self, group: str, parameters: list[nn.Parameter]) -> object:
         """Return Adam with the maximum of past squared gradients (amsgrad)."""
         import torch
@@ -257,6 +298,11 @@ class ShapeMethod(Method):
 
 class FittedMethod(ShapeMethod):
     """Base of methods that compute their model in one pass, without optimisation."""
+
+    @property
+    def is_oriented(self) -> bool:
+        """Whether the model depends on the orientation of the training shapes."""
+        return True
 
     def fit_steps(
         self, shapes: ShapeSet, should_stop: ShouldStop

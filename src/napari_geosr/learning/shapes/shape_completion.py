@@ -146,13 +146,15 @@ class Method(ShapeMethod):
             )
 
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Return a note if there is only one shape, so that none is held out."""
+        """Add a note if there is only one shape, so that none is held out."""
+        notes = super().inspect(volumes)
         if len(volumes["source"]) != 1:
-            return []
+            return notes
         return [
+            *notes,
             "There is only one shape, so none is held out: the validation loss is "
             "computed for the same shape, with other defects, and does not show how "
-            "well the model completes other shapes. Give several shapes (--source)."
+            "well the model completes other shapes. Give several shapes (--source).",
         ]
 
     def pair(
@@ -197,10 +199,7 @@ class Method(ShapeMethod):
         number = shapes.number_of(volume)
         if (known := self._on_grid.get(number)) is not None:
             return known
-        coarse = on_grid(
-            shapes.inside(np.asarray(volume.data)),
-            self.config.patch,
-        )
+        coarse = on_grid(shapes.mask_of(volume), self.config.patch)
         if coarse.nbytes + sum(a.nbytes for a in self._on_grid.values()) <= _KEPT_BYTES:
             self._on_grid[number] = coarse
         return coarse

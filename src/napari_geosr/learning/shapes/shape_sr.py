@@ -141,7 +141,7 @@ class Method(ShapeMethod):
         corner = [int(rng.integers(low, high + 1))]
         corner += [int(rng.integers(max(0, n - edge) + 1)) for n in volume.shape[1:]]
         place = tuple(slice(c, c + edge) for c in corner)
-        block = shapes.inside(np.asarray(volume.data[place]))
+        block = shapes.mask_of(volume, place)
         missing = [(0, edge - n) for n in block.shape]
         padded: AnyArray = np.pad(block, missing, mode="edge")
         return padded

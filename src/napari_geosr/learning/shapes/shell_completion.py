@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import TrainingConfig
@@ -24,13 +24,16 @@ from napari_geosr.learning.shapes.data import (
 )
 from napari_geosr.networks import sparse
 from napari_geosr.networks.sparse._shells import (
+    MIN_PRESENT,
     direction_grid,
     fit_ellipsoid,
     shell_maps,
+    wall_share,
 )
 from napari_geosr.physics.shapes import sampled
 
 if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
     from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
 
 PURPOSE = "Complete damaged shells"
@@ -120,6 +123,17 @@ class Method(FittedMethod):
                 "or fewer components (--components)."
             )
 
+    @classmethod
+    def check_shape(cls, shapes: ShapeSet, volume: Volume, inside: AnyArray) -> None:
+        """Raise `VolumeError` if a shape is not a closed shell, but solid or open."""
+        share = wall_share(np.ascontiguousarray(inside))
+        if share < MIN_PRESENT:
+            raise VolumeError(
+                f"{volume.title} is not a closed shell around a cavity: only "
+                f"{100 * share:.0f} % of the rays from its centre meet a wall. Leave "
+                "it out, or train shape-completion."
+            )
+
     def network_kwargs(self) -> AnyDict:
         """Return the settings of the model, for its card."""
         return {
@@ -145,7 +159,7 @@ class Method(FittedMethod):
 
     def _shell(self, shapes: ShapeSet, i: int) -> AnyArray:
         if shapes.volumes:
-            inside = shapes.inside(np.asarray(shapes.volumes[i].data))
+            inside = shapes.mask_of(shapes.volumes[i])
             if not inside.any():
                 raise ConfigError(
                     f"{shapes.volumes[i].title} is empty: no voxel belongs to a shell."

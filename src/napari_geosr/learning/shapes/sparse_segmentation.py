@@ -7,6 +7,7 @@ Grey values are standardised over the mask, in training and when the model is us
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -109,6 +110,10 @@ class Method(ShapeMethod):
                 f"There are {len(config.source)} scans and {len(config.target)} labels "
                 "(--target). Give the labels of each scan, in the same order."
             )
+
+    def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+        """Return no notes: each scan has the orientation of its labels."""
+        return []
 
     def network_kwargs(self) -> AnyDict:
         """Return the settings of the network, for its card."""

@@ -31,6 +31,9 @@ _FIT_DIRECTIONS = 1500
 _FITS = 3
 #: Relative deviation at which the weight of a position in the fit drops to one half.
 _DEVIATION = 0.08
+#: Minimum fraction of the directions, among those in which a wall is expected, in which
+#: a closed shell has one.
+MIN_PRESENT = 0.3
 #: Number of neighbours of a direction.
 _NEIGHBOURS = 8
 #: Number of neighbours for interpolation between directions.
@@ -227,6 +230,20 @@ def shell_maps(
     grid : DirectionGrid
     """
     return _rays(inside, ellipsoid, grid.units, _STEP)
+
+
+def wall_share(inside: AnyArray) -> float:
+    """Return the fraction of the rays from the centre of a shape that meet a wall.
+
+    It is 0 for a solid shape, which encloses no cavity.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+        Must not be empty.
+    """
+    grid = direction_grid(_FIT_DIRECTIONS)
+    return float(shell_maps(inside, fit_ellipsoid(inside), grid).present.mean())
 
 
 def _rays(

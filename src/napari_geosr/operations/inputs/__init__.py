@@ -288,11 +288,12 @@ def _box(volume: Volume) -> tuple[AnyArray, AnyArray]:
 
 
 def check_not_source(volume: Volume, *outputs: str | Path) -> None:
-    """Raise `FileError` if an output would overwrite the source of `volume`.
+    """Raise `FileError` if an output would overwrite the source or another output.
 
     An output must also not be added to the volume's folder of slices, because the
     folder could then no longer be opened as a volume.
     """
+    check_different(*outputs)
     if volume.source is None:
         return
     source = volume.source.expanduser().resolve()
@@ -305,3 +306,16 @@ def check_not_source(volume: Volume, *outputs: str | Path) -> None:
                 f"{out} is the input or lies inside it; the input is never changed. "
                 "Choose another name or folder for the result."
             )
+
+
+def check_different(*outputs: str | Path) -> None:
+    """Raise `FileError` if two outputs of an operation are the same file."""
+    targets = set()
+    for out in outputs:
+        target = Path(out).expanduser().resolve()
+        if target in targets:
+            raise FileError(
+                f"Two results would be written to {out}. Choose a different name for "
+                "each."
+            )
+        targets.add(target)

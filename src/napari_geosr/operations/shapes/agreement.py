@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from napari_geosr.core.orientation import half_turn
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -18,7 +19,6 @@ from napari_geosr.measure.shapes import compare_shapes
 from napari_geosr.operations.shapes.config import CompareShapesConfig
 from napari_geosr.operations.shapes.grids import check_same_grid, is_half_turned
 from napari_geosr.operations.shapes.masks import read_shape_steps
-from napari_geosr.operations.shapes.parts import half_turn
 
 if TYPE_CHECKING:
     from napari_geosr.measure.shapes import ShapeAgreement

@@ -21,6 +21,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.interruption import interruptible
+from napari_geosr.core.orientation import half_turn
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -48,7 +49,6 @@ from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import (
     CompletedPart,
-    half_turn,
     is_turned_steps,
     large_pieces,
     small_part_warning,
@@ -157,17 +157,17 @@ def complete_shape_steps(
         If the operation fails; the message states the problem and what to do.
     """
     volumes = [out] if implant is None else [out, implant]
-    check_not_source(volume, *volumes)
+    check_not_source(volume, *volumes, *([] if mesh is None else [mesh]))
     for path in volumes:
         io.check_output(path, overwrite)
     if mesh is not None:
         check_mesh_path(mesh, overwrite=overwrite)
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
+    turned = yield from is_turned_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = yield from is_turned_steps(volume, model)
     part = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )

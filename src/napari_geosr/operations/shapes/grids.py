@@ -8,6 +8,16 @@ from napari_geosr.core.orientation import LPS, RAS, orientation_of, rotation_of
 from napari_geosr.core.units import convert_length, same_position, same_sizes
 from napari_geosr.core.volume import Volume
 
+#: Advice for two shapes with different numbers of voxels.
+_FOR_SHAPES = (
+    "Refine the coarser shape (napari-geosr shapes refine), or resample or cut one of "
+    "them."
+)
+#: Advice for a scan and its mask or labels.
+FOR_MASKS = (
+    "Make the mask or the labels from this scan, or resample them to the grid of the "
+    "scan."
+)
 #: Directions of X and Y in words, by orientation.
 _DIRECTIONS = {
     RAS: "X to the right and Y to the front",
@@ -26,7 +36,11 @@ def is_half_turned(volume: Volume, reference: Volume) -> bool:
 
 
 def check_same_grid(
-    volume: Volume, reference: Volume, *, may_be_turned: bool = False
+    volume: Volume,
+    reference: Volume,
+    *,
+    may_be_turned: bool = False,
+    advice: str = _FOR_SHAPES,
 ) -> str:
     """Raise `VolumeError` if two volumes do not show the same region.
 
@@ -36,6 +50,8 @@ def check_same_grid(
     may_be_turned : bool
         Whether the caller rotates the voxels of a volume by half a turn about Z if
         `is_half_turned`; if not, such volumes are rejected.
+    advice : str
+        What to do if the numbers of voxels differ, for the message.
 
     Returns
     -------
@@ -47,8 +63,7 @@ def check_same_grid(
         sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]
         raise VolumeError(
             f"{volume.title} has {sizes[0]} voxels and {reference.title} {sizes[1]}. "
-            "They must be on the same grid. Refine the coarser shape (napari-geosr "
-            "shapes refine), or resample or cut one of them."
+            f"They must be on the same grid. {advice}"
         )
     turned = _check_directions(volume, reference, may_be_turned)
     if not (volume.has_physical_size and reference.has_physical_size):

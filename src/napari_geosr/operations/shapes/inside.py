@@ -17,7 +17,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
-from napari_geosr.core.orientation import same_orientation
+from napari_geosr.core.orientation import half_turn, same_orientation
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -35,10 +35,13 @@ from napari_geosr.io.spec import OutputSpec
 from napari_geosr.learning.shapes.sparse_segmentation import grey_scale_inside
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
-from napari_geosr.operations.shapes.grids import check_same_grid, is_half_turned
+from napari_geosr.operations.shapes.grids import (
+    FOR_MASKS,
+    check_same_grid,
+    is_half_turned,
+)
 from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
-from napari_geosr.operations.shapes.parts import half_turn
 from napari_geosr.operations.shapes.refine import memory_budget
 
 if TYPE_CHECKING:
@@ -218,7 +221,7 @@ def _plan_steps(
             f"{volume.title} has the axes {', '.join(volume.axes)}; a volume (Z, Y, X) "
             "is needed. Choose a time point or channel."
         )
-    if note := check_same_grid(mask, volume, may_be_turned=True):
+    if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")
     device = pick_device(config.device)

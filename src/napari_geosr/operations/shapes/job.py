@@ -8,16 +8,28 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import (
+    ShouldStop,
+    Step,
+    WarningIssued,
+    never_stop,
+    run_to_end,
+)
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
+from napari_geosr.learning.shapes.sparse_segmentation import (
+    Config as SegmentationConfig,
+)
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.shapes.grids import check_same_grid
-from napari_geosr.operations.shapes.masks import read_shape_steps
+from napari_geosr.operations.shapes.grids import FOR_MASKS, check_same_grid
+from napari_geosr.operations.shapes.masks import read_labels_steps, read_shape_steps
 
 #: Operation of such jobs in ``config.yaml``.
 OPERATION = "train shapes"
+#: Maximum number of missing labels that a warning lists.
+_MAX_LISTED = 10
 
 
 def shape_needs() -> dict[str, str]:
@@ -83,8 +95,8 @@ class ShapeTrainJob(Config):
     ) -> Generator[Step, None, ShapeSet]:
         """Check settings and inputs; return the shapes to learn from.
 
-        Shapes are read once, because a network would also learn from an image or from
-        the wrong labels; scans with labels are not read.
+        Shapes and labels are read once, because a network would also learn from an
+        image or from the wrong labels; scans are not read.
 
         Raises
         ------
@@ -96,7 +108,10 @@ class ShapeTrainJob(Config):
         method = SHAPE_METHODS.load(self.method).Method
         method.check(self.training)
         shapes = self.shapes()
-        for volume in () if shapes.targets else shapes.volumes:
+        if shapes.targets:
+            yield from _check_labels_steps(self.training, shapes, should_stop)
+            return shapes
+        for volume in shapes.volumes:
             inside = yield from read_shape_steps(
                 volume, self.training.label, should_stop
             )
@@ -117,5 +132,34 @@ class ShapeTrainJob(Config):
             for paths in (self.training.source, self.training.target)
         )
         for volume, target in zip(volumes, targets, strict=False):
-            check_same_grid(target, volume)
+            check_same_grid(target, volume, advice=FOR_MASKS)
         return ShapeSet(self.training, volumes, targets)
+
+
+def _check_labels_steps(
+    config: ShapeConfig, shapes: ShapeSet, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Check the labels of all scans; warn if fewer labels occur than are stated."""
+    assert isinstance(config, SegmentationConfig)
+    found: set[int] = set()
+    for volume, target in zip(shapes.volumes, shapes.targets, strict=True):
+        present, labelled = yield from read_labels_steps(
+            target, config.labels, should_stop
+        )
+        found |= present
+        first, last = shapes.planes(volume, config.patch)
+        if not labelled[first : last + config.patch].any():
+            raise VolumeError(
+                f"{target.title} has no labelled voxel outside the held-out planes, so "
+                "there is nothing to learn from it. Hold out fewer planes "
+                "(--validation), or give several scans."
+            )
+    missing = sorted(set(range(1, config.labels + 1)) - found)
+    if missing:
+        listed = ", ".join(map(str, missing[:_MAX_LISTED]))
+        more = ", …" if len(missing) > _MAX_LISTED else ""
+        noun = "label" if len(missing) == 1 else "labels"
+        yield WarningIssued(
+            message=f"No voxel has the {noun} {listed}{more}, so the model cannot "
+            "predict such voxels. Check --n-labels and the labels."
+        )

@@ -49,7 +49,7 @@ from napari_geosr.operations.shapes.config import (
 )
 from napari_geosr.operations.shapes.masks import read_shape_steps, shape_in
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
-from napari_geosr.operations.shapes.parts import is_turned_steps
+from napari_geosr.operations.shapes.parts import assumed_directions, is_turned_steps
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
     check_voxels,
@@ -106,6 +106,9 @@ class ShapeLayer:
         surface moves by a voxel or more.
     n_surface : int
         For a refinement: number of input voxels next to the surface.
+    assumed : str
+        For a completion: directions that the axes were assumed to have, because their
+        orientation is unknown; empty if it is known or has no effect.
     """
 
     volume: Volume
@@ -119,6 +122,7 @@ class ShapeLayer:
     reproduced: float = 1.0
     n_changed: int = 0
     n_surface: int = 0
+    assumed: str = ""
 
 
 def refined_layer_steps(
@@ -200,10 +204,10 @@ def completed_layer_steps(
     _check_memory(volume, 1)
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
+    turned = yield from is_turned_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = yield from is_turned_steps(volume, model)
     found = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
@@ -233,6 +237,7 @@ def completed_layer_steps(
         figures,
         found.n_pieces,
         found.reproduced,
+        assumed=assumed_directions(volume, model),
     )
 
 

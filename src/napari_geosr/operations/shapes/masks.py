@@ -81,6 +81,67 @@ def read_shape_steps(
     return inside
 
 
+def read_labels_steps(
+    volume: Volume, n_labels: int, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[set[int], AnyArray]]:
+    """Read the labels of a scan plane by plane; 0 is outside the mask.
+
+    Parameters
+    ----------
+    volume : Volume
+        Labels 0, 1, …, `n_labels`.
+
+    Returns
+    -------
+    present : set of int
+        The labels that occur, without 0.
+    labelled : ndarray of bool
+        For each plane, whether it contains a labelled voxel.
+
+    Raises
+    ------
+    VolumeError
+        If a value is not one of these labels, or no voxel is labelled.
+    Cancelled
+        If `should_stop` returns True.
+    """
+    yield StageStarted(message=f"Reading {volume.title}")
+    depth = max(1, _AT_ONCE // max(1, int(np.prod(volume.shape[1:]))))
+    labelled: AnyArray = np.zeros(volume.shape[0], bool)
+    present: set[int] = set()
+    for start in range(0, volume.shape[0], depth):
+        if should_stop():
+            raise Cancelled("Stopped while reading; no file was written.")
+        part = np.asarray(volume.data[start : start + depth])
+        values = np.unique(part)
+        if not np.isin(values, np.arange(n_labels + 1)).all():
+            raise VolumeError(_no_label(volume, values, n_labels))
+        present.update(int(value) for value in values if value)
+        labelled[start : start + depth] = part.any(tuple(range(1, part.ndim)))
+        yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
+    if not present:
+        raise VolumeError(
+            f"{volume.title} has no labelled voxel: all its values are 0, which is "
+            "outside the mask, so there is nothing to learn from it. Label voxels, or "
+            "leave out this file and its scan."
+        )
+    return present, labelled
+
+
+def _no_label(volume: Volume, values: AnyArray, n_labels: int) -> str:
+    """Describe the first value that is not a label from 0 to `n_labels`."""
+    value = values[~np.isin(values, np.arange(n_labels + 1))][0]
+    if np.isfinite(value) and value > 0 and value == round(value):
+        return (
+            f"{volume.title} has the label {int(value)}, but --n-labels is {n_labels}. "
+            "Give the number of labels inside the mask."
+        )
+    return (
+        f"{volume.title} contains the value {value:g}, which is not a label. Labels "
+        "are 0 outside the mask and 1, 2, 3 … inside it."
+    )
+
+
 def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyArray:
     """Determine which voxels of a part of a volume belong to the shape.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.orientation import LPS, RAS, orientation_of
+from napari_geosr.core.orientation import DIRECTIONS, LPS, orientation_of
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
@@ -22,8 +22,6 @@ _SMALL_PART = 0.01
 #: Minimum fraction of the input that a model reproduces; below it, the shape differs
 #: from the training data.
 _MIN_REPRODUCED = 0.8
-#: Directions of the axes in words, by orientation.
-_DIRECTIONS = {RAS: "Z up and Y to the front", LPS: "Z up and Y to the back"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,16 @@ def small_part_warning(n_added: int, n_given: int) -> str:
     )
 
 
+def assumed_directions(volume: Volume, model: Model) -> str:
+    """Return the directions of the axes that a model assumes for a volume.
+
+    The result is empty if the model needs none, or those of the volume are known.
+    """
+    if orientation_of(volume.metadata) in DIRECTIONS:
+        return ""
+    return DIRECTIONS.get(orientation_needed(model), "")
+
+
 def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]:
     """Return whether a volume is rotated by half a turn relative to a model.
 
@@ -74,10 +82,10 @@ def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]
     needed, known = orientation_needed(model), orientation_of(volume.metadata)
     if not needed or known == needed:
         return False
-    if known not in _DIRECTIONS:
+    if assumed := assumed_directions(volume, model):
         yield WarningIssued(
             message=f"The orientation of {volume.title} is unknown. The model needs "
-            f"{_DIRECTIONS[needed]}; for any other orientation, the completed part is "
+            f"{assumed}; for any other orientation, the completed part is "
             "wrong. Shapes from NIfTI or NRRD files, and results made from them, are "
             "reoriented as needed."
         )
@@ -96,12 +104,7 @@ def orientation_needed(model: Model) -> str:
     if isinstance(chosen, dict) and chosen.get("simulated") == "skulls":
         return LPS
     stated = orientation_of(training) if isinstance(training, dict) else ""
-    return stated if stated in _DIRECTIONS else ""
-
-
-def half_turn(mask: AnyArray) -> AnyArray:
-    """Rotate a mask by half a turn about Z, without mirroring it."""
-    return np.ascontiguousarray(mask[:, ::-1, ::-1])
+    return stated if stated in DIRECTIONS else ""
 
 
 def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:

@@ -16,6 +16,7 @@ from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray
 from napari_geosr.networks.sparse._shells import (
+    MIN_PRESENT,
     Ellipsoid,
     fit_ellipsoid,
     shell_maps,
@@ -39,8 +40,6 @@ _BYTES_PER_VOXEL = 10
 _SLAB_BYTES = 64
 #: Number of voxels per slab.
 _AT_ONCE = 2**21
-#: Minimum fraction of the expected directions in which a shell must have a wall.
-_MIN_PRESENT = 0.3
 #: Minimum thickness of a wall, in voxels, at which layers of one or two voxels are
 #: removed.
 _MIN_OPENED = 4.0
@@ -83,7 +82,7 @@ def complete_shell_steps(
     ellipsoid = fit_ellipsoid(inside)
     given = shell_maps(inside, ellipsoid, atlas.grid)
     share = atlas.present_share(given)
-    if share < _MIN_PRESENT:
+    if share < MIN_PRESENT:
         raise VolumeError(
             "The shape is not a closed shell around a cavity: only "
             f"{100 * share:.0f} % of the rays from its centre meet a wall where one "

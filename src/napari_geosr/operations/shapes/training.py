@@ -21,7 +21,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
-from napari_geosr.learning.shapes.data import FittedMethod
+from napari_geosr.learning.shapes.data import FittedMethod, ShapeMethod
 from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
@@ -98,9 +98,11 @@ def train_shape_steps(
         shapes = yield from job.check_steps(should_stop)
     except Cancelled:
         return None
-    method: Method = SHAPE_METHODS.load(job.method).Method(job.training)
+    method: ShapeMethod = SHAPE_METHODS.load(job.method).Method(job.training)
     for note in method.inspect({"source": shapes.volumes}):
         yield WarningIssued(message=note)
+    stated = shapes.orientation if method.is_oriented else ""
+    orientation = orientation_entry(stated)
     device = pick_device(job.training.device)
     if isinstance(method, FittedMethod):
         began = time.monotonic()
@@ -108,7 +110,7 @@ def train_shape_steps(
         if fitted is None:
             return None
         seconds = round(time.monotonic() - began, 3)
-        facts = {"training_seconds": seconds, **orientation_entry(shapes.orientation)}
+        facts = {"training_seconds": seconds, **orientation}
         card = _card(job, method, fitted, "", facts)
         return (yield from _write_steps(card, fitted, folder))
     trainer = Trainer(method, shapes, folder / "checkpoints", device=device)
@@ -124,6 +126,7 @@ def train_shape_steps(
         "steps": trainer.step,
         "device": str(trainer.accelerator.device),
         "training_seconds": round(trainer.seconds, 3),
+        **orientation,
     }
     done = f" Trained for {trainer.step} steps."
     return (
