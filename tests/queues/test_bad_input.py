@@ -54,6 +54,7 @@ def nothing_left(scan: Path) -> Any:
         (["--profile", "gricad", "--queue", "slurm"], "is for oar, not for slurm"),
         (["--queue", "slurm", "--walltime", "soon"], "'soon' is not a valid walltime"),
         (["--queue", "SLURM", "--walltime", "10"], "Did you mean 10h or 10min?"),
+        (["--queue", "slurm", "--mem", "64"], "Did you mean 64GB or 64MB?"),
         (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
         (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
         (["--queue", "oar", "--mem", "64GB"], "OAR does not accept an amount"),
