@@ -195,8 +195,8 @@ def test_a_removed_source_is_named(
     monkeypatch.setattr(run_module, "_operation", steps_until(job, scan.rmdir, error))
     process._run(job, process._Asked())
     message = job.status().message
-    assert message.startswith("scan.ome.zarr can no longer be read. The job needs")
-    assert f"needs {scan}, which does not exist any more" in message
+    assert message.startswith(f"The job needs {scan}, which does not exist any more")
+    assert "can no longer be read" in (job.path / "log.txt").read_text()
     assert f"napari-geosr jobs resume {job.path}" in message
 
 

@@ -378,8 +378,10 @@ def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
 def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
-    message += _advice_on_inputs(job)
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
+    if advice := _advice_on_inputs(job):
+        # The error is a consequence, and its own advice may be wrong.
+        text, message = f"{message}\n{text}", advice
     try:
         _set_final_state(job, "failed", message=message)
     except FileError as why:
@@ -389,7 +391,7 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
 
 
 def _advice_on_inputs(job: JobFolder) -> str:
-    """Explain what to do if input files of a failed job no longer exist."""
+    """Explain what to do if input files no longer exist; empty if all exist."""
     try:
         missing = missing_inputs(job.values())
     except GeoSRError:
@@ -397,7 +399,7 @@ def _advice_on_inputs(job: JobFolder) -> str:
     if not missing:
         return ""
     return (
-        f" The job needs {missing[0]}, which does not exist any more. Put the same "
+        f"The job needs {missing[0]}, which does not exist any more. Put the same "
         "file back (or connect its drive), and resume the job (napari-geosr jobs "
         f"resume {job.path}); if it is lost, start a new job with another file."
     )
