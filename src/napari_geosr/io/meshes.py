@@ -23,6 +23,8 @@ MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
 _REDUCING = "Reducing the number of triangles"
 #: Unit of positions in meshes: used when writing and assumed when reading.
 MESH_UNIT = "mm"
+#: Number of triangles that are converted at a time.
+_AT_ONCE = 2**18
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
     [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
@@ -65,7 +67,7 @@ def write_mesh(
     """
     check_mesh_path(path, overwrite=overwrite)
     if path.suffix.lower() == ".stl":
-        content = _stl(vertices, faces)
+        content: bytes | bytearray = _stl(vertices, faces)
     else:
         trimesh = _trimesh(f"Writing {path.name}")
         mesh = trimesh.Trimesh(vertices, faces, process=False)
@@ -136,15 +138,18 @@ def simplified(
     return np.asarray(small.vertices), np.asarray(small.faces)
 
 
-def _stl(vertices: AnyArray, faces: AnyArray) -> bytes:
-    corners = vertices[faces].astype(np.float64)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    table: AnyArray = np.zeros(len(faces), _TRIANGLE)
-    table["normal"] = normals / np.maximum(lengths, 1e-30)
-    table["corners"] = corners
-    header = b"napari-geosr".ljust(80)
-    return header + np.uint32(len(faces)).tobytes() + table.tobytes()
+def _stl(vertices: AnyArray, faces: AnyArray) -> bytearray:
+    content = bytearray(b"napari-geosr".ljust(80))
+    content += np.uint32(len(faces)).tobytes()
+    for start in range(0, len(faces), _AT_ONCE):
+        corners = vertices[faces[start : start + _AT_ONCE]].astype(np.float64)
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+        table: AnyArray = np.zeros(len(corners), _TRIANGLE)
+        table["normal"] = normals / np.maximum(lengths, 1e-30)
+        table["corners"] = corners
+        content += table.tobytes()
+    return content
 
 
 def _missing(purpose: str) -> str:
