@@ -21,6 +21,7 @@ from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes.complete import complete_mask_steps
 from napari_geosr.operations.shapes.memory import (
     bytes_for_comparison, bytes_for_result, bytes_for_surface, count_faces)
+from napari_geosr.operations.shapes.refine import plan_shape_steps
 from napari_geosr.operations.shapes.simulation import simulated_skull
 from scipy.ndimage import gaussian_filter
 def run(labels):
@@ -51,11 +52,17 @@ base = value("VmRSS")
 run(labels)
 peak = (value("VmHWM") - base) * 1024
 n_faces, factor = count_faces(labels), 1 + (sys.argv[1] == "refinement")
-estimate = bytes_for_result(labels.shape, n_faces, factor)
+plan = None
+if factor > 1:
+    config = shapes.RefineShapeConfig(threads=1)
+    steps = plan_shape_steps(Volume(labels, "ZYX"), config, lambda: False)
+    plan = run_to_end(steps).plan
+computing = plan.n_bytes if plan else 0
+estimate = bytes_for_result(labels.shape, n_faces, factor, computing)
 if "surface" in sys.argv[1]:
     estimate = bytes_for_surface(labels.shape, n_faces)
 if sys.argv[1] == "comparison":
-    estimate = bytes_for_comparison(labels.size)
+    estimate = bytes_for_comparison(labels.size, 2 * n_faces)
 print(peak, estimate)
 """
 

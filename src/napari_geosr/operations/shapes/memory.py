@@ -35,7 +35,9 @@ _GROWTH = 4.3
 #: complete shape and the completed part.
 _RESULT_BYTES = 3
 #: Bytes for each voxel of the common box of two shapes that are compared.
-_COMPARED_BYTES = 64
+_COMPARED_BYTES = 56
+#: Bytes for each face of both shapes: distance and area at the corners of the voxels.
+_COMPARED_FACE_BYTES = 25
 
 
 def count_faces(inside: AnyArray) -> int:
@@ -98,9 +100,13 @@ def bytes_for_result(
     return _RESULT_BYTES * math.prod(fine) + max(surface, computing)
 
 
-def bytes_for_comparison(n_voxels: int) -> int:
-    """Return the memory for comparing two shapes in a common box of `n_voxels`."""
-    return _COMPARED_BYTES * n_voxels + _FIXED_BYTES
+def bytes_for_comparison(n_voxels: int, n_faces: int) -> int:
+    """Return the memory for comparing two shapes in a common box of `n_voxels`.
+
+    `n_faces` is the number of faces of both shapes; see `count_faces`.
+    """
+    surfaces = _COMPARED_FACE_BYTES * n_faces
+    return _COMPARED_BYTES * n_voxels + surfaces + _FIXED_BYTES
 
 
 def check_free(needed: int, what: str, advice: str) -> None:
@@ -144,7 +150,7 @@ def check_comparison_memory(shape: AnyArray, reference: AnyArray) -> None:
         where = np.flatnonzero(shape.any(others) | reference.any(others))
         n_voxels *= int(where[-1] - where[0]) + 3
     check_free(
-        bytes_for_comparison(n_voxels),
+        bytes_for_comparison(n_voxels, count_faces(shape) + count_faces(reference)),
         f"Comparing the shapes in a common box of {n_voxels:,} voxels",
         "Close other programs, or cut the volumes to the region of interest.",
     )
