@@ -11,7 +11,7 @@ from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import write
-from napari_geosr.measure.shapes import compare_shapes, surface
+from napari_geosr.measure.shapes import compare_shapes, describe_shape_steps, surface
 from napari_geosr.operations.shapes import memory, meshing
 from napari_geosr.operations.shapes.complete import bytes_for_grid
 from napari_geosr.operations.shapes.config import MeshConfig
@@ -35,6 +35,20 @@ def test_a_surface_is_stopped_between_its_levels(tmp_path, monkeypatch) -> None:
         run_to_end(steps)
     assert len(done) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_dock_stops_while_it_extracts_a_surface(monkeypatch) -> None:
+    done = []
+    march = surface._marched
+    monkeypatch.setattr(
+        surface, "_marched", lambda *given: done.append(given) or march(*given)
+    )
+    steps = describe_shape_steps(
+        NOISE, (1, 1, 1), "mm", should_stop=lambda: len(done) == 2
+    )
+    with pytest.raises(Cancelled):
+        run_to_end(steps)
+    assert len(done) == 2
 
 
 def test_a_comparison_is_stopped() -> None:
