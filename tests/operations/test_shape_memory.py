@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_geosr.operations.shapes import layers, meshing, shell
+from napari_geosr.operations.shapes import shell
 
 #: Peak memory, in addition to the input, after a first run that loads everything.
 CODE = """
@@ -16,13 +16,19 @@ import ctypes, sys
 import numpy as np
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.shapes import extract_surface
+from napari_geosr.measure.shapes import compare_shapes, extract_surface
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes.complete import complete_mask_steps
+from napari_geosr.operations.shapes.memory import (
+    bytes_for_comparison, bytes_for_result, bytes_for_surface, count_faces)
+from napari_geosr.operations.shapes.refine import plan_shape_steps
 from napari_geosr.operations.shapes.simulation import simulated_skull
+from scipy.ndimage import gaussian_filter
 def run(labels):
     inside, volume = labels.view(bool), Volume(labels, "ZYX")
-    if sys.argv[1] == "surface":
+    if sys.argv[1] == "comparison":
+        return compare_shapes(inside, inside[::-1], (1, 1, 1), "mm")
+    if sys.argv[1] in ("surface", "rough surface"):
         return extract_surface(inside, (1, 1, 1), "pixel")
     if sys.argv[1] == "refinement":
         config = shapes.RefineShapeConfig(threads=1)
@@ -31,16 +37,33 @@ def run(labels):
     if sys.argv[1] == "missing part":
         return run_to_end(complete_mask_steps(inside, config))
     return run_to_end(shapes.completed_layer_steps(volume, config))
-skull = lambda n: simulated_skull(3, n, "sphere").incomplete.view(np.uint8)
-run(skull(56))
-labels = skull(int(sys.argv[2]))
+def shape(n):
+    if sys.argv[1] in ("comparison", "rough surface"):
+        noise = np.random.default_rng(0).standard_normal((n, n, n), np.float32)
+        return (gaussian_filter(noise, 1.0) > 0).view(np.uint8)
+    return simulated_skull(3, n, "sphere").incomplete.view(np.uint8)
+run(shape(56 if "skull" in sys.argv[3] else 24))
+labels = shape(int(sys.argv[2]))
 ctypes.CDLL("libc.so.6").malloc_trim(0)
 open("/proc/self/clear_refs", "w").write("5")
 value = lambda name: next(int(line.split()[1]) for line in open("/proc/self/status")
                           if line.startswith(name))
 base = value("VmRSS")
 run(labels)
-print((value("VmHWM") - base) * 1024)
+peak = (value("VmHWM") - base) * 1024
+n_faces, factor = count_faces(labels), 1 + (sys.argv[1] == "refinement")
+plan = None
+if factor > 1:
+    config = shapes.RefineShapeConfig(threads=1)
+    steps = plan_shape_steps(Volume(labels, "ZYX"), config, lambda: False)
+    plan = run_to_end(steps).plan
+computing = plan.n_bytes if plan else 0
+estimate = bytes_for_result(labels.shape, n_faces, factor, computing)
+if "surface" in sys.argv[1]:
+    estimate = bytes_for_surface(labels.shape, n_faces)
+if sys.argv[1] == "comparison":
+    estimate = bytes_for_comparison(labels.size, 2 * n_faces)
+print(peak, estimate)
 """
 
 
@@ -48,18 +71,21 @@ print((value("VmHWM") - base) * 1024)
     not Path("/proc/self/clear_refs").exists(), reason="the peak memory is not known"
 )
 @pytest.mark.parametrize(
-    "kind", ["refinement", "completion", "missing part", "surface"]
+    ("kind", "edge", "shape"),
+    [
+        ("refinement", 64, "skull"),
+        ("completion", 128, "skull"),
+        ("missing part", 128, "skull"),
+        ("surface", 128, "skull"),
+        ("rough surface", 64, "noise"),
+        ("comparison", 96, "noise"),
+    ],
 )
-def test_the_estimate_is_not_too_small(kind: str) -> None:
-    edge = 128
-    words = [sys.executable, "-c", CODE, kind]
-    words += [str(edge // 2 if kind == "refinement" else edge)]
+def test_the_estimate_is_not_too_small(kind: str, edge: int, shape: str) -> None:
+    words = [sys.executable, "-c", CODE, kind, str(edge), shape]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    estimates = {
-        "missing part": shell.bytes_for_completion(edge**3),
-        "surface": meshing.bytes_for_surface(edge**3),
-    }
-    estimate = estimates.get(kind, layers.bytes_for_result(edge**3))
-    peak = int(done.stdout)
+    peak, estimate = map(int, done.stdout.split())
+    if kind == "missing part":
+        estimate = shell.bytes_for_completion(edge**3)
     assert peak < 1.05 * estimate
     assert estimate < 15 * peak  # of some use

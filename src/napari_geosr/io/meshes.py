@@ -26,6 +26,8 @@ _REDUCING = "Reducing the number of triangles"
 MESH_UNIT = "mm"
 #: Inches in a foot, which 3MF files may use.
 _INCHES_PER_FOOT = 12
+#: Number of triangles that are converted at a time.
+_AT_ONCE = 2**18
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
     [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
@@ -76,7 +78,7 @@ def write_mesh(
     """
     check_mesh_path(path, overwrite=overwrite)
     if path.suffix.lower() == ".stl":
-        content = _stl(vertices, faces, space)
+        content: bytes | bytearray = _stl(vertices, faces, space)
     else:
         trimesh = _trimesh(f"Writing {path.name}")
         mesh = trimesh.Trimesh(vertices, faces, process=False)
@@ -152,19 +154,19 @@ def simplified(
     return np.asarray(small.vertices), np.asarray(small.faces)
 
 
-def _stl(vertices: AnyArray, faces: AnyArray, space: str) -> bytes:
-    corners = vertices[faces].astype(np.float64)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    table: AnyArray = np.zeros(len(faces), _TRIANGLE)
-    table["normal"] = normals / np.maximum(lengths, 1e-30)
-    table["corners"] = corners
+def _stl(vertices: AnyArray, faces: AnyArray, space: str) -> bytearray:
     stated = f"napari-geosr SPACE={space}" if space else "napari-geosr"
-    return (
-        stated.encode("ascii").ljust(80)
-        + np.uint32(len(faces)).tobytes()
-        + table.tobytes()
-    )
+    content = bytearray(stated.encode("ascii").ljust(80))
+    content += np.uint32(len(faces)).tobytes()
+    for start in range(0, len(faces), _AT_ONCE):
+        corners = vertices[faces[start : start + _AT_ONCE]].astype(np.float64)
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+        table: AnyArray = np.zeros(len(corners), _TRIANGLE)
+        table["normal"] = normals / np.maximum(lengths, 1e-30)
+        table["corners"] = corners
+        content += table.tobytes()
+    return content
 
 
 def _missing(purpose: str) -> str:

@@ -350,7 +350,11 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
 
 
 def write_bytes(
-    path: str | Path, content: bytes, *, overwrite: bool = False, durable: bool = True
+    path: str | Path,
+    content: bytes | bytearray,
+    *,
+    overwrite: bool = False,
+    durable: bool = True,
 ) -> Path:
     """Write `content` to `path` atomically and return the path.
 
@@ -358,7 +362,7 @@ def write_bytes(
     ----------
     path : str or Path
         Its folder must exist.
-    content : bytes
+    content : bytes or bytearray
     overwrite : bool
         Whether an existing file is replaced.
     durable : bool

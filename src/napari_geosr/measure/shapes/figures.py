@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -97,7 +98,8 @@ def describe_shape_steps(
 
     yield StageStarted(message="Extracting the surface")
     check()
-    mesh = extract_surface(inside, voxel_size, unit, origin)
+    with interruptible(should_stop):
+        mesh = extract_surface(inside, voxel_size, unit, origin)
     corners = mesh.vertices.astype(np.float64)[mesh.faces]
     sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = float(np.linalg.norm(sides, axis=1).sum() / 2)

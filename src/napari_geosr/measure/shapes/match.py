@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 
 #: Planes processed at a time when cells are counted.
 _PLANES = 16
+#: Triangles processed at a time when volumes are computed.
+_TRIANGLES = 2**18
 #: Maximum shortening of a surface, in voxels, that is tolerated because smoothing
 #: rounds corners.
 _SHORTER = 1.0
@@ -186,6 +189,7 @@ def euler_numbers(inside: AnyArray) -> tuple[int, int]:
     """
     closed = opened = 0
     for start in range(-1, inside.shape[0], _PLANES):
+        check_stop()
         stop = min(start + _PLANES, inside.shape[0])
         part = np.pad(inside[max(0, start) : stop + 1], ((0, 0), (1, 1), (1, 1)))
         missing = (int(start < 0), int(stop == inside.shape[0]))
@@ -240,13 +244,40 @@ def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
     ones: AnyArray = np.ones(2 * len(faces), np.int8)
     ends = (faces[:, :2].ravel("F"), faces[:, 1:].ravel("F"))
     graph = coo_array((ones, ends), shape=(n, n))
-    _, parts = connected_components(graph, directed=False)
-    corners = vertices[:, ::-1].astype(np.float64)[faces]
-    cross = np.cross(corners[:, 1], corners[:, 2])
-    volumes = np.bincount(
-        parts[faces[:, 0]], np.einsum("ij,ij->i", corners[:, 0], cross)
-    )
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    keys = np.sort(edges.astype(np.int64), 1) @ np.array([n, 1])
-    n_edges, n_vertices = len(np.unique(keys)), len(np.unique(faces))
+    n_parts, parts = connected_components(graph, directed=False)
+    del graph, ends, ones
+    volumes: AnyArray = np.zeros(n_parts)
+    for start in range(0, len(faces), _TRIANGLES):
+        some = faces[start : start + _TRIANGLES]
+        corners = vertices[:, ::-1][some].astype(np.float64)
+        cross = np.cross(corners[:, 1], corners[:, 2])
+        each = np.einsum("ij,ij->i", corners[:, 0], cross)
+        volumes += np.bincount(parts[some[:, 0]], each, n_parts)
+    check_stop()
+    keys = edge_keys(faces, n)
+    keys.sort()
+    n_edges = 1 + int(np.count_nonzero(keys[1:] != keys[:-1]))
+    n_vertices = len(np.unique(faces))
     return int((volumes > 0).sum()), (n_vertices - n_edges + len(faces)) / 2
+
+
+def edge_keys(faces: AnyArray, n: int, *, directed: bool = False) -> AnyArray:
+    """Return a number for each edge of each triangle; `n` exceeds all vertices.
+
+    The number is the same for both directions of an edge, unless `directed` is True.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> edge_keys(np.array([[0, 1, 2], [2, 1, 3]]), 10).tolist()
+    [1, 12, 12, 13, 2, 23]
+    """
+    keys: AnyArray = np.empty((3, len(faces)), np.int64)
+    for key, (i, j) in zip(keys, ((0, 1), (1, 2), (2, 0)), strict=True):
+        one, other = faces[:, i], faces[:, j]
+        first, second = one, other
+        if not directed:
+            first, second = np.minimum(one, other), np.maximum(one, other)
+        np.multiply(first, n, out=key, dtype=np.int64)
+        key += second
+    return keys.ravel()

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.measure.shapes.match import euler_numbers
 
@@ -120,6 +121,8 @@ def compare_shapes(
     ------
     VolumeError
         If the grids differ, or one of the shapes is empty.
+    Cancelled
+        If stopped in the context `interruptible`.
     """
     if shape.shape != reference.shape:
         raise VolumeError(
@@ -171,6 +174,7 @@ def _border_dice(
     padded = np.pad(reference, 1)
     near: AnyArray = np.zeros(padded.shape, bool)
     for phase in (padded, ~padded):
+        check_stop()
         depth = distance_transform_edt(phase, sampling=tuple(voxel_size))
         near |= (depth > 0) & (depth <= distance)
     near = near[(slice(1, -1),) * 3]
@@ -249,6 +253,7 @@ def _distances(
     """Return the distance of each point of a surface from another surface."""
     from scipy.ndimage import distance_transform_edt
 
+    check_stop()
     field = distance_transform_edt(~other, sampling=tuple(voxel_size))
     found: AnyArray = field[surface]
     return found

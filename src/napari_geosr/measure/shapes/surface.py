@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.shapes.match import (
     SurfaceMatch,
     VoxelTopology,
+    edge_keys,
     match_surface,
     voxel_topology,
 )
@@ -21,6 +23,8 @@ SMOOTHING = 0.7
 #: Largest relative difference between the volume of a mesh and that of its voxels.
 VOLUME_TOLERANCE = 0.005
 _MAX_TRIES = 12
+#: Triangles processed at a time when a volume is computed.
+_TRIANGLES = 2**18
 #: Lowest and highest level of a surface, as fractions of a voxel.
 _LEVELS = (0.02, 0.98)
 #: Which parts are not smoothed, in the order of the trials.
@@ -126,6 +130,8 @@ def extract_surface(
     ------
     VolumeError
         If the shape is empty.
+    Cancelled
+        If stopped in the context `interruptible`.
 
     Examples
     --------
@@ -163,6 +169,7 @@ def _best_surface(
     best: tuple[AnyArray, AnyArray, SurfaceMatch] | None = None
     field, level = mask.astype(np.float32), 0.5
     for sharp in _KINDS if smoothing else ("",):
+        check_stop()
         if sharp == "all":
             field = mask.astype(np.float32)
         elif sharp == "thin":
@@ -174,6 +181,7 @@ def _best_surface(
         if found is None:
             continue
         vertices, faces, level = found
+        check_stop()
         match = replace(
             match_surface(vertices, faces, voxels, (1, 1, 1), (-first).tolist()),
             n_lost=_count_lost(mask, field > level),
@@ -236,6 +244,7 @@ def _at_right_level(
     best: tuple[AnyArray, AnyArray, float] | None = None
     smallest = np.inf
     for _ in range(_MAX_TRIES):
+        check_stop()
         vertices, faces = _marched(field, level)
         volume = mesh_volume(vertices, faces)
         error = abs(volume / wanted - 1)
@@ -259,20 +268,20 @@ def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:
 
 def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
     """Return the signed volume of triangles (Z, Y, X), positive if facing outwards."""
-    corners = vertices[:, ::-1].astype(np.float64)[faces]
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+    total = 0.0
+    for start in range(0, len(faces), _TRIANGLES):
+        some = faces[start : start + _TRIANGLES]
+        corners = vertices[:, ::-1][some].astype(np.float64)
+        cross = np.cross(corners[:, 1], corners[:, 2])
+        total += float(np.einsum("ij,ij->i", corners[:, 0], cross).sum())
+    return total / 6
 
 
 def check_surface(faces: AnyArray) -> SurfaceCheck:
     """Check whether triangles form a closed surface."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = edges.astype(np.int64)
-    width = int(edges.max(initial=0)) + 1
-    undirected = np.sort(edges, 1) @ np.array([width, 1])
-    directed = edges @ np.array([width, 1])
-    _, counts = np.unique(undirected, return_counts=True)
-    _, times = np.unique(directed, return_counts=True)
+    width = int(faces.max(initial=0)) + 1
+    _, counts = np.unique(edge_keys(faces, width), return_counts=True)
+    _, times = np.unique(edge_keys(faces, width, directed=True), return_counts=True)
     n_shared = int((counts > 2).sum())
     return SurfaceCheck(
         n_open=int((counts == 1).sum()),

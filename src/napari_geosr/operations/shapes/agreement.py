@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.orientation import half_turn
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -19,6 +20,7 @@ from napari_geosr.measure.shapes import compare_shapes
 from napari_geosr.operations.shapes.config import CompareShapesConfig
 from napari_geosr.operations.shapes.grids import check_same_grid, is_half_turned
 from napari_geosr.operations.shapes.masks import read_shape_steps
+from napari_geosr.operations.shapes.memory import check_comparison_memory
 
 if TYPE_CHECKING:
     from napari_geosr.measure.shapes import ShapeAgreement
@@ -37,6 +39,8 @@ def compare_shape_steps(
     ------
     VolumeError
         If a volume is not a shape, or the two are not on the same grid.
+    DeviceMemoryError
+        If there is not enough memory; raised before anything is measured.
     """
     if note := check_same_grid(volume, reference, may_be_turned=True):
         yield WarningIssued(message=note)
@@ -44,7 +48,9 @@ def compare_shape_steps(
     if is_half_turned(volume, reference):
         one = half_turn(one)
     other = yield from read_shape_steps(reference, config.label, should_stop)
+    check_comparison_memory(one, other)
     yield StageStarted(message="Measuring the distances between the surfaces")
     tolerance = config.tolerance_in(volume.unit)
     unit = shown_unit(volume.unit, volume.voxel_size)
-    return compare_shapes(one, other, volume.voxel_size, unit, tolerance)
+    with interruptible(should_stop):
+        return compare_shapes(one, other, volume.voxel_size, unit, tolerance)

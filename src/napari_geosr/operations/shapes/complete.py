@@ -7,6 +7,7 @@ voxel of the input is removed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.box_counts import network_bytes
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import plan_refinement
@@ -45,6 +47,7 @@ from napari_geosr.operations.shapes.masks import (
     anisotropy,
     read_shape_steps,
 )
+from napari_geosr.operations.shapes.memory import check_surface_memory
 from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import (
@@ -70,12 +73,18 @@ if TYPE_CHECKING:
 _ATLAS = "shell_atlas"
 #: Edge length of the network's grid, in voxels, if the model does not state it.
 _GRID = 64
+#: Feature maps at the finest level, if the model does not state them.
+_FEATURES = 16
 #: Largest extent of a shape, as a fraction of the edge of this grid.
 _EXTENT = 0.9
 #: Possible reduction factors from the input to the grid.
 _FACTORS = (1, 2, 4, 8, 16)
 #: Memory per voxel of the refined box, in bytes.
 _BYTES_PER_VOXEL = 12
+#: Memory per voxel of the grid for the distances from the given shape, in bytes.
+_DISTANCE_BYTES = 56
+#: Number of voxels that the network computes for each occupied voxel of the grid.
+_COMPUTED = 8
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,8 @@ def complete_shape_steps(
         model={"name": model.card.name, "weights_sha256": model.card.weights_sha256},
         should_stop=should_stop,
     )
+    if mesh is not None:
+        check_surface_memory(part.implant)
     yield StageStarted(message="Writing the result")
     masks = [inside | part.implant, part.implant]
     with ExitStack() as stack:  # write all files or none
@@ -190,9 +201,10 @@ def complete_shape_steps(
             output.array[(slice(None),) * 3] = mask.astype(np.uint8)
         surface = None
         if mesh is not None:
-            surface = write_surface(
-                part.implant, volume, mesh, MeshConfig(), overwrite=overwrite
-            )
+            with interruptible(should_stop):
+                surface = write_surface(
+                    part.implant, volume, mesh, MeshConfig(), overwrite=overwrite
+                )
     written = np.asarray(io.read_back(out).data) != 0
     n_added = int(np.count_nonzero(part.implant))
     return ShapeCompletion(
@@ -273,18 +285,18 @@ def _complete_steps(
     grid, box = _grid_edge(model), bounding_box(inside)
     given = inside[box]
     factor = _reduction(given, grid)
+    before = [(grid * factor - n) // 2 for n in given.shape]
+    pads = [
+        (b, grid * factor - n - b) for b, n in zip(before, given.shape, strict=True)
+    ]
     budget = memory_budget(config.memory, device)
-    needed = (grid * factor) ** 3 * _BYTES_PER_VOXEL
+    needed = bytes_for_grid(grid, factor, int(given.sum()), _features(model))
     if needed > budget:
         raise DeviceMemoryError(
             f"Completing the shape ({int(given.sum()):,} voxels in a box of "
             f"{' × '.join(map(str, given.shape))}) needs {format_enough(needed)}, but "
             f"{format_available(budget)} may be used. Allow more (--memory)."
         )
-    before = [(grid * factor - n) // 2 for n in given.shape]
-    pads = [
-        (b, grid * factor - n - b) for b, n in zip(before, given.shape, strict=True)
-    ]
     padded = np.pad(given, pads)
     coarse = coarsened(padded, factor)
     yield StageStarted(
@@ -318,6 +330,33 @@ def _complete_steps(
     )
     implant[tuple(wide)] = fine[cut]
     return CompletedPart(implant, n_pieces, reproduced)
+
+
+def bytes_for_grid(grid: int, factor: int, n_occupied: int, features: int) -> int:
+    """Return the memory for completing a shape on the grid of a network.
+
+    Parameters
+    ----------
+    grid : int
+        Edge of the grid.
+    factor : int
+        Reduction factor from the input to the grid.
+    n_occupied : int
+        Number of voxels of the shape in the input.
+    features : int
+        Feature maps of the network at the finest level.
+    """
+    n_coarse = grid**3
+    # A coarse voxel is occupied if half of it is; thin shapes keep their surface.
+    n_occupied = min(n_coarse, _COMPUTED * math.ceil(n_occupied / factor**2))
+    network = network_bytes(n_occupied, features, dense=False)
+    box = _BYTES_PER_VOXEL * n_coarse * factor**3
+    return box + max(network, _DISTANCE_BYTES * n_coarse)
+
+
+def _features(model: Model) -> int:
+    channels = model.card.network_kwargs.get("channels", (_FEATURES,))
+    return int(channels[0])
 
 
 def _grid_edge(model: Model) -> int:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.config import format_available, format_enough
-from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
-from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -48,6 +47,12 @@ from napari_geosr.operations.shapes.config import (
     RefineShapeConfig,
 )
 from napari_geosr.operations.shapes.masks import read_shape_steps, shape_in
+from napari_geosr.operations.shapes.memory import (
+    bytes_for_result,
+    check_free,
+    check_surface_memory,
+    count_faces,
+)
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import assumed_directions, is_turned_steps
 from napari_geosr.operations.shapes.refine import (
@@ -71,11 +76,6 @@ __all__ = [
     "refined_layer_steps",
 ]
 
-#: Maximum bytes per voxel of a result in memory: those of the network while a shape is
-#: refined (measured: 31 for 256³ voxels); labels, surface and thickness need 17.
-_BYTES_PER_VOXEL = 32
-#: Additional memory, which dominates for small results, in bytes.
-_FIXED_BYTES = 100_000_000
 #: Edge length of the block that a preview refines, in input voxels.
 PREVIEW_EDGE = 40
 
@@ -133,12 +133,15 @@ def refined_layer_steps(
     Raises
     ------
     DeviceMemoryError
-        If the result does not fit into memory; raised before anything is computed.
+        If the result does not fit into memory; raised before anything is computed if
+        the number of triangles of its surface can be estimated from the input.
     """
     factor = config.upscale_factor
-    _check_memory(volume, factor)
+    _check_result(volume.shape, 0, factor)  # before the shape is read
     ready = yield from plan_shape_steps(volume, config, should_stop)
     plan = ready.plan
+    n_faces = count_faces(ready.inside)
+    _check_result(volume.shape, n_faces, factor, plan.n_bytes)
     yield StageStarted(
         message=f"Refining {plan.n_active:,} voxels at the surface",
         total=len(plan.blocks),
@@ -201,13 +204,14 @@ def completed_layer_steps(
     VolumeError
         If the model finds nothing to complete.
     """
-    _check_memory(volume, 1)
+    _check_result(volume.shape, 0)  # before the shape is read
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     turned = yield from is_turned_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
+    _check_result(volume.shape, count_faces(inside))
     found = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
@@ -261,7 +265,9 @@ def part_surface_steps(
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
     place = volume.voxel_size, volume.unit, volume.origin
-    return extract_surface(found.implant, *place)
+    with interruptible(should_stop):
+        check_surface_memory(found.implant)
+        return extract_surface(found.implant, *place)
 
 
 def preview_steps(
@@ -328,7 +334,8 @@ def preview_steps(
         place + factor * a * edge
         for place, edge, (a, _) in zip(origin, size, core, strict=True)
     ]
-    return extract_surface(block, size, volume.unit, first_voxel)
+    with interruptible(should_stop):
+        return extract_surface(block, size, volume.unit, first_voxel)
 
 
 def _judged(surface: SurfaceMesh) -> str:
@@ -349,6 +356,7 @@ def _like(volume: Volume, mask: AnyArray, name: str, record: AnyMapping) -> Volu
 def _described(
     inside: AnyArray, volume: Volume, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[ShapeFigures, SurfaceMesh]]:
+    check_surface_memory(inside)
     return (
         yield from describe_shape_steps(
             inside,
@@ -360,17 +368,13 @@ def _described(
     )
 
 
-def bytes_for_result(n_voxels: int) -> int:
-    """Return the bytes needed for a result, its surface and its figures."""
-    return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
-
-
-def _check_memory(volume: Volume, factor: int) -> None:
-    n_voxels = int(np.prod(volume.shape)) * factor**3
-    needed, free = bytes_for_result(n_voxels), free_host_memory()
-    if needed > free:
-        raise DeviceMemoryError(
-            f"A result of {n_voxels:,} voxels needs {format_enough(needed)}, but "
-            f"{format_available(free)} is free. Choose a smaller factor, or write "
-            "the result to a file with napari-geosr shapes."
-        )
+def _check_result(
+    shape: Sequence[int], n_faces: int, factor: int = 1, computing: int = 0
+) -> None:
+    n_voxels = int(np.prod(shape)) * factor**3
+    check_free(
+        bytes_for_result(shape, n_faces, factor, computing),
+        f"A result of {n_voxels:,} voxels with its surface",
+        ("Choose a smaller factor, or write" if factor > 1 else "Write")
+        + " the result to a file with napari-geosr shapes.",
+    )

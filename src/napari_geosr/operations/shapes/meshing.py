@@ -15,10 +15,10 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import (
     Cancelled,
-    DeviceMemoryError,
     FileError,
     VolumeError,
 )
+from napari_geosr.core.interruption import check_stop, interruptible
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.orientation import LPS, RAS, orientation_of, rotation_of
 from napari_geosr.core.steps import (
@@ -51,11 +51,8 @@ from napari_geosr.measure.shapes import (
 from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.operations.shapes.config import MeshConfig, VoxeliseConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
+from napari_geosr.operations.shapes.memory import check_surface_memory
 
-#: Bytes for each voxel of the volume while a surface is extracted (measured: 13 for
-#: 256³ voxels, 16 for 192³), and additional bytes, which dominate for small volumes.
-_BYTES_PER_VOXEL = 17
-_FIXED_BYTES = 32_000_000
 #: Maximum number of voxels of a voxelised mesh, and memory per voxel in bytes.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
@@ -211,9 +208,10 @@ def mesh_steps(
     if config.faces is not None:
         check_simplification()
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    _check_memory(inside)
+    check_surface_memory(inside)
     yield StageStarted(message="Extracting the surface")
-    return write_surface(inside, volume, out, config, overwrite=overwrite)
+    with interruptible(should_stop):
+        return write_surface(inside, volume, out, config, overwrite=overwrite)
 
 
 def write_surface(
@@ -234,9 +232,12 @@ def write_surface(
     mesh = extract_surface(inside, size, unit, origin, config.smoothing)
     vertices, faces, match = mesh.vertices[:, ::-1], mesh.faces, mesh.match
     if config.faces is not None and config.faces < len(faces):
+        check_stop()
         vertices, faces = simplified(vertices, faces, config.faces)
+        check_stop()
         now = match_surface(vertices[:, ::-1], faces, match.voxels, size, origin)
         match = replace(now, n_lost=match.n_lost, sharp=match.sharp)
+    check_stop()
     write_mesh(out, vertices, faces, space=space, overwrite=overwrite)
     return MeshResult(
         path=out,
@@ -249,21 +250,6 @@ def write_surface(
         check=check_surface(faces),
         match=match,
     )
-
-
-def bytes_for_surface(n_voxels: int) -> int:
-    """Return the memory for the surface of a shape, in addition to its voxels."""
-    return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
-
-
-def _check_memory(inside: AnyArray) -> None:
-    needed, free = bytes_for_surface(inside.size), free_host_memory()
-    if needed > free:
-        raise DeviceMemoryError(
-            f"Extracting the surface of {inside.size:,} voxels needs "
-            f"{format_enough(needed)}, but {format_available(free)} is free. Close "
-            "other programs, or cut the volume to the shape."
-        )
 
 
 def voxelise_steps(
