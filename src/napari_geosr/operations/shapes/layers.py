@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
@@ -41,7 +40,9 @@ from napari_geosr.measure.shapes import (
 from napari_geosr.operations.shapes.complete import (
     check_cubic,
     complete_mask_steps,
+    completion_record_steps,
     nothing_missing,
+    with_refine_model,
 )
 from napari_geosr.operations.shapes.config import (
     CompleteShapeConfig,
@@ -57,7 +58,9 @@ from napari_geosr.operations.shapes.refine import (
     memory_budget,
     plan_shape_steps,
     refined_spec,
+    refinement_record_steps,
 )
+from napari_geosr.operations.shapes.snapshots import snapshot
 
 if TYPE_CHECKING:
     from napari_geosr.measure.shapes import ShapeFigures
@@ -133,7 +136,10 @@ def refined_layer_steps(
     """
     factor = config.upscale_factor
     _check_memory(volume, factor)
-    ready = yield from plan_shape_steps(volume, config, should_stop)
+    read = snapshot(volume)
+    ready = yield from plan_shape_steps(read, config, should_stop)
+    record = yield from refinement_record_steps(read, config, ready, should_stop)
+    del read
     plan = ready.plan
     yield StageStarted(
         message=f"Refining {plan.n_active:,} voxels at the surface",
@@ -157,13 +163,6 @@ def refined_layer_steps(
     changes.check_any_left(volume)
     if changes.warning:
         yield WarningIssued(message=changes.warning)
-    record = yield from provenance.record_steps(
-        "shapes refine",
-        inputs={"shape": volume},
-        settings=config.model_dump(mode="json"),
-        model=ready.model,
-        should_stop=should_stop,
-    )
     spec = refined_spec(volume, factor, record)
     made = volume.replace(
         data=fine.view(np.uint8),
@@ -202,21 +201,17 @@ def completed_layer_steps(
     check_cubic(volume, model)
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
-    inside = yield from read_shape_steps(volume, config.label, should_stop)
+    read = snapshot(volume)
+    inside = yield from read_shape_steps(read, config.label, should_stop)
+    record = yield from completion_record_steps(read, config, model, should_stop)
+    del read
     turned = yield from is_turned_steps(volume, model)
     found = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
-    card = {"name": model.card.name, "weights_sha256": model.card.weights_sha256}
-    record = yield from provenance.record_steps(
-        "shapes complete",
-        inputs={"shape": volume},
-        settings=config.model_dump(mode="json"),
-        model=card,
-        should_stop=should_stop,
-    )
+    record = with_refine_model(record, found)
     whole: AnyArray = inside | found.implant
     made = _like(volume, whole, f"{volume.name} completed", record)
     part = _like(volume, found.implant, f"{volume.name} completed part", record)

@@ -248,6 +248,7 @@ def voxelise_steps(
     io.check_output(out, overwrite)
     yield StageStarted(message=f"Reading {mesh.name}")
     vertices, faces = read_mesh(mesh)
+    contents = provenance.checksum(mesh, should_stop)
     check = check_surface(faces)
     if not check.is_watertight:
         raise FileError(
@@ -278,6 +279,8 @@ def voxelise_steps(
         inputs={},
         settings={"mesh": str(mesh), **config.model_dump(mode="json")},
     )
+    file = {"name": mesh.name, "path": str(mesh.resolve()), "checksum": contents}
+    record = {**record, "inputs": {"mesh": file}}
     made = Volume(
         filled.view(np.uint8),
         "ZYX",
