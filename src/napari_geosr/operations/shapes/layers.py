@@ -5,8 +5,10 @@ The files that the commands write and the results in memory come from the same s
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +26,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyArray, AnyMapping
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import (
     plan_refinement,
@@ -46,9 +48,11 @@ from napari_geosr.operations.shapes.complete import (
 )
 from napari_geosr.operations.shapes.config import (
     CompleteShapeConfig,
+    MeshConfig,
     RefineShapeConfig,
 )
 from napari_geosr.operations.shapes.masks import read_shape_steps, shape_in
+from napari_geosr.operations.shapes.meshing import MeshResult, write_extracted
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import is_turned_steps
 from napari_geosr.operations.shapes.refine import (
@@ -69,9 +73,11 @@ __all__ = [
     "ShapeLayer",
     "SurfaceMesh",
     "completed_layer_steps",
+    "contents_of",
     "part_surface_steps",
     "preview_steps",
     "refined_layer_steps",
+    "surface_file_steps",
 ]
 
 #: Maximum bytes per voxel of a result in memory: those of the network while a shape is
@@ -109,6 +115,8 @@ class ShapeLayer:
         surface moves by a voxel or more.
     n_surface : int
         For a refinement: number of input voxels next to the surface.
+    contents : int
+        Result of `contents_of` for the labels to which the surface belongs.
     """
 
     volume: Volume
@@ -122,6 +130,7 @@ class ShapeLayer:
     reproduced: float = 1.0
     n_changed: int = 0
     n_surface: int = 0
+    contents: int = 0
 
 
 def refined_layer_steps(
@@ -183,6 +192,7 @@ def refined_layer_steps(
         _judged(surface),
         n_changed=changes.n_changed,
         n_surface=plan.n_active,
+        contents=contents_of(made.data),
     )
 
 
@@ -228,6 +238,34 @@ def completed_layer_steps(
         figures,
         found.n_pieces,
         found.reproduced,
+        contents=contents_of(part.data),
+    )
+
+
+def contents_of(labels: ArrayLike) -> int:
+    """Return a checksum of labels, which changes when they are edited."""
+    return zlib.crc32(np.ascontiguousarray(labels).data)
+
+
+def surface_file_steps(
+    made: ShapeLayer, out: Path, *, overwrite: bool = False
+) -> Generator[Step, None, MeshResult]:
+    """Write the surface of a result, or of the completed part, in mm if possible.
+
+    The file contains the surface that was measured, even if the labels of the result
+    have since been edited.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    yield StageStarted(message=f"Writing {out.name}")
+    shown = made.volume if made.part is None else made.part
+    figures = made.after if made.part_figures is None else made.part_figures
+    n_voxels = round(figures.volume / float(np.prod(shown.voxel_size)))
+    return write_extracted(
+        made.surface, n_voxels, shown, out, MeshConfig(), overwrite=overwrite
     )
 
 

@@ -43,6 +43,7 @@ from napari_geosr.io.meshes import (
 from napari_geosr.measure.shapes import (
     SurfaceCheck,
     SurfaceMatch,
+    SurfaceMesh,
     check_surface,
     extract_surface,
     match_surface,
@@ -188,13 +189,41 @@ def write_surface(
     overwrite: bool = False,
 ) -> MeshResult:
     """Write the surface of a mask on the grid of the volume `like`."""
+    place = like.voxel_size, like.unit, like.origin
+    mesh = extract_surface(inside, *place, config.smoothing)
+    count = int(np.count_nonzero(inside))
+    return write_extracted(mesh, count, like, out, config, overwrite=overwrite)
+
+
+def write_extracted(
+    mesh: SurfaceMesh,
+    n_voxels: int,
+    like: Volume,
+    out: Path,
+    config: MeshConfig,
+    *,
+    overwrite: bool = False,
+) -> MeshResult:
+    """Write a surface in the unit of the volume `like`, in mm if possible.
+
+    Parameters
+    ----------
+    mesh : SurfaceMesh
+    n_voxels : int
+        Number of voxels that belong to the shape.
+    like : Volume
+    out : Path
+    config : MeshConfig
+        Its smoothing is ignored.
+    overwrite : bool
+    """
     unit, scale = PIXEL, 1.0
     if like.has_physical_size:
         unit, scale = MESH_UNIT, convert_length(1.0, like.unit, MESH_UNIT)
     size = [scale * edge for edge in like.voxel_size]
     origin = [scale * place for place in like.origin]
-    mesh = extract_surface(inside, size, unit, origin, config.smoothing)
-    vertices, faces, match = mesh.vertices[:, ::-1], mesh.faces, mesh.match
+    vertices = scale * mesh.vertices[:, ::-1].astype(np.float64)
+    faces, match = mesh.faces, mesh.match
     if config.faces is not None and config.faces < len(faces):
         vertices, faces = simplified(vertices, faces, config.faces)
         now = match_surface(vertices[:, ::-1], faces, match.voxels, size, origin)
@@ -204,7 +233,7 @@ def write_surface(
         path=out,
         n_faces=len(faces),
         volume=mesh_volume(vertices[:, ::-1], faces),
-        voxel_volume=float(np.count_nonzero(inside)) * float(np.prod(size)),
+        voxel_volume=n_voxels * float(np.prod(size)),
         unit=unit,
         check=check_surface(faces),
         match=match,
