@@ -391,6 +391,7 @@ class ShapesDock(ShapesWidgets):
 
     def _on_exported(self, result: MeshResult, edited: bool) -> None:
         is_fine = result.is_watertight and result.match.keeps_parts
+        is_fine = is_fine and not result.is_rounded
         note = f" {EDITED}" if edited else ""
         self.message.show_message(
             f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}. "

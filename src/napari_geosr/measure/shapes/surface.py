@@ -21,6 +21,9 @@ SMOOTHING = 0.7
 #: Largest relative difference between the volume of a mesh and that of its voxels.
 VOLUME_TOLERANCE = 0.005
 _MAX_TRIES = 12
+#: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, for
+#: positions to be stored in float32.
+_MAX_ROUNDING = 0.05
 #: Lowest and highest level of a surface, as fractions of a voxel.
 _LEVELS = (0.02, 0.98)
 #: Which parts are not smoothed, in the order of the trials.
@@ -36,7 +39,8 @@ class SurfaceMesh:
     Attributes
     ----------
     vertices : ndarray of float32, shape (N, 3)
-        Positions along Z, Y, X.
+        Positions along Z, Y, X; in float64 if they are so far from the origin that
+        float32 would round them noticeably.
     faces : ndarray of int32, shape (M, 3)
         Vertices of each triangle. Seen from outside, with the axes in the order X, Y,
         Z, they are counter-clockwise.
@@ -146,7 +150,24 @@ def extract_surface(
     first = np.array([part.start for part in box]) - margin
     vertices, faces, match = _best_surface(mask, smoothing, voxels, first)
     place = (vertices + first) * np.asarray(voxel_size) + np.asarray(origin)
-    return SurfaceMesh(place.astype(np.float32), faces, unit, match)
+    if not is_rounded(place, voxel_size):
+        place = place.astype(np.float32)
+    return SurfaceMesh(place, faces, unit, match)
+
+
+def is_rounded(vertices: AnyArray, voxel_size: Sequence[float]) -> bool:
+    """Whether positions in float32 deviate by more than 1/20 of a voxel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_rounded(np.array([[0, 0, 1e3]]), (0.005, 0.005, 0.005))
+    False
+    >>> is_rounded(np.array([[0, 0, 1e4]]), (0.005, 0.005, 0.005))
+    True
+    """
+    spacing = np.spacing(np.abs(vertices).max(0).astype(np.float32))
+    return bool((spacing > _MAX_ROUNDING * np.asarray(voxel_size)).any())
 
 
 def _best_surface(
@@ -259,7 +280,8 @@ def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:
 
 def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
     """Return the signed volume of triangles (Z, Y, X), positive if facing outwards."""
-    corners = vertices[:, ::-1].astype(np.float64)[faces]
+    # Relative to a vertex, because products of large positions would be rounded.
+    corners = (vertices[:, ::-1].astype(np.float64) - vertices[:1, ::-1])[faces]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 

@@ -48,7 +48,7 @@ from napari_geosr.measure.shapes import (
     extract_surface,
     match_surface,
 )
-from napari_geosr.measure.shapes.surface import mesh_volume
+from napari_geosr.measure.shapes.surface import is_rounded, mesh_volume
 from napari_geosr.operations.shapes.config import MeshConfig, VoxeliseConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 
@@ -59,6 +59,13 @@ _FIXED_BYTES = 32_000_000
 #: Maximum number of voxels of a voxelised mesh, and memory per voxel in bytes.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
+#: Files that store positions in float32, and the note on surfaces far from the origin.
+_FLOAT32 = (".stl", ".ply")
+_ROUNDED = (
+    "The surface is so far from the origin that this kind of file rounds its positions "
+    "by more than 1/20 of a voxel, which distorts it. Write an OBJ file, or set the "
+    "origin of the volume to zero."
+)
 #: Number of rays that are traced at a time.
 _RAYS = 2**18
 #: Largest relative difference between the volumes of voxels and mesh without a warning.
@@ -88,6 +95,8 @@ class MeshResult:
         Whether the surface is closed.
     match : SurfaceMatch
         Whether it shows all parts of the shape.
+    is_rounded : bool
+        Whether the file stores positions less precisely than to 1/20 of a voxel.
     """
 
     path: Path
@@ -97,6 +106,7 @@ class MeshResult:
     unit: str
     check: SurfaceCheck
     match: SurfaceMatch
+    is_rounded: bool = False
 
     @property
     def is_watertight(self) -> bool:
@@ -105,8 +115,9 @@ class MeshResult:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Sentences on whether the surface is closed, and which parts it lacks."""
-        return (self.check.sentence, *self.match.sentences)
+        """Sentences on whether the surface is closed, and what it lacks."""
+        rounded = (_ROUNDED,) if self.is_rounded else ()
+        return (self.check.sentence, *self.match.sentences, *rounded)
 
     def to_dict(self) -> AnyDict:
         """Return all values by name, for JSON."""
@@ -237,6 +248,8 @@ def write_extracted(
         unit=unit,
         check=check_surface(faces),
         match=match,
+        is_rounded=out.suffix.lower() in _FLOAT32
+        and is_rounded(vertices[:, ::-1], size),
     )
 
 
