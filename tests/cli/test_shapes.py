@@ -23,6 +23,7 @@ from napari_geosr.inference import shapes
 from napari_geosr.io import meshes
 from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
+    MeshConfig,
     ShapeTrainJob,
     VoxeliseConfig,
     complete,
@@ -170,6 +171,21 @@ def test_a_voxel_size_may_have_a_unit(given: str, expected, tmp_path, capsys) ->
     assert found.unit == "mm"
     assert run([*words, "--voxel-size", "0.4furlong", "--overwrite"]) == 2
     assert "furlong" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("suffix", "is_rounded"), [(".stl", True), (".obj", False)])
+def test_a_mesh_far_from_the_origin(suffix: str, is_rounded: bool, tmp_path) -> None:
+    """Voxels of 5 µm at 1 km: the steps of float32 are 12 voxels long."""
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    volume = Volume(ball(24, 8.0), "ZYX", (0.005,) * 3, "mm", (1e6,) * 3)
+    path = tmp_path / f"far{suffix}"
+    result = run_to_end(meshing.mesh_steps(volume, path, MeshConfig()))
+    assert result.volume == pytest.approx(result.voxel_volume, rel=0.006)
+    assert result.is_rounded == is_rounded
+    assert ("Write an OBJ file" in " ".join(result.sentences)) == is_rounded
+    if not is_rounded:
+        vertices = np.asarray(trimesh.load_mesh(path).vertices)
+        np.testing.assert_allclose(np.ptp(vertices, axis=0), 16 * 0.005, rtol=0.03)
 
 
 def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:

@@ -16,6 +16,7 @@ from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
+    EDITED,
     NO_SCAN,
     NO_SHAPE,
     READY,
@@ -94,6 +95,7 @@ def test_a_shape_is_refined_in_its_place(
     assert dock.bar.state.text() == DONE
 
     check_export(dock, qtbot, tmp_path, monkeypatch)
+    check_export_of_edited_labels(dock, made, qtbot, tmp_path / "edited.ply")
     viewer.layers.remove(made)
     assert dock.mesh_button.isEnabled()
     viewer.layers.remove(surface)
@@ -126,6 +128,16 @@ def check_export(dock, qtbot, folder, monkeypatch):
     dock.mesh_button.click()
     idle(dock, qtbot)
     assert written.read_bytes().startswith(b"ply")
+
+
+def check_export_of_edited_labels(dock, made, qtbot, path):
+    """The mesh is the surface shown, whatever was painted into the labels."""
+    assert EDITED not in dock.message.text
+    made.data[:5, :5, :5] = 2
+    dock.export(path)
+    idle(dock, qtbot)
+    assert EDITED in dock.message.text
+    assert path.read_bytes() == path.with_name("bone.ply").read_bytes()
 
 
 def save(layer, folder):

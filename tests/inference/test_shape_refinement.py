@@ -11,9 +11,10 @@ from scipy import ndimage
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import TileDone
-from napari_geosr.inference import compute, shapes
+from napari_geosr.inference import compute, masked, shapes
 from napari_geosr.inference.shapes import plan_refinement, refine_steps
 from napari_geosr.networks import build_network
+from napari_geosr.networks.sparse.surface_unet import surface_voxels
 from napari_geosr.physics.shapes import sampled, trabeculae
 
 
@@ -56,6 +57,32 @@ def test_blocks_equal_the_whole(
     assert not all(blocks.busy)
     expected = refined(inside, refiner, whole)
     np.testing.assert_array_equal(refined(inside, refiner, blocks), expected)
+
+
+def test_blocks_of_deep_networks_begin_at_multiples_of_the_stride(monkeypatch) -> None:
+    """Six levels have a stride of 32, so blocks of 16 or 48 voxels are not used."""
+    rng = np.random.default_rng(0)
+    noise = ndimage.gaussian_filter(rng.normal(size=(304, 14, 14)), 1.2)
+    inside = noise > np.quantile(noise, 0.8)
+    torch.manual_seed(1)
+    refiner = build_network("surface_unet", channels=(4,) * 6).train()
+    with torch.no_grad():  # normalise the features: all levels affect the result
+        for module in refiner.modules():
+            if hasattr(module, "momentum"):
+                module.momentum = None
+        refiner(surface_voxels(torch.from_numpy(inside)[None, None].float()))
+        refiner.eval().head.weight.normal_(0, 2)
+    found = []
+    for edges, edge in (((320,), 320), ((48, 16), 32)):
+        monkeypatch.setattr(shapes, "_EDGES", edges)
+        monkeypatch.setattr(masked, "_EDGES", edges)
+        assert masked.plan_mask(inside, refiner.spec, 4, 10**12).edge == edge
+        plan = plan_refinement(inside, 1, refiner.spec, 4, 10**12)
+        assert plan.edge == edge
+        found.append(
+            refined(inside, refiner, dataclasses.replace(plan, dense=(False,)))
+        )
+    np.testing.assert_array_equal(*found)
 
 
 def test_less_probable_voxels_are_kept_until_the_last_stage() -> None:

@@ -158,6 +158,8 @@ def test_gradients_are_right(
             return sparse_convolution(f, w, pairs)
 
     assert torch.autograd.gradcheck(convolved, (features, weight))
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.gradgradcheck(convolved, (features, weight))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

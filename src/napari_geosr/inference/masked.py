@@ -26,14 +26,19 @@ from napari_geosr.inference.box_counts import (
     network_bytes,
 )
 from napari_geosr.inference.compute import exact_settings, frugal_if_tight
-from napari_geosr.inference.shapes import MAX_SPARSE, block_grid, widened
+from napari_geosr.inference.shapes import (
+    MAX_SPARSE,
+    block_edges,
+    block_grid,
+    widened,
+)
 from napari_geosr.networks.sparse.surface_unet import masked_voxels
 
 if TYPE_CHECKING:
     from napari_geosr.networks.sparse import SparseTensor
     from napari_geosr.networks.spec import NetworkSpec
 
-#: Candidate edge lengths of blocks in voxels, largest first; multiples of all strides.
+#: Candidate edge lengths of blocks in voxels, largest first; see `block_edges`.
 _EDGES = (160, 128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of a window: grey values, and their means in float32.
 _WINDOW_BYTES = 40
@@ -98,7 +103,7 @@ def plan_mask(
     dense = n_active > MAX_SPARSE * inside.size
     counting = count_bytes(inside.shape, 0)
     needed = 0
-    for edge in _EDGES:
+    for edge in block_edges(_EDGES, spec.stride[0]):
         blocks = tuple(block_grid(inside.shape, edge))
         busy = tuple(counts.in_box(block) > 0 for block in blocks)
         passes = [counting]

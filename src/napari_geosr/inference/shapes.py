@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.networks.spec import NetworkSpec
 
-#: Candidate edge lengths of blocks in coarse voxels, largest first; multiples of all
-#: strides.
+#: Candidate edge lengths of blocks in coarse voxels, largest first; see `block_edges`.
 _EDGES = (128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of the input of a stage: its phase, local means and features,
 #: and the interpolated result.
@@ -134,7 +133,7 @@ def plan_refinement(
     dense = tuple(share / 2**stage > MAX_SPARSE for stage in range(stages))
     counting = count_bytes(inside.shape, 2)
     needed = 0
-    for edge in _EDGES:
+    for edge in block_edges(_EDGES, spec.stride[0]):
         blocks = tuple(block_grid(inside.shape, edge))
         busy = tuple(near.in_box(block) > 0 for block in blocks)
         passes = (
@@ -208,6 +207,22 @@ def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
         needed = math.ceil(halos[0] / 2) + halo
         halos.insert(0, math.ceil(needed / stride) * stride)
     return tuple(halos)
+
+
+def block_edges(edges: Sequence[int], stride: int) -> Sequence[int]:
+    """Return the edge lengths that are multiples of a network's stride.
+
+    Other blocks would begin between two voxels of the network's coarsest level, so that
+    the result would depend on the blocks.
+
+    Examples
+    --------
+    >>> block_edges((64, 48, 16), 32)
+    [64]
+    >>> block_edges((64, 48, 16), 128)
+    [128]
+    """
+    return [edge for edge in edges if edge % stride == 0] or [stride]
 
 
 def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:

@@ -27,6 +27,7 @@ from napari_geosr.gui.shapes.layers import (
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
+    EDITED,
     NO_SCAN,
     NO_SHAPE,
     READY,
@@ -40,7 +41,6 @@ from napari_geosr.gui.shapes.widgets import (
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
-    MeshConfig,
     RefineShapeConfig,
 )
 
@@ -412,20 +412,25 @@ class ShapesDock(ShapesWidgets):
         made = self._made
         if made is None:
             return
-        shown = made.part if made.part is not None else made.volume
         self.clear_errors()
-        self._start(
-            _EXPORT,
-            lambda stop: shapes.mesh_steps(
-                shown, path, MeshConfig(), overwrite=True, should_stop=stop
-            ),
-            self._on_exported,
-        )
+        labels = self._shown[0]() if self._shown else None
 
-    def _on_exported(self, result: MeshResult) -> None:
+        def steps(_stop: ShouldStop) -> Generator[Step, None, tuple[MeshResult, bool]]:
+            edited = labels is not None and (
+                shapes.contents_of(labels.data) != made.contents
+            )
+            written = yield from shapes.surface_file_steps(made, path, overwrite=True)
+            return written, edited
+
+        self._start(_EXPORT, steps, lambda done: self._on_exported(*done))
+
+    def _on_exported(self, result: MeshResult, edited: bool) -> None:
+        is_fine = result.is_watertight and result.match.keeps_parts
+        is_fine = is_fine and not result.is_rounded
+        note = f" {EDITED}" if edited else ""
         self.message.show_message(
             f"Wrote {result.path}: {result.n_faces:,} triangles, in "
             f"{result.unit_in_words}. {result.coordinates} "
-            f"{' '.join(result.sentences)}",
-            "ok" if result.is_watertight and result.match.keeps_parts else "warning",
+            f"{' '.join(result.sentences)}{note}",
+            "ok" if is_fine and not edited else "warning",
         )

@@ -52,6 +52,12 @@ READY_TO_SEGMENT = "Segment the voxels of the mask."
 READY = "Preview the result, or run the task on the whole shape."
 DONE = "Compare the result with the input."
 UNSURE = "Check the orientation of the shape before using the result."
+#: Note after an export if the labels were edited.
+EDITED = (
+    "The labels were edited after the run. The file contains the surface from the run, "
+    "without the edits; to export the edited labels, save them and use napari-geosr "
+    "shapes mesh."
+)
 #: Labels of the first row: for a segmentation, the shape is a mask.
 _SHAPE, _MASK = "&Shape", "Ma&sk"
 #: General settings of a run that are rarely changed.

@@ -25,6 +25,9 @@ VOLUME_TOLERANCE = 0.005
 _MAX_TRIES = 12
 #: Triangles processed at a time when a volume is computed.
 _TRIANGLES = 2**18
+#: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, for
+#: positions to be stored in float32.
+_MAX_ROUNDING = 0.05
 #: Lowest and highest level of a surface, as fractions of a voxel.
 _LEVELS = (0.02, 0.98)
 #: Which parts are not smoothed, in the order of the trials.
@@ -40,7 +43,8 @@ class SurfaceMesh:
     Attributes
     ----------
     vertices : ndarray of float32, shape (N, 3)
-        Positions along Z, Y, X.
+        Positions along Z, Y, X; in float64 if they are so far from the origin that
+        float32 would round them noticeably.
     faces : ndarray of int32, shape (M, 3)
         Vertices of each triangle. Seen from outside, with the axes in the order X, Y,
         Z, they are counter-clockwise.
@@ -152,7 +156,24 @@ def extract_surface(
     first = np.array([part.start for part in box]) - margin
     vertices, faces, match = _best_surface(mask, smoothing, voxels, first)
     place = (vertices + first) * np.asarray(voxel_size) + np.asarray(origin)
-    return SurfaceMesh(place.astype(np.float32), faces, unit, match)
+    if not is_rounded(place, voxel_size):
+        place = place.astype(np.float32)
+    return SurfaceMesh(place, faces, unit, match)
+
+
+def is_rounded(vertices: AnyArray, voxel_size: Sequence[float]) -> bool:
+    """Whether positions in float32 deviate by more than 1/20 of a voxel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_rounded(np.array([[0, 0, 1e3]]), (0.005, 0.005, 0.005))
+    False
+    >>> is_rounded(np.array([[0, 0, 1e4]]), (0.005, 0.005, 0.005))
+    True
+    """
+    spacing = np.spacing(np.abs(vertices).max(0).astype(np.float32))
+    return bool((spacing > _MAX_ROUNDING * np.asarray(voxel_size)).any())
 
 
 def _best_surface(
@@ -268,10 +289,12 @@ def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:
 
 def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
     """Return the signed volume of triangles (Z, Y, X), positive if facing outwards."""
+    # Relative to a vertex, because products of large positions would be rounded.
+    origin = vertices[:1, ::-1].astype(np.float64)
     total = 0.0
     for start in range(0, len(faces), _TRIANGLES):
         some = faces[start : start + _TRIANGLES]
-        corners = vertices[:, ::-1][some].astype(np.float64)
+        corners = vertices[:, ::-1][some].astype(np.float64) - origin
         cross = np.cross(corners[:, 1], corners[:, 2])
         total += float(np.einsum("ij,ij->i", corners[:, 0], cross).sum())
     return total / 6

@@ -116,6 +116,12 @@ class _GatherConvolution(torch.autograd.Function):
     def backward(
         ctx: FunctionCtx, *outputs: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None]:
+        # Second derivatives would be zero or missing, with `once_differentiable` too.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "Sparse convolutions have no second derivatives. Compute gradients "
+                "without create_graph, or use dense_forward."
+            )
         saved = cast("_Saved", ctx)
         (features, weight), pairs = saved.saved_tensors, saved.pairs
         (out,) = outputs

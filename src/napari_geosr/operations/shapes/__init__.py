@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from napari_geosr.operations.shapes.layers import (
         ShapeLayer,
         completed_layer_steps,
+        contents_of,
         part_surface_steps,
         preview_steps,
         refined_layer_steps,
+        surface_file_steps,
     )
     from napari_geosr.operations.shapes.meshing import (
         MeshResult,
@@ -80,6 +82,7 @@ __all__ = [
     "compare_shape_steps",
     "complete_shape_steps",
     "completed_layer_steps",
+    "contents_of",
     "mesh_steps",
     "part_surface_steps",
     "preview_steps",
@@ -92,6 +95,7 @@ __all__ = [
     "shape_needs",
     "shape_purposes",
     "simulate_shape_steps",
+    "surface_file_steps",
     "train_shape_steps",
     "voxelise_steps",
 ]
@@ -111,9 +115,11 @@ __getattr__, _, _ = lazy_loader.attach(
             "ShapeLayer",
             "SurfaceMesh",
             "completed_layer_steps",
+            "contents_of",
             "part_surface_steps",
             "preview_steps",
             "refined_layer_steps",
+            "surface_file_steps",
         ],
         "models": ["COMPLETING", "shape_models"],
         "meshing": ["MeshResult", "VoxelisedMesh", "mesh_steps", "voxelise_steps"],

@@ -30,7 +30,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.box_counts import network_bytes
@@ -177,18 +177,13 @@ def complete_shape_steps(
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
+    record = yield from completion_record_steps(volume, config, model, should_stop)
     part = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
     if not part.implant.any():
         raise VolumeError(nothing_missing(volume))
-    record = yield from provenance.record_steps(
-        "shapes complete",
-        inputs={"shape": volume},
-        settings=config.model_dump(mode="json"),
-        model={"name": model.card.name, "weights_sha256": model.card.weights_sha256},
-        should_stop=should_stop,
-    )
+    record = with_refine_model(record, part)
     if mesh is not None:
         check_surface_memory(part.implant)
     yield StageStarted(message="Writing the result")
@@ -217,6 +212,31 @@ def complete_shape_steps(
         n_removed=int(np.count_nonzero(inside & ~written)),
         reproduced=part.reproduced,
     )
+
+
+def completion_record_steps(
+    volume: Volume, config: CompleteShapeConfig, model: Model, should_stop: ShouldStop
+) -> Generator[Step, None, AnyDict]:
+    """Create the record of a completion of the shape in `volume`."""
+    return (
+        yield from provenance.record_steps(
+            "shapes complete",
+            inputs={"shape": volume},
+            settings=config.model_dump(mode="json"),
+            model={
+                "name": model.card.name,
+                "weights_sha256": model.card.weights_sha256,
+            },
+            should_stop=should_stop,
+        )
+    )
+
+
+def with_refine_model(record: AnyDict, part: CompletedPart) -> AnyDict:
+    """Add the model that refined a part, if any, to the record of the completion."""
+    if part.refine_model is None:
+        return record
+    return {**record, "refine_model": dict(part.refine_model)}
 
 
 def check_cubic(volume: Volume, model: Model) -> None:
@@ -310,9 +330,10 @@ def _complete_steps(
         raise Cancelled("Stopped; no file was written.")
     missing = _missing_part(predicted & ~coarse, coarse)
     fine: AnyArray = missing if factor == 1 else np.zeros_like(padded)
+    refine_model: AnyMapping | None = None
     if factor > 1 and missing.any():
         yield StageStarted(message=f"Refining the completed part {factor} times")
-        fine = yield from _refined_part_steps(
+        fine, refine_model = yield from _refined_part_steps(
             missing, coarse, padded, factor, config, device, should_stop
         )
     fine = fine & ~padded
@@ -329,7 +350,7 @@ def _complete_steps(
         for w, part, k in zip(wide, box, kept, strict=True)
     )
     implant[tuple(wide)] = fine[cut]
-    return CompletedPart(implant, n_pieces, reproduced)
+    return CompletedPart(implant, n_pieces, reproduced, refine_model)
 
 
 def bytes_for_grid(grid: int, factor: int, n_occupied: int, features: int) -> int:
@@ -417,11 +438,11 @@ def _refined_part_steps(
     config: CompleteShapeConfig,
     device: str,
     should_stop: ShouldStop,
-) -> Generator[Step, None, AnyArray]:
-    """Return the missing part at the resolution of the input."""
+) -> Generator[Step, None, tuple[AnyArray, AnyMapping | None]]:
+    """Return the missing part at the resolution of the input, and the model used."""
     from scipy.ndimage import binary_dilation, binary_opening
 
-    refiner, features, _ = load_refiner(config.refine_model, device)
+    refiner, features, model = load_refiner(config.refine_model, device)
     complete = coarse | missing
     budget = memory_budget(config.memory, device)
     stages = factor.bit_length() - 1
@@ -433,4 +454,4 @@ def _refined_part_steps(
     near: AnyArray = region.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
     part = fine & near & ~padded
     opened: AnyArray = binary_opening(part)
-    return opened if opened.any() else part
+    return (opened if opened.any() else part), model

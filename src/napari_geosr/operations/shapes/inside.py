@@ -43,6 +43,11 @@ from napari_geosr.operations.shapes.grids import (
 from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
+from napari_geosr.operations.shapes.snapshots import (
+    change_warning,
+    fingerprint,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
@@ -193,14 +198,19 @@ def segmented_layer_steps(
             f"{format_available(free)} is free. Write the result to a file with "
             "napari-geosr shapes segment."
         )
-    ready = yield from _plan_steps(volume, mask, config, should_stop)
+    # A large scan is not copied, but compared with its earlier state at the end.
+    scan = snapshot(volume, memory_budget(config.memory, "cpu"))
+    before = fingerprint(scan)
+    ready = yield from _plan_steps(scan, snapshot(mask), config, should_stop)
     labels: AnyArray = np.zeros(volume.shape, np.uint8)
-    for step in _label_steps(volume, ready, config, should_stop):
+    for step in _label_steps(scan, ready, config, should_stop):
         if isinstance(step, TileDone):
             labels[step.slices] = step.array
         yield step
     if should_stop():
         raise Cancelled("Stopped.")
+    if warning := change_warning(scan, before):
+        yield WarningIssued(message=warning)
     made = volume.replace(
         data=labels,
         name=f"{volume.name} segmented",

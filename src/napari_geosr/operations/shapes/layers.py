@@ -5,13 +5,14 @@ The files that the commands write and the results in memory come from the same s
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.orientation import same_orientation
@@ -24,7 +25,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyArray, AnyMapping
-from napari_geosr.core.volume import Volume
+from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import (
     plan_refinement,
@@ -40,10 +41,13 @@ from napari_geosr.measure.shapes import (
 from napari_geosr.operations.shapes.complete import (
     check_cubic,
     complete_mask_steps,
+    completion_record_steps,
     nothing_missing,
+    with_refine_model,
 )
 from napari_geosr.operations.shapes.config import (
     CompleteShapeConfig,
+    MeshConfig,
     RefineShapeConfig,
 )
 from napari_geosr.operations.shapes.masks import read_shape_steps, shape_in
@@ -53,6 +57,7 @@ from napari_geosr.operations.shapes.memory import (
     check_surface_memory,
     count_faces,
 )
+from napari_geosr.operations.shapes.meshing import MeshResult, write_extracted
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import assumed_directions, is_turned_steps
 from napari_geosr.operations.shapes.refine import (
@@ -62,7 +67,9 @@ from napari_geosr.operations.shapes.refine import (
     memory_budget,
     plan_shape_steps,
     refined_spec,
+    refinement_record_steps,
 )
+from napari_geosr.operations.shapes.snapshots import snapshot
 
 if TYPE_CHECKING:
     from napari_geosr.measure.shapes import ShapeFigures
@@ -71,9 +78,11 @@ __all__ = [
     "ShapeLayer",
     "SurfaceMesh",
     "completed_layer_steps",
+    "contents_of",
     "part_surface_steps",
     "preview_steps",
     "refined_layer_steps",
+    "surface_file_steps",
 ]
 
 #: Edge length of the block that a preview refines, in input voxels.
@@ -109,6 +118,8 @@ class ShapeLayer:
     assumed : str
         For a completion: directions that the axes were assumed to have, because their
         orientation is unknown; empty if it is known or has no effect.
+    contents : int
+        Result of `contents_of` for the labels to which the surface belongs.
     """
 
     volume: Volume
@@ -123,6 +134,7 @@ class ShapeLayer:
     n_changed: int = 0
     n_surface: int = 0
     assumed: str = ""
+    contents: int = 0
 
 
 def refined_layer_steps(
@@ -138,7 +150,10 @@ def refined_layer_steps(
     """
     factor = config.upscale_factor
     _check_result(volume.shape, 0, factor)  # before the shape is read
-    ready = yield from plan_shape_steps(volume, config, should_stop)
+    read = snapshot(volume)
+    ready = yield from plan_shape_steps(read, config, should_stop)
+    record = yield from refinement_record_steps(read, config, ready, should_stop)
+    del read
     plan = ready.plan
     n_faces = count_faces(ready.inside)
     _check_result(volume.shape, n_faces, factor, plan.n_bytes)
@@ -164,13 +179,6 @@ def refined_layer_steps(
     changes.check_any_left(volume)
     if changes.warning:
         yield WarningIssued(message=changes.warning)
-    record = yield from provenance.record_steps(
-        "shapes refine",
-        inputs={"shape": volume},
-        settings=config.model_dump(mode="json"),
-        model=ready.model,
-        should_stop=should_stop,
-    )
     spec = refined_spec(volume, factor, record)
     made = volume.replace(
         data=fine.view(np.uint8),
@@ -191,6 +199,7 @@ def refined_layer_steps(
         _judged(surface),
         n_changed=changes.n_changed,
         n_surface=plan.n_active,
+        contents=contents_of(made.data),
     )
 
 
@@ -210,21 +219,17 @@ def completed_layer_steps(
     turned = yield from is_turned_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
-    inside = yield from read_shape_steps(volume, config.label, should_stop)
+    read = snapshot(volume)
+    inside = yield from read_shape_steps(read, config.label, should_stop)
+    record = yield from completion_record_steps(read, config, model, should_stop)
+    del read
     _check_result(volume.shape, count_faces(inside))
     found = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
-    card = {"name": model.card.name, "weights_sha256": model.card.weights_sha256}
-    record = yield from provenance.record_steps(
-        "shapes complete",
-        inputs={"shape": volume},
-        settings=config.model_dump(mode="json"),
-        model=card,
-        should_stop=should_stop,
-    )
+    record = with_refine_model(record, found)
     whole: AnyArray = inside | found.implant
     made = _like(volume, whole, f"{volume.name} completed", record)
     part = _like(volume, found.implant, f"{volume.name} completed part", record)
@@ -242,6 +247,34 @@ def completed_layer_steps(
         found.n_pieces,
         found.reproduced,
         assumed=assumed_directions(volume, model),
+        contents=contents_of(part.data),
+    )
+
+
+def contents_of(labels: ArrayLike) -> int:
+    """Return a checksum of labels, which changes when they are edited."""
+    return zlib.crc32(np.ascontiguousarray(labels).data)
+
+
+def surface_file_steps(
+    made: ShapeLayer, out: Path, *, overwrite: bool = False
+) -> Generator[Step, None, MeshResult]:
+    """Write the surface of a result, or of the completed part, in mm if possible.
+
+    The file contains the surface that was measured, even if the labels of the result
+    have since been edited.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    yield StageStarted(message=f"Writing {out.name}")
+    shown = made.volume if made.part is None else made.part
+    figures = made.after if made.part_figures is None else made.part_figures
+    n_voxels = round(figures.volume / float(np.prod(shown.voxel_size)))
+    return write_extracted(
+        made.surface, n_voxels, shown, out, MeshConfig(), overwrite=overwrite
     )
 
 

@@ -44,11 +44,12 @@ from napari_geosr.io.meshes import (
 from napari_geosr.measure.shapes import (
     SurfaceCheck,
     SurfaceMatch,
+    SurfaceMesh,
     check_surface,
     extract_surface,
     match_surface,
 )
-from napari_geosr.measure.shapes.surface import mesh_volume
+from napari_geosr.measure.shapes.surface import is_rounded, mesh_volume
 from napari_geosr.operations.shapes.config import MeshConfig, VoxeliseConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_surface_memory
@@ -56,6 +57,13 @@ from napari_geosr.operations.shapes.memory import check_surface_memory
 #: Maximum number of voxels of a voxelised mesh, and memory per voxel in bytes.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
+#: Files that store positions in float32, and the note on surfaces far from the origin.
+_FLOAT32 = (".stl", ".ply")
+_ROUNDED = (
+    "The surface is so far from the origin that this kind of file rounds its positions "
+    "by more than 1/20 of a voxel, which distorts it. Write an OBJ file, or set the "
+    "origin of the volume to zero."
+)
 #: Number of rays that are traced at a time.
 _RAYS = 2**18
 #: Largest relative difference between the volumes of voxels and mesh without a warning.
@@ -95,6 +103,8 @@ class MeshResult:
         Whether the surface is closed.
     match : SurfaceMatch
         Whether it shows all parts of the shape.
+    is_rounded : bool
+        Whether the file stores positions less precisely than to 1/20 of a voxel.
     """
 
     path: Path
@@ -106,6 +116,7 @@ class MeshResult:
     is_oblique: bool
     check: SurfaceCheck
     match: SurfaceMatch
+    is_rounded: bool = False
 
     @property
     def is_watertight(self) -> bool:
@@ -136,8 +147,9 @@ class MeshResult:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Sentences on whether the surface is closed, and which parts it lacks."""
-        return (self.check.sentence, *self.match.sentences)
+        """Sentences on whether the surface is closed, and what it lacks."""
+        rounded = (_ROUNDED,) if self.is_rounded else ()
+        return (self.check.sentence, *self.match.sentences, *rounded)
 
     def to_dict(self) -> AnyDict:
         """Return all values by name, for JSON."""
@@ -223,14 +235,42 @@ def write_surface(
     overwrite: bool = False,
 ) -> MeshResult:
     """Write the surface of a mask on the grid of the volume `like`."""
+    place = like.voxel_size, like.unit, like.origin
+    mesh = extract_surface(inside, *place, config.smoothing)
+    count = int(np.count_nonzero(inside))
+    return write_extracted(mesh, count, like, out, config, overwrite=overwrite)
+
+
+def write_extracted(
+    mesh: SurfaceMesh,
+    n_voxels: int,
+    like: Volume,
+    out: Path,
+    config: MeshConfig,
+    *,
+    overwrite: bool = False,
+) -> MeshResult:
+    """Write a surface in the unit of the volume `like`, in mm if possible.
+
+    Parameters
+    ----------
+    mesh : SurfaceMesh
+    n_voxels : int
+        Number of voxels that belong to the shape.
+    like : Volume
+    out : Path
+    config : MeshConfig
+        Its smoothing is ignored.
+    overwrite : bool
+    """
     unit, scale = shown_unit(like.unit, like.voxel_size), 1.0
     space, rotation = orientation_of(like.metadata), rotation_of(like.metadata)
     if like.has_physical_size:
         unit, scale = MESH_UNIT, convert_length(1.0, like.unit, MESH_UNIT)
     size = [scale * edge for edge in like.voxel_size]
     origin = [scale * place for place in like.origin]
-    mesh = extract_surface(inside, size, unit, origin, config.smoothing)
-    vertices, faces, match = mesh.vertices[:, ::-1], mesh.faces, mesh.match
+    vertices = scale * mesh.vertices[:, ::-1].astype(np.float64)
+    faces, match = mesh.faces, mesh.match
     if config.faces is not None and config.faces < len(faces):
         check_stop()
         vertices, faces = simplified(vertices, faces, config.faces)
@@ -243,12 +283,14 @@ def write_surface(
         path=out,
         n_faces=len(faces),
         volume=mesh_volume(vertices[:, ::-1], faces),
-        voxel_volume=float(np.count_nonzero(inside)) * float(np.prod(size)),
+        voxel_volume=n_voxels * float(np.prod(size)),
         unit=unit,
         space=space,
         is_oblique=bool(rotation),
         check=check_surface(faces),
         match=match,
+        is_rounded=out.suffix.lower() in _FLOAT32
+        and is_rounded(vertices[:, ::-1], size),
     )
 
 
@@ -277,6 +319,7 @@ def voxelise_steps(
     if stated and stated != config.unit and config.unit != PIXEL:
         vertices = vertices * convert_length(1.0, stated, config.unit)
         yield WarningIssued(message=_other_unit(mesh, stated, config))
+    contents = provenance.checksum(mesh, should_stop)
     check = check_surface(faces)
     if not check.is_watertight:
         raise FileError(
@@ -307,6 +350,8 @@ def voxelise_steps(
         inputs={},
         settings={"mesh": str(mesh), **config.model_dump(mode="json")},
     )
+    file = {"name": mesh.name, "path": str(mesh.resolve()), "checksum": contents}
+    record = {**record, "inputs": {"mesh": file}}
     made = Volume(
         filled.view(np.uint8),
         "ZYX",

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_geosr.core.orientation import DIRECTIONS, LPS, orientation_of
 from napari_geosr.core.steps import Step, WarningIssued
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
@@ -35,11 +35,14 @@ class CompletedPart:
     n_pieces : int
     reproduced : float
         Fraction of the input that the network also predicts.
+    refine_model : mapping or None
+        Record of the model that refined the part; None if no model did.
     """
 
     implant: AnyArray
     n_pieces: int
     reproduced: float
+    refine_model: AnyMapping | None = None
 
 
 def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:

@@ -22,7 +22,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyArray, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import free_memory, pick_device
 from napari_geosr.inference.shapes import (
@@ -203,13 +203,7 @@ def refine_shape_steps(
     io.check_output(out, overwrite)
     ready = yield from plan_shape_steps(volume, config, should_stop)
     inside, plan = ready.inside, ready.plan
-    record = yield from provenance.record_steps(
-        "shapes refine",
-        inputs={"shape": volume},
-        settings=config.model_dump(mode="json"),
-        model=ready.model,
-        should_stop=should_stop,
-    )
+    record = yield from refinement_record_steps(volume, config, ready, should_stop)
     spec = refined_spec(volume, config.upscale_factor, record)
     yield StageStarted(
         message=f"Refining {plan.n_active:,} voxels at the surface",
@@ -269,6 +263,24 @@ def plan_shape_steps(
     if model is not None and (note := dense_note(plan.n_active, inside.size)):
         yield WarningIssued(message=note)
     return PlannedRefinement(inside, refiner, plan, device, model)
+
+
+def refinement_record_steps(
+    volume: Volume,
+    config: RefineShapeConfig,
+    ready: PlannedRefinement,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, AnyDict]:
+    """Create the record of a refinement of the shape in `volume`."""
+    return (
+        yield from provenance.record_steps(
+            "shapes refine",
+            inputs={"shape": volume},
+            settings=config.model_dump(mode="json"),
+            model=ready.model,
+            should_stop=should_stop,
+        )
+    )
 
 
 def check_voxels(volume: Volume) -> str:

@@ -21,7 +21,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
-from napari_geosr.learning.shapes.data import FittedMethod, ShapeMethod
+from napari_geosr.learning.shapes.data import FittedMethod, ShapeMethod, ShapeSet
 from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
@@ -31,7 +31,7 @@ from napari_geosr.operations.shapes.models import find_shape_model
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_geosr.core.types import AnyDict
+    from napari_geosr.core.types import AnyDict, AnyMapping
     from napari_geosr.learning.method import Method
     from napari_geosr.networks.spec import NetworkSpec
 
@@ -111,7 +111,8 @@ def train_shape_steps(
             return None
         seconds = round(time.monotonic() - began, 3)
         facts = {"training_seconds": seconds, **orientation}
-        card = _card(job, method, fitted, "", facts)
+        record = yield from _record_steps(job, shapes, facts)
+        card = _card(job, method, fitted, "", record)
         return (yield from _write_steps(card, fitted, folder))
     trainer = Trainer(method, shapes, folder / "checkpoints", device=device)
     start = job.training.from_model
@@ -128,10 +129,27 @@ def train_shape_steps(
         "training_seconds": round(trainer.seconds, 3),
         **orientation,
     }
+    record = yield from _record_steps(job, shapes, facts)
     done = f" Trained for {trainer.step} steps."
+    card = _card(job, method, network, done, record)
+    return (yield from _write_steps(card, network, folder))
+
+
+def _record_steps(
+    job: ShapeTrainJob, shapes: ShapeSet, facts: AnyMapping
+) -> Generator[Step, None, AnyDict]:
+    """Create the record of a training run, with the checksums of its volumes."""
+    inputs = {
+        f"{role} {i}": volume
+        for role, volumes in (("source", shapes.volumes), ("target", shapes.targets))
+        for i, volume in enumerate(volumes, 1)
+    }
     return (
-        yield from _write_steps(
-            _card(job, method, network, done, facts), network, folder
+        yield from provenance.record_steps(
+            "train",
+            inputs=inputs,
+            settings=job.to_values(),
+            training={"seed": job.training.seed, "numpy": np.__version__, **facts},
         )
     )
 
@@ -148,7 +166,7 @@ def _write_steps(
 
 
 def _card(
-    job: ShapeTrainJob, method: Method, network: nn.Module, done: str, facts: AnyDict
+    job: ShapeTrainJob, method: Method, network: nn.Module, done: str, record: AnyDict
 ) -> ModelCard:
     config, spec = job.training, cast("NetworkSpec", network.spec)
     task, description, use, limits = _TEXTS[job.method]
@@ -157,12 +175,6 @@ def _card(
         f"{len(config.source)} {noun}, provided by the user."
         if config.source
         else f"Simulated shapes ({config.simulated})."
-    )
-    record = provenance.record(
-        "train",
-        inputs={},
-        settings=job.to_values(),
-        training={"seed": config.seed, "numpy": np.__version__, **facts},
     )
     return ModelCard.create(
         name=config.name,
