@@ -29,6 +29,7 @@ from napari_geosr.operations.shapes import (
     complete,
     meshing,
     train_shape_steps,
+    voxelising,
 )
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -280,7 +281,7 @@ def test_an_empty_shape_is_refused_before_a_model_is_loaded(tmp_path) -> None:
 def test_a_box_is_filled_exactly(rays: int, tmp_path, monkeypatch) -> None:
     """Large triangles are processed in parts, which do not affect the result."""
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
-    monkeypatch.setattr(meshing, "_RAYS", rays)
+    monkeypatch.setattr(voxelising, "_RAYS", rays)
     trimesh.creation.box((3.0, 4.0, 5.0)).export(tmp_path / "box.stl")
     out = tmp_path / "box.tif"
     words = ["voxelise", str(tmp_path / "box.stl"), "--voxel-size", "0.5"]
@@ -295,7 +296,7 @@ def test_filling_a_mesh_can_be_stopped(tmp_path) -> None:
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
     trimesh.creation.box((3.0, 4.0, 5.0)).export(tmp_path / "box.stl")
     out = tmp_path / "box.tif"
-    steps = meshing.voxelise_steps(
+    steps = voxelising.voxelise_steps(
         tmp_path / "box.stl",
         out,
         VoxeliseConfig.create(voxel_size=(0.5,) * 3),

@@ -97,7 +97,7 @@ def test_coarse_results_are_warned_about(tmp_path, capsys) -> None:
 def test_too_many_voxels_are_refused_for_the_true_reason(
     tmp_path, capsys, monkeypatch
 ) -> None:
-    free = "napari_geosr.operations.shapes.meshing.free_host_memory"
+    free = "napari_geosr.operations.shapes.voxelising.free_host_memory"
     monkeypatch.setattr(free, lambda: 10**12)
     assert voxelise(sphere(10), tmp_path, "0.01") == 2
     error = capsys.readouterr().err

@@ -47,12 +47,7 @@ if TYPE_CHECKING:
         refined_layer_steps,
         surface_file_steps,
     )
-    from napari_geosr.operations.shapes.meshing import (
-        MeshResult,
-        VoxelisedMesh,
-        mesh_steps,
-        voxelise_steps,
-    )
+    from napari_geosr.operations.shapes.meshing import MeshResult, mesh_steps
     from napari_geosr.operations.shapes.models import COMPLETING, shape_models
     from napari_geosr.operations.shapes.refine import (
         ShapeRefinement,
@@ -60,6 +55,7 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.shapes.simulation import simulate_shape_steps
     from napari_geosr.operations.shapes.training import train_shape_steps
+    from napari_geosr.operations.shapes.voxelising import VoxelisedMesh, voxelise_steps
 
 __all__ = [
     "COMPLETING",
@@ -122,9 +118,10 @@ __getattr__, _, _ = lazy_loader.attach(
             "surface_file_steps",
         ],
         "models": ["COMPLETING", "shape_models"],
-        "meshing": ["MeshResult", "VoxelisedMesh", "mesh_steps", "voxelise_steps"],
+        "meshing": ["MeshResult", "mesh_steps"],
         "refine": ["ShapeRefinement", "refine_shape_steps"],
         "simulation": ["simulate_shape_steps"],
         "training": ["train_shape_steps"],
+        "voxelising": ["VoxelisedMesh", "voxelise_steps"],
     },
 )
