@@ -25,7 +25,7 @@ OTHERS = {
     *("Plugins", "GeoSR", "Open Sample", "Convert to Labels", "Remember"),
     *("Leave it as it is", "Compared on voxels of", "Shift", "Threshold sensitivity"),
     *("Found", "Invented", "Used", "Work", "Reads", "Large", "Caution"),
-    *("C. elegans", "CPU", "CUDA", "Stable", "Pip"),
+    *("C. elegans", "CPU", "CUDA", "Stable", "Pip", "Anscombe"),
 }
 
 
