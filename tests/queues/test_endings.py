@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import index
 from napari_geosr.jobs import run as run_module
 from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.facts import recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.queues import slurm as slurm_queue
@@ -56,6 +58,86 @@ def test_a_stopped_job_is_cancelled_whatever_the_moment(
     if words or state not in ("queued", "running"):
         assert job.status().state == "cancelled"
         assert job.status().message == ""
+
+
+class FakeSlurm:
+    """Answers ``squeue`` with one state of job 12, and records the other commands."""
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        self.commands: list[str] = []
+
+    def __call__(self, words: list[str], **_: Any) -> str:
+        if words[0] == "squeue":
+            return f"12|{self.state}|None"
+        self.commands.append(words[0])
+        return "13"
+
+
+@pytest.fixture
+def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakeSlurm]:
+    """Make SLURM answer with a state."""
+
+    def say(state: str) -> FakeSlurm:
+        fake = FakeSlurm(state)
+        monkeypatch.setattr(slurm_queue, "call", fake)
+        monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+        return fake
+
+    return say
+
+
+#: What SLURM says after the last process of a job, until it has ended the job.
+UNFINISHED = ("RUNNING", "COMPLETING", "SUSPENDED", "PENDING")
+
+
+@pytest.mark.parametrize("said", UNFINISHED)
+@pytest.mark.parametrize("state", ["paused", "interrupted"])
+def test_a_job_that_its_queue_has_not_ended_can_be_stopped(
+    job: JobFolder,
+    slurm_says: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    state: Any,
+    said: str,
+) -> None:
+    """The queue may start it again; it is then not submitted a second time."""
+    job.set_state(state, pid=0, host="")
+    slurm = slurm_says(said)
+    with pytest.raises(JobError, match="jobs stop"):
+        submission.submit(job, Profile(queue="slurm"))
+    assert slurm.commands == []
+    submission.stop(job)
+    assert slurm.commands == ["scancel"]
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert submission.was_stopped(job) or job.pending_request() == "cancel"
+    slurm_says("CANCELLED")
+    submission.refresh([job.status()])
+    assert job.status().state == "cancelled"
+    with pytest.raises(JobError, match="has ended"):
+        submission.stop(job)
+    assert submission.submit(job, Profile(queue="slurm")) == "13"
+
+
+def test_a_recent_answer_does_not_hold_for_a_job_that_has_stopped_since(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = slurm_says("RUNNING")
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 60.0)
+    job.set_state("running", pid=1, host="elsewhere")
+    submission.refresh([job.status()])
+    job.set_state("paused")
+    submission.stop(job)
+    assert slurm.commands == ["scancel"]
+
+
+def test_a_job_that_is_stopped_at_its_walltime_is_not_resubmitted(
+    job: JobFolder,
+) -> None:
+    job.set_state("paused", pid=0)
+    job.request("cancel")
+    assert not submission.note_walltime(job, 7000.0)
+    assert recorded(job.path)[1] == "cancelled"
+    assert job.pending_request() == ""
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "interrupted"])

@@ -74,6 +74,13 @@ def in_use_text(status: JobStatus, action: str) -> str:
     """
     if is_stopping(status):
         return stopping_text(status)
+    if status.is_unfinished_in_queue:
+        return (
+            f"{status.name} is {status.state}, but {status.queue.title} has not ended "
+            f"job {status.queue.number} yet, and may start it again, so it cannot "
+            f"{action}. Try again in a few seconds, or stop it: napari-geosr jobs stop "
+            f"{status.path}"
+        )
     return (
         f"{status.name} is {describe_state(status)}, so it cannot {action}. Stop it "
         f"first: napari-geosr jobs stop {status.path}"
