@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -138,6 +140,54 @@ def test_a_job_that_is_stopped_at_its_walltime_is_not_resubmitted(
     assert not submission.note_walltime(job, 7000.0)
     assert recorded(job.path)[1] == "cancelled"
     assert job.pending_request() == ""
+
+
+def make_silent(job: JobFolder, seconds: float) -> None:
+    """Let a node run the job, the last sign of life of which was some time ago."""
+    job.set_state("running", pid=123, host="node7")
+    path = job.path / "job.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"updated": facts["updated"] - seconds}))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"), [("RUNNING", "running"), ("SUSPENDED", "suspended")]
+)
+def test_a_queue_is_believed_rather_than_a_silent_process(
+    job: JobFolder, slurm_says: Any, capsys: Any, said: str, words: str
+) -> None:
+    """It may be suspended, its drive may hang, or clocks may differ."""
+    index.register(job)
+    make_silent(job, 240)
+    assert job.status().state == "interrupted"
+    slurm = slurm_says(said)
+    silence = f"no sign of life for 4 min; SLURM says it is {words}"
+    assert run(["jobs", "list"]) == 0
+    assert silence in capsys.readouterr().out
+    assert job.status().state == "running"
+    for where in ([], ["--queue", "local"]):
+        assert run(["jobs", "resume", str(job.path), *where]) == 2
+        said_then = " ".join(capsys.readouterr().err.split())
+        assert silence in said_then
+        assert "jobs stop" in said_then
+    assert slurm.commands == []
+    assert run(["jobs", "stop", str(job.path)]) == 0
+    assert slurm.commands == ["scancel"]
+    slurm_says("CANCELLED")
+    submission.refresh([job.status()])
+    assert job.status().state == "cancelled"
+
+
+def test_stopping_a_copy_does_not_cancel_the_original(
+    job: JobFolder, slurm_says: Any, tmp_path: Path
+) -> None:
+    slurm = slurm_says("RUNNING")
+    job.set_state("running", pid=1, host="node7")
+    submission.refresh([job.status()])
+    copy = JobFolder(shutil.copytree(job.path, tmp_path / "copy"))
+    with pytest.raises(JobError, match="nothing to stop"):
+        submission.stop(copy)
+    assert slurm.commands == []
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "interrupted"])

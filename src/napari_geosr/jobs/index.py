@@ -55,6 +55,8 @@ def describe_state(status: JobStatus) -> str:
         )
     elif place.words == "suspended":
         words = f"suspended by {place.title}"
+    if status.silence:
+        words = status.silence
     parts = [words]
     if place.resubmitted:
         times = queue_record.times(place.resubmitted)

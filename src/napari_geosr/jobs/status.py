@@ -44,6 +44,8 @@ class JobStatus:
     parts : tuple of int
         Finished percentages of equal parts of the result, in the order of its planes;
         empty if unknown.
+    silence : str
+        Why the job counts as running although its process sends no heartbeats.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class JobStatus:
     request: str = ""
     processor_seconds: float = 0.0
     parts: tuple[int, ...] = ()
+    silence: str = ""
 
     @property
     def is_alive(self) -> bool:

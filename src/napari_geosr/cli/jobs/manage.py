@@ -312,8 +312,11 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     JobError
         If the job is already running, or its settings cannot be read.
     """
+    submission.refresh([folder.status()])
     status = folder.status()
     folder.check_not_done()
+    if status.is_unfinished_in_queue or status.silence:
+        raise JobError(index.in_use_text(status, "be resumed"))
     is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
     if is_stopping(status):
         raise JobError(stopping_text(status))

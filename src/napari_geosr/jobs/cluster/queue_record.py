@@ -151,6 +151,18 @@ class QueuePlace:
             "log.txt in the job folder may contain the reason."
         )
 
+    def without_number(self) -> QueuePlace:
+        """Return the place of a job that has the same record, but is not in a queue."""
+        return QueuePlace(self.queue, self.title, resubmitted=self.resubmitted)
+
+    def silence(self, seconds: float) -> str:
+        """Explain why a job without heartbeats counts as running; empty if not."""
+        if not self.is_running:
+            return ""
+        state = "suspended" if self.words == "suspended" else "running"
+        minutes = f"no sign of life for {seconds / 60:.0f} min"
+        return f"{minutes}; {self.title} says it is {state}"
+
     def correct(
         self, state: reading.State, message: str, request: str
     ) -> tuple[reading.State, str]:
