@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -15,10 +17,11 @@ import pytest
 from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
+from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.steps import Step
 from napari_geosr.jobs import __main__ as process
-from napari_geosr.jobs import index
+from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs import run as run_module
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -48,8 +51,15 @@ def queue_says(job: JobFolder, words: str) -> None:
 MOMENTS = ("queued", "running", "paused", "interrupted")
 
 
-@pytest.mark.parametrize("state", MOMENTS)
-@pytest.mark.parametrize("words", ["cancelled", "ended", ""])
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [
+        *itertools.product(("cancelled", "ended"), MOMENTS),
+        # Without an answer of the queue, a waiting job may still start.
+        ("", "paused"),
+        ("", "interrupted"),
+    ],
+)
 def test_a_stopped_job_is_cancelled_whatever_the_moment(
     job: JobFolder, state: Any, words: str
 ) -> None:
@@ -57,9 +67,50 @@ def test_a_stopped_job_is_cancelled_whatever_the_moment(
     job.request("cancel")
     if words:
         queue_says(job, words)
-    if words or state not in ("queued", "running"):
+    assert job.status().state == "cancelled"
+    assert job.status().message == ""
+
+
+@pytest.mark.parametrize("request_", ["cancel", "pause"])
+def test_a_job_without_a_number_is_stopped_and_resumed(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch, request_: Any
+) -> None:
+    """The queue may have taken it, but has not printed its number."""
+    record = queue_record.read_record(job.path)
+    queue_record.write_record(job.path, dataclasses.replace(record, number=""))
+    slurm = slurm_says("PENDING")
+    monkeypatch.setattr(feasibility, "check_steps", lambda *_: (_ for _ in ()))
+    monkeypatch.setattr(manage, "read_job", lambda *_: (None, None))
+    if request_ == "cancel":
+        assert run(["jobs", "stop", str(job.path)]) == 0
+        assert recorded(job.path)[1] == "cancelled"
+        assert job.pending_request() == ""
+        # The queue starts it after all.
+        monkeypatch.setenv("SLURM_JOB_ID", "12")
+        assert process._run_in_queue(job, process._Asked()) == 0
         assert job.status().state == "cancelled"
-        assert job.status().message == ""
+    else:  # by an earlier version, which waited for a process
+        job.request("pause")
+    assert run(["jobs", "resume", str(job.path)]) == 0
+    assert slurm.commands == ["sbatch"]
+    status = job.status()
+    assert (status.state, status.request, status.queue.number) == ("queued", "", "13")
+
+
+@pytest.mark.parametrize("state", ["queued", "paused"])
+def test_a_job_in_a_queue_is_not_removed(
+    job: JobFolder, slurm_says: Any, capsys: Any, state: Any
+) -> None:
+    job.set_state(state, pid=0, host="")
+    slurm_says("PENDING" if state == "queued" else "COMPLETING")
+    assert run(["jobs", "remove", str(job.path)]) == 2
+    text = " ".join(capsys.readouterr().err.split())
+    assert "cannot be removed" in text
+    assert "napari-geosr jobs stop" in text
+    assert job.path.is_dir()
+    slurm_says("CANCELLED")
+    assert run(["jobs", "remove", str(job.path)]) == 0
+    assert not job.path.exists()
 
 
 class FakeSlurm:

@@ -166,8 +166,9 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Raises
     ------
     JobError
-        If a process runs it, something cannot be deleted, the folder may not be a job,
-        or it contains other files. In the last two cases nothing is deleted.
+        If a process runs it, it is in a queue, something cannot be deleted, the folder
+        may not be a job, or it contains other files. In the last two cases nothing is
+        deleted.
     """
     if not job.is_verified():
         raise JobError(
@@ -176,7 +177,8 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
             "delete it by hand."
         )
     status = job.status()
-    if status.is_alive and status.pid:
+    is_in_use = status.is_alive and (status.pid or status.queue.number)
+    if is_in_use or status.is_unfinished_in_queue:
         raise JobError(in_use_text(status, "be removed"))
     foreign = foreign_files(job.path)
     if foreign and not keep_foreign:

@@ -318,7 +318,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     if status.is_unfinished_in_queue or status.silence:
         raise JobError(index.in_use_text(status, "be resumed"))
     is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
-    if is_stopping(status):
+    if is_stopping(status) and not is_waiting:  # no process could follow the request
         raise JobError(stopping_text(status))
     if not status.can_resume and not is_waiting:
         raise JobError(
@@ -396,6 +396,7 @@ def remove_jobs(
             f"may not belong to a job: {folder.status().message}"
         )
         return 0
+    submission.refresh([folder.status()])
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")

@@ -162,6 +162,9 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     known = queue_record.read_record(job.path)
     if profile.queue != LOCAL and not known.number:
         queue_record.write_record(job.path, replace(known, number=number))
+    if profile.queue != LOCAL and job.status().state == "cancelled":
+        with suppress(JobError):  # stopped before the queue gave its number
+            queue.cancel(number)
     return number
 
 
@@ -217,9 +220,13 @@ def note_start(job: JobFolder) -> None:
 
 
 def was_stopped(job: JobFolder) -> bool:
-    """Return whether the user stopped the job while the queue started this process."""
+    """Return whether the user stopped the job while the queue started this process.
+
+    A queue may have taken a job without printing its number.
+    """
     record = queue_record.read_record(job.path)
-    is_same = bool(record.number) and record.number == _own_number(record)
+    number = _own_number(record)
+    is_same = bool(number) and record.number in ("", number)
     return is_same and job.status().state == "cancelled"
 
 
@@ -381,6 +388,7 @@ def stop(job: JobFolder) -> None:
         )
     job.request("cancel")
     if not status.queue.number:
+        _cancel_if_waiting(job)
         return
     try:
         load_queue(status.queue.queue).cancel(status.queue.number)
@@ -389,7 +397,12 @@ def stop(job: JobFolder) -> None:
             f"{error} If {status.name} is running or starts later, it will stop after "
             "its next step."
         ) from error
-    if status.pid:
+    _cancel_if_waiting(job)
+
+
+def _cancel_if_waiting(job: JobFolder) -> None:
+    """Record that a job that no process runs yet is cancelled."""
+    if job.status().pid:
         return  # the job's process writes the state
     # A process that has just started holds the job, and follows the request.
     with suppress(JobError), job.hold():
