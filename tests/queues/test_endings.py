@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,6 +192,44 @@ def test_a_job_that_is_stopped_at_its_walltime_is_not_resubmitted(
     assert not submission.note_walltime(job, 7000.0)
     assert recorded(job.path)[1] == "cancelled"
     assert job.pending_request() == ""
+
+
+@pytest.mark.parametrize("state", ["paused", "interrupted"])
+def test_a_job_is_watched_until_its_queue_has_ended_it(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch, state: Any
+) -> None:
+    """At the walltime of a training with torchrun, and when it is requeued."""
+    moments = [
+        lambda: job.set_state(state, pid=0, host=""),
+        lambda: slurm_says("PENDING"),
+        # An interrupted job may not be found for a moment.
+        lambda: slurm_says("" if state == "interrupted" else "PENDING"),
+        lambda: slurm_says("RUNNING"),
+        lambda: job.set_state("running", pid=os.getpid(), host=socket.gethostname()),
+        lambda: job.set_state("done"),
+    ]
+    slurm_says("COMPLETING")
+    job.set_state("running", pid=os.getpid(), host=socket.gethostname())
+    monkeypatch.setattr(manage, "_QUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(manage.time, "sleep", lambda _: moments.pop(0)())
+    assert run(["jobs", "watch", str(job.path), "--json"]) == 0
+    assert moments == []
+    assert job.status().state == "done"
+
+
+def test_a_job_that_is_stopped_while_it_is_submitted_is_cancelled_in_the_queue(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = slurm_says("CANCELLED")
+    job.set_state("paused")
+
+    def submit(_self: Any, _folder: Path) -> str:
+        submission.stop(JobFolder(job.path))
+        return "13"
+
+    monkeypatch.setattr(type(slurm_queue.QUEUE), "submit", submit)
+    assert submission.submit(job, Profile(queue="slurm")) == "13"
+    assert slurm.commands == ["scancel"]
 
 
 def make_silent(job: JobFolder, seconds: float) -> None:
