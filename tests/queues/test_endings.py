@@ -490,3 +490,25 @@ def test_a_real_queue_ends_jobs_alike(
         wait_for(job, lambda: True)
         submission.refresh([job.status()])
     assert job.status().state == ("cancelled" if by_us else "interrupted")
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_requeues_is_stopped_and_not_submitted_twice(
+    slurm: Cluster, scan: Path, capsys: Any
+) -> None:
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "200000"]
+    words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
+    out = str(scan.parent / "job")
+    said = submit(capsys, *words, "-o", out, "--queue", slurm.name)
+    job, number = JobFolder(said["job"]), said["number"]
+    wait_for(job, lambda: job.status().done > 2)
+    command = ["scontrol", "requeue", number]
+    subprocess.run(command, check=True, capture_output=True)
+    wait_for(job, lambda: recorded(job.path)[1] == "interrupted")
+    assert run(["jobs", "resume", str(job.path)]) == 2
+    assert "jobs stop" in capsys.readouterr().err
+    assert run(["jobs", "stop", str(job.path)]) == 0
+    wait_for(job, lambda: job.status().queue.has_ended)
+    assert job.status().state == "cancelled"
+    command = ["squeue", "--noheader", "--format=%i %T", "--states=PD,R,CG"]
+    assert subprocess.check_output(command, text=True) == ""
