@@ -10,8 +10,11 @@ import pytest
 import tifffile
 from train_helpers import JOBS, opened
 
+from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.jobs import _remove_steps
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 
@@ -125,3 +128,26 @@ def test_a_job_without_known_parts_has_no_strip(viewer, qtbot, job):
     qtbot.waitUntil(lambda: dock.view.title.text() != "", timeout=10_000)
     assert not dock.view.strip.isVisible()
     assert "kWh" not in dock.view.figures.text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_a_job_in_a_queue_is_not_deleted(squeue, job, monkeypatch):
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    with pytest.raises(JobError, match="is waiting: priority, so it cannot be removed"):
+        run_to_end(_remove_steps(job.path))
+    squeue.write_text("12|CANCELLED|None\n")
+    run_to_end(_remove_steps(job.path))
+    assert not job.path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_a_job_without_a_number_can_be_paused(viewer, qtbot, tmp_path, squeue, job):
+    """No process would follow a request."""
+    queue_record.write_record(job.path, QueueRecord("slurm", "SLURM"))
+    dock = opened(viewer, JOBS)
+    dock.show_job(job.path)
+    qtbot.waitUntil(dock.view.pause_button.isEnabled, timeout=10_000)
+    dock.view.pause_button.click()
+    qtbot.waitUntil(lambda: dock.view.state == "cancelled", timeout=10_000)
+    qtbot.waitUntil(dock.view.resume_button.isEnabled, timeout=5000)
+    assert "scancel" not in calls(tmp_path)

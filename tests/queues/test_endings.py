@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +18,16 @@ import pytest
 from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
+from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.steps import Step
 from napari_geosr.jobs import __main__ as process
-from napari_geosr.jobs import index
+from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs import run as run_module
 from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.facts import recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.queues import slurm as slurm_queue
@@ -44,8 +52,15 @@ def queue_says(job: JobFolder, words: str) -> None:
 MOMENTS = ("queued", "running", "paused", "interrupted")
 
 
-@pytest.mark.parametrize("state", MOMENTS)
-@pytest.mark.parametrize("words", ["cancelled", "ended", ""])
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [
+        *itertools.product(("cancelled", "ended"), MOMENTS),
+        # Without an answer of the queue, a waiting job may still start.
+        ("", "paused"),
+        ("", "interrupted"),
+    ],
+)
 def test_a_stopped_job_is_cancelled_whatever_the_moment(
     job: JobFolder, state: Any, words: str
 ) -> None:
@@ -53,9 +68,216 @@ def test_a_stopped_job_is_cancelled_whatever_the_moment(
     job.request("cancel")
     if words:
         queue_says(job, words)
-    if words or state not in ("queued", "running"):
+    assert job.status().state == "cancelled"
+    assert job.status().message == ""
+
+
+@pytest.mark.parametrize("request_", ["cancel", "pause"])
+def test_a_job_without_a_number_is_stopped_and_resumed(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch, request_: Any
+) -> None:
+    """The queue may have taken it, but has not printed its number."""
+    record = queue_record.read_record(job.path)
+    queue_record.write_record(job.path, dataclasses.replace(record, number=""))
+    slurm = slurm_says("PENDING")
+    monkeypatch.setattr(feasibility, "check_steps", lambda *_: (_ for _ in ()))
+    monkeypatch.setattr(manage, "read_job", lambda *_: (None, None))
+    if request_ == "cancel":
+        assert run(["jobs", "stop", str(job.path)]) == 0
+        assert recorded(job.path)[1] == "cancelled"
+        assert job.pending_request() == ""
+        # The queue starts it after all.
+        monkeypatch.setenv("SLURM_JOB_ID", "12")
+        assert process._run_in_queue(job, process._Asked()) == 0
         assert job.status().state == "cancelled"
-        assert job.status().message == ""
+    else:  # by an earlier version, which waited for a process
+        job.request("pause")
+    assert run(["jobs", "resume", str(job.path)]) == 0
+    assert slurm.commands == ["sbatch"]
+    status = job.status()
+    assert (status.state, status.request, status.queue.number) == ("queued", "", "13")
+
+
+@pytest.mark.parametrize("state", ["queued", "paused"])
+def test_a_job_in_a_queue_is_not_removed(
+    job: JobFolder, slurm_says: Any, capsys: Any, state: Any
+) -> None:
+    job.set_state(state, pid=0, host="")
+    slurm_says("PENDING" if state == "queued" else "COMPLETING")
+    assert run(["jobs", "remove", str(job.path)]) == 2
+    text = " ".join(capsys.readouterr().err.split())
+    assert "cannot be removed" in text
+    assert "napari-geosr jobs stop" in text
+    assert job.path.is_dir()
+    slurm_says("CANCELLED")
+    assert run(["jobs", "remove", str(job.path)]) == 0
+    assert not job.path.exists()
+
+
+class FakeSlurm:
+    """Answers ``squeue`` with one state of job 12, and records the other commands."""
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        self.commands: list[str] = []
+
+    def __call__(self, words: list[str], **_: Any) -> str:
+        if words[0] == "squeue":
+            return f"12|{self.state}|None"
+        self.commands.append(words[0])
+        return "13"
+
+
+@pytest.fixture
+def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakeSlurm]:
+    """Make SLURM answer with a state."""
+
+    def say(state: str) -> FakeSlurm:
+        fake = FakeSlurm(state)
+        monkeypatch.setattr(slurm_queue, "call", fake)
+        monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+        return fake
+
+    return say
+
+
+#: What SLURM says after the last process of a job, until it has ended the job.
+UNFINISHED = ("RUNNING", "COMPLETING", "SUSPENDED", "PENDING")
+
+
+@pytest.mark.parametrize("said", UNFINISHED)
+@pytest.mark.parametrize("state", ["paused", "interrupted"])
+def test_a_job_that_its_queue_has_not_ended_can_be_stopped(
+    job: JobFolder,
+    slurm_says: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    state: Any,
+    said: str,
+) -> None:
+    """The queue may start it again; it is then not submitted a second time."""
+    job.set_state(state, pid=0, host="")
+    slurm = slurm_says(said)
+    with pytest.raises(JobError, match="jobs stop"):
+        submission.submit(job, Profile(queue="slurm"))
+    assert slurm.commands == []
+    submission.stop(job)
+    assert slurm.commands == ["scancel"]
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert submission.was_stopped(job) or job.pending_request() == "cancel"
+    slurm_says("CANCELLED")
+    submission.refresh([job.status()])
+    assert job.status().state == "cancelled"
+    with pytest.raises(JobError, match="has ended"):
+        submission.stop(job)
+    assert submission.submit(job, Profile(queue="slurm")) == "13"
+
+
+def test_a_recent_answer_does_not_hold_for_a_job_that_has_stopped_since(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = slurm_says("RUNNING")
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 60.0)
+    job.set_state("running", pid=1, host="elsewhere")
+    submission.refresh([job.status()])
+    job.set_state("paused")
+    submission.stop(job)
+    assert slurm.commands == ["scancel"]
+
+
+def test_a_job_that_is_stopped_at_its_walltime_is_not_resubmitted(
+    job: JobFolder,
+) -> None:
+    job.set_state("paused", pid=0)
+    job.request("cancel")
+    assert not submission.note_walltime(job, 7000.0)
+    assert recorded(job.path)[1] == "cancelled"
+    assert job.pending_request() == ""
+
+
+@pytest.mark.parametrize("state", ["paused", "interrupted"])
+def test_a_job_is_watched_until_its_queue_has_ended_it(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch, state: Any
+) -> None:
+    """At the walltime of a training with torchrun, and when it is requeued."""
+    moments = [
+        lambda: job.set_state(state, pid=0, host=""),
+        lambda: slurm_says("PENDING"),
+        # An interrupted job may not be found for a moment.
+        lambda: slurm_says("" if state == "interrupted" else "PENDING"),
+        lambda: slurm_says("RUNNING"),
+        lambda: job.set_state("running", pid=os.getpid(), host=socket.gethostname()),
+        lambda: job.set_state("done"),
+    ]
+    slurm_says("COMPLETING")
+    job.set_state("running", pid=os.getpid(), host=socket.gethostname())
+    monkeypatch.setattr(manage, "_QUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(manage.time, "sleep", lambda _: moments.pop(0)())
+    assert run(["jobs", "watch", str(job.path), "--json"]) == 0
+    assert moments == []
+    assert job.status().state == "done"
+
+
+def test_a_job_that_is_stopped_while_it_is_submitted_is_cancelled_in_the_queue(
+    job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = slurm_says("CANCELLED")
+    job.set_state("paused")
+
+    def submit(_self: Any, _folder: Path) -> str:
+        submission.stop(JobFolder(job.path))
+        return "13"
+
+    monkeypatch.setattr(type(slurm_queue.QUEUE), "submit", submit)
+    assert submission.submit(job, Profile(queue="slurm")) == "13"
+    assert slurm.commands == ["scancel"]
+
+
+def make_silent(job: JobFolder, seconds: float) -> None:
+    """Let a node run the job, the last sign of life of which was some time ago."""
+    job.set_state("running", pid=123, host="node7")
+    path = job.path / "job.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"updated": facts["updated"] - seconds}))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"), [("RUNNING", "running"), ("SUSPENDED", "suspended")]
+)
+def test_a_queue_is_believed_rather_than_a_silent_process(
+    job: JobFolder, slurm_says: Any, capsys: Any, said: str, words: str
+) -> None:
+    """It may be suspended, its drive may hang, or clocks may differ."""
+    index.register(job)
+    make_silent(job, 240)
+    assert job.status().state == "interrupted"
+    slurm = slurm_says(said)
+    silence = f"no sign of life for 4 min; SLURM says it is {words}"
+    assert run(["jobs", "list"]) == 0
+    assert silence in capsys.readouterr().out
+    assert job.status().state == "running"
+    for where in ([], ["--queue", "local"]):
+        assert run(["jobs", "resume", str(job.path), *where]) == 2
+        said_then = " ".join(capsys.readouterr().err.split())
+        assert silence in said_then
+        assert "jobs stop" in said_then
+    assert slurm.commands == []
+    assert run(["jobs", "stop", str(job.path)]) == 0
+    assert slurm.commands == ["scancel"]
+    slurm_says("CANCELLED")
+    submission.refresh([job.status()])
+    assert job.status().state == "cancelled"
+
+
+def test_stopping_a_copy_does_not_cancel_the_original(
+    job: JobFolder, slurm_says: Any, tmp_path: Path
+) -> None:
+    slurm = slurm_says("RUNNING")
+    job.set_state("running", pid=1, host="node7")
+    submission.refresh([job.status()])
+    copy = JobFolder(shutil.copytree(job.path, tmp_path / "copy"))
+    with pytest.raises(JobError, match="nothing to stop"):
+        submission.stop(copy)
+    assert slurm.commands == []
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "interrupted"])
@@ -268,3 +490,25 @@ def test_a_real_queue_ends_jobs_alike(
         wait_for(job, lambda: True)
         submission.refresh([job.status()])
     assert job.status().state == ("cancelled" if by_us else "interrupted")
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_requeues_is_stopped_and_not_submitted_twice(
+    slurm: Cluster, scan: Path, capsys: Any
+) -> None:
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "200000"]
+    words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
+    out = str(scan.parent / "job")
+    said = submit(capsys, *words, "-o", out, "--queue", slurm.name)
+    job, number = JobFolder(said["job"]), said["number"]
+    wait_for(job, lambda: job.status().done > 2)
+    command = ["scontrol", "requeue", number]
+    subprocess.run(command, check=True, capture_output=True)
+    wait_for(job, lambda: recorded(job.path)[1] == "interrupted")
+    assert run(["jobs", "resume", str(job.path)]) == 2
+    assert "jobs stop" in capsys.readouterr().err
+    assert run(["jobs", "stop", str(job.path)]) == 0
+    wait_for(job, lambda: job.status().queue.has_ended)
+    assert job.status().state == "cancelled"
+    command = ["squeue", "--noheader", "--format=%i %T", "--states=PD,R,CG"]
+    assert subprocess.check_output(command, text=True) == ""

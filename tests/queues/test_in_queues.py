@@ -158,7 +158,7 @@ def test_a_killed_job_is_noticed_and_resumed(
     """The process of the job disappears, as on a node that runs out of memory."""
     job = running_training(cluster, scan, capsys)
     os.kill(job.status().pid, signal.SIGKILL)
-    wait_for(job, lambda: not job.status().is_alive)
+    wait_for(job, lambda: job.status().queue.has_ended)
     assert listed_state(job, capsys) == "interrupted"
     done = job.status().done
     assert run(["jobs", "resume", str(job.path)]) == 0

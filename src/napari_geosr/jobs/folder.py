@@ -234,20 +234,24 @@ class JobFolder:
         This never raises an error, because invalid values in the folder are ignored.
         """
         facts, state, damaged = reading.read_state(self.path / _STATE_FILE)
-        if (
-            state in ALIVE
-            and reading.count(facts.get("pid"))
-            and (self._is_copy(facts) or not reading.is_alive(facts))
-        ):
-            state = "interrupted"
         values, message = AnyDict(), damaged or str(facts.get("message", ""))
+        updated = reading.number(facts.get("updated"))
+        queue = queue_record.place_of(self.path, updated)
+        is_copy, silence = self._is_copy(facts), ""
+        if is_copy:  # the job in the queue is the original
+            queue = queue.without_number()
+        if state in ALIVE and reading.count(facts.get("pid")):
+            if is_copy or reading.has_ended_here(facts):
+                state = "interrupted"
+            elif not reading.is_alive(facts):
+                # It may be suspended, its drive may hang, or clocks may differ.
+                silence = queue.silence(time.time() - updated)
+                state = state if silence else "interrupted"
         try:
             values = self.values()
             reading.check_operation(values, self.path / _CONFIG_FILE)
         except JobError as error:
             state, message = "unreadable", str(error)
-        updated = reading.number(facts.get("updated"))
-        queue = queue_record.place_of(self.path, updated)
         request = self.pending_request()
         state, message = queue.correct(state, message, request)
         result, outside = reading.result(facts, values, self.path)
@@ -270,6 +274,7 @@ class JobFolder:
             request=request,
             processor_seconds=reading.number(facts.get("processor_seconds")),
             parts=reading.percentages(facts.get("parts")),
+            silence=silence,
         )
 
     # The process that runs the job

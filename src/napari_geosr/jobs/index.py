@@ -55,6 +55,8 @@ def describe_state(status: JobStatus) -> str:
         )
     elif place.words == "suspended":
         words = f"suspended by {place.title}"
+    if status.silence:
+        words = status.silence
     parts = [words]
     if place.resubmitted:
         times = queue_record.times(place.resubmitted)
@@ -74,6 +76,13 @@ def in_use_text(status: JobStatus, action: str) -> str:
     """
     if is_stopping(status):
         return stopping_text(status)
+    if status.is_unfinished_in_queue:
+        return (
+            f"{status.name} is {status.state}, but {status.queue.title} has not ended "
+            f"job {status.queue.number} yet, and may start it again, so it cannot "
+            f"{action}. Try again in a few seconds, or stop it: napari-geosr jobs stop "
+            f"{status.path}"
+        )
     return (
         f"{status.name} is {describe_state(status)}, so it cannot {action}. Stop it "
         f"first: napari-geosr jobs stop {status.path}"
@@ -157,8 +166,9 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Raises
     ------
     JobError
-        If a process runs it, something cannot be deleted, the folder may not be a job,
-        or it contains other files. In the last two cases nothing is deleted.
+        If a process runs it, it is in a queue, something cannot be deleted, the folder
+        may not be a job, or it contains other files. In the last two cases nothing is
+        deleted.
     """
     if not job.is_verified():
         raise JobError(
@@ -167,7 +177,8 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
             "delete it by hand."
         )
     status = job.status()
-    if status.is_alive and status.pid:
+    is_in_use = status.is_alive and (status.pid or status.queue.number)
+    if is_in_use or status.is_unfinished_in_queue:
         raise JobError(in_use_text(status, "be removed"))
     foreign = foreign_files(job.path)
     if foreign and not keep_foreign:

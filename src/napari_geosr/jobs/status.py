@@ -11,6 +11,8 @@ from napari_geosr.jobs.facts import State
 #: States of a job with a process that is running or waiting.
 ALIVE = ("queued", "running", "finishing")
 _CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
+#: States of a job that its queue may start again.
+_MAY_RESTART = ("paused", "cancelled", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class JobStatus:
     parts : tuple of int
         Finished percentages of equal parts of the result, in the order of its planes;
         empty if unknown.
+    silence : str
+        Why the job counts as running although its process sends no heartbeats.
     """
 
     path: Path
@@ -62,6 +66,7 @@ class JobStatus:
     request: str = ""
     processor_seconds: float = 0.0
     parts: tuple[int, ...] = ()
+    silence: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -71,6 +76,15 @@ class JobStatus:
     def can_resume(self) -> bool:
         """Whether the job can be resumed."""
         return self.state in _CAN_RESUME
+
+    @property
+    def is_unfinished_in_queue(self) -> bool:
+        """Whether the queue has not yet ended a job that has stopped.
+
+        The queue needs a few seconds after the job's last process, and may start the
+        job again.
+        """
+        return self.state in _MAY_RESTART and self.queue.is_unfinished
 
 
 def is_stopping(status: JobStatus) -> bool:

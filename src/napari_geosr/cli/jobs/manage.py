@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import math
 import shutil
 import sys
 import time
@@ -53,6 +54,8 @@ Job = Annotated[
 _POLL_SECONDS = 0.3
 #: Seconds between two queries to the queue of a cluster.
 _QUEUE_SECONDS = 3.0
+#: Seconds for which an interrupted job is watched after it has left its queue.
+_DOUBT_SECONDS = 10.0
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
     "If you have moved a job, run `napari-geosr jobs show FOLDER` once with its new "
@@ -312,10 +315,13 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     JobError
         If the job is already running, or its settings cannot be read.
     """
+    submission.refresh([folder.status()])
     status = folder.status()
     folder.check_not_done()
+    if status.is_unfinished_in_queue or status.silence:
+        raise JobError(index.in_use_text(status, "be resumed"))
     is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
-    if is_stopping(status):
+    if is_stopping(status) and not is_waiting:  # no process could follow the request
         raise JobError(stopping_text(status))
     if not status.can_resume and not is_waiting:
         raise JobError(
@@ -393,6 +399,7 @@ def remove_jobs(
             f"may not belong to a job: {folder.status().message}"
         )
         return 0
+    submission.refresh([folder.status()])
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
@@ -429,20 +436,31 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
 
 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
-    """Yield past and new events until the job ends."""
-    offset, said, next_question = 0, "", 0.0
+    """Yield past and new events until the job ends, in its queue as well."""
+    offset, said, next_question, alive_at = 0, "", 0.0, -math.inf
     while not should_stop():
         events, offset = folder.events(offset)
         yield from events
         status = folder.status()
-        if status.queue.queue and status.is_alive:
-            if time.monotonic() >= next_question:
+        if status.queue.queue:
+            now = time.monotonic()
+            if now >= next_question or not _is_unfinished(status):
                 submission.refresh([status])
-                next_question = time.monotonic() + _QUEUE_SECONDS
+                next_question = now + _QUEUE_SECONDS
                 status = folder.status()
+            if _is_unfinished(status):
+                alive_at = now
             if (words := describe_state(status)) != said and status.state == "queued":
                 said = words
                 yield {"event": "queue", "time": time.time(), "message": words}
-        if not events and not status.is_alive:
+        # A queue may not find a job while it resubmits the job.
+        is_in_doubt = status.state == "interrupted" and (
+            time.monotonic() - alive_at < _DOUBT_SECONDS
+        )
+        if not (events or is_in_doubt or _is_unfinished(status)):
             return
         time.sleep(_POLL_SECONDS)
+
+
+def _is_unfinished(status: JobStatus) -> bool:
+    return status.is_alive or status.is_unfinished_in_queue

@@ -433,5 +433,7 @@ def _forget_steps(path: Path) -> Generator[Step, None, Path]:
 
 def _remove_steps(path: Path) -> Generator[Step, None, Path]:
     yield from ()
-    index.remove(JobFolder(path), keep_foreign=True)
+    job = JobFolder(path)
+    submission.refresh([job.status()])
+    index.remove(job, keep_foreign=True)
     return path

@@ -62,6 +62,12 @@ def resume(
     _run(lambda: submission.submit(job, known), owner, on_error, on_finished)
 
 
+def is_without_process(status: JobStatus) -> bool:
+    """Whether the job is waiting, and no process could follow a request to pause."""
+    is_unstarted = status.state == "queued" and not status.pid
+    return is_unstarted or is_waiting_in_queue(status)
+
+
 def is_waiting_in_queue(status: JobStatus) -> bool:
     """Whether the job is in a queue and has no running process yet."""
     return status.state == "queued" and bool(status.queue.number)

@@ -215,7 +215,7 @@ class JobView(JobWidgets):
         if self._watch is None:
             return
         try:
-            if queue_actions.is_waiting_in_queue(self._watch.status):
+            if queue_actions.is_without_process(self._watch.status):
                 folder = self._watch.folder
                 queue_actions.stop(
                     folder, self, self.message.show_error, self.message.show_message

@@ -327,7 +327,7 @@ class StudyBox(StudyWidgets):
         if self._watch is not None:
             watch = self._watch
             try:
-                if queue_actions.is_waiting_in_queue(watch.status):
+                if queue_actions.is_without_process(watch.status):
                     folder = JobFolder(watch.path)
                     queue_actions.stop(folder, self, self.failed.emit)
                 else:

@@ -116,6 +116,9 @@ class QueuePlace:
     is_waiting : bool
         Whether the job is waiting according to the queue, and has not updated its own
         state since.
+    is_running : bool
+        Whether the job is running, suspended or ending according to the queue, and has
+        not updated its own state since.
     checked : float
         Time of the last query.
     since : float
@@ -129,8 +132,14 @@ class QueuePlace:
     resubmitted: int = 0
     has_ended: bool = False
     is_waiting: bool = False
+    is_running: bool = False
     checked: float = 0.0
     since: float = 0.0
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the queue has not ended the job: it runs, or may start again."""
+        return self.is_waiting or self.is_running
 
     @property
     def message(self) -> str:
@@ -141,6 +150,18 @@ class QueuePlace:
             f"{self.title} job {self.number} no longer exists ({self.words}); "
             "log.txt in the job folder may contain the reason."
         )
+
+    def without_number(self) -> QueuePlace:
+        """Return the place of a job that has the same record, but is not in a queue."""
+        return QueuePlace(self.queue, self.title, resubmitted=self.resubmitted)
+
+    def silence(self, seconds: float) -> str:
+        """Explain why a job without heartbeats counts as running; empty if not."""
+        if not self.is_running:
+            return ""
+        state = "suspended" if self.words == "suspended" else "running"
+        minutes = f"no sign of life for {seconds / 60:.0f} min"
+        return f"{minutes}; {self.title} says it is {state}"
 
     def correct(
         self, state: reading.State, message: str, request: str
@@ -194,6 +215,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         resubmitted=record.resubmitted,
         has_ended=last.phase == "ended" and is_valid,
         is_waiting=last.phase == "waiting" and is_valid,
+        is_running=last.phase == "running" and is_valid,
         checked=last.checked,
         since=last.since,
     )

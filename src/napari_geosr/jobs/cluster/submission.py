@@ -128,6 +128,8 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     queue = load_queue(profile.queue)
     refresh([job.status()])
     before = job.status()
+    if before.is_unfinished_in_queue:
+        raise JobError(index.in_use_text(before, "be submitted again"))
     text = script_of(before.name, job.path, profile, before.operation)
     with job.hold():
         job.check_not_done()
@@ -160,6 +162,9 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     known = queue_record.read_record(job.path)
     if profile.queue != LOCAL and not known.number:
         queue_record.write_record(job.path, replace(known, number=number))
+    if profile.queue != LOCAL and job.status().state == "cancelled":
+        with suppress(JobError):  # stopped before the queue gave its number
+            queue.cancel(number)
     return number
 
 
@@ -215,9 +220,13 @@ def note_start(job: JobFolder) -> None:
 
 
 def was_stopped(job: JobFolder) -> bool:
-    """Return whether the user stopped the job while the queue started this process."""
+    """Return whether the user stopped the job while the queue started this process.
+
+    A queue may have taken a job without printing its number.
+    """
     record = queue_record.read_record(job.path)
-    is_same = bool(record.number) and record.number == _own_number(record)
+    number = _own_number(record)
+    is_same = bool(number) and record.number in ("", number)
     return is_same and job.status().state == "cancelled"
 
 
@@ -238,6 +247,10 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
     seconds : float
         Duration of the run.
     """
+    if job.pending_request() == "cancel":  # by the user, after the last step
+        job.set_state("cancelled", pid=0, host="", message="")
+        job.clear_request()
+        return False
     record = queue_record.read_record(job.path)
     is_full = seconds >= _FULL_SHARE * _usable_seconds(record)
     saved = reading.count(reading.recorded(job.path)[0].get("saved"))
@@ -292,8 +305,8 @@ def _stored_profile(record: QueueRecord) -> Profile:
 def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     """Query the queues about waiting and running jobs, with one call per queue.
 
-    A paused job is queried as well until it has left the queue: a run that a queue ends
-    for its own reasons is paused, and may wait there to start again.
+    A job that has stopped is queried as well until it has left the queue: a run that a
+    queue ends for its own reasons is paused, and may wait there to start again.
 
     Returns
     -------
@@ -302,8 +315,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
-        is_fresh = 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
-        if not _may_be_in_queue(status) or is_fresh:
+        is_due = _may_be_in_queue(status) or _is_doubtful(status)
+        if not is_due or _is_fresh(status):
             continue
         if index.elsewhere_of(status.path) is None:
             due[status.queue.queue][status.path] = status
@@ -330,20 +343,35 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     return problems
 
 
+def _is_fresh(status: JobStatus) -> bool:
+    """Return whether the queue was queried so recently that its answer holds."""
+    # The last answer does not hold for a job that has stopped since.
+    is_valid = status.is_alive or status.queue.has_ended or status.queue.is_unfinished
+    return is_valid and 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
+
+
+def _is_doubtful(status: JobStatus) -> bool:
+    """Return whether a queue may be resubmitting a job that it no longer finds."""
+    place = status.queue
+    is_new = time.time() - place.since < _DOUBT_SECONDS
+    has_number = bool(place.number)
+    return has_number and place.has_ended and status.state == "interrupted" and is_new
+
+
 def _may_be_in_queue(status: JobStatus) -> bool:
+    """Return whether the queue has not ended the job, as far as is known."""
     if not status.queue.number:
         return False
     if status.queue.has_ended:
-        # A queue may not find a job while it resubmits the job.
-        is_new = time.time() - status.queue.since < _DOUBT_SECONDS
-        return status.state == "interrupted" and is_new
-    return status.is_alive or status.state in ("paused", "interrupted")
+        return False
+    return status.is_alive or status.state in ("paused", "cancelled", "interrupted")
 
 
 def stop(job: JobFolder) -> None:
     """Ask a job to stop and, if it is in a queue, cancel it there.
 
-    Finished work is kept, so that the job can be resumed.
+    Finished work is kept, so that the job can be resumed. A job has not ended until its
+    queue has ended it, because the queue may start it again.
 
     Raises
     ------
@@ -354,12 +382,13 @@ def stop(job: JobFolder) -> None:
     if not status.is_alive:
         refresh([status])  # a run that the queue itself ended may wait there
         status = job.status()
-    if not status.is_alive:
+    if not (status.is_alive or _may_be_in_queue(status)):
         raise JobError(
             f"{status.name} has ended ({status.state}), so there is nothing to stop."
         )
     job.request("cancel")
     if not status.queue.number:
+        _cancel_if_waiting(job)
         return
     try:
         load_queue(status.queue.queue).cancel(status.queue.number)
@@ -368,7 +397,12 @@ def stop(job: JobFolder) -> None:
             f"{error} If {status.name} is running or starts later, it will stop after "
             "its next step."
         ) from error
-    if status.pid:
+    _cancel_if_waiting(job)
+
+
+def _cancel_if_waiting(job: JobFolder) -> None:
+    """Record that a job that no process runs yet is cancelled."""
+    if job.status().pid:
         return  # the job's process writes the state
     # A process that has just started holds the job, and follows the request.
     with suppress(JobError), job.hold():
