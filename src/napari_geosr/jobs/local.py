@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from napari_geosr.core.errors import FileError, GeoSRError, JobError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
@@ -119,7 +120,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     str
         Empty when the job may run; ``"cancel"`` or ``"pause"`` if that was requested.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # The other worker processes, perhaps on other machines, wait for this one.
@@ -127,7 +128,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
         return
     path = turn_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = processes.file_lock(path)
     next_beat = time.monotonic()
     while True:
         request = job.pending_request() or ("pause" if should_stop() else "")
@@ -135,8 +136,9 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
             yield request
             return
         try:
-            if _is_next(job):
-                lock.acquire(timeout=0)
+            if _is_next(job) and (
+                processes.acquire_lock(lock, 0.0) or not _is_other_running(job)
+            ):
                 break
         except Timeout:
             pass
@@ -149,6 +151,13 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
         yield ""
     finally:
         lock.release()
+
+
+def _is_other_running(job: JobFolder) -> bool:
+    """Return whether another job runs on this machine, whose disk has no locks."""
+    host, alive = socket.gethostname(), ("running", "finishing")
+    others = [s for s in index.list_jobs() if s.path != job.path and s.pid]
+    return any(s.state in alive and s.host == host for s in others)
 
 
 def _is_next(job: JobFolder) -> bool:
