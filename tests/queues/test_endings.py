@@ -128,6 +128,37 @@ def test_a_run_that_the_queue_ends_is_interrupted(
         assert "SLURM ended this run before its walltime was over" in status.message
 
 
+@pytest.mark.parametrize("by", [signal.SIGUSR1, signal.SIGTERM])
+def test_the_next_run_follows_a_request_to_finish(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+) -> None:
+    """The walltime, or a more urgent job, has ended the run that was finishing."""
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    requests = []
+
+    def operation(_job: JobFolder, should_stop: Any) -> Iterator[Step]:
+        yield Step(3, 9)
+        if not requests:
+            job.request("finish")
+        assert should_stop()
+        requests.append(should_stop.request)
+        if len(requests) == 1:
+            os.kill(os.getpid(), by)
+            assert should_stop()
+            requests.append(should_stop.request)
+
+    monkeypatch.setattr(run_module, "_operation", operation)
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        for _ in range(2):
+            process.main(str(job.path), in_queue=True)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert requests == ["finish", "pause", "finish"]
+    assert job.pending_request() == ""
+
+
 def test_a_signal_at_the_end_of_the_walltime_is_no_cancellation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -337,7 +337,10 @@ class JobFolder:
                 f"{status.name} is already {status.state} (process {status.pid} on "
                 f"{status.host})."
             )
-        if not status.is_alive:  # the request was meant for a process that has ended
+        # Other requests were meant for a process that has ended. Resuming or submitting
+        # a job deletes them, so a queue has started this process again.
+        is_kept = status.request == "finish" and bool(status.queue.number)
+        if not status.is_alive and not is_kept:
             self.clear_request()
         atomic.remove(self.path / _SEEN_FILE)
         self.set_state(
