@@ -17,6 +17,9 @@ from napari_geosr.io.unfinished_files import atomic
 
 #: Minimum walltime, in seconds; SLURM counts in minutes.
 _MIN_WALLTIME = 60
+#: Minimum time from the start of a run to the queue's warning with OAR, in seconds. OAR
+#: does not resubmit runs that took less than 60 s.
+_MIN_OAR_RUN = 80
 #: Pattern of names of projects, partitions etc.: one word, never an option.
 _WORD = re.compile(r"[A-Za-z0-9_][\w.@:+,-]*", re.ASCII)
 _PROPERTY = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -206,6 +209,13 @@ class Profile(Config):
                 "property. In a profile, save the name of the node property that gives "
                 "the memory per core (--memory-property), or omit the memory and "
                 "request more cores"
+            )
+        usable = self.seconds - self.warning_seconds
+        if self.queue == "oar" and usable < _MIN_OAR_RUN:
+            raise ValueError(
+                f"a walltime of {self.walltime} is too short for OAR, which starts a "
+                "job again only after a run of more than a minute. Use at least 2min "
+                "(--walltime)"
             )
         return self
 

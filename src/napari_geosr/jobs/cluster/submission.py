@@ -217,9 +217,12 @@ def note_start(job: JobFolder) -> None:
 
 def was_stopped(job: JobFolder) -> bool:
     """Return whether the user stopped the job while the queue started this process."""
+    status = job.status()
     record = queue_record.read_record(job.path)
-    is_same = bool(record.number) and record.number == _own_number(record)
-    return is_same and job.status().state == "cancelled"
+    own = _own_number(record)
+    # OAR may have resubmitted the job under a number that only a query has recorded.
+    is_same = bool(own) and own in (record.number, status.queue.number)
+    return is_same and status.state == "cancelled"
 
 
 def _own_number(record: QueueRecord) -> str:
