@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import __main__ as jobs_main
@@ -313,3 +313,11 @@ def test_without_locks_heartbeats_decide(
         assert request == ""
     with submission._submitting(job):
         pass
+
+
+def test_a_log_that_cannot_be_opened_changes_nothing(job: JobFolder) -> None:
+    (job.path / "log.txt").mkdir()
+    with pytest.raises(FileError, match="log.txt"):
+        local.start(job)
+    status = job.status()
+    assert (status.state, status.pid, status.can_resume) == ("paused", 0, True)

@@ -23,6 +23,7 @@ from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.queues import slurm as slurm_queue
+from napari_geosr.jobs.status import stopping_text
 
 
 @pytest.fixture
@@ -193,6 +194,9 @@ def test_a_stopping_job_says_what_it_waits_for(job: JobFolder, capsys: Any) -> N
         assert "is still stopping: it finishes its current tile" in said
         assert f"jobs watch {job.path}" in said.replace("\n", "")
         assert "SLURM kills job 12" in said.replace("\n", " ")
+    queue_record.forget_number(job.path)
+    job.set_state("queued", pid=0)
+    assert stopping_text(job.status()).endswith(", and try again.")
 
 
 def test_an_interrupted_job_is_explained(

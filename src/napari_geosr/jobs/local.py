@@ -18,6 +18,7 @@ import psutil
 from napari_geosr.core.errors import FileError, GeoSRError, JobError
 from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder
@@ -47,6 +48,8 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     ------
     JobError
         If a process is already running the job.
+    FileError
+        If its log cannot be written. The state of the job is then unchanged.
     """
     with job.hold():
         job.check_not_done()
@@ -57,7 +60,12 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
         job.clear_request()
         queue_record.forget_number(job.path)
         job.set_state("queued", pid=0, host="", message="")
-        process = _spawn(job, command)
+        try:
+            process = _spawn(job, command)
+        except (GeoSRError, OSError):
+            state = status.state if status.can_resume else "paused"
+            job.set_state(state, message=status.message)
+            raise
         # Set the state here, because a second click may precede the process's update.
         # The process may have ended at once (see log.txt). If the folder cannot be
         # written, the process itself reports the error.
@@ -81,7 +89,10 @@ def _spawn(job: JobFolder, command: Sequence[str]) -> subprocess.Popen[bytes]:
         if sys.platform == "win32"
         else {"start_new_session": True}
     )
-    with (job.path / "log.txt").open("ab") as log:
+    path = job.path / "log.txt"
+    with atomic.explained(path):
+        stream = path.open("ab")
+    with stream as log:
         process: subprocess.Popen[bytes] = subprocess.Popen(
             command or own,
             stdin=subprocess.DEVNULL,

@@ -251,9 +251,17 @@ def parse_walltime(text: str) -> int:
     Raises
     ------
     ConfigError
-        If the text cannot be parsed, or is less than a minute.
+        If the text cannot be parsed, is ambiguous, or is less than a minute.
     """
     found = text.strip().lower()
+    short = re.fullmatch(r"(\d{1,5}):([0-5]\d)", found, re.ASCII)
+    if short and int(short[1]):  # SLURM reads minutes and seconds, others do not
+        in_hours = f"{int(short[1])}:{short[2]}:00"
+        in_minutes = format_walltime(int(short[1]) * 60 + int(short[2]))
+        raise ConfigError(
+            f"The walltime {text!r} is ambiguous. Write {in_hours} for hours and "
+            f"minutes, or {in_minutes} for minutes and seconds."
+        )
     if clock := _CLOCK.fullmatch(found):
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
@@ -265,6 +273,8 @@ def parse_walltime(text: str) -> int:
     if not valid:
         number = re.fullmatch(r"\d+(\.\d+)?", found, re.ASCII)
         guess = f" Did you mean {found}h or {found}min?" if number else ""
+        if re.fullmatch(r"\d+\s*h\s*[0-5]?\d", found, re.ASCII):
+            guess = f" Did you mean {found}min?"
         raise ConfigError(
             f"{text!r} is not a valid walltime.{guess} Use H:MM:SS, or hours and "
             "minutes such as 12h or 90min."
