@@ -18,7 +18,7 @@ from napari_geosr.core.steps import Step
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import index
 from napari_geosr.jobs import run as run_module
-from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster import queue_record, submission, torchrun
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
@@ -158,6 +158,31 @@ def test_the_next_run_follows_a_request_to_finish(
             signal.signal(number, handler)
     assert requests == ["finish", "pause", "finish"]
     assert job.pending_request() == ""
+
+
+def test_processes_of_a_queue_keep_a_request_to_finish(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked to pause, and the next run finishes."""
+    asked = process._Asked()
+    seen = []
+
+    def run_processes(*arguments: Any) -> int:
+        should_stop = arguments[-1]
+        job.set_state("running", pid=os.getpid())
+        job.request("finish")
+        assert not should_stop()
+        asked.by_queue()
+        with subprocess.Popen(["sleep", "0.1"]) as worker:
+            assert torchrun._wait(job, [worker], should_stop) == 0
+        seen.append(job.pending_request())
+        job.set_state("paused", pid=0)
+        return 0
+
+    monkeypatch.setattr(process, "run_processes", run_processes)
+    assert process._run_processes_in_queue(job, asked, ["--nproc-per-node=2"]) == 99
+    assert seen == ["pause"]
+    assert (job.status().state, job.pending_request()) == ("queued", "finish")
 
 
 def test_a_signal_at_the_end_of_the_walltime_is_no_cancellation(
