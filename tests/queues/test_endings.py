@@ -179,6 +179,7 @@ def test_processes_of_a_queue_keep_a_request_to_finish(
         job.set_state("paused", pid=0)
         return 0
 
+    monkeypatch.setattr(process.signal, "signal", lambda *_: None)
     monkeypatch.setattr(process, "run_processes", run_processes)
     assert process._run_processes_in_queue(job, asked, ["--nproc-per-node=2"]) == 99
     assert seen == ["pause"]
