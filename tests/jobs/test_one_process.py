@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,15 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
 
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import __main__ as jobs_main
 from napari_geosr.jobs import index, local
+from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 
@@ -259,3 +262,62 @@ def test_a_waiting_job_obeys_sigterm(job: JobFolder) -> None:
         _, error = waiting.communicate(timeout=300)
     assert waiting.returncode == 0, error
     assert job.status().state == "paused"
+
+
+#: Like a file system without locks, such as Lustre with ``noflock``.
+KILLED_WITHOUT_LOCKS = """
+import errno, fcntl, os, sys
+def fail(*_): raise OSError(errno.ENOSYS, "no locks here")
+fcntl.flock = fail
+from napari_geosr.jobs.folder import JobFolder
+job = JobFolder(sys.argv[1])
+with job.hold():
+    job.claim("running")
+    os._exit(9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
+def test_without_locks_heartbeats_decide(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    subprocess.run([sys.executable, "-c", KILLED_WITHOUT_LOCKS, job.path], check=False)
+    assert job.status().state == "interrupted"
+    monkeypatch.setattr(fcntl, "flock", fail)
+    monkeypatch.setattr(os, "getppid", lambda: 0)
+    with job.hold():
+        job.claim("queued")
+        job.claim("running")
+    # Another process on this host, and one on another host, are alive.
+    one = psutil.Process(os.getpid()).parents()[-1]
+    here = {"pid": one.pid, "host": socket.gethostname(), "started": one.create_time()}
+    for facts in (here, {"pid": 7, "host": "node7"}):
+        job.set_state("running", **facts)
+        with job.hold(), pytest.raises(JobError, match="is already running"):
+            job.claim("running")
+    # The only job that runs on this machine has its turn.
+    index.register(job)
+    second = JobFolder.create(job.path.parent / "b", job.values(), name="b")
+    index.register(second)
+    job.set_state("running", **here)
+    answers = iter([False, True])
+    with local.turn(second, lambda: next(answers)) as request:
+        assert request == "pause"
+    job.set_state("paused", pid=0)
+    with local.turn(second) as request:
+        assert request == ""
+    with submission._submitting(job):
+        pass
+
+
+def test_a_log_that_cannot_be_opened_changes_nothing(job: JobFolder) -> None:
+    (job.path / "log.txt").mkdir()
+    with pytest.raises(FileError, match="log.txt"):
+        local.start(job)
+    status = job.status()
+    assert (status.state, status.pid, status.can_resume) == ("paused", 0, True)

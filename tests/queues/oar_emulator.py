@@ -12,6 +12,9 @@ variables:
     Folder of the jobs.
 ``OAR_EMULATOR_PROJECT``
     The only project accepted by the admission rule; if empty, every job may run.
+``OAR_EMULATOR_LEAST``
+    Duration in seconds below which a run is not resubmitted: 60 with OAR itself, by
+    default 0.
 ``OAR_EMULATOR_SECOND``
     Duration of a second of walltime.
 
@@ -193,7 +196,10 @@ def launch(words: list[str]) -> int:
     job = _change(
         number, state="Terminated", exit_code=code * 256, message=words_of_end
     )
-    if code == 99 and "idempotent" in job["types"] and not job.get("deleted"):
+    took = time.time() - job["start_time"]
+    is_killed = bool(words_of_end)
+    is_long = took >= float(os.environ.get("OAR_EMULATOR_LEAST", "0"))
+    if code == 99 and "idempotent" in job["types"] and is_long and not is_killed:
         kept = {k: job[k] for k in job if k not in ("message", "pid", "start_time")}
         _submit({**kept, "resubmit_job_id": int(number)})
     return 0
@@ -265,6 +271,8 @@ def oardel(words: list[str]) -> int:
         if number not in jobs:
             return _fail(f"# Error: job {number} does not exist")
         job = jobs[number]
+        if job.get("deleted") or job["state"] not in _LIVE:
+            return _fail(f"# Error: job {number} is already killed", 6)
         if "-c" in words:
             os.kill(job["pid"], int(job["checkpoint_signal"]))
         elif job["state"] in ("Waiting", "Hold"):

@@ -24,13 +24,14 @@ from napari_geosr.core.steps import Step
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs import run as run_module
-from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster import queue_record, submission, torchrun
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.facts import recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.queues import slurm as slurm_queue
+from napari_geosr.jobs.status import stopping_text
 
 
 @pytest.fixture
@@ -350,6 +351,63 @@ def test_a_run_that_the_queue_ends_is_interrupted(
         assert "SLURM ended this run before its walltime was over" in status.message
 
 
+@pytest.mark.parametrize("by", [signal.SIGUSR1, signal.SIGTERM])
+def test_the_next_run_follows_a_request_to_finish(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+) -> None:
+    """The walltime, or a more urgent job, has ended the run that was finishing."""
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    requests = []
+
+    def operation(_job: JobFolder, should_stop: Any) -> Iterator[Step]:
+        yield Step(3, 9)
+        if not requests:
+            job.request("finish")
+        assert should_stop()
+        requests.append(should_stop.request)
+        if len(requests) == 1:
+            os.kill(os.getpid(), by)
+            assert should_stop()
+            requests.append(should_stop.request)
+
+    monkeypatch.setattr(run_module, "_operation", operation)
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        for _ in range(2):
+            process.main(str(job.path), in_queue=True)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert requests == ["finish", "pause", "finish"]
+    assert job.pending_request() == ""
+
+
+def test_processes_of_a_queue_keep_a_request_to_finish(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked to pause, and the next run finishes."""
+    asked = process._Asked()
+    seen = []
+
+    def run_processes(*arguments: Any) -> int:
+        should_stop = arguments[-1]
+        job.set_state("running", pid=os.getpid())
+        job.request("finish")
+        assert not should_stop()
+        asked.by_queue()
+        with subprocess.Popen(["sleep", "0.1"]) as worker:
+            assert torchrun._wait(job, [worker], should_stop) == 0
+        seen.append(job.pending_request())
+        job.set_state("paused", pid=0)
+        return 0
+
+    monkeypatch.setattr(process.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(process, "run_processes", run_processes)
+    assert process._run_processes_in_queue(job, asked, ["--nproc-per-node=2"]) == 99
+    assert seen == ["pause"]
+    assert (job.status().state, job.pending_request()) == ("queued", "finish")
+
+
 def test_a_signal_at_the_end_of_the_walltime_is_no_cancellation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -384,6 +442,9 @@ def test_a_stopping_job_says_what_it_waits_for(job: JobFolder, capsys: Any) -> N
         assert "is still stopping: it finishes its current tile" in said
         assert f"jobs watch {job.path}" in said.replace("\n", "")
         assert "SLURM kills job 12" in said.replace("\n", " ")
+    queue_record.forget_number(job.path)
+    job.set_state("queued", pid=0)
+    assert stopping_text(job.status()).endswith(", and try again.")
 
 
 def test_an_interrupted_job_is_explained(

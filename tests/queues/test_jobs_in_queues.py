@@ -246,7 +246,8 @@ def test_a_job_that_the_queue_may_have_taken_is_kept(
     out = scan.parent / "clean.ome.tif"
     words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "slurm"]
     assert run(words) == 2
-    assert "contains no job number" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "contains no job number: slow today. Check whether" in said
     job = JobFolder(scan.parent / "clean.job")
     assert job.status().state == "queued"
     assert index.find(str(job.path)).path == job.path

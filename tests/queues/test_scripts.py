@@ -235,6 +235,13 @@ def test_other_walltimes_are_refused(text: str) -> None:
         parse_walltime(text)
 
 
+def test_unclear_walltimes_are_refused_with_both_meanings() -> None:
+    with pytest.raises(ConfigError, match="30:00:00 for hours .* 0:30:00 for minutes"):
+        parse_walltime("30:00")
+    with pytest.raises(ConfigError, match="Did you mean 1h30min"):
+        parse_walltime("1h30")
+
+
 @pytest.mark.parametrize("text", ["30s", "0:00:59", "0h"])
 def test_short_walltimes_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="too short"):

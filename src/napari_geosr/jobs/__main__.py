@@ -202,15 +202,24 @@ def _run_processes_in_queue(
     def commands(script: Path, n_nodes: int) -> list[list[str]]:
         return queue.start_workers(script, n_nodes, cores, together=True)
 
+    replaced: list[str] = []  # the request that a request to pause replaces
+
+    def should_stop() -> bool:
+        if asked.stop and not replaced:
+            replaced.append(job.pending_request())
+        return asked.stop
+
     threads = max(1, cores // max(1, gpus))
     try:
-        code = run_processes(job, torchrun, commands, threads, lambda: asked.stop)
+        code = run_processes(job, torchrun, commands, threads, should_stop)
     except GeoSRError as error:
         print(f"napari-geosr: {error}", file=sys.stderr)
         code = error.exit_code
     with job.hold(_MAX_START_SECONDS):
         if asked.stop and job.pending_request() == "pause":
             job.clear_request()  # not read, because the process did not start
+        if replaced == ["finish"] and recorded(job.path)[1] == "paused":
+            job.request("finish")  # for the next run
         if job.status().state == "queued" and not asked.stop:
             message = (
                 "The training processes could not be started. The reason is in log.txt "

@@ -284,7 +284,9 @@ class JobFolder:
         """Keep all other processes from working on the job.
 
         The operating system releases the lock however the process ends (with a delay if
-        it is killed). The lock is reentrant within one `JobFolder`.
+        it is killed). The lock is reentrant within one `JobFolder`. Where the file
+        system has no locks, only the heartbeats show that another process works on the
+        job; see `claim`.
 
         Parameters
         ----------
@@ -310,10 +312,7 @@ class JobFolder:
 
     @cached_property
     def _lock(self) -> FileLock:
-        from filelock import FileLock
-
-        # Another thread may close the generator that holds the lock.
-        return FileLock(self.path / _LOCK_FILE, thread_local=False)
+        return processes.file_lock(self.path / _LOCK_FILE)
 
     def _has_process_ended(self) -> bool:
         return reading.has_ended_here(self._facts())
@@ -329,16 +328,24 @@ class JobFolder:
         ------
         JobError
             If the job is done, or a process on another host sends heartbeats: not
-            every network drive shares locks between hosts.
+            every network drive shares locks between hosts. Where there are no locks,
+            also if another process on this host works on the job.
         """
         self.check_not_done()
         status = self.status()
-        if status.is_alive and status.pid and status.host != socket.gethostname():
+        is_elsewhere = status.host != socket.gethostname()
+        # A launcher of Python may be the recorded process, and our parent.
+        own = (os.getpid(), os.getppid())
+        is_other = is_elsewhere or (not self._lock.is_locked and status.pid not in own)
+        if status.is_alive and status.pid and is_other:
             raise JobError(
                 f"{status.name} is already {status.state} (process {status.pid} on "
                 f"{status.host})."
             )
-        if not status.is_alive:  # the request was meant for a process that has ended
+        # Other requests were meant for a process that has ended. Resuming or submitting
+        # a job deletes them, so a queue has started this process again.
+        is_kept = status.request == "finish" and bool(status.queue.number)
+        if not status.is_alive and not is_kept:
             self.clear_request()
         atomic.remove(self.path / _SEEN_FILE)
         self.set_state(

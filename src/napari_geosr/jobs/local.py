@@ -16,7 +16,9 @@ from pathlib import Path
 import psutil
 
 from napari_geosr.core.errors import FileError, GeoSRError, JobError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder
@@ -46,6 +48,8 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     ------
     JobError
         If a process is already running the job.
+    FileError
+        If its log cannot be written. The state of the job is then unchanged.
     """
     with job.hold():
         job.check_not_done()
@@ -56,7 +60,12 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
         job.clear_request()
         queue_record.forget_number(job.path)
         job.set_state("queued", pid=0, host="", message="")
-        process = _spawn(job, command)
+        try:
+            process = _spawn(job, command)
+        except (GeoSRError, OSError):
+            state = status.state if status.can_resume else "paused"
+            job.set_state(state, message=status.message)
+            raise
         # Set the state here, because a second click may precede the process's update.
         # The process may have ended at once (see log.txt). If the folder cannot be
         # written, the process itself reports the error.
@@ -80,7 +89,10 @@ def _spawn(job: JobFolder, command: Sequence[str]) -> subprocess.Popen[bytes]:
         if sys.platform == "win32"
         else {"start_new_session": True}
     )
-    with (job.path / "log.txt").open("ab") as log:
+    path = job.path / "log.txt"
+    with atomic.explained(path):
+        stream = path.open("ab")
+    with stream as log:
         process: subprocess.Popen[bytes] = subprocess.Popen(
             command or own,
             stdin=subprocess.DEVNULL,
@@ -119,7 +131,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     str
         Empty when the job may run; ``"cancel"`` or ``"pause"`` if that was requested.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # The other worker processes, perhaps on other machines, wait for this one.
@@ -127,7 +139,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
         return
     path = turn_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = processes.file_lock(path)
     next_beat = time.monotonic()
     while True:
         request = job.pending_request() or ("pause" if should_stop() else "")
@@ -135,8 +147,9 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
             yield request
             return
         try:
-            if _is_next(job):
-                lock.acquire(timeout=0)
+            if _is_next(job) and (
+                processes.acquire_lock(lock, 0.0) or not _is_other_running(job)
+            ):
                 break
         except Timeout:
             pass
@@ -149,6 +162,13 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
         yield ""
     finally:
         lock.release()
+
+
+def _is_other_running(job: JobFolder) -> bool:
+    """Return whether another job runs on this machine, whose disk has no locks."""
+    host, alive = socket.gethostname(), ("running", "finishing")
+    others = [s for s in index.list_jobs() if s.path != job.path and s.pid]
+    return any(s.state in alive and s.host == host for s in others)
 
 
 def _is_next(job: JobFolder) -> bool:

@@ -293,7 +293,10 @@ def _run(
     result = iterator.result
     if result is None:
         state: State = "cancelled" if requests.request == "cancel" else "paused"
-        _set_final_state(job, state, done=last.done, total=last.total)
+        # If the queue has stopped the job, its next run follows the request to finish.
+        is_kept = requests.request == "pause" and bool(before.queue.number)
+        kept = "finish" if is_kept else ""
+        _set_final_state(job, state, kept, done=last.done, total=last.total)
     else:
         inside = result.is_relative_to(job.path)  # otherwise it is the initial model
         result_path = (result.relative_to(job.path) if inside else result).as_posix()
@@ -361,16 +364,22 @@ def _operation(
         return None
 
 
-def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
-    # A job that the user stops ends as cancelled, even if a signal of the queue or an
-    # error that follows from stopping it ends the run first.
+def _set_final_state(
+    job: JobFolder, state: State, kept: str = "", **facts: Any
+) -> None:
+    """Record how a run has ended, and delete the current request unless it is `kept`.
+
+    A job that the user stops ends as cancelled, even if a signal of the queue or an
+    error that follows from stopping it ends the run first.
+    """
     request = job.pending_request()
     if request == "cancel" and state != "done":
         state = "cancelled"
     # Write the state first, because it is small and may fit on a nearly full disk.
     job.set_state(state, **({"message": ""} | facts))
     with suppress(FileError):  # the state contains the same information
-        if job.pending_request() == request:  # otherwise, it was made just now
+        # A request that was made just now is kept as well.
+        if job.pending_request() == request and request != kept:
             job.clear_request()
         job.append("state", state=state, **facts)
 

@@ -97,7 +97,7 @@ def stopping_text(status: JobStatus) -> str:
     return (
         f"{status.name} is still stopping: it finishes its current tile, slice or "
         f"training step, and saves it{_process(status)}. Wait until it has ended "
-        f"(napari-geosr jobs watch {status.path}), and try again. {_by_force(status)}"
+        f"(napari-geosr jobs watch {status.path}), and try again.{_by_force(status)}"
     )
 
 
@@ -120,7 +120,7 @@ def lock_text(status: JobStatus, lock: Path, *, has_ended: bool) -> str:
     if status.pid and not status.is_alive:
         return (
             f"{status.name} is still stopping: its work is saved{_process(status)}, "
-            f"but the process has not ended yet. Try again in a few seconds. "
+            "but the process has not ended yet. Try again in a few seconds."
             f"{_by_force(status)}"
         )
     return (
@@ -138,12 +138,12 @@ def _by_force(status: JobStatus) -> str:
     """Describe how a process ends that does not stop by itself."""
     if status.queue.number:
         return (
-            f"If it does not stop, {status.queue.title} kills job "
+            f" If it does not stop, {status.queue.title} kills job "
             f"{status.queue.number}; only the unfinished part is then lost."
         )
     if not status.pid:
         return ""
     return (
-        f"If it does not stop, end it (kill -9 {status.pid} on {status.host}); only "
+        f" If it does not stop, end it (kill -9 {status.pid} on {status.host}); only "
         "the work since its last finished part or checkpoint is then lost."
     )

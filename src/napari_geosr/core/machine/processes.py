@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from napari_geosr.core.types import AnyDict
+
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    from filelock import BaseFileLock, FileLock
 
 #: Environment variable that OpenMP, which torch uses, reads when it is loaded.
 _POLICY = "OMP_WAIT_POLICY"
@@ -22,6 +27,8 @@ _TOLERANCE = 2.0
 #: process: its threads end one by one, and large amounts of memory are freed first.
 _MAX_RELEASE = 10.0
 _POLL_SECONDS = 0.1
+#: Errors of the system on file systems without locks, such as Lustre with ``noflock``.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 def own_start_time() -> float:
@@ -53,9 +60,29 @@ def has_run_since(pid: int, moment: float) -> bool:
         return False
 
 
+def file_lock(path: Path) -> FileLock:
+    """Return a lock of the operating system on a file.
+
+    The system releases it however the process ends, and another thread may release it.
+    On file systems without locks, newer releases of filelock would by default use a
+    file that merely exists, which would outlive a killed process; `acquire_lock`
+    returns False there instead.
+    """
+    # Imported here because the import takes noticeable time.
+    from filelock import FileLock
+
+    known = inspect.signature(FileLock).parameters
+    real: AnyDict = {"fallback_to_soft": False} if "fallback_to_soft" in known else {}
+    return FileLock(path, thread_local=False, **real)
+
+
+def _never() -> bool:
+    return False
+
+
 def acquire_lock(
-    lock: BaseFileLock, wait: float, has_holder_ended: Callable[[], bool]
-) -> None:
+    lock: BaseFileLock, wait: float, has_holder_ended: Callable[[], bool] = _never
+) -> bool:
     """Acquire a lock on a file.
 
     A killed process counts as ended before the system has released its locks. If the
@@ -70,6 +97,11 @@ def acquire_lock(
         Whether the process that is recorded as the holder ran on this host and has
         ended.
 
+    Returns
+    -------
+    bool
+        False if the file system has no locks, so that nothing was acquired.
+
     Raises
     ------
     filelock.Timeout
@@ -81,10 +113,16 @@ def acquire_lock(
     while True:
         try:
             lock.acquire(timeout=wait)
-            return
+            return True
         except Timeout:
             if time.monotonic() >= deadline or not has_holder_ended():
                 raise
+        except NotImplementedError:  # earlier releases of filelock
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return False
         wait = _POLL_SECONDS
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import socket
@@ -16,7 +15,6 @@ from platformdirs import user_state_path
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.machine import processes
-from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files.atomic import check_writable
 
 #: Thread and number of claims of each output claimed by this process.
@@ -74,21 +72,18 @@ def lock_of(path: Path) -> Path:
 @contextmanager
 def _locked(path: Path, place: Path) -> Iterator[None]:
     # Imported here because the import takes noticeable time.
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     check_writable(path)
-    # Another thread may close the generator that holds the lock. Where the system has
-    # no locks, newer releases of filelock would use a file that merely exists, which
-    # would outlive a killed process.
-    known = inspect.signature(FileLock).parameters
-    real: AnyDict = {"fallback_to_soft": False} if "fallback_to_soft" in known else {}
-    lock = FileLock(place, thread_local=False, **real)
+    lock, has_lock = processes.file_lock(place), False
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        processes.acquire_lock(lock, 0.0, lambda: _has_holder_ended(place))
+        has_lock = processes.acquire_lock(lock, 0.0, lambda: _has_holder_ended(place))
     except Timeout as error:
         raise FileInUseError(in_use_message(path, *_holder(place))) from error
-    except (OSError, NotImplementedError):
+    except OSError:
+        pass
+    if not has_lock:
         yield  # without locks, the journal shows whether a run is writing
         return
     try:

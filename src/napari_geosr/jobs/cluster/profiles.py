@@ -17,6 +17,9 @@ from napari_geosr.io.unfinished_files import atomic
 
 #: Minimum walltime, in seconds; SLURM counts in minutes.
 _MIN_WALLTIME = 60
+#: Minimum time from the start of a run to the queue's warning with OAR, in seconds. OAR
+#: does not resubmit runs that took less than 60 s.
+_MIN_OAR_RUN = 80
 #: Pattern of names of projects, partitions etc.: one word, never an option.
 _WORD = re.compile(r"[A-Za-z0-9_][\w.@:+,-]*", re.ASCII)
 _PROPERTY = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -209,6 +212,13 @@ class Profile(Config):
                 "the memory per core (--memory-property), or omit the memory and "
                 "request more cores"
             )
+        usable = self.seconds - self.warning_seconds
+        if self.queue == "oar" and usable < _MIN_OAR_RUN:
+            raise ValueError(
+                f"a walltime of {self.walltime} is too short for OAR, which starts a "
+                "job again only after a run of more than a minute. Use at least 2min "
+                "(--walltime)"
+            )
         return self
 
     @property
@@ -243,9 +253,17 @@ def parse_walltime(text: str) -> int:
     Raises
     ------
     ConfigError
-        If the text cannot be parsed, or is less than a minute.
+        If the text cannot be parsed, is ambiguous, or is less than a minute.
     """
     found = text.strip().lower()
+    short = re.fullmatch(r"(\d{1,5}):([0-5]\d)", found, re.ASCII)
+    if short and int(short[1]):  # SLURM reads minutes and seconds, others do not
+        in_hours = f"{int(short[1])}:{short[2]}:00"
+        in_minutes = format_walltime(int(short[1]) * 60 + int(short[2]))
+        raise ConfigError(
+            f"The walltime {text!r} is ambiguous. Write {in_hours} for hours and "
+            f"minutes, or {in_minutes} for minutes and seconds."
+        )
     if clock := _CLOCK.fullmatch(found):
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
@@ -257,6 +275,8 @@ def parse_walltime(text: str) -> int:
     if not valid:
         number = re.fullmatch(r"\d+(\.\d+)?", found, re.ASCII)
         guess = f" Did you mean {found}h or {found}min?" if number else ""
+        if re.fullmatch(r"\d+\s*h\s*[0-5]?\d", found, re.ASCII):
+            guess = f" Did you mean {found}min?"
         raise ConfigError(
             f"{text!r} is not a valid walltime.{guess} Use H:MM:SS, or hours and "
             "minutes such as 12h or 90min."

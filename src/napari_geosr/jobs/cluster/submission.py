@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.core.machine import processes
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
@@ -106,13 +107,13 @@ def submit(job: JobFolder, profile: Profile) -> str:
 @contextmanager
 def _submitting(job: JobFolder) -> Iterator[None]:
     """Prevent all other processes from submitting the job."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     path = job.path / _SUBMISSION_LOCK
     with atomic.explained(path):
         try:
-            lock = FileLock(path)
-            lock.acquire(timeout=0)
+            lock = processes.file_lock(path)
+            processes.acquire_lock(lock, 0.0)
         except Timeout as error:
             raise JobError(
                 f"{job.status().name} is being submitted by another process. Check its "
@@ -222,12 +223,14 @@ def note_start(job: JobFolder) -> None:
 def was_stopped(job: JobFolder) -> bool:
     """Return whether the user stopped the job while the queue started this process.
 
-    A queue may have taken a job without printing its number.
+    A queue may have taken a job without printing its number, and OAR may have
+    resubmitted it under a number that only a query has recorded.
     """
+    status = job.status()
     record = queue_record.read_record(job.path)
-    number = _own_number(record)
-    is_same = bool(number) and record.number in ("", number)
-    return is_same and job.status().state == "cancelled"
+    own = _own_number(record)
+    is_same = not record.number or own in (record.number, status.queue.number)
+    return bool(own) and is_same and status.state == "cancelled"
 
 
 def _own_number(record: QueueRecord) -> str:

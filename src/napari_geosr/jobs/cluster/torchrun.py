@@ -165,7 +165,7 @@ def _wait(
             return failed[0] if failed else 0
         if should_stop() and not is_asked:
             is_asked = True
-            if not job.pending_request():  # the user may have cancelled the job
+            if job.pending_request() != "cancel":
                 job.request("pause")
         if failed:
             # The other processes end by themselves, unless the connection to them was

@@ -85,6 +85,7 @@ def call(
     title: str,
     folder: Path | None = None,
     advice: Mapping[str, str] = NO_ADVICE,
+    accepted: Sequence[int] = (0,),
 ) -> str:
     """Run a command of a queue system and return what it prints.
 
@@ -96,6 +97,8 @@ def call(
     advice : mapping of str to str
         What to change if the queue refuses, keyed by a part of its message in lower
         case; the first match is appended to the error.
+    accepted : sequence of int
+        Exit codes that do not mean that the queue refuses.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def call(
         ) from error
     except OSError as error:
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
-    if done.returncode:
+    if done.returncode not in accepted:
         line = _first_line(done.stderr, done.stdout)
         raise JobError(f"{title} refused: {line}{_matching(advice, line)}")
     return done.stdout
@@ -137,8 +140,12 @@ def call(
 
 def _matching(advice: Mapping[str, str], line: str) -> str:
     found = (text for part, text in advice.items() if part in line.lower())
-    end = "" if line.endswith((".", "!", "?")) else "."
-    return next((f"{end} {text}" for text in found), "")
+    return next((f"{_full_stop(line)} {text}" for text in found), "")
+
+
+def _full_stop(line: str) -> str:
+    """Return the full stop that a line lacks."""
+    return "" if line.endswith((".", "!", "?")) else "."
 
 
 def _first_line(*texts: str) -> str:
@@ -165,8 +172,9 @@ def find_number(pattern: str, text: str, *, title: str) -> str:
     """
     found = re.search(pattern, text)
     if found is None:
+        line = _first_line(text)
         raise UnansweredError(
-            f"The response of {title} contains no job number: {_first_line(text)} "
+            f"The response of {title} contains no job number: {line}{_full_stop(line)} "
             "Check whether the job is in the queue before you submit it again."
         )
     return found[1]

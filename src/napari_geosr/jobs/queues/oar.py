@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from napari_geosr.core.documents import load_json
-from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.core.types import AnyDict
+from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
@@ -43,6 +45,10 @@ _ADVICE = {
     "--gpus, --mem, or these fields in the profile), or other nodes (properties in "
     "the profile).",
 }
+#: Maximum time that OAR needs to resubmit a job that has ended, in seconds.
+_MAX_RESUBMISSION = 300.0
+#: Exit code of oardel if the job has already been deleted.
+_ALREADY_DELETED = 6
 #: Maximum length of oarstat's output, in bytes.
 _MAX_ANSWER = 32 * 10**6
 
@@ -97,15 +103,20 @@ class Oar:
         """Query the jobs of this user; see `QueueSystem.states`."""
         waiting = _jobs(call(["oarstat", "-u", "-J"], title=self.title))
         return {
-            folder: self._state(number, waiting) for folder, number in numbers.items()
+            folder: self._state(folder, number, waiting)
+            for folder, number in numbers.items()
         }
 
-    def _state(self, number: str, known: Mapping[str, AnyDict]) -> QueueState:
+    def _state(
+        self, folder: Path, number: str, known: Mapping[str, AnyDict]
+    ) -> QueueState:
         number = _last(number, known)
         job = known.get(number)
         if job is None:  # a job that has ended is found only by its number
             try:
                 text = call(["oarstat", "-j", number, "-J"], title=self.title)
+            except UnansweredError:  # the job may be running
+                raise
             except JobError:
                 return QueueState("ended", "ended", number)
             job = _jobs(text).get(number, {})
@@ -116,7 +127,7 @@ class Oar:
             words = ": ".join(filter(None, (_WAITING[state], karma)))
             return QueueState("waiting", words, number)
         if state in _ENDED or not state:
-            return _ending(job, number)
+            return _ending(job, number, folder)
         return QueueState("running", state.lower(), number)
 
     def count_nodes(self) -> int:
@@ -141,7 +152,7 @@ class Oar:
 
     def cancel(self, number: str) -> None:
         """Cancel a job; see `QueueSystem.cancel`."""
-        call(["oardel", number], title=self.title)
+        call(["oardel", number], title=self.title, accepted=(0, _ALREADY_DELETED))
 
 
 def _nodes() -> list[str]:
@@ -155,12 +166,18 @@ def _nodes() -> list[str]:
     return list(dict.fromkeys(line for line in lines if not line.startswith("-")))
 
 
-def _ending(job: AnyDict, number: str) -> QueueState:
+def _ending(job: AnyDict, number: str, folder: Path) -> QueueState:
     """Return the state of a job that has ended."""
     code = _count(job.get("exit_code"))
     # OAR reports the exit status of `wait`, which is 256 times the exit code.
     if code in (RESUBMIT, RESUBMIT * 256):
-        return QueueState("waiting", "waiting: resubmitted", number)
+        # OAR does not resubmit runs that were too short, or that it has killed.
+        silence = time.time() - reading.number(
+            reading.recorded(folder)[0].get("updated")
+        )
+        if silence < _MAX_RESUBMISSION:
+            return QueueState("waiting", "waiting: resubmitted", number)
+        return QueueState("ended", "not resubmitted", number)
     message = str(job.get("message") or "").lower()
     for part, words in (("walltime", "walltime reached"), ("kill", "cancelled")):
         if part in message:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic
@@ -178,7 +179,7 @@ class StudyStore:
         from filelock import Timeout
 
         try:
-            self._lock.acquire(timeout=_RELEASE_SECONDS)
+            processes.acquire_lock(self._lock, _RELEASE_SECONDS)
         except Timeout as error:
             raise ConfigError(
                 f"The study in {self.folder} is running. Wait until it has finished, "
@@ -191,10 +192,7 @@ class StudyStore:
 
     @cached_property
     def _lock(self) -> FileLock:
-        from filelock import FileLock
-
-        # A study may be closed by a thread other than the one that opened it.
-        return FileLock(self.folder / _LOCK_FILE, thread_local=False)
+        return processes.file_lock(self.folder / _LOCK_FILE)
 
     def remove_files(self) -> None:
         """Remove the files of a study that failed before it had results."""

@@ -1,0 +1,107 @@
+"""What OAR itself does differently from other queues."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from queue_helpers import Cluster
+
+from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.queues import oar as oar_queue
+from napari_geosr.jobs.queues.oar import QUEUE
+
+#: A job that at once asks to be resubmitted.
+SCRIPT = """#!/bin/bash
+#OAR -l /nodes=1/core=1,walltime=1:00:00
+#OAR -O o
+#OAR -E o
+#OAR -t idempotent
+exit 99
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    values = {"operation": "restore", "method": "tv", "name": "job"}
+    return JobFolder.create(tmp_path / "job", values, name="job")
+
+
+def note_number(job: JobFolder, number: str) -> None:
+    queue_record.write_record(job.path, QueueRecord("oar", "OAR", number, profile={}))
+
+
+@pytest.mark.usefixtures("oar")
+def test_a_job_that_oar_does_not_resubmit_has_ended(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OAR_EMULATOR_LEAST", "60")
+    submission.write_script(job.path, SCRIPT)
+    number = QUEUE.submit(job.path)
+    note_number(job, number)
+    end = time.monotonic() + 120
+    while QUEUE.states({job.path: number})[job.path].words != "waiting: resubmitted":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    submission.refresh([job.status()])
+    assert job.status().state == "queued"
+    monkeypatch.setattr(oar_queue, "_MAX_RESUBMISSION", 0.0)
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    submission.refresh([job.status()])
+    status = job.status()
+    assert (status.state, status.can_resume) == ("interrupted", True)
+    assert "not resubmitted" in status.message
+
+
+def test_an_oar_that_does_not_respond_ends_no_job(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(words: list[str], **_: Any) -> str:
+        if "-j" in words:
+            raise UnansweredError("OAR has not responded for 60 s.")
+        return ""
+
+    monkeypatch.setattr(oar_queue, "call", call)
+    note_number(job, "12")
+    assert submission.refresh([job.status()]) == ["OAR has not responded for 60 s."]
+    assert job.status().state == "queued"
+
+
+def test_a_job_may_be_deleted_twice(oar: Cluster, tmp_path: Path) -> None:
+    path = submission.write_script(tmp_path, SCRIPT.replace("exit 99", "sleep 60"))
+    number = QUEUE.submit(path.parent)
+    QUEUE.cancel(number)
+    assert subprocess.run(["oardel", number], check=False).returncode == 6
+    QUEUE.cancel(number)
+    with pytest.raises(JobError, match="does not exist"):
+        QUEUE.cancel("7")
+
+
+@pytest.mark.parametrize("walltime", ["1min", "100s"])
+def test_a_walltime_too_short_to_be_resubmitted_is_refused(walltime: str) -> None:
+    with pytest.raises(ConfigError, match="Use at least 2min"):
+        Profile.from_mapping({"queue": "oar", "walltime": walltime})
+    Profile.from_mapping({"queue": "slurm", "walltime": walltime})
+    Profile.from_mapping({"queue": "oar", "walltime": "2min"})
+
+
+def test_a_resubmitted_job_that_was_stopped_does_not_run(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note_number(job, "12")
+    job.set_state("cancelled", pid=0)
+    updated = job.status().updated
+    queue_record.write_state(
+        job.path, "waiting", "waiting", updated, submitted="12", number="13"
+    )
+    monkeypatch.setenv("OAR_JOB_ID", "13")
+    assert submission.was_stopped(job)
+    monkeypatch.setenv("OAR_JOB_ID", "14")  # submitted again, by hand
+    assert not submission.was_stopped(job)
