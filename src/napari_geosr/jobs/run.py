@@ -388,8 +388,7 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
-    if advice := _advice_on_inputs(job):
-        # The error is a consequence, and its own advice may be wrong.
+    if advice := _advice_on_inputs(job):  # more useful than its consequence
         text, message = f"{message}\n{text}", advice
     try:
         _set_final_state(job, "failed", message=message)
@@ -401,10 +400,9 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
 
 def _advice_on_inputs(job: JobFolder) -> str:
     """Explain what to do if input files no longer exist; empty if all exist."""
-    try:
+    missing: list[str] = []
+    with suppress(GeoSRError):
         missing = missing_inputs(job.values())
-    except GeoSRError:
-        return ""
     if not missing:
         return ""
     return (
