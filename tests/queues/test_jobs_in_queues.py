@@ -541,7 +541,7 @@ def test_slurm_in_plain_words(
         ({"state": "Running"}, "running", "running"),
         ({"state": "Finishing"}, "running", "finishing"),
         ({"state": "Terminated", "exit_code": 0}, "ended", "ended"),
-        ({"state": "Terminated", "exit_code": 99 * 256}, "waiting", None),
+        ({"state": "Terminated", "exit_code": 99 * 256}, "ended", "not resubmitted"),
         ({"state": "Error", "message": "WALLTIME"}, "ended", "walltime reached"),
     ],
 )
