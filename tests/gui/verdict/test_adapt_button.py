@@ -41,7 +41,8 @@ def test_only_denoisers_with_weights_are_offered_for_adapting(dock):
 @pytest.fixture
 def finished(tmp_path) -> JobFolder:
     """An adaptation of ct-denoise that is done; its result is the bundled model."""
-    values = {"operation": "train", "method": "adapt", "training": {}}
+    values = {"operation": "train", "method": "adapt"}
+    values["training"] = {"from_model": "ct-denoise"}
     job = JobFolder.create(tmp_path / "adapted", values, name="adapted")
     job.set_state("done", result=str(catalogue.find("ct-denoise").path))
     return job
