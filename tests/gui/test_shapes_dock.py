@@ -470,3 +470,14 @@ def test_thin_parts_that_are_not_smoothed_are_told(viewer, qtbot, tmp_path):
     dock.export(tmp_path / "bone.stl")
     idle(dock, qtbot)
     assert "thinner than two voxels are not smoothed" in dock.message.text
+
+
+def test_lengths_without_a_voxel_size_are_in_voxels_of_the_input(viewer, dock, qtbot):
+    layer = viewer.add_labels(ball().astype(np.uint8), name="unsized")
+    dock.shape_layer.set_layer(layer)
+    dock.forms[REFINE].set_values({"upscale_factor": 2, "model": "trilinear"})
+    dock.run_button.click()
+    idle(dock, qtbot)
+    rows = [dock.table.topLevelItem(i) for i in range(dock.table.topLevelItemCount())]
+    (before,) = [float(row.text(1)) for row in rows if row.text(0) == "Volume (voxel³)"]
+    assert before == pytest.approx(ball().sum(), rel=5e-4)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from qtpy.QtWidgets import QLabel, QTreeWidgetItem, QVBoxLayout, QWidget
 
-from napari_geosr.core.units import shown_unit
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
@@ -215,7 +214,7 @@ class ShapesWidgets(Dock):
     def show_figures(self, made: shapes.ShapeLayer) -> None:
         """Show the shape before and after, and what changed."""
         self.table.clear()
-        unit = shown_unit(made.before.unit, made.volume.voxel_size)
+        unit = made.shown_unit
         before, after = made.before, made.after
         rows = (
             (f"Volume ({unit}³)", before.volume, after.volume),
@@ -247,7 +246,7 @@ class ShapesWidgets(Dock):
 
 def summary_of(made: shapes.ShapeLayer) -> str:
     """Describe how much a result differs from the input, in sentences."""
-    unit = shown_unit(made.before.unit, made.volume.voxel_size)
+    unit = made.shown_unit
     if made.part_figures is not None:
         volume = f"{made.part_figures.volume:.4g}"
         pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"

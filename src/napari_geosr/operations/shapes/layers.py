@@ -25,6 +25,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyArray, AnyMapping
+from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import (
@@ -120,6 +121,8 @@ class ShapeLayer:
         orientation is unknown; empty if it is known or has no effect.
     contents : int
         Result of `contents_of` for the labels to which the surface belongs.
+    shown_unit : str
+        Unit in which lengths are shown: that of the input, or its voxels.
     """
 
     volume: Volume
@@ -135,6 +138,7 @@ class ShapeLayer:
     n_surface: int = 0
     assumed: str = ""
     contents: int = 0
+    shown_unit: str = ""
 
 
 def refined_layer_steps(
@@ -200,6 +204,7 @@ def refined_layer_steps(
         n_changed=changes.n_changed,
         n_surface=plan.n_active,
         contents=contents_of(made.data),
+        shown_unit=shown_unit(volume.unit, volume.voxel_size),
     )
 
 
@@ -248,6 +253,7 @@ def completed_layer_steps(
         found.reproduced,
         assumed=assumed_directions(volume, model),
         contents=contents_of(part.data),
+        shown_unit=shown_unit(volume.unit, volume.voxel_size),
     )
 
 
