@@ -34,6 +34,11 @@ def test_bundled_models_are_listed(user_models: Path) -> None:
     assert not zoo.damaged()
 
 
+def test_a_model_for_shapes_is_not_said_to_be_missing(user_models: Path) -> None:
+    with pytest.raises(ModelError, match="is for shapes, not for grey values"):
+        zoo.find("skull-complete")
+
+
 def test_listing_imports_no_torch() -> None:
     code = (
         "import sys, napari_geosr.models.zoo as z; n = len(z.list_models());"

@@ -73,7 +73,7 @@ def compare(
         Trace the pores as networks of tubes and compare their branches.
     graph_distance : float, optional
         Distance within which a branch counts as found, in the unit of `before`; by
-        default twice the voxel size of the coarser volume.
+        default twice the voxel size of the volume with the larger voxels.
     difference : bool
         Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
@@ -81,8 +81,8 @@ def compare(
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Minimum pore size, in voxels of the coarser volume; smaller pores are not
-        counted.
+        Minimum pore size, in voxels of the volume with the larger voxels; smaller pores
+        are not counted.
     connectivity : {6, 26}
         Number of neighbours to which a voxel can be connected (4 or 8 in images).
     memory : str, optional

@@ -87,7 +87,7 @@ def measure(
         Parameter(
             help="With --graph and --reference: largest distance at which a branch "
             "counts as found, in the unit of the voxel size; by default twice the "
-            "voxel size of the coarser volume."
+            "voxel size of the volume with the larger voxels."
         ),
     ] = None,
     labels: Annotated[

@@ -118,6 +118,11 @@ def find(name_or_path: str | Path) -> Model:
             "'none' means that the scan is left unchanged: there is nothing to run. "
             "Use the scan itself, or choose a model."
         )
+    if (_BUNDLED / "shapes" / text / CARD_FILE).is_file():
+        raise ModelError(
+            f"The model {text!r} is for shapes, not for grey values. Use it with "
+            "napari-geosr shapes."
+        )
     names = [entry.name for entry in entries]
     raise ModelError(
         f"There is no model {text!r}.{did_you_mean(text, names)} Known: "
