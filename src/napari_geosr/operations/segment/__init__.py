@@ -16,6 +16,10 @@ if TYPE_CHECKING:
         Suggestion,
     )
     from napari_geosr.learning.painting.strokes import TooFewClassesError
+    from napari_geosr.operations.segment.compare import (
+        PretrainingComparison,
+        compare_steps,
+    )
     from napari_geosr.operations.segment.config import SegmentConfig
     from napari_geosr.operations.segment.live import (
         StrokeAnswer,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "PretrainingComparison",
     "SegmentConfig",
     "Segmentation",
     "SegmentedSlice",
@@ -39,6 +44,7 @@ __all__ = [
     "Suggestion",
     "TooFewClassesError",
     "answer_steps",
+    "compare_steps",
     "open_segmenter",
     "segment_steps",
     "segmented_layer_steps",
@@ -48,6 +54,7 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "compare": ["PretrainingComparison", "compare_steps"],
         "config": ["SegmentConfig"],
         "live": [
             "StrokeAnswer",
