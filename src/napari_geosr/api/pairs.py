@@ -80,7 +80,7 @@ def build_pairs(
     ConfigError
         If SimpleITK is not installed, or a setting does not fit the scans.
     VolumeError
-        If the scans do not overlap, or contain missing (NaN) voxels.
+        If the scans do not overlap, or contain NaN or infinite voxels.
     FileError
         If a file exists and `overwrite` is False, or if a file cannot be written.
 

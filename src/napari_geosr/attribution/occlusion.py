@@ -154,7 +154,7 @@ def _occluded(
 
 
 def _limit(n_cubes: int, draws: int) -> float:
-    """Return the change, in standard errors, above which a cube is significant."""
+    """Return the limit, in standard errors, above which a change is significant."""
     from scipy import stats
 
     return float(stats.t.isf(_FALSE_ALARMS / (2 * n_cubes), draws - 1))

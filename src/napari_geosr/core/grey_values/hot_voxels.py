@@ -197,7 +197,7 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Find voxels so far from the others that these hardly differ; None if none.
+        """Find voxels so extreme that all others hardly differ; None if there are none.
 
         Parameters
         ----------
