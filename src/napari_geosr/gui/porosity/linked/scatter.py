@@ -397,7 +397,7 @@ class ScatterView(Chart):
     def _inside(self) -> AnyArray:
         """Return the rows of the points inside the lasso.
 
-        Qt fills the polygon in an image, so that the number of corners hardly matters.
+        Qt fills the polygon in an image, which is fast even for very many corners.
         """
         width, height = self._size()
         corners = np.array(self._lasso)
