@@ -274,7 +274,7 @@ def estimate(
     """Estimate the cost of restoring an array of `shape` from small timed windows.
 
     Speed and memory are measured once per network, device and number of threads; later
-    calls only plan. Raises like `restore_tiles` if nothing fits.
+    calls only plan. Raises the same errors as `restore_tiles` if nothing fits.
 
     Parameters
     ----------

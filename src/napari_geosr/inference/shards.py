@@ -46,8 +46,8 @@ _ACCEPTED_WORK = 1.05
 #: Work, relative to that of a single process with all the memory, above which the user
 #: is warned.
 _COSTLY_WORK = 1.25
-#: Memory for a file, as a multiple of the maximum size of a shard; the remainder is
-#: needed for packing the shard.
+#: Memory for a file, as a multiple of the maximum size of a shard: the shard itself,
+#: and memory for packing it.
 _PARTS = 6
 
 

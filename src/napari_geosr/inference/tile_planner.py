@@ -126,7 +126,7 @@ class TilePlanner:
         """Return the memory held by the pipeline if a run may use `budget` bytes."""
         held = self.fixed_bytes
         for array in (self.source, self.target, self.deviation):
-            if isinstance(array, PlannedArray):  # uses its share of any budget
+            if isinstance(array, PlannedArray):  # its buffers grow with the budget
                 held += (
                     array.held_bytes
                     * budget_share(budget)

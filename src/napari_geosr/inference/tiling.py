@@ -280,7 +280,7 @@ def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
 
 
 def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
-    """Halve a tile along the longest axis that its stride allows; () if impossible."""
+    """Halve a tile along the longest axis that the stride allows; () if impossible."""
     lengths = tile.core_shape
     for axis in sorted(range(3), key=lambda a: -lengths[a]):
         core, stride = tile.core[axis], layout.stride[axis]
