@@ -183,7 +183,8 @@ def choose_output(
     tile : tuple of int
         Shape of the blocks, in output voxels, along the source's axes.
     memory : int
-        Part of the budget, in bytes, for the file or for each of two files.
+        Part of the budget, in bytes, for the file of the result; with standard
+        deviations, for each of the two files.
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)

@@ -230,7 +230,7 @@ def budget_for(
     max_factor : float
         Maximum work, relative to computing every voxel of the box once.
     work : callable, optional
-        What counts as work; by default the voxels computed.
+        Returns the work for a choice; by default, its cost factor.
 
     Returns
     -------

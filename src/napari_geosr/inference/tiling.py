@@ -302,7 +302,7 @@ def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
 
 
 def reflect(positions: AnyArray, n: int) -> AnyArray:
-    """Fold positions outside ``0 … n - 1`` back, without repeating the edge."""
+    """Reflect positions outside ``0 … n - 1`` inwards, without repeating the edge."""
     if n == 1:
         return np.zeros_like(positions)
     period = 2 * (n - 1)

@@ -308,7 +308,7 @@ _PLUGIN = "napari-geosr"
 
 @dataclass(frozen=True)
 class StoredVoxelSize:
-    """A voxel size along the layer's spatial axes, or a question about it."""
+    """A voxel size along the layer's spatial axes; with a question if implausible."""
 
     voxel_size: tuple[float, ...]
     unit: str
