@@ -184,7 +184,10 @@ def number_columns(report: PorosityReport) -> list[str]:
 
 
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
-    """Whether a column's scale is logarithmic: as registered, or from two decades."""
+    """Whether a column has a logarithmic scale.
+
+    Columns that are not registered have one if their values span two decades.
+    """
     if column.startswith(_POSITIONS):
         return False
     known = measure.colour_columns(report)
@@ -327,6 +330,6 @@ def _can_be_quick(layer: Labels) -> bool:
         and image.raw.shape == image.view.shape
         and not layer.multiscale
         and not layer.show_selected_label
-        and layer.data.dtype.itemsize > 2  # smaller types are sent as labels
+        and layer.data.dtype.itemsize > 2  # smaller types are sent unchanged
         and not get_settings().experimental.async_
     )

@@ -310,7 +310,7 @@ def add_rose(
     place: AnyDict | None = None,
     visible: bool = True,
 ) -> Vectors | None:
-    """Draw lines in all directions, as long as the mean intercept length (MIL) there.
+    """Draw a line in each direction, proportional to the mean intercept length (MIL).
 
     An earlier layer of the same volume is replaced.
 

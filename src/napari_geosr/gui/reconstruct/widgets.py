@@ -155,9 +155,9 @@ class ReconstructWidgets(Dock):
     def study(self) -> StudyBox:
         """Settings and results of studies.
 
-        Their widgets are a quarter of those of the dock, and few people open this
-        section. They are created only when it is opened, so that the dock itself opens
-        in less than 0.1 s.
+        Their widgets make up a quarter of the dock, and few people open this section.
+        They are created when it is first opened, so that the dock itself opens in less
+        than 0.1 s.
         """
         if self._study is None:
             self._study = StudyBox(self._viewer)

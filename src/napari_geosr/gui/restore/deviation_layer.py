@@ -55,7 +55,7 @@ class DeviationLayer:
         self._layer = self.stopped = None
 
     def can_resume(self) -> bool:
-        """Whether the layer contains the partial data of the stopped run, if any."""
+        """Whether the layer still has a stopped run's partial data; True without one."""
         if self.stopped is None:
             return True
         layer = self.layer()

@@ -382,7 +382,7 @@ class ShapesDock(ShapesWidgets):
         self._show_place(labels)
 
     def _show_place(self, labels: Labels) -> None:
-        """State which layer holds the result, unless there is a warning."""
+        """State which layer contains the result, unless there is a warning."""
         if not self._progress.warnings:
             self.message.show_message(
                 f"The result is in the layer {labels.name!r}.", "ok"

@@ -94,11 +94,11 @@ class CellMeans:
         """Largest scale of the noise variance consistent with the removed part.
 
         The noise removed by the denoiser cannot exceed the total that it removes. The
-        variance of the removed noise is `noise`, minus twice `kept`, plus the variance
-        left in the result, at least half of `passed`. A denoiser that passes on more
-        variance than ``tr(C J)`` amplifies parts of the noise and therefore sets no
-        limit. A denoiser that keeps most of the noise sets no limit either, because it
-        is uncertain how much noise it could remove.
+        variance of the removed noise is `noise` - 2 `kept` + the variance of the noise
+        in the result, which is at least half of `passed`. A denoiser that passes on
+        more variance than ``tr(C J)`` amplifies parts of the noise and therefore sets
+        no limit. A denoiser that keeps most of the noise sets no limit either, because
+        it is uncertain how much noise it could remove.
         """
         noise, kept = self.mean(self.noise), self.mean(self.kept)
         if kept > _MOSTLY_KEPT * noise:

@@ -83,7 +83,7 @@ class PicturePace(QObject):
     def wait(self) -> float:
         """Minimum milliseconds from the end of a frame with a new picture to the next.
 
-        0 if drawing the picture does not slow down the plot.
+        0 if a delay gains nothing, or as long as too few frames have been timed.
         """
         if len(self._with_picture) < 2:  # the first frame also prepares the layer
             return 0.0

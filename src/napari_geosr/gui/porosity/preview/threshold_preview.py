@@ -162,7 +162,7 @@ class ThresholdPreview(QObject):
         if active is not None:
             self._viewer.layers.selection.active = active
         # Remove it when the voxel size changes: napari disables units for the whole
-        # canvas if those of the layers differ.
+        # canvas if its layers have different units.
         source.events.scale.connect(self.hide)
         self._source = weakref.ref(source)
         self._array, self._layer = array, weakref.ref(layer)
