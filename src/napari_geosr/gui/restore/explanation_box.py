@@ -324,7 +324,7 @@ class ExplanationBox(QWidget):
 def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
     """Return the explanation and the absolute values of one of its maps."""
     overlays = dict(explanation.overlays)
-    # The map of *evidence* covers only the pore itself, so another one is preferred.
+    # Prefer other maps: that of *evidence* covers only the pore and its surroundings.
     name = next((n for n in overlays if n != "evidence"), None)
     if name is None:
         return _Answer(prepared, explanation)

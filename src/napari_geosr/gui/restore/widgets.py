@@ -75,7 +75,7 @@ RESUME = "&Resume", _MISSING
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
 _KEEPS_SCAN = "To restore it anyway, choose a model."
-#: Text of the state line when an operation starts.
+#: Text of the status line when an operation starts.
 _STARTING = {
     "prepare": "Preparing the run…",
     "run": "Starting the run…",

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
 _CONTINUES = "Training continues when napari is closed. You will find it under Jobs."
-#: Text of the state line when an operation starts.
+#: Text of the status line when an operation starts.
 _WORKING = {
     "read": "Reading the initial model…",
     "estimate": "Timing a few steps…",
