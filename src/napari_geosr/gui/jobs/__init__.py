@@ -131,7 +131,7 @@ class JobsDock(Dock):
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
-        self.view.set_hint("")  # the state line shows the hint
+        self.view.set_hint("")  # the status line shows the hint
         self.remote = RemoteJob(self._viewer)
         self.watch = HostWatch(self)
         self.compare = JobComparison(self._viewer)

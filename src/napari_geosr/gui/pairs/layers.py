@@ -95,7 +95,7 @@ def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
 def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
     """Return the images with the largest and smallest voxels if they can be a pair.
 
-    Channels of one image, or a 2D image and a 3D image, cannot be one.
+    Channels of one image, or a 2D image and a 3D image, cannot form a pair.
     """
     areas = _pixel_areas(viewer)
     if not areas:
