@@ -20,8 +20,8 @@ independent or correlated between voxels.
 The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandstone
 (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
 (sdeconv, BSD-3), fluorescent beads, HeLa cells, membranes and an MRI scan of a banana
-(BioImageAnalysisNotebooks, CC BY 4.0). Regions of 24 × 96 × 96 voxels are used (256 × 256
-for images). The scans are not distributed with this project.
+(BioImageAnalysisNotebooks, CC BY 4.0). Regions of 24 × 96 × 96 voxels are used (256 ×
+256 for images). The scans are not distributed with this project.
 
 The noise measurement and the ranking were improved with knowledge of bone, cement and
 sandstone, and of 5 and 20 % independent and 3D-correlated noise for pollen, *C.
