@@ -455,11 +455,11 @@ class Volume:
             o / old * new
             for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=True)
         )
-        check_edge_range(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
             unit = asked.unit  # only the numbers were corrected
         unit = self.unit if unit is None else require_unit(unit)
+        check_edge_range(sizes, unit)
         confirmed = asked is not None and asked.is_size(sizes, unit)
         facts = with_voxel_size_question(self.metadata, None)
         facts = with_size_given(facts, confirmed=confirmed)

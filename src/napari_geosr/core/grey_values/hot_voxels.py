@@ -192,7 +192,7 @@ class GreySample:
             return None
         parts = [part[np.abs(part) <= _MAX_OTHERS * extreme] for part in self._parts]
         others = np.concatenate(parts)
-        if others.size < _MIN_OTHERS * sum(part.size for part in self._parts):
+        if others.size <= _MIN_OTHERS * sum(part.size for part in self._parts):
             return None
         return float(others.min()), float(others.max())
 
