@@ -394,7 +394,7 @@ def gain_table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     below, above = np.quantile([case.margins for case in found], 0.95, axis=0)
     yield (
-        "The limits of the interval combine the variation between the tested parts "
+        "The limits of the interval combine the variation between the tested regions "
         f"with a fixed margin of {MARGIN_BELOW:g} dB below and {MARGIN_ABOVE:g} dB "
         "above. For 95 % of the true gains to lie above the lower limit, a margin of "
         f"{below:.1f} dB would be needed; for 95 % to lie below the upper limit, "

@@ -20,8 +20,8 @@ independent or correlated between voxels.
 The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandstone
 (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
 (sdeconv, BSD-3), fluorescent beads, HeLa cells, membranes and an MRI scan of a banana
-(BioImageAnalysisNotebooks, CC BY 4.0). Parts of 24 × 96 × 96 voxels are used (256 × 256
-for images). The scans are not distributed with this project.
+(BioImageAnalysisNotebooks, CC BY 4.0). Regions of 24 × 96 × 96 voxels are used (256 ×
+256 for images). The scans are not distributed with this project.
 
 The noise measurement and the ranking were improved with knowledge of bone, cement and
 sandstone, and of 5 and 20 % independent and 3D-correlated noise for pollen, *C.
@@ -31,10 +31,10 @@ test, no harmful restoration of an evaluated case went without a warning, but *a
 up to 2.2 dB below the best classical filter, and more than 0.2 dB below it in eleven
 cases. Ten of them had noise that is correlated between voxels. The measurement of such
 noise in images and the ranking were then improved on
-[other images](evidence/ranking.md#images). Two rules were made with knowledge of scans
-below: that for small, uncertain gains (membranes), and that for pores which noise hides
-in the scan itself (banana and pollen with 20 and 40 % noise). The tables show the
-result after these changes, in which six cases remain (2.1 dB at worst):
+[other images](evidence/ranking.md#images). Two rules were developed with knowledge of
+scans below: the rule for small, uncertain gains (membranes), and the rule for pores
+hidden by noise in the scan itself (banana and pollen with 20 and 40 % noise). The
+tables show the result after these changes, in which six cases remain (2.1 dB at worst):
 
 - In one of them (pollen with 40 % noise correlated in the plane), *auto* does not
   choose the best model, because it would lose half of the bright spots in

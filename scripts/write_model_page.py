@@ -45,7 +45,7 @@ These terms are used in the tables on the pages of the models.
 | *input* (row) | the scan before restoration |
 | *Gaussian 1.5*, … (rows) | classical filters, with the best strength for the scan |
 | *plane by plane* | the filter was applied in 2D |
-| *Anscombe* | photon noise was first transformed to a constant level |
+| *Anscombe* | the photon noise was first transformed to have a constant variance |
 | – | not computed |
 
 The ground truth for the foam and bone models is the object without blur. For the other

@@ -141,3 +141,9 @@ def test_the_sample_of_a_large_volume_is_small(monkeypatch, rng):
     assert sum(len(part) for part in sample._parts) <= 5000
     assert hot is not None
     assert hot.usual == pytest.approx(rule_of(scan).usual, abs=0.5)
+
+
+def test_a_scan_with_missing_values_only_has_no_range_without_them():
+    sample = GreySample((1, 4, 4))
+    sample.add(np.full((1, 4, 4), np.nan, np.float32))
+    assert sample.values_if_others_are_missing(-1e38, 1e38) is None

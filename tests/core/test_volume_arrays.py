@@ -237,6 +237,14 @@ def test_one_number_is_the_size_of_all_edges(size):
     assert Volume(data, "ZYX").with_geometry(size, "um").voxel_size == edges
 
 
+def test_the_limits_of_a_size_depend_on_the_unit():
+    volume = Volume(np.zeros((3, 4, 5)), "ZYX", name="scan")
+    edge = 0.5e-9  # 5e-13 mm, which is below the limit of 1e-12 mm
+    with pytest.raises(ConfigError, match="cannot be right"):
+        volume.with_geometry(edge, "um")
+    assert volume.with_geometry(edge, "mm").voxel_size == (edge,) * 3
+
+
 @pytest.mark.parametrize(
     "size", [(1, 2), (1, 2, 3, 4), "three", 1j, np.nan, (1, np.inf, 1), -1, 0, {}]
 )

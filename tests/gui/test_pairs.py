@@ -285,3 +285,12 @@ def test_folders_are_new(tmp_path):
     for name in ("a", "a-2"):
         (tmp_path / name).mkdir()
     assert free_folder(tmp_path, "a") == Path(tmp_path / "a-3")
+
+
+def test_a_layer_without_a_voxel_size_is_not_proposed(viewer, scans, tmp_path, qtbot):
+    """Its pixels are not compared with lengths."""
+    viewer.add_image(np.random.default_rng(0).random((8, 9, 10)), name="no size")
+    dock = opened(viewer, tmp_path)
+    qtbot.wait(20)
+    assert dock.low.layer() is scans["low"]
+    assert dock.high.layer() is scans["high"]

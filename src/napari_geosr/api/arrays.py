@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Convert two inputs that show one object; an array takes the other's position.
+    """Convert two inputs of one object; an array gets the position of the other input.
 
     Parameters
     ----------

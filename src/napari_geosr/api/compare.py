@@ -48,8 +48,8 @@ def compare(
         Shape (Z, Y, X) or (Y, X). An array is assumed to have the position
         of the other volume.
     reference : Volume or array, optional
-        Ground truth or best scan; both are compared with it. Without it, `after` is
-        compared with `before`.
+        Ground truth or best scan, with which `before` and `after` are compared. Without
+        it, `after` is compared with `before`.
     mask : Volume or array, optional
         Sample mask; only voxels where the mask is non-zero are compared.
     halves : (Volume or array, Volume or array), optional

@@ -80,7 +80,7 @@ def build_pairs(
     ConfigError
         If SimpleITK is not installed, or a setting does not fit the scans.
     VolumeError
-        If the scans do not overlap, or contain missing (NaN) voxels.
+        If the scans do not overlap, or contain NaN or infinite voxels.
     FileError
         If a file exists and `overwrite` is False, or if a file cannot be written.
 
@@ -107,7 +107,7 @@ def build_pairs(
         transform=transform,
         intensity=intensity,
     )
-    # If one is a volume, `axes` describes the other.
+    # If one input is a volume, `axes` describes the other one.
     is_volume = isinstance(low, Volume), isinstance(high, Volume)
     coarse = as_volume(low, None if is_volume == (True, False) else axes, name="low")
     fine = as_volume(high, None if is_volume[1] else axes, name="high")
@@ -127,7 +127,7 @@ def build_pairs(
 def _refined(volume: Volume, factors: Sequence[int]) -> Volume:
     """Return the volume with voxels of 1 / factor pixels and an unchanged extent.
 
-    In a volume with a voxel size of one pixel, the first voxel is centred at 0.
+    The given volume has voxels of one pixel, and the first of them is centred at 0.
     """
     size = tuple(1 / factor for factor in factors)
     origin = tuple((edge - 1) / 2 for edge in size)

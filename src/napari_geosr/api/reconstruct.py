@@ -101,8 +101,8 @@ def reconstruct(
     nonfinite : {"refuse", "fill"}
         Handling of NaN: raise `ProjectionsError`, or interpolate between columns.
     zingers : float
-        Replace pixels that exceed the local median by more than this multiple of the
-        noise level with the median; 8 is a common value, 0 disables this.
+        Pixels that exceed the local median by more than this multiple of the noise
+        level are replaced with the median; 8 is a common value, 0 disables this.
     stripes : {"none", "sorting", "filtering", "large", "dead", "all"}
         Stripes to remove from sinograms; in slices, they would appear as rings.
     stripe_size : int

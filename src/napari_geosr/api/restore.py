@@ -296,13 +296,13 @@ def restore_blocks(
     strength: float = 1.0,
     sharpness: Literal["auto", "scan", "object"] = "scan",
 ) -> Volume:
-    """Restore each part of a volume only when it is used.
+    """Restore each block of a volume only when it is used.
 
-    The statistics of the whole volume are computed immediately, its voxels only when
-    they are used. Each block is computed with the halo that the network needs, so it
-    equals the same block of a fully restored volume, up to rounding. Blocks are
-    recomputed every time they are used; if you need the whole volume more than once,
-    use `restore`.
+    The statistics of the whole volume are computed immediately, but voxels are restored
+    only when they are used. Each block is computed with the halo that the network
+    needs, so it equals the same block of a fully restored volume, up to rounding.
+    Blocks are recomputed every time they are used; if you need the whole volume more
+    than once, use `restore`.
 
     Parameters
     ----------

@@ -83,7 +83,8 @@ def simulate(
     gain : float
         Standard deviation of the gain of the pixels.
     rings : float
-        Standard deviation of the gain error of the flat fields, which causes rings.
+        Standard deviation of the gain error that flat fields do not correct; it
+        causes rings.
     dead_columns, zingers : float
         Fractions of dead detector columns and of pixels hit by zingers.
     dark : float

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrainingPatches:
-    """Index of a model's training patches, with a scan to compare.
+    """Index of a model's training patches, and the scan to compare with them.
 
     Attributes
     ----------

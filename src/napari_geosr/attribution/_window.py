@@ -1,9 +1,10 @@
 """Define windows of a scan: differentiable maps from its voxels to the result.
 
-Only the halo of the network is read, because voxels beyond it cannot change the result
-(`napari_geosr.inference.receptive_field`). The map is therefore the same for a volume
-of any size. Beyond the border, a 2.5D network receives reflected planes, which are
-assembled here from voxels of the scan, so that gradients refer to real voxels.
+Only the region and the network's halo around it are read, because other voxels cannot
+change the result (`napari_geosr.inference.receptive_field`). The map is therefore the
+same for a volume of any size. Beyond the border, a 2.5D network receives reflected
+planes, which are assembled here from voxels of the scan, so that gradients refer to
+real voxels.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return `values` after a change inside a box, given the result `before` it."""
+        """Return `values` after a change inside a box, given the values `before` it."""
         import torch
 
         if not self.layout.per_plane:
@@ -482,7 +483,7 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
 
 
 def _first_places(index: AnyArray, start: int) -> AnyArray:
-    """Return the first position of each scan voxel in a block, from `start` on."""
+    """Return where each scan index, from `start` on, first occurs in `index`."""
     order = np.argsort(index, kind="stable")
     values, first = np.unique(index[order], return_index=True)
     assert values[0] == start

@@ -1,4 +1,4 @@
-"""Assess the evidence for a pore: how much remains if it is removed from the scan.
+"""Assess the evidence for a pore: what remains of it if the scan shows solid instead.
 
 First, the voxels of the scan in and next to a pore are replaced several times with
 solid plus new noise of the same level and correlation, and the network restores the
@@ -298,7 +298,7 @@ def _grown(mask: AnyArray, by: int) -> AnyArray:
 
 
 def _smoothed(network_input: AnyArray) -> AnyArray:
-    """Estimate noise-free grey values, on which the noise level depends only weakly."""
+    """Estimate noise-free grey values, precisely enough to find the noise level."""
     from scipy import ndimage
 
     greys: AnyArray = ndimage.uniform_filter(

@@ -44,8 +44,8 @@ _MAX_CUBES = 216
 _FALSE_ALARMS = 0.05
 #: Minimum number of draws of noise, for a standard error.
 _MIN_DRAWS = 4
-#: Number of draws after which cubes are dropped, and the fraction of the final limit
-#: that the change must exceed for further draws.
+#: Numbers of draws after which cubes are dropped, and the fractions of the final limit
+#: that the change of a cube must exceed for the cube to be tested further.
 _STAGES = ((2, 1 / 3), (4, 1 / 2))
 #: Maximum number of progress steps.
 _MAX_STEPS = 200
@@ -154,7 +154,7 @@ def _occluded(
 
 
 def _limit(n_cubes: int, draws: int) -> float:
-    """Return the change, in standard errors, above which a cube is significant."""
+    """Return the limit, in standard errors, above which a change is significant."""
     from scipy import stats
 
     return float(stats.t.isf(_FALSE_ALARMS / (2 * n_cubes), draws - 1))

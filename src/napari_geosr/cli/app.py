@@ -1,4 +1,4 @@
-"""The command tree and its exit codes: 0 success, 1 a bug, 2 invalid input."""
+"""The command tree; exit codes: 0 success, 1 bug, 2 invalid input, 130 stopped."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _report_bug(error, debug)
         _print_error(f"{error.filename}: {error.strerror}. Choose another path.", debug)
         return 2
-    except Exception as error:  # noqa: BLE001  # the last line of defence
+    except Exception as error:  # noqa: BLE001  # any bug
         sentence = describe_missing_torch(error) or describe_system_error(error)
         if sentence:
             _print_error(sentence, debug)
@@ -151,7 +151,7 @@ def _refuse_odd(words: Sequence[str]) -> None:
             )
 
 
-#: Values of ``errno`` that are caused by the path, not by a bug in this program.
+#: Values of ``errno`` for errors due to the path, not to a bug in this program.
 _PATH_ERRORS = (
     errno.EACCES,
     errno.EDQUOT,

@@ -140,7 +140,7 @@ def _noise_values(volume: Volume, second: Volume | None) -> dict[str, object]:
 
 
 def _chosen_words(volume: Volume, reading: InputConfig) -> str:
-    """Return the options that choose a time point and channel, for the next command."""
+    """Return the suggested command's options that choose a time point and channel."""
     chosen = {"time": ("T", reading.time), "channel": ("C", reading.channel)}
     return "".join(
         f" --{name} {word if given is None else given}"

@@ -150,7 +150,7 @@ def merge_settings(
     return ReconstructConfig.create(**{**stored, **given, "options": both})
 
 
-#: Text for the origin of a rotation axis that was not determined by this run.
+#: Text on where the rotation axis comes from, if this run did not determine it.
 _ORIGINS = {"given": "as given", "from the file": "from the file"}
 
 

@@ -161,7 +161,7 @@ def _list_methods(
 
 
 def _need_lines(known: Mapping[str, str], indent: int = 0) -> Iterator[str]:
-    """Yield lines of 80 columns with the data that each method needs."""
+    """Yield lines of up to 79 columns with the data that each method needs."""
     for name in sorted(known):
         summary = summary_of(name, known[name])
         first, *more = wrap(summary, 79 - indent - 21, break_on_hyphens=False)

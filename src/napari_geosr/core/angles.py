@@ -244,7 +244,7 @@ def has_opposites(angles: Angles) -> bool:
 
 
 def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
-    """Select one view for each angle, sorted along the turn; the first of repeats.
+    """Select the first view at each distinct angle, in the order along the turn.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ MAX_DEPTH = 64
 _TOO_DEEP = f"it has more than {MAX_DEPTH} levels of nesting."
 #: Maximum number of values, with aliases expanded.
 MAX_VALUES = 10**5
-#: Maximum number of digits, because YAML's 1:30:00 notation takes quadratic time to
-#: parse.
+#: Maximum number of characters of an unquoted number, because numbers in YAML's 1:30:00
+#: notation take quadratic time to parse.
 _MAX_DIGITS = 100
 _NUMBER = re.compile(r"[-+0-9_:.]+")
 #: YAML escape of a byte in a file name that is not valid UTF-8.
@@ -132,7 +132,7 @@ def _loader() -> type[yaml.SafeLoader]:
             first of several merged mappings over the others. PyYAML 6.0.4 violates the
             second rule, and the first one for keys of one character.
             """
-            # The parser calls this method again for the merged mapping itself.
+            # PyYAML calls this method again when it constructs the merged mapping.
             known = self.__dict__.setdefault("flat_nodes", set())
             if id(node) in known:
                 return
@@ -257,8 +257,8 @@ def dump_yaml(values: AnyMapping, *, flow: bool | None = False, width: int = 80)
     ----------
     values : mapping
     flow : bool or None
-        Whether to write everything on one line; None does so only for the innermost
-        lists and mappings.
+        Whether to use flow style (``{a: 1}``) throughout; None uses it only for the
+        innermost lists and mappings.
     width : int
         Preferred maximum length of a line.
 

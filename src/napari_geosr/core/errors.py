@@ -32,7 +32,7 @@ class GeoSRError(Exception):
     ----------
     exit_code : int
         Exit code of the command line: 2 for a problem with the user's input, 1 for a
-        bug.
+        bug, 130 if the user stopped the command.
     """
 
     exit_code = 2
@@ -109,7 +109,7 @@ class Cancelled(GeoSRError):  # noqa: N818  # it is not an error
     summary : object
         Summary of the run up to this point; None if it had not begun.
     places : sequence of tuple of slice
-        Positions in the output of finished tiles that no step has reported yet.
+        Finished tiles that no step has reported yet: their positions in the output.
     """
 
     exit_code = 130
@@ -149,7 +149,7 @@ class JobDoneError(JobError):
 
 
 class UnansweredError(JobError):
-    """A queue may have taken a job, but did not give its number."""
+    """A queue may have accepted a job, but did not return its number."""
 
 
 def describe_system_error(error: BaseException) -> str:

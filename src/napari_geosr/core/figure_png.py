@@ -16,9 +16,10 @@ def as_png(canvas: FigureCanvasAgg) -> bytes:
     Characters that the font lacks are drawn as boxes, without matplotlib's warnings,
     because reports also show the names as text.
     """
-    warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
     stream = BytesIO()
-    canvas.print_png(stream)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
+        canvas.print_png(stream)
     return stream.getvalue()
 
 

@@ -1,6 +1,6 @@
 """Interrupt long computations, for example between the layers of a network.
 
-The caller states when to stop; the computation itself need not pass this on.
+The caller sets the condition for stopping; functions in between need not pass it on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Noise of a scan: its level at each grey value, and its correlation.
 
-Shared by all code that deals with noise: the estimator (`napari_geosr.measure.noise`)
-returns it, networks are conditioned on it, and risk estimates and verdicts are computed
-from it.
+`Noise` is shared by all code that deals with noise: the estimator
+(`napari_geosr.measure.noise`) returns it, networks are conditioned on it, and risk
+estimates and verdicts are computed from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLOOR = 0.01
 
 @dataclass(frozen=True)
 class Noise:
-    """Level, correlation and provenance of the noise of one scan.
+    """Level and correlation of the noise of one scan, and how they were measured.
 
     Attributes
     ----------

@@ -67,7 +67,7 @@ def orientation_entry(orientation: str, rotation: Iterable[float] = ()) -> AnyDi
 
 
 def same_orientation(metadata: AnyMapping) -> AnyDict:
-    """Return the entries for a volume made from another one on the same axes.
+    """Return the entries for a volume that has the axes of a volume with `metadata`.
 
     Examples
     --------

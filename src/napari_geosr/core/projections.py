@@ -253,14 +253,15 @@ class Projections:
 
     @property
     def angular_range(self) -> float:
-        """Angular range in degrees from the first to the last angle, plus one step."""
+        """Shortest arc that contains all angles, plus one step, in degrees."""
         return arc_degrees(self.angles)
 
     @property
     def wedges(self) -> tuple[Arc, ...]:
         """Start and width of the missing wedges within half a turn, in degrees.
 
-        A subset of a scan has the missing wedges of the whole scan.
+        A subset of a scan has the missing wedges of the whole scan. For fan and cone
+        beams, none are determined.
         """
         if self.geometry != "parallel" or self.unseen:
             return self.unseen

@@ -302,7 +302,7 @@ def record_steps(
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, AnyDict]:
-    """Create a record like `record` does, in steps, because large inputs take seconds.
+    """Create the same record as `record`, in steps: large inputs take seconds to hash.
 
     Parameters
     ----------

@@ -66,8 +66,8 @@ class Volume:
     source : Path or None
         The file or folder from which the volume was read.
     metadata : mapping
-        Further information from the file that may be shown to the user. Not written
-        back.
+        Further information from the file that may be shown to the user. Only the kind
+        of data, channel names and orientation are written to files.
 
     Raises
     ------
@@ -455,11 +455,11 @@ class Volume:
             o / old * new
             for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=True)
         )
-        check_edge_range(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
-            unit = asked.unit  # the unit was right; only the numbers were wrong
+            unit = asked.unit  # only the numbers were corrected
         unit = self.unit if unit is None else require_unit(unit)
+        check_edge_range(sizes, unit)
         confirmed = asked is not None and asked.is_size(sizes, unit)
         facts = with_voxel_size_question(self.metadata, None)
         facts = with_size_given(facts, confirmed=confirmed)

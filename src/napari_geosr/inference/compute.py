@@ -167,7 +167,7 @@ def interruptible(
     """Call `raise_if_stopped` (which may raise) before each layer of a forward pass.
 
     Networks that compute many layers in a single custom operation receive the callback
-    as an attribute ``between_strips``. Both hooks stay on the network and do nothing
+    as an attribute ``between_strips``. All callbacks stay on the network and do nothing
     outside this context, because adding and removing them while another thread runs the
     same network would not be safe.
     """
@@ -306,7 +306,7 @@ def release_memory(device: str) -> None:
 
 @contextmanager
 def frugal_allocator(device: str) -> Iterator[None]:
-    """Make the C library return large blocks at once, to stay within the memory budget.
+    """Make the C library free large blocks at once, to stay within the memory budget.
 
     By default, glibc keeps freed blocks of up to 32 MB for reuse, so a process can grow
     to twice the memory that it needs. On exit, the thresholds are set to the final

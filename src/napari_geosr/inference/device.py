@@ -71,7 +71,7 @@ def free_memory(device: str = "cpu") -> int:
 
     if device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device)
-        # Memory that torch's allocator keeps in reserve is available to us as well.
+        # Memory that torch's allocator keeps in reserve is also available.
         reserve = torch.cuda.memory_reserved(device)
         return int(free + reserve - torch.cuda.memory_allocated(device))
     if device == "mps":

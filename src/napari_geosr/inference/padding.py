@@ -16,8 +16,8 @@ _CORNER = 5
 _MIN_PATCHES = 4
 #: Half the edge of the central square of a slice, in voxels.
 _HALF = 128
-#: Fraction of voxels in uniform squares of a value other than that of the padding,
-#: above which the sample itself counts as uniform.
+#: The sample itself counts as uniform if more than this fraction of the voxels examined
+#: is in uniform squares of a value other than the padding's.
 _MAX_FLAT_SHARE = 0.01
 #: Size of the squares (Z, Y, X) of equal values that padding consists of.
 _SQUARE = (1, 3, 3)

@@ -183,7 +183,8 @@ def choose_output(
     tile : tuple of int
         Shape of the blocks, in output voxels, along the source's axes.
     memory : int
-        Part of the budget, in bytes, for the file or for each of two files.
+        Part of the budget, in bytes, for the file of the result; with standard
+        deviations, for each of the two files.
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
@@ -274,7 +275,7 @@ def estimate(
     """Estimate the cost of restoring an array of `shape` from small timed windows.
 
     Speed and memory are measured once per network, device and number of threads; later
-    calls only plan. Raises like `restore_tiles` if nothing fits.
+    calls only plan. Raises the same errors as `restore_tiles` if nothing fits.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Maximum number of planes per shard, for networks that restore single planes.
 _SHARD_DEPTH = 32
-#: If a shard has more planes than this, their number is a multiple of it.
+#: The number of planes of a thicker shard is a multiple of this.
 _CHUNK_DEPTH = 8
 #: Minimum number of shards per worker, if the result is large enough.
 _SHARDS_PER_WORKER = 4
@@ -46,8 +46,8 @@ _ACCEPTED_WORK = 1.05
 #: Work, relative to that of a single process with all the memory, above which the user
 #: is warned.
 _COSTLY_WORK = 1.25
-#: Memory for a file, as a multiple of the maximum size of a shard; the remainder is
-#: needed for packing the shard.
+#: Memory for a file, as a multiple of the maximum size of a shard: the shard itself,
+#: and memory for packing it.
 _PARTS = 6
 
 

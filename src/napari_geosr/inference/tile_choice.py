@@ -204,7 +204,7 @@ def choose_tile_for_workers(
         fitting = small
 
     def duration(choice: TileChoice) -> tuple[float, int, int]:
-        """Return the time until all processes finish, relative to one process."""
+        """Return the relative time until all finish (1: ideal), and tie-breakers."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # With fewer tiles, the wait for the slowest process is longer.
@@ -230,7 +230,7 @@ def budget_for(
     max_factor : float
         Maximum work, relative to computing every voxel of the box once.
     work : callable, optional
-        What counts as work; by default the voxels computed.
+        Returns the work for a choice; by default, its cost factor.
 
     Returns
     -------

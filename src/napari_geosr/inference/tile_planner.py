@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Memory assumed per input voxel, in bytes, until the network is measured. A preview
-#: that fits with the larger of this and the estimate for the result needs no
-#: measurement.
+#: that fits under this assumption and the next one needs no measurement.
 _SAFE_INPUT_BYTES = 8192.0
 #: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0
@@ -126,7 +125,7 @@ class TilePlanner:
         """Return the memory held by the pipeline if a run may use `budget` bytes."""
         held = self.fixed_bytes
         for array in (self.source, self.target, self.deviation):
-            if isinstance(array, PlannedArray):  # uses its share of any budget
+            if isinstance(array, PlannedArray):  # its buffers grow with the budget
                 held += (
                     array.held_bytes
                     * budget_share(budget)
@@ -210,7 +209,8 @@ class TilePlanner:
                 box=self.region,
                 priority_region=priority_region,
             )
-            # Take no measurement: the tiles of this run must not be divided.
+            # Do not set `self.cost`: growth is then not measured, and the tiles of this
+            # run are not divided.
             known = self.unit is not None
             cost = measure_cost(self.network, self.device) if known else self.cost
             self._choice = self._weighed(fixed, cost)

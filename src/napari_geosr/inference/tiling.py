@@ -280,7 +280,7 @@ def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
 
 
 def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
-    """Halve a tile along the longest axis that its stride allows; () if impossible."""
+    """Halve a tile along the longest axis that the stride allows; () if impossible."""
     lengths = tile.core_shape
     for axis in sorted(range(3), key=lambda a: -lengths[a]):
         core, stride = tile.core[axis], layout.stride[axis]
@@ -302,7 +302,7 @@ def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
 
 
 def reflect(positions: AnyArray, n: int) -> AnyArray:
-    """Fold positions outside ``0 … n - 1`` back, without repeating the edge."""
+    """Reflect positions outside ``0 … n - 1`` inwards, without repeating the edge."""
     if n == 1:
         return np.zeros_like(positions)
     period = 2 * (n - 1)

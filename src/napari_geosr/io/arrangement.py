@@ -18,8 +18,8 @@ from napari_geosr.io.file_voxels import FileArray, FileVoxels
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.voxel_sources import ArrangedSource, arrange
 
-#: Maximum size in bytes of a volume that is read when it is opened, which also verifies
-#: the file.
+#: Maximum size in bytes of a volume that is read when it is opened; reading also
+#: verifies the file.
 EAGER_BYTES = 32 * 1024**2
 #: Maximum size in bytes of a single contiguous image that is read when opened; the
 #: limit is lower because the image may be one of many slices.

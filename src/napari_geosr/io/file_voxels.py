@@ -340,8 +340,8 @@ class _OpenFile:
                 f"{format_available(now[0])}. Copy it again, then open it again."
             )
         if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
-            # The file was touched, or copied over itself. If other parts were changed,
-            # the file check of the run (`core.machine.file_state`) issues a warning.
+            # The file was touched, or copied over itself. If voxels between the samples
+            # have changed, the file check of the run (`core.machine.file_state`) warns.
             self._before = now
             return
         raise FileError(

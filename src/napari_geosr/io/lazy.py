@@ -103,8 +103,8 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
 def useful_cache(array: object, room: int) -> int | None:
     """Return the size of a cache for reading an array in any order within `room` bytes.
 
-    It is large enough for all blocks of several adjacent planes, or for a single block;
-    it is 0 if not even that fits. None for arrays without a `ReadUnit`.
+    It holds all blocks of several adjacent planes if they fit, otherwise fewer blocks,
+    and is 0 if not even one block fits. None for arrays without a `ReadUnit`.
     """
     unit = read_unit(array)
     if unit is None:

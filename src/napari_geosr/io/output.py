@@ -35,7 +35,7 @@ class OutputPart(Protocol):
 
 
 class SharedOutput(Protocol):
-    """Handle for other processes of a file being written; it can be pickled."""
+    """Handle to a file being written, for other processes; it can be pickled."""
 
     def part(self, place: Slices, memory: int) -> OutputPart:
         """Return a part to fill, of whole blocks, with a buffer of `memory` bytes."""

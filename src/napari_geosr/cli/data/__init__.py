@@ -1,1 +1,1 @@
-"""Commands that make data: simulated scans, training pairs, generated volumes."""
+"""Commands that create data: simulated scans, training pairs, generated volumes."""

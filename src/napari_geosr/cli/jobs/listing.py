@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _MAX_NAME_LENGTH = 12
 #: Maximum length of a state on a narrow terminal; states from a queue may be longer.
 _MAX_STATE_LENGTH = 24
-#: Minimum length of a job's folder on a narrow terminal, in characters.
+#: Minimum length of the path of a job's folder on a narrow terminal, in characters.
 _MIN_FOLDER_LENGTH = 10
-#: Number of interrupted jobs that a list explains; the newest come first.
+#: Maximum number of interrupted jobs, the newest first, that are explained.
 _MAX_EXPLAINED = 3
 #: Number of bytes at the end of a log in which its last line is found.
 _LOG_END = 4096
@@ -73,7 +73,7 @@ def _shorten(
 
 
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
-    """Explain damaged jobs, and why the newest interrupted jobs ended."""
+    """Describe what is wrong with damaged jobs and the newest interrupted jobs."""
     texts = [
         f"{job.name}: {job.message}"
         for job in jobs
@@ -93,7 +93,7 @@ def explanations(jobs: Sequence[JobStatus]) -> list[str]:
 
 
 def reasons(status: JobStatus) -> list[str]:
-    """Explain in sentences why a job is not done; empty for a job without a reason.
+    """Return sentences on why a job is not done; empty if there is nothing to explain.
 
     For a job that was interrupted, the last line of its log is quoted.
     """

@@ -321,7 +321,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     if status.is_unfinished_in_queue or status.silence:
         raise JobError(index.in_use_text(status, "be resumed"))
     is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
-    if is_stopping(status) and not is_waiting:  # no process could follow the request
+    if is_stopping(status) and not is_waiting:  # no process could act on the request
         raise JobError(stopping_text(status))
     if not status.can_resume and not is_waiting:
         raise JobError(
@@ -436,7 +436,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
 
 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
-    """Yield past and new events until the job ends, in its queue as well."""
+    """Yield past and new events until the job has ended, also in its queue."""
     offset, said, next_question, alive_at = 0, "", 0.0, -math.inf
     while not should_stop():
         events, offset = folder.events(offset)

@@ -47,7 +47,7 @@ _MIN_MESSAGE = 20
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
-#: Beginning of the part of such a message that concerns Ctrl-C only.
+#: Beginning of the part of a message on stopping that applies only to Ctrl-C.
 _AGAIN = " (press Ctrl-C again"
 #: Message at the first Ctrl-C of operations that do not work in tiles.
 STOPPING = f"stopping{_AGAIN} to stop at once)"
@@ -185,7 +185,7 @@ class _ProgressDisplay:
                 TaskProgressColumn(),  # in per cent, because units differ
                 TimeRemainingColumn(),
                 console=self._console,
-                # A permanent bar would separate the lines of the result.
+                # A permanent bar would remain between the lines of the result.
                 transient=True,
             )
             self._progress.start()

@@ -55,7 +55,7 @@ def prepare_streams() -> None:
 
 
 def _is_ascii_terminal(stream: TextIOWrapper) -> bool:
-    """Return whether a terminal uses the C locale; Python would output UTF-8."""
+    """Return whether a terminal uses the C locale, where Python still writes UTF-8."""
     asked = "PYTHONUTF8" in os.environ or "PYTHONIOENCODING" in os.environ
     name = locale.setlocale(locale.LC_CTYPE)
     return name in ("C", "POSIX") and not asked and stream.isatty()

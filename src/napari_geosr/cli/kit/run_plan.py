@@ -1,4 +1,4 @@
-"""Describe the plan of a restoration in words: parts, data, memory and time."""
+"""Describe the plan of a restoration in words: tiles, data, memory and time."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     Raises
     ------
     GeoSRError
-        If the run could not be started, or could not finish a part of the volume within
-        the walltime and memory of the profile.
+        If the run could not be started, or could not finish a tile or shard within the
+        walltime and memory of the profile.
     """
     volume, reason = job.data.open(), ""
     if volume.nbytes > _QUICK_BYTES:

@@ -18,7 +18,7 @@ def boxes_to_lists(boxes: Iterable[Box]) -> list[list[list[int]]]:
 
 
 def boxes_from_lists(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
-    """Convert the lists that `boxes_to_lists` returns back to boxes."""
+    """Convert lists made by `boxes_to_lists` back to boxes."""
     return [tuple(slice(int(a), int(b)) for a, b in entry) for entry in entries]
 
 
@@ -69,7 +69,7 @@ class BoxIndex:
         return any(contains(box, place) for box in self._candidates(place))
 
     def _candidates(self, place: Sequence[slice]) -> Iterator[Box]:
-        """Yield boxes near the first voxel of `place` that are large enough."""
+        """Yield boxes near the first voxel of `place` that could contain all of it."""
         for shape, grid in self._grids.items():
             if any(p.stop - p.start > n for p, n in zip(place, shape, strict=True)):
                 continue

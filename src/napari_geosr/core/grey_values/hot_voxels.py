@@ -192,12 +192,12 @@ class GreySample:
             return None
         parts = [part[np.abs(part) <= _MAX_OTHERS * extreme] for part in self._parts]
         others = np.concatenate(parts)
-        if others.size < _MIN_OTHERS * sum(part.size for part in self._parts):
+        if others.size <= _MIN_OTHERS * sum(part.size for part in self._parts):
             return None
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Find voxels compared with which the others hardly differ; None if none do.
+        """Find voxels so extreme that all others hardly differ; None if there are none.
 
         Parameters
         ----------
@@ -218,7 +218,7 @@ class GreySample:
         return FarVoxels(1 - others.size / values.size, usual)
 
     def hot_voxels(self, share: float = HOT_SHARE) -> HotVoxels | None:
-        """Return the criteria for hot voxels; None with too few distinct grey values.
+        """Return the criteria for hot voxels; None if too few grey values are distinct.
 
         Parameters
         ----------

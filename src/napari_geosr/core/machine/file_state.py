@@ -121,8 +121,8 @@ def state_when_opened(volume: Volume) -> FileState | None:
 class FileWatch:
     """Detects changes to the sources of volumes while they are used.
 
-    Sizes and modification times are compared and, for a single file, samples of its
-    content, because writes to a memory-mapped file may update its time only later. If
+    Sizes and modification times are compared and, for a single lazily read file,
+    samples of it, because writes to a memory-mapped file may update its time late. If
     only the times have changed, the contents are compared with those remembered: all
     bytes of a small file, or the checksum in the record of the run.
 

@@ -11,7 +11,7 @@ from napari_geosr.core.errors import ConfigError
 
 
 def _as_text(value: object) -> object:
-    """Convert a plain number from a settings file, which is in bytes, to text."""
+    """Convert a number of bytes without a unit, from a settings file, to text."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else value
 

@@ -64,9 +64,9 @@ def file_lock(path: Path) -> FileLock:
     """Return a lock of the operating system on a file.
 
     The system releases it however the process ends, and another thread may release it.
-    On file systems without locks, newer releases of filelock would by default use a
-    file that merely exists, which would outlive a killed process; `acquire_lock`
-    returns False there instead.
+    On file systems without locks, newer releases of filelock would by default use the
+    existence of a file as the lock, which would outlive a killed process;
+    `acquire_lock` returns False there instead.
     """
     # Imported here because the import takes noticeable time.
     from filelock import FileLock

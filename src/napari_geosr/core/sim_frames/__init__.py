@@ -172,7 +172,8 @@ class SimFrames:
             Angles, phases and slices lie along one of its axes T, C and Z, or along
             several of them.
         angles, phases : int, optional
-            By default derived from the number of frames: 9, 15, 25, 35 or 45.
+            By default derived from the number of frames if it is 9, 15, 25, 35 or 45;
+            otherwise 3.
         order : str, optional
             Letters a (angle), p (phase) and z (slice), slowest-varying first. By
             default guessed from the frames (`guess_order`).

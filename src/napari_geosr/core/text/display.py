@@ -23,7 +23,7 @@ _WHITE_PERCENTILE = 99
 
 
 def printable(text: str) -> str:
-    r"""Write undecodable bytes in a string as ``\xff``.
+    r"""Replace undecodable bytes in a string with escapes, such as ``\xff``.
 
     Python represents them by surrogates in file names that are not UTF-8. Surrogates
     cannot be written to files, or to most terminals.

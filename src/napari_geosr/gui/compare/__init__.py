@@ -153,7 +153,7 @@ class CompareDock(CompareWidgets):
         self.pair_note.setVisible(source == "pair" and len(names) == 2)
 
     def choose_images(self, *layers: Image) -> None:
-        """Tick these images at the request of another dock."""
+        """Check only these images in the list, at the request of another dock."""
         self.images.choose(*layers)
         self.tabs.setCurrentIndex(0)
 

@@ -47,8 +47,8 @@ _MIN_HEIGHT = 160
 _LABELS = 100
 #: Maximum number of characters in a line of such a name.
 _LABEL_CHARACTERS = 14
-#: Maximum width of a column for its title, in pixels, so that two fit into the dock.
-#: Values are never truncated.
+#: Maximum width, in pixels, to which a column is widened for its title, so that two
+#: columns fit into the dock; values are never truncated.
 _COLUMN = 105
 
 

@@ -61,7 +61,7 @@ def slice_positions(volume: Volume, n: int) -> tuple[float, ...]:
 def slice_rows_steps(
     volumes: Mapping[str, Volume], base: str, n: int, should_stop: ShouldStop
 ) -> Generator[Step, None, list[SliceRow]]:
-    """Read `n` slices of each volume: those nearest to positions in the base.
+    """Read the slices of each volume that are nearest to `n` positions in the base.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ class CompareWidgets(Dock):
         self.pores = PoreChanges()
         self.remarks = text_label("Remarks", "How the images were compared.")
         self.view = CompareBox(self._viewer, labels=("base", "compared"))
-        self.view.difference_button.hide()  # the button below uses units of the noise
+        self.view.difference_button.hide()  # replaced by the button below
         self.difference_button = button(
             "Differe&nce",
             "Show the difference from the base as a layer, in units of the noise.",
@@ -282,14 +282,14 @@ class LayerChecklist(QListWidget):
         ]
 
     def choose(self, *layers: Image) -> None:
-        """Tick only these layers, as if the user had done so."""
+        """Check only these layers, as if the user had done so."""
         self.touched = True
         self.fill()  # a layer may have just been added
         self._check(list(layers))
         self.chosen.emit()
 
     def fill(self) -> None:
-        """List the layers again, keeping the ticks."""
+        """List the layers again; the checked ones stay checked."""
         before = self.layers()
         # As in napari's layer list, the topmost layer comes first.
         images = [la for la in reversed(self._viewer.layers) if is_measurable(la)]

@@ -53,7 +53,7 @@ Identity = tuple[str, str, float]
 
 
 class JobsDock(Dock):
-    """Lists the jobs that are known on this machine.
+    """Lists the jobs on this computer and on other computers that are watched.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class JobsDock(Dock):
         self._known: dict[str, JobStatus] = {}
         self._local: list[JobStatus] = []
         self._shared: set[Identity] = set()
-        self._hosts: dict[str, str] = {}  # for jobs visible only to other computers
+        self._hosts: dict[str, str] = {}  # of jobs that are not accessible here, by key
         self._chosen = False
         self._make_widgets()
         self._lay_out()
@@ -131,7 +131,7 @@ class JobsDock(Dock):
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
-        self.view.set_hint("")  # the state line shows the hint
+        self.view.set_hint("")  # the status line shows the hint
         self.remote = RemoteJob(self._viewer)
         self.watch = HostWatch(self)
         self.compare = JobComparison(self._viewer)
@@ -263,7 +263,7 @@ class JobsDock(Dock):
         self.view.set_job(first, others=[path for path in paths if path != first])
 
     def _show_remote(self) -> None:
-        """Show the selected job if its folder is visible only to another computer."""
+        """Show the selected job if only another computer can access its folder."""
         keys = [item.data(0, _PATH) for item in self.tree.selectedItems()]
         key = keys[0] if len(keys) == 1 else ""
         host = self._hosts.get(key, "")

@@ -162,8 +162,8 @@ def compare_steps(
     Parameters
     ----------
     index : int or None
-        Index of the slice; None for a single image. A job without a model yet
-        uses the slice of its last preview instead.
+        Index of the slice; None for a single image. If a job has no model yet, the
+        slice of its last preview is used for both jobs instead.
 
     Returns
     -------

@@ -63,7 +63,7 @@ def resume(
 
 
 def is_without_process(status: JobStatus) -> bool:
-    """Whether the job is waiting, and no process could follow a request to pause."""
+    """Whether the job is waiting, so that no process can act on a request to pause."""
     is_unstarted = status.state == "queued" and not status.pid
     return is_unstarted or is_waiting_in_queue(status)
 
@@ -99,7 +99,7 @@ def _run(
 ) -> None:
     def steps(_stop: object) -> Generator[Step, None, None]:
         notes = action()
-        if isinstance(notes, list):  # those of another computer
+        if isinstance(notes, list):  # notes of the other computer
             yield from (WarningIssued(message=note) for note in notes)
 
     def show(step: Step) -> None:

@@ -72,7 +72,8 @@ class JobResult:
         The result and its standard deviations, if any; empty for a measurement,
         which the Porosity dock reads.
     limits : tuple of float or None
-        Contrast limits, from a sample of the whole volume; None if it is constant.
+        Contrast limits, from a sample of the whole volume; None for a constant
+        volume, labels or a measurement.
     source : JobSource or None
         Input from which the result was made.
     """

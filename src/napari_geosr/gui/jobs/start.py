@@ -126,7 +126,7 @@ class TrainingPlan:
 
 
 def _entry(part: Path | Volume, in_memory: dict[Path, Volume]) -> Path:
-    """Return the path used for a file or a layer, which is added to `in_memory`."""
+    """Return the path that stands for a file or layer; add a layer to `in_memory`."""
     if isinstance(part, Path):
         return part
     entry = entry_for(part, in_memory)

@@ -226,7 +226,7 @@ class ResumeSettings(Section):
             self.set_open(False)
             self.failed.emit(error)
             return
-        training: Any = job.training  # type: ignore[attr-defined]  # of all that make models
+        training: Any = job.training  # type: ignore[attr-defined]  # in all model jobs
         others = [
             name for name in type(training).model_fields if name not in CHANGEABLE
         ]

@@ -135,7 +135,7 @@ class ActionBar(QWidget):
         self.progress.setVisible(True)
 
     def show_job(self, text: str, done: int, total: int) -> None:
-        """Show one line about a job and its progress; if it is empty, the idle text."""
+        """Show a line on a job and its progress; if `text` is empty, the idle text."""
         self.state.setText(text)
         if text:
             self.show_progress(done, total)

@@ -86,7 +86,8 @@ class CloseFilter(QObject):
     def watch(self, job: Path, widget: QWidget) -> None:
         """Watch a job shown in `widget`.
 
-        The user is asked about the job if it is running when the widget is closed.
+        The user is informed about the job if it is running when its dock is closed, and
+        asked about it if it is running when the window is closed.
         """
         self._jobs.add(job)
         dock = dock_of(widget)

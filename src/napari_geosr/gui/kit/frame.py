@@ -41,7 +41,7 @@ _PAUSE_MS = 1
 class DockFrame(QWidget):
     """The widget that napari docks; the dock itself is inserted a moment later.
 
-    Importing the parts of a dock and reading its lists can take up to a second. Both
+    Importing the modules of a dock and reading its lists can take up to a second. Both
     are done in a worker, so that the window remains usable, and only once: the next
     dock of the same kind opens immediately. A subclass names the class of its dock.
 

@@ -39,7 +39,7 @@ _JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d
 _BEFORE_UNIT = re.compile(
     r"(?<=\d) (?=%|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|[km]?Wh|[km]?g|voxels?)\b)"
 )
-#: Longest entry, in widths of an X, for which a menu reserves space.
+#: Maximum width that a menu reserves for its entries, in widths of an X.
 _MAX_ENTRY = 26
 #: Number of pixels that Qt adds at the sides of an entry, in addition to those of
 #: napari's style.
@@ -118,7 +118,7 @@ class SentenceLabel(QLabel):
 
     def _fit(self) -> None:
         if self.isVisible():  # a hidden label has no final width
-            self.setMinimumHeight(0)  # otherwise the minimum of heightForWidth
+            self.setMinimumHeight(0)  # heightForWidth is never below the minimum
             # -1 if there is no text
             self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
@@ -147,7 +147,7 @@ def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolBut
     Parameters
     ----------
     text : str
-        One or two letters.
+        One or two characters.
     name : str
         Accessible name.
     tool_tip : str

@@ -118,7 +118,7 @@ def holds_deviations(layer: Layer) -> bool:
 
 
 def is_difference(layer: Layer) -> bool:
-    """Whether a layer is a residual or a removed part, according to its record."""
+    """Whether a layer is a residual or the removed noise, according to its record."""
     return provenance.is_difference(provenance_of(layer))
 
 

@@ -123,7 +123,7 @@ class DataRow(QWidget):
         row = QHBoxLayout(self._file_part)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.label, 1)
-        self.label.hide()  # until there are files
+        self.label.hide()  # until files are chosen
         row.addWidget(self.files_button)
         row.addWidget(self.folder_button)
         column = QVBoxLayout(self)
@@ -300,7 +300,7 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
 
 
 def _may_match(layer: Layer | None, first: Layer | None) -> bool:
-    """Whether two layers may show one object: equal grids, or one integer ratio."""
+    """Whether two layers may show one object: equal shapes, or an integer ratio."""
     if layer is None or first is None:
         return True
     shapes = [_spatial_shape(each) for each in (layer, first)]

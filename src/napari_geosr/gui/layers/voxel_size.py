@@ -49,13 +49,13 @@ class VoxelSizeRow(QWidget):
     """Asks for the voxel size of a layer whose unit is ``pixel``; hidden otherwise.
 
     One number is enough: Y and X follow Z until they are edited. The layer stores the
-    answer, so the question is asked once. If another reader ignored the voxel size in
-    the file, this size is filled in and can be accepted with one click.
+    answer, so the question is asked only once. If another reader ignored the voxel size
+    in the file, this size is filled in and can be accepted with one click.
 
     Parameters
     ----------
     key : str
-        Shortcut of its button, if a dock has several rows.
+        Shortcut of the row's button; needed if a dock has several rows.
 
     Signals
     -------
@@ -126,7 +126,7 @@ class VoxelSizeRow(QWidget):
         return edge
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Ask about `layer` if its voxel size is unknown; otherwise hide."""
+        """Ask for the voxel size of `layer` if it is unknown; otherwise hide."""
         self._connections.end()  # events of the previous layer
         self._layer = None
         self._stop_reading()
@@ -207,7 +207,7 @@ class VoxelSizeRow(QWidget):
         self.question.setToolTip(tool_tip)
 
     def _read_from_file(self, layer: Layer) -> None:
-        """Read in a worker the voxel size that another reader ignored."""
+        """In a worker, read the voxel size that another reader ignored."""
         steps = steps_to_read_voxel_size(layer)
         if steps is not None:
             self._reading = BackgroundTask(
@@ -292,7 +292,7 @@ def _show_slice(
     """Restore the slice on screen after the layer's voxel size changed.
 
     When a layer's unit changes, napari slices far outside the layer and shows nothing
-    until its slider moves. Therefore, the slider is moved away and back.
+    until a slider moves. Therefore, each slider is moved away and back.
     """
     first = viewer.dims.ndim - layer.ndim
     for axis, i in index.items():
@@ -308,7 +308,7 @@ _PLUGIN = "napari-geosr"
 
 @dataclass(frozen=True)
 class StoredVoxelSize:
-    """A voxel size along the layer's spatial axes, or a question about it."""
+    """A voxel size along the layer's spatial axes; with a question if implausible."""
 
     voxel_size: tuple[float, ...]
     unit: str

@@ -75,7 +75,7 @@ class ModelsDock(Dock):
         self._refresh_pending = False
         self._import_queue: list[str] = []
         self._choose_next = ""
-        #: Model to use in the Restore dock as soon as it is open.
+        #: Model to use in the Restore dock as soon as that dock is open.
         self._entry_to_use: ZooEntry | None = None
         self.setAcceptDrops(True)
         self._make_widgets()

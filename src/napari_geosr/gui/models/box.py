@@ -1,4 +1,4 @@
-"""The choice of a model: matching models first, with their cards."""
+"""A menu of models, with the matching ones first, and the card of the chosen one."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class ModelBox(QWidget):
 
     @property
     def is_user_choice(self) -> bool:
-        """Whether the user chose the model, so that no proposal replaces it."""
+        """Whether the user chose the model; if so, no proposal replaces it."""
         return self._is_user_choice
 
     def set_user_choice(self, by_hand: bool) -> None:
@@ -315,7 +315,7 @@ class ModelBox(QWidget):
 
 
 def text_label(name: str) -> QLabel:
-    """Return a label of several lines with selectable text."""
+    """Return a multi-line label with selectable text."""
     label = QLabel()
     label.setWordWrap(True)
     label.setAccessibleName(name)
@@ -328,7 +328,7 @@ def text_label(name: str) -> QLabel:
 
 
 def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
-    """Describe the training voxel size if that of the volume differs greatly."""
+    """Describe the training data's voxel size if the volume's differs greatly."""
     training = card.training
     if volume is None or volume.unit == PIXEL:
         return ""

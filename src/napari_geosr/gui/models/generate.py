@@ -102,7 +102,7 @@ class SampleRequest:
         return made, [io.read(path) for path in made.files[:_MAX_LAYERS]]
 
     def result(self, made: GeneratedSamples) -> str:
-        """Return the number, porosity and similarity of the samples, in sentences."""
+        """Describe the number, porosity and similarity of the samples in sentences."""
         text = f"Wrote {len(made.files)} generated samples to {self.folder}."
         if made.porosities:
             mean = sum(made.porosities) / len(made.porosities)

@@ -75,7 +75,7 @@ class PairsDock(PairsWidgets):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Import the kinds of imaging that can be simulated."""
+        """Import the imaging modalities that can be simulated."""
         yield from ()
         imaging_titles()
 

@@ -9,7 +9,7 @@ from napari.utils.colormaps import Colormap
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -95,9 +95,11 @@ def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
 def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
     """Return the images with the largest and smallest voxels if they can be a pair.
 
-    Channels of one image, or a 2D image and a 3D image, cannot be one.
+    Channels of one image, or a 2D image and a 3D image, cannot form a pair.
     """
     areas = _pixel_areas(viewer)
+    known = [each for each in areas if geometry_of_layer(each[-1]).unit != PIXEL]
+    areas = known or areas  # a size in pixels cannot be compared with a length
     if not areas:
         return []
     (largest, axes, low), (smallest, other_axes, high) = areas[0], areas[-1]

@@ -40,7 +40,7 @@ ONE = "Only a high-resolution scan"
 #: Hints on the next action, before and after a pair is built.
 IDLE = "Choose the scans, then press Build pair."
 BUILT = "Done. Next: Train with these pairs…"
-#: Settings of all pairs; those of two scans; and rarely used settings of two scans.
+#: Settings for all pairs, settings for two scans, and rarely used ones for two scans.
 _SHARED = ("upscale_factor", "dimensions")
 _ALIGNING = ("start", "offset", "transform")
 _RARE = ("search_angle", "intensity", "memory")
@@ -183,7 +183,7 @@ class ImagingBox(KindForm):
         self.set_kinds(imaging_titles())
 
     def config_type(self, kind: str) -> type[Config]:
-        """Return the class of the settings of an instrument."""
+        """Return the class of the settings of a modality."""
         return imaging_class(kind)
 
     def hidden_fields(self, config_type: type[Config]) -> list[str]:
@@ -192,7 +192,7 @@ class ImagingBox(KindForm):
         return [name for name, field in fields if get_origin(field.annotation) is tuple]
 
     def set_kind(self, kind: str, options: AnyDict) -> None:
-        """Show a kind and its settings, if it is listed."""
+        """Show a modality and its settings, if it is listed."""
         index = self.combo.findData(kind)
         if index < 0:
             return

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
 
-#: Text of the line at the bottom when an operation starts.
+#: Text of the status line when an operation starts.
 _RUNNING = {
     "measure": "Measuring…",
     "evidence": "Evaluating the evidence…",

@@ -142,7 +142,7 @@ class SizeHistogram(HistogramView):
     -------
     brushed : tuple of 2 float, Qt.KeyboardModifiers
         The user selected the pores in this range of sizes, both ends included, while
-        pressing these keys.
+        holding down these keys.
     cleared
         The user cleared the selection.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_geosr.gui.layers.combo import LayerCombo
     from napari_geosr.operations.measure.automatic_sample import AutomaticSample
 
-#: Name of each rule in settings, by its title; None for a manual threshold.
+#: Threshold rules by menu entry, as named in settings; None for a manual threshold.
 METHODS: dict[str, str | None] = {
     "Otsu": "otsu",
     "Multi-Otsu": "multi-otsu",
@@ -24,14 +24,14 @@ METHODS: dict[str, str | None] = {
     "Manual": None,
 }
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "automatic mask", "nothing"
-#: The sample mask in settings, by the entry of the menu.
+#: Sample masks by menu entry, as named in settings.
 MASKS = {
     WHOLE: "none",
     AUTOMATIC: "auto",
     "cortex of a bone": "cortex",
     "marrow space of a bone": "marrow",
 }
-#: Suffixes of the names of standard deviations: of layers, and of files.
+#: Suffixes of the names of layers and files that hold standard deviations.
 _DEVIATIONS = ("(std)", "_std")
 _SURROUNDED = "The background around the sample is not counted."
 _SURROUNDED_HELP = (
@@ -49,7 +49,7 @@ _OPEN_HELP = (
 
 
 def is_deviation(layer: Layer) -> bool:
-    """Whether `layer` may hold standard deviations, by its record or its name."""
+    """Whether `layer` may hold standard deviations, judging by its record or name."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
     named = layer.name.endswith(_DEVIATIONS)
@@ -90,11 +90,11 @@ class SampleProposal(QObject):
         sample.activated.connect(self._on_choice)
 
     def consider(self, surrounded: bool) -> None:
-        """Request the mask if background may surround the sample; else withdraw it."""
+        """Request the mask, or withdraw it if no background surrounds the sample."""
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
-        self.is_active &= chosen == AUTOMATIC  # False once the choice has changed
+        self.is_active &= chosen == AUTOMATIC  # False if the user chose another entry
         self.is_wanted = surrounded and chosen == WHOLE
         if self.is_active and not surrounded:
             self._sample.setCurrentText(WHOLE)

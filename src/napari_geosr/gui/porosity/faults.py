@@ -37,8 +37,8 @@ class SettingsFaults:
     Parameters
     ----------
     settings : FieldsOfSettings
-        A change clears the errors. Slots that may show new errors must be connected
-        to it after this object has been created.
+        Their changes clear the errors. Slots that may show new errors must therefore
+        be connected to these fields after this object has been created.
     """
 
     def __init__(self, settings: FieldsOfSettings) -> None:
@@ -47,7 +47,7 @@ class SettingsFaults:
             FieldFaults(rows) for rows in (settings.rows_above, settings.rows_below)
         )
         self._parts = above, below
-        #: Form and menu, keyed by the name of a setting or layer in error messages.
+        #: Rows and menu, keyed by the name of a setting or layer in error messages.
         self._menus = {
             "threshold": (above, settings.method),
             "sample_mask": (below, settings.sample),

@@ -23,7 +23,7 @@ SHOWN_ELSEWHERE = (
 
 
 class MorphometryBox(QWidget):
-    """One check-box per registered statistic, and an expression for a group.
+    """One check box per registered statistic, and an expression for a group.
 
     Signals
     -------

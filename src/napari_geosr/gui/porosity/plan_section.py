@@ -210,7 +210,7 @@ class PlanSection(QWidget):
 
 
 def _unbroken(text: str) -> str:
-    """Return the text without line breaks between a number and its unit, or at ±."""
+    """Prevent line breaks between a number and its unit, or around ±, in a text."""
     return _JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 
@@ -227,8 +227,8 @@ class SpotArray:
     Parameters
     ----------
     shape : tuple of int
-        Shape of the array. The boxes extend along all axes before their own, such
-        as time.
+        Shape of the array. Along leading axes that the boxes lack, such as time,
+        every box has the full length.
     starts : ndarray of shape (n, ndim), int
         First voxels of the boxes.
     edges : ndarray of shape (ndim,), int

@@ -184,7 +184,10 @@ def number_columns(report: PorosityReport) -> list[str]:
 
 
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
-    """Whether a column's scale is logarithmic: as registered, or over two decades."""
+    """Whether a column has a logarithmic scale.
+
+    Columns that are not registered have one if their values span two decades.
+    """
     if column.startswith(_POSITIONS):
         return False
     known = measure.colour_columns(report)
@@ -252,9 +255,9 @@ def colormap_of(report: PorosityReport, column: str) -> PoreColormap:
 class Highlighter(QObject):
     """Highlights the selected pores in a layer by their colour.
 
-    When a colormap is assigned, napari compiles a shader, and redraws the layer list
-    and the layer controls. While a lasso is drawn, only the labels on screen are sent
-    to the graphics card. The rest is updated when the selection no longer changes.
+    When a colormap is assigned, napari compiles a shader and redraws the layer list and
+    the layer controls. Therefore, if possible, a new selection is shown by sending only
+    the labels on screen to the graphics card; the thumbnail is drawn a moment later.
     """
 
     def __init__(self, parent: QObject) -> None:
@@ -327,6 +330,6 @@ def _can_be_quick(layer: Labels) -> bool:
         and image.raw.shape == image.view.shape
         and not layer.multiscale
         and not layer.show_selected_label
-        and layer.data.dtype.itemsize > 2  # the graphics card looks up smaller types
+        and layer.data.dtype.itemsize > 2  # smaller types are sent unchanged
         and not get_settings().experimental.async_
     )

@@ -102,7 +102,7 @@ def add_pores(
     record : dict
         Provenance of the measurement.
     place : dict, optional
-        Attributes of the layer beyond the volume's geometry.
+        Attributes that align the layer, in addition to the volume's geometry.
     table : object, optional
         Features of the layer; those of the report by default.
     colour_by : str
@@ -147,7 +147,7 @@ def add_pores(
 def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
     """Describe the pore under the mouse in words and with units.
 
-    By default, napari lists all columns of the features, also for the background.
+    By default, napari lists all columns of the features, even for the background.
     """
     columns = {
         name.replace("_", " "): (report.table[name], report.units.get(name, ""))
@@ -207,7 +207,7 @@ def add_sample(
     volume : Volume
         The volume measured.
     place : dict, optional
-        Attributes of the layer beyond the volume's geometry.
+        Attributes that align the layer, in addition to the volume's geometry.
     visible : bool
     into : Labels, optional
         An existing layer that receives the new mask.
@@ -232,7 +232,7 @@ def add_sample(
 
 
 def sample_colormap() -> DirectLabelColormap:
-    """Return a colormap for the sample, unlike those of pores and their preview."""
+    """Return a colormap for the sample; pores and their preview have other colours."""
     from napari.utils.colormaps import DirectLabelColormap
 
     colours = {0: "transparent", 1: _SAMPLE_COLOUR, None: _SAMPLE_COLOUR}
@@ -256,7 +256,7 @@ def earlier_pore_layers(
 
 
 def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
-    """Whether a layer still holds its original labels. Reads all of them."""
+    """Whether a layer still holds its original labels; all of them are read."""
     known = layer.metadata.get(METADATA, {}).get(_CHECKSUM)
     return known is not None and known == checksum_of(layer.data, should_stop)
 
@@ -281,7 +281,7 @@ def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
 
 
 def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
-    """Return the pore under a position in world coordinates; 0 where there is none."""
+    """Return the label of the pore at a position in world coordinates; 0 if none."""
     value = layer.get_value(
         in_layer_units(viewer, layer, position),
         view_direction=viewer.scene.camera.view_direction
@@ -310,7 +310,7 @@ def add_rose(
     place: AnyDict | None = None,
     visible: bool = True,
 ) -> Vectors | None:
-    """Draw a line for each direction, scaled with its mean intercept length (MIL).
+    """Draw a line in each direction, proportional to the mean intercept length (MIL).
 
     An earlier layer of the same volume is replaced.
 
@@ -321,7 +321,7 @@ def add_rose(
     volume : Volume
         The volume measured.
     place : dict, optional
-        Attributes of the layer beyond the volume's geometry.
+        Attributes that align the layer, in addition to the volume's geometry.
     visible : bool
 
     Returns

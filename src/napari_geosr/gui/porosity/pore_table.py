@@ -28,8 +28,8 @@ LABEL = "label"
 _SAMPLE_ROWS = 10_000
 #: Maximum number of decimals.
 _MAX_DECIMALS = 6
-#: Width of a cell beyond its text, in pixels: with the usual units, the columns up to
-#: the diameter fit into a dock of 360 pixels.
+#: Width of a cell in addition to its text, in pixels: with the usual units, the columns
+#: up to the diameter fit into a dock of 360 pixels.
 _CELL_PADDING = 16
 #: Magnitude at and above which the numbers of a column are not aligned.
 _MAX_ALIGNED = 1e10
@@ -227,9 +227,9 @@ class PoreTableModel(QAbstractTableModel):
 def decimals_of(values: AnyArray) -> int | None:
     """Return the number of decimals for all numbers in a column, so that they align.
 
-    Small numbers (the 10th percentile) show four significant digits; whole numbers have
-    no decimals. None for columns of integers or of very large numbers, and for columns
-    that would need more than six decimals.
+    A number as small as the 10th percentile then has four significant digits; whole
+    numbers have no decimals. Returns None for columns of integers or of very large
+    numbers, and for columns that would need more than six decimals.
     """
     if values.dtype.kind != "f":
         return None
@@ -433,7 +433,7 @@ class PoreTable(QTableView):
         Parameters
         ----------
         mask : ndarray of bool, shape (n,)
-            In the order of the original rows of the table.
+            The selected pores, in the original order of the rows.
         only : bool
             List only the selected pores.
         """

@@ -74,7 +74,7 @@ class PoreDisplay(QObject):
         self._listing.setSingleShot(True)
         self._listing.setInterval(_LISTING_DELAY)
         self._listing.timeout.connect(self._list_marked)
-        self._label = 0  # last known label of the layer's tools
+        self._label = 0  # last known `selected_label` of the layer
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
         #: Outlines of automatic sample masks.
@@ -189,7 +189,7 @@ class PoreDisplay(QObject):
         return any(source() is layer for source in self._sources.values())
 
     def set_features(self, name: str, features: object) -> None:
-        """Give the pore layer of a report another table."""
+        """Replace the features table of a report's pore layer."""
         layer = self.layer(name)
         if layer is not None:
             layer.features = features

@@ -76,7 +76,7 @@ class FiguresTable(QWidget):
         self.setToolTip("Results of the measurement. Select cells to copy them.")
 
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
-        """Show one column per report, that of the reference first."""
+        """Show one column per report, with the reference first."""
         while (item := self._grid.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:

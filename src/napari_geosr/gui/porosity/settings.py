@@ -294,7 +294,7 @@ class PorositySettings(QWidget):
         self._propose_sample(levels)
 
     def set_levels_inside(self, levels: GreyLevels | None) -> None:
-        """Show the grey values inside the automatic mask; None for all of them."""
+        """Show the grey values inside the automatic mask; with None, show all."""
         self._levels = levels or self._whole
         if self._levels is not None:
             self._draw_levels(self._levels)

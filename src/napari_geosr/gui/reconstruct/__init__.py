@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
 
-#: Text of the state line when an operation starts.
+#: Text of the status line when an operation starts.
 _STARTING = {
     "loading": "Reading the projections…",
     "centre": "Finding the rotation axis…",
@@ -142,7 +142,7 @@ class ReconstructDock(ReconstructWidgets):
             and known is not None
             and round(known.column, 2) == column
         ):
-            column = None  # the known axis; its source is then recorded as well
+            column = None  # use the known axis, so that its source is also recorded
         return ReconstructConfig.create(
             **self.algorithm.values(),
             **self.above.values(),
@@ -169,7 +169,7 @@ class ReconstructDock(ReconstructWidgets):
 
     def _on_opened(self, layer: Image) -> None:
         self.layer_combo.set_layer(unwrapped(layer))
-        self._on_layer_chosen()  # now, because the combo box reports it later
+        self._on_layer_chosen()  # at once: the combo box emits its signal later
 
     def _on_layer_chosen(self) -> None:
         opened = self.opened()
@@ -184,7 +184,7 @@ class ReconstructDock(ReconstructWidgets):
         self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
-            self.facts.setText("")  # the state line shows what to do
+            self.facts.setText("")  # the status line shows what to do
             self._on_active()
         else:
             scan = opened.scan
@@ -328,7 +328,7 @@ class ReconstructDock(ReconstructWidgets):
         return [form for form in forms if form is not None]
 
     def reworded(self, error: Exception) -> Exception:
-        """Return an error that names fields of any form of the dock."""
+        """Return the error with the field titles of all forms of the dock."""
         forms = [*self.settings_forms(), *self.findChildren(ConfigForm)]
         return error_in_fields(error, forms)
 

@@ -85,7 +85,7 @@ class ReconstructActivity(Activity):
         self._views = HiddenViews(viewer)
         self.preview = SlicePreviewLayer(viewer, self._views)
         self._shown_key: Key | None = None
-        self._not_loaded: set[str] = set()  # algorithms whose preparation failed
+        self._not_loaded: set[str] = set()  # algorithms that could not be prepared
         self._run_scan: OpenedScan | None = None
         self._volume = VolumeLayer(viewer)
         self.handover = RunHandover(self, parent, "reconstruct")
@@ -286,7 +286,7 @@ class ReconstructActivity(Activity):
         config = self._config
         description = f"Reconstructing {opened.scan.name}"
         path = opened.path
-        if path is not None:  # otherwise no other process can read it
+        if path is not None:  # another process can read the scan only from a file
             title, reading = opened.scan.name, opened.reading
 
             def stopped_run() -> StoppedReconstruction:

@@ -68,7 +68,7 @@ def coarse_slice(
     Parameters
     ----------
     lines : Projections
-        The line integrals of that row only.
+        The line integrals of this row only.
     row : int
         Detector row.
     column : float

@@ -26,7 +26,7 @@ _DISTANCE = 100.0
 
 
 def is_ready(config: ReconstructConfig, beam: str) -> bool:
-    """Whether everything is loaded and compiled for a reconstruction."""
+    """Whether everything that a reconstruction needs is loaded and compiled."""
     return (config.algorithm, beam) in _ready
 
 
@@ -56,7 +56,7 @@ def compile_steps(
             except Cancelled:
                 raise
             except GeoSRError:
-                pass  # too few voxels for this algorithm; the scan may be large enough
+                pass  # too few voxels for this algorithm; a real scan may have enough
         _ready.add((config.algorithm, beam))
     return True
 
@@ -70,7 +70,7 @@ def _load(should_stop: ShouldStop) -> None:
 def _reconstruct_tiny_scan(
     config: ReconstructConfig, beam: str, should_stop: ShouldStop
 ) -> None:
-    """Reconstruct one slice, and several at once, of a few voxels."""
+    """Reconstruct first one slice and then all slices of a tiny scan."""
     scan = Projections(
         np.ones((_N_ANGLES, _N_ROWS, _N_COLUMNS), np.float32),
         np.arange(_N_ANGLES) * 360 / _N_ANGLES,

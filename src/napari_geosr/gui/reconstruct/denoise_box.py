@@ -50,7 +50,7 @@ METHOD = "noise2inverse"
 #: File name of the denoised volume in the folder of its job.
 DENOISED = "denoised.ome.tif"
 _ANGLES = "angles.txt"
-#: Names of the fields of `ScansConfig` in `ProjectionsInput`.
+#: Fields of `ScansConfig`, and the corresponding fields of `ProjectionsInput`.
 _READING = {
     "angles": "angles",
     "angle_range": "angle_range",
@@ -235,7 +235,7 @@ class DenoiseBox(QWidget):
         self.state.setText(f"{status.name}: {words}{steps}.{message}")
         self.open_button.setVisible(done)
         if not status.is_alive:
-            self._timer.setInterval(4 * _PAUSE)  # may be resumed in Jobs
+            self._timer.setInterval(4 * _PAUSE)  # the job may be resumed in Jobs
 
     def _on_open(self) -> None:
         if self.job is None or self.activity.busy:

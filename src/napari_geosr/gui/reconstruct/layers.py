@@ -123,7 +123,7 @@ class SlicePreviewLayer:
 
 
 class VolumeLayer:
-    """Shows the result of a run in a layer, following its steps."""
+    """Shows the result of a run in a layer, which each step of the run updates."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
@@ -205,7 +205,7 @@ class VolumeLayer:
         self._reusable = None
         replace_data(self._viewer, layer, volume, like=None)
         layer.metadata = layer_metadata(volume)
-        layer.name = _unfinished(volume)  # last, because it updates lists of layers
+        layer.name = _unfinished(volume)  # last, because this updates lists of layers
         self._viewer.layers.selection.active = layer
         return layer
 

@@ -86,7 +86,7 @@ class ReconstructWidgets(Dock):
         )
         self.algorithm = AlgorithmBox()
         self.above = ConfigForm(ReconstructConfig, skip=_all_but(_ABOVE))
-        # It is a multiple of the noise level, so one decimal is sufficient.
+        # The value is a multiple of the noise level, so one decimal is sufficient.
         self.above.editor("zingers").setDecimals(1)
         self.centre = CentreBox()
         self.row = QSpinBox()
@@ -155,9 +155,9 @@ class ReconstructWidgets(Dock):
     def study(self) -> StudyBox:
         """Settings and results of studies.
 
-        They account for a quarter of the dock's widgets, and few people open their
-        section. They are created when it opens, so that the dock opens in less than
-        0.1 s.
+        Their widgets make up a quarter of the dock, and few people open this section.
+        They are created when it is first opened, so that the dock itself opens in less
+        than 0.1 s.
         """
         if self._study is None:
             self._study = StudyBox(self._viewer)
@@ -166,7 +166,7 @@ class ReconstructWidgets(Dock):
                 self._viewer, self, "Alt+Shift+U", "Run study on a cluster…"
             )
             self._study_column.addWidget(self.study_cluster.widget)
-            self._study.show()  # not only when the layout is updated
+            self._study.show()  # at once, not at the next update of the layout
             row = self.bar.add_row(*self._study.actions, on_top=True)
             self.study_section.button.toggled.connect(row.setVisible)
             row.setVisible(self.study_section.button.isChecked())

@@ -134,7 +134,7 @@ class RestoreDock(RestoreWidgets):
     # Choices
 
     def _recall(self) -> str:
-        """Show the last session's settings; return a remark on what is unavailable."""
+        """Show the last session's settings; return a remark if some are unavailable."""
         config, error = self.recall(RestoreConfig)
         remark = "" if error is None else f"Default settings are used. {error}"
         self.form.set_values(config.model_dump())
@@ -237,7 +237,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_model(self) -> None:
         self._runs_after_verdict = False
-        self.clear_errors()  # these errors concern another model
+        self.clear_errors()  # they concern the previous model
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
         self._offer_adapting()
@@ -324,7 +324,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_verdict_ended(self) -> None:
         if self._runs_after_verdict:
-            # Deferred, because a question may have to be answered first.
+            # Deferred, because the run may first ask the user a question.
             self._run_timer.start()
 
     def _run_after_verdict(self) -> None:

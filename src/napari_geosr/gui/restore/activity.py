@@ -104,7 +104,7 @@ class RestoreActivity(Activity):
         self._wants_all = False
         self._ready: RunPreparation | None = None
         self._is_announced = False  # whether `ready` was emitted since the last change
-        self._doubts: list[str] = []  # of the preparation, shown when the run starts
+        self._doubts: list[str] = []  # from the preparation; shown when the run starts
         self._preview = PreviewLayer(viewer, self)
         self._preview_key: Key | None = None
         self._preview_edge = PREVIEW_EDGES[0]
@@ -196,7 +196,7 @@ class RestoreActivity(Activity):
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
-            self._requests.discard(RUN)  # the message was for the previous layer
+            self._requests.discard(RUN)  # the run was requested for the previous layer
         self._source = None if layer is None else weakref.ref(layer)
         self._restart_later()
 

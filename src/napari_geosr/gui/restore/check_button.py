@@ -104,7 +104,7 @@ class CheckButton(QPushButton):
         self.activity.start(
             "check",
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
-            # Bind the pair: another one may be set before the check ends.
+            # Bind the pair: another pair may be set before the check ends.
             partial(self._on_checked, self._pair, source, restored.name),
             description=f"Checking {result.name}",
         )

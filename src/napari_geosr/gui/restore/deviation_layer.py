@@ -55,7 +55,7 @@ class DeviationLayer:
         self._layer = self.stopped = None
 
     def can_resume(self) -> bool:
-        """Whether no run was stopped, or the layer still contains its partial data."""
+        """Whether the layer still has a stopped run's partial data; True if none."""
         if self.stopped is None:
             return True
         layer = self.layer()
@@ -64,9 +64,9 @@ class DeviationLayer:
     def show(
         self, volume: Volume, target: Layer, source: Image, facts: AnyDict
     ) -> Image:
-        """Add the layer, unless a run resumes in it; `target` remains the active layer.
+        """Add a layer, unless a resumed run has one; `target` remains the active layer.
 
-        It is hidden because it would cover the result.
+        The layer is hidden because it would cover the result.
         """
         layer = self.layer()
         if layer is not None:

@@ -90,8 +90,8 @@ class ExplanationBox(QWidget):
         self._prepared: tuple[Key, PreparedExplanation] | None = None
         #: The voxel of the result that was clicked last.
         self._at: tuple[int, int, int] | None = None
-        #: Stop function of the latest run; the prepared network outlives its run and
-        #: calls the current one.
+        #: Stop function of the latest run; the prepared network, which is reused by
+        #: later runs, calls it.
         self._should_stop: list[ShouldStop] = []
         self.pick_button = button(
             "Explain pore or voxel",
@@ -183,7 +183,7 @@ class ExplanationBox(QWidget):
         self.progress.setValue(done)
 
     def _say(self, text: str, kind: str = "info") -> None:
-        """Show a sentence without its command-line options."""
+        """Show a sentence in the row for answers."""
         self.answer.show_message(text, kind)
 
     def _on_toggled(self, checked: bool) -> None:
@@ -324,7 +324,7 @@ class ExplanationBox(QWidget):
 def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
     """Return the explanation and the absolute values of one of its maps."""
     overlays = dict(explanation.overlays)
-    # The method evidence replaces only the pore itself, so its map shows less.
+    # Prefer other maps: that of *evidence* covers only the pore and its surroundings.
     name = next((n for n in overlays if n != "evidence"), None)
     if name is None:
         return _Answer(prepared, explanation)
@@ -334,6 +334,6 @@ def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
 
 
 def _by(prepared: PreparedExplanation, names: tuple[str, ...]) -> PreparedExplanation:
-    """Return a copy of a preparation for other methods."""
+    """Return a copy of a prepared explanation that uses other methods."""
     config = prepared.config.model_copy(update={"method": names})
     return replace(prepared, config=config)

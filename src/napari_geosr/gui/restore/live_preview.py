@@ -179,7 +179,7 @@ class LiveLayer(QObject):
             colormap=source.colormap,
             contrast_limits=tuple(source.contrast_limits),
             gamma=source.gamma,
-            cache=False,  # this class caches tiles, and replaces them
+            cache=False,  # the tiles are cached, and replaced, by this class
             **(geometry(result) | alignment_with(source)),
         )
         viewer.layers.selection.active = active
@@ -210,7 +210,7 @@ class LiveLayer(QObject):
     def _start(self) -> None:
         if self.layer is None or self._activity.busy or not self._tiles.is_waiting:
             return
-        if self._viewer.dims.ndisplay == 3:  # all planes would be restored
+        if self._viewer.dims.ndisplay == 3:  # 3D views request all planes
             self._tiles.drop_requests()
             return
         if not self._may_work():

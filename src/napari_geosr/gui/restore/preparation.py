@@ -196,7 +196,7 @@ def stopped_run(
     earlier: Volume | None = None,
     earlier_deviation: Volume | None = None,
 ) -> Callable[[RestorationResult | None], StoppedRestoration]:
-    """Return a function that makes a run's result resumable as a job.
+    """Return a function that describes a stopped run, so that a job can resume it.
 
     Call this when the run begins, because the layer may change later.
 
@@ -233,7 +233,7 @@ def point_at(position: Mapping[str, int]) -> Point:
 def prepare_run_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PreparationResult]:
-    """Load torch, prepare and estimate a run; runs in the worker.
+    """Load torch, then prepare and estimate a run; called in the worker.
 
     Returns
     -------

@@ -45,7 +45,7 @@ def region_on_screen(
     ----------
     edge : int, optional
         Maximum size in voxels along the displayed axes, around the centre of the
-        visible part; shorter axes are taken completely.
+        visible part; shorter axes are included in full.
 
     Returns
     -------
@@ -124,7 +124,7 @@ class PreviewLayer:
         name = f"{volume.name} · preview"
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
-            self._remove_hidden()  # the hidden layer has the name of the new one
+            self._remove_hidden()  # the hidden layer has the same name as the new one
             active = self._viewer.layers.selection.active
             metadata = layer_metadata(volume)
             metadata[METADATA]["helper"] = "preview"

@@ -1,4 +1,4 @@
-"""The choice of uncertainty: none, flips and rotations, several models, or samples."""
+"""Choice of the uncertainty: none, flips and rotations, several models, or samples."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ RESUME = "&Resume", _MISSING
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
 _KEEPS_SCAN = "To restore it anyway, choose a model."
-#: Text of the state line when an operation starts.
+#: Text of the status line when an operation starts.
 _STARTING = {
     "prepare": "Preparing the run…",
     "run": "Starting the run…",
@@ -83,7 +83,7 @@ _STARTING = {
 }
 _DIFFERENCE = "Computing the difference…"
 _CHECK = "Comparing the result with the scan…"
-#: Text of the state line for the operations of the verdict.
+#: Text of the status line for the operations of the verdict.
 _BACKGROUND = {
     RANK: "Comparing models…",
     VERDICT: "Checking the effect of this model…",
@@ -259,7 +259,7 @@ class RestoreWidgets(Dock):
             self.message.clear()
 
     def show_operation(self, what: str, *, awaited: bool) -> None:
-        """Show the running operation in the state line, or the idle text.
+        """Show the running operation in the status line, or the idle text.
 
         Parameters
         ----------
@@ -282,7 +282,7 @@ class RestoreWidgets(Dock):
             self.show_operation("", awaited=False)
 
     def _background(self) -> str:
-        """Describe the operation that neither *Preview* nor *Run* has requested."""
+        """Describe the running operation that is not part of a preview or run."""
         if self.compare.is_computing:
             return _DIFFERENCE
         if self.check_button.activity.busy:
@@ -290,7 +290,7 @@ class RestoreWidgets(Dock):
         return _BACKGROUND.get(self.verdict_panel.activity.busy, "")
 
     def idle_text(self) -> str:
-        """Return the text of the state line while nothing runs in the foreground."""
+        """Return the text of the status line while nothing runs in the foreground."""
         if background := self._background():
             return background
         if self.layer_combo.layer() is not None:
@@ -353,7 +353,7 @@ class RestoreWidgets(Dock):
 
 
 def _can_be_restored(layer: Layer) -> bool:
-    """Whether a layer is an image, but no helper, deviation or difference."""
+    """Whether a layer is an image, but not a helper, deviation or difference."""
     from napari.layers import Image
 
     if not isinstance(layer, Image) or is_helper(layer):

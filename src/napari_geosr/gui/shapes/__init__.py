@@ -91,8 +91,8 @@ class ShapesDock(ShapesWidgets):
         self._made: ShapeLayer | None = None
         #: Layers of the result; once all are removed, the result is released.
         self._shown: tuple[weakref.ref[Layer], ...] = ()
-        #: Input layers of the running operation, and the one that was removed, which
-        #: cancels it.
+        #: Input layers of the running operation, and the name of a removed one, which
+        #: has cancelled the operation.
         self._sources: tuple[weakref.ref[Layer], ...] = ()
         self._removed = ""
         self._progress = OperationProgress(
@@ -382,7 +382,7 @@ class ShapesDock(ShapesWidgets):
         self._show_place(labels)
 
     def _show_place(self, labels: Labels) -> None:
-        """State where the result is, unless there is a warning."""
+        """State which layer contains the result, unless there is a warning."""
         if not self._progress.warnings:
             self.message.show_message(
                 f"The result is in the layer {labels.name!r}.", "ok"

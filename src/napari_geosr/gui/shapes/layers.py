@@ -51,7 +51,7 @@ def add_shape(
 ) -> tuple[Labels, Surface]:
     """Add the labels of a result, and its surface, at the position of the source.
 
-    If a part was completed, only its surface is shown; the rest equals the input.
+    If a part was completed, only the surface of this part is added.
     """
     shown = made.part if made.part is not None else made.volume
     labels = add_labels(viewer, made.volume, source, opacity=_OPACITY)
@@ -70,7 +70,7 @@ def add_shape(
 
 
 def _part_colormap() -> DirectLabelColormap:
-    """Return a colormap for a completed part, unlike that of the given shape."""
+    """Return a colormap for a completed part; the given shape has other colours."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", None: _PART_COLOUR})

@@ -67,7 +67,7 @@ PREVIEW_EDGE = 512
 
 
 class SimDock(SimWidgets):
-    """Reconstructs structured illumination, with the patterns drawn on the spectrum.
+    """Reconstructs structured-illumination frames; draws patterns on the spectrum.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
-        #: Like `_found_key`, for the frames on screen.
+        #: Like `_found_key`, for the frames drawn in the strip.
         self._drawn_key: tuple[object, ...] = ()
         #: Results of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}

@@ -196,7 +196,10 @@ def with_typed(
 
 
 def _length(text: str, unit: str) -> float:
-    """Convert a positive length (by default in nm) to the unit of the patterns."""
+    """Convert a typed length to the unit of the patterns; by default, it is in nm.
+
+    If the unit of the patterns is pixels, the length is in pixels.
+    """
     problem = f"{text!r} is not a period. Enter a length, such as 221 nm."
     if unit == PIXEL:
         numbers = _NUMBER.findall(text)

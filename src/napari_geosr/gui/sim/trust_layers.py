@@ -21,7 +21,7 @@ _COLOURS = ("white", "#56b4e9")
 
 
 class TrustLayers:
-    """The residual map over the latest result, and the result's spectrum beside it.
+    """The residual map over the latest result, and the result's spectrum on the right.
 
     Parameters
     ----------
@@ -40,14 +40,14 @@ class TrustLayers:
         self._layers = []
 
     def show_residual(self, layer: Image) -> None:
-        """Adopt the layer of a residual map, which is initially hidden."""
+        """Set up the layer of a residual map, and hide it at first."""
         layer.colormap = "inferno"
         layer.contrast_limits = (0.0, RESIDUAL_TOP)
         layer.visible = False
         self._layers.append(layer)
 
     def show_support(self, support: FourierSupport, source: Layer, name: str) -> None:
-        """Show a spectrum with its two circles, to the right of that of the frames."""
+        """Show a spectrum with two circles, to the right of the frames' spectrum."""
         shape = tuple(n // support.upscale_factor for n in support.spectrum.shape)
         options = beside(source, shape, place=2)
         options["scale"] = options["scale"] / support.upscale_factor

@@ -51,7 +51,7 @@ class StudyMetric:
     title : str
     unit : str
     factor : float
-        Factor from the value in a row to `unit`.
+        Factor that converts the value in a row to `unit`.
     from_zero : bool
         Whether zero is the best value; the axis then includes it.
     """

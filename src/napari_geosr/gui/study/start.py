@@ -173,7 +173,7 @@ def _job(
 def _store_volume(
     volume: Volume, path: Path, should_stop: ShouldStop, may_write: bool
 ) -> Path | None:
-    """Return the file with a layer's volume: its own, or a file written here."""
+    """Return the file with a layer's volume: its own, or one written for the job."""
     if volume.source is not None and equals_file(volume, should_stop):
         return volume.source.resolve()
     volume = _writable(volume)
@@ -185,7 +185,7 @@ def _store_volume(
 
 
 def _writable(volume: Volume) -> Volume:
-    """Convert a Boolean mask to uint8, as which files store it."""
+    """Convert a Boolean mask to uint8, the type in which files store masks."""
     if volume.dtype.kind != "b":
         return volume.replace(metadata={})
     marked = MappedSource(volume.data, lambda part: part.astype(np.uint8), np.uint8)

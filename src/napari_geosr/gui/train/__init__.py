@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
 _CONTINUES = "Training continues when napari is closed. You will find it under Jobs."
-#: Text of the state line when an operation starts.
+#: Text of the status line when an operation starts.
 _WORKING = {
     "read": "Reading the initial model…",
     "estimate": "Timing a few steps…",
@@ -108,7 +108,7 @@ class TrainDock(TrainWidgets):
         yield StageStarted(message="Reading the methods")
         needs()
         networks()
-        formats()  # loaded here because proposed names drop file suffixes
+        formats()  # loaded here because proposed names omit the suffixes of formats
         load_pyqtgraph()
 
     def _connect(self) -> None:
@@ -265,7 +265,7 @@ class TrainDock(TrainWidgets):
         self._used_layers = [
             weakref.ref(layer) for layer in chosen if layer is not None
         ]
-        # When a running estimate finishes, it is checked for changed settings.
+        # A running estimate checks for changed settings when it has finished.
         if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
         self._clear_faults()
@@ -346,7 +346,7 @@ class TrainDock(TrainWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def _show_at_field(self, error: Exception) -> None:
-        """Show an error below the field that it concerns, and in the state line."""
+        """Show an error below the field that it concerns, and in the status line."""
         reworded = self._in_fields(error)
         self.to_correct = " ".join(error_sentence(reworded).split())
         self.show_busy(self.activity.busy)

@@ -78,7 +78,7 @@ def convert(
     """Convert a network in its current state, including the noise level set for it.
 
     The result accepts windows of any size. It has been compared with the network on
-    small windows of sizes other than that of the trace.
+    small windows that differ in size from the traced one.
 
     Parameters
     ----------

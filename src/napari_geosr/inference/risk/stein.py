@@ -42,8 +42,8 @@ _MAX_AMPLIFIED = 0.1
 #: noise level.
 _MOSTLY_KEPT = 0.5
 #: True variance of correlated noise in an image, relative to the measured one. The
-#: level of known noise in simulated images and parts of real ones was measured 3 to 5 %
-#: too low, because few blocks of an image are uniform.
+#: level of known noise in simulated images and in parts of real images was measured 3
+#: to 5 % too low, because few blocks of an image are uniform.
 _IMAGE_SCALE = 1.1
 #: Correlation of adjacent voxels above which this factor applies.
 _MIN_IMAGE_LAG = 0.3
@@ -94,11 +94,11 @@ class CellMeans:
         """Largest scale of the noise variance consistent with the removed part.
 
         The noise removed by the denoiser cannot exceed the total that it removes. The
-        removed noise is the noise, minus twice what is kept, plus the noise in the
-        result, which is at least half of `passed`. A denoiser that passes on more
-        variance than ``tr(C J)`` amplifies parts of the noise and therefore sets no
-        limit. A denoiser that keeps most of the noise sets no limit either, because it
-        is uncertain how much noise it could remove.
+        variance of the removed noise is `noise` - 2 `kept` + the variance of the noise
+        in the result, which is at least half of `passed`. A denoiser that passes on
+        more variance than ``tr(C J)`` amplifies parts of the noise and therefore sets
+        no limit. A denoiser that keeps most of the noise sets no limit either, because
+        it is uncertain how much noise it could remove.
         """
         noise, kept = self.mean(self.noise), self.mean(self.kept)
         if kept > _MOSTLY_KEPT * noise:
@@ -133,7 +133,7 @@ class CellMeans:
 
 @dataclass(frozen=True)
 class Risk:
-    """Expected error of a denoiser on a scan, and that of the unchanged scan.
+    """Expected errors of a denoised scan and of the unchanged scan.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ def read_hdf5(
     dataset: str | None = None,
     open_bytes: OpenBytes | None = None,
 ) -> Volume:
-    """Read one dataset lazily; the file is opened read-only and closed in between.
+    """Read one dataset lazily; the file is opened read-only, and closed between reads.
 
     Parameters
     ----------

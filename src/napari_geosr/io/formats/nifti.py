@@ -117,7 +117,7 @@ def read_nifti(path: Path) -> Volume:
         exact = _exact_geometry(stamp, spatial, unit, voxel_size, origin)
         unit, voxel_size, origin = exact or (unit, voxel_size, origin)
         if exact and not found.notes and not stamp.orientation:
-            metadata.pop(ORIENTATION, None)  # not known when the file was written
+            metadata.pop(ORIENTATION, None)  # unknown when the file was written
         if stamp.kind != "image":
             metadata["kind"] = stamp.kind
     data = finish(data, order, chunks, path, final)

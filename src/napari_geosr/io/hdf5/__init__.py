@@ -1,1 +1,1 @@
-"""Open items of HDF5 files, even with parts in other files or missing parts."""
+"""Open items of HDF5 files; their parts may be in other files, or be missing."""

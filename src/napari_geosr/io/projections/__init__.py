@@ -92,7 +92,7 @@ def read_projections(
         Flat and dark fields for image files, as files or folders.
     line_integrals : bool, optional
         Whether the values are already -log(I / I₀). By default as stated in the file;
-        if the file does not state it, floats without flat and dark fields are assumed
+        if the file does not state it, floats without flat or dark fields are assumed
         to be line integrals, with a note.
 
     Returns

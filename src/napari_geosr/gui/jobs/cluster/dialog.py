@@ -62,7 +62,7 @@ class ClusterDialog(QDialog):
     Parameters
     ----------
     run : Run
-        The run to submit, without a finished part.
+        The run to submit; the job starts it from the beginning.
     estimate : RunEstimate, optional
         Time and memory on this computer, as shown in the dock.
     parent : QWidget

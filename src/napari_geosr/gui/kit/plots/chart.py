@@ -211,7 +211,7 @@ class Chart(QWidget):
         return QSize(120, self._full_height())
 
     def hasHeightForWidth(self) -> bool:
-        return False  # even though the layout contains labels
+        return False  # Qt would return True because of the labels
 
     def _full_height(self) -> int:
         return self._height

@@ -45,7 +45,7 @@ class Line:
     name : str
         Name in the legend; lines without a name share one entry.
     color : int
-        Index of the colour; all curves of a run have the same colour.
+        Index of the colour, which a loss and its validation loss share.
     dashed : bool
         Whether the curve is dashed, as for validation.
     """

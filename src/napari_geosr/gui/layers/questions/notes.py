@@ -106,7 +106,7 @@ class NotesRow(QWidget):
             notes = [note for note in notes if note.corrected_by != "axes"]
         if not self._voxel_size.isHidden():
             notes = [note for note in notes if note.corrected_by != "unit"]
-        # A row that the user has opened closes when the question is answered.
+        # A row opened with the button closes by itself when its question is answered.
         self._field = next((n.corrected_by for n in notes if n.corrected_by), "")
         self._label_button()
         if not warned and not notes:
@@ -142,7 +142,7 @@ class NotesRow(QWidget):
             self._frames.ask_anyway(layer)
         elif self._field == "unit":
             self._voxel_size.set_layer(layer)
-            self._show()  # the note is now a question
+            self._show()  # the row now asks this, so omit the note
         else:
             self._voxel_size.correct(layer)
 

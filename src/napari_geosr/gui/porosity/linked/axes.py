@@ -56,7 +56,7 @@ class Scale:
         return self.low, self.high + STRIP * (self.high - self.low)
 
     def pixels(self, positions: AnyArray, size: float) -> AnyArray:
-        """Return the positions in pixels of an axis with a length of `size`."""
+        """Return the positions in pixels along an axis that is `size` pixels long."""
         low, high = self.whole
         pixels: AnyArray = (positions - low) / (high - low) * size
         return pixels

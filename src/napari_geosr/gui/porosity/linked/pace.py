@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from napari_geosr.gui.porosity.linked.scatter import ScatterView
 
 #: Longest mean time in milliseconds between two changes of the plot: one frame of a
-#: screen with 60 frames per second, minus the delay of timers.
+#: screen at 60 frames per second, minus the delay of timers.
 _FRAME = 16.0
-#: Longest time in milliseconds for which the picture waits.
+#: Longest time in milliseconds for which an update of the picture is delayed.
 _LONGEST_WAIT = 100.0
-#: Shortest time in milliseconds without a change after which a picture that waits is
+#: Shortest time in milliseconds without a change after which a pending picture is
 #: drawn.
 _PAUSE = 50
-#: Difference in milliseconds between frames with and without a new picture, up to which
-#: waiting would gain nothing, e.g. because both last until the screen is refreshed.
+#: If frames with a new picture last at most this many milliseconds longer than others,
+#: delaying it gains nothing, e.g. because all last until the screen is refreshed.
 _SAME = 3.0
 #: Longest duration in milliseconds of a frame that counts; longer ones were delayed by
 #: something other than drawing, e.g. because the window was hidden.
@@ -81,8 +81,11 @@ class PicturePace(QObject):
 
     @property
     def wait(self) -> float:
-        """Milliseconds from the end of a frame with a new picture to the next one."""
-        if len(self._with_picture) < 2:  # the first one also prepares the layer
+        """Minimum milliseconds from the end of a frame with a new picture to the next.
+
+        0 if a delay gains nothing, or as long as too few frames have been timed.
+        """
+        if len(self._with_picture) < 2:  # the first frame also prepares the layer
             return 0.0
         full = float(np.median(self._with_picture))
         if full <= _FRAME:
@@ -94,7 +97,7 @@ class PicturePace(QObject):
             return 0.0
         if plain >= _FRAME:
             return _LONGEST_WAIT
-        # Frames without a new picture compensate for the delay of the frame with it.
+        # Enough frames without a new picture compensate for a slow frame with one.
         return min((full - _FRAME) * plain / (_FRAME - plain), _LONGEST_WAIT)
 
     def follow(self) -> None:

@@ -26,7 +26,7 @@ _CORNERS = 64
 
 
 class PictureOutlines(QObject):
-    """A Shapes layer over the pores, as long as outlines are drawn.
+    """A Shapes layer over the pores, which exists while outlines can be drawn.
 
     napari's lasso is active at first; polygons, rectangles and ellipses select pores in
     the same way. Every outline is removed once it has selected its pores.
@@ -105,7 +105,7 @@ class PictureOutlines(QObject):
         if str(event.action) != "added" or not shapes or not pores or not shapes.data:
             return
         outline = _corners(np.asarray(shapes.data[-1]), str(shapes.shape_type[-1]))
-        self._clearing.start(0)  # napari has not finished with the shape
+        self._clearing.start(0)  # napari is still processing the shape
         if len(outline) < 3:
             return
         before = self._viewer.dims.ndim - pores.ndim
@@ -143,7 +143,7 @@ def _corners(data: AnyArray, kind: str) -> AnyArray:
 
 
 def labels_inside(labels: Any, outline: AnyArray, axes: list[int]) -> AnyArray:
-    """Return the labels in a plane at voxels with centres inside an outline.
+    """Return the labels of the voxels in a plane that have centres inside an outline.
 
     Parameters
     ----------

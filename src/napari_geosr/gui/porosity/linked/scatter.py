@@ -45,17 +45,17 @@ from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
-#: Radius of points in pixels, for up to this number of points.
+#: Pairs of a maximum number of points and the radius of each point in pixels.
 _RADII = ((2_000, 3), (20_000, 2))
-#: Maximum distance, in pixels, at which a click selects a point.
+#: Maximum distance, in pixels, from a point at which a click selects it.
 _REACH = 8.0
 #: Minimum mouse movement, in pixels, that starts a lasso.
 _DRAG = 5.0
 #: Milliseconds between updates of the selection while the lasso is drawn (one screen
 #: frame).
 _UPDATE_INTERVAL = 16
-#: Maximum lag of updates, in milliseconds, that is made up for: after a frame that took
-#: long to draw, the next updates follow each other more closely.
+#: Maximum lag of updates, in milliseconds, that is made up for: after a slow frame, the
+#: next updates follow at shorter intervals.
 _LAG = 48
 _PICK = QColor.fromRgbF(*HIGHLIGHT)
 #: Pixel format that Qt draws without conversion, with one number per pixel.
@@ -309,7 +309,7 @@ class ScatterView(Chart):
         return float(place.x()), float(place.y())
 
     def _band(self, end: tuple[float, float]) -> list[tuple[float, float]]:
-        """Return the corners of the range from the first position to another one."""
+        """Return the corners of the range from the first position to `end`."""
         axis = self._strip_axis
         assert axis is not None
         ends = self._lasso[0][axis], end[axis]
@@ -397,7 +397,7 @@ class ScatterView(Chart):
     def _inside(self) -> AnyArray:
         """Return the rows of the points inside the lasso.
 
-        Qt fills the polygon in an image, so that the number of corners hardly matters.
+        Qt fills the polygon in an image, which is fast even for very many corners.
         """
         width, height = self._size()
         corners = np.array(self._lasso)

@@ -1,1 +1,1 @@
-"""Live previews in the Porosity dock: histogram, pores of a slice, and their sample."""
+"""Live previews in the Porosity dock: histogram, pores of a slice, and sample mask."""

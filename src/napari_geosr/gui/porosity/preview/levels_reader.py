@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Key = tuple[object, ...]
 #: Delay in milliseconds from the last redraw until the voxels are checked for changes.
 _CHECK_MS = 200
-#: The same delay while a result is being filled.
+#: The same delay while the layer is a result that is still being filled.
 _CHECK_MS_UNFINISHED = 2000
 
 
@@ -78,7 +78,7 @@ class LevelsReader(QObject):
         return None if self._layer is None else self._layer()
 
     def key(self) -> Key:
-        """Return a key of what the grey values depend on; empty without a layer."""
+        """Return a key that changes with the grey values; empty without a layer."""
         layer = self.layer()
         if layer is None:
             return ()

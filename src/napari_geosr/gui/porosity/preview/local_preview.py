@@ -56,7 +56,7 @@ class LocalPreview(QObject):
         super().__init__(parent)
         self._viewer, self._reader, self._preview = viewer, reader, preview
         self._found: tuple[Key, AnyArray] | None = None
-        self._threshold = 0.0  # histogram's threshold, for `ThresholdPreview`
+        self._threshold = 0.0  # threshold in the histogram, for `ThresholdPreview`
         self._wanted: Key = ()
         self._config: MeasureConfig | None = None
         self._run: BackgroundTask | None = None

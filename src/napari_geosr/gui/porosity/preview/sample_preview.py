@@ -90,7 +90,7 @@ class SamplePreview(QObject):
         if wanted:
             self._timer.start()
         if self._found is not None and self._found[0][:1] != wanted[:1]:
-            # the mask is that of another image, or there is no automatic mask
+            # the mask belongs to another image, or no automatic mask is needed
             self._found = None
             self._settings.set_levels_inside(None)
 

@@ -36,7 +36,7 @@ class ThresholdedArray:
     data : array-like
         Grey values.
     sample : array-like, optional
-        Mask with the shape of the last axes of `data`, e.g. for all time points.
+        Mask with the shape of the last axes of `data`; valid for all time points.
     """
 
     def __init__(self, data: Any, sample: Any = None) -> None:
@@ -122,7 +122,7 @@ class ThresholdPreview(QObject):
             self._timer.start()
 
     def pause(self) -> None:
-        """Hide the preview temporarily; cheaper than removing the layer."""
+        """Hide the preview temporarily; this is faster than removing the layer."""
         self._timer.stop()
         layer = self.layer
         if layer is not None:
@@ -161,8 +161,8 @@ class ThresholdPreview(QObject):
         # Keep the same layer active while the threshold is dragged.
         if active is not None:
             self._viewer.layers.selection.active = active
-        # Hide it when the scale changes: layers with different units would disable
-        # units for the whole canvas.
+        # Remove it when the voxel size changes: napari disables units for the whole
+        # canvas if its layers have different units.
         source.events.scale.connect(self.hide)
         self._source = weakref.ref(source)
         self._array, self._layer = array, weakref.ref(layer)

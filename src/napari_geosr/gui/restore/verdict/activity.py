@@ -65,9 +65,9 @@ def _verdicts_steps(
 
 
 def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]:
-    """Return the most severe verdict, with other harmful ones added, and its channel.
+    """Return the most severe verdict and its channel; add other harmful verdicts to it.
 
-    Of equally severe verdicts, the first one counts: that for the channel on screen.
+    Of equally severe verdicts, the first one counts; that is the channel on screen.
     """
     worst = max(verdicts, key=lambda name: SEVERITY[verdicts[name].level])
     verdict = verdicts[worst]
@@ -230,7 +230,7 @@ class VerdictActivity(Activity):
         self._noise = ranking.noise
         self._rankings[factor] = ranking
         if self._prepared is not None:
-            self._has_verdict = False  # examine again, with the ranked gain
+            self._has_verdict = False  # examine again, with the gain from the ranking
         self.ranked.emit(ranking)
 
     def _on_verdicts(

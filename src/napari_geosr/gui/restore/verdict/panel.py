@@ -114,7 +114,7 @@ class VerdictPanel(QWidget):
 
     @property
     def ranking(self) -> Ranking | None:
-        """The models ordered by expected error on the scan; None while unknown."""
+        """The denoisers, ordered by expected error on the scan; None while unknown."""
         return self.activity.rankings.get(1)
 
     @property
@@ -197,7 +197,7 @@ class VerdictPanel(QWidget):
 
         prepared, shown = on_screen(), position()
         if (contents := contents_key(source)) != self._contents:
-            # The layer's voxels were replaced: their noise and gains are not known.
+            # The layer's voxels were replaced: noise and expected gains are unknown.
             self._contents = contents
             self.activity.set_volume(prepared.seen_volume, None)
         self._strength = prepared.config.strength
@@ -228,8 +228,8 @@ class VerdictPanel(QWidget):
         """Whether a run may start; asks the user if it is expected to do harm.
 
         The question is asked once per model, strength, voxel data and expected harm.
-        Another layer, time point or channel, further channels in the run, or changed
-        data in the layer must be confirmed again.
+        It is asked again for another layer, time point or channel, for further channels
+        in the run, and after a change of the layer's data.
 
         Parameters
         ----------
@@ -305,7 +305,7 @@ class VerdictPanel(QWidget):
 
     def _on_ranked(self, ranking: Ranking) -> None:
         if self._run_verdict is not None and not self.activity.has_verdict:
-            # It is examined again with the gain that the list of models shows now.
+            # The run is examined again with the gain that the list of models now shows.
             self.message.show_message(_CHECKING)
         self.ranked.emit(ranking)
 

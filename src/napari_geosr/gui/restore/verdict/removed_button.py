@@ -154,7 +154,7 @@ class RemovedButton(QPushButton):
 def _contrast(volume: Volume, noise: Noise | None) -> float:
     """Return the contrast limit in grey values: a multiple of the noise level.
 
-    Without a noise level, it is a multiple of the spread of the removed part.
+    Without a noise level, it is a multiple of the removed part's standard deviation.
     """
     if noise is not None and noise.level > 0:
         return _LIMIT * noise.level

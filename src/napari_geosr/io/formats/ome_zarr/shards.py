@@ -86,7 +86,7 @@ def fitted_shapes(
     shard_bytes: int,
     buffer_bytes: int,
 ) -> tuple[Shape, Shape]:
-    """Return chunk and shard shapes such that every tile contains whole shards.
+    """Return chunk and shard shapes that fit tiles, so that each shard is written once.
 
     Parameters
     ----------

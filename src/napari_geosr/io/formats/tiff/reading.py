@@ -74,7 +74,7 @@ def _is_log_enabled(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _tifffile_silenced() -> Iterator[None]:
-    """Suppress tifffile's log messages; ours name the file and the remedy.
+    """Suppress tifffile's log messages; those of napari-geosr also state a remedy.
 
     Several threads may read at the same time, and tifffile starts its own threads.
     """
@@ -93,8 +93,8 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily if the image is large.
 
-    Images of up to 32 MiB are read immediately. In larger images, contiguous voxels are
-    read on demand, and compressed or scattered voxels are decoded page by page.
+    Images of up to 32 MiB (contiguous 2D images: 1 MiB) are read immediately. In larger
+    ones, contiguous voxels are read on demand, and others are decoded page by page.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def read_tiff(
 def _miscounted(tif: TiffFile, n_stored: int) -> str:
     """Warn if an ImageJ description states a wrong number of planes.
 
-    Like ImageJ, we then read all planes as slices.
+    All planes are then read as slices, as in ImageJ.
     """
     series, stated = tif.series[0], stated_planes(tif.imagej_metadata or {})
     n_read = n_planes(series) if series.kind == "imagej" else stated
