@@ -107,7 +107,7 @@ class SegmentWidgets(Dock):
         )
         self.comparison.hide()
         self.tune_button = button(
-            "&Fine-tune…",
+            "Fin&e-tune…",
             "Open the Train dock to train a network on these labels, starting from the "
             "model if one is chosen.",
         )
