@@ -1,4 +1,4 @@
-"""The files that belong to a job; a job never writes or deletes others."""
+"""The files that belong to a job; a job never writes or deletes other files."""
 
 from __future__ import annotations
 

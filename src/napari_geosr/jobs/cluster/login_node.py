@@ -73,7 +73,7 @@ exit "$code"
 """
 
 
-#: Start of the line about different versions, and the type of its callback.
+#: Start of the line that reports a different version, and type of its callback.
 _NOTE = "note: "
 OnNote = Callable[[str], object]
 

@@ -33,7 +33,7 @@ _QUESTION, _ANSWER = "question.json", "answer.json"
 _MAX_WALLTIME = 600
 #: Seconds between two checks of the probe.
 _POLL_SECONDS = 1.0
-#: Seconds that a file may take to appear on a shared folder after the job has ended.
+#: Seconds that a file may take to appear in a shared folder after the job has ended.
 _LAG_SECONDS = 10.0
 
 

@@ -3,10 +3,11 @@
 At time t, an image x0 is mixed with Gaussian noise [1]_:
 ``x_t = sqrt(signal[t]) x0 + sqrt(1 - signal[t]) noise``. A network predicts the noise,
 the image or the velocity ``sqrt(signal) noise - sqrt(1 - signal) x0`` [5]_. All three
-are equivalent, because any of them and ``x_t`` give the image and the noise.
+are equivalent, because any of them, together with ``x_t``, determines the image and the
+noise.
 
 This implementation replaces ``diffusers``, which takes twice as long to import
-as torch; a test compares the two.
+as torch; a test compares both implementations.
 
 References
 ----------
