@@ -145,7 +145,7 @@ class RangeSample:
         self._parts.append(values[:: self._step])
 
     def range(self) -> float:
-        """Return the range between the percentiles `RANGE`; if 0, between extremes."""
+        """Return the range between the percentiles `RANGE`; if 0, the full range."""
         values = np.concatenate(self._parts)
         if values.size == 0:
             return 0.0
