@@ -114,7 +114,7 @@ def _silence_exit_warnings() -> None:
 def turn_file() -> Path:
     """Return the lock file of the job that is running on this machine.
 
-    It is local because many machines may share the home folder and the index.
+    Its name contains that of the machine, because machines may share the home folder.
     """
     host = re.sub(r"[^\w.-]+", "_", socket.gethostname())
     return index.index_folder() / f"running-{host}.lock"

@@ -79,7 +79,7 @@ def probe_steps(
         If the folder does not exist.
     JobError
         If the queue refuses the job, the nodes cannot access the folder or start
-        napari-geosr there, or nothing happens for `max_seconds`.
+        napari-geosr there, or there is no answer within `max_seconds`.
     ConfigError
         If the profile is incomplete or is for this computer, or if the major versions
         differ.

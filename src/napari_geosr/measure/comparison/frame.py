@@ -36,7 +36,7 @@ _SAME_EDGE = 0.02
 
 @dataclass(frozen=True)
 class Frame:
-    """Voxels covered by all volumes of a comparison.
+    """Grid of the voxels covered by all volumes of a comparison.
 
     Attributes
     ----------
