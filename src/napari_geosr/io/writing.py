@@ -59,9 +59,10 @@ def check_output(
     Raises
     ------
     FileError
-        If `path` exists and `overwrite` is false, it is a folder but not an OME-Zarr,
-        its suffix is unknown, its folder is missing or not writable, the disk has less
-        than `nbytes` left, or an interrupted run has finished part of it.
+        If `overwrite` is false and `path` exists or an interrupted run, unless resumed,
+        has finished part of it; if it is a folder but not an OME-Zarr, its suffix is
+        unknown, its folder is missing or not writable, or the disk has less than
+        `nbytes` left.
     FileInUseError
         If a run is writing to it.
     """
