@@ -51,7 +51,7 @@ class QueueRecord:
         Number of runs since the last progress that used most of their walltime but
         completed no further step and saved no part of one.
     short : int
-        Number of runs since the last progress that were warned earlier and made none.
+        Number of runs since the last progress that used less of their walltime.
     profile : dict
         Fields of the `Profile` with which it was submitted.
     """
@@ -84,8 +84,8 @@ class LastState:
         Time at which a query first gave this phase for this state of the job.
     submitted, number : str
         Number in the job's record at the time of the query, and the number under which
-        the queue had resubmitted it. It is stored here because only the job itself may
-        change the record after its submission.
+        the queue had resubmitted it. They are stored here because only the job itself
+        may change the record after its submission.
     """
 
     phase: str = ""
