@@ -140,7 +140,7 @@ class FittedFringes(nn.Module):
 
     @torch.no_grad()
     def corrected(self, patterns: PatternSet) -> PatternSet:
-        """Return the patterns of the same microscope with these corrections.
+        """Return other patterns of the same microscope with these corrections applied.
 
         Parameters
         ----------
