@@ -69,7 +69,7 @@ _MAX_LOST = 10
 #: Memory of a worker process in addition to its budget, in bytes: the program and its
 #: libraries.
 _PROGRAM_BYTES = 1 << 30
-#: Multiple of its budget, plus `_PROGRAM_BYTES`, at which a worker is terminated.
+#: Multiple of its budget that a worker may use in addition to `_PROGRAM_BYTES`.
 _TOLERANCE = 1.25
 #: Environment variable: unused memory above which glibc returns it to the system.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
@@ -171,8 +171,8 @@ def open_pool(
         return
     import dask
 
-    # Import this before the settings are changed, because the defaults that it adds
-    # would otherwise be lost.
+    # Import before the settings are changed: restoring them would discard the defaults
+    # that this import adds.
     from distributed import Client
 
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
@@ -195,7 +195,7 @@ def worker_settings(threads: int) -> AnyDict:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
     return {
-        # The run keeps to its own budget; a paused worker would never continue.
+        # The run limits its own memory; a paused worker would never resume.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,

@@ -1,6 +1,6 @@
-"""Worker processes on several computers, started through the queue that reserved them.
+"""Worker processes on several computers, started by the queueing system's commands.
 
-Imports distributed; import this module only when there are such computers.
+Imports distributed; import this module only for runs on several computers.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def write(
 
 
 def sizes_table(plan: ScanPlan) -> str:
-    """Return a CSV table of spot sizes and the number of spots needed at each."""
+    """Return a CSV table of spot sizes and the number of spots needed for each."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

@@ -25,8 +25,8 @@ from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surrou
 if TYPE_CHECKING:
     from napari_geosr.measure.reports.report import PorosityReport
 
-#: Minimum number of hot voxels kept by a restoration for a warning, as a fraction of
-#: the voxels of the rarer phase.
+#: Number of hot voxels kept by a restoration from which a warning is given, as a
+#: fraction of the voxels of the rarer phase.
 _MIN_HOT_SHARE = 0.01
 #: Minimum number of planes within the memory budget at which whole planes are read.
 _PLANES_IN_BUDGET = 8
