@@ -277,8 +277,8 @@ class WorkerPool:
             Items to process: plain values that can be pickled.
         should_stop : callable
         in_order : bool
-            Yield the items in their order. If one takes much longer than the others,
-            the workers wait for it, so that few results are kept in memory.
+            Yield the items in their order. If an item takes much longer than the
+            others, the workers wait for it, so that few results are kept in memory.
 
         Raises
         ------

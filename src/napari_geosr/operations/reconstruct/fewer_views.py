@@ -117,8 +117,8 @@ def splits(
 ) -> list[ScanPart]:
     """Distribute the views over `k` scans in turn, in order of angle.
 
-    Views from opposite sides of a parallel beam are equivalent, so the views are
-    distributed by direction over half a turn, evenly spaced in each part.
+    In a parallel beam, views from opposite sides are equivalent, so the views are
+    ordered by direction over half a turn instead, evenly spaced in each part.
 
     Parameters
     ----------

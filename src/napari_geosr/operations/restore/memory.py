@@ -107,7 +107,7 @@ def _check_run(
     budget: int,
     device: str,
 ) -> None:
-    """Raise `DeviceMemoryError` if a run that writes to a file does not fit."""
+    """Raise `DeviceMemoryError` if a run does not fit into memory even with a file."""
     choose_output(
         network,
         volume.data,

@@ -122,10 +122,10 @@ class SeriesPlan:
         return self.volume.take(time=point.time, channel=point.channel)
 
     def typical(self, channel: int | None) -> Point:
-        """Return the time point nearest to the middle with a plane that is not blank.
+        """Return the time point nearest to the middle that is not blank.
 
-        This is usually the middle time point. One plane is read per examined time
-        point.
+        This is usually the middle time point. Only the middle plane of each examined
+        time point is read. If all are blank, the middle time point is returned.
         """
         points = [p for p in self.points if p.channel == channel]
         middle = len(points) // 2
