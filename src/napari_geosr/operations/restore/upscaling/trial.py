@@ -109,7 +109,7 @@ class TrialPart:
 
 
 class ScanTrial:
-    """Test of a model on parts of a scan, at its scale and at the next coarser scale."""
+    """Test of a model on parts of a scan, at its scale and at the next coarser one."""
 
     def __init__(
         self,
