@@ -17,7 +17,7 @@ from napari_geosr.measure.config import (
     finite_threshold,
 )
 
-#: Volumes that are Fourier correlated: two halves, a pair of scans, or single scans.
+#: Source of the Fourier correlation: two halves, a pair of scans or single scans.
 FscSource = Literal["none", "halves", "pair", "single"]
 
 

@@ -171,7 +171,7 @@ class ScanTrial:
         )
 
     def boxes(self) -> list[Slices]:
-        """Return parts of the scan whose edges are whole numbers of averaged voxels."""
+        """Return parts of the scan that consist of whole averaged voxels."""
         edges = []
         for f, n in zip(self.factors, self.volume.shape, strict=True):
             if f == 1:
