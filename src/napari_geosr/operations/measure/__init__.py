@@ -111,8 +111,8 @@ def measure_steps(
     config : MeasureConfig
         Threshold, phase, minimum pore size, connectivity, automatic sample mask.
     mask : Volume, optional
-        Sample mask; the sample is non-zero. If the grid of the mask differs from that
-        of `volume`, the mask is resampled by position.
+        Sample mask; non-zero voxels are sample. If its grid differs from that of
+        `volume`, it is resampled by position.
     deviation : Volume, optional
         Standard deviations from the restoration that produced `volume`; adds an
         interval to the porosity.

@@ -43,8 +43,8 @@ def plan_steps(
         spot. Axes (Z, Y, X) or (Y, X); other axes must have length one.
     config : PlanConfig
     mask : Volume, optional
-        Sample mask: every non-zero voxel. If its grid differs from that of `volume`, it
-        is resampled by position.
+        Sample mask; non-zero voxels are sample. If its grid differs from that of
+        `volume`, it is resampled by position.
     should_stop : callable
 
     Yields
