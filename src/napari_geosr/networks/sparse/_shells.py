@@ -104,7 +104,7 @@ class DirectionGrid:
 
     @cached_property
     def _bending(self) -> Any:
-        """Sparse matrix with the bending energy of a map as its quadratic form."""
+        """Sparse matrix of the quadratic form that is the bending energy of a map."""
         from scipy import sparse
 
         n, k = len(self), _NEIGHBOURS
@@ -118,7 +118,7 @@ class DirectionGrid:
         return (laplacian.T @ laplacian).tocsr()
 
     def filled(self, values: AnyArray, known: AnyArray) -> AnyArray:
-        """Fill in the unknown values of a map by a thin-plate spline.
+        """Fill in the unknown values of a map with a thin-plate spline.
 
         Parameters
         ----------

@@ -463,7 +463,7 @@ class _Task(Generic[T, R]):
 
         No worker writes afterwards, so that the output file can be renamed.
         """
-        if self.running and not self.pool.is_own:  # own workers are ended instead
+        if self.running and not self.pool.is_own:  # own workers will be ended
             for _ in self._stopped():
                 pass
         with suppress(Exception):  # the cluster may be gone

@@ -162,7 +162,7 @@ def _wait_for_workers(
 
 
 def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until the commands have ended, and end those that have not."""
+    """Wait for the commands to end, and terminate those that do not end in time."""
     deadline = time.monotonic() + _END_SECONDS
     for process in started:
         try:

@@ -115,7 +115,7 @@ class MeasureJournal:
 
     @contextmanager
     def explained_stop(self) -> Iterator[None]:
-        """Add to the message of a stopped run how it can be resumed.
+        """Add instructions for resuming to the message of a stopped run.
 
         Raises
         ------

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Number of hot voxels kept by a restoration from which a warning is given, as a
 #: fraction of the voxels of the rarer phase.
 _MIN_HOT_SHARE = 0.01
-#: Minimum number of planes within the memory budget at which whole planes are read.
+#: Number of planes that must fit into the memory budget for whole planes to be read.
 _PLANES_IN_BUDGET = 8
 #: First words of the warning about background.
 _BACKGROUND = "Background, such as air, seems to surround the sample of"

@@ -384,7 +384,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
-    """Return the order of the views by angle, so that parts are evenly spaced."""
+    """Return the views in order of angle, so that parts are evenly spaced."""
     return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
 
 

@@ -32,7 +32,7 @@ Steps = Callable[Concatenate[Volume, RestoreConfig, P], Generator[Step, None, T]
 
 #: Default memory budget of a run, as a fraction of the free memory.
 FREE_SHARE = 0.6
-#: Bytes of the budget for computing statistics before the tiles are processed.
+#: Memory, in bytes, that is reserved for computing statistics before the tiles.
 _STATISTICS_BYTES = 64 * 10**6
 
 

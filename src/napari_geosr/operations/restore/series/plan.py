@@ -76,7 +76,7 @@ class SeriesPlan:
 
     @property
     def channels(self) -> tuple[int | None, ...]:
-        """The channels; a single None if there is no such axis."""
+        """The channels; a single None if there is no channel axis."""
         if "C" not in self.volume.axes:
             return (None,)
         return tuple(range(self.volume.length("C")))
@@ -103,7 +103,7 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """Add to a sentence the channels to which it applies.
+        """Name the channels to which a sentence applies at its beginning.
 
         The sentence is unchanged if there is only one channel.
         """
