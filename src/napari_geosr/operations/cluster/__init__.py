@@ -58,7 +58,7 @@ _INTERVAL_SECONDS = 0.2
 _RESTART_SECONDS = 60.0
 #: Number of seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0
-#: Initial timeout of fetching a result, in seconds; then the status is checked again.
+#: Initial timeout for fetching a result, in seconds; its status is then checked again.
 _FETCH_SECONDS = 2.0
 #: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""Worker processes on several computers, started by the queueing system's commands.
+"""Worker processes on several computers, started by commands of the queueing system.
 
 Imports distributed; import this module only for runs on several computers.
 """

@@ -25,8 +25,8 @@ from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surrou
 if TYPE_CHECKING:
     from napari_geosr.measure.reports.report import PorosityReport
 
-#: Number of hot voxels kept by a restoration from which a warning is given, as a
-#: fraction of the voxels of the rarer phase.
+#: Number of hot voxels kept by a restoration, as a fraction of the voxels of the rarer
+#: phase, at and above which a warning is given.
 _MIN_HOT_SHARE = 0.01
 #: Number of planes that must fit into the memory budget for whole planes to be read.
 _PLANES_IN_BUDGET = 8

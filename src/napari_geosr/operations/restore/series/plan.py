@@ -103,7 +103,7 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """Name the channels to which a sentence applies at its beginning.
+        """Return a sentence together with the channels to which it applies.
 
         The sentence is unchanged if there is only one channel.
         """

@@ -109,7 +109,7 @@ class TrialPart:
 
 
 class ScanTrial:
-    """Test of a model on parts of a scan, at its scale and at the next coarser one."""
+    """Test of a model on parts of a scan, at the scan's and the next coarser scale."""
 
     def __init__(
         self,
@@ -137,8 +137,8 @@ class ScanTrial:
         self.blur = 0.0
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
-        # Strength of the added noise, relative to the scan's noise, with which the
-        # averaged scan is as noisy as the scan; at least 0.5.
+        # Strength of the added noise, relative to the scan's, with which the averaged
+        # scan is as noisy as the scan; at least 0.5 if averaging hardly reduces noise.
         self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = self._averaged_noise().scaled(math.hypot(1, self.rate))
