@@ -32,7 +32,7 @@ _DAMPING = np.float32(0.7)
 _COARSE_SCALE = np.float32(0.5)
 #: Maximum number of unknowns for which the equations are solved directly.
 _DIRECT = 2000
-#: The next grid must have fewer than this fraction of the unknowns.
+#: Maximum number of unknowns of the next grid, as a fraction of those of this grid.
 _LEAST_COARSENING = 0.9
 _MOST_ITERATIONS = 500
 #: Number of rows of a matrix that are processed together, to limit memory use.
@@ -51,7 +51,7 @@ class _Level:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Fluxes between the two faces.
+    """Flux between the two faces.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ def _dot(a: Floats, b: Floats) -> float:
 def _solution(
     x: Floats, residual: Floats, planes: AnyArray, first: AnyArray, n: int
 ) -> Solution:
-    """Compute the fluxes through all planes; they differ by the summed residuals."""
+    """Summarise the fluxes through all planes; they differ by the summed residuals."""
     entering = float(2 * (1 - x[first].astype(np.float64)).sum())
     kept = np.cumsum(np.bincount(planes, residual, n))
     fluxes = np.concatenate([[entering], entering - kept])
@@ -202,7 +202,7 @@ def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
 
 
 def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
-    """Yield rows of the matrix, with the row and column of each stored value."""
+    """Yield slices of the stored values, with the row and column of each value."""
     for begin in range(0, matrix.shape[0], _BLOCK):
         starts = matrix.indptr[begin : begin + _BLOCK + 1]
         stored = slice(starts[0], starts[-1])

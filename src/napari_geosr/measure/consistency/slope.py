@@ -1,4 +1,4 @@
-"""Contrast of a result relative to its scan: regression slope with its error."""
+"""Contrast of a scan relative to a result: regression slope with its error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class BlockSums(NamedTuple):
     ----------
     blocks : list of ndarray
         Indices of the blocks along each axis.
-    sums : ndarray of shape (Z, Y, X, 6)
+    sums : ndarray of shape (blocks along Z, Y, X, 6)
+        Number of known voxels, and sums of the result, the residual and their products.
     """
 
     blocks: list[npt.NDArray[np.int64]]
@@ -130,6 +131,6 @@ class SlopeSums:
 
 
 def _moments(sums: Array) -> tuple[Array, Array]:
-    """Return the covariance of residual and result, and variance of the result."""
+    """Return the covariance of residual and result, and the variance of the result."""
     count, a, r, ar, aa, _ = np.moveaxis(sums, -1, 0)
     return ar / count - a * r / count**2, aa / count - (a / count) ** 2

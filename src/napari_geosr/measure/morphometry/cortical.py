@@ -122,7 +122,7 @@ class _RingCheck:
         self._before = cavity
 
     def remarks(self, rows: npt.NDArray[np.float64]) -> list[str]:
-        """Remark if the volume may not be a cortex, based on the values of slices."""
+        """Return a remark if the slices may not show a cortex, else an empty list."""
         values = dict(zip(_NAMES, rows[np.isfinite(rows[:, 0])].T, strict=True))
         if not (n := len(values["Tt.Ar"])):
             return []

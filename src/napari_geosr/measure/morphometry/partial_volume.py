@@ -39,7 +39,7 @@ QUANTITIES = (
 #: Distance from pores, in voxels, within which a voxel may be partly pore.
 _REACH = 3
 #: Distances from the solid, in voxels, beyond which pore voxels count as pure pore. The
-#: first is preferred; the last is too small for blurred scans.
+#: first distance is preferred; the last is too small for blurred scans.
 _INSIDE = (4.0, 3.0, 2.0, 1.5)
 #: Number of planes around a slab that are read to find these distances.
 _HALO = 5

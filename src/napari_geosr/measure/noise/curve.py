@@ -64,8 +64,8 @@ class NoiseCurve:
         Small bright objects have no uniform blocks from which their noise could be
         measured, and because of the noise, some background voxels are darker than the
         mean of every background block. A line is the variance of counted photons plus a
-        constant; it is extrapolated, but not below zero. Any other curve stays
-        constant.
+        constant; it is extrapolated, but not below zero. Any other curve is
+        constant beyond its ends.
         """
         if not self.is_line:
             return self
@@ -242,7 +242,7 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
 
 
 def _simplified(greys: Array, levels: Array, scale: Array) -> list[int]:
-    """Select the knots that are not within 2 % of `scale` of a straight line."""
+    """Select knots that keep interpolated levels accurate to 2 % of `scale`."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []

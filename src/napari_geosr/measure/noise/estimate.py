@@ -59,8 +59,8 @@ _HALF_WIDTH_PER_ERROR = 0.5
 _QUIET_IN_DIFFERENCE = 0.5
 #: Fraction of the blocks that count as quiet in a scan.
 _QUIET = 0.05
-#: Ratio of the noise level to the standard deviation within a block, for noise that is
-#: smooth within blocks: 1.3 to 2 in scans that were smoothed by 1.2 to 2 voxels.
+#: Largest ratio of the noise level to the standard deviation within a block, for noise
+#: that is smooth within blocks: 1.3 to 2 in scans smoothed by 1.2 to 2 voxels.
 _SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
@@ -167,7 +167,7 @@ def noise_steps(
             raise Cancelled(_CANCELLED)
 
     check()
-    if blocks is None:  # `should_stop` was true only briefly
+    if blocks is None:  # stopped, but `should_stop` is now false
         raise Cancelled(_CANCELLED)
     outer = outer_values(volume)
     key = _key(volume, blocks, outer)
@@ -259,7 +259,7 @@ def _read(
     """Read blocks with this edge; raise `Cancelled` if the measurement is to stop."""
     blocks = yield from sample_steps(volume, None, should_stop, edge)
     check()
-    if blocks is None:  # `should_stop` was true only briefly
+    if blocks is None:  # stopped, but `should_stop` is now false
         raise Cancelled(_CANCELLED)
     return blocks
 
