@@ -221,8 +221,8 @@ def _compared_with_averaged(
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
     Structure without uniform regions varies more in the averaged scan, where
-    each block covers more structure. If it varies only a little more, the noise may
-    still be correct, in which case it is the same in blocks of other sizes.
+    each block covers more structure. If the level is only a little too high, it may
+    still be that of the noise, which is the same in blocks of other sizes.
     """
     smaller = averaged(volume)
     if smaller is None:
@@ -325,7 +325,7 @@ def _from_sample(
 
 @dataclass(frozen=True, eq=False)
 class _QuietCurve:
-    """Quiet blocks, the variance in them, and the ratio of other regions to it.
+    """Quiet blocks, their variance, and the noise of other regions relative to it.
 
     `weakest` and `strongest` are ratios of standard deviations in individual regions.
     """

@@ -48,7 +48,7 @@ class Mixture:
     shares : ndarray of shape (classes,)
         Fraction of the energy that is structure.
     lags : (float, float, float)
-        Correlation of adjacent voxels of the correlated part along Z, Y and X.
+        Correlation of adjacent voxels in the correlated part along Z, Y and X.
     cutoff : float or None
         Cutoff of the reconstruction filter, as in `Spectrum`.
     deviance : float

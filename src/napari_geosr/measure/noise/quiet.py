@@ -1,9 +1,9 @@
 """Selects the quietest blocks of each grey value without bias in their noise.
 
-The coefficients of a block are divided into two groups, each with all degrees, that are
-nearly uncorrelated for noise. Blocks are selected by the energy of one group and
-measured by the other: a block that is quiet by chance in the first group is not quiet
-in the second, whereas structure appears in both groups.
+The coefficients of a block are divided into two groups, of odd and of even total
+degree, that are nearly uncorrelated for noise. Blocks are selected by the energy of one
+group and measured by the other: a block that is quiet by chance in the first group is
+not quiet in the second, whereas structure appears in both groups.
 
 The limits below were chosen with ``benchmarks/bench_noise_estimation.py`` on simulated
 structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` lists
@@ -147,7 +147,7 @@ def quiet_curve(
 
     Photon noise is skewed: a block that is bright by chance also varies more by chance.
     Classes of such blocks distort the dependence of the noise on the grey value, by up
-    to a third of its variance. Therefore, for photon noise, blocks are assigned to
+    to a third of the variance. Therefore, for photon noise, blocks are assigned to
     classes according to every other voxel, and the voxels in between give the grey
     value.
 

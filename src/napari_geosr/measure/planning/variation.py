@@ -71,7 +71,7 @@ class Variation:
         Parameters
         ----------
         error : float
-            Error of the porosity.
+            Accepted error of the porosity.
         factor : float
             Number of standard deviations that the error covers.
 
