@@ -95,7 +95,7 @@ def write_columns(
 
 
 def _cells(values: np.ndarray) -> list[Any]:
-    """Return the Python values of a column: empty for NaN."""
+    """Return the Python values of a column, with an empty string for NaN."""
     cells: list[Any] = values.tolist()
     if values.dtype.kind == "f":
         return ["" if math.isnan(cell) else cell for cell in cells]
