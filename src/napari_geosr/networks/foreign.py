@@ -198,7 +198,7 @@ class ForeignNetwork(nn.Module):
 
 
 def build(config: NetworkConfig, weights: Mapping[str, Tensor]) -> ForeignNetwork:
-    """Build a third-party network around its tensors.
+    """Build a third-party network from its settings and tensors.
 
     Parameters
     ----------

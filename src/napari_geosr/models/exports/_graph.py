@@ -250,7 +250,7 @@ def _write(
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
     """Return three valid input sizes; the graph is traced at the first one.
 
-    With `odd`, the first and the last are not multiples of the strides.
+    With `odd`, the first, and the last if strides exceed 2, are not multiples of them.
     """
     grids = [
         -(-max(n, least) // stride)

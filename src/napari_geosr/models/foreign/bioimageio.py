@@ -314,7 +314,7 @@ def _graph_network(
         graph = read_graph(path)
     sizes = graph.sizes[2:] or (None,) * axes.ndim
     fixed = [a or b for a, b in zip(axes.fixed, sizes, strict=True)]
-    # A size is fixed only if the graph fixes one as well.
+    # The window is fixed only if the graph itself fixes a size.
     is_fixed = any(n is not None for n in sizes)
     window = tuple(n or _WINDOW[axes.ndim] for n in fixed) if is_fixed else ()
     config = networks.foreign.NetworkConfig(
