@@ -68,7 +68,7 @@ class TrainingLikeness:
 
 @dataclass(frozen=True)
 class Signature:
-    """Features of a volume: grey-value percentiles, log10 power in frequency rings."""
+    """Features of a volume: grey-value percentiles and log10 power by frequency."""
 
     quantiles: FloatArray
     spectrum: FloatArray

@@ -1,4 +1,4 @@
-"""Compares a result with its scan in one box: residual, sums, suspicious voxels."""
+"""Compares a result with its scan in one box: residual, sums, flagged voxels."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from napari_geosr.measure.resolution.redegrade import TRUNCATE, Box, FloatArray
 
 Array = npt.NDArray[np.float64]
-#: For each window: grey value and variance of the scan, variance of the residual.
+#: For each window: mean and variance of the scan, and variance of the residual.
 Windows = npt.NDArray[np.float32]
 
 #: Edge of a window, in voxels.
@@ -163,7 +163,7 @@ def _local(
 
 
 def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
-    """Yield consecutive boxes, merged until they are large enough."""
+    """Yield the windows of consecutive boxes, merged until there are enough."""
     pending: list[Windows] = []
     remaining = sum(part.shape[1] for part in boxes)
     for part in boxes:

@@ -32,7 +32,7 @@ class BlockSums(NamedTuple):
     blocks : list of ndarray
         Indices of the blocks along each axis.
     sums : ndarray of shape (blocks along Z, Y, X, 6)
-        Number of known voxels, and sums of the result, the residual and their products.
+        Number of known voxels; sums of the result, the residual, products and squares.
     """
 
     blocks: list[npt.NDArray[np.int64]]
@@ -82,8 +82,8 @@ def block_sums(
 class SlopeSums:
     """Sums of a regression of the scan on the result, block by block.
 
-    Omitting one block at a time gives the slope's standard error, whatever the noise
-    and its correlation within a block (jackknife).
+    The standard error of the slope is found by omitting one block at a time
+    (jackknife), so noise may be correlated within blocks.
 
     Parameters
     ----------

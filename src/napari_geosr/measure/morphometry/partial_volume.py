@@ -41,7 +41,7 @@ _REACH = 3
 #: Distances from the solid, in voxels, beyond which pore voxels count as pure pore. The
 #: first distance is preferred; the last is too small for blurred scans.
 _INSIDE = (4.0, 3.0, 2.0, 1.5)
-#: Number of planes around a slab that are read to find these distances.
+#: Number of planes on either side of a slab that are read to find these distances.
 _HALO = 5
 #: Minimum number of voxels for a mean grey value.
 _FEWEST = 100

@@ -1,4 +1,4 @@
-"""Porosity of every slice: a profile along Z, with the uncertainty of each value."""
+"""Porosity of every slice: a profile along Z, with the standard error of each value."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
     Parameters
     ----------
     pores, sample : ndarray of shape (fields,)
-        Number of pore voxels and of sample voxels.
+        Numbers of pore voxels and of sample voxels in each field.
 
     Examples
     --------

@@ -25,7 +25,7 @@ Numbers = npt.NDArray[np.intp]
 
 #: Maximum number of runs of slices that a remark lists.
 _MAX_RUNS = 4
-#: Minimum number of blocks for these remarks.
+#: Minimum number of blocks for the remarks of this module.
 _MIN_BLOCKS = 1000
 #: Minimum number of blocks of a slice.
 _MIN_SLICE_BLOCKS = 40
@@ -57,7 +57,8 @@ _MIN_KEPT = 200
 #: fraction of the voxel's distance from this median. In a microscope image, the
 #: neighbours of a voxel in a small spot are also bright.
 _ISOLATED = 0.25
-#: Maximum distance of this median from the range of grey values, as such a fraction.
+#: Maximum distance of this median from the range of grey values, as a fraction of the
+#: same distance.
 _RAISED = 0.1
 #: Maximum number of voxels at the ends of the grey scale that are examined.
 _MAX_PLACES = 50_000
@@ -267,7 +268,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Return the neighbours' median, its distance to the voxel, their agreement."""
+    """Return the neighbours' median, its distance to the voxel, and their agreement."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):

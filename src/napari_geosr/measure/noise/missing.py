@@ -60,7 +60,7 @@ def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
 
 
 def _has_holes(missing: Bools) -> Bools:
-    """Whether 2 × 2 × 2 adjacent voxels (2 × 2 in a slice) of a block are unknown."""
+    """Whether 2 × 2 × 2 adjacent voxels (2D: 2 × 2) of each block are unknown."""
     for axis in (1, 2, 3):
         n = missing.shape[axis]
         if n > 1:

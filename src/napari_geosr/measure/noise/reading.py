@@ -116,7 +116,7 @@ def averaged(volume: Volume) -> Volume | None:
         None if the averaged scan would be too small for a block.
     """
     factors = [_PAIR] * len(volume.shape)
-    if len(factors) == 3 and volume.shape[0] < _PAIR * EDGE:  # too flat for a block
+    if len(factors) == 3 and volume.shape[0] < _PAIR * EDGE:  # too few slices
         factors[0] = 1
     edges = (_EDGE_2D,) * 2 if 1 in volume.shape or volume.ndim == 2 else (EDGE,) * 3
     shape = [n // factor for n, factor in zip(volume.shape, factors, strict=True)]
@@ -182,7 +182,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
     """Return up to `limit` windows of `size`, centred in equal parts of `length`.
 
-    Windows that do not cover the length do not reach its ends either: the corners are
+    Windows that do not cover the whole length leave out its ends, because corners are
     outside a round field of view.
     """
     size = min(size, length)

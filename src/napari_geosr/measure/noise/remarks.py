@@ -160,7 +160,7 @@ def is_median_filtered(spectrum: Spectrum) -> bool:
 
 
 def limit_text(noise: Noise) -> str:
-    """Return the limit of noise that is too weak to be measured, or an empty string.
+    """Return the upper limit of noise too weak to be measured, or an empty string.
 
     Examples
     --------

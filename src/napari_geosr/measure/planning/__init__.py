@@ -41,7 +41,7 @@ FEWEST = 2
 #: Minimum number of cubes for a standard deviation, by number of axes: in a scan of the
 #: whole sample, or of one spot.
 _ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
-#: Maximum edge of the cubes in a scan of one spot, per shortest edge of the scan.
+#: Maximum edge of cubes in a scan of one spot, relative to the scan's shortest edge.
 _PART = 0.25
 #: Fraction of all spots at and above which scanning the whole sample is recommended.
 MANY = 1 / 3

@@ -80,7 +80,7 @@ class SurfaceMatch:
 
     @property
     def losses(self) -> tuple[int, int, float]:
-        """Missing voxels, wrong pieces and missing extent, for ranking surfaces."""
+        """Missing voxels, wrong pieces, missing extent (in voxels); lower is better."""
         least, most = self.voxels.pieces
         wrong = max(0, least - self.pieces, self.pieces - most)
         return self.n_lost, wrong, max(0.0, self.shorter - _SHORTER)

@@ -250,7 +250,8 @@ def _write(
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
     """Return three valid input sizes; the graph is traced at the first one.
 
-    With `odd`, the first, and the last if strides exceed 2, are not multiples of them.
+    With `odd`, the first, and for strides above 2 also the last, is not a multiple of
+    the strides.
     """
     grids = [
         -(-max(n, least) // stride)
