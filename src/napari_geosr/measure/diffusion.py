@@ -242,7 +242,7 @@ def _parts(matrix: Any, box: AnyArray) -> npt.NDArray[np.int32]:
 
 
 def _cycle(levels: list[_Level], coarsest: SuperLU, residual: Floats) -> Floats:
-    """Approximate the solution for this right-hand side by one V-cycle."""
+    """Approximate the solution for a right-hand side by one V-cycle."""
     if not levels:
         solved: Floats = coarsest.solve(residual.astype(np.float64)).astype(np.float32)
         return solved

@@ -200,7 +200,7 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
 def shifted_thresholds(
     histogram: GreyHistogram, threshold: float
 ) -> tuple[float, float]:
-    """Shift the threshold by ∓ 5 % of the distance between the phases' mean values.
+    """Return the threshold shifted by ∓ 5 % of the distance between the phases' means.
 
     If the threshold lies in a gap between grey values, the centre of the gap is
     shifted, because all values in the gap give the same pores.

@@ -79,7 +79,7 @@ class ThicknessDistribution:
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
-        """Thickness of each count in voxels."""
+        """Thickness to which each count belongs, in voxels."""
         return np.arange(len(self.counts)) / STEPS_PER_VOXEL
 
     @property

@@ -321,7 +321,7 @@ def _card(path: Path) -> ModelCard:
     """Read the card of a bundle, parsing it again only if its file changed."""
     try:
         stat = (path / CARD_FILE if path.is_dir() else path).stat()
-    except OSError:  # reading it later raises the error
+    except OSError:  # reading the card raises the error
         return bundle.read_card(path)
     if time.time_ns() - stat.st_mtime_ns < _YOUNG_NS:
         return bundle.read_card(path)

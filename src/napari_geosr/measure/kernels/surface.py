@@ -163,7 +163,7 @@ def to_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
         Squared distances within the phase, and the output of `locate` outside. Replaced
         by distances in units of 1 / `STEPS` voxel, which are negative outside.
     nearest : ndarray of shape (Z, Y, X), int32
-        The nearest voxel outside, or -1.
+        Flat index of the nearest voxel outside, or -1.
     """
     n_z, n_y, n_x = distances.shape
     for z in range(n_z):

@@ -44,7 +44,7 @@ def fit_sphere(
     walls : ndarray of shape (7, 27)
         Memory for the walls.
     places : ndarray of shape (27,), int
-        Memory for their positions.
+        Memory for the flat indices of wall voxels.
     sphere : ndarray of shape (4,)
         Filled with the centre and the radius.
     """

@@ -147,7 +147,7 @@ def sample_texts(report: MethodsSource) -> list[str]:
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
-    """Return the settings that make the threshold local, with their sources."""
+    """Return a sentence and its source for each setting that uses the neighbourhood."""
     found = []
     if (window := settings.get("local_window")) is not None:
         found.append(

@@ -53,7 +53,7 @@ _MOST_SLICES = 0.9
 #: edge reaches 2.
 _MOST_CUT = 2.5
 #: Minimum overlap of the marrow cavities in adjacent slices, as a fraction of the
-#: larger.
+#: larger one.
 _LEAST_SHARED = 0.8
 #: Porosity of the cortex above which it is not compact bone.
 _MOST_POROUS = 0.5

@@ -68,7 +68,7 @@ class _GreyMean:
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Sum up the grey values around the pores."""
+    """Determine the porosity from the grey values around the pores."""
     grey = phases.grey
     nothing: dict[str, float | None] = dict.fromkeys(q.name for q in QUANTITIES)
     if grey is None:

@@ -362,7 +362,7 @@ def _noise(
     repeated: bool,
     unit: float,
 ) -> Noise:
-    """Describe the noise in the sample's grey values, multiples of `unit`."""
+    """Describe the noise in grey values of the sample, given as multiples of `unit`."""
     if found is None:
         return _unmeasured(volume, sample, repeated, unit)
     names = _axis_names(volume)

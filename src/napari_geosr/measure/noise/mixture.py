@@ -165,7 +165,7 @@ def _mixture(
 
 
 def _positive(energy: Array) -> Array:
-    """Return the energies without the zeros that result from rounding."""
+    """Return the energies with a small minimum instead of zeros from rounding."""
     return np.asarray(np.maximum(energy, 1e-6 * float(energy.mean())))
 
 

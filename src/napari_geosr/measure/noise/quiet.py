@@ -118,7 +118,7 @@ class QuietBlocks:
 
     @property
     def curve_errors(self) -> Array:
-        """Relative errors of the variances where spectra separate noise and structure.
+        """Relative errors of the variances, after noise and structure were separated.
 
         A small fraction of structure can be separated well, but a large fraction
         cannot.
@@ -258,7 +258,7 @@ class _Search:
     def step(self, before: _Found | None, *, certain: bool = False) -> _Found | None:
         """Select the quietest blocks with the spectrum found before, and fit a new one.
 
-        With `certain`, only classes without structure determine the spectrum.
+        With `certain`, only the most certain classes determine the spectrum.
         """
         noise = np.ones(self.classes[0].shape[1:])
         if before is not None:
@@ -345,7 +345,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
 def _with_uniform(
     quiet: QuietBlocks, search: _Search, check: Callable[[], None]
 ) -> QuietBlocks:
-    """Measure the same classes in more blocks, where most of them are uniform.
+    """Measure classes in more of their blocks if most of these blocks are uniform.
 
     The quietest blocks are located where the noise is weakest. In a reconstruction,
     this is near the edge of the sample, where noise is weaker than on average.

@@ -97,7 +97,7 @@ class NoiseFamily:
 
 
 def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
-    """Describe the mean energies of quiet blocks.
+    """Fit noise and structure to the mean energies of quiet blocks.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def write_csv(
     path: str | Path, report: PorosityReport, *, overwrite: bool = False
 ) -> Path:
-    """Write the pore table, one row per pore, units in the header.
+    """Write the pore table with one row per pore, and units in the header.
 
     Parameters
     ----------

@@ -401,7 +401,7 @@ def build_report(
     morphometry: Mapping[str, Morphometry] | None = None,
     overview: Overview | None = None,
 ) -> PorosityReport:
-    """Evaluate every statistic from the accumulated sums.
+    """Build a report by evaluating every statistic from the accumulated sums.
 
     Parameters
     ----------

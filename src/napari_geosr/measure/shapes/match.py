@@ -87,7 +87,7 @@ class SurfaceMatch:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What was not smoothed and what is lost, for the user."""
+        """Sentences for the user on what was not smoothed and what is lost."""
         found = []
         if self.sharp == "thin":
             found.append(

@@ -85,7 +85,7 @@ def value_descriptions(card: ModelCard) -> tuple[str, str]:
 
 
 def input_percentiles(card: ModelCard) -> tuple[float, float] | None:
-    """Return the percentiles to scale to 0 and 1 before the graph is run, if any."""
+    """Return the percentiles to be scaled to 0 and 1 before the graph runs, if any."""
     scale = card.normalisation
     return (0.0, 100.0) if scale.kind == "unit" else scale.percentiles
 

@@ -81,7 +81,7 @@ def recognises(source: ModelSource) -> bool:
 
 
 def read(source: ModelSource, channel: int | None) -> ImportDraft:
-    """Import the network of a package, see `draft`."""
+    """Import the network of a package; see `draft`."""
     here = source.path.exists()
     text = str(source.path) if here else source.text
     return draft(text, channel, source.should_stop)
