@@ -59,7 +59,7 @@ class Arc:
     Attributes
     ----------
     places : ndarray of shape (n_angles,)
-        Degrees from the start of the arc, half a step before the first view.
+        Degrees from the start of the arc, which is half a step before the first view.
     shares : ndarray of shape (n_angles,)
         Degrees that each view represents.
     length : float
@@ -244,7 +244,7 @@ def ray_weights(geometry: FanGeometry) -> Floats:
 def _fading(place: Floats, twice: Floats) -> Floats:
     """Weight rays that are measured twice, so that both weights sum to 1.
 
-    These are the rays with a distance `place` from an end of at most `twice` (degrees).
+    These are the rays at most `twice` degrees from an end; `place` is their distance.
     """
     width = np.clip(twice, 1e-9, _FADE)
     both = np.stack(np.broadcast_arrays(place, twice - place)) / width

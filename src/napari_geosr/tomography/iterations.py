@@ -108,7 +108,7 @@ def residual_of(difference: Tensor, sinogram: Tensor) -> float:
 
 
 def norm_of(tensor: Tensor) -> float:
-    """Compute the norm row by row in double precision, independent of grouping."""
+    """Compute the norm row by row, in double precision if the device supports it."""
     import torch
 
     wide = torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -284,7 +284,7 @@ def refinement_record_steps(
 
 
 def check_voxels(volume: Volume) -> str:
-    """Return a warning if voxels are not cubic, which models expect; else "".
+    """Return a warning if voxels are not cubic (models expect cubic ones); else "".
 
     Raises
     ------

@@ -85,7 +85,7 @@ def highest_frequency(patterns: PatternSet) -> float:
 
 
 def draw_circles(axes: Axes, widefield: float, reconstruction: float) -> None:
-    """Draw both cut-off frequencies as circles, on axes large enough to show them."""
+    """Draw both limiting frequencies as circles, on axes large enough to show them."""
     from matplotlib.patches import Circle
 
     reach = max(0.5, 1.05 * reconstruction)

@@ -272,7 +272,7 @@ def _image_warnings(
     found = []
     for held in np.array_split(np.arange(len(frames)), n_groups):
         kept = [i for i in range(len(frames)) if i not in held]
-        if not kept:  # a single frame has no others to be compared with
+        if not kept:  # a single frame cannot be compared with others
             return []
         fit = _fit(operator.with_mixing(mixing[kept]), frames[kept], config)
         yield from _iterate(fit, config.threads, should_stop)
@@ -368,7 +368,7 @@ def _resolution_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
-    """Measure the Fourier ring resolution, that of widefield, and the finest detail."""
+    """Measure the Fourier ring resolution, also of widefield, and the finest detail."""
     place = brightest_part(part.mean(axis=(0, 1)), trial_edge(part))
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))

@@ -121,7 +121,7 @@ def _risk_sample(
 
 
 def _join_scans(cells: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
-    """Join the estimates of several scans, in units of each scan's own deviation."""
+    """Join the estimates of several scans, each relative to the scan's variance."""
 
     def joined(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         parts = zip(cells, stds, strict=True)
