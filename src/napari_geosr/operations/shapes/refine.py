@@ -247,8 +247,8 @@ def plan_shape_steps(
     Raises
     ------
     GeoSRError
-        If there is no such model, the volume is not a shape, or the memory is too
-        small.
+        If there is no such model, the volume is not a shape, or there is not enough
+        memory.
     """
     if config.model != TRILINEAR:
         find_shape_model(config.model, _METHOD, "refine")

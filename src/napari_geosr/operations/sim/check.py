@@ -222,7 +222,7 @@ def folder_files(
     Raises
     ------
     FileError
-        If a file exists already, or the folder is a file.
+        If a file exists and `overwrite` is False, or the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")

@@ -182,7 +182,7 @@ def _network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
-    """Correct joint Richardson–Lucy's result with a network fitted to the frames."""
+    """Improve the result of `fit_steps` with a network fitted to the frames."""
     rows, columns = block.shape[-2:]
     need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
     if need > memory_budget(config):
@@ -417,7 +417,7 @@ def choose_iterations(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Choose the number of iterations for a plane on its brightest part."""
+    """Choose the number of iterations for a plane in its brightest part."""
     yield StageStarted(message="Choosing the number of iterations")
     place = brightest_part(block.mean(axis=(0, 1)), trial_edge(block))
     part = block[(..., *place)]

@@ -1,6 +1,6 @@
 """Checks of a reconstruction: whether patterns fit the frames, and the resolution.
 
-All checks are computed on the brightest part of one plane.
+All checks except that of the wave vectors use the brightest part of one plane.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MAX_CYCLES = 0.2
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Difference between two results, in units of the noise, above which it is reported.
+#: Difference of a result from the frames, in units of the noise, that is reported.
 MAX_DIFFERENCE = 3.0
 #: Smallest reported difference, as a fraction of the contrast.
 _MIN_SHARE = 0.05
@@ -430,10 +430,10 @@ def _cycle_warnings(cycles: Sequence[float]) -> list[str]:
 def compare_answers(
     answers: Mapping[str, FloatArray], estimate: PatternEstimate
 ) -> tuple[str, ...]:
-    """Warn if results of different methods for a plane differ by more than the noise.
+    """Warn if the result of a method for a plane contradicts the frames.
 
-    Each result is blurred by the objective, sampled by the camera and scaled to the
-    mean of the frames; the images obtained should agree.
+    Each result is blurred by the objective, sampled by the camera and scaled; it should
+    then agree with the mean of the frames to within the noise.
 
     Parameters
     ----------

@@ -151,7 +151,7 @@ class StudyStore:
         return self.cells, self.models, self.work
 
     def _check(self, overwrite: bool) -> None:
-        """Refuse a folder with other contents; return whether the study is new."""
+        """Refuse a folder with other contents; note whether the study is new."""
         before = self._before()
         present = [path.name for path in self._own_paths if path.exists()]
         if before is None and present:

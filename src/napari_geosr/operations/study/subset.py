@@ -200,7 +200,7 @@ def photon_note(scan: Projections, config: StudyConfig) -> str:
 def is_target_noisier(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> bool:
-    """Return whether the target projections have fewer photons than the source.
+    """Return whether reconstructions of the target are noisier than of the source.
 
     Parameters
     ----------
