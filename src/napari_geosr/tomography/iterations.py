@@ -28,7 +28,8 @@ class Iteration:
     residual : float or None
         Relative residual before this iteration: norm of measured minus reprojected line
         integrals, divided by the norm of the measured line integrals. None for FBP and
-        FDK, where `done` and `total` count blocks of rows or projections.
+        FDK, where `done` and `total` count blocks of rows or projections, and for
+        ASTRA, where they count slices.
     """
 
     done: int

@@ -301,7 +301,7 @@ class LineIntegrals:
 def beam_without_sample(
     projections: Projections, config: PreparationConfig
 ) -> float | None:
-    """Return the counts without a sample if there are no flat fields; otherwise None.
+    """Return the counts without a sample; None for flat fields or line integrals.
 
     Parameters
     ----------

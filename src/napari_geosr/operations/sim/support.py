@@ -80,7 +80,7 @@ def fourier_support(
 
 
 def highest_frequency(patterns: PatternSet) -> float:
-    """Return the highest frequency in cycles per camera pixel; 0 without fringes."""
+    """Return the highest pattern frequency in cycles per pixel; 0 without fringes."""
     return max((f.harmonics * f.frequency for f in patterns.fringes), default=0.0)
 
 
