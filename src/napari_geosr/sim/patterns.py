@@ -59,8 +59,8 @@ class FringeFit:
     ----------
     pattern : FringePattern
     confidence : float
-        Height of the correlation peak relative to the median at this frequency; infinite
-        if an approximate wave vector was given.
+        Height of the correlation peak relative to the median at this frequency;
+        infinite if an approximate wave vector was given.
     evenness : float
         Smallest modulation of a frame relative to the mean: small if the frames do not
         share one wave vector.
