@@ -52,7 +52,7 @@ MAX_CYCLES = 0.2
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Difference of a result from the frames, in units of the noise, that is reported.
+#: Smallest reported difference of a result from the frames, in units of the noise.
 MAX_DIFFERENCE = 3.0
 #: Smallest reported difference, as a fraction of the contrast.
 _MIN_SHARE = 0.05

@@ -200,7 +200,7 @@ def photon_note(scan: Projections, config: StudyConfig) -> str:
 def is_target_noisier(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> bool:
-    """Return whether reconstructions of the target are noisier than of the source.
+    """Return whether the target's reconstructions are noisier than the source's.
 
     Parameters
     ----------
