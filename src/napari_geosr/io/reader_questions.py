@@ -33,8 +33,8 @@ def ask_voxel_size(
     Returns
     -------
     Volume
-        Unchanged if the size is plausible or unknown; otherwise in pixels, with a
-        `VoxelSizeQuestion` in its metadata.
+        Unchanged if the size is plausible, unknown or trusted; otherwise with a voxel
+        size of one pixel and a `VoxelSizeQuestion` in its metadata.
     """
     reasons, may_be_right = implausibility_reasons(volume.voxel_size, volume.unit)
     reasons += tuple(reason for reason in further if reason not in reasons)

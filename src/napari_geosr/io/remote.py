@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 20
 #: Metadata that identify the contents of a file without reading the file.
 _IDENTITY = ("size", "etag", "lastmodified", "last-modified", "mtime", "modified")
-#: Schemes that can be read, with settings of their file systems. A redirect could lead
-#: to an unencrypted connection.
+#: Schemes that can be read, with settings of their file systems. Redirects are not
+#: followed, as they could lead to an unencrypted connection.
 _SCHEMES: dict[str, AnyDict] = {
     "s3": {},
     "sftp": {},
@@ -79,7 +79,7 @@ def read_address(address: str, options: ReadOptions) -> Volume:
             node = _open(address, (options.dataset or "").strip("/"))
             volume = volumes_of(node, path, axes=options.axes)[0]
             checksum = _metadata_checksum(node)
-    except FileError as error:  # its message may quote that of a library
+    except FileError as error:  # may quote a library's message
         raise FileError(clean_text(str(error), address)) from None
     except GeoSRError:
         raise
@@ -109,7 +109,7 @@ class _RemoteFile:
         return file
 
     def identity(self) -> str:
-        """Return a checksum of the file's size, ETag and time, as far as known."""
+        """Return a checksum of the file's metadata: size, ETag and time, if known."""
         system, place = self._find()
         info = {str(k).lower(): v for k, v in system.info(place).items()}
         known = {k: str(info[k]) for k in _IDENTITY if info.get(k) is not None}
@@ -140,7 +140,7 @@ class _RemoteVoxels:
             return self.source[key]
         except (GeoSRError, MemoryError):
             raise
-        except Exception as error:  # noqa: BLE001  # file systems have their own
+        except Exception as error:  # noqa: BLE001  # file systems' own errors
             raise _unreadable(error, self.address) from None
 
 

@@ -40,7 +40,7 @@ def natural_key(path: Path) -> list[int | str]:
 
 
 def read_folder(path: Path, *, axes: str | None = None) -> Volume:
-    """Read the TIFF or picture files of a folder as the slices of one volume."""
+    """Read the TIFF, PNG, JPEG or BMP files of a folder as slices of one volume."""
     files = [
         p
         for p in path.iterdir()
@@ -145,7 +145,7 @@ def read_slices(
 def _geometry(
     first: Volume, letter: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
-    """Return voxel size, origin and notes; the slice spacing is assumed."""
+    """Return voxel size, origin and notes, assuming a slice distance of one pixel."""
     if letter == "T":
         return first.voxel_size, first.origin, []
     size = (first.voxel_size[-1], *first.voxel_size)

@@ -45,8 +45,8 @@ class OutputSpec:
     multiscale : bool
         For OME-Zarr: add coarser copies for fast display.
     tile : sequence of int, optional
-        Shape of the blocks that will be written, in order from the first voxel: chunks
-        and shards of an OME-Zarr are chosen to fit into them.
+        Shape of the blocks in which the voxels will be written, from the first voxel
+        on: chunks and shards of an OME-Zarr are chosen to fit into them.
     memory : int, optional
         Bytes that the output may use for buffering and compression.
     shared : bool

@@ -55,7 +55,7 @@ class Stamp:
 
     @property
     def directions(self) -> AnyDict:
-        """Entries on the directions of the axes, for the metadata of a volume."""
+        """Metadata entries for the directions of a volume's axes."""
         return orientation_entry(self.orientation, self.rotation)
 
     @property

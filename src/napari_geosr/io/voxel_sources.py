@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 
 
 class VoxelSource(Protocol):
-    """Decodes voxels: indexing it with slices of step 1 returns an array."""
+    """Interface of a decoder: indexing it with slices of step 1 returns voxels."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

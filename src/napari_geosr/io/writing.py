@@ -59,9 +59,10 @@ def check_output(
     Raises
     ------
     FileError
-        If `path` exists and `overwrite` is false, it is a folder but not an OME-Zarr,
-        its suffix is unknown, its folder is missing or not writable, the disk has less
-        than `nbytes` left, or an interrupted run has finished part of it.
+        If `overwrite` is false and `path` exists or an interrupted run, unless resumed,
+        has finished part of it; if it is a folder but not an OME-Zarr, its suffix is
+        unknown, its folder is missing or not writable, or the disk has less than
+        `nbytes` left.
     FileInUseError
         If a run is writing to it.
     """
@@ -110,8 +111,8 @@ def create(
         Whether an existing file is replaced (only once the new one is complete).
     continues : Path, optional
         Unfinished file of an earlier run to resume. If a killed run left it and the
-        format allows, that file is filled in place; otherwise a new one is begun, see
-        `Output.is_reopened`.
+        format allows this, the file is filled in place; otherwise a new one is begun
+        (see `Output.is_reopened`).
 
     Yields
     ------
@@ -259,7 +260,7 @@ def _is_same_file(source: Path, target: Path) -> bool:
 
 
 def _note_on_leftovers(left: Sequence[Path]) -> str:
-    """Return a note that unfinished files are kept, as another run may write them."""
+    """Return a note that unfinished files are kept: another run may be writing them."""
     if not left:
         return ""
     names = ", ".join(path.name for path in left)
@@ -278,7 +279,7 @@ def _save_unfinished(output: Output) -> None:
         output.close()
         entry = read_journal(output.temporary)
         if entry is not None and entry.boxes:
-            # The journal, but not the file, records which parts are finished.
+            # Only the journal records which parts are finished: keep the file's name.
             output.is_left_in_place = True
             return
     with explained(output.incomplete_path):

@@ -81,7 +81,7 @@ class _Asked:
     def ended_by_queue(self) -> bool:
         """Whether the queue has ended this process before its walltime was over.
 
-        The job was cancelled there, or has to give way to another one.
+        The job was cancelled in the queue, or has to give way to another one.
         """
         is_before = self._terminated_at < self.walltime_end - _MAX_KILL
         return self.terminated and (not self.warned or is_before)
@@ -162,10 +162,10 @@ def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
 
 def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> int:
     """Request another run if the walltime has ended this one, which took `seconds`."""
-    # The script repeats the warning until this process has ended. Before it exits,
+    # The job script repeats the warning until this process has ended. Before exiting,
     # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # The queue may already list the job as waiting.
+    # Use the recorded state: the queue may already list the job as waiting.
     if recorded(job.path)[1] != "paused":
         return code
     if asked.ended_by_queue:
@@ -202,7 +202,7 @@ def _run_processes_in_queue(
     def commands(script: Path, n_nodes: int) -> list[list[str]]:
         return queue.start_workers(script, n_nodes, cores, together=True)
 
-    replaced: list[str] = []  # the request that a request to pause replaces
+    replaced: list[str] = []  # the earlier request, replaced by a request to pause
 
     def should_stop() -> bool:
         if asked.stop and not replaced:
@@ -217,7 +217,7 @@ def _run_processes_in_queue(
         code = error.exit_code
     with job.hold(_MAX_START_SECONDS):
         if asked.stop and job.pending_request() == "pause":
-            job.clear_request()  # not read, because the process did not start
+            job.clear_request()  # no process has started that could read it
         if replaced == ["finish"] and recorded(job.path)[1] == "paused":
             job.request("finish")  # for the next run
         if job.status().state == "queued" and not asked.stop:

@@ -113,8 +113,8 @@ def write_into_job(
 def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     """Return whether a layer's source file holds exactly the volume that it shows.
 
-    Geometry and all voxels must agree, because the layer may have been edited, may be
-    one channel or time point of its file, or may have been given another voxel size.
+    Axes, data type, voxel size and all voxels must agree, because the layer may have
+    been edited, be one channel or time point of its file, or have another voxel size.
 
     Raises
     ------

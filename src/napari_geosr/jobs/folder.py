@@ -148,7 +148,8 @@ class JobFolder:
         FileError
             If the file cannot be written; the old contents are kept.
         """
-        # Store the original paths, so that one atomic write of one file suffices.
+        # Paths are stored as they were when the job was created, so that only this file
+        # has to be written.
         path = str(self.path)
         written = relocate_paths(dict(values), path, self._old_path() or path)
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
@@ -167,7 +168,7 @@ class JobFolder:
             return False
 
     def _old_path(self) -> str:
-        """Return the path of the folder when the job was created; empty if unknown."""
+        """Return the folder's path at the job's creation; empty if unknown."""
         place = self._facts().get("place")
         return place if isinstance(place, str) and reading.is_absolute(place) else ""
 
@@ -238,13 +239,14 @@ class JobFolder:
         updated = reading.number(facts.get("updated"))
         queue = queue_record.place_of(self.path, updated)
         is_copy, silence = self._is_copy(facts), ""
-        if is_copy:  # the job in the queue is the original
+        if is_copy:  # only the original is in the queue
             queue = queue.without_number()
         if state in ALIVE and reading.count(facts.get("pid")):
             if is_copy or reading.has_ended_here(facts):
                 state = "interrupted"
             elif not reading.is_alive(facts):
-                # It may be suspended, its drive may hang, or clocks may differ.
+                # The process may be suspended, its drive may hang, or clocks may
+                # differ.
                 silence = queue.silence(time.time() - updated)
                 state = state if silence else "interrupted"
         try:
@@ -284,9 +286,9 @@ class JobFolder:
         """Keep all other processes from working on the job.
 
         The operating system releases the lock however the process ends (with a delay if
-        it is killed). The lock is reentrant within one `JobFolder`. Where the file
-        system has no locks, only the heartbeats show that another process works on the
-        job; see `claim`.
+        it is killed). The lock is reentrant within one `JobFolder`. If the file system
+        does not support locks, only the heartbeats show that another process works on
+        the job; see `claim`.
 
         Parameters
         ----------
@@ -328,13 +330,13 @@ class JobFolder:
         ------
         JobError
             If the job is done, or a process on another host sends heartbeats: not
-            every network drive shares locks between hosts. Where there are no locks,
-            also if another process on this host works on the job.
+            every network drive shares locks between hosts. Without locks, also if
+            another process on this host works on the job.
         """
         self.check_not_done()
         status = self.status()
         is_elsewhere = status.host != socket.gethostname()
-        # A launcher of Python may be the recorded process, and our parent.
+        # The recorded process may be a launcher of Python, the parent of this one.
         own = (os.getpid(), os.getppid())
         is_other = is_elsewhere or (not self._lock.is_locked and status.pid not in own)
         if status.is_alive and status.pid and is_other:

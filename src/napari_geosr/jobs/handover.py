@@ -259,7 +259,7 @@ class StoppedSim:
     input : LayerVolume
         The raw frames, with all time points and channels.
     patterns : PatternSet or None
-        Patterns that the user has seen; by default the job finds them.
+        Patterns already shown to the user; by default, the job estimates them.
     """
 
     input: LayerVolume
@@ -373,7 +373,7 @@ def job_from_run_steps(
     parent : Path
         Created if missing; the new folder is named after the run.
     start : bool
-        Whether to start its process; otherwise the job is paused.
+        Whether to start the job's process; otherwise, the job is paused.
     progress : tuple of int
         Units of work done, and the total.
     should_stop : callable

@@ -124,7 +124,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
 
 
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
-    """Return whether two folders hold the same job, with the same creation time."""
+    """Return whether two folders hold the same job: same name and creation time."""
     return (one.name, one.created) == (other.name, other.created)
 
 
@@ -166,8 +166,8 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Raises
     ------
     JobError
-        If a process runs it, it is in a queue, something cannot be deleted, the folder
-        may not be a job, or it contains other files. In the last two cases nothing is
+        If a process runs the job, it is in a queue, or the folder may not be a job or
+        contains other files (nothing is then deleted), or if something cannot be
         deleted.
     """
     if not job.is_verified():
@@ -275,7 +275,7 @@ def _status(path: Path, facts: AnyDict) -> JobStatus:
 def find(text: str | Path) -> JobFolder:
     """Return a job by its folder, or by its output, name or queue number if unique.
 
-    A job given by its folder is added to the index.
+    A job given by its folder is added to the list.
 
     Raises
     ------
@@ -283,7 +283,7 @@ def find(text: str | Path) -> JobFolder:
         If there is no such job, its folder has moved, or the name is not unique.
     """
     if (job := _job_at(text)) is not None:
-        with suppress(FileError, JobError):  # a job can be used even without the index
+        with suppress(FileError, JobError):  # a job can be used without being listed
             if job.is_verified():
                 register(job)
         return job

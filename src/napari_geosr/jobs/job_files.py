@@ -1,4 +1,4 @@
-"""The files that belong to a job; a job never writes or deletes others."""
+"""The files that belong to a job; a job never writes or deletes other files."""
 
 from __future__ import annotations
 
@@ -130,8 +130,9 @@ def check_output_paths(job: JobFolder) -> None:
     Raises
     ------
     JobError
-        If one of the job's folders is a link, or the job was created elsewhere and
-        names a file outside its folder.
+        If one of the job's folders is a link, the job names a result or finished part
+        outside its folder, or it was created elsewhere and names another file outside
+        it.
     """
     for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
         if (job.path / name).is_symlink():

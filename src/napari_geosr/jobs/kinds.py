@@ -1,4 +1,4 @@
-"""The kinds of jobs, each with its validation of ``config.yaml`` and its run."""
+"""The kinds of jobs: how each validates its ``config.yaml``, and how it is run."""
 
 from __future__ import annotations
 

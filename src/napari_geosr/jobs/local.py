@@ -27,7 +27,7 @@ from napari_geosr.jobs.folder import JobFolder
 _WAIT_SECONDS = 0.5
 #: Seconds between heartbeats.
 _BEAT_SECONDS = 20.0
-#: Processes started here. Polling them reaps those that have ended.
+#: Processes started here; those that have ended stay zombies until they are polled.
 _processes: list[subprocess.Popen[bytes]] = []
 
 
@@ -106,7 +106,7 @@ def _spawn(job: JobFolder, command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def _silence_exit_warnings() -> None:
-    """Suppress Python's warning about processes that are meant to outlive it."""
+    """Suppress Python's warning about processes that still run when it exits."""
     for process in _processes:
         process.returncode = process.poll() or 0
 
@@ -114,7 +114,7 @@ def _silence_exit_warnings() -> None:
 def turn_file() -> Path:
     """Return the lock file of the job that is running on this machine.
 
-    It is local because many machines may share the home folder and the index.
+    Its name contains that of the machine, because machines may share the home folder.
     """
     host = re.sub(r"[^\w.-]+", "_", socket.gethostname())
     return index.index_folder() / f"running-{host}.lock"
@@ -165,14 +165,14 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
 
 
 def _is_other_running(job: JobFolder) -> bool:
-    """Return whether another job runs on this machine, whose disk has no locks."""
+    """Return whether another job runs on this machine, if locks are not supported."""
     host, alive = socket.gethostname(), ("running", "finishing")
     others = [s for s in index.list_jobs() if s.path != job.path and s.pid]
     return any(s.state in alive and s.host == host for s in others)
 
 
 def _is_next(job: JobFolder) -> bool:
-    """Return whether no job waiting on this machine was requested earlier."""
+    """Return whether the job is older than all others waiting on this machine."""
     own_status, host = job.status(), socket.gethostname()
     queued = [s for s in index.list_jobs() if s.state == "queued" and s.pid]
     waiting = [s for s in queued if s.host == host]

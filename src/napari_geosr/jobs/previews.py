@@ -116,7 +116,7 @@ def _of_parts(out: Path) -> Preview | None:
         if part.exists():
             raise
         return None
-    # If a part is renamed while it is being read, values are missing.
+    # If the file is renamed while it is being read, some values are missing.
     return Preview(sum(map(n_voxels, boxes)), plane) if part.exists() else None
 
 

@@ -78,7 +78,7 @@ class Coverage:
         self._shape: tuple[int, ...] = ()
 
     def record(self, step: Step) -> None:
-        """Follow the steps of a run."""
+        """Update the values from a step of the run."""
         if isinstance(step, TargetReady) and step.volume is not None:
             self.begin(step.volume.shape)
             for box in step.finished:
@@ -129,7 +129,7 @@ class JobMeter:
         self._n_saved = n_saved
 
     def record(self, step: Step) -> None:
-        """Follow the steps of a run."""
+        """Update the values from a step of the run."""
         self._n_saved += isinstance(step, PartSaved)
         self.coverage.record(step)
 
@@ -388,7 +388,7 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
-    if advice := _advice_on_inputs(job):  # more useful than its consequence
+    if advice := _advice_on_inputs(job):  # the cause of the error
         text, message = f"{message}\n{text}", advice
     try:
         _set_final_state(job, "failed", message=message)

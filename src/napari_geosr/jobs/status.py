@@ -79,10 +79,10 @@ class JobStatus:
 
     @property
     def is_unfinished_in_queue(self) -> bool:
-        """Whether the queue has not yet ended a job that has stopped.
+        """Whether a job that has stopped has not yet been ended by its queue.
 
-        The queue needs a few seconds after the job's last process, and may start the
-        job again.
+        After the job's process has ended, the queue needs a few seconds, and may start
+        the job again.
         """
         return self.state in _MAY_RESTART and self.queue.is_unfinished
 
@@ -135,7 +135,7 @@ def _process(status: JobStatus) -> str:
 
 
 def _by_force(status: JobStatus) -> str:
-    """Describe how a process ends that does not stop by itself."""
+    """Explain how a process that does not stop by itself is ended."""
     if status.queue.number:
         return (
             f" If it does not stop, {status.queue.title} kills job "

@@ -85,7 +85,7 @@ class AdversarialMethod(Method):
     def critic_terms(
         self, critic: str, real: Tensor, fake: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Losses]:
-        """Return the loss of the critic `critic`, including any gradient penalty.
+        """Return the loss of the critic named `critic`, including any gradient penalty.
 
         `condition` is prepended to both images as further input channels.
         """
@@ -113,7 +113,7 @@ class AdversarialMethod(Method):
         return loss, parts
 
     def adversarial_loss(self, critic: str, fake: Tensor) -> Tensor:
-        """Return the generator's adversarial loss; the critic `critic` is frozen."""
+        """Return the generator's adversarial loss; `critic` names the frozen critic."""
         module = unwrapped(self.modules[critic])
         with frozen(module):
             scores = module(fake).float()

@@ -34,7 +34,7 @@ def network_fields(network: str) -> dict[str, FieldInfo]:
 
 
 def upscale_factors(network: str) -> tuple[int, ...]:
-    """Return a network's upscale factors: (1,) if it has none, () if any is valid."""
+    """Return a network's upscale factors: (1,) if it has none, () if all are valid."""
     field = network_fields(network).get("upscale_factor")
     return (1,) if field is None else tuple(get_args(field.annotation))
 

@@ -14,9 +14,9 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.networks import NETWORKS
 
-#: Allows ``--source a.tif b.tif`` and ``--source scans/*.tif``.
+#: Option that takes several words: ``--source a.tif b.tif``, ``--source scans/*.tif``.
 MULTIPLE_FILES = Parameter(negative="", consume_multiple=True)
-#: Option for settings of several values that are given as one word.
+#: Option with a fixed number of values, without a negative form such as ``--no-…``.
 NO_NEGATIVE = Parameter(negative="")
 
 

@@ -86,7 +86,7 @@ class PatchCritic(nn.Module):
 class TomoGANCritic(nn.Module):
     """TomoGAN's discriminator [2]_, with global pooling before its dense layers.
 
-    The paper flattens the maps instead, which restricts it to one patch size.
+    The paper flattens the maps instead, which restricts the critic to one patch size.
 
     Parameters
     ----------

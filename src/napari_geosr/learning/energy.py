@@ -53,7 +53,7 @@ class Meter:
     """Context manager that measures the energy of a training run.
 
     codecarbon reads the energy counters of processor and GPU if it has access;
-    otherwise it estimates the energy from the model names of both. No data are sent
+    otherwise it estimates the energy from their model names. No data are sent
     over the network.
 
     Parameters
@@ -115,7 +115,7 @@ class Meter:
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
-            # If warnings are errors, the tracker's initialisation would fail halfway.
+            # If warnings are treated as errors, the tracker would fail while it starts.
             warnings.simplefilter("ignore")
             tracker = OfflineEmissionsTracker(
                 country_iso_code=self.country,
@@ -143,7 +143,7 @@ class Meter:
         self._add(None, None)
 
     def _record_total(self, total: Any) -> None:
-        """Add what codecarbon has measured since this process started."""
+        """Add the energy that codecarbon has measured since this process started."""
         now, energy = float(total.duration), float(total.energy_consumed)
         then, before = self._last or (0.0, 0.0)
         if now > then:
@@ -182,7 +182,7 @@ class Meter:
             "seconds": round(self._sums.seconds, 1),
             "kilowatt_hours": self._sums.kilowatt_hours,
             "kilograms_co2eq": self._sums.kilograms_co2eq,
-            # For jobs started by an earlier release, the energy of the first part is
+            # For jobs started by an earlier release, the energy of the first steps is
             # unknown.
             "energy_from_step": self._sums.first_step,
             "country": self.country,

@@ -1,13 +1,14 @@
 """Fit a network to raw frames of structured illumination, without training data.
 
-The network computes the object from the frames; a physical model computes the frames
-from the object, and the difference is minimised [1]_. No other data are used. The
-recipe ``published`` is that of the paper: the network receives only the frames, and the
-loss is the structural similarity of the simulated frames. With ``ours``, the network
-corrects a joint Richardson–Lucy reconstruction: its last layer is initialised with
-zeros, so that the fit starts there; the loss is the squared residual in units of the
-noise, with smaller contributions from structural similarity and total variation. After
-a number of steps, wave vectors, phases and modulation can be fitted as well.
+The network computes the object from the frames; a physical model computes frames from
+the object, and their difference from the recorded ones is minimised [1]_. No other data
+are used. The recipe ``published`` is that of the paper: the network receives only the
+frames, and the loss is 1 minus the structural similarity of simulated and recorded
+frames. With ``ours``, the network corrects a joint Richardson–Lucy reconstruction: its
+last layer is initialised with zeros, so that the fit starts there; the loss is the
+squared residual in units of the noise, with smaller contributions from structural
+similarity and total variation. After a number of steps, wave vectors, phases and
+modulation can be fitted as well.
 
 References
 ----------
@@ -139,7 +140,7 @@ class FittedFringes(nn.Module):
 
     @torch.no_grad()
     def corrected(self, patterns: PatternSet) -> PatternSet:
-        """Return the patterns of the same microscope with these corrections.
+        """Return other patterns of the same microscope with these corrections applied.
 
         Parameters
         ----------

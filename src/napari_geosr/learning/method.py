@@ -101,7 +101,7 @@ class Method:
         ``"source"`` (at the voxels of ``"mask"``, if there is one), so that a linear
         last layer can be fitted to it at the start.
     loss_titles : mapping of str to str
-        Titles of the loss curves by name, up to 20 letters.
+        Titles of the loss curves by name, up to 20 characters.
     """
 
     roles: tuple[str, ...] = ("source",)

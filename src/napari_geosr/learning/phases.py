@@ -73,8 +73,8 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
     """Find the phases of up to 16 targets, from up to 64 planes of each.
 
     At the optimum of Otsu's criterion, the threshold is midway between the means of the
-    phases. If the histogram has a gap, all thresholds in the gap are equivalent; soft
-    phases require the one midway.
+    phases. If the histogram has a gap, all thresholds in the gap are equivalent, but
+    soft phases require its midpoint.
 
     Raises
     ------

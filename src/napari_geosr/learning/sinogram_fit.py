@@ -3,7 +3,7 @@
 This is GANrec [1]_, which uses no other data. A generator produces slices, the
 projector computes their projections, and these are fitted to the measured ones, while a
 discriminator distinguishes measured from computed projections. Here the generator is a
-small U-Net that corrects a filtered back-projection, a deep image prior [2]_. Because
+small U-Net, a deep image prior [2]_, that corrects a filtered back-projection. Because
 its last layer is initialised with zeros, the fit starts from the filtered
 back-projection.
 
@@ -254,7 +254,7 @@ class SinogramFit:
         """Return the attenuation per unit length, shape (row, N, N).
 
         The slices are scaled to the projections by least squares, to correct the
-        changes of grey values by the softplus and the averaging.
+        changes of grey values caused by the softplus and the averaging.
         """
         raw = self.average if self.iteration else self.generator()
         projections = project(raw, self.geometry)

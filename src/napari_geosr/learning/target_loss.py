@@ -60,7 +60,7 @@ _MIN_DEVIATION = 0.03
 
 
 def loss_help(front: str) -> str:
-    """Return the help: `front`, then the available losses and how to write them."""
+    """Return the help: `front`, then the available losses and how to combine them."""
     return (
         f"{front}: {', '.join(describe())}; separate multiple losses with commas and "
         "add weights after colons: l1,gradient,cldice:0.3."
@@ -157,7 +157,7 @@ class SoftPhase:
     """Map from standardised grey values to the membership in a phase, 0 … 1."""
 
     threshold: float
-    #: Width of the threshold in standardised grey values; negative for dark phases.
+    #: Width of the transition in standardised grey values; negative for dark phases.
     softness: float
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class _SlabReads:
 
 
 def available_bytes(config: PorosityConfig) -> int:
-    """Return bytes for labels and masks: the budget, or part of the free memory."""
+    """Return the available memory in bytes: the budget, or part of the free memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_host_memory() * MEMORY_SHARE)
@@ -216,7 +216,7 @@ def least_bytes(
     deviation: Volume | None = None,
     processes: int = 1,
 ) -> int:
-    """Return the bytes needed to measure with the thinnest slabs, without labels.
+    """Return the memory for the thinnest slabs, without the labels, in bytes.
 
     Parameters
     ----------
@@ -304,7 +304,7 @@ def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
 
 
 def cache_bytes(source: ArrayLike, config: PorosityConfig) -> int | None:
-    """Return the bytes of blocks that a volume may cache before slabs are planned."""
+    """Return how many bytes a volume may cache before slabs are planned."""
     return useful_cache(source, max(0, available_bytes(config) - _FIXED_BYTES))
 
 

@@ -1,8 +1,8 @@
 """Surface area and Euler number from 2×2×2 neighbourhoods: weights and look-up tables.
 
 A cell is the cube between eight voxel centres; its code has one bit for each of them,
-bit ``4 dx + 2 dz + dy``. Every pair of voxels along 13 directions belongs to exactly
-one cell, so that sums over cells are Crofton's intercept counts.
+bit ``4 dx + 2 dz + dy``. Every pair of neighbouring voxels along 13 directions is
+assigned to exactly one cell, so that sums over cells are Crofton's intercept counts.
 
 References
 ----------
@@ -54,12 +54,12 @@ def pair_weights(
 ) -> np.ndarray:
     """Return the surface (2D: length) per phase change along each direction.
 
-    Lines along u meet a plane facet with unit normal n in proportion to |n·u|. The
-    weights are the non-negative least-squares solution for the area of facets of all
-    orientations, and are exact on average, as for a sphere. They hold for voxels of any
-    aspect ratio; for cubic voxels they differ by less than 0.005 from the fractions of
-    the sphere in the literature. For an image, each weight is the fraction of the
-    circle that is nearest to a direction.
+    The number of lines along u that meet a plane facet with unit normal n is
+    proportional to |n·u|. The shares of the directions are the non-negative
+    least-squares solution for the area of facets of all orientations, and are exact on
+    average, as for a sphere. They hold for voxels of any aspect ratio; for cubic voxels
+    they differ by less than 0.005 from the fractions of the sphere in the literature.
+    For an image, the share is the fraction of the circle nearest to each direction.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
     Returns
     -------
     weights : ndarray of shape (13,), int64
-        Exact to 1e-9 of the largest weight for 512³ voxels.
+        Accurate to 1e-8 of the largest weight for 512³ voxels.
     unit : float
         Surface represented by an integer weight of 1; a power of two.
     """

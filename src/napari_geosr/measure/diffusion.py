@@ -32,7 +32,7 @@ _DAMPING = np.float32(0.7)
 _COARSE_SCALE = np.float32(0.5)
 #: Maximum number of unknowns for which the equations are solved directly.
 _DIRECT = 2000
-#: The next grid must have fewer than this fraction of the unknowns.
+#: Maximum number of unknowns of the next grid, as a fraction of those of this grid.
 _LEAST_COARSENING = 0.9
 _MOST_ITERATIONS = 500
 #: Number of rows of a matrix that are processed together, to limit memory use.
@@ -51,7 +51,7 @@ class _Level:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Fluxes between the two faces.
+    """Flux between the two faces.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ def _dot(a: Floats, b: Floats) -> float:
 def _solution(
     x: Floats, residual: Floats, planes: AnyArray, first: AnyArray, n: int
 ) -> Solution:
-    """Compute the fluxes through all planes; they differ by the summed residuals."""
+    """Summarise the fluxes through all planes; they differ by the summed residuals."""
     entering = float(2 * (1 - x[first].astype(np.float64)).sum())
     kept = np.cumsum(np.bincount(planes, residual, n))
     fluxes = np.concatenate([[entering], entering - kept])
@@ -171,7 +171,7 @@ def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
     for face in ends:
         diagonal[face] += 2
     values = np.full((count, 7), -1, np.int8)
-    values[:, 3] = diagonal  # at most 6; 8 in a volume of one plane
+    values[:, 3] = diagonal  # at most 7; 8 in a volume of one plane
     data, columns = values[exists].astype(np.float32), columns[exists]
     source = np.zeros(count, np.float32)
     source[ends[0]] = 2
@@ -202,7 +202,7 @@ def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
 
 
 def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
-    """Yield rows of the matrix, with the row and column of each stored value."""
+    """Yield slices of the stored values, with the row and column of each value."""
     for begin in range(0, matrix.shape[0], _BLOCK):
         starts = matrix.indptr[begin : begin + _BLOCK + 1]
         stored = slice(starts[0], starts[-1])
@@ -242,7 +242,7 @@ def _parts(matrix: Any, box: AnyArray) -> npt.NDArray[np.int32]:
 
 
 def _cycle(levels: list[_Level], coarsest: SuperLU, residual: Floats) -> Floats:
-    """Approximate the solution for this right-hand side by one V-cycle."""
+    """Approximate the solution for a right-hand side by one V-cycle."""
     if not levels:
         solved: Floats = coarsest.solve(residual.astype(np.float64)).astype(np.float32)
         return solved

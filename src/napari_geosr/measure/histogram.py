@@ -1,4 +1,4 @@
-"""The grey-value histogram of a volume of any size and dtype, in one sweep."""
+"""The grey-value histogram of a volume of any size and dtype, usually in one sweep."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _MAX_EXACT_INTEGER = 2**53
 #: integers. Larger integers share this bin: they are outliers, or the volume is
 #: rejected.
 _MAX_BIN_NUMBER = 2**62
-#: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
+#: Maximum number of rounds in which outliers are excluded.
 _MAX_SWEEPS = 4
 #: Maximum fraction of the voxels, at either end, that may lie far from all others and
 #: be neither pore nor solid, such as hot voxels or a metal grain.
 _MAX_FAR_SHARE = 0.02
 #: Fraction of the voxels of a group, at either end, that may lie outside its range.
 _STRAY_SHARE = 0.02
-#: Smallest width of bins, relative to the largest value, at which a bin number and its
-#: half are exact in float64.
+#: Smallest width of bins, relative to the largest value, at which a bin number plus ½
+#: is exact in float64.
 _MIN_RELATIVE_WIDTH = 2.0**-51
 #: Smallest range of floating-point values for which a threshold is computed; in smaller
 #: ranges, products of differences underflow.
@@ -75,8 +75,8 @@ class GreyHistogram:
         Number of excluded values: few, and far from all others.
     nearby : GreyHistogram or None
         Histogram without values that are counted but far from most others: a small
-        fraction of all values (up to 2 %), or one of the two groups into which Otsu's
-        rule divides them. None if there are no such values.
+        fraction of all values (up to 2 % at either end), or one of the two groups into
+        which Otsu's rule divides them. None if there are no such values.
     """
 
     is_integer: bool
@@ -118,7 +118,7 @@ class GreyHistogram:
 
     @property
     def offset(self) -> float:
-        """Lower end of the first bin if all values are far from zero; otherwise 0.
+        """Lower end of the first bin if values are large for their range; otherwise 0.
 
         Grey values such as 1e12 + 0.3 leave too few digits for averages and variances.
         """
@@ -210,7 +210,8 @@ class GreyHistogram:
     def range_of_larger_group(self) -> tuple[float, float] | None:
         """Return the range of the larger of two groups of values that are far apart.
 
-        The groups are those of Otsu's rule. They count as far apart if the distance of
+        The groups are those of Otsu's rule; the range is extended by its own width at
+        either end. They count as far apart if the distance of
         nearly all voxels of the smaller group from the larger one exceeds the width of
         the larger one. Otherwise, None is returned.
         """

@@ -1,10 +1,11 @@
 """A porosity interval from the standard deviation of each restored voxel.
 
 The grey values of all voxels of the sample are shifted by the same multiple of their
-standard deviation, first towards brighter and then towards darker values, and pores are
-segmented with the same threshold. A common shift is the worst case: independent errors
-of voxels would mostly cancel, but the effects of blur, noise and a model on edges are
-the same everywhere in a volume. The required multiple is found by calibration.
+standard deviation, once towards brighter and once towards darker values, and pores are
+segmented with the same threshold each time. A common shift is the worst case:
+independent errors of voxels would mostly cancel, but the effects of blur, noise and a
+model on edges are the same everywhere in a volume. The required multiple is found by
+calibration.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
 
 @dataclass(frozen=True)
 class Deviation:
-    """The standard deviation of a restoration.
+    """The standard deviation of each voxel of a restoration.
 
     Attributes
     ----------
@@ -61,7 +62,7 @@ class PorosityInterval:
     factor, nominal : float or None
         See `Deviation`.
     missing_voxels : int
-        Voxels of the sample without a standard deviation; they are not shifted.
+        Number of sample voxels without a standard deviation; they are not shifted.
     """
 
     spread: float
@@ -215,9 +216,9 @@ def needed_factor(
 ) -> float:
     """Find the factor for deviations at which the interval reaches a known porosity.
 
-    The factor is positive if the measured porosity is too high. A voxel is a pore until
-    it is shifted by ``(threshold - mean) / deviation``, so the result is a quantile of
-    that ratio.
+    The factor is positive if the measured porosity is too high. A dark voxel is
+    a pore until it is shifted by ``(threshold - mean) / deviation`` (for bright pores,
+    the sign is reversed), so the result is a quantile of that ratio.
 
     Parameters
     ----------

@@ -8,12 +8,12 @@ import math
 NOTHING = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
-#: Change, in per cent, at and above which no decimals are shown.
+#: Change, in per cent, at and above which only "> 999 %" is shown.
 _MAX_CHANGE = 999.5
 
 
 def number_text(value: float, *, whole: bool = True) -> str:
-    """Format with three significant digits; integers up to a million are exact.
+    """Format a number to three significant digits; integers below a million are exact.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class SweepProgress:
     done: int = 0
 
     def step(self) -> BlockDone:
-        """Count one block as done."""
+        """Count one slab as done."""
         self.done += 1
         return BlockDone(self.done, self.total)
 
@@ -156,7 +156,7 @@ class PorosityRun:
         return sample
 
     def labeller(self) -> SlabLabeller:
-        """Create a labeller for the pores of the volume, slab by slab."""
+        """Create a labeller that labels the pores of the volume slab by slab."""
         return SlabLabeller(
             self.shape,
             self.geometry.voxel_size,

@@ -49,7 +49,7 @@ def sample_mask_steps(
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
         Radius of the closing in voxels (octahedra): pore openings of up to twice this
-        width are bridged, and these pores then belong to the sample.
+        radius are bridged, and these pores then belong to the sample.
     thickness : int, optional
         Number of planes labelled together.
 

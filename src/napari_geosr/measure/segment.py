@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 
-#: Number of bins for rules that depend on it in cost or result, as in scikit-image.
+#: Number of bins for multi-otsu (and for triangle without exact counts).
 _RULE_BINS = 256
 #: Shift of the threshold, relative to the distance between the phases' means.
 SENSITIVITY = 0.05
@@ -26,7 +26,7 @@ def threshold_value(
     *,
     name: str = "volume",
 ) -> float:
-    """Find the grey value that separates pore from solid; reads block by block.
+    """Find the grey value that separates pore from solid, reading block by block.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
 def shifted_thresholds(
     histogram: GreyHistogram, threshold: float
 ) -> tuple[float, float]:
-    """Shift the threshold by ∓ 5 % of the distance between the phases' mean values.
+    """Return the threshold shifted by ∓ 5 % of the distance between the phases' means.
 
     If the threshold lies in a gap between grey values, the centre of the gap is
     shifted, because all values in the gap give the same pores.

@@ -88,7 +88,7 @@ class Row:
         Maps the values of a volume to the value displayed; by default, the value of the
         statistic. The row is hidden if all values are None.
     text : callable, optional
-        Maps a value to its text; by default three digits and the unit.
+        Maps a value to its text; by default three significant digits and the unit.
     compares : bool
         Whether the difference from another volume is shown.
     help : str or callable

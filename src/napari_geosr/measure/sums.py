@@ -142,7 +142,7 @@ class SweepTotals:
         Columns of the pore table.
     sample_voxels, pore_voxels, nonfinite_voxels : int
     pore_voxels_low, pore_voxels_high : int
-        Pore voxels with the threshold shifted down and up.
+        Number of pore voxels with the threshold shifted down and up.
     threshold : float
     interval : PorosityInterval or None
         Interval of the porosity, if the restoration's standard deviations are known.
@@ -175,7 +175,7 @@ class SweepTotals:
 
     @property
     def small_pore_voxels(self) -> int:
-        """Voxels of pores below the minimum size."""
+        """Number of voxels of pores below the minimum size."""
         return self.small.voxels
 
     @cached_property

@@ -79,7 +79,7 @@ class ThicknessDistribution:
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
-        """Thickness of each count in voxels."""
+        """Thickness to which each count belongs, in voxels."""
         return np.arange(len(self.counts)) / STEPS_PER_VOXEL
 
     @property
@@ -176,7 +176,7 @@ def thickness_steps(
         block = with_margin(phase, core, margin, check)
         if block is None:
             found.append(SphereList.none())
-        elif block.phase.all():  # then the whole volume is unbounded
+        elif block.phase.all():  # then the phase fills the whole volume
             unbounded += math.prod(s.stop - s.start for s in core)
             if target is not None:
                 target[core] = 2**16 - 1
@@ -219,7 +219,7 @@ class _PhaseBlock:
     squares, nearest : ndarray of int32
         Squared distance to the nearest voxel outside, and that voxel's flat index.
     place : ndarray of shape (3, 2), int64
-        The block without its surroundings.
+        Limits of the block along each axis, without its surroundings.
     start : ndarray of 3 int64
         Position of the first voxel, including surroundings, in the volume.
     margin : int
@@ -245,7 +245,7 @@ def with_margin(
 ) -> _PhaseBlock | None:
     """Read a block with the surroundings that its spheres depend on.
 
-    Returns None if the block does not contain the phase.
+    Returns None if the block contains no voxel of the phase.
     """
     spheres = kernels().spheres
 

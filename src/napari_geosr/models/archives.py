@@ -46,7 +46,7 @@ _ZIP_ERRORS = (
 
 @contextmanager
 def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFile]:
-    """Open a zip if its directory lists no file larger than `limit` bytes.
+    """Open a zip if its table of contents lists no file larger than `limit` bytes.
 
     Parameters
     ----------

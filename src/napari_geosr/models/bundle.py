@@ -100,7 +100,7 @@ class Model:
         """Return the network used for restoration, as constrained by the card.
 
         A noise bound is added around the network unless its architecture has one
-        already. A super-resolution network may be made consistent with the scan.
+        already. A network is made consistent with the scan if the card requires it.
         """
         network, bound = self.network(), self.card.noise_bound
         if cast("NetworkSpec", network.spec).input == "shape":
@@ -207,7 +207,7 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def check(model: Model) -> None:
-    """Check an open bundle; see `verify`."""
+    """Check a loaded bundle; see `verify`."""
     network = model.network()
     spec = cast("NetworkSpec", network.spec)
     card = model.card
@@ -445,7 +445,7 @@ def _check_shapes(card: ModelCard, state: Mapping[str, Tensor], path: Path) -> N
             meta_state = {key: t.to("meta") for key, t in state.items()}
             shapes = _build_network(card, path, meta_state).state_dict()
     except ModelError:
-        # Some networks need values; other errors are raised again with the values.
+        # Some networks need values; other errors are raised again when these are used.
         return
     _check_state(shapes, state, card, path)
 

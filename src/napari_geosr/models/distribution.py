@@ -68,7 +68,7 @@ class TrainingLikeness:
 
 @dataclass(frozen=True)
 class Signature:
-    """Features of a volume: percentiles and log10 ring powers of its planes."""
+    """Features of a volume: grey-value percentiles and log10 power by frequency."""
 
     quantiles: FloatArray
     spectrum: FloatArray
@@ -314,7 +314,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
-    """Return the ratio of the voxel size to the nearest trained one, or None."""
+    """Return the voxel size relative to the nearest trained one; None if unknown."""
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None

@@ -38,8 +38,8 @@ MAX_MAPS = 256
 MIN_PATCHES = 8
 #: Maximum length of the name of a volume.
 MAX_NAME_LENGTH = 80
-#: Minimum standard deviation of a feature map, as a fraction of the median over all
-#: maps.
+#: Minimum standard deviation of a feature map, as a fraction of the median over the
+#: maps that vary.
 _MIN_STD = 0.05
 #: Percentiles of the distances between training patches, used for verdicts.
 LEVELS = (50.0, 95.0, 99.0)
@@ -216,7 +216,7 @@ class SimilarityIndex:
         return [self._patch(int(i), float(distances[i]) / unit) for i in order]
 
     def verdict(self, distance: float) -> Verdict:
-        """Compare a distance (in units of the median) with those between training data.
+        """Compare a distance, in units of the median, with those of training patches.
 
         `is_across_volumes` determines the scans for which the comparison is valid.
         """

@@ -17,7 +17,7 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Maximum number of parts into which the volumes are cut; each part is an example.
+#: Number of parts at which the volumes are cut no further; each part is an example.
 _MAX_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24
@@ -78,7 +78,7 @@ def _signatures(volumes: Sequence[Volume]) -> list[Signature]:
 
 
 def _parts(volume: Volume, n: int) -> list[Volume]:
-    """Return the volume cut into up to `n` pieces along its axes, the longest first."""
+    """Halve the volume along its longest axes until it has at least `n` parts."""
     boxes = [tuple(slice(0, size) for size in volume.shape)]
     while len(boxes) < n:
         longest = max(range(len(volume.shape)), key=lambda a: _size(boxes[0][a]))

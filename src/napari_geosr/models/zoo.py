@@ -27,13 +27,13 @@ _BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
 #: Maximum size of all files of a bundle in bytes: weights, and pictures in its folder.
 _MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + 10**8
 #: Cards modified less than this many nanoseconds ago are not cached: they may change
-#: again within one tick of a coarse file system's clock.
+#: again within one tick, if the clock of the file system is coarse.
 _YOUNG_NS = 2 * 10**9
 
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """Entry of an available model in the zoo.
+    """An available model in the zoo.
 
     Attributes
     ----------
@@ -100,8 +100,8 @@ def find(name_or_path: str | Path) -> Model:
         If there is no such model or it is damaged.
     """
     text = str(name_or_path)
-    # The user's models may have any folder name. The other cards are not read, because
-    # reading all of them takes a quarter of a second.
+    # The user's models may have any folder name. Cards of other bundled models are not
+    # read, because reading all of them takes a quarter of a second.
     entry = _scan(user_folder(), bundled=False)[0].get(text) or _bundled_entry(text)
     if entry is not None:
         return Model(entry.card, entry.path)
@@ -173,7 +173,7 @@ def _is_taken(name: str) -> bool:
 
 
 def adopt(path: str | Path, name: str | None = None) -> Path:
-    """Copy the bundle at `path` to the user's own models; return the copy.
+    """Copy the bundle at `path` to the user's own models; return the path of the copy.
 
     A model that already exists there is not copied again. If another model has the same
     name, a number is added to the name of the copy.
@@ -321,7 +321,7 @@ def _card(path: Path) -> ModelCard:
     """Read the card of a bundle, parsing it again only if its file changed."""
     try:
         stat = (path / CARD_FILE if path.is_dir() else path).stat()
-    except OSError:  # reading it later raises the error
+    except OSError:  # reading the card raises the error
         return bundle.read_card(path)
     if time.time_ns() - stat.st_mtime_ns < _YOUNG_NS:
         return bundle.read_card(path)

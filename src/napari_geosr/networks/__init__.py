@@ -1,4 +1,4 @@
-"""Network architectures, one per file, found by file name.
+"""Network architectures: one module each, found by file name.
 
 The module of a network provides ``NetworkConfig`` (a `napari_geosr.core.config.Config`)
 and ``build(config) -> torch.nn.Module``. The result of ``build`` has a ``spec``
@@ -117,7 +117,7 @@ def needs_noise(network: nn.Module) -> bool:
 
 
 def set_network_noise(network: nn.Module, noise: Noise) -> None:
-    """Set the noise of the scan on a network and its parts.
+    """Set the noise of the scan on a network, or on those of its parts that use it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""U-Net of diffusion models, which receives the noise level of its input.
+"""U-Net for diffusion models; it is also given the noise level of its input.
 
 It consists of residual blocks with group norms [1]_ and strided convolutions. A
 sinusoidal embedding of the time in the noise schedule is added in every block [2]_.
@@ -111,7 +111,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class _TimedBlock(nn.Module):
-    """Two convolutions after group norms, with the time added in between."""
+    """Two convolutions, each after a group norm, with the time added in between."""
 
     def __init__(self, ndim: int, a: int, b: int, time: int) -> None:
         super().__init__()

@@ -198,7 +198,7 @@ class ForeignNetwork(nn.Module):
 
 
 def build(config: NetworkConfig, weights: Mapping[str, Tensor]) -> ForeignNetwork:
-    """Build a third-party network around its tensors.
+    """Build a third-party network from its settings and tensors.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _each(parts: Iterable[slice]) -> Any:
-    """Return the index of a part of every image; `Any`, for lack of a type in torch."""
+    """Return the index of a part of every image (`Any`: torch has no type for it)."""
     return (..., *parts)
 
 

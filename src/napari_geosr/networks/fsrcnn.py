@@ -1,11 +1,11 @@
-"""Super-resolution with few weights: it processes a reduced number of feature maps.
+"""Super-resolution with few weights: most layers process few feature maps.
 
-The network of [1]_ extracts features by convolutions of 5ⁿ voxels, reduces the maps by
-pointwise convolutions, processes them by a chain of small convolutions and expands them
-again. Its last layer, a transposed convolution of 9ⁿ fine voxels, is implemented by its
-equivalent [2]_: a convolution of the same extent on the coarse grid, followed by a
-pixel shuffle. As in all super-resolution networks here, the cubically interpolated
-input is added.
+The network of [1]_ extracts features with a convolution of 5ⁿ voxels, reduces the maps
+with pointwise convolutions, processes them with a chain of small convolutions and
+expands them again. Its last layer, a transposed convolution of 9ⁿ fine voxels, is
+replaced with its equivalent [2]_: a convolution of the same extent on the coarse grid,
+followed by a pixel shuffle. As in all super-resolution networks here, the cubically
+interpolated input is added.
 
 References
 ----------
@@ -68,7 +68,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class FSRCNN(UpscalingNetwork):
-    """An hourglass of maps on the coarse grid, sub-voxel upsampling, a cubic skip."""
+    """An hourglass of maps on the coarse grid, then upsampling; interpolated skip."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
@@ -84,7 +84,7 @@ class FSRCNN(UpscalingNetwork):
                 for layer in (narrow(i, i), nn.PReLU(i))
             )
         )
-        # The ReLU before the sub-voxels replaces the paper's last PReLU.
+        # The ReLU before the upsampling layers replaces the paper's last PReLU.
         self.expand = point(i, f)
         for layer in self.modules():
             # Preserve the variance through PReLU (initial slope: 0.25).

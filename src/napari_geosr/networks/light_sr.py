@@ -57,7 +57,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv(relu(conv(x)))``, starting as the identity."""
+    """``x + conv(relu(conv(x)))``, initially the identity."""
 
     def __init__(self, make: MakeLayer, features: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ResidualBlock(nn.Module):
 
 
 class LightSR(UpscalingNetwork):
-    """Residual trunk on the coarse grid, sub-voxel upsampling, cubic global skip."""
+    """Residual trunk on the coarse grid, sub-voxel upsampling, interpolated skip."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
@@ -92,7 +92,7 @@ class LightSR(UpscalingNetwork):
         return maps
 
     def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
-        """Return a part of the trunk's output; layers discard what is not needed."""
+        """Return a part of the trunk's output; layers compute only what it needs."""
         shape = x.shape[2:]
         left = 2 * len(self.blocks)
         have = widened(part, left, shape)

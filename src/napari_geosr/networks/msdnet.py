@@ -45,8 +45,8 @@ def parameter_count(config: NetworkConfig) -> int:
 class MSDNet(MixedScale):
     """Mixed-scale dense network [1]_ with zero padding.
 
-    The output is a 1 × 1 convolution over all maps, including the input. Several output
-    channels are scores of labels, see `napari_geosr.networks.layers.scores`.
+    The output is a pointwise convolution over all maps, including the input. If it has
+    several channels, they are label scores, see `napari_geosr.networks.layers.scores`.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

@@ -43,7 +43,7 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"
     #: If the receptive field exceeds the patches, the network adapts to the padding
-    #: outside the patches: with (1, 2, 3, 4) and patches of 12³ voxels, it was worse
+    #: outside them: with dilations (1, 2, 3, 4) and patches of 12³ voxels, it was worse
     #: than interpolation.
     training_defaults: ClassVar[AnyDict] = {"dilations": (1, 2)}
 
@@ -75,7 +75,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class MSDNetSR(UpscalingNetwork):
-    """Mixed-scale dense trunk, sub-voxel upsampling, cubic global skip."""
+    """Mixed-scale dense trunk, sub-voxel upsampling and an interpolated skip."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

@@ -80,7 +80,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _external_body(config: NetworkConfig) -> tuple[Any, Any]:
-    """Return the module and settings of a network that replaces the body."""
+    """Return the module and settings of the architecture used as the body."""
     from napari_geosr.networks import NETWORKS
 
     module = NETWORKS.load(config.body)

@@ -111,7 +111,7 @@ class ChannelAttention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """``x + attention(conv(relu(conv(x))))``, starting as the identity."""
+    """``x + attention(conv(relu(conv(x))))``, initially the identity."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class ResidualGroup(nn.Module):
 
 
 class RCAN(UpscalingNetwork):
-    """Residual groups on the coarse grid, sub-voxel upsampling, a cubic skip."""
+    """Residual groups on the coarse grid, sub-voxel upsampling, interpolated skip."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

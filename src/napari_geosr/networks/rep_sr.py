@@ -170,7 +170,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class RepSR(UpscalingNetwork):
-    """A chain of layers with several branches, sub-voxel upsampling, a cubic skip."""
+    """Layers with several branches, sub-voxel upsampling and an interpolated skip."""
 
     config: NetworkConfig
 
@@ -205,7 +205,7 @@ class RepSR(UpscalingNetwork):
         return maps
 
     def merged(self) -> RepSR:
-        """Return the equivalent network of plain convolutions, or itself if merged."""
+        """Return the equivalent network of plain convolutions; if merged, this one."""
         if self.config.merged:
             return self
         first = next(self.parameters())

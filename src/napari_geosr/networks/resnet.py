@@ -1,4 +1,4 @@
-"""Light residual generator for translation and super-resolution, exact in tiles.
+"""Light residual generator for translation and super-resolution; exact when tiled.
 
 It is the generator of CycleGAN [1]_ with two changes. It has no instance norm, because
 statistics of the whole image are not available in tiles. Instead of strided
@@ -107,7 +107,7 @@ def crop_to(x: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 
 
 class ResNet(nn.Module):
-    """Merged voxels, a residual trunk, sub-voxel upsampling, an interpolated skip."""
+    """Merged voxels, residual trunk, sub-voxel upsampling and an interpolated skip."""
 
     kernel: torch.Tensor
 
@@ -127,7 +127,7 @@ class ResNet(nn.Module):
         )
         self.stages, self.tail = make_end(make, n, f, r * s, _doublings(config))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
-        # The reach is in merged voxels; the remainder of the outermost one is added.
+        # The reach is in merged voxels, of which the outermost counts completely.
         reach = 1 + 2 * config.blocks + end_reach(_doublings(config))
         radius = r * reach + r - 1
         self.spec = NetworkSpec(

@@ -200,7 +200,7 @@ class UNet(nn.Module):
     def _initialise(self) -> None:
         for module in self.modules():
             if self.config.batch_norm:
-                break  # torch's smaller weights have the same effect before a norm
+                break  # torch's default weights have the same effect before a norm
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, a=_SLOPE)
                 if module.bias is not None:

@@ -59,7 +59,8 @@ class FringeFit:
     ----------
     pattern : FringePattern
     confidence : float
-        Height of the correlation peak relative to the median in the searched ring.
+        Height of the correlation peak relative to the median at this frequency;
+        infinite if an approximate wave vector was given.
     evenness : float
         Smallest modulation of a frame relative to the mean: small if the frames do not
         share one wave vector.
@@ -116,7 +117,7 @@ class AngleFit:
         return self.otf.at(self.fy - ky, self.fx - kx).astype(np.float32)
 
     def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
-        """Return the wave vector on a grid, and its confidence.
+        """Return the grid point nearest to the wave vector, and its confidence.
 
         Parameters
         ----------
@@ -147,7 +148,7 @@ class AngleFit:
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
     ) -> tuple[Complex, float]:
-        """Multiply filtered frames by the filtered central band; return the norm, too.
+        """Multiply filtered frames by the filtered central band; also return its norm.
 
         Filtering each band with the transfer function of the other makes them equal up
         to the pattern. The window is applied afterwards, so that it does not shift the
@@ -278,7 +279,7 @@ def circle_centre(
 def _radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
 ) -> FloatArray:
-    """Return the median at each radius in a ring, linear between rings; 1 elsewhere."""
+    """Return the radial median within a range, interpolated between rings."""
     edges = np.linspace(ring[0], ring[1], _RINGS + 1)
     inside = (radius >= ring[0]) & (radius <= ring[1])
     radii, found = radius[inside], values[inside]

@@ -28,7 +28,8 @@ class Iteration:
     residual : float or None
         Relative residual before this iteration: norm of measured minus reprojected line
         integrals, divided by the norm of the measured line integrals. None for FBP and
-        FDK, where `done` and `total` count blocks of rows or projections.
+        FDK, where `done` and `total` count blocks of rows or projections, and for
+        ASTRA, where they count slices.
     """
 
     done: int
@@ -108,7 +109,7 @@ def residual_of(difference: Tensor, sinogram: Tensor) -> float:
 
 
 def norm_of(tensor: Tensor) -> float:
-    """Compute the norm row by row in double precision, independent of grouping."""
+    """Compute the norm row by row, in double precision if the device supports it."""
     import torch
 
     wide = torch.float32 if tensor.device.type == "mps" else torch.float64

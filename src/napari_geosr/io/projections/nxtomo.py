@@ -64,7 +64,7 @@ def _keyed(group: h5py.Group, prefix: str, depth: int, seen: set[Any]) -> Iterat
         yield prefix.rstrip("/")
         return
     for name in group:
-        # A detector group is in this file, even if its frames are in another.
+        # Detector groups are in this file, so links to other files are skipped.
         if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
             continue
         item = followed(group, name)
@@ -164,7 +164,7 @@ def _choose(file: h5py.File, path: Path) -> str:
 def _angles(
     file: h5py.File, path: Path, detector: str, frames: Any, n: int
 ) -> StoredAngles:
-    """Return the angles from the standard paths, or else the frames' coordinates."""
+    """Return the angles from a standard path or a group that links to the frames."""
     import h5py
 
     missing: list[str] = []
@@ -202,7 +202,7 @@ def _standard_places(detector: str) -> Iterator[str]:
 
 
 def _coordinates(file: h5py.File, detector: str, frames: Any) -> list[str]:
-    """Return the datasets named like angles in groups that link to these frames."""
+    """Return paths of datasets named like angles in groups that link to `frames`."""
     entry = detector.split("/")[0]
     places: list[str] = []
     others: list[str] = []

@@ -244,8 +244,8 @@ def replacing(
     Parameters
     ----------
     durable : bool
-        Flush the content to disk before renaming, so that one of the two files is
-        complete after a power failure.
+        Flush the content to disk before renaming, so that either the old or the new
+        file is complete after a power failure.
     """
     refuse_existing(path, overwrite)
     remove_abandoned(path, suffix)

@@ -19,8 +19,8 @@ from napari_geosr.core.machine import processes
 _TOKEN = re.compile(r"[0-9a-f]{4}([0-9a-f]{4})([0-9a-f]{8})")
 #: Pattern of a hidden name without its suffix.
 _HIDDEN = re.compile(r"\.([^/\\]+?)\.((?:[0-9a-f]{8}){1,2})\.partial")
-#: Days without a change after which a file of another computer counts as abandoned. No
-#: queue lets a job run that long without writing.
+#: Days without a change after which a file of another computer counts as abandoned.
+#: Queues limit runs to shorter times.
 _MAX_DAYS = 30
 
 
@@ -37,7 +37,7 @@ def with_user_names(text: str) -> str:
 
 
 def leftovers(path: Path, suffix: str) -> list[Path]:
-    """Return temporary files of `path` that belong to killed or running processes."""
+    """Return temporary files of `path`, whether or not their processes are running."""
     stem = glob.escape(path.name.removesuffix(suffix))
     candidates = path.parent.glob(f".{stem}.*.partial{suffix}")
     return sorted(part for part in candidates if _is_of(part, path, suffix))

@@ -1,4 +1,4 @@
-"""Journal of the finished parts of a file being written, to resume after a kill.
+"""Journal of the finished parts of a file being written, to resume killed runs.
 
 The module is part of `io`, not `core`, because it writes atomically and depends on the
 state of the file on disk.
@@ -76,7 +76,7 @@ class Journal:
     boxes : iterable of tuple of slice
         Boxes that are already in the file of a resumed run.
     facts : mapping, optional
-        Values needed to compute the remaining boxes identically, as in provenance.
+        Values needed to compute the remaining boxes identically, as in the provenance.
     """
 
     def __init__(
@@ -149,11 +149,11 @@ class JournalEntry:
     boxes : sequence of tuple of slice
         Finished boxes of the file.
     facts : mapping
-        Values needed to compute the remaining boxes identically, as in provenance.
+        Values needed to compute the remaining boxes identically, as in the provenance.
     stamp : mapping
         Shape, axes, voxel size and provenance of the file when it was begun.
     pid, started, host
-        Process that writes it, or wrote it: id, start time and computer.
+        Id, start time and computer of the process that writes or wrote the file.
     job : str
         Folder of the job to which the process belongs; "" if none.
     """
@@ -174,7 +174,7 @@ class JournalEntry:
 
     @property
     def is_this_process(self) -> bool:
-        """Whether this process wrote it."""
+        """Whether this process wrote the file."""
         if self.host != socket.gethostname() or self.pid != os.getpid():
             return False
         return self.started is None or processes.is_process_running(
@@ -183,7 +183,7 @@ class JournalEntry:
 
     @property
     def is_running(self) -> bool:
-        """Whether another process is still writing it."""
+        """Whether another process is still writing the file."""
         journal = journal_of(self.part)
         if self.host != socket.gethostname():
             # Only one process at a time holds a job, so an earlier one has ended: its
@@ -219,8 +219,8 @@ class JournalEntry:
 def written_by_job(folder: Path) -> Iterator[None]:
     """Record in all journals that this process runs the job in a folder.
 
-    The process must hold the job: unfinished files of its earlier runs on other
-    computers are then resumed at once.
+    The process must hold the job. Unfinished files of earlier runs of the job on other
+    computers are then resumed without waiting.
     """
     name = str(folder.resolve())  # a relative path could name another job elsewhere
     _jobs.append(name)
@@ -236,7 +236,7 @@ def held_job() -> str:
 
 
 def is_left_by_job(part: Path) -> bool:
-    """Return whether an earlier run of this process's job left a file elsewhere.
+    """Return whether an earlier run of this job on another computer left `part`.
 
     Only one process at a time holds a job, so the process on the other computer has
     ended.

@@ -201,9 +201,9 @@ def _read_killed_run(entry: JournalEntry) -> Volume:
 
 
 def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
-    """Remove files of killed runs of the same kind that finished less than `kept`.
+    """Remove files of killed runs with the same inputs and settings as `kept`.
 
-    Files from runs with other inputs or settings are kept.
+    They are superseded, because `kept` contains the most finished voxels.
     """
     for entry in entries:
         is_same = _run_of(entry.stamp.get("provenance")) == _run_of(kept.provenance)

@@ -1,4 +1,4 @@
-"""Shares a job among the nodes that its queue has reserved."""
+"""Share a job among the nodes that its queue has reserved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.cluster import check_installed
 
-#: Operations that use a GPU with each worker.
+#: Operations in which each worker uses one GPU.
 _ON_GPUS = ("restore", "reconstruct")
 
 
@@ -25,9 +25,9 @@ _ON_GPUS = ("restore", "reconstruct")
 def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator[Job]:
     """Let a job use workers on all its nodes; the workers end with the context.
 
-    On one node, the job starts its workers itself, if it needs any. Without a number of
-    workers, there is one for each node, or for each GPU. Jobs that cannot be shared are
-    not changed.
+    On one node, the job starts its workers itself, if it needs any. If no number of
+    workers is set, there is one for each node or, if the job uses GPUs, for each GPU.
+    Jobs that cannot be shared are not changed.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
 
 
 def _shared(job: JobFolder, spec: Job, n_workers: int, unit: str) -> Job:
-    """Give a job a number of workers; if it cannot use them, record the reason."""
+    """Set the job's number of workers; if it cannot use them, record the reason."""
     values: Any = spec
     shared: Job = values.model_copy(update={"workers": n_workers})
     try:
@@ -113,7 +113,7 @@ def dashboard_port(client: Any) -> int | None:
 
 
 def _dashboard_text(port: int, node: str) -> str:
-    """Explain how to see the page; without a password, it is local to its node."""
+    """Explain how to open the page: without a password, only its node can reach it."""
     return (
         f"Dask's dashboard is on node {node}. To see it at "
         f"http://localhost:{port}/status, run: ssh -L {port}:localhost:{port} {node}"

@@ -29,7 +29,7 @@ from napari_geosr.jobs.cluster.profiles import Profile, load_profile, own_profil
 PROGRAM = "napari-geosr"
 #: Exit code of ssh for its own errors.
 _SSH_FAILED = 255
-#: Seconds without a response after which a connection is closed.
+#: Maximum time of connecting, and interval of checks of the connection, in seconds.
 _CONNECT_SECONDS = 20
 _ALIVE_SECONDS = 15
 #: Maximum time of a command that is run to read its output, in seconds.
@@ -73,7 +73,7 @@ exit "$code"
 """
 
 
-#: Start of the line about different versions, and the type of its callback.
+#: Start of the line that reports a different version, and type of its callback.
 _NOTE = "note: "
 OnNote = Callable[[str], object]
 

@@ -33,7 +33,7 @@ _QUESTION, _ANSWER = "question.json", "answer.json"
 _MAX_WALLTIME = 600
 #: Seconds between two checks of the probe.
 _POLL_SECONDS = 1.0
-#: Seconds that a file may take to appear on a shared folder after the job has ended.
+#: Seconds that a file may take to appear in a shared folder after the job has ended.
 _LAG_SECONDS = 10.0
 
 
@@ -79,7 +79,7 @@ def probe_steps(
         If the folder does not exist.
     JobError
         If the queue refuses the job, the nodes cannot access the folder or start
-        napari-geosr there, or nothing happens for `max_seconds`.
+        napari-geosr there, or there is no answer within `max_seconds`.
     ConfigError
         If the profile is incomplete or is for this computer, or if the major versions
         differ.

@@ -331,7 +331,7 @@ def own_profiles() -> list[str]:
 
 
 def load_profile(name: str) -> Profile:
-    """Read a profile: the user's own, or else a template.
+    """Read the user's own profile of this name or, if there is none, the template.
 
     Raises
     ------

@@ -48,11 +48,10 @@ class QueueRecord:
     saved : int
         Parts of steps that had been saved then.
     idle : int
-        Number of runs since then that used most of their walltime but completed no
-        further step and saved no part of one.
+        Number of runs since the last progress that used most of their walltime but
+        completed no further step and saved no part of one.
     short : int
-        Number of runs since then that were warned earlier and completed no further
-        step.
+        Number of runs since the last progress that used less of their walltime.
     profile : dict
         Fields of the `Profile` with which it was submitted.
     """
@@ -77,16 +76,16 @@ class LastState:
     phase, words : str
         As in `QueueState`; empty if the queue was never queried.
     updated : float
-        Time stamp of the job's own state at that moment. The queue's state is valid
-        until the job's own state changes. Clocks are not compared.
+        Time stamp of the job's own state when the queue was queried. The queue's state
+        is valid until this time stamp changes; clocks are not compared.
     checked : float
         Time of the query, by the clock of the computer that made it.
     since : float
         Time at which a query first gave this phase for this state of the job.
     submitted, number : str
         Number in the job's record at the time of the query, and the number under which
-        the queue had resubmitted it. Only the job itself changes the record of a
-        submitted job, so that no change is lost.
+        the queue had resubmitted it. They are stored here because only the job itself
+        may change the record after its submission.
     """
 
     phase: str = ""
@@ -166,10 +165,10 @@ class QueuePlace:
     def correct(
         self, state: reading.State, message: str, request: str
     ) -> tuple[reading.State, str]:
-        """Return the state and message of a job, according to its queue as well.
+        """Return the state and message of a job, taking its queue into account.
 
-        Whatever the moment, a job that the user stopped ends as ``"cancelled"``, and a
-        job that the queue ended as ``"interrupted"``.
+        A job that the user stopped always ends as ``"cancelled"``, and a job that the
+        queue ended as ``"interrupted"``.
 
         Parameters
         ----------
@@ -222,7 +221,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
 
 
 def _latest_number(record: QueueRecord, last: LastState) -> str:
-    """Return the number of the latest resubmission; a resubmitted run records it."""
+    """Return the job's latest number, even if the run has not yet recorded it."""
     is_known = bool(record.number) and last.submitted == record.number
     return last.number if is_known and last.number else record.number
 

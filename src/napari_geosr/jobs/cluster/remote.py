@@ -207,7 +207,7 @@ def submit_steps(
     Returns
     -------
     folder : Path
-        The job's folder, as seen here.
+        Local path of the job's folder.
     number : str
         The number of the job in the queue.
 
@@ -332,7 +332,7 @@ def resume(
     list of str
         As for `stop`.
     """
-    # Without either option, the command would run the job in the foreground.
+    # Without --detach, a job outside a queue would run in the foreground.
     words = ["resume", job.folder, *([] if in_queue else ["--detach"])]
     return _run(job, words, should_stop)
 

@@ -24,16 +24,15 @@ from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 
-#: Name of the queue for this computer.
+#: Name of the queue that runs jobs on this computer.
 LOCAL = "local"
 #: Option of ``python -m napari_geosr.jobs`` for jobs started by a queue.
 IN_QUEUE = "--in-queue"
 #: Lock file of a process that submits a job.
 _SUBMISSION_LOCK = ".submission.lock"
-#: Seconds during which a queue is not queried again.
+#: Seconds after a query during which the queue is not queried again.
 _FRESH_SECONDS = 1.5
-#: Seconds for which a queue is queried again about a job that has ended according to
-#: it.
+#: Seconds for which a queue that no longer finds a job is still queried about it.
 _DOUBT_SECONDS = 300.0
 #: Fraction of the usable walltime (until the queue's warning) after which a run counts
 #: as full.
@@ -183,7 +182,7 @@ class _Earlier:
         return cls(queue_record.read_record(job.path), script)
 
     def restore(self, job: JobFolder) -> None:
-        """Write both again, so that the job can still be resumed in its queue."""
+        """Restore record and script, so that the job can be resumed in its queue."""
         queue_record.write_record(job.path, self.record)
         if self.script is not None:
             write_script(job.path, self.script)
@@ -223,8 +222,8 @@ def note_start(job: JobFolder) -> None:
 def was_stopped(job: JobFolder) -> bool:
     """Return whether the user stopped the job while the queue started this process.
 
-    A queue may have taken a job without printing its number, and OAR may have
-    resubmitted it under a number that only a query has recorded.
+    The record need not contain the number of this process: the queue may not have
+    printed it, or OAR may have resubmitted the job and only a query has recorded it.
     """
     status = job.status()
     record = queue_record.read_record(job.path)
@@ -309,12 +308,12 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     """Query the queues about waiting and running jobs, with one call per queue.
 
     A job that has stopped is queried as well until it has left the queue: a run that a
-    queue ends for its own reasons is paused, and may wait there to start again.
+    queue ends for its own reasons is paused, and may wait in the queue to start again.
 
     Returns
     -------
     list of str
-        Why a queue could not be queried. The last known states are kept.
+        Reasons why queues could not be queried; the last known states are then kept.
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
@@ -347,8 +346,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
 
 
 def _is_fresh(status: JobStatus) -> bool:
-    """Return whether the queue was queried so recently that its answer holds."""
-    # The last answer does not hold for a job that has stopped since.
+    """Return whether the queue's last answer is recent enough to be still valid."""
+    # The last answer is no longer valid for a job that has stopped since then.
     is_valid = status.is_alive or status.queue.has_ended or status.queue.is_unfinished
     return is_valid and 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
 
@@ -362,7 +361,7 @@ def _is_doubtful(status: JobStatus) -> bool:
 
 
 def _may_be_in_queue(status: JobStatus) -> bool:
-    """Return whether the queue has not ended the job, as far as is known."""
+    """Return whether the job may still be in its queue."""
     if not status.queue.number:
         return False
     if status.queue.has_ended:
@@ -383,7 +382,7 @@ def stop(job: JobFolder) -> None:
     """
     status = job.status()
     if not status.is_alive:
-        refresh([status])  # a run that the queue itself ended may wait there
+        refresh([status])  # a run that the queue ended may wait there
         status = job.status()
     if not (status.is_alive or _may_be_in_queue(status)):
         raise JobError(

@@ -1,4 +1,4 @@
-"""Trains in several processes: one on each GPU of a job, or one on each of its nodes.
+"""Train in several processes: one on each GPU of a job, or one on each of its nodes.
 
 torchrun starts the processes; those of several nodes find each other at an address on
 the node where the job starts. The process with number 0 owns the job's folder. It also

@@ -1,4 +1,4 @@
-"""Rejects jobs that a queue would end before their first part is finished."""
+"""Reject jobs that a queue would end before their first part is finished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rejects measurements that need more memory or walltime than is available."""
+"""Reject measurements that need more memory or walltime than is available."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from napari_geosr.jobs.cluster.submission import LOCAL
 START_SECONDS = 10.0
 #: Smallest memory budget in bytes; it is too small for any run.
 _LEAST_BUDGET = 10**6
-#: Precision with which a walltime is proposed, in seconds.
+#: Proposed walltimes are multiples of this time, in seconds.
 _WALLTIME_STEP = 60
 
 

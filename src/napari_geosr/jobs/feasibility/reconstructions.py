@@ -1,4 +1,4 @@
-"""Rejects reconstructions that could not finish a block of slices."""
+"""Reject reconstructions that could not finish a block of slices."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check(job: ReconstructJob, profile: Profile) -> None:
     if given is None and node.memory:
         budget = node.budget(FREE_SHARE)
         settings = settings.model_copy(update={"memory": f"{budget}B"})
-    # A GPU of this computer is not that of the nodes.
+    # A GPU of this computer may differ from those of the nodes.
     settings = settings.model_copy(update={"device": "cpu"})
     scan = open_projections(job.projections, job.reading)
     try:

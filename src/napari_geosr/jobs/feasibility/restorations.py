@@ -1,4 +1,4 @@
-"""Rejects restorations that could not finish a tile or shard."""
+"""Reject restorations that could not finish a tile or shard."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
 
 
 def share_of_processor(wall: float, processor: float) -> float:
-    """Return the fraction of the time since `wall` in which this process ran."""
+    """Return the processor time of this process as a fraction of the elapsed time."""
     elapsed = max(time.perf_counter() - wall, 1e-9)
     return min(1.0, (time.process_time() - processor) / elapsed)
 
@@ -146,7 +146,7 @@ class _RestoreNode(Node):
         self.job = job
 
     def is_ample(self, volume: Volume) -> bool:
-        """Return whether, judging by the card, memory and walltime are sufficient."""
+        """Return whether memory and walltime are ample, based on the models' cards."""
         if self.is_timed and self.profile.seconds < _AMPLE_WALLTIME:
             return False
         budget = self.memory and self.memory - self.program_bytes
@@ -168,7 +168,7 @@ class _RestoreNode(Node):
         return self.too_little_memory(why, needed, "choose another model")
 
     def seconds_of_part(self, plan: RestorePlan) -> float:
-        """Estimate the time of a tile or shard, with speed proportional to threads."""
+        """Estimate the time of a tile or shard if threads scale perfectly."""
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
         threads = self.threads // self.n_computing
         return seconds * plan.threads / max(plan.threads, threads)

@@ -1,4 +1,4 @@
-"""Rejects jobs that would leave nodes or GPUs of a cluster idle."""
+"""Reject jobs that would leave nodes or GPUs of a cluster idle."""
 
 from __future__ import annotations
 

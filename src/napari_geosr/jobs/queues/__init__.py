@@ -51,7 +51,7 @@ class QueueSystem(Protocol):
 
     @property
     def number_variable(self) -> str:
-        """Environment variable with the job's number on a node, or ""."""
+        """Environment variable with the job's number on its nodes; empty if none."""
 
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]

@@ -24,7 +24,7 @@ _MAX_NAME = 40
 #: 1970.
 STARTED = "NAPARI_GEOSR_STARTED"
 
-#: No advice about the messages of a queue.
+#: Default: no advice about the messages of a queue.
 NO_ADVICE: Mapping[str, str] = MappingProxyType({})
 
 _BODY = """\
@@ -144,12 +144,12 @@ def _matching(advice: Mapping[str, str], line: str) -> str:
 
 
 def _full_stop(line: str) -> str:
-    """Return the full stop that a line lacks."""
+    """Return a full stop unless the line already ends with a punctuation mark."""
     return "" if line.endswith((".", "!", "?")) else "."
 
 
 def _first_line(*texts: str) -> str:
-    """Return the first line that mentions an error, or else the first line."""
+    """Return the first line that mentions an error; failing that, the first line."""
     lines = [line.strip() for text in texts for line in text.splitlines()]
     said = [line for line in lines if line]
     # OAR's admission rules print their actions before an error.

@@ -54,7 +54,7 @@ _MAX_ANSWER = 32 * 10**6
 
 
 class Oar:
-    """The queue system OAR, since release 2.5."""
+    """The queue system OAR, from release 2.5 on."""
 
     title = "OAR"
     number_variable = "OAR_JOB_ID"
@@ -67,7 +67,7 @@ class Oar:
         per_node = f"gpu={profile.gpus}" if profile.gpus else f"core={profile.cores}"
         conditions = [profile.properties] if profile.properties else []
         if profile.megabytes:
-            # AND binds more tightly than an OR in the condition of the user.
+            # AND binds more tightly than an OR in the user's condition.
             conditions = [f"({condition})" for condition in conditions]
             least = math.ceil(profile.megabytes / profile.cores)
             conditions.append(f"{profile.memory_property} >= {least}")

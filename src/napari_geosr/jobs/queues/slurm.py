@@ -88,7 +88,7 @@ _WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"
 
 
 class Slurm:
-    """The queue system SLURM, since release 20.11."""
+    """The queue system SLURM, from release 20.11 on."""
 
     title = "SLURM"
     number_variable = "SLURM_JOB_ID"

@@ -4,10 +4,10 @@ The scan is ``y = A x + noise``, where A averages blocks of voxels (or does noth
 the noise is white. Each sample is one possible object; together, the samples show which
 parts of the object the scan does not determine.
 
-Without blocks, the scan is itself a noisy image like those in training. Mixed with a
-little more noise, it is the state at the time with this noise level, and random steps
-from there [1]_ draw samples of the posterior distribution. The only approximations are
-the network and the number of steps.
+Without blocks, the scan is itself a noisy image like those in training. Scaled and
+mixed with a little more noise, it is the state at the time with this noise level; from
+there, random steps [1]_ draw samples of the posterior distribution. The only
+approximations are the network and the number of steps.
 
 With blocks, each step corrects the expected image by its enlarged difference from the
 scan [2]_, weighted by how precisely scan and model determine the block means [3]_. If
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: Edge of windows in voxels, by number of axes; they overlap by a quarter of it.
 WINDOW = {2: 256, 3: 64}
-#: Images up to this edge, in units of the window's edge, are not split into windows.
+#: Maximum edge of images that are not split, as a multiple of the window's edge.
 _UNCUT = 1.25
 
 
@@ -73,7 +73,8 @@ class PosteriorSampler:
     Raises
     ------
     ConfigError
-        If there is neither noise nor upscaling, or stronger noise than in training.
+        If there is neither noise nor upscaling, or the noise is stronger than in
+        training.
     """
 
     def __init__(

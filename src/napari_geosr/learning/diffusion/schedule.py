@@ -3,10 +3,11 @@
 At time t, an image x0 is mixed with Gaussian noise [1]_:
 ``x_t = sqrt(signal[t]) x0 + sqrt(1 - signal[t]) noise``. A network predicts the noise,
 the image or the velocity ``sqrt(signal) noise - sqrt(1 - signal) x0`` [5]_. All three
-are equivalent, because any of them and ``x_t`` give the image and the noise.
+are equivalent, because any of them, together with ``x_t``, determines the image and the
+noise.
 
 This implementation replaces ``diffusers``, which takes twice as long to import
-as torch; a test compares the two.
+as torch; a test compares both implementations.
 
 References
 ----------
@@ -117,7 +118,7 @@ class Schedule:
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the amplitudes of image and noise at one time, or one time per image.
+        """Return the amplitudes of image and noise at one time, or at one per image.
 
         Before time 0 (at -1) there is no noise.
         """
@@ -185,10 +186,9 @@ class Schedule:
         Parameters
         ----------
         noise : Tensor, optional
-            Noise to add if `eta` is not 0; without it, the step is deterministic.
+            Noise to add if `eta` is not 0; if omitted, the step is deterministic.
         eta : float
-            Fraction of the noise that is new: 0 for none, 1 for the amount used in
-            [1]_.
+            Amount of new noise relative to that in [1]_; 0 for none.
         """
         a, s = self.shares(time, x)
         b, r = self.shares(earlier, x)
@@ -217,7 +217,7 @@ class Schedule:
         """
         if last is not None and earlier >= 0:
             (h, h_last) = self._log_ratio(time, earlier), self._log_ratio(last[1], time)
-            # Expected image halfway, extrapolated from the last two.
+            # Expected image halfway, extrapolated from the last two expected images.
             if math.isfinite(h_last):
                 x0 = x0 + 0.5 * h / h_last * (x0 - last[0])
         return self.ddim_step(x, x0, time, earlier)

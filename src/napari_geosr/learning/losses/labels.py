@@ -36,7 +36,7 @@ def cross_entropy(
 
 
 def dice_loss(scores: Tensor, target: Tensor, unpainted: int) -> Tensor:
-    """Return 1 minus the Dice coefficient [1]_, averaged over labels in `target`.
+    """Return 1 minus the Dice coefficient [1]_, averaged over the labels in `target`.
 
     Unlabelled voxels (value `unpainted`) are ignored; if no voxel has a label, the
     result is 0.

@@ -87,7 +87,7 @@ class GradientFeatures(nn.Module):
 
 
 class _VGGFeatures(nn.Module):
-    """VGG-19 features; the input must already be standardised, like photographs."""
+    """VGG-19 features; the input must already be standardised, as for photographs."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()

@@ -102,7 +102,7 @@ def halves(x: Tensor, choice: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
 
 
 class Method(_Method):
-    """Predicts one half of the voxels from the other."""
+    """Predicts one of two subsampled images from the other."""
 
     loss_titles: Mapping[str, str] = {
         "guess": "prediction error",
@@ -163,7 +163,7 @@ class Method(_Method):
         # torch cache the weights as cast in the first pass, with or without gradients.
         with frozen_statistics(
             network
-        ):  # the model will restore whole images, not halves
+        ):  # the model will restore whole images, not subsampled ones
             error = network(first) - second[:, middle : middle + 1]
         with torch.no_grad():
             whole = network(source)

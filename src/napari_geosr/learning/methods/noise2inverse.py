@@ -91,7 +91,7 @@ def _mean(volumes: Sequence[Volume], indices: tuple[int, ...]) -> Volume:
 
 
 class Method(_Method):
-    """Predicts some sub-reconstructions from the others."""
+    """Predicts some of the reconstructions from the others."""
 
     one_object = True
     noisy_target = True

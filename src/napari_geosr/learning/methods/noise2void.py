@@ -99,7 +99,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that a mask along Z has adjacent slices."""
+        """Also check that a mask along Z is not used with single slices."""
         super().check(config)
         assert isinstance(config, Config)
         if config.mask_axis == "z" and config.dimensions == "2D":

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 PURPOSE = "Segment"
 NEEDS = "a scan with a few painted slices and, optionally, a model trained by ddpm"
 
-#: Value of voxels where nothing is painted.
+#: Value of unpainted voxels.
 UNPAINTED = 255
 #: Maximum number of painted slices; with more, supervised learning is better.
 _MAX_SLICES = 256
@@ -304,7 +304,7 @@ class Method(_Method):
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the weights of the model, except for the last layer.
 
-        The last layer is new, unless both have the same number of classes.
+        The last layer is new, unless the model has the same number of classes.
         """
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()

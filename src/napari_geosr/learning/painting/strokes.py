@@ -92,7 +92,7 @@ def read_strokes(
         The scan on which they were painted.
     unpainted : int, optional
         Value where nothing is painted. By default 255 if it occurs, as in files for
-        ``train ptdr``, or else 0, as in napari.
+        ``train ptdr``, otherwise 0, as in napari.
     seed : int
         Seed for choosing the voxels that are kept if a slice has many.
     should_stop : callable

@@ -149,7 +149,7 @@ class Patches:
     def _fitting_edge(
         self, parts: Callable[[Split], tuple[tuple[int, int], ...]]
     ) -> tuple[int, ...]:
-        """Return a patch shape along the network's axes that fits into every part."""
+        """Return a patch shape along the network's axes that fits into all `parts`."""
         n = self.config.ndim
         edge = [self.config.patch] * n
         for scene in self.scenes:

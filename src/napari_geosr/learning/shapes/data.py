@@ -112,7 +112,7 @@ class ShapeSet(Patches):
     config : ShapeConfig
     volumes : sequence of Volume
         Empty for simulated shapes. Some are held out for validation; if there is only
-        one, its last planes are held out.
+        one, methods that draw blocks of planes hold out its last planes.
     targets : sequence of Volume
         Labels of the volumes, for methods that learn labels.
     """

@@ -1,8 +1,9 @@
 """Shape completion: learn to fill in missing parts, using artificial defects.
 
-The network occupies voxels level by level, from coarse to fine. At each level it learns
-which candidates belong to the complete shape. Voxels of the complete shape are kept
-during training even if they are not predicted yet, so that finer levels can learn.
+The network marks voxels as occupied level by level, from coarse to fine. At each level,
+it learns which candidate voxels belong to the complete shape. Voxels of the complete
+shape are kept during training even if they are not predicted yet, so that finer levels
+can learn.
 
 References
 ----------
@@ -206,7 +207,7 @@ class Method(ShapeMethod):
 
     @staticmethod
     def _centre(places: AnyArray, rng: np.random.Generator, edge: int) -> AnyArray:
-        """Draw the position of a voxel of the shape, mostly in its upper half."""
+        """Draw the position of a voxel (−1 … 1), mostly in the shape's upper half."""
         middle = places.mean(0)
         if rng.random() < 0.7:
             along = (places - middle) @ vault_direction(rng)

@@ -1,6 +1,6 @@
 """Segmentation inside a mask: learn labels of the voxels of a shape from grey values.
 
-Only the voxels of the mask are computed. Their features are the grey value and its
+Only the voxels of the mask are processed. Their features are the grey value and its
 means over boxes of 3³ and 5³ voxels, which also include voxels just outside the mask.
 Grey values are standardised over the mask, in training and when the model is used.
 """

@@ -51,7 +51,7 @@ def make_accelerator(device: str, precision: str) -> Any:
 
 
 def accelerate_precision(config: TrainingConfig, device: str) -> str:
-    """Return accelerate's name for the precision of the settings on a device."""
+    """Return accelerate's name for the precision that is used on a device."""
     # On a CPU, hidden maps are stored in bfloat16 instead, see `reduce_hidden_maps`.
     is_reduced = config.precision in ("auto", "bfloat16")
     return "bf16" if is_reduced and device.startswith("cuda") else "no"
@@ -127,7 +127,7 @@ class Processes:
             )
 
     def any(self, local_value: bool) -> bool:
-        """Whether the flag is true in any process."""
+        """Return whether `local_value` is true in any process."""
         if self.count == 1:
             return local_value
         return bool(self._sum(torch.tensor([float(local_value)])) > 0)

@@ -40,7 +40,7 @@ SMALLEST_EDGE = 32
 def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     """Return the period of the finest detail above the noise, in the pixel size's unit.
 
-    Within a growing disc of frequencies, the image is correlated with a copy of which
+    Within a growing disc of frequencies, the image is correlated with a copy in which
     all Fourier coefficients have been scaled to magnitude 1. Detail increases the
     correlation, whereas noise decreases it. The peak is sought in the image and in
     copies after increasingly strong high-pass filters; the peak at the highest

@@ -33,7 +33,7 @@ _MAX_UNKNOWN = 0.05
 #: Maximum distance of the grey value at an edge from the middle, as a fraction of the
 #: contrast.
 _MIDDLE = 0.35
-#: Maximum variation within a phase after smoothing, as a fraction of the contrast.
+#: Maximum standard deviation within a smoothed phase, as a fraction of the contrast.
 _MAX_VARIATION = 0.15
 
 

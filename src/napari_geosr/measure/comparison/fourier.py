@@ -148,7 +148,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Average over neighbouring shells, over more where they have few values."""
+    """Average over neighbouring shells: over more shells where each has few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES

@@ -1,10 +1,10 @@
 """A common physical frame for volumes of different voxel sizes, extents and origins.
 
-Along each axis, the frame shares the voxel grid of the volume that is coarsest there,
-restricted to the region covered by all volumes. Finer volumes are averaged over its
-voxels; nothing is interpolated. Averaging hides errors that are smaller than a voxel of
-the frame. Therefore, volumes share a frame only if this does not make the frame
-coarser.
+Along each axis, the frame has the voxel grid of the volume with the largest voxels
+along that axis, restricted to the region covered by all volumes. Finer volumes are
+averaged over its voxels; nothing is interpolated. Averaging hides errors that are
+smaller than a voxel of the frame. Therefore, volumes share a frame only if this does
+not make the frame coarser.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SAME_EDGE = 0.02
 
 @dataclass(frozen=True)
 class Frame:
-    """Voxels covered by all volumes of a comparison.
+    """Grid of the voxels covered by all volumes of a comparison.
 
     Attributes
     ----------

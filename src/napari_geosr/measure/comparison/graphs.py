@@ -13,7 +13,7 @@ from napari_geosr.measure.number_text import number_text, percent_text
 def agreement_rows(
     found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield the label, a displayed value per volume and the explanation of figures."""
+    """Yield label, displayed value per volume and explanation of each figure."""
     if not found:
         return
     near = f"within {distance_text(found, unit, titles)} of the lines of"

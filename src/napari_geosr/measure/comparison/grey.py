@@ -39,10 +39,9 @@ class GreyFigures:
         Fit ``gain * value + offset`` that was applied before `psnr`, `nrmse`,
         `ssim` and `ms_ssim`; 1 and 0 if none was.
     ssim : float or None
-        Mean structural similarity; None if the volume is too small for its window.
+        Mean structural similarity; None if no complete window fits.
     ms_ssim : float or None
-        Multiscale structural similarity; None if the volume is too small for five
-        scales.
+        Multiscale structural similarity; None unless a window fits at all five scales.
     """
 
     psnr: float
@@ -145,7 +144,7 @@ class RangeSample:
         self._parts.append(values[:: self._step])
 
     def range(self) -> float:
-        """Return the range between the percentiles `RANGE`; if 0, between extremes."""
+        """Return the range between the percentiles `RANGE`; if 0, the full range."""
         values = np.concatenate(self._parts)
         if values.size == 0:
             return 0.0

@@ -61,7 +61,7 @@ def slices_png(
     *,
     theme: Theme = "light",
 ) -> bytes:
-    """Draw the middle slices with the same contrast, and the differences beside them.
+    """Draw the middle slices with the same contrast, and the differences next to them.
 
     Parameters
     ----------

@@ -20,7 +20,8 @@ from napari_geosr.physics.correlated_noise import filtered_covariance
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Width of the smoothing in voxels; removed structure then stands out from noise.
+#: Standard deviation of the smoothing that makes removed structure stand out from
+#: noise, in voxels.
 SMOOTHING = 1.2
 #: Radius at which the smoothing is truncated, in standard deviations.
 _TRUNCATE = 3.0

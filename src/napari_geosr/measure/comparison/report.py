@@ -434,7 +434,7 @@ class QualityReport:
         return one_line("QualityReport", " / ".join(self.titles.values()), facts)
 
     def _repr_html_(self) -> str:
-        """Return the rows as a table, and the warnings, for notebooks."""
+        """Return the table of rows, the resolution and the warnings, for notebooks."""
         head = "".join(f"<th>{escape(title)}</th>" for title in self.titles.values())
         body = "".join(
             f'<tr><th style="text-align: left" title="{escape(row.help)}">'

@@ -268,8 +268,7 @@ def known_block(
     inner: tuple[slice, ...] = tuple(slice(0, n) for n in known.shape)
     while not known[inner].all():
         edges = [s.stop - s.start for s in inner]
-        # A scanner's field of view is circular in each slice, so reduce the height
-        # last.
+        # A scanner's field of view is circular in each slice, so shrink only Y and X.
         axes = range(len(edges))[-2:]
         if min(edges[a] for a in axes) <= _MIN_EDGE:
             raise VolumeError(
@@ -280,7 +279,7 @@ def known_block(
             _shrunk(s, max(1, round(n * (1 - _SHRINK_FACTOR)))) if a in axes else s
             for a, (s, n) in enumerate(zip(inner, edges, strict=True))
         )
-        # Remove slices without any known voxel at the ends as well.
+        # Remove slices without known voxels at the ends.
         if len(edges) == 3 and not known[inner].all():
             inner = _without_empty_ends(known, inner)
     place = tuple(

@@ -68,8 +68,8 @@ _LEVELS = 12
 _MIN_CLASS_WIDTH = 1e-3
 #: Minimum noise of a class, as a fraction of the median of all classes.
 _MIN_NOISE = 0.2
-#: Width of the smoothing of the residual, in units of the smallest voxel edge: a pore
-#: of a few voxels then stands out even from noise that is stronger than the pore.
+#: Standard deviation of the smoothing of the residual, in units of the smallest voxel
+#: edge: a pore of a few voxels then stands out even from noise stronger than the pore.
 SMOOTHING = 1.5
 #: Number of standard deviations by which a flagged residual must exceed the expected
 #: maximum of pure noise.
@@ -260,7 +260,7 @@ def _findings(
 def _widths(
     voxel_size: Sequence[float], shape: Sequence[int]
 ) -> tuple[float, float, float]:
-    """Return the width of the smoothing in voxels; 0 along axes of length one."""
+    """Return the smoothing's standard deviation in voxels; 0 along axes of length 1."""
     smallest = min(voxel_size)
     z, y, x = (
         SMOOTHING * smallest / edge if n > 1 else 0.0

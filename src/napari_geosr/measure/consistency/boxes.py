@@ -1,4 +1,4 @@
-"""Compares a result with its scan in one box: residual, sums, suspicious voxels."""
+"""Compares a result with its scan in one box: residual, sums, flagged voxels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BoxFindings:
     flagged : int
         Number of flagged voxels.
     spots : ndarray of shape (voxels, 3)
-        Positions of the flagged voxels; empty if there are too many.
+        Positions of the flagged voxels; empty if too many are flagged.
     strengths : ndarray of shape (voxels,)
         The smoothed residual at these positions, less the effect of shifted edges,
         divided by its standard deviation.
@@ -72,15 +72,15 @@ class BoxFindings:
 
 @dataclass
 class ResidualSums:
-    """Sums accumulated over the volume, box by box in their order.
+    """Sums accumulated over the volume, box by box, in order.
 
     Attributes
     ----------
     sums : ndarray of shape (10,)
         Over the known voxels: their number, the sums of the squared residual and of the
-        squared noise level, and the number beyond three standard deviations. Over those
-        with a gradient: their number, and the sums of the residual's magnitude, of the
-        gradient, of their squares and of their product.
+        squared noise level, and the number of residuals beyond three noise levels. Over
+        those with a gradient: their number, and the sums of the residual's magnitude in
+        noise levels, of the gradient, of their squares and of their product.
     """
 
     slope: SlopeSums
@@ -106,7 +106,7 @@ class BoxComparison:
     Attributes
     ----------
     reach : tuple of int
-        Voxels of the scan that the smoothing reaches.
+        Margin that the smoothing needs along each axis, in voxels of the scan.
     widths : tuple of float
         Width of the smoothing along each axis, in voxels.
     limit : float
@@ -191,10 +191,10 @@ def smoothed(
     widths: tuple[float, float, float],
     noise: ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the smoothed residual and the result's gradient, in units of the noise.
+    """Return the smoothed residual and the result's gradient, in noise levels.
 
-    The third array is the result after the same smoothing, minus its central grey
-    value.
+    The third array is the smoothed result minus the mean of the grey values
+    ``noise.centres``.
     """
     from scipy import ndimage
 

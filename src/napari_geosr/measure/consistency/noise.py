@@ -1,11 +1,11 @@
 """Variation of a residual relative to the least noisy regions of the scan.
 
 Metrics computed from the residual alone would treat any error of the result as noise.
-The scan provides an independent measure: where its sample is uniform, it varies only by
-noise. Scan and residual are slightly smoothed, and their variance is computed in small
-windows. The quietest windows of the scan show the effect of the noise on such windows,
-including its correlation between voxels; the variance of the residual should hardly
-exceed it anywhere.
+The scan provides an independent measure: where the sample is uniform, the scan varies
+only by noise. Scan and residual are slightly smoothed, and their variance is computed
+in small windows. The quietest windows of the scan give the variance that noise causes
+in such windows, including the effect of correlations between voxels; the variance of
+the residual should hardly exceed it anywhere.
 
 Noise may depend on the grey value (photon counting) and on the position (reconstructed
 slices): it is estimated for each part of the volume, as a convex function of the grey
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from napari_geosr.measure.resolution.redegrade import TRUNCATE, Box, FloatArray
 
 Array = npt.NDArray[np.float64]
-#: For each window: grey value and variance of the scan, variance of the residual.
+#: For each window: mean and variance of the scan, and variance of the residual.
 Windows = npt.NDArray[np.float32]
 
 #: Edge of a window, in voxels.
@@ -163,7 +163,7 @@ def _local(
 
 
 def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
-    """Yield consecutive boxes, merged until they are large enough."""
+    """Yield the windows of consecutive boxes, merged until there are enough."""
     pending: list[Windows] = []
     remaining = sum(part.shape[1] for part in boxes)
     for part in boxes:

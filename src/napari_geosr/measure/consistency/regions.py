@@ -44,7 +44,7 @@ def mismatch_regions(
     Parameters
     ----------
     spots : sequence of ndarray of shape (voxels, 3)
-        Positions of the flagged voxels in the scan, in any number of parts.
+        Positions of the flagged voxels in the scan, one array per box.
     values : sequence of ndarray of shape (voxels,)
         The smoothed residual at these positions, divided by its standard deviation;
         positive where the scan is brighter.

@@ -1,4 +1,4 @@
-"""Contrast of a result relative to its scan: regression slope with its error."""
+"""Contrast of a scan relative to a result: regression slope with its error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class BlockSums(NamedTuple):
     ----------
     blocks : list of ndarray
         Indices of the blocks along each axis.
-    sums : ndarray of shape (Z, Y, X, 6)
+    sums : ndarray of shape (blocks along Z, Y, X, 6)
+        Number of known voxels; sums of the result, the residual, products and squares.
     """
 
     blocks: list[npt.NDArray[np.int64]]
@@ -81,8 +82,8 @@ def block_sums(
 class SlopeSums:
     """Sums of a regression of the scan on the result, block by block.
 
-    Omitting one block at a time gives the slope's standard error, whatever the noise
-    and its correlation within a block (jackknife).
+    The standard error of the slope is found by omitting one block at a time
+    (jackknife), so noise may be correlated within blocks.
 
     Parameters
     ----------
@@ -130,6 +131,6 @@ class SlopeSums:
 
 
 def _moments(sums: Array) -> tuple[Array, Array]:
-    """Return the covariance of residual and result, and variance of the result."""
+    """Return the covariance of residual and result, and the variance of the result."""
     count, a, r, ar, aa, _ = np.moveaxis(sums, -1, 0)
     return ar / count - a * r / count**2, aa / count - (a / count) ** 2

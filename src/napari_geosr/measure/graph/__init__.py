@@ -45,7 +45,7 @@ _MIN_COSINE = math.sqrt(0.5)
 
 @dataclass(frozen=True, eq=False)
 class NetworkGraph:
-    """Nodes and branches of a network, in physical lengths.
+    """Nodes and branches of a network, in physical units.
 
     Attributes
     ----------
@@ -121,10 +121,8 @@ class NetworkGraph:
     def crossing(self, axis: int) -> float:
         """Count the tubes that cross a plane at less than 45° from its normal.
 
-        The normal is parallel to `axis`.
-
-        The result is the median over the planes between voxels, because thinning
-        shortens the tubes near the faces.
+        The normal is parallel to `axis`. The result is the median over the planes
+        between voxels, because thinning shortens the tubes near the faces.
         """
         size = self.voxel_size[axis]
         planes = round((self.box[1, axis] - self.box[0, axis]) / size)

@@ -71,7 +71,7 @@ def _shares(
     from scipy.spatial import cKDTree
 
     edges = *other.voxel_size, *lines.voxel_size
-    # Closer points would change nothing: paths run from voxel to voxel.
+    # Points closer than 1/20 voxel would add nothing: paths run from voxel to voxel.
     spacing = max(min(distance, *edges) / 2, min(edges) / 20)
     points = _inside([_resample(path, spacing) for path in other.paths], lines.box)
     parts = _inside([_resample(path, spacing) for path in lines.paths], other.box)

@@ -11,7 +11,7 @@ Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: Maximum number of voxels of a loop that is merged into its junction.
+#: Maximum number of voxels in a loop that is merged into its junction.
 _MAX_MERGED_LOOP = 2
 
 
@@ -25,9 +25,9 @@ class SkeletonTrace:
     places : ndarray of shape (k, 3)
         Positions of the nodes, in voxels.
     chains : list of ndarray
-        For each branch, the numbers of the voxels between its nodes, in order.
+        For each branch, the indices in `voxels` of those between its nodes, in order.
     ends : list of (int, int)
-        For each branch, its two nodes.
+        For each branch, the numbers of its two nodes.
     """
 
     def __init__(self, lines: Mask) -> None:
@@ -82,8 +82,8 @@ class SkeletonTrace:
         for start in np.flatnonzero(self._node >= 0).tolist():
             for step in self._near[start]:
                 if self._node[step] >= 0:
-                    # A free end next to a node has no chain; adjacent junctions are one
-                    # node.
+                    # A free end next to a node is a branch without a chain; adjacent
+                    # junctions are one node.
                     if start < step and 1 in (degree[start], degree[step]):
                         self._add_branch([], start, step)
                 elif not visited[step]:

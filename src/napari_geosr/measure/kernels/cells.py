@@ -275,7 +275,7 @@ def sweep_cells(
                 special[n_special], special[n_special + 1] = -1, n_x - 1
                 n_special += 2
             else:
-                # Corners outside the volume.
+                # Every cell of this row has corners outside the volume.
                 n_special = n_x + 1
                 for x in range(n_special):
                     special[x] = x - 1

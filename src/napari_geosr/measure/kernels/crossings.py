@@ -22,9 +22,9 @@ def count_crossings(
     crossings: np.ndarray,
     samples: np.ndarray,
 ) -> None:
-    """Add the phase changes and the samples of all lines within a slab.
+    """Count the phase changes and steps of all lines within a slab.
 
-    Lines are sampled at points one voxel apart; each takes the value of the nearest
+    Lines are sampled at points one voxel apart; each point has the value of the nearest
     voxel. Slabs are passed in order along Z, and no direction points towards lower Z,
     so that a line continues in the next slab.
 
@@ -39,12 +39,13 @@ def count_crossings(
     frames : ndarray of shape (n, 3, 3)
         Direction and two unit vectors normal to it, as (z, y, x).
     spacing : float
-        Distance between lines in voxels.
+        Distance between adjacent lines, in voxels.
     n_side : int
-        Lines per direction: ``(2 n_side + 1)²``, around the centre.
+        Lines on either side of the centre; ``(2 n_side + 1)²`` per direction.
     states : ndarray of shape (n, (2 n_side + 1)²), uint8
         Last phase of each line; `OUTSIDE` at first.
     crossings, samples : ndarray of shape (n,), int64
+        Phase changes, and steps with both ends in the sample; changed in place.
     """
     n_z = len(phase)
     width = 2 * n_side + 1

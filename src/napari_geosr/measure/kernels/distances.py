@@ -10,7 +10,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 FAR = np.int32(2**30)
 #: Number of columns that are processed together.
 TILE = 16
-#: Sites up to this many voxels away are compared directly; farther ones, as parabolas.
+#: Maximum distance, in voxels, at which rows are compared without parabolas.
 WITHIN = 128
 
 
@@ -48,11 +48,10 @@ def squared_distances(
 def _along_row(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray, start: int
 ) -> None:
-    """Compute distances to voxels of the same row (first pass).
+    """Compute distances to the nearest outside voxel of the same row (first pass).
 
-    If several voxels are equally near, the first one is taken.
-
-    `start` is the flat index of the first voxel.
+    If two voxels are equally near, the first one is taken. `start` is the flat index of
+    the first voxel of the row.
     """
     n = len(phase)
     x, left = 0, -1
@@ -129,7 +128,7 @@ def _compare(
 ) -> bool:
     """Update the distances and sites of a row from all rows that may be nearer.
 
-    Returns whether any of those rows are more than `WITHIN` rows away; such rows are
+    Returns whether any of those rows is more than `WITHIN` rows away; such rows are
     left out.
     """
     n = len(values)
@@ -144,7 +143,7 @@ def _compare(
         if before >= 0:
             for k in range(len(best)):
                 value = np.int32(values[before, k] + squared)
-                # On this side, sites are visited in descending order.
+                # Visited in descending order, so a tie goes to the new row.
                 is_near = value <= best[k]
                 best[k] = value if is_near else best[k]
                 place[k] = places[before, k] if is_near else place[k]

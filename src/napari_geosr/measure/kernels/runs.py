@@ -84,8 +84,8 @@ def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
 def axis_lengths(table: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
     """Return square roots of the eigenvalues of each pore's covariance, largest first.
 
-    A voxel counts as a solid cuboid, so no length is zero. The sums are exact integers;
-    they are shifted to the rounded centroid before anything is rounded.
+    A voxel counts as a solid cuboid, so no length in 3D is zero. The sums are exact
+    integers; they are shifted to the rounded centroid before the first division.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Finds the largest spheres within a phase (centres and radii), and paints them.
 
 Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
-doi:10.1046/j.1365-2818.1997.1340694.x, without spheres within another sphere; compare
+doi:10.1046/j.1365-2818.1997.1340694.x, omitting spheres within another sphere; compare
 Dahl & Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454.
 """
 
@@ -22,8 +22,8 @@ PLACES = 16
 #: Increase in the radius of painted spheres, in voxels, because the position of the
 #: surface is only estimated.
 MARGIN = 0.1
-#: Distances, in voxels, at which a covering sphere is searched for, the most successful
-#: distance first.
+#: Distances, in voxels, at which the centre of a covering sphere is searched for, the
+#: most successful distance first.
 HOPS = (1.5, 2.0, 3.0, 4.0, 6.0, 1.0)
 #: Maximum distance, in voxels, from a voxel at which the distance map is read.
 REACH = 7
@@ -45,7 +45,7 @@ TOLERANCE = 0.02
 ALL = np.uint64(2**64 - 1)
 #: A 64-bit word with only the lowest bit set.
 ONE = np.uint64(1)
-#: A De Bruijn sequence: its highest 6 bits, shifted by any number of bits, all differ.
+#: A De Bruijn sequence: its highest 6 bits differ after every shift by 0 to 63 bits.
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 #: Number of bits by which the sequence was shifted, for each value of these 6 bits.
 _LOWEST = np.empty(64, np.uint8)
@@ -121,7 +121,7 @@ def largest_unknown(
                     margin = min(margin, x)
                 if inner[2, 1]:
                     margin = min(margin, n_x - 1 - x)
-                # The surface is located with the voxels around the nearest outside
+                # The surface is located from the 7³ voxels around the nearest outside
                 # voxel.
                 margin = max(margin - 4, 0)
                 if squared > margin * margin:
@@ -139,7 +139,7 @@ def collect(
     centres: np.ndarray,
     diameters: np.ndarray,
 ) -> int:
-    """Fill in the spheres of the core that are not within others.
+    """Collect the spheres of the core that do not lie within others.
 
     Only the largest sphere in each cell of 2³ voxels is kept, or in each cell of 4³
     voxels if its radius is at least `WIDE`: the others would add less than `MARGIN`. A
@@ -239,7 +239,8 @@ def paint(
     """Give each voxel of a phase the diameter of the largest sphere that contains it.
 
     Spheres are painted in descending order, skipping painted voxels. Voxels that no
-    sphere contains take the largest diameter of their neighbours, `FILLED` times.
+    sphere contains take the largest diameter of their neighbours, in up to `FILLED`
+    passes; any that remain get a diameter of one voxel.
 
     Parameters
     ----------
@@ -305,7 +306,7 @@ def _lowest(bits: np.uint64) -> int:
 
 @compiled
 def painted_radius(diameter: int) -> float:
-    """Return the radius of the voxels that belong to a sphere of a stored diameter."""
+    """Return the radius within which voxels belong to a sphere of this diameter."""
     radius = 0.5 * diameter / STEPS
     return radius + max(MARGIN, TOLERANCE * radius)
 

@@ -4,8 +4,8 @@ A voxel that touches a phase from outside is between 0 and 1 voxel from its surf
 This distance is estimated as a constant plus a weighted count of the phase voxels among
 the 7³ voxels around it. `scripts/fit_surface_weights.py` fits the weights to spheres,
 rods, plates and holes of 7 to 32 voxels; for planes along an axis the estimate is
-exact. For all of these shapes, its mean error is within 0.03 voxel and its standard
-deviation is 0.07 voxel.
+exact. For all of these shapes, the mean error of the estimate is within 0.03 voxel, and
+the standard deviation of the error is 0.07 voxel.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _ROWS = _row_weights()
 def to_patterns(phase: np.ndarray) -> None:
     """Replace each voxel with the 7 voxels around it along X, as bits, in place.
 
-    Bit 3 is the voxel itself. At the ends of a row, the last voxel is repeated.
+    Bit 3 is the voxel itself. At the ends of a row, the outermost voxel is repeated.
     """
     n_z, n_y, n_x = phase.shape
     for z in range(n_z):
@@ -163,7 +163,7 @@ def to_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
         Squared distances within the phase, and the output of `locate` outside. Replaced
         by distances in units of 1 / `STEPS` voxel, which are negative outside.
     nearest : ndarray of shape (Z, Y, X), int32
-        The nearest voxel outside, or -1.
+        Flat index of the nearest voxel outside, or -1.
     """
     n_z, n_y, n_x = distances.shape
     for z in range(n_z):

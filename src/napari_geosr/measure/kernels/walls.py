@@ -10,8 +10,8 @@ from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 #: A sphere touches a wall if the wall is at most this much farther away than the
 #: nearest one, in voxels.
 TOUCHING = 0.18
-#: Added to the radius of a sphere that is touched on all sides, in voxels. Plates and
-#: rods contain many spheres, of which the largest are painted; here, there is only one.
+#: Added to the radius of a sphere that is touched on all sides, in voxels: in plates
+#: and rods, the largest of many spheres are painted; a spherical pore has only one.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
 #: because directions are too coarse.
@@ -44,7 +44,7 @@ def fit_sphere(
     walls : ndarray of shape (7, 27)
         Memory for the walls.
     places : ndarray of shape (27,), int
-        Memory for their positions.
+        Memory for the flat indices of wall voxels.
     sphere : ndarray of shape (4,)
         Filled with the centre and the radius.
     """
@@ -93,9 +93,8 @@ def _points(
 ) -> int:
     """Find the walls near a small sphere.
 
-    These are the outside voxels nearest to a voxel or its neighbours.
-
-    `walls` receives, for each wall, the vector from the wall to the voxel, the signed
+    These are the outside voxels nearest to a voxel or to one of its neighbours. `walls`
+    receives, for each wall, the vector from the wall to the voxel, the signed
     distance of the wall voxel from the surface, and the number of examined voxels to
     which the wall is nearest.
     """

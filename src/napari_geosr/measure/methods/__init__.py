@@ -147,7 +147,7 @@ def sample_texts(report: MethodsSource) -> list[str]:
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
-    """Return the settings that make the threshold local, with their sources."""
+    """Return a sentence and its source for each setting that uses the neighbourhood."""
     found = []
     if (window := settings.get("local_window")) is not None:
         found.append(
@@ -180,7 +180,7 @@ def settings_of(text: str) -> PorosityConfig:
     Raises
     ------
     ConfigError
-        If it contains no settings, or they are invalid.
+        If the text contains no settings, or they are invalid.
     """
     return PorosityConfig.from_mapping(_as_tuples(settings_values(text)))
 
@@ -191,7 +191,7 @@ def settings_values(text: str) -> AnyDict:
     Raises
     ------
     ConfigError
-        If it contains no settings, or one is damaged.
+        If the text contains no settings, or a setting is damaged.
     """
     found = _SETTINGS.search(text)
     if found is None:

@@ -1,4 +1,4 @@
-"""Statistics that read the voxels of both phases, one per file, found by file name.
+"""Statistics that read the voxels of both phases: one module each, found by name.
 
 They take longer than the single sweep over the volume that the statistics in
 `napari_geosr.measure.statistics` share, and are measured only on request
@@ -11,7 +11,7 @@ They take longer than the single sweep over the volume that the statistics in
 - optionally ``TABLES``: a tuple of the names of tables that are written to separate
   files;
 - optionally ``COLUMNS``: a tuple of `Column`, the columns that it adds to the pore
-  table, so that groups of pores can be checked before anything is measured;
+  table, so that expressions of groups can be checked before anything is measured;
 - ``measure(phases, totals)``: a generator of steps that returns `Findings`.
 
 Modules of other packages are added with the entry-point group

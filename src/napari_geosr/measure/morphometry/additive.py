@@ -50,7 +50,8 @@ COLUMNS = (
     Column("nearest_neighbour", 1),
     Column("sqrt_area", 1, flat=False),
 )
-#: Sphericity below which pores count as irregular, such as lack-of-fusion defects.
+#: Sphericity (2D: circularity) below which pores count as irregular, such as
+#: lack-of-fusion defects.
 _IRREGULAR = 0.6
 
 

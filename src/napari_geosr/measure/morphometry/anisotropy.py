@@ -161,7 +161,7 @@ def _findings(
 def ellipsoid(
     vectors: npt.NDArray[np.float64], rate: npt.NDArray[np.float64], flat: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Fit an ellipsoid; return its radii, longest first, and its longest direction.
+    """Fit an ellipsoid; return its radii, longest first, and its longest axis.
 
     Parameters
     ----------

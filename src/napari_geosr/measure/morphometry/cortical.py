@@ -53,7 +53,7 @@ _MOST_SLICES = 0.9
 #: edge reaches 2.
 _MOST_CUT = 2.5
 #: Minimum overlap of the marrow cavities in adjacent slices, as a fraction of the
-#: larger.
+#: larger one.
 _LEAST_SHARED = 0.8
 #: Porosity of the cortex above which it is not compact bone.
 _MOST_POROUS = 0.5
@@ -122,7 +122,7 @@ class _RingCheck:
         self._before = cavity
 
     def remarks(self, rows: npt.NDArray[np.float64]) -> list[str]:
-        """Remark if the volume may not be a cortex, based on the values of slices."""
+        """Return a remark if the slices may not show a cortex, else an empty list."""
         values = dict(zip(_NAMES, rows[np.isfinite(rows[:, 0])].T, strict=True))
         if not (n := len(values["Tt.Ar"])):
             return []

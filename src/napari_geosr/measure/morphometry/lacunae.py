@@ -81,9 +81,9 @@ _MOST_LACUNAE = 0.2
 def principal_axes(
     pores: Pores,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return eigenvalues (n, 3), smallest first, and longest axes (n, 3) as (z, y, x).
+    """Return covariance eigenvalues (n, 3), ascending, and longest axes (z, y, x).
 
-    A voxel counts as a cuboid.
+    A voxel counts as a solid cuboid.
     """
     sums = pores.sums.astype(np.float64)
     edges = np.array(pores.geometry.voxel_size)

@@ -149,8 +149,8 @@ def divide(
     n = int(tops.max())
     places = np.array(ndimage.center_of_mass(tops > 0, tops, np.arange(1, n + 1)))
     heights = ndimage.maximum(distance, tops, np.arange(1, n + 1))
-    # In descending order of height, keep each maximum, and drop the others that lie
-    # within its height of it.
+    # In descending order of height, keep each maximum, and drop the others that are no
+    # farther from it than its height.
     tree, kept = cKDTree(places), np.ones(n, bool)
     for i in np.argsort(-heights, kind="stable"):
         if kept[i]:
@@ -169,7 +169,8 @@ def _throats(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Find pairs of labels that share faces, and the area (2D: length) between them.
 
-    The faces normal to each axis are the projection of a flat throat along that axis.
+    The faces normal to an axis are the projection of a flat throat along that axis; the
+    area of the throat is the root of the sum of squares of the projections.
     """
     pairs, across = [], []
     for axis in range(labels.ndim):

@@ -39,9 +39,9 @@ QUANTITIES = (
 #: Distance from pores, in voxels, within which a voxel may be partly pore.
 _REACH = 3
 #: Distances from the solid, in voxels, beyond which pore voxels count as pure pore. The
-#: first is preferred; the last is too small for blurred scans.
+#: first distance is preferred; the last is too small for blurred scans.
 _INSIDE = (4.0, 3.0, 2.0, 1.5)
-#: Number of planes around a slab that are read to find these distances.
+#: Number of planes on either side of a slab that are read to find these distances.
 _HALO = 5
 #: Minimum number of voxels for a mean grey value.
 _FEWEST = 100
@@ -68,7 +68,7 @@ class _GreyMean:
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Sum up the grey values around the pores."""
+    """Determine the porosity from the grey values around the pores."""
     grey = phases.grey
     nothing: dict[str, float | None] = dict.fromkeys(q.name for q in QUANTITIES)
     if grey is None:

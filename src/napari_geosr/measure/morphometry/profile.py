@@ -1,4 +1,4 @@
-"""Porosity of every slice: a profile along Z, with the uncertainty of each value."""
+"""Porosity of every slice: a profile along Z, with the standard error of each value."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 
 def _field_counts(planes: Mask) -> np.ndarray:
-    """Return the voxels of each field of each slice, shape (Z, fields)."""
+    """Return the number of voxels in each field of each slice, shape (Z, fields)."""
     _, n_y, n_x = planes.shape
     rows = np.unique(np.arange(_FIELDS) * n_y // _FIELDS)
     columns = np.unique(np.arange(_FIELDS) * n_x // _FIELDS)
@@ -105,7 +105,7 @@ def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
     Parameters
     ----------
     pores, sample : ndarray of shape (fields,)
-        Voxels of pores and of the sample.
+        Numbers of pore voxels and of sample voxels in each field.
 
     Examples
     --------

@@ -48,8 +48,8 @@ _SIGMA = 1.6
 _HALO = 8
 #: Maximum sum of the principal curvatures of a flat surface, in 1/voxel.
 _FLAT = 0.02
-#: Standard deviation, in voxels, of the Gaussian average of curvatures that gives their
-#: sign: steps between single voxels have curvatures of both signs.
+#: Standard deviation, in voxels, of the Gaussian that averages curvatures before their
+#: sign is read: steps between single voxels have curvatures of both signs.
 _AVERAGED = 2.5
 #: Width of the margin read around a block, in voxels, for the smoothing and the
 #: averaging of curvatures.

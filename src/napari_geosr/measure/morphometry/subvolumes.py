@@ -56,7 +56,7 @@ _FACTOR = 1.96
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Count the pores of sub-volumes, and resample them."""
+    """Count the pore voxels of sub-volumes, and resample the sub-volumes."""
     parts = [n for n in _CURVE if max(phases.shape) // n >= _SMALLEST]
     counts = yield from _counted(phases, sorted({_PARTS, *parts}))
     fractions = {n: _fractions(*pair) for n, pair in counts.items()}
@@ -135,7 +135,7 @@ def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:
 
 
 def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Counts]:
-    """Select the evaluated sub-volumes; return pores and sample, sorted by porosity."""
+    """Return pore and sample voxels of evaluated sub-volumes, sorted by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
     order = np.lexsort((s, p / s))  # so that axis order does not affect the draws

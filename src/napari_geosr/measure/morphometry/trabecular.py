@@ -139,7 +139,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 def _number(
     phases: Phases,
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
-    """Compute Tb.N from the distance between mid-axes; remark on its reliability."""
+    """Compute Tb.N from the distance between mid-axes; return it with remarks."""
     if (axes := phases.results.get("mid-axes")) is None:
         mask = PackedMask(phases.shape)
 

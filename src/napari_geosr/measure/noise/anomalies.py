@@ -3,7 +3,7 @@
 The noise of a scan is measured where it is weakest. Bad frames of a camera leave noisy
 slices; direct hits on the detector (zingers) and hot pixels leave single voxels far
 outside the grey values of the sample. A restoration adapted to the noise of the other
-voxels leaves most of them unchanged.
+voxels hardly changes these slices and voxels.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from napari_geosr.measure.number_text import rough_percent
 
 Numbers = npt.NDArray[np.intp]
 
-#: Maximum number of runs of slices that a sentence lists.
+#: Maximum number of runs of slices that a remark lists.
 _MAX_RUNS = 4
-#: Minimum number of blocks for a statement about slices.
+#: Minimum number of blocks for the remarks of this module.
 _MIN_BLOCKS = 1000
 #: Minimum number of blocks of a slice.
 _MIN_SLICE_BLOCKS = 40
@@ -46,18 +46,19 @@ _MIN_SLICE_RATIO = 1.5
 #: run is not a group of bad frames but structure, the detail of which changes
 #: gradually.
 _MAX_ADJACENT_RATIO = 1.25
-#: Distance of a voxel from all grey values of the sample and from its neighbours, as a
-#: multiple of the range of nearly all grey values, above which it is an outlier.
+#: Distance of a voxel from the range of nearly all grey values and from its neighbours,
+#: as a multiple of the width of this range, above which it is an outlier.
 _FAR = 2.0
 #: Fraction of clipped voxels above which the range of the other voxels is unknown.
 _MAX_CLIPPED_SHARE = 0.05
 #: Minimum number of blocks that must remain without outliers.
 _MIN_KEPT = 200
 #: Maximum deviation of the neighbours of a single voxel from their median, as a
-#: fraction of the voxel's distance from it. The neighbours of a spot in a microscope
-#: image are also bright.
+#: fraction of the voxel's distance from this median. In a microscope image, the
+#: neighbours of a voxel in a small spot are also bright.
 _ISOLATED = 0.25
-#: Maximum distance of this median from the range of grey values, as the same fraction.
+#: Maximum distance of this median from the range of grey values, as a fraction of the
+#: same distance.
 _RAISED = 0.1
 #: Maximum number of voxels at the ends of the grey scale that are examined.
 _MAX_PLACES = 50_000
@@ -110,7 +111,7 @@ def anomaly_doubts(
             "slices",
         )
     if found.power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
-        # At the ends of the grey scale, only those in uniform blocks are counted.
+        # At the ends of the grey scale, only voxels in uniform blocks are counted.
         about = "at least " if found.end_share > 0 else ""
         yield Remark(
             "Single voxels, such as zingers and hot or dead pixels, differ strongly "
@@ -125,7 +126,7 @@ def anomaly_doubts(
 
 
 def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
-    """Compare the fine detail in quiet parts of each slice with adjacent slices.
+    """Compare fine detail in quiet parts of each slice with that of nearby slices.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
     """Remove blocks that contain outlier voxels; return the sample and the outliers.
 
     Such voxels would be mistaken for noise that increases with the grey value, and for
-    contrast. Single voxels at the ends of the grey scale are also counted.
+    contrast. Single voxels at the ends of the grey scale are counted, but not removed.
     """
     if sample.clipped > _MAX_CLIPPED_SHARE:
         ends = _at_ends(sample, None)
@@ -267,7 +268,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Return the neighbours' median, the distance from it, and whether they agree."""
+    """Return the neighbours' median, its distance to the voxel, and their agreement."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):

@@ -64,8 +64,8 @@ class NoiseCurve:
         Small bright objects have no uniform blocks from which their noise could be
         measured, and because of the noise, some background voxels are darker than the
         mean of every background block. A line is the variance of counted photons plus a
-        constant; it is extrapolated, but not below zero. Any other curve stays
-        constant.
+        constant; it is extrapolated, but not below zero. Any other curve is
+        constant beyond its ends.
         """
         if not self.is_line:
             return self
@@ -109,9 +109,9 @@ def fit_curve(
 ) -> NoiseCurve:
     """Fit a constant, a line or a convex curve to the variances of grey-value classes.
 
-    Photon noise and camera noise add up to a line; reconstructed slices may have their
-    minimum in between. Classes without uniform blocks lie above the curve and get
-    little weight; no class lies below the curve.
+    Photon noise and camera noise add up to a line; in reconstructed slices, the minimum
+    may lie at a medium grey value. Classes without uniform blocks lie above the curve
+    and get little weight; no class lies below the curve.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
 
 
 def _simplified(greys: Array, levels: Array, scale: Array) -> list[int]:
-    """Select the knots that are not within 2 % of `scale` of a straight line."""
+    """Select knots that keep interpolated levels accurate to 2 % of `scale`."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []

@@ -59,8 +59,8 @@ _HALF_WIDTH_PER_ERROR = 0.5
 _QUIET_IN_DIFFERENCE = 0.5
 #: Fraction of the blocks that count as quiet in a scan.
 _QUIET = 0.05
-#: Ratio of the noise level to the standard deviation within a block, for noise that is
-#: smooth within blocks: 1.3 to 2 in scans that were smoothed by 1.2 to 2 voxels.
+#: Largest ratio of the noise level to the standard deviation within a block, for noise
+#: that is smooth within blocks: 1.3 to 2 in scans smoothed by 1.2 to 2 voxels.
 _SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
@@ -167,7 +167,7 @@ def noise_steps(
             raise Cancelled(_CANCELLED)
 
     check()
-    if blocks is None:  # `should_stop` was true only briefly
+    if blocks is None:  # stopped, but `should_stop` is now false
         raise Cancelled(_CANCELLED)
     outer = outer_values(volume)
     key = _key(volume, blocks, outer)
@@ -221,8 +221,8 @@ def _compared_with_averaged(
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
     Structure without uniform regions varies more in the averaged scan, where
-    each block covers more structure. If it varies only a little more, the noise may
-    still be correct, in which case it is the same in blocks of other sizes.
+    each block covers more structure. If the level is only a little too high, it may
+    still be that of the noise, which is the same in blocks of other sizes.
     """
     smaller = averaged(volume)
     if smaller is None:
@@ -259,7 +259,7 @@ def _read(
     """Read blocks with this edge; raise `Cancelled` if the measurement is to stop."""
     blocks = yield from sample_steps(volume, None, should_stop, edge)
     check()
-    if blocks is None:  # `should_stop` was true only briefly
+    if blocks is None:  # stopped, but `should_stop` is now false
         raise Cancelled(_CANCELLED)
     return blocks
 
@@ -325,7 +325,7 @@ def _from_sample(
 
 @dataclass(frozen=True, eq=False)
 class _QuietCurve:
-    """Quiet blocks, the variance in them, and the ratio of other regions to it.
+    """Quiet blocks, their variance, and the noise of other regions relative to it.
 
     `weakest` and `strongest` are ratios of standard deviations in individual regions.
     """
@@ -362,7 +362,7 @@ def _noise(
     repeated: bool,
     unit: float,
 ) -> Noise:
-    """Describe the noise in the sample's grey values, multiples of `unit`."""
+    """Describe the noise in grey values of the sample, given as multiples of `unit`."""
     if found is None:
         return _unmeasured(volume, sample, repeated, unit)
     names = _axis_names(volume)

@@ -1,4 +1,4 @@
-"""Replaces scattered missing voxels in blocks from which noise is measured."""
+"""Replaces scattered unknown voxels in blocks from which noise is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
 
-#: Fraction of missing voxels in a block up to which they are replaced.
+#: Fraction of unknown voxels in a block up to which they are replaced.
 _MAX_FILLED = 1 / 3
 
 
@@ -60,7 +60,7 @@ def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
 
 
 def _has_holes(missing: Bools) -> Bools:
-    """Whether each block lacks 2 × 2 × 2 adjacent voxels, or 2 × 2 within a slice."""
+    """Whether 2 × 2 × 2 adjacent voxels (2D: 2 × 2) of each block are unknown."""
     for axis in (1, 2, 3):
         n = missing.shape[axis]
         if n > 1:

@@ -48,7 +48,7 @@ class Mixture:
     shares : ndarray of shape (classes,)
         Fraction of the energy that is structure.
     lags : (float, float, float)
-        Correlation of adjacent voxels of the correlated part along Z, Y and X.
+        Correlation of adjacent voxels in the correlated part along Z, Y and X.
     cutoff : float or None
         Cutoff of the reconstruction filter, as in `Spectrum`.
     deviance : float
@@ -165,7 +165,7 @@ def _mixture(
 
 
 def _positive(energy: Array) -> Array:
-    """Return the energies without the zeros that result from rounding."""
+    """Return the energies with a small minimum instead of zeros from rounding."""
     return np.asarray(np.maximum(energy, 1e-6 * float(energy.mean())))
 
 

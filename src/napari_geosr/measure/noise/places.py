@@ -55,8 +55,8 @@ _QUIETEST_SHARE = 0.05
 #: Maximum fraction of structure in the quietest blocks of a region; then their maximum
 #: deviance from noise of the known spectrum, and the maximum scatter of their energies.
 #: With noise that is equal everywhere, deviance and scatter are near 1. The limits were
-#: chosen on real and simulated scans with known noise, among them rock of few voxels
-#: per grain, whose structure varies from place to place and resembles correlated noise.
+#: chosen on real and simulated scans with known noise, among them rock with few voxels
+#: per grain: its structure varies across the scan and resembles correlated noise.
 _MAX_STRUCTURE = 0.2
 _MAX_DEVIANCE = 2.0
 _MAX_SCATTER = 3.0

@@ -1,9 +1,9 @@
 """Selects the quietest blocks of each grey value without bias in their noise.
 
-The coefficients of a block are divided into two groups, each with all degrees, that are
-nearly uncorrelated for noise. Blocks are selected by the energy of one group and
-measured by the other: a block that is quiet by chance in the first group is not quiet
-in the second, whereas structure appears in both groups.
+The coefficients of a block are divided into two groups, of odd and of even total
+degree, that are nearly uncorrelated for noise. Blocks are selected by the energy of one
+group and measured by the other: a block that is quiet by chance in the first group is
+not quiet in the second, whereas structure appears in both groups.
 
 The limits below were chosen with ``benchmarks/bench_noise_estimation.py`` on simulated
 structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` lists
@@ -118,7 +118,7 @@ class QuietBlocks:
 
     @property
     def curve_errors(self) -> Array:
-        """Relative errors of the variances where spectra separate noise and structure.
+        """Relative errors of the variances, after noise and structure were separated.
 
         A small fraction of structure can be separated well, but a large fraction
         cannot.
@@ -147,7 +147,7 @@ def quiet_curve(
 
     Photon noise is skewed: a block that is bright by chance also varies more by chance.
     Classes of such blocks distort the dependence of the noise on the grey value, by up
-    to a third of its variance. Therefore, for photon noise, blocks are assigned to
+    to a third of the variance. Therefore, for photon noise, blocks are assigned to
     classes according to every other voxel, and the voxels in between give the grey
     value.
 
@@ -258,7 +258,7 @@ class _Search:
     def step(self, before: _Found | None, *, certain: bool = False) -> _Found | None:
         """Select the quietest blocks with the spectrum found before, and fit a new one.
 
-        With `certain`, only classes without structure determine the spectrum.
+        With `certain`, only the most certain classes determine the spectrum.
         """
         noise = np.ones(self.classes[0].shape[1:])
         if before is not None:
@@ -345,7 +345,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
 def _with_uniform(
     quiet: QuietBlocks, search: _Search, check: Callable[[], None]
 ) -> QuietBlocks:
-    """Measure the same classes in more blocks, where most of them are uniform.
+    """Measure classes in more of their blocks if most of these blocks are uniform.
 
     The quietest blocks are located where the noise is weakest. In a reconstruction,
     this is near the edge of the sample, where noise is weaker than on average.

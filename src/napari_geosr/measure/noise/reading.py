@@ -113,10 +113,10 @@ def averaged(volume: Volume) -> Volume | None:
     Returns
     -------
     Volume or None
-        None if it would be too small for a block.
+        None if the averaged scan would be too small for a block.
     """
     factors = [_PAIR] * len(volume.shape)
-    if len(factors) == 3 and volume.shape[0] < _PAIR * EDGE:  # keep room for a block
+    if len(factors) == 3 and volume.shape[0] < _PAIR * EDGE:  # too few slices
         factors[0] = 1
     edges = (_EDGE_2D,) * 2 if 1 in volume.shape or volume.ndim == 2 else (EDGE,) * 3
     shape = [n // factor for n, factor in zip(volume.shape, factors, strict=True)]
@@ -172,8 +172,6 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
         plane = [_evenly_spaced(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
         boxes: list[Box] = list(itertools.product(*plane))
         return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
-    # Read about the same number of voxels from deep, narrow volumes as from flat, wide
-    # ones.
     along = [
         _evenly_spaced(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
         *(_evenly_spaced(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
@@ -184,7 +182,8 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
     """Return up to `limit` windows of `size`, centred in equal parts of `length`.
 
-    Windows do not reach the corners, which are outside a round field of view.
+    Windows that do not cover the whole length leave out its ends, because corners are
+    outside a round field of view.
     """
     size = min(size, length)
     count = min(limit, -(-length // size))

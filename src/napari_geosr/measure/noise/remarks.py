@@ -36,7 +36,7 @@ TOO_SMALL = Remark(
     "The true noise level may be much lower.",
     "fine structure",
 )
-#: Message about noise with a spectrum like that after a median filter.
+#: Message about noise with a spectrum like that of a median-filtered scan.
 MEDIAN_FILTERED = Remark(
     "The noise is only partly blurred, as in a scan to which a median filter was "
     "applied. If the scan was filtered in this way, the noise may be up to twice as "
@@ -46,7 +46,7 @@ MEDIAN_FILTERED = Remark(
 #: Minimum correlation of adjacent voxels in the noise of a filtered scan: 0.37 to 0.55
 #: after a median filter over 3 × 3 (× 3) voxels.
 _FILTERED_LAG = 0.35
-#: Range of the independent fraction of such noise: 0.04 to 0.15 after a median filter,
+#: Range of the white fraction of such noise: 0.04 to 0.15 after a median filter,
 #: 0 after a Gaussian filter or in a blurring detector.
 _FILTERED_WHITE = (0.04, 0.2)
 #: Factor by which the noise of a median-filtered scan may be stronger than measured.
@@ -148,7 +148,7 @@ def remarks(
 def is_median_filtered(spectrum: Spectrum) -> bool:
     """Whether the noise may come from a scan to which a median filter was applied.
 
-    Such a filter preserves edges in the noise, so its spectrum is not that of blurred
+    Such a filter preserves edges in the noise, so the spectrum is not that of blurred
     noise.
     """
     low, high = _FILTERED_WHITE
@@ -160,7 +160,7 @@ def is_median_filtered(spectrum: Spectrum) -> bool:
 
 
 def limit_text(noise: Noise) -> str:
-    """State the upper limit of noise that is too weak to be measured; else return "".
+    """Return the upper limit of noise too weak to be measured, or an empty string.
 
     Examples
     --------

@@ -49,10 +49,10 @@ _MAX_RANGE = 1e9
 _MAX_OFFSET = 2.0**20
 #: Percentiles between which nearly all grey values lie, and the median.
 _RANGE = (0.01, 50.0, 99.99)
-#: Minimum distance of an extreme value from the middle, in units of this range.
+#: Minimum distance of an extreme value from the median, in units of this range.
 _EXTREME = 1e3
 #: Distance of two grey values, relative to the range of grey values, below which they
-#: count as equal, apart from floating-point rounding.
+#: differ only by floating-point rounding.
 _SAME = 1e-5
 #: Quantile of the distances between adjacent grey values that is taken as the step of
 #: the grey scale. Each distance is weighted by the count of the rarer of its two
@@ -106,8 +106,8 @@ class NoiseSample:
     levels : int
         Number of different grey values; 0 if there are too many to count.
     unknown, padded, clipped : float
-        Fractions of NaN and infinite voxels, of blocks of padding, and of voxels at the
-        ends of the grey scale.
+        Fractions of NaN and infinite voxels, of blocks of padding, and of clipped
+        voxels.
     extreme : float
         Fraction of voxels with values far outside the range of all others.
     has_clipped : bool
@@ -446,7 +446,7 @@ def _steps(values: Array) -> tuple[float, int]:
     """Find the typical smallest step between grey values, and count distinct values."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
-    # Sorting is slow, so skip the remaining values if there are already too many.
+    # Sorting is slow, so skip other values if there are already too many distinct ones.
     distinct = np.unique(some[: 2 * most])
     numbers: Any = None
     if len(distinct) <= most:

@@ -28,7 +28,7 @@ from napari_geosr.measure.noise.basis import (
 )
 
 Bools = npt.NDArray[np.bool_]
-#: Initial widths for the simplex search; then the initial cutoffs.
+#: Initial widths (voxels) and cutoffs (Nyquist frequency = 1) of the simplex search.
 _WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
 _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1, 1.4, 1.8)
 #: Maximum width in the search, in voxels.
@@ -65,8 +65,8 @@ class Spectrum:
     white : float
         Fraction of the variance that is white.
     cutoff : float or None
-        Cutoff of the reconstruction filter; None if the other noise is blurred white
-        noise.
+        Cutoff of the reconstruction filter; None if the correlated noise is blurred
+        white noise.
     deviance : float
         Deviance of the fit per coefficient.
     fits : tuple of (NoiseFamily, parameters)
@@ -97,7 +97,7 @@ class NoiseFamily:
 
 
 def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
-    """Describe the mean energies of quiet blocks.
+    """Fit noise and structure to the mean energies of quiet blocks.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
 
 
 def penalised(deviance: float, family: NoiseFamily) -> float:
-    """Return the deviance for comparing kinds of noise: larger for a reconstruction.
+    """Return the deviance for comparing kinds of noise, raised for a reconstruction.
 
     If both kinds fit about equally well, blurred noise is the simpler explanation.
     """
@@ -169,7 +169,7 @@ def _described(
     z, y, x = family.lags(values)
     lags = ((1 - white) * z, (1 - white) * y, (1 - white) * x)
     if family.cutoff(values) is None and max(map(abs, (z, y, x))) < _BLURRED:
-        white = 1.0  # unblurred noise is white noise, so use the same name
+        white = 1.0  # unblurred noise is reported as white
     found = tuple((family, values) for _, family, values in fits)
     return Spectrum(
         noise,
@@ -187,8 +187,8 @@ def noise_and_structure(energy: Array, noise: Array, count: int) -> tuple[float,
     """Return the variance of noise with a known spectrum, and the structure fraction.
 
     The amplitudes of structure cannot be negative. For a few blocks of pure, correlated
-    noise, the fit would therefore mistake part of it for structure. In an image, whose
-    blocks have a quarter of the coefficients of those of a volume, structure counts
+    noise, the fit would therefore mistake part of it for structure. In an image,
+    blocks have about a quarter as many coefficients as in a volume, so structure counts
     only if it explains the energies significantly better than noise alone.
 
     Parameters
@@ -219,8 +219,8 @@ def noise_and_structure(energy: Array, noise: Array, count: int) -> tuple[float,
 def non_negative_fit(measured: Array, parts: list[Array]) -> tuple[Array, float]:
     """Return non-negative amplitudes of the parts, and the deviance per coefficient.
 
-    Energies scatter in proportion to their expectation (Whittle likelihood): least
-    squares, iteratively reweighted.
+    Energies scatter in proportion to their expectation (Whittle likelihood), so the fit
+    uses iteratively reweighted least squares.
     """
     matrix = np.stack(parts, axis=1)
     weight = 1 / measured

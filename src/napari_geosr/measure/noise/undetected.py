@@ -20,7 +20,7 @@ _MAX_QUIET_SPREAD = 0.025
 #: The same limit relative to the measured noise; a smoothed scan has little fine
 #: detail.
 _MAX_SPREAD_RATIO = 3.0
-#: The same if all of the measured noise is smooth.
+#: The same limit if all of the measured noise is smooth.
 _MAX_SMOOTH_RATIO = 1.5
 #: Maximum number of different grey values in a volume that counts as segmented.
 _SEGMENTED = 4
@@ -74,7 +74,7 @@ def smooth_noise(
         limit = max(floor, known)
     elif max(lags) > SMOOTHED:
         limit = _MAX_SMOOTH_RATIO * level
-    else:  # some of the noise is fine-grained
+    else:  # the measured noise has fine detail
         return 0.0
     return spread if spread > limit else 0.0
 

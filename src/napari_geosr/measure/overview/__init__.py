@@ -1,4 +1,4 @@
-"""A coarse copy of the phases of a volume, from which a report draws them in 3D."""
+"""A coarse copy of the phases of a volume, for drawing them in 3D in a report."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Overview:
     Attributes
     ----------
     pores, solid : ndarray of uint8, (Z, Y, X)
-        Fraction of the voxels of each cell that are pores, or solid within the sample;
-        255 means all voxels.
+        Fraction of the voxels read in each cell that are pores, or solid within the
+        sample; 255 means all of them.
     lengths : tuple of 3 float
         Edge lengths of the whole volume in `unit`.
     unit : str
@@ -64,7 +64,7 @@ class Overview:
     def from_file(cls, path: Path) -> Overview | None:
         """Read a file that contains the bytes returned by `to_bytes`.
 
-        Returns None if the file is missing or is not such a file.
+        Returns None if the file is missing or has another format.
         """
         try:
             with np.load(path, allow_pickle=False) as values:

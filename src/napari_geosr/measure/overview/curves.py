@@ -201,12 +201,12 @@ class _Plot:
 
     @property
     def unit(self) -> str:
-        """Unit of lengths, in words."""
+        """Name of the unit of length in the plural, for the axes."""
         return self._shown
 
     @property
     def step(self) -> str:
-        """Name of a single unit of length, in words."""
+        """Name of the unit of length in the singular."""
         first = next(iter(self._reports.values()))
         return shown_unit(first.unit, first.voxel_size, flat=first.is_flat)
 
@@ -222,7 +222,7 @@ class _Plot:
         return convert_length(1.0, unit, self._unit)
 
     def finish(self, x: str, y: str) -> bytes:
-        """Label the axes and draw."""
+        """Label the axes, and return the picture as PNG."""
         axes = self.axes
         axes.set_xlabel(x, color=_INK)
         axes.set_ylabel(y, color=_INK)

@@ -125,7 +125,7 @@ class Phases:
     flat : bool
         Whether this is one image: shape (1, Y, X).
     origin : tuple of 3 float
-        Position of the centre of the first voxel.
+        Position (z, y, x) of the centre of the first voxel, in `unit`.
     check : callable
         Raises `Cancelled` if the measurement is to stop.
     notes : tuple of str

@@ -121,7 +121,7 @@ def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
 
 
 def shared_euler(z0: Mask, z1: Mask, y0: Mask, y1: Mask, x0: Mask, x1: Mask) -> float:
-    """Return the Euler number of a phase on the border, as shared with neighbours.
+    """Return the part of a phase's Euler number that neighbouring blocks count as well.
 
     A face belongs to two blocks, an edge to four, and a corner to eight. Therefore, the
     sum of ``χ − shared`` over blocks that share one plane of voxels is the Euler number

@@ -1,8 +1,8 @@
 """Plans how many spots of a sample to scan, of what size, and where.
 
 The porosity of spots varies around the porosity of the sample. The standard deviation
-is determined from cubes of the spot's size in an existing scan: a low-resolution scan
-of the whole sample, or a high-resolution scan of a single spot.
+between spots is determined from cubes of the spot's size in an existing scan: a
+low-resolution scan of the whole sample, or a high-resolution scan of a single spot.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FEWEST = 2
 #: Minimum number of cubes for a standard deviation, by number of axes: in a scan of the
 #: whole sample, or of one spot.
 _ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
-#: Maximum edge of the cubes in a scan of one spot, as a fraction of its shortest edge.
+#: Maximum edge of cubes in a scan of one spot, relative to the scan's shortest edge.
 _PART = 0.25
 #: Fraction of all spots at and above which scanning the whole sample is recommended.
 MANY = 1 / 3
@@ -141,7 +141,7 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
             "(--voxel-size, --unit)."
         ) from error
     if isinstance(config.spot, str) and config.spot.strip().endswith("%"):
-        # A fraction of a small scan is never rejected as too fine.
+        # A spot given in per cent of a small scan is never rejected as too small.
         edge = max(edge, SMALLEST_SPOT * voxel)
     spot = f"A spot of {number_text(edge)} {unit}"
     if shortest < 4 * SMALLEST_SPOT * voxel:
@@ -291,7 +291,7 @@ def n_spots(
     sd : float
         Standard deviation of the porosity between spots.
     accepted : float
-        Half-width of the interval of the mean porosity.
+        Accepted half-width of the interval of the mean porosity.
     factor : float
         Number of standard errors that the half-width covers, such as 1.96.
     population : float

@@ -28,7 +28,7 @@ class Variation:
     measured : tuple of Cubes
         Cubes of increasing size, with enough cubes of each size.
     distances, s2 : ndarray
-        Two-point probability by distance in voxels. Its shape is used to extrapolate
+        Two-point probability by distance in voxels. This curve is used to extrapolate
         the measured values to sizes for which the scan contains too few cubes.
     ndim : int
         2 for an image.
@@ -71,7 +71,7 @@ class Variation:
         Parameters
         ----------
         error : float
-            Error of the porosity.
+            Accepted error of the porosity.
         factor : float
             Number of standard deviations that the error covers.
 

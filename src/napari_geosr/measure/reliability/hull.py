@@ -18,7 +18,7 @@ _ROUNDING = 1e-6
 
 
 def hull_area(mask: Mask) -> int:
-    """Count the pixels with centres inside the slice's convex hull.
+    """Count the pixels with centres inside the convex hull of a mask.
 
     Parameters
     ----------

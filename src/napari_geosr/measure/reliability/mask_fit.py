@@ -30,7 +30,7 @@ _MAX_SOLID_OUTSIDE = 0.05
 #: Minimum fraction of every face of the volume that the hull of the solid must cover if
 #: the solid fills the volume.
 _FILLED = 0.6
-#: Maximum fraction of the convex outline that lies outside a mask that follows it.
+#: Maximum fraction of the convex hulls outside a mask that follows their outlines.
 _CONVEX = 0.03
 #: Minimum fraction of the excluded part that a mask with twice the closing radius
 #: includes if that part consists of pores; the recess of a concave outline (an L, a
@@ -120,7 +120,7 @@ def sample_mask_fit_steps(
 ) -> Generator[Step, None, SampleMaskFit]:
     """Compare a sample mask with the solid.
 
-    A second mask, with at least twice the closing, is made only if the first one
+    A second mask, with at least twice the closing radius, is made only if the first one
     excludes part of the material's convex hull and the material does not fill the
     volume.
 

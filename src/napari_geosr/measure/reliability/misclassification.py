@@ -172,12 +172,12 @@ def _spread(histogram: GreyHistogram, edges: Array) -> Array:
     """Redistribute counts to other bins, spread over the steps between grey values.
 
     Eight-bit values that were converted have gaps, so that bins of equal width contain
-    different numbers of them.
+    different numbers of possible values.
     """
     is_used = histogram.counts > 0
     centres, counts = histogram.centres[is_used], histogram.counts[is_used]
     middles = (centres[1:] + centres[:-1]) / 2
-    # Values at the ends may be clipped, and lie in the outermost bins.
+    # Values at the ends may be clipped; they are counted in the outermost bins.
     total = np.concatenate([[0.0], np.cumsum(counts[1:-1])])
     below = np.interp(edges[1:-1], middles, total)
     found = np.diff(np.concatenate([[0.0], below, [total[-1]]]))

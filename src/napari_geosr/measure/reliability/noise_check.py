@@ -94,7 +94,7 @@ def noise_check_steps(
 ) -> Generator[Step, None, NoiseCheck | None]:
     """Measure the noise of the scan, and the misclassification at a threshold.
 
-    None is returned if the noise cannot be measured (hardly any finite voxels).
+    None is returned if there are too few finite voxels to measure the noise.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def write_csv(
     path: str | Path, report: PorosityReport, *, overwrite: bool = False
 ) -> Path:
-    """Write the pore table, one row per pore, units in the header.
+    """Write the pore table with one row per pore, and units in the header.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def write_columns(
 
 
 def _cells(values: np.ndarray) -> list[Any]:
-    """Return the Python values of a column: empty for NaN."""
+    """Return the Python values of a column, with an empty string for NaN."""
     cells: list[Any] = values.tolist()
     if values.dtype.kind == "f":
         return ["" if math.isnan(cell) else cell for cell in cells]

@@ -168,7 +168,7 @@ class PorosityReport:
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()
     porosity_high = FigureAttribute[float]()
-    #: Half the change in porosity when the threshold is shifted by ±5 %.
+    #: Half the change in porosity if the threshold is shifted by ±5 % of the contrast.
     threshold_sensitivity = FigureAttribute[float]()
     #: Earlier name of `threshold_sensitivity`; it is not an uncertainty.
     porosity_uncertainty = FigureAttribute[float]()
@@ -401,7 +401,7 @@ def build_report(
     morphometry: Mapping[str, Morphometry] | None = None,
     overview: Overview | None = None,
 ) -> PorosityReport:
-    """Evaluate every statistic from the accumulated sums.
+    """Build a report by evaluating every statistic from the accumulated sums.
 
     Parameters
     ----------

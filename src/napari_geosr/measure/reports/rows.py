@@ -62,7 +62,7 @@ class StatisticRow(NamedTuple):
 def figure_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> Iterator[StatisticRow]:
-    """Return rows of one value per report, and its difference from the reference.
+    """Yield rows with one value per report, and its difference from the reference.
 
     Lengths share one unit in a row, chosen by the size of the reference's value. All
     rows of volumes (areas) share the unit of the first of these rows.
@@ -70,7 +70,7 @@ def figure_rows(
     figures = [report.figures for report in reports]
     units = [shown_unit(one.unit, one.voxel_size, flat=one.is_flat) for one in reports]
     flat = reports[reference].is_flat
-    # Only fractions are comparable between sections of pores and whole pores.
+    # Only fractions are comparable between images (sections of pores) and volumes.
     comparable = all(report.is_flat == flat for report in reports)
     chosen: dict[int, str] = {}
     for statistic, row in [*_rows(flat=flat), *_morphometry_rows(reports)]:
@@ -201,7 +201,7 @@ def _row_unit(
     if not power or not typical:
         return "µm"
     if power < 0 and known[reference]:
-        # Keep 1/µm for specific surfaces, even if the values are below 1.
+        # Keep the unit of the reference, such as 1/µm, even if values are below 1.
         return units[reference]
     length = abs(typical) ** (1 / power)
     fitting = [u for u in _SHOWN_UNITS if length >= 0.999 * MILLIMETRES[u]]

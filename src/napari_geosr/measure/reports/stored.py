@@ -44,8 +44,8 @@ def report_from_files(
 ) -> PorosityReport:
     """Rebuild a report from its stored files.
 
-    Data that are not in its files are missing: the histogram of the grey values, the
-    curve of the noise, and the porosity interval.
+    The histogram of the grey values, the noise, the interval, the graph and the sample
+    mask are not restored.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from napari_geosr.physics.noise_spectrum import reconstruction_power, smooth_pow
 Array = npt.NDArray[np.float64]
 
 #: Candidate blurs of the high-resolution scan, in low-resolution voxels. Between them,
-#: the logarithm of the power is linear in the square of the blur.
+#: the logarithm of the power is interpolated linearly in the square of the blur.
 BLURS = (0.0, 0.35, 0.6, 0.85, 1.2, 1.7, 2.4, 3.4)
 #: Grid of initial values: the blurs, the number of values of the noise parameter, and
 #: the widths of the noise along Z.
@@ -119,7 +119,7 @@ def fit_spectrum(
 
 
 class _SpectrumModel:
-    """Power of structure and noise by class, and their best-fitting fractions."""
+    """Power of structure and noise by class, and their best-fitting amplitudes."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class _SpectrumModel:
         return np.asarray(np.broadcast_to(table, self.used.shape)[self.used])
 
     def solve(self, x: Any) -> tuple[float, float, float]:
-        """Return the lowest cost, and the fractions of structure and noise."""
+        """Return the lowest cost, and the amplitudes of structure and noise."""
         # Use units of the observed power, so that both contributions are about one.
         structure = self.structure(float(x[0])) / self.observed
         noise = self.noise(float(x[1]), float(x[2])) / self.observed

@@ -80,14 +80,14 @@ class SurfaceMatch:
 
     @property
     def losses(self) -> tuple[int, int, float]:
-        """Missing voxels, wrong pieces and missing extent, for ranking surfaces."""
+        """Missing voxels, wrong pieces, missing extent (in voxels); lower is better."""
         least, most = self.voxels.pieces
         wrong = max(0, least - self.pieces, self.pieces - most)
         return self.n_lost, wrong, max(0.0, self.shorter - _SHORTER)
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What was not smoothed and what is lost, for the user."""
+        """Sentences for the user on what was not smoothed and what is lost."""
         found = []
         if self.sharp == "thin":
             found.append(

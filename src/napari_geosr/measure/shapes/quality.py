@@ -115,7 +115,8 @@ def compare_shapes(
     voxel_size : sequence of float
     unit : str
     tolerance : float, optional
-        For the surface Dice; by default the longest edge of a voxel.
+        Tolerance of the surface Dice, in `unit`; by default the longest edge of a
+        voxel.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def compare_shapes(
             "label (--label)."
         )
     limit = max(voxel_size) if tolerance is None else tolerance
-    border = max(limit, *voxel_size)  # there are no closer voxels
+    border = max(limit, *voxel_size)  # distances are at least one edge
     box = _common_box(shape | reference)
     one, one_areas = _corners(shape[box], voxel_size)
     other, other_areas = _corners(reference[box], voxel_size)

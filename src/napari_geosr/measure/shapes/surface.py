@@ -60,7 +60,7 @@ class SurfaceMesh:
 
     @property
     def volume(self) -> float:
-        """Enclosed volume; meaningful for closed surfaces."""
+        """Enclosed volume, in `unit` cubed; meaningful only for closed surfaces."""
         return mesh_volume(self.vertices, self.faces)
 
 
@@ -162,7 +162,7 @@ def extract_surface(
 
 
 def is_rounded(vertices: AnyArray, voxel_size: Sequence[float]) -> bool:
-    """Whether positions in float32 deviate by more than 1/20 of a voxel.
+    """Whether the spacing of positions in float32 exceeds 1/20 of a voxel.
 
     Examples
     --------
@@ -181,8 +181,8 @@ def _best_surface(
 ) -> tuple[AnyArray, AnyArray, SurfaceMatch]:
     """Smooth as much of a mask as possible without losing parts.
 
-    Marching cubes of the mask itself keeps every voxel, because each has a corner
-    inside the surface.
+    Marching cubes of the mask itself keeps every voxel, because the centre of each
+    voxel lies inside the surface.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -288,7 +288,7 @@ def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:
 
 
 def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
-    """Return the signed volume of triangles (Z, Y, X), positive if facing outwards."""
+    """Return the volume enclosed by triangles; negative if they face inwards."""
     # Relative to a vertex, because products of large positions would be rounded.
     origin = vertices[:1, ::-1].astype(np.float64)
     total = 0.0

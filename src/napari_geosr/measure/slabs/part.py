@@ -20,7 +20,7 @@ from napari_geosr.measure.crofton import (
 )
 from napari_geosr.measure.kernels import columns as column
 
-#: Pair bits, pair weights, and surface and Euler number per code, for the kernels.
+#: Pair bits, pair weights, and surface and eight times the Euler number per code.
 Tables: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 

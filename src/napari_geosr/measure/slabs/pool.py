@@ -1,4 +1,4 @@
-"""Distributes the slabs of a measurement among processes; collects them in order."""
+"""Distributes slabs of a measurement among processes; collects results in order."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class _OfRun:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__ |= state
         for array, nbytes in self.run.plan.caches:
-            # The array was opened for this work alone, so this is never undone.
+            # The array was opened for this work alone, so the limit is never lifted.
             if isinstance(array, LazyArray):
                 array.cache_bytes = nbytes
 

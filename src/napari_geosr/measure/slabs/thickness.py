@@ -120,7 +120,7 @@ class CollectWork:
             return CollectedBlock(max(needed))
         if block is None:
             return CollectedBlock(margin, SphereList.none())
-        if block.phase.all():  # then the whole volume is unbounded
+        if block.phase.all():  # then the phase fills the whole volume
             return CollectedBlock(margin, SphereList.none(), is_unbounded=True)
         return CollectedBlock(
             block.margin, collected(block, locate=not self.to_centres)
@@ -129,7 +129,7 @@ class CollectWork:
 
 @dataclass(frozen=True)
 class PaintWork:
-    """Counts the diameters in blocks."""
+    """Paints the spheres in blocks, and counts the diameters."""
 
     def __call__(
         self,
@@ -145,7 +145,7 @@ class PaintWork:
 def count_diameters(diameters: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
     """Return the number of voxels of each diameter, up to the largest."""
     counts = np.zeros(int(diameters.max(initial=0)) + 1, np.int64)
-    for plane in diameters:  # numpy counts 64-bit numbers
+    for plane in diameters:  # bincount makes a 64-bit copy
         part = np.bincount(plane.ravel())
         counts[: len(part)] += part
     return counts

@@ -1,4 +1,4 @@
-"""Statistics of pores, one per file, discovered by file name.
+"""Statistics of pores: one module each, found by file name.
 
 The module of a statistic defines ``STATISTICS``, a tuple of `PoreStatistic` (a column
 of the pore table) and `VolumeStatistic` (a value of the whole volume), both from

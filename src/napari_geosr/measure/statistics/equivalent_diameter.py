@@ -1,4 +1,4 @@
-"""Equivalent diameter: that of the sphere with the volume of the pore.
+"""Equivalent diameter: diameter of the sphere with the volume of the pore.
 
 For an image, this is the diameter of the circle with the area of the pore.
 """

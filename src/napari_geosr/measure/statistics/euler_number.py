@@ -1,4 +1,4 @@
-"""Euler number: pores − tunnels + enclosed solid, of each pore and of all."""
+"""Euler number of each pore and of all: pores − handles + enclosed solids."""
 
 from __future__ import annotations
 

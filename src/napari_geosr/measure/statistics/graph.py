@@ -33,7 +33,7 @@ def _along_axes(found: Mapping[str, float | None]) -> str:
 
 
 def _known(name: str) -> Callable[[Figures], Any]:
-    """Return a function for values along the axes; None if none of them is known."""
+    """Return a function that gives values along axes, or None if all are unknown."""
 
     def value(figures: Figures) -> Any:
         along_axes = figures[name]

@@ -1,4 +1,4 @@
-"""Threshold sensitivity: the porosity with the threshold shifted by ±5 %.
+"""Threshold sensitivity: change of the porosity if the threshold shifts by ±5 %.
 
 The shift is relative to the distance between the mean grey values of the phases. The
 sensitivity shows how much the porosity depends on the threshold; it is not an

@@ -1,7 +1,7 @@
 """Hysteresis: pores are kept if they contain a voxel far beyond the threshold.
 
 Canny, IEEE Trans. Pattern Anal. Mach. Intell. 8, 679 (1986),
-doi:10.1109/TPAMI.1986.4767851. With both thresholds given as grey values, this is
+doi:10.1109/TPAMI.1986.4767851. With both thresholds given as grey values, this equals
 `skimage.filters.apply_hysteresis_threshold`, slab by slab.
 """
 

@@ -2,8 +2,8 @@
 
 The local mean is the mean weighted by a Gaussian, as in
 `skimage.filters.threshold_local` (Gonzalez & Woods, Digital Image Processing). With the
-grey values v, their local mean m and the mean grey value M, a threshold T of
-``v - m + M`` is the local threshold ``T + m - M`` of v.
+grey values v, their local mean m and the mean grey value M, a threshold T for
+``v - m + M`` is equivalent to the local threshold ``T + m - M`` for v.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class LevelledArray:
     mask : ArrayLike of the same shape, or None
         Sample mask: non-zero inside.
     window : int
-        Edge length of the window in voxels: six standard deviations of the Gaussian.
+        Edge length of the window in voxels: six standard deviations of the Gaussian,
+        plus 1.
     level : float
         Mean grey value.
     flat : bool

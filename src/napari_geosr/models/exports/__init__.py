@@ -1,4 +1,4 @@
-"""Export formats for models, one per file, found by file name.
+"""Export formats for models: one module each, found by file name.
 
 The module of a format provides ``TITLE``, ``SUFFIX`` and
 ``write(model, path) -> float``. `write` writes the file and returns the largest

@@ -85,7 +85,7 @@ def value_descriptions(card: ModelCard) -> tuple[str, str]:
 
 
 def input_percentiles(card: ModelCard) -> tuple[float, float] | None:
-    """Return the percentiles to scale to 0 and 1 before the graph is run, if any."""
+    """Return the percentiles to be scaled to 0 and 1 before the graph runs, if any."""
     scale = card.normalisation
     return (0.0, 100.0) if scale.kind == "unit" else scale.percentiles
 
@@ -250,7 +250,8 @@ def _write(
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
     """Return three valid input sizes; the graph is traced at the first one.
 
-    With `odd`, the first and the last are not multiples of the strides.
+    With `odd`, the first, and for strides above 2 also the last, is not a multiple of
+    the strides.
     """
     grids = [
         -(-max(n, least) // stride)

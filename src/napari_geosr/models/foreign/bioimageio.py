@@ -81,7 +81,7 @@ def recognises(source: ModelSource) -> bool:
 
 
 def read(source: ModelSource, channel: int | None) -> ImportDraft:
-    """Import the network of a package, see `draft`."""
+    """Import the network of a package; see `draft`."""
     here = source.path.exists()
     text = str(source.path) if here else source.text
     return draft(text, channel, source.should_stop)
@@ -314,7 +314,7 @@ def _graph_network(
         graph = read_graph(path)
     sizes = graph.sizes[2:] or (None,) * axes.ndim
     fixed = [a or b for a, b in zip(axes.fixed, sizes, strict=True)]
-    # A size is fixed only if the graph fixes one as well.
+    # The window is fixed only if the graph itself fixes a size.
     is_fixed = any(n is not None for n in sizes)
     window = tuple(n or _WINDOW[axes.ndim] for n in fixed) if is_fixed else ()
     config = networks.foreign.NetworkConfig(

@@ -39,7 +39,7 @@ def recognises(source: ModelSource) -> bool:
 
 
 def read(source: ModelSource, channel: int | None) -> ImportDraft:
-    """Import the network of a checkpoint, which has one channel."""
+    """Import the one-channel network of a checkpoint."""
     del channel
     return draft(source.path, source.tensors)
 

@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """Scaling of grey values for the network, and of its results back.
+    """Scaling of grey values for the network, and back for its results.
 
     Attributes
     ----------
@@ -217,7 +217,7 @@ def _inverse(operation: Applied) -> Applied:
 
 
 def _affine(operations: Sequence[Applied]) -> bool:
-    """Whether values were rescaled, apart from clipping."""
+    """Whether any operation other than clipping changes the values."""
     return any(operation[0] != "clip" for operation in operations)
 
 

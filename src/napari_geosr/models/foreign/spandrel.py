@@ -171,7 +171,7 @@ def _comparison_with(descriptor: Any) -> Callable[[nn.Module], None]:
     """Return a check against the library's own forward pass, with padding."""
 
     def check(network: nn.Module) -> None:
-        """Compare the results for an image of odd size with structure and noise."""
+        """Compare the results for an image of structure and noise with an odd size."""
         import torch
 
         side = max(40, int(descriptor.size_requirements.minimum)) + 5

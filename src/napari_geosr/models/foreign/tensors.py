@@ -46,7 +46,8 @@ def read_file(path: Path) -> AnyDict:
     Raises
     ------
     ModelError
-        If the file is missing, damaged, too large, no weights file, or contains code.
+        If the file is missing, damaged, too large or not a weights file, or contains
+        code.
     """
     try:
         size = path.stat().st_size

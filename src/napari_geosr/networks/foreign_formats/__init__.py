@@ -1,8 +1,8 @@
 """Builders for third-party networks, one format per file.
 
-The module of a format provides ``build(settings, weights) -> torch.nn.Module``. From
+The module of a format provides ``build(settings, weights) -> torch.nn.Module``. Given
 settings (plain values) and the tensors of the network, named as in its
-``state_dict()``, it builds a network that takes ``(N, channels, [Z,] Y, X)``.
+``state_dict()``, ``build`` returns a network that takes ``(N, channels, [Z,] Y, X)``.
 Third-party code is never run: settings choose among layers of this package or of an
 installed library.
 """

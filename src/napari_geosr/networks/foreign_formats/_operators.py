@@ -1,7 +1,7 @@
 """ONNX operators in torch: arithmetic, shapes and indexing.
 
-They follow the reference of the ONNX operators (opsets 9 to 23), for the variants that
-image networks use. Graphs with other operators are rejected on import. Layers are in
+They follow the ONNX operator reference (opsets 9 to 23), for the variants that image
+networks use. Graphs with other operators are rejected on import. Layers are in
 `_layers`.
 """
 
@@ -74,7 +74,7 @@ def operator(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Valu
 
 
 def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
-    """Return the integers of a tensor or an attribute; empty for None."""
+    """Return the integers of a tensor or an attribute; an empty list for None."""
     if values is None:
         return []
     if isinstance(values, Tensor):

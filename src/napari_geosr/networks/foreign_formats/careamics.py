@@ -2,7 +2,7 @@
 
 Layers and names are those of its checkpoints (CAREamics 0.1 to 0.3, BSD-3-Clause): two
 convolutions per level, max pooling (or blurred max pooling, N2V2 [1]_), upsampling by
-linear interpolation, and skips by concatenation.
+linear interpolation, and concatenating skip connections.
 
 References
 ----------

@@ -22,7 +22,7 @@ from napari_geosr.core.types import AnyMapping
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Architectures for special tasks: restoring faces, and inpainting.
+#: Architectures for special tasks: face restoration and inpainting.
 UNSUPPORTED = frozenset({"GFPGAN", "RestoreFormer", "LaMa"})
 _importing = threading.Lock()
 
@@ -51,10 +51,10 @@ def library() -> Any:
 def _torchvision_stubs() -> Iterator[None]:
     """Allow spandrel to be imported even if torchvision cannot be imported.
 
-    spandrel imports three functions from torchvision, all for `UNSUPPORTED`. The
-    torchvision in package indices is built for torch with CUDA; with a CPU build of
-    torch, its import fails with a RuntimeError. In this case, empty modules replace it
-    during this import.
+    spandrel imports three names from torchvision, all for `UNSUPPORTED`. On PyPI,
+    torchvision is built for torch with CUDA; with a CPU build of torch, its import
+    fails with a RuntimeError. In this case, stub modules replace torchvision while
+    spandrel is imported.
     """
     try:
         import torchvision.transforms.functional  # noqa: F401
@@ -87,8 +87,8 @@ def _torchvision_stubs() -> Iterator[None]:
 class SpandrelNetwork(nn.Module):
     """The network of a spandrel descriptor.
 
-    It computes the same as the descriptor's own call, but without padding, clipping and
-    inference mode.
+    It gives the same result as the descriptor's own call, but without padding, clipping
+    and inference mode.
     """
 
     def __init__(self, descriptor: Any) -> None:

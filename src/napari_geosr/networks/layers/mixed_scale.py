@@ -48,7 +48,7 @@ class MixedScale(nn.Module):
     ndim, maps_in : int
         Number of spatial axes, and of maps of the input ``z_0``.
     maps_out : int
-        Number of outputs computed from all maps; the more there are, the smaller the
+        Number of outputs computed from all maps; the more outputs, the smaller the
         initial weights.
 
     Attributes

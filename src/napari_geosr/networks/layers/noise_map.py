@@ -44,8 +44,8 @@ def bounded(
 
     Returns ``x - m · s(change / m)`` with ``m = bound · level`` and
     ``s(u) = u / (1 + |u|^8)^(1/8)``. Changes of up to three quarters of the bound are
-    kept to within 1 %; a hyperbolic tangent would reduce them by up to a sixth. Where
-    the level is zero, `x` is unchanged.
+    reduced by at most 1.2 %; a hyperbolic tangent would reduce them by up to 15 %.
+    Where the level is zero, `x` is unchanged.
     """
     most = bound * level
     part = (change / most.clamp_min(_MIN_BOUND)).clamp(
@@ -99,7 +99,7 @@ class NoiseMap(nn.Module):
 def level_map(
     x: torch.Tensor, greys: torch.Tensor, levels: torch.Tensor
 ) -> torch.Tensor:
-    """Compute `NoiseMap.forward` for `greys` and `levels` of shape (n,)."""
+    """Compute `NoiseMap.forward` with the given `greys` and `levels` of shape (n,)."""
     if len(greys) == 1:
         return levels.to(x.dtype).expand(x.shape[0], 1, *x.shape[2:])
     n = x.ndim - 2

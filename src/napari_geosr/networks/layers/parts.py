@@ -41,7 +41,7 @@ def within(part: Part, region: Part) -> Part:
 
 
 def scaled(part: Part, factor: int) -> Part:
-    """Convert the part to voxels of a grid that is finer by `factor`."""
+    """Convert the part to voxels of a grid that is finer by the given factor."""
     return tuple(slice(p.start * factor, p.stop * factor) for p in part)
 
 
@@ -50,7 +50,8 @@ def convolved(
 ) -> torch.Tensor:
     """Convolve ``(N, C, [Z,] Y, X)``; beyond the edges, values count as zero.
 
-    On a CPU, torch chooses a slow algorithm for maps of few planes or a single channel.
+    On a CPU, torch chooses a slow algorithm for maps of few planes or a single channel,
+    so oneDNN is called directly there.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 #: Creates a layer that preserves the grid, given the numbers of input and output maps.
 MakeLayer = Callable[[int, int], nn.Module]
-#: Convolves maps with weights, without zeros beyond the edges.
+#: Convolves maps with weights, without padding.
 Convolve = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 #: Anything that maps tensors to tensors, such as a layer.
 Apply = Callable[[torch.Tensor], torch.Tensor]
@@ -220,14 +220,14 @@ def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> i
 
 
 class UpscalingNetwork(nn.Module):
-    """A trunk on the coarse grid, sub-voxel upsampling, an interpolated skip.
+    """A trunk on the coarse grid, sub-voxel upsampling and an interpolated skip.
 
     A subclass builds its trunk, then calls `_end`, and defines `trunk`.
 
     Attributes
     ----------
     between_strips : callable or None
-        Called between the layers of `restore_core`; may raise to cancel it.
+        Called between the layers in `restore_core`; may raise to cancel the run.
     """
 
     kernel: torch.Tensor

@@ -1,8 +1,8 @@
 """Networks on sparse tensors: convolutions that only visit occupied voxels.
 
-Their memory use scales with the surface of a shape, not with its bounding box. The
-files with names that begin with an underscore contain the layers; the others are
-architectures, found by their names as in `napari_geosr.networks`.
+Their memory use scales with the surface of a shape, not with its bounding box. Modules
+with a leading underscore contain the layers; the other modules are architectures, found
+by name as in `napari_geosr.networks`.
 """
 
 from __future__ import annotations

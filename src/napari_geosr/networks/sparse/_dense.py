@@ -53,7 +53,7 @@ def dense_forward(network: SurfaceLayers, x: SparseTensor) -> SparseTensor:
     network : SurfaceLayers
         A `SurfaceUNet`.
     x : SparseTensor
-        At the finest level.
+        Input at the finest level.
     """
     box = [int(size) for size in x.grid[1:]]
     # Incomplete voxels of the coarser levels are padded with inactive voxels.

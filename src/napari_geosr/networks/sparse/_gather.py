@@ -1,8 +1,8 @@
 """Compute sparse convolutions (gather rows, multiply, scatter) and their gradient.
 
 Ordinary automatic differentiation would keep the gathered rows of all weights for the
-backward pass, which takes more memory than a dense convolution. This function keeps
-only the features and the maps, and gathers the rows again.
+backward pass, which takes more memory than a dense convolution. Here only the features
+and the kernel maps are kept, and the rows are gathered again.
 
 For layers with few channels on the CPU, compiled loops over the pairs of rows replace
 torch, which writes the gathered rows and the products to memory; writing takes several
@@ -116,7 +116,7 @@ class _GatherConvolution(torch.autograd.Function):
     def backward(
         ctx: FunctionCtx, *outputs: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None]:
-        # Second derivatives would be zero or missing, with `once_differentiable` too.
+        # Second derivatives would be zero or missing, even with `once_differentiable`.
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "Sparse convolutions have no second derivatives. Compute gradients "
@@ -164,7 +164,7 @@ def _can_loop(features: Tensor, weight: Tensor) -> bool:
 
 
 def _looped(features: Tensor, weight: Tensor, pairs: RowPairs) -> Tensor:
-    """Return the convolution: sum of the products of each row with the matrices.
+    """Return the convolution: sums of the products of source rows and matrices.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def _array(values: Tensor) -> AnyArray:
 def _in_threads(
     loop: Callable[..., Any], pairs: RowPairs, k: int, *arguments: AnyArray
 ) -> list[Any]:
-    """Return the results of a loop for parts of the pairs of a matrix, in order."""
+    """Run a loop on parts of the pairs of matrix `k`; return the results in order."""
     sources, targets = pairs.sources[k].numpy(), pairs.targets[k].numpy()
     n = len(sources)
     parts = max(1, min(torch.get_num_threads(), n // _MIN_PAIRS))

@@ -44,7 +44,7 @@ class _Kernel(nn.Module):
 
 
 class SubmanifoldConvolution(_Kernel):
-    """3³ convolution with the same output voxels as input voxels.
+    """3³ convolution with identical input and output voxels.
 
     At these voxels, the result equals that of a dense convolution with zero padding.
     """
@@ -62,7 +62,7 @@ class SubmanifoldConvolution(_Kernel):
 
 
 class StridedConvolution(_Kernel):
-    """2³ convolution with stride 2: output voxels are those with an input voxel."""
+    """2³ convolution with stride 2; output voxels are those containing input voxels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(len(_maps.CHILDREN), in_channels, out_channels)

@@ -31,14 +31,14 @@ _FIT_DIRECTIONS = 1500
 _FITS = 3
 #: Relative deviation at which the weight of a position in the fit drops to one half.
 _DEVIATION = 0.08
-#: Minimum fraction of the directions, among those in which a wall is expected, in which
-#: a closed shell has one.
+#: Minimum fraction of the directions with an expected wall in which a closed shell has
+#: a wall.
 MIN_PRESENT = 0.3
 #: Number of neighbours of a direction.
 _NEIGHBOURS = 8
 #: Number of neighbours for interpolation between directions.
 _NEAREST = 6
-#: Value of the surface between 0 (empty) and 1 (full).
+#: Value at which the surface lies, between 0 (empty) and 1 (full).
 _HALF = 0.5
 
 
@@ -104,7 +104,7 @@ class DirectionGrid:
 
     @cached_property
     def _bending(self) -> Any:
-        """Sparse matrix with the bending energy of a map as its quadratic form."""
+        """Sparse matrix of the quadratic form that is the bending energy of a map."""
         from scipy import sparse
 
         n, k = len(self), _NEIGHBOURS
@@ -118,7 +118,7 @@ class DirectionGrid:
         return (laplacian.T @ laplacian).tocsr()
 
     def filled(self, values: AnyArray, known: AnyArray) -> AnyArray:
-        """Fill in the unknown values of a map by a thin-plate spline.
+        """Fill in the unknown values of a map with a thin-plate spline.
 
         Parameters
         ----------
@@ -296,7 +296,7 @@ def shell_voxels(
     grid: DirectionGrid,
     box: Sequence[slice],
 ) -> AnyArray:
-    """Return voxels of a box in the wall of a shell, in the chosen directions.
+    """Return the voxels of a box that lie in a shell's wall, in the chosen directions.
 
     Parameters
     ----------

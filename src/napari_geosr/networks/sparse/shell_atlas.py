@@ -30,7 +30,7 @@ from napari_geosr.networks.sparse._shells import (
 )
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Standard deviation of the fit, relative to the ellipsoid.
+#: Assumed standard deviation of maps from the fit, relative to the ellipsoid's radius.
 _FIT_ERROR = 0.01
 #: Minimum fraction of training shells with a wall in a direction for a wall to be
 #: expected there.
@@ -160,7 +160,7 @@ class ShellAtlas(nn.Module):
         return made
 
     def present_share(self, given: ShellMaps) -> float:
-        """Return what fraction of the directions expected to have a wall have one."""
+        """Return the fraction of the directions with an expected wall that have one."""
         expected = self.presence.numpy() > _EXPECTED
         return float(given.present[expected].mean()) if expected.any() else 0.0
 
@@ -211,7 +211,7 @@ class ShellAtlas(nn.Module):
         return grid.grown(missing, _MARGIN)
 
     def _fit(self, given: ShellMaps, known: AnyArray) -> ShellMaps:
-        """Return the most likely shell of the model, from the known directions."""
+        """Return the most likely shell of the model, given the known directions."""
         mean = self.mean.double().numpy().ravel()
         axes = self.components.double().numpy().reshape(len(self.components), -1)
         both = np.concatenate([known, known])

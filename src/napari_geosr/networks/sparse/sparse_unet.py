@@ -118,7 +118,7 @@ class SparseUNet(nn.Module):
         Parameters
         ----------
         x : SparseTensor
-            Occupied voxels with one feature, 1.
+            Occupied voxels with one feature, which equals 1.
         targets : sequence of SparseTensor, optional
             The complete shape at each level, from the finest to the coarsest but one:
             its voxels are kept even if they are not predicted, so that finer levels

@@ -1,4 +1,4 @@
-"""A sparse U-Net on the voxels next to a surface, which doubles the resolution.
+"""A sparse U-Net that works on the voxels next to a surface and halves their size.
 
 Only voxels with both phases in their 3³ neighbourhood are computed; other voxels
 are full or empty at any resolution. The network predicts the phase of their eight

@@ -207,7 +207,7 @@ class ConsistentUpscaling(nn.Module):
     def _compared(
         self, y: torch.Tensor, scan: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the result at the set sharpness, and the difference to add back."""
+        """Return the result at the chosen sharpness, and the difference to add back."""
         width = self.sharpness.excess * self.factor
         if self.sharpness.keep:
             seen = self.averaged(blurred(y, width))

@@ -58,7 +58,7 @@ _INTERVAL_SECONDS = 0.2
 _RESTART_SECONDS = 60.0
 #: Number of seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0
-#: Seconds between checks of whether a result was lost before it was fetched.
+#: Initial timeout for fetching a result, in seconds; its status is then checked again.
 _FETCH_SECONDS = 2.0
 #: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0
@@ -69,7 +69,7 @@ _MAX_LOST = 10
 #: Memory of a worker process in addition to its budget, in bytes: the program and its
 #: libraries.
 _PROGRAM_BYTES = 1 << 30
-#: Multiple of its budget, plus `_PROGRAM_BYTES`, at which a worker is terminated.
+#: Multiple of its budget that a worker may use in addition to `_PROGRAM_BYTES`.
 _TOLERANCE = 1.25
 #: Environment variable: unused memory above which glibc returns it to the system.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
@@ -171,8 +171,8 @@ def open_pool(
         return
     import dask
 
-    # Import this before the settings are changed, because the defaults that it adds
-    # would otherwise be lost.
+    # Import before the settings are changed: restoring them would discard the defaults
+    # that this import adds.
     from distributed import Client
 
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
@@ -195,7 +195,7 @@ def worker_settings(threads: int) -> AnyDict:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
     return {
-        # The run keeps to its own budget; a paused worker would never continue.
+        # The run limits its own memory; a paused worker would never resume.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
@@ -277,8 +277,8 @@ class WorkerPool:
             Items to process: plain values that can be pickled.
         should_stop : callable
         in_order : bool
-            Yield the items in their order. If one takes much longer than the others,
-            the workers wait for it, so that few results are kept in memory.
+            Yield the items in their order. If an item takes much longer than the
+            others, the workers wait for it, so that few results are kept in memory.
 
         Raises
         ------
@@ -463,7 +463,7 @@ class _Task(Generic[T, R]):
 
         No worker writes afterwards, so that the output file can be renamed.
         """
-        if self.running and not self.pool.is_own:  # own workers are ended instead
+        if self.running and not self.pool.is_own:  # own workers will be ended
             for _ in self._stopped():
                 pass
         with suppress(Exception):  # the cluster may be gone

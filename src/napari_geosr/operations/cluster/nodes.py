@@ -1,6 +1,6 @@
-"""Worker processes on several computers, started through the queue that reserved them.
+"""Worker processes on several computers, started by commands of the queueing system.
 
-Imports distributed; import this module only when there are such computers.
+Imports distributed; import this module only for runs on several computers.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _wait_for_workers(
 
 
 def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until the commands have ended, and end those that have not."""
+    """Wait for the commands to end, and terminate those that do not end in time."""
     deadline = time.monotonic() + _END_SECONDS
     for process in started:
         try:

@@ -17,7 +17,7 @@ from napari_geosr.measure.config import (
     finite_threshold,
 )
 
-#: Images between which a Fourier correlation is computed.
+#: Source of the Fourier correlation: two halves, a pair of scans or single scans.
 FscSource = Literal["none", "halves", "pair", "single"]
 
 

@@ -1,9 +1,9 @@
 """Groups of volumes that are compared with the base on the same grid.
 
 A coarse volume must not determine the grid on which finer ones are compared, because
-averaging over its voxels hides their errors. Each volume is therefore compared with the
-base as if there were no other volumes, and volumes share a grid only if these grids are
-the same.
+averaging over its voxels hides their errors. The grid on which a volume is compared
+with the base is therefore determined by these two volumes alone; volumes with the same
+grid form a group.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 
-#: Noise correlation of neighbouring voxels above which subsamples are not independent.
+#: Noise correlation of neighbouring voxels above which checkerboard halves of a volume
+#: are not independent.
 _CORRELATED = 0.1
 #: Operations, as named in records, that run networks or filters, or resample a volume.
 _RESTORED = ("restore", "ganrec", "train", "adapt")
@@ -70,7 +71,7 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
 def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
     """Raise `VolumeError` if the noise of neighbouring voxels is or may be correlated.
 
-    Otherwise, the two subsampled copies of the volume would share noise.
+    Otherwise, the two checkerboard halves of the volume would share noise.
     """
     instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
     if noise is None or not noise.level > 0:

@@ -127,7 +127,7 @@ def _single_steps(
     remarks: list[str],
     warn: Warn,
 ) -> Generator[Step, None, dict[str, FourierCorrelation]]:
-    """Correlate checkerboard halves of suitable volumes; raise if there are none."""
+    """Correlate checkerboard halves of suitable volumes; raise if none is suitable."""
     found: dict[str, FourierCorrelation] = {}
     refused: list[VolumeError] = []
     for key, one in placed.items():

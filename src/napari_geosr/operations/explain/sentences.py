@@ -21,7 +21,7 @@ def sentence_of(
 ) -> str:
     """Summarise reach and evidence in a sentence.
 
-    Without these methods, the sentence of the first finding is returned.
+    Without reach, the sentence of the first finding is returned.
     """
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:

@@ -447,7 +447,7 @@ def _matching_pore(
     phase: Phase,
     connectivity: Literal[6, 26],
 ) -> ExplainedRegion | None:
-    """Return the pore in the row's box whose number of voxels matches the table."""
+    """Return the pore in the row's box that has about the row's number of voxels."""
     from scipy import ndimage
 
     ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)

@@ -1,4 +1,4 @@
-"""GANrec: reconstruct by fitting networks to the projections only, as a job.
+"""GANrec: reconstruct by fitting networks to the projections alone, as a job.
 
 Detector rows are processed in blocks. Each block has its own fit, which starts from the
 networks of the previous block. A job that was stopped or killed resumes from the

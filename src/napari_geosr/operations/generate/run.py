@@ -109,8 +109,8 @@ def generate_steps(
 ) -> Generator[Step, None, GeneratedSamples]:
     """Generate samples, and write them as ``generated_MODEL_0000.ome.tif`` etc.
 
-    Each sample depends only on the model, its number and the settings; the initial
-    noise of a voxel does not depend on the shape.
+    Each sample depends only on the model, the settings and the number of the sample;
+    the initial noise of a voxel does not depend on the shape.
 
     Parameters
     ----------

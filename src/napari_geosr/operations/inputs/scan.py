@@ -176,7 +176,7 @@ def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion
     Raises
     ------
     VolumeError
-        If they certainly are, and a model would mix them.
+        If the slices are certainly time points and a model would mix them.
     """
     mixing = _mixing(cards)
     frames = frames_question(volume, mixing=bool(mixing))

@@ -107,12 +107,12 @@ def measure_steps(
     Parameters
     ----------
     volume : Volume
-        Axes (Z, Y, X) or (Y, X); other axes must have length one. All real dtypes.
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
     config : MeasureConfig
         Threshold, phase, minimum pore size, connectivity, automatic sample mask.
     mask : Volume, optional
-        Sample mask: every non-zero voxel. If its grid differs from that of `volume`, it
-        is resampled by position.
+        Sample mask; non-zero voxels are sample. If its grid differs from that of
+        `volume`, it is resampled by position.
     deviation : Volume, optional
         Standard deviations from the restoration that produced `volume`; adds an
         interval to the porosity.
@@ -451,7 +451,7 @@ def morphometry_choices() -> dict[str, tuple[str, str]]:
 
 
 def colour_columns(report: PorosityReport) -> dict[str, bool]:
-    """Return the columns that can colour pores, and whether each is logarithmic."""
+    """Return the columns for colouring pores, and whether each scale is logarithmic."""
     statistics = pore_statistics(flat=report.is_flat)
     found = [(s.name, s.colour) for s in statistics if s.colour is not None]
     found.sort(key=lambda pair: pair[1].order)

@@ -44,7 +44,7 @@ class AutomaticSample:
         Grey values that determine the threshold: those inside the mask, or all grey
         values if the sample contains only one phase.
     fit : SampleMaskFit
-        Whether the mask excludes only what surrounds the sample.
+        Whether the mask excludes only the surroundings of the sample.
     """
 
     mask: AnyArray

@@ -40,7 +40,7 @@ class GreyLevels:
     histogram : napari_geosr.measure.histogram.GreyHistogram
     sampled : bool
         Whether only evenly spaced planes were read. Thresholds are then close to, but
-        not identical with, those of a measurement, which reads every voxel.
+        not identical to, those of a measurement, which reads every voxel.
     surroundings : Surroundings
         Unknown if a mask defines the sample.
     """
@@ -91,7 +91,7 @@ def histogram_steps(
     Parameters
     ----------
     volume : Volume
-        Axes (Z, Y, X) or (Y, X); other axes must have length one. All real dtypes.
+        Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
     mask : Volume, optional
         Sample mask, as for `measure_steps`: only non-zero voxels are counted.
 

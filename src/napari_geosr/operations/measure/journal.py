@@ -101,7 +101,8 @@ class MeasureJournal:
     def note(self) -> str:
         """Describe the stored states of interrupted measurements.
 
-        The sentence is empty if there are none. Call this method after the measurement.
+        The sentence is empty if none are stored. Call this method after the
+        measurement.
         """
         others = [path for part in self._parts.values() for path in part.others]
         if not others:
@@ -114,7 +115,7 @@ class MeasureJournal:
 
     @contextmanager
     def explained_stop(self) -> Iterator[None]:
-        """Add to the message of a stopped run how it can be resumed.
+        """Add instructions for resuming to the message of a stopped run.
 
         Raises
         ------
@@ -213,10 +214,10 @@ class _Part:
 
 
 def _is_left(path: Path) -> bool:
-    """Return whether the run that wrote a state has ended, if it is known."""
+    """Return whether the run that wrote a state is known to have ended."""
     if is_abandoned(path) or is_left_by_job(path):
         return True
-    # Only one process at a time holds a job: its earlier run was on another computer.
+    # Only one process at a time holds a job: its run on another computer has ended.
     job = held_job()
     is_own = bool(job) and _read_text(path, "job") == job
     return is_own and is_of_other_computer(path)

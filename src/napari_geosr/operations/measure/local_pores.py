@@ -28,7 +28,7 @@ def local_pores_steps(
         Axes (Z, Y, X) or (Y, X); other axes must have length one.
     config : PorosityConfig
     mask : Volume, optional
-        Sample mask: every non-zero voxel.
+        Sample mask; non-zero voxels are sample.
 
     Returns
     -------

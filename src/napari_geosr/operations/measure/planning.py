@@ -43,8 +43,8 @@ def plan_steps(
         spot. Axes (Z, Y, X) or (Y, X); other axes must have length one.
     config : PlanConfig
     mask : Volume, optional
-        Sample mask: every non-zero voxel. If its grid differs from that of `volume`, it
-        is resampled by position.
+        Sample mask; non-zero voxels are sample. If its grid differs from that of
+        `volume`, it is resampled by position.
     should_stop : callable
 
     Yields
@@ -124,7 +124,7 @@ def write(
 
 
 def sizes_table(plan: ScanPlan) -> str:
-    """Return a CSV table of spot sizes and the number of spots needed at each."""
+    """Return a CSV table of spot sizes and the number of spots needed for each."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

@@ -18,7 +18,7 @@ def same_smallest_pore(
     ``config.min_voxels`` refers to the coarsest volume, in which small pores are
     hardest to detect; finer volumes get the number of voxels of the same physical size.
     If no volume has a physical unit, the sizes are compared in pixels. If only some
-    volumes have none, these keep ``config.min_voxels``.
+    volumes have no physical unit, these keep ``config.min_voxels``.
     """
     sizes: dict[str, float | None]
     if len({volume.unit for volume in volumes.values()}) == 1:

@@ -25,10 +25,10 @@ from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surrou
 if TYPE_CHECKING:
     from napari_geosr.measure.reports.report import PorosityReport
 
-#: Minimum number of hot voxels kept by a restoration for a warning, as a fraction of
-#: the voxels of the rarer phase.
+#: Number of hot voxels kept by a restoration, as a fraction of the voxels of the rarer
+#: phase, at and above which a warning is given.
 _MIN_HOT_SHARE = 0.01
-#: Minimum number of planes within the memory budget at which whole planes are read.
+#: Number of planes that must fit into the memory budget for whole planes to be read.
 _PLANES_IN_BUDGET = 8
 #: First words of the warning about background.
 _BACKGROUND = "Background, such as air, seems to surround the sample of"

@@ -26,7 +26,8 @@ _MIN_RIM_SHARE = 0.3
 #: The same minimum for a single image; it is larger because all four corners may be
 #: pores by chance.
 _MIN_RIM_SHARE_2D = 0.6
-#: Longer edge, in pixels, of the reduced planes that are searched for background.
+#: Maximum geometric mean of the edges, in pixels, of the reduced planes that are
+#: searched for background.
 _REDUCED = 64
 #: Minimum length of the shorter edge of the reduced planes, in pixels.
 _MIN_REDUCED = 10

@@ -114,7 +114,7 @@ class ModelFilter:
                 "3D volumes" if card.axes == "ZYX" else "2D slices images",
             )
         ).casefold()
-        # Whole words only: "own" is also a part of "unknown" and "down".
+        # Origins must equal the word: "own" is also a part of "unknown" and "down".
         return all(
             word == entry.origin if word in get_args(ModelOrigin) else word in text
             for word in self.words.casefold().split()

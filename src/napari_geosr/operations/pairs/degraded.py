@@ -58,7 +58,7 @@ __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 #: Maximum residual of a good estimate: root-mean-square error of the logarithmic
 #: spectrum.
 _MISFIT = 0.35
-#: Correlation of neighbouring voxels' noise above which a pair has noise in common.
+#: Noise correlation of neighbouring voxels at and above which a pair shares noise.
 _MAX_CORRELATION = 0.1
 #: Maximum relative difference between voxel sizes without a warning.
 _SAME_SIZE = 0.05
@@ -209,7 +209,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
     one, other = (None, high) if like is None else with_matching_axes(like, high)
     if one is None or not (one.has_physical_size or config.upscale_factor is None):
         assert config.upscale_factor is not None
-        return config.upscale_factor  # there is no estimate to compare it with
+        return config.upscale_factor  # there are no voxel sizes to compare it with
     factor = fitting_factor(one, other, config)
     expected = config.factors(len(one.axes), factor)
     ratio = np.divide(one.voxel_size, other.voxel_size) / expected

@@ -36,7 +36,7 @@ _BACKGROUND_PERCENTILE = 0.5
 _BRIGHT_PERCENTILE = 99.5
 #: Maximum number of high-resolution voxels that are blurred repeatedly.
 _MAX_HIGH_VOXELS = 1 << 23
-#: Maximum number of low-resolution voxels compared with them.
+#: Maximum number of low-resolution voxels with which the blurred ones are compared.
 _MAX_LOW_VOXELS = 1 << 22
 #: Noise spectra considered for each imaging modality; all of them for third-party
 #: modalities.

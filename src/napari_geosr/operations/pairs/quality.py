@@ -39,7 +39,7 @@ class PairQuality:
     Attributes
     ----------
     information : tuple of float
-        Mutual information in bits, before the refinement and after.
+        Mutual information in bits, before and after the refinement.
     correlation : tuple of float
         Correlation coefficient, before and after.
     shifts : list of BlockShift

@@ -348,7 +348,7 @@ def _one_block(
             if not is_out_of_memory(error):
                 raise
             failure = str(error)
-        # Free memory outside `except`, where the error would keep tensors alive.
+        # Free memory outside `except`: inside it, the error keeps tensors alive.
         _free(ready.device)
         raise BlockTooLargeError(failure)
 

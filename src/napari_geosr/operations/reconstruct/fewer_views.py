@@ -117,8 +117,8 @@ def splits(
 ) -> list[ScanPart]:
     """Distribute the views over `k` scans in turn, in order of angle.
 
-    Views from opposite sides of a parallel beam are equivalent, so the views are
-    distributed by direction over half a turn, evenly spaced in each part.
+    In a parallel beam, views from opposite sides are equivalent, so the views are
+    ordered by direction over half a turn instead, evenly spaced in each part.
 
     Parameters
     ----------
@@ -384,7 +384,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
-    """Return the order of the views by angle, so that parts are evenly spaced."""
+    """Return the views in order of angle, so that parts are evenly spaced."""
     return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
 
 

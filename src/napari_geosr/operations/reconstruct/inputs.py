@@ -16,7 +16,7 @@ from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
-#: Maximum distance from the axis, in the unit of the pixel size.
+#: Maximum distance of source or detector from the axis, in the unit of the pixel size.
 _MAX_DISTANCE = 1e12
 #: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; also for ``--rows``.
 _TWO_VALUES = Parameter(negative="", consume_multiple=True)

@@ -56,7 +56,7 @@ class TrialSlice:
 
 @dataclass
 class PreviewRow:
-    """Line integrals of the previewed row, which do not depend on the axis."""
+    """Line integrals for the previewed slice, which do not depend on the axis."""
 
     key: tuple[Any, ...] = ()
     scan: Projections | None = None

@@ -97,7 +97,7 @@ def run_steps(
     out : path, optional
         File to fill. By default the result is kept in memory, or in a zarr array in the
         cache folder if it does not fit.
-    unfinished : Volume
+    unfinished : Volume, optional
         Unfinished result of an earlier run with the same projections and settings, to
         be resumed. Without `out`, its own array is completed; with `out`, its file is
         removed at the end.

@@ -44,7 +44,7 @@ _SINOGRAM_COPIES = 12
 #: Peak memory per slice, in units of the slice: estimate, update, dual variables,
 #: weights.
 _SLICE_COPIES = 10
-#: Number of slices per group on a CPU.
+#: Maximum number of slices per group on a CPU.
 _GROUP_CPU = 16
 #: Number of slices per group on other devices.
 _GROUP_DEVICE = 64
@@ -449,7 +449,7 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
 
 
 def is_off_middle(scan: Projections, column: float) -> bool:
-    """Return whether an axis is off-centre by more than a misalignment would be."""
+    """Return whether an axis is too far off-centre for a mere misalignment."""
     off = abs(column - (scan.n_columns - 1) / 2)
     return off > _OFF_MIDDLE * scan.n_columns
 

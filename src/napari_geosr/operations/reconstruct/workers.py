@@ -46,8 +46,8 @@ _SLAB_SHARE = 0.1
 _SLABS_HELD = 2
 #: Fraction of the budget of a worker for its blocks.
 _BLOCK_SHARE = 1 - _SLABS_HELD * _SLAB_SHARE
-#: Minimum number of slabs for each worker, so that all workers finish at about the same
-#: time.
+#: Intended number of slabs for each worker, so that all workers finish at about the
+#: same time; there are fewer if slabs consist of whole groups.
 _SLABS_PER_WORKER = 4
 #: Arrays in memory up to this many bytes are sent to the workers; larger ones are
 #: copied to the cache folder.
@@ -84,7 +84,7 @@ class SliceWork:
     def __call__(self, rows: Rows, should_stop: ShouldStop, worker: int) -> SlabResult:
         """Reconstruct the slices from ``rows[0]`` to ``rows[1] - 1``.
 
-        The blocks, and thus the voxels, are those of a run without workers.
+        The voxels are identical to those of a run without workers.
         """
         ready = replace(self.ready, device=device_of(self.ready.device, worker))
         start, stop = rows
@@ -103,7 +103,7 @@ class SliceWork:
         return SlabResult(slices, run)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the scan's file is missing, as zeros would be read."""
+        """Raise `FileError` if the scan's file is missing: it may be read as zeros."""
         path = self.ready.scan.source
         if path is not None and "*" not in path.name and not path.exists():
             raise FileError(
@@ -164,7 +164,7 @@ class SlabRun:
             ) from error
 
     def slabs(self, finished: list[Rows]) -> list[Rows]:
-        """Return the unfinished slices in slabs, of whole groups if these fit."""
+        """Return the unfinished slices in slabs, of whole groups where possible."""
         ready, group = self.shared, self.ready.group
         missing = list(gaps(finished, ready.n_slices))
         if ready.whole:

@@ -36,7 +36,7 @@ EDGE = 512
 _MAX_TILES = 64
 #: Step between the voxels of the quick version of a tile, relative to its level.
 QUICK_STEP = 4
-#: Time per tile, in seconds, above which quick versions are restored first.
+#: Time of the latest tile, in seconds, above which quick versions are restored first.
 _QUICK_SECONDS = 0.5
 #: Minimum edge length of a tile with a quick version, in voxels of a level's input.
 _MIN_QUICK_EDGE = 64
@@ -216,8 +216,8 @@ class LiveTiles:
     ) -> Generator[Step, None, None]:
         """Restore the requested tiles: the level on screen and the newest first.
 
-        If tiles take a long time, their quick versions precede the first tile. If
-        the request for a tile is withdrawn, its restoration stops.
+        Unless tiles are known to be fast, quick versions of the tiles on screen are
+        restored first. If the request for a tile is withdrawn, its restoration stops.
 
         Yields
         ------

@@ -32,7 +32,7 @@ Steps = Callable[Concatenate[Volume, RestoreConfig, P], Generator[Step, None, T]
 
 #: Default memory budget of a run, as a fraction of the free memory.
 FREE_SHARE = 0.6
-#: Bytes of the budget for computing statistics before the tiles are processed.
+#: Bytes of memory reserved for computing statistics before tiles are processed.
 _STATISTICS_BYTES = 64 * 10**6
 
 
@@ -107,7 +107,7 @@ def _check_run(
     budget: int,
     device: str,
 ) -> None:
-    """Raise `DeviceMemoryError` if a run that writes to a file does not fit."""
+    """Raise `DeviceMemoryError` unless a run that writes to a file fits into memory."""
     choose_output(
         network,
         volume.data,

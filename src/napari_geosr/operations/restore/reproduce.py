@@ -133,7 +133,7 @@ def with_backend_of_run(
 
 
 def default_output(volume: Volume, config: RestoreConfig) -> Path:
-    """Return the default output path, made from the input's and the model's name."""
+    """Return the default output path, made from the names of input and model."""
     source = _source(volume)
     model = Path(config.model).stem
     return source.with_name(f"{stem_of(source)}.{model}.ome.tif")

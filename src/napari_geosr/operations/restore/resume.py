@@ -30,7 +30,8 @@ from napari_geosr.operations.storage import CachedResult, find_unfinished_result
 #: Suffix added to the name of standard deviations and of their file.
 DEVIATION = "std"
 
-#: Settings that affect the course of a run, but not its result.
+#: Settings that are not compared: they affect only the course of a run, or name models,
+#: which are compared by their weights.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
 #: Default values, used for settings that are missing from a record.

@@ -105,7 +105,7 @@ def run_steps(
         it does not fit.
     first : tuple of slice, optional
         Region on screen, in voxels of the input, which is restored first.
-    unfinished : Volume
+    unfinished : Volume, optional
         Unfinished result of an earlier run with the same input, model and settings, to
         be resumed. Without `out`, its own array is completed; with `out`, its file is
         removed at the end.
@@ -469,8 +469,8 @@ def _remarks(
 def find_finished_part(prepared: PreparedRestoration) -> FinishedPart | None:
     """Find a killed run's unfinished result with these settings in the cache, if any.
 
-    Pass it to `run_steps` as `unfinished`, which compares the inputs. Results of runs
-    with uncertainty estimation, or of series, are not found.
+    Pass its volume to `run_steps` as `unfinished`; the inputs are compared there.
+    Results of runs with uncertainty estimation, or of series, are not found.
     """
     if prepared.has_deviation:
         return None

@@ -75,7 +75,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Targets:
-    """The restored volume and, with several members, their standard deviation."""
+    """The restored volume and, if estimated, the standard deviations."""
 
     result: Target
     deviation: Target | None = None

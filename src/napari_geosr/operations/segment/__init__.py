@@ -1,6 +1,6 @@
 """Segment a scan from strokes painted on some of its slices.
 
-Settings load without numba and torch.
+Importing the settings does not load numba or torch.
 """
 
 from __future__ import annotations

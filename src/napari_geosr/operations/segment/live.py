@@ -1,4 +1,4 @@
-"""Segment slices while a person paints, and suggest the slices to paint next."""
+"""Segment slices while the user paints, and suggest the slices to paint next."""
 
 from __future__ import annotations
 

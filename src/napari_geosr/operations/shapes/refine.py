@@ -247,8 +247,8 @@ def plan_shape_steps(
     Raises
     ------
     GeoSRError
-        If there is no such model, the volume is not a shape, or the memory is too
-        small.
+        If there is no such model, the volume is not a shape, or there is not enough
+        memory.
     """
     if config.model != TRILINEAR:
         find_shape_model(config.model, _METHOD, "refine")
@@ -284,7 +284,7 @@ def refinement_record_steps(
 
 
 def check_voxels(volume: Volume) -> str:
-    """Return a warning if voxels are not cubic, which models expect; else "".
+    """Return a warning if voxels are not cubic (models expect cubic ones); else "".
 
     Raises
     ------

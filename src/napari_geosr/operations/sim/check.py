@@ -46,7 +46,7 @@ class SimCheck:
     ----------
     estimate : PatternEstimate
     intensities : ndarray of shape (angles, phases)
-        Mean of each frame relative to the mean of all.
+        Mean of each frame relative to the mean of all frames.
     saturated : ndarray of shape (angles, phases)
         Fraction of the pixels of each frame that have the largest value.
     contrast : ndarray of shape (Y, X)
@@ -222,7 +222,7 @@ def folder_files(
     Raises
     ------
     FileError
-        If a file exists already, or the folder is a file.
+        If a file exists and `overwrite` is False, or the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
@@ -251,7 +251,7 @@ def _write(check: SimCheck, files: dict[str, Path], overwrite: bool) -> None:
 
 
 def spectrum_picture(check: SimCheck) -> FloatArray:
-    """Return the log correlation of frames and their mean; patterns appear as peaks.
+    """Return the log spectrum of frames times their mean; patterns appear as peaks.
 
     Returns
     -------

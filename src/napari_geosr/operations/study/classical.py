@@ -190,7 +190,7 @@ class _ViewIntegrals:
 def _deblurred(sinogram: Tensor) -> Tensor:
     """Compensate the blur of projections by pixels (sinc) and interpolation (sinc²).
 
-    This blur would hide noise that differs between voxels.
+    Otherwise, this blur would hide noise that varies from voxel to voxel.
     """
     import torch
 

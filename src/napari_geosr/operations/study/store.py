@@ -151,7 +151,7 @@ class StudyStore:
         return self.cells, self.models, self.work
 
     def _check(self, overwrite: bool) -> None:
-        """Refuse a folder with other contents; return whether the study is new."""
+        """Refuse a folder with other contents; note whether the study is new."""
         before = self._before()
         present = [path.name for path in self._own_paths if path.exists()]
         if before is None and present:
@@ -363,7 +363,7 @@ def table_text(rows: Sequence[AnyMapping]) -> str:
 
 
 def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """Describe the differences; missing settings have their default values."""
+    """Describe changes in inputs and settings; missing settings have their defaults."""
     theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
     known = {"checksum": theirs.pop("projections", ours["projections"])}
     known |= before.get("scan", {})

@@ -53,8 +53,8 @@ _TRABECULAE = 0.3
 _WHITE = 4095
 #: Smallest number of pixels along an edge.
 _MIN_EDGE = 32
-#: Kinds of teeth from the middle of the jaw: width, crown, root, thickness in mm and
-#: number of roots.
+#: Kinds of teeth from the middle of the jaw: width, length of crown and root, thickness
+#: (all in mm), and number of roots.
 _KINDS = (
     (7.0, 9.5, 13.0, 6.5, 1),
     (6.2, 9.0, 13.0, 6.0, 1),
@@ -422,7 +422,7 @@ def _smooth(edge: int, width: float, rng: np.random.Generator) -> Array:
 def _trabeculae(
     edge: int, pixel: float, rng: np.random.Generator, grain: np.random.Generator
 ) -> Array:
-    """Draw the relative thickness of spongy bone along the rays: strands of mean 1."""
+    """Draw the relative thickness of spongy bone along the rays: strands, mean 1."""
     width = rng.uniform(0.18, 0.35) / pixel
     noise = grain.standard_normal((edge, edge))
     strands = _blurred(noise, (width * 0.8, width * 1.3), "wrap")

@@ -1,4 +1,4 @@
-"""Conjugate gradients for least squares, for each slice separately [1]_.
+"""Conjugate gradients for least squares, per slice (cone beam: per volume) [1]_.
 
 References
 ----------

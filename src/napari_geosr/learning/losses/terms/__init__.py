@@ -3,7 +3,7 @@
 The module of a loss must not import torch at module level. It provides:
 
 ``TITLE``
-    Title of the loss curve, up to 20 letters.
+    Title of the loss curve, up to 20 characters.
 ``ABOUT``
     Purpose of the loss, in a few words.
 ``KIND``

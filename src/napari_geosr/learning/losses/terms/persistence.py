@@ -4,10 +4,10 @@ As the threshold falls from 1 to 0, a feature of the soft map is born when it ap
 and dies when it merges with an older one or is filled. Features that persist over most
 thresholds are structure; short-lived ones are noise. For each dimension, the points
 (birth, death) are compared with those of the target in the order of their persistence;
-surplus features are drawn to the diagonal, where birth equals death. Unlike in an Euler
-number, missing tunnels and missing parts cannot cancel each other out, and links that
-have almost vanished still have a gradient. The loss ignores positions: combine it with
-``porosity`` or ``cldice``.
+surplus features are drawn to the diagonal, where birth equals death. Unlike with the
+Euler number, missing tunnels and missing parts cannot cancel each other out, and links
+that have almost vanished still have a gradient. The loss ignores positions: combine it
+with ``porosity`` or ``cldice``.
 
 Birth and death are grey values of two voxels, found by the library GUDHI (the extra
 ``topology``) on the CPU. This takes seconds for large 3D patches.

@@ -139,6 +139,7 @@ def choose_for_series_steps(
     one with the largest mean gain. Channels without a measurable object do not count.
     A model with a noise bound leaves channels with less noise almost unchanged. A
     filter would blur them and is therefore not chosen for several channels.
+    Super-resolution models are ranked only for the channel with the most noise.
     """
     typical = [plan.typical(channel) for channel in plan.channels]
     points = [point for point in typical if plan.varies(point)] or typical[:1]
@@ -171,7 +172,7 @@ def choose_for_series_steps(
 
 
 def _basis(places: Sequence[str], why: str) -> str:
-    """State on which parts of a series the choice is based, and why."""
+    """State on which points of a series the choice is based, and why."""
     return (
         "The model for the whole series was chosen on the basis of "
         f"{' and '.join(places)}{f', {why}' if why else ''}."
@@ -218,8 +219,8 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
     """Find the ranking whose choice has the largest mean gain; also describe the gains.
 
     Only models that were chosen in one of the rankings were tested for their effect on
-    pores. If another ranking leaves such a model out, it counts as the unchanged scan
-    there, because the verdict before the run leaves that channel unchanged.
+    pores. If another ranking leaves such a model out, its gain there counts as 0,
+    because the verdict before the run leaves that channel unchanged.
     """
     gains = {
         ranking.choice: sum(_gain(ranking.choice, each) for each in rankings)

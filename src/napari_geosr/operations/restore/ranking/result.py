@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Lead over a network, in dB, that a tuned filter needs in order to be preferred.
 _MIN_LEAD = 0.35
-#: Expected gain, in dB, below which a gain is small.
+#: Expected gain, in dB, below which it is considered small.
 _SMALL_GAIN = 2.5
 #: Lower end of the interval of a small gain, in dB, below which the candidate with the
 #: highest lower end is chosen: strong denoisers lose most of such a gain if the noise

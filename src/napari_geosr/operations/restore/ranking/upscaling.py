@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
 
-#: Minimum expected gain, in dB, of another interpolation over cubic interpolation.
-#: Above this limit, the sign of the estimate was always correct if the noise was
-#: certain.
+#: Minimum expected gain over cubic interpolation, in dB, for another interpolation to
+#: be chosen. Above this limit, the sign of the estimate was always correct if the noise
+#: was certain.
 _MIN_INTERPOLATION_GAIN = 0.25
 #: Topics of doubts about the noise that do not rule out such an interpolation.
 _HARMLESS: tuple[Topic, ...] = ("rounding", "fine structure")

@@ -76,7 +76,7 @@ class SeriesPlan:
 
     @property
     def channels(self) -> tuple[int | None, ...]:
-        """The channels; a single None if there is no such axis."""
+        """The channels; a single None if there is no channel axis."""
         if "C" not in self.volume.axes:
             return (None,)
         return tuple(range(self.volume.length("C")))
@@ -103,7 +103,7 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """Add to a sentence the channels to which it applies.
+        """Return a sentence together with the channels to which it applies.
 
         The sentence is unchanged if there is only one channel.
         """
@@ -122,10 +122,10 @@ class SeriesPlan:
         return self.volume.take(time=point.time, channel=point.channel)
 
     def typical(self, channel: int | None) -> Point:
-        """Return the time point nearest to the middle with a plane that is not blank.
+        """Return the time point nearest to the middle that is not blank.
 
-        This is usually the middle time point. One plane is read per examined time
-        point.
+        This is usually the middle time point. Only the middle plane of each examined
+        time point is read. If all are blank, the middle time point is returned.
         """
         points = [p for p in self.points if p.channel == channel]
         middle = len(points) // 2

@@ -3,8 +3,8 @@
 Grey values are standardised with the statistics of a channel over all time points. If
 the statistics of single time points were used, bleaching or a moving bright object
 would change the grey scale between time points. If the statistics of all channels were
-pooled, a dim channel would be lost. For models that use it, the noise is measured at
-the middle time point of each channel.
+pooled, a dim channel would be lost. For models that use the noise, it is measured at
+one time point of each channel, usually the middle one.
 """
 
 from __future__ import annotations
@@ -366,7 +366,7 @@ def reported_series_verdict_steps(
     Raises
     ------
     ModelError
-        If `strict`, and the prediction for a channel is harmful.
+        If `strict` is True and the prediction for a channel is harmful.
     """
     plan = series.plan
     found: dict[int | None, PreparedRestoration] = {}

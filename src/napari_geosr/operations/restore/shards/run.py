@@ -70,7 +70,7 @@ class ShardedRun(VolumeRun):
         return {"workers": {"processes": self.n_workers}}
 
     def planner(self, kept: FinishedPart | None = None) -> ShardPlanner:
-        """Choose tiles and shards; a resumed run keeps the earlier ones if they fit."""
+        """Choose tiles and shards; a resumed run keeps its tile size if it fits."""
         prepared = self.prepared
         return ShardPlanner(
             prepared.network,
@@ -109,7 +109,7 @@ class _ShardProgress:
         self.prepared = sharded.prepared
         self.planner = sharded.planner(kept)
         output = targets.result.output
-        #: Files that the workers write themselves; empty if this process writes them.
+        #: Files that the workers write themselves; empty if this process writes all.
         self.shared = [
             file
             for target in targets.all

@@ -109,7 +109,7 @@ class TrialPart:
 
 
 class ScanTrial:
-    """A model applied to parts of a scan, at its own scale and the next coarser one."""
+    """Test of a model on parts of a scan, at the scan's and the next coarser scale."""
 
     def __init__(
         self,
@@ -137,8 +137,8 @@ class ScanTrial:
         self.blur = 0.0
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
-        # Noise level that makes the averaged scan as noisy as the scan; noise that
-        # averaging hardly reduces is still increased slightly.
+        # Strength of the added noise, relative to the scan's, with which the averaged
+        # scan is as noisy as the scan; at least 0.5 if averaging hardly reduces noise.
         self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = self._averaged_noise().scaled(math.hypot(1, self.rate))
@@ -171,7 +171,7 @@ class ScanTrial:
         )
 
     def boxes(self) -> list[Slices]:
-        """Return parts of the scan whose edges are whole numbers of averaged voxels."""
+        """Return parts of the scan that consist of whole averaged voxels."""
         edges = []
         for f, n in zip(self.factors, self.volume.shape, strict=True):
             if f == 1:
@@ -236,7 +236,7 @@ class ScanTrial:
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
     def seen(self, values: FloatArray, blur: float) -> FloatArray:
-        """Blur, in voxels of the scan along upscaled axes, then average over blocks."""
+        """Blur along upscaled axes (width in scan voxels), then average over blocks."""
         if not blur:
             return self.averaged(values)
         missing = (1,) * (3 - values.ndim)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _BLOCKS = 2
 #: Number of slices of a block.
 _DEPTH = 16
-#: Shortest and longest edge of a block in the slices, in voxels of the scan.
+#: Shortest and longest edge of a block within slices, in voxels of the scan.
 _EDGES = (32, 96)
 #: Approximate maximum number of voxels of the result per block, to limit the time.
 _VOXELS = 5_000_000

@@ -37,8 +37,8 @@ class KnownBlockTest:
     small_counts : tuple of PoreCounts
         The same for pores of at least `DEFAULT_MIN_VOXELS` voxels.
     found : mapping of int to float
-        Fraction of the test pores found without noise that are also found with it, by
-        size in voxels; sizes without test pores are missing.
+        Fraction of the test pores found without noise that are also found in the
+        model's result, by size in voxels; sizes without test pores are missing.
     countable : frozenset of int
         Sizes, in voxels, at and above which pores can be counted in the noisy scan
         itself: it shows the test pores of this size, and noise does not change the

@@ -50,7 +50,7 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
             continue  # reported as doubtful instead
         if counts.result > counts.expected and _shows_as_many(test, counts):
             continue
-        # If small ones are lost, the expected number does not include them either.
+        # If small pores are lost, the expected number does not include them either.
         is_invented = counts.simulated > MAX_PORE_RATIO * counts.smoothed
         lost = 0 if is_invented else _lost_size(test, counts)
         if lost:
@@ -101,7 +101,7 @@ def _hides_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Return whether the scan, apart from noise, shows about as many pores.
+    """Return whether the scan, apart from noise, shows about as many as the result.
 
     In scans that do not show their pores, most of what is counted is noise.
     """
@@ -150,7 +150,7 @@ def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
             return
     faded = [(*one.faded, one.are_bright) for one in test.both if one.faded]
     if faded:
-        # Gaps between fading objects fade as well: name the more numerous kind.
+        # Gaps between fading objects fade as well: name the kind with more losses.
         seen, kept, are_bright = max(faded, key=lambda one: one[0] - one[1])
         kind = "bright objects" if are_bright else "dark objects, such as pores,"
         yield (
