@@ -28,7 +28,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.shapes.exposure import (
     Array,
-    Exposure,
+    ExposureRange,
     Radiograph,
     exposed,
     smooth_field,
@@ -55,7 +55,7 @@ _AIR = 0.75
 _MIN_EDGE = 32
 #: Number of ribs on each side that cross the lungs.
 _RIBS = 9
-_EXPOSURE = Exposure(
+_EXPOSURE = ExposureRange(
     blur=(0.2, 0.5),
     scatter_width=35.0,
     scatter=(0.2, 0.9),

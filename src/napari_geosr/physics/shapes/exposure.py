@@ -35,7 +35,7 @@ class Radiograph:
 
 
 @dataclass(frozen=True)
-class Exposure:
+class ExposureRange:
     """Ranges from which the conditions of an exposure are drawn.
 
     Attributes
@@ -63,7 +63,7 @@ def exposed(
     exponent: Array,
     labels: npt.NDArray[np.uint8],
     pixel: float,
-    exposure: Exposure,
+    exposure: ExposureRange,
     rng: np.random.Generator,
     grain: np.random.Generator,
 ) -> Radiograph:
@@ -76,7 +76,7 @@ def exposed(
     labels : ndarray of shape (Y, X), uint8
     pixel : float
         Edge length of a pixel in mm.
-    exposure : Exposure
+    exposure : ExposureRange
     rng : Generator
         Draws the conditions of the exposure.
     grain : Generator

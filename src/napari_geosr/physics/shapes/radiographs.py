@@ -27,7 +27,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.shapes.exposure import (
     Array,
-    Exposure,
+    ExposureRange,
     Radiograph,
     blurred,
     exposed,
@@ -54,7 +54,7 @@ _MATERIALS = ("soft", "bone", "dentine", "enamel", "filling")
 #: Volume fraction of bone between the cortical plates.
 _TRABECULAE = 0.3
 #: Exposures of an intraoral sensor.
-_EXPOSURE = Exposure(
+_EXPOSURE = ExposureRange(
     blur=(0.05, 0.15),
     scatter_width=5.0,
     scatter=(0.15, 0.6),
