@@ -49,9 +49,9 @@ from napari_geosr.jobs.cost import ProcessorTime
 from napari_geosr.jobs.facts import State, count, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import (
+    advice_on_inputs,
     check_is_job,
     check_output_paths,
-    missing_inputs,
 )
 from napari_geosr.jobs.kinds import read_job
 
@@ -388,7 +388,7 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
-    if advice := _advice_on_inputs(job):  # more useful than its consequence
+    if advice := advice_on_inputs(job):  # more useful than its consequence
         text, message = f"{message}\n{text}", advice
     try:
         _set_final_state(job, "failed", message=message)
@@ -396,20 +396,6 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
         text += f"{message}\n{why}\n"
     with suppress(OSError):  # the error itself is still raised
         _log(job, text)
-
-
-def _advice_on_inputs(job: JobFolder) -> str:
-    """Explain what to do if input files no longer exist; empty if all exist."""
-    missing: list[str] = []
-    with suppress(GeoSRError):
-        missing = missing_inputs(job.values())
-    if not missing:
-        return ""
-    return (
-        f"The job needs {missing[0]}, which does not exist any more. Put the same "
-        "file back (or connect its drive), and resume the job (napari-geosr jobs "
-        f"resume {job.path}); if it is lost, start a new job with another file."
-    )
 
 
 def _traceback(error: BaseException) -> str:

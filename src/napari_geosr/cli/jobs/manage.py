@@ -33,7 +33,7 @@ from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
-from napari_geosr.jobs.job_files import check_is_job
+from napari_geosr.jobs.job_files import check_inputs, check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
@@ -313,7 +313,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     JobDoneError
         If the job is done, or another process is completing it.
     JobError
-        If the job is already running, or its settings cannot be read.
+        If the job is already running, its settings cannot be read, or its input no
+        longer exists.
     """
     submission.refresh([folder.status()])
     status = folder.status()
@@ -330,6 +331,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         )
     profile = _profile(folder, where, detach=detach)
     elsewhere = index.elsewhere_of(folder.path)
+    if elsewhere is None:
+        check_inputs(folder)
     if elsewhere is not None and profile == submission.profile_of(folder):
         print_notes(remote.resume(elsewhere, in_queue=True))
         print(f"Submitted {status.name} on {elsewhere.host}.")

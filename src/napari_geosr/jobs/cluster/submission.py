@@ -21,6 +21,7 @@ from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cluster.torchrun import torchrun_words
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.job_files import check_inputs
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 
@@ -93,8 +94,9 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If the queue may have taken the job, but did not give its number. The job is
         then waiting, and may be submitted again.
     JobError
-        If the job is done, waiting or running, or if the queue refuses it (with the
-        queue's reason). The state of the job is then unchanged.
+        If the job is done, waiting or running, if its input no longer exists, or if the
+        queue refuses it (with the queue's reason). The state of the job is then
+        unchanged.
     FileError
         If the job's folder cannot be written.
     """
@@ -131,6 +133,8 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     before = job.status()
     if before.is_unfinished_in_queue:
         raise JobError(index.in_use_text(before, "be submitted again"))
+    job.check_not_done()
+    check_inputs(job)
     text = script_of(before.name, job.path, profile, before.operation)
     with job.hold():
         job.check_not_done()
