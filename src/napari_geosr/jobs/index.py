@@ -16,10 +16,15 @@ from platformdirs import user_state_path
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.journal import remove_with_journal
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.job_files import foreign_files, job_files
+from napari_geosr.jobs.job_files import (
+    foreign_files,
+    job_files,
+    unfinished_results,
+)
 from napari_geosr.jobs.status import is_stopping, stopping_text
 
 #: Maximum number of files named in a message.
@@ -152,6 +157,9 @@ def forget(path: Path) -> None:
 def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     """Delete a job's folder with its checkpoints and its model.
 
+    The unfinished result of a job that has not finished is deleted wherever it is;
+    finished results outside the folder are kept.
+
     Parameters
     ----------
     keep_foreign : bool
@@ -190,6 +198,8 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     with job.hold():
         pass  # raises if a process of the job has just started or is still ending
     try:
+        for part in unfinished_results(job):
+            remove_with_journal(part)
         if foreign:
             _delete_job_files(job.path)
         else:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.types import AnyMapping
+from napari_geosr.io.unfinished_files.unfinished import unfinished_of_job
 from napari_geosr.jobs.facts import is_absolute
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.models import zoo
@@ -80,7 +81,6 @@ _MORE = {
 #: Incomplete files and folders, and locks, left by a killed process
 #: (`io.unfinished_files`).
 _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
-
 
 #: Settings that are outputs, names or finished parts, or may name a dataset in a file.
 _NOT_INPUTS = (
@@ -237,6 +237,38 @@ def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
             f"{job.path / 'config.yaml'} names {outside[0]!r}, which is outside the "
             "job folder. Start a new job."
         )
+
+
+def unfinished_results(job: JobFolder) -> list[Path]:
+    """Return the unfinished results of a job, outside its folder.
+
+    Parameters
+    ----------
+    job : JobFolder
+        A job that no process runs. A finished job has no unfinished results.
+    """
+    status, values = job.status(), job.values()
+    out = values.get("out")
+    is_own = isinstance(out, str) and job.was_created_here
+    if not is_own or status.state == "done":
+        return []
+    path = Path(str(out))
+    if status.operation == "measure":
+        from napari_geosr.operations.measure.journal import states_of_job
+
+        return states_of_job(path, job.path)
+    if status.operation not in ("restore", "reconstruct"):
+        return []
+    from napari_geosr.operations.restore.consistency import residual_path
+    from napari_geosr.operations.restore.resume import deviation_path
+
+    began, ended = status.created, status.updated
+    files = (path, deviation_path(path), residual_path(path))
+    return [
+        part
+        for file in files
+        for part in unfinished_of_job(file, job.path, began, ended)
+    ]
 
 
 def foreign_files(folder: Path) -> list[Path]:

@@ -33,7 +33,7 @@ from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
-from napari_geosr.jobs.job_files import check_inputs, check_is_job
+from napari_geosr.jobs.job_files import check_inputs, check_is_job, unfinished_results
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
@@ -382,8 +382,9 @@ def remove_jobs(
         ),
     ] = False,
 ) -> int:
-    """Delete a job's folder with all of the job's files.
+    """Delete a job's folder with all of the job's files, and its unfinished result.
 
+    A finished result that is not in the job's folder is kept.
     Missing and damaged jobs are only removed from the list; the files of damaged jobs
     are kept. If the folder contains other files, nothing is deleted without --force.
     """
@@ -403,11 +404,14 @@ def remove_jobs(
         )
         return 0
     submission.refresh([folder.status()])
+    unfinished = unfinished_results(folder)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
-        return 0
-    print(f"Removed {folder.path}")
+    else:
+        print(f"Removed {folder.path}")
+    for part in unfinished:
+        print(f"Removed the unfinished result {part}")
     return 0
 
 
