@@ -376,7 +376,8 @@ def _set_final_state(
     if request == "cancel" and state != "done":
         state = "cancelled"
     # Write the state first, because it is small and may fit on a nearly full disk.
-    job.set_state(state, **({"message": ""} | facts))
+    known = {"message": "", "warnings": len(job.warnings())}
+    job.set_state(state, **(known | facts))
     with suppress(FileError):  # the state contains the same information
         # A request that was made just now is kept as well.
         if job.pending_request() == request and request != kept:

@@ -39,7 +39,7 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
             (
                 status.name,
                 status.method,
-                describe_state(status),
+                _state(status),
                 f"{place.title} {place.number}" if place.number else "–",
                 f"{status.done}/{status.total}" if status.total else "–",
                 begun.strftime("%Y-%m-%d %H:%M" if width is None else "%m-%d"),
@@ -61,6 +61,14 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
         room = None if width is None else max(_MIN_FOLDER_LENGTH, width - len(start))
         lines.append(start + _shorten(row[-1], room, at_end=False))
     return lines
+
+
+def _state(status: JobStatus) -> str:
+    """Describe the state of a job, with its number of warnings once it has ended."""
+    words, n = describe_state(status), status.n_warnings
+    if not n or status.is_alive:
+        return words
+    return f"{words}, {n} warning{'s' if n > 1 else ''}"
 
 
 def _shorten(

@@ -95,8 +95,10 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     folder = find(job)
     submission.refresh([folder.status()])
     status, last = folder.status(), _last_progress(folder)
+    warnings = folder.warnings()
     if json:
-        print_json(_values(status) | {"progress": last, "config": folder.values()})
+        more = {"warnings": warnings, "progress": last, "config": folder.values()}
+        print_json(_values(status) | more)
         return 0
     rows: list[tuple[str, object]] = [
         ("name", status.name),
@@ -118,6 +120,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.append(("energy", cost.text))
     if status.result is not None:
         rows.append((result_kind(status.operation), status.result))
+    rows += [("warning", text) for text in warnings]
     for label, value in rows:
         print(f"{label:<12} {value}")
     if status.can_resume:
