@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
-from napari_geosr.jobs.index import describe_state
+from napari_geosr.jobs.index import (
+    describe_state,
+    later_writer,
+    later_writers,
+    overwritten_text,
+)
 from napari_geosr.jobs.kinds import MAKE_MODELS
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ _MAX_LINE_LENGTH = 300
 def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
     """Format one line per job; paths are shortened at the start to fit `width`."""
     rows = [("name", "method", "state", "queue", "steps", "begun", "folder")]
+    overwritten = later_writers(jobs)
     for status in jobs:
         begun = datetime.fromtimestamp(status.created)
         place = status.queue
@@ -39,7 +45,7 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
             (
                 status.name,
                 status.method,
-                _state(status),
+                _state(status, is_overwritten=status.path in overwritten),
                 f"{place.title} {place.number}" if place.number else "–",
                 f"{status.done}/{status.total}" if status.total else "–",
                 begun.strftime("%Y-%m-%d %H:%M" if width is None else "%m-%d"),
@@ -63,12 +69,14 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
     return lines
 
 
-def _state(status: JobStatus) -> str:
+def _state(status: JobStatus, *, is_overwritten: bool) -> str:
     """Describe the state of a job, with its number of warnings once it has ended."""
-    words, n = describe_state(status), status.n_warnings
-    if not n or status.is_alive:
-        return words
-    return f"{words}, {n} warning{'s' if n > 1 else ''}"
+    words, n = [describe_state(status)], status.n_warnings
+    if is_overwritten:
+        words.append("overwritten")
+    if n and not status.is_alive:
+        words.append(f"{n} warning{'s' if n > 1 else ''}")
+    return ", ".join(words)
 
 
 def _shorten(
@@ -81,7 +89,7 @@ def _shorten(
 
 
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
-    """Explain damaged jobs, and why the newest interrupted jobs ended."""
+    """Explain damaged jobs, overwritten results, and why the newest jobs ended."""
     texts = [
         f"{job.name}: {job.message}"
         for job in jobs
@@ -97,15 +105,20 @@ def explanations(jobs: Sequence[JobStatus]) -> list[str]:
             f"{more} more interrupted job{'s' if more > 1 else ''}: `napari-geosr jobs "
             "show FOLDER` gives the reason."
         )
+    overwritten = later_writers(jobs)
+    known = [job for job in jobs if job.path in overwritten]
+    texts += [overwritten_text(job, overwritten[job.path]) for job in known]
     return texts
 
 
 def reasons(status: JobStatus) -> list[str]:
-    """Explain in sentences why a job is not done; empty for a job without a reason.
+    """Explain in sentences why a job is not done, or its result has been overwritten.
 
     For a job that was interrupted, the last line of its log is quoted.
     """
     texts = [status.message] if status.message else []
+    if status.state == "done" and (later := later_writer(status)) is not None:
+        texts.append(overwritten_text(status, later))
     if status.state != "interrupted":
         return texts
     if not texts:
