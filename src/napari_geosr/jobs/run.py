@@ -24,10 +24,8 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
-    IterationDone,
     JudgingProgress,
     JudgingStarted,
-    PartDone,
     PartSaved,
     PreviewReady,
     ShouldStop,
@@ -54,6 +52,7 @@ from napari_geosr.jobs.job_files import (
     check_output_paths,
 )
 from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.speed import Speed
 
 #: Maximum number of parts of a volume for which progress is recorded.
 MAX_PARTS = 60
@@ -251,7 +250,7 @@ def _run(
     # Until the first step, the progress of the earlier run is shown.
     before = job.status()
     last = Step(done=before.done, total=before.total)
-    stage, speed = "", _Speed()
+    stage, speed = "", Speed()
     is_reported = False  # whether a failed preview was reported
     try:
         with StepIterator(_operation(job, requests)) as iterator:
@@ -304,41 +303,6 @@ def _run(
             job, "done", result=result_path, done=last.done, total=last.total
         )
     return result
-
-
-class _Speed:
-    """Speed in tiles or parts per second; training runs report their own speed."""
-
-    def __init__(self) -> None:
-        self._began, self._first = time.monotonic(), -1
-        self._due = 0.0
-
-    def record(self, job: JobFolder, step: Step) -> None:
-        """Append the progress of the job, at intervals and at the end.
-
-        A failed write is ignored, because the job's state also records the progress.
-        """
-        if not isinstance(step, TileDone | PartDone | IterationDone):
-            return
-        now = time.monotonic()
-        if now < self._due and step.done < step.total:
-            return
-        self._due = now + _BEAT_SECONDS
-        if not 0 <= self._first < step.done:  # a resumed run or a new stage
-            self._began, self._first = now, step.done
-        seconds = (now - self._began) / max(step.done - self._first, 1)
-        known = step.done > self._first
-        left = round(seconds * (step.total - step.done), 1) if known else None
-        text = step.text if isinstance(step, IterationDone) else ""
-        with suppress(FileError):
-            job.append(
-                "progress",
-                step=step.done,
-                total=step.total,
-                losses={},
-                seconds_left=left,
-                **({"what": text} if text else {}),
-            )
 
 
 def _describe_progress(step: Step, stage: str) -> str:
