@@ -13,6 +13,7 @@ from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
@@ -31,6 +32,8 @@ LOCAL = "local"
 IN_QUEUE = "--in-queue"
 #: Lock file of a process that submits a job.
 _SUBMISSION_LOCK = ".submission.lock"
+#: File of this process on file systems without locks.
+_SUBMITTER = ".submission.owner.lock"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
 #: Seconds for which a queue is queried again about a job that has ended according to
@@ -112,11 +115,13 @@ def _submitting(job: JobFolder) -> Iterator[None]:
     from filelock import Timeout
 
     path = job.path / _SUBMISSION_LOCK
+    lock_file = LockFile(job.path / _SUBMITTER)
     with atomic.explained(path):
         try:
             lock = processes.file_lock(path)
-            processes.acquire_lock(lock, 0.0)
-        except Timeout as error:
+            if not processes.acquire_lock(lock, 0.0):
+                lock_file.acquire()
+        except (Timeout, LockFileHeldError) as error:
             raise JobError(
                 f"{job.status().name} is being submitted by another process. Check its "
                 "state in a minute."
@@ -125,6 +130,7 @@ def _submitting(job: JobFolder) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        lock_file.release()
 
 
 def _submit(job: JobFolder, profile: Profile) -> str:
