@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -234,13 +234,31 @@ def was_stopped(job: JobFolder) -> bool:
     """Return whether the user stopped the job while the queue started this process.
 
     A queue may have taken a job without printing its number, and OAR may have
-    resubmitted it under a number that only a query has recorded.
+    resubmitted it under a number that only a query has recorded, or none.
     """
     status = job.status()
     record = queue_record.read_record(job.path)
     own = _own_number(record)
+    if not own:
+        return False
     is_same = not record.number or own in (record.number, status.queue.number)
-    return bool(own) and is_same and status.state == "cancelled"
+    if is_same and status.state == "cancelled":
+        return True
+    # A request that is pending before a job starts was made while it waited.
+    is_waiting = reading.recorded(job.path)[1] in ("queued", "cancelled")
+    is_known = is_same or _may_be_renumbered(record)
+    return is_waiting and is_known and job.pending_request() == "cancel"
+
+
+def note_stop(job: JobFolder) -> None:
+    """Record that a job that was stopped does not run."""
+    job.set_state("cancelled", pid=0, host="", message="")
+    job.clear_request()
+
+
+def _may_be_renumbered(record: QueueRecord) -> bool:
+    """Return whether the queue may resubmit the last run under an unknown number."""
+    return record.resubmitted > 0 and load_queue(record.queue).renumbers
 
 
 def _own_number(record: QueueRecord) -> str:
@@ -335,25 +353,33 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
             due[status.queue.queue][status.path] = status
     problems = []
     for name, jobs in due.items():
-        submitted = {path: queue_record.read_record(path).number for path in jobs}
-        numbers = {path: status.queue.number for path, status in jobs.items()}
         try:
-            found = load_queue(name).states(numbers)
+            _query(name, jobs)
         except (ConfigError, JobError) as error:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
-            continue
-        for path, state in found.items():
-            updated = jobs[path].updated
-            queue_record.write_state(
-                path,
-                state.phase,
-                state.words,
-                updated,
-                submitted=submitted[path],
-                number=state.number,
-            )
     return problems
+
+
+def _query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
+    """Query a queue about jobs, and record their states.
+
+    Raises
+    ------
+    ConfigError, JobError
+        If the queue is unknown, or does not respond.
+    """
+    submitted = {path: queue_record.read_record(path).number for path in jobs}
+    numbers = {path: status.queue.number for path, status in jobs.items()}
+    for path, state in load_queue(name).states(numbers).items():
+        queue_record.write_state(
+            path,
+            state.phase,
+            state.words,
+            jobs[path].updated,
+            submitted=submitted[path],
+            number=state.number,
+        )
 
 
 def _is_fresh(status: JobStatus) -> bool:
@@ -404,13 +430,37 @@ def stop(job: JobFolder) -> None:
         _cancel_if_waiting(job)
         return
     try:
-        load_queue(status.queue.queue).cancel(status.queue.number)
+        _cancel_in_queue(job, status)
     except JobError as error:
         raise JobError(
             f"{error} If {status.name} is running or starts later, it will stop after "
             "its next step."
         ) from error
     _cancel_if_waiting(job)
+
+
+def _cancel_in_queue(job: JobFolder, status: JobStatus) -> None:
+    """Cancel a job under its latest number, even if it changes at the same time.
+
+    Raises
+    ------
+    JobError
+        If the queue refuses to cancel it.
+    """
+    queue, cancelled = load_queue(status.queue.queue), set[str]()
+    number = _latest_number(job, status)
+    while number not in cancelled:
+        queue.cancel(number)
+        cancelled.add(number)
+        number = _latest_number(job, status)
+
+
+def _latest_number(job: JobFolder, status: JobStatus) -> str:
+    """Return the number of a job, after a query if its queue may have changed it."""
+    if load_queue(status.queue.queue).renumbers:
+        with suppress(JobError):  # the last known number may still be valid
+            _query(status.queue.queue, {job.path: job.status()})
+    return job.status().queue.number
 
 
 def _cancel_if_waiting(job: JobFolder) -> None:
@@ -420,6 +470,11 @@ def _cancel_if_waiting(job: JobFolder) -> None:
     # A process that has just started holds the job, and follows the request.
     with suppress(JobError), job.hold():
         now = job.status()
-        if now.state == "queued" and not now.pid:
+        is_waiting = "queued" in (now.state, reading.recorded(job.path)[1])
+        if is_waiting and not now.pid:
             job.set_state("cancelled", message="")
-            job.clear_request()
+            record = queue_record.read_record(job.path)
+            is_latest = now.queue.number == record.number
+            # Keep the request for a run that the queue has not announced yet.
+            if not (record.number and is_latest and _may_be_renumbered(record)):
+                job.clear_request()
