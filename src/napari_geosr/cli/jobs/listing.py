@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
+from napari_geosr.core.version import __version__
 from napari_geosr.jobs.index import (
     describe_state,
     later_writer,
@@ -142,6 +144,15 @@ def _last_line(path: Path) -> str:
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     return "".join(c for c in last if c.isprintable())[:_MAX_LINE_LENGTH]
+
+
+def environment_text(status: JobStatus) -> str:
+    """State which Python resumes a job of a queue on this computer."""
+    return (
+        f"{status.name} was submitted to {status.queue.title or 'a queue'}. It is now "
+        f"resumed on this computer with {sys.executable} (napari-geosr {__version__}), "
+        "without the Python and the setup commands of its profile."
+    )
 
 
 def resume_hint(status: JobStatus) -> str:

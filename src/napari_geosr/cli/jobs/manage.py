@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.jobs.listing import explanations, reasons, resume_hint, table
+from napari_geosr.cli.jobs.listing import (
+    environment_text,
+    explanations,
+    reasons,
+    resume_hint,
+    table,
+)
 from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json
@@ -354,6 +360,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         title = load_queue(profile.queue).title
         print(f"Submitted {status.name} as {title} job {number}.")
         return 0
+    if submission.profile_of(folder) is not None:
+        print_notes([environment_text(status)])
     folder.clear_request()  # drop earlier requests
     queue_record.forget_number(folder.path)
     index.register(folder)

@@ -1,13 +1,15 @@
-"""A job is not resumed if a file or a model that it needs no longer exists."""
+"""Checks before a job is resumed: its files, its model and its environment."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from napari_geosr.cli.app import run
+from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -70,3 +72,17 @@ def test_names_and_finished_parts_are_not_inputs(tmp_path: Path) -> None:
     assert missing_inputs(values) == [str(tmp_path / "*.tif")]
     (tmp_path / "1.tif").touch()
     assert missing_inputs(values) == []
+
+
+def test_the_environment_of_a_job_that_leaves_its_queue_is_named(
+    job: JobFolder, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manage.local, "start", lambda _job: 7)
+    for more in (["--detach"], ["--queue", "local", "--detach"]):
+        assert run(["jobs", "resume", str(job.path), *more]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"resumed on this computer with {sys.executable} (napari-geosr" in said
+        assert "job was submitted to SLURM" in said
+    (job.path / queue_record.RECORD).unlink()
+    assert run(["jobs", "resume", str(job.path), "--detach"]) == 0
+    assert capsys.readouterr().err == ""
