@@ -16,6 +16,7 @@ from napari_geosr.io.unfinished_files.unfinished import unfinished_of_job
 from napari_geosr.jobs.facts import is_absolute
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.models import zoo
+from napari_geosr.operations import restore
 from napari_geosr.operations.restore.ranking.config import AUTO
 
 #: Relative paths of the files that jobs of all kinds write; ``*`` matches part of a
@@ -259,11 +260,8 @@ def unfinished_results(job: JobFolder) -> list[Path]:
         return states_of_job(path, job.path)
     if status.operation not in ("restore", "reconstruct"):
         return []
-    from napari_geosr.operations.restore.consistency import residual_path
-    from napari_geosr.operations.restore.resume import deviation_path
-
     began, ended = status.created, status.updated
-    files = (path, deviation_path(path), residual_path(path))
+    files = (path, restore.deviation_path(path), restore.residual_path(path))
     return [
         part
         for file in files

@@ -7,6 +7,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,8 +162,6 @@ def start_resource_tracker() -> None:
     """
     if os.name != "posix":
         return
-    from multiprocessing import resource_tracker
-
     before = os.environ.get(WARNINGS)
     os.environ[WARNINGS] = warnings_without_leaks()
     try:
