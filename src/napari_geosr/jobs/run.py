@@ -353,7 +353,7 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
-    if advice := advice_on_inputs(job):  # more useful than its consequence
+    if advice := advice_on_inputs(job):  # the cause of the error
         text, message = f"{message}\n{text}", advice
     try:
         _set_final_state(job, "failed", message=message)

@@ -11,6 +11,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import tune_steps
+from napari_geosr.learning.painting.strokes import read_strokes
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -41,8 +42,6 @@ def read_settings_steps(
     ModelError
         If the model does not exist.
     """
-    from napari_geosr.learning.painting import read_strokes
-
     yield StageStarted(message="Reading the painted labels")
     strokes = read_strokes(painted, painted, 0, should_stop=should_stop)
     settings: AnyDict = {} if model is None else (yield from tune_steps(model, _METHOD))
