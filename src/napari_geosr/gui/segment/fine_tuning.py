@@ -11,7 +11,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import tune_steps
-from napari_geosr.learning.painting.strokes import read_strokes
+from napari_geosr.operations.segment import painted_classes
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -43,9 +43,9 @@ def read_settings_steps(
         If the model does not exist.
     """
     yield StageStarted(message="Reading the painted labels")
-    strokes = read_strokes(painted, painted, 0, should_stop=should_stop)
+    classes = painted_classes(painted, should_stop)
     settings: AnyDict = {} if model is None else (yield from tune_steps(model, _METHOD))
-    return settings | {"unpainted": 0, "classes": max(strokes.classes)}
+    return settings | {"unpainted": 0, "classes": max(classes)}
 
 
 def fill_train_dock(

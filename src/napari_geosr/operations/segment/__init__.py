@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.segment.live import (
         StrokeAnswer,
         answer_steps,
+        painted_classes,
         segmented_layer_steps,
         suggest_steps,
         warm_up,
@@ -46,6 +47,7 @@ __all__ = [
     "answer_steps",
     "compare_steps",
     "open_segmenter",
+    "painted_classes",
     "segment_steps",
     "segmented_layer_steps",
     "suggest_steps",
@@ -59,6 +61,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "live": [
             "StrokeAnswer",
             "answer_steps",
+            "painted_classes",
             "segmented_layer_steps",
             "suggest_steps",
             "TooFewClassesError",
