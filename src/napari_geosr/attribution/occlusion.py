@@ -1,4 +1,4 @@
-"""Find out which parts of the scan matter, by replacing them with noise.
+"""Find out which regions of the scan matter, by replacing them with noise.
 
 Grey boxes, the usual method [1]_, do not resemble the training data. Here,
 a cube of the scan is replaced with its mean grey value plus new noise. The noise has
