@@ -88,7 +88,7 @@ def simulate(
     dead_columns, zingers : float
         Fractions of dead detector columns and of pixels hit by zingers.
     dark : float
-        Counts without beam.
+        Counts without the beam.
     read_noise : float
         Standard deviation of the camera noise, in counts.
     flats, darks : int
