@@ -33,7 +33,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 #: Environment variable with filters of warnings for the processes that Python starts.
 WARNINGS = "PYTHONWARNINGS"
-#: Python's warning about semaphores of a process that was killed; they are removed.
+#: Filter that hides Python's warning about semaphores left by a killed process.
 _LEAKED = "ignore:resource_tracker:UserWarning"
 
 
