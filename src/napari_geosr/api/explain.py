@@ -104,7 +104,7 @@ def explain(
     Raises
     ------
     ConfigError, ModelError, VolumeError, FileError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting is invalid, or the model, the volume or a file cannot be used.
 
     Examples
     --------

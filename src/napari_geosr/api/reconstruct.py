@@ -124,7 +124,7 @@ def reconstruct(
     Raises
     ------
     FileError, ProjectionsError, ConfigError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a file, the projections or a setting is invalid, or memory is insufficient.
 
     Examples
     --------

@@ -115,7 +115,7 @@ def restore(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting, the model or the volume is unsuitable, or memory is insufficient.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def restore_with_uncertainty(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting, the model or the volume is unsuitable, or memory is insufficient.
 
     Examples
     --------
@@ -340,7 +340,7 @@ def restore_blocks(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting, the model or the volume is unsuitable, or memory is insufficient.
 
     Examples
     --------
