@@ -147,7 +147,7 @@ def _last_line(path: Path) -> str:
 
 
 def environment_text(status: JobStatus) -> str:
-    """State which Python resumes a job of a queue on this computer."""
+    """State which Python resumes, on this computer, a job submitted to a queue."""
     return (
         f"{status.name} was submitted to {status.queue.title or 'a queue'}. It is now "
         f"resumed on this computer with {sys.executable} (napari-geosr {__version__}), "

@@ -308,7 +308,7 @@ def resume_jobs(
             change_training(folder, **changes)
         return _resume(folder, where, detach=detach, json=json)
     except JobDoneError:
-        # A script that resumes killed jobs cannot know that one has just finished.
+        # A script that resumes killed jobs cannot know that one of them has ended.
         if changes and not (changes.items() <= folder.values()["training"].items()):
             raise
         return print_done(folder, json=json)

@@ -29,8 +29,8 @@ from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.restore.job import RestoreJob
 
-#: Arguments of the commands that do not apply to jobs, or require work that cannot be
-#: split into parts. Measurement jobs always write labels, because the dock shows them.
+#: Arguments that submitted commands lack: they do not apply to jobs, or require work
+#: that cannot be divided. Measurement jobs always write labels, for the dock.
 _LEFT_OUT = (
     "average",
     "detach",

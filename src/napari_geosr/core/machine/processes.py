@@ -33,7 +33,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 #: Environment variable with filters of warnings for the processes that Python starts.
 WARNINGS = "PYTHONWARNINGS"
-#: Python's warning about semaphores of a process that was killed; they are removed.
+#: Filter that hides Python's warning about semaphores left by a killed process.
 _LEAKED = "ignore:resource_tracker:UserWarning"
 
 
@@ -147,7 +147,7 @@ def warnings_without_leaks() -> str:
     """Return filters for `WARNINGS`: those of this process, and no leaked semaphores.
 
     If a process with workers is killed, the warning would be the last line of its log,
-    and look like the reason.
+    and look like the cause.
     """
     known = os.environ.get(WARNINGS, "")
     if _LEAKED in known.split(","):
@@ -158,7 +158,7 @@ def warnings_without_leaks() -> str:
 def start_resource_tracker() -> None:
     """Start the process that removes semaphores of killed processes, without warnings.
 
-    Python starts it when it is needed first, if it is not running yet.
+    Otherwise, Python would start it when it is first needed.
     """
     if os.name != "posix":
         return

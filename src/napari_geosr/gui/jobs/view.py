@@ -354,7 +354,7 @@ class JobView(JobWidgets):
         self._watch_closing()
 
     def _watch_closing(self) -> None:
-        """Make the window ask about the job if it is closed while the job runs."""
+        """Ask about the job if the window is closed while the job runs."""
         status = self.status
         if status is None or not status.is_alive:
             return
