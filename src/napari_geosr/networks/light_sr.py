@@ -1,4 +1,4 @@
-"""Light super-resolution network: residual blocks on the coarse grid, then upsampling.
+"""Lightweight super-resolution network: residual blocks on the coarse grid.
 
 It has no normalisation layers, so that tiles and whole volumes give the same values.
 With many features and blocks it is the network of [1]_, extended to other factors and

@@ -182,7 +182,7 @@ class RepSR(UpscalingNetwork):
             make, inner = _branched(n), _branched(n, adds_input=True)
         self.head = make(config.adjacent_slices, f)
         self.blocks = nn.ModuleList(inner(f, f) for _ in range(config.blocks))
-        # One after the head, and one after each block but the last.
+        # One activation after the head, and one after each block but the last.
         self.activations = nn.ModuleList(nn.PReLU(f) for _ in range(config.blocks))
         self._end(make, f, 1 + config.blocks)
 

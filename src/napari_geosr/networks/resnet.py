@@ -1,4 +1,4 @@
-"""Light residual generator for translation and super-resolution; exact when tiled.
+"""Lightweight residual generator for translation and super-resolution; exact in tiles.
 
 It is the generator of CycleGAN [1]_ with two changes. It has no instance norm, because
 statistics of the whole image are not available in tiles. Instead of strided
@@ -127,7 +127,7 @@ class ResNet(nn.Module):
         )
         self.stages, self.tail = make_end(make, n, f, r * s, _doublings(config))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
-        # The reach is in merged voxels, of which the outermost counts completely.
+        # The reach is in merged voxels, the outermost of which is included completely.
         reach = 1 + 2 * config.blocks + end_reach(_doublings(config))
         radius = r * reach + r - 1
         self.spec = NetworkSpec(

@@ -63,7 +63,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {}
 
 
 def operator(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
-    """Register a function as the operators called `names`."""
+    """Register a function that computes the operators called `names`."""
 
     def add(function: Callable[..., Value]) -> Callable[..., Value]:
         """Register the function."""

@@ -94,7 +94,7 @@ class SpandrelNetwork(nn.Module):
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
         self.model: nn.Module = descriptor.model
-        #: Handles architectures that take a noise map or return several results.
+        #: Function for architectures that take a noise map or return several results.
         self._call = getattr(descriptor, "_call_fn", None)
 
     def forward(self, x: Tensor) -> Tensor:

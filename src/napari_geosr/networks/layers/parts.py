@@ -115,7 +115,7 @@ def convolved_part(
         slice(max(h.start, n.start - 1), min(h.stop, n.stop + 1))
         for h, n in zip(have, need, strict=True)
     )
-    # If the window ends on one side only, zeros are nevertheless added on both sides.
+    # Zeros are added on both sides, even if the window ends on one side only.
     pad = [
         1 - min(n.start - a.start, a.stop - n.stop)
         for a, n in zip(around, need, strict=True)

@@ -10,7 +10,7 @@ from napari_geosr.core.config import Config
 
 
 class PlanesConfig(Config):
-    """Axes and adjacent slices of a network."""
+    """Number of spatial axes and of adjacent slices of a network."""
 
     ndim: Literal[2, 3] = 2
     """Number of spatial axes: planes (2) or volumes (3)."""

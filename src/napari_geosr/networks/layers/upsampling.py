@@ -72,7 +72,7 @@ def count_doublings(factor: int) -> int:
 def pixel_shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
     """Rearrange ``(N, C · factorⁿ, *spatial)`` to ``(N, C, *factor · spatial)``.
 
-    Works on any number of axes; channels are nested in the order C, Z, Y, X.
+    Works for any number of axes; channels are nested in the order C, Z, Y, X.
     """
     n, channels, *spatial = x.shape
     axes = len(spatial)

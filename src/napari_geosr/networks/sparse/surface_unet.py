@@ -168,7 +168,7 @@ class SurfaceUNet(nn.Module):
         return x.with_features(self.head(x.features))
 
     def dense_forward(self, x: SparseTensor) -> SparseTensor:
-        """Compute the same result, apart from rounding, with dense convolutions.
+        """Return the result of `forward`, apart from rounding, by dense convolutions.
 
         Runs in evaluation mode, without gradients. This is faster than sparse tensors
         if many voxels of the box are active.

@@ -257,7 +257,7 @@ class ConsistentUpscaling(nn.Module):
 def parabola_weights(factor: int) -> torch.Tensor:
     """Return the weights ``(factor, 5)`` that distribute block averages along an axis.
 
-    Each value is replaced with a parabola with this average. Its end points follow from
+    Each value is replaced with a parabola with this average. Its end values follow from
     cubic interpolation of the running sum (fourth order), and the weights are averages
     of the parabola over `factor` sub-voxels. Averaging the result over blocks yields
     the original values exactly, whatever their neighbours.

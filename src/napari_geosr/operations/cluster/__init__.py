@@ -282,11 +282,11 @@ class WorkerPool:
         Raises
         ------
         Cancelled
-            If `should_stop` returns True; raised after the items that finish in the
-            meantime.
+            If `should_stop` returns True; raised once the items that finish in the
+            meantime have been yielded.
         GeoSRError
-            The first error of an item, raised after the items that finish in the
-            meantime.
+            The first error of an item, raised once the items that finish in the
+            meantime have been yielded.
         WorkerError
             If several workers die while processing the same item, or all workers are
             gone.

@@ -86,7 +86,7 @@ def _restored_from(volume: Volume) -> AnyMapping | None:
     inputs = entry.get("inputs")
     if entry.get("operation") != "restore" or not isinstance(inputs, Mapping):
         return None
-    # The restoration of a mean over several scans has inputs with other names.
+    # If the mean of several scans was restored, the inputs have other names.
     scan = inputs.get("input")
     return scan if isinstance(scan, Mapping) and scan.get("checksum") else None
 

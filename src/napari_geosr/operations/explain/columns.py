@@ -35,7 +35,7 @@ _COLUMNS = {
 }
 #: Columns that contain text; all other columns contain numbers.
 _WORDS = ("evidence", "similar")
-#: Columns in the unit of the scan.
+#: Columns of lengths, in the unit of the scan's voxel size.
 _LENGTHS = ("reach_90",)
 
 

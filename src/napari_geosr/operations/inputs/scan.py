@@ -50,7 +50,7 @@ def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def unnamed_slices(volume: Volume, cards: Iterable[ModelCard]) -> list[str]:
-    """Warn about models that add slices along an axis that the file does not define.
+    """Warn about models that insert slices along an axis that the file does not name.
 
     Examples
     --------
