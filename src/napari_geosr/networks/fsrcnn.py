@@ -50,7 +50,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def last_size(factor: int) -> int:
-    """Return the kernel size of the last convolution: 9 fine voxels for factor 2."""
+    """Return the kernel size, in coarse voxels, that is equivalent to 9 fine voxels."""
     return 5 if factor == 2 else 3
 
 

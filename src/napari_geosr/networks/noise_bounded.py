@@ -183,7 +183,7 @@ class _ExternalBody(nn.Module):
 
 
 class NoiseBounded(nn.Module):
-    """A body that predicts the noise, and a bound on the change it makes."""
+    """A network body that predicts the noise, and a bound on the resulting change."""
 
     #: `set_noise` must be called before a restoration.
     needs_noise = True

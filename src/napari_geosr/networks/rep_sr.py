@@ -205,7 +205,7 @@ class RepSR(UpscalingNetwork):
         return maps
 
     def merged(self) -> RepSR:
-        """Return the equivalent network of plain convolutions; if merged, this one."""
+        """Return the equivalent network of plain convolutions (itself if merged)."""
         if self.config.merged:
             return self
         first = next(self.parameters())

@@ -51,7 +51,7 @@ def library() -> Any:
 def _torchvision_stubs() -> Iterator[None]:
     """Allow spandrel to be imported even if torchvision cannot be imported.
 
-    spandrel imports three names from torchvision, all for `UNSUPPORTED`. On PyPI,
+    spandrel needs torchvision only for the architectures in `UNSUPPORTED`. On PyPI,
     torchvision is built for torch with CUDA; with a CPU build of torch, its import
     fails with a RuntimeError. In this case, stub modules replace torchvision while
     spandrel is imported.

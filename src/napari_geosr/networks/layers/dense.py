@@ -1,6 +1,6 @@
 """Densely connected dilated convolutions over one buffer: the core of the MSD-net.
 
-Convolution libraries are inefficient for few output maps. Here each layer is one matrix
+Convolution libraries are inefficient for few output maps. Here, a layer is one matrix
 product, which yields the 3ⁿ taps of all its maps at every voxel, followed by 3ⁿ shifted
 additions. This gives the same values several times faster. All maps share one buffer
 ``(maps, N, *spatial)``, which is all that training has to store.
@@ -29,7 +29,7 @@ def taps(n_axes: int) -> list[tuple[int, ...]]:
 def _shifted(
     offset: Sequence[int], shape: Sequence[int]
 ) -> tuple[Slices, Slices] | None:
-    """Return the slices that ``out[i] += in[i + offset]`` reads and writes, or None."""
+    """Return the slices that ``out[i] += in[i + offset]`` reads and writes, if any."""
     read, write = [], []
     for o, n in zip(offset, shape, strict=True):
         if abs(o) >= n:
@@ -62,7 +62,7 @@ def add_taps(products: torch.Tensor, out: torch.Tensor, dilation: int) -> None:
 
 
 def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
-    """Transpose `add_taps`: from ``(maps, N, *spatial)`` to all taps."""
+    """Apply the transpose of `add_taps`, from ``(maps, N, *spatial)`` to all taps."""
     spatial = gradient.shape[2:]
     out = gradient.new_zeros((3 ** len(spatial), *gradient.shape))
     for t, read, write in _shifted_taps(dilation, spatial):

@@ -40,7 +40,7 @@ _SATURATION_LIMIT = 50.0
 def bounded(
     x: torch.Tensor, change: torch.Tensor, level: torch.Tensor, bound: float
 ) -> torch.Tensor:
-    """Subtract `change` from `x`, limited to ``bound · level`` at every voxel.
+    """Subtract `change`, limited to ``bound · level`` at every voxel, from `x`.
 
     Returns ``x - m · s(change / m)`` with ``m = bound · level`` and
     ``s(u) = u / (1 + |u|^8)^(1/8)``. Changes of up to three quarters of the bound are

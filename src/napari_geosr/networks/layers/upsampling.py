@@ -213,7 +213,7 @@ def end_reach(n_doublings: int) -> int:
 
 
 def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> int:
-    """Return the number of parameters of `make_end` with plain convolutions."""
+    """Return the number of parameters of the layers of `make_end`, if unbranched."""
     k, last = 3**ndim, factor // 2**n_doublings
     layer = k * features + 1
     return int(layer * (n_doublings * features * 2**ndim + last**ndim))
@@ -268,7 +268,7 @@ class UpscalingNetwork(nn.Module):
         raise NotImplementedError
 
     def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
-        """Return a part of the trunk's output; subclasses may compute only that."""
+        """Return part of the trunk's output; subclasses may compute only this part."""
         return cut(self.trunk(x), part)
 
     def pause(self) -> None:

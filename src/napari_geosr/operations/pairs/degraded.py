@@ -58,7 +58,8 @@ __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 #: Maximum residual of a good estimate: root-mean-square error of the logarithmic
 #: spectrum.
 _MISFIT = 0.35
-#: Noise correlation of neighbouring voxels at and above which a pair shares noise.
+#: Noise correlation of neighbouring voxels at and above which both volumes of a pair
+#: share noise.
 _MAX_CORRELATION = 0.1
 #: Maximum relative difference between voxel sizes without a warning.
 _SAME_SIZE = 0.05
@@ -255,7 +256,7 @@ def _match_warnings(
 
 
 def _shared_noise_warnings(high: Volume, blurred: bool) -> list[str]:
-    """Warn if both volumes of a pair have noise in common despite interpolation."""
+    """Warn if both volumes of a pair share noise despite interpolation."""
     if blurred:
         return [
             "With an additional blur, the low-resolution voxels contain the noise of "

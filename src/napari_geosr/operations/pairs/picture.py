@@ -30,7 +30,7 @@ _SLICE, _ALONG_Z = "slice", "cut along Z"
 
 
 def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
-    """Draw middle slices of `low` (orange), overlaid by each panel's volume (blue).
+    """Draw middle slices of `low` (orange), overlaid with each panel's volume (blue).
 
     The picture is grey where both are equal.
 

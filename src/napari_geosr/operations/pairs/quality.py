@@ -116,7 +116,7 @@ def overlay_steps(
     """Resample the high-resolution scan to `low`'s grid, before and after refinement.
 
     Alignment used a part of `low` around the start position. If the refinement moved
-    beyond this part, `low` is read again.
+    the scan beyond this part, `low` is read again.
 
     Parameters
     ----------

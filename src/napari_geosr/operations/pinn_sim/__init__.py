@@ -117,7 +117,7 @@ def pinn_sim_steps(
             paths = []
             for frames, name in zip(opened, config.file_names(), strict=True):
                 path = folder / "result" / f"{name}.ome.tif"
-                if not path.exists():  # otherwise written before the job was killed
+                if not path.exists():  # written before the job was killed
                     yield from _write_steps(fit, frames, path, should_stop)
                 paths.append(path)
     except Cancelled:

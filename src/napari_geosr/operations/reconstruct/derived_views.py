@@ -118,7 +118,7 @@ class ThinnedCounts(_DerivedViews):
         measured = self._read(np.array([view]), low, high)[0]
         light = (measured - dark) / self.gain
         # Detector noise may produce values below the dark field. Clipping them would
-        # make weak light seem brighter in the whole scan and darker in its parts.
+        # make weak light seem brighter in the parts than in the whole scan.
         photons = np.rint(np.abs(light)).astype(np.int64)
         for row, counted in enumerate(photons, start=low):
             rng = np.random.default_rng([self.seed, view, row])

@@ -168,7 +168,7 @@ def fewer_views(
     Views from opposite sides of a parallel beam are equivalent. For a full turn and an
     even number of views, the directions in one half of the turn are therefore chosen to
     lie between those in the other half. For continuous scans, such a turn is divided
-    into one exposure more than requested, and the last one is omitted.
+    into one more exposure than requested, and the last exposure is omitted.
 
     Parameters
     ----------

@@ -193,7 +193,7 @@ def _line_integral_settings(config: ReconstructConfig) -> ReconstructConfig:
 
 
 def contrast(slices: Any) -> Limits:
-    """Return contrast limits for the central slice, ignoring its corners."""
+    """Return contrast limits for the middle slice, ignoring its corners."""
     plane = np.asarray(slices[len(slices) // 2])
     step = max(1, len(plane) // 256)
     some = plane[::step, ::step]

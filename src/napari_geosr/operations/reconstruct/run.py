@@ -122,9 +122,9 @@ def run_steps(
     ConfigError
         If `unfinished` belongs to another run.
     GeoSRError
-        If reading, computing or writing fails. The finished part of a file is then
-        kept, as when the run is stopped, and the message gives its path, unless the
-        projections are invalid.
+        If reading, computing or writing fails. Unless the projections are invalid, the
+        finished part of a file is then kept, as when the run is stopped, and the
+        message gives its path.
     """
     shared = None if workers is None else _shared(ready, workers)
     record = yield from record_steps(ready, should_stop)

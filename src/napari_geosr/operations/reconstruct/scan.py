@@ -164,7 +164,7 @@ class ReconstructionInput:
 
     @property
     def n_steps(self) -> int:
-        """Iterations of a block; 1 for algorithms that do not iterate."""
+        """Number of iterations of a block; 1 for algorithms that do not iterate."""
         return int(getattr(self.algorithm, "iterations", 1))
 
     @property

@@ -152,7 +152,7 @@ class RestoreConfig(Config):
 
 @dataclass(frozen=True)
 class UncertaintyKind:
-    """A method to estimate the uncertainty of a model.
+    """A method for estimating the uncertainty of a restoration.
 
     Attributes
     ----------

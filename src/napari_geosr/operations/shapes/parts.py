@@ -111,7 +111,10 @@ def orientation_needed(model: Model) -> str:
 
 
 def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
-    """Return the pieces of at least `smallest` times the largest, and their number."""
+    """Return the pieces, and their number, without those much smaller than the largest.
+
+    `smallest` is their minimum size as a fraction of the largest.
+    """
     from scipy.ndimage import label
 
     pieces, n = label(part, np.ones((3, 3, 3)))

@@ -417,7 +417,7 @@ def choose_iterations(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Choose the number of iterations for a plane in its brightest part."""
+    """Choose the number of iterations for a plane, using its brightest part."""
     yield StageStarted(message="Choosing the number of iterations")
     place = brightest_part(block.mean(axis=(0, 1)), trial_edge(block))
     part = block[(..., *place)]

@@ -295,7 +295,7 @@ def _cells_steps(
 
 
 def _is_outdated(row: AnyDict, cell: Cell) -> bool:
-    """Return whether a finished cell must be computed again.
+    """Return whether a finished cell must be recomputed.
 
     This is the case if its network was trained on a different number of projection
     subsets, or if an earlier release computed it, either from pairs with correlated

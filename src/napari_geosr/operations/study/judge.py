@@ -160,7 +160,7 @@ def measured_figures(report: PorosityReport) -> AnyDict:
     components = report.pore_count + report.small_pore_count
     density = None
     if report.pores_per_mm3 is not None and report.pore_count:
-        # For a pore network: loops minus enclosed solids, b1 - b2 = b0 - χ.
+        # For a pore network: tunnels minus enclosed solids, b1 - b2 = b0 - χ.
         volume = report.pore_count / report.pores_per_mm3
         density = (components - report.euler_number) / volume
     return {
@@ -220,7 +220,7 @@ def _ssim(voxels: AnyArray, truth: AnyArray, reference: StudyReference) -> float
 
 
 def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
-    """Return the central slice as a picture, cropped to its centre if it is large."""
+    """Return the middle slice as a picture, cropped to its centre if it is large."""
     plane = np.asarray(voxels[len(voxels) // 2], np.float32)
     y, x = (max(0, (n - _PICTURE_EDGE) // 2) for n in plane.shape)
     plane = plane[y : y + _PICTURE_EDGE, x : x + _PICTURE_EDGE]

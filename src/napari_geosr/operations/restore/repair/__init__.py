@@ -1,4 +1,4 @@
-"""Repairs a restored OME-Zarr: finds damaged shards and computes them again."""
+"""Repairs a restored OME-Zarr: finds damaged shards and recomputes them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Repair:
 def repair_steps(
     job: RestoreJob, folder: Path, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, Repair]:
-    """Check all shards of a job's result, and compute the damaged ones again.
+    """Check all shards of a job's result, and recompute the damaged ones.
 
     Parameters
     ----------

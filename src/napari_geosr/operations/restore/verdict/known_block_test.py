@@ -187,7 +187,7 @@ class KnownBlockTest:
 
     @property
     def _faded_sizes(self) -> Iterator[int]:
-        """Sizes at which most objects fade, alone and with those of similar size."""
+        """Sizes at which most objects fade, alone and together with similar sizes."""
         for own in self.certain_objects:
             near = [
                 each

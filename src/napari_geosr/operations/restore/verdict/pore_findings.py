@@ -21,7 +21,7 @@ DOUBTFUL_PORE_RATIO = 1.5
 #: Ratio of the pores of a simulated scan to those in its result, above which the count
 #: is doubtful: more than a quarter are lost.
 LOSSY_PORE_RATIO = 4 / 3
-#: Maximum number of phases with which Otsu's threshold separates pores from the rest.
+#: Maximum number of phases with which Otsu's threshold separates pores from solid.
 MAX_PHASES = 2
 #: Minimum fraction of the small objects in the scan that keep their contrast, for which
 #: a small number of pores does not prove that pores are lost.
@@ -101,7 +101,7 @@ def _hides_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Return whether the scan, apart from noise, shows about as many as the result.
+    """Return whether the scan, apart from noise, has about as many pores as the result.
 
     In scans that do not show their pores, most of what is counted is noise.
     """
