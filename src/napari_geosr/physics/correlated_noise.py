@@ -64,7 +64,7 @@ def noise_like(
 
 @lru_cache(maxsize=64)
 def _kernel(correlation: float) -> tuple[float, ...]:
-    """Return the kernel of unit energy that correlates white noise by `correlation`."""
+    """Return the kernel of unit energy that gives white noise this correlation."""
     if abs(correlation) < 0.005:
         return (1.0,)
     low, high = 0.05, _MAX_WIDTH

@@ -79,7 +79,7 @@ def reconstruction_noise(
 ) -> FloatArray:
     """Draw noise with the spectrum of filtered back-projection from many views.
 
-    White noise in the projections is multiplied by the squared filter, and
+    The power of white noise in the projections is multiplied by the squared filter, and
     back-projection has a sampling density ∝ 1/f in the plane: with a ramp filter, the
     power is ∝ ``f · w(f)²`` (``w``: the Hann window), isotropic in the plane. Slices
     are independent, as in parallel-beam scans.

@@ -3,7 +3,7 @@
 Random shapes with power-law sizes occlude each other, which gives images the statistics
 of natural images [1]_; networks trained on them can denoise unseen kinds of images
 [2]_. The following features of materials, bones and cells are added: fibres and weaves,
-plates and cracks, thin struts, cavities of one to three voxels, grains, textures with
+plates and cracks, thin struts, cavities one to four voxels wide, grains, textures with
 power-law spectra inside phases, and gradients from beam hardening.
 
 References
@@ -169,7 +169,7 @@ def _add_cavities(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Add cavities of one to three voxels, such as lacunae, or grains of that size."""
+    """Add cavities one to four voxels wide, such as lacunae, or grains of that size."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(10, 120))):
         centre = rng.random(3) * np.array(scene.shape)

@@ -108,7 +108,7 @@ def align_steps(
     VolumeError
         If the two volumes do not overlap, or one of them has no contrast.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     itk.require()
     here, there = Grid.of(low), Grid.of(high)

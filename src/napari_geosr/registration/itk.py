@@ -113,7 +113,7 @@ def refine_steps(
     VolumeError
         If the two volumes do not overlap.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     require()
     # Scale lengths to about one, because some of ITK's tolerances are absolute.

@@ -80,7 +80,7 @@ def search_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     angles = _angles(high.grid, degrees)
     finder = _Correlator(low, high.grid)

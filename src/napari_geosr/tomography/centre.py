@@ -140,7 +140,7 @@ def find_centre(
     ProjectionsError
         If the angles cover less than half a turn, or the axis cannot be determined.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     config = config or CentreConfig()
     thinned = projections.every(max(1, -(-projections.n_angles // _MAX_VIEWS)))

@@ -186,8 +186,8 @@ def counts_per_photon(projections: Projections) -> float | None:
     Returns
     -------
     float or None
-        1 if counts may be photons; None if there are fewer than three flat fields, or
-        they do not vary.
+        The estimate; 1 if counts may be photons; None without at least three flat
+        fields that vary and contain light.
     """
     if projections.flats is None or projections.flats.shape[0] < _FRAMES:
         return None

@@ -125,7 +125,7 @@ class SparseTensor:
         return dataclasses.replace(self, features=features)
 
     def pruned(self, keep: Tensor) -> SparseTensor:
-        """Return only the voxels where `keep` (N) is true."""
+        """Return only the voxels where `keep` (N) is True."""
         cache: MapCache = {("keys", self.level): self.keys[keep]}
         coords, features = self.coords[keep], self.features[keep]
         return SparseTensor(coords, features, self.grid, self.level, cache)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Name of the file in the folder of a job.
 FILE = "measurements.json"
-#: Fields that are not stored because they contain models or voxels, and a placeholder
-#: for each type of their values.
+#: Fields that are not stored because they contain models or voxels, and placeholders
+#: for their types.
 _LEFT_OUT = ("model", "removed")
 _THEIR_TYPES = {"Model": object, "Volume": object}
 

@@ -15,7 +15,7 @@ from napari_geosr.operations.segment.run import learn_steps, open_segmenter
 
 @dataclass(frozen=True)
 class PretrainingComparison:
-    """Overlap with painted slices from which the forest has not learned.
+    """Overlap with painted slices that were held out from the random forest.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ def compare_steps(
     VolumeError
         If no slice can be held out, because some class is painted on one slice only.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     if config.model is None:
         raise ConfigError("Choose a model (under Advanced) to compare.")

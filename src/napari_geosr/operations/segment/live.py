@@ -94,7 +94,7 @@ def painted_classes(labels: Volume, should_stop: ShouldStop) -> tuple[int, ...]:
     VolumeError
         If fewer than two classes are painted.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     return read_strokes(labels, labels, 0, should_stop=should_stop).classes
 

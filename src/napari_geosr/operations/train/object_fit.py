@@ -107,7 +107,7 @@ class ObjectFit(ABC):
         """Write a checkpoint."""
 
     def loop_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
-        """Fit the current network until it is fitted or `should_stop` returns True.
+        """Fit the current network until it is finished or `should_stop` returns True.
 
         Yields
         ------

@@ -116,7 +116,7 @@ def reconstruct_slices(
         If the projections do not match the geometry or are not finite, or the algorithm
         does not support the beam.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     module = ALGORITHMS.load(name)
     require_beam(name, beam_of(geometry))
