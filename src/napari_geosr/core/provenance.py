@@ -78,7 +78,7 @@ def checksum(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     key = _state(path)
     if key in _checksum_cache:
@@ -314,7 +314,7 @@ def record_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     FileError
         If an input's file cannot be read.
     """

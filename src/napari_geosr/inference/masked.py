@@ -154,7 +154,7 @@ def label_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     halo, total = network.spec.halo[0], len(plan.blocks)
     with frugal_if_tight(device, plan.budget):

@@ -268,7 +268,7 @@ def refine_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     factor = 2 ** len(plan.halos)
     total = len(plan.blocks)

@@ -51,7 +51,7 @@ def held_out_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     samples, classes = segmenter.samples(), segmenter.forest_classes
     free = [z for z in samples if _all_elsewhere(samples, z, classes)]

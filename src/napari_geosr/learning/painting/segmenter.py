@@ -184,7 +184,7 @@ class Segmenter:
         VolumeError
             If a class is painted only where the scan is not finite.
         Cancelled
-            If `should_stop` returns true.
+            If `should_stop` returns True.
         """
         for z in set(self._samples) - set(strokes.slices):
             del self._samples[z]

@@ -104,7 +104,7 @@ def read_strokes(
         If the labels differ in shape from the scan, or are not non-negative whole
         numbers; if there are too many classes, or fewer than two.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     if labels.shape != scan.shape:
         raise VolumeError(
