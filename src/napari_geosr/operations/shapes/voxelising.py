@@ -47,7 +47,7 @@ _BYTES_PER_FILLED_VOXEL = 3
 _RAYS = 2**18
 #: Largest relative difference between the volumes of voxels and mesh without a warning.
 _MAX_DIFFERENCE = 0.05
-#: Factor by which the voxel size is increased until the voxels are few enough.
+#: Factor of each increase of the suggested voxel size, until the voxels are few enough.
 _WIDENING = 1.02
 #: Maximum number of times that the voxel size is halved to suit a mesh.
 _MAX_HALVINGS = 12
