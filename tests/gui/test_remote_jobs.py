@@ -119,7 +119,7 @@ def test_a_run_is_submitted_on_another_computer(
     # The Jobs dock shows the job once, with its state in the other queue.
     dock = opening.opened(viewer, JOBS)
     qtbot.waitUntil(lambda: HOST in dock.watch.jobs, timeout=30_000)
-    expected = {status.name: "waiting: priority (karma)"}
+    expected = {status.name: "waiting"}
     qtbot.waitUntil(lambda: listed(dock) == expected, timeout=30_000)
     assert dock.view.job == folder
     # Pause and resume are also sent to the other computer.

@@ -158,6 +158,9 @@ def test_nodes_of_oar_are_those_of_its_file(
         ["oarsh", "b"],
     ]
     assert started[2][2].endswith(" 2")
+    (tmp_path / "nodes").write_text("a\nb\nc\nd\n")
+    started = QUEUE.start_workers(tmp_path / "script.sh", 5, 1)
+    assert [words[1] for words in started] == ["a", "a", "b", "c", "d"]
     assert os.linesep not in started[2][2]
 
 
