@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import write_program
 from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
+from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.__main__ import _Asked, _end_in_queue, _is_pausing
@@ -310,6 +312,44 @@ def test_a_queue_that_does_not_answer_changes_nothing(
     (said,) = submission.refresh([job.status()])
     assert "'squeue' is not on PATH" in said
     assert job.status().state == "queued"
+
+
+def test_a_state_is_shown_with_its_time_if_the_queue_does_not_respond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    programs, reason = tmp_path / "programs", "Unable to contact slurm controller"
+    programs.mkdir()
+    squeue = f"#!/bin/sh\necho 'slurm_load_jobs error: {reason}' >&2\nexit 1\n"
+    write_program(programs / "squeue", squeue)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    job = made(tmp_path)
+    index.register(job)
+    queue_record.write_state(job.path, "waiting", "waiting", job.status().updated)
+    checked = job.status().queue.checked
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(checked))
+    expected = f"SLURM does not respond: slurm_load_jobs error: {reason}"
+    expected += f"; state as of {when}."
+    assert run(["jobs", "list"]) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(expected) == 1
+    assert run(["jobs", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["problems"] == [expected]
+    place = listed["jobs"][0]["queue"]
+    assert (place["problem"], place["checked"]) == (expected.split(";")[0], checked)
+    assert run(["jobs", "show", str(job.path)]) == 0
+    assert expected in capsys.readouterr().out
+    events = manage._events(job, lambda: False)
+    found = [event["message"] for event, _ in zip(events, range(2), strict=False)]
+    assert found == ["waiting", expected]
+    # The next answer is current again.
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: "12|PENDING|Priority")
+    assert run(["jobs", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["problems"] == []
+    assert listed["jobs"][0]["queue"]["words"] == "waiting: priority"
 
 
 #: Durations, in seconds, of a run that uses the walltime of two hours, and of one that

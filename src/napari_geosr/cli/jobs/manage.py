@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.jobs.listing import explanations, reasons, resume_hint, table
+from napari_geosr.cli.jobs.listing import explanations, outages, resume_hint, table
 from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json
@@ -37,7 +37,12 @@ from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
-from napari_geosr.jobs.status import is_stopping, stopping_text
+from napari_geosr.jobs.status import (
+    is_stopping,
+    outage_text,
+    reasons,
+    stopping_text,
+)
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -71,8 +76,10 @@ def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
     problems = submission.refresh(index.list_jobs())
     jobs = index.list_jobs()
+    problems = outages(jobs) or problems
     if json:
-        print_json({"jobs": [_values(status) for status in jobs]})
+        values = [_values(status) for status in jobs]
+        print_json({"jobs": values, "problems": problems})
         return 0
     if not jobs:
         print("There are no jobs. Training runs and studies appear here once started.")
@@ -438,6 +445,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
     """Yield past and new events until the job has ended, also in its queue."""
     offset, said, next_question, alive_at = 0, "", 0.0, -math.inf
+    outage = ""
     while not should_stop():
         events, offset = folder.events(offset)
         yield from events
@@ -453,6 +461,10 @@ def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
             if (words := describe_state(status)) != said and status.state == "queued":
                 said = words
                 yield {"event": "queue", "time": time.time(), "message": words}
+            if (text := outage_text(status)) != outage:
+                outage = text
+                if text:
+                    yield {"event": "queue", "time": time.time(), "message": text}
         # A queue may not find a job while it resubmits the job.
         is_in_doubt = status.state == "interrupted" and (
             time.monotonic() - alive_at < _DOUBT_SECONDS

@@ -314,7 +314,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     Returns
     -------
     list of str
-        Why a queue could not be queried. The last known states are kept.
+        Why a queue could not be queried. The last known states are kept, and the
+        reason is noted in the folders of the jobs.
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
@@ -332,6 +333,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
         except (ConfigError, JobError) as error:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
+            for path in jobs:
+                queue_record.write_problem(path, str(error))
             continue
         for path, state in found.items():
             updated = jobs[path].updated

@@ -16,6 +16,7 @@ from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
     LOG,
+    NO_RESPONSE,
     SCRIPT,
     body,
     call,
@@ -108,7 +109,8 @@ class Oar:
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
         """Query the jobs of this user; see `QueueSystem.states`."""
-        waiting = _jobs(call(["oarstat", "-u", "-J"], title=self.title))
+        words = ["oarstat", "-u", "-J"]
+        waiting = _jobs(call(words, title=self.title, failure=NO_RESPONSE))
         return {
             folder: self._state(folder, number, waiting)
             for folder, number in numbers.items()

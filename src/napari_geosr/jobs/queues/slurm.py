@@ -11,6 +11,7 @@ from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, Phase, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
     LOG,
+    NO_RESPONSE,
     SCRIPT,
     body,
     call,
@@ -139,7 +140,8 @@ class Slurm:
         """Query all jobs of this user; see `QueueSystem.states`."""
         words = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
         found = {}
-        for line in call(words, title=self.title).splitlines():
+        text = call(words, title=self.title, failure=NO_RESPONSE)
+        for line in text.splitlines():
             number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
             found[number] = state, reason
         # SLURM forgets a job a few minutes after its end.
