@@ -1,12 +1,12 @@
 """OAR on one computer, according to the documentation of its commands.
 
 ``oarsub -S SCRIPT`` reads the ``#OAR`` lines of a script, ``oarsub OPTIONS COMMAND``
-takes the same options and a command, ``oarstat [-u] [-f] [-j ID] -J``
-prints JSON (the exit code and the events only with ``-f``), ``oardel [-c] ID`` deletes a job or sends it the checkpoint signal. One job
-runs at a time. An idempotent job that ends with exit code 99 is resubmitted under a new
-number that records the old one as ``resubmit_job_id``. ``oarsh NODE COMMAND`` runs a
-command on a node of the job, which is this computer under another name. Environment
-variables:
+takes the same options and a command, ``oarstat [-u] [-f] [-j ID] -J`` prints JSON (the
+exit code and the events only with ``-f``), ``oardel [-c] ID`` deletes a job or sends it
+the checkpoint signal. One job runs at a time. An idempotent job that ends with exit
+code 99 is resubmitted under a new number that records the old one as
+``resubmit_job_id``. ``oarsh NODE COMMAND`` runs a command on a node of the job, which
+is this computer under another name. Environment variables:
 
 ``OAR_EMULATOR``
     Folder of the jobs.

@@ -51,6 +51,9 @@ class JobStatus:
         empty if unknown.
     silence : str
         Why the job counts as running although its process sends no heartbeats.
+    energy : str
+        Energy and emissions of a job on another computer, as stated there; see
+        `JobCost.text`.
     """
 
     path: Path
@@ -72,6 +75,7 @@ class JobStatus:
     processor_seconds: float = 0.0
     parts: tuple[int, ...] = ()
     silence: str = ""
+    energy: str = ""
 
     @property
     def is_alive(self) -> bool:

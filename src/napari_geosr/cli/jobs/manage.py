@@ -419,6 +419,8 @@ def _values(status: JobStatus) -> AnyDict:
     values = asdict(status)
     values["path"] = str(status.path)
     values["result"] = None if status.result is None else str(status.result)
+    if (cost := cost_of(status)) is not None:
+        values["energy"] = cost.text
     return values
 
 
