@@ -536,6 +536,22 @@ def test_a_job_is_not_submitted_again_while_the_queue_is_called(
     assert queue_record.read_record(job.path).number == "101"
 
 
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("4711\n", "4711"),
+        ("4711;chama\n", "4711"),
+        ("Welcome to Chama, 3 partitions\n2 jobs are ahead.\n4711;chama\n", "4711"),
+        ("100\nYour project has 100 hours left\n4711\nGood luck!\n", "4711"),
+    ],
+)
+def test_the_number_is_found_among_other_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, number: str
+) -> None:
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: said)
+    assert slurm_queue.QUEUE.submit(tmp_path) == number
+
+
 def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueState:
     monkeypatch.setattr(module, "call", lambda *_, **__: said)
     folder = Path("job")

@@ -170,16 +170,22 @@ def whole_number(text: str | None) -> int:
 def find_number(pattern: str, text: str, *, title: str) -> str:
     """Find the job's number in the output of a queue.
 
+    Parameters
+    ----------
+    pattern : str
+        Pattern with the number as its first group; ``^`` and ``$`` match at the start
+        and end of each line. The last match counts.
+
     Raises
     ------
     UnansweredError
         If there is no number.
     """
-    found = re.search(pattern, text)
-    if found is None:
+    found = re.findall(pattern, text, re.MULTILINE)
+    if not found:
         line = _first_line(text)
         raise UnansweredError(
             f"The response of {title} contains no job number: {line}{_full_stop(line)} "
             "Check whether the job is in the queue before you submit it again."
         )
-    return found[1]
+    return str(found[-1])

@@ -134,7 +134,8 @@ class Slurm:
         """Submit the script; see `QueueSystem.submit`."""
         words = ["sbatch", "--parsable", SCRIPT]
         text = call(words, title=self.title, folder=folder, advice=_ADVICE)
-        return find_number(r"^(\d+)", text, title=self.title)
+        # With --parsable, the line is "12" or "12;cluster"; sites may add other lines.
+        return find_number(r"^[ \t]*(\d+)(?:;\S*)?[ \t\r]*$", text, title=self.title)
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
         """Query all jobs of this user; see `QueueSystem.states`."""
