@@ -574,6 +574,22 @@ def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueSt
         ),
         ("12|PENDING|AssocGrpGRES", "waiting", "waiting: assoc grp gres"),
         ("12|PENDING|None", "waiting", "waiting"),
+        (
+            "12|PENDING|ReqNodeNotAvail, UnavailableNodes:node[1-3]",
+            "waiting",
+            "waiting: nodes are not available",
+        ),
+        (
+            "12|PENDING|(ReqNodeNotAvail, Reserved for maintenance)",
+            "waiting",
+            "waiting: nodes are not available (maintenance)",
+        ),
+        (
+            "12|PENDING|QOSMaxWallDurationPerJobLimit",
+            "waiting",
+            "waiting: the walltime is longer than the quality of service allows",
+        ),
+        ("12|PENDING|QOSGrpNodeLimit", "waiting", "waiting: qos grp node limit"),
         ("12|RUNNING|None", "running", "running"),
         ("12|COMPLETING|None", "running", "running"),
         ("12|TIMEOUT|TimeLimit", "ended", "walltime reached"),

@@ -74,7 +74,11 @@ class Oar:
         # On clusters with GPUs, cores belong to a GPU and are allocated with it.
         per_node = f"gpu={profile.gpus}" if profile.gpus else f"core={profile.cores}"
         conditions = [profile.properties] if profile.properties else []
-        if profile.megabytes:
+        note = ""
+        if profile.megabytes and profile.gpus:
+            # The number of cores, and thus the memory per core, is not known here.
+            note = "# OAR allocates memory with the GPUs; --mem has no effect.\n"
+        elif profile.megabytes:
             # AND binds more tightly than an OR in the condition of the user.
             conditions = [f"({condition})" for condition in conditions]
             least = math.ceil(profile.megabytes / profile.cores)
@@ -99,7 +103,7 @@ class Oar:
         ]
         header = "".join(f"#OAR {option}\n" for option in options)
         text = body(folder, profile, command)
-        return f'#!/bin/bash\n{header}\n{text}exit "$code"\n'
+        return f'#!/bin/bash\n{header}{note}\n{text}exit "$code"\n'
 
     def submit(self, folder: Path) -> str:
         """Submit the script; see `QueueSystem.submit`."""

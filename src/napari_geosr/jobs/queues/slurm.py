@@ -43,6 +43,11 @@ _REASONS = {
     "Licenses": "licences",
     "QOSMaxJobsPerUserLimit": "your limit on the number of jobs",
     "QOSMaxCpuPerUserLimit": "your limit on the number of cores",
+    "QOSMaxGRESPerUser": "your limit on the number of GPUs",
+    "QOSMaxMemoryPerUser": "your limit on memory",
+    "QOSMaxWallDurationPerJobLimit": "the walltime is longer than the quality of "
+    "service allows",
+    "AssocMaxWallDurationPerJobLimit": "the walltime is longer than the project allows",
     "AssocGrpCpuLimit": "the project's limit on the number of cores",
     "AssocGrpCPUMinutesLimit": "the project has used up its time",
     "MaxJobsPerAccount": "the project's limit on the number of jobs",
@@ -185,7 +190,11 @@ class Slurm:
 def _state(number: str, state: str, reason: str) -> QueueState:
     phase: Phase = "running"
     if state in _WAITING:
-        known = _REASONS.get(reason.strip("()"), _in_words(reason))
+        # Details may follow, as in "ReqNodeNotAvail, Reserved for maintenance".
+        reason, _, details = reason.strip("()").partition(",")
+        known = _REASONS.get(reason, _in_words(reason))
+        if "maintenance" in details.lower():
+            known = f"{known} (maintenance)"
         return QueueState("waiting", f"waiting: {known}".rstrip(": "), number)
     if state == "" or state in _ENDINGS:
         return QueueState("ended", _ENDINGS.get(state, "ended"), number)
@@ -195,7 +204,8 @@ def _state(number: str, state: str, reason: str) -> QueueState:
 
 def _in_words(reason: str) -> str:
     """Convert a reason such as ``AssocGrpCpuLimit`` to "assoc grp cpu limit"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason.strip("()")).lower()
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason)
+    return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", " ", text).lower()
 
 
 QUEUE: QueueSystem = Slurm()
