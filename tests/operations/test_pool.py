@@ -13,8 +13,8 @@ import pytest
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRWarning
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.version import __version__
-from napari_geosr.operations.cluster import WorkerPool, check_workers, tasks, versions
-from napari_geosr.operations.cluster.tasks import PoolTask
+from napari_geosr.operations.cluster import check_workers, tasks, versions
+from napari_geosr.operations.cluster.tasks import PoolTask, WorkerPool
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -21,7 +21,7 @@ from queue_helpers import PATIENCE, Cluster
 from napari_geosr import measure_porosity, read, restore
 from napari_geosr.core.steps import Step, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.cluster import WorkerPool
+from napari_geosr.operations.cluster.tasks import WorkerPool
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 
 distributed = pytest.importorskip("distributed")

@@ -8,22 +8,18 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from napari_geosr.core.errors import ConfigError, WorkerError
-from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyDict
-from napari_geosr.operations.cluster.tasks import RETRIES, PoolTask, in_numbers
+from napari_geosr.operations.cluster.tasks import RETRIES, WorkerPool
 from napari_geosr.operations.cluster.versions import check_versions
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
-
-    from napari_geosr.operations.cluster.worker import Work
 
 #: Number of processes on this computer, or a client of any Dask cluster.
 Workers: TypeAlias = "int | Client"
@@ -34,9 +30,6 @@ _UNGUARDED = (
     'In a script, put the call below the line if __name__ == "__main__":, because each '
     "worker imports the script."
 )
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 #: Time in seconds allowed for Dask to replace a worker that has died. After this time,
 #: a new worker with the same name is started.
@@ -209,70 +202,3 @@ def _local_cluster(n_workers: int, memory: int | None) -> LocalCluster:
             f"The {n_workers} worker processes could not be started ({reason}). "
             f"{_UNGUARDED} Otherwise start fewer workers."
         ) from error
-
-
-@dataclass
-class WorkerPool:
-    """The workers of a run.
-
-    Attributes
-    ----------
-    cluster : LocalCluster or None
-        The workers, if they were started for this run.
-    n_own : int
-        Number of workers that were started for this run.
-    """
-
-    client: Client
-    cluster: LocalCluster | None = None
-    n_own: int = 0
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the workers were started for this run."""
-        return self.cluster is not None
-
-    def results(
-        self,
-        work: Work[T, R],
-        items: Sequence[T],
-        should_stop: ShouldStop,
-        *,
-        in_order: bool = False,
-    ) -> Generator[tuple[T, R], None, None]:
-        """Process all items, a few at a time; yield each with its result when done.
-
-        An item whose worker dies is given to another worker, so doing the work twice
-        must be harmless.
-
-        Parameters
-        ----------
-        work : callable
-            Must be picklable; see
-            `napari_geosr.operations.cluster.worker.Work`.
-        items : sequence
-            Items to process: plain values that can be pickled.
-        should_stop : callable
-        in_order : bool
-            Yield the items in their order. If one takes much longer than the others,
-            the workers wait for it, so that few results are kept in memory.
-
-        Raises
-        ------
-        Cancelled
-            If `should_stop` returns True; raised after the items that finish in the
-            meantime.
-        GeoSRError
-            The first error of an item, raised after the items that finish in the
-            meantime.
-        WorkerError
-            If several workers die while processing the same item, or all workers are
-            gone.
-        """
-        task = PoolTask[T, R](self, work, items, in_order=in_order)
-        try:
-            found = task.finished(should_stop)
-            for (_, item), result in in_numbers(found) if in_order else found:
-                yield item, result
-        finally:
-            task.end()

@@ -10,8 +10,9 @@ import queue
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from napari_geosr.core.errors import (
@@ -24,9 +25,8 @@ from napari_geosr.core.steps import ShouldStop
 from napari_geosr.operations.cluster.versions import check_versions
 
 if TYPE_CHECKING:
-    from distributed import Future
+    from distributed import Client, Future, LocalCluster
 
-    from napari_geosr.operations.cluster import WorkerPool
     from napari_geosr.operations.cluster.worker import Outcome, Work
 
 T = TypeVar("T")
@@ -53,7 +53,74 @@ _MAX_LOST = 10
 RETRIES = 3
 
 
-def in_numbers(
+@dataclass
+class WorkerPool:
+    """The workers of a run.
+
+    Attributes
+    ----------
+    cluster : LocalCluster or None
+        The workers, if they were started for this run.
+    n_own : int
+        Number of workers that were started for this run.
+    """
+
+    client: Client
+    cluster: LocalCluster | None = None
+    n_own: int = 0
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the workers were started for this run."""
+        return self.cluster is not None
+
+    def results(
+        self,
+        work: Work[T, R],
+        items: Sequence[T],
+        should_stop: ShouldStop,
+        *,
+        in_order: bool = False,
+    ) -> Generator[tuple[T, R], None, None]:
+        """Process all items, a few at a time; yield each with its result when done.
+
+        An item whose worker dies is given to another worker, so doing the work twice
+        must be harmless.
+
+        Parameters
+        ----------
+        work : callable
+            Must be picklable; see
+            `napari_geosr.operations.cluster.worker.Work`.
+        items : sequence
+            Items to process: plain values that can be pickled.
+        should_stop : callable
+        in_order : bool
+            Yield the items in their order. If one takes much longer than the others,
+            the workers wait for it, so that few results are kept in memory.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` returns True; raised after the items that finish in the
+            meantime.
+        GeoSRError
+            The first error of an item, raised after the items that finish in the
+            meantime.
+        WorkerError
+            If several workers die while processing the same item, or all workers are
+            gone.
+        """
+        task = PoolTask[T, R](self, work, items, in_order=in_order)
+        try:
+            found = task.finished(should_stop)
+            for (_, item), result in _in_order(found) if in_order else found:
+                yield item, result
+        finally:
+            task.end()
+
+
+def _in_order(
     found: Iterator[tuple[tuple[int, T], R]],
 ) -> Iterator[tuple[tuple[int, T], R]]:
     """Yield the numbered items in the order of their numbers, starting at 0."""
