@@ -341,7 +341,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     Returns
     -------
     list of str
-        Reasons why queues could not be queried; the last known states are then kept.
+        Why a queue could not be queried. The last known states are kept, and the
+        reason is noted in the folders of the jobs.
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
@@ -357,6 +358,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
         except (ConfigError, JobError) as error:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
+            for path in jobs:
+                queue_record.write_problem(path, str(error))
     return problems
 
 
