@@ -60,8 +60,8 @@ def check_output(
     ------
     FileError
         If `overwrite` is false and `path` exists or an interrupted run, unless resumed,
-        has finished part of it; if it is a folder but not an OME-Zarr, its suffix is
-        unknown, its folder is missing or not writable, or the disk has less than
+        has finished part of it; if `path` is a folder but not an OME-Zarr, its suffix
+        is unknown, its folder is missing or not writable, or the disk has less than
         `nbytes` left.
     FileInUseError
         If a run is writing to it.

@@ -155,7 +155,7 @@ def percentages(value: object) -> tuple[int, ...]:
 
 
 def event(line: bytes) -> AnyDict | None:
-    """Return the event on a line, or None if a field of its kind is missing."""
+    """Return the event on a line, or None if a required field is missing."""
     try:
         values = parse_mapping(line)
     except ValueError:

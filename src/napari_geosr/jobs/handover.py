@@ -47,7 +47,7 @@ MakeJob = Callable[[Path, ShouldStop], Generator[Step, None, Job]]
 
 
 class Run(Protocol):
-    """A run of a dock that another process, or another computer, can take over."""
+    """A run, started in a dock, that another process or computer can take over."""
 
     @property
     def name(self) -> str:

@@ -162,7 +162,7 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
 
 
 def _quantiles(energy: FloatArray, slices: Numbers, n_slices: int) -> Array:
-    """Return the energy of the quiet blocks of each slice; NaN if they are too few."""
+    """Return the energy of the quiet blocks of each slice; NaN for too few blocks."""
     order = np.argsort(slices, kind="stable")
     ends = np.searchsorted(slices[order], np.arange(n_slices + 1))
     found = np.full(n_slices, np.nan)
