@@ -279,7 +279,7 @@ def _save_unfinished(output: Output) -> None:
         output.close()
         entry = read_journal(output.temporary)
         if entry is not None and entry.boxes:
-            # Only the journal records which parts are finished: keep the file's name.
+            # Finished parts are recorded only in the journal, which needs this name.
             output.is_left_in_place = True
             return
     with explained(output.incomplete_path):

@@ -380,7 +380,7 @@ def _record_step(job: JobFolder, step: Step) -> str:
     Returns
     -------
     str
-        What could not be written; a missing preview must not end training.
+        Warning that a preview could not be written, which does not end training.
 
     Raises
     ------

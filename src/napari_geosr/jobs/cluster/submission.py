@@ -382,7 +382,7 @@ def _query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
 
 
 def _is_fresh(status: JobStatus) -> bool:
-    """Return whether the queue's last answer is recent enough to be still valid."""
+    """Return whether the queue's last answer is recent enough to still be valid."""
     # The last answer is no longer valid for a job that has stopped since then.
     is_valid = status.is_alive or status.queue.has_ended or status.queue.is_unfinished
     return is_valid and 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
@@ -439,7 +439,7 @@ def stop(job: JobFolder) -> None:
 
 
 def _cancel_in_queue(job: JobFolder, status: JobStatus) -> None:
-    """Cancel a job under its latest number, even if it changes at the same time.
+    """Cancel a job under its latest number, even if the number changes meanwhile.
 
     Raises
     ------
@@ -463,7 +463,7 @@ def _latest_number(job: JobFolder, status: JobStatus) -> str:
 
 
 def _cancel_if_waiting(job: JobFolder) -> None:
-    """Record that a job that no process runs yet is cancelled."""
+    """Record the cancellation of a job that no process runs yet."""
     if job.status().pid:
         return  # the job's process writes the state
     # A process that has just started holds the job, and follows the request.

@@ -34,7 +34,7 @@ _WAITING = {
     "toAckReservation": "waiting",
 }
 _ENDED = ("Terminated", "Error", "toError")
-#: What to change if OAR refuses a job, by a part of its message in lower case.
+#: What to change if OAR refuses a job, keyed by part of its message in lower case.
 _ADVICE = {
     "project": "Change the project (--project, or project in the profile).",
     "walltime": "Request another walltime (--walltime, or walltime in the profile).",

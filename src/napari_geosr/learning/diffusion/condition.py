@@ -1,4 +1,4 @@
-"""Measure the porosity of training patches, an input of some diffusion models."""
+"""Measure the porosity of training patches, which some diffusion models take."""
 
 from __future__ import annotations
 
