@@ -441,7 +441,7 @@ def _profile_folders(host: str) -> list[SharedFolder]:
     return found
 
 
-# Computers that are watched
+# Watched computers
 
 
 def watched_hosts() -> list[str]:

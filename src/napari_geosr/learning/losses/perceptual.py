@@ -122,7 +122,7 @@ def load_features(name: FeatureName) -> nn.Module:
 
 
 def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared difference of features, averaged over the layers.
+    """Return the mean squared difference between features, averaged over the layers.
 
     Parameters
     ----------

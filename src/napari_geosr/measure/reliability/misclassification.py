@@ -191,7 +191,7 @@ def _with_noise(
 ) -> tuple[Misclassification, float]:
     """Return the misclassified fractions, and the misfit of this noise to a histogram.
 
-    The misfit is the maximum difference of cumulative histograms.
+    The misfit is the maximum difference between cumulative histograms.
     """
     from scipy.special import ndtr
 

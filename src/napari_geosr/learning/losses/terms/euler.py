@@ -26,7 +26,7 @@ WEIGHT = 0.3
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return the Huber loss of the differences of the Euler numbers in boxes.
+    """Return the Huber loss of the difference in Euler number, averaged over boxes.
 
     The statistical scatter of counts grows with the square root of the number of voxels
     in a box. The loss is divided by this root, so that boxes of all sizes, in 2D and
