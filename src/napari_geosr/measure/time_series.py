@@ -79,7 +79,7 @@ def time_series_question(
         compared; otherwise there is no question.
     mixing : bool
         Whether neighbouring slices are to be combined. If so, the question is asked
-        even in case of doubt: if planes change faster from one to the next than from
+        even in doubtful cases: if planes change faster from one to the next than from
         pixel to pixel, they may be frames, unless the file gives a distance between
         slices.
 

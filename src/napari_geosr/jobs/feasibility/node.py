@@ -1,4 +1,4 @@
-"""Resources that a run can use on a node of a cluster, and messages of rejections."""
+"""Resources that a run can use on a node of a cluster; errors if they are too small."""
 
 from __future__ import annotations
 

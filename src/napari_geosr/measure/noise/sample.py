@@ -421,7 +421,7 @@ def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:
     """Find the blocks that touch the constant surroundings of the sample.
 
     Padding has one value, which also fills corners or an edge of a slice; if that value
-    is an end of the grey scale, hardly any voxel of the sample has a similar value.
+    is at an end of the grey scale, hardly any voxel of the sample has a similar value.
     Constant blocks of several values between the ends are phases of a scan without
     noise; constant blocks at an end are saturated.
     """

@@ -143,8 +143,8 @@ def possible_misclassification(
 
     This function is for noise of unknown strength and spectrum; it relies on the fact
     that noise of any correlation widens the peaks of the histogram. It assumes the
-    highest level at which the histogram can be explained as noise-free values plus
-    Gaussian noise of equal strength at all grey values.
+    highest noise level at which the histogram can be explained as noise-free values
+    plus Gaussian noise of equal strength at all grey values.
 
     Parameters
     ----------
