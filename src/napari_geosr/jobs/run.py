@@ -380,7 +380,7 @@ def _record_step(job: JobFolder, step: Step) -> str:
     Returns
     -------
     str
-        Warning that a preview could not be written, which does not end training.
+        Warning if a preview could not be written (training continues), or empty.
 
     Raises
     ------

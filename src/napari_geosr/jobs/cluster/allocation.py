@@ -141,7 +141,7 @@ def dashboard_port(client: Any) -> int | None:
 
 
 def _dashboard_text(port: int, node: str) -> str:
-    """Explain how to open the page, which has no password and is local to its node."""
+    """Explain how to open the page, which can be reached only from its own node."""
     return (
         f"Dask's dashboard is on node {node}. To see it at "
         f"http://localhost:{port}/status, run: ssh -L {port}:localhost:{port} {node}"

@@ -339,7 +339,7 @@ def with_run(
 
 
 def is_stuck(record: QueueRecord) -> bool:
-    """Return whether too many runs made no progress to justify another run."""
+    """Return whether further runs are pointless after several without progress."""
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 

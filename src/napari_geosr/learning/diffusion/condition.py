@@ -1,4 +1,4 @@
-"""Measure the porosity of training patches, which some diffusion models take."""
+"""Measure the porosity of training patches, for models that take it as input."""
 
 from __future__ import annotations
 

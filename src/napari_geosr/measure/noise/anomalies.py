@@ -57,8 +57,8 @@ _MIN_KEPT = 200
 #: fraction of the voxel's distance from this median. In a microscope image, the
 #: neighbours of a voxel in a small spot are also bright.
 _ISOLATED = 0.25
-#: Maximum distance of this median from the range of grey values, as a fraction of its
-#: distance from the voxel.
+#: Maximum distance of this median from the range of grey values, as a fraction of the
+#: voxel's distance from the median.
 _RAISED = 0.1
 #: Maximum number of voxels at the ends of the grey scale that are examined.
 _MAX_PLACES = 50_000

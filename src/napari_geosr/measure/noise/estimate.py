@@ -362,7 +362,7 @@ def _noise(
     repeated: bool,
     unit: float,
 ) -> Noise:
-    """Describe the noise; `unit`: scan's grey values per grey value of the sample."""
+    """Describe the noise in the sample's grey values; `unit` converts to the scan's."""
     if found is None:
         return _unmeasured(volume, sample, repeated, unit)
     names = _axis_names(volume)
