@@ -376,7 +376,7 @@ def with_run(
 
 
 def is_stuck(record: QueueRecord) -> bool:
-    """Return whether so many runs made no progress that further runs are pointless."""
+    """Return whether further runs are pointless after several without progress."""
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 

@@ -43,7 +43,7 @@ _HOSTS = "hosts.txt"
 #: File, next to that list, with the folders that each other computer shares with this
 #: one.
 _SHARED = "shared.json"
-#: Settings that are names inside files, even if they look like paths.
+#: Settings that name an object inside a file, even if they look like paths.
 _NOT_PATHS = ("dataset",)
 #: Setting with the path of the result, which does not exist yet.
 _OUTPUT = "out"
@@ -273,7 +273,7 @@ def _explained(error: JobError, folder: str) -> JobError:
     return JobError(text)
 
 
-# Jobs of other computers
+# Jobs on other computers
 
 
 def list_jobs(
@@ -451,7 +451,7 @@ def _profile_folders(host: str) -> list[SharedFolder]:
     return found
 
 
-# Computers that are watched
+# Watched computers
 
 
 def watched_hosts() -> list[str]:

@@ -42,7 +42,7 @@ _ENDINGS = {
     "BESTEFFORT_KILL": "preempted by a job of higher priority",
     "FRAG_JOB_REQUEST": "cancelled",
 }
-#: What to change if OAR refuses a job, by a part of its message in lower case.
+#: What to change if OAR refuses a job, keyed by part of its message in lower case.
 _ADVICE = {
     "project": "Change the project (--project, or project in the profile).",
     "walltime": "Request another walltime (--walltime, or walltime in the profile).",

@@ -64,7 +64,7 @@ _ENDINGS = {
     "FAILED": "failed",
     "REVOKED": "revoked",
 }
-#: What to change if SLURM refuses a job, by a part of its message in lower case.
+#: What to change if SLURM refuses a job, keyed by part of its message in lower case.
 _ADVICE = {
     "qos": "Change the quality of service (options in the profile, such as "
     "--qos=NAME), or request less time or fewer cores (--walltime, --cores).",
