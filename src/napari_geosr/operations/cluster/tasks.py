@@ -146,7 +146,7 @@ class PoolTask(Generic[T, R]):
     ) -> None:
         import cloudpickle
 
-        from napari_geosr.operations.cluster.worker import RunPlugin
+        from napari_geosr.operations.cluster import worker
 
         self.pool, self.client = pool, pool.client
         self.token = f"geosr-{uuid.uuid4().hex}"
@@ -161,7 +161,8 @@ class PoolTask(Generic[T, R]):
         self._next_look = 0.0
         self._n_workers = 1
         self._known: set[str] = set()
-        plugin = RunPlugin(self.token, cloudpickle.dumps(work), pool.is_own)
+        self._do_item, self._stop = worker.do_item, worker.stop
+        plugin = worker.RunPlugin(self.token, cloudpickle.dumps(work), pool.is_own)
         with self._explained():
             self._look_at_workers()
             self.client.register_plugin(plugin, name=self.token)
@@ -188,8 +189,6 @@ class PoolTask(Generic[T, R]):
             raise kind(message)
 
     def _submit(self) -> None:
-        from napari_geosr.operations.cluster.worker import do_item
-
         while self.waiting and len(self.running) < _ITEMS_PER_WORKER * self._n_workers:
             number = self.waiting[0]
             oldest = min((n for n, _ in self.running.values()), default=number)
@@ -198,7 +197,7 @@ class PoolTask(Generic[T, R]):
             self.waiting.popleft()
             item = self.items[number]
             future = self.client.submit(
-                do_item,
+                self._do_item,
                 self.token,
                 item,
                 key=f"{self.token}-{number}-{self._lost[number]}",
@@ -287,9 +286,7 @@ class PoolTask(Generic[T, R]):
             return False
 
     def _tell_workers(self) -> None:
-        from napari_geosr.operations.cluster.worker import stop
-
-        self.client.run(stop, self.token, on_error="ignore")
+        self.client.run(self._stop, self.token, on_error="ignore")
 
     def end(self) -> None:
         """Stop all items in progress, and remove the run from the workers.
