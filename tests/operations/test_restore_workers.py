@@ -27,6 +27,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference import compute
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations import cluster as pool
+from napari_geosr.operations.cluster import tasks
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.restore.run import RestorationResult
 from napari_geosr.operations.restore.shards.work import device_of
@@ -280,7 +281,7 @@ def test_what_is_finished_is_kept_if_the_scan_disappears(client, tmp_path, rng):
 
 
 def test_all_workers_gone_is_one_sentence(scan, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "_PATIENCE_SECONDS", 0.0)
     with (
         distributed.LocalCluster(
             n_workers=1,

@@ -158,6 +158,9 @@ def test_nodes_of_oar_are_those_of_its_file(
         ["oarsh", "b"],
     ]
     assert started[2][2].endswith(" 2")
+    (tmp_path / "nodes").write_text("a\nb\nc\nd\n")
+    started = QUEUE.start_workers(tmp_path / "script.sh", 5, 1)
+    assert [words[1] for words in started] == ["a", "a", "b", "c", "d"]
     assert os.linesep not in started[2][2]
 
 
@@ -208,10 +211,15 @@ def test_the_other_nodes_get_the_settings_of_the_network_but_not_of_one_node(
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
     monkeypatch.setenv("CUDA_HOME", "/opt/cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    # Sources on mass storage are read by the workers as well.
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a b")
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
     lines = export_lines({"A": "it's"}).splitlines()
     assert {"export NCCL_SOCKET_IFNAME=ib0", "export CUDA_HOME=/opt/cuda"} < set(lines)
     assert not any("CUDA_VISIBLE_DEVICES" in line for line in lines)
     assert any(line.startswith("export A=") for line in lines)
+    expected = {"export AWS_SECRET_ACCESS_KEY='a b'"}
+    assert expected | {"export https_proxy=http://proxy:3128"} < set(lines)
 
 
 def test_a_program_that_is_missing_starts_nothing() -> None:

@@ -10,7 +10,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions, format_that_reads, read_suffixes
 from napari_geosr.io.suffixes import looks_like, suffix_of
 
-#: Suffixes of the weights of models.
+#: Suffixes of files with model weights.
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors")
 _ARCHIVES = (".zip", ".gz", ".7z", ".tar", ".rar", ".bz2", ".xz")
 

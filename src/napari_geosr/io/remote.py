@@ -46,7 +46,7 @@ _SCHEMES: dict[str, AnyDict] = {
     "https": {"allow_redirects": False},
     "memory": {},
 }
-#: Libraries that these schemes need in addition to the extra.
+#: Libraries that these schemes need in addition to those of the extra.
 _OWN_LIBRARY = {"sftp": "paramiko"}
 
 

@@ -15,7 +15,7 @@ from napari_geosr.core.units import PIXEL, parse_unit
 
 KEY = "napari-geosr"
 VERSION = 1
-#: Relative tolerance for a value rounded by a file format to count as the same.
+#: Relative tolerance within which a value rounded by a file format counts as equal.
 _SAME = 1e-3
 
 

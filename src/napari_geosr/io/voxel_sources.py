@@ -1,4 +1,4 @@
-"""Sources of voxels for lazy arrays, and conversions of what they read."""
+"""Sources of voxels for lazy arrays, and conversions of these voxels."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def check_output(
     ------
     FileError
         If `overwrite` is false and `path` exists or an interrupted run, unless resumed,
-        has finished part of it; if it is a folder but not an OME-Zarr, its suffix is
-        unknown, its folder is missing or not writable, or the disk has less than
+        has finished part of it; if `path` is a folder but not an OME-Zarr, its suffix
+        is unknown, its folder is missing or not writable, or the disk has less than
         `nbytes` left.
     FileInUseError
         If a run is writing to it.
@@ -279,7 +279,7 @@ def _save_unfinished(output: Output) -> None:
         output.close()
         entry = read_journal(output.temporary)
         if entry is not None and entry.boxes:
-            # Only the journal records which parts are finished: keep the file's name.
+            # Finished parts are recorded only in the journal, which needs this name.
             output.is_left_in_place = True
             return
     with explained(output.incomplete_path):

@@ -233,7 +233,7 @@ def _run_processes_in_queue(
 
 
 def _replace_lost_process(job: JobFolder, asked: _Asked) -> None:
-    """Replace a process that was lost with its node.
+    """Take over from a process that was lost together with its node.
 
     The last heartbeat of the lost process may be so recent that other processes still
     consider it alive.

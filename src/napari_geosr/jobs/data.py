@@ -111,7 +111,7 @@ def write_into_job(
 
 
 def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
-    """Return whether a layer's source file holds exactly the volume that it shows.
+    """Return whether the source file of a layer's volume holds exactly this volume.
 
     Axes, data type, voxel size, origin and all voxels must agree, because the layer may
     have been edited, be one channel or time point of its file, or have another voxel

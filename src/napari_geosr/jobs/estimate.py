@@ -34,7 +34,7 @@ _ENOUGH_REPORTS = 6
 _ENOUGH_SECONDS = 5.0
 #: Maximum lifetime of the estimating process, in seconds.
 _MAX_LIFETIME = 1800.0
-#: Seconds that the process has to stop on its own before it is killed.
+#: Seconds allowed for the process to stop on its own before it is killed.
 _GRACE_PERIOD = 10.0
 #: Seconds between checks of whether the parent process still exists.
 _CHECK_INTERVAL = 1.0

@@ -37,7 +37,7 @@ State = Literal[
 ]
 #: States that ``job.json`` may contain; the others are derived.
 _WRITTEN = frozenset(get_args(State)) - {"damaged", "unreadable", "missing"}
-#: Maximum of a count, which is the largest number that a widget can show.
+#: Largest valid count, which is the largest number that a widget can show.
 _MAX_COUNT = 2**31 - 1
 #: Latest valid time stamp, in seconds since 1970.
 _MAX_TIME = 2.0**37
@@ -155,7 +155,7 @@ def percentages(value: object) -> tuple[int, ...]:
 
 
 def event(line: bytes) -> AnyDict | None:
-    """Return the event on a line, or None if a field of its kind is missing."""
+    """Return the event on a line, or None if a required field is missing."""
     try:
         values = parse_mapping(line)
     except ValueError:

@@ -148,8 +148,8 @@ class JobFolder:
         FileError
             If the file cannot be written; the old contents are kept.
         """
-        # Paths are stored as they were when the job was created, so that only this file
-        # has to be written.
+        # Paths are stored as they were when the job was created, because `values`
+        # adjusts them to the current folder.
         path = str(self.path)
         written = relocate_paths(dict(values), path, self._old_path() or path)
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
@@ -434,7 +434,7 @@ class JobFolder:
         return [event for event in events if event is not None], offset + end
 
     def warnings(self) -> list[str]:
-        """Return the warnings of all runs; those that runs repeat are given once."""
+        """Return the warnings of all runs, without repetitions."""
         found = [e["message"] for e in self.events()[0] if e["event"] == "warning"]
         return list(dict.fromkeys(found))
 

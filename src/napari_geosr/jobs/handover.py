@@ -47,7 +47,7 @@ MakeJob = Callable[[Path, ShouldStop], Generator[Step, None, Job]]
 
 
 class Run(Protocol):
-    """A run of a dock that another process, or another computer, can take over."""
+    """A run, started in a dock, that another process or computer can take over."""
 
     @property
     def name(self) -> str:
@@ -444,7 +444,7 @@ def submit_run_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        If something cannot be written, walltime or memory are too small for a part, or
+        If something cannot be written, walltime or memory is too small for a part, or
         the queue refuses the job (with its reason); the folder is removed.
     """
     submission.check_profile(profile)

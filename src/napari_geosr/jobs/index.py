@@ -216,7 +216,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
 
 
 def format_names(files: Sequence[Path]) -> str:
-    """Name the first few files and the number of others, for messages."""
+    """List the first few files, and state the number of the others, for messages."""
     first = ", ".join(str(path) for path in files[:_MAX_NAMES])
     more = len(files) - _MAX_NAMES
     return first if more <= 0 else f"{first} and {more} more"
@@ -250,7 +250,7 @@ def list_jobs() -> list[JobStatus]:
 
 
 def later_writers(jobs: Iterable[JobStatus]) -> dict[Path, JobStatus]:
-    """Return the last job that wrote a result, for each job with an overwritten one.
+    """Return the last job that wrote to the same path, for each overwritten result.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def later_writer(status: JobStatus) -> JobStatus | None:
 
 
 def overwritten_text(status: JobStatus, by: JobStatus) -> str:
-    """State that the result of a job is now that of a later job."""
+    """Return the message that a later job has overwritten the result of a job."""
     return (
         f"{status.result} was overwritten by a later job, {by.name} in {by.path}, so "
         f"it is not the result of {status.name} any more."
@@ -396,7 +396,7 @@ def _ambiguous(text: str | Path, jobs: Sequence[JobStatus]) -> JobError:
 def _find_by_output(text: str | Path) -> list[JobStatus]:
     """Find the jobs that write an existing file or folder.
 
-    Known jobs are found, and jobs in folders next to the output.
+    These are known jobs, or jobs in folders next to the output.
     """
     path = Path(text).expanduser().absolute()
     if not path.exists():

@@ -184,9 +184,9 @@ def check_output_paths(job: JobFolder) -> None:
     Raises
     ------
     JobError
-        If one of the job's folders is a link, the job names a result or finished part
-        outside its folder, or it was created elsewhere and names another file outside
-        it.
+        If one of the job's folders is a link, if the job names a result or finished
+        part outside its folder, or if the job was created elsewhere and names any other
+        file outside its folder.
     """
     for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
         if (job.path / name).is_symlink():

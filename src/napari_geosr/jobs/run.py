@@ -380,7 +380,7 @@ def _record_step(job: JobFolder, step: Step) -> str:
     Returns
     -------
     str
-        What could not be written; a missing preview must not end training.
+        Warning if a preview could not be written (training continues), or empty.
 
     Raises
     ------

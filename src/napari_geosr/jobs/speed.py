@@ -12,10 +12,10 @@ from napari_geosr.jobs.folder import JobFolder
 
 #: Minimum time between two events, in seconds.
 _INTERVAL_SECONDS = 5.0
-#: Time from whose steps the speed is estimated, in seconds, unless there are fewer than
-#: `_MIN_STEPS`.
+#: Time span of the steps from which the speed is estimated, in seconds; it is extended
+#: if it contains fewer than `_MIN_STEPS` steps.
 _WINDOW_SECONDS = 60.0
-#: Number of recorded steps from which the speed is estimated, however long they took.
+#: Minimum number of recorded steps from which the speed is estimated.
 _MIN_STEPS = 5
 #: Minimum time between two recorded steps, in seconds.
 _SPACING_SECONDS = 0.5
@@ -24,8 +24,8 @@ _SPACING_SECONDS = 0.5
 class Speed:
     """Speed in tiles or parts per second; training runs report their own speed.
 
-    The time until the first tile is not counted, because the model is loaded and the
-    workers are started in that time, nor are tiles of an earlier stage.
+    The time until the first tile, in which the model is loaded and workers are started,
+    is not counted; neither are tiles of an earlier stage.
     """
 
     def __init__(self) -> None:

@@ -1,10 +1,10 @@
 """Steady diffusion through a phase between two faces: conjugate gradients, multigrid.
 
 The voxels of the phase are the unknowns. A coarser grid has one unknown for every
-connected part of the phase in a box of 2³ voxels, so that pores that do not touch stay
-separate on all grids. Solutions on the coarser grids (V-cycles with Jacobi smoothing)
-precondition the conjugate gradients, which therefore need tens of iterations instead of
-thousands of over-relaxation sweeps.
+connected component of the phase in a box of 2³ voxels, so that pores that do not touch
+stay separate on all grids. Solutions on the coarser grids (V-cycles with Jacobi
+smoothing) precondition the conjugate gradients, which therefore need tens of iterations
+instead of thousands of over-relaxation sweeps.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def solution_steps(
     Parameters
     ----------
     phase : ndarray of shape (n, Y, X), bool
-        Every connected part of it must join the first and the last face.
+        Every connected component of it must join the first and the last face.
     tolerance : float
         Largest acceptable `spread` of the solution.
     check : callable
@@ -224,7 +224,7 @@ def _summed(matrix: Any, coarse: AnyArray, n_coarse: int) -> Any:
 
 
 def _parts(matrix: Any, box: AnyArray) -> npt.NDArray[np.int32]:
-    """Number the connected parts in every box."""
+    """Number the connected components in every box."""
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 

@@ -38,10 +38,9 @@ _DETAIL = 15
 #: Minimum correlation of detail between planes; below this value, noise and fixed
 #: patterns dominate.
 _MIN_CORRELATION = 0.3
-#: Minimum ratio of the decrease of the correlation of detail within a plane to its
-#: decrease between planes, at which detail counts as staying in place. The ratio is 1
-#: to 5 in real volumes (trabeculae along Z), and above 100 in time series and repeated
-#: images.
+#: Minimum ratio at which detail counts as staying in place: decrease of its correlation
+#: within a plane, divided by the decrease between planes. The ratio is 1 to 5 in real
+#: volumes (trabeculae along Z), and above 100 in time series and repeated images.
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
@@ -80,7 +79,7 @@ def time_series_question(
         compared; otherwise there is no question.
     mixing : bool
         Whether neighbouring slices are to be combined. If so, the question is asked
-        even in case of doubt: if planes change faster from one to the next than from
+        even in doubtful cases: if planes change faster from one to the next than from
         pixel to pixel, they may be frames, unless the file gives a distance between
         slices.
 

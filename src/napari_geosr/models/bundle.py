@@ -445,7 +445,7 @@ def _check_shapes(card: ModelCard, state: Mapping[str, Tensor], path: Path) -> N
             meta_state = {key: t.to("meta") for key, t in state.items()}
             shapes = _build_network(card, path, meta_state).state_dict()
     except ModelError:
-        # Some networks need values; other errors are raised again when these are used.
+        # Some networks need values; other errors recur when the weights are loaded.
         return
     _check_state(shapes, state, card, path)
 

@@ -117,7 +117,7 @@ def needs_noise(network: nn.Module) -> bool:
 
 
 def set_network_noise(network: nn.Module, noise: Noise) -> None:
-    """Set the noise of the scan on a network, or on those of its parts that use it.
+    """Pass the noise of the scan to a network, or to its submodules that need it.
 
     Parameters
     ----------

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
@@ -18,8 +16,10 @@ from napari_geosr.jobs.index import (
     overwritten_text,
 )
 from napari_geosr.jobs.kinds import MAKE_MODELS
+from napari_geosr.jobs.status import outage_text, reasons
 
 if TYPE_CHECKING:
+    from napari_geosr.jobs.cluster.queue_record import QueuePlace
     from napari_geosr.jobs.folder import JobStatus
 
 #: Maximum length of a job's name on a narrow terminal, in characters.
@@ -30,10 +30,6 @@ _MAX_STATE_LENGTH = 24
 _MIN_FOLDER_LENGTH = 10
 #: Maximum number of interrupted jobs, the newest first, that are explained.
 _MAX_EXPLAINED = 3
-#: Number of bytes at the end of a log in which its last line is found.
-_LOG_END = 4096
-#: Maximum length of a line from a log, in characters.
-_MAX_LINE_LENGTH = 300
 
 
 def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
@@ -113,37 +109,24 @@ def explanations(jobs: Sequence[JobStatus]) -> list[str]:
     return texts
 
 
-def reasons(status: JobStatus) -> list[str]:
-    """Explain in sentences why a job is not done, or its result has been overwritten.
-
-    For a job that was interrupted, the last line of its log is quoted.
-    """
-    texts = [status.message] if status.message else []
+def all_reasons(status: JobStatus) -> list[str]:
+    """Explain why a job is not done, or that its result has been overwritten."""
+    texts = reasons(status)
     if status.state == "done" and (later := later_writer(status)) is not None:
         texts.append(overwritten_text(status, later))
-    if status.state != "interrupted":
-        return texts
-    if not texts:
-        which = f" (process {status.pid} on {status.host})" if status.pid else ""
-        texts = [f"Its process{which} ended without giving a reason."]
-    log = status.path / "log.txt"
-    if line := _last_line(log):
-        texts.append(f"Last line of {log}: {line}")
     return texts
 
 
-def _last_line(path: Path) -> str:
-    """Return the last line of a log that is not empty."""
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - _LOG_END))
-            content = stream.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in content.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    return "".join(c for c in last if c.isprintable())[:_MAX_LINE_LENGTH]
+def outages(jobs: Sequence[JobStatus]) -> list[str]:
+    """Return once for each queue why it could not be queried, and since when."""
+    found: dict[tuple[str, str], QueuePlace] = {}
+    for job in jobs:
+        place = job.queue
+        if outage_text(job):
+            known = found.setdefault((place.title, place.problem), place)
+            if place.checked < known.checked:
+                found[place.title, place.problem] = place
+    return [place.outage for place in found.values()]
 
 
 def environment_text(status: JobStatus) -> str:

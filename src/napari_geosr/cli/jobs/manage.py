@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_geosr.cli.jobs.listing import (
+    all_reasons,
     environment_text,
     explanations,
-    reasons,
+    outages,
     resume_hint,
     table,
 )
@@ -43,7 +44,11 @@ from napari_geosr.jobs.job_files import check_inputs, check_is_job, unfinished_r
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
-from napari_geosr.jobs.status import is_stopping, stopping_text
+from napari_geosr.jobs.status import (
+    is_stopping,
+    outage_text,
+    stopping_text,
+)
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -77,8 +82,10 @@ def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
     problems = submission.refresh(index.list_jobs())
     jobs = index.list_jobs()
+    problems = outages(jobs) or problems
     if json:
-        print_json({"jobs": [_values(status) for status in jobs]})
+        values = [_values(status) for status in jobs]
+        print_json({"jobs": values, "problems": problems})
         return 0
     if not jobs:
         print("There are no jobs. Training runs and studies appear here once started.")
@@ -116,7 +123,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.insert(3, ("steps", f"{status.done} of {status.total}"))
     if status.queue.number:
         rows.append(("queue", f"{status.queue.title} job {status.queue.number}"))
-    rows += [("message", text) for text in reasons(status)]
+    rows += [("message", text) for text in all_reasons(status)]
     for name, value in last.get("losses", {}).items():
         rows.append((name, f"{value:.5g}"))
     if last.get("watts") is not None:
@@ -160,7 +167,7 @@ def watch_jobs(
     )
     status = folder.status()
     print(f"{status.name}: {describe_state(status)}")
-    for text in reasons(status):
+    for text in all_reasons(status):
         print(text, file=sys.stderr)
     if status.can_resume:
         print(resume_hint(status), file=sys.stderr)
@@ -430,6 +437,8 @@ def _values(status: JobStatus) -> AnyDict:
     values = asdict(status)
     values["path"] = str(status.path)
     values["result"] = None if status.result is None else str(status.result)
+    if (cost := cost_of(status)) is not None:
+        values["energy"] = cost.text
     return values
 
 
@@ -456,6 +465,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
     """Yield past and new events until the job has ended, also in its queue."""
     offset, said, next_question, alive_at = 0, "", 0.0, -math.inf
+    outage = ""
     while not should_stop():
         events, offset = folder.events(offset)
         yield from events
@@ -471,6 +481,10 @@ def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
             if (words := describe_state(status)) != said and status.state == "queued":
                 said = words
                 yield {"event": "queue", "time": time.time(), "message": words}
+            if (text := outage_text(status)) != outage:
+                outage = text
+                if text:
+                    yield {"event": "queue", "time": time.time(), "message": text}
         # A queue may not find a job while it resubmits the job.
         is_in_doubt = status.state == "interrupted" and (
             time.monotonic() - alive_at < _DOUBT_SECONDS

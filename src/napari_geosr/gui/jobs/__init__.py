@@ -38,6 +38,7 @@ from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.jobs.status import outage_text
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train import needs
 
@@ -397,16 +398,17 @@ class JobsDock(Dock):
 def _fill(
     item: QTreeWidgetItem, job: JobStatus, host: str = "", *, is_lost: bool = False
 ) -> None:
-    state = index.describe_state(job)
+    state, outage = index.describe_state(job), outage_text(job)
     texts = (
         f"{job.name} on {host}" if host else job.name,
-        f"{state} (last known)" if is_lost else state,
+        f"{state} (last known)" if is_lost or outage else state,
         _progress(job),
     )
     for column, text in enumerate(texts):
         if item.text(column) != text:
             item.setText(column, text)
     item.setToolTip(0, f"{texts[0]}: {job.method}, in {job.path}")
+    item.setToolTip(1, outage)
 
 
 def _progress(job: JobStatus) -> str:
@@ -423,7 +425,7 @@ def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]
     yield from ()
     jobs = index.list_jobs()
     # A queue that does not respond is queried again later; until then, the last known
-    # state is listed.
+    # state is listed as such.
     submission.refresh(jobs)
     places = [(job, index.elsewhere_of(job.path)) for job in jobs]
     shared = {

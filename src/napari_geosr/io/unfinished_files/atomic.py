@@ -270,8 +270,8 @@ def replacing_all(
 
     If the block succeeds, all content is flushed to disk, and the files are renamed in
     the order of `paths`. Part of the set can be missing only if another program has
-    created one of the names in the meantime, or if the process is killed between two
-    renames.
+    created a file at one of the paths in the meantime, or if the process is killed
+    between two renames.
     """
     for path in paths:
         refuse_existing(path, overwrite)

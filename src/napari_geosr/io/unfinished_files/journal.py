@@ -58,7 +58,7 @@ class JournaledFile(Protocol):
 
     @property
     def stamp(self) -> Stamp:
-        """Metadata block that the file carries."""
+        """Metadata block of the file."""
 
     def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""

@@ -40,8 +40,8 @@ from napari_geosr.io.unfinished_files.journal import (
     remove_with_journal,
 )
 
-#: Maximum time, in seconds, between the last write to the file of a stopped run and the
-#: record of its job, by different clocks.
+#: Maximum time, in seconds, by which the last write to the file of a stopped run may be
+#: later than the end recorded by its job; the two clocks may differ.
 _MAX_DELAY = 10.0
 
 
@@ -154,7 +154,7 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
 
 
 def _stopped_run(path: Path) -> Volume | None:
-    """Read the unfinished file of a stopped run; None if it is no such file."""
+    """Read the unfinished file of a stopped run; None if `path` is not such a file."""
     if not path.exists():
         return None
     try:
@@ -247,7 +247,7 @@ def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
 
 
 def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
-    """Return the values of the last record that a resumed run must share."""
+    """Return those values of the last record that must be equal in a resumed run."""
     if not history:
         return None
     return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))

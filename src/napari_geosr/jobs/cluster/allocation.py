@@ -38,7 +38,7 @@ def automatic_workers(operation: str, n_nodes: int, gpus: int) -> int:
 
 
 def with_workers(spec: Job, n_workers: int) -> Job:
-    """Return a job with a number of workers.
+    """Return a copy of a job, with this number of workers.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def dashboard_port(client: Any) -> int | None:
 
 
 def _dashboard_text(port: int, node: str) -> str:
-    """Explain how to open the page: without a password, only its node can reach it."""
+    """Explain how to open the page, which can be reached only from its own node."""
     return (
         f"Dask's dashboard is on node {node}. To see it at "
         f"http://localhost:{port}/status, run: ssh -L {port}:localhost:{port} {node}"

@@ -84,8 +84,11 @@ class LastState:
         Time at which a query first gave this phase for this state of the job.
     submitted, number : str
         Number in the job's record at the time of the query, and the number under which
-        the queue had resubmitted it. They are stored here because only the job itself
-        may change the record after its submission.
+        the queue had resubmitted it. Only the job itself changes the record of a
+        submitted job, so that no change is lost.
+    problem : str
+        Why a later query failed, as a sentence without a full stop; empty if there was
+        none.
     """
 
     phase: str = ""
@@ -95,6 +98,7 @@ class LastState:
     since: float = 0.0
     submitted: str = ""
     number: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +123,11 @@ class QueuePlace:
         Whether the job is running, suspended or ending according to the queue, and has
         not updated its own state since.
     checked : float
-        Time of the last query.
+        Time of the last query that the queue answered.
     since : float
         Time at which a query first gave this state.
+    problem : str
+        Why a later query failed; see `LastState`.
     """
 
     queue: str = ""
@@ -134,6 +140,17 @@ class QueuePlace:
     is_running: bool = False
     checked: float = 0.0
     since: float = 0.0
+    problem: str = ""
+
+    @property
+    def outage(self) -> str:
+        """State why the words may be out of date, and their time; empty if current."""
+        if not self.problem:
+            return ""
+        if not self.checked:
+            return f"{self.problem}; its state there is not known yet."
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.checked))
+        return f"{self.problem}; state as of {when}."
 
     @property
     def is_unfinished(self) -> bool:
@@ -217,6 +234,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         is_running=last.phase == "running" and is_valid,
         checked=last.checked,
         since=last.since,
+        problem=last.problem,
     )
 
 
@@ -277,6 +295,7 @@ def read_state(folder: Path) -> LastState:
         since=reading.number(facts.get("since")),
         submitted=_text(facts, "submitted"),
         number=_text(facts, "number"),
+        problem=_text(facts, "problem"),
     )
 
 
@@ -304,6 +323,24 @@ def write_state(
         submitted=submitted,
         number=number,
     )
+    _write_state(folder, state)
+
+
+def write_problem(folder: Path, problem: str) -> None:
+    """Note why a query failed; the last known state and its time are kept.
+
+    Parameters
+    ----------
+    problem : str
+        Message of the error; its first sentence is noted.
+    """
+    reason = problem.partition("\n")[0].partition(". ")[0].rstrip(".")
+    before = read_state(folder)
+    if before.problem != reason:
+        _write_state(folder, replace(before, problem=reason))
+
+
+def _write_state(folder: Path, state: LastState) -> None:
     with suppress(FileError):
         text = json.dumps(asdict(state))
         atomic.write_text(folder / STATE, text, overwrite=True, durable=False)
@@ -339,7 +376,7 @@ def with_run(
 
 
 def is_stuck(record: QueueRecord) -> bool:
-    """Return whether so many runs made no progress that further runs are pointless."""
+    """Return whether further runs are pointless after several without progress."""
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 

@@ -43,7 +43,7 @@ _HOSTS = "hosts.txt"
 #: File, next to that list, with the folders that each other computer shares with this
 #: one.
 _SHARED = "shared.json"
-#: Settings that are names inside files, even if they look like paths.
+#: Settings that name an object inside a file, even if they look like paths.
 _NOT_PATHS = ("dataset",)
 #: Setting with the path of the result, which does not exist yet.
 _OUTPUT = "out"
@@ -273,7 +273,7 @@ def _explained(error: JobError, folder: str) -> JobError:
     return JobError(text)
 
 
-# Jobs of other computers
+# Jobs on other computers
 
 
 def list_jobs(
@@ -361,6 +361,12 @@ def _status(values: AnyDict) -> JobStatus:
             number=str(place.get("number", "")),
             words=str(place.get("words", "")),
             resubmitted=reading.count(place.get("resubmitted")),
+            has_ended=place.get("has_ended") is True,
+            is_waiting=place.get("is_waiting") is True,
+            is_running=place.get("is_running") is True,
+            checked=reading.number(place.get("checked")),
+            since=reading.number(place.get("since")),
+            problem=str(place.get("problem", "")),
         )
     return JobStatus(
         path=cast("Path", PurePosixPath(values["path"])),
@@ -378,7 +384,11 @@ def _status(values: AnyDict) -> JobStatus:
         result=cast("Path", PurePosixPath(result)) if result else None,
         queue=queue,
         n_warnings=reading.count(values.get("n_warnings")),
+        request=str(values.get("request", "")),
+        processor_seconds=reading.number(values.get("processor_seconds")),
+        parts=reading.percentages(values.get("parts")),
         silence=str(values.get("silence", "")),
+        energy=str(values.get("energy", "")),
     )
 
 
@@ -441,7 +451,7 @@ def _profile_folders(host: str) -> list[SharedFolder]:
     return found
 
 
-# Computers that are watched
+# Watched computers
 
 
 def watched_hosts() -> list[str]:

@@ -32,7 +32,7 @@ LOCAL = "local"
 IN_QUEUE = "--in-queue"
 #: Lock file of a process that submits a job.
 _SUBMISSION_LOCK = ".submission.lock"
-#: File of this process on file systems without locks.
+#: File that replaces this lock on file systems without locks.
 _SUBMITTER = ".submission.owner.lock"
 #: Seconds after a query during which the queue is not queried again.
 _FRESH_SECONDS = 1.5
@@ -243,20 +243,20 @@ def was_stopped(job: JobFolder) -> bool:
     is_same = not record.number or own in (record.number, status.queue.number)
     if is_same and status.state == "cancelled":
         return True
-    # A request that is pending before a job starts was made while it waited.
+    # A request that is pending before a job starts was made while the job waited.
     is_waiting = reading.recorded(job.path)[1] in ("queued", "cancelled")
     is_known = is_same or _may_be_renumbered(record)
     return is_waiting and is_known and job.pending_request() == "cancel"
 
 
 def note_stop(job: JobFolder) -> None:
-    """Record that a job that was stopped does not run."""
+    """Record that a stopped job is cancelled, and delete the request."""
     job.set_state("cancelled", pid=0, host="", message="")
     job.clear_request()
 
 
 def _may_be_renumbered(record: QueueRecord) -> bool:
-    """Return whether the queue may resubmit the last run under an unknown number."""
+    """Return whether the queue may have resubmitted the job under an unknown number."""
     return record.resubmitted > 0 and load_queue(record.queue).renumbers
 
 
@@ -341,7 +341,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     Returns
     -------
     list of str
-        Reasons why queues could not be queried; the last known states are then kept.
+        Why a queue could not be queried. The last known states are kept, and the
+        reason is noted in the folders of the jobs.
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
@@ -357,6 +358,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
         except (ConfigError, JobError) as error:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
+            for path in jobs:
+                queue_record.write_problem(path, str(error))
     return problems
 
 
@@ -382,7 +385,7 @@ def _query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
 
 
 def _is_fresh(status: JobStatus) -> bool:
-    """Return whether the queue's last answer is recent enough to be still valid."""
+    """Return whether the queue's last answer is recent enough to still be valid."""
     # The last answer is no longer valid for a job that has stopped since then.
     is_valid = status.is_alive or status.queue.has_ended or status.queue.is_unfinished
     return is_valid and 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
@@ -439,7 +442,7 @@ def stop(job: JobFolder) -> None:
 
 
 def _cancel_in_queue(job: JobFolder, status: JobStatus) -> None:
-    """Cancel a job under its latest number, even if it changes at the same time.
+    """Cancel a job under its latest number, even if the number changes meanwhile.
 
     Raises
     ------
@@ -463,7 +466,7 @@ def _latest_number(job: JobFolder, status: JobStatus) -> str:
 
 
 def _cancel_if_waiting(job: JobFolder) -> None:
-    """Record that a job that no process runs yet is cancelled."""
+    """Record the cancellation of a job that no process runs yet."""
     if job.status().pid:
         return  # the job's process writes the state
     # A process that has just started holds the job, and follows the request.

@@ -133,7 +133,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _script(folder: Path, command: Sequence[str], exports: str) -> Iterator[Path]:
-    """Write the script that starts torchrun on a node, for this context."""
+    """Write a script that starts torchrun on a node; it is removed at the end."""
     for left in folder.glob(_FOLDER.format("*")):  # left by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     private = folder / _FOLDER.format(secrets.token_hex(4))

@@ -32,7 +32,7 @@ def check(job: MeasureJob, profile: Profile) -> None:
     """Reject a measurement that does not fit into memory, or cannot finish in time.
 
     No voxel is read. The time is the shortest possible one, on a computer twice as fast
-    as the one used for the measurements in the documentation. The estimate includes the
+    as the one used for the benchmarks in the documentation. The estimate includes the
     histogram of the grey values, one slab of labels and, if requested and not limited
     to a sample, the local thickness: at the end of the walltime, only labelled slabs
     are kept.

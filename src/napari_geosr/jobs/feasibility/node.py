@@ -1,4 +1,4 @@
-"""Resources that a run can use on a node of a cluster, and messages of rejections."""
+"""Resources that a run can use on a node of a cluster; errors if they are too small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from napari_geosr.jobs.cluster.profiles import Profile, format_walltime
 from napari_geosr.jobs.cluster.submission import LOCAL
 
 #: Time in seconds that a run needs before its first part, to start the program and to
-#: load what the run needs.
+#: load libraries and, if used, a model.
 START_SECONDS = 10.0
 #: Smallest memory budget in bytes; it is too small for any run.
 _LEAST_BUDGET = 10**6

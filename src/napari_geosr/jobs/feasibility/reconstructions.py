@@ -23,8 +23,8 @@ def check(job: ReconstructJob, profile: Profile) -> None:
     """Reject a reconstruction if its first block does not fit into memory or walltime.
 
     The algorithm is timed with a small simulated scan, unless the walltime is ample. No
-    projection is read: the rotation axis is assumed to be in the middle if it is not
-    known. Nothing is checked for runs on a GPU or with ASTRA, and the time is not
+    projection is read: the rotation axis is assumed to be in the middle if its position
+    is unknown. Nothing is checked for runs on a GPU or with ASTRA, and the time is not
     checked without torch or for several nodes.
 
     Parameters

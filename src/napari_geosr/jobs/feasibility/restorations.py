@@ -94,7 +94,7 @@ def share_of_processor(wall: float, processor: float) -> float:
 
 
 def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
-    """Return the settings with the memory budget of a run on a node, if it is known."""
+    """Return the settings, with a memory budget if the memory of a node is known."""
     node = _RestoreNode(job, profile)
     if job.settings.memory is not None or not node.memory:
         return job.settings

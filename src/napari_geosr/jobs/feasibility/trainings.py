@@ -13,7 +13,7 @@ from napari_geosr.jobs.kinds import Job
 
 
 def check(job: Job, profile: Profile) -> None:
-    """Reject a job without workers that cannot use all nodes and GPUs.
+    """Reject a job that has no workers and cannot use all nodes and GPUs.
 
     Parameters
     ----------

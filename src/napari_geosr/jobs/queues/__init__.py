@@ -92,7 +92,7 @@ class QueueSystem(Protocol):
     def start_workers(
         self, script: Path, n: int, threads: int, *, together: bool = False
     ) -> list[list[str]]:
-        """Return commands that run a script `n` times, evenly across the job's nodes.
+        """Return commands that run a script `n` times, spread evenly over the nodes.
 
         Parameters
         ----------

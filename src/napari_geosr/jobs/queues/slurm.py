@@ -11,6 +11,7 @@ from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, Phase, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
     LOG,
+    NO_RESPONSE,
     SCRIPT,
     body,
     call,
@@ -42,6 +43,11 @@ _REASONS = {
     "Licenses": "licences",
     "QOSMaxJobsPerUserLimit": "your limit on the number of jobs",
     "QOSMaxCpuPerUserLimit": "your limit on the number of cores",
+    "QOSMaxGRESPerUser": "your limit on the number of GPUs",
+    "QOSMaxMemoryPerUser": "your limit on memory",
+    "QOSMaxWallDurationPerJobLimit": "the walltime is longer than the quality of "
+    "service allows",
+    "AssocMaxWallDurationPerJobLimit": "the walltime is longer than the project allows",
     "AssocGrpCpuLimit": "the project's limit on the number of cores",
     "AssocGrpCPUMinutesLimit": "the project has used up its time",
     "MaxJobsPerAccount": "the project's limit on the number of jobs",
@@ -58,7 +64,7 @@ _ENDINGS = {
     "FAILED": "failed",
     "REVOKED": "revoked",
 }
-#: What to change if SLURM refuses a job, by a part of its message in lower case.
+#: What to change if SLURM refuses a job, keyed by part of its message in lower case.
 _ADVICE = {
     "qos": "Change the quality of service (options in the profile, such as "
     "--qos=NAME), or request less time or fewer cores (--walltime, --cores).",
@@ -134,13 +140,15 @@ class Slurm:
         """Submit the script; see `QueueSystem.submit`."""
         words = ["sbatch", "--parsable", SCRIPT]
         text = call(words, title=self.title, folder=folder, advice=_ADVICE)
-        return find_number(r"^(\d+)", text, title=self.title)
+        # With --parsable, the line is "12" or "12;cluster"; sites may add other lines.
+        return find_number(r"^[ \t]*(\d+)(?:;\S*)?[ \t\r]*$", text, title=self.title)
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
         """Query all jobs of this user; see `QueueSystem.states`."""
         words = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
         found = {}
-        for line in call(words, title=self.title).splitlines():
+        text = call(words, title=self.title, failure=NO_RESPONSE)
+        for line in text.splitlines():
             number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
             found[number] = state, reason
         # SLURM forgets a job a few minutes after its end.
@@ -183,7 +191,11 @@ class Slurm:
 def _state(number: str, state: str, reason: str) -> QueueState:
     phase: Phase = "running"
     if state in _WAITING:
-        known = _REASONS.get(reason.strip("()"), _in_words(reason))
+        # Details may follow, as in "ReqNodeNotAvail, Reserved for maintenance".
+        reason, _, details = reason.strip("()").partition(",")
+        known = _REASONS.get(reason, _in_words(reason))
+        if "maintenance" in details.lower():
+            known = f"{known} (maintenance)"
         return QueueState("waiting", f"waiting: {known}".rstrip(": "), number)
     if state == "" or state in _ENDINGS:
         return QueueState("ended", _ENDINGS.get(state, "ended"), number)
@@ -193,7 +205,8 @@ def _state(number: str, state: str, reason: str) -> QueueState:
 
 def _in_words(reason: str) -> str:
     """Convert a reason such as ``AssocGrpCpuLimit`` to "assoc grp cpu limit"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason.strip("()")).lower()
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason)
+    return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", " ", text).lower()
 
 
 QUEUE: QueueSystem = Slurm()

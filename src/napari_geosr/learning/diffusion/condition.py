@@ -1,4 +1,4 @@
-"""Measure the porosity of training patches, an input of some diffusion models."""
+"""Measure the porosity of training patches, for models that take it as input."""
 
 from __future__ import annotations
 

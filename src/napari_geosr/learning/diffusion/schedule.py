@@ -45,7 +45,7 @@ _FIRST_BETA = 1e-4
 _LAST_BETA = 0.02
 #: Offset of the cosine schedule, in units of its length [2]_.
 _OFFSET = 0.008
-#: Largest variance added at a time of the cosine schedule [2]_.
+#: Largest variance added at any single time of the cosine schedule [2]_.
 _MAX_BETA = 0.999
 #: Maximum loss weight of a time, relative to that of images with unit noise [6]_.
 GAMMA = 5.0

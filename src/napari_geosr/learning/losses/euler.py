@@ -1,4 +1,4 @@
-"""Euler number of soft maps: parts minus tunnels plus cavities (2D: parts minus holes).
+"""Euler number of soft maps: components - tunnels + cavities (2D: components - holes).
 
 Neighbours are joined by faces, edges or corners (26 in 3D, 8 in 2D), or by faces only
 (6, 4). Either way, the Euler number is an alternating sum, over the corners, edges,
@@ -7,7 +7,7 @@ For a soft map, this is the mean of the Euler numbers at all thresholds from 0 t
 because the minimum of some voxels exceeds a threshold if and only if all of them do.
 Products instead of minima would give spurious contributions inside soft but solid
 parts. The number is differentiable almost everywhere; its gradient is nonzero only at
-voxels where parts join or separate.
+voxels where components join or separate.
 
 References
 ----------

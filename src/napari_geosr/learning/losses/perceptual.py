@@ -11,7 +11,7 @@ raised; nothing is downloaded, and random weights are never used.
     VGG-19 trained on photographs, as in the TomoGAN paper; needs torchvision and its
     weights file.
 ``gradient``
-    Differences of neighbouring voxels at three scales, without a network.
+    Differences between neighbouring voxels at three scales, without a network.
 
 References
 ----------
@@ -74,7 +74,7 @@ class StructureFeatures(nn.Module):
 
 
 class GradientFeatures(nn.Module):
-    """Differences of neighbours along Y and X, at full, half and quarter resolution."""
+    """Differences between neighbours along Y and X, at three resolutions."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the differences of ``(N, 1, Y, X)``, a pair for each scale."""
@@ -122,7 +122,7 @@ def load_features(name: FeatureName) -> nn.Module:
 
 
 def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared difference of features, averaged over the layers.
+    """Return the mean squared difference between features, averaged over the layers.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ def structural_similarity(
     positions = torch.arange(-radius, radius + 1, dtype=torch.float64)
     line = torch.exp(-0.5 * (positions / sigma).square())
     dtype = torch.promote_types(output.dtype, torch.float32)
-    # Convert the type before moving it: some devices have no float64.
+    # Convert to `dtype` before moving the window: some devices have no float64.
     line = (line / line.sum()).to(dtype).to(output.device)
     # Variances as differences of squares need full precision.
     with torch.autocast(output.device.type, enabled=False):

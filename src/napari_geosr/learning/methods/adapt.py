@@ -45,7 +45,7 @@ LearningMode = Literal["noise2noise", "recorrupted", "noise2void"]
 
 #: Correlation below which the noise of neighbouring voxels counts as independent.
 INDEPENDENT = 0.1
-#: Skewness above which noise counts as photon noise at low counts.
+#: Skewness above which noise is treated as photon noise at low counts.
 SKEWED = 0.15
 #: Number of neighbours hidden on either side, along axes of correlated noise.
 _HIDDEN = 2

@@ -3,7 +3,7 @@
 There are two generators, one for each direction, and two critics. An image that is
 translated there and back must return unchanged, and an image that is already of the
 right kind must not change [1]_. With an upscale factor, the backward generator makes
-voxels coarser, and block means of the forward generator's output must equal the input:
+voxels larger, and block means of the forward generator's output must equal the input:
 this fixes the geometry, as pairs would otherwise do.
 
 In 2.5D the forward generator takes adjacent slices. The backward generator works slice
@@ -301,7 +301,7 @@ class Method(TranslationMethod):
         return losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the cycle loss, the only measure without pairs or a critic."""
+        """Return the cycle loss, the only measure that needs no pairs or critic."""
         cycle, _ = self.cycles(batch)
         return {"cycle": float(cycle)}
 

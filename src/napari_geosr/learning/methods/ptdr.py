@@ -5,8 +5,8 @@ unlabelled images of the modality. Its last layer is replaced by one with an out
 class, and all layers are trained on clean images at a fixed time of the noise schedule
 [1]_. Without such a model, the same network is trained from scratch.
 
-Only painted voxels count. Each slice with painted voxels becomes a separate image, and
-a strip of each image is held out for validation.
+The losses include only painted voxels. Each slice with painted voxels becomes a
+separate image, and a strip of each image is held out for validation.
 
 References
 ----------

@@ -1,10 +1,10 @@
 """Supervised: learn from pairs of a low-quality and a high-quality scan.
 
-The target has less noise, more projections or smaller voxels. With a super-resolution
-network such as ``light_sr``, the target's voxels are 2, 4 or 8 times smaller along
-every axis on which the network works: Z, Y and X in 3D; Y and X in 2D and 2.5D, where
-the distance between slices is unchanged. If the target is a label image, the model
-learns segmentation.
+The target has less noise or smaller voxels, or was reconstructed from more projections.
+With a super-resolution network such as ``light_sr``, the target's voxels are 2, 4 or 8
+times smaller along every axis on which the network works: Z, Y and X in 3D; Y and X in
+2D and 2.5D, where the distance between slices is unchanged. If the target is a label
+image, the model learns segmentation.
 """
 
 from __future__ import annotations

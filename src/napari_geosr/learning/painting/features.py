@@ -34,7 +34,7 @@ _SCALES_OF_MEAN = (0.0, 1.0, 2.0)
 #: each scale; and means over slices.
 N_FEATURES = 1 + 4 * len(SCALES) + len(_SCALES_OF_MEAN)
 #: Radius, in voxels, of the neighbourhood that determines the features: the Gaussian
-#: filters end at four standard deviations, and two differences of neighbours follow.
+#: filters end at four standard deviations, and two differences between voxels follow.
 _REACH = int(4 * SCALES[-1] + 0.5) + 2
 #: Approximate number of voxels in a band of rows.
 _BAND_VOXELS = 1 << 19

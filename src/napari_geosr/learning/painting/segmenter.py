@@ -286,7 +286,7 @@ class Segmenter:
         ]
 
     def _described(self, z: int) -> AnyArray:
-        """Return means and standard deviations of the features of every n-th voxel."""
+        """Return mean and standard deviation of each feature over every n-th voxel."""
         plane, around = self._standardised(z)
         step = max(1, max(plane.shape) // _COMPARED_EDGE)
         found = filter_features(plane[::step, ::step], around[::step, ::step])

@@ -196,7 +196,7 @@ class Method(ShapeMethod):
         return padded
 
     def _coarse(self, shapes: ShapeSet, volume: Volume) -> AnyArray:
-        """Return a shape on the grid; read and computed once, if there is memory."""
+        """Return a shape on the grid; it is kept for later steps if memory allows."""
         number = shapes.number_of(volume)
         if (known := self._on_grid.get(number)) is not None:
             return known

@@ -1,6 +1,6 @@
 """Shape super-resolution: learn the position of the surface within coarse voxels.
 
-Fine shapes are made coarse by averaging and a threshold, as in the segmentation of a
+Fine shapes are made coarse by averaging and thresholding, as in the segmentation of a
 scan with voxels twice as wide. The network predicts the fine voxels next to the surface
 of the coarse shape. The network is applied again to its own result for factors of 4 and
 8.

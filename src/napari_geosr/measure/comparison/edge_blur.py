@@ -30,8 +30,8 @@ _MIN_EDGES = 64
 #: Maximum sum of the squared components of an edge's unit normal along axes with an
 #: unknown blur.
 _MAX_UNKNOWN = 0.05
-#: Maximum distance of the grey value at an edge from the middle, as a fraction of the
-#: contrast.
+#: Maximum distance of the grey value at an edge from the midpoint between both phases,
+#: as a fraction of the contrast.
 _MIDDLE = 0.35
 #: Maximum standard deviation within a smoothed phase, as a fraction of the contrast.
 _MAX_VARIATION = 0.15

@@ -50,7 +50,7 @@ class ScanCheck:
 def check_rows(
     checks: Mapping[str, ScanCheck],
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield the label, a displayed value per volume and the explanation of figures."""
+    """Yield label, displayed value per volume and explanation of each figure."""
     yield (
         "Consistency with the scan",
         {k: check.level for k, check in checks.items()},

@@ -169,7 +169,7 @@ def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
     for part in boxes:
         pending.append(part)
         remaining -= part.shape[1]
-        # Merge a last part that is too small with the previous one.
+        # If the last part would be too small, merge it with the previous one.
         if (
             sum(p.shape[1] for p in pending) >= _MIN_PART_WINDOWS
             and remaining >= _MIN_PART_WINDOWS

@@ -110,7 +110,7 @@ class NetworkGraph:
 
     @cached_property
     def components(self) -> int:
-        """Number of connected parts of the graph."""
+        """Number of connected components of the graph."""
         return _n_components(len(self.nodes), self.ends)
 
     @property

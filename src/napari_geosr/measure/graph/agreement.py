@@ -67,7 +67,7 @@ def graph_agreement(
 def _shares(
     lines: NetworkGraph, other: NetworkGraph, distance: float
 ) -> tuple[float, float]:
-    """Return the fractions of length and of branches that lie near those of `other`."""
+    """Return the fractions of length and of branches near the branches of `other`."""
     from scipy.spatial import cKDTree
 
     edges = *other.voxel_size, *lines.voxel_size

@@ -25,7 +25,7 @@ class SkeletonTrace:
     places : ndarray of shape (k, 3)
         Positions of the nodes, in voxels.
     chains : list of ndarray
-        For each branch, the indices in `voxels` of those between its nodes, in order.
+        For each branch, the indices of the `voxels` between its nodes, in order.
     ends : list of (int, int)
         For each branch, the numbers of its two nodes.
     """

@@ -182,7 +182,7 @@ def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
     """Select the pores that reach from one face of the volume to the opposite one."""
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
-    # The pores are on the grid of the volume, the phases on one of cubic voxels.
+    # Pores are on the grid of the volume, phases on a grid of cubic voxels.
     edges = np.array(pores.geometry.voxel_size)
     ends = phases.edge * np.array(phases.shape)
     reach = (low == 0) & ((high + 1.5) * edges > ends)

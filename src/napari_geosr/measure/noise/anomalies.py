@@ -58,7 +58,7 @@ _MIN_KEPT = 200
 #: neighbours of a voxel in a small spot are also bright.
 _ISOLATED = 0.25
 #: Maximum distance of this median from the range of grey values, as a fraction of the
-#: same distance.
+#: voxel's distance from the median.
 _RAISED = 0.1
 #: Maximum number of voxels at the ends of the grey scale that are examined.
 _MAX_PLACES = 50_000
@@ -162,7 +162,7 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
 
 
 def _quantiles(energy: FloatArray, slices: Numbers, n_slices: int) -> Array:
-    """Return the energy of the quiet blocks of each slice; NaN if they are too few."""
+    """Return the energy of the quiet blocks of each slice; NaN for too few blocks."""
     order = np.argsort(slices, kind="stable")
     ends = np.searchsorted(slices[order], np.arange(n_slices + 1))
     found = np.full(n_slices, np.nan)

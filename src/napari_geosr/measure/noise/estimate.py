@@ -221,8 +221,8 @@ def _compared_with_averaged(
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
     Structure without uniform regions varies more in the averaged scan, where
-    each block covers more structure. If the level is only a little too high, it may
-    still be that of the noise, which is the same in blocks of other sizes.
+    each block covers more structure. A level that is only slightly too high may still
+    be the noise level, which is the same in blocks of other sizes.
     """
     smaller = averaged(volume)
     if smaller is None:
@@ -362,7 +362,7 @@ def _noise(
     repeated: bool,
     unit: float,
 ) -> Noise:
-    """Describe the noise in grey values of the sample, given as multiples of `unit`."""
+    """Describe the noise in the sample's grey values; `unit` converts to the scan's."""
     if found is None:
         return _unmeasured(volume, sample, repeated, unit)
     names = _axis_names(volume)

@@ -165,7 +165,7 @@ def _mixture(
 
 
 def _positive(energy: Array) -> Array:
-    """Return the energies with a small minimum instead of zeros from rounding."""
+    """Return the energies, with zeros from rounding replaced with a small value."""
     return np.asarray(np.maximum(energy, 1e-6 * float(energy.mean())))
 
 

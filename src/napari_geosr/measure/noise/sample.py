@@ -51,8 +51,8 @@ _MAX_OFFSET = 2.0**20
 _RANGE = (0.01, 50.0, 99.99)
 #: Minimum distance of an extreme value from the median, in units of this range.
 _EXTREME = 1e3
-#: Distance of two grey values, relative to the range of grey values, below which they
-#: differ only by floating-point rounding.
+#: Distance between two grey values, relative to the range of grey values, below which
+#: they differ only by floating-point rounding.
 _SAME = 1e-5
 #: Quantile of the distances between adjacent grey values that is taken as the step of
 #: the grey scale. Each distance is weighted by the count of the rarer of its two
@@ -421,7 +421,7 @@ def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:
     """Find the blocks that touch the constant surroundings of the sample.
 
     Padding has one value, which also fills corners or an edge of a slice; if that value
-    is an end of the grey scale, hardly any voxel of the sample has a similar value.
+    is at an end of the grey scale, hardly any voxel of the sample has a similar value.
     Constant blocks of several values between the ends are phases of a scan without
     noise; constant blocks at an end are saturated.
     """

@@ -143,8 +143,8 @@ def possible_misclassification(
 
     This function is for noise of unknown strength and spectrum; it relies on the fact
     that noise of any correlation widens the peaks of the histogram. It assumes the
-    highest level at which the histogram can be explained as noise-free values plus
-    Gaussian noise of equal strength at all grey values.
+    highest noise level at which the histogram can be explained as noise-free values
+    plus Gaussian noise of equal strength at all grey values.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def _with_noise(
 ) -> tuple[Misclassification, float]:
     """Return the misclassified fractions, and the misfit of this noise to a histogram.
 
-    The misfit is the maximum difference of cumulative histograms.
+    The misfit is the maximum difference between cumulative histograms.
     """
     from scipy.special import ndtr
 

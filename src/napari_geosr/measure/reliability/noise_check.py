@@ -34,9 +34,9 @@ from napari_geosr.measure.reliability.misclassification import (
 #: at which this side counts as padding or as free of noise.
 _CONSTANT = 0.6
 #: Fraction of voxels that may be misclassified because of smooth noise, at and above
-#: which it is reported in addition to measured noise; then its minimum ratio to the
-#: fraction expected from measured noise. In real scans without added noise, the
-#: fraction is at most 1.2 %.
+#: which smooth noise is reported in addition to measured noise; then the minimum ratio
+#: of this fraction to that expected from measured noise. In real scans without added
+#: noise, the fraction is at most 1.2 %.
 _MIN_POSSIBLE_SHARE = 0.05
 _MIN_POSSIBLE_RATIO = 2.5
 #: Number of planes for distinguishing padding from a phase without noise.
@@ -62,9 +62,9 @@ class NoiseCheck:
         has a single grey value, so that the variation measured in the other is probably
         structure.
     possible : Misclassification or None
-        The largest misclassification that is compatible with the histogram, if the
-        noise could not be measured, or if this is far more than expected. None if one
-        phase has a single grey value and therefore no noise.
+        The largest misclassification that is compatible with the histogram, stated if
+        the noise could not be measured, or if it is far larger than `misclassified`.
+        None if one phase has a single grey value and therefore no noise.
     """
 
     noise: Noise

@@ -1,4 +1,4 @@
-"""Agreement of two shapes: overlap, distances of their surfaces, volume, topology.
+"""Agreement of two shapes: overlap, surface distances, volume, topology.
 
 The surface of a shape consists of the corners of voxels at which both phases meet, as
 in [1]_. Each corner is weighted by the area that it represents. Here, the area is
@@ -78,7 +78,7 @@ class ShapeAgreement:
 
     @property
     def euler_error(self) -> int:
-        """Difference of the Euler numbers."""
+        """Difference between the Euler numbers."""
         return self.euler - self.reference_euler
 
     def to_dict(self) -> AnyDict:

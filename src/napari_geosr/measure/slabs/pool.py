@@ -81,7 +81,7 @@ class _OfRun:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__ |= state
         for array, nbytes in self.run.plan.caches:
-            # The array was opened for this work alone, so the limit is never lifted.
+            # Arrays exist only for this work, so their caches need not be reset.
             if isinstance(array, LazyArray):
                 array.cache_bytes = nbytes
 

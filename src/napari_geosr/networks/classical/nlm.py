@@ -1,7 +1,7 @@
 """Non-local means: every voxel becomes the mean of voxels with similar surroundings.
 
 The weight of a pair of voxels is ``exp(−max(d² − 2σ², 0) / h²)``, where ``d²`` is the
-mean squared difference of the patches around them, as in
+mean squared difference between the patches around them, as in
 ``skimage.restoration.denoise_nl_means``. The fast mode of that function uses patches
 that are one voxel too short, which costs one to three decibels; this filter uses whole
 patches. Voxels are compared within a box, so tiles are exact with a halo equal to the

@@ -1,10 +1,11 @@
 """Connectivity loss: compares the Euler numbers of output and target in boxes.
 
-The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes if
+The Euler number (components - tunnels + cavities; in 2D, components - holes) changes if
 a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
-nonzero only there. It is compared in boxes, so that an additional part at one position
-does not compensate for a missing one elsewhere. The loss can restore necks that still
-have some contrast; others must be restored by ``cldice`` or ``porosity`` first.
+nonzero only there. It is compared in boxes, so that an additional component at one
+position does not compensate for a missing one elsewhere. The loss can restore necks
+that still have some contrast; others must be restored by ``cldice`` or ``porosity``
+first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ WEIGHT = 0.3
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return the Huber loss of the differences of the Euler numbers in boxes.
+    """Return the Huber loss of the difference in Euler number, averaged over boxes.
 
     The statistical scatter of counts grows with the square root of the number of voxels
     in a box. The loss is divided by this root, so that boxes of all sizes, in 2D and
@@ -37,8 +38,8 @@ def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     from torch.nn import functional
 
     error = losses.euler.euler_density(phase) - losses.euler.euler_density(target)
-    # Drop the first corners, which leaves one per voxel: parts cut by the border are
-    # then counted in only one of two adjacent patches.
+    # Drop the first corners, which leaves one per voxel: components cut by the border
+    # are then counted in only one of two adjacent patches.
     for axis in range(2, error.ndim):
         error = error.narrow(axis, 1, error.shape[axis] - 1)
     voxels = math.prod(min(scales.window, n) for n in error.shape[2:])

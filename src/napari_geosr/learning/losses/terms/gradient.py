@@ -1,4 +1,4 @@
-"""Compares differences of neighbouring voxels, to make edges as sharp as the target's.
+"""Compares differences between neighbours, to make edges as sharp as the target's.
 
 Unless a grey-value loss is given, this loss is combined with the mean absolute error.
 """

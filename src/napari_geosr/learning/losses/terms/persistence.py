@@ -1,11 +1,11 @@
-"""Persistence: compares persistent parts, tunnels and cavities with the target [1]_.
+"""Persistence: compares components, tunnels and cavities with the target [1]_.
 
 As the threshold falls from 1 to 0, a feature of the soft map is born when it appears,
 and dies when it merges with an older one or is filled. Features that persist over most
 thresholds are structure; short-lived ones are noise. For each dimension, the points
 (birth, death) are compared with those of the target in the order of their persistence;
 surplus features are drawn to the diagonal, where birth equals death. Unlike with the
-Euler number, missing tunnels and missing parts cannot cancel each other out, and links
+Euler number, missing tunnels and components cannot cancel each other out, and links
 that have almost vanished still have a gradient. The loss ignores positions: combine it
 with ``porosity`` or ``cldice``.
 
@@ -90,7 +90,7 @@ def _features(phase: Tensor) -> list[Tensor]:
         if dimension < len(pairs):
             indices = np.asarray(pairs[dimension], np.int64).reshape(-1, 2)
         points = flat[torch.from_numpy(indices).to(flat.device)]
-        if dimension == 0:  # the first part persists down to the threshold 0
+        if dimension == 0:  # the first component persists down to 0
             first = np.asarray(lasting[0], np.int64).reshape(-1)
             births = flat[torch.from_numpy(first).to(flat.device)]
             points = torch.cat(

@@ -26,7 +26,7 @@ WEIGHT = 0.5
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return the mean absolute difference of local porosity, over boxes of three sizes.
+    """Return the mean absolute difference in local porosity, over boxes of three sizes.
 
     The result is in units of ``scales.spread``. The edge lengths of the boxes are
     ``scales.window``, half and a quarter of it, but at least 2.

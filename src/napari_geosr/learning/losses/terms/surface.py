@@ -35,7 +35,7 @@ DEPTH = 4
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return the mean absolute difference of signed distances, over ``2 · DEPTH``.
+    """Return the mean absolute difference in signed distance, divided by ``2 · DEPTH``.
 
     For a shifted flat wall, this is the volume fraction between the two positions, in
     units of ``scales.spread``.
