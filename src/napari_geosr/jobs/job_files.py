@@ -28,6 +28,7 @@ _PATTERNS = (
     "queue.json",
     "queue_state.json",
     "inputs.json",
+    "output.json",
     "measurements.json",
     "energy.json",
     "angles.txt",

@@ -1,0 +1,86 @@
+"""A job never takes a file that another program has written for its own result."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr import io
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.io.unfinished_files import finished
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    data = rng.normal(100, 10, (6, 24, 24)).astype(np.float32)
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "ZYX"})
+    return path
+
+
+def restoration(scan: Path, out: Path, **more: Any) -> JobFolder:
+    values = {
+        "operation": "restore",
+        "method": "gaussian",
+        "name": "clean",
+        "settings": {"model": "gaussian", "threads": 1},
+        "data": {"volume": str(scan)},
+        "out": str(out),
+        **more,
+    }
+    return JobFolder.create(scan.parent / "clean.job", values, name="clean")
+
+
+@pytest.mark.parametrize("is_replacing", [False, True])
+def test_a_file_that_appears_while_a_job_waits_is_not_its_result(
+    scan: Path, is_replacing: bool
+) -> None:
+    out, more = scan.parent / "clean.ome.tif", {}
+    if is_replacing:
+        out.write_bytes(b"the old result")
+        more = {"replaces": out.stat().st_mtime_ns}
+    job = restoration(scan, out, **more)
+    shutil.copy(scan, out)  # while the job waits
+    with pytest.raises(FileError, match="was written by another program after"):
+        run_to_end(run_steps(job))
+    assert job.status().state == "failed"
+    assert out.read_bytes() == scan.read_bytes()
+    out.rename(scan.parent / "mine.tif")
+    assert run_to_end(run_steps(job)) == out
+    assert io.read(out).provenance[-1]["operation"] == "restore"
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_a_job_killed_before_it_reported_finds_its_own_result(
+    scan: Path, suffix: str
+) -> None:
+    out = scan.parent / f"clean{suffix}"
+    job = restoration(scan, out)
+    assert run_to_end(run_steps(job)) == out
+    written = out.stat().st_mtime_ns
+    job.set_state("interrupted")
+    assert run_to_end(run_steps(job)) == out
+    assert out.stat().st_mtime_ns == written
+    # A file that has replaced it since is not taken for it.
+    main = out / "zarr.json" if out.is_dir() else out
+    os.utime(main, ns=(0, main.stat().st_mtime_ns + 10**10))
+    job.set_state("interrupted")
+    with pytest.raises(FileError, match="was written by another program"):
+        run_to_end(run_steps(job))
+
+
+def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"a")
+    for text in ("[1]", "{", '{"a.tif": [1, null]}', '{"a.tif": 3}'):
+        (tmp_path / finished.RECORD).write_text(text)
+        assert not finished.is_recorded(tmp_path / "a.tif", tmp_path)
