@@ -84,3 +84,50 @@ def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
     for text in ("[1]", "{", '{"a.tif": [1, null]}', '{"a.tif": 3}'):
         (tmp_path / finished.RECORD).write_text(text)
         assert not finished.is_recorded(tmp_path / "a.tif", tmp_path)
+
+
+def measurement(scan: Path, out: Path, **more: Any) -> JobFolder:
+    values = {
+        "operation": "measure",
+        "method": "otsu",
+        "name": "report",
+        "data": {"volume": str(scan)},
+        "out": str(out),
+        **more,
+    }
+    return JobFolder.create(scan.parent / "report.job", values, name="report")
+
+
+def test_a_report_that_appears_while_a_job_waits_is_kept(scan: Path) -> None:
+    out = scan.parent / "report"
+    job = measurement(scan, out)
+    out.mkdir()
+    (out / "report.html").write_text("another report")
+    with pytest.raises(FileError, match="contains report.html, written by another"):
+        run_to_end(run_steps(job))
+    assert [path.name for path in out.iterdir()] == ["report.html"]
+    assert (out / "report.html").read_text() == "another report"
+
+
+def test_a_report_that_appears_during_the_measurement_is_kept(scan: Path) -> None:
+    out = scan.parent / "report"
+    steps = run_steps(measurement(scan, out))
+    next(steps)
+    out.mkdir()
+    (out / "report.html").write_text("another report")
+    with pytest.raises(FileError, match="The report was written to .*report_2"):
+        run_to_end(steps)
+    assert (out / "report.html").read_text() == "another report"
+    assert (scan.parent / "report_2" / "report.html").exists()
+
+
+def test_a_measurement_replaces_the_old_report_and_its_own_files(scan: Path) -> None:
+    out = scan.parent / "report"
+    out.mkdir()
+    (out / "report.html").write_text("the old report")
+    old = (out / "report.html").stat().st_mtime_ns
+    job = measurement(scan, out, replaces=old)
+    for _ in range(2):  # killed before it was reported, it starts again
+        assert run_to_end(run_steps(job)) == out / "report.html"
+        job.set_state("interrupted")
+    assert "Porosity" in (out / "report.html").read_text()
