@@ -173,6 +173,11 @@ def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None
     error = refused(capsys, *words)
     assert f"The job in {job.path} (OAR job {said['number']}, " in error
     assert f"is already writing {out}. Stop it first" in error
+    link = scan.parent.with_name("link")
+    link.symlink_to(scan.parent)
+    out = link / out.name
+    words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "oar"]
+    assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)
 

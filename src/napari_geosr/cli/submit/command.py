@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,7 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
     for other in index.list_jobs():
         if not other.is_alive or other.path == request.folder:
             continue
-        if JobFolder(other.path).values().get("out") == str(request.out):
+        if _is_same(JobFolder(other.path).values().get("out"), request.out):
             place = other.queue
             which = f"{place.title} job {place.number}, " if place.number else ""
             raise JobError(
@@ -190,6 +191,11 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
                 f"already writing {request.out}. Stop it first (napari-geosr jobs stop "
                 f"{other.path}), or choose another output."
             )
+
+
+def _is_same(out: object, path: Path) -> bool:
+    """Return whether a job's output is the file at `path`, perhaps through a link."""
+    return isinstance(out, str) and os.path.realpath(out) == os.path.realpath(path)
 
 
 def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:
