@@ -156,6 +156,22 @@ def test_an_existing_output(scan: Path, capsys: Any) -> None:
     assert out.read_bytes() == b"the old result"
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("clean_std", ["--uncertainty", "tta"]),
+        ("clean_residual", ["--check-consistency"]),
+    ],
+)
+def test_an_existing_companion_of_the_output(
+    scan: Path, capsys: Any, name: str, more: list[str]
+) -> None:
+    path = scan.parent / f"{name}.ome.tif"
+    path.write_bytes(b"of an earlier result")
+    words = restoring(scan, "--queue", "slurm", "--dry-run", *more)
+    assert f"{path} exists already" in refused(capsys, *words)
+
+
 def test_names_with_line_breaks(scan: Path, capsys: Any, tmp_path: Path) -> None:
     folder = tmp_path / "a\n#SBATCH --wrap=touch"
     folder.mkdir()

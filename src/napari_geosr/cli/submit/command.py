@@ -54,6 +54,8 @@ class SubmitRequest:
         Path of the output; for training, the folder of the job.
     folder : Path or None
         Folder of the job, if the kind of job determines it.
+    companions : tuple of Path
+        Other files that the job writes next to a volume, checked like it.
     overwrite, resume : bool
         Whether a complete or partial file may already exist at `out`.
     """
@@ -63,6 +65,7 @@ class SubmitRequest:
     out: Path
     folder: Path | None = None
     is_volume: bool = False
+    companions: tuple[Path, ...] = ()
     overwrite: bool = False
     resume: bool = False
 
@@ -175,6 +178,8 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
         if isinstance(request.job, RestoreJob) and not request.resume:
             nbytes = request.job.output_bytes()
         io.check_output(request.out, request.overwrite, nbytes, continues=continues)
+        for path in request.companions:
+            io.check_output(path, request.overwrite, continues=continues)
     elif request.folder is None and not request.out.parent.is_dir():
         raise FileError(
             f"{request.out.parent} does not exist, so {request.out.name} cannot be "
