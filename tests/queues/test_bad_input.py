@@ -13,9 +13,11 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.kit import run_plan
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import profiles_folder
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.queues import load_queue
 
@@ -136,6 +138,24 @@ def test_a_refusal_names_the_option_to_change(
     with pytest.raises(JobError, match=advice) as caught:
         load_queue("slurm").submit(tmp_path)
     assert f"sbatch: error: {line}. " in str(caught.value)
+
+
+def test_an_accepted_job_is_kept_if_its_number_cannot_be_recorded(
+    scan: Path, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_record(folder: Path, record: QueueRecord) -> None:
+        if record.number:
+            raise FileError("the disk is full.")
+        write(folder, record)
+
+    write = queue_record.write_record
+    monkeypatch.setattr(queue_record, "write_record", write_record)
+    write_program(tmp_path / "sbatch", "#!/bin/sh\necho 4321\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    said = refused(capsys, *restoring(scan, "--queue", "slurm"))
+    assert "SLURM has accepted clean as job 4321" in said
+    assert "the disk is full. " in said
+    assert JobFolder(scan.parent / "clean.job").status().state == "queued"
 
 
 def test_an_output_in_no_folder(scan: Path, capsys: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.core.errors import ConfigError, FileError, JobError, UnansweredError
 from napari_geosr.core.machine import processes
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
@@ -89,8 +89,8 @@ def submit(job: JobFolder, profile: Profile) -> str:
     ConfigError
         If the profile is incomplete.
     UnansweredError
-        If the queue may have taken the job, but did not give its number. The job is
-        then waiting, and may be submitted again.
+        If the queue may have taken the job, but did not give its number, or if the
+        number cannot be written. The job is then waiting, and may be submitted again.
     JobError
         If the job is done, waiting or running, or if the queue refuses it (with the
         queue's reason). The state of the job is then unchanged.
@@ -161,7 +161,14 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     # The job may have started, and recorded its number itself.
     known = queue_record.read_record(job.path)
     if profile.queue != LOCAL and not known.number:
-        queue_record.write_record(job.path, replace(known, number=number))
+        try:
+            queue_record.write_record(job.path, replace(known, number=number))
+        except FileError as error:
+            raise UnansweredError(
+                f"{queue.title} has accepted {before.name} as job {number}, but this "
+                f"number could not be recorded. {error} The job will record it when it "
+                "starts; do not submit it again."
+            ) from error
     if profile.queue != LOCAL and job.status().state == "cancelled":
         with suppress(JobError):  # stopped before the queue gave its number
             queue.cancel(number)
