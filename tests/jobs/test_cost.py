@@ -16,7 +16,9 @@ import tifffile
 
 from napari_geosr.core.steps import TargetReady, TileDone
 from napari_geosr.core.volume import Volume
-from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs import local
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cost import ProcessorTime, cost_of
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -139,6 +141,19 @@ def test_the_profile_of_the_job_is_used(job: JobFolder) -> None:
     cost = cost_of(status_with(job, 3.6e6))
     assert cost is not None
     assert cost.text == "about 25 kWh, 100 kg CO₂eq"
+
+
+def test_the_profile_of_a_job_on_this_computer_is_used(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "start", lambda *_: 1)
+    profile = Profile(queue="local", watts_per_core=25, grams_per_kilowatt_hour=4000)
+    for each, text in ((profile, "about 25 kWh, 100 kg"), (Profile(), "about 10 kWh")):
+        submission.submit(job, each.model_copy(update={"queue": "local"}))
+        cost = cost_of(status_with(job, 3.6e6))
+        assert cost is not None
+        assert cost.text.startswith(text)
+        assert not job.status().queue.queue
 
 
 def test_a_measured_energy_takes_precedence(job: JobFolder) -> None:

@@ -28,6 +28,8 @@ from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 LOCAL = "local"
 #: Option of ``python -m napari_geosr.jobs`` for jobs started by a queue.
 IN_QUEUE = "--in-queue"
+#: Fields of a profile from which the energy of a job is estimated.
+_POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
 #: Lock file of a process that submits a job.
 _SUBMISSION_LOCK = ".submission.lock"
 #: Seconds after a query during which the queue is not queried again.
@@ -139,7 +141,9 @@ def _submit(job: JobFolder, profile: Profile) -> str:
         job.clear_request()
         earlier = _Earlier.of(job)
         write_script(job.path, text)
-        if profile.queue != LOCAL:
+        if profile.queue == LOCAL:
+            _store_power(job, profile)
+        else:
             record = QueueRecord(
                 queue=profile.queue,
                 title=queue.title,
@@ -173,6 +177,15 @@ def _submit(job: JobFolder, profile: Profile) -> str:
         with suppress(JobError):  # stopped before the queue gave its number
             queue.cancel(number)
     return number
+
+
+def _store_power(job: JobFolder, profile: Profile) -> None:
+    """Store the values with which the energy of a job on this computer is estimated."""
+    known = queue_record.read_record(job.path)
+    power = profile.model_dump(mode="json", include=_POWER)
+    values = known.profile | power
+    if known.profile or power != Profile().model_dump(mode="json", include=_POWER):
+        queue_record.write_record(job.path, replace(known, profile=values))
 
 
 @dataclass(frozen=True)
