@@ -35,6 +35,7 @@ _PATTERNS = (
     "denoised.ome.tif",
     "checkpoints/*.pt",
     "previews/latest.tif",
+    "processor_time/*.json",
     "slices/*.npy",
     "inputs/*.ome.tif",
     "data/*.zarr/**",

@@ -27,6 +27,7 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyDict
+from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -394,6 +395,8 @@ class _Task(Generic[T, R]):
             return None
         item = self.running.pop(future)
         if (outcome := self._fetch(future)) is not None:
+            if not self.pool.is_own:  # own workers are children of this process
+                WORKER_TIME.add(outcome.processor_seconds)
             return item, outcome
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
             # Its worker died before the result was fetched.

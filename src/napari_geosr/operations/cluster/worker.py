@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from distributed import Worker, WorkerPlugin
@@ -19,6 +19,7 @@ from napari_geosr.core.errors import (
     describe_system_error,
 )
 from napari_geosr.core.steps import ShouldStop
+from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 T = TypeVar("T", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -43,11 +44,14 @@ class Outcome:
         Whether the item was stopped before it was finished.
     error : (type, str) or None
         Class and message of the `GeoSRError` with which the item failed.
+    processor_seconds : float
+        Processor time of the worker since it last returned an outcome.
     """
 
     result: object = None
     stopped: bool = False
     error: tuple[type[GeoSRError], str] | None = None
+    processor_seconds: float = 0.0
 
 
 @dataclass
@@ -109,17 +113,22 @@ def do_item(token: str, item: object) -> Outcome:
     """Process one item of a run; errors meant for the user are returned."""
     run = _runs[token]
     with _one_at_a_time:
-        if run.is_stopped:
-            return Outcome(stopped=True)
-        try:
-            if run.work is None:
-                run.work = pickle.loads(run.pickled)
-            return Outcome(run.work(item, lambda: run.is_stopped, run.worker))
-        except Cancelled:
-            return Outcome(stopped=True)
-        except GeoSRError as error:
-            return Outcome(error=(type(error), str(error)))
-        except (OSError, MemoryError) as error:
-            if text := describe_system_error(error):
-                return Outcome(error=(GeoSRError, text))
-            raise
+        outcome = _done(run, item)
+        return replace(outcome, processor_seconds=WORKER_TIME.report())
+
+
+def _done(run: _KnownRun, item: object) -> Outcome:
+    if run.is_stopped:
+        return Outcome(stopped=True)
+    try:
+        if run.work is None:
+            run.work = pickle.loads(run.pickled)
+        return Outcome(run.work(item, lambda: run.is_stopped, run.worker))
+    except Cancelled:
+        return Outcome(stopped=True)
+    except GeoSRError as error:
+        return Outcome(error=(type(error), str(error)))
+    except (OSError, MemoryError) as error:
+        if text := describe_system_error(error):
+            return Outcome(error=(GeoSRError, text))
+        raise
