@@ -16,11 +16,15 @@ import tifffile
 
 from napari_geosr.core.steps import TargetReady, TileDone
 from napari_geosr.core.volume import Volume
-from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs import local
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
-from napari_geosr.jobs.cost import ProcessorTime, cost_of
+from napari_geosr.jobs.cost import ProcessorTime, cost_of, recorded_time
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.run import MAX_PARTS, Coverage, run_steps
+from napari_geosr.jobs.job_files import foreign_files
+from napari_geosr.jobs.meter import MAX_PARTS, Coverage
+from napari_geosr.jobs.run import run_steps
 
 WHOLE = slice(0, 10)
 
@@ -82,6 +86,21 @@ def test_processor_time_includes_child_processes() -> None:
         assert watch.seconds >= alive
 
 
+def test_processor_time_includes_the_other_processes_of_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    watch = ProcessorTime(100.0, tmp_path)
+    for n_runs in (1, 2):
+        with recorded_time(tmp_path):
+            end = time.process_time() + 0.2
+            while time.process_time() < end:
+                pass
+        # This process counts as the first and as the second one.
+        assert watch.seconds >= 100 + 2 * 0.2 * n_runs
+    assert ProcessorTime(100.0, tmp_path).seconds < 100.2
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
     rng = np.random.default_rng(3)
@@ -106,6 +125,17 @@ def test_a_job_records_parts_and_processor_time(job: JobFolder) -> None:
     assert set(status.parts) == {100}
     used = time.process_time() - began
     assert 0.3 * used < status.processor_seconds < used + 1
+
+
+def test_another_process_of_a_job_records_its_processor_time(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    for _ in run_steps(job):
+        pass
+    facts = json.loads((job.path / "processor_time" / "1.json").read_text())
+    assert facts["processor_seconds"] > 0
+    assert foreign_files(job.path) == []
 
 
 def status_with(job: JobFolder, seconds: float) -> JobStatus:
@@ -139,6 +169,19 @@ def test_the_profile_of_the_job_is_used(job: JobFolder) -> None:
     cost = cost_of(status_with(job, 3.6e6))
     assert cost is not None
     assert cost.text == "about 25 kWh, 100 kg CO₂eq"
+
+
+def test_the_profile_of_a_job_on_this_computer_is_used(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "start", lambda *_: 1)
+    profile = Profile(queue="local", watts_per_core=25, grams_per_kilowatt_hour=4000)
+    for each, text in ((profile, "about 25 kWh, 100 kg"), (Profile(), "about 10 kWh")):
+        submission.submit(job, each.model_copy(update={"queue": "local"}))
+        cost = cost_of(status_with(job, 3.6e6))
+        assert cost is not None
+        assert cost.text.startswith(text)
+        assert not job.status().queue.queue
 
 
 def test_a_measured_energy_takes_precedence(job: JobFolder) -> None:

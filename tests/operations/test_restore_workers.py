@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from napari_geosr.inference import compute
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations import cluster as pool
 from napari_geosr.operations.cluster import tasks
+from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.restore.run import RestorationResult
 from napari_geosr.operations.restore.shards.work import device_of
@@ -318,6 +320,22 @@ def test_a_worker_that_dask_gives_up_is_replaced(monkeypatch):
 
 def pid_of_worker(item, should_stop, worker):
     return os.getpid()
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_workers_of_a_client_report_their_processor_time(client, is_own):
+    """That of own workers is known, because they are children of this process."""
+    before = WORKER_TIME.seconds
+    opened = pool.WorkerPool(client, client.cluster if is_own else None, 2)
+    assert len(list(opened.results(busy_for_a_moment, range(2), lambda: False))) == 2
+    reported = WORKER_TIME.seconds - before
+    assert reported == 0 if is_own else reported >= 0.4
+
+
+def busy_for_a_moment(item, should_stop, worker):
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
 
 
 @pytest.mark.slow

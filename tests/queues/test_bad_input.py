@@ -13,9 +13,11 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.kit import run_plan
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import profiles_folder
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.queues import load_queue
 
@@ -138,6 +140,24 @@ def test_a_refusal_names_the_option_to_change(
     assert f"sbatch: error: {line}. " in str(caught.value)
 
 
+def test_an_accepted_job_is_kept_if_its_number_cannot_be_recorded(
+    scan: Path, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_record(folder: Path, record: QueueRecord) -> None:
+        if record.number:
+            raise FileError("the disk is full.")
+        write(folder, record)
+
+    write = queue_record.write_record
+    monkeypatch.setattr(queue_record, "write_record", write_record)
+    write_program(tmp_path / "sbatch", "#!/bin/sh\necho 4321\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    said = refused(capsys, *restoring(scan, "--queue", "slurm"))
+    assert "SLURM has accepted clean as job 4321" in said
+    assert "the disk is full. " in said
+    assert JobFolder(scan.parent / "clean.job").status().state == "queued"
+
+
 def test_an_output_in_no_folder(scan: Path, capsys: Any, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     more = ["--queue", "slurm", "--dry-run"]
@@ -154,6 +174,22 @@ def test_an_existing_output(scan: Path, capsys: Any) -> None:
     assert "exists already" in said
     assert run(restoring(scan, "--queue", "slurm", "--dry-run", "--overwrite")) == 0
     assert out.read_bytes() == b"the old result"
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("clean_std", ["--uncertainty", "tta"]),
+        ("clean_residual", ["--check-consistency"]),
+    ],
+)
+def test_an_existing_companion_of_the_output(
+    scan: Path, capsys: Any, name: str, more: list[str]
+) -> None:
+    path = scan.parent / f"{name}.ome.tif"
+    path.write_bytes(b"of an earlier result")
+    words = restoring(scan, "--queue", "slurm", "--dry-run", *more)
+    assert f"{path} exists already" in refused(capsys, *words)
 
 
 def test_names_with_line_breaks(scan: Path, capsys: Any, tmp_path: Path) -> None:
@@ -173,6 +209,11 @@ def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None
     error = refused(capsys, *words)
     assert f"The job in {job.path} (OAR job {said['number']}, " in error
     assert f"is already writing {out}. Stop it first" in error
+    link = scan.parent.with_name("link")
+    link.symlink_to(scan.parent)
+    out = link / out.name
+    words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "oar"]
+    assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)
 

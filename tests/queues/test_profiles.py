@@ -199,3 +199,18 @@ def test_a_probe_notices_that_nodes_do_not_see_the_folder(
     assert run(words) == 0
     assert run(["profiles", "test", "mine", "--folder", str(tmp_path)]) == 2
     assert "probably cannot access this folder" in capsys.readouterr().err
+
+
+def test_a_damaged_profile_does_not_hide_the_others(capsys: Any) -> None:
+    for name in ("a", "b"):
+        assert run(["profiles", "new", name, "--template", "slurm"]) == 0
+    (profiles_folder() / "a.yaml").write_text("walltime: soon\n")
+    capsys.readouterr()
+    assert run(["profiles", "list"]) == 0
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == ["b", *TEMPLATES]
+    assert "The profile 'a' cannot be used." in said.err
+    assert run(["profiles", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert list(listed["profiles"]) == ["b"]
+    assert "'soon' is not a valid walltime" in listed["damaged"]["a"]

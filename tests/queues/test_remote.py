@@ -6,18 +6,36 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
 import pytest
 
 from napari_geosr.cli.jobs import manage
-from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.errors import (
+    ConfigError,
+    GeoSRError,
+    JobError,
+    UnansweredError,
+)
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import login_node, profiles, queue_record, remote
+from napari_geosr.jobs.cluster import (
+    login_node,
+    profiles,
+    queue_record,
+    remote,
+    remote_submission,
+    submission,
+)
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cluster.remote import SharedFolder
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.handover import LayerVolume, StoppedMeasurement
 from napari_geosr.jobs.index import Elsewhere
+from napari_geosr.operations.measure import MeasureConfig
 
 HOSTILE = ["a b.tif", "it's $(touch hacked).tif", "\u00e9\u03bc.tif", "{x}%s;&.tif"]
 
@@ -164,3 +182,29 @@ def test_a_list_of_jobs_keeps_all_that_is_shown_of_them(
         expected = replace(status, energy=found.energy)
         assert replace(found, path=status.path) == expected
         assert getattr(found.queue, f"{'has' if phase == 'ended' else 'is'}_{phase}")
+
+
+@pytest.mark.parametrize("how", ["refused", "not connected", "disconnected"])
+def test_only_a_job_that_the_queue_may_have_taken_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def output_of(_host: str, words: list[str], *_: Any, **__: Any) -> str:
+        job = JobFolder(words[-1])
+        if how != "not connected":
+            submission.write_script(job.path, "exit")
+        if how == "refused":
+            job.set_state("paused")
+        raise JobError("me@login has not answered for 60 s.")
+
+    monkeypatch.setattr(remote_submission, "output_of", output_of)
+    volume = Volume(np.zeros((2, 3, 4), np.uint8), "ZYX", name="scan")
+    run = StoppedMeasurement({"data": LayerVolume(volume)}, MeasureConfig())
+    profile = Profile(queue="slurm", host="me@login")
+    is_kept = how == "disconnected"
+    with pytest.raises(UnansweredError if is_kept else JobError) as caught:
+        run_to_end(remote_submission.submit_steps(run, tmp_path / "jobs", profile))
+    assert "has not answered" in str(caught.value)
+    folders = list((tmp_path / "jobs").iterdir())
+    assert len(folders) == len(index.list_jobs()) == is_kept
+    if is_kept:
+        assert f"may have accepted {folders[0]}" in str(caught.value)

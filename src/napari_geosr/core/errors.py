@@ -149,7 +149,7 @@ class JobDoneError(JobError):
 
 
 class UnansweredError(JobError):
-    """A queue may have accepted a job, but did not return its number."""
+    """A queue has or may have accepted a job, but its number was not recorded."""
 
 
 def describe_system_error(error: BaseException) -> str:

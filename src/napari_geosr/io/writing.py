@@ -23,6 +23,7 @@ from napari_geosr.io.unfinished_files.atomic import (
     remove,
 )
 from napari_geosr.io.unfinished_files.claims import claimed, refuse_claimed
+from napari_geosr.io.unfinished_files.finished import record_finished
 from napari_geosr.io.unfinished_files.hidden import leftovers, temporary_sibling
 from napari_geosr.io.unfinished_files.journal import (
     JournalEntry,
@@ -307,6 +308,7 @@ def _finish(output: Output, overwrite: bool) -> None:
         kept = _move_aside(output, output.incomplete_path)
         raise FileError(_with_location(error, "The unfinished file", kept)) from error
     try:
+        record_finished({output.path: output.temporary})
         with explained(output.path):
             move_into_place(output.temporary, output.path, overwrite)
     except FileError as error:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 #: File in the folder of a training job with the energy that codecarbon has measured.
 _MEASURED = "energy.json"
+#: Folder, in that of a job, with a file for each of its processes but the first.
+_TIMES = "processor_time"
+#: Seconds between updates of such a file.
+_INTERVAL_SECONDS = 5.0
 _JOULES_PER_KILOWATT_HOUR = 3.6e6
 
 
@@ -46,21 +57,69 @@ class JobCost:
 
 
 class ProcessorTime:
-    """Processor time of this process and the processes that it has started.
+    """Processor time of a job: of this process, those that it starts, and its workers.
 
     Parameters
     ----------
     before : float
         Seconds of earlier runs of the job.
+    folder : Path, optional
+        Folder of a job with several processes, all of which are included.
     """
 
-    def __init__(self, before: float = 0.0) -> None:
-        self._offset = before - _used_seconds()
+    def __init__(self, before: float = 0.0, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._offset = before - self._used()
 
     @property
     def seconds(self) -> float:
         """Processor time of all runs so far."""
-        return max(0.0, self._offset + _used_seconds())
+        return max(0.0, self._offset + self._used())
+
+    def _used(self) -> float:
+        others = () if self._folder is None else self._folder.glob(f"{_TIMES}/*.json")
+        used = _used_seconds() + WORKER_TIME.seconds
+        return used + sum(map(_recorded_seconds, others))
+
+
+@contextmanager
+def recorded_time(folder: Path) -> Iterator[None]:
+    """Record the processor time of a process other than the first of a job.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the job, in which the first process finds the record.
+    """
+    path = folder / _TIMES / f"{os.environ.get('RANK', '0')}.json"
+    time, end = ProcessorTime(_recorded_seconds(path)), threading.Event()
+
+    def record() -> None:
+        with suppress(FileError, OSError):
+            path.parent.mkdir(exist_ok=True)
+            text = json.dumps({"processor_seconds": round(time.seconds, 2)})
+            atomic.write_text(path, text, overwrite=True, durable=False)
+
+    def record_repeatedly() -> None:
+        while not end.wait(_INTERVAL_SECONDS):
+            record()
+
+    thread = threading.Thread(target=record_repeatedly, name="processor time")
+    thread.daemon = True
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+        record()
+
+
+def _recorded_seconds(path: Path) -> float:
+    try:
+        return reading.number(reading.read_mapping(path).get("processor_seconds"))
+    except (OSError, ValueError):
+        return 0.0
 
 
 def cost_of(status: JobStatus) -> JobCost | None:

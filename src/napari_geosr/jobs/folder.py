@@ -12,6 +12,8 @@
     Exists once the user has seen or dismissed the result.
 ``lock``
     Held by the process that runs the job until that process ends.
+``output.json``
+    Files that the job has finished (`io.unfinished_files.finished`).
 ``submit.sh``, ``queue.json``, ``queue_state.json``
     Script and state of a job in the queue of a cluster (`queue_record`).
 ``checkpoints/``, ``previews/``, ``result/``, ``log.txt``

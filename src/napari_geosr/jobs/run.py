@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import (
@@ -26,24 +23,20 @@ from napari_geosr.core.steps import (
     CheckpointSaved,
     JudgingProgress,
     JudgingStarted,
-    PartSaved,
     PreviewReady,
     ShouldStop,
     StageStarted,
     Step,
     StepIterator,
-    TargetReady,
-    TileDone,
     TrainingProgress,
     VerdictReached,
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.jobs.cluster.allocation import on_all_nodes
-from napari_geosr.jobs.cost import ProcessorTime
+from napari_geosr.jobs.cost import recorded_time
 from napari_geosr.jobs.facts import State, count, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import (
@@ -52,93 +45,13 @@ from napari_geosr.jobs.job_files import (
     check_output_paths,
 )
 from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.meter import JobMeter
 from napari_geosr.jobs.speed import Speed
 
-#: Maximum number of parts of a volume for which progress is recorded.
-MAX_PARTS = 60
 #: Seconds between checks for a request.
 _POLL_SECONDS = 0.2
 #: Seconds between heartbeats.
 _BEAT_SECONDS = 5.0
-
-
-class Coverage:
-    """Finished percentage of the parts of a volume, in the order of its planes.
-
-    Parameters
-    ----------
-    before : sequence of int
-        Percentages that are shown until `begin` is called.
-    """
-
-    def __init__(self, before: Sequence[int] = ()) -> None:
-        self._before = list(before)
-        self._planes = np.zeros(0)
-        self._shape: tuple[int, ...] = ()
-
-    def record(self, step: Step) -> None:
-        """Update the values from a step of the run."""
-        if isinstance(step, TargetReady) and step.volume is not None:
-            self.begin(step.volume.shape)
-            for box in step.finished:
-                self.add(box)
-        elif isinstance(step, TileDone) and len(step.slices) == len(self._shape):
-            self.add(step.slices)
-
-    def begin(self, shape: Sequence[int]) -> None:
-        """Begin a volume of this shape, with no finished parts."""
-        self._shape = tuple(shape)
-        self._planes = np.zeros(math.prod(self._shape[:-2]))
-
-    def add(self, slices: Sequence[slice]) -> None:
-        """Add a finished box."""
-        plane = tuple(slices[-2:])
-        share = math.prod(
-            len(range(*part.indices(n)))
-            for part, n in zip(plane, self._shape[-2:], strict=True)
-        ) / math.prod(self._shape[-2:])
-        planes = self._planes.reshape(self._shape[:-2])
-        planes[tuple(slices[:-2])] += share
-
-    @property
-    def parts(self) -> list[int]:
-        """Finished percentages of at most `MAX_PARTS` equal parts."""
-        if not self._planes.size:
-            return self._before
-        parts = np.array_split(self._planes, min(MAX_PARTS, self._planes.size))
-        return [int(100 * min(1.0, part.mean()) + 1e-6) for part in parts]
-
-
-class JobMeter:
-    """Values that a running job adds to its state at every heartbeat.
-
-    Parameters
-    ----------
-    parts, processor_seconds
-        Values of earlier runs, as in `JobStatus`.
-    n_saved : int
-        Number of parts of steps that earlier runs have saved.
-    """
-
-    def __init__(
-        self, parts: Sequence[int], processor_seconds: float, n_saved: int = 0
-    ) -> None:
-        self.coverage = Coverage(parts)
-        self._time = ProcessorTime(processor_seconds)
-        self._n_saved = n_saved
-
-    def record(self, step: Step) -> None:
-        """Update the values from a step of the run."""
-        self._n_saved += isinstance(step, PartSaved)
-        self.coverage.record(step)
-
-    def facts(self) -> AnyDict:
-        """Return the values, for ``job.json``."""
-        return {
-            "processor_seconds": round(self._time.seconds, 2),
-            "parts": self.coverage.parts,
-            "saved": self._n_saved,
-        }
 
 
 def is_worker() -> bool:
@@ -202,13 +115,14 @@ def run_steps(
     if is_worker():
         # The process that records the job watches for requests on behalf of all
         # workers.
-        return (yield from _operation(job, _CallerRequests(job, should_stop)))
+        with recorded_time(job.path):
+            return (yield from _operation(job, _CallerRequests(job, should_stop)))
     check_is_job(job)
     check_output_paths(job)
     with job.hold():
         before = job.status()
         n_saved = count(recorded(job.path)[0].get("saved"))
-        meter = JobMeter(before.parts, before.processor_seconds, n_saved)
+        meter = JobMeter(before, n_saved)
         job.claim("running")
         with _heartbeats(job, meter), written_by_job(job.path):
             return (yield from _run(job, should_stop, meter))

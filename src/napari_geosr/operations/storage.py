@@ -22,6 +22,7 @@ from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.output import COPY_BYTES, blocks, copy_boxes
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
     leftovers,
@@ -278,18 +279,35 @@ def open_part(path: Path) -> Volume | None:
         ) from error
 
 
-def is_written(out: Path, replaces: int = 0) -> bool:
-    """Return whether a job has written its output.
+def is_written(out: Path, folder: Path, replaces: int = 0) -> bool:
+    """Return whether an earlier run of a job has written its output.
 
     Parameters
     ----------
+    out : Path
+    folder : Path
+        Folder of the job.
     replaces : int
         Time of modification, in ns, of the file that the output replaces; 0 if none.
+
+    Raises
+    ------
+    FileError
+        If another program has written the file since the job was created.
     """
     try:
-        return out.stat().st_mtime_ns != replaces
+        is_old = out.stat().st_mtime_ns == replaces
     except FileNotFoundError:
         return False
+    # Other programs do not write into the folder of a job.
+    is_inside = out.is_relative_to(folder)
+    if not (is_old or is_inside or is_recorded(out, folder)):
+        raise FileError(
+            f"{out} was written by another program after this job was created, so it "
+            "was not replaced. Move or rename it and resume the job (napari-geosr jobs "
+            f"resume {folder}), or start a new job with another output."
+        )
+    return not is_old
 
 
 def remove_parts(folder: Path, *paths: Path | None) -> None:

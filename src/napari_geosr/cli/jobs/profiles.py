@@ -13,7 +13,7 @@ from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite
 from napari_geosr.cli.kit.queue_options import ProfileOptions
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.version import __version__
@@ -44,23 +44,30 @@ _QUESTIONS = (
 @on_any_host
 def list_profiles(*, json: Json = False) -> int:
     """List your own profiles and the templates; return the exit code."""
-    own = {name: load_profile(name) for name in own_profiles()}
-    templates = {k: v for k, v in TEMPLATES.items() if k not in own}
+    own, damaged = dict[str, Profile](), dict[str, str]()
+    for name in own_profiles():
+        try:
+            own[name] = load_profile(name)
+        except GeoSRError as error:
+            damaged[name] = str(error)
+    known = own.keys() | damaged
+    templates = {k: v for k, v in TEMPLATES.items() if k not in known}
     if json:
         groups = {"profiles": own, "templates": templates}
-        print_json(
-            {
-                group: {
-                    name: one.model_dump(mode="json") for name, one in known.items()
-                }
-                for group, known in groups.items()
-            }
-        )
+        listed: AnyDict = {
+            group: {name: one.model_dump(mode="json") for name, one in found.items()}
+            for group, found in groups.items()
+        }
+        print_json(listed | ({"damaged": damaged} if damaged else {}))
         return 0
     for name, profile in own.items():
         print(f"{name:<14} {_summary(profile)}")
     for name, profile in templates.items():
         print(f"{name:<14} {_summary(profile)} (template)")
+    print_notes(
+        f"The profile {name!r} cannot be used. {error}"
+        for name, error in damaged.items()
+    )
     return 0
 
 

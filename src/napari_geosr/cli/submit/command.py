@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ class SubmitRequest:
         Path of the output; for training, the folder of the job.
     folder : Path or None
         Folder of the job, if the kind of job determines it.
+    companions : tuple of Path
+        Other files that the job writes next to a volume, checked like it.
     overwrite, resume : bool
         Whether a complete or partial file may already exist at `out`.
     """
@@ -64,6 +67,7 @@ class SubmitRequest:
     out: Path
     folder: Path | None = None
     is_volume: bool = False
+    companions: tuple[Path, ...] = ()
     overwrite: bool = False
     resume: bool = False
 
@@ -201,6 +205,8 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
         if isinstance(request.job, RestoreJob) and not request.resume:
             nbytes = request.job.output_bytes()
         io.check_output(request.out, request.overwrite, nbytes, continues=continues)
+        for path in request.companions:
+            io.check_output(path, request.overwrite, continues=continues)
     elif request.folder is None and not request.out.parent.is_dir():
         raise FileError(
             f"{request.out.parent} does not exist, so {request.out.name} cannot be "
@@ -209,7 +215,7 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
     for other in index.list_jobs():
         if not other.is_alive or other.path == request.folder:
             continue
-        if JobFolder(other.path).values().get("out") == str(request.out):
+        if _is_same(JobFolder(other.path).values().get("out"), request.out):
             place = other.queue
             which = f"{place.title} job {place.number}, " if place.number else ""
             raise JobError(
@@ -217,6 +223,11 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
                 f"already writing {request.out}. Stop it first (napari-geosr jobs stop "
                 f"{other.path}), or choose another output."
             )
+
+
+def _is_same(out: object, path: Path) -> bool:
+    """Return whether a job's output is the file at `path`, perhaps through a link."""
+    return isinstance(out, str) and os.path.realpath(out) == os.path.realpath(path)
 
 
 def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:

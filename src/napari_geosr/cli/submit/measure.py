@@ -7,7 +7,7 @@ from pathlib import Path
 from napari_geosr.cli.kit.options import settings_from
 from napari_geosr.cli.measure import measure as measure_command
 from napari_geosr.cli.submit.command import SubmitRequest, submitted
-from napari_geosr.cli.submit.paths import absolute_path
+from napari_geosr.cli.submit.paths import absolute_path, modified_time
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.measure import MeasureConfig
@@ -49,6 +49,7 @@ def _measure(
         data=data,
         settings=merged,
         out=out,
+        replaces=max(map(modified_time, files.values())) if overwrite else 0,
         graph_distance=graph_distance,
         workers=workers,
         **inputs,

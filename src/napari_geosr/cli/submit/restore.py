@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_geosr import io
 from napari_geosr.cli.kit.options import settings_from
 from napari_geosr.cli.restore import restore as restore_command
 from napari_geosr.cli.submit.command import SubmitRequest, submitted
 from napari_geosr.cli.submit.paths import absolute_model, absolute_path, modified_time
+from napari_geosr.inference.members import NONE
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig, check_not_source
 from napari_geosr.operations.restore import residual_path
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
+from napari_geosr.operations.restore.resume import deviation_path
 
 
 def _restore(
@@ -38,9 +39,11 @@ def _restore(
     data = RestoreInput(
         volume=absolute_path(input), reading=reading or InputConfig(), whole=True
     )
-    check_not_source(data.open(), out)
-    if check_consistency:
-        io.check_output(residual_path(out), overwrite=overwrite)
+    companions = [residual_path(out)] if check_consistency else []
+    # An interrupted run may have completed its deviations.
+    if merged.uncertainty != NONE and not resume:
+        companions.append(deviation_path(out))
+    check_not_source(data.open(), out, *companions)
     name = plain_name(stem_of(out))
     job = RestoreJob(
         name=name,
@@ -55,7 +58,13 @@ def _restore(
     )
     job.check()
     return SubmitRequest(
-        job, name, out, is_volume=True, overwrite=overwrite, resume=resume
+        job,
+        name,
+        out,
+        is_volume=True,
+        companions=tuple(companions),
+        overwrite=overwrite,
+        resume=resume,
     )
 
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, JobError
+from napari_geosr.core.errors import (
+    ConfigError,
+    GeoSRError,
+    JobError,
+)
 from napari_geosr.core.steps import (
     ShouldStop,
-    StageStarted,
-    Step,
-    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.cluster.login_node import (
     OnNote,
     check_host,
@@ -30,13 +29,10 @@ from napari_geosr.jobs.cluster.login_node import (
     profile_for,
 )
 from napari_geosr.jobs.cluster.profiles import Profile, load_profile, own_profiles
-from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace, QueueRecord
-from napari_geosr.jobs.data import new_folder, removed_on_failure
+from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
 from napari_geosr.jobs.facts import State
-from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.handover import Run, settings_steps
+from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import Elsewhere
-from napari_geosr.jobs.queues import load_queue
 
 #: File with the names of the watched computers, one per line.
 _HOSTS = "hosts.txt"
@@ -177,100 +173,6 @@ def script_of(name: str, folder: Path, profile: Profile, operation: str = "") ->
     python = profile.python or f"python-of-{profile.host}"
     known = profile.model_copy(update={"python": python})
     return submission.script_of(name, cast("Path", there), known, operation)
-
-
-def submit_steps(
-    run: Run,
-    parent: Path,
-    profile: Profile,
-    *,
-    should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, tuple[Path, str]]:
-    """Create a job in a shared folder, and have the other computer submit it.
-
-    Parameters
-    ----------
-    run : Run
-        A run that has not finished any part.
-    parent : Path
-        Folder that the other computer can access as well.
-    profile : Profile
-        Profile with the other computer as its `host`.
-    should_stop : callable
-        Called while files are written and while ssh runs.
-
-    Yields
-    ------
-    Step
-        A stage for each file written, and one for the queue.
-
-    Returns
-    -------
-    folder : Path
-        Local path of the job's folder.
-    number : str
-        The number of the job in the queue.
-
-    Raises
-    ------
-    Cancelled
-        If `should_stop` returns True; the folder is removed.
-    GeoSRError
-        If something cannot be written, or ssh, the other computer or its queue refuses;
-        the folder is removed.
-    """
-    submission.check_profile(profile)
-    shared = check(profile, parent)
-    with removed_on_failure(new_folder(parent, run.name)) as folder:
-        folder_there = shared.there_of(folder)
-        own = yield from settings_steps(run, folder, should_stop)
-        values = shared.map_settings(own, folder)
-        yield StageStarted(message=f"Submitting the job on {profile.host}")
-        job = JobFolder.create(folder, values, name=run.name, allow_existing=True)
-        record = QueueRecord(
-            queue=profile.queue,
-            title=load_queue(profile.queue).title,
-            profile=profile.model_dump(mode="json", exclude_defaults=True),
-        )
-        queue_record.write_record(folder, record)
-        words, notes = ["jobs", "resume", folder_there], list[str]()
-        try:
-            text = output_of(
-                profile.host,
-                words,
-                profile,
-                should_stop=should_stop,
-                on_note=notes.append,
-            )
-        except (JobError, Cancelled) as error:
-            # The job may have been submitted before the connection ended.
-            number = queue_record.read_record(folder).number
-            if not number and isinstance(error, JobError):
-                raise _explained(error, folder_there) from error
-            if not number:
-                raise
-        else:
-            number = _number(text)
-            yield from (WarningIssued(message=note) for note in notes)
-    # From here on, the job is in the queue, so its folder must be kept.
-    index.register(job, elsewhere=Elsewhere(profile.host, folder_there))
-    watch_host(profile.host)
-    return folder, number
-
-
-def _number(text: str) -> str:
-    found = re.search(r" job (\S+)\.\s*$", text)
-    return found[1] if found else ""
-
-
-def _explained(error: JobError, folder: str) -> JobError:
-    text = str(error)
-    if "is not a job folder" in text or "There is no job" in text:
-        text += (
-            f" Its folder should be {folder} on that computer; check the paths of the "
-            "shared folder."
-        )
-    return JobError(text)
 
 
 # Jobs on other computers

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.core.errors import ConfigError, FileError, JobError, UnansweredError
 from napari_geosr.core.machine import processes
 from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
 from napari_geosr.io.unfinished_files import atomic
@@ -30,6 +30,8 @@ from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 LOCAL = "local"
 #: Option of ``python -m napari_geosr.jobs`` for jobs started by a queue.
 IN_QUEUE = "--in-queue"
+#: Fields of a profile from which the energy of a job is estimated.
+_POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
 #: Lock file of a process that submits a job.
 _SUBMISSION_LOCK = ".submission.lock"
 #: File that replaces this lock on file systems without locks.
@@ -93,8 +95,8 @@ def submit(job: JobFolder, profile: Profile) -> str:
     ConfigError
         If the profile is incomplete.
     UnansweredError
-        If the queue may have taken the job, but did not give its number. The job is
-        then waiting, and may be submitted again.
+        If the queue may have taken the job, but did not give its number, or if the
+        number cannot be written. The job is then waiting, and may be submitted again.
     JobError
         If the job is done, waiting or running, if its input no longer exists, or if the
         queue refuses it (with the queue's reason). The state of the job is then
@@ -149,7 +151,9 @@ def _submit(job: JobFolder, profile: Profile) -> str:
         job.clear_request()
         earlier = _Earlier.of(job)
         write_script(job.path, text)
-        if profile.queue != LOCAL:
+        if profile.queue == LOCAL:
+            _store_power(job, profile)
+        else:
             record = QueueRecord(
                 queue=profile.queue,
                 title=queue.title,
@@ -171,11 +175,27 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     # The job may have started, and recorded its number itself.
     known = queue_record.read_record(job.path)
     if profile.queue != LOCAL and not known.number:
-        queue_record.write_record(job.path, replace(known, number=number))
+        try:
+            queue_record.write_record(job.path, replace(known, number=number))
+        except FileError as error:
+            raise UnansweredError(
+                f"{queue.title} has accepted {before.name} as job {number}, but this "
+                f"number could not be recorded. {error} The job will record it when it "
+                "starts; do not submit it again."
+            ) from error
     if profile.queue != LOCAL and job.status().state == "cancelled":
         with suppress(JobError):  # stopped before the queue gave its number
             queue.cancel(number)
     return number
+
+
+def _store_power(job: JobFolder, profile: Profile) -> None:
+    """Store the values with which the energy of a job on this computer is estimated."""
+    known = queue_record.read_record(job.path)
+    power = profile.model_dump(mode="json", include=_POWER)
+    values = known.profile | power
+    if known.profile or power != Profile().model_dump(mode="json", include=_POWER):
+        queue_record.write_record(job.path, replace(known, profile=values))
 
 
 @dataclass(frozen=True)

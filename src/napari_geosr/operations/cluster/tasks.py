@@ -22,6 +22,7 @@ from napari_geosr.core.errors import (
     WorkerError,
 )
 from napari_geosr.core.steps import ShouldStop
+from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 from napari_geosr.operations.cluster.versions import check_versions
 
 if TYPE_CHECKING:
@@ -214,6 +215,8 @@ class PoolTask(Generic[T, R]):
             return None
         item = self.running.pop(future)
         if (outcome := self._fetch(future)) is not None:
+            if not self.pool.is_own:  # own workers are children of this process
+                WORKER_TIME.add(outcome.processor_seconds)
             return item, outcome
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
             # Its worker died before the result was fetched.

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import ShouldStop
+from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -53,11 +54,14 @@ class Outcome:
         Whether the item was stopped before it was finished.
     error : (type, str) or None
         Class and message of the `GeoSRError` with which the item failed.
+    processor_seconds : float
+        Processor time of the worker since it last returned an outcome.
     """
 
     result: object = None
     stopped: bool = False
     error: tuple[type[GeoSRError], str] | None = None
+    processor_seconds: float = 0.0
 
 
 @dataclass
@@ -156,17 +160,22 @@ def do_item(token: str, item: object) -> Outcome:
     """Process one item of a run; errors meant for the user are returned."""
     run = _runs[token]
     with _one_at_a_time:
-        if run.is_stopped:
-            return Outcome(stopped=True)
-        try:
-            if run.work is None:
-                run.work = pickle.loads(run.pickled)
-            return Outcome(run.work(item, lambda: run.is_stopped, run.worker))
-        except Cancelled:
-            return Outcome(stopped=True)
-        except GeoSRError as error:
-            return Outcome(error=(type(error), str(error)))
-        except (OSError, MemoryError) as error:
-            if text := describe_system_error(error):
-                return Outcome(error=(GeoSRError, text))
-            raise
+        outcome = _done(run, item)
+        return replace(outcome, processor_seconds=WORKER_TIME.report())
+
+
+def _done(run: _KnownRun, item: object) -> Outcome:
+    if run.is_stopped:
+        return Outcome(stopped=True)
+    try:
+        if run.work is None:
+            run.work = pickle.loads(run.pickled)
+        return Outcome(run.work(item, lambda: run.is_stopped, run.worker))
+    except Cancelled:
+        return Outcome(stopped=True)
+    except GeoSRError as error:
+        return Outcome(error=(type(error), str(error)))
+    except (OSError, MemoryError) as error:
+        if text := describe_system_error(error):
+            return Outcome(error=(GeoSRError, text))
+        raise

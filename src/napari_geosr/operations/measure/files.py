@@ -17,6 +17,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic, claims
+from napari_geosr.io.unfinished_files.finished import record_finished
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.overview import drawing
 from napari_geosr.measure.overview.curves import curve_pictures
@@ -279,6 +280,7 @@ def write(
                 data=reports[first].labels, provenance=(*volume.provenance, record)
             )
             io.write(labelled, made[files["labels"]], kind="labels")
+        record_finished(made)
     if files is not asked:
         raise moved_error(asked, files, existing)
 

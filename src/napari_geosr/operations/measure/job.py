@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import (
     BlockDone,
     PartDone,
@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.operations.cluster import check_workers
 from napari_geosr.operations.inputs import (
     InputConfig,
@@ -80,6 +81,8 @@ class MeasureJob(Config):
     settings: MeasureConfig = MeasureConfig()
     out: Path | None = None
     """Folder for the report; by default one in the folder of the job."""
+    replaces: int = 0
+    """Latest modification time, in ns, of the files that the report replaces."""
     graph_distance: float | None = None
     """Distance within which a branch of a network counts as found."""
     workers: int | None = None
@@ -198,6 +201,13 @@ def measure_job_steps(
         statistics=job.settings.statistics,
         overviews=True,
     )
+    if foreign := _foreign_files(job, files, folder):
+        raise FileError(
+            f"{out} contains {', '.join(foreign)}, written by another program after "
+            "this job was created, so nothing was replaced. Move the report to another "
+            f"folder and resume the job (napari-geosr jobs resume {folder}), or start "
+            "a new job with another output."
+        )
     opened, notes = job.open()
     for note in notes:
         yield WarningIssued(message=note)
@@ -224,15 +234,38 @@ def measure_job_steps(
                 yield step
     except Cancelled:
         return None
-    # Overwrite existing files: those left by a killed run belong to this job.
     reports = iterator.result
     agreement = agreement_of(reports, job.graph_distance)
     more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
     report_files.write(
-        files, volumes, reports, job.settings, companions=given, more=more
+        files,
+        volumes,
+        reports,
+        job.settings,
+        companions=given,
+        more=more,
+        overwrite=not _foreign_files(job, files, folder),
     )
     journal.remove()
     return files["html"]
+
+
+def _foreign_files(
+    job: MeasureJob, files: Mapping[str, Path], folder: Path
+) -> list[str]:
+    """Return the names of the files that other programs wrote after the submission.
+
+    Files that a killed run has left belong to the job.
+    """
+    if job.out is None:  # other programs do not write into the folder of a job
+        return []
+    return [
+        path.name
+        for path in files.values()
+        if path.exists()
+        and path.stat().st_mtime_ns > job.replaces
+        and not is_recorded(path, folder)
+    ]
 
 
 def labels_file(report: Path) -> Path:

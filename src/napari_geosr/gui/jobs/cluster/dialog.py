@@ -35,7 +35,12 @@ from napari_geosr.gui.kit.widgets import (
     form_layout,
     text_label,
 )
-from napari_geosr.jobs.cluster import profiles, remote, submission
+from napari_geosr.jobs.cluster import (
+    profiles,
+    remote,
+    remote_submission,
+    submission,
+)
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import Run, submit_run_steps
@@ -270,7 +275,8 @@ class ClusterDialog(QDialog):
         where = f" on {profile.host}" if profile.host else ""
 
         def steps(stop: ShouldStop) -> Generator[Step, None, tuple[Path, str]]:
-            submit = remote.submit_steps if profile.host else submit_run_steps
+            elsewhere = remote_submission.submit_steps
+            submit = elsewhere if profile.host else submit_run_steps
             return submit(run, parent, profile, should_stop=stop)
 
         self._activity.start(

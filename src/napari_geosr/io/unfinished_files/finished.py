@@ -1,0 +1,72 @@
+"""Records the files that a job finishes, to tell them from the files of others.
+
+A job that is killed before it has reported its result finds the finished file when it
+resumes. The record shows whether the job itself has written that file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.io.unfinished_files.atomic import write_text
+from napari_geosr.io.unfinished_files.journal import held_job
+
+#: File in the folder of a job with the size and the modification time of each file that
+#: the job has finished, by the name of the file.
+RECORD = "output.json"
+#: File of an OME-Zarr whose state stands for that of the whole folder.
+_MAIN_FILE = "zarr.json"
+#: Maximum difference between two modification times of the same file, in ns: some file
+#: systems store whole seconds only.
+_RESOLUTION_NS = 2 * 10**9
+
+
+def record_finished(files: Mapping[Path, Path]) -> None:
+    """Record that the job of this process has finished files, before it renames them.
+
+    Nothing is recorded if this process does not run a job. A record that cannot be
+    written is omitted, so that the result is not lost.
+
+    Parameters
+    ----------
+    files : mapping of Path to Path
+        The temporary path of each file.
+    """
+    if not (folder := held_job()):
+        return
+    record = Path(folder) / RECORD
+    with suppress(FileError, OSError):
+        new = {path.name: _state(temporary) for path, temporary in files.items()}
+        write_text(record, json.dumps(_read(record) | new), overwrite=True)
+
+
+def is_recorded(path: Path, folder: Path) -> bool:
+    """Return whether the job in a folder has written the existing file at `path`."""
+    known = _read(folder / RECORD).get(path.name)
+    try:
+        size, modified = _state(path)
+    except OSError:
+        return False
+    match known:
+        case [int(known_size), int(known_time)]:
+            is_near = abs(known_time - modified) <= _RESOLUTION_NS
+            return known_size == size and is_near
+    return False
+
+
+def _state(path: Path) -> tuple[int, int]:
+    main = path / _MAIN_FILE
+    status = (main if main.is_file() else path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _read(record: Path) -> dict[str, object]:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

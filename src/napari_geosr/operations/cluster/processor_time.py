@@ -1,0 +1,37 @@
+"""Processor time of workers that this process has not started itself.
+
+The operating system adds up the processor time of a process and its children. Workers
+that a queue has started on other nodes report theirs with their results.
+"""
+
+from __future__ import annotations
+
+import time
+
+
+class WorkerTime:
+    """Processor time that workers have reported to this process.
+
+    Attributes
+    ----------
+    seconds : float
+        Total of all reports so far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._reported = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Add a report."""
+        self.seconds += seconds
+
+    def report(self) -> float:
+        """Return the processor time of this worker since its last report."""
+        used = time.process_time()
+        new, self._reported = used - self._reported, used
+        return new
+
+
+#: Reports to this process or, in a worker, of this process.
+WORKER_TIME = WorkerTime()
