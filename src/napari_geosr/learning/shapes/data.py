@@ -115,6 +115,12 @@ class ShapeSet(Patches):
         one, methods that draw blocks of planes hold out its last planes.
     targets : sequence of Volume
         Labels of the volumes, for methods that learn labels.
+
+    Attributes
+    ----------
+    grey_scales : dict of int to (float, float)
+        Mean and standard deviation of the grey values of a volume inside its labels, by
+        the index of the volume; set by the method that needs them.
     """
 
     def __init__(
@@ -126,6 +132,7 @@ class ShapeSet(Patches):
         self.config, self.volumes = config, tuple(volumes)
         self.targets = tuple(targets)
         self.scenes, self.validation = [], False
+        self.grey_scales: dict[int, tuple[float, float]] = {}
         self.n_held_out = max(1, round(config.validation * len(volumes)))
 
     def volume(self, rng: np.random.Generator) -> Volume:

@@ -22,6 +22,9 @@ from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
 from napari_geosr.learning.shapes.sparse_segmentation import (
     Config as SegmentationConfig,
 )
+from napari_geosr.learning.shapes.sparse_segmentation import (
+    grey_scales_steps,
+)
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.shapes.grids import FOR_MASKS, check_same_grid
 from napari_geosr.operations.shapes.masks import read_labels_steps, read_shape_steps
@@ -95,8 +98,8 @@ class ShapeTrainJob(Config):
     ) -> Generator[Step, None, ShapeSet]:
         """Check settings and inputs; return the shapes to learn from.
 
-        Shapes and labels are read once, because a network would also learn from an
-        image or from the wrong labels; scans are not read.
+        Shapes, labels and scans are read once, because a network would also learn from
+        an image, from the wrong labels or from a scan with invalid voxels.
 
         Raises
         ------
@@ -110,6 +113,7 @@ class ShapeTrainJob(Config):
         shapes = self.shapes()
         if shapes.targets:
             yield from _check_labels_steps(self.training, shapes, should_stop)
+            yield from grey_scales_steps(shapes, should_stop)
             return shapes
         for volume in shapes.volumes:
             inside = yield from read_shape_steps(
