@@ -16,7 +16,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
-from napari_geosr.learning.shapes.data import ShapeSet
+from napari_geosr.learning.shapes.data import ShapeSet, turned
 from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.networks.sparse import PRESETS
@@ -65,6 +65,41 @@ def test_samples_depend_on_the_random_numbers_only(
 def test_channels_are_given_with_commas_or_one_by_one(name: str, given) -> None:
     config = SHAPE_METHODS.load(name).Config.from_mapping({"channels": given})
     assert config.channels == (4, 8)
+
+
+@pytest.mark.parametrize("name", ["shape-completion", "shape-sr"])
+def test_shapes_with_long_voxels_are_refused_before_the_job(
+    name: str, tmp_path, capsys
+) -> None:
+    ball = np.zeros((24, 40, 40), np.uint8)
+    ball[6:18, 10:30, 10:30] = 1
+    for length, code in ((3.0, 2), (1.2, 0)):
+        volume = Volume(ball, "ZYX", (length, 1.0, 1.0), "mm")
+        path = io.write(volume, tmp_path / f"{length}.tif", kind="labels")
+        job = ShapeTrainJob.from_values(
+            {"method": name, "training": {"source": (path,), "patch": 16}}
+        )
+        if code == 0:
+            (note,) = [s for s in job.check_steps() if isinstance(s, WarningIssued)]
+            assert "1.2 times longer along one axis" in note.message
+            continue
+        words = ["train", name, "--source", str(path), "--name", "m", "--patch", "16"]
+        assert run([*words, "-o", str(tmp_path / "job")]) == code
+        assert "Resample the volume to cubic voxels" in capsys.readouterr().err
+        assert not (tmp_path / "job").exists()
+
+
+def test_axes_with_unequal_voxels_are_not_exchanged() -> None:
+    _, config = method_of("shape_sr")
+    sizes = ((3.0, 1.0, 1.02), (1.0, 1.0, 1.0))
+    volumes = [Volume(np.zeros((2, 3, 4), "u1"), "ZYX", size, "mm") for size in sizes]
+    groups = ShapeSet(config, volumes).equal_axes
+    assert groups == ((0,), (1, 2))
+    assert ShapeSet(config).equal_axes == ((0, 1, 2),)
+    array, rng = np.arange(24).reshape(2, 3, 4), np.random.default_rng(0)
+    shapes = {turned(rng, [array], groups)[0].shape for _ in range(30)}
+    assert shapes == {(2, 3, 4), (2, 4, 3)}
+    assert len({turned(rng, [array])[0].shape for _ in range(60)}) == 6
 
 
 def test_the_held_out_part_of_one_volume_is_not_trained_on(tmp_path) -> None:

@@ -39,7 +39,8 @@ def specimen(seed: int, shape: tuple[int, ...] = (40, 44, 48)):
 
 
 def write(folder: Path, name: str, values: np.ndarray, **more) -> Path:
-    volume = Volume(values, "ZYX", SIZE, "mm", **more)
+    axes = "ZYX"[-values.ndim :]
+    volume = Volume(values, axes, SIZE[: values.ndim], "mm", **more)
     kind = "labels" if values.dtype == np.uint8 else "image"
     return io.write(volume, folder / f"{name}.tif", kind=kind)
 
@@ -292,6 +293,7 @@ def test_large_masks_are_segmented_with_dense_convolutions(
         ("held out", "no labelled voxel outside the held-out planes"),
         ("too many", "bad.tif has the label 40000, but --n-labels is 2"),
         ("grey", "bad.tif contains the value .* which is not a label"),
+        ("image", r"bad.tif has the axes Y, X; volumes \(Z, Y, X\) are needed"),
     ],
 )
 def test_unusable_labels_are_refused_before_the_job(
@@ -304,9 +306,12 @@ def test_unusable_labels_are_refused_before_the_job(
         "held out": np.where(np.arange(40)[:, None, None] > 38, labels, 0),
         "too many": np.where(labels == 2, 40_000, labels),
         "grey": values,
+        "image": labels[0].astype(np.uint8),
     }[kind]
     if kind == "held out":
         bad[39] = 1
+    if kind == "image":
+        io.write(Volume(values[0], "YX", SIZE[:2], "mm"), scan, overwrite=True)
     if kind in ("held out", "too many"):
         bad = bad.astype(np.uint16)
     target = write(tmp_path, "bad", bad)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ShapeKind = Literal["skulls", "mixed"]
 
+#: Maximum ratio of voxel edges that count as equal.
+NEARLY_CUBIC = 1.05
 #: Maximum number of files that a note lists.
 _MAX_LISTED = 10
 #: Unused settings: those for grey values and for other networks.
@@ -162,6 +164,21 @@ class ShapeSet(Patches):
         return 0, max(0, min(last, border - size))
 
     @property
+    def equal_axes(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of the axes along which voxels are equally long in all volumes."""
+        sizes = [volume.voxel_size for volume in self.volumes]
+        groups: list[list[int]] = []
+        for axis in range(3):
+            for group in groups:
+                edges = [(size[axis], size[group[0]]) for size in sizes]
+                if all(max(pair) <= NEARLY_CUBIC * min(pair) for pair in edges):
+                    group.append(axis)
+                    break
+            else:
+                groups.append([axis])
+        return tuple(map(tuple, groups))
+
+    @property
     def orientation(self) -> str:
         """Orientation of all masks: the first one that is known; empty if none is."""
         return next(filter(None, map(known_orientation, self.volumes)), "")
@@ -205,9 +222,20 @@ def orientation_notes(volumes: Sequence[Volume]) -> list[str]:
     ]
 
 
-def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-    """Return the arrays after one random rotation or reflection of the cube."""
-    order = rng.permutation(3)
+def turned(
+    rng: np.random.Generator,
+    arrays: Sequence[AnyArray],
+    equal_axes: Sequence[Sequence[int]] = ((0, 1, 2),),
+) -> list[AnyArray]:
+    """Return the arrays after one random rotation or reflection of the cube.
+
+    Only axes in the same group of `equal_axes` are exchanged.
+    """
+    drawn = rng.permutation(3).tolist()
+    order = [0, 1, 2]
+    for group in equal_axes:
+        for axis, other in zip(group, (a for a in drawn if a in group), strict=True):
+            order[axis] = other
     flips = tuple(int(axis) for axis in range(3) if rng.random() < 0.5)
     return [
         np.ascontiguousarray(np.flip(array.transpose(order), flips)) for array in arrays
@@ -237,6 +265,8 @@ class ShapeMethod(Method):
 
     task = "denoise"
     config: ShapeConfig
+    #: Whether the models can only be used for shapes with nearly cubic voxels.
+    needs_cubic: ClassVar[bool] = True
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -290,7 +320,7 @@ class ShapeMethod(Method):
         assert isinstance(patches, ShapeSet)
         source, target = self.pair(patches, rng)
         if self.config.augment and not patches.validation:
-            source, target = turned(rng, (source, target))
+            source, target = turned(rng, (source, target), patches.equal_axes)
         return {
             "source": source[None].astype(np.uint8),
             "target": target[None].astype(np.uint8),
@@ -305,6 +335,8 @@ class ShapeMethod(Method):
 
 class FittedMethod(ShapeMethod):
     """Base of methods that compute their model in one pass, without optimisation."""
+
+    needs_cubic = False
 
     @property
     def is_oriented(self) -> bool:

@@ -90,6 +90,7 @@ class Method(ShapeMethod):
     """Predicts a label for each voxel of a mask."""
 
     config: Config
+    needs_cubic = False
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
@@ -130,7 +131,7 @@ class Method(ShapeMethod):
         assert isinstance(patches, ShapeSet)
         grey, labels = self.pair(patches, rng)
         if self.config.augment and not patches.validation:
-            grey, labels = turned(rng, (grey, labels))
+            grey, labels = turned(rng, (grey, labels), patches.equal_axes)
         return {"source": grey[None], "target": labels[None]}
 
     def pair(

@@ -27,7 +27,11 @@ from napari_geosr.learning.shapes.sparse_segmentation import (
 )
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.shapes.grids import FOR_MASKS, check_same_grid
-from napari_geosr.operations.shapes.masks import read_labels_steps, read_shape_steps
+from napari_geosr.operations.shapes.masks import (
+    check_training_voxels,
+    read_labels_steps,
+    read_shape_steps,
+)
 
 #: Operation of such jobs in ``config.yaml``.
 OPERATION = "train shapes"
@@ -116,6 +120,8 @@ class ShapeTrainJob(Config):
             yield from grey_scales_steps(shapes, should_stop)
             return shapes
         for volume in shapes.volumes:
+            if method.needs_cubic and (note := check_training_voxels(volume)):
+                yield WarningIssued(message=note)
             inside = yield from read_shape_steps(
                 volume, self.training.label, should_stop
             )
