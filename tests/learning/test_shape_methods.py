@@ -80,7 +80,7 @@ def test_shapes_with_long_voxels_are_refused_before_the_job(
             {"method": name, "training": {"source": (path,), "patch": 16}}
         )
         if code == 0:
-            (note,) = [s for s in job.check_steps() if isinstance(s, WarningIssued)]
+            note = next(s for s in job.check_steps() if isinstance(s, WarningIssued))
             assert "1.2 times longer along one axis" in note.message
             continue
         words = ["train", name, "--source", str(path), "--name", "m", "--patch", "16"]
@@ -102,12 +102,41 @@ def test_axes_with_unequal_voxels_are_not_exchanged() -> None:
     assert len({turned(rng, [array])[0].shape for _ in range(60)}) == 6
 
 
-def test_the_held_out_part_of_one_volume_is_not_trained_on(tmp_path) -> None:
-    _, config = method_of("shape_sr", simulated=None, source=(skull_file(tmp_path),))
-    shapes = ShapeSet(config, [Volume(np.zeros((200, 40, 40), "u1"), "ZYX")])
-    train = shapes.planes(shapes.volumes[0], 32)
-    held_out = shapes.held_out().planes(shapes.volumes[0], 32)
-    assert train[1] + 32 <= held_out[0] or held_out[0] >= 200 - 32
+@pytest.mark.parametrize(("depth", "margin"), [(64, 0), (64, 10), (200, 0)])
+def test_the_held_out_planes_of_one_volume_are_not_trained_on(
+    depth: int, margin: int
+) -> None:
+    """Also if blocks are as deep as the volume, or its last planes are empty."""
+    method, config = method_of("shape_sr", simulated=None, patch=32, source=("a.tif",))
+    rng = np.random.default_rng(0)
+    inside = rng.random((depth, 20, 20)) < 0.5
+    inside[depth - margin :] = False
+    volume = Volume(inside.view("u1"), "ZYX")
+    shapes = ShapeSet(config, [volume])
+    shapes.set_filled(inside)
+    held_out = shapes.held_out()
+    used = [
+        {z for _ in range(40) for z in range(depth)[each.block(volume, 64, rng)[0]]}
+        for each in (shapes, held_out)
+    ]
+    assert not used[0] & used[1]
+    assert used[1] >= set(range(depth - margin - 6, depth - margin))
+    assert not shapes.held_out_note
+    assert method.pair(shapes, rng)[1].shape == (64, 64, 64)
+    coarse, fine = method.pair(held_out, rng)
+    assert fine.any()
+    assert fine.shape == tuple(2 * n for n in coarse.shape)
+    assert 8 <= len(fine) <= 22
+
+
+def test_few_planes_are_not_held_out(tmp_path) -> None:
+    inside = np.zeros((40, 24, 24), np.uint8)
+    inside[8:32, 4:20, 4:20] = 1
+    path = io.write(Volume(inside, "ZYX"), tmp_path / "a.tif", kind="labels")
+    training = {"source": (path,), "patch": 8}
+    job = ShapeTrainJob.from_values({"method": "shape_sr", "training": training})
+    (note,) = [s.message for s in job.check_steps() if isinstance(s, WarningIssued)]
+    assert "the shape has 24 planes (fewer than 32), so none of them is held" in note
 
 
 def test_the_loss_of_a_perfect_and_of_a_wrong_surface() -> None:

@@ -26,6 +26,12 @@ ShapeKind = Literal["skulls", "mixed"]
 
 #: Maximum ratio of voxel edges that count as equal.
 NEARLY_CUBIC = 1.05
+#: Minimum number of planes that are held out if there is only one volume.
+_MIN_HELD_OUT = 8
+#: Minimum number of planes of the shape; if it has fewer, none is held out.
+_MIN_DEPTH = 32
+#: Number of planes beyond the shape that are also used for validation.
+_MARGIN = 2
 #: Maximum number of files that a note lists.
 _MAX_LISTED = 10
 #: Unused settings: those for grey values and for other networks.
@@ -114,7 +120,7 @@ class ShapeSet(Patches):
     config : ShapeConfig
     volumes : sequence of Volume
         Empty for simulated shapes. Some are held out for validation; if there is only
-        one, methods that draw blocks of planes hold out its last planes.
+        one, methods that draw blocks hold out its last planes (see `planes`).
     targets : sequence of Volume
         Labels of the volumes, for methods that learn labels.
 
@@ -123,6 +129,9 @@ class ShapeSet(Patches):
     grey_scales : dict of int to (float, float)
         Mean and standard deviation of the grey values of a volume inside its labels, by
         the index of the volume; set by the method that needs them.
+    filled : (int, int) or None
+        First plane of the only volume that contains the shape, and the first one after
+        the last; None if unknown.
     """
 
     def __init__(
@@ -135,6 +144,7 @@ class ShapeSet(Patches):
         self.targets = tuple(targets)
         self.scenes, self.validation = [], False
         self.grey_scales: dict[int, tuple[float, float]] = {}
+        self.filled: tuple[int, int] | None = None
         self.n_held_out = max(1, round(config.validation * len(volumes)))
 
     def volume(self, rng: np.random.Generator) -> Volume:
@@ -153,15 +163,83 @@ class ShapeSet(Patches):
         """Return the labels of one of the volumes."""
         return self.targets[self.number_of(volume)]
 
-    def planes(self, volume: Volume, size: int) -> tuple[int, int]:
-        """Return the first and last plane at which a block of planes may begin."""
-        depth, last = volume.shape[0], max(0, volume.shape[0] - size)
-        if len(self.volumes) > 1:
-            return 0, last
-        border = int(depth * (1 - cast("ShapeConfig", self.config).validation))
-        if self.validation:
-            return min(border, last), last
-        return 0, max(0, min(last, border - size))
+    def set_filled(self, inside: AnyArray) -> None:
+        """Store which planes of the only volume contain the shape.
+
+        Parameters
+        ----------
+        inside : ndarray of bool
+            For each plane, its voxels or a single value; not empty.
+        """
+        if len(self.volumes) == 1:
+            where = np.flatnonzero(inside.reshape(len(inside), -1).any(1))
+            self.filled = (int(where[0]), int(where[-1]) + 1)
+
+    @property
+    def _is_split(self) -> bool:
+        """Whether planes of the only volume are held out."""
+        return len(self.volumes) == 1 and self._n_filled >= _MIN_DEPTH
+
+    @property
+    def _n_filled(self) -> int:
+        """Number of planes of the first volume that contain the shape."""
+        first, last = self._ends(self.volumes[0])
+        return last - first
+
+    def _ends(self, volume: Volume) -> tuple[int, int]:
+        return self.filled or (0, volume.shape[0])
+
+    @property
+    def held_out_note(self) -> str:
+        """Note that no planes of the only volume are held out; empty if some are."""
+        if len(self.volumes) != 1 or self._is_split:
+            return ""
+        return (
+            f"{self.volumes[0].title} is the only volume, and the shape has "
+            f"{self._n_filled} planes (fewer than {_MIN_DEPTH}), so none of them is "
+            "held out: the validation loss is computed on the training data and does "
+            "not show how well the model works for other data. Give several volumes "
+            "(--source)."
+        )
+
+    def planes(self, volume: Volume) -> slice:
+        """Return the planes of a volume that blocks are drawn from.
+
+        If there is only one volume, the last planes of its shape are for validation,
+        and those before them for training. If the shape has few planes, none is held
+        out.
+        """
+        depth = volume.shape[0]
+        if not self._is_split:
+            return slice(0, depth)
+        share = cast("ShapeConfig", self.config).validation
+        n_held_out = max(_MIN_HELD_OUT, round(share * self._n_filled))
+        _, last = self._ends(volume)
+        border = last - n_held_out
+        if not self.validation:
+            return slice(0, border)
+        end = min(depth, last + _MARGIN)
+        return slice(border, end - (end - border) % 2)
+
+    def block(
+        self, volume: Volume, edge: int, rng: np.random.Generator
+    ) -> tuple[slice, ...]:
+        """Draw the place of a block, which ends where the volume or its part ends."""
+        parts = (self.planes(volume), *(slice(0, n) for n in volume.shape[1:]))
+        place = []
+        for part in parts:
+            last = max(part.start, part.stop - edge)
+            corner = int(rng.integers(part.start, last + 1))
+            place.append(slice(corner, min(corner + edge, part.stop)))
+        return tuple(place)
+
+    def padding(self, shape: Sequence[int], edge: int) -> list[tuple[int, int]]:
+        """Return the voxels to add to a block, to make it a cube.
+
+        Planes are only added for training: a block for validation may be flatter.
+        """
+        missing = [(0, edge - n) for n in shape]
+        return [(0, 0), *missing[1:]] if self.validation else missing
 
     @property
     def equal_axes(self) -> tuple[tuple[int, ...], ...]:
@@ -267,6 +345,8 @@ class ShapeMethod(Method):
     config: ShapeConfig
     #: Whether the models can only be used for shapes with nearly cubic voxels.
     needs_cubic: ClassVar[bool] = True
+    #: Whether the method draws blocks of shapes, not whole ones.
+    draws_blocks: ClassVar[bool] = False
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:

@@ -91,6 +91,7 @@ class Method(ShapeMethod):
 
     config: Config
     needs_cubic = False
+    draws_blocks = True
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
@@ -143,12 +144,7 @@ class Method(ShapeMethod):
         for _ in range(_MAX_TRIES):
             volume = shapes.volume(rng)
             target = shapes.target_of(volume)
-            low, high = shapes.planes(volume, edge)
-            corner = [int(rng.integers(low, high + 1))]
-            corner += [
-                int(rng.integers(max(0, n - edge) + 1)) for n in volume.shape[1:]
-            ]
-            place = tuple(slice(c, c + edge) for c in corner)
+            place = shapes.block(volume, edge, rng)
             labels = np.asarray(target.data[place]).astype(np.int16)
             if (labels > 0).sum() >= _MIN_VOXELS:
                 break
@@ -159,7 +155,7 @@ class Method(ShapeMethod):
             )
         mean, deviation = _grey_scale(shapes, volume)
         grey = (np.asarray(volume.data[place], np.float32) - mean) / deviation
-        missing = [(0, edge - n) for n in labels.shape]
+        missing = shapes.padding(labels.shape, edge)
         padded = np.pad(grey, missing, mode="edge"), np.pad(labels, missing) - 1
         return padded
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     ShouldStop,
     Step,
@@ -118,14 +117,16 @@ class ShapeTrainJob(Config):
         if shapes.targets:
             yield from _check_labels_steps(self.training, shapes, should_stop)
             yield from grey_scales_steps(shapes, should_stop)
-            return shapes
-        for volume in shapes.volumes:
+        for volume in () if shapes.targets else shapes.volumes:
             if method.needs_cubic and (note := check_training_voxels(volume)):
                 yield WarningIssued(message=note)
             inside = yield from read_shape_steps(
                 volume, self.training.label, should_stop
             )
+            shapes.set_filled(inside)
             method.check_shape(shapes, volume, inside)
+        if method.draws_blocks and (note := shapes.held_out_note):
+            yield WarningIssued(message=note)
         return shapes
 
     def shapes(self) -> ShapeSet:
@@ -152,18 +153,12 @@ def _check_labels_steps(
     """Check the labels of all scans; warn if fewer labels occur than are stated."""
     assert isinstance(config, SegmentationConfig)
     found: set[int] = set()
-    for volume, target in zip(shapes.volumes, shapes.targets, strict=True):
+    for target in shapes.targets:
         present, labelled = yield from read_labels_steps(
             target, config.labels, should_stop
         )
         found |= present
-        first, last = shapes.planes(volume, config.patch)
-        if not labelled[first : last + config.patch].any():
-            raise VolumeError(
-                f"{target.title} has no labelled voxel outside the held-out planes, so "
-                "there is nothing to learn from it. Hold out fewer planes "
-                "(--validation), or give several scans."
-            )
+        shapes.set_filled(labelled)
     missing = sorted(set(range(1, config.labels + 1)) - found)
     if missing:
         listed = ", ".join(map(str, missing[:_MAX_LISTED]))
