@@ -105,6 +105,17 @@ def test_the_border_is_at_least_a_voxel_wide() -> None:
     assert found[0].border_dice == found[1].border_dice < found[2].border_dice < 1
 
 
+def test_a_distance_equal_to_the_tolerance_is_within_it() -> None:
+    """Three voxels of 0.1 mm are slightly more than 0.3 mm in floating point."""
+    one = box((24, 24, 24), (4, 4, 4), (8, 8, 8))
+    other = box((24, 24, 24), (4, 4, 4), (8, 8, 11))
+    small = compare_shapes(one, other, (0.1,) * 3, "mm", tolerance=0.3)
+    large = compare_shapes(one, other, (1, 1, 1), "mm", tolerance=3)
+    assert small.surface_dice == large.surface_dice == 1
+    assert small.border_dice == large.border_dice
+    assert small.tolerance == 0.3
+
+
 def test_shapes_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(VolumeError, match="same grid"):
         compare_shapes(ball(8, 3), ball(9, 3), (1, 1, 1), "mm")
