@@ -150,7 +150,7 @@ def filtered(scan: Scan, counts: Counts) -> None:
         for width in (0.7, 1.0, 1.2, 1.5, 2.0):
             values = ndimage.gaussian_filter(noisy, width)
             clean = ndimage.gaussian_filter(scan.clean, width)
-            kind = f"smoothed by {width:g} voxels"
+            kind = f"smoothed by {width:g} voxel{'s' * (width != 1)}"
             _judge(kind, values, float((values - clean).std()), counts)
 
 

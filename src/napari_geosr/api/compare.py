@@ -59,7 +59,7 @@ def compare(
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     data_range : float, optional
         Range of grey values for PSNR and SSIM; by default from the 0.1th to the 99.9th
-        percentile of `reference` or, if it is not given, the smallest such range among
+        percentile of `reference`; without a reference, the smallest such range among
         the volumes.
     affine : bool
         Fit the gain and offset before computing PSNR, SSIM, MS-SSIM, NRMSE and the

@@ -62,8 +62,8 @@ def explain(
     axes : str, optional
         Meaning of the axes of a plain array.
     threshold : float, optional
-        Grey value between pore and solid in the result; by default that of the report
-        of `pores`, or Otsu's threshold around the voxel.
+        Grey value that separates pores from solid in the result; by default that of the
+        report that contains `pores`, or Otsu's threshold around the voxel.
     phase : {"dark", "bright"}, optional
         Whether pores are dark or bright; by default as in that report, or dark.
     draws : int
@@ -75,7 +75,7 @@ def explain(
         If the voxel is not in a pore, explain a cube that extends this many voxels to
         each side.
     feature : {"grey", "edge"}
-        Quantity that ``"lam"`` attributes.
+        Quantity that ``"lam"`` explains: the mean grey value, or the mean gradient.
     steps : int
         Number of steps of ``"lam"`` from the blurred to the sharp scan.
     blur : float

@@ -125,9 +125,9 @@ def build_pairs(
 
 
 def _refined(volume: Volume, factors: Sequence[int]) -> Volume:
-    """Return the volume with voxels of 1 / factor pixels and an unchanged extent.
+    """Divide the voxel size by the factor along each axis; keep the extent.
 
-    The given volume has voxels of one pixel, and the first of them is centred at 0.
+    The voxel size of `volume` must be 1 pixel, with its first voxel centred at 0.
     """
     size = tuple(1 / factor for factor in factors)
     origin = tuple((edge - 1) / 2 for edge in size)

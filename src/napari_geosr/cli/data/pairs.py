@@ -64,7 +64,8 @@ def pairs(
     low: Annotated[
         Path | None,
         Parameter(
-            help="Low-resolution scan of the same object; the two scans are aligned."
+            help="Low-resolution scan of the same object, to which the high-resolution "
+            "scan is aligned."
         ),
     ] = None,
     degrade: Annotated[

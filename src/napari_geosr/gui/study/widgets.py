@@ -55,7 +55,7 @@ _ABOUT = (
     "study runs in the background and continues when napari is closed."
 )
 _COLUMNS = (
-    ("Projections", "Number of projections and, if shortened, their exposure."),
+    ("Projections", "Number of projections, and their exposure if it is shortened."),
     ("Algorithm", "Reconstruction algorithm."),
     ("Porosity", "Porosity of the sample."),
     ("Error", "Porosity error, relative to the reference."),

@@ -1,7 +1,8 @@
 """Complete a closed shell with a statistical shape model, on the grid of the input.
 
-The given voxels are measured along rays, and the missing part is filled slab by slab,
-so that about 10 bytes per voxel of the volume are needed in addition to the input.
+The voxels of the input are measured along rays, and the missing part is filled slab
+by slab, so that about 10 bytes per voxel of the volume are needed in addition to the
+input.
 """
 
 from __future__ import annotations
