@@ -126,7 +126,7 @@ class Buffers:
     unit: ReadUnit | None = None
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
-        """Return the peak bytes of the tiles queued before and after the network."""
+        """Return the peak memory in bytes of the tiles queued for input and output."""
         deep = (window[0] + 2 * layout.context, *window[1:])
         n_in, n_core = math.prod(deep), math.prod(core) * math.prod(layout.scale)
         # One block is being read (raw, mask, floats), `depth` are waiting, and one is
@@ -200,7 +200,7 @@ def region_peak(
     core: Size,
     window: Size,
 ) -> float:
-    """Predict the peak bytes of a single tile if only its core's output is computed.
+    """Predict the peak memory, in bytes, of a tile if only its core is computed.
 
     Unlike `tile_peak`, it does not assume that the network computes its output for the
     whole window. The result is infinite for networks that cannot compute just a part,
@@ -350,7 +350,7 @@ def count_storage(
     kind: str = "cpu",
     core: tuple[slice, ...] | None = None,
 ) -> float:
-    """Return the peak bytes of live storage in a forward pass over `window`.
+    """Return the peak of live storage, in bytes, in a forward pass over `window`.
 
     Parameters
     ----------

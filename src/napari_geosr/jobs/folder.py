@@ -290,8 +290,8 @@ class JobFolder:
 
         The operating system releases the lock however the process ends (with a delay if
         it is killed). The lock is reentrant within one `JobFolder`. If the file system
-        does not support locks, only the heartbeats show that another process works on
-        the job; see `claim`.
+        does not support locks, only the heartbeats show that another process is working
+        on the job; see `claim`.
 
         Parameters
         ----------
@@ -333,8 +333,8 @@ class JobFolder:
         ------
         JobError
             If the job is done, or a process on another host sends heartbeats: not
-            every network drive shares locks between hosts. Without locks, also if
-            another process on this host works on the job.
+            every network drive shares locks between hosts. Without locks, an
+            error is also raised if another process on this host is running the job.
         """
         self.check_not_done()
         status = self.status()

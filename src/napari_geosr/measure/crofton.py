@@ -170,10 +170,10 @@ def code_table(weights: np.ndarray, connectivity: int) -> np.ndarray:
 def euler_table(connectivity: int) -> np.ndarray:
     """Return eight times the Euler number that each code adds, shape (256,), int64.
 
-    With 26 neighbours a voxel is a closed cube: around the cell's centre the vertex,
-    6 half edges, 12 quarter faces and 8 eighths of cubes are counted if any adjacent
-    voxel is set. With 6 neighbours voxels are points: points, edges, squares and cubes
-    of the cell are counted if all their voxels are set.
+    With 26 neighbours, a voxel is a closed cube: around the centre of the cell, the
+    vertex, 6 half edges, 12 quarter faces and 8 eighths of cubes are counted if any
+    adjacent voxel is set. With 6 neighbours, a voxel is a point: the points, edges,
+    squares and cubes of the cell are counted if all their voxels are set.
     """
     corners = list(product((0, 1), repeat=3))
     parts: list[tuple[int, list[int]]] = []

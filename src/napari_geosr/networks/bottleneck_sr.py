@@ -31,7 +31,7 @@ from napari_geosr.networks.layers.upsampling import (
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of a super-resolution network with bottlenecks."""
+    """Settings of a super-resolution network with bottlenecks."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"

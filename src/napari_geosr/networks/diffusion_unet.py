@@ -51,7 +51,7 @@ _COSINES = 8
 
 
 class NetworkConfig(ScoresConfig):
-    """Shape of a diffusion U-Net, and the noise schedule it was trained with."""
+    """Settings of a diffusion U-Net, and the noise schedule it was trained with."""
 
     layers_field: ClassVar[str] = "levels"
     width_field: ClassVar[str] = "features"

@@ -36,7 +36,7 @@ _HEAD = 5
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of the network; the defaults are those of the paper."""
+    """Settings of the network; the defaults are those of the paper."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"

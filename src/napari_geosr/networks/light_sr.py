@@ -37,7 +37,7 @@ from napari_geosr.networks.layers.upsampling import (
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of a lightweight super-resolution network."""
+    """Settings of a lightweight super-resolution network."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"

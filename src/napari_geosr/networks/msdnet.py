@@ -24,7 +24,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class NetworkConfig(MixedScaleConfig, ScoresConfig):
-    """Shape of an MSD-net."""
+    """Settings of an MSD-net."""
 
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"

@@ -38,7 +38,7 @@ from napari_geosr.networks.layers.upsampling import (
 
 
 class NetworkConfig(MixedScaleConfig, UpscalingConfig):
-    """Shape of a mixed-scale dense super-resolution network."""
+    """Settings of a mixed-scale dense super-resolution network."""
 
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"

@@ -43,7 +43,7 @@ NOISE_CHANNELS = 1 + len(noise_map.AXES)
 
 
 class NetworkConfig(PlanesConfig):
-    """Shape of a denoiser with changes bounded by the noise level."""
+    """Settings of a denoiser with changes bounded by the noise level."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"

@@ -36,7 +36,7 @@ from napari_geosr.networks.layers.upsampling import (
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of the network; the paper has 10 groups of 20 blocks and 64 maps."""
+    """Settings of the network; the paper has 10 groups of 20 blocks and 64 maps."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"

@@ -143,7 +143,7 @@ class BranchedLayer(nn.Module):
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of a network of layers with several branches."""
+    """Settings of a network of layers with several branches."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"

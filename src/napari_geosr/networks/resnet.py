@@ -40,7 +40,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class NetworkConfig(PlanesConfig):
-    """Shape of a lightweight residual generator."""
+    """Settings of a lightweight residual generator."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"

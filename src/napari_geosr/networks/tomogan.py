@@ -33,7 +33,7 @@ _STRIDE = 8
 
 
 class NetworkConfig(PlanesConfig):
-    """Shape of TomoGAN's generator."""
+    """Settings of TomoGAN's generator."""
 
     width_field: ClassVar[str] = "width"
     #: A generator that starts near the identity needs far fewer training steps.

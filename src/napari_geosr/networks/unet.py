@@ -49,7 +49,7 @@ _CONVOLUTIONS = 2
 
 
 class NetworkConfig(ScoresConfig):
-    """Shape of a U-Net."""
+    """Settings of a U-Net."""
 
     layers_field: ClassVar[str] = "levels"
     width_field: ClassVar[str] = "features"

@@ -299,7 +299,7 @@ class CloseCommand(QObject):
 def _ask_before_commands(window: Any) -> None:
     """Make menu commands that close windows ask the plugin's question first."""
     if _app_model() is None:
-        return  # other versions of napari ask only their own question
+        return  # without it, only napari's own question is asked
     for menu in window.findChildren(QMenu):
         for action in menu.actions():
             quits = _COMMANDS.get(action.objectName())

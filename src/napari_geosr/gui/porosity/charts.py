@@ -52,7 +52,7 @@ class ProfileChart(Chart):
         self.setAccessibleName("Profile along Z")
         self.setToolTip(
             "Porosity (%) of every slice along Z. The band is the 95 % confidence "
-            "interval, computed from the standard error of each slice."
+            "interval, computed from the standard error of each slice's porosity."
         )
         self.set_reports({})
 

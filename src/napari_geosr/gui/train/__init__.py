@@ -286,7 +286,7 @@ class TrainDock(TrainWidgets):
             training = config_class(method).create(**relevant)
             return DataQuestion(method, training, row.parts(), row.identity())
         except GeoSRError:
-            return None  # Start reports the error
+            return None  # shown when *Start* is pressed
 
     def _list_names(self) -> None:
         """List, in a worker, the names already used by models and training runs."""

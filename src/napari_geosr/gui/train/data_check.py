@@ -118,4 +118,4 @@ def _check_steps(question: DataQuestion) -> Generator[Step, None, str]:
         warnings = noise_warnings(method, training, volumes)
         return " ".join([*warnings, *smaller_patch_warnings(training, volumes)])
     except GeoSRError:
-        return ""  # Start reports the error
+        return ""  # shown when *Start* is pressed

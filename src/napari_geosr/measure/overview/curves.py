@@ -60,8 +60,8 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
     """
     drawn = (
         (
-            "Porosity of every slice along Z. The band is its 95 % interval, from the "
-            "standard error of the slice.",
+            "Porosity of every slice along Z. The band is the 95 % interval, computed "
+            "from the standard error of each slice's porosity.",
             _profiles(reports),
         ),
         (

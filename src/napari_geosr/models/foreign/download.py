@@ -88,8 +88,8 @@ def download(
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(
-            f"{address} cannot be downloaded ({reason}). Check the URL and the "
-            "network, or download the package's zip by hand."
+            f"{address} cannot be downloaded ({reason}). Check the URL and "
+            "your network connection, or download the package's zip by hand."
         ) from error
     raise ModelError(
         f"{address} redirects more than {_MAX_HOPS - 1} times. Download the file by "

@@ -196,8 +196,8 @@ def load_description(given: object, source: str) -> Any:
             ) from error
         raise ModelError(
             f"There is no file {source}, and no BioImage.IO model of that name could "
-            f"be downloaded ({reason}). Check the name and the network, or download "
-            "its zip from bioimage.io."
+            f"be downloaded ({reason}). Check the name and your network "
+            "connection, or download its zip from bioimage.io."
         ) from error
 
 

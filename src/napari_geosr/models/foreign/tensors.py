@@ -58,7 +58,7 @@ def read_file(path: Path) -> AnyDict:
     if not isinstance(content, Mapping):
         raise ModelError(
             f"{path} contains a {type(content).__name__} instead of a state dict "
-            "(named tensors). Ask its authors for the weights only."
+            "(named tensors). Ask its authors for a file that contains only weights."
         )
     return dict(content)
 

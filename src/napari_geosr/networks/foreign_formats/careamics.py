@@ -38,7 +38,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class UNetSettings(Config):
-    """Shape of the U-Net, with the names used by CAREamics."""
+    """Settings of the U-Net, with the names used by CAREamics."""
 
     conv_dims: Literal[2, 3] = 2
     """Number of spatial axes: planes (2) or volumes (3)."""

@@ -57,7 +57,7 @@ class NetworkConfig(Config):
         (16, 24, 32),
         title="Channels",
         description="Number of feature maps at each level, from the finest to the "
-        "coarsest. More are slower and need more memory.",
+        "coarsest. More maps take more time and memory.",
     )
     in_channels: int = Field(
         SURFACE_FEATURES,

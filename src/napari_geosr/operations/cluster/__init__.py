@@ -199,5 +199,5 @@ def _local_cluster(n_workers: int, memory: int | None) -> LocalCluster:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise WorkerError(
             f"The {n_workers} worker processes could not be started ({reason}). "
-            f"{_UNGUARDED} Otherwise start fewer workers."
+            f"{_UNGUARDED} If this is not the cause, start fewer workers."
         ) from error

@@ -50,8 +50,8 @@ class GenerateConfig(Config):
         ge=2,
         le=1000,
         title="Sampling steps",
-        description="Passes through the network per sample; more passes are slower "
-        "and slightly more accurate.",
+        description="Passes through the network per sample; more passes take "
+        "longer, but give slightly more accurate samples.",
     )
     device: str = Field(
         "auto",

@@ -103,7 +103,7 @@ class RestoreConfig(Config):
         le=1000,
         title="Sampling steps",
         description="Passes through the network per sample of a diffusion model. More "
-        "passes are slower and slightly more accurate.",
+        "passes take longer, but give slightly more accurate samples.",
     )
     upscale_factor: int = Field(
         1,

@@ -297,8 +297,8 @@ def _factors(config: StudyConfig) -> str:
         "to be exposure (rotation and readout take additional time); a synchrotron "
         f"beamline draws {config.synchrotron_kilowatts:g} kW and a laboratory "
         f"scanner {config.laboratory_kilowatts:g} kW; each kilowatt-hour causes "
-        f"{config.kilograms_per_kilowatt_hour:g} kg of CO2eq. All these values are "
-        f"settings. {computing}"
+        f"{config.kilograms_per_kilowatt_hour:g} kg of CO2eq. All these values "
+        f"can be changed in the settings. {computing}"
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 #: Maximum number of slices that one pass over the rays processes together.
 MAX_JOINT_SLICES = 16
-#: Minimum number of slices for a joint pass: fewer are faster one by one.
+#: Minimum number of slices for a joint pass: fewer slices are faster one by one.
 MIN_JOINT_SLICES = 4
 _GROUP_BYTES = 64 * 2**20
 

@@ -225,7 +225,7 @@ def decide_upscaling(
 
 
 def _knows_fine_noise(noise: Noise) -> bool:
-    """Return whether the scan has no more fine noise than measured.
+    """Return whether the fine noise of the scan is at most the measured noise.
 
     A sharper interpolation amplifies fine noise. There is no risk from smooth noise
     (even if unknown), from less noise than measured, or from noise below the rounding
