@@ -26,7 +26,7 @@ from napari_geosr.jobs.job_files import check_inputs
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 
-#: Name of the queue that runs jobs on this computer.
+#: Name of the queue for this computer.
 LOCAL = "local"
 #: Option of ``python -m napari_geosr.jobs`` for jobs started by a queue.
 IN_QUEUE = "--in-queue"
@@ -40,8 +40,7 @@ _SUBMITTER = ".submission.owner.lock"
 _FRESH_SECONDS = 1.5
 #: Seconds for which a queue that no longer finds a job is still queried about it.
 _DOUBT_SECONDS = 300.0
-#: Fraction of the usable walltime (until the queue's warning) after which a run counts
-#: as full.
+#: Fraction of the walltime until the warning after which a run counts as full.
 _FULL_SHARE = 0.5
 
 
@@ -71,8 +70,7 @@ def script_of(name: str, folder: Path, profile: Profile, operation: str = "") ->
     folder : Path
     profile : Profile
     operation : str
-        Operation of the job; training with several GPUs or nodes is started by
-        torchrun.
+        Operation of the job; torchrun starts training with several GPUs or nodes.
 
     Raises
     ------
