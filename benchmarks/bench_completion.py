@@ -6,7 +6,8 @@ U-Net on the skulls from which `skull-complete` was built, then
 complete the same unseen skulls with both. An interrupted training is resumed.
 ``whole`` counts what `skull-complete` adds to complete skulls, and to the same skulls
 with a missing part; ``turned`` completes skulls that are rotated by half a turn
-about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``.
+about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``. ``grids --edge 144``
+completes skulls on tilted axes and in thick slices.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ _SEED = 100
 _FEW_PER_CENT = 1.0
 #: Width of the box, in mm.
 _BOX = 200.0
+#: Tilt about X in degrees, and thickness of the slices in pixels.
+_GRIDS = ((0, 1), (15, 1), (30, 1), (0, 2), (0, 3), (0, 4), (30, 2))
 
 
 class DenseUNet(nn.Module):
@@ -341,6 +344,75 @@ def turned(edge: int, number: int) -> None:
         print(f"{name}: median {middle:.2f}, {low:.2f} to {high:.2f}")
 
 
+def _on_grid(
+    seed: int, edge: int, degrees: float, thicker: int
+) -> tuple[Mask, Mask, npt.NDArray[np.float64]]:
+    """Return a skull on tilted axes in thick slices, its missing part, and the tilt.
+
+    The skulls and the missing parts are those of the other parts.
+    """
+    from napari_geosr.physics.shapes import (
+        DEFECTS,
+        defect,
+        sampled,
+        skull,
+        vault_direction,
+    )
+
+    rng = np.random.default_rng([seed, 20])
+    whole = skull(rng)
+    kind = DEFECTS[int(rng.integers(len(DEFECTS)))]
+    size = rng.uniform(0.15, 0.4)
+    hole = defect(rng, kind, 0.72 * vault_direction(rng), size)
+    angle = np.radians(degrees)
+    c, s = np.cos(angle), np.sin(angle)
+    tilt = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    rows = (np.diag([-1, -1, 1]) @ tilt).astype(np.float32)[::-1]
+    masks = []
+    for solid in (whole, hole):
+
+        def tilted(z: Any, y: Any, x: Any, solid: Any = solid) -> Any:
+            return solid(*(a * x + b * y + c * z for a, b, c in rows))
+
+        fine = sampled(tilted, (edge,) * 3)
+        masks.append(fine.reshape(-1, thicker, edge, edge).mean(1) > 0.5)
+    return masks[0] & ~masks[1], masks[0] & masks[1], tilt
+
+
+def grids(edge: int, number: int) -> None:
+    """Dice coefficient on tilted axes and in thick slices.
+
+    The columns: with the recorded rotation, and without it.
+    """
+    from napari_geosr.core.orientation import model_frame, orientation_entry
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.measure.shapes import dice
+    from napari_geosr.operations.shapes.complete import complete_mask_steps
+    from napari_geosr.operations.shapes.config import CompleteShapeConfig
+    from napari_geosr.operations.shapes.parts import ShapePose
+
+    config = CompleteShapeConfig(threads=1)
+    for degrees, thicker in _GRIDS:
+        rows = []
+        for seed in range(_SEED, _SEED + number):
+            given, missing, tilt = _on_grid(seed, edge, degrees, thicker)
+            facts = orientation_entry("RAS", tilt.ravel().tolist())
+            frame = model_frame(facts, (thicker, 1.0, 1.0), turned=True)
+            row = []
+            for each in (frame, None):
+                pose = ShapePose(turned=True, frame=each)
+                part = run_to_end(complete_mask_steps(given, config, pose=pose))
+                row.append(dice(part.implant, missing))
+            rows.append(row)
+        found = np.percentile(rows, (0, 50), axis=0)
+        print(
+            f"tilt {degrees:2}°, slices of {thicker} pixels: median "
+            f"{found[1, 0]:.2f} (lowest {found[0, 0]:.2f}) with the rotation, "
+            f"{found[1, 1]:.2f} ({found[0, 1]:.2f}) without",
+            flush=True,
+        )
+
+
 def _print_summary(rows: dict[str, list[list[float]]]) -> None:
     """Median and quartiles of each method; paired comparison with the first one."""
     first = np.asarray(next(iter(rows.values())))
@@ -361,7 +433,7 @@ def _print_summary(rows: dict[str, list[list[float]]]) -> None:
 def main() -> None:
     """Run the training or the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["train", "compare", "whole", "turned"]
+    parts = ["train", "compare", "whole", "turned", "grids"]
     parser.add_argument("part", choices=parts)
     parser.add_argument("--folder", type=Path, help="checkpoints, for train")
     parser.add_argument("--steps", type=int, default=1600)
@@ -375,6 +447,8 @@ def main() -> None:
         whole(given.edge, given.number)
     elif given.part == "turned":
         turned(given.edge, given.number)
+    elif given.part == "grids":
+        grids(given.edge, given.number)
     else:
         compare(given.edge, given.number, given.dense)
 

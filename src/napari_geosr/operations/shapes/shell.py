@@ -55,6 +55,7 @@ def complete_shell_steps(
     model: Model,
     config: CompleteShapeConfig,
     should_stop: ShouldStop,
+    frame: AnyArray | None = None,
 ) -> Generator[Step, None, CompletedPart]:
     """Predict the missing part of a closed shell.
 
@@ -64,6 +65,8 @@ def complete_shell_steps(
     model : Model
     config : CompleteShapeConfig
     should_stop : callable
+    frame : ndarray of shape (3, 3), optional
+        Directions of the model on the grid; see `ShapePose`.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def complete_shell_steps(
         )
     atlas = cast("ShellAtlas", model.network().float())
     yield StageStarted(message="Fitting the shell")
-    ellipsoid = fit_ellipsoid(inside)
+    ellipsoid = fit_ellipsoid(inside, frame)
     given = shell_maps(inside, ellipsoid, atlas.grid)
     share = atlas.present_share(given)
     if share < MIN_PRESENT:
@@ -108,7 +111,7 @@ def complete_shell_steps(
         found = shell_voxels(shell.maps, shell.missing, ellipsoid, atlas.grid, slab)
         implant[slab] = found & ~inside[slab]
         yield BlockDone(i + 1, len(starts))
-    thickness = np.median(shell.maps.thickness[shell.missing]) * ellipsoid.axes
+    thickness = np.median(shell.maps.thickness[shell.missing]) * ellipsoid.extents
     part = _without_crust(implant[box], thickness)
     kept, n_pieces = large_pieces(part, config.smallest_piece)
     implant[box] = kept
@@ -128,7 +131,7 @@ def _box_of(
 ) -> tuple[slice, ...]:
     """Return the bounding box of the wall in the missing directions."""
     near = atlas.grid.grown(shell.missing)
-    rays = atlas.grid.units[near] * ellipsoid.axes
+    rays = ellipsoid.offsets(atlas.grid.units[near])
     outer, thickness = shell.maps.outer[near], shell.maps.thickness[near]
     ends = [ellipsoid.centre + rays * r[:, None] for r in (outer, outer - thickness)]
     places = np.concatenate(ends)
