@@ -396,6 +396,17 @@ def test_a_segmentation_needs_a_scan_and_a_model(
     assert not dock.run_button.isEnabled()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("rotate", (0, 0, 90)), ("scale", (SIZE, SIZE, -SIZE))]
+)
+def test_a_mask_on_other_axes_is_refused(segmenting, labels, model, name, value):
+    segmenting.forms[SEGMENT].set_values({"model": str(model)})
+    setattr(labels, name, value)
+    segmenting.run_button.click()
+    assert not segmenting.activity.busy
+    assert "rotated, sheared or mirrored relative to" in segmenting.message.text
+
+
 def test_a_segmentation_can_be_cancelled(viewer, segmenting, labels, model, qtbot):
     dock = segmenting
     before = list(viewer.layers)
