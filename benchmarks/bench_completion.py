@@ -399,11 +399,11 @@ def grids(edge: int, number: int) -> None:
             facts = orientation_entry("RAS", tilt.ravel().tolist())
             frame = model_frame(facts, (thicker, 1.0, 1.0), turned=True)
             row = []
-            for each in (frame, None):
+            for each in (frame, None) if degrees else (None,):
                 pose = ShapePose(turned=True, frame=each)
                 part = run_to_end(complete_mask_steps(given, config, pose=pose))
                 row.append(dice(part.implant, missing))
-            rows.append(row)
+            rows.append([row[0], row[-1]])
         found = np.percentile(rows, (0, 50), axis=0)
         print(
             f"tilt {degrees:2}°, slices of {thicker} pixels: median "
