@@ -49,8 +49,8 @@ _SEED = 100
 _FEW_PER_CENT = 1.0
 #: Width of the box, in mm.
 _BOX = 200.0
-#: Tilt about X in degrees, and thickness of the slices in pixels.
-_GRIDS = ((0, 1), (15, 1), (30, 1), (0, 2), (0, 3), (0, 4), (30, 2))
+#: Tilts about X in degrees, each with thicknesses of the slices in pixels.
+_GRIDS = {0: (1, 2, 3, 4), 15: (1,), 30: (1, 2)}
 
 
 class DenseUNet(nn.Module):
@@ -344,12 +344,13 @@ def turned(edge: int, number: int) -> None:
         print(f"{name}: median {middle:.2f}, {low:.2f} to {high:.2f}")
 
 
-def _on_grid(
-    seed: int, edge: int, degrees: float, thicker: int
+def _tilted_skull(
+    seed: int, edge: int, degrees: float
 ) -> tuple[Mask, Mask, npt.NDArray[np.float64]]:
-    """Return a skull on tilted axes in thick slices, its missing part, and the tilt.
+    """Return a complete skull on tilted axes, its missing part, and the rotation.
 
-    The skulls and the missing parts are those of the other parts.
+    X and Y point to the right and to the front; the skulls and the missing parts are
+    those of the other parts of this benchmark.
     """
     from napari_geosr.physics.shapes import (
         DEFECTS,
@@ -365,18 +366,18 @@ def _on_grid(
     size = rng.uniform(0.15, 0.4)
     hole = defect(rng, kind, 0.72 * vault_direction(rng), size)
     angle = np.radians(degrees)
-    c, s = np.cos(angle), np.sin(angle)
-    tilt = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    rows = (np.diag([-1, -1, 1]) @ tilt).astype(np.float32)[::-1]
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     masks = []
     for solid in (whole, hole):
 
         def tilted(z: Any, y: Any, x: Any, solid: Any = solid) -> Any:
-            return solid(*(a * x + b * y + c * z for a, b, c in rows))
+            if not s:
+                return solid(z, -y, -x)
+            return solid(s * y + c * z, s * z - c * y, -x)
 
-        fine = sampled(tilted, (edge,) * 3)
-        masks.append(fine.reshape(-1, thicker, edge, edge).mean(1) > 0.5)
-    return masks[0] & ~masks[1], masks[0] & masks[1], tilt
+        masks.append(sampled(tilted, (edge,) * 3))
+    rotation = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], float)
+    return masks[0], masks[0] & masks[1], rotation
 
 
 def grids(edge: int, number: int) -> None:
@@ -392,25 +393,30 @@ def grids(edge: int, number: int) -> None:
     from napari_geosr.operations.shapes.parts import ShapePose
 
     config = CompleteShapeConfig(threads=1)
-    for degrees, thicker in _GRIDS:
-        rows = []
-        for seed in range(_SEED, _SEED + number):
-            given, missing, tilt = _on_grid(seed, edge, degrees, thicker)
-            facts = orientation_entry("RAS", tilt.ravel().tolist())
-            frame = model_frame(facts, (thicker, 1.0, 1.0), turned=True)
-            row = []
-            for each in (frame, None) if degrees else (None,):
-                pose = ShapePose(turned=True, frame=each)
-                part = run_to_end(complete_mask_steps(given, config, pose=pose))
-                row.append(dice(part.implant, missing))
-            rows.append([row[0], row[-1]])
-        found = np.percentile(rows, (0, 50), axis=0)
-        print(
-            f"tilt {degrees:2}°, slices of {thicker} pixels: median "
-            f"{found[1, 0]:.2f} (lowest {found[0, 0]:.2f}) with the rotation, "
-            f"{found[1, 1]:.2f} ({found[0, 1]:.2f}) without",
-            flush=True,
+    rows: dict[tuple[int, int], list[list[float]]] = {}
+    for seed in range(_SEED, _SEED + number):
+        for degrees, thicknesses in _GRIDS.items():
+            whole, missing, rotation = _tilted_skull(seed, edge, degrees)
+            facts = orientation_entry("RAS", rotation.ravel().tolist())
+            for thick in thicknesses:
+                full, part = (
+                    mask.reshape(-1, thick, edge, edge).mean(1) > 0.5
+                    for mask in (whole, missing)
+                )
+                frame = model_frame(facts, (thick, 1.0, 1.0), turned=True)
+                row = []
+                for each in (frame, None) if degrees else (None,):
+                    pose = ShapePose(turned=True, frame=each)
+                    steps = complete_mask_steps(full & ~part, config, pose=pose)
+                    row.append(dice(run_to_end(steps).implant, part))
+                rows.setdefault((degrees, thick), []).append(row)
+        print(seed, {key: np.round(values[-1], 3) for key, values in rows.items()})
+    for (degrees, thick), values in rows.items():
+        low, middle = np.percentile(values, (0, 50), axis=0)
+        words = ", ".join(
+            f"{b:.2f} (lowest {a:.2f})" for a, b in zip(low, middle, strict=True)
         )
+        print(f"tilt {degrees:2}°, slices of {thick} pixels: median {words}")
 
 
 def _print_summary(rows: dict[str, list[list[float]]]) -> None:

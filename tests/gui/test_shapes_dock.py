@@ -205,7 +205,7 @@ def test_a_view_without_a_surface_is_told(viewer, dock, qtbot, labels):
 
 def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     made = simulated_skull(3, 56, "sphere")
-    add_labels(viewer, made.incomplete.astype(np.uint8))
+    add_labels(viewer, made.incomplete.astype(np.uint8), units="cm")
     dock = opening.opened(viewer, SHAPES)
     dock.task.setCurrentText(COMPLETE)
     assert not dock.forms[REFINE].isVisible()
@@ -222,7 +222,8 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     assert whole[made.incomplete].all()
     np.testing.assert_array_equal(part, whole & ~made.incomplete)
     assert "The input is unchanged; the model reproduces" in dock.summary.text()
-    assert f"{part.sum() * SIZE**3:.4g} mm³" in dock.summary.text()
+    volume = part.sum() * SIZE**3
+    assert f": {volume:.4g} cm³ ({1e3 * volume:.4g} mm³) in" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers
     colours = [
         tuple(viewer.layers[f"bone completed{s}"].get_color(1)) for s in ("", " part")
@@ -232,7 +233,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     idle(dock, qtbot)
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
     mesh = trimesh.load_mesh(tmp_path / "implant.stl")
-    assert mesh.volume == pytest.approx(part.sum() * SIZE**3, rel=0.01)
+    assert mesh.volume == pytest.approx(1e3 * volume, rel=0.01)  # in mm³
 
 
 @pytest.mark.parametrize(
