@@ -60,7 +60,7 @@ from napari_geosr.operations.shapes.memory import (
 )
 from napari_geosr.operations.shapes.meshing import MeshResult, write_extracted
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
-from napari_geosr.operations.shapes.parts import assumed_directions, is_turned_steps
+from napari_geosr.operations.shapes.parts import assumed_directions, pose_steps
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
     check_voxels,
@@ -221,7 +221,7 @@ def completed_layer_steps(
     _check_result(volume.shape, 0)  # before the shape is read
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
-    turned = yield from is_turned_steps(volume, model)  # the most important warning
+    pose = yield from pose_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     read = snapshot(volume)
@@ -230,7 +230,7 @@ def completed_layer_steps(
     del read
     _check_result(volume.shape, count_faces(inside))
     found = yield from complete_mask_steps(
-        inside, config, turned=turned, should_stop=should_stop
+        inside, config, pose=pose, should_stop=should_stop
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
@@ -297,9 +297,9 @@ def part_surface_steps(
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = yield from is_turned_steps(volume, model)
+    pose = yield from pose_steps(volume, model)
     found = yield from complete_mask_steps(
-        inside, config, turned=turned, should_stop=should_stop
+        inside, config, pose=pose, should_stop=should_stop
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
