@@ -173,6 +173,24 @@ def test_the_preview_is_a_part_of_the_result(viewer, labels, qtbot):
     assert np.median(distance) < 0.1 * SIZE
 
 
+def test_a_result_after_a_preview_can_be_exported(viewer, dock, qtbot, tmp_path):
+    dock.forms[REFINE].set_values({"upscale_factor": 2, "model": "trilinear"})
+    for pressed in (dock.preview_button, dock.run_button):
+        pressed.click()
+        idle(dock, qtbot)
+    assert dock.mesh_button.isEnabled()
+    assert not dock.results.isHidden()
+    assert dock.bar.state.text() == DONE
+    dock.export(tmp_path / "bone.stl")
+    idle(dock, qtbot)
+    assert (tmp_path / "bone.stl").exists()
+    # Another preview, and its removal, leave the result.
+    dock.preview_button.click()
+    idle(dock, qtbot)
+    viewer.layers.remove(dock.preview.layer)
+    assert dock.mesh_button.isEnabled()
+
+
 def test_the_preview_reaches_the_last_voxels():
     shape = np.zeros((50, 24, 24), np.uint8)
     shape[48:, 4:20, 4:20] = 1

@@ -354,9 +354,10 @@ class ShapesDock(ShapesWidgets):
     # Results
 
     def _on_made(self, made: ShapeLayer, layer: Labels) -> None:
-        self._made = made
         self.preview.clear()
         labels, surface = add_shape(self._viewer, made, layer)
+        # Only now: a result without layers would be released by `_on_removed`.
+        self._made = made
         self._shown = (weakref.ref(labels), weakref.ref(surface))
         self.show_figures(made)
         self._show_place(labels)
