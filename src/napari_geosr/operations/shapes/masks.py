@@ -24,7 +24,11 @@ MAX_ANISOTROPY = 1.5
 
 
 def read_shape_steps(
-    volume: Volume, label: int | None, should_stop: ShouldStop
+    volume: Volume,
+    label: int | None,
+    should_stop: ShouldStop,
+    *,
+    option: str = "--label",
 ) -> Generator[Step, None, AnyArray]:
     """Read a shape plane by plane.
 
@@ -34,6 +38,8 @@ def read_shape_steps(
         Labels (Z, Y, X), zero outside the shape.
     label : int or None
         Label of the shape; None: all non-zero voxels, which must have the same value.
+    option : str
+        Option that sets the label, for messages.
 
     Returns
     -------
@@ -67,10 +73,10 @@ def read_shape_steps(
             )
         values.update(np.unique(part).tolist())
         if len(values) > _MAX_LABELS and label is None:
-            raise VolumeError(_too_many_values(volume))
+            raise VolumeError(_too_many_values(volume, option))
         inside[start : start + depth] = part != 0 if label is None else part == label
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
-    _check_values(volume, label, values)
+    _check_values(volume, label, values, option)
     if not inside.any():
         raise VolumeError(f"{volume.title} is empty: no voxel belongs to a shape.")
     if inside.all():
@@ -160,20 +166,24 @@ def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyAr
     return inside
 
 
-def _too_many_values(volume: Volume) -> str:
+def _too_many_values(volume: Volume, option: str = "--label") -> str:
     return (
         f"{volume.title} has more than {_MAX_LABELS} different values, so it is a "
         "grey-value image or has many labels. Segment it first (napari-geosr measure), "
-        "or choose one label (--label)."
+        f"or choose one label ({option})."
     )
 
 
-def _check_values(volume: Volume, label: int | None, values: set[float]) -> None:
+def _check_values(
+    volume: Volume, label: int | None, values: set[float], option: str = "--label"
+) -> None:
     present = sorted(v for v in values if v != 0)
     listed = ", ".join(f"{v:g}" for v in present[:10]) + (", …" * (len(present) > 10))
     if label is not None and label not in values:
+        advice = f" Choose one of them ({option})." if listed else ""
         raise VolumeError(
             f"{volume.title} has no label {label}. Its labels: {listed or 'none'}."
+            f"{advice}"
         )
     if label is not None or len(present) <= 1:
         return
@@ -184,7 +194,7 @@ def _check_values(volume: Volume, label: int | None, values: set[float]) -> None
         )
     raise VolumeError(
         f"{volume.title} has {len(present)} labels ({listed}). Choose the label of the "
-        "shape (--label)."
+        f"shape ({option})."
     )
 
 
