@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 #: Number of voxels read at a time.
 _AT_ONCE = 2**24
+#: Standard deviation of equal grey values, relative to their mean: rounding.
+_MIN_VARIATION = 1e-9
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,18 @@ def _plan_steps(
         should_stop=should_stop,
     )
     n_labels = int(model.card.network_kwargs["out_channels"])
+    _check_contrast(volume, scale)
     return _Planned(inside, classifier, plan, device, scale, n_labels, record)
+
+
+def _check_contrast(volume: Volume, scale: tuple[float, float]) -> None:
+    """Raise `VolumeError` if all grey values inside the mask are equal."""
+    mean, deviation = scale
+    if deviation <= _MIN_VARIATION * max(abs(mean), 1e-2):
+        raise VolumeError(
+            f"{volume.title} has the same grey value ({mean:.6g}) at all voxels of the "
+            "mask, so nothing can be distinguished there. Check the scan and its mask."
+        )
 
 
 def _label_steps(
