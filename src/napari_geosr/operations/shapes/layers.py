@@ -181,8 +181,7 @@ def refined_layer_steps(
             changes.add(step)
         yield step
     changes.check_any_left(volume)
-    if changes.warning:
-        yield WarningIssued(message=changes.warning)
+    yield from changes.warning_steps()
     spec = refined_spec(volume, factor, record)
     made = volume.replace(
         data=fine.view(np.uint8),
