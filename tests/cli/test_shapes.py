@@ -130,7 +130,7 @@ def test_other_meshes(suffix: str, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("stated", "options", "edge", "warned"),
     [
-        ("inch", [], 25.4, "positions are in in; they were converted to mm."),
+        ("inch", [], 25.4, "positions are in inches; they were converted to mm."),
         ("inch", ["--unit", "cm"], 2.54, "unit cm applies to the voxel size only"),
         ("foot", [], 12 * 25.4, "converted"),
         ("millimeter", [], 1, ""),
@@ -461,6 +461,9 @@ def test_other_bad_input(tmp_path, capsys) -> None:
     series = tmp_path / "series.tif"
     frames = np.stack([ball(8, 3)] * 3)
     tifffile.imwrite(series, frames, imagej=True, metadata={"axes": "TZYX"})
+    image, empty = tmp_path / "image.tif", tmp_path / "empty.tif"
+    tifffile.imwrite(image, ball(16, 5.0)[8])
+    save(empty, np.zeros((8, 8, 8), np.uint8))
     out = str(tmp_path / "out.tif")
     cases = [
         (["complete", flat, "-o", out], "not a closed shell"),
@@ -471,14 +474,19 @@ def test_other_bad_input(tmp_path, capsys) -> None:
         (["compare", source, other], "must be on the same grid"),
         (["compare", source, flat], "voxels of 2 × 0.5 × 0.5 mm"),
         (["compare", source, source, "--tolerance", "wide"], "a length greater than"),
-        (["refine", series, "-o", out], "has 3 time points"),
+        (["refine", series, "-o", out], ": series.tif has 3 time points"),
+        (["refine", image, "-o", out], "Y, X; a shape is a volume (Z, Y, X).\n"),
+        (["complete", empty, "-o", out], "empty.tif is empty"),
+        (["voxelise", source, "--voxel-size", "1", "-o", out], "it already consists"),
         (["mesh", source, "-o", out], "does not have a mesh suffix"),
         (["voxelise", tmp_path / "no.stl", "--voxel-size", "1", "-o", out], "no file"),
         (["voxelise", source, "--voxel-size", "0", "-o", out], "greater than zero"),
     ]
     for words, message in cases:
         assert run(["shapes", *map(str, words)]) == 2, words
-        assert message in capsys.readouterr().err, words
+        said = capsys.readouterr().err
+        assert message in said, words
+        assert "orientation" not in said or words[1] is flat  # no notes before the error
         assert not Path(out).exists()
     words = ["shapes", "refine", str(flat), "-o", out]
     assert run(words) == 2

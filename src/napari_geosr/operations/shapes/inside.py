@@ -40,7 +40,7 @@ from napari_geosr.operations.shapes.grids import (
     check_same_grid,
     is_half_turned,
 )
-from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
+from napari_geosr.operations.shapes.masks import check_axes, dense_note, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
 from napari_geosr.operations.shapes.snapshots import (
@@ -228,11 +228,7 @@ def _plan_steps(
     volume: Volume, mask: Volume, config: SegmentInsideConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, _Planned]:
     """Read the mask, and plan the segmentation."""
-    if volume.axes != "ZYX":
-        raise VolumeError(
-            f"{volume.title} has the axes {', '.join(volume.axes)}; a volume (Z, Y, X) "
-            "is needed. Choose a time point or channel."
-        )
+    check_axes(volume, "a volume (Z, Y, X) is needed")
     if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")

@@ -220,11 +220,11 @@ def completed_layer_steps(
     _check_result(volume.shape, 0)  # before the shape is read
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
+    read = snapshot(volume)
+    inside = yield from read_shape_steps(read, config.label, should_stop)
     turned = yield from is_turned_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
-    read = snapshot(volume)
-    inside = yield from read_shape_steps(read, config.label, should_stop)
     record = yield from completion_record_steps(read, config, model, should_stop)
     del read
     _check_result(volume.shape, count_faces(inside))

@@ -17,6 +17,8 @@ from napari_geosr.inference.shapes import MAX_SPARSE
 _MAX_LABELS = 64
 #: Number of voxels read at a time.
 _AT_ONCE = 2**24
+#: What to choose from a series, by its axis.
+_CHOICES = {"T": "time point", "C": "channel"}
 #: Maximum ratio of voxel edges without a warning, in operations that count in voxels.
 _NEARLY_CUBIC = 1.05
 #: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
@@ -53,11 +55,7 @@ def read_shape_steps(
     Cancelled
         If `should_stop` returns True.
     """
-    if volume.axes != "ZYX":
-        raise VolumeError(
-            f"{volume.title} has the axes {', '.join(volume.axes)}; a shape is a "
-            "volume (Z, Y, X). Choose a time point or channel, or use a volume."
-        )
+    check_axes(volume, "a shape is a volume (Z, Y, X)")
     yield StageStarted(message=f"Reading {volume.title}")
     inside: AnyArray = np.empty(volume.shape, bool)
     depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
@@ -85,6 +83,20 @@ def read_shape_steps(
             "surface. Voxels outside the shape must be 0."
         )
     return inside
+
+
+def check_axes(volume: Volume, needed: str) -> None:
+    """Raise `VolumeError` unless a volume has the axes Z, Y, X.
+
+    `needed` states, for the message, what is needed.
+    """
+    if volume.axes == "ZYX":
+        return
+    choices = [word for axis, word in _CHOICES.items() if axis in volume.axes]
+    advice = f" Choose a {' and a '.join(choices)}." if choices else ""
+    raise VolumeError(
+        f"{volume.title} has the axes {', '.join(volume.axes)}; {needed}.{advice}"
+    )
 
 
 def read_labels_steps(
@@ -209,7 +221,7 @@ def dense_note(n_active: int, n_voxels: int) -> str:
     if n_active <= MAX_SPARSE * n_voxels:
         return ""
     return (
-        f"{100 * n_active / n_voxels:.0f} % of the voxels are computed. Above "
+        f"{100 * n_active / n_voxels:.3g} % of the voxels are computed. Above "
         f"{100 * MAX_SPARSE:.0f} %, dense convolutions are used, because they are "
         "faster; the result is the same, apart from rounding."
     )
