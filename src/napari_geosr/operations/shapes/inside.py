@@ -40,7 +40,11 @@ from napari_geosr.operations.shapes.grids import (
     check_same_grid,
     is_half_turned,
 )
-from napari_geosr.operations.shapes.masks import check_axes, dense_note, read_shape_steps
+from napari_geosr.operations.shapes.masks import (
+    check_axes,
+    dense_note,
+    read_shape_steps,
+)
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
 from napari_geosr.operations.shapes.snapshots import (
