@@ -13,6 +13,7 @@ from train_helpers import JOBS, opened
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.jobs import _remove_steps
+from napari_geosr.gui.jobs import view as view_module
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
@@ -84,6 +85,24 @@ def test_the_queue_is_asked_and_obeys(viewer, qtbot, tmp_path, squeue, job):
     dock.view.pause_button.click()
     qtbot.waitUntil(lambda: dock.view.state == "cancelled", timeout=5000)
     assert "scancel --quiet 13" in calls(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_the_buttons_follow_the_list_after_a_walltime(
+    viewer, qtbot, squeue, job, monkeypatch
+):
+    squeue.write_text("12|CANCELLED|None\n")
+    job.set_state("paused", pid=0)
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(dock.view.resume_button.isEnabled, timeout=10_000)
+    monkeypatch.setattr(view_module, "_READ_MS", 600_000)
+    dock.view.refresh()  # the view itself is not read again soon
+    squeue.write_text("12|PENDING|BeginTime\n")
+    job.set_state("queued", pid=0)
+    qtbot.waitUntil(lambda: not dock.view.resume_button.isEnabled(), timeout=10_000)
+    text = "Waiting: starts again soon (SLURM job 12)."
+    qtbot.waitUntil(lambda: dock.view.state_label.text() == text, timeout=10_000)
+    assert dock.view.pause_button.isEnabled()
 
 
 def test_a_result_outside_the_folder_is_named(viewer, qtbot, tmp_path, job):

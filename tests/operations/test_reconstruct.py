@@ -30,7 +30,11 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
-from napari_geosr.operations.reconstruct.preview import PreviewRow, slice_steps
+from napari_geosr.operations.reconstruct.preview import (
+    PreviewRow,
+    centre_steps,
+    slice_steps,
+)
 from napari_geosr.operations.reconstruct.rows import RowBands
 from napari_geosr.operations.reconstruct.scan import given_centre
 from napari_geosr.physics.scan_config import ScanConfig
@@ -134,6 +138,15 @@ def test_the_axis_is_found_told_and_recorded(scan):
     assert record["complete"] is True
     assert record["inputs"]["input"]["checksum"].startswith("crc32")
     assert record["used"]["projections"] == 90
+
+
+def test_the_preview_finds_the_axis_of_the_run(scan):
+    """Also with stripe removal and without flat fields, which may move the axis."""
+    bare = scan.replace(flats=None)
+    config = ReconstructConfig(stripes="sorting", threads=1)
+    found = run_to_end(centre_steps(bare, config))
+    done, _ = run(bare, stripes="sorting")
+    assert done.volume.provenance[-1]["centre"]["column"] == found.column
 
 
 def test_a_centre_that_is_known_is_not_searched_for(scan, monkeypatch):

@@ -418,6 +418,31 @@ except OSError:
     assert said.stdout.split() == ["None", "0.8", "1"]
 
 
+KILLED = """
+import os
+from napari_geosr.operations.cluster import open_pool
+if __name__ == "__main__":
+    before = dict(os.environ)
+    with open_pool(1, threads=1, memory=None):
+        assert os.environ.get("PYTHONWARNINGS") == before.get("PYTHONWARNINGS")
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no resource tracker")
+def test_a_killed_run_does_not_warn_of_leaked_semaphores(tmp_path: Path) -> None:
+    """They are removed; the warning would look like the reason for the end."""
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    # Waits for all processes that can write: workers, and the one that warns.
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -9
+    assert "semaphore" not in done.stderr
+    assert "AssertionError" not in done.stderr
+
+
 def test_large_arrays_are_reused_by_the_allocator_of_a_worker() -> None:
     """As in this process; with Dask's own setting, every array is a new mapping."""
     with pool.open_pool(1, threads=1, memory=None) as opened:

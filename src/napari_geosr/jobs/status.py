@@ -44,6 +44,8 @@ class JobStatus:
     parts : tuple of int
         Finished percentages of equal parts of the result, in the order of its planes;
         empty if unknown.
+    n_warnings : int
+        Number of different warnings when the last run ended.
     silence : str
         Why the job counts as running although its process sends no heartbeats.
     """
@@ -66,6 +68,7 @@ class JobStatus:
     request: str = ""
     processor_seconds: float = 0.0
     parts: tuple[int, ...] = ()
+    n_warnings: int = 0
     silence: str = ""
 
     @property

@@ -295,7 +295,7 @@ def is_written(out: Path, replaces: int = 0) -> bool:
 def remove_parts(folder: Path, *paths: Path | None) -> None:
     """Remove parts stored by `keep_part` in the folder of a job, if they exist.
 
-    A job file from elsewhere may name any path; files outside the folder are not
+    A job file from elsewhere may name any path; only parts in the folder's ``data`` are
     removed.
     """
     claim = folder.resolve()

@@ -118,7 +118,7 @@ def membranes(
 def _cells(
     shape: Shape, rng: np.random.Generator, step: float, radius: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the distance to the nearest cell's centre in radii, and its radius."""
+    """Return the distance to the nearest cell centre in radii, and the cell radius."""
     share = rng.uniform(0.1, 0.6)
     n = int(np.clip(share * math.prod(shape) * step / (4.2 * radius**3), 2, 60))
     best = np.full(shape, np.inf, np.float32)
@@ -255,7 +255,7 @@ def phantom(
 def random_microscope(
     rng: np.random.Generator, *, photons: tuple[float, float] = (4.0, 300.0)
 ) -> Microscope:
-    """Draw a microscope with random blur and sampling; photons are log-uniform."""
+    """Draw a microscope with random blur, sampling and (log-uniform) photon count."""
     return Microscope(
         blur=rng.uniform(0.8, 2.0),
         elongation=rng.uniform(2.0, 3.5),

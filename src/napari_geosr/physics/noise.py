@@ -77,7 +77,7 @@ def reconstruction_noise(
     *,
     cutoff: float = 1.0,
 ) -> FloatArray:
-    """Draw noise of filtered back-projection from many views, from its spectrum.
+    """Draw noise with the spectrum that filtered back-projection of many views causes.
 
     White noise in the projections is multiplied by the squared filter, and
     back-projection has a sampling density ∝ 1/f in the plane: with a ramp filter, the

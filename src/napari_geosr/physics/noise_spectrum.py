@@ -102,7 +102,7 @@ class SpectralNoise:
         return noise * np.float32(self.sd)
 
     def _one(self, index: int) -> FloatArray:
-        """Return the white noise of one plane; cached, because neighbours need it."""
+        """Return the white noise of one plane; cached for adjacent planes."""
         if index not in self._white:
             rng = np.random.default_rng([self.seed, 11, _BEFORE + index])
             self._white[index] = rng.standard_normal(self.shape, dtype=np.float32)

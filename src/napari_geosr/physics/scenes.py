@@ -2,9 +2,9 @@
 
 Random shapes with power-law sizes occlude each other, which gives images the statistics
 of natural images [1]_; networks trained on them can denoise unseen kinds of images
-[2]_. The following features of materials, bones and cells are added:
-fibres and weaves, plates and cracks, thin struts, cavities of one to three voxels,
-grains, textures with power-law spectra inside phases, gradients from beam hardening.
+[2]_. The following features of materials, bones and cells are added: fibres and weaves,
+plates and cracks, thin struts, cavities of one to three voxels, grains, textures with
+power-law spectra inside phases, and gradients from beam hardening.
 
 References
 ----------
@@ -103,13 +103,13 @@ def _radius(rng: np.random.Generator) -> float:
 
 
 def _cut(grid: Grid, key: tuple[slice, ...]) -> Grid:
-    """Return the coordinates of a box."""
+    """Return the coordinates of the voxels in a box."""
     z, y, x = grid
     return z[key[0]], y[:, key[1]], x[:, :, key[2]]
 
 
 def _relative_to(grid: Grid, place: npt.NDArray[np.float64]) -> Grid:
-    """Return the coordinates relative to a position."""
+    """Return the coordinates relative to `place` (Z, Y, X)."""
     z, y, x = grid
     c = place.astype(np.float32)
     return z - c[0], y - c[1], x - c[2]
@@ -258,7 +258,7 @@ def _add_grains(
 
 
 def _gradient(grid: Grid, rng: np.random.Generator) -> FloatArray:
-    """Draw a ramp and a bowl, as from uneven illumination and beam hardening."""
+    """Draw a linear plus a parabolic gradient: uneven light and beam hardening."""
     shape = [g.size for g in grid]
     z, y, x = (g / max(n - 1, 1) - 0.5 for g, n in zip(grid, shape, strict=True))
     ramp = sum(rng.normal() * part for part in (z, y, x))

@@ -235,7 +235,7 @@ class _Detector:
         self.flat_gain, self.gain = self._gains()
 
     def _scale(self) -> float:
-        """Return the factor by which line integrals reach the requested maximum."""
+        """Return the factor that scales line integrals to the requested maximum."""
         self.scale = 1.0
         config = self.config
         few = np.linspace(0, config.projections - 1, _SCALING_VIEWS).astype(int)

@@ -31,7 +31,7 @@ _MIN_CORRELATION = 0.2
 
 @dataclass(frozen=True)
 class BlockShift:
-    """Residual shift in one part of the volume.
+    """Residual shift in one block of the volume.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ _SHARPNESS = tuple(0.2 * i for i in range(13))
 _MIDDLE = {3: 160, 2: 2048}
 #: Number of fits, each without the outliers of the previous one.
 _N_ROUNDS = 5
-#: Residual above which a voxel is an outlier, as a multiple of the residuals' spread.
+#: Residual above which a voxel is an outlier, in robust standard deviations.
 _OUTLIER_FACTOR = 2.5
 _QUANTILES = 201
 
@@ -147,7 +147,7 @@ def _inner(volume: FloatArray) -> npt.NDArray[np.float64]:
 def _line(
     y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the gain and offset of ``y = gain * x + offset``, without outliers."""
+    """Fit ``y = gain * x + offset`` without outliers; return gain and offset."""
     kept = np.ones(x.size, bool)
     gain, offset = 0.0, float(np.median(y))
     for _ in range(_N_ROUNDS):

@@ -52,7 +52,10 @@ def common_box(
 def _half_spaces(
     low: Grid, high: Grid, to_high: Transform
 ) -> tuple[AnyArray, AnyArray]:
-    """Return the common region in indices of `low`: ``normals @ x <= limits``."""
+    """Return the faces of the common region, in voxels of `low`: normals and limits.
+
+    A position x is in this region if ``normals @ x <= limits``.
+    """
     n = len(low.shape)
     way = low.index_map(high, to_high)
     outer = np.array(high.shape) - 0.5
@@ -96,11 +99,11 @@ def _widened(normals: AnyArray, limits: AnyArray, start: AnyArray, n: int) -> An
     size = max(1.0, float(start[-1]))
 
     def volume(x: AnyArray) -> float:
-        """Return minus the logarithm of the volume."""
+        """Return the negative logarithm of the box's volume."""
         return -float(np.log(np.maximum(x[n:] - x[:n], 1e-9)).sum())
 
     def slope(x: AnyArray) -> Any:
-        """Return the derivative of `volume`."""
+        """Return the gradient of `volume`."""
         inverse = 1 / np.maximum(x[n:] - x[:n], 1e-9)
         return np.r_[inverse, -inverse]
 

@@ -96,7 +96,7 @@ def _central(frames: FloatArray) -> FloatArray:
 
 
 def _faded(shape: tuple[int, int]) -> FloatArray:
-    """Return a window that fades to 0 at the border, where a jump would be noise."""
+    """Return a window that fades to 0 at the border; a jump would look like noise."""
     from scipy.signal.windows import tukey
 
     found = np.outer(tukey(shape[0], 0.3), tukey(shape[1], 0.3))
@@ -121,7 +121,7 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
     scale = np.array([1.0, max(float(np.abs(centres).max()), 1e-20)])
     (dark, gain), _ = nnls(columns / scale * weight[:, None], levels * weight)
     dark, gain = float(dark / scale[0]), float(gain / scale[1])
-    # Blurring both images flattens the line, but its mean is kept.
+    # Blurring both images flattens the line, so restore the mean variance.
     fitted = dark + gain * float(mean.mean())
     return (
         (dark * overall / fitted, gain * overall / fitted)

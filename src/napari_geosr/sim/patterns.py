@@ -59,7 +59,8 @@ class FringeFit:
     ----------
     pattern : FringePattern
     confidence : float
-        Height of the correlation peak relative to the median in the searched ring.
+        Height of the correlation peak relative to the median at this frequency;
+        infinite if an approximate wave vector was given.
     evenness : float
         Smallest modulation of a frame relative to the mean: small if the frames do not
         share one wave vector.
@@ -116,7 +117,7 @@ class AngleFit:
         return self.otf.at(self.fy - ky, self.fx - kx).astype(np.float32)
 
     def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
-        """Return the wave vector on a grid, and its confidence.
+        """Return the grid point nearest to the wave vector, and its confidence.
 
         Parameters
         ----------
@@ -124,18 +125,18 @@ class AngleFit:
             Lowest and highest frequency in cycles per pixel.
         """
         fft = self._fft
+        size = [2 * n for n in self.shape]
+        radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1]))
+        inside = (radius >= ring[0]) & (radius <= ring[1])
+        if not inside.any():
+            return (0.0, ring[0]), 0.0
         weight = self._transfer() * self._notch()
         still = fft.ifft2(self.centre * weight)
-        size = [2 * n for n in self.shape]
         total = np.zeros(size, np.float32)
         for spectrum in self.modulated:
             moving = fft.ifft2(spectrum * weight)
             total += np.abs(fft.fft2(moving * still.conj(), size)) ** 2
-        radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1]))
-        inside = (radius >= ring[0]) & (radius <= ring[1])
         total = total / _radial_median(total, radius, ring)
-        if not inside.any():
-            return (0.0, ring[0]), 0.0
         at = np.unravel_index(int(np.argmax(np.where(inside, total, -1))), total.shape)
         height, typical = float(total[at]), 1.0
         k = (
@@ -147,7 +148,7 @@ class AngleFit:
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
     ) -> tuple[Complex, float]:
-        """Multiply filtered frames by the filtered central band; return the norm, too.
+        """Multiply filtered frames by the filtered central band; also return its norm.
 
         Filtering each band with the transfer function of the other makes them equal up
         to the pattern. The window is applied afterwards, so that it does not shift the
@@ -278,7 +279,7 @@ def circle_centre(
 def _radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
 ) -> FloatArray:
-    """Return the median at each radius in a ring, linear between rings; 1 elsewhere."""
+    """Return the radial median within a range, interpolated between rings."""
     edges = np.linspace(ring[0], ring[1], _RINGS + 1)
     inside = (radius >= ring[0]) & (radius <= ring[1])
     radii, found = radius[inside], values[inside]

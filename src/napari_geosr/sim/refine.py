@@ -1,9 +1,9 @@
 """Refine pattern phases with a super-resolved object, frame by frame.
 
 Correlations of single frames contain the object's own correlation at the pattern's
-frequency, which limits phases to a few degrees. With an object reconstructed from all
-frames, the illumination of each frame is found by linear regression, without this
-error.
+frequency, which limits the accuracy of phases to a few degrees. With an object
+reconstructed from all frames, the illumination of each frame is found by linear
+regression, without this error.
 """
 
 from __future__ import annotations

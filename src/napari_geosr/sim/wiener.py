@@ -216,7 +216,7 @@ def _half(shape: tuple[int, int]) -> tuple[int, int]:
 def _half_pixel(
     fy: FloatArray, fx: FloatArray, grid: SimGrid
 ) -> npt.NDArray[np.complex64]:
-    """Return the phase that moves samples of camera pixels to the fine grid."""
+    """Return the phase factors that move camera pixels onto the fine grid."""
     offset = (grid.upscale_factor - 1) / (2 * grid.upscale_factor)
     turn: npt.NDArray[np.complex64] = np.exp(-2j * np.pi * offset * (fy + fx)).astype(
         np.complex64

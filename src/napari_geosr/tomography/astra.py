@@ -72,7 +72,8 @@ def reconstruct_slices(
 
     `should_stop` and `on_iteration` are called once per slice. FBP uses the package's
     filters and weights with ASTRA's back-projection (on the CPU, ASTRA's strip model);
-    the other algorithms use ASTRA's linear interpolation.
+    the other algorithms use ASTRA's linear interpolation (for fan beams on the CPU, its
+    line model).
 
     Raises
     ------

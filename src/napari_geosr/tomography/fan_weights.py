@@ -1,12 +1,12 @@
 """Redundancy weights of the rays of fan and cone beams for filtered back-projection.
 
-A ray is measured again in the opposite direction, at the opposite fan angle, after half
-a turn plus twice the fan angle. In a full turn, all rays are measured twice and weigh
-one half. In a short scan over half a turn plus the fan angle, each ray is measured at
-least once, and those near both ends of the scan twice: there, one view fades out while
-the other fades in, as in Parker's weights [1]_. The same applies to scans of
-intermediate length. A detector that is offset from the axis is treated in the same way
-along the columns [2]_.
+A ray at an angle γ to the central ray is measured again in the opposite direction, at
+the angle -γ, after half a turn plus 2 γ. In a full turn, all rays are measured twice
+and weigh one half. In a short scan over half a turn plus the fan angle, each ray is
+measured at least once, and those near both ends of the scan twice: there, one view
+fades out while the other fades in, as in Parker's weights [1]_. The same applies to
+scans of intermediate length. A detector that is offset from the axis is treated in the
+same way along the columns [2]_.
 
 References
 ----------
@@ -59,7 +59,7 @@ class Arc:
     Attributes
     ----------
     places : ndarray of shape (n_angles,)
-        Degrees from the start of the arc, half a step before the first view.
+        Degrees from the start of the arc, which is half a step before the first view.
     shares : ndarray of shape (n_angles,)
         Degrees that each view represents.
     length : float
@@ -244,7 +244,7 @@ def ray_weights(geometry: FanGeometry) -> Floats:
 def _fading(place: Floats, twice: Floats) -> Floats:
     """Weight rays that are measured twice, so that both weights sum to 1.
 
-    These are the rays with a distance `place` from an end of at most `twice` (degrees).
+    These are the rays at most `twice` degrees from an end; `place` is their distance.
     """
     width = np.clip(twice, 1e-9, _FADE)
     both = np.stack(np.broadcast_arrays(place, twice - place)) / width

@@ -13,6 +13,7 @@ from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.steps import ShouldStop
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from napari_geosr.physics.projection.geometry import ParallelGeometry
@@ -28,7 +29,8 @@ class Iteration:
     residual : float or None
         Relative residual before this iteration: norm of measured minus reprojected line
         integrals, divided by the norm of the measured line integrals. None for FBP and
-        FDK, where `done` and `total` count blocks of rows or projections.
+        FDK, where `done` and `total` count blocks of rows or projections, and for
+        ASTRA, where they count slices.
     """
 
     done: int
@@ -108,9 +110,16 @@ def residual_of(difference: Tensor, sinogram: Tensor) -> float:
 
 
 def norm_of(tensor: Tensor) -> float:
-    """Compute the norm row by row in double precision, independent of grouping."""
+    """Compute the norm row by row, in double precision if the device supports it."""
     import torch
 
-    wide = torch.float32 if tensor.device.type == "mps" else torch.float64
-    rows = [row.to(wide).norm() for row in tensor]
+    dtype = widest_dtype(tensor.device)
+    rows = [row.to(dtype).norm() for row in tensor]
     return float(torch.stack(rows).norm())
+
+
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 for MPS devices, which do not support float64."""
+    import torch
+
+    return torch.float32 if device.type == "mps" else torch.float64

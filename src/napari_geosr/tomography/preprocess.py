@@ -29,8 +29,8 @@ _MAX_TRANSMISSION = 1.1
 #: Fraction of detector pixels without light above which a warning is given, because
 #: gaps are then wider than single pixels.
 _MAX_DEAD_SHARE = 0.05
-#: Ratio of the given counts without a sample to those of the brightest pixels, or the
-#: reverse, beyond which the given number is considered wrong.
+#: Ratio of the given counts without a sample to those of the brightest pixels, or its
+#: inverse, above which the given number is considered wrong.
 _MAX_INCIDENT_RATIO = 1e3
 #: Minimum noise assumed for a row, in units of the intensity without a sample;
 #: otherwise noise-free data would appear to be full of zingers.
@@ -301,7 +301,7 @@ class LineIntegrals:
 def beam_without_sample(
     projections: Projections, config: PreparationConfig
 ) -> float | None:
-    """Return the counts without a sample if there are no flat fields; otherwise None.
+    """Return the counts without a sample; None for flat fields or line integrals.
 
     Parameters
     ----------

@@ -5,9 +5,8 @@ amount to all its line integrals: a stripe along the angles. The methods are tho
 et al. [1]_, adapted to line integrals: a wrong gain is a *difference* of line
 integrals, whereas the paper divides intensities. They need few settings and no
 knowledge of the detector, preserve all other structure, and are standard at several
-beamlines. They are implemented here (about sixty lines) because algotom and tomopy,
-which offer them for single sinograms, would add joblib and PyWavelets, or a compiled
-library.
+beamlines. They are implemented here because algotom and tomopy, which offer them for
+single sinograms, would add joblib and PyWavelets, or a compiled library.
 
 The wavelet-Fourier filter [2]_ is not included: it would also need PyWavelets, and it
 blurs structures along the stripes that the sorting methods preserve.
@@ -247,7 +246,7 @@ def find_outlying_columns(
 def _across_sorted(
     sinogram: FloatArray, window: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Smooth across sorted columns: unsorted result, sorted and smoothed values."""
+    """Smooth across sorted columns; return the result, sorted and smoothed values."""
     from scipy import ndimage
 
     order = np.argsort(sinogram, axis=1, kind="stable")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
-from napari_geosr.jobs.index import describe_state
+from napari_geosr.core.version import __version__
+from napari_geosr.jobs.index import (
+    describe_state,
+    later_writer,
+    later_writers,
+    overwritten_text,
+)
 from napari_geosr.jobs.kinds import MAKE_MODELS
 
 if TYPE_CHECKING:
@@ -32,6 +39,7 @@ _MAX_LINE_LENGTH = 300
 def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
     """Format one line per job; paths are shortened at the start to fit `width`."""
     rows = [("name", "method", "state", "queue", "steps", "begun", "folder")]
+    overwritten = later_writers(jobs)
     for status in jobs:
         begun = datetime.fromtimestamp(status.created)
         place = status.queue
@@ -39,7 +47,7 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
             (
                 status.name,
                 status.method,
-                describe_state(status),
+                _state(status, is_overwritten=status.path in overwritten),
                 f"{place.title} {place.number}" if place.number else "–",
                 f"{status.done}/{status.total}" if status.total else "–",
                 begun.strftime("%Y-%m-%d %H:%M" if width is None else "%m-%d"),
@@ -63,6 +71,16 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
     return lines
 
 
+def _state(status: JobStatus, *, is_overwritten: bool) -> str:
+    """Describe the state of a job, with its number of warnings once it has ended."""
+    words, n = [describe_state(status)], status.n_warnings
+    if is_overwritten:
+        words.append("overwritten")
+    if n and not status.is_alive:
+        words.append(f"{n} warning{'s' if n > 1 else ''}")
+    return ", ".join(words)
+
+
 def _shorten(
     text: str, room: int | None = _MAX_NAME_LENGTH, *, at_end: bool = True
 ) -> str:
@@ -73,7 +91,7 @@ def _shorten(
 
 
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
-    """Describe what is wrong with damaged jobs and the newest interrupted jobs."""
+    """Explain damaged jobs, overwritten results, and why the newest jobs ended."""
     texts = [
         f"{job.name}: {job.message}"
         for job in jobs
@@ -89,15 +107,20 @@ def explanations(jobs: Sequence[JobStatus]) -> list[str]:
             f"{more} more interrupted job{'s' if more > 1 else ''}: `napari-geosr jobs "
             "show FOLDER` gives the reason."
         )
+    overwritten = later_writers(jobs)
+    known = [job for job in jobs if job.path in overwritten]
+    texts += [overwritten_text(job, overwritten[job.path]) for job in known]
     return texts
 
 
 def reasons(status: JobStatus) -> list[str]:
-    """Return sentences on why a job is not done; empty if there is nothing to explain.
+    """Explain in sentences why a job is not done, or its result has been overwritten.
 
     For a job that was interrupted, the last line of its log is quoted.
     """
     texts = [status.message] if status.message else []
+    if status.state == "done" and (later := later_writer(status)) is not None:
+        texts.append(overwritten_text(status, later))
     if status.state != "interrupted":
         return texts
     if not texts:
@@ -121,6 +144,15 @@ def _last_line(path: Path) -> str:
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     return "".join(c for c in last if c.isprintable())[:_MAX_LINE_LENGTH]
+
+
+def environment_text(status: JobStatus) -> str:
+    """State which Python resumes, on this computer, a job submitted to a queue."""
+    return (
+        f"{status.name} was submitted to {status.queue.title or 'a queue'}. It is now "
+        f"resumed on this computer with {sys.executable} (napari-geosr {__version__}), "
+        "without the Python and the setup commands of its profile."
+    )
 
 
 def resume_hint(status: JobStatus) -> str:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.jobs.listing import explanations, reasons, resume_hint, table
+from napari_geosr.cli.jobs.listing import (
+    environment_text,
+    explanations,
+    reasons,
+    resume_hint,
+    table,
+)
 from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json
@@ -33,7 +39,7 @@ from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
-from napari_geosr.jobs.job_files import check_is_job
+from napari_geosr.jobs.job_files import check_inputs, check_is_job, unfinished_results
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
@@ -95,8 +101,10 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     folder = find(job)
     submission.refresh([folder.status()])
     status, last = folder.status(), _last_progress(folder)
+    warnings = folder.warnings()
     if json:
-        print_json(_values(status) | {"progress": last, "config": folder.values()})
+        more = {"warnings": warnings, "progress": last, "config": folder.values()}
+        print_json(_values(status) | more)
         return 0
     rows: list[tuple[str, object]] = [
         ("name", status.name),
@@ -118,6 +126,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.append(("energy", cost.text))
     if status.result is not None:
         rows.append((result_kind(status.operation), status.result))
+    rows += [("warning", text) for text in warnings]
     for label, value in rows:
         print(f"{label:<12} {value}")
     if status.can_resume:
@@ -299,7 +308,7 @@ def resume_jobs(
             change_training(folder, **changes)
         return _resume(folder, where, detach=detach, json=json)
     except JobDoneError:
-        # A script that resumes killed jobs cannot know that one has just finished.
+        # A script that resumes killed jobs cannot know that one of them has ended.
         if changes and not (changes.items() <= folder.values()["training"].items()):
             raise
         return print_done(folder, json=json)
@@ -313,7 +322,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     JobDoneError
         If the job is done, or another process is completing it.
     JobError
-        If the job is already running, or its settings cannot be read.
+        If the job is already running, its settings cannot be read, or its input no
+        longer exists.
     """
     submission.refresh([folder.status()])
     status = folder.status()
@@ -330,6 +340,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         )
     profile = _profile(folder, where, detach=detach)
     elsewhere = index.elsewhere_of(folder.path)
+    if elsewhere is None:
+        check_inputs(folder)
     if elsewhere is not None and profile == submission.profile_of(folder):
         print_notes(remote.resume(elsewhere, in_queue=True))
         print(f"Submitted {status.name} on {elsewhere.host}.")
@@ -348,6 +360,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         title = load_queue(profile.queue).title
         print(f"Submitted {status.name} as {title} job {number}.")
         return 0
+    if submission.profile_of(folder) is not None:
+        print_notes([environment_text(status)])
     folder.clear_request()  # drop earlier requests
     queue_record.forget_number(folder.path)
     index.register(folder)
@@ -379,8 +393,9 @@ def remove_jobs(
         ),
     ] = False,
 ) -> int:
-    """Delete a job's folder with all of the job's files.
+    """Delete a job's folder with all of the job's files, and its unfinished result.
 
+    A finished result that is not in the job's folder is kept.
     Missing and damaged jobs are only removed from the list; the files of damaged jobs
     are kept. If the folder contains other files, nothing is deleted without --force.
     """
@@ -400,11 +415,14 @@ def remove_jobs(
         )
         return 0
     submission.refresh([folder.status()])
+    unfinished = unfinished_results(folder)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
-        return 0
-    print(f"Removed {folder.path}")
+    else:
+        print(f"Removed {folder.path}")
+    for part in unfinished:
+        print(f"Removed the unfinished result {part}")
     return 0
 
 

@@ -219,6 +219,17 @@ class JobsDock(Dock):
             self._on_selected()
         elif self.remote.isVisible():
             self._show_remote()
+        self._refresh_view()
+
+    def _refresh_view(self) -> None:
+        """Update the view if the list has a newer state of the job."""
+        shown = self.view.status
+        listed = None if shown is None else self._known.get(str(shown.path))
+        if shown is None or listed is None:
+            return
+        is_new = (listed.state, listed.queue.words) != (shown.state, shown.queue.words)
+        if is_new or listed.updated > shown.updated:
+            self.view.refresh()
 
     def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
@@ -408,7 +419,7 @@ def _progress(job: JobStatus) -> str:
 
 
 def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]]:
-    """List the jobs, and those among them that were submitted on other computers."""
+    """List the jobs, and the identities of those submitted on other computers."""
     yield from ()
     jobs = index.list_jobs()
     # A queue that does not respond is queried again later; until then, the last known

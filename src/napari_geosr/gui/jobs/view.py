@@ -254,6 +254,11 @@ class JobView(JobWidgets):
 
     # Updates
 
+    def refresh(self) -> None:
+        """Read the job again at once, for example because its queue was queried."""
+        if self._watch is not None:
+            self._poll()
+
     def _poll(self) -> None:
         """Read new events; report a missing folder once."""
         watch = self._watch
@@ -281,7 +286,8 @@ class JobView(JobWidgets):
             self.preview.update_to(watch.preview_step)
         # A job that has ended may be resumed elsewhere, so it is polled, but less
         # often.
-        self._timer.start(_READ_MS if watch.status.is_alive else 4 * _READ_MS)
+        is_active = watch.status.is_alive or watch.status.is_unfinished_in_queue
+        self._timer.start(_READ_MS if is_active else 4 * _READ_MS)
 
     def _show_nothing(self) -> None:
         self.title.setText("")
@@ -348,7 +354,7 @@ class JobView(JobWidgets):
         self._watch_closing()
 
     def _watch_closing(self) -> None:
-        """Make the window ask about the job if it is closed while the job runs."""
+        """Ask about the job if the window is closed while the job runs."""
         status = self.status
         if status is None or not status.is_alive:
             return

@@ -377,6 +377,7 @@ def _status(values: AnyDict) -> JobStatus:
         message=str(values.get("message", "")),
         result=cast("Path", PurePosixPath(result)) if result else None,
         queue=queue,
+        n_warnings=reading.count(values.get("n_warnings")),
         silence=str(values.get("silence", "")),
     )
 

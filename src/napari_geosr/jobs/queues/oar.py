@@ -58,6 +58,7 @@ class Oar:
 
     title = "OAR"
     number_variable = "OAR_JOB_ID"
+    renumbers = True
 
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]

@@ -92,6 +92,7 @@ class Slurm:
 
     title = "SLURM"
     number_variable = "SLURM_JOB_ID"
+    renumbers = False
 
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]

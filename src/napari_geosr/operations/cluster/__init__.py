@@ -25,6 +25,7 @@ from napari_geosr.core.errors import (
     GeoSRError,
     WorkerError,
 )
+from napari_geosr.core.machine.processes import start_resource_tracker
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyDict
 
@@ -138,12 +139,9 @@ def workers_per_host(workers: Workers) -> int:
     """Return the current maximum number of workers on one computer."""
     if isinstance(workers, int):
         return workers
-    hosts = [_host(address) for address in workers.nthreads()]
+    addresses = [each.rpartition("://")[2] for each in workers.nthreads()]
+    hosts = [address.rpartition(":")[0] for address in addresses]
     return max(map(hosts.count, hosts), default=1)
-
-
-def _host(address: str) -> str:
-    return address.rpartition("://")[2].rpartition(":")[0]
 
 
 @contextmanager
@@ -178,6 +176,7 @@ def open_pool(
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
         # Set by an earlier cluster of this process; it would take precedence.
         del os.environ[_TRIM]
+    start_resource_tracker()
     with dask.config.set(worker_settings(threads)):
         cluster = _local_cluster(workers, memory)
         try:

@@ -219,7 +219,7 @@ def classify_steps(
 def record_steps(
     segmenter: Segmenter, labels: Volume, config: SegmentConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
-    """Describe the run for the files: inputs with checksums, settings and strokes."""
+    """Create the record of a run: inputs with checksums, settings and strokes."""
     strokes = segmenter.strokes
     assert strokes is not None
     return (

@@ -73,9 +73,9 @@ if TYPE_CHECKING:
 _ATLAS = "shell_atlas"
 #: Edge length of the network's grid, in voxels, if the model does not state it.
 _GRID = 64
-#: Feature maps at the finest level, if the model does not state them.
+#: Number of feature maps at the finest level, if the model does not state it.
 _FEATURES = 16
-#: Largest extent of a shape, as a fraction of the edge of this grid.
+#: Largest extent of a shape, as a fraction of the edge of the network's grid.
 _EXTENT = 0.9
 #: Possible reduction factors from the input to the grid.
 _FACTORS = (1, 2, 4, 8, 16)
@@ -365,10 +365,10 @@ def bytes_for_grid(grid: int, factor: int, n_occupied: int, features: int) -> in
     n_occupied : int
         Number of voxels of the shape in the input.
     features : int
-        Feature maps of the network at the finest level.
+        Number of feature maps of the network at the finest level.
     """
     n_coarse = grid**3
-    # A coarse voxel is occupied if half of it is; thin shapes keep their surface.
+    # Coarsening divides the number of voxels of thin shapes by factor**2 only.
     n_occupied = min(n_coarse, _COMPUTED * math.ceil(n_occupied / factor**2))
     network = network_bytes(n_occupied, features, dense=False)
     box = _BYTES_PER_VOXEL * n_coarse * factor**3

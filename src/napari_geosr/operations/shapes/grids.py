@@ -23,14 +23,14 @@ _DIRECTIONS = {
     RAS: "X to the right and Y to the front",
     LPS: "X to the left and Y to the back",
 }
-#: Largest difference between elements of rotations that counts as rounding.
+#: Largest difference between elements of rotation matrices that counts as rounding.
 _SAME_ROTATION = 1e-4
-#: Elements of the rotation of a volume that is not oblique.
+#: Elements of the rotation matrix of a volume that is not oblique.
 _NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def is_half_turned(volume: Volume, reference: Volume) -> bool:
-    """Whether a volume is known to be rotated by half a turn about Z."""
+    """Whether `volume` is known to be rotated by 180° about Z against `reference`."""
     found = {orientation_of(each.metadata) for each in (volume, reference)}
     return found == {RAS, LPS}
 
@@ -48,15 +48,15 @@ def check_same_grid(
     ----------
     volume, reference : Volume
     may_be_turned : bool
-        Whether the caller rotates the voxels of a volume by half a turn about Z if
-        `is_half_turned`; if not, such volumes are rejected.
+        Whether the caller rotates the voxels of `volume` by half a turn about Z if
+        `is_half_turned` returns True; if not, such volumes are rejected.
     advice : str
         What to do if the numbers of voxels differ, for the message.
 
     Returns
     -------
     str
-        A note that one volume is rotated, or that the position of one volume is
+        A note that `volume` is rotated, or that the position of one volume is
         unknown, so that only the sizes could be checked; otherwise empty.
     """
     if volume.shape != reference.shape:
@@ -101,7 +101,7 @@ def check_same_grid(
 def _check_directions(volume: Volume, reference: Volume, may_be_turned: bool) -> str:
     """Raise `VolumeError` if axes with known directions differ; see `check_same_grid`.
 
-    The result is a note that one volume is rotated; empty if it is not.
+    Return a note if `volume` is rotated; otherwise an empty string.
     """
     known = [orientation_of(each.metadata) for each in (volume, reference)]
     if not all(known):

@@ -95,8 +95,8 @@ class ShapeTrainJob(Config):
     ) -> Generator[Step, None, ShapeSet]:
         """Check settings and inputs; return the shapes to learn from.
 
-        Shapes and labels are read once, because a network would also learn from an
-        image or from the wrong labels; scans are not read.
+        Shapes and labels are read in full, because a network could be trained on an
+        image or on wrong labels without an error; scans are not read.
 
         Raises
         ------

@@ -103,7 +103,7 @@ class ShapeLayer:
         the volume.
     before, after : ShapeFigures
     closed : str
-        Sentences on whether the surface is closed, and what it lacks.
+        Sentences on whether the surface is closed and shows all parts of the shape.
     part : Volume or None
         Labels of the completed part.
     part_figures : ShapeFigures or None
@@ -122,7 +122,7 @@ class ShapeLayer:
     contents : int
         Result of `contents_of` for the labels to which the surface belongs.
     shown_unit : str
-        Unit in which lengths are shown: that of the input, or its voxels.
+        Unit in which lengths are shown: that of the input, or ``"voxel"``.
     """
 
     volume: Volume
@@ -314,7 +314,7 @@ def preview_steps(
     centre: Sequence[float],
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SurfaceMesh]:
-    """Return the surface of one refined block, closed where the block ends.
+    """Return the surface of one refined block, closed at the faces of the block.
 
     The voxels of the block are the same as in the result for the whole volume.
 

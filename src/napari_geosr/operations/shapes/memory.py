@@ -16,13 +16,13 @@ from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.types import AnyArray
 
-#: Number of voxels of which the faces are counted at a time.
+#: Number of voxels for which faces are counted at a time.
 _AT_ONCE = 2**20
 #: Bytes for each voxel while a surface is extracted: smoothed shape, pieces, and thin
 #: parts. The box of the shape has a margin on each side.
 _BYTES_PER_VOXEL = 17
 _MARGIN = 4
-#: Bytes for each face between the phases: about two triangles (measured: up to 400).
+#: Bytes for each face between the phases, about two triangles; up to 400 were measured.
 _BYTES_PER_FACE = 450
 #: Additional bytes, which dominate for small volumes.
 _FIXED_BYTES = 32_000_000
@@ -41,7 +41,7 @@ _COMPARED_FACE_BYTES = 25
 
 
 def count_faces(inside: AnyArray) -> int:
-    """Return the number of voxel faces between the phases, and at the ends of the box.
+    """Count the voxel faces between the phases, and those on the border of the box.
 
     Examples
     --------

@@ -39,7 +39,7 @@ from napari_geosr.operations.shapes.config import MeshConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_surface_memory
 
-#: Files that store positions in float32, and the note on surfaces far from the origin.
+#: Suffixes of files with positions in float32, and a note on the loss of precision.
 _FLOAT32 = (".stl", ".ply")
 _ROUNDED = (
     "The surface is so far from the origin that this kind of file rounds its positions "
@@ -65,8 +65,8 @@ class MeshResult:
     volume, voxel_volume : float
         Volume of the mesh and of the voxels, in `unit` cubed.
     unit : str
-        Unit of the positions in the file: mm; if the unit of the voxel size is unknown,
-        ``"unit"``, and ``"voxel"`` if there is no voxel size.
+        Unit of the positions in the file: ``"mm"``; ``"unit"`` if the unit of the voxel
+        size is unknown, and ``"voxel"`` if there is no voxel size.
     space : str
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
     is_oblique : bool
@@ -119,7 +119,7 @@ class MeshResult:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Sentences on whether the surface is closed, and what it lacks."""
+        """Sentences on whether the surface is closed, complete and precise."""
         rounded = (_ROUNDED,) if self.is_rounded else ()
         return (self.check.sentence, *self.match.sentences, *rounded)
 

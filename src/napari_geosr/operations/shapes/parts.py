@@ -1,4 +1,4 @@
-"""Describes and checks the part by which a model completes a shape."""
+"""Describes and checks the part that a model adds to complete a shape."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MIN_REPRODUCED = 0.8
 
 @dataclass(frozen=True)
 class CompletedPart:
-    """The part by which a model completes a shape.
+    """The part that a model adds to complete a shape.
 
     Attributes
     ----------

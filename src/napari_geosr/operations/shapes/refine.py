@@ -170,7 +170,8 @@ class ChangeCounter:
             yield WarningIssued(
                 message="The result moves the surface by at least one input voxel at "
                 f"{self.n_changed:,} of {active:,} surface voxels ({share:.2g} %). "
-                "Details there are not in the input: compare the two shapes."
+                "Details at these positions do not come from the input: compare the "
+                "two shapes."
             )
         if abs(change := self.volume_change) > _MAX_VOLUME_CHANGE:
             yield WarningIssued(
@@ -252,8 +253,8 @@ def plan_shape_steps(
     Raises
     ------
     GeoSRError
-        If there is no such model, the volume is not a shape, or the memory is too
-        small.
+        If there is no such model, the volume is not a shape, or there is not enough
+        memory.
     """
     if config.model != TRILINEAR:
         find_shape_model(config.model, _METHOD, "refine")
@@ -289,7 +290,7 @@ def refinement_record_steps(
 
 
 def check_voxels(volume: Volume) -> str:
-    """Return a warning if voxels are not cubic, which models expect; else "".
+    """Return a warning if voxels are not cubic (models expect cubic ones); else "".
 
     Raises
     ------

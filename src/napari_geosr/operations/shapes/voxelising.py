@@ -169,7 +169,7 @@ def voxelise_steps(
 
 
 def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
-    """Return the note that a mesh states another unit than that of the voxel size."""
+    """Return a note that the unit stated in a mesh is not that of the voxel size."""
     old, new = (_INCHES if unit == "in" else unit for unit in (stated, config.unit))
     sentence = (
         f"{mesh.name} states that its positions are in {old}; they were converted to "
@@ -272,7 +272,7 @@ def _fill_steps(
     count = np.maximum(count, 0)
     triangle, row = _numbered(count[:, 0])
     row += low[triangle, 0]
-    ends = np.cumsum(count[triangle, 1])  # cumulative number of rays, by row
+    ends = np.cumsum(count[triangle, 1])  # cumulative number of rays over the rows
     limits = np.arange(_RAYS, ends.max(initial=0) + _RAYS, _RAYS)
     cuts = np.unique([0, *np.searchsorted(ends, limits), len(ends)])
     crossings = np.zeros((shape[0] + 1, *shape[1:]), np.int8)
@@ -298,7 +298,7 @@ def _fill_steps(
 
 
 def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Return, for counts 3, 2, …, the arrays ``0 0 0 1 1 …`` and ``0 1 2 0 1 …``."""
+    """For counts 3, 2, …, return the arrays ``0 0 0 1 1 …`` and ``0 1 2 0 1 …``."""
     index = np.repeat(np.arange(len(counts)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     return index, np.arange(len(index)) - first

@@ -46,7 +46,7 @@ class SimCheck:
     ----------
     estimate : PatternEstimate
     intensities : ndarray of shape (angles, phases)
-        Mean of each frame relative to the mean of all.
+        Mean of each frame relative to the mean of all frames.
     saturated : ndarray of shape (angles, phases)
         Fraction of the pixels of each frame that have the largest value.
     contrast : ndarray of shape (Y, X)
@@ -98,10 +98,6 @@ class SimCheck:
         if self.estimate.patterns.images is None:
             found["patterns"] = self.estimate.patterns.to_dict()
         return found
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def check_steps(
@@ -222,7 +218,7 @@ def folder_files(
     Raises
     ------
     FileError
-        If a file exists already, or the folder is a file.
+        If a file exists and `overwrite` is False, or the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
@@ -251,7 +247,7 @@ def _write(check: SimCheck, files: dict[str, Path], overwrite: bool) -> None:
 
 
 def spectrum_picture(check: SimCheck) -> FloatArray:
-    """Return the log correlation of frames and their mean; patterns appear as peaks.
+    """Return the log spectrum of frames times their mean; patterns appear as peaks.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, parse_unit
 from napari_geosr.operations.inputs import COMMAS
 
-#: Methods of reconstruction, simplest first.
+#: Reconstruction methods, simplest first.
 SimMethod = Literal["widefield", "wiener", "joint-rl", "pinn"]
 METHODS: tuple[SimMethod, ...] = get_args(SimMethod)
 #: Title of each method.

@@ -184,7 +184,7 @@ def estimate_steps(
 def _with_distinct_directions(
     fits: Sequence[FringeFit], otf: Otf
 ) -> tuple[FringeFit, ...]:
-    """Return the fits, with a problem for any angle that repeats a wave vector."""
+    """Return the fits; report a problem for each angle that repeats a wave vector."""
     found = list(fits)
     for j, i in itertools.combinations(range(len(fits)), 2):
         one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))
@@ -219,7 +219,7 @@ def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
 def computed(
     steps: Generator[Step, None, T], threads: int | None
 ) -> Generator[Step, None, T]:
-    """Advance `steps` without gradients, with the given number of CPU threads."""
+    """Run the generator `steps` without gradients, on the given number of threads."""
     with closing(steps):
         while True:
             with exact_settings(threads):
@@ -234,7 +234,7 @@ def computed(
 def _refine_steps(
     found: PatternEstimate, threads: int | None, should_stop: ShouldStop
 ) -> Generator[Step, None, PatternSet]:
-    """Refine the phases of the patterns on the brightest part of the frames."""
+    """Refine the phases of the patterns in the brightest part of the frames."""
     patterns = found.patterns
     place = brightest_part(found.block.mean(axis=(0, 1)), REFINED_EDGE)
     part = patterns.cropped(place)

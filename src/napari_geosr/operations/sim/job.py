@@ -92,7 +92,7 @@ def sim_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Reconstruct structured illumination in the folder of a job.
+    """Reconstruct the frames of a job in the folder of the job.
 
     After a stop or a crash, the run starts from the beginning; a plane takes seconds.
 

@@ -48,17 +48,17 @@ FloatArray = npt.NDArray[np.float32]
 #: on average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
-#: Edge length, in camera pixels, of the part of 9 frames on which the number of
-#: iterations is chosen.
+#: Edge length, in camera pixels, of the part in which the number of iterations is
+#: chosen, for 9 frames; see `trial_edge`.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
 #: Margin around a tile, in cut-off periods.
 _HALO = 12.0
-#: Number of arrays of the result's size, in addition to the terms of the patterns.
+#: Number of arrays of the result's size in memory, in addition to the pattern terms.
 _OTHER_ARRAYS = 9
 #: Bytes for a network's feature maps, per feature and per pixel of the result.
 _NETWORK_MAPS = 110
-#: Edge length, in camera pixels, of the part on which the number of steps is chosen.
+#: Edge length, in camera pixels, of the part in which the number of steps is chosen.
 _NETWORK_TRIAL_EDGE = 96
 #: Number of steps without improvement after which the search ends.
 _NETWORK_PATIENCE = 25
@@ -182,7 +182,7 @@ def _network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
-    """Correct joint Richardson–Lucy's result with a network fitted to the frames."""
+    """Improve the result of `fit_steps` with a network fitted to the frames."""
     rows, columns = block.shape[-2:]
     need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
     if need > memory_budget(config):
@@ -417,7 +417,7 @@ def choose_iterations(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Choose the number of iterations for a plane on its brightest part."""
+    """Choose the number of iterations for a plane in its brightest part."""
     yield StageStarted(message="Choosing the number of iterations")
     place = brightest_part(block.mean(axis=(0, 1)), trial_edge(block))
     part = block[(..., *place)]

@@ -34,7 +34,7 @@ def check_report(folder: Path, config: SimConfig, *, overwrite: bool) -> None:
     ConfigError
         If the checks are switched off.
     FileError
-        If files of the report exist already.
+        If files of the report exist and `overwrite` is False.
     """
     if not config.checks:
         raise ConfigError(

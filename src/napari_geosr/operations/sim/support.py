@@ -80,12 +80,12 @@ def fourier_support(
 
 
 def highest_frequency(patterns: PatternSet) -> float:
-    """Return the highest frequency in cycles per camera pixel; 0 without fringes."""
+    """Return the highest pattern frequency in cycles per pixel; 0 without fringes."""
     return max((f.harmonics * f.frequency for f in patterns.fringes), default=0.0)
 
 
 def draw_circles(axes: Axes, widefield: float, reconstruction: float) -> None:
-    """Draw both cut-off frequencies as circles, on axes large enough to show them."""
+    """Draw both limiting frequencies as circles, on axes large enough to show them."""
     from matplotlib.patches import Circle
 
     reach = max(0.5, 1.05 * reconstruction)

@@ -1,6 +1,6 @@
 """Checks of a reconstruction: whether patterns fit the frames, and the resolution.
 
-All checks are computed on the brightest part of one plane.
+All checks except that of the wave vectors use the brightest part of one plane.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MAX_CYCLES = 0.2
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Difference between two results, in units of the noise, above which it is reported.
+#: Smallest reported difference of a result from the frames, in units of the noise.
 MAX_DIFFERENCE = 3.0
 #: Smallest reported difference, as a fraction of the contrast.
 _MIN_SHARE = 0.05
@@ -272,7 +272,7 @@ def _image_warnings(
     found = []
     for held in np.array_split(np.arange(len(frames)), n_groups):
         kept = [i for i in range(len(frames)) if i not in held]
-        if not kept:  # a single frame has no others to be compared with
+        if not kept:  # a single frame cannot be compared with others
             return []
         fit = _fit(operator.with_mixing(mixing[kept]), frames[kept], config)
         yield from _iterate(fit, config.threads, should_stop)
@@ -368,7 +368,7 @@ def _resolution_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
-    """Measure the Fourier ring resolution, that of widefield, and the finest detail."""
+    """Measure the Fourier ring resolution, also of widefield, and the finest detail."""
     place = brightest_part(part.mean(axis=(0, 1)), trial_edge(part))
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
@@ -430,10 +430,10 @@ def _cycle_warnings(cycles: Sequence[float]) -> list[str]:
 def compare_answers(
     answers: Mapping[str, FloatArray], estimate: PatternEstimate
 ) -> tuple[str, ...]:
-    """Warn if results of different methods for a plane differ by more than the noise.
+    """Warn if the result of a method for a plane contradicts the frames.
 
-    Each result is blurred by the objective, sampled by the camera and scaled to the
-    mean of the frames; the images obtained should agree.
+    Each result is blurred by the objective, sampled by the camera and scaled; it should
+    then agree with the mean of the frames to within the noise.
 
     Parameters
     ----------

@@ -81,8 +81,8 @@ DEFINITIONS = {
     "the attenuation of the solid: the porosity that this threshold gives for the true "
     "object",
 }
-#: Number of slices per block. The random numbers depend on it, so it must not depend on
-#: memory.
+#: Number of slices per block. It must not depend on the available memory, because the
+#: random numbers depend on it.
 _ROWS = 32
 #: Number of slices used to scale the attenuation.
 _SCALING_ROWS = 8
@@ -314,8 +314,8 @@ class _SimulatedScan:
     def output(self, path: Path, key: str) -> Any:
         """Return the output for the attenuation or the sample mask.
 
-        It has the same position as a reconstruction of the scan, with slices that are
-        as wide as the detector and start at zero.
+        Its origin is such that it overlays a reconstruction of the scan, which is as
+        wide as the detector and has its origin at zero.
         """
         size = self.structure.shape[-1]
         air = (detector_columns(size, self.scan) - size) / 2 * self.voxel

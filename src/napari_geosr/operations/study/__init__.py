@@ -305,7 +305,7 @@ def _is_outdated(row: AnyDict, cell: Cell) -> bool:
     if "failed" in row:
         return False
     if settings.get("method") == "noise2inverse":
-        # Records of earlier releases lack this entry; they used four parts.
+        # Records of earlier releases lack this entry; they used four subsets.
         n_parts = number_of_parts(cell.subset.projections, cell.context.config.splits)
         return bool(settings.get("parts", 4) != n_parts)
     if settings.keys() & {"learned_from", "tuned_on"}:

@@ -66,13 +66,13 @@ class StudyContext:
     scan : Projections
         The whole scan.
     reconstruction : ReconstructConfig
-        Settings, including the common rotation axis, size and beam.
+        Settings, including the common rotation axis and size.
     evaluated_rows : (int, int)
         Rows to evaluate: first row, and the one after the last.
     training_rows : (int, int) or None
         Rows for training networks and choosing settings; None if there are too few.
     folder : Path
-        Folder for temporary files, with a subfolder per number of projections.
+        Folder for temporary files, with a subfolder for each subset of the scan.
     models : Path
         Folder for the trained models.
     mask : Volume or None

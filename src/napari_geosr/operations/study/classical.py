@@ -190,7 +190,7 @@ class _ViewIntegrals:
 def _deblurred(sinogram: Tensor) -> Tensor:
     """Compensate the blur of projections by pixels (sinc) and interpolation (sinc²).
 
-    This blur would hide noise that differs between voxels.
+    Otherwise, this blur would hide noise that varies from voxel to voxel.
     """
     import torch
 
@@ -213,9 +213,9 @@ def _measured_steps(
     Parameters
     ----------
     target : Projections
-        Projections restricted to these rows.
+        Projections restricted to `rows`.
     rows : (int, int)
-        Numbers of these rows in the whole scan.
+        First row in the whole scan, and the row after the last.
     """
     import torch
 

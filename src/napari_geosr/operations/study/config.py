@@ -53,7 +53,7 @@ _MIN_COUNTS = 3
 
 
 def _variants(word: str) -> list[str]:
-    """Return the algorithms that a word selects: one, or all variants of it.
+    """Return the algorithms that a name selects: one, or all variants of it.
 
     For example, ``tomogan`` selects a variant for each of its two critics.
     """

@@ -33,7 +33,7 @@ _SSIM_WINDOW = 11
 _PICTURE_EDGE = 320
 #: Edge length of the rendered cube of pores, in voxels.
 _CUBE_EDGE = 96
-#: Percentiles of the reference's sample that define the contrast of pictures.
+#: Percentiles of the reference's grey values that define the contrast of pictures.
 _LEVELS = (0.5, 99.5)
 #: Direction of the light for renderings (depth, y, x).
 _LIGHT = (0.7, -0.5, -0.5)

@@ -83,7 +83,7 @@ def sample_steps(
     Parameters
     ----------
     slices : callable
-        Generator of these rows, used to find the sample if neither mask nor region was
+        Provides these rows, in which the sample is found if neither mask nor region was
         given.
     """
     sample: Mask | None = None

@@ -133,7 +133,7 @@ def fewest(
 ) -> dict[str, int | None]:
     """Find the smallest number of projections for the correct porosity, by algorithm.
 
-    Correct means within the tolerance for this number and all larger numbers tried,
+    The error must be within the tolerance for this number and all larger numbers tried,
     with the longest exposure. The result is None if no number is sufficient.
 
     Parameters
@@ -157,9 +157,9 @@ def least_light(
 ) -> dict[str, dict[str, float] | None]:
     """Find the subset with the fewest photons that gives the correct porosity.
 
-    Correct means within the tolerance for this combination and all others with at least
-    as many projections and at least as long an exposure. If the number of photons is
-    the same, fewer projections are preferred. A slow continuous scan has as many
+    The error must be within the tolerance for this combination and all others with at
+    least as many projections and at least as long an exposure. If the number of photons
+    is the same, fewer projections are preferred. A slow continuous scan has as many
     photons with few projections as with many.
 
     Parameters
@@ -180,7 +180,7 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Find the subsets that give the correct porosity, as do all larger subsets."""
+    """Find subsets that, like all larger subsets, give the correct porosity."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {
@@ -215,7 +215,7 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
     n_angles : int
         Number of projections of the whole scan.
     """
-    # A slow continuous scan has fewer views, but takes as long.
+    # A slow continuous scan with fewer views takes just as long.
     slow = config.acquisition == "continuous" and config.light == "all"
     return subset.exposure * (1.0 if slow else subset.projections / n_angles)
 

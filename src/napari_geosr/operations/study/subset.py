@@ -200,7 +200,7 @@ def photon_note(scan: Projections, config: StudyConfig) -> str:
 def is_target_noisier(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> bool:
-    """Return whether the target projections have fewer photons than the source.
+    """Return whether the target's reconstructions are noisier than the source's.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """Return the settings, corrected if views cannot have the requested photons."""
+    """Return the settings; if the scan has no counts, views keep all photons."""
     if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config
@@ -255,7 +255,7 @@ def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
 def _exposed(
     scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
-    """Return the scan with a part of its photons, and a note.
+    """Return the scan with a fraction of its photons, and a note.
 
     The note is empty unless the photons differ from those requested.
     """

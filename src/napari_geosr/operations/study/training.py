@@ -45,7 +45,7 @@ def learned_steps(
     ----------
     method : str
         ``noise2inverse`` learns from subsets of the few projections; other methods
-        learn from pairs of reconstructions from few and from all projections.
+        learn from pairs of reconstructions (`training_pair`).
     settings : mapping
         Settings of the method, in addition to those shared by all methods of the study.
     """

@@ -24,7 +24,7 @@ def summarise_card(bundle: Path) -> str:
     adapted = training.get("adapted")
     known = [row for row in card.figures if row.psnr is not None]
     rows = [row for row in known if row.test_set == known[0].test_set]
-    # The target of an adapted model is the noisy scan, which a denoiser must change.
+    # For an adapted model, the expected gain is shown instead.
     if rows and not adapted:
         shown = ", ".join(f"{row.psnr:.1f} dB ({row.method})" for row in rows)
         lines.append(f"PSNR on the {rows[0].test_set}: {shown}.")

@@ -207,7 +207,7 @@ def _depth(volume: Volume) -> int:
     return volume.shape[0] if volume.axes == "ZYX" else 1
 
 
-#: Settings that only one network accepts, with the values that reset them.
+#: Settings that are specific to a network, with the values that reset them.
 _NETWORK_SPECIFIC: AnyDict = {
     "layers": None,
     "width": None,

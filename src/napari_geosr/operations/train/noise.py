@@ -108,8 +108,8 @@ def measure_noise_steps(
     Raises
     ------
     ConfigError
-        If sources and targets have different grey scales; noise cannot limit a change
-        of scale.
+        If sources and targets have different grey scales; the noise level would limit
+        the conversion of one scale to the other.
     """
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(

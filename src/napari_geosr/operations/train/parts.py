@@ -94,7 +94,7 @@ def shared_settings_steps(
     shared = {
         "centre": float(ready.centre.column),
         "incident": ready.incident if config.incident is None else config.incident,
-        # A part of a full turn may not be recognised as a full turn.
+        # In a part of the views, a full turn may not be recognised.
         "full_turn": "join" if ready.joined else "keep",
     }
     return config.model_copy(update=shared)
@@ -173,7 +173,7 @@ def _with_part_intensity(
 
 
 def require_one_process(what: str) -> None:
-    """Refuse to run in a multi-process launch, in which all processes write files.
+    """Refuse to run as one of several processes, which would all write the files.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def separates_noise(config: Config) -> bool:
 
 
 class SampleNoise:
-    """Photon and read noise of each plane, if photons are to be counted."""
+    """Photon and read noise of each plane, if photon counting is simulated."""
 
     def __init__(
         self, config: Config, levels: ContrastLevels, shape: tuple[int, int]

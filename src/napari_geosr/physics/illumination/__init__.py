@@ -265,7 +265,7 @@ def fringe_values(patterns: PatternSet, grid: SimGrid) -> FloatArray:
 def _fringe_terms(
     patterns: PatternSet, grid: SimGrid
 ) -> tuple[FloatArray, npt.NDArray[np.float64]]:
-    """Return images 1, cos, sin … of all angles, and their weights in each frame."""
+    """Return the terms 1, cos, sin … of all angles, and their weights in each frame."""
     y, x = grid.positions()
     basis = [np.ones(grid.fine, np.float32)]
     n_terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
@@ -308,7 +308,7 @@ def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
 
 
 def _transfer(otf: Otf, grid: SimGrid) -> npt.NDArray[np.complex64]:
-    """Return the transfer function of the padded grid; it is zero at Nyquist."""
+    """Return the transfer function of the padded grid, set to 0 at Nyquist."""
     rows, columns = grid.padded
     fy = np.fft.fftfreq(rows)[:, None]
     fx = np.fft.rfftfreq(columns)[None]

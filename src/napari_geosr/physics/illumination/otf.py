@@ -43,7 +43,7 @@ class Otf:
         Pixels of `psf` per camera pixel, along each axis.
     damping : float
         Transfer at the cut-off relative to that of an ideal objective: real objectives
-        transmit high frequencies less. At other frequencies, the factor is
+        transmit high frequencies less well. At other frequencies, the factor is
         ``damping ** (frequency / cut_off)``.
     camera : bool
         Whether the averaging over a square camera pixel is included.
@@ -130,7 +130,7 @@ class Otf:
 
 
 def _centred(psf: Array) -> Array:
-    """Pad a spot to centre it, to sub-pixel accuracy, on its centre of mass."""
+    """Pad an image so that its spot is centred, to sub-pixel accuracy."""
     from scipy import ndimage
 
     peak = psf * (psf >= 0.1 * psf.max())

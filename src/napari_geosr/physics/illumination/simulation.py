@@ -153,7 +153,7 @@ def simulate_frames(structure: str, scene: SimScene) -> SimulatedFrames:
 
 
 def scene_patterns(scene: SimScene, rng: np.random.Generator) -> PatternSet:
-    """Return a scene's patterns: equal angles and phase steps, apart from errors."""
+    """Return a scene's patterns: evenly spaced angles and phases, except for errors."""
     amplitudes = harmonic_amplitudes(scene)
     start = rng.uniform(0, math.pi)
     fringes = []

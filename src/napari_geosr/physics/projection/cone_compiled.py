@@ -39,7 +39,7 @@ def _columns(x: np.float32, n: int) -> tuple[np.int64, np.float32, np.float32]:
 def _height(
     middle: np.float32, height: np.float32, depth: np.float32, high: np.float32
 ) -> tuple[np.int32, np.float32]:
-    """Return the slice below a crossing of a line along Z, and the next one's weight.
+    """Return the slice below a ray's crossing, and the weight of the slice above it.
 
     Rays that pass above or below the volume are treated as crossing the zero padding
     at the end of the line.

@@ -22,7 +22,7 @@ RIGHT = 3
 def _crossing(
     offset: np.float32, slope: np.float32, along: np.float32, high: np.float32
 ) -> tuple[np.int32, np.float32]:
-    """Return the pixel before a crossing of a ray and a row, and the next one's weight.
+    """Return the pixel before a ray's crossing of a row, and the next pixel's weight.
 
     Rays that miss the row cross its zero padding; `high` is the last position in it.
     """

@@ -3,8 +3,8 @@
 A ray that is closer in direction to the Y axis than to the X axis crosses every row
 once; any other ray crosses every column once. A ray is parametrised as
 ``across = offset + slope · along``, in voxels, where `along` counts rows (columns) and
-`across` is the column (row) of the crossing. Linear interpolation there, times the step
-length, is Joseph's method [1]_.
+`across` is the column (row) of the crossing. Linear interpolation at the crossings,
+times the step length, is Joseph's method [1]_.
 
 References
 ----------

@@ -19,7 +19,7 @@ RIGHT = 3
 
 @compiled
 def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
-    """Return the index of the sample before `place`, and the weight of the next one.
+    """Return the index of the sample before `place`, and the next sample's weight.
 
     Indices include the zero padding. Positions outside the detector are clamped to
     the padding; `high` is the last position in it.

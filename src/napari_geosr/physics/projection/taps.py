@@ -12,7 +12,7 @@ _DEVICE_BYTES = 2**30
 def linear_taps(
     place: Tensor, n: int, dim: int, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Return the indices and weights of both neighbours of positions on a grid of `n`.
+    """Return indices and weights of both neighbours of positions on a grid of length n.
 
     The two neighbours are stored along a new axis `dim`. Values beyond the grid are
     zero: neighbours there get weight 0 and an arbitrary valid index. The grid starts at

@@ -45,7 +45,7 @@ def waves(rng: np.random.Generator, wavelength: float, number: int = _WAVES) -> 
 
 
 def vault_direction(rng: np.random.Generator) -> AnyArray:
-    """Draw a unit vector (Z, Y, X) into the upper half, away from the rim."""
+    """Draw a unit vector (Z, Y, X) that points upwards, never horizontally."""
     direction = rng.normal(size=3)
     direction[0] = abs(direction[0]) + 0.4
     unit: AnyArray = direction / np.linalg.norm(direction)

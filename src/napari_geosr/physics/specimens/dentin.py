@@ -1,8 +1,8 @@
 """Dentin: parallel tubules with cuffs, and thin branches between them.
 
-Lengths are in voxels. The structure is defined by its paths, so that blocks of slices
-are identical to those of the whole structure, and by its graph, i.e. the tubules that
-each branch joins. In a confocal microscope, stained tubules appear in faintly
+Lengths are in voxels. The structure is defined by the paths of its tubes, so that any
+block of slices is identical to that of the whole structure; its graph states which
+tubules each branch joins. In a confocal microscope, stained tubules appear in faintly
 fluorescent dentin, with dark, unstained cuffs; in a CT, dark tubules appear within
 cuffs that contain more mineral than the dentin between them.
 
@@ -191,7 +191,7 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
 
 
 def _max_radii(centres: Array) -> Array:
-    """Return the largest radius of each tubule that avoids its nearest neighbour."""
+    """Return the largest radius at which each tubule avoids its nearest neighbour."""
     from scipy.spatial import cKDTree
 
     if len(centres) < 2:

@@ -1,4 +1,4 @@
-"""Pack spheres densely, starting from a random placement that has saturated.
+"""Pack spheres densely, starting from a saturated random placement.
 
 Lengths are in voxels; a sphere is (z, y, x, radius), as returned by `place_balls`.
 """
@@ -14,7 +14,7 @@ from napari_geosr.physics.specimens.phantoms import Shape
 
 Array = npt.NDArray[np.float64]
 
-#: Fraction of the requested porosity above which it counts as nearly reached.
+#: Fraction of the requested porosity above which the request counts as nearly reached.
 NEARLY_REACHED = 0.75
 #: Fraction of the requested porosity at which packing stops.
 _NEAR = 0.99

@@ -183,7 +183,7 @@ def render_balls(
     balls: npt.NDArray[np.float64],
     flatten: npt.NDArray[np.float64] | None = None,
 ) -> FloatArray:
-    """Return the pore fraction of spheres, optionally flattened along Z, per voxel.
+    """Return each voxel's pore fraction for spheres, optionally flattened along Z.
 
     The fraction is computed from the signed distance to the surface; it is within a few
     per cent of the exact overlap for radii of at least two voxels.

@@ -263,7 +263,7 @@ def bone(
 def lacunae(
     shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
 ) -> Ellipsoids:
-    """Generate lacunae of bone cells: flat, parallel ellipsoids that do not touch [3]_.
+    """Generate lacunae of bone cells: flat, aligned ellipsoids that do not touch [3]_.
 
     Half their length is within `radius`. Canaliculi are finer than a voxel and are
     omitted.

@@ -129,7 +129,7 @@ class RunVerdict:
 
     @property
     def hides_pores(self) -> bool:
-        """Whether pores that are counted by default cannot be counted."""
+        """Whether some pores above the default minimum size cannot be counted."""
         smallest = self.figures.get(COUNTED_SIZE, DEFAULT_MIN_VOXELS)
         return self.figures.get(LOST_SIZE, 0) >= smallest
 

@@ -43,15 +43,15 @@ _MARGIN = 1.2
 #: a face of the block, a third of them do not.
 _MIN_DIRECTIONS = 0.6
 #: Minimum length of an axis, in voxels, for which objects at its ends are not examined:
-#: fibres also end there, and there are enough other objects.
+#: fibres that are cut off there look like small objects.
 _LONG = 32
-#: Quantile of the differences from all directions that must exceed the noise. The mean
-#: is also large next to other objects.
+#: Quantile of the differences in all directions; it must exceed the noise. (The mean is
+#: also large next to other objects.)
 _WEAK = 0.3
 #: Number of standard deviations of the noise from the median of the neighbours at which
 #: a voxel is hot or dead.
 _HOT = 6.0
-#: Minimum difference from each direction, relative to the mean of all directions.
+#: Minimum difference in every direction, relative to the mean over all directions.
 _MIN_NEAREST = 0.4
 #: The same minimum in standard deviations of the noise, which makes some parts of a
 #: fibre brighter than others.
@@ -75,7 +75,7 @@ class SmallObjects:
     kept : int
         Number of these objects that keep most of their contrast in the result.
     is_certain : bool
-        Whether the objects are too large for hot voxels.
+        Whether the objects are too large to be hot voxels.
     """
 
     voxels: int
@@ -224,7 +224,7 @@ def _weakest(
 
 
 def _around(shape: Sequence[int], distance: float) -> list[Vector]:
-    """Return offsets at about this distance towards all neighbouring voxels."""
+    """Return offsets of about this length in the directions of all neighbours."""
     steps = [(-1, 0, 1) if n > 1 else (0,) for n in shape]
     return [
         np.rint(distance / math.hypot(*v) * np.array(v)).astype(np.intp)

@@ -86,8 +86,8 @@ def verdict_steps(
     """Predict the effect of a run on the scan from a few blocks.
 
     The noise is measured (unless known from `prepared` or the caller), the model is run
-    on blocks of some hundred thousand voxels in total, and the removed part is compared
-    with the noise.
+    on blocks of up to 260 000 voxels in total, and the removed part is compared with
+    the noise.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ _DISTANCE = 3.0
 #: Number of standard deviations by which a thin structure must exceed the expected
 #: maximum of noise alone.
 _MARGIN = 1.2
-#: Minimum number of voxels at the centre of thin structures.
+#: Minimum number of voxels at which thin structures must be found.
 MIN_VOXELS = 20
 #: Minimum sum of the contrasts in the two to four adjacent plates, relative to the
 #: contrast of the plate in which a structure was found.
@@ -66,7 +66,7 @@ class ThinStructures:
 
 @dataclass(frozen=True, eq=False)
 class Plate:
-    """Offsets of the voxels of a small plate, and of its neighbours.
+    """Offsets of the voxels of a small plate, and of its neighbouring plates.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ def _inside(inside: Mask, plate: Plate) -> Mask:
 
 
 def _plates(shape: Sequence[int]) -> list[Plate]:
-    """Return plates in all directions of the grid; lines if an axis has only one voxel.
+    """Return plates in all directions of the grid; for images, return lines.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def _lines() -> Iterator[tuple[Vector, list[Vector], Vector]]:
 
 
 def _squares() -> Iterator[tuple[Vector, list[Vector], Vector]]:
-    """Yield plates in a volume, normal to the 13 directions to the nearest voxels."""
+    """Yield plates in a volume, normal to the 13 directions to neighbouring voxels."""
     vectors = [
         np.array(v) for v in itertools.product((-1, 0, 1), repeat=3) if v > (0, 0, 0)
     ]

@@ -121,7 +121,7 @@ def _risk_sample(
 
 
 def _join_scans(cells: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
-    """Join the estimates of several scans, in units of each scan's own deviation."""
+    """Join the estimates of several scans, in units of the grey scale's variance."""
 
     def joined(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         parts = zip(cells, stds, strict=True)
@@ -158,7 +158,7 @@ class Gain:
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
     """Return the gain of `after` over `before`, on the same sample."""
-    # No error can be smaller than the remaining noise.
+    # No error can be smaller than the noise that remains in the result.
     scale = common_scale((before, after))
     floor = 1e-3 * scale * before.mean(before.noise)
     old, new = (

@@ -304,8 +304,8 @@ class _BestWeightsTracker:
         """Return the smaller of the gains on held-out blocks and on the whole scan.
 
         Held-out blocks show whether the model has only memorised its training data, but
-        there are few of them, all from one side of the scan. A gain on these blocks
-        alone can be a loss on the whole scan.
+        there are few of them, all from one side of the scan: a gain on them can be a
+        loss on the whole scan. If one of the gains is not significant, it is returned.
         """
         assert self.before is not None
         assert self.best is not None

@@ -115,7 +115,7 @@ class Evaluator:
                 if self.device == "cpu":
                     raise
                 failed = True
-            if failed:  # outside the handler, where the error still holds tensors
+            if failed:  # not in the handler, where the error still holds tensors
                 yield self.move_to_cpu()
                 yield from self._tiles(block, target, before, total)
             before += target.size

@@ -1,7 +1,7 @@
 """Evaluates a model by its method's own loss if there is no target.
 
-A method that learns from noisy volumes alone predicts voxels that are hidden from it.
-The model can therefore be evaluated on hidden voxels of the held-out block. Because
+If a method learns from noisy volumes alone, its networks predict voxels hidden from
+them. They can therefore be evaluated on hidden voxels of the held-out block. Because
 these are noisy, the PSNR is lower than against a noise-free object. It should only be
 compared with the values of the input and of the Gaussian filter that predicts best.
 """
@@ -34,7 +34,7 @@ _SEED_KEY = 5
 def self_supervised_steps(
     evaluator: Evaluator, sigmas: Sequence[float]
 ) -> Generator[Step, None, Rows]:
-    """Compute the PSNR on hidden voxels of input, best Gaussian filter and model.
+    """Compute the PSNR of input, best Gaussian filter and model on hidden voxels.
 
     The result has no rows if the method has no such measure.
 
@@ -63,7 +63,7 @@ def self_supervised_steps(
     except (MemoryError, RuntimeError) as error:
         if evaluator.device == "cpu" or not is_out_of_memory(error):
             raise
-    if "model" not in rows:  # outside the handler, which holds the failed tensors
+    if "model" not in rows:  # not in the handler, where the error holds tensors
         yield evaluator.move_to_cpu()
         rows["model"] = psnr(evaluator.trainer.average)
     where = f"{method.validation_measure} of the validation block"
