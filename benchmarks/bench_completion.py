@@ -6,7 +6,8 @@ U-Net on the skulls from which `skull-complete` was built, then
 complete the same unseen skulls with both. An interrupted training is resumed.
 ``whole`` counts what `skull-complete` adds to complete skulls, and to the same skulls
 with a missing part; ``turned`` completes skulls that are rotated by half a turn
-about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``.
+about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``. ``grids --edge 144``
+completes skulls on tilted axes and in thick slices.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ _SEED = 100
 _FEW_PER_CENT = 1.0
 #: Width of the box, in mm.
 _BOX = 200.0
+#: Tilts about X in degrees, each with thicknesses of the slices in pixels.
+_GRIDS = {0: (1, 2, 3, 4), 15: (1,), 30: (1, 2)}
 
 
 class DenseUNet(nn.Module):
@@ -341,6 +344,81 @@ def turned(edge: int, number: int) -> None:
         print(f"{name}: median {middle:.2f}, {low:.2f} to {high:.2f}")
 
 
+def _tilted_skull(
+    seed: int, edge: int, degrees: float
+) -> tuple[Mask, Mask, npt.NDArray[np.float64]]:
+    """Return a complete skull on tilted axes, its missing part, and the rotation.
+
+    X and Y point to the right and to the front; the skulls and the missing parts are
+    those of the other parts of this benchmark.
+    """
+    from napari_geosr.physics.shapes import (
+        DEFECTS,
+        defect,
+        sampled,
+        skull,
+        vault_direction,
+    )
+
+    rng = np.random.default_rng([seed, 20])
+    whole = skull(rng)
+    kind = DEFECTS[int(rng.integers(len(DEFECTS)))]
+    size = rng.uniform(0.15, 0.4)
+    hole = defect(rng, kind, 0.72 * vault_direction(rng), size)
+    angle = np.radians(degrees)
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    masks = []
+    for solid in (whole, hole):
+
+        def tilted(z: Any, y: Any, x: Any, solid: Any = solid) -> Any:
+            if not s:
+                return solid(z, -y, -x)
+            return solid(s * y + c * z, s * z - c * y, -x)
+
+        masks.append(sampled(tilted, (edge,) * 3))
+    rotation = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], float)
+    return masks[0], masks[0] & masks[1], rotation
+
+
+def grids(edge: int, number: int) -> None:
+    """Dice coefficient on tilted axes and in thick slices.
+
+    The columns: with the recorded rotation, and without it.
+    """
+    from napari_geosr.core.orientation import model_frame, orientation_entry
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.measure.shapes import dice
+    from napari_geosr.operations.shapes.complete import complete_mask_steps
+    from napari_geosr.operations.shapes.config import CompleteShapeConfig
+    from napari_geosr.operations.shapes.parts import ShapePose
+
+    config = CompleteShapeConfig(threads=1)
+    rows: dict[tuple[int, int], list[list[float]]] = {}
+    for seed in range(_SEED, _SEED + number):
+        for degrees, thicknesses in _GRIDS.items():
+            whole, missing, rotation = _tilted_skull(seed, edge, degrees)
+            facts = orientation_entry("RAS", rotation.ravel().tolist())
+            for thick in thicknesses:
+                full, part = (
+                    mask.reshape(-1, thick, edge, edge).mean(1) > 0.5
+                    for mask in (whole, missing)
+                )
+                frame = model_frame(facts, (thick, 1.0, 1.0), turned=True)
+                row = []
+                for each in (frame, None) if degrees else (None,):
+                    pose = ShapePose(turned=True, frame=each)
+                    steps = complete_mask_steps(full & ~part, config, pose=pose)
+                    row.append(dice(run_to_end(steps).implant, part))
+                rows.setdefault((degrees, thick), []).append(row)
+        print(seed, {key: np.round(values[-1], 3) for key, values in rows.items()})
+    for (degrees, thick), values in rows.items():
+        low, middle = np.percentile(values, (0, 50), axis=0)
+        words = ", ".join(
+            f"{b:.2f} (lowest {a:.2f})" for a, b in zip(low, middle, strict=True)
+        )
+        print(f"tilt {degrees:2}°, slices of {thick} pixels: median {words}")
+
+
 def _print_summary(rows: dict[str, list[list[float]]]) -> None:
     """Median and quartiles of each method; paired comparison with the first one."""
     first = np.asarray(next(iter(rows.values())))
@@ -361,7 +439,7 @@ def _print_summary(rows: dict[str, list[list[float]]]) -> None:
 def main() -> None:
     """Run the training or the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["train", "compare", "whole", "turned"]
+    parts = ["train", "compare", "whole", "turned", "grids"]
     parser.add_argument("part", choices=parts)
     parser.add_argument("--folder", type=Path, help="checkpoints, for train")
     parser.add_argument("--steps", type=int, default=1600)
@@ -375,6 +453,8 @@ def main() -> None:
         whole(given.edge, given.number)
     elif given.part == "turned":
         turned(given.edge, given.number)
+    elif given.part == "grids":
+        grids(given.edge, given.number)
     else:
         compare(given.edge, given.number, given.dense)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import torch
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.measure.shapes import dice
 from napari_geosr.models import bundle
+from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
+from napari_geosr.operations.shapes.parts import pose_steps
 from napari_geosr.operations.shapes.simulation import simulated_skull
+from napari_geosr.physics.shapes import defect, sampled, skull
 
 
 def save(path: Path, data: np.ndarray, **more) -> Path:
@@ -78,6 +83,83 @@ def test_results_keep_the_orientation(suffix: str, tmp_path, capsys) -> None:
     score, warnings = scores(fine, tmp_path, capsys)
     assert score > direct - 0.06
     assert "orientation" not in warnings
+
+
+#: Rotation by 30° about X, of positions along the axes to right, front and up.
+TILT = np.array([[1, 0, 0], [0, 0.75**0.5, -0.5], [0, 0.5, 0.75**0.5]])
+
+
+def tilted_skull(edge: int, thicker: int) -> tuple[np.ndarray, np.ndarray]:
+    """A skull on axes that are tilted by `TILT`, and its missing part."""
+    rng = np.random.default_rng(100)
+    solids = skull(rng), defect(rng, "sphere", 0.72 * np.array([0.9, 0.0, 0.4]), 0.35)
+    rows = (np.diag([-1, -1, 1]) @ TILT).astype(np.float32)  # to left, back and up
+
+    def tilted(solid):
+        return lambda z, y, x: solid(*(a * x + b * y + c * z for a, b, c in rows[::-1]))
+
+    whole, hole = (
+        sampled(tilted(solid), (edge,) * 3).reshape(-1, thicker, edge, edge).mean(1)
+        > 0.5
+        for solid in solids
+    )
+    return whole & ~hole, whole & hole
+
+
+@pytest.mark.parametrize("thicker", [1, 2])
+def test_an_oblique_skull_is_completed_along_its_own_directions(
+    thicker: int, tmp_path, capsys
+) -> None:
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
+    given, missing = tilted_skull(72, thicker)
+    affine = np.eye(4)
+    affine[:3, :3] = TILT @ np.diag([2.0, 2.0, 2.0 * thicker])
+    image = nibabel.Nifti1Image(given.astype(np.uint8).T, affine)
+    image.header.set_xyzt_units("mm")
+    source, out, new = (tmp_path / f"{name}.nii.gz" for name in ("part", "all", "new"))
+    nibabel.save(image, source)
+    words = ["complete", str(source), "-o", str(out), "--implant", str(new), "--json"]
+    assert run(["shapes", *words]) == 0
+    assert dice(np.asarray(nibabel.load(new).dataobj).T > 0, missing) > 0.8
+    warnings = " ".join(json.loads(capsys.readouterr().out)["warnings"])
+    assert "rotated" not in warnings
+
+
+def test_training_shells_may_be_oblique() -> None:
+    """A tilted shell gives nearly the same model as the same shell without a tilt."""
+    module = SHAPE_METHODS.load("shell_completion")
+    config = module.Config.create(
+        source=("a", "b", "c"), components=2, directions=800, patch=32
+    )
+    method = module.Method(config)
+    upright = sampled(skull(np.random.default_rng(100)), (72,) * 3)
+    tilted = np.logical_or(*tilted_skull(72, 1))
+    facts = {"orientation": "RAS", "rotation": tuple(TILT.ravel())}
+    known = Volume(upright, "ZYX", metadata={"orientation": "LPS"})
+    oblique = Volume(tilted, "ZYX", metadata=facts)
+    ignored = oblique.replace(metadata={"orientation": "RAS"})
+    means = [
+        run_to_end(
+            method.fit_steps(ShapeSet(config, [known, known, each]), lambda: False)
+        ).mean.numpy()
+        for each in (known, oblique, ignored)
+    ]
+    errors = [np.abs(mean - means[0]).mean() for mean in means]
+    assert errors[1] < 0.5 * errors[2]
+
+
+def test_a_network_that_ignores_a_rotation_warns() -> None:
+    model = find_shape_model("skull-complete", COMPLETING, "complete")
+    card = model.card.model_copy(update={"network": "sparse_unet"})
+    other = dataclasses.replace(model, card=card)
+    facts = {"orientation": "RAS", "rotation": tuple(TILT.ravel())}
+    volume = Volume(np.zeros((4, 4, 4), bool), "ZYX", name="head", metadata=facts)
+    told: list[Step] = []
+    assert run_to_end(pose_steps(volume, other), told.append).turned
+    assert ["rotated by 30°" in step.message for step in told] == [True]
+    assert "head" in told[0].message
+    run_to_end(pose_steps(volume, model), told.append)
+    assert len(told) == 1
 
 
 def test_an_unknown_orientation_is_told(tmp_path, capsys) -> None:

@@ -454,6 +454,29 @@ def test_one_label_can_be_chosen(tmp_path, capsys) -> None:
     assert "has no label 7. Its labels: 1, 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float32", "int32"])
+def test_a_label_cannot_be_chosen_from_a_grey_image(
+    kind: str, tmp_path, capsys
+) -> None:
+    values = grey(16) + (0.5 if kind == "float32" else 0)
+    source = save(tmp_path / "scan.tif", values.astype(kind))
+    out = tmp_path / "out.tif"
+    words = ["shapes", "refine", str(source), "-o", str(out), "--label", "100"]
+    assert run(words) == 2
+    assert "is a grey-value image, not a shape" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_label_can_be_chosen_from_many(tmp_path, capsys) -> None:
+    cells = np.indices((10,) * 3).sum(0) * 100 + np.arange(10)  # more than 64 values
+    source = save(tmp_path / "cells.tif", cells.repeat(3, 2).astype(np.int32))
+    out = tmp_path / "out.tif"
+    words = ["shapes", "refine", str(source), "-o", str(out), "--model", "trilinear"]
+    assert run([*words, "--label", "909"]) == 0
+    assert run([*words, "--overwrite", "--label", "7"]) == 2
+    assert "has no label 7. Its labels: 100, 101, " in capsys.readouterr().err
+
+
 def test_other_bad_input(tmp_path, capsys) -> None:
     source = save(tmp_path / "ball.tif", ball(16, 5.0))
     flat = save(tmp_path / "flat.tif", ball(16, 5.0), (2.0, 0.5, 0.5))

@@ -10,6 +10,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.volume import Volume
 
 trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
 
@@ -58,6 +59,40 @@ def test_overlapping_parts_are_united(tmp_path, capsys) -> None:
     assert (np.abs(middle).max(1) < 1).any()
     (warning,) = found["warnings"]
     assert "parts of the mesh overlap" in warning
+
+
+def test_there_may_be_room_around_the_mesh(tmp_path) -> None:
+    assert voxelise(sphere(10), tmp_path, "0.5") == 0
+    near, before = io.read(tmp_path / "out.tif"), places(tmp_path)
+    assert voxelise(sphere(10), tmp_path, "0.5", "--margin", "9", "--overwrite") == 0
+    wide = io.read(tmp_path / "out.tif")
+    assert wide.shape == tuple(n + 16 for n in near.shape)
+    assert not np.asarray(wide.data)[:8].any()
+    np.testing.assert_allclose(places(tmp_path), before, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"orientation": "LPS"}, "LPS"),
+        ({"orientation": "RAS"}, "RAS"),
+        ({"orientation": "RAS", "rotation": (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_coordinate_system_of_a_mesh_is_kept(facts, expected, tmp_path) -> None:
+    """The axes of an oblique volume only point roughly in its directions."""
+    solid = np.zeros((12, 12, 12), np.uint8)
+    solid[3:9, 3:9, 3:9] = 1
+    volume = Volume(solid, "ZYX", (1.0,) * 3, "mm", metadata=facts)
+    source = io.write(volume, tmp_path / "box.tif", kind="labels")
+    mesh, out = tmp_path / "box.stl", tmp_path / "out.tif"
+    assert run(["shapes", "mesh", str(source), "-o", str(mesh)]) == 0
+    stated = f"SPACE={facts['orientation']}" if facts else "napari-geosr"
+    assert stated.encode() in mesh.read_bytes()[:80]
+    words = ["shapes", "voxelise", str(mesh), "--voxel-size", "1", "-o", str(out)]
+    assert run(words) == 0
+    assert io.read(out).metadata.get("orientation", "") == expected
 
 
 def test_cavities_stay_empty(tmp_path, capsys) -> None:

@@ -238,7 +238,7 @@ def test_a_view_without_a_surface_is_told(viewer, dock, qtbot, labels):
 
 def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     made = simulated_skull(3, 56, "sphere")
-    add_labels(viewer, made.incomplete.astype(np.uint8))
+    add_labels(viewer, made.incomplete.astype(np.uint8), units="cm")
     dock = opening.opened(viewer, SHAPES)
     dock.task.setCurrentText(COMPLETE)
     assert not dock.forms[REFINE].isVisible()
@@ -255,7 +255,8 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     assert whole[made.incomplete].all()
     np.testing.assert_array_equal(part, whole & ~made.incomplete)
     assert "The input is unchanged; the model reproduces" in dock.summary.text()
-    assert f"{part.sum() * SIZE**3:.4g} mm³" in dock.summary.text()
+    volume = part.sum() * SIZE**3
+    assert f": {volume:.4g} cm³ ({1e3 * volume:.4g} mm³) in" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers
     colours = [
         tuple(viewer.layers[f"bone completed{s}"].get_color(1)) for s in ("", " part")
@@ -265,7 +266,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     idle(dock, qtbot)
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
     mesh = trimesh.load_mesh(tmp_path / "implant.stl")
-    assert mesh.volume == pytest.approx(part.sum() * SIZE**3, rel=0.01)
+    assert mesh.volume == pytest.approx(1e3 * volume, rel=0.01)  # in mm³
 
 
 @pytest.mark.parametrize(
@@ -427,6 +428,17 @@ def test_a_segmentation_needs_a_scan_and_a_model(
     viewer.layers.remove("scan")
     qtbot.waitUntil(lambda: dock.bar.state.text() == NO_SCAN)
     assert not dock.run_button.isEnabled()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rotate", (0, 0, 90)), ("scale", (SIZE, SIZE, -SIZE))]
+)
+def test_a_mask_on_other_axes_is_refused(segmenting, labels, model, name, value):
+    segmenting.forms[SEGMENT].set_values({"model": str(model)})
+    setattr(labels, name, value)
+    segmenting.run_button.click()
+    assert not segmenting.activity.busy
+    assert "rotated, sheared or mirrored relative to" in segmenting.message.text
 
 
 def test_a_segmentation_can_be_cancelled(viewer, segmenting, labels, model, qtbot):

@@ -26,6 +26,25 @@ def test_a_plain_volume(tmp_path) -> None:
     assert volume.voxel_size == (2.0, 1.0, 0.5)
 
 
+@pytest.mark.parametrize("centred", ["cell", "node"])
+def test_units_and_positions_without_directions(centred: str, tmp_path) -> None:
+    """Axis minima are faces of cells, or positions of nodes."""
+    facts = {
+        "spacings": [0.5, 1.0, 0.002],
+        "units": ["mm", "mm", "m"],
+        "axis mins": [10.0, 20.0, 0.03],
+        "centerings": [centred] * 3,
+    }
+    volume = io.read(save(tmp_path / "a.nrrd", **facts))
+    shift = 0.5 * (centred == "cell")
+    np.testing.assert_allclose(volume.voxel_size, (0.002, 0.001, 0.0005))
+    size = np.array(volume.voxel_size)
+    np.testing.assert_allclose(volume.origin, (0.03, 0.02, 0.01) + shift * size)
+    assert volume.unit == "m"
+    facts["units"] = ["mm", "", "mm"]
+    assert not io.read(save(tmp_path / "b.nrrd", **facts)).has_physical_size
+
+
 @pytest.mark.parametrize(
     ("space", "signs"),
     [("right-anterior-superior", (1, 1)), ("left-posterior-superior", (-1, -1))],

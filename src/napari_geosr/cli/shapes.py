@@ -22,6 +22,7 @@ from napari_geosr.cli.kit.options import (
 )
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.file_warnings import file_warnings, notes_of
+from napari_geosr.core.units import volume_text
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations import shapes
 from napari_geosr.operations.inputs import InputConfig, open_volume
@@ -161,7 +162,7 @@ def complete(
         print_json({**result.to_dict(), "notes": notes, "warnings": warnings})
         return 0
     print(f"Wrote {result.path}")
-    print(f"  completed part: {result.implant_volume:.6g} {result.unit}³")
+    print(f"  completed part: {volume_text(result.implant_volume, result.unit, 6)}")
     print(f"  voxels of the input that were removed: {result.n_removed}")
     print(f"  reproduced by the model: {100 * result.reproduced:.0f} % of the input")
     if result.surface is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -75,6 +75,62 @@ def same_orientation(metadata: AnyMapping) -> AnyDict:
     {'orientation': 'RAS'}
     """
     return orientation_entry(orientation_of(metadata), rotation_of(metadata))
+
+
+def model_frame(
+    metadata: AnyMapping, voxel_size: Sequence[float], *, turned: bool
+) -> AnyArray | None:
+    """Return the directions right, front and up of an oblique volume on its grid.
+
+    Parameters
+    ----------
+    metadata : mapping
+        Metadata of the volume.
+    voxel_size : sequence of float
+        Edges of a voxel (Z, Y, X).
+    turned : bool
+        Whether the voxels were rotated by half a turn about Z (`half_turn`); if so, the
+        directions are left, back and up.
+
+    Returns
+    -------
+    ndarray of shape (3, 3), or None
+        Each column is one direction (in the order up, front, right), in voxels (Z, Y,
+        X) per shortest edge of a voxel; None if no rotation is recorded.
+
+    Examples
+    --------
+    >>> oblique = orientation_entry("RAS", (1, 0, 0, 0, 0.8, -0.6, 0, 0.6, 0.8))
+    >>> frame = model_frame(oblique, (2.0, 1.0, 1.0), turned=False)
+    >>> frame[:, 0].tolist()  # up
+    [0.4, 0.6, 0.0]
+    >>> model_frame(orientation_entry("RAS"), (2.0, 1.0, 1.0), turned=False)
+    """
+    elements = rotation_of(metadata)
+    if not elements or orientation_of(metadata) != RAS:
+        return None
+    rotation = np.reshape(elements, (3, 3))[::-1, ::-1]
+    if turned:
+        half = np.diag([1.0, -1.0, -1.0])
+        rotation = half @ rotation @ half
+    size: AnyArray = np.array(voxel_size, np.float64)
+    frame: AnyArray = (size.min() / size)[:, None] * rotation.T
+    return frame
+
+
+def rotation_angle(metadata: AnyMapping) -> float:
+    """Return the angle of the recorded rotation of a volume, in degrees.
+
+    Examples
+    --------
+    >>> rotation_angle({"rotation": [0, -1, 0, 1, 0, 0, 0, 0, 1]})
+    90.0
+    """
+    elements = rotation_of(metadata)
+    if not elements:
+        return 0.0
+    cosine = (elements[0] + elements[4] + elements[8] - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def half_turn(mask: AnyArray) -> AnyArray:

@@ -127,6 +127,23 @@ def shown_units(
     return f"{shown}s" if shown in (PIXEL, VOXEL) else shown
 
 
+def volume_text(volume: float, unit: str, digits: int) -> str:
+    """Format a volume in a unit cubed; for other lengths than mm, in mm³ as well.
+
+    Examples
+    --------
+    >>> volume_text(1234567.0, "µm", 4), volume_text(21.5, "mm", 4)
+    ('1.235e+06 µm³ (0.001235 mm³)', '21.5 mm³')
+    >>> volume_text(215.0, "voxel", 4)
+    '215 voxel³'
+    """
+    text = f"{volume:.{digits}g} {unit}³"
+    if unit == "mm" or unit not in MILLIMETRES:
+        return text
+    converted = volume * convert_length(1.0, unit, "mm") ** 3
+    return f"{text} ({converted:.{digits}g} mm³)"
+
+
 def require_unit(text: str) -> str:
     """Return the same as `parse_unit`; raise `ConfigError` for an unknown unit."""
     unit = parse_unit(text)

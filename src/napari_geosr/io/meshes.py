@@ -5,6 +5,7 @@ Only 3MF files state their unit; 3D-printing programs assume millimetres.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.orientation import LPS, RAS
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import parse_unit
 from napari_geosr.io.formats import read_suffixes
@@ -29,6 +31,12 @@ MESH_UNIT = "mm"
 _INCHES_PER_FOOT = 12
 #: Number of triangles that are converted at a time.
 _AT_ONCE = 2**18
+#: Length of the header of an STL file, in bytes.
+_HEADER = 80
+#: Statement of the coordinate system in this header, in the form of 3D Slicer.
+_SPACE = "SPACE="
+#: Word in this header for positions along the axes of an oblique volume.
+_OBLIQUE = "oblique"
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
     [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
@@ -55,6 +63,7 @@ def write_mesh(
     faces: AnyArray,
     *,
     space: str = "",
+    is_oblique: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write triangles atomically.
@@ -70,6 +79,9 @@ def write_mesh(
     space : str
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
         STL files state them in the form that 3D Slicer reads.
+    is_oblique : bool
+        Whether X, Y and Z are the axes of an oblique volume, which only point roughly
+        in these directions.
     overwrite : bool
 
     Raises
@@ -79,7 +91,7 @@ def write_mesh(
     """
     check_mesh_path(path, overwrite=overwrite)
     if path.suffix.lower() == ".stl":
-        content: bytes | bytearray = _stl(vertices, faces, space)
+        content: bytes | bytearray = _stl(vertices, faces, space, is_oblique)
     else:
         trimesh = _trimesh(f"Writing {path.name}")
         mesh = trimesh.Trimesh(vertices, faces, process=False)
@@ -160,9 +172,26 @@ def simplified(
     return np.asarray(small.vertices), np.asarray(small.faces)
 
 
-def _stl(vertices: AnyArray, faces: AnyArray, space: str) -> bytearray:
-    stated = f"napari-geosr SPACE={space}" if space else "napari-geosr"
-    content = bytearray(stated.encode("ascii").ljust(80))
+def stated_space(path: Path) -> str:
+    """Return the directions of X, Y and Z that an STL file states, as written here.
+
+    The result is empty if they are unknown: for other formats, for files that state
+    nothing, and for positions along the axes of an oblique volume.
+    """
+    if path.suffix.lower() != ".stl":
+        return ""
+    with path.open("rb") as file:
+        header = file.read(_HEADER).decode("ascii", "replace")
+    found = re.search(rf"{_SPACE}({RAS}|{LPS})\b", header)
+    return found[1] if found and _OBLIQUE not in header.split() else ""
+
+
+def _stl(
+    vertices: AnyArray, faces: AnyArray, space: str, is_oblique: bool
+) -> bytearray:
+    words = ["napari-geosr", *([_OBLIQUE] if is_oblique else [])]
+    words += [f"{_SPACE}{space}"] if space else []
+    content = bytearray(" ".join(words).encode("ascii").ljust(_HEADER))
     content += np.uint32(len(faces)).tobytes()
     for start in range(0, len(faces), _AT_ONCE):
         corners = vertices[faces[start : start + _AT_ONCE]].astype(np.float64)

@@ -23,6 +23,7 @@ from napari_geosr.gui.shapes.layers import (
     add_segmentation,
     add_shape,
     centre_of_view,
+    check_same_transform,
 )
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
@@ -329,6 +330,7 @@ class ShapesDock(ShapesWidgets):
         """Segment the scan inside the mask."""
         layer = self.scan.layer()
         assert layer is not None
+        check_same_transform(mask_layer, layer)
         volume = volume_from_layer(layer, self._viewer)
         self._start(
             _RUN,

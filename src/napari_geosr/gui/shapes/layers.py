@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core import layer_data
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
@@ -17,6 +18,7 @@ from napari_geosr.gui.layers import (
     layer_metadata,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import Floats, indices_at
 
 if TYPE_CHECKING:
@@ -34,6 +36,24 @@ _RESULT, _PART, _PREVIEW = "gray", "bop orange", "bop blue"
 _PART_COLOUR = "orange"
 #: Opacity of the result's labels.
 _OPACITY = 0.6
+#: Largest difference between elements of the transforms of two layers that counts as
+#: rounding.
+_SAME_TRANSFORM = 1e-4
+
+
+def check_same_transform(mask: Layer, scan: Layer) -> None:
+    """Raise `VolumeError` if one layer is rotated, sheared or mirrored, but not both.
+
+    Voxel size and origin of the volumes do not contain these transforms.
+    """
+    one, other = (geometry_of_layer(layer).affine[:-1, :-1] for layer in (mask, scan))
+    if one.shape != other.shape or np.abs(one - other).max() <= _SAME_TRANSFORM:
+        return
+    raise VolumeError(
+        f"{mask.name!r} and {scan.name!r} are rotated, sheared or mirrored relative to "
+        "each other, so their voxels do not show the same region. Reset the rotation, "
+        "shear and scale of the layers, or resample the mask to the grid of the scan."
+    )
 
 
 def centre_of_view(viewer: ViewerModel, layer: Layer) -> Floats:

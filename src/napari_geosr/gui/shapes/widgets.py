@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from qtpy.QtWidgets import QLabel, QTreeWidgetItem, QVBoxLayout, QWidget
 
+from napari_geosr.core.units import volume_text
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
@@ -248,9 +249,8 @@ class ShapesWidgets(Dock):
 
 def summary_of(made: shapes.ShapeLayer) -> str:
     """Describe how much a result differs from the input, in sentences."""
-    unit = made.shown_unit
     if made.part_figures is not None:
-        volume = f"{made.part_figures.volume:.4g}"
+        volume = volume_text(made.part_figures.volume, made.shown_unit, 4)
         pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
         doubt = (
             "The orientation of the shape is unknown: the completed part is only valid "
@@ -259,7 +259,7 @@ def summary_of(made: shapes.ShapeLayer) -> str:
             else ""
         )
         return (
-            f"{doubt}Completed part: {volume} {unit}³ in {pieces}. The input is "
+            f"{doubt}Completed part: {volume} in {pieces}. The input is "
             f"unchanged; the model reproduces {100 * made.reproduced:.0f} % of it. "
             f"{made.closed}"
         )

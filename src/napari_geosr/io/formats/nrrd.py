@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray
-from napari_geosr.core.units import PIXEL, parse_unit
+from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import FileFormat, ReadOptions
 from napari_geosr.io.orientation import orient
@@ -75,7 +75,9 @@ def read_nrrd(path: Path) -> Volume:
     data, size, origin, notes, rotation = _oriented(data, header)
     space = str(header.get("space", "")).lower()
     unit = PIXEL
-    if "space units" in header:
+    if "space directions" not in header:
+        unit = next(iter(_units(header, data.ndim)), PIXEL)
+    elif "space units" in header:
         unit = parse_unit(str(header["space units"][0])) or PIXEL
     elif space in _OPPOSITE and size is not None:
         unit = "mm"
@@ -114,7 +116,7 @@ def _oriented(
         spacings = np.asarray(header["spacings"], float)
         if not (np.isfinite(spacings).all() and (spacings > 0).all()):
             return data, None, (), (_invalid_size(spacings),), ()
-        return data, tuple(spacings[::-1].tolist()), (), (), ()
+        return data, *_unoriented(spacings, header), (), ()
     # Each row is the step along a stored axis; the first axis varies fastest.
     matrix = np.asarray(header["space directions"], float)
     edges = np.linalg.norm(matrix, axis=1)
@@ -136,6 +138,40 @@ def _oriented(
         found.notes,
         found.rotation,
     )
+
+
+def _units(header: Mapping[str, object], n: int) -> list[str]:
+    """Return the unit of each axis of an image without directions; empty if unknown."""
+    stated = header.get("units")
+    if not isinstance(stated, list) or len(stated) != n:
+        return []
+    units = [parse_unit(str(unit)) or PIXEL for unit in stated]
+    return [] if PIXEL in units else units[::-1]
+
+
+def _unoriented(
+    spacings: AnyArray, header: Mapping[str, object]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the voxel size and origin (Z, Y, X) of an image without directions.
+
+    Axis minima are the outer faces of the first voxels, unless the samples are centred
+    on nodes; then they are the positions of these samples.
+    """
+    n = len(spacings)
+    stated = header.get("axis mins", header.get("axismins", ()))
+    first = np.atleast_1d(np.asarray(stated, float))
+    centred = header.get("centerings")
+    names = centred if isinstance(centred, list) else []
+    if first.shape != (n,) or not np.isfinite(first).all():
+        first = np.zeros(n)
+    else:
+        is_node = [str(name).lower() == "node" for name in names]
+        is_node += [False] * (n - len(is_node))
+        first = first + np.where(is_node[:n], 0.0, spacings / 2)
+    units = _units(header, n) or [PIXEL] * n
+    scales = [convert_length(1.0, unit, units[0]) for unit in units]
+    size, origin = spacings[::-1] * scales, first[::-1] * scales
+    return tuple(size.tolist()), tuple(origin.tolist())
 
 
 def _invalid_size(spacings: AnyArray) -> str:

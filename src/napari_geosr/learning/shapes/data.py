@@ -9,7 +9,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.orientation import DIRECTIONS, half_turn, orientation_of
+from napari_geosr.core.orientation import (
+    DIRECTIONS,
+    half_turn,
+    model_frame,
+    orientation_of,
+)
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
 from napari_geosr.learning.method import Arrays, Method
@@ -168,8 +173,19 @@ class ShapeSet(Patches):
         label = cast("ShapeConfig", self.config).label
         values = np.asarray(volume.data[place] if place else volume.data)
         found: AnyArray = values == label if label else values != 0
+        return half_turn(found) if self._is_turned(volume) else found
+
+    def frame_of(self, volume: Volume) -> AnyArray | None:
+        """Return the directions of the model on the grid of a mask; see `model_frame`.
+
+        The result is None for volumes that are not oblique.
+        """
+        turned = self._is_turned(volume)
+        return model_frame(volume.metadata, volume.voxel_size, turned=turned)
+
+    def _is_turned(self, volume: Volume) -> bool:
         known = known_orientation(volume)
-        return half_turn(found) if known and known != self.orientation else found
+        return bool(known) and known != self.orientation
 
 
 def known_orientation(volume: Volume) -> str:

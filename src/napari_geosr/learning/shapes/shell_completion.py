@@ -153,7 +153,8 @@ class Method(FittedMethod):
             if should_stop():
                 return None
             inside = self._shell(shapes, i)
-            shells.append(shell_maps(inside, fit_ellipsoid(inside), grid))
+            frame = shapes.frame_of(shapes.volumes[i]) if shapes.volumes else None
+            shells.append(shell_maps(inside, fit_ellipsoid(inside, frame), grid))
             yield BlockDone(i + 1, total)
         return sparse.ShellAtlas.fitted(shells, self.config.components)
 

@@ -44,16 +44,47 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid along the axes of a volume, in voxels.
+    """An ellipsoid along the axes of a volume, or along other directions.
 
     Attributes
     ----------
-    centre, axes : ndarray of shape (3,)
-        Position, and half-axes (Z, Y, X).
+    centre : ndarray of shape (3,)
+        Position (Z, Y, X) in voxels.
+    axes : ndarray of shape (3,)
+        Half-axes.
+    frame : ndarray of shape (3, 3), or None
+        Each column is the direction of one half-axis, in voxels (Z, Y, X) per unit of
+        `axes`; None if the half-axes are those of the volume, in voxels.
     """
 
     centre: AnyArray
     axes: AnyArray
+    frame: AnyArray | None = None
+
+    def offsets(self, places: AnyArray) -> AnyArray:
+        """Return offsets from the centre, in voxels, of places (N, 3) relative to it.
+
+        Places on the ellipsoid have a distance of 1 from the centre.
+        """
+        found: AnyArray = places * self.axes
+        return found if self.frame is None else found @ self.frame.T
+
+    def places(self, offsets: Sequence[AnyArray]) -> list[AnyArray]:
+        """Return the inverse of `offsets`, for three arrays that broadcast."""
+        if self.frame is None:
+            pairs = zip(offsets, self.axes, strict=True)
+            return [offset / half for offset, half in pairs]
+        rows = np.linalg.inv(self.frame) / self.axes[:, None]
+        z, y, x = offsets
+        return [a * z + b * y + c * x for a, b, c in rows]
+
+    @property
+    def extents(self) -> AnyArray:
+        """Half the extent along each axis of the volume, in voxels."""
+        if self.frame is None:
+            return self.axes
+        found: AnyArray = np.linalg.norm(self.frame * self.axes, axis=1)
+        return found
 
 
 @dataclass(frozen=True)
@@ -185,23 +216,20 @@ def _fibonacci(n: int) -> AnyArray:
     return units
 
 
-def fit_ellipsoid(inside: AnyArray) -> Ellipsoid:
+def fit_ellipsoid(inside: AnyArray, frame: AnyArray | None = None) -> Ellipsoid:
     """Fit an ellipsoid to the outer surface of a shell, even if a part is missing.
 
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
         Must not be empty.
+    frame : ndarray of shape (3, 3), optional
+        Directions of the half-axes (see `Ellipsoid`).
     """
-    centre, axes = np.zeros(3), np.ones(3)
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        where = np.flatnonzero(inside.any(others))
-        centre[axis] = (where[0] + where[-1]) / 2
-        axes[axis] = (where[-1] - where[0] + 1) / 2
+    centre, axes = _bounds(inside, frame)
     units = _fibonacci(_FIT_DIRECTIONS)
     for _ in range(_FITS):
-        maps = _rays(inside, Ellipsoid(centre, axes), units, 1.0)
+        maps = _rays(inside, Ellipsoid(centre, axes, frame), units, 1.0)
         hit = np.isfinite(maps.outer)
         places = units[hit] * maps.outer[hit, None]  # on a unit sphere
         terms = np.concatenate([places**2, 2 * places], 1)
@@ -213,9 +241,33 @@ def fit_ellipsoid(inside: AnyArray) -> Ellipsoid:
             weights = 1 / (1 + (deviation / _DEVIATION) ** 2)
         square = np.maximum(solution[:3], 0.2)
         level = 1 + (solution[3:] ** 2 / square).sum()
-        centre = centre - solution[3:] / square * axes
+        moved = Ellipsoid(centre, axes, frame).offsets(solution[3:] / square)
+        centre = centre - moved
         axes = axes * np.sqrt(level / square)
-    return Ellipsoid(centre, axes)
+    return Ellipsoid(centre, axes, frame)
+
+
+def _bounds(inside: AnyArray, frame: AnyArray | None) -> tuple[AnyArray, AnyArray]:
+    """Return the centre and half the edges of the bounding box of a shape."""
+    if frame is None:
+        centre, axes = np.zeros(3), np.ones(3)
+        for axis in range(3):
+            others = tuple(a for a in range(3) if a != axis)
+            where = np.flatnonzero(inside.any(others))
+            centre[axis] = (where[0] + where[-1]) / 2
+            axes[axis] = (where[-1] - where[0] + 1) / 2
+        return centre, axes
+    inverse = np.linalg.inv(frame)
+    ends = []
+    for i, plane in enumerate(inside):
+        if plane.any():
+            y, x = plane.nonzero()
+            places = np.stack([np.full_like(y, i), y, x]).astype(np.float32)
+            along = inverse.astype(np.float32) @ places
+            ends.append((along.min(1), along.max(1)))
+    low, high = (np.array(end, np.float64) for end in zip(*ends, strict=True))
+    low, high = low.min(0), high.max(0)
+    return frame @ ((low + high) / 2), (high - low + 1) / 2
 
 
 def shell_maps(
@@ -251,7 +303,7 @@ def _rays(
 ) -> ShellMaps:
     from scipy.ndimage import map_coordinates
 
-    rays = units * ellipsoid.axes
+    rays = ellipsoid.offsets(units)
     n = int(np.ceil(_FAR * np.linalg.norm(rays, axis=1).max() / step))
     radii = np.linspace(_NEAR, _FAR, max(n, 2))
     outer, thickness = np.full((2, len(units)), np.nan)
@@ -314,20 +366,19 @@ def shell_voxels(
     inner = maps.outer - maps.thickness
     near = grid.grown(chosen)
     low, high = inner[near].min() * 0.98, maps.outer[near].max() * 1.02
-    axes = [
-        (np.arange(part.start, part.stop) - middle) / half
-        for part, middle, half in zip(
-            box, ellipsoid.centre, ellipsoid.axes, strict=True
-        )
+    offsets = [
+        np.arange(part.start, part.stop) - middle
+        for part, middle in zip(box, ellipsoid.centre, strict=True)
     ]
-    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+    z, y, x = ellipsoid.places(np.meshgrid(*offsets, indexing="ij", sparse=True))
     radius = np.sqrt(z**2 + y**2 + x**2)
+    del z, y, x
     candidate = (radius >= low) & (radius <= high)
     found: AnyArray = np.zeros(radius.shape, bool)
     places = np.argwhere(candidate)
     if not len(places):
         return found
-    units = np.stack([axes[a][places[:, a]] for a in range(3)], 1)
+    units = np.stack(ellipsoid.places([offsets[a][places[:, a]] for a in range(3)]), 1)
     radii = radius[candidate]
     index, weights = grid.weights(units / radii[:, None])
     share = (weights * chosen[index]).sum(1)

@@ -49,11 +49,13 @@ from napari_geosr.operations.shapes.masks import (
 )
 from napari_geosr.operations.shapes.memory import check_surface_memory
 from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
-from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
+from napari_geosr.operations.shapes.models import ATLAS, COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import (
+    UPRIGHT,
     CompletedPart,
-    is_turned_steps,
+    ShapePose,
     large_pieces,
+    pose_steps,
     small_part_warning,
     warn_if_unlike,
 )
@@ -69,8 +71,6 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.networks.sparse.sparse_unet import SparseUNet
 
-#: Bundled model of closed shells, which is not evaluated on a grid.
-_ATLAS = "shell_atlas"
 #: Edge length of the network's grid, in voxels, if the model does not state it.
 _GRID = 64
 #: Number of feature maps at the finest level, if the model does not state it.
@@ -174,12 +174,12 @@ def complete_shape_steps(
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = yield from is_turned_steps(volume, model)  # the most important warning
+    pose = yield from pose_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(volume, config, model, should_stop)
     part = yield from complete_mask_steps(
-        inside, config, turned=turned, should_stop=should_stop
+        inside, config, pose=pose, should_stop=should_stop
     )
     if not part.implant.any():
         raise VolumeError(nothing_missing(volume))
@@ -241,7 +241,7 @@ def with_refine_model(record: AnyDict, part: CompletedPart) -> AnyDict:
 
 def check_cubic(volume: Volume, model: Model) -> None:
     """Raise `VolumeError` if the model needs cubic voxels and these are not cubic."""
-    if model.card.network == _ATLAS:
+    if model.card.network == ATLAS:
         return
     if (ratio := anisotropy(volume)) > MAX_ANISOTROPY:
         raise VolumeError(
@@ -262,7 +262,7 @@ def complete_mask_steps(
     inside: AnyArray,
     config: CompleteShapeConfig,
     *,
-    turned: bool = False,
+    pose: ShapePose = UPRIGHT,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, CompletedPart]:
     """Predict the missing part of a mask.
@@ -271,9 +271,8 @@ def complete_mask_steps(
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
     config : CompleteShapeConfig
-    turned : bool
-        Whether to give the model the shape after half a turn about Z; see
-        `is_turned_steps`.
+    pose : ShapePose
+        How the shape is rotated relative to the training shapes; see `pose_steps`.
     should_stop : callable
 
     Raises
@@ -283,9 +282,9 @@ def complete_mask_steps(
     DeviceMemoryError
         If there is not enough memory; raised before anything is computed.
     """
-    given = half_turn(inside) if turned else inside
-    part = yield from _complete_steps(given, config, should_stop)
-    if turned:
+    given = half_turn(inside) if pose.turned else inside
+    part = yield from _complete_steps(given, config, pose.frame, should_stop)
+    if pose.turned:
         part = replace(part, implant=half_turn(part.implant))
     n_added = int(np.count_nonzero(part.implant))
     warning = small_part_warning(n_added, int(np.count_nonzero(inside)))
@@ -295,13 +294,18 @@ def complete_mask_steps(
 
 
 def _complete_steps(
-    inside: AnyArray, config: CompleteShapeConfig, should_stop: ShouldStop
+    inside: AnyArray,
+    config: CompleteShapeConfig,
+    frame: AnyArray | None,
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, CompletedPart]:
     """Predict the missing part of a mask in the orientation of the model."""
     device = pick_device(config.device)
     model = find_shape_model(config.model, COMPLETING, "complete")
-    if model.card.network == _ATLAS:
-        return (yield from complete_shell_steps(inside, model, config, should_stop))
+    if model.card.network == ATLAS:
+        return (
+            yield from complete_shell_steps(inside, model, config, should_stop, frame)
+        )
     grid, box = _grid_edge(model), bounding_box(inside)
     given = inside[box]
     factor = _reduction(given, grid)

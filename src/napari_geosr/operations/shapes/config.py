@@ -191,6 +191,14 @@ class VoxeliseConfig(Config):
         title="Unit",
         description="Unit of the mesh, unless the file states it, and of the voxels.",
     )
+    margin: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        title="Margin",
+        description="Empty voxels on each side of the mesh. Leave room for a part that "
+        "will be completed.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -60,7 +60,7 @@ from napari_geosr.operations.shapes.memory import (
 )
 from napari_geosr.operations.shapes.meshing import MeshResult, write_extracted
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
-from napari_geosr.operations.shapes.parts import assumed_directions, is_turned_steps
+from napari_geosr.operations.shapes.parts import assumed_directions, pose_steps
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
     check_voxels,
@@ -222,14 +222,14 @@ def completed_layer_steps(
     check_cubic(volume, model)
     read = snapshot(volume)
     inside = yield from read_shape_steps(read, config.label, should_stop)
-    turned = yield from is_turned_steps(volume, model)  # the most important warning
+    pose = yield from pose_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(read, config, model, should_stop)
     del read
     _check_result(volume.shape, count_faces(inside))
     found = yield from complete_mask_steps(
-        inside, config, turned=turned, should_stop=should_stop
+        inside, config, pose=pose, should_stop=should_stop
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
@@ -296,9 +296,9 @@ def part_surface_steps(
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = yield from is_turned_steps(volume, model)
+    pose = yield from pose_steps(volume, model)
     found = yield from complete_mask_steps(
-        inside, config, turned=turned, should_stop=should_stop
+        inside, config, pose=pose, should_stop=should_stop
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))

@@ -15,6 +15,9 @@ from napari_geosr.inference.shapes import MAX_SPARSE
 #: Maximum number of different values in a label volume; with more, the values are
 #: treated as grey values.
 _MAX_LABELS = 64
+#: Fraction of the pairs of neighbouring labelled voxels with different values above
+#: which many values are grey values: labels form regions.
+_MAX_DIFFERENT = 0.5
 #: Number of voxels read at a time.
 _AT_ONCE = 2**24
 #: What to choose from a series, by its axis.
@@ -59,7 +62,7 @@ def read_shape_steps(
     yield StageStarted(message=f"Reading {volume.title}")
     inside: AnyArray = np.empty(volume.shape, bool)
     depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
-    values: set[float] = set()
+    values: set[float] = set()  # of many values, only some
     for start in range(0, volume.shape[0], depth):
         if should_stop():
             raise Cancelled("Stopped while reading; no file was written.")
@@ -69,12 +72,23 @@ def read_shape_steps(
                 f"{volume.title} contains NaN or infinite values, so it is not a "
                 "shape. Segment it first."
             )
-        values.update(np.unique(part).tolist())
+        found = np.unique(part)
+        if len(values) <= _MAX_LABELS:
+            values.update(found[: _MAX_LABELS + 1].tolist())
         if len(values) > _MAX_LABELS and label is None:
             raise VolumeError(_too_many_values(volume, option))
+        if label is not None:
+            _check_labels(volume, part, found)
         inside[start : start + depth] = part != 0 if label is None else part == label
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
-    _check_values(volume, label, values, option)
+    if label is not None and not inside.any():
+        advice = f" Choose one of them ({option})." if values - {0} else ""
+        raise VolumeError(
+            f"{volume.title} has no label {label}. Its labels: {_listed(values)}."
+            f"{advice}"
+        )
+    if label is None:
+        _check_values(volume, values, option)
     if not inside.any():
         raise VolumeError(f"{volume.title} is empty: no voxel belongs to a shape.")
     if inside.all():
@@ -173,7 +187,9 @@ def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyAr
         values = np.unique(part)
         if len(values) > _MAX_LABELS:
             raise VolumeError(_too_many_values(volume))
-        _check_values(volume, None, set(values.tolist()))
+        _check_values(volume, set(values.tolist()))
+    else:
+        _check_labels(volume, part, np.unique(part))
     inside: AnyArray = part != 0 if label is None else part == label
     return inside
 
@@ -186,28 +202,49 @@ def _too_many_values(volume: Volume, option: str = "--label") -> str:
     )
 
 
-def _check_values(
-    volume: Volume, label: int | None, values: set[float], option: str = "--label"
-) -> None:
-    present = sorted(v for v in values if v != 0)
-    listed = ", ".join(f"{v:g}" for v in present[:10]) + (", …" * (len(present) > 10))
-    if label is not None and label not in values:
-        advice = f" Choose one of them ({option})." if listed else ""
+def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> None:
+    """Raise `VolumeError` if a part of a volume evidently holds grey values.
+
+    Labels are integers; if there are many, most neighbours have the same label.
+    """
+    if values.dtype.kind == "f" and (values != np.round(values)).any():
         raise VolumeError(
-            f"{volume.title} has no label {label}. Its labels: {listed or 'none'}."
-            f"{advice}"
+            f"{volume.title} contains values that are not integers, so it is a "
+            "grey-value image, not a shape. Segment it first (napari-geosr measure)."
         )
-    if label is not None or len(present) <= 1:
+    if len(values) <= _MAX_LABELS:
+        return
+    one, other = part[..., :-1], part[..., 1:]
+    both = (one != 0) & (other != 0)
+    n_different = np.count_nonzero(both & (one != other))
+    if n_different > _MAX_DIFFERENT * np.count_nonzero(both):
+        raise VolumeError(
+            f"{volume.title} has more than {_MAX_LABELS} different values, and most "
+            "neighbouring voxels differ, so it is a grey-value image, not a shape. "
+            "Segment it first (napari-geosr measure)."
+        )
+
+
+def _check_values(volume: Volume, values: set[float], option: str = "--label") -> None:
+    """Raise `VolumeError` if a volume holds more than one label, or grey values."""
+    present = [value for value in values if value]
+    if len(present) <= 1:
         return
     if any(v != round(v) or v < 0 for v in present):
         raise VolumeError(
-            f"{volume.title} contains the values {listed}, so it is a grey-value "
-            "image, not a shape. Segment it first (napari-geosr measure)."
+            f"{volume.title} contains the values {_listed(values)}, so it is a "
+            "grey-value image, not a shape. Segment it first (napari-geosr measure)."
         )
     raise VolumeError(
-        f"{volume.title} has {len(present)} labels ({listed}). Choose the label of the "
-        f"shape ({option})."
+        f"{volume.title} has {len(present)} labels ({_listed(values)}). Choose the "
+        f"label of the shape ({option})."
     )
+
+
+def _listed(values: set[float]) -> str:
+    present = sorted(value for value in values if value)
+    listed = ", ".join(f"{v:g}" for v in present[:10]) + (", …" * (len(present) > 10))
+    return listed or "none"
 
 
 def anisotropy(volume: Volume) -> float:

@@ -215,7 +215,14 @@ def write_extracted(
         now = match_surface(vertices[:, ::-1], faces, match.voxels, size, origin)
         match = replace(now, n_lost=match.n_lost, sharp=match.sharp)
     check_stop()
-    write_mesh(out, vertices, faces, space=space, overwrite=overwrite)
+    write_mesh(
+        out,
+        vertices,
+        faces,
+        space=space,
+        is_oblique=bool(rotation),
+        overwrite=overwrite,
+    )
     return MeshResult(
         path=out,
         n_faces=len(faces),

@@ -12,6 +12,8 @@ from napari_geosr.operations.shapes.config import TRILINEAR
 
 #: Methods whose models complete shapes.
 COMPLETING = ("shape_completion", "shell_completion")
+#: Network of models of closed shells, which are not evaluated on a grid.
+ATLAS = "shell_atlas"
 #: Folder of the bundled models for shapes.
 BUNDLED = zoo.bundled_folder() / "shapes"
 

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.orientation import DIRECTIONS, LPS, orientation_of
+from napari_geosr.core.orientation import (
+    DIRECTIONS,
+    LPS,
+    model_frame,
+    orientation_of,
+    rotation_angle,
+)
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes.models import ATLAS
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -22,6 +29,8 @@ _SMALL_PART = 0.01
 #: Minimum fraction of the input that a model reproduces; below it, the shape differs
 #: from the training data.
 _MIN_REPRODUCED = 0.8
+#: Rotation of the axes in degrees up to which no warning is given.
+_MAX_ROTATION = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,27 @@ class CompletedPart:
     n_pieces: int
     reproduced: float
     refine_model: AnyMapping | None = None
+
+
+@dataclass(frozen=True)
+class ShapePose:
+    """Rotation of a shape relative to the training shapes of a model.
+
+    Attributes
+    ----------
+    turned : bool
+        Whether the voxels must be rotated by half a turn about Z.
+    frame : ndarray of shape (3, 3), or None
+        For an oblique shape, the directions of the model's axes on its grid after this
+        half turn; see `model_frame`.
+    """
+
+    turned: bool = False
+    frame: AnyArray | None = None
+
+
+#: Pose of a shape that is not rotated.
+UPRIGHT = ShapePose()
 
 
 def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
@@ -76,15 +106,16 @@ def assumed_directions(volume: Volume, model: Model) -> str:
     return DIRECTIONS.get(orientation_needed(model), "")
 
 
-def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]:
-    """Return whether a volume is rotated by half a turn relative to a model.
+def pose_steps(volume: Volume, model: Model) -> Generator[Step, None, ShapePose]:
+    """Return how a volume is rotated relative to the training shapes of a model.
 
     If the model needs an orientation and that of the volume is unknown, a warning is
-    issued, and the volume is taken to have the orientation of the model.
+    issued, and the volume is taken to have the orientation of the model. A warning is
+    also issued if the model cannot take the rotation of an oblique volume into account.
     """
     needed, known = orientation_needed(model), orientation_of(volume.metadata)
-    if not needed or known == needed:
-        return False
+    if not needed:
+        return UPRIGHT
     if assumed := assumed_directions(volume, model):
         yield WarningIssued(
             message=f"The orientation of {volume.title} is unknown. The model needs "
@@ -92,8 +123,19 @@ def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]
             "wrong. Shapes from NIfTI or NRRD files, and results made from them, are "
             "reoriented as needed."
         )
-        return False
-    return True
+        return UPRIGHT
+    turned = known != needed
+    if model.card.network == ATLAS:
+        frame = model_frame(volume.metadata, volume.voxel_size, turned=turned)
+        return ShapePose(turned, frame)
+    if (angle := rotation_angle(volume.metadata)) > _MAX_ROTATION:
+        yield WarningIssued(
+            message=f"The axes of {volume.title} are rotated by {angle:.0f}° relative "
+            f"to {DIRECTIONS[known]}. The model does not take this rotation into "
+            "account, so the completed part may be wrong. Resample the volume to "
+            "unrotated axes first."
+        )
+    return ShapePose(turned)
 
 
 def orientation_needed(model: Model) -> str:

@@ -43,6 +43,9 @@ _AT_ONCE = 2**21
 #: Minimum thickness of a wall, in voxels, at which layers of one or two voxels are
 #: removed.
 _MIN_OPENED = 4.0
+#: Minimum thickness of this wall along an axis, in voxels, at which layers that are
+#: thin along this axis are removed.
+_MIN_ALONG = 3.2
 #: Margin around the predicted wall, in voxels.
 _MARGIN = 3
 
@@ -52,6 +55,7 @@ def complete_shell_steps(
     model: Model,
     config: CompleteShapeConfig,
     should_stop: ShouldStop,
+    frame: AnyArray | None = None,
 ) -> Generator[Step, None, CompletedPart]:
     """Predict the missing part of a closed shell.
 
@@ -61,6 +65,8 @@ def complete_shell_steps(
     model : Model
     config : CompleteShapeConfig
     should_stop : callable
+    frame : ndarray of shape (3, 3), optional
+        Directions of the model on the grid; see `ShapePose`.
 
     Raises
     ------
@@ -79,7 +85,7 @@ def complete_shell_steps(
         )
     atlas = cast("ShellAtlas", model.network().float())
     yield StageStarted(message="Fitting the shell")
-    ellipsoid = fit_ellipsoid(inside)
+    ellipsoid = fit_ellipsoid(inside, frame)
     given = shell_maps(inside, ellipsoid, atlas.grid)
     share = atlas.present_share(given)
     if share < MIN_PRESENT:
@@ -105,10 +111,8 @@ def complete_shell_steps(
         found = shell_voxels(shell.maps, shell.missing, ellipsoid, atlas.grid, slab)
         implant[slab] = found & ~inside[slab]
         yield BlockDone(i + 1, len(starts))
-    thickness = np.median(shell.maps.thickness[shell.missing]) * ellipsoid.axes.mean()
-    part = implant[box]
-    if thickness >= _MIN_OPENED:
-        part = _without_crust(part)
+    thickness = np.median(shell.maps.thickness[shell.missing]) * ellipsoid.extents
+    part = _without_crust(implant[box], thickness)
     kept, n_pieces = large_pieces(part, config.smallest_piece)
     implant[box] = kept
     return CompletedPart(implant, n_pieces, shell.reproduced)
@@ -127,7 +131,7 @@ def _box_of(
 ) -> tuple[slice, ...]:
     """Return the bounding box of the wall in the missing directions."""
     near = atlas.grid.grown(shell.missing)
-    rays = atlas.grid.units[near] * ellipsoid.axes
+    rays = ellipsoid.offsets(atlas.grid.units[near])
     outer, thickness = shell.maps.outer[near], shell.maps.thickness[near]
     ends = [ellipsoid.centre + rays * r[:, None] for r in (outer, outer - thickness)]
     places = np.concatenate(ends)
@@ -139,9 +143,23 @@ def _box_of(
     )
 
 
-def _without_crust(part: AnyArray) -> AnyArray:
-    """Return the part without thin layers on the given shape."""
+def _without_crust(part: AnyArray, thickness: AnyArray) -> AnyArray:
+    """Return the part without thin layers on the given shape.
+
+    Parameters
+    ----------
+    part : ndarray of bool, shape (Z, Y, X)
+    thickness : ndarray of shape (3,)
+        Thickness of the wall along each axis, in voxels. With thick slices, the wall
+        itself may consist of one or two voxels along an axis.
+    """
     from scipy.ndimage import binary_opening
 
-    opened: AnyArray = binary_opening(part)
+    if thickness.mean() < _MIN_OPENED:
+        return part
+    cross = np.zeros((3, 3, 3), bool)
+    cross[1, 1, 1] = True
+    for axis in np.flatnonzero(thickness >= _MIN_ALONG):
+        np.moveaxis(cross, axis, 0)[:, 1, 1] = True
+    opened: AnyArray = binary_opening(part, cross)
     return opened if opened.any() else part

@@ -19,6 +19,7 @@ from napari_geosr.core.errors import (
     VolumeError,
 )
 from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -31,9 +32,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.meshes import (
-    read_mesh,
-)
+from napari_geosr.io.meshes import read_mesh, stated_space
 from napari_geosr.measure.shapes import (
     check_surface,
 )
@@ -126,7 +125,9 @@ def voxelise_steps(
         )
     places, size = vertices[:, ::-1], np.asarray(config.voxel_size)
     _check_number(mesh, places, config)
-    filled, origin = yield from _filled_steps(places, faces, size, should_stop)
+    filled, origin = yield from _filled_steps(
+        places, faces, size, should_stop, config.margin
+    )
     enclosed = abs(mesh_volume(places, faces))
     n_filled = int(np.count_nonzero(filled))
     volume = n_filled * float(np.prod(size))
@@ -159,6 +160,7 @@ def voxelise_steps(
         tuple(origin.tolist()),
         name=mesh.stem,
         provenance=(record,),
+        metadata=orientation_entry(stated_space(mesh)),
     )
     path = io.write(
         made, out, overwrite=overwrite, kind="labels", should_stop=should_stop
@@ -180,24 +182,28 @@ def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
     return sentence
 
 
-def _grid_of(vertices: AnyArray, size: AnyArray) -> tuple[list[int], AnyArray]:
+def _grid_of(
+    vertices: AnyArray, size: AnyArray, margin: int = 1
+) -> tuple[list[int], AnyArray]:
     """Return the shape (Z, Y, X) of a grid around a mesh, and its origin."""
     low, high = vertices.min(0), vertices.max(0)
-    shape = np.ceil((high - low) / size).astype(int) + 2
-    return shape.tolist(), low - size / 2
+    shape = np.ceil((high - low) / size).astype(int) + 2 * margin
+    return shape.tolist(), low + (0.5 - margin) * size
 
 
 def _check_number(mesh: Path, vertices: AnyArray, config: VoxeliseConfig) -> None:
     """Raise `VolumeError` if there would be too many voxels."""
     size = np.asarray(config.voxel_size)
-    shape, _ = _grid_of(vertices, size)
+    shape, _ = _grid_of(vertices, size, config.margin)
     extent = np.ptp(vertices, axis=0)
     n_voxels = math.prod(shape)
     needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
     if n_voxels <= _MAX_VOXELS and needed <= free:
         return
     limit = max(1, min(_MAX_VOXELS, free // _BYTES_PER_FILLED_VOXEL))
-    while math.prod(_grid_of(vertices, size)[0]) > limit and max(size) < max(extent):
+    while max(size) < max(extent):
+        if math.prod(_grid_of(vertices, size, config.margin)[0]) <= limit:
+            break
         size = size * _WIDENING
     shown = f"{mesh.name} would have {' × '.join(map(str, shape))} voxels"
     why = (
@@ -237,10 +243,14 @@ def _edges(size: AnyArray) -> str:
 
 
 def _filled_steps(
-    vertices: AnyArray, faces: AnyArray, size: AnyArray, should_stop: ShouldStop
+    vertices: AnyArray,
+    faces: AnyArray,
+    size: AnyArray,
+    should_stop: ShouldStop,
+    margin: int = 1,
 ) -> Generator[Step, None, tuple[AnyArray, AnyArray]]:
     """Return the voxels inside a closed mesh as a mask, and the mask's origin."""
-    shape, origin = _grid_of(vertices, size)
+    shape, origin = _grid_of(vertices, size, margin)
     filled = yield from _fill_steps(
         (vertices - origin) / size, faces, shape, should_stop
     )
