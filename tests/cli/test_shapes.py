@@ -21,6 +21,7 @@ from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import shapes
 from napari_geosr.io import meshes
+from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
     MeshConfig,
@@ -187,6 +188,20 @@ def test_a_mesh_far_from_the_origin(suffix: str, is_rounded: bool, tmp_path) -> 
     if not is_rounded:
         vertices = np.asarray(trimesh.load_mesh(path).vertices)
         np.testing.assert_allclose(np.ptp(vertices, axis=0), 16 * 0.005, rtol=0.03)
+
+
+@pytest.mark.parametrize("unit", ["Å", "nm", "mm"])
+def test_a_very_small_mesh_is_not_rounded(unit: str, tmp_path) -> None:
+    """Positions in mm: voxels of 1 Å are 1e-7 mm long."""
+    pytest.importorskip("trimesh", reason="trimesh is not installed")
+    volume = Volume(ball(24, 8.0), "ZYX", (1.0,) * 3, unit)
+    path = tmp_path / "small.obj"
+    result = run_to_end(meshing.mesh_steps(volume, path, MeshConfig()))
+    lines = [line.split() for line in path.read_text().splitlines()]
+    vertices = np.array([line[1:4] for line in lines if line[:1] == ["v"]], float)
+    faces = np.array([line[1:] for line in lines if line[:1] == ["f"]], int) - 1
+    volume_in_file = mesh_volume(vertices[:, ::-1], faces)
+    assert volume_in_file == pytest.approx(result.volume, 1e-5, 0)
 
 
 def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:

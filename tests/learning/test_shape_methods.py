@@ -16,7 +16,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
-from napari_geosr.learning.shapes.data import ShapeSet
+from napari_geosr.learning.shapes.data import ShapeSet, turned
 from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.networks.sparse import PRESETS
@@ -67,12 +67,76 @@ def test_channels_are_given_with_commas_or_one_by_one(name: str, given) -> None:
     assert config.channels == (4, 8)
 
 
-def test_the_held_out_part_of_one_volume_is_not_trained_on(tmp_path) -> None:
-    _, config = method_of("shape_sr", simulated=None, source=(skull_file(tmp_path),))
-    shapes = ShapeSet(config, [Volume(np.zeros((200, 40, 40), "u1"), "ZYX")])
-    train = shapes.planes(shapes.volumes[0], 32)
-    held_out = shapes.held_out().planes(shapes.volumes[0], 32)
-    assert train[1] + 32 <= held_out[0] or held_out[0] >= 200 - 32
+@pytest.mark.parametrize("name", ["shape-completion", "shape-sr"])
+def test_shapes_with_long_voxels_are_refused_before_the_job(
+    name: str, tmp_path, capsys
+) -> None:
+    ball = np.zeros((24, 40, 40), np.uint8)
+    ball[6:18, 10:30, 10:30] = 1
+    for length, code in ((3.0, 2), (1.2, 0)):
+        volume = Volume(ball, "ZYX", (length, 1.0, 1.0), "mm")
+        path = io.write(volume, tmp_path / f"{length}.tif", kind="labels")
+        job = ShapeTrainJob.from_values(
+            {"method": name, "training": {"source": (path,), "patch": 16}}
+        )
+        if code == 0:
+            note = next(s for s in job.check_steps() if isinstance(s, WarningIssued))
+            assert "1.2 times longer along one axis" in note.message
+            continue
+        words = ["train", name, "--source", str(path), "--name", "m", "--patch", "16"]
+        assert run([*words, "-o", str(tmp_path / "job")]) == code
+        assert "Resample the volume to cubic voxels" in capsys.readouterr().err
+        assert not (tmp_path / "job").exists()
+
+
+def test_axes_with_unequal_voxels_are_not_exchanged() -> None:
+    _, config = method_of("shape_sr")
+    sizes = ((3.0, 1.0, 1.02), (1.0, 1.0, 1.0))
+    volumes = [Volume(np.zeros((2, 3, 4), "u1"), "ZYX", size, "mm") for size in sizes]
+    groups = ShapeSet(config, volumes).equal_axes
+    assert groups == ((0,), (1, 2))
+    assert ShapeSet(config).equal_axes == ((0, 1, 2),)
+    array, rng = np.arange(24).reshape(2, 3, 4), np.random.default_rng(0)
+    shapes = {turned(rng, [array], groups)[0].shape for _ in range(30)}
+    assert shapes == {(2, 3, 4), (2, 4, 3)}
+    assert len({turned(rng, [array])[0].shape for _ in range(60)}) == 6
+
+
+@pytest.mark.parametrize(("depth", "margin"), [(64, 0), (64, 10), (200, 0)])
+def test_the_held_out_planes_of_one_volume_are_not_trained_on(
+    depth: int, margin: int
+) -> None:
+    """Also if blocks are as deep as the volume, or its last planes are empty."""
+    method, config = method_of("shape_sr", simulated=None, patch=32, source=("a.tif",))
+    rng = np.random.default_rng(0)
+    inside = rng.random((depth, 20, 20)) < 0.5
+    inside[depth - margin :] = False
+    volume = Volume(inside.view("u1"), "ZYX")
+    shapes = ShapeSet(config, [volume])
+    shapes.set_filled(inside)
+    held_out = shapes.held_out()
+    used = [
+        {z for _ in range(40) for z in range(depth)[each.block(volume, 64, rng)[0]]}
+        for each in (shapes, held_out)
+    ]
+    assert not used[0] & used[1]
+    assert used[1] >= set(range(depth - margin - 6, depth - margin))
+    assert not shapes.held_out_note
+    assert method.pair(shapes, rng)[1].shape == (64, 64, 64)
+    coarse, fine = method.pair(held_out, rng)
+    assert fine.any()
+    assert fine.shape == tuple(2 * n for n in coarse.shape)
+    assert 8 <= len(fine) <= 22
+
+
+def test_few_planes_are_not_held_out(tmp_path) -> None:
+    inside = np.zeros((40, 24, 24), np.uint8)
+    inside[8:32, 4:20, 4:20] = 1
+    path = io.write(Volume(inside, "ZYX"), tmp_path / "a.tif", kind="labels")
+    training = {"source": (path,), "patch": 8}
+    job = ShapeTrainJob.from_values({"method": "shape_sr", "training": training})
+    (note,) = [s.message for s in job.check_steps() if isinstance(s, WarningIssued)]
+    assert "the shape has 24 planes (fewer than 32), so none of them is held" in note
 
 
 def test_the_loss_of_a_perfect_and_of_a_wrong_surface() -> None:

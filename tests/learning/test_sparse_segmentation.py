@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from scipy import ndimage
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError, VolumeError
-from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
+from napari_geosr.core.steps import TileDone, WarningIssued, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import masked
-from napari_geosr.learning.shapes import SHAPE_METHODS
+from napari_geosr.learning.shapes import SHAPE_METHODS, grey_scale
 from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.networks import build_network
 from napari_geosr.networks.sparse.surface_unet import masked_voxels
@@ -38,7 +39,8 @@ def specimen(seed: int, shape: tuple[int, ...] = (40, 44, 48)):
 
 
 def write(folder: Path, name: str, values: np.ndarray, **more) -> Path:
-    volume = Volume(values, "ZYX", SIZE, "mm", **more)
+    axes = "ZYX"[-values.ndim :]
+    volume = Volume(values, axes, SIZE[: values.ndim], "mm", **more)
     kind = "labels" if values.dtype == np.uint8 else "image"
     return io.write(volume, folder / f"{name}.tif", kind=kind)
 
@@ -92,6 +94,35 @@ def test_another_scan_is_segmented_better_than_by_a_threshold(
     assert found.voxel_size == SIZE
     assert found.unit == "mm"
     assert found.provenance[-1]["operation"] == "shapes segment"
+
+
+def test_invalid_voxels_around_the_mask_have_no_effect(model, tmp_path) -> None:
+    """A round field of view is often surrounded by NaN."""
+    values, labels, inside = specimen(2)
+    _, _, mask = files(tmp_path, 2)
+    for outside in (np.nan, np.inf):
+        scan = write(
+            tmp_path, f"{outside}", np.where(inside, values, np.float32(outside))
+        )
+        out = tmp_path / f"out_{outside}.tif"
+        words = ["shapes", "segment", str(scan), "--mask", str(mask)]
+        assert run([*words, "--model", str(model), "-o", str(out)]) == 0
+        result = np.asarray(io.read(out).data)
+        assert (result == labels)[inside].mean() > 0.93
+
+
+def test_invalid_voxels_are_left_out_of_the_means() -> None:
+    values, _, inside = specimen(2, (16, 18, 20))
+    inside[:, :9] = False
+    values[:, :9] = np.nan
+    grey, mask = (torch.from_numpy(a)[None] for a in (values, inside))
+    voxels = masked_voxels(grey[None], mask)
+    _, z, y, x = voxels.coords[0].tolist()
+    for i, reach in enumerate((1, 2), 1):
+        box = (slice(max(0, c - reach), c + reach + 1) for c in (z, y, x))
+        expected = np.nanmean(values[tuple(box)])
+        assert float(voxels.features[0, i]) == pytest.approx(expected)
+    assert y == 9
 
 
 def test_a_mask_with_opposite_directions_is_rotated(model, tmp_path, capsys) -> None:
@@ -261,9 +292,9 @@ def test_large_masks_are_segmented_with_dense_convolutions(
     ("kind", "message"),
     [
         ("empty", "bad.tif has no labelled voxel"),
-        ("held out", "no labelled voxel outside the held-out planes"),
         ("too many", "bad.tif has the label 40000, but --n-labels is 2"),
         ("grey", "bad.tif contains the value .* which is not a label"),
+        ("image", r"bad.tif has the axes Y, X; volumes \(Z, Y, X\) are needed"),
     ],
 )
 def test_unusable_labels_are_refused_before_the_job(
@@ -273,13 +304,13 @@ def test_unusable_labels_are_refused_before_the_job(
     values, labels, _ = specimen(1)
     bad = {
         "empty": np.zeros(labels.shape, np.uint8),
-        "held out": np.where(np.arange(40)[:, None, None] > 38, labels, 0),
         "too many": np.where(labels == 2, 40_000, labels),
         "grey": values,
+        "image": labels[0].astype(np.uint8),
     }[kind]
-    if kind == "held out":
-        bad[39] = 1
-    if kind in ("held out", "too many"):
+    if kind == "image":
+        io.write(Volume(values[0], "YX", SIZE[:2], "mm"), scan, overwrite=True)
+    if kind == "too many":
         bad = bad.astype(np.uint16)
     target = write(tmp_path, "bad", bad)
     words = ["--source", scan, "--target", target, "--patch", 16, "--name", "m"]
@@ -288,6 +319,45 @@ def test_unusable_labels_are_refused_before_the_job(
     assert run(command) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
     assert not job.exists()
+
+
+def test_invalid_voxels_are_refused_before_the_job(tmp_path, capsys) -> None:
+    _, labels, _ = files(tmp_path, 1)
+    values, _, inside = specimen(1)
+    values[np.nonzero(inside)[0][500], 20, 20] = np.inf
+    scan = write(tmp_path, "scan", values)
+    job = tmp_path / "job"
+    words = ["train", "sparse-segmentation", "--source", str(scan), "--target"]
+    assert run([*words, str(labels), "--name", "m", "-o", str(job)]) == 2
+    assert "NaN or infinite values inside the mask" in capsys.readouterr().err
+    assert not job.exists()
+
+
+def test_the_grey_scale_of_a_large_mask_needs_little_memory(monkeypatch) -> None:
+    scan, _, inside = specimen(1, (60, 100, 100))
+    inside[:] = True
+    inside[10:20] = False
+    for name, value in (("SAMPLES", 2**12), ("AT_ONCE", 2**14)):
+        monkeypatch.setattr(grey_scale, f"_MAX_{name}", value)
+    monkeypatch.setattr(grey_scale, "_MIN_AT_ONCE", 2**10)
+    n, volume = int(inside.sum()), Volume(scan, "ZYX")
+    least = grey_scale.grey_scale_bytes(scan.shape, 4, n)
+    for budget in (None, least):
+        tracemalloc.start()
+        found = run_to_end(
+            grey_scale.grey_scale_steps(
+                volume, lambda planes: inside[planes], n, never_stop, budget
+            )
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.1 * least + 10_000
+        assert least < 1.5 * peak
+    sample = scan[inside][:: -(-n // 2**12)].astype(np.float64)
+    assert found == (sample.mean(), sample.std())
+    network = build_network("surface_unet", channels=(4,), upscale_factor=1)
+    with pytest.raises(DeviceMemoryError, match="need 1"):
+        masked.plan_mask(inside, network.spec, 4, 10**9, 10**9)
 
 
 def test_labels_that_do_not_occur_are_told(tmp_path) -> None:

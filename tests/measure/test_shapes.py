@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure.shapes import (
     check_surface,
     compare_shapes,
+    describe_shape_steps,
     extract_surface,
     match_surface,
 )
@@ -103,6 +105,28 @@ def test_the_border_is_at_least_a_voxel_wide() -> None:
     assert [one.tolerance for one in found] == [0.1, 2.0, 4.0]
     assert [one.border_distance for one in found] == [2.0, 2.0, 4.0]
     assert found[0].border_dice == found[1].border_dice < found[2].border_dice < 1
+
+
+def test_a_distance_equal_to_the_tolerance_is_within_it() -> None:
+    """Three voxels of 0.1 mm are slightly more than 0.3 mm in floating point."""
+    one = box((24, 24, 24), (4, 4, 4), (8, 8, 8))
+    other = box((24, 24, 24), (4, 4, 4), (8, 8, 11))
+    small = compare_shapes(one, other, (0.1,) * 3, "mm", tolerance=0.3)
+    large = compare_shapes(one, other, (1, 1, 1), "mm", tolerance=3)
+    assert small.surface_dice == large.surface_dice == 1
+    assert small.border_dice == large.border_dice
+    assert small.tolerance == 0.3
+
+
+def test_the_thickness_does_not_depend_on_the_order_of_the_edges() -> None:
+    """If edges are slightly unequal, their geometric mean is used."""
+    inside = box((16, 16, 16), (4, 4, 4), (8, 8, 8))
+    edge = (0.105 * 0.1 * 0.1) ** (1 / 3)
+    sizes = ((0.105, 0.1, 0.1), (0.1, 0.1, 0.105), (edge,) * 3)
+    steps = [describe_shape_steps(inside, size, "mm") for size in sizes]
+    first, second, cubic = (run_to_end(each)[0].thickness for each in steps)
+    assert first == pytest.approx(cubic)
+    assert second == pytest.approx(cubic)
 
 
 def test_shapes_that_cannot_be_compared_are_refused() -> None:

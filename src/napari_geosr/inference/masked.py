@@ -89,9 +89,19 @@ class MaskPlan:
 
 
 def plan_mask(
-    inside: AnyArray, spec: NetworkSpec, features: int, budget: int
+    inside: AnyArray, spec: NetworkSpec, features: int, budget: int, reading: int = 0
 ) -> MaskPlan:
     """Choose the largest blocks that fit into a memory budget, given in bytes.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    spec : NetworkSpec
+    features : int
+        Feature maps at the finest level.
+    budget : int
+    reading : int
+        Bytes needed, in addition to the mask, to read the scan before the first block.
 
     Raises
     ------
@@ -106,7 +116,7 @@ def plan_mask(
     for edge in block_edges(_EDGES, spec.stride[0]):
         blocks = tuple(block_grid(inside.shape, edge))
         busy = tuple(counts.in_box(block) > 0 for block in blocks)
-        passes = [counting]
+        passes = [counting, reading]
         for block in itertools.compress(blocks, busy):
             window = widened(block, spec.halo[0], inside.shape)
             size = math.prod(p.stop - p.start for p in window)

@@ -5,6 +5,7 @@ Only 3MF files state their unit; 3D-printing programs assume millimetres.
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,10 @@ _HEADER = 80
 _SPACE = "SPACE="
 #: Word in this header for positions along the axes of an oblique volume.
 _OBLIQUE = "oblique"
+#: Minimum number of decimal places in OBJ files, and number of digits to which the
+#: size of a mesh is given.
+_MIN_DIGITS = 8
+_RELATIVE_DIGITS = 9
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
     [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
@@ -95,7 +100,9 @@ def write_mesh(
     else:
         trimesh = _trimesh(f"Writing {path.name}")
         mesh = trimesh.Trimesh(vertices, faces, process=False)
-        exported = mesh.export(file_type=path.suffix.lower()[1:])
+        kind = path.suffix.lower()[1:]
+        more = {"digits": _digits(vertices)} if kind == "obj" else {}
+        exported = mesh.export(file_type=kind, **more)
         content = exported.encode() if isinstance(exported, str) else exported
     atomic.write_bytes(path, content, overwrite=overwrite)
 
@@ -202,6 +209,14 @@ def _stl(
         table["corners"] = corners
         content += table.tobytes()
     return content
+
+
+def _digits(vertices: AnyArray) -> int:
+    """Return the decimal places of positions in text: more for very small meshes."""
+    extent = float(np.ptp(vertices, axis=0).max(initial=0.0))
+    if extent <= 0:
+        return _MIN_DIGITS
+    return max(_MIN_DIGITS, math.ceil(_RELATIVE_DIGITS - math.log10(extent)))
 
 
 def _missing(purpose: str) -> str:

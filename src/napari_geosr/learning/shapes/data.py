@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 ShapeKind = Literal["skulls", "mixed"]
 
+#: Maximum ratio of voxel edges that count as equal.
+NEARLY_CUBIC = 1.05
+#: Minimum number of planes that are held out if there is only one volume.
+_MIN_HELD_OUT = 8
+#: Minimum number of planes of the shape; if it has fewer, none is held out.
+_MIN_DEPTH = 32
+#: Number of planes beyond the shape that are also used for validation.
+_MARGIN = 2
 #: Maximum number of files that a note lists.
 _MAX_LISTED = 10
 #: Unused settings: those for grey values and for other networks.
@@ -117,9 +125,18 @@ class ShapeSet(Patches):
     config : ShapeConfig
     volumes : sequence of Volume
         Empty for simulated shapes. Some are held out for validation; if there is only
-        one, methods that draw blocks of planes hold out its last planes.
+        one, methods that draw blocks hold out its last planes (see `planes`).
     targets : sequence of Volume
         Labels of the volumes, for methods that learn labels.
+
+    Attributes
+    ----------
+    grey_scales : dict of int to (float, float)
+        Mean and standard deviation of the grey values of a volume inside its labels, by
+        the index of the volume; set by the method that needs them.
+    filled : (int, int) or None
+        First plane of the only volume that contains the shape, and the first one after
+        the last; None if unknown.
     """
 
     def __init__(
@@ -131,6 +148,8 @@ class ShapeSet(Patches):
         self.config, self.volumes = config, tuple(volumes)
         self.targets = tuple(targets)
         self.scenes, self.validation = [], False
+        self.grey_scales: dict[int, tuple[float, float]] = {}
+        self.filled: tuple[int, int] | None = None
         self.n_held_out = max(1, round(config.validation * len(volumes)))
 
     def volume(self, rng: np.random.Generator) -> Volume:
@@ -149,15 +168,98 @@ class ShapeSet(Patches):
         """Return the labels of one of the volumes."""
         return self.targets[self.number_of(volume)]
 
-    def planes(self, volume: Volume, size: int) -> tuple[int, int]:
-        """Return the first and last plane at which a block of planes may begin."""
-        depth, last = volume.shape[0], max(0, volume.shape[0] - size)
-        if len(self.volumes) > 1:
-            return 0, last
-        border = int(depth * (1 - cast("ShapeConfig", self.config).validation))
-        if self.validation:
-            return min(border, last), last
-        return 0, max(0, min(last, border - size))
+    def set_filled(self, inside: AnyArray) -> None:
+        """Store which planes of the only volume contain the shape.
+
+        Parameters
+        ----------
+        inside : ndarray of bool
+            For each plane, its voxels or a single value; not empty.
+        """
+        if len(self.volumes) == 1:
+            where = np.flatnonzero(inside.reshape(len(inside), -1).any(1))
+            self.filled = (int(where[0]), int(where[-1]) + 1)
+
+    @property
+    def _is_split(self) -> bool:
+        """Whether planes of the only volume are held out."""
+        return len(self.volumes) == 1 and self._n_filled >= _MIN_DEPTH
+
+    @property
+    def _n_filled(self) -> int:
+        """Number of planes of the first volume that contain the shape."""
+        first, last = self._ends(self.volumes[0])
+        return last - first
+
+    def _ends(self, volume: Volume) -> tuple[int, int]:
+        return self.filled or (0, volume.shape[0])
+
+    @property
+    def held_out_note(self) -> str:
+        """Note that no planes of the only volume are held out; empty if some are."""
+        if len(self.volumes) != 1 or self._is_split:
+            return ""
+        return (
+            f"{self.volumes[0].title} is the only volume, and the shape has "
+            f"{self._n_filled} planes (fewer than {_MIN_DEPTH}), so none of them is "
+            "held out: the validation loss is computed on the training data and does "
+            "not show how well the model works for other data. Give several volumes "
+            "(--source)."
+        )
+
+    def planes(self, volume: Volume) -> slice:
+        """Return the planes of a volume that blocks are drawn from.
+
+        If there is only one volume, the last planes of its shape are for validation,
+        and those before them for training. If the shape has few planes, none is held
+        out.
+        """
+        depth = volume.shape[0]
+        if not self._is_split:
+            return slice(0, depth)
+        share = cast("ShapeConfig", self.config).validation
+        n_held_out = max(_MIN_HELD_OUT, round(share * self._n_filled))
+        _, last = self._ends(volume)
+        border = last - n_held_out
+        if not self.validation:
+            return slice(0, border)
+        end = min(depth, last + _MARGIN)
+        return slice(border, end - (end - border) % 2)
+
+    def block(
+        self, volume: Volume, edge: int, rng: np.random.Generator
+    ) -> tuple[slice, ...]:
+        """Draw the place of a block, which ends where the volume or its part ends."""
+        parts = (self.planes(volume), *(slice(0, n) for n in volume.shape[1:]))
+        place = []
+        for part in parts:
+            last = max(part.start, part.stop - edge)
+            corner = int(rng.integers(part.start, last + 1))
+            place.append(slice(corner, min(corner + edge, part.stop)))
+        return tuple(place)
+
+    def padding(self, shape: Sequence[int], edge: int) -> list[tuple[int, int]]:
+        """Return the voxels to add to a block, to make it a cube.
+
+        Planes are only added for training: a block for validation may be flatter.
+        """
+        missing = [(0, edge - n) for n in shape]
+        return [(0, 0), *missing[1:]] if self.validation else missing
+
+    @property
+    def equal_axes(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of the axes along which voxels are equally long in all volumes."""
+        sizes = [volume.voxel_size for volume in self.volumes]
+        groups: list[list[int]] = []
+        for axis in range(3):
+            for group in groups:
+                edges = [(size[axis], size[group[0]]) for size in sizes]
+                if all(max(pair) <= NEARLY_CUBIC * min(pair) for pair in edges):
+                    group.append(axis)
+                    break
+            else:
+                groups.append([axis])
+        return tuple(map(tuple, groups))
 
     @property
     def orientation(self) -> str:
@@ -214,9 +316,20 @@ def orientation_notes(volumes: Sequence[Volume]) -> list[str]:
     ]
 
 
-def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-    """Return the arrays after one random rotation or reflection of the cube."""
-    order = rng.permutation(3)
+def turned(
+    rng: np.random.Generator,
+    arrays: Sequence[AnyArray],
+    equal_axes: Sequence[Sequence[int]] = ((0, 1, 2),),
+) -> list[AnyArray]:
+    """Return the arrays after one random rotation or reflection of the cube.
+
+    Only axes in the same group of `equal_axes` are exchanged.
+    """
+    drawn = rng.permutation(3).tolist()
+    order = [0, 1, 2]
+    for group in equal_axes:
+        for axis, other in zip(group, (a for a in drawn if a in group), strict=True):
+            order[axis] = other
     flips = tuple(int(axis) for axis in range(3) if rng.random() < 0.5)
     return [
         np.ascontiguousarray(np.flip(array.transpose(order), flips)) for array in arrays
@@ -246,6 +359,10 @@ class ShapeMethod(Method):
 
     task = "denoise"
     config: ShapeConfig
+    #: Whether the models can only be used for shapes with nearly cubic voxels.
+    needs_cubic: ClassVar[bool] = True
+    #: Whether the method draws blocks of shapes, not whole ones.
+    draws_blocks: ClassVar[bool] = False
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -299,7 +416,7 @@ class ShapeMethod(Method):
         assert isinstance(patches, ShapeSet)
         source, target = self.pair(patches, rng)
         if self.config.augment and not patches.validation:
-            source, target = turned(rng, (source, target))
+            source, target = turned(rng, (source, target), patches.equal_axes)
         return {
             "source": source[None].astype(np.uint8),
             "target": target[None].astype(np.uint8),
@@ -314,6 +431,8 @@ class ShapeMethod(Method):
 
 class FittedMethod(ShapeMethod):
     """Base of methods that compute their model in one pass, without optimisation."""
+
+    needs_cubic = False
 
     @property
     def is_oriented(self) -> bool:

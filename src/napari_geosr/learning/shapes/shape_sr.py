@@ -83,6 +83,7 @@ class Method(ShapeMethod):
     """Predicts the fine voxels at the surface of a coarse shape."""
 
     config: Config
+    draws_blocks = True
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
@@ -91,8 +92,7 @@ class Method(ShapeMethod):
     @classmethod
     def check_shape(cls, shapes: ShapeSet, volume: Volume, inside: AnyArray) -> None:
         """Raise `VolumeError` if blocks have no surface at half the resolution."""
-        first, last = shapes.planes(volume, edge := 2 * shapes.config.patch)
-        learned = inside[first : last + edge]
+        learned = inside[shapes.planes(volume)]
         found = {
             bool(value)
             for start in range(0, len(learned), 2)
@@ -137,12 +137,8 @@ class Method(ShapeMethod):
             shift = rng.uniform(-0.8, 0.8, 3) * (scale if name == "skull" else 0.3)
             return sampled(moved(solid, scale, shift), (edge,) * 3)
         volume = shapes.volume(rng)
-        low, high = shapes.planes(volume, edge)
-        corner = [int(rng.integers(low, high + 1))]
-        corner += [int(rng.integers(max(0, n - edge) + 1)) for n in volume.shape[1:]]
-        place = tuple(slice(c, c + edge) for c in corner)
-        block = shapes.mask_of(volume, place)
-        missing = [(0, edge - n) for n in block.shape]
+        block = shapes.mask_of(volume, shapes.block(volume, edge, rng))
+        missing = shapes.padding(block.shape, edge)
         padded: AnyArray = np.pad(block, missing, mode="edge")
         return padded
 

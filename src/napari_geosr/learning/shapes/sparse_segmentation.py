@@ -1,20 +1,22 @@
 """Segmentation inside a mask: learn labels of the voxels of a shape from grey values.
 
 Only the voxels of the mask are processed. Their features are the grey value and its
-means over boxes of 3³ and 5³ voxels, which also include voxels just outside the mask.
-Grey values are standardised over the mask, in training and when the model is used.
+means over boxes of 3³ and 5³ voxels, which also include voxels just outside the mask,
+except NaN and infinite ones. Grey values are standardised over the mask, in training
+and when the model is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from cyclopts import Parameter
 from pydantic import Field
 
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
@@ -25,6 +27,7 @@ from napari_geosr.learning.shapes.data import (
     ShapeSet,
     turned,
 )
+from napari_geosr.learning.shapes.grey_scale import grey_scale_steps
 from napari_geosr.networks import sparse
 
 if TYPE_CHECKING:
@@ -42,8 +45,8 @@ _MIN_VOXELS = 100
 _MAX_TRIES = 30
 #: Value of voxels outside the mask, which are not used for training.
 _OUTSIDE = -1
-#: Maximum number of voxels of the mask used to estimate mean and standard deviation.
-_MAX_SAMPLES = 2**22
+#: Number of labels read at a time.
+_AT_ONCE = 2**24
 
 
 class Config(ShapeConfig):
@@ -87,12 +90,13 @@ class Method(ShapeMethod):
     """Predicts a label for each voxel of a mask."""
 
     config: Config
+    needs_cubic = False
+    draws_blocks = True
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         assert isinstance(config, Config)
         self.labels = config.labels
-        self._scales: dict[int, tuple[float, float]] = {}
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -128,7 +132,7 @@ class Method(ShapeMethod):
         assert isinstance(patches, ShapeSet)
         grey, labels = self.pair(patches, rng)
         if self.config.augment and not patches.validation:
-            grey, labels = turned(rng, (grey, labels))
+            grey, labels = turned(rng, (grey, labels), patches.equal_axes)
         return {"source": grey[None], "target": labels[None]}
 
     def pair(
@@ -140,12 +144,7 @@ class Method(ShapeMethod):
         for _ in range(_MAX_TRIES):
             volume = shapes.volume(rng)
             target = shapes.target_of(volume)
-            low, high = shapes.planes(volume, edge)
-            corner = [int(rng.integers(low, high + 1))]
-            corner += [
-                int(rng.integers(max(0, n - edge) + 1)) for n in volume.shape[1:]
-            ]
-            place = tuple(slice(c, c + edge) for c in corner)
+            place = shapes.block(volume, edge, rng)
             labels = np.asarray(target.data[place]).astype(np.int16)
             if (labels > 0).sum() >= _MIN_VOXELS:
                 break
@@ -154,19 +153,11 @@ class Method(ShapeMethod):
                 f"{target.title} has the label {labels.max()}, but --n-labels is "
                 f"{self.config.labels}. Give the number of labels inside the mask."
             )
-        mean, deviation = self._scale(volume, target)
+        mean, deviation = _grey_scale(shapes, volume)
         grey = (np.asarray(volume.data[place], np.float32) - mean) / deviation
-        missing = [(0, edge - n) for n in labels.shape]
+        missing = shapes.padding(labels.shape, edge)
         padded = np.pad(grey, missing, mode="edge"), np.pad(labels, missing) - 1
         return padded
-
-    def _scale(self, volume: Volume, target: Volume) -> tuple[float, float]:
-        """Return the mean and standard deviation of the grey values inside the mask."""
-        key = id(volume)
-        if key not in self._scales:
-            inside = np.asarray(target.data) > 0
-            self._scales[key] = grey_scale_inside(np.asarray(volume.data)[inside])
-        return self._scales[key]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Return the cross-entropy of the labels of the voxels in the mask."""
@@ -183,20 +174,48 @@ class Method(ShapeMethod):
         return error, {"loss": error}
 
 
-def grey_scale_inside(values: AnyArray) -> tuple[float, float]:
-    """Return the mean and standard deviation of the grey values of a mask.
+def grey_scales_steps(
+    shapes: ShapeSet, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Determine the grey scale of each scan inside its labels, and store it.
 
-    Parameters
-    ----------
-    values : ndarray of shape (N,)
-        Not empty. If there are many, equally spaced ones are used.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> grey_scale_inside(np.array([1.0, 3.0]))
-    (2.0, 1.0)
+    Raises
+    ------
+    VolumeError
+        If a scan has NaN or infinite values inside its labels, or no voxel is labelled.
+    Cancelled
+        If `should_stop` returns True.
     """
-    step = -(-len(values) // _MAX_SAMPLES)
-    sample = values[::step].astype(np.float64)
-    return float(sample.mean()), max(float(sample.std()), 1e-12)
+    for number in range(len(shapes.volumes)):
+        if number not in shapes.grey_scales:
+            found = yield from _grey_scale_steps(shapes, number, should_stop)
+            shapes.grey_scales[number] = found
+
+
+def _grey_scale(shapes: ShapeSet, volume: Volume) -> tuple[float, float]:
+    """Return the mean and standard deviation of the grey values inside the labels."""
+    number = shapes.number_of(volume)
+    if number not in shapes.grey_scales:
+        steps = _grey_scale_steps(shapes, number, never_stop)
+        shapes.grey_scales[number] = run_to_end(steps)
+    return shapes.grey_scales[number]
+
+
+def _grey_scale_steps(
+    shapes: ShapeSet, number: int, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[float, float]]:
+    volume, target = shapes.volumes[number], shapes.targets[number]
+
+    def inside(planes: slice) -> AnyArray:
+        labelled: AnyArray = np.asarray(target.data[planes]) > 0
+        return labelled
+
+    depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
+    n_inside = 0
+    for start in range(0, volume.shape[0], depth):
+        if should_stop():
+            raise Cancelled("Stopped while reading.")
+        n_inside += int(np.count_nonzero(inside(slice(start, start + depth))))
+    if not n_inside:
+        raise VolumeError(f"{target.title} has no labelled voxel.")
+    return (yield from grey_scale_steps(volume, inside, n_inside, should_stop))

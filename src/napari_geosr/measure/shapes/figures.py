@@ -37,7 +37,8 @@ class ShapeFigures:
         Area of the smoothed surface, in `unit` squared.
     thickness : float or None
         Mean local thickness in `unit`; None if the voxels are not cubic, or the shape
-        fills the whole volume.
+        fills the whole volume. If the edges of a voxel differ by up to 5 %, their
+        geometric mean is used.
     euler : int
         Euler number: objects minus tunnels plus cavities.
     unit : str
@@ -108,7 +109,8 @@ def describe_shape_steps(
     if max(voxel_size) <= _CUBIC * min(voxel_size):
         found = yield from thickness_steps(inside, check=check)
         if found.mean is not None:
-            thickness = found.mean * float(voxel_size[0])
+            # Spheres are measured in voxels; the mean edge preserves their volume.
+            thickness = found.mean * float(np.prod(voxel_size)) ** (1 / 3)
     figures = ShapeFigures(
         volume=count * float(np.prod(voxel_size)),
         fraction=count / inside.size,

@@ -28,6 +28,9 @@ from napari_geosr.measure.shapes.match import euler_numbers
 #: Minimum surface area assigned to a position, relative to the smallest face of a
 #: voxel. Where surfaces meet, the differences may cancel out.
 _LEAST_AREA = 0.1
+#: Factor that allows for rounding when a distance is compared with a tolerance: a
+#: distance of three voxels of 0.1 mm is slightly more than 0.3 in floating point.
+_ROUNDING = 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def _border_dice(
     for phase in (padded, ~padded):
         check_stop()
         depth = distance_transform_edt(phase, sampling=tuple(voxel_size))
-        near |= (depth > 0) & (depth <= distance)
+        near |= (depth > 0) & (depth <= distance * _ROUNDING)
     near = near[(slice(1, -1),) * 3]
     return dice(shape & near, reference & near)
 
@@ -213,7 +216,7 @@ class _Distances:
 
     def area_within(self, limit: float) -> float:
         """Return the area of the points at a distance of at most `limit`."""
-        return float(self.areas[self.values <= limit].sum())
+        return float(self.areas[self.values <= limit * _ROUNDING].sum())
 
     def percentile(self, percent: float) -> float:
         """Return the distance not exceeded on a given percentage of the area."""

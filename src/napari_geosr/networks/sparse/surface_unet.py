@@ -225,13 +225,22 @@ def surface_voxels(occupied: Tensor) -> SparseTensor:
 def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
     """Return grey values of a mask's voxels, and means over their neighbourhoods.
 
+    NaN and infinite values are left out of the means.
+
     Parameters
     ----------
     grey : Tensor of shape (N, 1, Z, Y, X)
-        Standardised grey values.
+        Standardised grey values; finite in the mask.
     mask : Tensor of bool, shape (N, Z, Y, X)
     """
-    means = _means(grey)
+    finite = grey.isfinite()
+    if finite.all():
+        means = _means(grey)
+    else:
+        grey = grey.where(finite, 0.0)
+        # Where all values are left out, there is no voxel of the mask.
+        shares = _means(finite.to(grey.dtype))
+        means = [m / s for m, s in zip(_means(grey), shares, strict=True)]
     return SparseTensor.from_dense(torch.cat([grey, *means], 1), mask)
 
 

@@ -19,7 +19,6 @@ from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.orientation import half_turn, same_orientation
 from napari_geosr.core.steps import (
-    BlockDone,
     ShouldStop,
     StageStarted,
     Step,
@@ -32,7 +31,10 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.masked import MaskPlan, label_steps, plan_mask
 from napari_geosr.io.spec import OutputSpec
-from napari_geosr.learning.shapes.sparse_segmentation import grey_scale_inside
+from napari_geosr.learning.shapes.grey_scale import (
+    grey_scale_bytes,
+    grey_scale_steps,
+)
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import (
@@ -56,8 +58,6 @@ from napari_geosr.operations.shapes.snapshots import (
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
 
-#: Number of voxels read at a time.
-_AT_ONCE = 2**24
 #: Standard deviation of equal grey values, relative to their mean: rounding.
 _MIN_VARIATION = 1e-9
 
@@ -244,10 +244,18 @@ def _plan_steps(
         inside = half_turn(inside)
     budget = memory_budget(config.memory, device)
     classifier = cast("VoxelClassifier", network)
-    plan = plan_mask(inside, classifier.spec, features, budget)
+    n_inside = int(np.count_nonzero(inside))
+    reading = grey_scale_bytes(volume.shape, volume.dtype.itemsize, n_inside)
+    plan = plan_mask(inside, classifier.spec, features, budget, reading)
     if note := dense_note(plan.n_active, inside.size):
         yield WarningIssued(message=note)
-    scale = yield from _scale_steps(volume, inside, should_stop)
+    scale = yield from grey_scale_steps(
+        volume,
+        lambda planes: inside[planes],
+        n_inside,
+        should_stop,
+        budget - inside.nbytes,
+    )
     record = yield from provenance.record_steps(
         "shapes segment",
         inputs={"scan": volume, "mask": mask},
@@ -291,26 +299,3 @@ def _label_steps(
         threads=config.threads,
         should_stop=should_stop,
     )
-
-
-def _scale_steps(
-    volume: Volume, inside: AnyArray, should_stop: ShouldStop
-) -> Generator[Step, None, tuple[float, float]]:
-    """Return the mean and standard deviation of the grey values inside the mask."""
-    yield StageStarted(message=f"Reading {volume.title}")
-    depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
-    parts = []
-    for start in range(0, volume.shape[0], depth):
-        if should_stop():
-            raise Cancelled("Stopped while reading; no file was written.")
-        planes = slice(start, start + depth)
-        if inside[planes].any():
-            values = np.asarray(volume.data[planes])[inside[planes]]
-            if not np.isfinite(values).all():
-                raise VolumeError(
-                    f"{volume.title} has NaN or infinite values inside the mask. "
-                    "Replace them, or exclude them from the mask."
-                )
-            parts.append(values)
-        yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
-    return grey_scale_inside(np.concatenate(parts))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     ShouldStop,
     Step,
@@ -22,9 +21,16 @@ from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
 from napari_geosr.learning.shapes.sparse_segmentation import (
     Config as SegmentationConfig,
 )
+from napari_geosr.learning.shapes.sparse_segmentation import (
+    grey_scales_steps,
+)
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.shapes.grids import FOR_MASKS, check_same_grid
-from napari_geosr.operations.shapes.masks import read_labels_steps, read_shape_steps
+from napari_geosr.operations.shapes.masks import (
+    check_training_voxels,
+    read_labels_steps,
+    read_shape_steps,
+)
 
 #: Operation of such jobs in ``config.yaml``.
 OPERATION = "train shapes"
@@ -95,8 +101,8 @@ class ShapeTrainJob(Config):
     ) -> Generator[Step, None, ShapeSet]:
         """Check settings and inputs; return the shapes to learn from.
 
-        Shapes and labels are read in full, because a network could be trained on an
-        image or on wrong labels without an error; scans are not read.
+        Shapes, labels and scans are read once, because a network would also learn from
+        an image, from the wrong labels or from a scan with invalid voxels.
 
         Raises
         ------
@@ -110,12 +116,17 @@ class ShapeTrainJob(Config):
         shapes = self.shapes()
         if shapes.targets:
             yield from _check_labels_steps(self.training, shapes, should_stop)
-            return shapes
-        for volume in shapes.volumes:
+            yield from grey_scales_steps(shapes, should_stop)
+        for volume in () if shapes.targets else shapes.volumes:
+            if method.needs_cubic and (note := check_training_voxels(volume)):
+                yield WarningIssued(message=note)
             inside = yield from read_shape_steps(
                 volume, self.training.label, should_stop
             )
+            shapes.set_filled(inside)
             method.check_shape(shapes, volume, inside)
+        if method.draws_blocks and (note := shapes.held_out_note):
+            yield WarningIssued(message=note)
         return shapes
 
     def shapes(self) -> ShapeSet:
@@ -142,18 +153,12 @@ def _check_labels_steps(
     """Check the labels of all scans; warn if fewer labels occur than are stated."""
     assert isinstance(config, SegmentationConfig)
     found: set[int] = set()
-    for volume, target in zip(shapes.volumes, shapes.targets, strict=True):
+    for target in shapes.targets:
         present, labelled = yield from read_labels_steps(
             target, config.labels, should_stop
         )
         found |= present
-        first, last = shapes.planes(volume, config.patch)
-        if not labelled[first : last + config.patch].any():
-            raise VolumeError(
-                f"{target.title} has no labelled voxel outside the held-out planes, so "
-                "there is nothing to learn from it. Hold out fewer planes "
-                "(--validation), or give several scans."
-            )
+        shapes.set_filled(labelled)
     missing = sorted(set(range(1, config.labels + 1)) - found)
     if missing:
         listed = ", ".join(map(str, missing[:_MAX_LISTED]))

@@ -11,6 +11,7 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.shapes import MAX_SPARSE
+from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 
 #: Maximum number of different values in a label volume; with more, the values are
 #: treated as grey values.
@@ -22,8 +23,6 @@ _MAX_DIFFERENT = 0.5
 _AT_ONCE = 2**24
 #: What to choose from a series, by its axis.
 _CHOICES = {"T": "time point", "C": "channel"}
-#: Maximum ratio of voxel edges without a warning, in operations that count in voxels.
-_NEARLY_CUBIC = 1.05
 #: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
 MAX_ANISOTROPY = 1.5
 
@@ -133,10 +132,16 @@ def read_labels_steps(
     Raises
     ------
     VolumeError
-        If a value is not one of these labels, or no voxel is labelled.
+        If it is not a volume, a value is not one of these labels, or no voxel is
+        labelled.
     Cancelled
         If `should_stop` returns True.
     """
+    if volume.axes != "ZYX":
+        raise VolumeError(
+            f"{volume.title} has the axes {', '.join(volume.axes)}; volumes (Z, Y, X) "
+            "are needed. Choose a time point or channel, or use volumes."
+        )
     yield StageStarted(message=f"Reading {volume.title}")
     depth = max(1, _AT_ONCE // max(1, int(np.prod(volume.shape[1:]))))
     labelled: AnyArray = np.zeros(volume.shape[0], bool)
@@ -250,7 +255,29 @@ def _listed(values: set[float]) -> str:
 def anisotropy(volume: Volume) -> float:
     """Return the ratio of a voxel's longest to its shortest edge; 1 if nearly equal."""
     ratio = max(volume.voxel_size) / min(volume.voxel_size)
-    return ratio if ratio > _NEARLY_CUBIC else 1.0
+    return ratio if ratio > NEARLY_CUBIC else 1.0
+
+
+def check_training_voxels(volume: Volume) -> str:
+    """Return a warning if the voxels of a shape to learn from are not cubic; else "".
+
+    Raises
+    ------
+    VolumeError
+        If the model would be rejected for such voxels later.
+    """
+    if (ratio := anisotropy(volume)) == 1:
+        return ""
+    what = (
+        f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+        "than along another"
+    )
+    if ratio > MAX_ANISOTROPY:
+        raise VolumeError(
+            f"{what}, but the model can only be used with nearly cubic voxels. "
+            "Resample the volume to cubic voxels, or leave it out."
+        )
+    return f"{what}; the model treats them as cubic."
 
 
 def dense_note(n_active: int, n_voxels: int) -> str:

@@ -301,7 +301,7 @@ def check_voxels(volume: Volume) -> str:
         return ""
     what = (
         f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-        "than along another; the model was trained on cubic voxels."
+        "than along another; the model expects nearly cubic voxels."
     )
     if ratio > MAX_ANISOTROPY:
         raise VolumeError(
