@@ -68,6 +68,47 @@ def test_advice_for_different_grids_works(tmp_path, capsys) -> None:
     assert run([*words, "--voxel-size", "0.4", "--unit", "mm"]) == 0
 
 
+def test_the_known_voxel_size_is_used_in_both_orders(tmp_path, capsys) -> None:
+    sized = Volume(ball(12, 4.5), "ZYX", (2.0, 0.5, 0.5), "mm")
+    path = str(io.write(sized, tmp_path / "sized.ome.tif", kind="labels"))
+    plain = str(tmp_path / "plain.tif")
+    tifffile.imwrite(plain, np.roll(sized.data, 1, 0))
+    found = []
+    for pair in ([path, plain], [plain, path]):
+        assert run(["shapes", "compare", *pair, "--tolerance", "1mm", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+        (warning,) = found[-1]["warnings"]
+        assert warning == (
+            "The voxel size of sized.ome.tif (2 × 0.5 × 0.5 mm) is used for both "
+            "shapes: plain.tif has none."
+        )
+        assert not any("give --voxel-size" in note for note in found[-1]["notes"])
+    one, other = found
+    assert one["unit"] == other["unit"] == "mm"
+    assert one["hausdorff"] == other["hausdorff"] >= 2
+    assert one["surface_dice"] == pytest.approx(other["surface_dice"])
+    assert one["volume"] == other["reference_volume"]
+
+
+def test_the_labels_of_two_shapes_may_differ(tmp_path, capsys) -> None:
+    other = ball(12, 4.5)
+    both = np.where(np.indices(other.shape)[0] == 0, 2, 3 * other).astype(np.uint8)
+    paths = []
+    for name, labels in (("both.tif", both), ("other.tif", other)):
+        paths.append(str(tmp_path / name))
+        tifffile.imwrite(paths[-1], labels)
+    words = ["shapes", "compare", *paths, "--label", "3"]
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert "other.tif has no label 3. Its labels: 1" in error
+    assert "(--reference-label)" in error
+    assert run([*words, "--reference-label", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dice"] == 1
+    words = ["shapes", "compare", *reversed(paths), "--json"]
+    assert run([*words, "--reference-label", "3"]) == 0  # no label is chosen before
+    assert json.loads(capsys.readouterr().out)["dice"] == 1
+
+
 def test_units_are_converted(tmp_path, capsys) -> None:
     one = Volume(ball(12, 4.5), "ZYX", (0.4,) * 3, "mm", (1.0, 2.0, 3.0))
     two = one.replace(voxel_size=(400.0,) * 3, unit="µm", origin=(1000, 2000, 3000))

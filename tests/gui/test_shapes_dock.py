@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import opening
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from scipy import ndimage
 
@@ -171,6 +172,38 @@ def test_the_preview_is_a_part_of_the_result(viewer, labels, qtbot):
     distance = cKDTree(whole).query(own)[0]
     assert len(own) > 500
     assert np.median(distance) < 0.1 * SIZE
+
+
+def test_a_result_after_a_preview_can_be_exported(viewer, dock, qtbot, tmp_path):
+    dock.forms[REFINE].set_values({"upscale_factor": 2, "model": "trilinear"})
+    for pressed in (dock.preview_button, dock.run_button):
+        pressed.click()
+        idle(dock, qtbot)
+    assert dock.mesh_button.isEnabled()
+    assert not dock.results.isHidden()
+    assert dock.bar.state.text() == DONE
+    dock.export(tmp_path / "bone.stl")
+    idle(dock, qtbot)
+    assert (tmp_path / "bone.stl").exists()
+    # Another preview, and its removal, leave the result.
+    dock.preview_button.click()
+    idle(dock, qtbot)
+    viewer.layers.remove(dock.preview.layer)
+    assert dock.mesh_button.isEnabled()
+
+
+def test_an_image_of_zeros_and_ones_can_be_converted(viewer, qtbot):
+    viewer.add_image(ball(), name="mask")
+    dock = opening.opened(viewer, SHAPES)
+    assert dock.bar.state.text() == NO_SHAPE
+    assert "Convert to Labels" in dock.shape_layer.toolTip()
+    window, frame = viewer.window._qt_window, dock.parentWidget().parentWidget()
+    window.resize(1366, 768)
+    window.resizeDocks([frame], [300], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: dock.width() <= 300)
+    state = dock.bar.state
+    for text in (NO_SHAPE, NO_SCAN, READY, READY_TO_SEGMENT, DONE, UNSURE):
+        assert state.fontMetrics().horizontalAdvance(text) <= state.width(), text
 
 
 def test_the_preview_reaches_the_last_voxels():

@@ -14,7 +14,7 @@ from napari_geosr.core.steps import TileDone
 from napari_geosr.inference import compute, masked, shapes
 from napari_geosr.inference.shapes import plan_refinement, refine_steps
 from napari_geosr.networks import build_network
-from napari_geosr.networks.sparse.surface_unet import surface_voxels
+from napari_geosr.networks.sparse.surface_unet import masked_voxels, surface_voxels
 from napari_geosr.physics.shapes import sampled, trabeculae
 
 
@@ -57,6 +57,27 @@ def test_blocks_equal_the_whole(
     assert not all(blocks.busy)
     expected = refined(inside, refiner, whole)
     np.testing.assert_array_equal(refined(inside, refiner, blocks), expected)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize("thickness", [1, 2, 3, 4])
+def test_thin_volumes_are_refined(thickness: int, axis: int) -> None:
+    """Also if they are thinner than the cubes over which the phase is averaged."""
+    disc = np.hypot(*(np.indices((20, 24)) - 9.5)) < 7
+    inside = np.moveaxis(np.repeat(disc[None], thickness, 0), 0, axis)
+    refiner = network("surface_unet")
+    for dense in (False, True):
+        plan = plan_refinement(inside, 2, refiner.spec, 4, 10**12)
+        plan = dataclasses.replace(plan, dense=(dense,) * 2)
+        assert 0.1 < refined(inside, refiner, plan).mean() < 0.9
+    values = torch.from_numpy(inside)[None].float()
+    voxels = masked_voxels(values[None], torch.ones_like(values) > 0)
+    columns = voxels.features.T.reshape(3, *inside.shape).numpy()
+    for found, edge in zip(columns[1:], (3, 5), strict=True):
+        box = {"weights": np.ones((edge,) * 3), "mode": "constant"}
+        sums = ndimage.convolve(inside.astype(float), **box)
+        expected = sums / ndimage.convolve(np.ones(inside.shape), **box)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_blocks_of_deep_networks_begin_at_multiples_of_the_stride(monkeypatch) -> None:

@@ -227,10 +227,12 @@ def test_bad_input_is_refused_in_one_sentence(model, tmp_path, capsys) -> None:
     empty = write(tmp_path, "empty", np.zeros((40, 44, 48), np.uint8))
     nan = np.full((40, 44, 48), np.nan, np.float32)
     holes = write(tmp_path, "holes", nan)
+    flat = write(tmp_path, "flat", np.full(nan.shape, 1000.1, np.float32))
     cases = (
         (scan, other, model, "must be on the same grid. Make the mask or the labels"),
         (scan, empty, model, "is empty"),
         (holes, mask, model, "NaN or infinite values inside the mask"),
+        (flat, mask, model, "flat.tif has the same grey value (1000.1) at all voxels"),
         (scan, mask, "shape-sr-x2", "cannot segment shapes"),
         (scan, mask, "nothing", "There is no model for shapes"),
     )

@@ -230,8 +230,11 @@ def compare(
 ) -> int:
     """Compare two shapes, and print their agreement."""
     merged = settings_from(CompareShapesConfig, config, settings)
-    volume, notes = _opened(input, reading, needs_size=True)
+    volume, notes = _opened(input, reading)
     other, more = _opened(reference, reading)
+    if not (volume.has_physical_size or other.has_physical_size):
+        more.append(f"{volume.title}: {_missing_size(volume)}")
+        print_notes(more[-1:])
     result, warnings = run_command(
         lambda should_stop: shapes.compare_shape_steps(
             volume, other, merged, should_stop=should_stop

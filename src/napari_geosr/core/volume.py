@@ -329,7 +329,7 @@ class Volume:
             if choice is None and n > 1:
                 word = _WORDS[letter]
                 raise VolumeError(
-                    f"{self.name!r} has {n} {things}. Choose one of them, 0 to "
+                    f"{self.title} has {n} {things}. Choose one of them, 0 to "
                     f"{n - 1} (--{word})."
                 )
         has_time, has_channel = "T" in self.axes, "C" in self.axes

@@ -17,6 +17,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.orientation import LPS, RAS
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import parse_unit
+from napari_geosr.io.formats import read_suffixes
 from napari_geosr.io.unfinished_files import atomic
 
 if TYPE_CHECKING:
@@ -125,6 +126,11 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray, str]:
     """
     if not path.is_file():
         raise FileError(f"There is no file {path}. Check the name.")
+    if path.suffix.lower() in read_suffixes():
+        raise FileError(
+            f"{path.name} is a volume or an image, not a mesh, so it already consists "
+            f"of voxels. Give a mesh ({', '.join(MESH_SUFFIXES)})."
+        )
     trimesh = _trimesh(f"Reading {path.name}")
     try:
         mesh = trimesh.load_mesh(path, process=True)

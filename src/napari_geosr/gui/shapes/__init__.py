@@ -166,7 +166,9 @@ class ShapesDock(ShapesWidgets):
         layer = self.shape_layer.layer()
         if layer is None:
             raise ConfigError(
-                "Choose the labels of a shape. If there are none, segment a scan first."
+                "Choose the labels of a shape. If there are none, segment a scan, or "
+                "right-click an image of zeros and ones in the layer list and choose "
+                "Convert to Labels."
             )
         return layer
 

@@ -46,12 +46,12 @@ REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
 #: Text of the bar while nothing runs: without a shape, without a scan to segment,
 #: before a segmentation, before any other run, after a run, and after a completion in
 #: an assumed orientation.
-NO_SHAPE = "Open the labels of a shape."
+NO_SHAPE = "Open labels, or convert an image."
 NO_SCAN = "Open the scan to segment and a mask."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
-READY = "Preview the result, or run the task on the whole shape."
+READY = "Preview the result, or run the task."
 DONE = "Compare the result with the input."
-UNSURE = "Check the orientation of the shape before using the result."
+UNSURE = "Check the orientation of the shape."
 #: Note after an export if the labels were edited.
 EDITED = (
     "The labels were edited after the run. The file contains the surface from the run, "
@@ -101,7 +101,9 @@ class ShapesWidgets(Dock):
         self.shape_layer = LayerCombo(self._viewer, holds_shape)
         self.shape_layer.setAccessibleName("Shape")
         self.shape_layer.setToolTip(
-            "Labels layer with the shape. Voxels outside the shape are 0."
+            "Labels layer with the shape. Voxels outside the shape are 0. To use an "
+            "image of zeros and ones, right-click it in the layer list and choose "
+            "Convert to Labels."
         )
         self.notes = ImageNotes(self._viewer)
         self.shape_layer.layerChanged.connect(

@@ -249,9 +249,27 @@ def _means(values: Tensor) -> list[Tensor]:
     means = []
     for edge in _MEAN_EDGES:
         check_stop()
+        if min(values.shape[2:]) < edge:
+            means.append(_means_of_thin(values, edge))
+            continue
         pooled = F.avg_pool3d(values, edge, 1, edge // 2, count_include_pad=False)
         means.append(pooled)
     check_stop()
+    return means
+
+
+def _means_of_thin(values: Tensor, edge: int) -> Tensor:
+    """Return the means over cubes that are larger than the volume along some axis.
+
+    The pooling layers of torch reject such volumes, so sums of padded ones are divided.
+    """
+    size = values.shape[2:]
+    margin = [n for length in reversed(size) for n in (0, max(0, edge - length))]
+    sums, counts = (
+        F.avg_pool3d(F.pad(part, margin), edge, 1, edge // 2, divisor_override=1)
+        for part in (values, torch.ones_like(values))
+    )
+    means: Tensor = (sums / counts)[:, :, : size[0], : size[1], : size[2]]
     return means
 
 

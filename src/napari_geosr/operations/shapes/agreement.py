@@ -47,10 +47,43 @@ def compare_shape_steps(
     one = yield from read_shape_steps(volume, config.label, should_stop)
     if is_half_turned(volume, reference):
         one = half_turn(one)
-    other = yield from read_shape_steps(reference, config.label, should_stop)
+    other = yield from read_shape_steps(
+        reference,
+        config.label if config.reference_label is None else config.reference_label,
+        should_stop,
+        option="--reference-label",
+    )
+    sized, note = with_known_size(volume, reference)
+    if note:
+        yield WarningIssued(message=note)
     check_comparison_memory(one, other)
     yield StageStarted(message="Measuring the distances between the surfaces")
-    tolerance = config.tolerance_in(volume.unit)
-    unit = shown_unit(volume.unit, volume.voxel_size)
+    tolerance = config.tolerance_in(sized.unit)
+    unit = shown_unit(sized.unit, sized.voxel_size)
     with interruptible(should_stop):
-        return compare_shapes(one, other, volume.voxel_size, unit, tolerance)
+        return compare_shapes(one, other, sized.voxel_size, unit, tolerance)
+
+
+def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
+    """Return the volume with the voxel size that applies to both, and a note.
+
+    The note states that the other volume has no such voxel size; empty if it has one.
+    """
+    sized = max((volume, reference), key=_knowledge_of_size)  # of equal ones, the first
+    other = reference if sized is volume else volume
+    if _knowledge_of_size(other) == _knowledge_of_size(sized):
+        return sized, ""
+    size = " × ".join(f"{edge:g}" for edge in sized.voxel_size)
+    unit = f" {sized.unit}" if sized.has_physical_size else ""
+    what = "a voxel size in an unknown unit" if _knowledge_of_size(other) else "none"
+    return sized, (
+        f"The voxel size of {sized.title} ({size}{unit}) is used for both shapes: "
+        f"{other.title} has {what}."
+    )
+
+
+def _knowledge_of_size(volume: Volume) -> int:
+    """Return 2 if the voxel size is known, 1 if its unit is unknown, and 0 if unset."""
+    if volume.has_physical_size:
+        return 2
+    return int(any(edge != 1 for edge in volume.voxel_size))

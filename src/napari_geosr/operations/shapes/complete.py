@@ -173,10 +173,10 @@ def complete_shape_steps(
         check_mesh_path(mesh, overwrite=overwrite)
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
+    inside = yield from read_shape_steps(volume, config.label, should_stop)
     pose = yield from pose_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
-    inside = yield from read_shape_steps(volume, config.label, should_stop)
     record = yield from completion_record_steps(volume, config, model, should_stop)
     part = yield from complete_mask_steps(
         inside, config, pose=pose, should_stop=should_stop

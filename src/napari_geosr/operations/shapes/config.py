@@ -103,6 +103,14 @@ class SegmentInsideConfig(_Computed):
 class CompareShapesConfig(ShapeChoice):
     """Settings for comparing two shapes."""
 
+    reference_label: int | None = Field(
+        None,
+        ge=1,
+        title="Reference label",
+        description="Label of the shape in the second volume; by default the same as "
+        "--label.",
+        json_schema_extra={"unset": "same"},
+    )
     tolerance: str | None = Field(
         None,
         title="Tolerance",

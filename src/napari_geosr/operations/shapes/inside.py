@@ -42,7 +42,11 @@ from napari_geosr.operations.shapes.grids import (
     check_same_grid,
     is_half_turned,
 )
-from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
+from napari_geosr.operations.shapes.masks import (
+    check_axes,
+    dense_note,
+    read_shape_steps,
+)
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
 from napari_geosr.operations.shapes.snapshots import (
@@ -53,6 +57,9 @@ from napari_geosr.operations.shapes.snapshots import (
 
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
+
+#: Standard deviation of equal grey values, relative to their mean: rounding.
+_MIN_VARIATION = 1e-9
 
 
 @dataclass(frozen=True)
@@ -225,11 +232,7 @@ def _plan_steps(
     volume: Volume, mask: Volume, config: SegmentInsideConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, _Planned]:
     """Read the mask, and plan the segmentation."""
-    if volume.axes != "ZYX":
-        raise VolumeError(
-            f"{volume.title} has the axes {', '.join(volume.axes)}; a volume (Z, Y, X) "
-            "is needed. Choose a time point or channel."
-        )
+    check_axes(volume, "a volume (Z, Y, X) is needed")
     if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")
@@ -261,7 +264,18 @@ def _plan_steps(
         should_stop=should_stop,
     )
     n_labels = int(model.card.network_kwargs["out_channels"])
+    _check_contrast(volume, scale)
     return _Planned(inside, classifier, plan, device, scale, n_labels, record)
+
+
+def _check_contrast(volume: Volume, scale: tuple[float, float]) -> None:
+    """Raise `VolumeError` if all grey values inside the mask are equal."""
+    mean, deviation = scale
+    if deviation <= _MIN_VARIATION * max(abs(mean), 1e-2):
+        raise VolumeError(
+            f"{volume.title} has the same grey value ({mean:.6g}) at all voxels of the "
+            "mask, so nothing can be distinguished there. Check the scan and its mask."
+        )
 
 
 def _label_steps(

@@ -181,8 +181,7 @@ def refined_layer_steps(
             changes.add(step)
         yield step
     changes.check_any_left(volume)
-    if changes.warning:
-        yield WarningIssued(message=changes.warning)
+    yield from changes.warning_steps()
     spec = refined_spec(volume, factor, record)
     made = volume.replace(
         data=fine.view(np.uint8),
@@ -221,11 +220,11 @@ def completed_layer_steps(
     _check_result(volume.shape, 0)  # before the shape is read
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
+    read = snapshot(volume)
+    inside = yield from read_shape_steps(read, config.label, should_stop)
     pose = yield from pose_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
-    read = snapshot(volume)
-    inside = yield from read_shape_steps(read, config.label, should_stop)
     record = yield from completion_record_steps(read, config, model, should_stop)
     del read
     _check_result(volume.shape, count_faces(inside))

@@ -21,12 +21,18 @@ _MAX_LABELS = 64
 _MAX_DIFFERENT = 0.5
 #: Number of voxels read at a time.
 _AT_ONCE = 2**24
+#: What to choose from a series, by its axis.
+_CHOICES = {"T": "time point", "C": "channel"}
 #: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
 MAX_ANISOTROPY = 1.5
 
 
 def read_shape_steps(
-    volume: Volume, label: int | None, should_stop: ShouldStop
+    volume: Volume,
+    label: int | None,
+    should_stop: ShouldStop,
+    *,
+    option: str = "--label",
 ) -> Generator[Step, None, AnyArray]:
     """Read a shape plane by plane.
 
@@ -36,6 +42,8 @@ def read_shape_steps(
         Labels (Z, Y, X), zero outside the shape.
     label : int or None
         Label of the shape; None: all non-zero voxels, which must have the same value.
+    option : str
+        Option that sets the label, for messages.
 
     Returns
     -------
@@ -49,11 +57,7 @@ def read_shape_steps(
     Cancelled
         If `should_stop` returns True.
     """
-    if volume.axes != "ZYX":
-        raise VolumeError(
-            f"{volume.title} has the axes {', '.join(volume.axes)}; a shape is a "
-            "volume (Z, Y, X). Choose a time point or channel, or use a volume."
-        )
+    check_axes(volume, "a shape is a volume (Z, Y, X)")
     yield StageStarted(message=f"Reading {volume.title}")
     inside: AnyArray = np.empty(volume.shape, bool)
     depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
@@ -71,17 +75,19 @@ def read_shape_steps(
         if len(values) <= _MAX_LABELS:
             values.update(found[: _MAX_LABELS + 1].tolist())
         if len(values) > _MAX_LABELS and label is None:
-            raise VolumeError(_too_many_values(volume))
+            raise VolumeError(_too_many_values(volume, option))
         if label is not None:
             _check_labels(volume, part, found)
         inside[start : start + depth] = part != 0 if label is None else part == label
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
     if label is not None and not inside.any():
+        advice = f" Choose one of them ({option})." if values - {0} else ""
         raise VolumeError(
             f"{volume.title} has no label {label}. Its labels: {_listed(values)}."
+            f"{advice}"
         )
     if label is None:
-        _check_values(volume, values)
+        _check_values(volume, values, option)
     if not inside.any():
         raise VolumeError(f"{volume.title} is empty: no voxel belongs to a shape.")
     if inside.all():
@@ -90,6 +96,20 @@ def read_shape_steps(
             "surface. Voxels outside the shape must be 0."
         )
     return inside
+
+
+def check_axes(volume: Volume, needed: str) -> None:
+    """Raise `VolumeError` unless a volume has the axes Z, Y, X.
+
+    `needed` states, for the message, what is needed.
+    """
+    if volume.axes == "ZYX":
+        return
+    choices = [word for axis, word in _CHOICES.items() if axis in volume.axes]
+    advice = f" Choose a {' and a '.join(choices)}." if choices else ""
+    raise VolumeError(
+        f"{volume.title} has the axes {', '.join(volume.axes)}; {needed}.{advice}"
+    )
 
 
 def read_labels_steps(
@@ -179,11 +199,11 @@ def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyAr
     return inside
 
 
-def _too_many_values(volume: Volume) -> str:
+def _too_many_values(volume: Volume, option: str = "--label") -> str:
     return (
         f"{volume.title} has more than {_MAX_LABELS} different values, so it is a "
         "grey-value image or has many labels. Segment it first (napari-geosr measure), "
-        "or choose one label (--label)."
+        f"or choose one label ({option})."
     )
 
 
@@ -210,7 +230,7 @@ def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> None:
         )
 
 
-def _check_values(volume: Volume, values: set[float]) -> None:
+def _check_values(volume: Volume, values: set[float], option: str = "--label") -> None:
     """Raise `VolumeError` if a volume holds more than one label, or grey values."""
     present = [value for value in values if value]
     if len(present) <= 1:
@@ -222,7 +242,7 @@ def _check_values(volume: Volume, values: set[float]) -> None:
         )
     raise VolumeError(
         f"{volume.title} has {len(present)} labels ({_listed(values)}). Choose the "
-        "label of the shape (--label)."
+        f"label of the shape ({option})."
     )
 
 
@@ -265,7 +285,7 @@ def dense_note(n_active: int, n_voxels: int) -> str:
     if n_active <= MAX_SPARSE * n_voxels:
         return ""
     return (
-        f"{100 * n_active / n_voxels:.0f} % of the voxels are computed. Above "
+        f"{100 * n_active / n_voxels:.3g} % of the voxels are computed. Above "
         f"{100 * MAX_SPARSE:.0f} %, dense convolutions are used, because they are "
         "faster; the result is the same, apart from rounding."
     )

@@ -53,6 +53,8 @@ _SHARE = 0.5
 #: Maximum fraction of the input's surface voxels at which the surface moves by a voxel
 #: or more; above it, a warning is given.
 _MAX_CHANGED = 1e-3
+#: Relative change of the volume above which a warning is given.
+_MAX_VOLUME_CHANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -160,18 +162,23 @@ class ChangeCounter:
         before = int(np.count_nonzero(self._inside)) * self._factor**3
         return float(self.n_fine / before) - 1
 
-    @property
-    def warning(self) -> str:
-        """Warning about moved surfaces; empty if there is none."""
+    def warning_steps(self) -> Generator[Step, None, None]:
+        """Warn about moved surfaces and a changed volume."""
         active = self._plan.n_active
-        if self.n_changed <= _MAX_CHANGED * active:
-            return ""
-        share = 100 * self.n_changed / active
-        return (
-            f"The result moves the surface by at least one input voxel at "
-            f"{self.n_changed:,} of {active:,} surface voxels ({share:.2g} %). Details "
-            "at these positions do not come from the input: compare the two shapes."
-        )
+        if self.n_changed > _MAX_CHANGED * active:
+            share = 100 * self.n_changed / active
+            yield WarningIssued(
+                message="The result moves the surface by at least one input voxel at "
+                f"{self.n_changed:,} of {active:,} surface voxels ({share:.2g} %). "
+                "Details at these positions do not come from the input: compare the "
+                "two shapes."
+            )
+        if abs(change := self.volume_change) > _MAX_VOLUME_CHANGE:
+            yield WarningIssued(
+                message=f"The volume of the shape changed by {100 * change:+.1f} %. "
+                "Thin parts change most: check their thickness and whether they are "
+                "still connected, or choose another model (--model)."
+            )
 
 
 def refine_shape_steps(
@@ -227,8 +234,7 @@ def refine_shape_steps(
         if should_stop():
             raise Cancelled("Stopped; no file was written.")
         changes.check_any_left(volume)  # before the file appears
-    if changes.warning:
-        yield WarningIssued(message=changes.warning)
+    yield from changes.warning_steps()
     return ShapeRefinement(
         out,
         tuple(int(n) for n in spec.shape),

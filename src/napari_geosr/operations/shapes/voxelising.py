@@ -53,6 +53,9 @@ _MAX_HALVINGS = 12
 #: Maximum number of voxels during this search.
 _MAX_TRIED = 2**25
 
+#: The unit "in" within a sentence.
+_INCHES = "inches"
+
 
 @dataclass(frozen=True)
 class VoxelisedMesh:
@@ -169,12 +172,13 @@ def voxelise_steps(
 
 def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
     """Return a note that the unit stated in a mesh is not that of the voxel size."""
+    old, new = (_INCHES if unit == "in" else unit for unit in (stated, config.unit))
     sentence = (
-        f"{mesh.name} states that its positions are in {stated}; they were converted "
-        f"to {config.unit}."
+        f"{mesh.name} states that its positions are in {old}; they were converted to "
+        f"{new}."
     )
     if "unit" in config.model_fields_set:
-        sentence += f" The unit {config.unit} applies to the voxel size only."
+        sentence += f" The unit {new} applies to the voxel size only."
     return sentence
 
 
