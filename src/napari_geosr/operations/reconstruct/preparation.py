@@ -32,6 +32,7 @@ from napari_geosr.tomography.preprocess import beam_without_sample
 
 if TYPE_CHECKING:
     from napari_geosr.physics.projection.geometry import FanGeometry, ParallelGeometry
+    from napari_geosr.tomography.preparation_config import PreparationConfig
 
 #: Minimum fraction of the required angles or directions in a complete scan.
 _COMPLETE = 0.95
@@ -187,9 +188,18 @@ def _centre_steps(
     if scan.centre is not None:
         return given_centre(scan.centre, "from the file")
     yield StageStarted(message="Finding the rotation axis")
-    # Stripe removal smooths the sinogram along the detector, which would move the axis.
-    preparation = config.preparation().model_copy(
-        update={"incident": incident, "stripes": "none"}
-    )
+    preparation = preparation_for_axis(config, incident)
     found = find_centre(scan, preparation=preparation, should_stop=should_stop)
     return found
+
+
+def preparation_for_axis(
+    config: ReconstructConfig, incident: float | None
+) -> PreparationConfig:
+    """Return the settings with which projections are prepared to find the axis.
+
+    Stripe removal smooths the sinogram along the detector, which would move the axis.
+    """
+    return config.preparation().model_copy(
+        update={"incident": incident, "stripes": "none"}
+    )

@@ -22,6 +22,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_slice
+from napari_geosr.operations.reconstruct.preparation import preparation_for_axis
 from napari_geosr.operations.reconstruct.scan import used_projections
 from napari_geosr.tomography.centre import Centre, find_centre
 from napari_geosr.tomography.preparation_config import PreparationConfig
@@ -116,9 +117,9 @@ def centre_steps(
     """
     yield StageStarted(message="Finding the rotation axis")
     used = used_projections(scan, config.model_copy(update={"half": "all"}))
-    centre = find_centre(
-        used, preparation=config.preparation(), should_stop=should_stop
-    )
+    incident = beam_without_sample(scan, config.preparation())
+    preparation = preparation_for_axis(config, incident)
+    centre = find_centre(used, preparation=preparation, should_stop=should_stop)
     yield CentreFound(centre=centre)
     return centre
 
