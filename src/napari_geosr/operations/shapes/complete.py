@@ -54,6 +54,7 @@ from napari_geosr.operations.shapes.parts import (
     UPRIGHT,
     CompletedPart,
     ShapePose,
+    cut_warning,
     large_pieces,
     pose_steps,
     small_part_warning,
@@ -354,7 +355,19 @@ def _complete_steps(
         for w, part, k in zip(wide, box, kept, strict=True)
     )
     implant[tuple(wide)] = fine[cut]
+    beyond = [_beyond(fine, axis, kept) for axis, kept in enumerate(cut)]
+    if warning := cut_warning(beyond):
+        yield WarningIssued(message=warning)
     return CompletedPart(implant, n_pieces, reproduced, refine_model)
+
+
+def _beyond(part: AnyArray, axis: int, kept: slice) -> int:
+    """Return by how many voxels a part extends beyond the kept ones along an axis."""
+    others = tuple(other for other in range(part.ndim) if other != axis)
+    occupied = np.flatnonzero(part.any(axis=others))
+    if not occupied.size:
+        return 0
+    return max(0, int(kept.start - occupied[0]), int(occupied[-1] + 1 - kept.stop))
 
 
 def bytes_for_grid(grid: int, factor: int, n_occupied: int, features: int) -> int:

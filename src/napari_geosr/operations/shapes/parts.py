@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,25 @@ def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
             "shape, so the shape is unlike those that it was trained on. Do not trust "
             "the completed part."
         )
+
+
+def cut_warning(beyond: Sequence[int]) -> str:
+    """Return a warning that the completed part is cut off at the end of the volume.
+
+    Parameters
+    ----------
+    beyond : sequence of int
+        Number of voxels by which the part extends beyond the volume along Z, Y and X.
+        If all are 0, there is no warning, and the text is empty.
+    """
+    lengths = [f"{n} along {axis}" for axis, n in zip("ZYX", beyond, strict=True) if n]
+    if not lengths:
+        return ""
+    return (
+        "The missing part extends beyond the end of the volume (voxels: "
+        f"{', '.join(lengths)}), so the completed part is cut off there. Add empty "
+        "planes around the shape, and complete it again."
+    )
 
 
 def small_part_warning(n_added: int, n_given: int) -> str:

@@ -14,7 +14,13 @@ import numpy as np
 
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
-from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+)
 from napari_geosr.core.types import AnyArray
 from napari_geosr.networks.sparse._shells import (
     MIN_PRESENT,
@@ -26,6 +32,7 @@ from napari_geosr.networks.sparse._shells import (
 from napari_geosr.operations.shapes.config import CompleteShapeConfig
 from napari_geosr.operations.shapes.parts import (
     CompletedPart,
+    cut_warning,
     large_pieces,
     warn_if_unlike,
 )
@@ -49,6 +56,9 @@ _MIN_OPENED = 4.0
 _MIN_ALONG = 3.2
 #: Margin around the predicted wall, in voxels.
 _MARGIN = 3
+#: Maximum extent of the wall beyond the centres of the outermost voxels, in voxels,
+#: that is not reported.
+_MAX_BEYOND = 1.5
 
 
 def complete_shell_steps(
@@ -100,7 +110,9 @@ def complete_shell_steps(
     implant: AnyArray = np.zeros(inside.shape, bool)
     if not shell.missing.any():
         return CompletedPart(implant, 0, shell.reproduced)
-    box = _box_of(shell, atlas, ellipsoid, inside.shape)
+    box, beyond = _box_of(shell, atlas, ellipsoid, inside.shape)
+    if warning := cut_warning(beyond):
+        yield WarningIssued(message=warning)
     plane = max(1, (box[1].stop - box[1].start) * (box[2].stop - box[2].start))
     depth = max(1, _AT_ONCE // plane)
     starts = range(box[0].start, box[0].stop, depth)
@@ -129,8 +141,12 @@ def _box_of(
     atlas: ShellAtlas,
     ellipsoid: Ellipsoid,
     shape: tuple[int, ...],
-) -> tuple[slice, ...]:
-    """Return the bounding box of the wall in the missing directions."""
+) -> tuple[tuple[slice, ...], list[int]]:
+    """Return the bounding box of the wall in the missing directions.
+
+    Also return the number of voxels by which the missing part of the wall extends
+    beyond the volume along each axis.
+    """
     near = atlas.grid.grown(shell.missing)
     rays = ellipsoid.offsets(atlas.grid.units[near])
     outer, thickness = shell.maps.outer[near], shell.maps.thickness[near]
@@ -138,10 +154,15 @@ def _box_of(
     places = np.concatenate(ends)
     low = np.floor(places.min(0)).astype(int) - _MARGIN
     high = np.ceil(places.max(0)).astype(int) + _MARGIN + 1
-    return tuple(
+    box = tuple(
         slice(min(n, max(0, int(a))), max(0, min(n, int(b))))
         for a, b, n in zip(low, high, shape, strict=True)
     )
+    missing = places[np.tile(shell.missing[near], 2)]
+    last = np.array(shape) - 1
+    over = np.maximum(-missing.min(0), missing.max(0) - last)
+    # Half a voxel belongs to the outermost voxels, and the maps are a little smooth.
+    return box, [int(np.ceil(n)) if n > _MAX_BEYOND else 0 for n in over]
 
 
 def _without_crust(part: AnyArray, thickness: AnyArray) -> AnyArray:
