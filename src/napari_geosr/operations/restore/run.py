@@ -208,7 +208,7 @@ def work_steps(
     out, overwrite, first, unfinished, unfinished_deviation, should_stop
         As in `run_steps`.
     late : LateVerdict, optional
-        Predicts the effect of the run after its first tile.
+        Predicts the effect of the run after its first tile, or a resumed run's last.
     """
     prepared = work.prepared
     record = yield from record_steps(prepared, should_stop)
@@ -238,7 +238,7 @@ def work_steps(
             work.fill(targets, first, first_kept, should_stop), journals
         )
         if late is not None:
-            tiles = late.after_first_tile(tiles, stage)
+            tiles = late.with_tiles(tiles, stage, journals, is_resumed=bool(finished))
         filled = yield from watch.steps(tiles)
         if not filled.complete:
             filled = replace(filled, places=targets.written(filled.places))
