@@ -54,6 +54,8 @@ class QueueRecord:
         Number of runs since the last progress that used less of their walltime.
     profile : dict
         Fields of the `Profile` with which it was submitted.
+    earlier : tuple of str
+        Numbers of the job before it was resubmitted or submitted again.
     """
 
     queue: str = ""
@@ -65,6 +67,7 @@ class QueueRecord:
     idle: int = 0
     short: int = 0
     profile: AnyDict = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class QueuePlace:
         Time of the last query.
     since : float
         Time at which a query first gave this state.
+    earlier : tuple of str
+        Earlier numbers of the job.
     """
 
     queue: str = ""
@@ -134,6 +139,12 @@ class QueuePlace:
     is_running: bool = False
     checked: float = 0.0
     since: float = 0.0
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """All numbers of the job, the latest one last."""
+        return (*self.earlier, *([self.number] if self.number else []))
 
     @property
     def is_unfinished(self) -> bool:
@@ -206,10 +217,11 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         return NO_QUEUE
     last = read_state(folder)
     is_valid = last.updated == updated
+    number, known = _latest_number(record, last), (*record.earlier, record.number)
     return QueuePlace(
         queue=record.queue,
         title=record.title or record.queue,
-        number=_latest_number(record, last),
+        number=number,
         words=last.words,
         resubmitted=record.resubmitted,
         has_ended=last.phase == "ended" and is_valid,
@@ -217,6 +229,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         is_running=last.phase == "running" and is_valid,
         checked=last.checked,
         since=last.since,
+        earlier=tuple(each for each in known if each not in (number, "")),
     )
 
 
@@ -229,7 +242,7 @@ def _latest_number(record: QueueRecord, last: LastState) -> str:
 def read_record(folder: Path) -> QueueRecord:
     """Read a job's record; return an empty one if it is missing or damaged."""
     facts = _read(folder / RECORD)
-    profile = facts.get("profile")
+    profile, earlier = facts.get("profile"), facts.get("earlier")
     return QueueRecord(
         queue=_text(facts, "queue"),
         title=_text(facts, "title"),
@@ -240,6 +253,7 @@ def read_record(folder: Path) -> QueueRecord:
         idle=reading.count(facts.get("idle")),
         short=reading.count(facts.get("short")),
         profile=profile if isinstance(profile, dict) else {},
+        earlier=tuple(map(str, earlier)) if isinstance(earlier, list) else (),
     )
 
 
@@ -258,12 +272,14 @@ def write_record(folder: Path, record: QueueRecord) -> None:
 def forget_number(folder: Path) -> None:
     """Forget the number of an ended run of a job that now runs outside its queue.
 
-    Its profile is kept, so that the job can be submitted again.
+    The job can still be found by this number. Its profile is kept, so that the job can
+    be submitted again.
     """
     record = read_record(folder)
     if record.number:
+        numbers = place_of(folder, 0.0).numbers
         forget_state(folder)
-        write_record(folder, replace(record, number=""))
+        write_record(folder, replace(record, number="", earlier=numbers))
 
 
 def read_state(folder: Path) -> LastState:

@@ -144,6 +144,7 @@ def _submit(job: JobFolder, profile: Profile) -> str:
                 queue=profile.queue,
                 title=queue.title,
                 profile=profile.model_dump(mode="json", exclude_defaults=True),
+                earlier=before.queue.numbers,
             )
             queue_record.forget_state(job.path)
             queue_record.write_record(job.path, record)
@@ -216,7 +217,9 @@ def note_start(job: JobFolder) -> None:
     record = queue_record.read_record(job.path)
     number = _own_number(record)
     if number and number != record.number:
-        queue_record.write_record(job.path, replace(record, number=number))
+        earlier = (each for each in job.status().queue.numbers if each != number)
+        record = replace(record, number=number, earlier=tuple(earlier))
+        queue_record.write_record(job.path, record)
 
 
 def was_stopped(job: JobFolder) -> bool:
