@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.cli.kit.verbosity import quoted
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.kinds import MAKE_MODELS
+from napari_geosr.jobs.queues import NEVER_STARTS
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobStatus
@@ -73,11 +74,19 @@ def _shorten(
 
 
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
-    """Describe what is wrong with damaged jobs and the newest interrupted jobs."""
+    """Describe what is wrong with jobs.
+
+    These are damaged jobs, jobs that will not start, and the newest interrupted jobs.
+    """
     texts = [
         f"{job.name}: {job.message}"
         for job in jobs
         if job.state in ("damaged", "unreadable")
+    ]
+    texts += [
+        f"{job.name}: {job.queue.words}."
+        for job in jobs
+        if job.state == "queued" and job.queue.words.startswith(NEVER_STARTS)
     ]
     interrupted = [job for job in jobs if job.state == "interrupted"]
     texts += [
