@@ -114,3 +114,10 @@ def test_a_file_larger_than_allowed_is_no_matter_of_permissions(tmp_path):
     ):
         raise OSError(errno.EFBIG, "File too large")
     assert "permissions" not in str(said.value)
+
+
+def test_errors_name_the_folder_of_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError) as said, atomic.explained(Path("out.tif")):
+        raise OSError(errno.EFBIG, "File too large")
+    assert f"maximum file size in {tmp_path}. Choose" in str(said.value)

@@ -176,14 +176,17 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        folder = path.parent
+        with suppress(OSError):  # the working folder may have been removed
+            folder = folder.absolute()
         if error.errno == errno.EDQUOT:
             raise FileError(
-                f"{name} could not be written: your quota on the disk of {path.parent} "
+                f"{name} could not be written: your quota on the disk of {folder} "
                 "is used up. Delete some of your files there, or choose another folder."
             ) from error
         if error.errno == errno.ENOSPC:
             raise FileError(
-                f"{name} could not be written: the disk of {path.parent} is full. "
+                f"{name} could not be written: the disk of {folder} is full. "
                 "Free some space or choose another folder."
             ) from error
         if error.errno == errno.ENOMEM:
@@ -195,12 +198,12 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno == errno.EFBIG:
             raise FileError(
                 f"{name} could not be written: it would exceed the maximum file size "
-                f"in {path.parent}. Choose another folder, or raise the limit of the "
+                f"in {folder}. Choose another folder, or raise the limit of the "
                 "account or batch job (ulimit -f)."
             ) from error
         reason = with_user_names(error.strerror or str(error))
         raise FileError(
-            f"{name} could not be written to {path.parent}: {reason}. "
+            f"{name} could not be written to {folder}: {reason}. "
             "Check the folder and its permissions."
         ) from error
 

@@ -51,6 +51,7 @@ from napari_geosr.operations.restore.targets import (
     Targets,
     open_targets,
     output_layout,
+    without_finished_part,
 )
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def work_steps(
             for journal in journals:
                 journal.commit()  # even a complete result is temporary
         if filled.error is not None and (out is None or not filled.places):
-            raise filled.error
+            raise filled.error if out is None else without_finished_part(filled.error)
         for target, volume in zip(targets.all, expected, strict=True):
             done = {**volume.provenance[-1], **predicted}
             done |= {**filled.to_record(), **watch.to_record()}
