@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
 
 from napari_geosr.core.config import (
@@ -342,7 +343,11 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
             f"{name} cannot be written: the folder {folder} is not writable. "
             "Choose another one."
         )
-    free = shutil.disk_usage(folder).free
+    usage = shutil.disk_usage(folder)
+    if not usage.total:  # not a disk, such as /proc, or a disk of unknown size
+        _check_by_creating(name, folder)
+        return
+    free = usage.free
     if nbytes and free < nbytes + _SPARE_BYTES:
         raise FileError(
             f"{name} needs {format_bytes(nbytes)} of disk space, and another "
@@ -350,6 +355,18 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
             f"has {format_available(free)} left. Free some space or choose another "
             "folder."
         )
+
+
+def _check_by_creating(name: str, folder: Path) -> None:
+    """Raise `FileError` if no file can be created in a folder."""
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FileError(
+            f"{name} cannot be written: no files can be created in {folder}. Choose "
+            "another folder."
+        ) from error
 
 
 def write_bytes(
