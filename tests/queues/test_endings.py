@@ -494,6 +494,19 @@ def test_the_list_shows_the_number_in_the_queue(job: JobFolder, capsys: Any) -> 
     assert row[header.index("queue") :].startswith("SLURM 12 ")
 
 
+def test_watching_says_where_the_next_run_begins(job: JobFolder, capsys: Any) -> None:
+    index.register(job)
+    for state in ("paused", "done"):
+        job.append("stage", message="Loading model tv")
+        job.append("state", state=state)
+        if state == "paused":
+            job.append("state", state="queued", resubmitted=1)
+    job.set_state("done")
+    assert run(["jobs", "watch", "job"]) == 0
+    said = capsys.readouterr().err.split("Run 2")
+    assert ["Loading model tv" in each for each in said] == [True, True]
+
+
 def test_a_job_that_will_not_start_is_explained(
     job: JobFolder, slurm_says: Any, capsys: Any
 ) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
+from napari_geosr.core.errors import JobError
+from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.kinds import MAKE_MODELS
 from napari_geosr.jobs.queues import NEVER_STARTS
 
 if TYPE_CHECKING:
-    from napari_geosr.jobs.folder import JobStatus
+    from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: Maximum length of a job's name on a narrow terminal, in characters.
 _MAX_NAME_LENGTH = 12
@@ -138,3 +141,16 @@ def resume_hint(status: JobStatus) -> str:
     if status.operation not in MAKE_MODELS:
         return text
     return f"{text} (--learning-rate, --batch-size and --steps can be changed)"
+
+
+def kept_results(job: JobFolder) -> list[str]:
+    """Return sentences on results outside the folder of a job that is to be removed."""
+    out: object = None
+    with suppress(JobError):  # the settings cannot be read
+        out = job.values().get("out")
+    if not isinstance(out, str) or Path(out).is_relative_to(job.path):
+        return []
+    if job.status().state == "done" and Path(out).exists():
+        return [f"Its result is kept: {out}"]
+    part = incomplete_path(Path(out))
+    return [f"Its unfinished result is kept: {part}"] if part.exists() else []

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.jobs.listing import explanations, reasons, resume_hint, table
+from napari_geosr.cli.jobs.listing import (
+    explanations,
+    kept_results,
+    reasons,
+    resume_hint,
+    table,
+)
 from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json
@@ -400,11 +406,14 @@ def remove_jobs(
         )
         return 0
     submission.refresh([folder.status()])
+    results = kept_results(folder)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
-        return 0
-    print(f"Removed {folder.path}")
+    else:
+        print(f"Removed {folder.path}")
+    for sentence in results:
+        print(sentence)
     return 0
 
 
@@ -423,7 +432,13 @@ def _last_progress(folder: JobFolder) -> AnyDict:
 
 def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
     """Convert the events of another process to steps."""
+    n_runs, has_ended = 1, False
     for event in _events(folder, should_stop):
+        if event["event"] == "state":
+            has_ended = True
+        elif has_ended and event["event"] != "queue":
+            n_runs, has_ended = n_runs + 1, False
+            yield StageStarted(message=f"Run {n_runs}")
         if event["event"] == "progress":
             yield TrainingProgress(
                 int(event["step"]), int(event["total"]), losses=event["losses"]
