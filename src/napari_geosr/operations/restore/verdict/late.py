@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
 from napari_geosr.core.steps import (
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from napari_geosr.io.unfinished_files.journal import Journal
     from napari_geosr.operations.restore.measurements import MeasurementStore
     from napari_geosr.operations.restore.preparation import PreparedRestoration
-    from napari_geosr.operations.restore.run import TileProgress
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 #: Warning if the prediction was stopped, but the run is complete.
@@ -35,6 +34,17 @@ _STOPPED = (
     "The effect of the model was not predicted, because the job was stopped before "
     "the prediction was finished. The result is complete."
 )
+
+
+class _TilesSummary(Protocol):
+    """Result of computing the tiles of a run."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all tiles are finished."""
+
+
+T = TypeVar("T", bound=_TilesSummary)
 
 
 class LateVerdict:
@@ -65,12 +75,12 @@ class LateVerdict:
 
     def with_tiles(
         self,
-        steps: Generator[Step, None, TileProgress],
+        steps: Generator[Step, None, T],
         stage: str,
         journals: Sequence[Journal] = (),
         *,
         is_resumed: bool = False,
-    ) -> Generator[Step, None, TileProgress]:
+    ) -> Generator[Step, None, T]:
         """Yield the steps of a run; predict its effect after the first or last tile.
 
         Parameters
