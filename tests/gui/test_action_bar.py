@@ -16,7 +16,12 @@ from train_helpers import JOBS, TRAIN, noisy_scans
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.file_warnings import Note
 from napari_geosr.core.steps import BlockDone
-from napari_geosr.gui.kit.action_bar import ActionBar, MessagePane, fill_dock
+from napari_geosr.gui.kit.action_bar import (
+    ActionBar,
+    MessagePane,
+    fill_dock,
+    progress_bar,
+)
 from napari_geosr.gui.kit.dock_tabs import (
     COMPARE,
     MODELS,
@@ -46,6 +51,17 @@ def places(dock) -> dict[str, QRect]:
         button.accessibleName(): QRect(button.mapTo(dock, QPoint()), button.size())
         for button in dock.bar.findChildren(QPushButton)
     }
+
+
+def test_a_full_progress_bar_is_filled(qtbot):
+    bar = progress_bar("Progress", "")
+    qtbot.addWidget(bar)
+    bar.resize(100, 10)
+    bar.setRange(0, 10)
+    for value, is_filled in ((0, False), (10, True)):
+        bar.setValue(value)
+        colour = bar.grab().toImage().pixelColor(80, 5).name()
+        assert (colour == "#5a7fff") == is_filled
 
 
 @pytest.fixture

@@ -29,11 +29,12 @@ def test_walltimes_are_rounded_up(seconds, walltime):
 
 
 def test_nothing_longer_than_the_users_own_limit_is_proposed():
-    own = Profile(walltime="1:00:00")
+    own, long = Profile(walltime="1:00:00"), RunEstimate(100 * 3600)
     proposal = propose(RunEstimate(4 * 3600), own, limited=True)
     assert proposal.values["walltime"] == "1:00:00"
-    assert "maximum walltime" in proposal.text
+    assert "the walltime of the profile; the job resumes" in proposal.text
     assert "in 8 parts" in proposal.text
+    assert "at most 24 h; the" in propose(long, SLURM, limited=False).text
     short = propose(RunEstimate(60), own, limited=True)
     assert short.values["walltime"] == "0:20:00"
     assert "longest" not in short.text

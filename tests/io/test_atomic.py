@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,3 +115,23 @@ def test_a_file_larger_than_allowed_is_no_matter_of_permissions(tmp_path):
     ):
         raise OSError(errno.EFBIG, "File too large")
     assert "permissions" not in str(said.value)
+
+
+def test_errors_name_the_folder_of_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError) as said, atomic.explained(Path("out.tif")):
+        raise OSError(errno.EFBIG, "File too large")
+    assert f"maximum file size in {tmp_path}. Choose" in str(said.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such folder there")
+def test_a_folder_without_a_disk_is_refused():
+    with pytest.raises(FileError, match="no files can be created in /proc. Choose"):
+        atomic.check_folder(Path("/proc/out.ome.zarr"), 1000)
+
+
+def test_a_disk_of_unknown_size_is_used(tmp_path, monkeypatch):
+    usage = SimpleNamespace(total=0, used=0, free=0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    atomic.check_folder(tmp_path / "out.ome.zarr", 1000)
+    assert list(tmp_path.iterdir()) == []

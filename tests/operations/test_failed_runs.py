@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_the_finished_part_of_a_file_is_kept(prepared, tmp_path, suffix):
 def test_nothing_is_kept_where_nothing_was_finished(prepared, tmp_path):
     run(prepared, tmp_path / "out.tif", spare=0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_the_limit_on_file_sizes_says_what_is_kept(
+    prepared, tmp_path, suffix, monkeypatch
+):
+    import resource
+
+    monkeypatch.chdir(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        with pytest.raises(FileError) as error:
+            list(run_steps(prepared, out=f"out{suffix}"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = str(error.value)
+    assert f"the maximum file size in {tmp_path}. " in message
+    assert message.endswith("No part of the result was finished, so nothing is kept.")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_failed_run_leaves_in_memory_is_not_taken_for_complete(prepared):

@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import tifffile
 
 from napari_geosr import io
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.grey_values.hot_voxels import FarVoxels, HotVoxels
 from napari_geosr.core.machine.file_state import file_state
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import StageStarted, Step, TileDone
+from napari_geosr.core.steps import (
+    StageStarted,
+    Step,
+    TileDone,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -26,6 +34,9 @@ from napari_geosr.operations.restore.job import (
 )
 from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
+from napari_geosr.operations.restore.run import TileProgress
+from napari_geosr.operations.restore.verdict import late as late_module
+from napari_geosr.operations.restore.verdict.late import LateVerdict
 from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 NOISE = Noise(
@@ -168,7 +179,7 @@ def measured(steps: list[Step]) -> list[str]:
 
 
 def job_for(scan: Path, **settings: Any) -> RestoreJob:
-    config = RestoreConfig.create(memory="100MB", threads=1, **settings)
+    config = RestoreConfig.create(**{"memory": "100MB", "threads": 1, **settings})
     return RestoreJob(
         name="clean", data=RestoreInput(volume=scan), settings=config, look=True
     )
@@ -203,6 +214,54 @@ def test_a_resumed_job_does_not_measure_again(
     assert written["verdict"]["sentence"]
     (resumed / "result" / "clean.ome.tif").unlink()
     assert measured(run(job, resumed)) == []
+
+
+CHECKING = "Checking what the model does"
+
+
+@pytest.mark.parametrize("stop_at", [CHECKING, ""])
+def test_a_resumed_run_checks_the_model_last(
+    scan: Path, tmp_path: Path, stop_at: str
+) -> None:
+    job, folder = job_for(scan, model="ct-denoise", memory="61MB"), tmp_path / "job"
+    run(job, folder, stop_at=CHECKING)
+    last = run(job, folder, stop_at=stop_at)
+    tiles = [isinstance(step, TileDone) for step in last]
+    checked = last.index(StageStarted(message=CHECKING))
+    assert any(tiles[:checked])
+    assert not any(tiles[checked:])
+    assert ("was not predicted" in warnings_of(last)) == bool(stop_at)
+    record = io.read(folder / "result" / "clean.ome.tif").provenance[-1]
+    assert ("verdict" in record) != bool(stop_at)
+
+
+def test_the_tiles_are_saved_before_the_last_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the run is killed during the check, the next one has no tiles left."""
+    order: list[str] = []
+
+    def tiles(n: int) -> Any:
+        for _ in range(n):
+            yield TileDone(n, n)
+        return TileProgress(None, True, [])
+
+    def check(*_: object, **__: object) -> Any:
+        order.append("check")
+        yield StageStarted(message=CHECKING)
+        raise Cancelled("Stopped.")
+
+    monkeypatch.setattr(late_module, "reported_verdict_steps", check)
+    journal: Any = SimpleNamespace(commit=lambda: order.append("save"))
+    for n in (2, 0):
+        late = LateVerdict(cast("Any", None), None, never_stop)
+        steps = list(late.with_tiles(tiles(n), "", [journal], is_resumed=True))
+        assert "was not predicted" in warnings_of(steps)
+    assert order == ["save", "check"]
+
+
+def warnings_of(steps: list[Step]) -> str:
+    return " ".join(s.message for s in steps if isinstance(s, WarningIssued))
 
 
 def test_a_changed_scan_is_measured_again(scan: Path, tmp_path: Path) -> None:

@@ -116,7 +116,10 @@ def test_a_job_in_a_queue_is_not_removed(
 
 
 class FakeSlurm:
-    """Answers ``squeue`` with one state of job 12, and records the other commands."""
+    """Answers ``squeue`` with one state of job 12, and records the other commands.
+
+    The state may be followed by "|" and its reason.
+    """
 
     def __init__(self, state: str) -> None:
         self.state = state
@@ -124,7 +127,8 @@ class FakeSlurm:
 
     def __call__(self, words: list[str], **_: Any) -> str:
         if words[0] == "squeue":
-            return f"12|{self.state}|None"
+            state = self.state if "|" in self.state else f"{self.state}|None"
+            return f"12|{state}"
         self.commands.append(words[0])
         return "13"
 
@@ -488,6 +492,29 @@ def test_the_list_shows_the_number_in_the_queue(job: JobFolder, capsys: Any) -> 
     assert run(["jobs", "list"]) == 0
     header, row = capsys.readouterr().out.splitlines()[:2]
     assert row[header.index("queue") :].startswith("SLURM 12 ")
+
+
+def test_watching_says_where_the_next_run_begins(job: JobFolder, capsys: Any) -> None:
+    index.register(job)
+    for state in ("paused", "done"):
+        job.append("stage", message="Loading model tv")
+        job.append("state", state=state)
+        if state == "paused":
+            job.append("state", state="queued", resubmitted=1)
+    job.set_state("done")
+    assert run(["jobs", "watch", "job"]) == 0
+    said = capsys.readouterr().err.split("Run 2")
+    assert ["Loading model tv" in each for each in said] == [True, True]
+
+
+def test_a_job_that_will_not_start_is_explained(
+    job: JobFolder, slurm_says: Any, capsys: Any
+) -> None:
+    index.register(job)
+    slurm_says("PENDING|PartitionNodeLimit")
+    assert run(["jobs", "list"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "job: will not start: more nodes than the partition allows; stop it" in said
 
 
 def test_a_job_is_found_by_its_result(

@@ -565,12 +565,14 @@ def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueSt
         (
             "12|PENDING|PartitionConfig",
             "waiting",
-            "waiting: more nodes or cores than the partition has",
+            "will not start: more nodes or cores than the partition has; stop it and "
+            "request fewer (--nodes, --cores)",
         ),
         (
             "12|PENDING|BadConstraints",
             "waiting",
-            "waiting: no node has these properties",
+            "will not start: no node has these properties; stop it and change the "
+            "properties, memory or GPUs in the profile",
         ),
         ("12|PENDING|AssocGrpGRES", "waiting", "waiting: assoc grp gres"),
         ("12|PENDING|None", "waiting", "waiting"),

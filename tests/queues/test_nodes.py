@@ -192,6 +192,21 @@ def test_on_one_node_there_is_a_worker_for_each_gpu(
     assert warnings == (["Only one GPU is used. Not installed."] * (n_workers == 4))
 
 
+def test_submit_explains_how_nodes_share_a_job(
+    porous: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    words = ["submit", "measure", str(porous), "-o", str(porous.with_name("report"))]
+    words += ["--queue", "slurm", "--dry-run", "--nodes"]
+    explained = "Each of the 5 nodes will run one worker process."
+    for more, is_explained in ((["5"], True), (["5", "--workers", "5"], False)):
+        assert run([*words, *more]) == 0
+        assert (explained in " ".join(capsys.readouterr().err.split())) == is_explained
+    monkeypatch.setattr(allocation, "check_installed", not_installed)
+    assert run([*words, "5"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Only one of the 5 nodes will be used. Not installed." in said
+
+
 def not_installed() -> None:
     raise ConfigError("Not installed.")
 

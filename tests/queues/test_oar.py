@@ -13,6 +13,7 @@ from queue_helpers import Cluster
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.jobs import __main__ as process
+from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
@@ -163,3 +164,32 @@ def test_a_job_is_stopped_while_oar_resubmits_it(
     assert job.pending_request() == ""
     monkeypatch.setenv("OAR_JOB_ID", "14")  # submitted again, by hand
     assert not submission.was_stopped(job)
+
+
+def test_a_job_is_found_by_its_earlier_numbers(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number that ``submit`` has printed remains valid."""
+    note_number(job, "12")
+    index.register(job)
+    monkeypatch.setenv("OAR_JOB_ID", "13")
+    submission.note_start(job)  # resubmitted
+    updated = job.status().updated
+    queue_record.write_state(
+        job.path, "ended", "ended", updated, submitted="13", number="14"
+    )
+    job.set_state("cancelled", pid=0)
+    profile = submission.profile_of(job)
+    assert profile is not None
+    monkeypatch.setattr(type(QUEUE), "submit", lambda *_: "15")
+    submission.submit(job, profile)  # resumed
+    assert job.status().queue.number == "15"
+    for number in ("12", "13", "14", "15"):
+        assert index.find(number).path == job.path
+    queue_record.forget_number(job.path)  # resumed on this computer
+    assert index.find("15").path == job.path
+    # The number of another job now.
+    other = JobFolder.create(job.path.with_name("other"), job.values(), name="other")
+    note_number(other, "12")
+    index.register(other)
+    assert index.find("12").path == other.path

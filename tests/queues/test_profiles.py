@@ -102,6 +102,15 @@ def test_answers_may_end_early(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert "refuses jobs without a project" in capsys.readouterr().err
 
 
+def test_answers_in_a_pipe_are_not_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("slurm\n"))
+    assert run(["profiles", "new", "mine"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Questions are asked only in a terminal" in said
+
+
 def test_names_of_templates_and_queues(capsys: Any) -> None:
     assert run(["profiles", "new", "Slurm", "--template", "SLURM"]) == 2
     assert "'Slurm' is the name of a template" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_geosr.cli.jobs import manage
+from napari_geosr.cli.jobs import listing
 from napari_geosr.core.errors import (
     ConfigError,
     GeoSRError,
@@ -175,7 +175,7 @@ def test_a_list_of_jobs_keeps_all_that_is_shown_of_them(
         queue_record.write_state(job.path, phase, "words", updated, submitted="12")
         queue_record.write_problem(job.path, "SLURM does not respond: no route.")
         status = job.status()
-        text = json.dumps({"jobs": [manage._values(status)]})
+        text = json.dumps({"jobs": [listing.values_of(status)]})
         monkeypatch.setattr(remote, "output_of", lambda *_, _t=text, **__: _t)
         (found,) = remote.list_jobs("me@login")
         assert found.energy == "about 0.1 kWh, 6 g CO₂eq"

@@ -414,14 +414,19 @@ def _find_by_output(text: str | Path) -> list[JobStatus]:
 
 
 def _find_by_name(text: str | Path) -> list[JobStatus]:
-    """Find known jobs by name, folder or queue number, even if the folder is gone."""
+    """Find known jobs by name, folder or queue number, even if the folder is gone.
+
+    The number before a resubmission is accepted if no other job has it now.
+    """
     path = Path(text).expanduser().resolve()
-    return [
+    jobs = list_jobs()
+    matches = [
         status
-        for status in list_jobs()
+        for status in jobs
         if status.path == path
         or str(text) in (status.name, status.path.name, status.queue.number or None)
     ]
+    return matches or [each for each in jobs if str(text) in each.queue.earlier]
 
 
 def _entry(path: Path) -> Path:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
+from napari_geosr.core.errors import JobError
+from napari_geosr.core.types import AnyDict
 from napari_geosr.core.version import __version__
+from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import (
     describe_state,
     later_writer,
@@ -16,11 +22,12 @@ from napari_geosr.jobs.index import (
     overwritten_text,
 )
 from napari_geosr.jobs.kinds import MAKE_MODELS
+from napari_geosr.jobs.queues import NEVER_STARTS
 from napari_geosr.jobs.status import outage_text, reasons
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.cluster.queue_record import QueuePlace
-    from napari_geosr.jobs.folder import JobStatus
+    from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: Maximum length of a job's name on a narrow terminal, in characters.
 _MAX_NAME_LENGTH = 12
@@ -87,11 +94,20 @@ def _shorten(
 
 
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
-    """Explain damaged jobs, overwritten results, and why the newest jobs ended."""
+    """Describe what is wrong with jobs.
+
+    These are damaged jobs, jobs that will not start, the newest interrupted jobs, and
+    jobs with overwritten results.
+    """
     texts = [
         f"{job.name}: {job.message}"
         for job in jobs
         if job.state in ("damaged", "unreadable")
+    ]
+    texts += [
+        f"{job.name}: {job.queue.words}."
+        for job in jobs
+        if job.state == "queued" and job.queue.words.startswith(NEVER_STARTS)
     ]
     interrupted = [job for job in jobs if job.state == "interrupted"]
     texts += [
@@ -144,3 +160,25 @@ def resume_hint(status: JobStatus) -> str:
     if status.operation not in MAKE_MODELS:
         return text
     return f"{text} (--learning-rate, --batch-size and --steps can be changed)"
+
+
+def kept_results(job: JobFolder) -> list[str]:
+    """Return sentences on results outside the folder of a job that is to be removed."""
+    out: object = None
+    with suppress(JobError):  # the settings cannot be read
+        out = job.values().get("out")
+    if not isinstance(out, str) or Path(out).is_relative_to(job.path):
+        return []
+    if job.status().state == "done" and Path(out).exists():
+        return [f"Its result is kept: {out}"]
+    return []
+
+
+def values_of(status: JobStatus) -> AnyDict:
+    """Return the state of a job for JSON."""
+    values = asdict(status)
+    values["path"] = str(status.path)
+    values["result"] = None if status.result is None else str(status.result)
+    if (cost := cost_of(status)) is not None:
+        values["energy"] = cost.text
+    return values

@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -17,9 +16,11 @@ from napari_geosr.cli.jobs.listing import (
     all_reasons,
     environment_text,
     explanations,
+    kept_results,
     outages,
     resume_hint,
     table,
+    values_of,
 )
 from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
@@ -84,7 +85,7 @@ def list_jobs(*, json: Json = False) -> int:
     jobs = index.list_jobs()
     problems = outages(jobs) or problems
     if json:
-        values = [_values(status) for status in jobs]
+        values = [values_of(status) for status in jobs]
         print_json({"jobs": values, "problems": problems})
         return 0
     if not jobs:
@@ -111,7 +112,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     warnings = folder.warnings()
     if json:
         more = {"warnings": warnings, "progress": last, "config": folder.values()}
-        print_json(_values(status) | more)
+        print_json(values_of(status) | more)
         return 0
     rows: list[tuple[str, object]] = [
         ("name", status.name),
@@ -422,7 +423,7 @@ def remove_jobs(
         )
         return 0
     submission.refresh([folder.status()])
-    unfinished = unfinished_results(folder)
+    unfinished, results = unfinished_results(folder), kept_results(folder)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
@@ -430,16 +431,9 @@ def remove_jobs(
         print(f"Removed {folder.path}")
     for part in unfinished:
         print(f"Removed the unfinished result {part}")
+    for sentence in results:
+        print(sentence)
     return 0
-
-
-def _values(status: JobStatus) -> AnyDict:
-    values = asdict(status)
-    values["path"] = str(status.path)
-    values["result"] = None if status.result is None else str(status.result)
-    if (cost := cost_of(status)) is not None:
-        values["energy"] = cost.text
-    return values
 
 
 def _last_progress(folder: JobFolder) -> AnyDict:
@@ -450,7 +444,13 @@ def _last_progress(folder: JobFolder) -> AnyDict:
 
 def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
     """Convert the events of another process to steps."""
+    n_runs, has_ended = 1, False
     for event in _events(folder, should_stop):
+        if event["event"] == "state":
+            has_ended = True
+        elif has_ended and event["event"] != "queue":
+            n_runs, has_ended = n_runs + 1, False
+            yield StageStarted(message=f"Run {n_runs}")
         if event["event"] == "progress":
             yield TrainingProgress(
                 int(event["step"]), int(event["total"]), losses=event["losses"]

@@ -109,7 +109,9 @@ def new_profiles(
     if not template:
         known = ", ".join([*TEMPLATES, *own_profiles()])
         raise ConfigError(
-            f"Choose the profile to start from: --template with one of {known}."
+            f"Choose the profile to start from: --template with one of {known}. "
+            "Questions are asked only in a terminal; otherwise, give the answers as "
+            "options, such as --walltime 12h."
         )
     base = load_profile(template)
     if not given and _can_ask():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, get_type_hints
 
 from napari_geosr import io
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS
 from napari_geosr.cli.kit.queue_options import SubmitOptions
@@ -21,7 +21,11 @@ from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, JobErro
 from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs.cluster import submission
-from napari_geosr.jobs.cluster.allocation import automatic_workers, with_workers
+from napari_geosr.jobs.cluster.allocation import (
+    automatic_workers,
+    sharing_notes,
+    with_workers,
+)
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
 from napari_geosr.jobs.data import removed_on_failure
@@ -115,6 +119,7 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     script = submission.script_of(request.name, folder, profile, operation)
     title = load_queue(profile.queue).title
     run_command(lambda _should_stop: feasibility.check_steps(request.job, profile))
+    print_notes(sharing_notes(request.job, profile))
     if where.dry_run:
         plan = _plan(request, folder, profile, title)
         if isinstance(request.job, RestoreJob):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
 
 from napari_geosr.core.config import (
@@ -176,14 +177,17 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        folder = path.parent
+        with suppress(OSError):  # the working folder may have been removed
+            folder = folder.absolute()
         if error.errno == errno.EDQUOT:
             raise FileError(
-                f"{name} could not be written: your quota on the disk of {path.parent} "
+                f"{name} could not be written: your quota on the disk of {folder} "
                 "is used up. Delete some of your files there, or choose another folder."
             ) from error
         if error.errno == errno.ENOSPC:
             raise FileError(
-                f"{name} could not be written: the disk of {path.parent} is full. "
+                f"{name} could not be written: the disk of {folder} is full. "
                 "Free some space or choose another folder."
             ) from error
         if error.errno == errno.ENOMEM:
@@ -195,12 +199,12 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno == errno.EFBIG:
             raise FileError(
                 f"{name} could not be written: it would exceed the maximum file size "
-                f"in {path.parent}. Choose another folder, or raise the limit of the "
+                f"in {folder}. Choose another folder, or raise the limit of the "
                 "account or batch job (ulimit -f)."
             ) from error
         reason = with_user_names(error.strerror or str(error))
         raise FileError(
-            f"{name} could not be written to {path.parent}: {reason}. "
+            f"{name} could not be written to {folder}: {reason}. "
             "Check the folder and its permissions."
         ) from error
 
@@ -339,7 +343,11 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
             f"{name} cannot be written: the folder {folder} is not writable. "
             "Choose another one."
         )
-    free = shutil.disk_usage(folder).free
+    usage = shutil.disk_usage(folder)
+    if not usage.total:  # not a disk, such as /proc, or a disk of unknown size
+        _check_by_creating(name, folder)
+        return
+    free = usage.free
     if nbytes and free < nbytes + _SPARE_BYTES:
         raise FileError(
             f"{name} needs {format_bytes(nbytes)} of disk space, and another "
@@ -347,6 +355,18 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
             f"has {format_available(free)} left. Free some space or choose another "
             "folder."
         )
+
+
+def _check_by_creating(name: str, folder: Path) -> None:
+    """Raise `FileError` if no file can be created in a folder."""
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FileError(
+            f"{name} cannot be written: no files can be created in {folder}. Choose "
+            "another folder."
+        ) from error
 
 
 def write_bytes(

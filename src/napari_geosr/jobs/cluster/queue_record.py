@@ -19,6 +19,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
+from napari_geosr.jobs.cluster.profiles import Profile
 
 RECORD, STATE = "queue.json", "queue_state.json"
 #: Number of consecutive full runs without progress after which a job is not
@@ -54,6 +55,8 @@ class QueueRecord:
         Number of runs since the last progress that used less of their walltime.
     profile : dict
         Fields of the `Profile` with which it was submitted.
+    earlier : tuple of str
+        Numbers of the job before it was resubmitted or submitted again.
     """
 
     queue: str = ""
@@ -65,6 +68,7 @@ class QueueRecord:
     idle: int = 0
     short: int = 0
     profile: AnyDict = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ class QueuePlace:
         Time at which a query first gave this state.
     problem : str
         Why a later query failed; see `LastState`.
+    earlier : tuple of str
+        Earlier numbers of the job.
     """
 
     queue: str = ""
@@ -141,6 +147,7 @@ class QueuePlace:
     checked: float = 0.0
     since: float = 0.0
     problem: str = ""
+    earlier: tuple[str, ...] = ()
 
     @property
     def outage(self) -> str:
@@ -151,6 +158,11 @@ class QueuePlace:
             return f"{self.problem}; its state there is not known yet."
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.checked))
         return f"{self.problem}; state as of {when}."
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """All numbers of the job, the latest one last."""
+        return (*self.earlier, *([self.number] if self.number else []))
 
     @property
     def is_unfinished(self) -> bool:
@@ -223,10 +235,11 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         return NO_QUEUE
     last = read_state(folder)
     is_valid = last.updated == updated
+    number, known = _latest_number(record, last), (*record.earlier, record.number)
     return QueuePlace(
         queue=record.queue,
         title=record.title or record.queue,
-        number=_latest_number(record, last),
+        number=number,
         words=last.words,
         resubmitted=record.resubmitted,
         has_ended=last.phase == "ended" and is_valid,
@@ -235,6 +248,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         checked=last.checked,
         since=last.since,
         problem=last.problem,
+        earlier=tuple(each for each in known if each not in (number, "")),
     )
 
 
@@ -247,7 +261,7 @@ def _latest_number(record: QueueRecord, last: LastState) -> str:
 def read_record(folder: Path) -> QueueRecord:
     """Read a job's record; return an empty one if it is missing or damaged."""
     facts = _read(folder / RECORD)
-    profile = facts.get("profile")
+    profile, earlier = facts.get("profile"), facts.get("earlier")
     return QueueRecord(
         queue=_text(facts, "queue"),
         title=_text(facts, "title"),
@@ -258,6 +272,7 @@ def read_record(folder: Path) -> QueueRecord:
         idle=reading.count(facts.get("idle")),
         short=reading.count(facts.get("short")),
         profile=profile if isinstance(profile, dict) else {},
+        earlier=tuple(map(str, earlier)) if isinstance(earlier, list) else (),
     )
 
 
@@ -276,12 +291,14 @@ def write_record(folder: Path, record: QueueRecord) -> None:
 def forget_number(folder: Path) -> None:
     """Forget the number of an ended run of a job that now runs outside its queue.
 
-    Its profile is kept, so that the job can be submitted again.
+    The job can still be found by this number. Its profile is kept, so that the job can
+    be submitted again.
     """
     record = read_record(folder)
     if record.number:
+        numbers = place_of(folder, 0.0).numbers
         forget_state(folder)
-        write_record(folder, replace(record, number=""))
+        write_record(folder, replace(record, number="", earlier=numbers))
 
 
 def read_state(folder: Path) -> LastState:
@@ -378,6 +395,16 @@ def with_run(
 def is_stuck(record: QueueRecord) -> bool:
     """Return whether further runs are pointless after several without progress."""
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
+
+
+def describe_stuck(record: QueueRecord, folder: Path) -> str:
+    """Describe a job whose runs end without progress, and what to change."""
+    walltime = record.profile.get("walltime") or Profile().walltime
+    return (
+        f"The walltime of {walltime} is too short: {record.idle + record.short} "
+        "consecutive runs did not finish a single further step. Resume the job with a "
+        f"longer walltime (napari-geosr jobs resume {folder} --walltime 12h)."
+    )
 
 
 def times(n: int) -> str:

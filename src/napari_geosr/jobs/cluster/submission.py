@@ -93,12 +93,11 @@ def submit(job: JobFolder, profile: Profile) -> str:
     ConfigError
         If the profile is incomplete.
     UnansweredError
-        If the queue may have taken the job, but did not give its number, or if the
-        number cannot be written. The job is then waiting, and may be submitted again.
+        If the queue may have taken the job, but its number is unknown or cannot be
+        written. The job is then waiting, and may be submitted again.
     JobError
-        If the job is done, waiting or running, if its input no longer exists, or if the
-        queue refuses it (with the queue's reason). The state of the job is then
-        unchanged.
+        If the job is done, waiting or running, its input no longer exists, or the queue
+        refuses it (with the queue's reason). The state of the job is then unchanged.
     FileError
         If the job's folder cannot be written.
     """
@@ -156,6 +155,7 @@ def _submit(job: JobFolder, profile: Profile) -> str:
                 queue=profile.queue,
                 title=queue.title,
                 profile=profile.model_dump(mode="json", exclude_defaults=True),
+                earlier=before.queue.numbers,
             )
             queue_record.forget_state(job.path)
             queue_record.write_record(job.path, record)
@@ -244,7 +244,9 @@ def note_start(job: JobFolder) -> None:
     record = queue_record.read_record(job.path)
     number = _own_number(record)
     if number and number != record.number:
-        queue_record.write_record(job.path, replace(record, number=number))
+        earlier = (each for each in job.status().queue.numbers if each != number)
+        record = replace(record, number=number, earlier=tuple(earlier))
+        queue_record.write_record(job.path, record)
 
 
 def was_stopped(job: JobFolder) -> bool:
@@ -307,13 +309,7 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
     )
     queue_record.write_record(job.path, record)
     if queue_record.is_stuck(record):
-        walltime = record.profile.get("walltime") or Profile().walltime
-        message = (
-            f"The walltime of {walltime} is too short: {record.idle + record.short} "
-            "consecutive runs did not finish a single further step. Resume the job "
-            f"with a longer walltime (napari-geosr jobs resume {job.path} --walltime "
-            "12h)."
-        )
+        message = queue_record.describe_stuck(record, job.path)
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)
         return False

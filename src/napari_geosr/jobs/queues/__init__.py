@@ -21,6 +21,8 @@ Phase = Literal["waiting", "running", "ended"]
 QUEUES = Registry("napari_geosr.jobs.queues", "napari_geosr.queues", "queue")
 #: Exit code by which a job asks OAR to resubmit it, as documented by OAR.
 RESUBMIT = 99
+#: First words of the state of a waiting job that will never start.
+NEVER_STARTS = "will not start"
 
 
 @dataclass(frozen=True)

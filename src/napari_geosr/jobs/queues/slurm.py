@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from napari_geosr.jobs.cluster.profiles import Profile
-from napari_geosr.jobs.queues import RESUBMIT, Phase, QueueState, QueueSystem
+from napari_geosr.jobs.queues import (
+    NEVER_STARTS,
+    RESUBMIT,
+    Phase,
+    QueueState,
+    QueueSystem,
+)
 from napari_geosr.jobs.queues._scripts import (
     LOG,
     NO_RESPONSE,
@@ -30,14 +36,8 @@ _REASONS = {
     "Dependency": "another job",
     "JobHeldUser": "held by you",
     "JobHeldAdmin": "held by the administrators",
-    "PartitionTimeLimit": "the walltime is longer than the partition allows",
-    "PartitionNodeLimit": "more nodes than the partition allows",
-    "PartitionConfig": "more nodes or cores than the partition has",
     "PartitionDown": "the partition is closed",
     "PartitionInactive": "the partition is closed",
-    "BadConstraints": "no node has these properties",
-    "InvalidAccount": "the project is unknown",
-    "InvalidQOS": "the quality of service is unknown",
     "ReqNodeNotAvail": "nodes are not available",
     "NodeDown": "nodes are down",
     "Licenses": "licences",
@@ -51,6 +51,39 @@ _REASONS = {
     "AssocGrpCpuLimit": "the project's limit on the number of cores",
     "AssocGrpCPUMinutesLimit": "the project has used up its time",
     "MaxJobsPerAccount": "the project's limit on the number of jobs",
+}
+_FEWER_NODES = "request fewer nodes (--nodes)"
+_FEWER_CORES = "request fewer cores (--cores)"
+_SHORTER = "request a shorter walltime (--walltime)"
+#: Reasons for which a job never starts, and what to change.
+_OBSTACLES = {
+    "PartitionTimeLimit": (
+        "the walltime is longer than the partition allows",
+        _SHORTER,
+    ),
+    "PartitionNodeLimit": ("more nodes than the partition allows", _FEWER_NODES),
+    "PartitionConfig": (
+        "more nodes or cores than the partition has",
+        "request fewer (--nodes, --cores)",
+    ),
+    "BadConstraints": (
+        "no node has these properties",
+        "change the properties, memory or GPUs in the profile",
+    ),
+    "InvalidAccount": ("the project is unknown", "change the project (--project)"),
+    "InvalidQOS": (
+        "the quality of service is unknown",
+        "change the options in the profile",
+    ),
+    "QOSMaxWallDurationPerJobLimit": ("the walltime is longer than allowed", _SHORTER),
+    "QOSMaxNodePerJobLimit": ("more nodes than allowed", _FEWER_NODES),
+    "QOSMaxCpuPerJobLimit": ("more cores than allowed", _FEWER_CORES),
+    "AssocMaxWallDurationPerJobLimit": (
+        "the walltime is longer than the project allows",
+        _SHORTER,
+    ),
+    "AssocMaxNodePerJobLimit": ("more nodes than the project allows", _FEWER_NODES),
+    "AssocMaxCpuPerJobLimit": ("more cores than the project allows", _FEWER_CORES),
 }
 _ENDINGS = {
     "COMPLETED": "ended",
@@ -193,6 +226,10 @@ def _state(number: str, state: str, reason: str) -> QueueState:
     if state in _WAITING:
         # Details may follow, as in "ReqNodeNotAvail, Reserved for maintenance".
         reason, _, details = reason.strip("()").partition(",")
+        if reason in _OBSTACLES:
+            why, remedy = _OBSTACLES[reason]
+            words = f"{NEVER_STARTS}: {why}; stop it and {remedy}"
+            return QueueState("waiting", words, number)
         known = _REASONS.get(reason, _in_words(reason))
         if "maintenance" in details.lower():
             known = f"{known} (maintenance)"

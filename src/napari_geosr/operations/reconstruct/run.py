@@ -44,6 +44,7 @@ from napari_geosr.operations.reconstruct.scan import ReconstructionInput
 from napari_geosr.operations.reconstruct.workers import SlabRun
 from napari_geosr.operations.restore.resume import FinishedPart, begin_journal
 from napari_geosr.operations.restore.run import kept_sentence
+from napari_geosr.operations.restore.targets import without_finished_part
 from napari_geosr.operations.storage import array_for
 from napari_geosr.tomography.algorithms import titles
 from napari_geosr.tomography.centre import Centre
@@ -166,7 +167,7 @@ def run_steps(
         useless = isinstance(filled.error, ProjectionsError)
         if not filled.complete and (output is None or not filled.rows or useless):
             if filled.error is not None:
-                raise filled.error
+                raise filled.error if useless else without_finished_part(filled.error)
             if not filled.rows:
                 raise Cancelled("Stopped before the first slices were finished.")
         done = {**record, **filled.to_record(ready), **watch.to_record()}

@@ -51,6 +51,7 @@ from napari_geosr.operations.restore.targets import (
     Targets,
     open_targets,
     output_layout,
+    without_finished_part,
 )
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def work_steps(
     out, overwrite, first, unfinished, unfinished_deviation, should_stop
         As in `run_steps`.
     late : LateVerdict, optional
-        Predicts the effect of the run after its first tile.
+        Predicts the effect of the run after its first tile, or a resumed run's last.
     """
     prepared = work.prepared
     record = yield from record_steps(prepared, should_stop)
@@ -238,7 +239,7 @@ def work_steps(
             work.fill(targets, first, first_kept, should_stop), journals
         )
         if late is not None:
-            tiles = late.after_first_tile(tiles, stage)
+            tiles = late.with_tiles(tiles, stage, journals, is_resumed=bool(finished))
         filled = yield from watch.steps(tiles)
         if not filled.complete:
             filled = replace(filled, places=targets.written(filled.places))
@@ -247,7 +248,7 @@ def work_steps(
             for journal in journals:
                 journal.commit()  # even a complete result is temporary
         if filled.error is not None and (out is None or not filled.places):
-            raise filled.error
+            raise filled.error if out is None else without_finished_part(filled.error)
         for target, volume in zip(targets.all, expected, strict=True):
             done = {**volume.provenance[-1], **predicted}
             done |= {**filled.to_record(), **watch.to_record()}

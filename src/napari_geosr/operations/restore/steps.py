@@ -113,7 +113,8 @@ def restore_steps(
         good.
     may_look_late : bool
         Whether the prediction, unless `strict` or already known, may be made after the
-        first tile, so that the first tile does not have to wait.
+        first tile, so that the first tile does not have to wait. A run that resumes
+        finished tiles makes it after its last tile.
     workers : int or distributed.Client, optional
         Processes that share the run: a number of them on this computer, or those of a
         Dask cluster. By default, this process does all the work.

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.array_parts.boxes import Box
+from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.orientation import orientation_of, rotation_of
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Type of standard deviations, whatever the type of the result.
 DEVIATION_DTYPE = np.dtype(np.float32)
+#: Sentence for errors of files.
+_NOTHING_KEPT = "No part of the result was finished, so nothing is kept."
 
 
 @dataclass
@@ -153,33 +156,54 @@ def open_targets(
             before = None if part is None else part.volume.source
             tile = laid_out.tile
             tile = (1,) * (len(volume.axes) - len(tile)) + tile  # one point of a series
-            file = stack.enter_context(
-                io.create(
-                    path,
-                    io.OutputSpec(
-                        shape=volume.shape,
-                        dtype=volume.dtype,
-                        axes=volume.axes,
-                        voxel_size=volume.voxel_size,
-                        unit=volume.unit,
-                        origin=volume.origin,
-                        provenance=volume.provenance,
-                        kind=str(volume.metadata.get("kind", "image")),
-                        tile=tile,
-                        memory=laid_out.memory,
-                        shared=laid_out.shared,
-                        channels=volume.metadata.get("channels", ()),
-                        orientation=orientation_of(volume.metadata),
-                        rotation=rotation_of(volume.metadata),
-                    ),
-                    # Finished standard deviations of an earlier run may be overwritten,
-                    # because the values are the same.
-                    overwrite=overwrite or before == path,
-                    continues=before,
+            with _creation_explained(is_new=part is None):
+                file = stack.enter_context(
+                    io.create(
+                        path,
+                        io.OutputSpec(
+                            shape=volume.shape,
+                            dtype=volume.dtype,
+                            axes=volume.axes,
+                            voxel_size=volume.voxel_size,
+                            unit=volume.unit,
+                            origin=volume.origin,
+                            provenance=volume.provenance,
+                            kind=str(volume.metadata.get("kind", "image")),
+                            tile=tile,
+                            memory=laid_out.memory,
+                            shared=laid_out.shared,
+                            channels=volume.metadata.get("channels", ()),
+                            orientation=orientation_of(volume.metadata),
+                            rotation=rotation_of(volume.metadata),
+                        ),
+                        # Finished standard deviations of an earlier run may be
+                        # overwritten, because the values are the same.
+                        overwrite=overwrite or before == path,
+                        continues=before,
+                    )
                 )
-            )
             made.append(Target(volume.replace(data=file.array), file, path))
         yield Targets(*made)
+
+
+@contextmanager
+def _creation_explained(*, is_new: bool) -> Iterator[None]:
+    """Add to errors of the system, such as a full disk, what is kept of a new run."""
+    try:
+        yield
+    except FileError as error:
+        if is_new and isinstance(error.__cause__, OSError):
+            raise without_finished_part(error) from error
+        raise
+
+
+def without_finished_part(error: GeoSRError) -> GeoSRError:
+    """Add to the error of a file that no part of the result was finished."""
+    if type(error) is not FileError:
+        return error
+    found = FileError(f"{error} {_NOTHING_KEPT}")
+    found.__cause__ = error
+    return found
 
 
 def _array(volume: Volume, kept: FinishedPart | None) -> Any:

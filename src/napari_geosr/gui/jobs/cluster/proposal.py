@@ -77,11 +77,10 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     if needed > longest:
         runs = math.ceil(_TIME_FACTOR * estimate.seconds / longest)
         times = "twice" if runs == 2 else f"in {runs} parts"
-        rules = [
-            f"the maximum walltime; the job resumes automatically and runs {times}"
-            if runs > 1
-            else "the maximum walltime"
-        ]
+        hours = f"at most {_LONGEST // 3600} h"
+        limit = "the walltime of the profile" if limited else hours
+        resumes = f"; the job resumes automatically and runs {times}"
+        rules = [limit + resumes if runs > 1 else limit]
     remark = ""
     if estimate.memory is None or profile.gpus:
         pass  # GPU memory is not requested

@@ -1,11 +1,17 @@
-"""Predicts the effect of a run after its first tile, to avoid delaying the tile."""
+"""Predicts the effect of a run after its first tile, to avoid delaying the tile.
+
+A run that resumes an earlier one makes the prediction after its last tile: the earlier
+run may have ended during the prediction, and repeated predictions would leave no time
+for tiles.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -18,11 +24,27 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 
 if TYPE_CHECKING:
+    from napari_geosr.io.unfinished_files.journal import Journal
     from napari_geosr.operations.restore.measurements import MeasurementStore
     from napari_geosr.operations.restore.preparation import PreparedRestoration
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
-T = TypeVar("T")
+#: Warning if the prediction was stopped, but the run is complete.
+_STOPPED = (
+    "The effect of the model was not predicted, because the job was stopped before "
+    "the prediction was finished. The result is complete."
+)
+
+
+class _TilesSummary(Protocol):
+    """Result of computing the tiles of a run."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all tiles are finished."""
+
+
+T = TypeVar("T", bound=_TilesSummary)
 
 
 class LateVerdict:
@@ -49,27 +71,49 @@ class LateVerdict:
     ) -> None:
         self._prepared, self._kept, self._should_stop = prepared, kept, should_stop
         self.verdict: RunVerdict | None = None
+        self._is_stopped = False
 
-    def after_first_tile(
-        self, steps: Generator[Step, None, T], stage: str
+    def with_tiles(
+        self,
+        steps: Generator[Step, None, T],
+        stage: str,
+        journals: Sequence[Journal] = (),
+        *,
+        is_resumed: bool = False,
     ) -> Generator[Step, None, T]:
-        """Yield the steps of a run; predict its effect after the first tile.
+        """Yield the steps of a run; predict its effect after the first or last tile.
 
         Parameters
         ----------
         steps : generator
         stage : str
             Message for the tile stage, which is repeated after the prediction.
+        journals : sequence of Journal
+            Journals of the files; after the last tile, they are saved first, because
+            the run may be killed during the prediction.
+        is_resumed : bool
+            Whether an earlier run has finished tiles. The prediction is then made after
+            the last tile, and skipped if no tiles were left: that earlier run has ended
+            while making it.
         """
-        is_due = True
+        is_due, n_tiles = not is_resumed, 0
         with StepIterator(steps) as iterator:
             for step in iterator:
                 yield step
+                n_tiles += isinstance(step, TileDone)
                 if is_due and isinstance(step, TileDone):
                     is_due = False
                     yield from self._predict()
                     yield StageStarted(step.done, step.total, message=stage)
-        return iterator.result
+        done = iterator.result
+        if done.complete and is_resumed and n_tiles:
+            with suppress(FileError):  # if this run is killed, tiles are computed again
+                for journal in journals:
+                    journal.commit()
+            yield from self._predict()
+        if done.complete and (self._is_stopped or not n_tiles):
+            yield WarningIssued(message=_STOPPED)
+        return done
 
     def _predict(self) -> Generator[Step, None, None]:
         try:
@@ -77,6 +121,7 @@ class LateVerdict:
                 self._prepared, kept=self._kept, should_stop=self._should_stop
             )
         except Cancelled:  # the run itself stops as well, and keeps its finished tiles
+            self._is_stopped = True
             return
         except GeoSRError as error:
             yield WarningIssued(
