@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,8 +14,11 @@ import pytest
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.kit.console import run_command
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.jobs import index
+from napari_geosr.jobs import run as run_module
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
 
 
 @pytest.fixture
@@ -48,6 +52,29 @@ def test_nothing_is_cut_short_in_a_file(folder: Path, capsys: Any) -> None:
     listed = capsys.readouterr().out
     assert "foam-denoise-and-more" in listed
     assert str(folder) in listed
+
+
+def test_the_warnings_of_a_finished_job_are_shown(
+    folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = JobFolder(folder)
+
+    def steps(*_: object) -> Any:
+        yield WarningIssued(message="The scan is noisy.")
+        yield WarningIssued(message="The walltime is short.")
+        return folder / "result"
+
+    monkeypatch.setattr(run_module, "_operation", steps)
+    job.append("warning", message="The scan is noisy.")  # by an earlier run
+    run_to_end(run_steps(job))
+    assert run(["jobs", "list"]) == 0
+    assert "done, 2 warnings  " in capsys.readouterr().out
+    assert run(["jobs", "show", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "warning      The scan is noisy.\n" in shown
+    assert shown.count("warning  ") == 2
+    assert run(["jobs", "show", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == job.warnings()
 
 
 def test_ctrl_c_says_what_it_stops(capsys: Any) -> None:

@@ -96,3 +96,8 @@ def test_radiographs_with_some_painted(tmp_path, capsys) -> None:
     assert "already contains" in capsys.readouterr().err
     assert run([*words, "--painted", "4", "--overwrite"]) == 2
     assert "painted" in capsys.readouterr().err
+    assert run([*words, "--kind", "chest", "--overwrite"]) == 0
+    assert "lung" in capsys.readouterr().out
+    chest = io.read(out / "radiographs.ome.tif")
+    assert chest.voxel_size[1:] == (420 / 64, 420 / 64)
+    assert chest.provenance[-1]["labels"]["4"] == "rib"

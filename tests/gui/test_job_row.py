@@ -17,8 +17,9 @@ from train_helpers import JOBS, TRAIN
 
 from napari_geosr import io
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.jobs.result import JobSource, layer_of
+from napari_geosr.gui.jobs.result import JobSource, layer_of, read_steps
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import contrast
@@ -175,6 +176,16 @@ def test_the_result_is_shown_over_its_scan(viewer, qtbot, tmp_path, scan):
     np.testing.assert_allclose(result.scale, (2, 2, 2))
     assert job.status().seen
     assert row.isHidden()
+
+
+def test_an_overwritten_result_is_opened_with_a_note(tmp_path, scan):
+    first = make_job(tmp_path, "first", "done", scan, result=str(scan))
+    last = make_job(tmp_path, "last", "done", scan, result=str(scan))
+    for job in (first, last):
+        job.replace_values({**job.values(), "out": str(scan)})
+    note = run_to_end(read_steps(first.path, never_stop)).note
+    assert f"overwritten by a later job, last in {last.path}" in note
+    assert run_to_end(read_steps(last.path, never_stop)).note == ""
 
 
 def test_the_jobs_dock_shows_the_result(viewer, qtbot, tmp_path, scan):

@@ -13,6 +13,7 @@ from train_helpers import JOBS, opened
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.jobs import _remove_steps
+from napari_geosr.gui.jobs import view as view_module
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
@@ -72,6 +73,8 @@ def test_the_queue_is_asked_and_obeys(viewer, qtbot, tmp_path, squeue, job):
     squeue.write_text("12|CANCELLED|None\n")
     qtbot.waitUntil(lambda: dock.view.state == "interrupted", timeout=5000)
     assert [item.text(1) for item in dock._items()] == ["interrupted"]
+    reason = "SLURM job 12 was cancelled in the queue."
+    qtbot.waitUntil(lambda: reason in dock.view.message.text, timeout=5000)
     # The job is resumed in the same queue, under a new number.
     squeue.write_text("13|PENDING|Resources\n")
     dock.view.resume_button.click()
@@ -84,6 +87,56 @@ def test_the_queue_is_asked_and_obeys(viewer, qtbot, tmp_path, squeue, job):
     dock.view.pause_button.click()
     qtbot.waitUntil(lambda: dock.view.state == "cancelled", timeout=5000)
     assert "scancel --quiet 13" in calls(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_the_buttons_follow_the_list_after_a_walltime(
+    viewer, qtbot, squeue, job, monkeypatch
+):
+    squeue.write_text("12|CANCELLED|None\n")
+    job.set_state("paused", pid=0)
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(dock.view.resume_button.isEnabled, timeout=10_000)
+    monkeypatch.setattr(view_module, "_READ_MS", 600_000)
+    dock.view.refresh()  # the view itself is not read again soon
+    squeue.write_text("12|PENDING|BeginTime\n")
+    job.set_state("queued", pid=0)
+    qtbot.waitUntil(lambda: not dock.view.resume_button.isEnabled(), timeout=10_000)
+    text = "Waiting: starts again soon (SLURM job 12)."
+    qtbot.waitUntil(lambda: dock.view.state_label.text() == text, timeout=10_000)
+    assert dock.view.pause_button.isEnabled()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_a_queue_that_does_not_respond_is_named(viewer, qtbot, squeue, job):
+    dock = opened(viewer, JOBS)
+
+    def states():
+        return [item.text(1) for item in dock._items()]
+
+    qtbot.waitUntil(lambda: states() == ["waiting: priority"], timeout=10_000)
+    squeue.unlink()  # the command fails
+    expected = ["waiting: priority (last known)"]
+    qtbot.waitUntil(lambda: states() == expected, timeout=10_000)
+    assert dock._items()[0].toolTip(1).startswith("SLURM does not respond: ")
+    text = dock.view.state_label.text
+    qtbot.waitUntil(lambda: "; state as of 20" in text(), timeout=5000)
+    squeue.write_text("12|PENDING|Resources\n")
+    qtbot.waitUntil(lambda: states() == ["waiting: resources"], timeout=10_000)
+    assert "state as of" not in dock._items()[0].toolTip(1)
+
+
+def test_a_running_job_has_the_words_of_its_queue(viewer, qtbot, job):
+    record = QueueRecord("slurm", "SLURM", "12", resubmitted=1)
+    queue_record.write_record(job.path, record)
+    job.set_state("running", pid=1, host="node7", done=3, total=10)
+    queue_record.write_state(
+        job.path, "running", "suspended", job.status().updated, submitted="12"
+    )
+    dock = opened(viewer, JOBS)
+    words = "(Suspended by SLURM, walltime reached, resubmitted once, 30 % done.)"
+    text = dock.view.state_label.text
+    qtbot.waitUntil(lambda: words in text(), timeout=10_000)
 
 
 def test_a_result_outside_the_folder_is_named(viewer, qtbot, tmp_path, job):

@@ -7,7 +7,8 @@ import opening
 import pytest
 from scipy import ndimage
 
-from napari_geosr.gui.kit.dock_tabs import POROSITY, SEGMENT
+import napari_geosr as geosr
+from napari_geosr.gui.kit.dock_tabs import POROSITY, SEGMENT, TRAIN
 from napari_geosr.gui.segment.widgets import NO_SCAN, PAINT, READY, UNCERTAINTY
 
 SHAPE = (12, 64, 72)
@@ -195,3 +196,45 @@ def test_each_time_point_is_a_scan_of_its_own(viewer, phases, qtbot):
     idle(dock, qtbot)
     assert dock._segmenter is not kept
     assert (dock.shown_layers.prediction.data[0] == phases[5]).mean() > 0.9
+
+
+def test_fine_tuning_fills_the_train_dock(viewer, dock, scan, phases, qtbot):
+    assert not dock.tune_button.isEnabled()
+    dock.new_button.click()
+    strokes = dock.strokes.layer()
+    for number in (1, 2):
+        paint(strokes, phases, 5, number)
+    idle(dock, qtbot)
+    assert not dock.compare_button.isEnabled()  # there is no model to compare
+    dock.tune_button.click()
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+    train = opening.in_front(viewer, TRAIN)
+    qtbot.waitUntil(lambda: "press Start" in train.message.text)
+    plan = train.plan()
+    assert plan.method == "ptdr"
+    assert (plan.settings["unpainted"], plan.settings["classes"]) == (0, 2)
+    source, target = plan.data["source"][0], plan.data["target"][0]
+    np.testing.assert_array_equal(np.asarray(source.data), scan.data)
+    np.testing.assert_array_equal(np.asarray(target.data), strokes.data)
+
+
+def test_a_model_is_compared_with_no_pre_training(
+    viewer, dock, phases, qtbot, tmp_path
+):
+    small = {"batch_size": 2, "patch": 16, "steps": 2, "width": 8, "layers": 2}
+    image = np.random.default_rng(0).normal(100, 30, SHAPE).astype(np.float32)
+    geosr.train("ddpm", tmp_path / "job", image, device="cpu", name="rock", **small)
+    dock.new_button.click()
+    strokes = dock.strokes.layer()
+    for z in (3, 8):
+        for number in (1, 2):
+            paint(strokes, phases, z, number)
+    dock.form.set_values({"model": str(tmp_path / "job")})
+    idle(dock, qtbot)
+    dock.compare_button.click()
+    qtbot.waitUntil(lambda: not dock.comparison.isHidden(), timeout=60_000)
+    assert "On 2 slices" in dock.comparison.text()
+    dock.form.set_values({"model": None})
+    dock.form.changed.emit()
+    assert not dock.compare_button.isEnabled()
+    assert dock.comparison.isHidden()

@@ -67,11 +67,11 @@ def test_settings_of_one_use_stay_there(viewer):
     assert dock.settings.values() == before | {"layers": 17}
 
 
-def test_an_estimate_names_what_trained_meanwhile():
+def test_an_estimate_names_what_ran_meanwhile():
     alone = TrainingEstimate(60.0, 10**9, 6)
     assert "meanwhile" not in format_estimate(alone)
     text = format_estimate(replace(alone, concurrent=("foam", "sand")))
-    assert "'foam' and 'sand' are training at the same time" in text
+    assert "'foam' and 'sand' are running at the same time" in text
 
 
 def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):

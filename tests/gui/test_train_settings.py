@@ -311,6 +311,7 @@ def test_a_layer_is_read_from_its_file_only_if_it_is_the_same(tmp_path):
     assert not equals_file(volume.replace(data=edited))
     assert not equals_file(volume.replace(data=data[:2]))
     assert not equals_file(volume.replace(unit="µm"))
+    assert not equals_file(volume.replace(origin=(0.0, 3.0, 0.0)))
     assert not equals_file(volume.replace(source=None))
     assert not equals_file(volume.replace(source=tmp_path / "gone.tif"))
 

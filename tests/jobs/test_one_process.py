@@ -311,8 +311,12 @@ def test_without_locks_heartbeats_decide(
     job.set_state("paused", pid=0)
     with local.turn(second) as request:
         assert request == ""
-    with submission._submitting(job):
-        pass
+    for _ in range(2):
+        with submission._submitting(job):
+            # Another command, at the same time.
+            again = submission._submitting(JobFolder(job.path))
+            with pytest.raises(JobError, match="is being submitted"):
+                again.__enter__()
 
 
 def test_a_log_that_cannot_be_opened_changes_nothing(job: JobFolder) -> None:

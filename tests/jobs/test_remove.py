@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import lzma
+import os
 import tarfile
+import time
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 
+from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.suffixes import incomplete_path
+from napari_geosr.io.unfinished_files.hidden import temporary_sibling
+from napari_geosr.io.unfinished_files.journal import journal_of
 from napari_geosr.jobs import index
 from napari_geosr.jobs.__main__ import main
 from napari_geosr.jobs.folder import JobFolder
@@ -76,19 +84,17 @@ def test_a_job_goes_with_all_that_is_in_it(
     assert index.list_jobs() == []
 
 
-@pytest.mark.parametrize("state", ["done", "paused"])
 def test_a_result_outside_the_folder_is_kept_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], state: Any
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "clean.ome.tif"
     values = {"operation": "restore", "out": str(out)}
     job = JobFolder.create(tmp_path / "clean.job", values, name="clean")
-    job.set_state(state)
-    left = out if state == "done" else tmp_path / "clean.incomplete.ome.tif"
-    left.write_text("x")
+    job.set_state("done")
+    out.write_text("x")
     assert run(["jobs", "remove", str(job.path)]) == 0
-    assert f"result is kept: {left}\n" in capsys.readouterr().out
-    assert left.exists()
+    assert f"Its result is kept: {out}\n" in capsys.readouterr().out
+    assert out.exists()
 
 
 @pytest.fixture
@@ -173,3 +179,50 @@ def test_what_jobs_of_earlier_releases_wrote_is_their_own(tmp_path: Path) -> Non
     for folder in found:
         given = [path for path in foreign_files(folder) if path.parts[0] != "data"]
         assert not given, folder.name
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> JobFolder:
+    """A restoration to a file next to its folder, stopped by the user."""
+    out = tmp_path / "clean.ome.zarr"
+    values = {"operation": "restore", "name": "clean", "out": str(out)}
+    job = JobFolder.create(tmp_path / "clean.job", values, name="clean")
+    record = {"operation": "restore", "complete": False, "finished": []}
+    volume = Volume(np.zeros((4, 8, 8), np.float32), "ZYX", provenance=(record,))
+    io.write(volume, incomplete_path(out))
+    job.set_state("paused")
+    return job
+
+
+@pytest.mark.parametrize("was_killed", [False, True])
+def test_the_unfinished_result_goes_with_its_job(
+    interrupted: JobFolder, capsys: pytest.CaptureFixture[str], was_killed: bool
+) -> None:
+    job, parent = interrupted, interrupted.path.parent
+    (stopped,) = parent.glob("clean.incomplete.ome.zarr")
+    part = stopped
+    if was_killed:
+        # A killed run leaves a hidden file and a journal that names the job.
+        part = temporary_sibling(parent / "clean.ome.zarr", ".ome.zarr")
+        stopped.rename(part)
+        entry = {"boxes": [], "pid": 1, "host": "node1", "job": str(job.path)}
+        journal_of(part).write_text(json.dumps(entry))
+        other = temporary_sibling(parent / "clean.ome.zarr", ".ome.zarr")
+        other.mkdir()
+        journal_of(other).write_text(json.dumps({**entry, "job": "/another.job"}))
+    assert run(["jobs", "remove", str(job.path)]) == 0
+    assert f"Removed the unfinished result {part}" in capsys.readouterr().out
+    left = {path.name for path in parent.iterdir()}
+    assert left == ({other.name, journal_of(other).name} if was_killed else set())
+
+
+def test_results_of_others_are_kept(interrupted: JobFolder) -> None:
+    """A finished result, and what a later run to the same output has finished."""
+    job, parent = interrupted, interrupted.path.parent
+    os.utime(parent / "clean.incomplete.ome.zarr", (later := time.time() + 60, later))
+    (parent / "clean.ome.zarr").mkdir()
+    index.remove(job)
+    assert {path.name for path in parent.iterdir()} == {
+        "clean.ome.zarr",
+        "clean.incomplete.ome.zarr",
+    }

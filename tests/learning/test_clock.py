@@ -102,6 +102,16 @@ def test_the_time_left_is_right_from_the_first_twentieth_on(
         assert left == pytest.approx(time.now - now, rel=0.2, abs=1.0), done
 
 
+def test_the_time_left_does_not_include_a_slow_first_step() -> None:
+    clock = clock_module.Clock(step=10, steps=110, batch_size=1)
+    reports = [clock.report(clock.began + t, n, 1e-3, 0, None) for t, n in STEPS]
+    assert [round(report.seconds_left) for report in reports[1:]] == [98, 90]
+
+
+#: Seconds since the start, and the number of the step: the first one takes a minute.
+STEPS = ((60.0, 11), (61.0, 12), (69.0, 20))
+
+
 @pytest.mark.parametrize("step", [0.3, 7.0])
 def test_a_crash_costs_half_a_minute_of_work(
     build_trainer: Any, monkeypatch: pytest.MonkeyPatch, step: float

@@ -57,6 +57,12 @@ def test_training_and_validation_never_meet(
     assert not seen & set(range(low, high))
 
 
+def test_a_small_volume_is_refused_with_the_voxels_that_remain() -> None:
+    split((5, 12, 5), 0.1, 1, np.random.default_rng(0))
+    with pytest.raises(VolumeError, match=r"7 voxels remain .* at least 8 are needed"):
+        split((5, 10, 5), 0.1, 1, np.random.default_rng(0))
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 10_000),

@@ -118,6 +118,24 @@ def test_unusable_labels(
         job.check()
 
 
+def test_strokes_of_the_segment_dock_can_be_learned(
+    noisy_pair: Any, painted: Path, tmp_path: Path
+) -> None:
+    """There 0 means unpainted, and the classes are 1 and 2."""
+    values = {"source": [noisy_pair.first], "target": [painted], **SMALL}
+    values |= {"steps": 40, "name": "strokes"}
+    labels = tifffile.imread(painted)
+    write(painted, np.where(labels == UNPAINTED, 0, labels + 1))
+    with pytest.raises(VolumeError, match="set unpainted to 0"):
+        train(tmp_path / "job", **values)
+    model = train(tmp_path / "job", **values, unpainted=0)
+    card = zoo.find(model).card
+    assert card.labels == 3
+    assert "classes 1 … 2" in card.intended_use
+    found = geosr.restore(read(noisy_pair.first), model)
+    assert set(np.unique(found)) == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -27,6 +27,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference import compute
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations import cluster as pool
+from napari_geosr.operations.cluster import tasks
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.restore.run import RestorationResult
 from napari_geosr.operations.restore.shards.work import device_of
@@ -280,7 +281,7 @@ def test_what_is_finished_is_kept_if_the_scan_disappears(client, tmp_path, rng):
 
 
 def test_all_workers_gone_is_one_sentence(scan, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "_PATIENCE_SECONDS", 0.0)
     with (
         distributed.LocalCluster(
             n_workers=1,
@@ -416,6 +417,31 @@ except OSError:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert said.stdout.split() == ["None", "0.8", "1"]
+
+
+KILLED = """
+import os
+from napari_geosr.operations.cluster import open_pool
+if __name__ == "__main__":
+    before = dict(os.environ)
+    with open_pool(1, threads=1, memory=None):
+        assert os.environ.get("PYTHONWARNINGS") == before.get("PYTHONWARNINGS")
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no resource tracker")
+def test_a_killed_run_does_not_warn_of_leaked_semaphores(tmp_path: Path) -> None:
+    """They are removed; the warning would look like the reason for the end."""
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    # Waits for all processes that can write: workers, and the one that warns.
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -9
+    assert "semaphore" not in done.stderr
+    assert "AssertionError" not in done.stderr
 
 
 def test_large_arrays_are_reused_by_the_allocator_of_a_worker() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import napari_geosr as geosr
-from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.painting import prior as prior_features
@@ -17,6 +17,7 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.segment import (
     SegmentConfig,
     answer_steps,
+    compare_steps,
     open_segmenter,
     segment_steps,
 )
@@ -81,6 +82,30 @@ def test_the_model_is_used_and_recorded(
     answer = run_to_end(answer_steps(segmenter, labels, 3, config, lambda: False))
     np.testing.assert_array_equal(answer.found.labels, np.asarray(found)[3])
     assert run_to_end(segmenter.suggest_steps(1))
+
+
+def test_the_model_is_compared_with_no_pre_training(
+    trained: str, scan: Volume, labels: Volume
+) -> None:
+    config = SegmentConfig(model=trained, device="cpu")
+    segmenter = open_segmenter(scan, config)
+    with pytest.raises(VolumeError, match="every class on at least two slices"):
+        run_to_end(compare_steps(segmenter, labels, config, lambda: False))
+    more = np.array(labels.data)
+    more[3, 5:9], more[3, 25:29] = 2, 1
+    twice = labels.replace(data=more)
+    found = run_to_end(compare_steps(segmenter, twice, config, lambda: False))
+    assert found.slices == (1, 3)
+    assert min(found.with_model, found.without_model) > 0.95
+    assert "On 2 slices" in found.sentence()
+    # Wrong strokes on one of two slices: both slices are predicted wrongly.
+    more[3, 5:9], more[3, 25:29] = 1, 2
+    wrong = labels.replace(data=more)
+    found = run_to_end(compare_steps(segmenter, wrong, config, lambda: False))
+    assert max(found.with_model, found.without_model) < 0.05
+    plain = SegmentConfig()
+    with pytest.raises(ConfigError, match="Choose a model"):
+        run_to_end(compare_steps(segmenter, twice, plain, lambda: False))
 
 
 def test_models_and_slices_that_do_not_fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import signal
 import subprocess
@@ -359,6 +360,22 @@ def test_one_folder_is_filled_by_one_process(scan, tmp_path):
     first.close()
     done, _ = run(scan, tmp_path / "study", settings())
     assert len(done.rows) == 3
+
+
+def test_one_folder_is_filled_by_one_process_without_locks(scan, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*_):
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    first = study_steps(scan, tmp_path / "study", settings())
+    next(step for step in first if isinstance(step, CellDone))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="study is running"):
+            next(study_steps(scan, tmp_path / "study", settings()))
+    first.close()
+    assert not list((tmp_path / "study").glob(".*.owner.lock"))
 
 
 def test_what_is_refused(scan, files, tmp_path):

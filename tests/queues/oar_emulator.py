@@ -1,12 +1,12 @@
 """OAR on one computer, according to the documentation of its commands.
 
 ``oarsub -S SCRIPT`` reads the ``#OAR`` lines of a script, ``oarsub OPTIONS COMMAND``
-takes the same options and a command, ``oarstat [-u] [-j ID] -J``
-prints JSON, ``oardel [-c] ID`` deletes a job or sends it the checkpoint signal. One job
-runs at a time. An idempotent job that ends with exit code 99 is resubmitted under a new
-number that records the old one as ``resubmit_job_id``. ``oarsh NODE COMMAND`` runs a
-command on a node of the job, which is this computer under another name. Environment
-variables:
+takes the same options and a command, ``oarstat [-u] [-f] [-j ID] -J`` prints JSON (the
+exit code and the events only with ``-f``), ``oardel [-c] ID`` deletes a job or sends it
+the checkpoint signal. One job runs at a time. An idempotent job that ends with exit
+code 99 is resubmitted under a new number that records the old one as
+``resubmit_job_id``. ``oarsh NODE COMMAND`` runs a command on a node of the job, which
+is this computer under another name. Environment variables:
 
 ``OAR_EMULATOR``
     Folder of the jobs.
@@ -52,6 +52,8 @@ _OPTIONS = {
     "--checkpoint": "checkpoint",
     "--signal": "checkpoint_signal",
 }
+#: Facts that only the full view contains.
+_FULL_VIEW = ("exit_code", "events", "walltime")
 _LIVE = ("Waiting", "Launching", "Running", "Hold")
 Job = dict[str, Any]
 
@@ -143,8 +145,10 @@ def _submit(facts: Job) -> str:
         number = str(36000 + len(jobs))
         jobs[number] = {
             "resubmit_job_id": 0,
-            "message": "R=1,W=2:0:0,J=B (Karma=0.087,quota_ok)",
             **facts,
+            # In every state, the message describes the job.
+            "message": "R=1,W=2:0:0,J=B (Karma=0.087,quota_ok)",
+            "events": [],
             "state": "Waiting",
             "exit_code": None,
             "owner": "me",
@@ -192,15 +196,13 @@ def launch(words: list[str]) -> int:
             start_new_session=True,
         )
     _change(number, pid=process.pid)
-    code, words_of_end = _attend(number, job, process)
-    job = _change(
-        number, state="Terminated", exit_code=code * 256, message=words_of_end
-    )
+    code, events = _attend(number, job, process)
+    job = _change(number, state="Terminated", exit_code=code * 256, events=events)
     took = time.time() - job["start_time"]
-    is_killed = bool(words_of_end)
+    is_killed = bool(events)
     is_long = took >= float(os.environ.get("OAR_EMULATOR_LEAST", "0"))
     if code == 99 and "idempotent" in job["types"] and is_long and not is_killed:
-        kept = {k: job[k] for k in job if k not in ("message", "pid", "start_time")}
+        kept = {k: job[k] for k in job if k not in ("pid", "start_time")}
         _submit({**kept, "resubmit_job_id": int(number)})
     return 0
 
@@ -224,11 +226,18 @@ def oarsh(words: list[str]) -> int:
     os.execve("/bin/sh", ["sh", "-c", " ".join(command)], kept)
 
 
-def _attend(number: str, job: Job, process: subprocess.Popen[bytes]) -> tuple[int, str]:
+def _event(kind: str) -> Job:
+    return {"type": kind, "date": int(time.time()), "to_check": "NO"}
+
+
+def _attend(
+    number: str, job: Job, process: subprocess.Popen[bytes]
+) -> tuple[int, list[Job]]:
+    """Wait for a job; return its exit code and the events if it was killed."""
     second = float(os.environ.get("OAR_EMULATOR_SECOND", "1"))
     end = time.monotonic() + job["walltime"] * second
     warning = end - float(job.get("checkpoint", 0)) * second
-    message, is_warned, killed = "", "checkpoint" not in job, False
+    events, is_warned, killed = list[Job](), "checkpoint" not in job, False
     while process.poll() is None:
         now = time.monotonic()
         if not is_warned and now > warning:
@@ -238,14 +247,16 @@ def _attend(number: str, job: Job, process: subprocess.Popen[bytes]) -> tuple[in
             is_deleted = jobs[number].get("deleted", False)
         if not killed and (is_deleted or now > end):
             killed = True
-            message = "Job killed" if is_deleted else "walltime of the job is over"
+            # At the walltime, OAR itself requests the deletion.
+            kinds = ("FRAG_JOB_REQUEST", *(() if is_deleted else ("WALLTIME",)))
+            events = [_event(kind) for kind in kinds]
             os.killpg(process.pid, signal.SIGTERM)
             end = now + 10
         elif killed and now > end:
             os.killpg(process.pid, signal.SIGKILL)
         time.sleep(0.05)
     code = process.returncode
-    return (code if code >= 0 else 128 - code), message
+    return (code if code >= 0 else 128 - code), events
 
 
 def oarstat(words: list[str]) -> int:
@@ -259,6 +270,11 @@ def oarstat(words: list[str]) -> int:
             if number not in jobs:
                 return _fail(f"# Error: job {number} does not exist")
             found = {number: jobs[number]}
+    hidden = () if "-f" in words else _FULL_VIEW
+    found = {
+        number: {name: value for name, value in job.items() if name not in hidden}
+        for number, job in found.items()
+    }
     if found:
         print(json.dumps(found))
     return 0
@@ -276,7 +292,7 @@ def oardel(words: list[str]) -> int:
         if "-c" in words:
             os.kill(job["pid"], int(job["checkpoint_signal"]))
         elif job["state"] in ("Waiting", "Hold"):
-            job.update(state="Error", message="Job killed")
+            job.update(state="Error", events=[_event("FRAG_JOB_REQUEST")])
         else:
             job["deleted"] = True
     return 0

@@ -21,6 +21,7 @@ from queue_helpers import PATIENCE, Cluster
 from napari_geosr import measure_porosity, read, restore
 from napari_geosr.core.steps import Step, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.cluster.tasks import WorkerPool
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 
 distributed = pytest.importorskip("distributed")
@@ -137,6 +138,7 @@ def test_jobs_of_dask_jobqueue_restore_and_measure_the_same(
         wait_until(lambda: len(client.nthreads()) == 2, tmp_path)
         (first,) = jobs_of(cluster)
         assert os.getpid() not in client.run(os.getpid).values()
+        assert numbers_of_workers(client) == {0, 1}
         shared = restore(scan, "ct-denoise", workers=client, **SETTINGS)
         assert shared.provenance[-1]["workers"]["processes"] == 2
         report = measure_porosity(shared, threshold=100, workers=client)
@@ -154,6 +156,17 @@ def test_jobs_of_dask_jobqueue_restore_and_measure_the_same(
     assert report.pore_count == expected.pore_count > 2
     for name, column in expected.table.items():
         np.testing.assert_array_equal(report.table[name], column)
+
+
+def numbers_of_workers(client: Any) -> set[int]:
+    """Numbers by which workers choose their GPUs; this module is not importable."""
+
+    def number(_item: int, _should_stop: Any, worker: int) -> int:
+        time.sleep(0.2)
+        return worker
+
+    found = WorkerPool(client).results(number, range(12), lambda: False)
+    return {each for _, each in found}
 
 
 def check_equal(found: Volume, expected: Volume) -> None:

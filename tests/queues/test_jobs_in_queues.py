@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import write_program
 from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
+from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.__main__ import _Asked, _end_in_queue, _is_pausing
@@ -69,7 +71,7 @@ def waiting_job(cluster: Cluster, scan: Path, capsys: Any) -> JobFolder:
 @pytest.mark.parametrize(
     ("cluster", "words"),
     [
-        ("oar", "waiting: priority (karma)"),
+        ("oar", "waiting"),
         pytest.param("slurm", "waiting: resources", marks=pytest.mark.slow),
     ],
     indirect=["cluster"],
@@ -312,6 +314,44 @@ def test_a_queue_that_does_not_answer_changes_nothing(
     assert job.status().state == "queued"
 
 
+def test_a_state_is_shown_with_its_time_if_the_queue_does_not_respond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    programs, reason = tmp_path / "programs", "Unable to contact slurm controller"
+    programs.mkdir()
+    squeue = f"#!/bin/sh\necho 'slurm_load_jobs error: {reason}' >&2\nexit 1\n"
+    write_program(programs / "squeue", squeue)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    job = made(tmp_path)
+    index.register(job)
+    queue_record.write_state(job.path, "waiting", "waiting", job.status().updated)
+    checked = job.status().queue.checked
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(checked))
+    expected = f"SLURM does not respond: slurm_load_jobs error: {reason}"
+    expected += f"; state as of {when}."
+    assert run(["jobs", "list"]) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(expected) == 1
+    assert run(["jobs", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["problems"] == [expected]
+    place = listed["jobs"][0]["queue"]
+    assert (place["problem"], place["checked"]) == (expected.split(";")[0], checked)
+    assert run(["jobs", "show", str(job.path)]) == 0
+    assert expected in capsys.readouterr().out
+    events = manage._events(job, lambda: False)
+    found = [event["message"] for _, event in zip(range(2), events, strict=False)]
+    assert found == ["waiting", expected]
+    # The next answer is current again.
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: "12|PENDING|Priority")
+    assert run(["jobs", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["problems"] == []
+    assert listed["jobs"][0]["queue"]["words"] == "waiting: priority"
+
+
 #: Durations, in seconds, of a run that uses the walltime of two hours, and of one that
 #: is warned early.
 FULL, SHORT = 7000.0, 30.0
@@ -496,6 +536,22 @@ def test_a_job_is_not_submitted_again_while_the_queue_is_called(
     assert queue_record.read_record(job.path).number == "101"
 
 
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("4711\n", "4711"),
+        ("4711;chama\n", "4711"),
+        ("Welcome to Chama, 3 partitions\n2 jobs are ahead.\n4711;chama\n", "4711"),
+        ("100\nYour project has 100 hours left\n4711\nGood luck!\n", "4711"),
+    ],
+)
+def test_the_number_is_found_among_other_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, number: str
+) -> None:
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: said)
+    assert slurm_queue.QUEUE.submit(tmp_path) == number
+
+
 def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueState:
     monkeypatch.setattr(module, "call", lambda *_, **__: said)
     folder = Path("job")
@@ -520,6 +576,23 @@ def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueSt
         ),
         ("12|PENDING|AssocGrpGRES", "waiting", "waiting: assoc grp gres"),
         ("12|PENDING|None", "waiting", "waiting"),
+        (
+            "12|PENDING|ReqNodeNotAvail, UnavailableNodes:node[1-3]",
+            "waiting",
+            "waiting: nodes are not available",
+        ),
+        (
+            "12|PENDING|(ReqNodeNotAvail, Reserved for maintenance)",
+            "waiting",
+            "waiting: nodes are not available (maintenance)",
+        ),
+        (
+            "12|PENDING|QOSMaxWallDurationPerJobLimit",
+            "waiting",
+            "will not start: the walltime is longer than the quality of service "
+            "allows; stop it and request a shorter walltime (--walltime)",
+        ),
+        ("12|PENDING|QOSGrpNodeLimit", "waiting", "waiting: qos grp node limit"),
         ("12|RUNNING|None", "running", "running"),
         ("12|COMPLETING|None", "running", "running"),
         ("12|TIMEOUT|TimeLimit", "ended", "walltime reached"),
@@ -535,24 +608,32 @@ def test_slurm_in_plain_words(
     assert (found.phase, found.words, found.number) == (phase, words, "12")
 
 
+def ended_by(*kinds: str) -> dict[str, Any]:
+    """A job that has ended, in the full view of OAR."""
+    return {"state": "Terminated", "events": [{"type": kind} for kind in kinds]}
+
+
 @pytest.mark.parametrize(
     ("job", "phase", "words"),
     [
         ({"state": "Hold"}, "waiting", "held"),
-        ({"state": "Waiting", "message": "R=1 (Karma=0.08)"}, "waiting", None),
+        # OAR describes every job in this way; it is no reason for waiting.
+        ({"state": "Waiting", "message": "R=1 (Karma=0.08)"}, "waiting", "waiting"),
         ({"state": "Running"}, "running", "running"),
         ({"state": "Finishing"}, "running", "finishing"),
         ({"state": "Terminated", "exit_code": 0}, "ended", "ended"),
         ({"state": "Terminated", "exit_code": 99 * 256}, "ended", "not resubmitted"),
-        ({"state": "Error", "message": "WALLTIME"}, "ended", "walltime reached"),
+        (ended_by("FRAG_JOB_REQUEST", "WALLTIME"), "ended", "walltime reached"),
+        (ended_by("FRAG_JOB_REQUEST"), "ended", "cancelled"),
+        # The message contains the name of the job.
+        (ended_by() | {"message": "R=1,N=kill"}, "ended", "ended"),
     ],
 )
 def test_oar_in_plain_words(
-    monkeypatch: pytest.MonkeyPatch, job: Any, phase: str, words: str | None
+    monkeypatch: pytest.MonkeyPatch, job: Any, phase: str, words: str
 ) -> None:
     found = state_of(monkeypatch, oar_queue, json.dumps({"12": job}))
-    assert (found.phase, found.number) == (phase, "12")
-    assert words is None or found.words == words
+    assert (found.phase, found.words, found.number) == (phase, words, "12")
 
 
 def test_oar_numbers_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:

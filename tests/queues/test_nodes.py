@@ -18,7 +18,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, JobError, WorkerError
 from napari_geosr.core.steps import never_stop
-from napari_geosr.jobs.cluster import allocation, queue_record
+from napari_geosr.jobs.cluster import allocation, queue_record, submission
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.cluster.passed_on import export_lines
@@ -158,6 +158,9 @@ def test_nodes_of_oar_are_those_of_its_file(
         ["oarsh", "b"],
     ]
     assert started[2][2].endswith(" 2")
+    (tmp_path / "nodes").write_text("a\nb\nc\nd\n")
+    started = QUEUE.start_workers(tmp_path / "script.sh", 5, 1)
+    assert [words[1] for words in started] == ["a", "a", "b", "c", "d"]
     assert os.linesep not in started[2][2]
 
 
@@ -192,16 +195,15 @@ def test_on_one_node_there_is_a_worker_for_each_gpu(
 def test_submit_explains_how_nodes_share_a_job(
     porous: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    words = ["submit", "measure", str(porous), "-o", str(porous.with_name("report"))]
-    words += ["--queue", "slurm", "--dry-run", "--nodes"]
-    explained = "Each of the 5 nodes will run one worker process."
-    for more, is_explained in ((["5"], True), (["5", "--workers", "5"], False)):
-        assert run([*words, *more]) == 0
-        assert (explained in " ".join(capsys.readouterr().err.split())) == is_explained
-    monkeypatch.setattr(allocation, "check_installed", not_installed)
-    assert run([*words, "5"]) == 0
-    said = " ".join(capsys.readouterr().err.split())
-    assert "Only one of the 5 nodes will be used. Not installed." in said
+    monkeypatch.setattr(submission, "submit", lambda *_: "12")
+    words = ["submit", "measure", str(porous), "--queue", "slurm", "--nodes", "5"]
+    for name, more in (("a", []), ("b", ["--workers", "5"]), ("c", [])):
+        if name == "c":
+            monkeypatch.setattr(allocation, "check_installed", not_installed)
+        assert run([*words, "-o", str(porous.with_name(name)), *more]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("Processes: 5 workers, one on each node" in said) == (name == "a")
+        assert ("only one node is used. Not installed." in said) == (name == "c")
 
 
 def not_installed() -> None:
@@ -223,10 +225,15 @@ def test_the_other_nodes_get_the_settings_of_the_network_but_not_of_one_node(
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
     monkeypatch.setenv("CUDA_HOME", "/opt/cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    # Sources on mass storage are read by the workers as well.
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a b")
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
     lines = export_lines({"A": "it's"}).splitlines()
     assert {"export NCCL_SOCKET_IFNAME=ib0", "export CUDA_HOME=/opt/cuda"} < set(lines)
     assert not any("CUDA_VISIBLE_DEVICES" in line for line in lines)
     assert any(line.startswith("export A=") for line in lines)
+    expected = {"export AWS_SECRET_ACCESS_KEY='a b'"}
+    assert expected | {"export https_proxy=http://proxy:3128"} < set(lines)
 
 
 def test_a_program_that_is_missing_starts_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from queue_helpers import Cluster
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.facts import recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.queues import oar as oar_queue
 from napari_geosr.jobs.queues.oar import QUEUE
@@ -135,3 +138,58 @@ def test_a_job_is_found_by_its_earlier_numbers(
     note_number(other, "12")
     index.register(other)
     assert index.find("12").path == other.path
+
+
+class RenumberingOar:
+    """Resubmits job 12 as job 13 after a number of calls, and records deletions."""
+
+    def __init__(self, n_calls: int) -> None:
+        self.n_calls = n_calls
+        self.deleted: list[str] = []
+
+    def __call__(self, words: list[str], **_: Any) -> str:
+        self.n_calls -= 1
+        if words[0] == "oardel":
+            self.deleted.append(words[1])
+            return ""
+        jobs = {"12": {"state": "Terminated", "exit_code": 99 * 256}}
+        if "-j" not in words:  # only waiting and running jobs
+            jobs = {} if self.n_calls > 0 else {"13": WAITING}
+        return json.dumps(jobs)
+
+
+WAITING = {"state": "Waiting", "resubmit_job_id": 12}
+
+
+@pytest.fixture
+def resubmitted(job: JobFolder) -> JobFolder:
+    """A job that has just asked OAR to resubmit it."""
+    record = QueueRecord("oar", "OAR", "12", resubmitted=1, profile={})
+    queue_record.write_record(job.path, record)
+    job.set_state("queued", pid=0, host="")
+    return job
+
+
+@pytest.mark.parametrize(
+    ("n_calls", "deleted"), [(0, ["13"]), (4, ["12", "13"]), (99, ["12"])]
+)
+def test_a_job_is_stopped_while_oar_resubmits_it(
+    resubmitted: JobFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    n_calls: int,
+    deleted: list[str],
+) -> None:
+    """OAR gives it a new number before, while or after it is deleted."""
+    job, oar = resubmitted, RenumberingOar(n_calls)
+    monkeypatch.setattr(oar_queue, "call", oar)
+    submission.stop(job)
+    assert oar.deleted == deleted
+    assert job.status().state == "cancelled"
+    # The run that OAR had started meanwhile ends at once.
+    monkeypatch.setenv("OAR_JOB_ID", "13")
+    monkeypatch.setattr(process, "_run", lambda *_: pytest.fail("it runs"))
+    assert process._run_in_queue(job, process._Asked()) == 0
+    assert recorded(job.path)[1] == "cancelled"
+    assert job.pending_request() == ""
+    monkeypatch.setenv("OAR_JOB_ID", "14")  # submitted again, by hand
+    assert not submission.was_stopped(job)

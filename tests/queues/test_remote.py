@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import login_node, profiles, remote
+from napari_geosr.jobs.cluster import login_node, profiles, queue_record, remote
 from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cluster.remote import SharedFolder
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import Elsewhere
@@ -138,3 +142,25 @@ def test_a_job_elsewhere_stays_known_as_such(tmp_path: Path) -> None:
     assert index.elsewhere_of(job.path) == place
     index.forget(job.path)
     assert index.elsewhere_of(job.path) is None
+
+
+def test_a_list_of_jobs_keeps_all_that_is_shown_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = JobFolder.create(tmp_path / "job", {"operation": "restore"}, name="far")
+    queue_record.write_record(job.path, QueueRecord("slurm", "SLURM", "12"))
+    facts = {"parts": [100, 40, 0], "processor_seconds": 36_000.0}
+    job.set_state("running", pid=1, host="node7", done=3, total=9, **facts)
+    job.request("cancel")
+    updated = job.status().updated
+    for phase in ("waiting", "running", "ended"):
+        queue_record.write_state(job.path, phase, "words", updated, submitted="12")
+        queue_record.write_problem(job.path, "SLURM does not respond: no route.")
+        status = job.status()
+        text = json.dumps({"jobs": [manage._values(status)]})
+        monkeypatch.setattr(remote, "output_of", lambda *_, _t=text, **__: _t)
+        (found,) = remote.list_jobs("me@login")
+        assert found.energy == "about 0.1 kWh, 6 g CO₂eq"
+        expected = replace(status, energy=found.energy)
+        assert replace(found, path=status.path) == expected
+        assert getattr(found.queue, f"{'has' if phase == 'ended' else 'is'}_{phase}")

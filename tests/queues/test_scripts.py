@@ -100,6 +100,11 @@ def test_oar_asks_for_everything_in_the_profile() -> None:
     ]
     gpu = script_of("scan", Path("/scan"), profile_with("oar", gpus=2))
     assert "#OAR -l /nodes=1/gpu=2,walltime=2:00:00\n" in gpu
+    # The memory belongs to the GPUs, whatever the number of cores in the profile.
+    profile = profile_with("oar", gpus=1, cores=4, memory="64GB", properties="a='b'")
+    gpu = script_of("scan", Path("/scan"), profile)
+    assert "#OAR -p a='b'\n" in gpu
+    assert "# OAR allocates memory with the GPUs; --mem has no effect.\n" in gpu
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import ConfigError, JobError
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.jobs.cluster import allocation
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.run import run_steps
@@ -95,8 +96,32 @@ def test_the_plan_of_a_submitted_run_names_its_workers(scan: Path, capsys: Any) 
     said = capsys.readouterr().out
     assert "; 2 workers" in said
     assert "for each worker" in said
+    assert "processes  2 workers (--workers)\n" in said
     assert run([*words, "--workers", "0"]) == 2
     assert "at least one is needed" in capsys.readouterr().err
+    # Without a number of workers, it depends on the nodes and GPUs.
+    assert run([*words, "--nodes", "2", "--gpus", "2"]) == 0
+    assert "processes  4 workers, one on each GPU\n" in capsys.readouterr().out
+    assert run([*words, "--nodes", "3"]) == 0
+    assert "processes  3 workers, one on each node\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_the_plan_says_why_there_are_no_workers(
+    scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["submit", "restore", str(scan), "-m", "gaussian", "--queue", "oar"]
+    words += ["-o", str(scan.parent / "clean.ome.zarr"), "--dry-run"]
+
+    def refuse() -> None:
+        raise ConfigError("Install the extra.")
+
+    monkeypatch.setattr(allocation, "check_installed", refuse)
+    assert run([*words, "--gpus", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "processes  one; only one GPU is used. Install the extra.\n" in said
+    assert run([*words]) == 0
+    assert "processes" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

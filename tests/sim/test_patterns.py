@@ -54,6 +54,11 @@ def test_refinement_improves_phases():
     assert errors(made, found.patterns)[1] < 0.6 * off
 
 
+def test_a_cut_off_beyond_all_searched_frequencies_is_reported(rng):
+    frames = rng.normal(100, 1, (3, 32, 32)).astype(np.float32)
+    assert "no pattern found" in fit_fringe(frames, Otf(1.2)).problem
+
+
 @pytest.mark.parametrize("structure", ["filaments", "spots"])
 def test_absent_patterns_are_refused_in_words(structure):
     made = scene(structure, modulation=0.0)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ProjectionsError
 from napari_geosr.physics.projection import projector
@@ -18,14 +19,16 @@ from napari_geosr.physics.projection.geometry import (
     ParallelGeometry,
 )
 from napari_geosr.physics.projection.projector import project
+from napari_geosr.tomography import iterations as iterations_module
 from napari_geosr.tomography.algorithms import (
     ALGORITHMS,
     beam_of,
+    cgls,
     config_class,
     reconstruct_slices,
     titles,
 )
-from napari_geosr.tomography.iterations import Iteration
+from napari_geosr.tomography.iterations import Iteration, widest_dtype
 
 N = 64
 #: Centre (y, x) relative to the axis, radius, attenuation per pixel.
@@ -227,6 +230,30 @@ def test_stop_is_heard(name: str) -> None:
             on_iteration=seen.append,
         )
     assert len(seen) == 3
+
+
+def test_cgls_needs_no_double_precision(
+    noisy: tuple[torch.Tensor, ParallelGeometry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert widest_dtype(torch.device("cpu")) == torch.float64
+    assert widest_dtype(torch.device("mps")) == torch.float32
+    usual = run("cgls", *noisy, iterations=10)
+
+    class SinglePrecision(TorchFunctionMode):
+        """Rejects float64, as MPS devices do."""
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            found = func(*args, **(kwargs or {}))
+            assert getattr(found, "dtype", None) != torch.float64, func
+            return found
+
+    for module in (cgls, iterations_module):
+        monkeypatch.setattr(module, "widest_dtype", lambda _: torch.float32)
+    with SinglePrecision():
+        single = run("cgls", *noisy, iterations=10)
+    assert relative(single, usual) < 2e-3
 
 
 def test_what_is_registered() -> None:

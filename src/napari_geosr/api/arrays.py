@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Convert two inputs of one object; an array gets the position of the other input.
+    """Convert two volumes of the same object; an array gets the position of the other.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def as_pair(
     Raises
     ------
     ConfigError
-        If `axes` is given but neither is an array.
+        If `axes` is given but neither input is an array.
     """
     if isinstance(first, Volume):
         if isinstance(second, Volume):

@@ -102,7 +102,7 @@ def compare(
     Raises
     ------
     ConfigError, VolumeError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting or a volume is invalid; the message states what is wrong.
 
     Examples
     --------

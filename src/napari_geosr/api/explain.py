@@ -49,10 +49,10 @@ def explain(
     model : str, Path, Model or ZooEntry
         The model used for the restoration, as in `restore`.
     at : tuple of int, optional
-        Indices of a voxel of the result, counted from 0. After super-resolution, they
-        refer to the high-resolution result.
+        Voxel of the result to explain, as indices (Z, Y, X) or (Y, X) counted from 0 in
+        the result, which has smaller voxels than the scan after super-resolution.
     position : tuple of float, optional
-        Position to explain, in the unit of the scan, as an alternative to `at`.
+        Position (Z, Y, X) or (Y, X) in the unit of the scan, as an alternative to `at`.
     pores : str or Path, optional
         Pore table (``pores.csv``) measured on the result; every pore is explained
         instead of one voxel.
@@ -62,9 +62,10 @@ def explain(
     axes : str, optional
         Meaning of the axes of a plain array.
     threshold : float, optional
-        Grey value between pore and solid in the result.
+        Grey value between pore and solid in the result; by default that of the report
+        of `pores`, or Otsu's threshold around the voxel.
     phase : {"dark", "bright"}, optional
-        Whether pores are dark or bright.
+        Whether pores are dark or bright; by default as in that report, or dark.
     draws : int
         Number of noise realisations.
     margin : int
@@ -103,7 +104,7 @@ def explain(
     Raises
     ------
     ConfigError, ModelError, VolumeError, FileError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting is invalid, or the model, the volume or a file cannot be used.
 
     Examples
     --------

@@ -26,8 +26,8 @@ def write(
     volume : Volume or array
         Two to five axes, any real dtype.
     path : str or Path
-        The suffix determines the format: ``.ome.tif``, ``.tif`` or ``.ome.zarr``. The
-        file appears at this path only when it is complete.
+        The suffix determines the format: ``.ome.tif``, ``.tif``, ``.ome.zarr`` or
+        ``.nii.gz``. The file appears at this path only when it is complete.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``.
     overwrite : bool

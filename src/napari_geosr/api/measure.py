@@ -76,7 +76,7 @@ def measure_porosity(
         Number of neighbours to which a voxel can be connected (4 or 8 in images).
     sample_mask : {"none", "auto", "cortex", "marrow"}
         ``"none"``: the whole volume belongs to the sample; ``"auto"``: the sample is
-        the largest solid, with its openings closed; ``"cortex"``, ``"marrow"``: the
+        the largest solid object with its pores; ``"cortex"``, ``"marrow"``: the
         compact bone, or the marrow space with its trabeculae, of a bone aligned with Z.
     mask_closing : int
         Radius, in voxels, of the morphological closing for the automatic mask; openings
@@ -115,7 +115,7 @@ def measure_porosity(
     Raises
     ------
     ConfigError, VolumeError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting or a volume is invalid; the message states what is wrong.
 
     Examples
     --------

@@ -93,7 +93,7 @@ def plan_scan(
     Raises
     ------
     ConfigError, VolumeError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting or the volume is invalid; the message states what is wrong.
 
     Examples
     --------

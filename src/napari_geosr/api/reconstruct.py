@@ -90,7 +90,7 @@ def reconstruct(
     threads : int, optional
         CPU threads; by default the number of cores minus one.
     frames : {"mean", "median"}
-        How flat and dark fields are averaged.
+        How flat and dark fields are combined.
     incident : float, optional
         Counts without the sample, used if there are no flat fields; by default
         estimated from the brightest part of the projections.
@@ -99,7 +99,7 @@ def reconstruct(
     saturation : float, optional
         Counts of a saturated pixel; by default the largest value of the file's type.
     nonfinite : {"refuse", "fill"}
-        Handling of NaN: raise `ProjectionsError`, or interpolate between columns.
+        For NaN and infinity: raise `ProjectionsError`, or interpolate between columns.
     zingers : float
         Pixels that exceed the local median by more than this multiple of the noise
         level are replaced with the median; 8 is a common value, 0 disables this.
@@ -124,7 +124,7 @@ def reconstruct(
     Raises
     ------
     FileError, ProjectionsError, ConfigError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a file, the projections or a setting is invalid, or memory is insufficient.
 
     Examples
     --------

@@ -78,7 +78,7 @@ def restore(
         Library used for computation on the CPU.
     strength : float
         Noise to remove, relative to the level measured in the scan, from 0 (return the
-        scan) to 2. Applies only to noise-bounded models.
+        scan) to 2, for noise-bounded models; for filters, a factor for their setting.
     sharpness : {"auto", "scan", "object"}
         Sharpness of a super-resolved result. ``"scan"``: as sharp as the scan, so
         that the result agrees with the scan to within its noise; ``"object"``: as sharp
@@ -115,7 +115,7 @@ def restore(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting, the model or the volume is unsuitable, or memory is insufficient.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def restore_with_uncertainty(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting, the model or the volume is unsuitable, or memory is insufficient.
 
     Examples
     --------
@@ -340,7 +340,7 @@ def restore_blocks(
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting, the model or the volume is unsuitable, or memory is insufficient.
 
     Examples
     --------

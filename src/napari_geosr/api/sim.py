@@ -53,7 +53,7 @@ def reconstruct_sim(
         A stack with all angles and phases; slices, time points and channels may be
         interleaved or have their own axes.
     method : {"widefield", "wiener", "joint-rl", "pinn"}
-        Mean of the frames, Wiener-SIM (fastest), joint Richardson–Lucy of all frames
+        Mean of the frames, Wiener-SIM (fast), joint Richardson–Lucy of all frames
         (best quality), or an untrained physics-informed network (slow).
     na : float, optional
         Numerical aperture; by default read from the file.
@@ -84,7 +84,7 @@ def reconstruct_sim(
         Known patterns: ``patterns.yaml`` of ``napari-geosr sim check``, or an image
         stack with one pattern per frame.
     harmonics : int
-        Harmonics of the pattern; more than 1 for nonlinear illumination.
+        Number of harmonics of the pattern; more than 1 for nonlinear illumination.
     upscale_factor : int
         Pixels of the result per camera pixel along each axis.
     regularisation : float, optional

@@ -88,11 +88,11 @@ def simulate(
     dead_columns, zingers : float
         Fractions of dead detector columns and of pixels hit by zingers.
     dark : float
-        Counts without beam.
+        Counts without the beam.
     read_noise : float
         Standard deviation of the camera noise, in counts.
     flats, darks : int
-        Number of flat and dark fields.
+        Numbers of flat and dark fields.
     seed : int
         The same seed gives the same scan.
     size : int
@@ -104,8 +104,8 @@ def simulate(
         0.01 for lacunae, 0.12 for dentin and 0.02 for cells. The result contains the
         exact value.
     radius : (float, float), optional
-        Smallest and largest radius of the pores in voxels; for cells, the radius of the
-        canaliculi and half the length of a lacuna.
+        Smallest and largest radius of the pores in voxels, by default in proportion to
+        `size`; for cells, radius of the canaliculi and half the length of a lacuna.
     gap : float, optional
         Minimum wall thickness between two spheres of a foam, in voxels; by default 1.
     voxel_size : float, optional

@@ -147,7 +147,7 @@ def train(
     Raises
     ------
     ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
-        If the call fails; the message states what is wrong and what to do.
+        If a setting or the data are invalid, training fails, or memory is insufficient.
 
     Examples
     --------

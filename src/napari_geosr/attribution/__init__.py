@@ -52,10 +52,10 @@ class AttributionRequest:
     phase : {"dark", "bright"}
         Whether pores are dark or bright.
     noise : callable
-        Returns the noise of the scan in its grey values; measured on the first call.
+        Returns the noise of the scan, in grey values; measured on the first call.
     network_for_noise : callable
-        Returns the network for noise that is stronger by a given factor; if the network
-        of the scene is not conditioned on the noise, that network is returned.
+        Returns the network for noise that is stronger by a given factor; a network that
+        is not conditioned on the noise is returned unchanged.
     draws : int
         Number of noise realisations.
     steps : int

@@ -113,7 +113,7 @@ def patch_features(
 
 
 def _scaled(start: int, length: int, ratio: float) -> slice:
-    """Map a part of an axis to a grid that is finer or coarser by a factor."""
+    """Map a range of an axis to a grid that is finer or coarser by a factor."""
     first = math.floor(start * ratio)
     return slice(first, max(first + 1, math.ceil((start + length) * ratio)))
 

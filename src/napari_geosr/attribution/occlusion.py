@@ -1,4 +1,4 @@
-"""Find out which parts of the scan matter, by replacing them with noise.
+"""Find out which regions of the scan matter, by replacing them with noise.
 
 Grey boxes, the usual method [1]_, do not resemble the training data. Here,
 a cube of the scan is replaced with its mean grey value plus new noise. The noise has
@@ -42,7 +42,7 @@ _MAX_CUBES = 216
 #: Probability that the change of at least one cube is called significant although all
 #: changes are due to noise.
 _FALSE_ALARMS = 0.05
-#: Minimum number of draws of noise, for a standard error.
+#: Minimum number of noise draws from which a standard error is calculated.
 _MIN_DRAWS = 4
 #: Numbers of draws after which cubes are dropped, and the fractions of the final limit
 #: that the change of a cube must exceed for the cube to be tested further.
@@ -167,7 +167,7 @@ def _strongest(
     errors: AnyArray,
     counted: AnyArray,
 ) -> AnyDict:
-    """Return figures of the largest change among counted cubes; None if none counts."""
+    """Return figures of the largest counted change; all are None if no cube counts."""
     if not counted.any():
         names = ("strongest", "strongest_error", "strongest_at", "distance")
         return dict.fromkeys(names)

@@ -142,7 +142,7 @@ class _Touching:
                 self._cells.setdefault(cell, []).append(box)
 
     def _cells_of(self, box: Box) -> Iterator[tuple[int, ...]]:
-        # All shards have the size of the first, except at the far edges.
+        # All shards have the same size, except smaller ones at the far edges.
         pairs = zip(box, self._size, strict=True)
         ranges = [range(p.start // n, -(-p.stop // n)) for p, n in pairs]
         return itertools.product(*ranges)

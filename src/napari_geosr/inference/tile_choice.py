@@ -443,7 +443,7 @@ def cut_to_budget(
         The remaining tiles.
     layout : Layout
     cost : CostModel
-        Cost of a tile, updated with the memory measured on the first tile.
+        Memory of the network, updated with the memory measured on the first tile.
     buffers : Buffers
         Buffers of the pipeline.
     budget : int

@@ -253,7 +253,7 @@ class ValueWriter:
             np.rint(values, out=values)
             low, high = values < limits.min, values > limits.max
             self.clipped += int(low.sum()) + int(high.sum())
-            # float32 cannot hold 2**31 - 1 or 2**32 - 1: set such voxels afterwards.
+            # float32 cannot represent 2**31 - 1 or 2**32 - 1, so set limits afterwards.
             inside = np.where(low | high, 0, values).astype(dtype)
             inside[low], inside[high] = limits.min, limits.max
             values = inside

@@ -153,6 +153,7 @@ def _is_pausing(job: JobFolder) -> bool:
 def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
     began = time.monotonic()
     if submission.was_stopped(job):
+        submission.note_stop(job)
         return 0
     submission.note_start(job)
     _replace_lost_process(job, asked)
@@ -190,6 +191,7 @@ def _run_processes_in_queue(
     with job.hold(_MAX_START_SECONDS):
         job.check_not_done()
         if submission.was_stopped(job):
+            submission.note_stop(job)
             return 0
         submission.note_start(job)
         _replace_lost_process(job, asked)

@@ -23,7 +23,7 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.core.units import same_sizes
+from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import index
 
@@ -113,8 +113,9 @@ def write_into_job(
 def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     """Return whether a layer's source file holds exactly the volume that it shows.
 
-    Axes, data type, voxel size and all voxels must agree, because the layer may have
-    been edited, be one channel or time point of its file, or have another voxel size.
+    Axes, data type, voxel size, origin and all voxels must agree, because the layer may
+    have been edited, be one channel or time point of its file, or have another voxel
+    size or position.
 
     Raises
     ------
@@ -132,6 +133,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
             and file.dtype == volume.dtype
             and file.unit == volume.unit
             and same_sizes(file.voxel_size, volume.voxel_size)
+            and same_position(file.origin, volume.origin, volume.voxel_size)
         )
         return is_same and same_voxels(file.data, volume.data, should_stop)
     except (FileError, VolumeError, ConfigError):

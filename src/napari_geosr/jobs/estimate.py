@@ -53,7 +53,7 @@ class TrainingEstimate:
     steps : int
         Number of steps timed.
     concurrent : tuple of str
-        Names of other training runs on this machine at the same time.
+        Names of other jobs on this machine at the same time.
     """
 
     seconds: float
@@ -86,7 +86,7 @@ def estimate_steps(
     yield StageStarted(message="Timing a few steps")
     with tempfile.TemporaryDirectory(prefix="napari-geosr-") as folder:
         job = JobFolder.create(Path(folder) / "job", values, name="estimate")
-        began, concurrent = time.time(), _running_trainings()
+        began, concurrent = time.time(), _running_jobs()
         process = subprocess.Popen(
             _command(job),
             stdin=subprocess.DEVNULL,
@@ -104,7 +104,7 @@ def estimate_steps(
             process.kill()
             process.wait()
         result = _evaluate(job, began)
-    all_concurrent = dict.fromkeys((*concurrent, *_running_trainings()))
+    all_concurrent = dict.fromkeys((*concurrent, *_running_jobs()))
     return replace(result, concurrent=tuple(all_concurrent))
 
 
@@ -113,8 +113,8 @@ def _command(job: JobFolder) -> list[str]:
     return [sys.executable, "-P", "-m", module, str(job.path), str(os.getpid())]
 
 
-def _running_trainings() -> tuple[str, ...]:
-    """Return the names of the training runs in progress on this machine."""
+def _running_jobs() -> tuple[str, ...]:
+    """Return the names of the jobs in progress on this machine."""
     return tuple(
         status.name
         for status in list_jobs()

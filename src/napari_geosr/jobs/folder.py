@@ -276,6 +276,7 @@ class JobFolder:
             request=request,
             processor_seconds=reading.number(facts.get("processor_seconds")),
             parts=reading.percentages(facts.get("parts")),
+            n_warnings=reading.count(facts.get("warnings")),
             silence=silence,
         )
 
@@ -431,6 +432,11 @@ class JobFolder:
         end = content.rfind(b"\n") + 1
         events = [reading.event(line) for line in content[:end].split(b"\n")]
         return [event for event in events if event is not None], offset + end
+
+    def warnings(self) -> list[str]:
+        """Return the warnings of all runs; those that runs repeat are given once."""
+        found = [e["message"] for e in self.events()[0] if e["event"] == "warning"]
+        return list(dict.fromkeys(found))
 
     @property
     def preview(self) -> Path:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +17,16 @@ from platformdirs import user_state_path
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.journal import remove_with_journal
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.job_files import foreign_files, job_files
+from napari_geosr.jobs.job_files import (
+    foreign_files,
+    job_files,
+    unfinished_results,
+)
+from napari_geosr.jobs.kinds import MAKE_MODELS
 from napari_geosr.jobs.status import is_stopping, stopping_text
 
 #: Maximum number of files named in a message.
@@ -152,6 +159,9 @@ def forget(path: Path) -> None:
 def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     """Delete a job's folder with its checkpoints and its model.
 
+    The unfinished result of a job that has not finished is deleted wherever it is;
+    finished results outside the folder are kept.
+
     Parameters
     ----------
     keep_foreign : bool
@@ -190,6 +200,8 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     with job.hold():
         pass  # raises if a process of the job has just started or is still ending
     try:
+        for part in unfinished_results(job):
+            remove_with_journal(part)
         if foreign:
             _delete_job_files(job.path)
         else:
@@ -235,6 +247,49 @@ def list_jobs() -> list[JobStatus]:
         except (OSError, ValueError, RuntimeError):
             continue  # ValueError, RuntimeError: the entry has no valid path
     return sorted(statuses, key=lambda status: -status.created)
+
+
+def later_writers(jobs: Iterable[JobStatus]) -> dict[Path, JobStatus]:
+    """Return the last job that wrote a result, for each job with an overwritten one.
+
+    Returns
+    -------
+    dict of Path to JobStatus
+        Keyed by the folders of the earlier jobs.
+    """
+    writers: dict[Path, list[JobStatus]] = defaultdict(list)
+    for status in jobs:
+        result = status.result
+        if status.state != "done" or result is None:
+            continue
+        # Several training runs may return the same initial model.
+        if status.operation not in MAKE_MODELS and not result.is_relative_to(
+            status.path
+        ):
+            writers[result].append(status)
+    found = {}
+    for same in writers.values():
+        last = max(same, key=lambda status: status.updated)
+        found.update({s.path: last for s in same if s.path != last.path})
+    return found
+
+
+def later_writer(status: JobStatus) -> JobStatus | None:
+    """Return the last of the jobs that have overwritten a job's result, if any."""
+    try:
+        out = JobFolder(status.path).values().get("out")
+    except JobError:
+        return None
+    known = _find_by_output(out) if isinstance(out, str) else []
+    return later_writers(known).get(status.path)
+
+
+def overwritten_text(status: JobStatus, by: JobStatus) -> str:
+    """State that the result of a job is now that of a later job."""
+    return (
+        f"{status.result} was overwritten by a later job, {by.name} in {by.path}, so "
+        f"it is not the result of {status.name} any more."
+    )
 
 
 def _facts(entry: Path) -> AnyDict:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.types import AnyMapping
+from napari_geosr.io.unfinished_files.unfinished import unfinished_of_job
 from napari_geosr.jobs.facts import is_absolute
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.models import zoo
+from napari_geosr.operations import restore
+from napari_geosr.operations.restore.ranking.config import AUTO
 
 #: Relative paths of the files that jobs of all kinds write; ``*`` matches part of a
 #: name, and ``**`` matches anything below.
@@ -77,9 +83,18 @@ _MORE = {
 #: (`io.unfinished_files`).
 _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 
-
-#: Settings that are outputs, or may name a dataset inside a file.
-_NOT_INPUTS = ("out", "dataset", "angles", "flats", "darks")
+#: Settings that are outputs, names or finished parts, or may name a dataset in a file.
+_NOT_INPUTS = (
+    "out",
+    "name",
+    "title",
+    "part",
+    "part_deviation",
+    "dataset",
+    "angles",
+    "flats",
+    "darks",
+)
 
 
 def check_is_job(job: JobFolder) -> None:
@@ -115,10 +130,49 @@ def missing_inputs(values: object) -> list[str]:
         return []
     try:
         # A series is given by a pattern of names.
-        is_missing = "*" not in values and not os.path.lexists(values)
+        found = glob.iglob(values) if "*" in values else ()
+        is_missing = not os.path.lexists(values) and not any(found)
     except ValueError:  # invalid characters
         return []
     return [values] if is_missing else []
+
+
+def advice_on_inputs(job: JobFolder) -> str:
+    """Explain what to do if input files no longer exist; empty if all exist."""
+    missing: list[str] = []
+    with suppress(GeoSRError):
+        missing = missing_inputs(job.values())
+    if not missing:
+        return ""
+    return (
+        f"The job needs {missing[0]}, which does not exist any more. Put the same "
+        "file back (or connect its drive), and resume the job (napari-geosr jobs "
+        f"resume {job.path}); if it is lost, start a new job with another file."
+    )
+
+
+def check_inputs(job: JobFolder) -> None:
+    """Check that the files and the model that a job needs still exist.
+
+    Raises
+    ------
+    JobError
+        If an input file no longer exists.
+    ModelError
+        If the model of a restoration no longer exists.
+    """
+    if advice := advice_on_inputs(job):
+        raise JobError(advice)
+    values = job.values()
+    if values.get("operation") != "restore":
+        return
+    settings = values.get("settings")
+    if isinstance(settings, dict):
+        more = settings.get("ensemble_with")
+        names = (settings.get("model"), *(more if isinstance(more, list) else ()))
+        for name in names:
+            if isinstance(name, str) and name != AUTO:
+                zoo.find(name)
 
 
 def check_output_paths(job: JobFolder) -> None:
@@ -185,6 +239,35 @@ def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
             f"{job.path / 'config.yaml'} names {outside[0]!r}, which is outside the "
             "job folder. Start a new job."
         )
+
+
+def unfinished_results(job: JobFolder) -> list[Path]:
+    """Return the unfinished results of a job, outside its folder.
+
+    Parameters
+    ----------
+    job : JobFolder
+        A job that no process runs. A finished job has no unfinished results.
+    """
+    status, values = job.status(), job.values()
+    out = values.get("out")
+    is_own = isinstance(out, str) and job.was_created_here
+    if not is_own or status.state == "done":
+        return []
+    path = Path(str(out))
+    if status.operation == "measure":
+        from napari_geosr.operations.measure.journal import states_of_job
+
+        return states_of_job(path, job.path)
+    if status.operation not in ("restore", "reconstruct"):
+        return []
+    began, ended = status.created, status.updated
+    files = (path, restore.deviation_path(path), restore.residual_path(path))
+    return [
+        part
+        for file in files
+        for part in unfinished_of_job(file, job.path, began, ended)
+    ]
 
 
 def foreign_files(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.job_files import check_inputs
 
 #: Seconds between checks of whether it is the job's turn.
 _WAIT_SECONDS = 0.5
@@ -47,7 +48,7 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     Raises
     ------
     JobError
-        If a process is already running the job.
+        If a process is already running the job, or its input no longer exists.
     FileError
         If its log cannot be written. The state of the job is then unchanged.
     """
@@ -56,6 +57,7 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
         status = job.status()
         if status.is_alive and status.pid:
             raise JobError(f"{status.name} is already {status.state}.")
+        check_inputs(job)
         index.register(job)
         job.clear_request()
         queue_record.forget_number(job.path)

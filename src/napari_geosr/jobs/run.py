@@ -24,10 +24,8 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
-    IterationDone,
     JudgingProgress,
     JudgingStarted,
-    PartDone,
     PartSaved,
     PreviewReady,
     ShouldStop,
@@ -49,11 +47,12 @@ from napari_geosr.jobs.cost import ProcessorTime
 from napari_geosr.jobs.facts import State, count, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import (
+    advice_on_inputs,
     check_is_job,
     check_output_paths,
-    missing_inputs,
 )
 from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.speed import Speed
 
 #: Maximum number of parts of a volume for which progress is recorded.
 MAX_PARTS = 60
@@ -251,7 +250,7 @@ def _run(
     # Until the first step, the progress of the earlier run is shown.
     before = job.status()
     last = Step(done=before.done, total=before.total)
-    stage, speed = "", _Speed()
+    stage, speed = "", Speed()
     is_reported = False  # whether a failed preview was reported
     try:
         with StepIterator(_operation(job, requests)) as iterator:
@@ -306,41 +305,6 @@ def _run(
     return result
 
 
-class _Speed:
-    """Speed in tiles or parts per second; training runs report their own speed."""
-
-    def __init__(self) -> None:
-        self._began, self._first = time.monotonic(), -1
-        self._due = 0.0
-
-    def record(self, job: JobFolder, step: Step) -> None:
-        """Append the progress of the job, at intervals and at the end.
-
-        A failed write is ignored, because the job's state also records the progress.
-        """
-        if not isinstance(step, TileDone | PartDone | IterationDone):
-            return
-        now = time.monotonic()
-        if now < self._due and step.done < step.total:
-            return
-        self._due = now + _BEAT_SECONDS
-        if not 0 <= self._first < step.done:  # a resumed run or a new stage
-            self._began, self._first = now, step.done
-        seconds = (now - self._began) / max(step.done - self._first, 1)
-        known = step.done > self._first
-        left = round(seconds * (step.total - step.done), 1) if known else None
-        text = step.text if isinstance(step, IterationDone) else ""
-        with suppress(FileError):
-            job.append(
-                "progress",
-                step=step.done,
-                total=step.total,
-                losses={},
-                seconds_left=left,
-                **({"what": text} if text else {}),
-            )
-
-
 def _describe_progress(step: Step, stage: str) -> str:
     what = "Evaluating the model" if isinstance(step, JudgingProgress) else stage
     return f"{what}: {100 * step.done // step.total} %"
@@ -376,7 +340,8 @@ def _set_final_state(
     if request == "cancel" and state != "done":
         state = "cancelled"
     # Write the state first, because it is small and may fit on a nearly full disk.
-    job.set_state(state, **({"message": ""} | facts))
+    known = {"message": "", "warnings": len(job.warnings())}
+    job.set_state(state, **(known | facts))
     with suppress(FileError):  # the state contains the same information
         # A request that was made just now is kept as well.
         if job.pending_request() == request and request != kept:
@@ -388,7 +353,7 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
-    if advice := _advice_on_inputs(job):  # the cause of the error
+    if advice := advice_on_inputs(job):  # the cause of the error
         text, message = f"{message}\n{text}", advice
     try:
         _set_final_state(job, "failed", message=message)
@@ -396,20 +361,6 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
         text += f"{message}\n{why}\n"
     with suppress(OSError):  # the error itself is still raised
         _log(job, text)
-
-
-def _advice_on_inputs(job: JobFolder) -> str:
-    """Explain what to do if input files no longer exist; empty if all exist."""
-    missing: list[str] = []
-    with suppress(GeoSRError):
-        missing = missing_inputs(job.values())
-    if not missing:
-        return ""
-    return (
-        f"The job needs {missing[0]}, which does not exist any more. Put the same "
-        "file back (or connect its drive), and resume the job (napari-geosr jobs "
-        f"resume {job.path}); if it is lost, start a new job with another file."
-    )
 
 
 def _traceback(error: BaseException) -> str:

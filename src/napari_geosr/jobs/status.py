@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,10 @@ ALIVE = ("queued", "running", "finishing")
 _CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
 #: States of a job that its queue may start again.
 _MAY_RESTART = ("paused", "cancelled", "interrupted")
+#: Number of bytes at the end of a log in which its last line is found.
+_LOG_END = 4096
+#: Maximum length of a line from a log, in characters.
+_MAX_LINE_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,13 @@ class JobStatus:
     parts : tuple of int
         Finished percentages of equal parts of the result, in the order of its planes;
         empty if unknown.
+    n_warnings : int
+        Number of different warnings when the last run ended.
     silence : str
         Why the job counts as running although its process sends no heartbeats.
+    energy : str
+        Energy and emissions of a job on another computer, as stated there; see
+        `JobCost.text`.
     """
 
     path: Path
@@ -66,7 +76,9 @@ class JobStatus:
     request: str = ""
     processor_seconds: float = 0.0
     parts: tuple[int, ...] = ()
+    n_warnings: int = 0
     silence: str = ""
+    energy: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -85,6 +97,43 @@ class JobStatus:
         the job again.
         """
         return self.state in _MAY_RESTART and self.queue.is_unfinished
+
+
+def outage_text(status: JobStatus) -> str:
+    """State why the job's state in its queue may be out of date; empty if current."""
+    is_open = status.is_alive or status.is_unfinished_in_queue
+    return status.queue.outage if is_open else ""
+
+
+def reasons(status: JobStatus) -> list[str]:
+    """Return sentences on why a job is not done; empty if there is nothing to explain.
+
+    For a job that was interrupted, the last line of its log is quoted.
+    """
+    texts = [text for text in (status.message, outage_text(status)) if text]
+    if status.state != "interrupted":
+        return texts
+    if not status.message:
+        which = f" (process {status.pid} on {status.host})" if status.pid else ""
+        texts.insert(0, f"Its process{which} ended without giving a reason.")
+    log = status.path / "log.txt"
+    if line := _last_line(log):
+        texts.append(f"Last line of {log}: {line}")
+    return texts
+
+
+def _last_line(path: Path) -> str:
+    """Return the last line of a log that is not empty."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _LOG_END))
+            content = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    return "".join(c for c in last if c.isprintable())[:_MAX_LINE_LENGTH]
 
 
 def is_stopping(status: JobStatus) -> bool:

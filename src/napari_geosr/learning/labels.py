@@ -51,6 +51,8 @@ def check_painted(
 ) -> list[list[int]]:
     """Check painted labels in all planes; return the painted planes of each target.
 
+    The classes are 0 … `classes` - 1, except for `unpainted`.
+
     Raises
     ------
     VolumeError
@@ -67,12 +69,7 @@ def check_painted(
             if not painted.size:
                 continue
             if wrong := invalid_label(painted, classes):
-                raise VolumeError(
-                    f"{target.title} has {wrong}, but painted labels of {classes} "
-                    f"classes may contain only the whole numbers 0 … {classes - 1}, "
-                    f"and {unpainted} where nothing is painted. Correct the labels, or "
-                    "set the number of classes (--classes)."
-                )
+                raise VolumeError(_wrong_class(target, wrong, classes, unpainted))
             is_present[np.unique(painted).astype(int)] = True
             planes.append(z)
         found.append(planes)
@@ -87,6 +84,19 @@ def check_painted(
             "distinguish: paint at least two classes."
         )
     return found
+
+
+def _wrong_class(target: Volume, wrong: str, classes: int, unpainted: int) -> str:
+    first = int(unpainted == 0)
+    number = classes - first
+    other = 255 if first else 0
+    zero = f", or, if {other} means unpainted, set unpainted to {other}"
+    return (
+        f"{target.title} has {wrong}, but painted labels of {number} classes may "
+        f"contain only the whole numbers {first} … {classes - 1}, and {unpainted} "
+        "where nothing is painted. Correct the labels, or set the number of classes "
+        f"(--classes){zero}."
+    )
 
 
 def invalid_label(values: AnyArray, labels: int) -> str:

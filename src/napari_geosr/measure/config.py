@@ -65,8 +65,9 @@ MaskClosing = Annotated[
         ge=0,
         le=200,
         title="Mask closing (voxels)",
-        description="For an automatic sample mask: close openings (cortex, marrow: "
-        "also cortical pores and trabeculae) up to twice this many voxels wide.",
+        description="For an automatic sample mask: close openings up to twice "
+        "this many voxels wide; for cortex and marrow, also include cortical pores and "
+        "trabeculae up to this width.",
     ),
 ]
 

@@ -31,7 +31,7 @@ _MAX_EXACT_INTEGER = 2**53
 #: rejected.
 _MAX_BIN_NUMBER = 2**62
 #: Maximum number of rounds in which outliers are excluded.
-_MAX_SWEEPS = 4
+_MAX_ROUNDS = 4
 #: Maximum fraction of the voxels, at either end, that may lie far from all others and
 #: be neither pore nor solid, such as hot voxels or a metal grain.
 _MAX_FAR_SHARE = 0.02
@@ -465,7 +465,7 @@ def _without_outliers(
 ) -> Generator[Step, None, GreyHistogram]:
     """Return the histogram without outliers, if there are any."""
     histogram = whole
-    for _ in range(_MAX_SWEEPS):
+    for _ in range(_MAX_ROUNDS):
         limits = histogram.plausible_range(share)
         if limits is None:
             return histogram

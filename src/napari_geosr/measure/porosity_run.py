@@ -292,7 +292,6 @@ def prepare(
     if flat and len(volume.shape) == 3:
         warnings.append(
             "There is only one slice, so it is measured as an image (areas, pores per "
-            ""
             "mm²)."
         )
     source = as_stack(volume.data)

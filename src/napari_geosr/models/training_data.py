@@ -17,8 +17,9 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Number of parts at which the volumes are cut no further; each part is an example.
-_MAX_PARTS = 24
+#: Number of parts of all volumes from which on they are not halved further; each part
+#: is an example.
+_ENOUGH_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24
 #: Minimum stored distance: parts of one scan are nearly equal, whereas two scans
@@ -45,7 +46,7 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
     parts: list[Signature] = []
     wholes: list[Signature] = []
     for volume in volumes:
-        cut = _parts(volume, max(2, _MAX_PARTS // len(volumes)))
+        cut = _parts(volume, max(2, _ENOUGH_PARTS // len(volumes)))
         parts += _signatures(cut)
         wholes += _signatures([volume]) if len(cut) > 1 else []
     quantiles = _rounded_rows([s.quantiles for s in parts])

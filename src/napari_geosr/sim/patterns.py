@@ -125,18 +125,18 @@ class AngleFit:
             Lowest and highest frequency in cycles per pixel.
         """
         fft = self._fft
+        size = [2 * n for n in self.shape]
+        radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1]))
+        inside = (radius >= ring[0]) & (radius <= ring[1])
+        if not inside.any():
+            return (0.0, ring[0]), 0.0
         weight = self._transfer() * self._notch()
         still = fft.ifft2(self.centre * weight)
-        size = [2 * n for n in self.shape]
         total = np.zeros(size, np.float32)
         for spectrum in self.modulated:
             moving = fft.ifft2(spectrum * weight)
             total += np.abs(fft.fft2(moving * still.conj(), size)) ** 2
-        radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1]))
-        inside = (radius >= ring[0]) & (radius <= ring[1])
         total = total / _radial_median(total, radius, ring)
-        if not inside.any():
-            return (0.0, ring[0]), 0.0
         at = np.unravel_index(int(np.argmax(np.where(inside, total, -1))), total.shape)
         height, typical = float(total[at]), 1.0
         k = (

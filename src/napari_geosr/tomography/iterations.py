@@ -13,6 +13,7 @@ from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.steps import ShouldStop
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from napari_geosr.physics.projection.geometry import ParallelGeometry
@@ -112,6 +113,13 @@ def norm_of(tensor: Tensor) -> float:
     """Compute the norm row by row, in double precision if the device supports it."""
     import torch
 
-    wide = torch.float32 if tensor.device.type == "mps" else torch.float64
-    rows = [row.to(wide).norm() for row in tensor]
+    dtype = widest_dtype(tensor.device)
+    rows = [row.to(dtype).norm() for row in tensor]
     return float(torch.stack(rows).norm())
+
+
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 for MPS devices, which do not support float64."""
+    import torch
+
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -148,7 +148,7 @@ def simulate_sim(
 
 @app.command(
     name="radiographs",
-    help="Simulate dental radiographs in which the tissue of each pixel is known.",
+    help="Simulate radiographs in which the tissue or organ of each pixel is known.",
     help_epilogue=with_examples(*EXAMPLES["simulate radiographs"]),
 )
 def simulate_radiographs(
@@ -159,7 +159,7 @@ def simulate_radiographs(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Simulate dental radiographs in which the tissue of each pixel is known.
+    """Simulate radiographs in which the tissue or organ of each pixel is known.
 
     Each option is documented in its declaration.
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
-from napari_geosr.core.errors import JobError
-from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.jobs.index import describe_state
+from napari_geosr.core.version import __version__
+from napari_geosr.jobs.index import (
+    describe_state,
+    later_writer,
+    later_writers,
+    overwritten_text,
+)
+from napari_geosr.jobs.job_files import unfinished_results
 from napari_geosr.jobs.kinds import MAKE_MODELS
 from napari_geosr.jobs.queues import NEVER_STARTS
+from napari_geosr.jobs.status import outage_text, reasons
 
 if TYPE_CHECKING:
+    from napari_geosr.core.types import AnyDict
+    from napari_geosr.jobs.cluster.queue_record import QueuePlace
     from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: Maximum length of a job's name on a narrow terminal, in characters.
@@ -27,15 +34,12 @@ _MAX_STATE_LENGTH = 24
 _MIN_FOLDER_LENGTH = 10
 #: Maximum number of interrupted jobs, the newest first, that are explained.
 _MAX_EXPLAINED = 3
-#: Number of bytes at the end of a log in which its last line is found.
-_LOG_END = 4096
-#: Maximum length of a line from a log, in characters.
-_MAX_LINE_LENGTH = 300
 
 
 def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
     """Format one line per job; paths are shortened at the start to fit `width`."""
     rows = [("name", "method", "state", "queue", "steps", "begun", "folder")]
+    overwritten = later_writers(jobs)
     for status in jobs:
         begun = datetime.fromtimestamp(status.created)
         place = status.queue
@@ -43,7 +47,7 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
             (
                 status.name,
                 status.method,
-                describe_state(status),
+                _state(status, is_overwritten=status.path in overwritten),
                 f"{place.title} {place.number}" if place.number else "–",
                 f"{status.done}/{status.total}" if status.total else "–",
                 begun.strftime("%Y-%m-%d %H:%M" if width is None else "%m-%d"),
@@ -67,6 +71,16 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
     return lines
 
 
+def _state(status: JobStatus, *, is_overwritten: bool) -> str:
+    """Describe the state of a job, with its number of warnings once it has ended."""
+    words, n = [describe_state(status)], status.n_warnings
+    if is_overwritten:
+        words.append("overwritten")
+    if n and not status.is_alive:
+        words.append(f"{n} warning{'s' if n > 1 else ''}")
+    return ", ".join(words)
+
+
 def _shorten(
     text: str, room: int | None = _MAX_NAME_LENGTH, *, at_end: bool = True
 ) -> str:
@@ -77,9 +91,9 @@ def _shorten(
 
 
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
-    """Describe what is wrong with jobs.
+    """Explain damaged jobs, overwritten results, and why the newest jobs ended.
 
-    These are damaged jobs, jobs that will not start, and the newest interrupted jobs.
+    Jobs that will never start are explained as well.
     """
     texts = [
         f"{job.name}: {job.message}"
@@ -101,38 +115,39 @@ def explanations(jobs: Sequence[JobStatus]) -> list[str]:
             f"{more} more interrupted job{'s' if more > 1 else ''}: `napari-geosr jobs "
             "show FOLDER` gives the reason."
         )
+    overwritten = later_writers(jobs)
+    known = [job for job in jobs if job.path in overwritten]
+    texts += [overwritten_text(job, overwritten[job.path]) for job in known]
     return texts
 
 
-def reasons(status: JobStatus) -> list[str]:
-    """Return sentences on why a job is not done; empty if there is nothing to explain.
-
-    For a job that was interrupted, the last line of its log is quoted.
-    """
-    texts = [status.message] if status.message else []
-    if status.state != "interrupted":
-        return texts
-    if not texts:
-        which = f" (process {status.pid} on {status.host})" if status.pid else ""
-        texts = [f"Its process{which} ended without giving a reason."]
-    log = status.path / "log.txt"
-    if line := _last_line(log):
-        texts.append(f"Last line of {log}: {line}")
+def all_reasons(status: JobStatus) -> list[str]:
+    """Explain why a job is not done, or that its result has been overwritten."""
+    texts = reasons(status)
+    if status.state == "done" and (later := later_writer(status)) is not None:
+        texts.append(overwritten_text(status, later))
     return texts
 
 
-def _last_line(path: Path) -> str:
-    """Return the last line of a log that is not empty."""
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - _LOG_END))
-            content = stream.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in content.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    return "".join(c for c in last if c.isprintable())[:_MAX_LINE_LENGTH]
+def outages(jobs: Sequence[JobStatus]) -> list[str]:
+    """Return once for each queue why it could not be queried, and since when."""
+    found: dict[tuple[str, str], QueuePlace] = {}
+    for job in jobs:
+        place = job.queue
+        if outage_text(job):
+            known = found.setdefault((place.title, place.problem), place)
+            if place.checked < known.checked:
+                found[place.title, place.problem] = place
+    return [place.outage for place in found.values()]
+
+
+def environment_text(status: JobStatus) -> str:
+    """State which Python resumes, on this computer, a job submitted to a queue."""
+    return (
+        f"{status.name} was submitted to {status.queue.title or 'a queue'}. It is now "
+        f"resumed on this computer with {sys.executable} (napari-geosr {__version__}), "
+        "without the Python and the setup commands of its profile."
+    )
 
 
 def resume_hint(status: JobStatus) -> str:
@@ -143,14 +158,20 @@ def resume_hint(status: JobStatus) -> str:
     return f"{text} (--learning-rate, --batch-size and --steps can be changed)"
 
 
-def kept_results(job: JobFolder) -> list[str]:
-    """Return sentences on results outside the folder of a job that is to be removed."""
-    out: object = None
-    with suppress(JobError):  # the settings cannot be read
-        out = job.values().get("out")
-    if not isinstance(out, str) or Path(out).is_relative_to(job.path):
-        return []
-    if job.status().state == "done" and Path(out).exists():
-        return [f"Its result is kept: {out}"]
-    part = incomplete_path(Path(out))
-    return [f"Its unfinished result is kept: {part}"] if part.exists() else []
+def removal_notes(job: JobFolder) -> list[str]:
+    """Say what happens to results outside the folder of a job that is to be removed."""
+    notes = [
+        f"Removed the unfinished result {part}" for part in unfinished_results(job)
+    ]
+    out = job.values().get("out")
+    if job.status().state == "done" and isinstance(out, str) and Path(out).exists():
+        is_outside = not Path(out).is_relative_to(job.path)
+        notes += [f"Its result is kept: {out}"] if is_outside else []
+    return notes
+
+
+def last_progress(job: JobFolder) -> AnyDict:
+    """Return the last progress event of a job; empty if there is none."""
+    events, _ = job.events()
+    progress = [e for e in events if e.get("event") == "progress"]
+    return progress[-1] if progress else {}

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from napari_geosr.cli.jobs.listing import (
+    all_reasons,
+    environment_text,
     explanations,
-    kept_results,
-    reasons,
+    last_progress,
+    outages,
+    removal_notes,
     resume_hint,
     table,
 )
@@ -39,11 +42,15 @@ from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
-from napari_geosr.jobs.job_files import check_is_job
+from napari_geosr.jobs.job_files import check_inputs, check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
-from napari_geosr.jobs.status import is_stopping, stopping_text
+from napari_geosr.jobs.status import (
+    is_stopping,
+    outage_text,
+    stopping_text,
+)
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -77,8 +84,10 @@ def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
     problems = submission.refresh(index.list_jobs())
     jobs = index.list_jobs()
+    problems = outages(jobs) or problems
     if json:
-        print_json({"jobs": [_values(status) for status in jobs]})
+        values = [_values(status) for status in jobs]
+        print_json({"jobs": values, "problems": problems})
         return 0
     if not jobs:
         print("There are no jobs. Training runs and studies appear here once started.")
@@ -100,9 +109,11 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     """Show state, metrics and settings of a job; return the exit code."""
     folder = find(job)
     submission.refresh([folder.status()])
-    status, last = folder.status(), _last_progress(folder)
+    status, last = folder.status(), last_progress(folder)
+    warnings = folder.warnings()
     if json:
-        print_json(_values(status) | {"progress": last, "config": folder.values()})
+        more = {"warnings": warnings, "progress": last, "config": folder.values()}
+        print_json(_values(status) | more)
         return 0
     rows: list[tuple[str, object]] = [
         ("name", status.name),
@@ -114,7 +125,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.insert(3, ("steps", f"{status.done} of {status.total}"))
     if status.queue.number:
         rows.append(("queue", f"{status.queue.title} job {status.queue.number}"))
-    rows += [("message", text) for text in reasons(status)]
+    rows += [("message", text) for text in all_reasons(status)]
     for name, value in last.get("losses", {}).items():
         rows.append((name, f"{value:.5g}"))
     if last.get("watts") is not None:
@@ -124,6 +135,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.append(("energy", cost.text))
     if status.result is not None:
         rows.append((result_kind(status.operation), status.result))
+    rows += [("warning", text) for text in warnings]
     for label, value in rows:
         print(f"{label:<12} {value}")
     if status.can_resume:
@@ -157,7 +169,7 @@ def watch_jobs(
     )
     status = folder.status()
     print(f"{status.name}: {describe_state(status)}")
-    for text in reasons(status):
+    for text in all_reasons(status):
         print(text, file=sys.stderr)
     if status.can_resume:
         print(resume_hint(status), file=sys.stderr)
@@ -305,7 +317,7 @@ def resume_jobs(
             change_training(folder, **changes)
         return _resume(folder, where, detach=detach, json=json)
     except JobDoneError:
-        # A script that resumes killed jobs cannot know that one has just finished.
+        # A script that resumes killed jobs cannot know that one of them has ended.
         if changes and not (changes.items() <= folder.values()["training"].items()):
             raise
         return print_done(folder, json=json)
@@ -319,7 +331,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     JobDoneError
         If the job is done, or another process is completing it.
     JobError
-        If the job is already running, or its settings cannot be read.
+        If the job is already running, its settings cannot be read, or its input no
+        longer exists.
     """
     submission.refresh([folder.status()])
     status = folder.status()
@@ -336,6 +349,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         )
     profile = _profile(folder, where, detach=detach)
     elsewhere = index.elsewhere_of(folder.path)
+    if elsewhere is None:
+        check_inputs(folder)
     if elsewhere is not None and profile == submission.profile_of(folder):
         print_notes(remote.resume(elsewhere, in_queue=True))
         print(f"Submitted {status.name} on {elsewhere.host}.")
@@ -354,6 +369,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         title = load_queue(profile.queue).title
         print(f"Submitted {status.name} as {title} job {number}.")
         return 0
+    if submission.profile_of(folder) is not None:
+        print_notes([environment_text(status)])
     folder.clear_request()  # drop earlier requests
     queue_record.forget_number(folder.path)
     index.register(folder)
@@ -385,8 +402,9 @@ def remove_jobs(
         ),
     ] = False,
 ) -> int:
-    """Delete a job's folder with all of the job's files.
+    """Delete a job's folder with all of the job's files, and its unfinished result.
 
+    A finished result that is not in the job's folder is kept.
     Missing and damaged jobs are only removed from the list; the files of damaged jobs
     are kept. If the folder contains other files, nothing is deleted without --force.
     """
@@ -406,14 +424,14 @@ def remove_jobs(
         )
         return 0
     submission.refresh([folder.status()])
-    results = kept_results(folder)
+    notes = removal_notes(folder)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
         print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
     else:
         print(f"Removed {folder.path}")
-    for sentence in results:
-        print(sentence)
+    for note in notes:
+        print(note)
     return 0
 
 
@@ -421,13 +439,9 @@ def _values(status: JobStatus) -> AnyDict:
     values = asdict(status)
     values["path"] = str(status.path)
     values["result"] = None if status.result is None else str(status.result)
+    if (cost := cost_of(status)) is not None:
+        values["energy"] = cost.text
     return values
-
-
-def _last_progress(folder: JobFolder) -> AnyDict:
-    events, _ = folder.events()
-    progress = [e for e in events if e.get("event") == "progress"]
-    return progress[-1] if progress else {}
 
 
 def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
@@ -453,6 +467,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
     """Yield past and new events until the job has ended, also in its queue."""
     offset, said, next_question, alive_at = 0, "", 0.0, -math.inf
+    outage = ""
     while not should_stop():
         events, offset = folder.events(offset)
         yield from events
@@ -468,6 +483,10 @@ def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
             if (words := describe_state(status)) != said and status.state == "queued":
                 said = words
                 yield {"event": "queue", "time": time.time(), "message": words}
+            if (text := outage_text(status)) != outage:
+                outage = text
+                if text:
+                    yield {"event": "queue", "time": time.time(), "message": text}
         # A queue may not find a job while it resubmits the job.
         is_in_doubt = status.state == "interrupted" and (
             time.monotonic() - alive_at < _DOUBT_SECONDS

@@ -47,9 +47,9 @@ _MIN_MESSAGE = 20
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
-#: Beginning of the part of a message on stopping that applies only to Ctrl-C.
+#: Beginning of the advice, in a message on stopping, that applies only to Ctrl-C.
 _AGAIN = " (press Ctrl-C again"
-#: Message at the first Ctrl-C of operations that do not work in tiles.
+#: Message on the first Ctrl-C, for operations that do not work in tiles.
 STOPPING = f"stopping{_AGAIN} to stop at once)"
 
 
@@ -176,7 +176,7 @@ class _ProgressDisplay:
 
     def __enter__(self) -> _ProgressDisplay:
         if self._console.is_terminal and not self._quiet:
-            # A long message must not displace the bar and the per cent.
+            # A long message must not displace the bar and the percentage.
             room = max(_MIN_MESSAGE, self._console.width - _BAR - _FIGURES)
             message = Column(no_wrap=True, overflow="ellipsis", max_width=room)
             self._progress = Progress(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 #: Name of the error handler of the output streams.
 _PLAIN = "napari-geosr-plain"
-#: Plain text for characters in numbers, units and sentences.
+#: ASCII replacements for characters in numbers, units and sentences.
 _REPLACEMENTS = {
     "\N{NARROW NO-BREAK SPACE}": " ",
     "\N{NO-BREAK SPACE}": " ",

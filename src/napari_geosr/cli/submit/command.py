@@ -16,20 +16,21 @@ from napari_geosr.cli.kit.queue_options import SubmitOptions
 from napari_geosr.cli.kit.run_plan import rows_for_job
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.submit.paths import absolute_path
-from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, JobError
 from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs.cluster import submission
-from napari_geosr.jobs.cluster.allocation import sharing_notes
+from napari_geosr.jobs.cluster.allocation import automatic_workers, with_workers
 from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
 from napari_geosr.jobs.data import removed_on_failure
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.restore.job import RestoreJob
 
-#: Arguments of the commands that do not apply to jobs, or require work that cannot be
-#: split into parts. Measurement jobs always write labels, because the dock shows them.
+#: Arguments that submitted commands lack: they do not apply to jobs, or require work
+#: that cannot be divided. Measurement jobs always write labels, for the dock.
 _LEFT_OUT = (
     "average",
     "detach",
@@ -110,7 +111,6 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     script = submission.script_of(request.name, folder, profile, operation)
     title = load_queue(profile.queue).title
     run_command(lambda _should_stop: feasibility.check_steps(request.job, profile))
-    print_notes(sharing_notes(request.job, profile))
     if where.dry_run:
         plan = _plan(request, folder, profile, title)
         if isinstance(request.job, RestoreJob):
@@ -121,6 +121,11 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
             print("\n".join(f"{name:<10} {value}" for name, value in plan.items()))
             print(f"\n{script}", end="")
         return 0
+    if getattr(request.job, "workers", None) is None and profile.queue != (
+        submission.LOCAL
+    ):
+        processes = _processes(request.job, profile)
+        print_notes([f"Processes: {processes}"] if processes else [])
     job = JobFolder.create(folder, request.job.to_values(), name=request.name)
     with removed_on_failure(job.path):
         number = submission.submit(job, profile)
@@ -160,11 +165,36 @@ def _plan(
     if profile.queue == submission.LOCAL:
         return plan
     plan["resources"] = ", ".join(resources)
+    if processes := _processes(request.job, profile):
+        plan["processes"] = processes
     plan["walltime"] = (
         f"{profile.walltime}; {profile.warning_seconds} s before its end the job saves "
         "its finished work, is resubmitted and resumes"
     )
     return plan
+
+
+def _processes(job: Job, profile: Profile) -> str:
+    """Describe the processes that share a job; empty if there is one process.
+
+    The number of workers of a job for which none was given depends on the resources.
+    """
+    operation = str(job.to_values().get("operation", ""))
+    unit = "GPU" if profile.gpus else "node"
+    if operation in SHARED_OPERATIONS:
+        n = count_processes(profile)
+        return f"{n}, one on each {unit}" if n > 1 else ""
+    given = getattr(job, "workers", None)
+    if given is not None:
+        return f"{counted(given, 'worker')} (--workers)"
+    n = automatic_workers(operation, profile.nodes, profile.gpus)
+    if not n or not hasattr(job, "workers"):
+        return ""
+    try:
+        with_workers(job, n)
+    except GeoSRError as error:
+        return f"one; only one {unit} is used. {error}"
+    return f"{counted(n, 'worker')}, one on each {unit}"
 
 
 def _check_output(request: SubmitRequest, dry_run: bool) -> None:

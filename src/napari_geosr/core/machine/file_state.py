@@ -47,7 +47,7 @@ class FileState:
         A hash of name, size, inode and times of each file.
     is_growing : bool
         Whether new files do not count as a change. True for a folder of slices, because
-        only the slices are read.
+        files added later are not read.
     """
 
     files: frozenset[int]

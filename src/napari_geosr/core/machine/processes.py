@@ -7,6 +7,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,11 @@ _MAX_RELEASE = 10.0
 _POLL_SECONDS = 0.1
 #: Errors of the system on file systems without locks, such as Lustre with ``noflock``.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+#: Environment variable with filters of warnings for the processes that Python starts.
+WARNINGS = "PYTHONWARNINGS"
+#: Filter that hides Python's warning about semaphores left by a killed process.
+_LEAKED = "ignore:resource_tracker:UserWarning"
 
 
 def own_start_time() -> float:
@@ -135,3 +141,33 @@ def let_threads_sleep() -> None:
     This function has an effect only before torch is imported.
     """
     os.environ.setdefault(_POLICY, "PASSIVE")
+
+
+def warnings_without_leaks() -> str:
+    """Return filters for `WARNINGS`: those of this process, and no leaked semaphores.
+
+    If a process with workers is killed, the warning would be the last line of its log,
+    and look like the cause.
+    """
+    known = os.environ.get(WARNINGS, "")
+    if _LEAKED in known.split(","):
+        return known
+    return ",".join(filter(None, (known, _LEAKED)))
+
+
+def start_resource_tracker() -> None:
+    """Start the process that removes semaphores of killed processes, without warnings.
+
+    Otherwise, Python would start it when it is first needed.
+    """
+    if os.name != "posix":
+        return
+    before = os.environ.get(WARNINGS)
+    os.environ[WARNINGS] = warnings_without_leaks()
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[WARNINGS]
+        else:
+            os.environ[WARNINGS] = before

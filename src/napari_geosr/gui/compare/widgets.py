@@ -229,7 +229,7 @@ class LayerChecklist(QListWidget):
     """Lists the images of a viewer in layer order; those to compare are checked.
 
     At first, the selected layers are checked, or a selected result and its scan, or the
-    images if there are two. After the first click, the checks are left to the user.
+    only two images. After the first click, only the user changes what is checked.
 
     Parameters
     ----------

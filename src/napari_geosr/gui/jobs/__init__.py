@@ -38,6 +38,7 @@ from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.jobs.status import outage_text
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train import needs
 
@@ -219,6 +220,17 @@ class JobsDock(Dock):
             self._on_selected()
         elif self.remote.isVisible():
             self._show_remote()
+        self._refresh_view()
+
+    def _refresh_view(self) -> None:
+        """Update the view if the list has a newer state of the job."""
+        shown = self.view.status
+        listed = None if shown is None else self._known.get(str(shown.path))
+        if shown is None or listed is None:
+            return
+        is_new = (listed.state, listed.queue.words) != (shown.state, shown.queue.words)
+        if is_new or listed.updated > shown.updated:
+            self.view.refresh()
 
     def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
@@ -386,16 +398,17 @@ class JobsDock(Dock):
 def _fill(
     item: QTreeWidgetItem, job: JobStatus, host: str = "", *, is_lost: bool = False
 ) -> None:
-    state = index.describe_state(job)
+    state, outage = index.describe_state(job), outage_text(job)
     texts = (
         f"{job.name} on {host}" if host else job.name,
-        f"{state} (last known)" if is_lost else state,
+        f"{state} (last known)" if is_lost or outage else state,
         _progress(job),
     )
     for column, text in enumerate(texts):
         if item.text(column) != text:
             item.setText(column, text)
     item.setToolTip(0, f"{texts[0]}: {job.method}, in {job.path}")
+    item.setToolTip(1, outage)
 
 
 def _progress(job: JobStatus) -> str:
@@ -408,11 +421,11 @@ def _progress(job: JobStatus) -> str:
 
 
 def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]]:
-    """List the jobs, and those among them that were submitted on other computers."""
+    """List the jobs, and the identities of those submitted on other computers."""
     yield from ()
     jobs = index.list_jobs()
     # A queue that does not respond is queried again later; until then, the last known
-    # state is listed.
+    # state is listed as such.
     submission.refresh(jobs)
     places = [(job, index.elsewhere_of(job.path)) for job in jobs]
     shared = {

@@ -7,7 +7,8 @@ from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
@@ -20,19 +21,21 @@ from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.gui.jobs.remote_preview import RemotePreview
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
+from napari_geosr.gui.jobs.widgets import PartsStrip
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import button, text_label
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.jobs.cluster import remote
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import Elsewhere, describe_state
-from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.jobs.kinds import FIT_NETWORKS, result_kind
+from napari_geosr.jobs.status import is_stopping, outage_text
 
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Kinds of jobs whose result is a volume that can be opened.
-_OPENED = tuple(kind for kind in SHOWN_AS_LAYER if kind != "measure")
+#: Kinds of jobs whose result is a volume, which is opened as a layer.
+_VOLUMES = tuple(kind for kind in SHOWN_AS_LAYER if kind != "measure")
 #: Milliseconds between checks for computers that are due to be queried.
 _TICK_MS = 1000
 #: Seconds between queries of a computer while one of its jobs waits or runs.
@@ -205,6 +208,7 @@ class RemoteJob(QWidget):
         self._activity.warned.connect(self.reported)
         self._activity.busyChanged.connect(self._show)
         self.label = text_label("Remote job", "A job on another computer.")
+        self.strip = PartsStrip()
         self.stop_button = button(
             "Stop job", "Stop the job; finished work is kept.", "Alt+Shift+T"
         )
@@ -216,7 +220,7 @@ class RemoteJob(QWidget):
         self.result_button = button(
             "Get result…",
             "Open the result from a folder that both computers can access. Data are "
-            "loaded only when they are shown.",
+            "loaded only when they are shown. Reports are opened in your web browser.",
             "Alt+Shift+G",
         )
         self.preview = RemotePreview(viewer, self)
@@ -232,6 +236,7 @@ class RemoteJob(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.label)
+        column.addWidget(self.strip)
         column.addWidget(self.preview_box)
         row = QHBoxLayout()
         row.addWidget(self.stop_button, 1)
@@ -252,13 +257,13 @@ class RemoteJob(QWidget):
 
     def _show(self, _what: str = "") -> None:
         job, busy = self._job, bool(self._activity.busy)
-        self.stop_button.setEnabled(job is not None and job.is_alive and not busy)
+        can_stop = job is not None and job.is_alive and not is_stopping(job)
+        self.stop_button.setEnabled(can_stop and not busy)
         self.resume_button.setEnabled(job is not None and job.can_resume and not busy)
-        has_layer = job is not None and job.operation in _OPENED
-        has_result = has_layer and job is not None and job.result is not None
-        self.result_button.setEnabled(has_result and not busy)
-        has_preview = job is not None and job.operation in (*_OPENED, *FIT_NETWORKS)
+        self.result_button.setEnabled(job is not None and _can_open(job) and not busy)
+        has_preview = job is not None and job.operation in (*_VOLUMES, *FIT_NETWORKS)
         self.preview_box.setEnabled(has_preview)
+        self.strip.set_parts(() if job is None else job.parts)
         if job is not None:
             self.label.setText(_describe(self._host, job))
 
@@ -293,16 +298,19 @@ class RemoteJob(QWidget):
         if self._job is None or self._job.result is None:
             return
         host, there = self._host, PurePosixPath(self._job.result)
+        operation = self._job.operation
 
         def steps(_stop: ShouldStop) -> Generator[Step, None, Path | None]:
             yield from ()
             return remote.path_here(host, there)  # slow in a network folder
 
         self._activity.start(
-            "find", steps, lambda found: self._on_found(host, there, found)
+            "find", steps, lambda found: self._on_found(host, operation, there, found)
         )
 
-    def _on_found(self, host: str, there: PurePosixPath, found: Path | None) -> None:
+    def _on_found(
+        self, host: str, operation: str, there: PurePosixPath, found: Path | None
+    ) -> None:
         """Open a result, after asking for its folder if it was not found."""
         if found is None:
             text = (
@@ -322,12 +330,30 @@ class RemoteJob(QWidget):
             except GeoSRError as error:
                 self.failed.emit(error)
                 return
-        self.opener.open_file(found)
+        if operation in _VOLUMES:
+            self.opener.open_file(found)
+        else:
+            self._open_report(operation, found)
+
+    def _open_report(self, operation: str, page: Path) -> None:
+        """Show a report in the web browser, and pores that were labelled."""
+        from napari_geosr.operations.measure.job import labels_file
+
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(page)))
+        self.reported.emit(f"The report was opened in your web browser: {page}.")
+        if operation == "measure" and (labels := labels_file(page)).exists():
+            self.opener.open_file(labels)
 
     def _act(self, what: str, make_steps: MakeSteps[Elsewhere]) -> None:
         self._activity.start(
             what, make_steps, lambda place: self.acted.emit(place.host)
         )
+
+
+def _can_open(job: JobStatus) -> bool:
+    """Whether the result is a volume or a report, rather than a model."""
+    has_kind = job.operation in _VOLUMES or result_kind(job.operation) == "report"
+    return has_kind and job.result is not None
 
 
 def _describe(host: str, job: JobStatus) -> str:
@@ -339,6 +365,10 @@ def _describe(host: str, job: JobStatus) -> str:
         lines.append(f"{job.queue.title} job {job.queue.number}.")
     if job.message and not job.is_alive:
         lines.append(job.message)
+    if outage := outage_text(job):
+        lines.append(outage)
+    if job.energy:
+        lines.append(f"Energy: {job.energy}.")
     if job.result is not None:
         lines.append(f"Result: {job.result}.")
     lines.append(f"Folder: {job.path}.")

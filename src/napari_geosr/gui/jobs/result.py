@@ -27,6 +27,7 @@ from napari_geosr.gui.layers import (
     series_alignment_with,
 )
 from napari_geosr.gui.layers.contrast import Limits, limits_steps, set_limits
+from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import deviation_path
 
@@ -76,12 +77,15 @@ class JobResult:
         volume, labels or a measurement.
     source : JobSource or None
         Input from which the result was made.
+    note : str
+        States that a later job has overwritten the result; empty if not.
     """
 
     status: JobStatus
     volumes: list[Volume]
     limits: Limits | None
     source: JobSource | None
+    note: str = ""
 
 
 class ResultOpener(QObject):
@@ -114,7 +118,7 @@ class ResultOpener(QObject):
 
     def _add(self, result: JobResult) -> None:
         if result.status.operation == "measure":
-            shown = partial(self._on_opened, result.status)
+            shown = partial(self._on_opened, result)
             # Let the dock, which may have to be created first, report unreadable files.
             open_dock(
                 self._viewer,
@@ -125,7 +129,7 @@ class ResultOpener(QObject):
         on_its_own = result.status.operation in _ON_THEIR_OWN
         source = None if on_its_own else layer_of(self._viewer, result.source)
         layer = self._add_volumes(result.volumes, result.limits, source)
-        self._on_opened(result.status, f"{layer.name!r} was opened.")
+        self._on_opened(result, f"{layer.name!r} was opened.")
 
     def open_file(self, path: Path) -> None:
         """Open the result of another computer's job from its path on this computer."""
@@ -164,13 +168,13 @@ class ResultOpener(QObject):
         self._viewer.layers.selection.active = layer
         return layer
 
-    def _on_opened(self, status: JobStatus, reported: str) -> None:
+    def _on_opened(self, result: JobResult, reported: str) -> None:
         try:
-            JobFolder(status.path).set_seen()
+            JobFolder(result.status.path).set_seen()
         except GeoSRError as error:
             self.failed.emit(error)
-        self.opened.emit(status)
-        self.reported.emit(reported)
+        self.opened.emit(result.status)
+        self.reported.emit(f"{reported} {result.note}".strip())
 
 
 def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | None:
@@ -214,11 +218,13 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
             f"{status.name} no longer has its result in {folder.path}: the result was "
             "moved or deleted. Run the job again."
         )
+    later = index.later_writer(status)
+    note = "" if later is None else index.overwritten_text(status, later)
     if status.operation == "measure":
         yield StageStarted(message=f"Opening {path.name}")
-        return JobResult(status, [], None, None)
+        return JobResult(status, [], None, None, note)
     volumes, limits = yield from volumes_steps(path, should_stop)
-    return JobResult(status, volumes, limits, source_of(folder))
+    return JobResult(status, volumes, limits, source_of(folder), note)
 
 
 def volumes_steps(

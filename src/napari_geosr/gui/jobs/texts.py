@@ -10,8 +10,9 @@ from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.kit.plots.loss_plot import Line
 from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.jobs.folder import JobStatus
-from napari_geosr.jobs.index import describe_state
+from napari_geosr.jobs.index import STATE_WORDS, describe_state
 from napari_geosr.jobs.kinds import FIT_NETWORKS, describe_resume
+from napari_geosr.jobs.status import is_stopping, outage_text
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
@@ -56,6 +57,22 @@ def state_text(watch: JobWatch) -> str:
         "unreadable": "The job cannot be read.",
         "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]
+
+
+def detail_text(watch: JobWatch) -> str:
+    """Describe a job's activity and, as in the list, its place in a queue."""
+    status = watch.status
+    texts = [state_text(watch), _queue_text(status), outage_text(status)]
+    return " ".join(filter(None, texts))
+
+
+def _queue_text(status: JobStatus) -> str:
+    """Return the words of the queue about a running job; empty if there are none."""
+    is_new = status.is_alive and status.state != "queued" and not is_stopping(status)
+    words = describe_state(status) if status.queue.queue and is_new else ""
+    if words in ("", STATE_WORDS.get(status.state, status.state)):
+        return ""
+    return f"({words[:1].upper()}{words[1:]}.)"
 
 
 def _number(status: JobStatus) -> str:

@@ -17,9 +17,9 @@ from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.jobs.texts import (
     curves_of,
+    detail_text,
     figures_text,
     line_text,
-    state_text,
     steps_of,
 )
 from napari_geosr.gui.jobs.watch import JobWatch
@@ -30,6 +30,7 @@ from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_kind
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.jobs.status import reasons
 from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class JobView(JobWidgets):
         self._others: list[JobWatch] = []
         self._drawn: tuple[int, ...] = ()
         self._state = ""
-        self._n_warnings = 0
+        self._n_warnings, self._reason = 0, ""
         self.line = "", 0, 0
         self.hint = NO_JOB  # text shown while no job is chosen
         self.preview = JobPreview(viewer, self)
@@ -254,6 +255,11 @@ class JobView(JobWidgets):
 
     # Updates
 
+    def refresh(self) -> None:
+        """Read the job again at once, for example because its queue was queried."""
+        if self._watch is not None:
+            self._poll()
+
     def _poll(self) -> None:
         """Read new events; report a missing folder once."""
         watch = self._watch
@@ -281,7 +287,8 @@ class JobView(JobWidgets):
             self.preview.update_to(watch.preview_step)
         # A job that has ended may be resumed elsewhere, so it is polled, but less
         # often.
-        self._timer.start(_READ_MS if watch.status.is_alive else 4 * _READ_MS)
+        is_active = watch.status.is_alive or watch.status.is_unfinished_in_queue
+        self._timer.start(_READ_MS if is_active else 4 * _READ_MS)
 
     def _show_nothing(self) -> None:
         self.title.setText("")
@@ -306,7 +313,7 @@ class JobView(JobWidgets):
         self.title.setText(f"{status.name} ({status.method})")
         self.title.setToolTip(self.title.text())
         done, total = steps_of(watch)
-        self.state_label.setText(state_text(watch))
+        self.state_label.setText(detail_text(watch))
         self._report_progress(line_text(watch), done, max(total, 1))
         self.strip.set_parts(status.parts)
         self._show_curves(watch, total)
@@ -335,7 +342,10 @@ class JobView(JobWidgets):
         self._watch_closing()
         if status.state != self._state:
             self._on_state(status.state)
-        elif len(watch.warnings) > self._n_warnings:
+        elif len(watch.warnings) > self._n_warnings or (
+            # The queue may give the reason later.
+            status.state == "interrupted" and status.message != self._reason
+        ):
             self._show_message()
         elif has_result:
             return
@@ -348,7 +358,7 @@ class JobView(JobWidgets):
         self._watch_closing()
 
     def _watch_closing(self) -> None:
-        """Make the window ask about the job if it is closed while the job runs."""
+        """Ask about the job if the window is closed while the job runs."""
         status = self.status
         if status is None or not status.is_alive:
             return
@@ -386,12 +396,15 @@ class JobView(JobWidgets):
         self.stateChanged.emit(state)
 
     def _show_message(self) -> None:
-        """Show why the job failed or, if it did not fail, its warnings so far."""
+        """Show why the job failed or was interrupted, or else its warnings so far."""
         watch = self._watch
         assert watch is not None
-        self._n_warnings = len(watch.warnings)
+        self._n_warnings, self._reason = len(watch.warnings), watch.status.message
         if self._state in ("failed", "damaged", "unreadable"):
             self.message.show_message(watch.status.message, "error")
+        elif self._state == "interrupted":
+            texts = [*reasons(watch.status), *watch.warnings]
+            self.message.show_message(" ".join(texts), "warning")
         elif watch.warnings:
             self.message.show_message(" ".join(watch.warnings), "warning")
         else:

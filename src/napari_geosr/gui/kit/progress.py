@@ -125,7 +125,7 @@ class RemainingTime:
 
 
 def format_estimate(estimate: TrainingEstimate) -> str:
-    """Describe the time and memory of a training run, and runs that slow it down."""
+    """Describe the time and memory of a training run, and jobs that slow it down."""
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "
@@ -134,8 +134,8 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     if not estimate.concurrent:
         return text
     names = " and ".join(repr(name) for name in estimate.concurrent)
-    trains = "is training" if len(estimate.concurrent) == 1 else "are training"
+    run = "is running" if len(estimate.concurrent) == 1 else "are running"
     return (
-        f"{text}. {names} {trains} at the same time, so this run alone would be "
+        f"{text}. {names} {run} at the same time, so this run alone would be "
         "faster; it starts when the others have finished"
     )

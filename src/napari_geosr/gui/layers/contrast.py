@@ -33,7 +33,7 @@ _MAX_WINDOW = 2048
 _MAX_VOXELS = 2**16
 #: Percentage of the voxels, at either end of the histogram, that may be outliers.
 _TAIL = 0.1
-#: Minimum distance of outliers from all other voxels, as a fraction of their range.
+#: Minimum distance between outliers and other voxels, relative to the others' range.
 _OUTLIER_GAP = 0.5
 
 Limits = tuple[float, float]

@@ -131,7 +131,7 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
 def row_on_screen(viewer: ViewerModel, layer: Layer) -> int:
     """Return the detector row at which the viewer cuts the projections `layer`."""
     n_rows = int(layer.data.shape[2])
-    # Along Z, the layer has a single voxel, whose thickness is that of all rows.
+    # Along Z, the layer has a single voxel, as thick as all rows together.
     along = index_on_screen(viewer, layer, 1)
     row = round(along * n_rows + (n_rows - 1) / 2)
     return min(max(row, 0), n_rows - 1)

@@ -2,7 +2,7 @@
 
 Both views have four axes. The first indexes the projections, the second the detector
 rows, aligned with the slices of the reconstruction. Along the axis that does not affect
-its data, a view has a single voxel, which is as thick as the other view is long there.
+its data, a view has a single voxel, which spans the full length of the other view.
 Therefore the slice slider ends with the last slice, and the angle slider affects only
 the projections.
 

@@ -184,7 +184,7 @@ class PoreTableModel(QAbstractTableModel):
         return int(self._row_of[label])
 
     def index_of(self, label: int) -> int | None:
-        """Return the index of `label` in the columns; None if it is not shown."""
+        """Return the index of `label` in the unsorted columns; None if not shown."""
         row = self.row_of(label)
         return None if row is None else int(self._order[row])
 

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Key
-from napari_geosr.gui.kit.dock_tabs import POROSITY
+from napari_geosr.gui.kit.dock_tabs import POROSITY, TRAIN
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import Connections
@@ -24,7 +24,16 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.layers.position import plane_on_screen
-from napari_geosr.gui.segment.activity import ANSWER, SEGMENT, SUGGEST, StrokesActivity
+from napari_geosr.gui.segment.activity import (
+    ANSWER,
+    COMPARE,
+    FINE_TUNE,
+    LONG,
+    SEGMENT,
+    SUGGEST,
+    StrokesActivity,
+)
+from napari_geosr.gui.segment.fine_tuning import fill_train_dock, read_settings_steps
 from napari_geosr.gui.segment.layers import (
     SliceLayers,
     add_class_as_pores,
@@ -48,7 +57,13 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Labels
 
-    from napari_geosr.operations.segment import Segmenter, StrokeAnswer, Suggestion
+    from napari_geosr.core.types import AnyDict
+    from napari_geosr.operations.segment import (
+        PretrainingComparison,
+        Segmenter,
+        StrokeAnswer,
+        Suggestion,
+    )
 
 
 class SegmentDock(SegmentWidgets):
@@ -111,6 +126,9 @@ class SegmentDock(SegmentWidgets):
         self.segment_button.clicked.connect(lambda: self._request(SEGMENT))
         self.cancel_button.clicked.connect(self.cancel)
         self.porosity_button.clicked.connect(self.open_porosity)
+        self.compare_button.clicked.connect(lambda: self._request(COMPARE))
+        self.tune_button.clicked.connect(lambda: self._request(FINE_TUNE))
+        self.form.changed.connect(self._on_form)
         self.connections.connect(self._viewer.dims.events.current_step, self._on_view)
         self.connections.connect(self._viewer.dims.events.ndisplay, self._on_view)
 
@@ -226,13 +244,16 @@ class SegmentDock(SegmentWidgets):
         """Enable the controls that can be used while `what` is running."""
         scan, strokes = self.scan.layer(), self.strokes.layer()
         has_both = scan is not None and strokes is not None
-        is_long = what == SEGMENT
+        is_long = what in LONG
         for widget in (self.scan, self.strokes, self.advanced):
             widget.setEnabled(not is_long)
         self.new_button.setEnabled(scan is not None and not is_long)
         self.suggest_button.setEnabled(scan is not None and not is_long)
         self.segment_button.setEnabled(has_both and not is_long)
-        self.cancel_button.setEnabled(what in (SEGMENT, SUGGEST))
+        self.tune_button.setEnabled(has_both and not is_long)
+        has_model = bool(self.form.values().get("model"))
+        self.compare_button.setEnabled(has_both and has_model and not is_long)
+        self.cancel_button.setEnabled(what in (*LONG, SUGGEST))
         idle = NO_SCAN if scan is None else NO_STROKES if strokes is None else PAINT
         self.bar.state.set_idle(READY if self._answer is not None else idle)
         self.bar.state.setText("Segmenting this slice…" if what == ANSWER else "")
@@ -259,6 +280,10 @@ class SegmentDock(SegmentWidgets):
         elif what == SEGMENT:
             self.remember(config)
             self._start_segmenting(volume, painted, config)
+        elif what == COMPARE:
+            self._start_comparing(volume, painted, config)
+        elif what == FINE_TUNE:
+            self._start_fine_tuning(painted, config)
         elif (z := self.slice_on_screen()) is not None:
             self._start_answering(volume, painted, config, z)
 
@@ -311,6 +336,31 @@ class SegmentDock(SegmentWidgets):
             description=f"Segmenting {volume.name}",
         )
 
+    def _start_comparing(
+        self, volume: Volume, painted: Volume, config: SegmentConfig
+    ) -> None:
+        def steps(stop: ShouldStop) -> Generator[Step, None, PretrainingComparison]:
+            segmenter = self._segmenter_for(volume, config)
+            return (yield from segment.compare_steps(segmenter, painted, config, stop))
+
+        self.comparison.hide()
+        self.activity.start(
+            COMPARE,
+            steps,
+            self._on_compared,
+            on_step=self._progress.show_step,
+            on_error=self._on_long_error,
+        )
+
+    def _start_fine_tuning(self, painted: Volume, config: SegmentConfig) -> None:
+        self.activity.start(
+            FINE_TUNE,
+            lambda stop: read_settings_steps(painted, config.model, stop),
+            self._on_settings_read,
+            on_step=self._progress.show_step,
+            on_error=self._on_long_error,
+        )
+
     def _segmenter_for(self, volume: Volume, config: SegmentConfig) -> Segmenter:
         """Return the segmenter of a scan, with its features; called in a worker."""
         key: Key = (self._scan_key, config)
@@ -361,6 +411,30 @@ class SegmentDock(SegmentWidgets):
         if layer is not None:
             z, (height, width) = int(item.text(0)), layer.data.shape[-2:]
             centre_on(self._viewer, layer, (z, height / 2, width / 2))
+
+    def _on_form(self) -> None:
+        self.comparison.hide()  # it is about other settings
+        self.show_busy(self.activity.busy)
+
+    def _on_compared(self, found: PretrainingComparison) -> None:
+        self.comparison.setText(found.sentence())
+        self.comparison.show()
+        self.scroller.show_part(self.comparison)
+
+    def _on_settings_read(self, settings: AnyDict) -> None:
+        scan, strokes = self.scan.layer(), self.strokes.layer()
+        if scan is not None and strokes is not None:
+            open_dock(
+                self._viewer,
+                TRAIN,
+                lambda dock: fill_train_dock(dock, scan, strokes, settings),
+            )
+
+    def _on_long_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self.message.show_message("Cancelled.")
+        else:
+            self.show_failure(error)
 
     def _on_segment_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):

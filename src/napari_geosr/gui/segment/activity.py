@@ -11,6 +11,9 @@ from napari_geosr.gui.kit.activity import Activity, Key
 
 #: Names of the operations of the dock.
 ANSWER, SUGGEST, SEGMENT = "answer", "suggest", "segment"
+COMPARE, FINE_TUNE = "compare", "fine-tune"
+#: Operations that the user starts and waits for.
+LONG = (SEGMENT, COMPARE, FINE_TUNE)
 
 
 class StrokesActivity(Activity):
@@ -42,16 +45,18 @@ class StrokesActivity(Activity):
 
     def _cancel_if_outdated(self) -> None:
         is_new = self.key() not in (None, self._attempted_key)
-        if self._busy == ANSWER and (is_new or SEGMENT in self._requests):
+        is_awaited = any(what in self._requests for what in LONG)
+        if self._busy == ANSWER and (is_new or is_awaited):
             self.cancel(keep_requests=True)
-        elif self._busy == SUGGEST and (is_new or SEGMENT in self._requests):
+        elif self._busy == SUGGEST and (is_new or is_awaited):
             self._requests.add(SUGGEST)  # restart it afterwards
             self.cancel(keep_requests=True)
 
     def _start_next(self) -> None:
         key = self.key()
-        if SEGMENT in self._requests:
-            what = SEGMENT
+        awaited = [what for what in LONG if what in self._requests]
+        if awaited:
+            what = awaited[0]
         elif key not in (None, self._attempted_key):
             what = ANSWER
             self._attempted_key = key

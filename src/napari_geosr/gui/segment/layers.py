@@ -58,8 +58,8 @@ def add_strokes(viewer: ViewerModel, scan: Image, volume: Volume) -> Labels:
 class SliceLayers:
     """Shows the prediction of one slice, below the strokes.
 
-    The layers have the thickness of the slice, so that no other slice shows what was
-    predicted before the last stroke.
+    The layers have the thickness of the slice, so that an outdated prediction is never
+    shown in another slice.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:

@@ -91,9 +91,36 @@ class SegmentWidgets(Dock):
         )
         self.shown.addItems([CLASSES, UNCERTAINTY])
         self.form = ConfigForm(SegmentConfig, skip=("unpainted",))
+        self._make_model_actions()
         self.advanced = Section(
-            "&Advanced", self.form, tool_tip="Diffusion model, seed and device."
+            "&Advanced", self._model_part, tool_tip="Diffusion model, seed and device."
         )
+
+    def _make_model_actions(self) -> None:
+        self.compare_button = button(
+            "Co&mpare with no pre-training",
+            "Hold out each painted slice once, and compare the result with and without "
+            "the model.",
+        )
+        self.comparison = text_label(
+            "Comparison", "Overlap with painted slices that were held out."
+        )
+        self.comparison.hide()
+        self.tune_button = button(
+            "Fin&e-tune…",
+            "Open the Train dock to train a network on these labels, starting from the "
+            "model if one is chosen.",
+        )
+        self._model_part = QWidget()
+        column = QVBoxLayout(self._model_part)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (
+            self.form,
+            self.compare_button,
+            self.comparison,
+            self.tune_button,
+        ):
+            column.addWidget(widget)
 
     def _make_results(self) -> None:
         self.slices = list_tree(

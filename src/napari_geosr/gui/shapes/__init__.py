@@ -70,7 +70,7 @@ _MESHES = {
 
 
 def _settings_part(task: str) -> str:
-    """Return the part of a settings file's name that stands for a task."""
+    """Return the part of a settings file's name that identifies a task."""
     return task.lower().replace(" ", "_")
 
 

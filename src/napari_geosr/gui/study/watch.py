@@ -75,7 +75,7 @@ class StudyWatch:
         return result if done else None
 
     def pause(self) -> None:
-        """Request the job to stop after the current block."""
+        """Ask the job to stop after the current block."""
         self._watch.request("pause")
 
     def read(self) -> None:

@@ -181,7 +181,7 @@ class TrainDock(TrainWidgets):
                 name,
                 keys=_KEYS[i],
                 several=scenario.several and i == 0,
-                labels=scenario.use == "labels" and role == "target",
+                labels=scenario.takes_labels and role == "target",
             )
             row.changed.connect(self._on_settings)
             add_data_row(self._data, name, row)

@@ -38,6 +38,11 @@ class TrainingScenario:
     defaults: Mapping[str, AnyMapping] = field(default_factory=dict)
     use: str = ""
 
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the target is a label image."""
+        return "Labels" in self.names
+
 
 _SCENARIOS = (
     TrainingScenario(
@@ -55,7 +60,13 @@ _SCENARIOS = (
         defaults={"supervised": {"labels": 2}},
         use="labels",
     ),
-    TrainingScenario("A scan and a few painted slices", ("ptdr",), ("Scan", "Labels")),
+    TrainingScenario(
+        "A scan and a few painted slices",
+        ("ptdr",),
+        ("Scan", "Labels"),
+        # In napari, 0 means unpainted.
+        defaults={"ptdr": {"unpainted": 0}},
+    ),
     TrainingScenario(
         "Unlabelled images of one kind", ("ddpm",), ("Images",), several=True
     ),

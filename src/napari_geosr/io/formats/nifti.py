@@ -67,8 +67,8 @@ def read_nifti(path: Path) -> Volume:
     stored axes are permuted and reversed as needed, and the origin is the position of
     the first voxel of the result. A rotation that is not a multiple of 90° is not
     applied, and a note is added; the handedness is preserved. If the header states no
-    orientation, the axes are kept as they are stored. In a file of this package whose X
-    points to the left and Y to the back, the axes are also kept.
+    orientation, the axes are kept as they are stored, as are those of a file of this
+    package in which X points to the left and Y to the back.
 
     Raises
     ------

@@ -84,8 +84,8 @@ def _decoding_bytes(found: h5py.Dataset) -> int:
     chunk: int = math.prod(found.chunks) * itemsize
     nbytes = math.prod(found.shape) * itemsize
     stored = min(1.0, found.id.get_storage_size() / max(1, nbytes))
-    # Memory for the stored chunk and for the decoded chunk, whose buffer deflate
-    # doubles until it is large enough.
+    # Memory for the stored chunk, and for the buffer of the decoded chunk, which grows
+    # by doubling while deflate decodes.
     return int((2 + stored) * chunk)
 
 

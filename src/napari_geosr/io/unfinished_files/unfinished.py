@@ -40,6 +40,10 @@ from napari_geosr.io.unfinished_files.journal import (
     remove_with_journal,
 )
 
+#: Maximum time, in seconds, between the last write to the file of a stopped run and the
+#: record of its job, by different clocks.
+_MAX_DELAY = 10.0
+
 
 def find_unfinished(out: Path) -> Volume:
     """Read the unfinished file of an earlier run that wrote to `out`.
@@ -136,14 +140,8 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
         If `overwrite` is false; otherwise, the unfinished file is removed.
     """
     path = incomplete_path(out)
-    if not path.exists():
-        return
-    try:
-        stopped = read_file(path, ReadOptions())
-    except FileError:  # not written by this package, or unusable
-        return
-    last = stopped.provenance[-1] if stopped.provenance else {}
-    if last.get("complete") is not False or "finished" not in last:
+    stopped = _stopped_run(path)
+    if stopped is None:
         return
     if overwrite:
         remove(path)
@@ -153,6 +151,43 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
         f"A stopped run had finished {share}{out.name} ({path.name}). Resume it "
         "(--continue), or start again from the beginning (--overwrite)."
     )
+
+
+def _stopped_run(path: Path) -> Volume | None:
+    """Read the unfinished file of a stopped run; None if it is no such file."""
+    if not path.exists():
+        return None
+    try:
+        stopped = read_file(path, ReadOptions())
+    except FileError:  # not written by this package, or unusable
+        return None
+    last = stopped.provenance[-1] if stopped.provenance else {}
+    is_unfinished = last.get("complete") is False and "finished" in last
+    return stopped if is_unfinished else None
+
+
+def unfinished_of_job(out: Path, job: Path, began: float, ended: float) -> list[Path]:
+    """Return the unfinished files of `out` that the runs of a job have left.
+
+    Files of other runs to the same output are not returned.
+
+    Parameters
+    ----------
+    job : Path
+        Folder of the job, which no process runs.
+    began, ended : float
+        Time stamps of the start of the job, and of the end of its last run.
+    """
+    found = [entry.part for entry in _entries(out) if entry.job == str(job)]
+    stopped = incomplete_path(out)
+    try:
+        # The record of a stopped run does not name its job.
+        is_own = began <= stopped.stat().st_mtime <= ended + _MAX_DELAY
+    except OSError:
+        return found
+    if is_own and _stopped_run(stopped) is not None:
+        found.append(stopped)
+    return found
 
 
 def clear(out: Path) -> None:

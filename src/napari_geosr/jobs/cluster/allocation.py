@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from socket import gethostname
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.jobs.cluster import queue_record, submission
-from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.queues import load_queue
@@ -20,6 +19,37 @@ from napari_geosr.operations.cluster import check_installed
 
 #: Operations in which each worker uses one GPU.
 _ON_GPUS = ("restore", "reconstruct")
+
+
+def automatic_workers(operation: str, n_nodes: int, gpus: int) -> int:
+    """Return the number of workers of a job for which none was given; 0 for no workers.
+
+    Parameters
+    ----------
+    operation : str
+        Operation of a job that can use workers.
+    n_nodes : int
+    gpus : int
+        GPUs of each node.
+    """
+    if n_nodes > 1:
+        return n_nodes * max(1, gpus)
+    return gpus if gpus > 1 and operation in _ON_GPUS else 0
+
+
+def with_workers(spec: Job, n_workers: int) -> Job:
+    """Return a job with a number of workers.
+
+    Raises
+    ------
+    GeoSRError
+        If the job cannot use them.
+    """
+    values: Any = spec
+    shared: Job = values.model_copy(update={"workers": n_workers})
+    check_installed()
+    shared.check()
+    return shared
 
 
 @contextmanager
@@ -53,13 +83,14 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
         return
     profile = submission.profile_of(job)
     gpus = 0 if profile is None else profile.gpus
-    if n_nodes == 1:
-        on_gpus = job.status().operation in _ON_GPUS and values.workers is None
-        yield _shared(job, spec, gpus, "GPU") if on_gpus and gpus > 1 else spec
-        return
     n_workers = values.workers
+    known = automatic_workers(job.status().operation, n_nodes, gpus)
+    if n_nodes == 1:
+        is_shared = n_workers is None and known > 0
+        yield _shared(job, spec, known, "GPU") if is_shared else spec
+        return
     if n_workers is None:
-        found: Any = _shared(job, spec, n_nodes * max(1, gpus), "node")
+        found: Any = _shared(job, spec, known, "node")
         n_workers = found.workers
         if n_workers is None:
             yield spec
@@ -88,46 +119,13 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
         yield shared
 
 
-def sharing_notes(spec: Job, profile: Profile) -> list[str]:
-    """Explain how several nodes share a job without a given number of workers.
-
-    There is nothing to explain for other jobs.
-
-    Parameters
-    ----------
-    spec : Job
-        Settings of the job.
-    profile : Profile
-    """
-    values: Any = spec
-    is_given = getattr(values, "workers", 0) is not None
-    if is_given or profile.nodes == 1 or profile.queue == submission.LOCAL:
-        return []
-    n = max(1, profile.gpus)
-    shared: Any = values.model_copy(update={"workers": profile.nodes * n})
-    try:
-        check_installed()
-        shared.check()
-    except GeoSRError as error:
-        return [f"Only one of the {profile.nodes} nodes will be used. {error}"]
-    each = "one worker process" if n == 1 else f"{n} worker processes, one for each GPU"
-    return [
-        f"Each of the {profile.nodes} nodes will run {each}. To start more, give their "
-        "total number (--workers)."
-    ]
-
-
 def _shared(job: JobFolder, spec: Job, n_workers: int, unit: str) -> Job:
-    """Set the job's number of workers; if it cannot use them, record the reason."""
-    values: Any = spec
-    shared: Job = values.model_copy(update={"workers": n_workers})
+    """Give a job a number of workers; if it cannot use them, record the reason."""
     try:
-        check_installed()
-        cast("Any", shared).check()
+        return with_workers(spec, n_workers)
     except GeoSRError as error:
         job.append("warning", message=f"Only one {unit} is used. {error}")
         return spec
-    return shared
 
 
 def dashboard_port(client: Any) -> int | None:

@@ -205,7 +205,8 @@ class Profile(Config):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.queue == "oar" and self.memory and not self.memory_property:
+        needs_property = self.queue == "oar" and self.memory and not self.gpus
+        if needs_property and not self.memory_property:
             raise ValueError(
                 "OAR does not accept an amount of memory, only a condition on a node "
                 "property. In a profile, save the name of the node property that gives "

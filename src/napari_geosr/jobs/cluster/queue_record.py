@@ -87,8 +87,11 @@ class LastState:
         Time at which a query first gave this phase for this state of the job.
     submitted, number : str
         Number in the job's record at the time of the query, and the number under which
-        the queue had resubmitted it. They are stored here because only the job itself
-        may change the record after its submission.
+        the queue had resubmitted it. Only the job itself changes the record of a
+        submitted job, so that no change is lost.
+    problem : str
+        Why a later query failed, as a sentence without a full stop; empty if there was
+        none.
     """
 
     phase: str = ""
@@ -98,6 +101,7 @@ class LastState:
     since: float = 0.0
     submitted: str = ""
     number: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,13 @@ class QueuePlace:
         Whether the job is running, suspended or ending according to the queue, and has
         not updated its own state since.
     checked : float
-        Time of the last query.
+        Time of the last query that the queue answered.
     since : float
         Time at which a query first gave this state.
     earlier : tuple of str
         Earlier numbers of the job.
+    problem : str
+        Why a later query failed; see `LastState`.
     """
 
     queue: str = ""
@@ -140,11 +146,22 @@ class QueuePlace:
     checked: float = 0.0
     since: float = 0.0
     earlier: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """All numbers of the job, the latest one last."""
         return (*self.earlier, *([self.number] if self.number else []))
+
+    @property
+    def outage(self) -> str:
+        """State why the words may be out of date, and their time; empty if current."""
+        if not self.problem:
+            return ""
+        if not self.checked:
+            return f"{self.problem}; its state there is not known yet."
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.checked))
+        return f"{self.problem}; state as of {when}."
 
     @property
     def is_unfinished(self) -> bool:
@@ -230,6 +247,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         checked=last.checked,
         since=last.since,
         earlier=tuple(each for each in known if each not in (number, "")),
+        problem=last.problem,
     )
 
 
@@ -293,6 +311,7 @@ def read_state(folder: Path) -> LastState:
         since=reading.number(facts.get("since")),
         submitted=_text(facts, "submitted"),
         number=_text(facts, "number"),
+        problem=_text(facts, "problem"),
     )
 
 
@@ -320,6 +339,24 @@ def write_state(
         submitted=submitted,
         number=number,
     )
+    _write_state(folder, state)
+
+
+def write_problem(folder: Path, problem: str) -> None:
+    """Note why a query failed; the last known state and its time are kept.
+
+    Parameters
+    ----------
+    problem : str
+        Message of the error; its first sentence is noted.
+    """
+    reason = problem.partition("\n")[0].partition(". ")[0].rstrip(".")
+    before = read_state(folder)
+    if before.problem != reason:
+        _write_state(folder, replace(before, problem=reason))
+
+
+def _write_state(folder: Path, state: LastState) -> None:
     with suppress(FileError):
         text = json.dumps(asdict(state))
         atomic.write_text(folder / STATE, text, overwrite=True, durable=False)

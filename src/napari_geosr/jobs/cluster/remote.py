@@ -361,6 +361,12 @@ def _status(values: AnyDict) -> JobStatus:
             number=str(place.get("number", "")),
             words=str(place.get("words", "")),
             resubmitted=reading.count(place.get("resubmitted")),
+            has_ended=place.get("has_ended") is True,
+            is_waiting=place.get("is_waiting") is True,
+            is_running=place.get("is_running") is True,
+            checked=reading.number(place.get("checked")),
+            since=reading.number(place.get("since")),
+            problem=str(place.get("problem", "")),
         )
     return JobStatus(
         path=cast("Path", PurePosixPath(values["path"])),
@@ -377,7 +383,12 @@ def _status(values: AnyDict) -> JobStatus:
         message=str(values.get("message", "")),
         result=cast("Path", PurePosixPath(result)) if result else None,
         queue=queue,
+        n_warnings=reading.count(values.get("n_warnings")),
+        request=str(values.get("request", "")),
+        processor_seconds=reading.number(values.get("processor_seconds")),
+        parts=reading.percentages(values.get("parts")),
         silence=str(values.get("silence", "")),
+        energy=str(values.get("energy", "")),
     )
 
 

@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
@@ -21,6 +22,7 @@ from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cluster.torchrun import torchrun_words
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.job_files import check_inputs
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
 
@@ -30,6 +32,8 @@ LOCAL = "local"
 IN_QUEUE = "--in-queue"
 #: Lock file of a process that submits a job.
 _SUBMISSION_LOCK = ".submission.lock"
+#: File of this process on file systems without locks.
+_SUBMITTER = ".submission.owner.lock"
 #: Seconds after a query during which the queue is not queried again.
 _FRESH_SECONDS = 1.5
 #: Seconds for which a queue that no longer finds a job is still queried about it.
@@ -92,8 +96,9 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If the queue may have taken the job, but did not give its number. The job is
         then waiting, and may be submitted again.
     JobError
-        If the job is done, waiting or running, or if the queue refuses it (with the
-        queue's reason). The state of the job is then unchanged.
+        If the job is done, waiting or running, if its input no longer exists, or if the
+        queue refuses it (with the queue's reason). The state of the job is then
+        unchanged.
     FileError
         If the job's folder cannot be written.
     """
@@ -109,11 +114,13 @@ def _submitting(job: JobFolder) -> Iterator[None]:
     from filelock import Timeout
 
     path = job.path / _SUBMISSION_LOCK
+    lock_file = LockFile(job.path / _SUBMITTER)
     with atomic.explained(path):
         try:
             lock = processes.file_lock(path)
-            processes.acquire_lock(lock, 0.0)
-        except Timeout as error:
+            if not processes.acquire_lock(lock, 0.0):
+                lock_file.acquire()
+        except (Timeout, LockFileHeldError) as error:
             raise JobError(
                 f"{job.status().name} is being submitted by another process. Check its "
                 "state in a minute."
@@ -122,6 +129,7 @@ def _submitting(job: JobFolder) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        lock_file.release()
 
 
 def _submit(job: JobFolder, profile: Profile) -> str:
@@ -130,6 +138,8 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     before = job.status()
     if before.is_unfinished_in_queue:
         raise JobError(index.in_use_text(before, "be submitted again"))
+    job.check_not_done()
+    check_inputs(job)
     text = script_of(before.name, job.path, profile, before.operation)
     with job.hold():
         job.check_not_done()
@@ -225,14 +235,32 @@ def note_start(job: JobFolder) -> None:
 def was_stopped(job: JobFolder) -> bool:
     """Return whether the user stopped the job while the queue started this process.
 
-    The record need not contain the number of this process: the queue may not have
-    printed it, or OAR may have resubmitted the job and only a query has recorded it.
+    A queue may have taken a job without printing its number, and OAR may have
+    resubmitted it under a number that only a query has recorded, or none.
     """
     status = job.status()
     record = queue_record.read_record(job.path)
     own = _own_number(record)
+    if not own:
+        return False
     is_same = not record.number or own in (record.number, status.queue.number)
-    return bool(own) and is_same and status.state == "cancelled"
+    if is_same and status.state == "cancelled":
+        return True
+    # A request that is pending before a job starts was made while it waited.
+    is_waiting = reading.recorded(job.path)[1] in ("queued", "cancelled")
+    is_known = is_same or _may_be_renumbered(record)
+    return is_waiting and is_known and job.pending_request() == "cancel"
+
+
+def note_stop(job: JobFolder) -> None:
+    """Record that a job that was stopped does not run."""
+    job.set_state("cancelled", pid=0, host="", message="")
+    job.clear_request()
+
+
+def _may_be_renumbered(record: QueueRecord) -> bool:
+    """Return whether the queue may resubmit the last run under an unknown number."""
+    return record.resubmitted > 0 and load_queue(record.queue).renumbers
 
 
 def _own_number(record: QueueRecord) -> str:
@@ -316,7 +344,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     Returns
     -------
     list of str
-        Reasons why queues could not be queried; the last known states are then kept.
+        Why a queue could not be queried. The last known states are kept, and the
+        reason is noted in the folders of the jobs.
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
@@ -327,25 +356,35 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
             due[status.queue.queue][status.path] = status
     problems = []
     for name, jobs in due.items():
-        submitted = {path: queue_record.read_record(path).number for path in jobs}
-        numbers = {path: status.queue.number for path, status in jobs.items()}
         try:
-            found = load_queue(name).states(numbers)
+            _query(name, jobs)
         except (ConfigError, JobError) as error:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
-            continue
-        for path, state in found.items():
-            updated = jobs[path].updated
-            queue_record.write_state(
-                path,
-                state.phase,
-                state.words,
-                updated,
-                submitted=submitted[path],
-                number=state.number,
-            )
+            for path in jobs:
+                queue_record.write_problem(path, str(error))
     return problems
+
+
+def _query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
+    """Query a queue about jobs, and record their states.
+
+    Raises
+    ------
+    ConfigError, JobError
+        If the queue is unknown, or does not respond.
+    """
+    submitted = {path: queue_record.read_record(path).number for path in jobs}
+    numbers = {path: status.queue.number for path, status in jobs.items()}
+    for path, state in load_queue(name).states(numbers).items():
+        queue_record.write_state(
+            path,
+            state.phase,
+            state.words,
+            jobs[path].updated,
+            submitted=submitted[path],
+            number=state.number,
+        )
 
 
 def _is_fresh(status: JobStatus) -> bool:
@@ -396,13 +435,37 @@ def stop(job: JobFolder) -> None:
         _cancel_if_waiting(job)
         return
     try:
-        load_queue(status.queue.queue).cancel(status.queue.number)
+        _cancel_in_queue(job, status)
     except JobError as error:
         raise JobError(
             f"{error} If {status.name} is running or starts later, it will stop after "
             "its next step."
         ) from error
     _cancel_if_waiting(job)
+
+
+def _cancel_in_queue(job: JobFolder, status: JobStatus) -> None:
+    """Cancel a job under its latest number, even if it changes at the same time.
+
+    Raises
+    ------
+    JobError
+        If the queue refuses to cancel it.
+    """
+    queue, cancelled = load_queue(status.queue.queue), set[str]()
+    number = _latest_number(job, status)
+    while number not in cancelled:
+        queue.cancel(number)
+        cancelled.add(number)
+        number = _latest_number(job, status)
+
+
+def _latest_number(job: JobFolder, status: JobStatus) -> str:
+    """Return the number of a job, after a query if its queue may have changed it."""
+    if load_queue(status.queue.queue).renumbers:
+        with suppress(JobError):  # the last known number may still be valid
+            _query(status.queue.queue, {job.path: job.status()})
+    return job.status().queue.number
 
 
 def _cancel_if_waiting(job: JobFolder) -> None:
@@ -412,6 +475,11 @@ def _cancel_if_waiting(job: JobFolder) -> None:
     # A process that has just started holds the job, and follows the request.
     with suppress(JobError), job.hold():
         now = job.status()
-        if now.state == "queued" and not now.pid:
+        is_waiting = "queued" in (now.state, reading.recorded(job.path)[1])
+        if is_waiting and not now.pid:
             job.set_state("cancelled", message="")
-            job.clear_request()
+            record = queue_record.read_record(job.path)
+            is_latest = now.queue.number == record.number
+            # Keep the request for a run that the queue has not announced yet.
+            if not (record.number and is_latest and _may_be_renumbered(record)):
+                job.clear_request()

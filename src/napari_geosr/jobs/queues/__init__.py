@@ -55,6 +55,10 @@ class QueueSystem(Protocol):
     def number_variable(self) -> str:
         """Environment variable with the job's number on its nodes; empty if none."""
 
+    @property
+    def renumbers(self) -> bool:
+        """Whether a resubmitted job gets a new number."""
+
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
     ) -> str:

@@ -24,6 +24,8 @@ _MAX_NAME = 40
 #: 1970.
 STARTED = "NAPARI_GEOSR_STARTED"
 
+#: Meaning of an error of a command that only queries a queue.
+NO_RESPONSE = "does not respond"
 #: Default: no advice about the messages of a queue.
 NO_ADVICE: Mapping[str, str] = MappingProxyType({})
 
@@ -86,6 +88,7 @@ def call(
     folder: Path | None = None,
     advice: Mapping[str, str] = NO_ADVICE,
     accepted: Sequence[int] = (0,),
+    failure: str = "refused",
 ) -> str:
     """Run a command of a queue system and return what it prints.
 
@@ -99,6 +102,8 @@ def call(
         case; the first match is appended to the error.
     accepted : sequence of int
         Exit codes that do not mean that the queue refuses.
+    failure : str
+        What another exit code means, in words.
 
     Raises
     ------
@@ -134,7 +139,7 @@ def call(
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
     if done.returncode not in accepted:
         line = _first_line(done.stderr, done.stdout)
-        raise JobError(f"{title} refused: {line}{_matching(advice, line)}")
+        raise JobError(f"{title} {failure}: {line}{_matching(advice, line)}")
     return done.stdout
 
 
@@ -165,16 +170,22 @@ def whole_number(text: str | None) -> int:
 def find_number(pattern: str, text: str, *, title: str) -> str:
     """Find the job's number in the output of a queue.
 
+    Parameters
+    ----------
+    pattern : str
+        Pattern with the number as its first group; ``^`` and ``$`` match at the start
+        and end of each line. The last match counts.
+
     Raises
     ------
     UnansweredError
         If there is no number.
     """
-    found = re.search(pattern, text)
-    if found is None:
+    found = re.findall(pattern, text, re.MULTILINE)
+    if not found:
         line = _first_line(text)
         raise UnansweredError(
             f"The response of {title} contains no job number: {line}{_full_stop(line)} "
             "Check whether the job is in the queue before you submit it again."
         )
-    return found[1]
+    return str(found[-1])

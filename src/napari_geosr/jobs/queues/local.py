@@ -23,6 +23,7 @@ class Local:
 
     title = "this computer"
     number_variable = ""
+    renumbers = False
 
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]

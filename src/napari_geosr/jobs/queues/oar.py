@@ -16,6 +16,7 @@ from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
     LOG,
+    NO_RESPONSE,
     SCRIPT,
     body,
     call,
@@ -34,6 +35,13 @@ _WAITING = {
     "toAckReservation": "waiting",
 }
 _ENDED = ("Terminated", "Error", "toError")
+#: Why a job has ended, by the type of one of its events; the first match holds, because
+#: OAR also deletes a job at its walltime.
+_ENDINGS = {
+    "WALLTIME": "walltime reached",
+    "BESTEFFORT_KILL": "preempted by a job of higher priority",
+    "FRAG_JOB_REQUEST": "cancelled",
+}
 #: What to change if OAR refuses a job, by a part of its message in lower case.
 _ADVICE = {
     "project": "Change the project (--project, or project in the profile).",
@@ -58,6 +66,7 @@ class Oar:
 
     title = "OAR"
     number_variable = "OAR_JOB_ID"
+    renumbers = True
 
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
@@ -66,8 +75,12 @@ class Oar:
         # On clusters with GPUs, cores belong to a GPU and are allocated with it.
         per_node = f"gpu={profile.gpus}" if profile.gpus else f"core={profile.cores}"
         conditions = [profile.properties] if profile.properties else []
-        if profile.megabytes:
-            # AND binds more tightly than an OR in the user's condition.
+        note = ""
+        if profile.megabytes and profile.gpus:
+            # The number of cores, and thus the memory per core, is not known here.
+            note = "# OAR allocates memory with the GPUs; --mem has no effect.\n"
+        elif profile.megabytes:
+            # AND binds more tightly than an OR in the condition of the user.
             conditions = [f"({condition})" for condition in conditions]
             least = math.ceil(profile.megabytes / profile.cores)
             conditions.append(f"{profile.memory_property} >= {least}")
@@ -91,7 +104,7 @@ class Oar:
         ]
         header = "".join(f"#OAR {option}\n" for option in options)
         text = body(folder, profile, command)
-        return f'#!/bin/bash\n{header}\n{text}exit "$code"\n'
+        return f'#!/bin/bash\n{header}{note}\n{text}exit "$code"\n'
 
     def submit(self, folder: Path) -> str:
         """Submit the script; see `QueueSystem.submit`."""
@@ -101,7 +114,8 @@ class Oar:
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
         """Query the jobs of this user; see `QueueSystem.states`."""
-        waiting = _jobs(call(["oarstat", "-u", "-J"], title=self.title))
+        words = ["oarstat", "-u", "-J"]
+        waiting = _jobs(call(words, title=self.title, failure=NO_RESPONSE))
         return {
             folder: self._state(folder, number, waiting)
             for folder, number in numbers.items()
@@ -113,8 +127,9 @@ class Oar:
         number = _last(number, known)
         job = known.get(number)
         if job is None:  # a job that has ended is found only by its number
-            try:
-                text = call(["oarstat", "-j", number, "-J"], title=self.title)
+            words = ["oarstat", "-f", "-j", number, "-J"]
+            try:  # only the full view has the exit code and the events
+                text = call(words, title=self.title)
             except UnansweredError:  # the job may be running
                 raise
             except JobError:
@@ -122,10 +137,8 @@ class Oar:
             job = _jobs(text).get(number, {})
         state = str(job.get("state", ""))
         if state in _WAITING:
-            reason = str(job.get("message") or "")
-            karma = "priority (karma)" if "karma" in reason.lower() else ""
-            words = ": ".join(filter(None, (_WAITING[state], karma)))
-            return QueueState("waiting", words, number)
+            # The message of OAR describes the job and gives no reason for waiting.
+            return QueueState("waiting", _WAITING[state], number)
         if state in _ENDED or not state:
             return _ending(job, number, folder)
         return QueueState("running", state.lower(), number)
@@ -144,9 +157,8 @@ class Oar:
                 "OAR does not state the nodes of this job (OAR_NODEFILE), so no "
                 "processes can be started on them."
             )
-        each = -(-n // len(nodes))
         return [
-            ["oarsh", nodes[i // each], f"exec bash {quote(script)} {i}"]
+            ["oarsh", nodes[i * len(nodes) // n], f"exec bash {quote(script)} {i}"]
             for i in range(n)
         ]
 
@@ -178,12 +190,19 @@ def _ending(job: AnyDict, number: str, folder: Path) -> QueueState:
         if silence < _MAX_RESUBMISSION:
             return QueueState("waiting", "waiting: resubmitted", number)
         return QueueState("ended", "not resubmitted", number)
-    message = str(job.get("message") or "").lower()
-    for part, words in (("walltime", "walltime reached"), ("kill", "cancelled")):
-        if part in message:
+    kinds = _event_types(job)
+    for kind, words in _ENDINGS.items():
+        if kind in kinds:
             return QueueState("ended", words, number)
     failed = job.get("state") in ("Error", "toError")
     return QueueState("ended", "failed" if failed else "ended", number)
+
+
+def _event_types(job: AnyDict) -> set[str]:
+    """Return the types of the events of a job, which only the full view contains."""
+    events = job.get("events")
+    found = events if isinstance(events, list) else []
+    return {str(event.get("type")) for event in found if isinstance(event, dict)}
 
 
 def _last(number: str, known: Mapping[str, AnyDict]) -> str:

@@ -17,6 +17,7 @@ from napari_geosr.jobs.queues import (
 )
 from napari_geosr.jobs.queues._scripts import (
     LOG,
+    NO_RESPONSE,
     SCRIPT,
     body,
     call,
@@ -42,6 +43,8 @@ _REASONS = {
     "Licenses": "licences",
     "QOSMaxJobsPerUserLimit": "your limit on the number of jobs",
     "QOSMaxCpuPerUserLimit": "your limit on the number of cores",
+    "QOSMaxGRESPerUser": "your limit on the number of GPUs",
+    "QOSMaxMemoryPerUser": "your limit on memory",
     "AssocGrpCpuLimit": "the project's limit on the number of cores",
     "AssocGrpCPUMinutesLimit": "the project has used up its time",
     "MaxJobsPerAccount": "the project's limit on the number of jobs",
@@ -69,7 +72,10 @@ _OBSTACLES = {
         "the quality of service is unknown",
         "change the options in the profile",
     ),
-    "QOSMaxWallDurationPerJobLimit": ("the walltime is longer than allowed", _SHORTER),
+    "QOSMaxWallDurationPerJobLimit": (
+        "the walltime is longer than the quality of service allows",
+        _SHORTER,
+    ),
     "QOSMaxNodePerJobLimit": ("more nodes than allowed", _FEWER_NODES),
     "QOSMaxCpuPerJobLimit": ("more cores than allowed", _FEWER_CORES),
     "AssocMaxWallDurationPerJobLimit": (
@@ -125,6 +131,7 @@ class Slurm:
 
     title = "SLURM"
     number_variable = "SLURM_JOB_ID"
+    renumbers = False
 
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
@@ -166,13 +173,15 @@ class Slurm:
         """Submit the script; see `QueueSystem.submit`."""
         words = ["sbatch", "--parsable", SCRIPT]
         text = call(words, title=self.title, folder=folder, advice=_ADVICE)
-        return find_number(r"^(\d+)", text, title=self.title)
+        # With --parsable, the line is "12" or "12;cluster"; sites may add other lines.
+        return find_number(r"^[ \t]*(\d+)(?:;\S*)?[ \t\r]*$", text, title=self.title)
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
         """Query all jobs of this user; see `QueueSystem.states`."""
         words = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
         found = {}
-        for line in call(words, title=self.title).splitlines():
+        text = call(words, title=self.title, failure=NO_RESPONSE)
+        for line in text.splitlines():
             number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
             found[number] = state, reason
         # SLURM forgets a job a few minutes after its end.
@@ -215,12 +224,15 @@ class Slurm:
 def _state(number: str, state: str, reason: str) -> QueueState:
     phase: Phase = "running"
     if state in _WAITING:
-        reason = reason.strip("()")
+        # Details may follow, as in "ReqNodeNotAvail, Reserved for maintenance".
+        reason, _, details = reason.strip("()").partition(",")
         if reason in _OBSTACLES:
             why, remedy = _OBSTACLES[reason]
             words = f"{NEVER_STARTS}: {why}; stop it and {remedy}"
             return QueueState("waiting", words, number)
         known = _REASONS.get(reason, _in_words(reason))
+        if "maintenance" in details.lower():
+            known = f"{known} (maintenance)"
         return QueueState("waiting", f"waiting: {known}".rstrip(": "), number)
     if state == "" or state in _ENDINGS:
         return QueueState("ended", _ENDINGS.get(state, "ended"), number)
@@ -230,7 +242,8 @@ def _state(number: str, state: str, reason: str) -> QueueState:
 
 def _in_words(reason: str) -> str:
     """Convert a reason such as ``AssocGrpCpuLimit`` to "assoc grp cpu limit"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason).lower()
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason)
+    return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", " ", text).lower()
 
 
 QUEUE: QueueSystem = Slurm()

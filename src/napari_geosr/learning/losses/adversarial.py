@@ -42,7 +42,7 @@ def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
         return fake.mean() - real.mean()
     if distance == "least-squares":
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
-    # softplus(-x) is the cross-entropy of a logit with 1, softplus(x) with 0.
+    # For a logit x, the cross-entropy is softplus(-x) for label 1, softplus(x) for 0.
     return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
 

@@ -109,7 +109,7 @@ class Method(_Method):
         "regularising": "regularisation",
     }
     validation_measure = (
-        "the other half of the voxels (compared with their noisy values)"
+        "neighbouring voxels, one per cell (compared with their noisy values)"
     )
     config: Config
 

@@ -75,6 +75,12 @@ class Config(TrainingConfig):
         description="Label images with the classes 0, 1, 2 … where something is "
         "painted and 255 elsewhere, in the same order as the sources.",
     )
+    unpainted: Literal[255, 0] = Field(
+        255,
+        title="Unpainted",
+        description="Value of the labels where nothing is painted: 255, or 0 as in the "
+        "Segment dock, where the classes are numbered from 1.",
+    )
     from_model: Annotated[
         str | None, Parameter(name=("--start-from", "--from-model")), MODEL_NAME
     ] = Field(
@@ -88,7 +94,8 @@ class Config(TrainingConfig):
         ge=2,
         le=UNPAINTED,
         title="Classes",
-        description="Number of classes, numbered 0, 1, 2 and so on in the labels.",
+        description="Number of classes, numbered 0, 1, 2 and so on in the labels; 1, 2 "
+        "and so on if 0 means unpainted.",
     )
     network: str = Field(
         "diffusion_unet",
@@ -156,7 +163,7 @@ class Method(_Method):
 
     roles = ("source", "target")
     output_role = "target"
-    unpainted: int | None = UNPAINTED
+    unpainted: int = UNPAINTED
     replaced_settings = frozenset({"out_channels", "fixed_time", "decoder_head"})
     loss_titles: Mapping[str, str] = {
         "missed overlap": "1 − mean Dice",
@@ -166,7 +173,10 @@ class Method(_Method):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
-        self.labels = self.config.classes
+        self.unpainted = self.config.unpainted
+        # The model outputs the numbers in the labels, so 0 is an output even if nothing
+        # is painted with it; it is never the most likely class.
+        self.labels = self.config.classes + (self.unpainted == 0)
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -200,7 +210,7 @@ class Method(_Method):
         if "decoder_head" in network_fields(self.config.network):
             head["decoder_head"] = self.config.head_maps
         return network_kwargs(
-            self.config, out_channels=self.config.classes, residual=False, **head
+            self.config, out_channels=self.labels, residual=False, **head
         )
 
     def grey_scale(self) -> GreyScale | None:
@@ -214,7 +224,7 @@ class Method(_Method):
 
     def check_targets(self, targets: Sequence[Volume]) -> None:
         """Raise `VolumeError` for invalid labels, or too few or many painted slices."""
-        painted = check_painted(targets, self.labels, UNPAINTED)
+        painted = check_painted(targets, self.labels, self.unpainted)
         if (n := sum(map(len, painted))) > _MAX_SLICES:
             raise VolumeError(
                 f"{n} slices have labels, but this method is for up to {_MAX_SLICES}: "
@@ -227,7 +237,7 @@ class Method(_Method):
         """Make an image of each painted slice; in 2.5D, with its neighbours."""
         self.check_targets(volumes["target"])
         sources, targets = [], []
-        painted = check_painted(volumes["target"], self.labels, UNPAINTED)
+        painted = check_painted(volumes["target"], self.labels, self.unpainted)
         pairs = zip(volumes["source"], volumes["target"], painted, strict=True)
         for source, target, slices in pairs:
             if source.axes == "YX":
@@ -246,7 +256,7 @@ class Method(_Method):
             data: AnyArray = np.asarray(volume.data[z])
         elif painted:  # labels of neighbouring slices do not count here
             shape = (high - low, *volume.shape[1:])
-            data = np.full(shape, UNPAINTED, volume.dtype)
+            data = np.full(shape, self.unpainted, volume.dtype)
             data[z - low] = np.asarray(volume.data[z])
         else:
             data = np.asarray(volume.data[low:high])
@@ -265,7 +275,7 @@ class Method(_Method):
         """Check that voxels are painted in the training and the held-out part."""
         super().prepare(patches)
         for held_out in (False, True):
-            if not any(_is_painted(scene, held_out) for scene in patches.scenes):
+            if not any(self._is_painted(scene, held_out) for scene in patches.scenes):
                 where = "held out for validation" if held_out else "trained on"
                 raise VolumeError(
                     f"Nothing is painted in the part of the slices that is {where}. "
@@ -273,11 +283,19 @@ class Method(_Method):
                     "seed."
                 )
 
+    def _is_painted(self, scene: Any, held_out: bool) -> bool:
+        split = scene.split
+        target = np.asarray(scene.volumes["target"].data)
+        for low, high in (split.validation,) if held_out else split.train:
+            if (target.take(range(low, high), split.axis) != self.unpainted).any():
+                return True
+        return False
+
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch with painted voxels, and change contrast and brightness."""
         for _ in range(_TRIES):
             drawn = patches.draw(rng, ("source", "target"))
-            if (drawn["target"] != UNPAINTED).any():
+            if (drawn["target"] != self.unpainted).any():
                 break
         if not patches.validation and self.config.augment:
             drawn["source"] = _with_other_greys(drawn["source"], rng)
@@ -317,20 +335,20 @@ class Method(_Method):
         """Return the intended use, for the card; states the classes."""
         return (
             f"{super().intended_use()} Its output is a label image with the classes "
-            f"0 … {self.labels - 1} of the painted slices."
+            f"{int(self.unpainted == 0)} … {self.labels - 1} of the painted slices."
         )
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Return cross-entropy plus the Dice loss, of painted voxels only."""
         scores, target = self.output(batch), batch["target"]
-        entropy = losses.labels.cross_entropy(scores, target, UNPAINTED)
-        overlap = losses.labels.dice_loss(scores, target, UNPAINTED)
+        entropy = losses.labels.cross_entropy(scores, target, self.unpainted)
+        overlap = losses.labels.dice_loss(scores, target, self.unpainted)
         total = entropy + overlap
         return total, {"loss": total, "entropy": entropy}
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """Return 1 minus the mean Dice overlap of the painted voxels."""
-        is_painted = batch["target"] != UNPAINTED
+        is_painted = batch["target"] != self.unpainted
         predicted = self.output(batch)[is_painted]
         target = batch["target"][is_painted]
         dice = losses.labels.mean_dice(predicted, target, self.labels)
@@ -340,15 +358,6 @@ class Method(_Method):
 def _has_head(network: str) -> bool:
     # Networks with levels are U-Nets; other networks have no separate last layer.
     return {"out_channels", "levels"} <= network_fields(network).keys()
-
-
-def _is_painted(scene: Any, held_out: bool) -> bool:
-    split = scene.split
-    target = np.asarray(scene.volumes["target"].data)
-    for low, high in (split.validation,) if held_out else split.train:
-        if (target.take(range(low, high), split.axis) != UNPAINTED).any():
-            return True
-    return False
 
 
 def _with_other_greys(patch: AnyArray, rng: np.random.Generator) -> AnyArray:

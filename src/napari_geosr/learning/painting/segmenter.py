@@ -220,6 +220,16 @@ class Segmenter:
             found.append(flat[:, at[low:high] - rows.start * width].T)
         return np.concatenate(found).astype(np.float32), classes
 
+    @property
+    def forest_classes(self) -> tuple[int, ...]:
+        """The learned classes; call `learn_steps` first."""
+        assert self.forest is not None
+        return self.forest.classes
+
+    def samples(self) -> dict[int, tuple[AnyArray, AnyArray]]:
+        """Return the features (n, F) and classes of the painted voxels by slice."""
+        return {z: found[1:] for z, found in sorted(self._samples.items())}
+
     def segment(self, z: int) -> SegmentedSlice:
         """Segment a slice; call `learn_steps` first."""
         assert self.forest is not None

@@ -11,6 +11,8 @@ from napari_geosr.core.errors import VolumeError
 #: Number of planes left out between training and validation data, in addition to the
 #: adjacent slices of 2.5D networks.
 _GAP = 1
+#: Minimum length in voxels of the training range along the axis that is split.
+_MIN_TRAINING = 8
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,13 @@ def split(
     gap = _GAP + (planes // 2 if axis == 0 and len(shape) == 3 else 0)
     minimum = min(16, n // 4)
     size = max(minimum, round(share * n))
-    if size < 1 or n - size - gap < 8:
+    left = n - size - gap
+    if size < 1 or left < _MIN_TRAINING:
         raise VolumeError(
             f"A volume of {' × '.join(map(str, shape))} voxels is too small to train "
-            "on: at least 16 voxels along each axis are needed."
+            "on: without the block held out for validation and the gap next to it, "
+            f"{max(0, left)} voxels remain along its longest axis, but at least "
+            f"{_MIN_TRAINING} are needed."
         )
     if rng.random() < 0.5:
         return Split(axis, ((size + gap, n),), (0, size))

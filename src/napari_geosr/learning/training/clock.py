@@ -29,6 +29,8 @@ class Clock:
     def __init__(self, step: int, steps: int, batch_size: int) -> None:
         self.first_step, self.steps, self.batch_size = step, steps, batch_size
         self.began = self.last_report = time.monotonic()
+        #: Time and number of steps at the first report. Earlier steps are slower.
+        self._warm: tuple[float, int] | None = None
         self.sums: dict[str, float] = {}
         #: Number of steps since the last report, in total and by name of the loss.
         self.n_counted = 0
@@ -90,7 +92,9 @@ class Clock:
         losses = {name: s / self.counts[name] for name, s in self.sums.items()}
         if self.validation is not None:
             losses["validation"] = self.validation
-        per_step = (now - self.began) / max(1, step - self.first_step)
+        began, first = self._warm or (self.began, self.first_step)
+        per_step = (now - began) / max(1, step - first)
+        self._warm = self._warm or (now, step)
         speed = self.n_counted * self.batch_size / max(now - self.last_report, 1e-6)
         self.sums, self.n_counted, self.validation = {}, 0, None
         self.counts = {}

@@ -65,9 +65,11 @@ _EXPECTED_SCATTER = 2.0
 _ERROR_PER_SCATTER = 0.05
 #: Deviance from every noise spectrum above which even quiet blocks contain structure.
 _MAX_DEVIANCE = 0.15
-#: Stricter limit of the deviance if the most certain class of grey values is uncertain.
+#: Stricter limit of the deviance if even the most certain class of grey values is
+#: uncertain.
 _MAX_DEVIANCE_UNCERTAIN = 0.045
-#: Relative error above which the most certain class of grey values is uncertain.
+#: Relative error above which even the most certain class of grey values counts as
+#: uncertain.
 _MIN_UNCERTAIN_ERROR = 0.3
 #: Deviance of classes from one spectrum, relative to that expected from scatter, above
 #: which each class may have its own mixture of noise.

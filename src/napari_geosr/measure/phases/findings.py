@@ -211,7 +211,7 @@ def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[s
     ]
 
 
-def coarse_remark(name: str, voxels: float | None, error: float = 0.5) -> list[str]:
+def coarse_remark(name: str, voxels: float | None) -> list[str]:
     """Warn that a thickness is too small for this voxel size.
 
     Parameters
@@ -220,12 +220,10 @@ def coarse_remark(name: str, voxels: float | None, error: float = 0.5) -> list[s
         Name of the quantity.
     voxels : float or None
         Its value in voxels.
-    error : float
-        Error of the method in voxels.
     """
     if voxels is None or voxels >= 8:
         return []
-    share = 100 * error / voxels
+    share = 100 * 0.5 / voxels
     word = "unreliable" if voxels < 3 else "uncertain"
     return [
         f"{name} is only {voxels:.1f} voxels, so its value is {word} (half a voxel "

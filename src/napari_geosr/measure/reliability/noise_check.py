@@ -30,8 +30,8 @@ from napari_geosr.measure.reliability.misclassification import (
     possible_misclassification,
 )
 
-#: Minimum constant fraction of one side of the threshold at which this side is padding
-#: or has no noise.
+#: Minimum fraction of the voxels on one side of the threshold that have the same value,
+#: at which this side counts as padding or as free of noise.
 _CONSTANT = 0.6
 #: Fraction of voxels that may be misclassified because of smooth noise, at and above
 #: which it is reported in addition to measured noise; then its minimum ratio to the
@@ -45,8 +45,8 @@ _PLANES = 9
 _SQUARE_EDGE = 8
 #: Minimum fraction of constant voxels in a square that counts as mixed.
 _MIN_CONSTANT_SHARE = 0.1
-#: Minimum fraction of mixed squares at which the constant values are a phase of the
-#: sample.
+#: Minimum fraction of mixed squares at which the constant values count as a phase of
+#: the sample.
 _MIN_MIXED_SHARE = 0.5
 
 

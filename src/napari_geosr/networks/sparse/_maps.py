@@ -82,7 +82,7 @@ def rows_of(keys: Tensor, wanted: Tensor) -> Tensor:
 
 
 def neighbour_pairs(coords: Tensor, keys: Tensor, grid: Grid) -> RowPairs:
-    """Return pairs for a 3³ kernel with equal input and output voxels.
+    """Return pairs for a 3³ convolution whose output voxels are its input voxels.
 
     As in torch, the output at ``p`` is the sum of ``weight[k] * input[p + offset[k]]``.
     """

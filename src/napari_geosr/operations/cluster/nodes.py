@@ -20,6 +20,7 @@ from distributed import Client, LocalCluster, Security
 from distributed.utils import get_ip
 
 from napari_geosr.core.errors import Cancelled, WorkerError
+from napari_geosr.core.machine.processes import WARNINGS, warnings_without_leaks
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
@@ -111,7 +112,10 @@ def _write_script(folder: Path, security: Security, address: str, threads: int) 
         path = folder / file
         path.touch(mode=0o600)
         path.write_text(str(texts[name]))
-    passed = _environment(threads) | {"DASK_LOGGING__DISTRIBUTED": "error"}
+    passed = _environment(threads) | {
+        "DASK_LOGGING__DISTRIBUTED": "error",
+        WARNINGS: warnings_without_leaks(),
+    }
     command = [
         *(sys.executable, "-P", "-m", "distributed.cli.dask_worker", address),
         *("--tls-ca-file", str(folder / _KEYS["ca_file"])),

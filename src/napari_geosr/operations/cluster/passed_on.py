@@ -7,19 +7,28 @@ import shlex
 from collections.abc import Mapping
 
 #: Prefixes of the environment variables that a process on another node needs and that
-#: ``oarsh`` does not pass on.
+#: ``oarsh`` does not pass on, in capitals; those of proxies are often in lower case.
 _PASSED_ON = (
+    "ALL_PROXY",
+    "AWS_",
     "CONDA",
+    "CURL_CA_BUNDLE",
     "CUDA",
     "DASK",
+    "FSSPEC",
     "GLOO",
     "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
     "LANG",
     "LD_LIBRARY_PATH",
     "NAPARI_GEOSR",
     "NCCL",
+    "NO_PROXY",
     "PATH",
     "PYTHON",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT",
     "TORCH",
     "VIRTUAL_ENV",
     "XDG",
@@ -32,7 +41,8 @@ def export_lines(more: Mapping[str, str]) -> str:
     """Return shell-script lines that set the variables that other nodes need.
 
     Variables with unusual names or with unprintable characters, such as line breaks,
-    are omitted, because a shell may not parse them correctly.
+    are omitted, because a shell may not parse them correctly. The values may be
+    secrets, such as keys of a cloud storage, so that only the user may read the script.
 
     Parameters
     ----------
@@ -42,7 +52,7 @@ def export_lines(more: Mapping[str, str]) -> str:
     passed = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(_PASSED_ON) and name not in _OF_NODE
+        if name.upper().startswith(_PASSED_ON) and name not in _OF_NODE
     }
     return "".join(
         f"export {name}={shlex.quote(value)}\n"

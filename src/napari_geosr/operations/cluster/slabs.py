@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.operations.cluster import (
-    WorkerPool,
     Workers,
     check_workers,
     open_pool,
     workers_per_host,
 )
+from napari_geosr.operations.cluster.tasks import WorkerPool
 
 if TYPE_CHECKING:
     from napari_geosr.measure.slabs.sharing import SlabWork

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import pickle
 import signal
+import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from distributed import Worker, WorkerPlugin
 
@@ -18,7 +21,14 @@ from napari_geosr.core.errors import (
     GeoSRError,
     describe_system_error,
 )
+from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import ShouldStop
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+#: Maximum number of workers of a run on one computer that get different numbers.
+_MAX_NUMBERS = 256
 
 T = TypeVar("T", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -56,6 +66,7 @@ class _KnownRun:
 
     pickled: bytes
     worker: int
+    lock: BaseFileLock | None = None
     work: Work[object, object] | None = None
     is_stopped: bool = False
 
@@ -90,13 +101,49 @@ class RunPlugin(WorkerPlugin):
         ):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Dask's command gives a worker a string as its name.
-        name = str(worker.name)
+        name, lock = str(worker.name), None
         number = int(name) if name.isdecimal() else 0
-        _runs[self.token] = _KnownRun(self.pickled, number)
+        if not name.isdecimal():
+            number, lock = _take_number(self.token)
+        _runs[self.token] = _KnownRun(self.pickled, number, lock)
 
     def teardown(self, worker: Worker) -> None:
         """Discard the work."""
-        _runs.pop(self.token, None)
+        run = _runs.pop(self.token, None)
+        if run is not None and run.lock is not None:
+            run.lock.release()
+            with suppress(OSError):
+                Path(run.lock.lock_file).unlink()
+
+
+def _take_number(token: str) -> tuple[int, BaseFileLock | None]:
+    """Take the lowest number that no other worker of the run has on this computer.
+
+    The names that `dask-jobqueue` gives to workers, such as ``SLURMCluster-0-1``, do
+    not number the workers of a computer. The operating system releases the number
+    however the process ends.
+
+    Returns
+    -------
+    number : int
+        0 if the folder for temporary files has no locks.
+    lock : BaseFileLock or None
+        Lock that must be held as long as the number is used.
+    """
+    from filelock import Timeout
+
+    folder = Path(tempfile.gettempdir())
+    for number in range(_MAX_NUMBERS):
+        lock = processes.file_lock(folder / f"{token}-{number}.lock")
+        try:
+            if processes.acquire_lock(lock, 0.0):
+                return number, lock
+        except Timeout:
+            continue
+        except OSError:
+            pass
+        break
+    return 0, None
 
 
 def stop(token: str) -> None:

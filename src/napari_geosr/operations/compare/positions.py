@@ -53,7 +53,7 @@ def with_positions(
             f"{one.title} has shape {one.shape} and {other.title} {other.shape}, and "
             "neither has a voxel size: without one, only volumes of the same shape "
             "can be compared. Set both voxel sizes (--voxel-size, --unit), or crop "
-            "one."
+            "one of the volumes."
         )
     return found
 

@@ -28,7 +28,7 @@ class ExplainConfig(Config):
         "supports the pore, or the model would produce it anyway; reach: how far "
         "away voxels still affect the result; filter: the linear filter that the "
         "network applies there; lam: which details of the scan produce the "
-        "result; occlusion: which parts of the scan change the result when they "
+        "result; occlusion: which regions of the scan change the result when they "
         "are removed; similar: the most similar training patches (only for "
         "models with an index of them).",
     )

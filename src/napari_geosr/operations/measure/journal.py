@@ -223,6 +223,18 @@ def _is_left(path: Path) -> bool:
     return is_own and is_of_other_computer(path)
 
 
+def states_of_job(folder: Path, job: Path) -> list[Path]:
+    """Return the states that the runs of a job have left in the folder of its report.
+
+    Parameters
+    ----------
+    job : Path
+        Folder of the job, which no process runs.
+    """
+    hidden = folder.glob(f".measuring*{_SUFFIX}")
+    return [path for path in sorted(hidden) if _read_text(path, "job") == str(job)]
+
+
 def _read_key(path: Path) -> str | None:
     """Return the key of a state; None if the file is damaged."""
     return _read_text(path, "key")

@@ -68,9 +68,9 @@ class RestoreConfig(Config):
         ge=0,
         le=2,
         title="Strength",
-        description="How much noise to remove, from 0 to 2, for models that take the "
-        "noise level as input: 0 returns the scan, 1 removes as much noise as was "
-        "measured.",
+        description="How much noise to remove, from 0 to 2, for filters and for models "
+        "that take the noise level as input: 0 returns the scan, 1 removes as much "
+        "noise as was measured.",
     )
     sharpness: SharpnessChoice = Field(
         "scan",

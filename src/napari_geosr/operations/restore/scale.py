@@ -214,5 +214,6 @@ def no_strength(model: Model) -> ConfigError:
     """Return the error for a model that has no strength setting."""
     return ConfigError(
         f"The model {model.card.name!r} does not use the noise level, so its strength "
-        "cannot be set: leave --strength at 1, or choose a noise-bounded model."
+        "cannot be set: leave --strength at 1, or choose a noise-bounded model or a "
+        "filter."
     )

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
         Suggestion,
     )
     from napari_geosr.learning.painting.strokes import TooFewClassesError
+    from napari_geosr.operations.segment.compare import (
+        PretrainingComparison,
+        compare_steps,
+    )
     from napari_geosr.operations.segment.config import SegmentConfig
     from napari_geosr.operations.segment.live import (
         StrokeAnswer,
         answer_steps,
+        painted_classes,
         segmented_layer_steps,
         suggest_steps,
         warm_up,
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "PretrainingComparison",
     "SegmentConfig",
     "Segmentation",
     "SegmentedSlice",
@@ -39,7 +45,9 @@ __all__ = [
     "Suggestion",
     "TooFewClassesError",
     "answer_steps",
+    "compare_steps",
     "open_segmenter",
+    "painted_classes",
     "segment_steps",
     "segmented_layer_steps",
     "suggest_steps",
@@ -48,10 +56,12 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "compare": ["PretrainingComparison", "compare_steps"],
         "config": ["SegmentConfig"],
         "live": [
             "StrokeAnswer",
             "answer_steps",
+            "painted_classes",
             "segmented_layer_steps",
             "suggest_steps",
             "TooFewClassesError",

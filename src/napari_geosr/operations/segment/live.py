@@ -12,7 +12,7 @@ from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.painting import SegmentedSlice, Segmenter, grow_forest
 from napari_geosr.learning.painting.segmenter import Suggestion
-from napari_geosr.learning.painting.strokes import TooFewClassesError
+from napari_geosr.learning.painting.strokes import TooFewClassesError, read_strokes
 from napari_geosr.operations.segment.config import SegmentConfig
 from napari_geosr.operations.segment.run import (
     classify_steps,
@@ -25,6 +25,7 @@ __all__ = [
     "Suggestion",
     "TooFewClassesError",
     "answer_steps",
+    "painted_classes",
     "segmented_layer_steps",
     "suggest_steps",
     "warm_up",
@@ -83,6 +84,19 @@ def answer_steps(
     yield from learn_steps(segmenter, labels, config, should_stop)
     assert segmenter.strokes is not None
     return StrokeAnswer(z, segmenter.segment(z), segmenter.strokes.classes)
+
+
+def painted_classes(labels: Volume, should_stop: ShouldStop) -> tuple[int, ...]:
+    """Return the classes painted in a Labels layer, in which 0 means unpainted.
+
+    Raises
+    ------
+    VolumeError
+        If fewer than two classes are painted.
+    Cancelled
+        If `should_stop` returns true.
+    """
+    return read_strokes(labels, labels, 0, should_stop=should_stop).classes
 
 
 def suggest_steps(

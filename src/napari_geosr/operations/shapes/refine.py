@@ -170,7 +170,7 @@ class ChangeCounter:
         return (
             f"The result moves the surface by at least one input voxel at "
             f"{self.n_changed:,} of {active:,} surface voxels ({share:.2g} %). Details "
-            "there are not in the input: compare the two shapes."
+            "at these positions do not come from the input: compare the two shapes."
         )
 
 

@@ -100,10 +100,6 @@ class SimCheck:
         return found
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
 def check_steps(
     frames: SimFrames,
     config: FramesConfig,

@@ -183,8 +183,14 @@ class SimulateConfig(ScanConfig):
 
 
 class SimulateRadiographsConfig(Config):
-    """Settings of simulated dental radiographs."""
+    """Settings of simulated radiographs."""
 
+    kind: Literal["dental", "chest"] = Field(
+        "dental",
+        title="Kind",
+        description="Part of the body: teeth and jaws, or a chest with lungs, heart, "
+        "ribs and clavicles.",
+    )
     number: int = Field(
         60, ge=1, le=100_000, title="Number", description="Number of radiographs."
     )
@@ -193,8 +199,8 @@ class SimulateRadiographsConfig(Config):
         ge=32,
         le=4096,
         title="Shape",
-        description="Edge length of the radiographs in pixels; each radiograph is 32 "
-        "mm wide.",
+        description="Edge length of the radiographs in pixels; a dental radiograph is "
+        "32 mm wide, and one of the chest 420 mm.",
     )
     painted: int | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Write simulated dental radiographs and the tissue of each pixel."""
+"""Write simulated radiographs and the tissue or organ of each pixel."""
 
 from __future__ import annotations
 
@@ -22,19 +22,25 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.simulate.config import SimulateRadiographsConfig
-from napari_geosr.physics.shapes.radiographs import (
-    RESTORATION,
-    TISSUES,
-    WIDTH,
-    radiographs,
+from napari_geosr.physics.shapes.chest import (
+    CHEST_WIDTH,
+    FOREIGN,
+    ORGANS,
+    chest_radiographs,
 )
+from napari_geosr.physics.shapes.radiographs import TISSUES, WIDTH, radiographs
 
 _NOTE = "Simulated: not a radiograph of any person."
+#: Function, names of the labels and width of the detector in mm, by kind.
+_KINDS = {
+    "dental": (radiographs, TISSUES, WIDTH),
+    "chest": (chest_radiographs, ORGANS, CHEST_WIDTH),
+}
 
 
 @dataclass(frozen=True)
 class RadiographFiles:
-    """Files of simulated radiographs, and the fraction of each tissue.
+    """Files of simulated radiographs, and the fraction of each tissue or organ.
 
     Attributes
     ----------
@@ -42,7 +48,7 @@ class RadiographFiles:
         ``radiographs`` and ``labels``, each a stack (Z, Y, X) of separate images, and
         ``painted`` if requested.
     shares : dict of float
-        Fraction of all pixels that each tissue covers, by name.
+        Fraction of all pixels that each tissue or organ covers, by name.
     """
 
     files: dict[str, Path]
@@ -95,7 +101,8 @@ def simulate_radiographs_steps(
     grey = np.empty((config.number, edge, edge), np.uint16)
     labels = np.empty(grey.shape, np.uint8)
     yield StageStarted(message="Simulating radiographs", total=config.number)
-    for i, made in enumerate(radiographs(config.number, edge, seed=config.seed)):
+    simulated, names_of_labels, _ = _KINDS[config.kind]
+    for i, made in enumerate(simulated(config.number, edge, seed=config.seed)):
         if should_stop():
             raise Cancelled("Stopped before all radiographs were simulated.")
         grey[i], labels[i] = made.grey, made.labels
@@ -103,10 +110,10 @@ def simulate_radiographs_steps(
     data: dict[str, AnyArray] = {"radiographs": grey, "labels": labels}
     if config.painted:
         data["painted"] = labels.copy()
-        data["painted"][config.painted :] = RESTORATION
+        data["painted"][config.painted :] = FOREIGN
     _write(data, files, config, overwrite)
     counts = np.bincount(labels.ravel(), minlength=256)
-    shares = {name: counts[k] / labels.size for k, name in enumerate(TISSUES)}
+    shares = {name: counts[k] / labels.size for k, name in enumerate(names_of_labels)}
     return RadiographFiles(files, shares)
 
 
@@ -116,11 +123,12 @@ def _write(
     config: SimulateRadiographsConfig,
     overwrite: bool,
 ) -> None:
+    _, names, width = _KINDS[config.kind]
     record = provenance.record(
         "simulate radiographs",
         inputs={},
         settings=config.model_dump(mode="json"),
-        labels=dict(enumerate(TISSUES)),
+        labels=dict(enumerate(names)),
         note=_NOTE,
     )
     with (
@@ -131,7 +139,7 @@ def _write(
             volume = Volume(
                 values,
                 "ZYX",
-                (WIDTH / config.shape,) * 3,
+                (width / config.shape,) * 3,
                 "mm",
                 name=name,
                 provenance=(record,),

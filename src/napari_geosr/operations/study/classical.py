@@ -213,9 +213,9 @@ def _measured_steps(
     Parameters
     ----------
     target : Projections
-        Projections restricted to these rows.
+        Projections restricted to `rows`.
     rows : (int, int)
-        Numbers of these rows in the whole scan.
+        First row in the whole scan, and the row after the last.
     """
     import torch
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_geosr.core import provenance
 from napari_geosr.core.documents import read_json
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -122,7 +123,7 @@ def study_labels_steps(
     """
     config = config or LabelsStudyConfig()
     study = _LabelsStudy(source, labels, Path(out).expanduser(), config)
-    study.begin(overwrite=overwrite)
+    yield from study.begin_steps(overwrite=overwrite, should_stop=should_stop)
     for count in config.counts:
         for method in study.methods:
             for draw in range(config.draws):
@@ -175,6 +176,8 @@ class _LabelsStudy:
                     f"The model {config.start_from!r} does not work on single slices: "
                     "train one with --dimensions 2D."
                 )
+        #: Checksums of the scan and the labels, set by `begin_steps`.
+        self.checksums: AnyDict = {}
         self.rows: list[AnyDict] = []
         self.files = {"csv": folder / "labels.csv", "json": folder / "labels.json"}
 
@@ -184,17 +187,23 @@ class _LabelsStudy:
             "source": self.source.name,
             "shape": list(self.source.shape),
             "labelled": [*self.pool, *self.held_out],
+            "checksums": self.checksums,
             **settings,
         }
 
-    def begin(self, *, overwrite: bool) -> None:
-        """Read finished cells.
+    def begin_steps(
+        self, *, overwrite: bool, should_stop: ShouldStop
+    ) -> Generator[Step, None, None]:
+        """Compute the checksums of the data and read finished cells.
 
         Raises
         ------
         ConfigError
-            If finished cells have different settings, and `overwrite` is False.
+            If finished cells have different data or settings, and `overwrite` is False.
         """
+        for role, volume in (("source", self.source), ("labels", self.labels)):
+            described = yield from provenance.describe_steps(volume, should_stop)
+            self.checksums[role] = described["checksum"]
         if not self.files["json"].exists() or overwrite:
             return
         stored = read_json(self.files["json"])
@@ -233,6 +242,7 @@ class _LabelsStudy:
             "ptdr",
             work,
             in_memory=volumes,
+            should_stop=should_stop,
             source=(source_entry,),
             target=(target_entry,),
             **self._settings(method, draw),
@@ -250,6 +260,8 @@ class _LabelsStudy:
         done = yield from recount(
             restore.restore_steps(test, restoring, should_stop=should_stop)
         )
+        if not done.complete:
+            raise Cancelled("Stopped during the segmentation of the held-out slices.")
         found = overlaps(
             np.asarray(done.volume.data), self.truth[self.held_out], self.classes
         )

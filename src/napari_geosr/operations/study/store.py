@@ -18,9 +18,11 @@ import numpy.typing as npt
 from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.journal import held_job
 from napari_geosr.operations.reconstruct.resume import differences, identity_of
 from napari_geosr.operations.study.cell import StudyContext
 from napari_geosr.operations.study.config import StudyConfig
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 #: File that the process running the study keeps locked.
 _LOCK_FILE = ".study.lock"
+#: File of the process that runs the study, on file systems without locks.
+_OWNER_FILE = ".study.owner.lock"
 #: Seconds that the system may need to release the lock of a killed process.
 _RELEASE_SECONDS = 2.0
 #: Columns of the table, with units.
@@ -179,8 +183,9 @@ class StudyStore:
         from filelock import Timeout
 
         try:
-            processes.acquire_lock(self._lock, _RELEASE_SECONDS)
-        except Timeout as error:
+            if not processes.acquire_lock(self._lock, _RELEASE_SECONDS):
+                self._lock_file.acquire()
+        except (Timeout, LockFileHeldError) as error:
             raise ConfigError(
                 f"The study in {self.folder} is running. Wait until it has finished, "
                 "stop it, or choose another folder."
@@ -189,10 +194,16 @@ class StudyStore:
     def release(self) -> None:
         """Allow other processes to resume the study."""
         self._lock.release()
+        self._lock_file.release()
 
     @cached_property
     def _lock(self) -> FileLock:
         return processes.file_lock(self.folder / _LOCK_FILE)
+
+    @cached_property
+    def _lock_file(self) -> LockFile:
+        """Used on file systems without locks."""
+        return LockFile(self.folder / _OWNER_FILE, held_job())
 
     def remove_files(self) -> None:
         """Remove the files of a study that failed before it had results."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from napari_geosr.core.steps import Step
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import config_class, loss_title, needs, purposes
 from napari_geosr.models import bundle
@@ -44,6 +45,7 @@ def training_steps(
     folder: str | Path,
     *,
     in_memory: Mapping[Path, Volume] | None = None,
+    should_stop: ShouldStop = never_stop,
     **settings: Any,
 ) -> Generator[Step, None, Model]:
     """Train with the given settings and return the model.
@@ -59,6 +61,7 @@ def training_steps(
     in_memory : mapping of Path to Volume, optional
         Volumes passed directly, by their entry in ``source`` or ``target``
         (`in_memory.entry_for`).
+    should_stop : callable
     **settings
         Fields of the method's config: ``source``, ``target``, ``steps``, …; without a
         ``name`` the model is named after the method and the first source.
@@ -71,6 +74,8 @@ def training_steps(
     ------
     ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
         If the run fails; the message states the problem and what to do.
+    Cancelled
+        If `should_stop` returns True; the last checkpoint is kept.
     """
     from napari_geosr.operations.train.run import train_steps
 
@@ -82,6 +87,9 @@ def training_steps(
         training = training.model_copy(update={"name": name})
     job = TrainJob(method=method, training=training).with_absolute_paths()
     opened = job.check(in_memory)
-    path = yield from train_steps(job, Path(folder), opened=opened)
-    assert path is not None  # None only after a stop, which cannot be requested here
+    path = yield from train_steps(
+        job, Path(folder), should_stop=should_stop, opened=opened
+    )
+    if path is None:
+        raise Cancelled("Training was stopped.")
     return bundle.load(path)

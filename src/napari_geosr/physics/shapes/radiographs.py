@@ -20,15 +20,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics.specimens.phantoms import FloatArray
-
-Array = npt.NDArray[np.float64]
+from napari_geosr.physics.shapes.exposure import (
+    Array,
+    ExposureRange,
+    Radiograph,
+    blurred,
+    exposed,
+    smooth_field,
+)
 
 #: Tissues by their label. The background includes the cheeks.
 TISSUES = ("background", "gum", "bone", "dentine", "enamel", "pulp")
@@ -49,8 +53,14 @@ _FILLING = 1.5
 _MATERIALS = ("soft", "bone", "dentine", "enamel", "filling")
 #: Volume fraction of bone between the cortical plates.
 _TRABECULAE = 0.3
-#: Largest stored grey value (12 bits).
-_WHITE = 4095
+#: Exposures of an intraoral sensor.
+_EXPOSURE = ExposureRange(
+    blur=(0.05, 0.15),
+    scatter_width=5.0,
+    scatter=(0.15, 0.6),
+    photons=(3e3, 6e4),
+    reference_pixel=0.125,
+)
 #: Smallest number of pixels along an edge.
 _MIN_EDGE = 32
 #: Kinds of teeth from the middle of the jaw: width, length of crown and root, thickness
@@ -65,25 +75,6 @@ _KINDS = (
     (10.0, 7.0, 12.5, 10.0, 2),
     (9.0, 6.8, 11.0, 9.5, 2),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Radiograph:
-    """A simulated radiograph, in which dense tissue is bright.
-
-    Attributes
-    ----------
-    grey : ndarray of shape (Y, X), uint16
-        Stored grey values, up to 4095.
-    labels : ndarray of shape (Y, X), uint8
-        Tissue of each pixel (`TISSUES`); 255 for restorations.
-    pixel : float
-        Edge length of a pixel in mm.
-    """
-
-    grey: npt.NDArray[np.uint16]
-    labels: npt.NDArray[np.uint8]
-    pixel: float
 
 
 def radiographs(
@@ -163,7 +154,7 @@ def _anatomy(edge: int, rng: np.random.Generator, grain: np.random.Generator) ->
     bite = rng.uniform(-14, -6) if rng.random() < 0.6 else rng.uniform(-6, 3)
     bite = bite + rng.uniform(-0.006, 0.012) * x**2
     maps = _Maps(pixel, x)
-    maps.soft += rng.uniform(8, 16) * (1 + 0.25 * _smooth(edge, 8 / pixel, grain))
+    maps.soft += rng.uniform(8, 16) * (1 + 0.25 * smooth_field(edge, 8 / pixel, grain))
     first, gap = rng.uniform(-1, 4.5), rng.uniform(0.3, 2.5)
     lower, upper = y - bite - gap / 2, bite - gap / 2 - y
     for depth in (lower, upper):
@@ -412,22 +403,15 @@ def _bump(distance: Array, middle: float, width: float) -> Array:
     return found
 
 
-def _smooth(edge: int, width: float, rng: np.random.Generator) -> Array:
-    """Draw a random field of unit variance, correlated over `width` pixels."""
-    smooth = _blurred(rng.standard_normal((edge, edge)), width, "wrap")
-    found: Array = smooth / max(float(smooth.std()), 1e-12)
-    return found
-
-
 def _trabeculae(
     edge: int, pixel: float, rng: np.random.Generator, grain: np.random.Generator
 ) -> Array:
     """Draw the relative thickness of spongy bone along the rays: strands, mean 1."""
     width = rng.uniform(0.18, 0.35) / pixel
     noise = grain.standard_normal((edge, edge))
-    strands = _blurred(noise, (width * 0.8, width * 1.3), "wrap")
+    strands = blurred(noise, (width * 0.8, width * 1.3), "wrap")
     strands = strands / max(float(strands.std()), 1e-12)
-    coarse = _smooth(edge, 2.5 / pixel, grain)
+    coarse = smooth_field(edge, 2.5 / pixel, grain)
     amount = rng.uniform(0.2, 0.55)
     found: Array = np.clip(1 + amount * strands + 0.25 * coarse, 0.1, None)
     return found
@@ -444,35 +428,5 @@ def _exposed(
         + _ENAMEL * maps.enamel
         + _FILLING * maps.filling
     )
-    primary = _blurred(
-        np.exp(-exponent), rng.uniform(0.05, 0.15) / maps.pixel, "reflect"
-    )
-    share = rng.uniform(0.15, 0.6)
-    scatter = _blurred(primary, 5 / maps.pixel, "nearest")
-    light = primary + share * scatter
-    photons = np.exp(rng.uniform(math.log(3e3), math.log(6e4)))
-    area = (maps.pixel / 0.125) ** 2
-    counts = grain.poisson(photons * area * light) / (photons * area)
     labels = np.ascontiguousarray(maps.labels)
-    return Radiograph(_stored(counts, rng), labels, maps.pixel)
-
-
-def _stored(
-    counts: FloatArray | Array, rng: np.random.Generator
-) -> npt.NDArray[np.uint16]:
-    """Convert counts to grey values as sensor software does: log, window and gamma."""
-    dense = -np.log(np.maximum(counts, 1e-3))
-    low, high = np.quantile(dense, [0.005, 0.995])
-    room = high - low
-    low -= rng.uniform(0, 0.35) * room
-    high += rng.uniform(-0.1, 0.35) * room
-    part = np.clip((dense - low) / (high - low), 0, 1) ** np.exp(rng.normal(0, 0.25))
-    stored: npt.NDArray[np.uint16] = np.round(_WHITE * part).astype(np.uint16)
-    return stored
-
-
-def _blurred(values: Any, width: float | tuple[float, float], mode: str) -> Any:
-    """Blur with a Gaussian; `mode` is "wrap" for periodic patterns."""
-    from scipy.ndimage import gaussian_filter
-
-    return gaussian_filter(values, width, mode=mode)
+    return exposed(exponent, labels, maps.pixel, _EXPOSURE, rng, grain)

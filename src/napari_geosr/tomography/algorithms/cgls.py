@@ -21,6 +21,7 @@ from napari_geosr.tomography.iterations import (
     ignore_iteration,
     residual_of,
     slice_axes,
+    widest_dtype,
 )
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ def reconstruct_slices(
     on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
-    import torch
-
     from napari_geosr.physics.projection.projector import backproject, project
 
     axes = slice_axes(geometry)
@@ -79,7 +78,7 @@ def reconstruct_slices(
         gradient = backproject(rest, geometry)
         # Gradients are orthogonal except for rounding errors. The error along the first
         # gradient, by far the largest, would grow tenfold with each iteration.
-        along = (gradient * first).sum(axes, keepdim=True, dtype=torch.float64)
+        along = _sum(gradient * first, axes)
         gradient -= _ratio(along, first_power).to(x.dtype) * first
         before, power = power, _squares(gradient, axes)
         direction = gradient + _ratio(power, before).to(x.dtype) * direction
@@ -88,10 +87,12 @@ def reconstruct_slices(
 
 
 def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sum squares in double precision, because the method amplifies rounding errors."""
-    import torch
+    return _sum(tensor.square(), axes)
 
-    return tensor.square().sum(axes, keepdim=True, dtype=torch.float64)
+
+def _sum(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Sum in double precision if possible: the method amplifies rounding errors."""
+    return tensor.sum(axes, keepdim=True, dtype=widest_dtype(tensor.device))
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def reconstruct_slices(
 
 
 def _forward(x: Tensor, axis: int) -> Tensor:
-    """Return the difference to the next voxel; 0 at the end."""
+    """Return the next voxel minus this one, for each voxel; 0 at the end."""
     import torch
 
     last = x.narrow(axis, x.shape[axis] - 1, 1)

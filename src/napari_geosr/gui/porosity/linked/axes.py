@@ -45,7 +45,7 @@ class PlotAxis:
 
 @dataclass(frozen=True)
 class Scale:
-    """Range of positions on an axis: of the points, and with the histogram strip."""
+    """Range of the points on an axis, without and with the histogram strip."""
 
     low: float
     high: float

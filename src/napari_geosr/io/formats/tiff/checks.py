@@ -162,7 +162,7 @@ def check_virtual_stack(tif: TiffFile, path: Path) -> None:
     """Raise `FileError` if an ImageJ stack with a single directory is truncated.
 
     ImageJ writes large stacks as one page that is followed by the other planes.
-    tifffile reads only the first plane if the others are not all there.
+    tifffile reads only the first plane if any of the others is missing.
     """
     page, metadata = tif.pages.first, tif.imagej_metadata or {}
     stated, images = stated_planes(metadata), metadata.get("images", 1)

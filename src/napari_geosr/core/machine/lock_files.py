@@ -1,0 +1,137 @@
+"""Locks for file systems without locks: files that exist while a process works.
+
+Only one process can create a file that must not exist yet. The file names its process,
+so that the file of a process that was killed is recognised and replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from napari_geosr.core.machine import processes
+
+#: Seconds between two signs of life.
+_BEAT_SECONDS = 20.0
+#: Seconds without a sign of life after which a process on another computer, or one that
+#: has not written its name, counts as dead.
+_MAX_SILENCE = 180.0
+#: Maximum number of attempts, if other processes replace the file at the same time.
+_ATTEMPTS = 5
+
+
+class LockFileHeldError(Exception):
+    """Another process holds the file."""
+
+
+class LockFile:
+    """A file that exists as long as this process works on something.
+
+    Parameters
+    ----------
+    path : Path
+    owner : str
+        Name of the only possible user of the file on any computer, such as the folder
+        of a job that this process holds; "" if unknown. A file with the same owner was
+        left by an earlier process.
+    """
+
+    def __init__(self, path: Path, owner: str = "") -> None:
+        self.path, self._owner = path, owner
+        self._content = b""
+        self._end = threading.Event()
+
+    def acquire(self) -> None:
+        """Create the file, or replace that of a process that has ended.
+
+        Raises
+        ------
+        LockFileHeldError
+            If another process holds it.
+        OSError
+            If the file cannot be written.
+        """
+        content = json.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": processes.own_start_time(),
+                "owner": self._owner,
+                "time": time.time(),
+                "token": secrets.token_hex(8),
+            }
+        ).encode()
+        for _ in range(_ATTEMPTS):
+            if self._create(content):
+                self._content = content
+                self._end.clear()
+                threading.Thread(target=self._beat, daemon=True).start()
+                return
+            self._remove_if_left()
+        raise LockFileHeldError(self.path)
+
+    def release(self) -> None:
+        """Remove the file, if this process holds it."""
+        self._end.set()
+        with suppress(OSError):
+            if self._content and self.path.read_bytes() == self._content:
+                self.path.unlink()
+        self._content = b""
+
+    def _create(self, content: bytes) -> bool:
+        try:
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+        return True
+
+    def _remove_if_left(self) -> None:
+        """Remove the file if its process has ended.
+
+        Raises
+        ------
+        LockFileHeldError
+            If the process may be running.
+        """
+        try:
+            content, changed = self.path.read_bytes(), self.path.stat().st_mtime
+        except FileNotFoundError:
+            return
+        if not self._is_left(content, changed):
+            raise LockFileHeldError(self.path)
+        aside = self.path.with_name(f".{secrets.token_hex(8)}{self.path.suffix}")
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return
+        if aside.read_bytes() == content:
+            aside.unlink()
+            return
+        # Another process has just replaced the file.
+        os.rename(aside, self.path)
+        raise LockFileHeldError(self.path)
+
+    def _is_left(self, content: bytes, changed: float) -> bool:
+        is_silent = time.time() - changed > _MAX_SILENCE
+        try:
+            facts = json.loads(content)
+            host, owner = str(facts["host"]), str(facts["owner"])
+            pid, started = int(facts["pid"]), float(facts["started"])
+        except (ValueError, KeyError, TypeError):  # not written completely
+            return is_silent
+        if host == socket.gethostname():
+            return not processes.is_process_running(pid, started)
+        return is_silent or bool(owner and owner == self._owner)
+
+    def _beat(self) -> None:
+        while not self._end.wait(_BEAT_SECONDS):
+            with suppress(OSError):
+                os.utime(self.path)

@@ -1,0 +1,73 @@
+"""Progress of a job in tiles or parts, with the time left."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from contextlib import suppress
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.steps import IterationDone, PartDone, Step, TileDone
+from napari_geosr.jobs.folder import JobFolder
+
+#: Minimum time between two events, in seconds.
+_INTERVAL_SECONDS = 5.0
+#: Time from whose steps the speed is estimated, in seconds, unless there are fewer than
+#: `_MIN_STEPS`.
+_WINDOW_SECONDS = 60.0
+#: Number of recorded steps from which the speed is estimated, however long they took.
+_MIN_STEPS = 5
+#: Minimum time between two recorded steps, in seconds.
+_SPACING_SECONDS = 0.5
+
+
+class Speed:
+    """Speed in tiles or parts per second; training runs report their own speed.
+
+    The time until the first tile is not counted, because the model is loaded and the
+    workers are started in that time, nor are tiles of an earlier stage.
+    """
+
+    def __init__(self) -> None:
+        #: Times and counts of the latest steps of each kind with the same total.
+        self._latest: defaultdict[tuple[type[Step], int], deque[tuple[float, int]]]
+        self._latest = defaultdict(deque)
+        self._due = 0.0
+
+    def record(self, job: JobFolder, step: Step) -> None:
+        """Append the progress of the job, at intervals and at the end.
+
+        A failed write is ignored, because the job's state also records the progress.
+        """
+        if not isinstance(step, TileDone | PartDone | IterationDone):
+            return
+        now = time.monotonic()
+        left = self._seconds_left(now, step)
+        if now < self._due and step.done < step.total:
+            return
+        self._due = now + _INTERVAL_SECONDS
+        text = step.text if isinstance(step, IterationDone) else ""
+        with suppress(FileError):
+            job.append(
+                "progress",
+                step=step.done,
+                total=step.total,
+                losses={},
+                seconds_left=None if left is None else round(left, 1),
+                **({"what": text} if text else {}),
+            )
+
+    def _seconds_left(self, now: float, step: Step) -> float | None:
+        """Return the time left according to the latest steps; None if unknown."""
+        # Steps of different kinds alternate, such as slices and their iterations.
+        latest = self._latest[type(step), step.total]
+        if latest and step.done < latest[-1][1]:
+            latest.clear()  # a new stage
+        if not latest or now - latest[-1][0] >= _SPACING_SECONDS:
+            latest.append((now, step.done))
+        while len(latest) > _MIN_STEPS and now - latest[0][0] > _WINDOW_SECONDS:
+            latest.popleft()
+        began, first = latest[0]
+        if step.done <= first:
+            return None
+        return (now - began) / (step.done - first) * (step.total - step.done)

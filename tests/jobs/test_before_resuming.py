@@ -1,0 +1,88 @@
+"""Checks before a job is resumed: its files, its model and its environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_geosr.cli.app import run
+from napari_geosr.cli.jobs import manage
+from napari_geosr.core.errors import JobError
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.job_files import missing_inputs
+from napari_geosr.jobs.queues import slurm
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
+    """A restoration that was interrupted in a queue, to which nothing is submitted."""
+    scan = tmp_path / "scan.tif"
+    scan.touch()
+    values = {
+        "operation": "restore",
+        "method": "tv",
+        "name": "job",
+        "data": {"volume": str(scan)},
+        "settings": {"model": "tv"},
+    }
+    made = JobFolder.create(tmp_path / "job", values, name="job")
+    queue_record.write_record(made.path, QueueRecord("slurm", "SLURM", profile={}))
+    made.set_state("interrupted", done=2, total=4)
+    monkeypatch.setattr(slurm, "call", lambda *_, **__: pytest.fail("submitted"))
+    return made
+
+
+@pytest.mark.parametrize("more", [[], ["--detach"], ["--queue", "local"]])
+def test_a_job_is_not_resumed_without_its_scan(
+    job: JobFolder, tmp_path: Path, capsys: Any, more: list[str]
+) -> None:
+    (tmp_path / "scan.tif").unlink()
+    assert run(["jobs", "resume", str(job.path), *more]) == 2
+    said = capsys.readouterr().err
+    assert f"The job needs {tmp_path / 'scan.tif'}, which does not exist" in said
+    assert "Put the same file back" in said
+    with pytest.raises(JobError, match="does not exist any more"):
+        submission.submit(job, Profile(queue="slurm"))
+    assert job.status().state == "interrupted"
+
+
+@pytest.mark.parametrize("model", ["/mine/other", "other"])
+def test_a_job_is_not_resumed_without_its_model(
+    job: JobFolder, capsys: Any, model: str
+) -> None:
+    job.replace_values({**job.values(), "settings": {"model": model}})
+    assert run(["jobs", "resume", str(job.path)]) == 2
+    assert model in capsys.readouterr().err
+    assert job.status().state == "interrupted"
+
+
+def test_names_and_finished_parts_are_not_inputs(tmp_path: Path) -> None:
+    values = {
+        "name": "/a/b",
+        "part": "/a/part.zarr",
+        "dataset": "/exchange/data",
+        "series": [str(tmp_path / "*.tif")],
+    }
+    assert missing_inputs(values) == [str(tmp_path / "*.tif")]
+    (tmp_path / "1.tif").touch()
+    assert missing_inputs(values) == []
+
+
+def test_the_environment_of_a_job_that_leaves_its_queue_is_named(
+    job: JobFolder, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manage.local, "start", lambda _job: 7)
+    for more in (["--detach"], ["--queue", "local", "--detach"]):
+        assert run(["jobs", "resume", str(job.path), *more]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"resumed on this computer with {sys.executable} (napari-geosr" in said
+        assert "job was submitted to SLURM" in said
+    (job.path / queue_record.RECORD).unlink()
+    assert run(["jobs", "resume", str(job.path), "--detach"]) == 0
+    assert capsys.readouterr().err == ""
