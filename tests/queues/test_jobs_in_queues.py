@@ -342,7 +342,7 @@ def test_a_state_is_shown_with_its_time_if_the_queue_does_not_respond(
     assert run(["jobs", "show", str(job.path)]) == 0
     assert expected in capsys.readouterr().out
     events = manage._events(job, lambda: False)
-    found = [event["message"] for event, _ in zip(events, range(2), strict=False)]
+    found = [event["message"] for _, event in zip(range(2), events, strict=False)]
     assert found == ["waiting", expected]
     # The next answer is current again.
     monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: "12|PENDING|Priority")
@@ -589,7 +589,8 @@ def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueSt
         (
             "12|PENDING|QOSMaxWallDurationPerJobLimit",
             "waiting",
-            "waiting: the walltime is longer than the quality of service allows",
+            "will not start: the walltime is longer than the quality of service "
+            "allows; stop it and request a shorter walltime (--walltime)",
         ),
         ("12|PENDING|QOSGrpNodeLimit", "waiting", "waiting: qos grp node limit"),
         ("12|RUNNING|None", "running", "running"),

@@ -18,7 +18,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, JobError, WorkerError
 from napari_geosr.core.steps import never_stop
-from napari_geosr.jobs.cluster import allocation, queue_record
+from napari_geosr.jobs.cluster import allocation, queue_record, submission
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.cluster.passed_on import export_lines
@@ -195,16 +195,15 @@ def test_on_one_node_there_is_a_worker_for_each_gpu(
 def test_submit_explains_how_nodes_share_a_job(
     porous: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    words = ["submit", "measure", str(porous), "-o", str(porous.with_name("report"))]
-    words += ["--queue", "slurm", "--dry-run", "--nodes"]
-    explained = "Each of the 5 nodes will run one worker process."
-    for more, is_explained in ((["5"], True), (["5", "--workers", "5"], False)):
-        assert run([*words, *more]) == 0
-        assert (explained in " ".join(capsys.readouterr().err.split())) == is_explained
-    monkeypatch.setattr(allocation, "check_installed", not_installed)
-    assert run([*words, "5"]) == 0
-    said = " ".join(capsys.readouterr().err.split())
-    assert "Only one of the 5 nodes will be used. Not installed." in said
+    monkeypatch.setattr(submission, "submit", lambda *_: "12")
+    words = ["submit", "measure", str(porous), "--queue", "slurm", "--nodes", "5"]
+    for name, more in (("a", []), ("b", ["--workers", "5"]), ("c", [])):
+        if name == "c":
+            monkeypatch.setattr(allocation, "check_installed", not_installed)
+        assert run([*words, "-o", str(porous.with_name(name)), *more]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("Processes: 5 workers, one on each node" in said) == (name == "a")
+        assert ("only one node is used. Not installed." in said) == (name == "c")
 
 
 def not_installed() -> None:

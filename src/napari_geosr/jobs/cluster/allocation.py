@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.jobs.cluster import queue_record, submission
-from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.queues import load_queue
@@ -118,35 +117,6 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
         # file.
         shared: Job = values.model_copy(update={"workers": client})
         yield shared
-
-
-def sharing_notes(spec: Job, profile: Profile) -> list[str]:
-    """Explain how several nodes share a job without a given number of workers.
-
-    There is nothing to explain for other jobs.
-
-    Parameters
-    ----------
-    spec : Job
-        Settings of the job.
-    profile : Profile
-    """
-    values: Any = spec
-    is_given = getattr(values, "workers", 0) is not None
-    if is_given or profile.nodes == 1 or profile.queue == submission.LOCAL:
-        return []
-    n = max(1, profile.gpus)
-    shared: Any = values.model_copy(update={"workers": profile.nodes * n})
-    try:
-        check_installed()
-        shared.check()
-    except GeoSRError as error:
-        return [f"Only one of the {profile.nodes} nodes will be used. {error}"]
-    each = "one worker process" if n == 1 else f"{n} worker processes, one for each GPU"
-    return [
-        f"Each of the {profile.nodes} nodes will run {each}. To start more, give their "
-        "total number (--workers)."
-    ]
 
 
 def _shared(job: JobFolder, spec: Job, n_workers: int, unit: str) -> Job:

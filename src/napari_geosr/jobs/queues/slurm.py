@@ -45,9 +45,6 @@ _REASONS = {
     "QOSMaxCpuPerUserLimit": "your limit on the number of cores",
     "QOSMaxGRESPerUser": "your limit on the number of GPUs",
     "QOSMaxMemoryPerUser": "your limit on memory",
-    "QOSMaxWallDurationPerJobLimit": "the walltime is longer than the quality of "
-    "service allows",
-    "AssocMaxWallDurationPerJobLimit": "the walltime is longer than the project allows",
     "AssocGrpCpuLimit": "the project's limit on the number of cores",
     "AssocGrpCPUMinutesLimit": "the project has used up its time",
     "MaxJobsPerAccount": "the project's limit on the number of jobs",
@@ -75,7 +72,10 @@ _OBSTACLES = {
         "the quality of service is unknown",
         "change the options in the profile",
     ),
-    "QOSMaxWallDurationPerJobLimit": ("the walltime is longer than allowed", _SHORTER),
+    "QOSMaxWallDurationPerJobLimit": (
+        "the walltime is longer than the quality of service allows",
+        _SHORTER,
+    ),
     "QOSMaxNodePerJobLimit": ("more nodes than allowed", _FEWER_NODES),
     "QOSMaxCpuPerJobLimit": ("more cores than allowed", _FEWER_CORES),
     "AssocMaxWallDurationPerJobLimit": (
