@@ -21,11 +21,7 @@ from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, JobErro
 from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs.cluster import submission
-from napari_geosr.jobs.cluster.allocation import (
-    automatic_workers,
-    sharing_notes,
-    with_workers,
-)
+from napari_geosr.jobs.cluster.allocation import automatic_workers, with_workers
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
 from napari_geosr.jobs.data import removed_on_failure
@@ -119,7 +115,6 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     script = submission.script_of(request.name, folder, profile, operation)
     title = load_queue(profile.queue).title
     run_command(lambda _should_stop: feasibility.check_steps(request.job, profile))
-    print_notes(sharing_notes(request.job, profile))
     if where.dry_run:
         plan = _plan(request, folder, profile, title)
         if isinstance(request.job, RestoreJob):
@@ -130,6 +125,11 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
             print("\n".join(f"{name:<10} {value}" for name, value in plan.items()))
             print(f"\n{script}", end="")
         return 0
+    if getattr(request.job, "workers", None) is None and profile.queue != (
+        submission.LOCAL
+    ):
+        processes = _processes(request.job, profile)
+        print_notes([f"Processes: {processes}"] if processes else [])
     job = JobFolder.create(folder, request.job.to_values(), name=request.name)
     with removed_on_failure(job.path):
         number = submission.submit(job, profile)
