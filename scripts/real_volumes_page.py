@@ -32,7 +32,7 @@ up to 2.2 dB below the best classical filter, and more than 0.2 dB below it in e
 cases. Ten of them had noise that is correlated between voxels. The measurement of such
 noise in images and the ranking were then improved on
 [other images](evidence/ranking.md#images). Two rules were developed with knowledge of
-scans below: the rule for small, uncertain gains (membranes), and the rule for pores
+these scans: the rule for small, uncertain gains (membranes), and the rule for pores
 hidden by noise in the scan itself (banana and pollen with 20 and 40 % noise). The
 tables show the result after these changes, in which six cases remain (2.1 dB at worst):
 

@@ -21,7 +21,7 @@ HELP = "The most similar patches of the training data, and where they are."
 _ONE_VOLUME = (
     "The index contains a single training volume, so this verdict applies to that "
     "scan only: patches of another scan of the same material may be further away. "
-    "Train on several scans to assess another one."
+    "To assess other scans, train on several."
 )
 #: Number of training patches that are listed.
 NEAREST = 5

@@ -78,8 +78,8 @@ def probe(network: nn.Module, *, longest: int = _MAX_WINDOW) -> ReceptiveField:
                 return _not_local(
                     spec.axes,
                     f"a voxel affects others more than {longest // 2} voxels away "
-                    f"along {spec.axes[axis]} (does it use statistics of the whole "
-                    "image?)",
+                    f"along {spec.axes[axis]} (does the network use statistics of "
+                    "the whole image?)",
                 )
             stride = slab.stride(halo)
             if stride is None:

@@ -173,7 +173,7 @@ def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> i
         title = job.status().queue.title
         message = (
             f"{title} ended this run before its walltime was over. The job was "
-            "cancelled in the queue, or had to give way to another job."
+            "cancelled in the queue, or interrupted in favour of another job."
         )
         job.set_state("interrupted", pid=0, host="", message=message)
         job.append("state", state="interrupted", message=message)

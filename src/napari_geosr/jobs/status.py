@@ -115,7 +115,7 @@ def reasons(status: JobStatus) -> list[str]:
         return texts
     if not status.message:
         which = f" (process {status.pid} on {status.host})" if status.pid else ""
-        texts.insert(0, f"Its process{which} ended without giving a reason.")
+        texts.insert(0, f"Its process{which} ended without an error message.")
     log = status.path / "log.txt"
     if line := _last_line(log):
         texts.append(f"Last line of {log}: {line}")

@@ -140,8 +140,8 @@ class Model:
         """
         if self.card.has_weights:
             raise ModelError(
-                f"The weights of the model {self.card.name!r} fit only the settings "
-                "on its card: its settings cannot be changed."
+                f"The settings of the model {self.card.name!r} cannot be changed: its "
+                "weights fit only the settings on its card."
             )
         kwargs = {**self.card.network_kwargs, **settings}
         card = self.card.model_copy(update={"network_kwargs": kwargs})

@@ -358,8 +358,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         if elsewhere is not None:
             raise JobError(
                 f"{status.name} was submitted on {elsewhere.host}. To resume it with "
-                "other settings of the queue, run this command on that computer; "
-                "without them, it is resumed there from here."
+                "other queue settings, run this command on that computer; without "
+                "these options, the job is resumed there from here."
             )
         if not status.done or status.operation in MAKE_MODELS:
             job, _ = read_job(folder.values(), folder.path)

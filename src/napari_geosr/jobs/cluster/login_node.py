@@ -256,7 +256,7 @@ def _last_line(text: str) -> str:
     """Return the last message of a command, without the program's name."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        return "it did not give a reason."
+        return "no reason was given."
     return lines[-1].removeprefix(f"{PROGRAM}: ")
 
 

@@ -127,7 +127,7 @@ class Profile(Config):
         le=10_000,
         title="Power per core",
         description="Power of a busy CPU core in watts, including its share of the "
-        "rest of the computer. It is used to estimate the energy of jobs.",
+        "power of the other components. It is used to estimate the energy of jobs.",
     )
     grams_per_kilowatt_hour: float = Field(
         60.0,

@@ -112,7 +112,7 @@ class Config(TrainingConfig):
     condition: Literal["none", "porosity"] = Field(
         "none",
         title="Condition",
-        description="What can be chosen when images are generated. porosity: the "
+        description="Property to choose when images are generated. porosity: the "
         "network is given the porosity of each training patch, at Otsu's threshold.",
     )
     phase: Literal["dark", "bright"] = Field(

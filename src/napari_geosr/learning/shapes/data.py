@@ -310,8 +310,8 @@ def orientation_notes(volumes: Sequence[Volume]) -> list[str]:
     listed = ", ".join(unknown[:_MAX_LISTED]) + (", …" * (len(unknown) > _MAX_LISTED))
     return [
         f"The orientation of {len(unknown)} of {len(volumes)} shapes is unknown "
-        f"({listed}). They are assumed to have that of {known[0].title}, "
-        f"{DIRECTIONS[known_orientation(known[0])]}; if they do not, the model is "
+        f"({listed}). They are assumed to be oriented like {known[0].title}, "
+        f"{DIRECTIONS[known_orientation(known[0])]}; if they are not, the model is "
         "wrong. Leave out shapes with another orientation."
     ]
 

@@ -17,7 +17,7 @@ ABOUT = "Porosity of every slice along Z, and how much it varies."
 CONVENTION = (
     "The porosity of a slice is the share of pores in its part of the sample. Its "
     "standard error is estimated from 4 × 4 equal fields of the slice, weighted by "
-    "their part of the sample, as if they were independent (Cochran 1977, ratio "
+    "their share of the sample, as if they were independent (Cochran 1977, ratio "
     "estimator). Prof.SD is the standard deviation between slices that contain at "
     "least half as much of the sample as the fullest one; Prof.min and Prof.max are "
     "their extremes, and Prof.slope is the slope of the regression line along Z."

@@ -359,7 +359,7 @@ def _remarks(
     if config.scan == "whole" and n >= max(FEWEST + 1, MANY * len(spots.porosity)):
         yield (
             f"Spots of this size are not worthwhile: {n} of {len(spots.porosity)} "
-            "would be needed. Scan the whole sample at the fine resolution, or "
+            "would be needed. Scan the whole sample at high resolution, or "
             "choose larger spots or a lower precision."
         )
     if not variation.is_measured(edge):

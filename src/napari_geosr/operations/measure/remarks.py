@@ -137,7 +137,7 @@ def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
             f"In {len(shares)} samples that agree with the scan, the porosity of the "
             f"whole volume at this threshold ranges from {percent_text(min(shares))} "
             f"to {percent_text(max(shares))} (mean {percent_text(float(mean))}, "
-            f"standard deviation {percent_text(float(spread))}). This spread is not "
+            f"standard deviation {percent_text(float(spread))}). This range is not "
             "a calibrated interval."
         )
     return ""

@@ -110,7 +110,7 @@ def restore_average_steps(
     mean_volume(volumes, "all")  # raises an error if the inputs do not match
     if config.model == AUTO:
         raise ConfigError(
-            "A model can only be chosen for one scan, not for the mean over several: "
+            "A model can be chosen only for one scan, not for the mean of several: "
             "rank the models for one of them (napari-geosr models rank) and give the "
             "model's name."
         )

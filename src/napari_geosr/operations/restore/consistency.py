@@ -495,6 +495,6 @@ def refuse_check(average: bool) -> None:
     """Raise `ConfigError` if the result is an average, which has no single scan."""
     if average:
         raise ConfigError(
-            "A mean over several scans cannot be compared with a single scan: omit "
+            "A mean of several scans cannot be compared with a single scan: omit "
             "--check-consistency or --average."
         )

@@ -145,8 +145,8 @@ def finished_part(
         other = other or "a result of a different shape"
     if other:
         raise ConfigError(
-            f"{title} was made with {other}, so its finished part does not fit the "
-            "rest. Use the same input and settings as before, or start a new "
+            f"{title} was made with {other}, so its finished part does not match "
+            "this run. Use the same input and settings as before, or start a new "
             "restoration."
         )
     # If a full disk prevented the finished tiles from being recorded, none is reused.

@@ -141,7 +141,7 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
         yield (
             f"{card.name} expects grey values from 0 to 1, but in {volume.title} a few "
             "voxels stretch the range: 99 % of all voxels lie within only "
-            f"{100 * part:.1f} % of the range, where the model sees little contrast. "
+            f"{100 * part:.1f} % of the range, so their contrast is low for the model. "
             "Clip the outliers first."
         )
 

@@ -37,7 +37,7 @@ class PretrainingComparison:
         n = len(self.slices)
         where = f"slice {self.slices[0]}" if n == 1 else f"{n} slices"
         found = (
-            f"On {where}, from which the forest has not learned, the mean IoU is "
+            f"On {where} held out from training, the mean IoU is "
             f"{100 * self.with_model:.1f} % with {self.model} and "
             f"{100 * self.without_model:.1f} % without it."
         )

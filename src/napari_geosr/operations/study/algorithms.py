@@ -141,7 +141,7 @@ def _third_parties() -> Mapping[str, str]:
         raise ConfigError(
             f"Two algorithms of a study are called {name!r}: one from napari-geosr "
             f"and one from {found[name]}. Uninstall the package that provides the "
-            "latter."
+            "second one."
         )
     return found
 

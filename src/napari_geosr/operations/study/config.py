@@ -247,9 +247,9 @@ class StudyConfig(Config):
             _MIN_EXPOSURE <= share <= _MAX_EXPOSURE or share == 1 for share in value
         ):
             raise ValueError(
-                f"give fractions from {_MIN_EXPOSURE:g} to {_MAX_EXPOSURE:g} (the rest "
-                "is needed for training), or 1 for the whole exposure, with decimal "
-                "points, e.g. 1,0.3,0.1"
+                f"give fractions from {_MIN_EXPOSURE:g} to {_MAX_EXPOSURE:g} (the "
+                "other photons are needed for training), or 1 for the whole exposure, "
+                "with decimal points, e.g. 1,0.3,0.1"
             )
         return tuple(sorted(set(value), reverse=True))
 

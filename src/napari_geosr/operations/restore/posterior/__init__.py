@@ -121,7 +121,7 @@ class PosteriorRun(VolumeRun):
         if worst > _CORRELATED:
             yield (
                 f"The noise of adjacent voxels is correlated ({worst:.2f}), but the "
-                "samples assume independent noise: their spread is too small, and "
+                "samples assume independent noise: they differ too little, and "
                 "noise may be mistaken for structure."
             )
 
