@@ -213,6 +213,11 @@ def test_fine_tuning_fills_the_train_dock(viewer, dock, scan, phases, qtbot):
     plan = train.plan()
     assert plan.method == "ptdr"
     assert (plan.settings["unpainted"], plan.settings["classes"]) == (0, 2)
+    # The model of an earlier training run is not kept.
+    train.settings.adopt({"from_model": "prior", "learning_rate": 0.5})
+    dock.tune_button.click()
+    qtbot.waitUntil(lambda: not train.settings.values()["from_model"], timeout=60_000)
+    assert train.settings.values()["learning_rate"] == pytest.approx(3e-5)
     source, target = plan.data["source"][0], plan.data["target"][0]
     np.testing.assert_array_equal(np.asarray(source.data), scan.data)
     np.testing.assert_array_equal(np.asarray(target.data), strokes.data)
@@ -234,6 +239,9 @@ def test_a_model_is_compared_with_no_pre_training(
     dock.compare_button.click()
     qtbot.waitUntil(lambda: not dock.comparison.isHidden(), timeout=60_000)
     assert "On 2 slices" in dock.comparison.text()
+    paint(strokes, phases, 3, 1, n=1)
+    assert dock.comparison.isHidden()  # it was about other strokes
+    idle(dock, qtbot)
     dock.form.set_values({"model": None})
     dock.form.changed.emit()
     assert not dock.compare_button.isEnabled()

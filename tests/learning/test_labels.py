@@ -61,6 +61,18 @@ def test_the_method_uses_it() -> None:
     assert found == pytest.approx(float(named["missed overlap"]))
 
 
+def test_dice_without_label_0_by_hand() -> None:
+    """With unpainted 0, two classes are compared, and a predicted 0 is wrong."""
+    target = np.array([[0, 1, 1, 1, 2, 2]])
+    found = np.array([[1, 1, 1, 0, 2, 2]])
+    source = np.array([[9.0, 1, 1, 1, 5, 5]])
+    rows = label_figures([source], [target], [found], 3, "here", [1.0], unpainted=0)
+    figures = {row.method: row.dice for row in rows}
+    # Class 1: 2 · 2 / (3 + 2); class 2: 2 · 2 / (2 + 3).
+    assert figures["model"] == pytest.approx(0.8)
+    assert "Otsu" in figures
+
+
 def test_dice_by_hand() -> None:
     target = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0])
     found = torch.tensor([0, 0, 1, 1, 1])

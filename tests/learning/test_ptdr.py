@@ -132,6 +132,9 @@ def test_strokes_of_the_segment_dock_can_be_learned(
     card = zoo.find(model).card
     assert card.labels == 3
     assert "classes 1 … 2" in card.intended_use
+    methods = [row.method for row in card.figures]
+    assert (methods[0], methods[-1]) == ("Otsu", "model")
+    assert "the 2 labels" in card.figures[0].test_set
     found = geosr.restore(read(noisy_pair.first), model)
     assert set(np.unique(found)) == {1, 2}
 

@@ -194,6 +194,7 @@ class SegmentDock(SegmentWidgets):
     def _on_layers(self) -> None:
         """Handle another scan or other strokes."""
         self.shown_layers.clear()
+        self.comparison.hide()  # it is about other layers
         self._answer = None
         self._painted.end()
         layer = self.strokes.layer()
@@ -207,6 +208,7 @@ class SegmentDock(SegmentWidgets):
 
     def _on_stroke(self, _event: object = None) -> None:
         self._revision += 1
+        self.comparison.hide()  # it is about other strokes
         self.activity.on_change()
 
     def _on_refreshed(self, _event: object = None) -> None:
@@ -344,10 +346,11 @@ class SegmentDock(SegmentWidgets):
             return (yield from segment.compare_steps(segmenter, painted, config, stop))
 
         self.comparison.hide()
+        revision = self._revision
         self.activity.start(
             COMPARE,
             steps,
-            self._on_compared,
+            lambda found: self._on_compared(found, revision),
             on_step=self._progress.show_step,
             on_error=self._on_long_error,
         )
@@ -416,19 +419,24 @@ class SegmentDock(SegmentWidgets):
         self.comparison.hide()  # it is about other settings
         self.show_busy(self.activity.busy)
 
-    def _on_compared(self, found: PretrainingComparison) -> None:
+    def _on_compared(self, found: PretrainingComparison, revision: int) -> None:
+        if revision != self._revision:
+            self.message.show_message("The labels have changed. Compare again.")
+            return
         self.comparison.setText(found.sentence())
         self.comparison.show()
         self.scroller.show_part(self.comparison)
 
     def _on_settings_read(self, settings: AnyDict) -> None:
         scan, strokes = self.scan.layer(), self.strokes.layer()
-        if scan is not None and strokes is not None:
-            open_dock(
-                self._viewer,
-                TRAIN,
-                lambda dock: fill_train_dock(dock, scan, strokes, settings),
-            )
+        if scan is None or strokes is None:
+            self.message.show_message("Choose a scan and its labels.", "warning")
+            return
+        open_dock(
+            self._viewer,
+            TRAIN,
+            lambda dock: fill_train_dock(dock, scan, strokes, settings),
+        )
 
     def _on_long_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):

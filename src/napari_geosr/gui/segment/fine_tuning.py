@@ -12,6 +12,8 @@ from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import tune_steps
 from napari_geosr.operations.segment import painted_classes
+from napari_geosr.operations.train import config_class
+from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -44,7 +46,12 @@ def read_settings_steps(
     """
     yield StageStarted(message="Reading the painted labels")
     classes = painted_classes(painted, should_stop)
-    settings: AnyDict = {} if model is None else (yield from tune_steps(model, _METHOD))
+    if model is None:  # also remove the model of an earlier training run
+        defaults = config_class(_METHOD)().model_dump()
+        fields = {"from_model", "learning_rate", *NETWORK_FIELDS}
+        settings = {name: defaults[name] for name in fields & defaults.keys()}
+    else:
+        settings = yield from tune_steps(model, _METHOD)
     return settings | {"unpainted": 0, "classes": max(classes)}
 
 
@@ -52,6 +59,12 @@ def fill_train_dock(
     dock: TrainDock, scan: Image, strokes: Labels, settings: AnyDict
 ) -> None:
     """Choose the method, data and settings of a training run in the Train dock."""
+    if dock.activity.busy:
+        dock.message.show_message(
+            "Preparation is still running. Wait, or cancel it; then press Fine-tune in "
+            "the Segment dock again."
+        )
+        return
     known = scenarios.training_scenarios()
     index = scenarios.find(known, _METHOD)
     dock.have.setCurrentIndex(index)

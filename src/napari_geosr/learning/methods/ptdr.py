@@ -304,14 +304,17 @@ class Method(_Method):
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the weights of the model, except for the last layer.
 
-        The last layer is new, unless the model has the same number of classes.
+        The last layer is new, unless the model has the same classes.
         """
+        settings = model.card.provenance.get("settings") or {}
+        known = dict(settings.get("training") or {}).get("unpainted", UNPAINTED)
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()
         new = {name: own[name] for name in own if name.startswith(_HEAD)}
         old = {name: trained[name] for name in trained if name.startswith(_HEAD)}
         shapes = ({name: x.shape for name, x in head.items()} for head in (new, old))
-        if len({tuple(sorted(each.items())) for each in shapes}) == 1:
+        is_equal = len({tuple(sorted(each.items())) for each in shapes}) == 1
+        if is_equal and known == self.unpainted:
             new = old
         return {name: x for name, x in trained.items() if name not in old} | new
 

@@ -100,7 +100,8 @@ def _paired_steps(
         sources, [t.shape for t in targets], noises
     )
     if labels > 1:
-        where = blocks_text(scenes, n, "target", f"against the {labels} labels of")
+        classes = labels - (method.unpainted == 0)
+        where = blocks_text(scenes, n, "target", f"against the {classes} labels of")
         return label_figures(
             sources,
             targets,

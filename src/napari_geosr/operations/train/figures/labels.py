@@ -42,11 +42,16 @@ def label_figures(
     raise_if_stopped : callable
         Called between filters; may raise an exception.
     unpainted : int, optional
-        Value of the true labels at voxels that are not compared.
+        Value of the true labels at voxels that are not compared. If it is 0, the other
+        labels are 1 … `labels` - 1.
     """
     truth = _concatenate(targets)
     is_painted = np.ones(truth.shape, bool) if unpainted is None else truth != unpainted
-    truth = truth[is_painted]
+    truth, found = truth[is_painted], _concatenate(predicted)[is_painted]
+    if unpainted == 0:
+        labels, truth, found = labels - 1, truth - 1, found - 1.0
+        # 0 is never right, so it counts as another label.
+        found = np.where(found < 0, (truth + 1) % labels, found)
     rows: dict[str, float] = {}
     if labels == 2 and all(source.min() < source.max() for source in sources):
         from scipy.ndimage import gaussian_filter
@@ -59,7 +64,7 @@ def label_figures(
             smooth[sigma] = _otsu_dice(filtered, truth, is_painted)
         best = max(smooth, key=lambda s: smooth[s])
         rows[f"Gaussian {best:g}, Otsu"] = smooth[best]
-    rows["model"] = _dice(_concatenate(predicted)[is_painted], truth, labels)
+    rows["model"] = _dice(found, truth, labels)
     return tuple(
         FigureRow(test_set=where, method=name, dice=round(value, 4))
         for name, value in rows.items()
