@@ -19,7 +19,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.io.unfinished_files.hidden import temporary_sibling
-from napari_geosr.io.unfinished_files.journal import journal_of
+from napari_geosr.io.unfinished_files.journal import journal_of, written_by_job
 from napari_geosr.jobs import index
 from napari_geosr.jobs.__main__ import main
 from napari_geosr.jobs.folder import JobFolder
@@ -189,7 +189,8 @@ def interrupted(tmp_path: Path) -> JobFolder:
     job = JobFolder.create(tmp_path / "clean.job", values, name="clean")
     record = {"operation": "restore", "complete": False, "finished": []}
     volume = Volume(np.zeros((4, 8, 8), np.float32), "ZYX", provenance=(record,))
-    io.write(volume, incomplete_path(out))
+    with written_by_job(job.path):
+        io.write(volume, incomplete_path(out))
     job.set_state("paused")
     return job
 
@@ -219,7 +220,8 @@ def test_the_unfinished_result_goes_with_its_job(
 def test_results_of_others_are_kept(interrupted: JobFolder) -> None:
     """A finished result, and what a later run to the same output has finished."""
     job, parent = interrupted, interrupted.path.parent
-    os.utime(parent / "clean.incomplete.ome.zarr", (later := time.time() + 60, later))
+    part = parent / "clean.incomplete.ome.zarr" / "zarr.json"
+    os.utime(part, (later := time.time() + 60, later))
     (parent / "clean.ome.zarr").mkdir()
     index.remove(job)
     assert {path.name for path in parent.iterdir()} == {

@@ -159,7 +159,7 @@ def test_what_a_killed_measurement_left_goes(measured, tmp_path):
 
 
 def test_room_for_labels_is_checked_before_the_work(tmp_path, monkeypatch):
-    usage = SimpleNamespace(free=16 * 1024**2 + 50_000)
+    usage = SimpleNamespace(free=16 * 1024**2 + 50_000, total=1024**3)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     volume = Volume(np.zeros((10, 40, 40), np.uint8), "ZYX")
     files = report_files.plan(tmp_path / "new" / "report", ["input"], labels=True)

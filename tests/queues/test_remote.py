@@ -173,7 +173,8 @@ def test_a_list_of_jobs_keeps_all_that_is_shown_of_them(
     updated = job.status().updated
     for phase in ("waiting", "running", "ended"):
         queue_record.write_state(job.path, phase, "words", updated, submitted="12")
-        queue_record.write_problem(job.path, "SLURM does not respond: no route.")
+        error = JobError("SLURM does not respond: no route.")
+        queue_record.write_problem(job.path, error)
         status = job.status()
         text = json.dumps({"jobs": [listing.values_of(status)]})
         monkeypatch.setattr(remote, "output_of", lambda *_, _t=text, **__: _t)

@@ -148,6 +148,10 @@ class JobDoneError(JobError):
     """A job cannot be resumed because it has already finished."""
 
 
+class CommandMissingError(JobError):
+    """A command of a queue is not installed on this computer."""
+
+
 class UnansweredError(JobError):
     """A queue has or may have accepted a job, but its number was not recorded."""
 

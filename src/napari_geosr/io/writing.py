@@ -283,6 +283,7 @@ def _save_unfinished(output: Output) -> None:
             # Finished parts are recorded only in the journal, which needs this name.
             output.is_left_in_place = True
             return
+    record_finished({output.incomplete_path: output.temporary})
     with explained(output.incomplete_path):
         move_into_place(output.temporary, output.incomplete_path, True)
 

@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -391,9 +392,15 @@ class JobFolder:
         path = self.path / "request"
         atomic.write_text(path, what, overwrite=True, durable=False)
 
-    def pending_request(self) -> str:
-        """Return the current request, or an empty string."""
+    def pending_request(self, max_seconds: float = math.inf) -> str:
+        """Return the current request, or an empty string if there is none.
+
+        Requests that are older than `max_seconds` are ignored.
+        """
         try:
+            age = time.time() - (self.path / "request").stat().st_mtime
+            if age > max_seconds:
+                return ""
             return (self.path / "request").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return ""

@@ -200,12 +200,13 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     with job.hold():
         pass  # raises if a process of the job has just started or is still ending
     try:
-        for part in unfinished_results(job):
-            remove_with_journal(part)
+        unfinished = unfinished_results(job)
         if foreign:
             _delete_job_files(job.path)
         else:
             shutil.rmtree(job.path)
+        for part in unfinished:
+            remove_with_journal(part)
     except OSError as error:
         raise JobError(
             f"{job.path} could not be deleted completely: {error.strerror}. Check its "

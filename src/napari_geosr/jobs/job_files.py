@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -88,6 +87,7 @@ _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 #: Settings that are outputs, names or finished parts, or may name a dataset in a file.
 _NOT_INPUTS = (
     "out",
+    "restore",
     "name",
     "title",
     "part",
@@ -131,9 +131,11 @@ def missing_inputs(values: object) -> list[str]:
     if not isinstance(values, str) or not is_absolute(values):
         return []
     try:
-        # A series is given by a pattern of names.
-        found = glob.iglob(values) if "*" in values else ()
-        is_missing = not os.path.lexists(values) and not any(found)
+        # A series is given by a pattern of names, in a folder with any name.
+        path = Path(values)
+        is_pattern = any(character in path.name for character in "*?[")
+        found = path.parent.glob(path.name) if is_pattern else iter(())
+        is_missing = not os.path.lexists(values) and next(found, None) is None
     except ValueError:  # invalid characters
         return []
     return [values] if is_missing else []
@@ -263,13 +265,8 @@ def unfinished_results(job: JobFolder) -> list[Path]:
         return states_of_job(path, job.path)
     if status.operation not in ("restore", "reconstruct"):
         return []
-    began, ended = status.created, status.updated
     files = (path, restore.deviation_path(path), restore.residual_path(path))
-    return [
-        part
-        for file in files
-        for part in unfinished_of_job(file, job.path, began, ended)
-    ]
+    return [part for file in files for part in unfinished_of_job(file, job.path)]
 
 
 def foreign_files(folder: Path) -> list[Path]:

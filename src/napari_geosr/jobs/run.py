@@ -254,7 +254,9 @@ def _set_final_state(
     if request == "cancel" and state != "done":
         state = "cancelled"
     # Write the state first, because it is small and may fit on a nearly full disk.
-    known = {"message": "", "warnings": len(job.warnings())}
+    known: dict[str, object] = {"message": ""}
+    if state == "done":
+        known["warnings"] = len(job.warnings())
     job.set_state(state, **(known | facts))
     with suppress(FileError):  # the state contains the same information
         # A request that was made just now is kept as well.

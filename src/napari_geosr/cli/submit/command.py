@@ -195,9 +195,10 @@ def _processes(job: Job, profile: Profile) -> str:
     if not n or not hasattr(job, "workers"):
         return ""
     try:
-        with_workers(job, n)
+        with_workers(job, n, is_here=profile.queue == submission.LOCAL)
     except GeoSRError as error:
-        return f"one; only one {unit} is used. {error}"
+        used = "node" if profile.nodes > 1 else unit
+        return f"one; only one {used} is used. {error}"
     return f"{counted(n, 'worker')}, one on each {unit}"
 
 

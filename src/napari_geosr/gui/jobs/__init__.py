@@ -307,8 +307,9 @@ class JobsDock(Dock):
         known = self._known.get(str(path))
         is_kept = known is not None and known.state in index.UNVERIFIED
         text = (
-            f"Delete the job {path} and all its results? This cannot be undone. If you "
-            "use a copy of its model in the Restore dock, that copy is kept."
+            f"Delete the folder {path} of this job? This cannot be undone. A finished "
+            "result in another folder and a copy of its model in the Restore dock are "
+            "kept. An unfinished result is deleted."
         )
         if is_kept:
             text = (

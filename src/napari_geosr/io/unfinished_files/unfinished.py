@@ -23,6 +23,7 @@ from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.io.unfinished_files.atomic import explained, move_into_place, remove
 from napari_geosr.io.unfinished_files.claims import FileInUseError, in_use_message
+from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
     leftovers,
@@ -39,10 +40,6 @@ from napari_geosr.io.unfinished_files.journal import (
     remove_journal,
     remove_with_journal,
 )
-
-#: Maximum time, in seconds, by which the last write to the file of a stopped run may be
-#: later than the end recorded by its job; the two clocks may differ.
-_MAX_DELAY = 10.0
 
 
 def find_unfinished(out: Path) -> Volume:
@@ -166,7 +163,7 @@ def _stopped_run(path: Path) -> Volume | None:
     return stopped if is_unfinished else None
 
 
-def unfinished_of_job(out: Path, job: Path, began: float, ended: float) -> list[Path]:
+def unfinished_of_job(out: Path, job: Path) -> list[Path]:
     """Return the unfinished files of `out` that the runs of a job have left.
 
     Files of other runs to the same output are not returned.
@@ -175,17 +172,11 @@ def unfinished_of_job(out: Path, job: Path, began: float, ended: float) -> list[
     ----------
     job : Path
         Folder of the job, which no process runs.
-    began, ended : float
-        Time stamps of the start of the job, and of the end of its last run.
     """
     found = [entry.part for entry in _entries(out) if entry.job == str(job)]
     stopped = incomplete_path(out)
-    try:
-        # The record of a stopped run does not name its job.
-        is_own = began <= stopped.stat().st_mtime <= ended + _MAX_DELAY
-    except OSError:
-        return found
-    if is_own and _stopped_run(stopped) is not None:
+    # The record of a stopped run does not name its job.
+    if is_recorded(stopped, job) and _stopped_run(stopped) is not None:
         found.append(stopped)
     return found
 

@@ -37,8 +37,13 @@ def automatic_workers(operation: str, n_nodes: int, gpus: int) -> int:
     return gpus if gpus > 1 and operation in _ON_GPUS else 0
 
 
-def with_workers(spec: Job, n_workers: int) -> Job:
+def with_workers(spec: Job, n_workers: int, *, is_here: bool = True) -> Job:
     """Return a copy of a job, with this number of workers.
+
+    Parameters
+    ----------
+    is_here : bool
+        Whether this Python will run the job, so that the extra must be installed in it.
 
     Raises
     ------
@@ -47,7 +52,8 @@ def with_workers(spec: Job, n_workers: int) -> Job:
     """
     values: Any = spec
     shared: Job = values.model_copy(update={"workers": n_workers})
-    check_installed()
+    if is_here:
+        check_installed()
     shared.check()
     return shared
 

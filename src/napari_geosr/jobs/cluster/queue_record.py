@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import CommandMissingError, FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
@@ -343,15 +343,20 @@ def write_state(
     _write_state(folder, state)
 
 
-def write_problem(folder: Path, problem: str) -> None:
+def write_problem(folder: Path, error: Exception) -> None:
     """Note why a query failed; the last known state and its time are kept.
+
+    A command that is missing on this computer is not noted, because other computers
+    that share the folder may have it.
 
     Parameters
     ----------
-    problem : str
-        Message of the error; its first sentence is noted.
+    error : Exception
+        The first sentence of its message is noted.
     """
-    reason = problem.partition("\n")[0].partition(". ")[0].rstrip(".")
+    if isinstance(error, CommandMissingError):
+        return
+    reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
     before = read_state(folder)
     if before.problem != reason:
         _write_state(folder, replace(before, problem=reason))

@@ -40,6 +40,8 @@ _SUBMITTER = ".submission.owner.lock"
 _FRESH_SECONDS = 1.5
 #: Seconds for which a queue that no longer finds a job is still queried about it.
 _DOUBT_SECONDS = 300.0
+#: Maximum time between a request to stop and a start that it prevents, in seconds.
+_MAX_RESUBMISSION = 600.0
 #: Fraction of the walltime until the warning after which a run counts as full.
 _FULL_SHARE = 0.5
 
@@ -265,8 +267,10 @@ def was_stopped(job: JobFolder) -> bool:
         return True
     # A request that is pending before a job starts was made while the job waited.
     is_waiting = reading.recorded(job.path)[1] in ("queued", "cancelled")
-    is_known = is_same or _may_be_renumbered(record)
-    return is_waiting and is_known and job.pending_request() == "cancel"
+    if not is_same and not _may_be_renumbered(record):
+        return False
+    age = () if is_same else (_MAX_RESUBMISSION,)
+    return is_waiting and job.pending_request(*age) == "cancel"
 
 
 def note_stop(job: JobFolder) -> None:
@@ -373,7 +377,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
             for path in jobs:
-                queue_record.write_problem(path, str(error))
+                queue_record.write_problem(path, error)
     return problems
 
 

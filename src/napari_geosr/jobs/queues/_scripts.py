@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.core.errors import (
+    CommandMissingError,
+    ConfigError,
+    JobError,
+    UnansweredError,
+)
 from napari_geosr.jobs.cluster.profiles import Profile, check_line
 
 #: Names of the script in the folder of a job, and of its log.
@@ -114,7 +119,7 @@ def call(
         message).
     """
     if shutil.which(words[0]) is None:
-        raise JobError(
+        raise CommandMissingError(
             f"{title} is not available here, because {words[0]!r} is not on PATH. Run "
             "this on the cluster's login node, or choose another queue (--queue local)."
         )

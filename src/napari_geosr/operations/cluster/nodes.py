@@ -26,6 +26,7 @@ from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
 from napari_geosr.operations.cluster.passed_on import export_lines
 from napari_geosr.operations.cluster.starters import start_all
+from napari_geosr.operations.cluster.tasks import ALLOCATED
 
 #: Seconds to wait for all workers to start; after that, the run begins with those that
 #: have started.
@@ -95,6 +96,7 @@ def workers_on_nodes(
             started = start_all(commands(script, n_workers))
             try:
                 _wait_for_workers(client, n_workers, started, should_stop)
+                ALLOCATED.add(client)
                 yield client
             finally:
                 with suppress(OSError, TimeoutError, RuntimeError):

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from weakref import WeakSet
 
 from napari_geosr.core.errors import (
     Cancelled,
@@ -52,6 +53,8 @@ _STOP_SECONDS = 60.0
 _MAX_LOST = 10
 #: Maximum number of times that an item is given to another worker if its worker dies.
 RETRIES = 3
+#: Clients whose workers a job has started in its allocation.
+ALLOCATED: WeakSet[Client] = WeakSet()
 
 
 @dataclass
@@ -262,12 +265,14 @@ class PoolTask(Generic[T, R]):
     def _stopped(self) -> Iterator[tuple[tuple[int, T], R]]:
         """Stop, and yield the items that finish in the meantime.
 
-        Workers that were started for this run are ended if they do not stop in time.
+        Workers that were started for this run or job are ended if they do not stop in
+        time: a queue ends a job at its walltime.
         Those of a client are waited for, because they may write to the output.
         """
         self.waiting.clear()
         next_word = now = time.monotonic()
-        deadline = now + (_STOP_SECONDS if self.pool.is_own else math.inf)
+        is_ending = self.pool.is_own or self.client in ALLOCATED
+        deadline = now + (_STOP_SECONDS if is_ending else math.inf)
         while self.running and (now := time.monotonic()) < deadline:
             if now >= next_word:
                 next_word = now + _TELL_SECONDS
