@@ -12,6 +12,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes.agreement import with_known_size
 from napari_geosr.operations.shapes.grids import check_same_grid
 
 
@@ -88,6 +89,31 @@ def test_the_known_voxel_size_is_used_in_both_orders(tmp_path, capsys) -> None:
     assert one["hausdorff"] == other["hausdorff"] >= 2
     assert one["surface_dice"] == pytest.approx(other["surface_dice"])
     assert one["volume"] == other["reference_volume"]
+
+
+@pytest.mark.parametrize(
+    ("size", "unit", "fits"),
+    [
+        ((2.0, 1.0, 1.0), "pixel", True),
+        ((4.0, 2.0, 2.0), "pixel", False),
+        ((1.0, 2.0, 1.0), "pixel", False),
+        ((4.0, 2.0, 2.0), "mm", True),
+        ((1.0, 2.0, 1.0), "mm", False),
+    ],
+)
+def test_voxel_sizes_that_contradict_each_other_are_refused(
+    size, unit: str, *, fits: bool
+) -> None:
+    one = Volume(ball(4, 1.5), "ZYX", (2.0, 1.0, 1.0), "pixel", name="one")
+    other = one.replace(voxel_size=size, unit=unit, name="other")
+    for pair in ((one, other), (other, one)):
+        if fits:
+            assert with_known_size(*pair)[0].voxel_size == size
+            continue
+        with pytest.raises(VolumeError, match="do not show the same region") as error:
+            with_known_size(*pair)
+        assert "2 × 1 × 1 (unknown unit)" in str(error.value)
+        assert "give their voxel size" in str(error.value)
 
 
 def test_the_labels_of_two_shapes_may_differ(tmp_path, capsys) -> None:

@@ -144,3 +144,20 @@ def test_too_many_voxels_are_refused_for_the_true_reason(
     assert re.search(r"which need 24\.\d MB \(1\.?0* MB is free\)", error)
     (size,) = re.findall(r"--voxel-size ([0-9.]+[0-9])", error)
     assert voxelise(sphere(10), tmp_path, size) == 0
+
+
+@pytest.mark.parametrize(
+    ("margin", "free", "expected"),
+    [
+        ("4096", 10**12, r"No voxel size suffices; choose a smaller margin"),
+        ("8", 250_000, r"such as --voxel-size [0-9.]+, or a smaller margin"),
+    ],
+)
+def test_a_margin_that_needs_too_many_voxels_is_named(
+    margin: str, free: int, expected: str, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        "napari_geosr.operations.shapes.voxelising.free_host_memory", lambda: free
+    )
+    assert voxelise(sphere(10), tmp_path, "0.5", "--margin", margin) == 2
+    assert re.search(rf"{expected} \(--margin\)\.", capsys.readouterr().err)

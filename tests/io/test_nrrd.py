@@ -27,13 +27,16 @@ def test_a_plain_volume(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("centred", ["cell", "node"])
-def test_units_and_positions_without_directions(centred: str, tmp_path) -> None:
+@pytest.mark.parametrize("field", ["centerings", "centers"])
+def test_units_and_positions_without_directions(
+    field: str, centred: str, tmp_path
+) -> None:
     """Axis minima are faces of cells, or positions of nodes."""
     facts = {
         "spacings": [0.5, 1.0, 0.002],
         "units": ["mm", "mm", "m"],
         "axis mins": [10.0, 20.0, 0.03],
-        "centerings": [centred] * 3,
+        field: [centred] * 3 if field == "centerings" else " ".join([centred] * 3),
     }
     volume = io.read(save(tmp_path / "a.nrrd", **facts))
     shift = 0.5 * (centred == "cell")
@@ -43,6 +46,39 @@ def test_units_and_positions_without_directions(centred: str, tmp_path) -> None:
     assert volume.unit == "m"
     facts["units"] = ["mm", "", "mm"]
     assert not io.read(save(tmp_path / "b.nrrd", **facts)).has_physical_size
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"units": ["mm"] * 3},
+        {"units": ["mm"] * 3, "axis mins": [0.0] * 3, "axis maxs": [1.0] * 3},
+        {"units": ["mm"] * 3, "spacings": [0.5, 0.5, np.nan]},
+        {
+            "space": "LPS",
+            "space units": ["mm"] * 3,
+            "space directions": np.diag([0.0, 1.0, 1.0]),
+        },
+    ],
+)
+def test_a_unit_without_a_voxel_size_is_ignored(facts, tmp_path) -> None:
+    assert not io.read(save(tmp_path / "a.nrrd", **facts)).has_physical_size
+
+
+@pytest.mark.parametrize(
+    ("facts", "unit"),
+    [
+        ({}, "mm"),
+        ({"space units": ["um"] * 3}, "µm"),
+        ({"space units": ["um"] * 3, "units": ["cm"] * 3}, "cm"),
+        ({"units": [""] * 3}, "mm"),
+        ({"units": ["furlong"] * 3}, "pixel"),
+    ],
+)
+def test_a_space_without_directions_has_a_unit(facts, unit: str, tmp_path) -> None:
+    known = {"space": "left-posterior-superior", "spacings": [0.5, 1.0, 2.0]}
+    volume = io.read(save(tmp_path / "a.nrrd", **known, **facts))
+    assert (volume.voxel_size, volume.unit) == ((2.0, 1.0, 0.5), unit)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.networks import build_network
 from napari_geosr.networks.sparse.surface_unet import masked_voxels
 from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
+from napari_geosr.operations.shapes.masks import read_labels_steps
 
 SIZE = (0.5, 0.5, 0.5)
 
@@ -319,6 +320,17 @@ def test_unusable_labels_are_refused_before_the_job(
     assert run(command) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
     assert not job.exists()
+
+
+@pytest.mark.parametrize(
+    ("axes", "advice"),
+    [("TZYX", " Choose a time point."), ("CZYX", " Choose a channel."), ("YX", "")],
+)
+def test_advice_on_labels_suits_their_axes(axes: str, advice: str) -> None:
+    labels = Volume(np.ones((2,) * len(axes), np.uint8), axes, name="labels")
+    with pytest.raises(VolumeError) as error:
+        run_to_end(read_labels_steps(labels, 2, never_stop))
+    assert str(error.value).endswith(f"volumes (Z, Y, X) are needed.{advice}")
 
 
 def test_invalid_voxels_are_refused_before_the_job(tmp_path, capsys) -> None:

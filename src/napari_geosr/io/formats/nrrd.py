@@ -74,20 +74,13 @@ def read_nrrd(path: Path) -> Volume:
         )
     data, size, origin, notes, rotation = _oriented(data, header)
     space = str(header.get("space", "")).lower()
-    unit = PIXEL
-    if "space directions" not in header:
-        unit = next(iter(_units(header, data.ndim)), PIXEL)
-    elif "space units" in header:
-        unit = parse_unit(str(header["space units"][0])) or PIXEL
-    elif space in _OPPOSITE and size is not None:
-        unit = "mm"
     is_known = space in _OPPOSITE and "space directions" in header
     is_known = is_known and _UNUSABLE not in notes
     return Volume(
         data=data,
         axes="ZYX"[-data.ndim :],
         voxel_size=size or (),
-        unit=unit,
+        unit=PIXEL if size is None else _unit(header, data.ndim),
         origin=origin if size is not None else (),
         name=stem_of(path),
         source=path,
@@ -140,13 +133,29 @@ def _oriented(
     )
 
 
+def _unit(header: Mapping[str, object], n: int) -> str:
+    """Return the unit of the voxel size; ``"pixel"`` if it is unknown."""
+    if "space directions" not in header and "units" in header:
+        if units := _units(header, n):
+            return units[0]
+        if any(map(str.strip, _words(header["units"]))):
+            return PIXEL  # at least one unit is stated but unknown
+    if stated := _words(header.get("space units", ())):
+        return parse_unit(stated[0]) or PIXEL
+    return "mm" if str(header.get("space", "")).lower() in _OPPOSITE else PIXEL
+
+
 def _units(header: Mapping[str, object], n: int) -> list[str]:
     """Return the unit of each axis of an image without directions; empty if unknown."""
-    stated = header.get("units")
-    if not isinstance(stated, list) or len(stated) != n:
-        return []
-    units = [parse_unit(str(unit)) or PIXEL for unit in stated]
-    return [] if PIXEL in units else units[::-1]
+    units = [parse_unit(unit) or PIXEL for unit in _words(header.get("units", ()))]
+    return [] if PIXEL in units or len(units) != n else units[::-1]
+
+
+def _words(stated: object) -> list[str]:
+    """Return the words of a field; pynrrd does not split fields unknown to it."""
+    if isinstance(stated, str):
+        return stated.split()
+    return [str(word) for word in np.asarray(stated).flat]
 
 
 def _unoriented(
@@ -160,12 +169,11 @@ def _unoriented(
     n = len(spacings)
     stated = header.get("axis mins", header.get("axismins", ()))
     first = np.atleast_1d(np.asarray(stated, float))
-    centred = header.get("centerings")
-    names = centred if isinstance(centred, list) else []
+    names = _words(header.get("centerings", header.get("centers", ())))
     if first.shape != (n,) or not np.isfinite(first).all():
         first = np.zeros(n)
     else:
-        is_node = [str(name).lower() == "node" for name in names]
+        is_node = [name.lower() == "node" for name in names]
         is_node += [False] * (n - len(is_node))
         first = first + np.where(is_node[:n], 0.0, spacings / 2)
     units = _units(header, n) or [PIXEL] * n

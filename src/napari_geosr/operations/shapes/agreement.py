@@ -18,7 +18,11 @@ from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.shapes import compare_shapes
 from napari_geosr.operations.shapes.config import CompareShapesConfig
-from napari_geosr.operations.shapes.grids import check_same_grid, is_half_turned
+from napari_geosr.operations.shapes.grids import (
+    check_proportions,
+    check_same_grid,
+    is_half_turned,
+)
 from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_comparison_memory
 
@@ -68,9 +72,16 @@ def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
     """Return the volume with the voxel size that applies to both, and a note.
 
     The note states that the other volume has no such voxel size; empty if it has one.
+
+    Raises
+    ------
+    VolumeError
+        If both have a voxel size and these contradict each other.
     """
     sized = max((volume, reference), key=_knowledge_of_size)  # of equal ones, the first
     other = reference if sized is volume else volume
+    if _knowledge_of_size(other) and not other.has_physical_size:
+        check_proportions(volume, reference)
     if _knowledge_of_size(other) == _knowledge_of_size(sized):
         return sized, ""
     size = " × ".join(f"{edge:g}" for edge in sized.voxel_size)

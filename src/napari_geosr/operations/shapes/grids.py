@@ -74,12 +74,8 @@ def check_same_grid(
         for lengths in (reference.voxel_size, reference.origin)
     )
     if not same_sizes(volume.voxel_size, size):
-        raise VolumeError(
-            f"{volume.title} has voxels of {_lengths(volume.voxel_size)} "
-            f"{volume.unit} and {reference.title} voxels of {_lengths(size)} "
-            f"{volume.unit}, so they do not show the same region. Cut or resample one "
-            "of them. If they do show the same region, give their voxel size "
-            "(--voxel-size and --unit)."
+        raise _other_size(
+            volume, reference.replace(voxel_size=tuple(size), unit=volume.unit)
         )
     begin = _turned_origin(volume) if turned else volume.origin
     if same_position(begin, origin, size):
@@ -95,6 +91,32 @@ def check_same_grid(
         f"{reference.title} at {_lengths(origin)} {volume.unit}, so they do not show "
         "the same region. Cut both to the same region. If they do show the same "
         "region, save one of them without a position, such as a TIFF from ImageJ."
+    )
+
+
+def check_proportions(volume: Volume, reference: Volume) -> None:
+    """Raise `VolumeError` if voxel sizes without a common unit contradict each other.
+
+    If only one has a unit, only the proportions of the edges are compared.
+    """
+    sizes = [volume.voxel_size, reference.voxel_size]
+    if volume.unit != reference.unit:
+        sizes = [tuple(edge / max(size) for edge in size) for size in sizes]
+    if not same_sizes(*sizes):
+        raise _other_size(volume, reference)
+
+
+def _other_size(volume: Volume, reference: Volume) -> VolumeError:
+    """Return the error that two volumes have different voxel sizes."""
+    one, other = (
+        f"{_lengths(each.voxel_size)} "
+        f"{each.unit if each.has_physical_size else '(unknown unit)'}"
+        for each in (volume, reference)
+    )
+    return VolumeError(
+        f"{volume.title} has voxels of {one} and {reference.title} voxels of {other}, "
+        "so they do not show the same region. Cut or resample one of them. If they do "
+        "show the same region, give their voxel size (--voxel-size and --unit)."
     )
 
 

@@ -137,11 +137,7 @@ def read_labels_steps(
     Cancelled
         If `should_stop` returns True.
     """
-    if volume.axes != "ZYX":
-        raise VolumeError(
-            f"{volume.title} has the axes {', '.join(volume.axes)}; volumes (Z, Y, X) "
-            "are needed. Choose a time point or channel, or use volumes."
-        )
+    check_axes(volume, "volumes (Z, Y, X) are needed")
     yield StageStarted(message=f"Reading {volume.title}")
     depth = max(1, _AT_ONCE // max(1, int(np.prod(volume.shape[1:]))))
     labelled: AnyArray = np.zeros(volume.shape[0], bool)

@@ -195,26 +195,36 @@ def _check_number(mesh: Path, vertices: AnyArray, config: VoxeliseConfig) -> Non
     """Raise `VolumeError` if there would be too many voxels."""
     size = np.asarray(config.voxel_size)
     shape, _ = _grid_of(vertices, size, config.margin)
-    extent = np.ptp(vertices, axis=0)
     n_voxels = math.prod(shape)
     needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
     if n_voxels <= _MAX_VOXELS and needed <= free:
         return
     limit = max(1, min(_MAX_VOXELS, free // _BYTES_PER_FILLED_VOXEL))
-    while max(size) < max(extent):
-        if math.prod(_grid_of(vertices, size, config.margin)[0]) <= limit:
-            break
-        size = size * _WIDENING
     shown = f"{mesh.name} would have {' × '.join(map(str, shape))} voxels"
     why = (
         f"at most {_MAX_VOXELS:,} are possible"
         if n_voxels > _MAX_VOXELS
         else f"which need {format_enough(needed)} ({format_available(free)} is free)"
     )
-    raise VolumeError(
-        f"{shown}, {why}. Choose a larger voxel size, such as --voxel-size "
-        f"{_edges(_WIDENING * size)}."
+    advice = _advice_on_number(vertices, size, config.margin, limit)
+    raise VolumeError(f"{shown}, {why}. {advice}")
+
+
+def _advice_on_number(
+    vertices: AnyArray, size: AnyArray, margin: int, limit: int
+) -> str:
+    """Return advice on a voxel size with which at most `limit` voxels are needed."""
+    wider, extent = size, np.ptp(vertices, axis=0)
+    while math.prod(_grid_of(vertices, wider, margin)[0]) > limit:
+        if (wider >= extent).all():
+            return "No voxel size suffices; choose a smaller margin (--margin)."
+        wider = wider * _WIDENING
+    size_advice = (
+        f"Choose a larger voxel size, such as --voxel-size {_edges(_WIDENING * wider)}"
     )
+    if math.prod(_grid_of(vertices, size)[0]) <= limit:
+        return f"{size_advice}, or a smaller margin (--margin)."
+    return f"{size_advice}."
 
 
 def _advice(
