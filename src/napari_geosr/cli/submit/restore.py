@@ -8,12 +8,11 @@ from napari_geosr.cli.kit.options import settings_from
 from napari_geosr.cli.restore import restore as restore_command
 from napari_geosr.cli.submit.command import SubmitRequest, submitted
 from napari_geosr.cli.submit.paths import absolute_model, absolute_path, modified_time
-from napari_geosr.inference.members import NONE
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig, check_not_source
 from napari_geosr.operations.restore import residual_path
-from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.config import NONE, RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 from napari_geosr.operations.restore.resume import deviation_path
 
