@@ -236,7 +236,10 @@ def test_training_shells_are_turned_to_one_orientation(tmp_path, capsys) -> None
     assert (warnings, orientation) == ([], "LPS")
     partly, (warning,), orientation = trained(["LPS", "", "RAS"], tmp_path, capsys)
     assert orientation == "LPS"
-    assert "1 of 3 shapes is unknown (1.tif). They are assumed to be oriented like" in warning
+    assert (
+        "1 of 3 shapes is unknown (1.tif). They are assumed to be oriented like"
+        in warning
+    )
     for key, weights in same.items():
         assert torch.equal(weights, mixed[key])
         assert torch.equal(weights, partly[key])
