@@ -129,7 +129,7 @@ def restore(
     >>> bool(np.std(restored) < 0.5 * np.std(noisy))
     True
 
-    A super-resolved volume has more voxels at the same position:
+    A super-resolved volume covers the same region with more voxels:
 
     >>> scan = geosr.Volume.from_array(noisy, voxel_size=2.0, unit="µm")
     >>> geosr.restore(scan, "cubic-x2").shape

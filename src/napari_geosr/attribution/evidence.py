@@ -6,11 +6,11 @@ result. Any contrast of the pore that remains in the result does not originate f
 these voxels, but from training. Second, noise as strong as the scan's own noise is
 added everywhere, and a network conditioned on the stronger noise restores the result: a
 pore caused by noise should disappear. Third, the contrast of the scan at the pore is
-compared with its noise by a matched filter, which has the shape in which the scanner
-would show the pore. If the contrast is no larger than that of noise in solid, the scan
-does not show the pore, whatever the reason for the pore's appearance in the result. For
-example, a network that has memorised noise creates pores where it recognises a noise
-pattern, and removing the pattern removes the pore.
+compared with its noise by a matched filter whose shape is that of the pore as the
+scanner would show it. If the contrast is no larger than that of noise in solid, the
+scan does not show the pore, whatever the reason for the pore's appearance in the
+result. For example, a network that has memorised noise creates pores where it
+recognises a noise pattern, and removing the pattern removes the pore.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced with
 realistic noise.

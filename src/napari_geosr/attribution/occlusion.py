@@ -133,7 +133,7 @@ def _changes(
 
 
 def _mean_and_error(changes: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Return each cube's mean change and standard error; the scan counts as a draw."""
+    """Return each cube's mean change and standard error, including the scan's noise."""
     n = np.isfinite(changes).sum(axis=1)
     error: AnyArray = np.nanstd(changes, axis=1, ddof=1) * np.sqrt(1 + 1 / n)
     return np.nanmean(changes, axis=1), error

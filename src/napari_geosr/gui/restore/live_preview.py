@@ -41,7 +41,7 @@ class LivePreview(QObject):
     ----------
     viewer : napari.viewer.Viewer
     dock : Dock
-        Dock that shows errors. Its own operations take precedence.
+        Dock that shows errors. While it runs an operation, no tiles are restored.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, dock: Dock) -> None:

@@ -138,7 +138,9 @@ def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
 def child_pairs(
     coords: Tensor, fine: Grid, places: Sequence[tuple[int, ...]]
 ) -> tuple[RowPairs, Tensor, Tensor]:
-    """Return pairs for a convolution that generates voxels; also their keys and coords.
+    """Return pairs for a convolution that generates voxels.
+
+    Also return the keys and coords of the generated voxels.
 
     Parameters
     ----------
