@@ -185,7 +185,7 @@ def test_a_link_without_a_target_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 def test_a_folder_that_takes_no_files_is_refused() -> None:
-    with pytest.raises(FileError, match="cannot be written: no files can be created in /proc"):
+    with pytest.raises(FileError, match="no files can be created in /proc"):
         io.check_output("/proc/x.tif")
 
 
