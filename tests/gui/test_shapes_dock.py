@@ -302,7 +302,7 @@ def test_labels_of_too_many_axes_are_refused(viewer, qtbot):
 
 def test_a_run_can_be_cancelled_and_nothing_is_added(viewer, dock, labels, qtbot):
     labels.data = np.pad(ball(72), 30)
-    dock.forms[REFINE].set_values({"upscale_factor": 8})
+    dock.forms[REFINE].set_values({"upscale_factor": 4})
     dock.run_button.click()
     dock.cancel_button.click()
     idle(dock, qtbot)

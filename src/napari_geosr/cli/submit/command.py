@@ -195,7 +195,8 @@ def _processes(job: Job, profile: Profile) -> str:
     if not n or not hasattr(job, "workers"):
         return ""
     try:
-        with_workers(job, n, is_here=profile.queue == submission.LOCAL)
+        # Without another Python in the profile, the nodes use this one.
+        with_workers(job, n, is_here=not profile.python)
     except GeoSRError as error:
         used = "node" if profile.nodes > 1 else unit
         return f"one; only one {used} is used. {error}"
