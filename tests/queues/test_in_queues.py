@@ -104,7 +104,7 @@ def test_a_submitted_training_ends_with_the_model_of_an_uninterrupted_one(
     cluster: Cluster, scan: Path, capsys: Any
 ) -> None:
     """The job is warned of its walltime in the middle, and resubmitted."""
-    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "700"]
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "1200"]
     words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
     words += ["--batch-size", "2", "--name", "m"]
     out, here = scan.parent / "job", scan.parent / "here"
