@@ -97,7 +97,9 @@ def test_radiographs_with_some_painted(tmp_path, capsys) -> None:
     assert run([*words, "--painted", "4", "--overwrite"]) == 2
     assert "painted" in capsys.readouterr().err
     assert run([*words, "--kind", "chest", "--overwrite"]) == 0
-    assert "lung" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "lung" in said
+    assert "255: metal objects" in said
     chest = io.read(out / "radiographs.ome.tif")
     assert chest.voxel_size[1:] == (420 / 64, 420 / 64)
     assert chest.provenance[-1]["labels"]["4"] == "rib"

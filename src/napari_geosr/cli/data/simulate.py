@@ -185,6 +185,7 @@ def simulate_radiographs(
             print(f"  {key}: {files[key]}")
     for k, (name, share) in enumerate(made.shares.items()):
         print(f"  {k} {name}: {100 * share:.1f} % of the pixels")
-    print("  255: restorations, which are not evaluated")
+    objects = "restorations" if merged.kind == "dental" else "metal objects"
+    print(f"  255: {objects}, which are not evaluated")
     suggest_next(f"train ddpm --source {quoted(files['radiographs'])} -o prior")
     return 0
