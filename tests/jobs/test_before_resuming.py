@@ -10,7 +10,7 @@ import pytest
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.jobs import manage
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import CommandMissingError, JobError
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
@@ -86,3 +86,23 @@ def test_the_environment_of_a_job_that_leaves_its_queue_is_named(
     (job.path / queue_record.RECORD).unlink()
     assert run(["jobs", "resume", str(job.path), "--detach"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_patterns_and_outputs_are_not_missing(tmp_path: Path) -> None:
+    """A folder may have any name, and the restored scan does not exist yet."""
+    folder = tmp_path / "scan[1]"
+    folder.mkdir()
+    (folder / "a1.tif").touch()
+    for pattern in ("*.tif", "a?.tif", "a[12].tif"):
+        assert missing_inputs({"volume": str(folder / pattern)}) == []
+    nothing = str(folder / "b*.tif")
+    assert missing_inputs({"volume": nothing}) == [nothing]
+    assert missing_inputs({"scans": {"restore": str(tmp_path / "few.tif")}}) == []
+
+
+def test_a_queue_that_is_not_installed_here_is_not_recorded(tmp_path: Path) -> None:
+    """Other computers that share the folder may have it."""
+    queue_record.write_problem(tmp_path, CommandMissingError("SLURM is not here."))
+    assert queue_record.read_state(tmp_path).problem == ""
+    queue_record.write_problem(tmp_path, JobError("SLURM does not respond."))
+    assert queue_record.read_state(tmp_path).problem == "SLURM does not respond"
