@@ -193,7 +193,7 @@ def _readable(entry: HelpEntry) -> HelpEntry:
 
 
 def _with_name_of_value(entry: HelpEntry) -> HelpEntry:
-    """Show how to type a named value, which cyclopts omits."""
+    """Show the form ``--options.NAME VALUE``, which cyclopts omits."""
     if entry.metavar is not None or not {*_WITH_NAMES}.intersection(entry.names):
         return entry
     names = tuple(f"{name}.NAME" for name in entry.positive_names)

@@ -180,7 +180,7 @@ class GreySample:
     ) -> tuple[float, float] | None:
         """Return the range of grey values, excluding values that mark missing voxels.
 
-        None if no value marks missing voxels.
+        None if no value marks missing voxels, or if hardly any others remain.
 
         Parameters
         ----------

@@ -339,7 +339,7 @@ def watch_window_of(part: QObject) -> None:
 def _merge_runs(
     groups: Iterable[tuple[list[DockRun], list[BackgroundTask]]],
 ) -> tuple[list[DockRun], list[BackgroundTask]]:
-    """Join the runs and tasks of several windows."""
+    """Combine the runs and tasks of several windows into two lists."""
     runs, tasks = [], []
     for some_runs, some_tasks in groups:
         runs += some_runs
