@@ -163,7 +163,7 @@ def limits_of(values: AnyArray) -> Limits | None:
 
 
 def set_limits(layer: Image, limits: Limits | None) -> None:
-    """Set contrast limits; for integers, the slider covers at most twice their range."""
+    """Set contrast limits; for integers, limit the slider to twice their range."""
     if limits is None:
         return
     room = (limits[1] - limits[0]) / 2
