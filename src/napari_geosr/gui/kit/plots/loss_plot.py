@@ -58,7 +58,7 @@ class Line:
 
 
 def downsample(line: Line) -> tuple[AnyArray, AnyArray]:
-    """Average groups of points of a long line; groups without finite values are gaps."""
+    """Average groups of points of a long line; groups without finite values are NaN."""
     steps = np.asarray(line.steps, float)
     values = np.asarray(line.values, float)
     values = np.where(np.isfinite(values), values, np.nan)
