@@ -107,7 +107,7 @@ def missing_values_text(
 
 @dataclass(frozen=True)
 class FarVoxels:
-    """Voxels very far from the usual grey values of a scan.
+    """Voxels with grey values very far from the usual ones of a scan.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Find voxels so extreme that all others hardly differ; None if there are none.
+        """Find voxels so extreme that the others look alike; None if there are none.
 
         Parameters
         ----------

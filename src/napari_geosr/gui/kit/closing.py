@@ -250,8 +250,8 @@ class CloseCommand(QObject):
     """Asks about jobs and runs before *Close Window* or *Exit* in the File menu.
 
     When such a command runs, napari asks its own question before Qt sends a Close event
-    to the event filter. Therefore, the plugin's question comes first, and the command
-    is run here.
+    to the event filter. Therefore, this object intercepts the command, asks the
+    plugin's question first, and then runs the command.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ _running: set[BackgroundTask] = set()
 
 
 def sample_added_layers(viewer: ViewerModel) -> None:
-    """Set the contrast of layers from this package's readers when they are added."""
+    """Set contrast limits of layers from this package's readers when they are added."""
     viewer.layers.events.inserted.connect(_on_inserted)
 
 

@@ -130,7 +130,7 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
 
 
 def row_on_screen(viewer: ViewerModel, layer: Layer) -> int:
-    """Return the detector row at which the viewer cuts the projections `layer`."""
+    """Return the detector row at the viewer's position in the projections `layer`."""
     n_rows = int(layer.data.shape[2])
     # Along Z, the layer has a single voxel, as thick as all rows together.
     along = index_on_screen(viewer, layer, 1)
