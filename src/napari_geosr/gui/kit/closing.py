@@ -250,8 +250,8 @@ class CloseCommand(QObject):
     """Asks about jobs and runs before *Close Window* or *Exit* in the File menu.
 
     When such a command runs, napari asks its own question before Qt sends a Close event
-    to the event filter. Therefore, this object intercepts the command, asks the
-    plugin's question first, and then runs the command.
+    to the event filter. Therefore, this object intercepts the command and asks the
+    plugin's question first; if there is nothing to ask, it runs the command.
 
     Parameters
     ----------
