@@ -128,7 +128,7 @@ def shown_units(
 
 
 def volume_text(volume: float, unit: str, digits: int) -> str:
-    """Format a volume in `unit` cubed, and other units of length also in mm³.
+    """Format a volume in `unit` cubed; for units of length except mm, also in mm³.
 
     Examples
     --------
