@@ -1,9 +1,9 @@
 """Restore microscopy and CT volumes and measure their pores.
 
 The public functions are listed in ``__init__.pyi`` and loaded on first use, so that
-importing the package (which napari does for every installed plugin at start) costs next
-to nothing. Nothing else is imported here: the command line cannot handle Ctrl-C before
-this file has run.
+importing the package (which napari does for every installed plugin at start) takes
+almost no time. Nothing else is imported here, because the command line can handle
+Ctrl-C only after this file has run.
 """
 
 import os

@@ -35,7 +35,7 @@ def as_volume(
     Raises
     ------
     VolumeError
-        If the array is neither an image nor a volume.
+        If the array cannot be an image or a volume, or does not match `axes`.
     ConfigError
         If `axes` is given for a volume.
     """

@@ -90,7 +90,7 @@ def restore(
         deviation.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
-        ``"diffusion"``, 2 to 64; by default 8.
+        ``"diffusion"``, 2 to 64; by default 8, or fewer if 8 are not possible.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
     sampling_steps : int
@@ -109,8 +109,8 @@ def restore(
     Returns
     -------
     Volume
-        float32 unless `output_dtype` is ``"input"``, with the input's axes. Voxel size
-        and origin follow from the model's upscale factor.
+        float32 or an integer type (see `output_dtype`), with the input's axes. Voxel
+        size and origin follow from the model's upscale factor.
 
     Raises
     ------
@@ -220,8 +220,8 @@ def restore_with_uncertainty(
         As in `restore`.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
-        ``"diffusion"``, 2 to 64; by default 8. Each member
-        takes as long as a run without uncertainty estimation.
+        ``"diffusion"``, 2 to 64; by default 8, or fewer if 8 are not possible. Each
+        member takes as long as a run without uncertainty estimation.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
     sampling_steps : int

@@ -61,9 +61,10 @@ class AttributionRequest:
     steps : int
         Number of steps of the path for integrated gradients.
     blur : float
-        Width of the Gaussian blur at the start of that path, in voxels of the scan.
+        Standard deviation of the Gaussian blur at the start of that path, in voxels of
+        the scan.
     feature : {"grey", "edge"}
-        Feature to attribute: the mean grey value, or the mean slope.
+        Feature to attribute: the mean grey value, or the mean gradient.
     patch : int
         Edge length of the occluded cubes, in voxels of the scan.
     margin : int

@@ -41,7 +41,7 @@ class TrainingPatches:
 
 
 def training_patches(model: Model, scene: ExplainedScan) -> TrainingPatches:
-    """Read the index of a model.
+    """Read the index of a model's training patches.
 
     Raises
     ------

@@ -8,9 +8,9 @@ added everywhere, and a network conditioned on the stronger noise restores the r
 pore caused by noise should disappear. Third, the contrast of the scan at the pore is
 compared with its noise by a matched filter whose shape is that of the pore as the
 scanner would show it. If the contrast is no larger than that of noise in solid, the
-scan does not show the pore, whatever the reason for the pore's appearance in the
-result. For example, a network that has memorised noise creates pores where it
-recognises a noise pattern, and removing the pattern removes the pore.
+scan does not show the pore, even if the pore passes the other two tests. For example,
+if a network creates pores where it recognises memorised noise, replacing this noise
+removes the pore, as it would remove a real one.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced with
 realistic noise.

@@ -2,7 +2,7 @@
 
 The absolute derivatives of the result with respect to the voxels of the scan are summed
 by distance [1]_. The theoretical receptive field is the halo of the network, beyond
-which nothing can have an effect.
+which no voxel can have an effect.
 
 References
 ----------

@@ -243,7 +243,7 @@ def import_models(
     """Import a third-party model as a bundle, without executing its code.
 
     The receptive field of the network is measured, and its result is compared with the
-    reference supplied with it, if any. A bundle of napari-geosr is copied.
+    reference supplied with the model, if any. A bundle of napari-geosr is copied.
     """
     imported, notes = run_command(
         lambda should_stop: models.import_steps(

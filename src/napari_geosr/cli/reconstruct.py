@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def _algorithm_flags() -> type[Config]:
-    """Create flags for the settings of individual algorithms, including plugins."""
+    """Create flags for the settings of algorithms, including those of plugins."""
     fields: AnyDict = {
         name: (
             Annotated[kind | None, Parameter(negative="")],

@@ -68,7 +68,7 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> str:
 
 
 def load_yaml(text: str, *, aliases: bool = True) -> Any:
-    """Parse YAML safely, with the C parser, which is ten times faster, if available.
+    """Parse YAML safely; the C parser, which is ten times faster, is used if available.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _loader() -> type[yaml.SafeLoader]:
 
             A key of the mapping itself takes precedence over merged ones, and the
             first of several merged mappings over the others. PyYAML 6.0.4 violates the
-            second rule, and the first one for keys of one character.
+            second rule, and the first rule for keys of one character.
             """
             # PyYAML calls this method again when it constructs the merged mapping.
             known = self.__dict__.setdefault("flat_nodes", set())

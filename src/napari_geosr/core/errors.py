@@ -153,7 +153,7 @@ class CommandMissingError(JobError):
 
 
 class UnansweredError(JobError):
-    """A queue has or may have accepted a job, but its number was not recorded."""
+    """A queue has (or may have) accepted a job, but the job's number is unknown."""
 
 
 def describe_system_error(error: BaseException) -> str:

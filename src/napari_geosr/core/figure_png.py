@@ -1,4 +1,4 @@
-"""Write figures as PNG, and show file names in them."""
+"""Render figures as PNG, and escape file names shown in them."""
 
 from __future__ import annotations
 

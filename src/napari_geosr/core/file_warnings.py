@@ -1,4 +1,4 @@
-"""Problems found in a file that can make a result wrong.
+"""Warnings about problems of files that can make results wrong.
 
 A reader records them in the metadata of the volume or projections; operations warn
 about them, docks show them, and reports list them among their warnings. Useful
@@ -102,7 +102,7 @@ def with_size_given(metadata: AnyMapping, *, confirmed: bool = False) -> AnyDict
 
 
 class PartWarning(str):
-    """A warning about parts of a file, which may concern only some of its channels.
+    """A warning about parts of a file; it may concern only some of the channels.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ def entry(
     provenance : iterable of mapping
     source : Path or None
     metadata : mapping
-        Metadata of the volume; its orientation is kept.
+        Metadata of the volume, of which only the orientation is kept.
     """
     record = {"provenance": list(provenance), "source": source}
     return {METADATA: record | same_orientation(metadata)}

@@ -54,7 +54,7 @@ def rotation_of(metadata: AnyMapping) -> tuple[float, ...]:
 
 
 def orientation_entry(orientation: str, rotation: Iterable[float] = ()) -> AnyDict:
-    """Return the entries for the metadata of a volume; empty if unknown.
+    """Return metadata entries with an orientation; empty if it is unknown.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def orientation_entry(orientation: str, rotation: Iterable[float] = ()) -> AnyDi
 
 
 def same_orientation(metadata: AnyMapping) -> AnyDict:
-    """Return the entries for a volume that has the axes of a volume with `metadata`.
+    """Return only the entries of `metadata` that describe the orientation.
 
     Examples
     --------

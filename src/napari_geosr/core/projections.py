@@ -271,8 +271,8 @@ class Projections:
     def is_full_turn(self) -> bool:
         """Whether each ray was measured from both sides: 360 degrees or more.
 
-        Angles are taken modulo 360°, and each view needs another from the opposite
-        side.
+        Angles are taken modulo 360°. The direction opposite each view must be another
+        view, or lie between two views of an evenly divided turn.
         """
         return is_full_turn(self.angles)
 

@@ -128,7 +128,7 @@ def shown_units(
 
 
 def volume_text(volume: float, unit: str, digits: int) -> str:
-    """Format a volume in a unit cubed; for other lengths than mm, in mm³ as well.
+    """Format a volume in `unit` cubed; for units of length except mm, also in mm³.
 
     Examples
     --------

@@ -42,7 +42,7 @@ _NAMES = {"noise": ("--noise-level", "--noise")}
 
 
 def _imaging_flags() -> type[Config]:
-    """Create flags for the settings of all imaging modalities, including plugins.
+    """Create flags for the settings of all modalities, including those of plugins.
 
     Lists of numbers can only be set in a settings file (``options``).
     """

@@ -134,7 +134,7 @@ def all_reasons(status: JobStatus) -> list[str]:
 
 
 def outages(jobs: Sequence[JobStatus]) -> list[str]:
-    """Return once for each queue why it could not be queried, and since when."""
+    """Return, once for each queue, why it could not be queried, and since when."""
     found: dict[tuple[str, str], QueuePlace] = {}
     for job in jobs:
         place = job.queue
@@ -146,7 +146,7 @@ def outages(jobs: Sequence[JobStatus]) -> list[str]:
 
 
 def environment_text(status: JobStatus) -> str:
-    """State which Python resumes, on this computer, a job submitted to a queue."""
+    """State which Python runs a job from a queue if it is resumed on this computer."""
     return (
         f"{status.name} was submitted to {status.queue.title or 'a queue'}. It is now "
         f"resumed on this computer with {sys.executable} (napari-geosr {__version__}), "
@@ -155,7 +155,7 @@ def environment_text(status: JobStatus) -> str:
 
 
 def resume_hint(status: JobStatus) -> str:
-    """Return the command that resumes a job, and what can be changed."""
+    """Return the command that resumes a job, and the settings that it can change."""
     text = f"Resume it with: napari-geosr jobs resume {quoted(status.path)}"
     if status.operation not in MAKE_MODELS:
         return text

@@ -203,7 +203,7 @@ def cancel_jobs(job: Job, /) -> int:
 
 @on_any_host
 def repair_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Check the OME-Zarr that a job has written and recompute damaged parts.
+    """Check the OME-Zarr that a job has written and recompute damaged shards.
 
     Every chunk is compared with its checksum. Shards that are damaged or missing are
     listed and restored again if the scan and the model are unchanged; all other shards
@@ -323,7 +323,7 @@ def resume_jobs(
 
 
 def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool) -> int:
-    """Resume a job here, in the background or in a queue.
+    """Resume a job in this process, in the background or in a queue.
 
     Raises
     ------

@@ -193,7 +193,7 @@ def _readable(entry: HelpEntry) -> HelpEntry:
 
 
 def _with_name_of_value(entry: HelpEntry) -> HelpEntry:
-    """Show how to type a named value, which cyclopts omits."""
+    """Show the form ``--options.NAME VALUE``, which cyclopts omits."""
     if entry.metavar is not None or not {*_WITH_NAMES}.intersection(entry.names):
         return entry
     names = tuple(f"{name}.NAME" for name in entry.positive_names)
@@ -214,7 +214,7 @@ def _with_one_name(entry: HelpEntry) -> HelpEntry:
 
 
 def _with_readable_default(entry: HelpEntry) -> HelpEntry:
-    """Write the default as it would be typed; omit a meaningless one."""
+    """Write the default as it would be typed; omit empty ones, False and None."""
     default = entry.default
     if default is None:
         return entry

@@ -101,7 +101,7 @@ def _start_detached(folder: JobFolder, json: bool) -> int:
 
 
 def run_here(folder: JobFolder, *, json: bool) -> int:
-    """Run a job in this process with a progress bar, without queueing."""
+    """Run a job in this process with a progress bar, without waiting for others."""
     result: Path | None = None
     warnings: list[str] = []
     # After a second Ctrl-C, the job records the interruption; print how to resume it.
@@ -168,7 +168,7 @@ def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
 def _run_without_queue(
     folder: JobFolder, should_stop: ShouldStop
 ) -> Generator[Step, None, Path | None]:
-    """Run a job without queueing, as users of a terminal expect."""
+    """Run a job at once; warn if another job is running on this computer."""
     for other in list_jobs():
         here = other.host == socket.gethostname() and other.path != folder.path
         if here and other.state in ("running", "finishing"):

@@ -107,7 +107,7 @@ def missing_values_text(
 
 @dataclass(frozen=True)
 class FarVoxels:
-    """Voxels very far from the usual grey values of a scan.
+    """Voxels with grey values very far from the usual ones of a scan.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class GreySample:
     ) -> tuple[float, float] | None:
         """Return the range of grey values, excluding values that mark missing voxels.
 
-        None if no value marks missing voxels.
+        None if no value marks missing voxels, or if hardly any others remain.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Find voxels so extreme that all others hardly differ; None if there are none.
+        """Find voxels so extreme that the others look alike; None if there are none.
 
         Parameters
         ----------

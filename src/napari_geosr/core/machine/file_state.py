@@ -121,10 +121,10 @@ def state_when_opened(volume: Volume) -> FileState | None:
 class FileWatch:
     """Detects changes to the sources of volumes while they are used.
 
-    Sizes and modification times are compared and, for a single lazily read file,
-    samples of it, because writes to a memory-mapped file may update its time late. If
-    only the times have changed, the contents are compared with those remembered: all
-    bytes of a small file, or the checksum in the record of the run.
+    Identity, size and times are compared and, for a single lazily read file, samples of
+    it, because writes to a memory-mapped file may update its time late. If they have
+    changed, the contents are compared with those remembered, if any: all bytes of a
+    small file, or the checksum in the record of the run.
 
     Parameters
     ----------
@@ -205,8 +205,8 @@ _MAX_KNOWN = 64
 def remember_contents(path: Path, state: FileState, contents: KnownContents) -> None:
     """Remember a checksum that was computed while the source was in this state.
 
-    If a backup or an identical copy later changes only the times of the source, runs
-    can determine that its contents have not changed.
+    If a backup changes the times of the source, or an identical copy replaces it, runs
+    can determine that the contents have not changed.
     """
     _known[path, state] = contents
     _known.move_to_end((path, state))

@@ -144,9 +144,9 @@ def let_threads_sleep() -> None:
 
 
 def warnings_without_leaks() -> str:
-    """Return filters for `WARNINGS`: those of this process, and no leaked semaphores.
+    """Return filters for `WARNINGS` that also hide the one about leaked semaphores.
 
-    If a process with workers is killed, the warning would be the last line of its log,
+    If a process with workers is killed, that warning would be the last line of its log,
     and look like the cause.
     """
     known = os.environ.get(WARNINGS, "")
@@ -158,7 +158,7 @@ def warnings_without_leaks() -> str:
 def start_resource_tracker() -> None:
     """Start the process that removes semaphores of killed processes, without warnings.
 
-    Otherwise, Python would start it when it is first needed.
+    Otherwise, Python would start it, with warnings, when it is first needed.
     """
     if os.name != "posix":
         return

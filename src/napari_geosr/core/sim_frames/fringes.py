@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 class FringePattern:
     """Periodic illumination in one direction: a Fourier series, at several phases.
 
-    The illumination of frame n at position x, relative to its mean, is
+    The illumination of frame n at position x, relative to the mean of all frames, is
     ``intensity[n] · (1 + Σ_h modulation[h-1] · cos(h (2π k·(x - c) + phase[n])))``,
     where c is the centre of the field of view.
 
@@ -206,7 +206,7 @@ class PatternSet:
         Raises
         ------
         ConfigError
-            If a value is missing or not a number.
+            If a value is missing or invalid, or the numbers of phases differ.
         """
         try:
             fringes = tuple(_fringe(row) for row in values["angles"])

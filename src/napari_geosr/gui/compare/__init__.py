@@ -163,7 +163,7 @@ class CompareDock(CompareWidgets):
         self.show_busy(self.activity.busy)
 
     def show_busy(self, what: str) -> None:
-        """Show that `what` is running, and enable only controls that remain usable."""
+        """Show that `what` is running, and disable controls that cannot be used now."""
         running = bool(what)
         n = len(self.compared_layers())
         self.compare_button.setEnabled(not running and n >= 2)
@@ -377,7 +377,7 @@ class CompareDock(CompareWidgets):
             self.grid_button.setChecked(False)
 
     def _on_grid_of_viewer(self, _event: Event | None = None) -> None:
-        """Handle the grid button of napari."""
+        """Uncheck the dock's grid button if napari's grid was switched off."""
         if not self._viewer.canvas.grid.enabled:
             self.grid_button.setChecked(False)
 

@@ -118,7 +118,7 @@ class _Request:
 class SliceMontage(QObject):
     """Adds temporary layers with several slices of each compared image.
 
-    They share the contrast of their source layers, which are not changed.
+    Their contrast limits, gamma and colormap are linked to those of the source layers.
 
     Parameters
     ----------

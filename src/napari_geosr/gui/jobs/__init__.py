@@ -422,7 +422,7 @@ def _progress(job: JobStatus) -> str:
 
 
 def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]]:
-    """List the jobs, and the identities of those submitted on other computers."""
+    """List the jobs, and identify those that were submitted on other computers."""
     yield from ()
     jobs = index.list_jobs()
     # A queue that does not respond is queried again later; until then, the last known

@@ -336,7 +336,7 @@ class RemoteJob(QWidget):
             self._open_report(operation, found)
 
     def _open_report(self, operation: str, page: Path) -> None:
-        """Show a report in the web browser, and pores that were labelled."""
+        """Show a report in the web browser and, for a measurement, open its labels."""
         from napari_geosr.operations.measure.job import labels_file
 
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(page)))

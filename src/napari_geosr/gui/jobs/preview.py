@@ -41,7 +41,7 @@ class JobPreview(QObject):
     Signals
     -------
     failed : object
-        The error when a preview could not be read.
+        The error if a preview could not be read.
     """
 
     failed = Signal(object)
@@ -71,7 +71,7 @@ class JobPreview(QObject):
         self._dismissed = False
 
     def set_source(self, layer: Image | None) -> None:
-        """Set the layer that the job learns from; None: find it by the job's files."""
+        """Set the layer used for training; None finds it by the job's files."""
         self._source = None if layer is None else weakref.ref(layer)
 
     def layer(self) -> Layer | None:
@@ -132,7 +132,7 @@ class JobPreview(QObject):
             self._viewer.layers.selection.active = active
 
     def _source_layer(self) -> Image | None:
-        """Return the layer that the network learns from, if it is open."""
+        """Return the layer used for training, if it is open."""
         from napari.layers import Image
 
         known = None if self._source is None else self._source()

@@ -250,7 +250,7 @@ def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
 
 
 def _boxes(data: Data, edge: int) -> Data:
-    """Return the central box of each volume; of targets, the region of the source."""
+    """Return central boxes of the volumes, aligned with those of the sources."""
     opened = {
         role: [io.read(p) if isinstance(p, Path) else p for p in parts]
         for role, parts in data.items()

@@ -137,7 +137,7 @@ class JobView(JobWidgets):
         Parameters
         ----------
         source : Image layer, optional
-            Layer that the job learns from; the preview adopts its colours and contrast.
+            Layer used for training; the preview adopts its colours and contrast.
         """
         self._others = _watches(others)
         self._drawn = ()

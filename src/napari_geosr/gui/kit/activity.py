@@ -125,7 +125,8 @@ class Activity(QObject):
         Parameters
         ----------
         keep_requests : bool
-            Whether requests are kept, so that their operations start again.
+            Whether all requests are kept, so that their operations start again; those
+            for previews always are.
         """
         if not keep_requests:
             self._requests &= {PREVIEW}

@@ -250,8 +250,8 @@ class CloseCommand(QObject):
     """Asks about jobs and runs before *Close Window* or *Exit* in the File menu.
 
     When such a command runs, napari asks its own question before Qt sends a Close event
-    to the event filter. Therefore, the plugin's question comes first, and the command
-    is run here.
+    to the event filter. Therefore, this object intercepts the command and asks the
+    plugin's question first; if there is nothing to ask, it runs the command.
 
     Parameters
     ----------
@@ -339,7 +339,7 @@ def watch_window_of(part: QObject) -> None:
 def _merge_runs(
     groups: Iterable[tuple[list[DockRun], list[BackgroundTask]]],
 ) -> tuple[list[DockRun], list[BackgroundTask]]:
-    """Join the runs and tasks of several windows."""
+    """Combine the runs and tasks of several windows into two lists."""
     runs, tasks = [], []
     for some_runs, some_tasks in groups:
         runs += some_runs

@@ -1,4 +1,4 @@
-"""Settings forms, generated from config classes like the command line and job files."""
+"""Settings forms, generated from the same configs as command-line options."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
 def add_image_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image:
-    """Add `volume` as an image layer, with colormap and contrast of the layer `like`.
+    """Add `volume` as an image layer, with colormap and contrast limits of `like`.
 
     Parameters
     ----------

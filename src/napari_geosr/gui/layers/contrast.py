@@ -43,7 +43,7 @@ _running: set[BackgroundTask] = set()
 
 
 def sample_added_layers(viewer: ViewerModel) -> None:
-    """Set the contrast of layers from this package's readers when they are added."""
+    """Set contrast limits of layers from this package's readers when they are added."""
     viewer.layers.events.inserted.connect(_on_inserted)
 
 
@@ -137,7 +137,7 @@ def _sample(data: AnyArray) -> AnyArray:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Return slices with steps; long axes get the samples that short axes leave."""
+    """Return slices with steps; long axes share the samples that short ones spare."""
     steps = [1] * len(shape)
     room = _MAX_VOXELS
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
@@ -163,7 +163,7 @@ def limits_of(values: AnyArray) -> Limits | None:
 
 
 def set_limits(layer: Image, limits: Limits | None) -> None:
-    """Set contrast limits and, for integers, narrow the slider to twice their range."""
+    """Set contrast limits; for integers, limit the slider to twice their range."""
     if limits is None:
         return
     room = (limits[1] - limits[0]) / 2

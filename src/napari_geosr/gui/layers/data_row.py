@@ -341,7 +341,7 @@ def is_labels(layer: Layer) -> bool:
 
 
 def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
-    """Describe the time point and channel on screen; empty if the layer has only one.
+    """Describe the time point and channel on screen, where there are several.
 
     `volume_from_layer` takes the same time point and channel.
     """

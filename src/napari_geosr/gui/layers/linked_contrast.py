@@ -15,13 +15,13 @@ _LINKED = ("contrast_limits", "gamma", "colormap")
 
 
 def link_contrast(source: Image, other: Image) -> None:
-    """Give `other` the contrast and colormap of `source`, and keep them the same."""
+    """Give `other` the contrast limits, gamma and colormap of `source`; link them."""
     for name in _LINKED:  # napari synchronises only later changes
         setattr(other, name, getattr(source, name))
     link_layers([source, other], _LINKED)
 
 
 def unlink_contrast(layers: Sequence[Layer]) -> None:
-    """Unlink contrast and colormap of these layers."""
+    """Unlink contrast limits, gamma and colormap of these layers."""
     if layers:
         unlink_layers(list(layers), _LINKED)

@@ -78,8 +78,9 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
     Both have four axes, angle and z before height and width; see
     `napari_geosr.gui.layers.scan_views`. The first layer is visible, and napari fits
     the view to it: the sinograms if there are few rows, otherwise the projections.
-    Lengths are those of the slices, so that z corresponds to detector rows, as in a
-    volume. Angles have no length: they are indexed. A sinogram is as high as a slice.
+    Lengths are those in the sample, not on the detector, so that z is the same as in
+    the reconstruction. Angles have no length: they are indexed. A sinogram is as high
+    as a slice.
     """
     scan = opened.scan
     height, width = (edge / _magnification(scan) for edge in scan.pixel_size)
@@ -129,7 +130,7 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
 
 
 def row_on_screen(viewer: ViewerModel, layer: Layer) -> int:
-    """Return the detector row at which the viewer cuts the projections `layer`."""
+    """Return the detector row at the viewer's position in the projections `layer`."""
     n_rows = int(layer.data.shape[2])
     # Along Z, the layer has a single voxel, as thick as all rows together.
     along = index_on_screen(viewer, layer, 1)

@@ -39,7 +39,7 @@ _DRAG = 4.0
 
 
 class ProfileChart(Chart):
-    """Porosity along Z with its 95 % band; hidden if it was not measured."""
+    """Porosity along Z with its 95 % interval; hidden if no profile was measured."""
 
     def __init__(self, parent: QWidget | None = None, *, height: int = 110) -> None:
         self._profiles: dict[str, tuple[Any, Any, Any]] = {}

@@ -73,7 +73,7 @@ class SampleProposal(QObject):
     Attributes
     ----------
     note : QLabel
-        States what was proposed; hidden if nothing was proposed.
+        States why the mask was chosen or refused; hidden if neither is the case.
     is_active : bool
         Whether the automatic mask is chosen because it was proposed.
     is_wanted : bool

@@ -186,7 +186,8 @@ def number_columns(report: PorosityReport) -> list[str]:
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
     """Whether a column has a logarithmic scale.
 
-    Columns that are not registered have one if their values span two decades.
+    Columns that are not registered have one if their values are positive and span two
+    decades.
     """
     if column.startswith(_POSITIONS):
         return False
@@ -220,7 +221,7 @@ def pore_colours(report: PorosityReport, column: str) -> PoreColours:
 
 
 def _scale(report: PorosityReport, column: str, table: AnyArray) -> PoreColours:
-    """Return the colours by the values in a column of numbers."""
+    """Return colours on a scale for the values of a numeric column."""
     values = report.table[column].astype(np.float64)
     logarithmic = is_logarithmic(report, column)
     if logarithmic:

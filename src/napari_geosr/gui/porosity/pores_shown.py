@@ -102,7 +102,7 @@ class PoreDisplay(QObject):
     def show(
         self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
     ) -> None:
-        """Add the measured labels over the layers in which they were found."""
+        """Add the labelled pores over the layers in which they were found."""
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
         self._unfollow()

@@ -58,7 +58,7 @@ class Line:
 
 
 def downsample(line: Line) -> tuple[AnyArray, AnyArray]:
-    """Average neighbouring finite points of a line; leave gaps if there are none."""
+    """Average groups of points of a long line; groups without finite values are NaN."""
     steps = np.asarray(line.steps, float)
     values = np.asarray(line.values, float)
     values = np.where(np.isfinite(values), values, np.nan)
@@ -259,7 +259,7 @@ def curve_pen(line: Line, text: QColor) -> QPen:
 
 
 def _isolated_points(values: AnyArray) -> AnyArray:
-    """Mark finite values between two gaps."""
+    """Mark finite values without finite neighbours."""
     known = np.pad(np.isfinite(values), 1)
     isolated: AnyArray = known[1:-1] & ~known[:-2] & ~known[2:]
     return isolated

@@ -148,7 +148,7 @@ class NotesRow(QWidget):
 
 
 def _warnings_and_notes(layer: Layer | None) -> tuple[list[str], list[Note], str]:
-    """Return warnings, notes, and why the layer must not be measured, if at all."""
+    """Return warnings, notes, and the reason, if any, not to measure the layer."""
     if layer is None:
         return [], [], ""
     try:

@@ -127,7 +127,7 @@ def misfit_of(layer: Layer) -> str:
 
 
 def mark_misfit(layer: Layer, misfit: str, *, in_name: bool = True) -> None:
-    """Mark a layer and its name as unsuitable for measurement; ``""`` removes the mark.
+    """Mark a layer as unsuitable for measurement; ``""`` removes the mark.
 
     The mark disappears when the layer's voxels are replaced.
 

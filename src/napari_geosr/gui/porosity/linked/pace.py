@@ -134,7 +134,7 @@ class PicturePace(QObject):
         self._pause.stop()
 
     def eventFilter(self, _watched: QObject, event: QEvent) -> bool:
-        """Notice that the window is being drawn; timers fire only afterwards."""
+        """Detect that the window is being drawn; timers fire only afterwards."""
         if event.type() == QEvent.Type.Paint and self._began is not None:
             self._end.start(0)
         return False

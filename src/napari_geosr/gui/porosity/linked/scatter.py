@@ -220,7 +220,7 @@ class ScatterView(Chart):
         return max(int(box.width()), 1), max(int(box.height()), 1)
 
     def _paint_all(self) -> None:
-        """Draw all points; they are kept for changes of the selection."""
+        """Draw all points into an image, which is kept for changes of the selection."""
         if not self._is_drawn or len(self._colors) != len(self._positions[0]):
             return
         width, height = self._size()
