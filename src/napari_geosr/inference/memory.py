@@ -360,7 +360,7 @@ def count_storage(
     kind : str
         Type of the device, such as ``"cpu"``.
     core : tuple of slice, optional
-        The part of the output to compute, in its own voxels, for a network with
+        The part of the output to compute, in output voxels, for a network with
         ``restore_core``.
 
     Returns

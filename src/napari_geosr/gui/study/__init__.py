@@ -173,7 +173,7 @@ class StudyBox(StudyWidgets):
     def plan(
         self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
     ) -> StudyPlan | None:
-        """Return the study of a scan; for invalid settings, show them and return None."""
+        """Return the study of a scan; None after showing any invalid settings."""
         self.clear_faults()
         try:
             config = self.config(dock, column)

@@ -256,7 +256,7 @@ class NiftiOutput(Output):
         self.block_shape = (1,) * (len(spec.shape) - 2) + tuple(spec.shape[-2:])
 
     def blank(self, finished: Sequence[Slices]) -> None:
-        """Write NaN over the zeros of the file, plane by plane."""
+        """Write NaN to the voxels outside the `finished` boxes, plane by plane."""
         blank_outside(self.array, finished)
 
     def complete(self, *, pyramid: bool) -> None:
