@@ -213,8 +213,8 @@ def explained(path: Path) -> Iterator[None]:
 def created_folder(folder: Path) -> Iterator[None]:
     """Create a folder for the files that the block writes.
 
-    The folder and its newly created parents are removed again if they are still empty
-    at the end.
+    The folder and its parents, where newly created, are removed again if they are still
+    empty at the end.
 
     Raises
     ------
