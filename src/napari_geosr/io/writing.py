@@ -60,10 +60,10 @@ def check_output(
     Raises
     ------
     FileError
-        If `overwrite` is false and `path` exists or an interrupted run, unless resumed,
-        has finished part of it; if `path` is a folder but not an OME-Zarr, its suffix
-        is unknown, its folder is missing or not writable, or the disk has less than
-        `nbytes` left.
+        If `overwrite` is false, and `path` exists or an interrupted run that is not
+        resumed has finished part of it; if `path` is a folder but not an OME-Zarr, or
+        has an unknown suffix; if its folder is missing or not writable, or the disk has
+        less than `nbytes` left.
     FileInUseError
         If a run is writing to it.
     """

@@ -79,7 +79,7 @@ def in_use_text(status: JobStatus, action: str) -> str:
     Parameters
     ----------
     action : str
-        What was requested, as a verb in the passive infinitive: "be removed".
+        What was requested, as a passive infinitive such as "be removed".
     """
     if is_stopping(status):
         return stopping_text(status)
