@@ -390,7 +390,7 @@ class TilePlanner:
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:
-        """Correct the memory model; return whether the other tiles must shrink."""
+        """Correct the cost model; return whether the other tiles must shrink."""
         n_forward = self._window_voxels(tile)
         if grew_by <= self.cost.peak(n_forward):
             return False

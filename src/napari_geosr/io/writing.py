@@ -45,7 +45,7 @@ def check_output(
 ) -> Path:
     """Check before a run whether `path` can be written.
 
-    Removes files of dead processes that cannot be resumed.
+    Unfinished files of earlier runs that cannot be resumed are removed.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def _is_same_file(source: Path, target: Path) -> bool:
 
 
 def _note_on_leftovers(left: Sequence[Path]) -> str:
-    """Return a note that unfinished files are kept: another run may be writing them."""
+    """Return a note on unfinished files, which another run may still be writing."""
     if not left:
         return ""
     names = ", ".join(path.name for path in left)

@@ -380,7 +380,7 @@ def find_missing(text: str | Path) -> JobStatus | None:
 
 
 def _job_at(path: str | Path) -> JobFolder | None:
-    """Return the job in a folder; None if it is no job folder."""
+    """Return the job in a folder; None if it is not a job folder."""
     try:
         return JobFolder(path)
     except JobError:

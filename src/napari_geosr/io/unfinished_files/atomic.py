@@ -327,7 +327,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def check_folder(path: Path, nbytes: int = 0) -> None:
-    """Raise `FileError` unless the folder of `path` is writable with enough space."""
+    """Raise `FileError` unless the folder of `path` is writable and has the space."""
     name, folder = with_user_names(path.name), path.parent
     if folder.exists() and not folder.is_dir():
         raise FileError(

@@ -292,7 +292,7 @@ def _own_number(record: QueueRecord) -> str:
 
 
 def note_walltime(job: JobFolder, seconds: float) -> bool:
-    """Record that the walltime ended a run; return whether to start it again.
+    """Record that the walltime ended a run; return whether to start another one.
 
     A job that makes no progress in full runs is not restarted endlessly.
 
