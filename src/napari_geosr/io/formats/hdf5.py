@@ -77,8 +77,8 @@ def read_hdf5(
     ----------
     path : Path
     axes : str, optional
-        Meaning of the stored axes; by default (T, C,) Z, Y, X, without C if there are
-        four.
+        Meaning of the stored axes; by default, the last ones of T, C, Z, Y, X (for four
+        axes, T, Z, Y, X).
     dataset : str, optional
         Path inside the file; by default, the file's NeXus default, or else the only
         image or the only volume.

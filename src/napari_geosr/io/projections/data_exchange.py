@@ -53,7 +53,7 @@ def read_data_exchange(
     given : AngleSettings
         Takes precedence over the file's angles.
     data : str
-        Dataset of the projections; flat and dark fields and angles are in its group.
+        Dataset of the projections; its group holds flat fields, dark fields and angles.
 
     Raises
     ------

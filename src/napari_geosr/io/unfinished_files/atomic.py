@@ -327,7 +327,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def check_folder(path: Path, nbytes: int = 0) -> None:
-    """Raise `FileError` unless the folder of `path` is writable and has the space."""
+    """Raise `FileError` if the folder of `path` is not writable or lacks space."""
     name, folder = with_user_names(path.name), path.parent
     if folder.exists() and not folder.is_dir():
         raise FileError(
