@@ -1,4 +1,4 @@
-"""Open files in napari with voxel size, unit, origin and provenance, lazily."""
+"""Open files lazily in napari, with voxel size, unit, origin and provenance."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
 
 
 def read_surface(path: str | list[str]) -> list[LayerData]:
-    """Read a mesh as a surface layer, at the position of the shape it was made from.
+    """Read a mesh as a surface layer, at the position of the shape that it bounds.
 
     The positions are assumed to be in mm, the unit of meshes that this package writes,
     unless the file states a unit; napari converts them to the unit of the other layers.
@@ -151,7 +151,7 @@ def _scan_layers(path: Path) -> list[LayerData]:
 
 
 def _layers(levels: list[Volume]) -> list[LayerData]:
-    """Return the layers of a volume, given at each resolution, the finest first."""
+    """Return the layers of a volume from its resolution levels, the finest first."""
     from napari import current_viewer
 
     first = levels[0]

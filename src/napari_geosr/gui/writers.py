@@ -23,7 +23,7 @@ def write_image(path: str, data: object, attributes: AnyMapping) -> list[str]:
     Parameters
     ----------
     path : str
-        Ends in .tif, .tiff, .ome.tif, .ome.tiff, .zarr or .ome.zarr.
+        Ends in .tif, .tiff, .ome.tif, .ome.tiff, .zarr, .ome.zarr, .nii or .nii.gz.
     data : array-like
         Voxels of the layer; RGB samples become channels.
     attributes : mapping

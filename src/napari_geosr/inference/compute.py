@@ -154,7 +154,7 @@ _INTERRUPTIBLE: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def interrupt(*_: Any) -> None:
-    """Check for a request to stop within `interruptible`; may raise."""
+    """Call `raise_if_stopped` of the enclosing `interruptible`, if any; may raise."""
     raise_if_stopped = getattr(_thread_state, "raise_if_stopped", None)
     if raise_if_stopped is not None:
         raise_if_stopped()

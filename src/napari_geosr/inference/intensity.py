@@ -182,7 +182,7 @@ def scan_steps(
 def _with_far_voxels(
     statistics: IntensityStatistics, sample: GreySample
 ) -> IntensityStatistics:
-    """Add voxels very far from the others to the statistics, unless they were hot.
+    """Record voxels that are far from all others, but not hot, in the statistics.
 
     Raises
     ------
@@ -368,7 +368,7 @@ class _IntensitySums:
         self.n = total
 
     def result(self, *, sampled: bool) -> IntensityStatistics:
-        """Return statistics of all blocks; raise `VolumeError` if no voxel is valid."""
+        """Return statistics of all blocks; raise `VolumeError` if no values differ."""
         n_bad = self.n_nan + self.n_inf
         if self.n == 0:
             raise VolumeError(

@@ -101,7 +101,7 @@ def plan_mask(
         Feature maps at the finest level.
     budget : int
     reading : int
-        Bytes needed, in addition to the mask, to read the scan before the first block.
+        Bytes needed, in addition to the mask, to measure the grey scale beforehand.
 
     Raises
     ------

@@ -89,7 +89,7 @@ class CostModel:
         return int(self.at_once + (counted - self.slope * self.at_once) / self.beyond)
 
     def corrected(self, n_voxels: int, measured: int) -> CostModel:
-        """Return the model corrected by the memory measured for a window."""
+        """Return the cost model corrected by the memory measured for a window."""
         safety = (measured - self.fixed) / self.counted(n_voxels)
         return replace(self, safety=min(_MAX_SAFETY, max(MIN_SAFETY, safety)))
 
@@ -315,7 +315,7 @@ def _bytes_beyond(spec: NetworkSpec) -> float:
 
 
 def learn_cost(network: nn.Module, device: str, cost: CostModel) -> None:
-    """Remember a corrected model for later runs in this process.
+    """Remember a corrected cost model for later runs in this process.
 
     Parameters
     ----------
@@ -360,7 +360,7 @@ def count_storage(
     kind : str
         Type of the device, such as ``"cpu"``.
     core : tuple of slice, optional
-        The part of the output to compute, in its own voxels, for a network with
+        The part of the output to compute, in output voxels, for a network with
         ``restore_core``.
 
     Returns

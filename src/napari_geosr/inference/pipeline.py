@@ -30,9 +30,9 @@ class Pipeline(Generic[Item, Block, Result, Written]):
 
     The reader runs at most `depth` items ahead and at most `depth` results wait to be
     written. A read error is raised by `take` when its item is due, and a write error by
-    every later call, because nothing further is written. Leaving the context always
-    ends both threads; results passed to `put` are still written, unless writing itself
-    failed.
+    every later `take`, `put` or `flush`, because nothing further is written. Leaving
+    the context always ends both threads; results passed to `put` are still written,
+    unless writing itself failed.
 
     Parameters
     ----------

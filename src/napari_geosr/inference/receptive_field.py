@@ -30,7 +30,7 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Result of probing.
+    """Receptive field and stride of a network, measured by `probe`.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class _Slab:
         return math.ceil(max(length, self.min_size[self.axis]) / self.step) * self.step
 
     def halo(self) -> int | None:
-        """Find the largest distance between an input voxel and an output it affects."""
+        """Find the largest distance at which an input voxel affects an output voxel."""
         declared = self.spec.halo[self.axis] if self.spec.local else 0
         length = self.round_up(2 * declared + 4 * self.step + 9)
         while True:

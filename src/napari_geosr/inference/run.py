@@ -105,7 +105,7 @@ class RunSummary:
 
 
 def nonfinite_warnings(n: int, dtype: AnyDType) -> Iterator[Step]:
-    """Warn about NaN and infinite voxels in a result that cannot represent them.
+    """Warn about NaN and infinite input voxels if the result cannot represent them.
 
     Parameters
     ----------
@@ -340,7 +340,7 @@ class TiledRun:
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         waiting: list[Tile],
     ) -> Iterator[Step]:
-        """Run the `waiting` tiles until all are done or the rest must be divided."""
+        """Run the `waiting` tiles until all are done, or those left must be divided."""
         failed_before = self.n_retries > 0
         try:
             pipe.start_reading(waiting)
@@ -460,7 +460,7 @@ class TiledRun:
             )
 
     def _facts(self) -> AnyMapping:
-        """Return the settings with which the rest of this run must be computed."""
+        """Return the settings with which the remaining tiles must be computed."""
         return {
             "run": {"tile": list(self.planner.choice.tile)},
             "backend": {"name": self.backend.facts()["name"]},

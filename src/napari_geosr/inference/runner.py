@@ -181,7 +181,7 @@ def choose_output(
     Returns
     -------
     tile : tuple of int
-        Shape of the blocks, in output voxels, along the source's axes.
+        Shape of the tiles, in output voxels, along the source's axes.
     memory : int
         Part of the budget, in bytes, for the file of the result; with standard
         deviations, for each of the two files.

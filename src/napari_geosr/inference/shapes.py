@@ -74,7 +74,7 @@ class RefinementPlan:
     blocks : tuple of tuple of slice
         The blocks of the coarse shape.
     busy : tuple of bool
-        Whether each block contains a surface.
+        Whether each block contains voxels near a surface.
     n_active : int
         Number of coarse voxels next to a surface.
     n_bytes : int
@@ -210,7 +210,7 @@ def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
 
 
 def block_edges(edges: Sequence[int], stride: int) -> Sequence[int]:
-    """Return the edge lengths that are multiples of a network's stride.
+    """Return the edge lengths that are multiples of the stride, or else the stride.
 
     Other blocks would begin between two voxels of the network's coarsest level, so that
     the result would depend on the blocks.

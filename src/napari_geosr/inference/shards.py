@@ -183,7 +183,7 @@ class ShardPlanner:
     """Chooses the tiles and shards of a run on several processes.
 
     Runs on one to four processes get the same tiles and shards, unless tiles that fit
-    the memory of each of four processes would cost more work than larger ones.
+    the memory of each of four processes would cost appreciably more work.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class BlocksAlong:
     most : int
         Largest number of blocks that one window touches.
     decoded : int
-        Sum of the numbers of blocks over the windows.
+        Number of blocks that a window touches, summed over the windows.
     """
 
     total: int

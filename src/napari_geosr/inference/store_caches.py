@@ -41,7 +41,7 @@ def budget_share(budget: int) -> int:
 
 
 def held_bytes(array: object, budget: int) -> int:
-    """Return the bytes that `array` will hold in `limited_caches`."""
+    """Return the bytes that `array` will hold within `limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
         return MappedFile.held_bytes  # the runner releases its pages
     return min(int(getattr(array, "held_bytes", 0)), budget_share(budget))
@@ -59,7 +59,7 @@ def limited_caches(
     budget : int
         Bytes that the run may use.
     reads : SourceReads, optional
-        How the run reads its source, if that is stored in blocks.
+        How the run reads its source, if the source is stored in blocks.
     """
     before = []
     for array, name in ((source, "cache_bytes"), (target, "buffer_bytes")):

@@ -103,9 +103,9 @@ def choose_tile(
 ) -> TileChoice:
     """Find the tile of least total work with a peak below `budget` bytes.
 
-    Minimises the product of the summed window lengths of all axes, so it splits few and
-    long axes. Among tiles that fit, those that take at most `SECONDS_PER_TILE` are
-    preferred as long as the work stays below `ACCEPTED_FACTOR`.
+    Minimises the product of the total window lengths along the axes, so that few axes
+    are split, preferably long ones. Among tiles that fit, those that take at most
+    `SECONDS_PER_TILE` are preferred as long as the work stays below `ACCEPTED_FACTOR`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Measures the memory of windows and remembers sizes that worked after a failure."""
+"""Measures the memory of windows; remembers sizes that fit after memory ran out."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ class TilePlanner:
         )
 
     def plan_region(self) -> TilePlan:
-        """Like `plan`, but without measuring if memory is plentiful."""
+        """Like `plan`, but measure the network's memory only if necessary."""
         speed = compute.known_speed(self.network, self.device, self.threads) or 0.0
         box = clip_box(self.layout, self.region)
         single = tuple(
@@ -390,7 +390,7 @@ class TilePlanner:
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:
-        """Correct the memory model; return whether the other tiles must shrink."""
+        """Correct the cost model; return whether the other tiles must shrink."""
         n_forward = self._window_voxels(tile)
         if grew_by <= self.cost.peak(n_forward):
             return False

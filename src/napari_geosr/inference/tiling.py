@@ -317,7 +317,7 @@ def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
     Raises
     ------
     VolumeError
-        If the box has the wrong number of axes or a step, or contains no voxels.
+        If the box has the wrong number of axes or a step other than 1, or no voxels.
     """
     if box is None:
         return whole(layout)

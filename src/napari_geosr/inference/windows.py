@@ -323,7 +323,7 @@ class ValueWriter:
         return values
 
     def blank(self, values: AnyArray, missing: AnyArray | None) -> None:
-        """Set values to NaN, in place, where the input is not finite; skip integers.
+        """Set floats to NaN, in place, where the input is not finite.
 
         NaN around the sample remains NaN in the result.
 

@@ -69,7 +69,7 @@ def read(
     unit : str, optional
         Length unit of `voxel_size`.
     dataset : str, optional
-        Path of the dataset inside an HDF5 file, or index of the image in a TIFF file.
+        Path inside an HDF5 file or a zarr, or index of the image in a TIFF file.
     shape, dtype : optional
         Shape (Z, Y, X) and data type (e.g. ``"<u2"``) of a raw file.
     offset : int

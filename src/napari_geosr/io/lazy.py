@@ -85,7 +85,7 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
     Parameters
     ----------
     array : array-like
-        An array of any kind; if it has no cache of this kind, nothing is changed.
+        An array of any kind; nothing is changed if it has no `ReadUnit`.
     nbytes : int or None
         Size of the cache; None leaves it unchanged.
     """
@@ -429,7 +429,7 @@ class LazyArray:
 
 
 def _reopened_at(reopening: Reopening, indices: Mapping[int, int]) -> LazyArray:
-    """Reopen a file in another process, and take the given indices of it."""
+    """Reopen an array in another process, and take the given indices of its axes."""
     opened, arguments = reopening
     array = opened(*arguments)
     assert isinstance(array, LazyArray)

@@ -1,4 +1,4 @@
-"""Read and write triangle meshes: STL, and others with trimesh (optional).
+"""Read and write triangle meshes; only writing STL does not need trimesh (optional).
 
 Only 3MF files state their unit; 3D-printing programs assume millimetres.
 """

@@ -79,7 +79,7 @@ def stored_letters(order: Sequence[int | None], final: str) -> str:
 
 
 def frame_interval(metadata: AnyMapping) -> float | None:
-    """Return an ImageJ stack's frame interval in s; None if it has a slice spacing."""
+    """Return the frame interval in s of an ImageJ stack without slice spacing."""
     value = metadata.get("finterval")
     if not isinstance(value, int | float) or "spacing" in metadata:
         return None

@@ -62,8 +62,8 @@ def read_address(address: str, options: ReadOptions) -> Volume:
     Raises
     ------
     FileError
-        If the extra is missing, the address cannot be read or is not encrypted, or
-        holds no such data.
+        If the extra ``remote`` is missing, or the address cannot be read, is not
+        encrypted, or holds no such data.
     """
     shown = without_secrets(address)
     _check(address, shown)

@@ -145,7 +145,7 @@ def read_slices(
 def _geometry(
     first: Volume, letter: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
-    """Return voxel size, origin and notes, assuming a slice distance of one pixel."""
+    """Return voxel size, origin and notes; slices are assumed to be one pixel apart."""
     if letter == "T":
         return first.voxel_size, first.origin, []
     size = (first.voxel_size[-1], *first.voxel_size)

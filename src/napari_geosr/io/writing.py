@@ -45,7 +45,7 @@ def check_output(
 ) -> Path:
     """Check before a run whether `path` can be written.
 
-    Removes files of dead processes that cannot be resumed.
+    Unfinished files of earlier runs that cannot be resumed are removed.
 
     Parameters
     ----------
@@ -60,10 +60,10 @@ def check_output(
     Raises
     ------
     FileError
-        If `overwrite` is false and `path` exists or an interrupted run, unless resumed,
-        has finished part of it; if `path` is a folder but not an OME-Zarr, its suffix
-        is unknown, its folder is missing or not writable, or the disk has less than
-        `nbytes` left.
+        If `overwrite` is false, and `path` exists or an interrupted run that is not
+        resumed has finished part of it; if `path` is a folder but not an OME-Zarr, or
+        has an unknown suffix; if its folder is missing or not writable, or the disk has
+        less than `nbytes` left.
     FileInUseError
         If a run is writing to it.
     """
@@ -261,7 +261,7 @@ def _is_same_file(source: Path, target: Path) -> bool:
 
 
 def _note_on_leftovers(left: Sequence[Path]) -> str:
-    """Return a note that unfinished files are kept: another run may be writing them."""
+    """Return a note on unfinished files, which another run may still be writing."""
     if not left:
         return ""
     names = ", ".join(path.name for path in left)

@@ -113,7 +113,7 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
         is resubmitted.
     torchrun : sequence of str
         Options of torchrun, which then runs the job in several processes; this process
-        starts it and passes the requests of the queue on.
+        starts torchrun and forwards the requests of the queue.
     """
     job = JobFolder(folder)
     asked = _Asked(asks_pause=lambda: _is_pausing(job))

@@ -86,7 +86,7 @@ def removed_on_failure(folder: Path) -> Iterator[Path]:
 def write_into_job(
     volume: Volume, path: Path, should_stop: ShouldStop = never_stop
 ) -> Path:
-    """Write an in-memory volume to `path` in the folder of a job.
+    """Write a volume to `path` in the folder of a job.
 
     Returns
     -------

@@ -53,7 +53,7 @@ class TrainingEstimate:
     steps : int
         Number of steps timed.
     concurrent : tuple of str
-        Names of other jobs on this machine at the same time.
+        Names of the other jobs that ran on this machine during the test.
     """
 
     seconds: float

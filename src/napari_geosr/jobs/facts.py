@@ -155,7 +155,7 @@ def percentages(value: object) -> tuple[int, ...]:
 
 
 def event(line: bytes) -> AnyDict | None:
-    """Return the event on a line, or None if a required field is missing."""
+    """Return the event on a line; None if the line or a required field is invalid."""
     try:
         values = parse_mapping(line)
     except ValueError:

@@ -98,7 +98,7 @@ class JobFolder:
         Raises
         ------
         FileError
-            If `path` already exists, or cannot be written.
+            If `path` is neither new nor an empty folder, or cannot be written.
         """
         folder = Path(path).expanduser().resolve()
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -124,7 +124,7 @@ class JobFolder:
         Raises
         ------
         JobError
-            If the file is damaged, or was written by a later release.
+            If the file is damaged, or was written by another release.
         """
         path = self.path / _CONFIG_FILE
         try:

@@ -74,7 +74,7 @@ class LayerVolume:
     position : mapping of str to int
         Time point and channel within the file.
     whole : bool
-        Whether the volume contains all other time points and channels.
+        Whether the volume has all time points and channels that `position` leaves open.
     """
 
     volume: Volume
@@ -444,8 +444,8 @@ def submit_run_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        If something cannot be written, walltime or memory is too small for a part, or
-        the queue refuses the job (with its reason); the folder is removed.
+        If something cannot be written, walltime or memory is too small, or the queue
+        refuses the job; the folder is removed, unless the queue may have taken the job.
     """
     submission.check_profile(profile)
     with removed_on_failure(new_folder(parent, run.name)) as folder:

@@ -79,7 +79,7 @@ def in_use_text(status: JobStatus, action: str) -> str:
     Parameters
     ----------
     action : str
-        What was requested, as a verb in the passive infinitive: "be removed".
+        What was requested, as a passive infinitive such as "be removed".
     """
     if is_stopping(status):
         return stopping_text(status)
@@ -380,7 +380,7 @@ def find_missing(text: str | Path) -> JobStatus | None:
 
 
 def _job_at(path: str | Path) -> JobFolder | None:
-    """Return the job in a folder; None if it is no job folder."""
+    """Return the job in a folder; None if it is not a job folder."""
     try:
         return JobFolder(path)
     except JobError:

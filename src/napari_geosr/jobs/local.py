@@ -50,7 +50,7 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     JobError
         If a process is already running the job, or its input no longer exists.
     FileError
-        If its log cannot be written. The state of the job is then unchanged.
+        If its log cannot be written. A new job is then paused, others are unchanged.
     """
     with job.hold():
         job.check_not_done()

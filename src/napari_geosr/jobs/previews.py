@@ -48,7 +48,7 @@ class Preview:
     stamp : int
         A number that changes with the preview.
     volume : Volume
-        A plane, or the latest preview of a training run.
+        A plane of the result, or of the latest preview of a training run.
     """
 
     stamp: int

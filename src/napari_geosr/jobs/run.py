@@ -150,7 +150,7 @@ def _heartbeats(job: JobFolder, meter: JobMeter) -> Iterator[None]:
 def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
     """Send a heartbeat; a failed write does not stop the job.
 
-    If the disk is full, the training run itself reports the error.
+    If the disk is full, the run itself reports the error.
     """
     with suppress(GeoSRError, OSError):
         job.send_heartbeat(**facts)

@@ -22,7 +22,7 @@ _SPACING_SECONDS = 0.5
 
 
 class Speed:
-    """Speed in tiles or parts per second; training runs report their own speed.
+    """Records progress in tiles or parts with the time left; training reports its own.
 
     The time until the first tile, in which the model is loaded and workers are started,
     is not counted; neither are tiles of an earlier stage.

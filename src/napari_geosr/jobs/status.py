@@ -50,7 +50,7 @@ class JobStatus:
         Finished percentages of equal parts of the result, in the order of its planes;
         empty if unknown.
     n_warnings : int
-        Number of different warnings when the last run ended.
+        Number of different warnings, once the job is done.
     silence : str
         Why the job counts as running although its process sends no heartbeats.
     energy : str

@@ -413,7 +413,7 @@ class PorositySettings(QWidget):
             self.set_manual(config.threshold)
 
     def set_manual(self, value: float) -> None:
-        """Set a manual threshold `value`, overriding the rules."""
+        """Select *Manual*, and set the threshold to `value`."""
         with QSignalBlocker(self.method):
             self.method.setCurrentText("Manual")
         with QSignalBlocker(self.value):

@@ -100,7 +100,7 @@ class PorosityWidgets(Dock):
         return self.settings.faults.show(error)
 
     def show_refusal(self, error: Exception) -> None:
-        """Show why nothing was measured, and the settings if they are the reason."""
+        """Show why nothing was measured; open the settings if they are the reason."""
         self.show_failure(error)
         if self.settings.faults.texts:
             self.tabs.setCurrentIndex(0)

@@ -454,7 +454,7 @@ class ReconstructDock(ReconstructWidgets):
 
 
 def _describe_scan(scan: Projections) -> str:
-    """Describe projections, range, size, beam, and flat and dark fields of a scan."""
+    """Describe projections, angular range, pixels, beam and flat fields of a scan."""
     height, width = scan.pixel_size
     size = f"{width:g}" if height == width else f"{height:g} × {width:g}"
     pixels = "" if scan.unit == PIXEL else f" of {size} {scan.unit}"

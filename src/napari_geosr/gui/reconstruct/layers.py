@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class HiddenViews:
     """Hides projections and sinograms, which would cover slices.
 
-    Because these images differ in size from slices, the camera moves to the first slice
-    shown after the views are hidden, and back when the views are shown again.
+    Because they differ in size from slices, the camera moves to the first slice shown
+    after they are hidden, and back when they are shown again.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -42,7 +42,7 @@ class HiddenViews:
         self._must_fit = False
 
     def hide(self) -> None:
-        """Hide the views that are visible."""
+        """Hide the projections and sinograms that are visible."""
         views = [layer for layer in self._viewer.layers if opened_scan(layer)]
         for layer in views:
             if layer.visible:
@@ -54,19 +54,19 @@ class HiddenViews:
             self._camera = tuple(camera.center), float(camera.zoom)
 
     def fit(self, layer: Layer) -> None:
-        """Fit the camera to a layer of slices if views were hidden for it."""
+        """Fit the camera to a layer of slices if layers were hidden for it."""
         if not self._must_fit:
             return
         self._must_fit = False
         fit_camera(self._viewer, layer)
 
     def forget(self) -> None:
-        """Forget the hidden views, so that they stay hidden."""
+        """Forget the hidden layers, so that they stay hidden."""
         self._hidden.clear()
         self._camera = None
 
     def show(self) -> None:
-        """Show the hidden views again, with the previous camera."""
+        """Show the hidden layers again, with the previous camera."""
         views = [view for ref in self._hidden if (view := ref()) is not None]
         views = [view for view in views if view in self._viewer.layers]
         for view in views:
@@ -79,7 +79,7 @@ class HiddenViews:
 
 
 class SlicePreviewLayer:
-    """One layer that shows the latest preview slice; views of scans are hidden."""
+    """Shows the latest preview slice as a layer; hides projections and sinograms."""
 
     def __init__(self, viewer: ViewerModel, views: HiddenViews) -> None:
         self._viewer = viewer
@@ -114,7 +114,7 @@ class SlicePreviewLayer:
         return layer if layer in self._viewer.layers else None
 
     def remove(self, *, show_views: bool = False) -> None:
-        """Remove the layer, if it exists; optionally show the hidden views again."""
+        """Remove the layer, if it exists; optionally show the hidden layers again."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -198,7 +198,7 @@ class VolumeLayer:
             self._refresher.tile_done(step.slices)
 
     def _reuse_layer(self, volume: Volume) -> Image | None:
-        """Show a volume in the reusable layer; None if there is none."""
+        """Return the reusable layer, now showing `volume`; None if there is none."""
         layer = None if self._reusable is None else self._reusable()
         if layer is None or layer not in self._viewer.layers:
             return None
@@ -229,7 +229,7 @@ class VolumeLayer:
             self._viewer.layers.remove(layer)
 
     def finish(self, done: ReconstructionResult) -> Image | None:
-        """Store the record of the run in the layer and return it, if it exists."""
+        """Store the record of the run in the layer; return the layer, if it exists."""
         if self._refresher is not None:
             self._refresher.finish()
             self._refresher = None
@@ -245,7 +245,7 @@ class VolumeLayer:
         return layer
 
     def forget(self, layer: object) -> bool:
-        """Release the partial result if `layer` shows it; return whether it does."""
+        """Release the partial result if `layer` is its layer; return whether it is."""
         if self._layer is None or layer is not self._layer():
             return False
         self._stopped = None

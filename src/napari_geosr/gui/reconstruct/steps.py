@@ -128,7 +128,7 @@ def volume_steps(
     unfinished: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ReconstructionResult]:
-    """Reconstruct a volume like `run_steps`; yield `LimitsFound` at the first slices.
+    """Reconstruct a volume like `run_steps`; yield `LimitsFound` with the first slices.
 
     Parameters
     ----------

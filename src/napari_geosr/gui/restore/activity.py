@@ -68,7 +68,7 @@ PREPARE, RUN = "prepare", "run"
 
 
 class RestoreActivity(Activity):
-    """Prepares, previews and restores for one dock, one after the other.
+    """Prepares, previews and restores for one dock, one operation at a time.
 
     Attributes
     ----------

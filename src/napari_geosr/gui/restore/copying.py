@@ -61,7 +61,7 @@ def expect_run(
     *,
     whole: bool,
 ) -> None:
-    """Let a run that begins after preparations continue as a job, if necessary.
+    """Let a run that waits for its preparation become a job if napari closes.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class RunPreparation:
         return [one for one in doubts if not any(reason in one for reason in told)]
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
-        """Return the prepared restoration of the part on screen, at `position`."""
+        """Return the prepared restoration of the volume on screen, at `position`."""
         if self.series is None:
             return self.prepared
         return self.series.at(point_at(position))
@@ -77,7 +77,7 @@ class RunPreparation:
     def other_channels(
         self, position: Mapping[str, int]
     ) -> Iterator[tuple[str, PreparedRestoration]]:
-        """Yield name and prepared restoration of each channel but that at `position`.
+        """Yield name and prepared restoration of each channel not at `position`.
 
         Each channel is prepared at a typical time point; voxels are read to find it.
         """
@@ -89,7 +89,7 @@ class RunPreparation:
 
     @property
     def result_bytes(self) -> int:
-        """Size of the result, in memory or on disk."""
+        """Size of the result, including deviations, in bytes."""
         volume = self.prepared.volume
         itemsize = self.prepared.output_dtype.itemsize
         n_voxels = math.prod(volume.shape)

@@ -125,7 +125,7 @@ class SourceWatch:
         return self.message
 
     def end(self, layer: Image) -> str:
-        """Return the message that `layer` was removed, which ends the run."""
+        """Return the message that the run has ended because `layer` was removed."""
         self.message = (
             f"{layer.name!r} was removed during the run. The finished tiles are kept."
         )

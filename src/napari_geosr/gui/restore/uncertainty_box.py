@@ -139,7 +139,7 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def _choose_possible_kind(self, card: ModelCard | None) -> None:
-        """Allow samples only for diffusion models, which allow no other kind."""
+        """Offer only samples for diffusion models, and no samples for other models."""
         if card is None:
             return
         draws = card.task == "generate"

@@ -353,7 +353,7 @@ class RestoreWidgets(Dock):
 
 
 def _can_be_restored(layer: Layer) -> bool:
-    """Whether a layer is an image, but not a helper, deviation or difference."""
+    """Whether a layer is an image other than a helper, deviations or a difference."""
     from napari.layers import Image
 
     if not isinstance(layer, Image) or is_helper(layer):

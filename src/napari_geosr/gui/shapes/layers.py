@@ -42,9 +42,9 @@ _SAME_TRANSFORM = 1e-4
 
 
 def check_same_transform(mask: Layer, scan: Layer) -> None:
-    """Raise `VolumeError` if one layer is rotated, sheared or mirrored, but not both.
+    """Raise `VolumeError` if a layer is rotated or sheared relative to the other.
 
-    Voxel size and origin of the volumes do not contain these transforms.
+    Such transforms, and mirroring, are not part of a volume's voxel size and origin.
     """
     one, other = (geometry_of_layer(layer).affine[:-1, :-1] for layer in (mask, scan))
     if one.shape != other.shape or np.abs(one - other).max() <= _SAME_TRANSFORM:
@@ -128,7 +128,7 @@ def add_surface(
 
 
 class PreviewSurface:
-    """The surface shown as a preview: of a refined block, or of a completed part."""
+    """Shows a preview of the surface of a refined block or a completed part."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer

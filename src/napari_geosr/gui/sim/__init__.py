@@ -451,7 +451,7 @@ class SimDock(SimWidgets):
     def _add(
         self, volume: Volume, source: Image | None, name: str, helper: str = ""
     ) -> Image:
-        """Add a result at the position of its frames, with separate contrast limits."""
+        """Add a result at the position of its frames, with its own contrast limits."""
         values = np.asarray(volume.data[..., ::4, ::4], np.float32)
         values = values[np.isfinite(values)]
         low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
@@ -488,7 +488,7 @@ class SimDock(SimWidgets):
 
 
 def _give_pixel_size(layer: Image, edge: float) -> None:
-    """Give the frames a pixel size in µm, so that results have the same position."""
+    """Give the frames a pixel size of `edge` µm, so that results lie over them."""
     known = geometry_of_layer(layer)
     sizes = (edge,) * len(known.voxel_size)
     if known.unit != PIXEL and len(sizes) == 3:

@@ -39,7 +39,7 @@ class NetworkPreview(QObject):
 
     @property
     def layer(self) -> Image | None:
-        """The layer, while there is one."""
+        """The layer of the preview, if there is one."""
         return None if self._layer is None else self._layer()
 
     def begin(self) -> None:

@@ -68,7 +68,7 @@ class FrameOverview:
 def overview_steps(
     volume: Volume, config: FramesConfig
 ) -> Generator[Step, None, FrameOverview]:
-    """Read the frames of the middle slice and draw the part with the most light.
+    """Read the frames of the middle slice, and draw their brightest region.
 
     Raises
     ------

@@ -73,7 +73,7 @@ def moved_vectors(
     Returns
     -------
     list of (float, float)
-        Wave vectors that were not moved are unchanged.
+        Wave vectors without a moved peak are unchanged.
     """
     before = peak_places(wave_vectors, shape)
     distances = np.linalg.norm(places - before, axis=1)
@@ -233,7 +233,7 @@ def beside(source: Layer, shape: tuple[int, ...], place: int = 1) -> AnyDict:
     ----------
     source : Layer
     shape : tuple of int
-        Shape of the frames.
+        Shape of a frame, in pixels.
     place : int
         1 for the position next to the frames, 2 for the one after that.
     """

@@ -196,7 +196,7 @@ def with_typed(
 
 
 def _length(text: str, unit: str) -> float:
-    """Convert a typed length to the unit of the patterns; by default, it is in nm.
+    """Convert a typed length to the unit of the patterns; without a unit, it is in nm.
 
     If the unit of the patterns is pixels, the length is in pixels.
     """

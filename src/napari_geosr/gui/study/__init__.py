@@ -173,7 +173,7 @@ class StudyBox(StudyWidgets):
     def plan(
         self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
     ) -> StudyPlan | None:
-        """Return the study of a scan; show invalid settings and return None."""
+        """Return the study of a scan; None, with the error shown, if it is invalid."""
         self.clear_faults()
         try:
             config = self.config(dock, column)

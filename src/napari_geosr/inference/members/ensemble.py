@@ -75,7 +75,7 @@ def _check(first: Model, other: Model) -> None:
 
 
 def _spec_of(specs: list[NetworkSpec]) -> NetworkSpec:
-    """Return the requirements common to all networks."""
+    """Return a spec that meets the requirements of all networks."""
     axes = range(len(specs[0].axes))
     pieces = [s.at_once for s in specs if s.at_once is not None]
     return NetworkSpec(

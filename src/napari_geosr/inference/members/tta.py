@@ -82,7 +82,7 @@ def make(inputs: EnsembleInputs) -> EnsembleNetwork:
 
 
 def _spec_of(spec: NetworkSpec, chosen: list[Symmetry]) -> NetworkSpec:
-    """Return requirements that hold for all symmetries, even with swapped axes."""
+    """Return a spec that is valid for all symmetries, including swapped axes."""
     halo, min_size = spec.halo, spec.minimum_size
     if any(symmetry.quarter_turns % 2 for symmetry in chosen):
         halo = (*halo[:-2], *(max(halo[-2:]),) * 2)

@@ -59,7 +59,7 @@ class Block:
     core : tuple of slice
         The part of the window that is evaluated.
     valid : ndarray of bool, of the core's shape
-        Voxels of the core that are finite and not padding.
+        Voxels of the core that are finite, not padding, and not in a uniform region.
     finite : ndarray of bool, of the window's shape
         Voxels of the window that are finite in the volume.
     padded : ndarray of bool, of the window's shape, or None
@@ -95,14 +95,14 @@ def draw_blocks(
     Parameters
     ----------
     source : ArrayLike of shape (Z, Y, X) or (Y, X)
-        Only the blocks are read.
+        Only the blocks, and regions that reveal padding, are read.
     shape : sequence of int, optional
         Shape of a block, without its margin.
 
     Raises
     ------
     VolumeError
-        If no position has enough valid voxels.
+        If no position has any valid voxels.
     """
     if shape is None:
         shape = (1, *_CORE[2])[-source.ndim :] if is_flat(source.shape) else _CORE[3]

@@ -51,12 +51,12 @@ class Hdf5Format(FileFormat):
     rank = 30
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
-        """Read the dataset that `options` names, or the only one that is a volume.
+        """Read the dataset that `options` names, or the one found by `read_hdf5`.
 
         Raises
         ------
         FileError
-            If the file is damaged, or has several volumes and none is named.
+            If the file is damaged, or the dataset is missing or ambiguous.
         """
         return read_hdf5(path, axes=options.axes, dataset=options.dataset)
 
@@ -77,10 +77,11 @@ def read_hdf5(
     ----------
     path : Path
     axes : str, optional
-        Meaning of the stored axes; Z, Y, X (T, Z, Y, X) by default.
+        Meaning of the stored axes; by default, the last ones of T, C, Z, Y, X (for four
+        axes, T, Z, Y, X).
     dataset : str, optional
         Path inside the file; by default, the file's NeXus default, or else the only
-        2D or 3D dataset of numbers.
+        image or the only volume.
     open_bytes : callable, optional
         Opens a file on another computer; `path` is then only its name.
 

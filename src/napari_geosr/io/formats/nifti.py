@@ -256,7 +256,7 @@ class NiftiOutput(Output):
         self.block_shape = (1,) * (len(spec.shape) - 2) + tuple(spec.shape[-2:])
 
     def blank(self, finished: Sequence[Slices]) -> None:
-        """Write NaN over the zeros of the file, plane by plane."""
+        """Write NaN to the voxels outside the `finished` boxes, plane by plane."""
         blank_outside(self.array, finished)
 
     def complete(self, *, pyramid: bool) -> None:
@@ -363,7 +363,7 @@ def _import_nibabel(name: str, task: str) -> ModuleType:
 
 
 def _stored_unit(unit: str) -> tuple[str, float]:
-    """Return the unit used for storing lengths in `unit`, and the conversion factor."""
+    """Return the unit in which lengths in `unit` are stored, and the factor to it."""
     stored = _STORED_IN.get(unit, unit)
     factor = 1.0 if stored == unit else convert_length(1.0, unit, stored)
     return stored, factor

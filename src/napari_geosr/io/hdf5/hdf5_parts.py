@@ -336,7 +336,7 @@ def _regions(
     shape : sequence of int
         Shape of the dataset, where an unlimited selection ends.
     available : int, optional
-        Number of positions along the unlimited axis that the source has.
+        Number of positions that the source has along the unlimited axis.
     """
     from h5py import h5s
 
@@ -426,7 +426,7 @@ def _n_voxels(region: Region) -> int:
 
 
 def _starts(n: int, blocks: Sequence[Blocks]) -> tuple[int, ...]:
-    """Return the starts of the cells on an axis of length `n`, at region borders."""
+    """Return the starts of the cells between region borders; `n` is the axis length."""
     borders = np.concatenate([np.array([0]), *itertools.chain(*blocks)])
     return tuple(int(i) for i in np.unique(borders[borders < n]))
 

@@ -71,7 +71,8 @@ def read_projections(
         projections, or a single sinogram (angle, column) as TIFF. Use
         ``"FILE::DATASET"`` for one of several datasets.
     dataset : str, optional
-        Path inside an HDF5 file: of the projections, or of the detector's group.
+        Path of the projections or the detector's group inside an HDF5 file, or index of
+        the image in a TIFF file.
     angles : path or sequence of float, optional
         A text file with one angle per line, a dataset of an HDF5 file, or the angles
         themselves. Takes precedence over the file.
@@ -166,7 +167,7 @@ def _reopened(
     flats: Path | None,
     darks: Path | None,
 ) -> Any:
-    """Open the scan in another process and return one of its arrays."""
+    """Reopen a scan in another process, and return one of its arrays."""
     scan = read_projections(
         path, dataset=dataset, angles=angles, flats=flats, darks=darks
     )
@@ -328,7 +329,7 @@ def write_projections(
     ----------
     projections : Projections
     path : str or Path
-        Path with an HDF5 suffix, such as ``.h5``.
+        Path with the suffix ``.h5`` or ``.hdf5``.
     overwrite : bool
         Whether an existing file is replaced.
 
@@ -339,8 +340,8 @@ def write_projections(
     Raises
     ------
     FileError
-        If the file exists and `overwrite` is false, its suffix is not an HDF5 suffix,
-        its folder is missing or not writable, or the disk is full.
+        If the file exists and `overwrite` is false, its suffix is a different one, its
+        folder is missing or not writable, or the disk is full.
     """
     target = Path(path).expanduser()
     if suffix_of(target) not in PROJECTION_SUFFIXES:

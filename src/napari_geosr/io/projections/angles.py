@@ -156,7 +156,7 @@ def read_angles(path: Path) -> StoredAngles:
     Raises
     ------
     FileError
-        If a line contains anything else.
+        If a line contains anything else, or no line contains an angle.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

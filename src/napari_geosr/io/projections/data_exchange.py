@@ -1,4 +1,4 @@
-"""Data Exchange HDF5, used by synchrotrons for projections, flats, darks and angles.
+"""Data Exchange HDF5, used by synchrotrons for projections, flat and dark fields.
 
 References
 ----------
@@ -53,7 +53,7 @@ def read_data_exchange(
     given : AngleSettings
         Takes precedence over the file's angles.
     data : str
-        Dataset of the projections; flats, darks and angles are in the same group.
+        Dataset of the projections; its group holds flat fields, dark fields and angles.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
 
 
 def _pixel_size(file: h5py.File) -> tuple[tuple[float, float], str]:
-    """Return the height and width of a pixel, if the detector group gives a unit."""
+    """Return height, width and unit of a pixel; 1 × 1 pixel if they are unknown."""
     group = file.get("measurement/instrument/detector")
     return pixel_size_in(group) if group is not None else ((1.0, 1.0), PIXEL)
 
@@ -246,10 +246,10 @@ def write_data_exchange(projections: Projections, temporary: Path) -> None:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Convert errors that HDF5 raises while writing to plain system errors.
+    """Convert errors of HDF5 during writing into plain system errors.
 
-    HDF5 reports a full disk in a long message that names the file, and as a
-    `RuntimeError` if it occurs on closing.
+    HDF5 reports a full disk in a long message that names the file; while closing the
+    file, it raises a `RuntimeError`.
     """
     try:
         yield

@@ -143,7 +143,7 @@ def _frames(path: Path, views: Volume) -> Any:
 
 
 def _read_folder(path: Path) -> tuple[Volume, dict[str, Volume]]:
-    """Return projections in a folder, and the flat and dark fields among its files."""
+    """Return the projections in a folder, and its flat and dark fields, if any."""
     images = slice_suffixes()
     files = [
         p

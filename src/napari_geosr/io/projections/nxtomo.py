@@ -1,4 +1,4 @@
-"""NXtomo: NeXus files in which image_key distinguishes projections, flats and darks.
+"""NXtomo: NeXus files in which image_key marks projections, flat and dark fields.
 
 Frames and angles may be in other files that the NeXus file links to; only the linked
 files that are needed must exist.

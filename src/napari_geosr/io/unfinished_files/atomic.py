@@ -213,8 +213,8 @@ def explained(path: Path) -> Iterator[None]:
 def created_folder(folder: Path) -> Iterator[None]:
     """Create a folder for the files that the block writes.
 
-    The folder and its newly created parents are removed again if they are still empty
-    at the end.
+    The folder and its parents, where newly created, are removed again if they are still
+    empty at the end.
 
     Raises
     ------
@@ -327,7 +327,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def check_folder(path: Path, nbytes: int = 0) -> None:
-    """Raise `FileError` unless the folder of `path` is writable with enough space."""
+    """Raise `FileError` if the folder of `path` is not writable or lacks space."""
     name, folder = with_user_names(path.name), path.parent
     if folder.exists() and not folder.is_dir():
         raise FileError(

@@ -26,7 +26,7 @@ _RESOLUTION_NS = 2 * 10**9
 
 
 def record_finished(files: Mapping[Path, Path]) -> None:
-    """Record that the job of this process has finished files, before it renames them.
+    """Record that the job of this process has finished files; call it before renaming.
 
     Nothing is recorded if this process does not run a job. A record that cannot be
     written is omitted, so that the result is not lost.

@@ -22,7 +22,7 @@ _ON_GPUS = ("restore", "reconstruct")
 
 
 def automatic_workers(operation: str, n_nodes: int, gpus: int) -> int:
-    """Return the number of workers of a job for which none was given; 0 for no workers.
+    """Return the number of workers of a job that does not set it; 0 for no workers.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def with_workers(spec: Job, n_workers: int, *, is_here: bool = True) -> Job:
     Parameters
     ----------
     is_here : bool
-        Whether this Python will run the job, so that the extra must be installed in it.
+        Whether this Python will run the job, and thus needs the extra ``cluster``.
 
     Raises
     ------

@@ -39,7 +39,7 @@ _LAG_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """Information that the probe writes on a node.
+    """Answer of the probe that ran on a node.
 
     Attributes
     ----------

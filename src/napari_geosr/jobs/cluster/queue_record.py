@@ -49,10 +49,10 @@ class QueueRecord:
     saved : int
         Parts of steps that had been saved then.
     idle : int
-        Number of runs since the last progress that used most of their walltime but
+        Number of runs, since the last progress, that used most of their walltime but
         completed no further step and saved no part of one.
     short : int
-        Number of runs since the last progress that used less of their walltime.
+        Number of runs, since the last progress, that used less of their walltime.
     profile : dict
         Fields of the `Profile` with which it was submitted.
     earlier : tuple of str
@@ -184,7 +184,7 @@ class QueuePlace:
         return QueuePlace(self.queue, self.title, resubmitted=self.resubmitted)
 
     def silence(self, seconds: float) -> str:
-        """Explain why a job without heartbeats counts as running; empty if not."""
+        """Explain why a job without heartbeats counts as running, if it does."""
         if not self.is_running:
             return ""
         state = "suspended" if self.words == "suspended" else "running"
@@ -325,7 +325,7 @@ def write_state(
     submitted: str = "",
     number: str = "",
 ) -> None:
-    """Write the state in the queue; ignored if the folder is not writable.
+    """Write the state in the queue, if the folder is writable.
 
     For the other parameters, see `LastState`.
     """

@@ -96,10 +96,10 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If the profile is incomplete.
     UnansweredError
         If the queue may have taken the job, but its number is unknown or cannot be
-        written. The job is then waiting, and may be submitted again.
+        written. Look for the job in the queue before submitting it again.
     JobError
         If the job is done, waiting or running, its input no longer exists, or the queue
-        refuses it (with the queue's reason). The state of the job is then unchanged.
+        refuses it (with the queue's reason; a new job is then paused).
     FileError
         If the job's folder cannot be written.
     """
@@ -292,7 +292,7 @@ def _own_number(record: QueueRecord) -> str:
 
 
 def note_walltime(job: JobFolder, seconds: float) -> bool:
-    """Record that the walltime ended a run; return whether to start it again.
+    """Record that the walltime ended a run; return whether to start another one.
 
     A job that makes no progress in full runs is not restarted endlessly.
 

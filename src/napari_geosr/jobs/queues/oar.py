@@ -150,7 +150,7 @@ class Oar:
     def start_workers(
         self, script: Path, n: int, threads: int, *, together: bool = False
     ) -> list[list[str]]:
-        """Start each worker with ``oarsh``; see `QueueSystem.start_workers`."""
+        """Return one ``oarsh`` command per worker; see `QueueSystem.start_workers`."""
         nodes = _nodes()
         if not nodes:
             raise JobError(

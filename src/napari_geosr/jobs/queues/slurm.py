@@ -197,7 +197,7 @@ class Slurm:
     def start_workers(
         self, script: Path, n: int, threads: int, *, together: bool = False
     ) -> list[list[str]]:
-        """Start all workers in one step; see `QueueSystem.start_workers`."""
+        """Return one command for all workers; see `QueueSystem.start_workers`."""
         n_nodes = self.count_nodes()
         options = [
             f"--nodes={n_nodes}",

@@ -179,7 +179,7 @@ class VerdictActivity(Activity):
         self._timer.start(0)
 
     def set_paused(self, paused: bool) -> None:
-        """Pause while the dock is busy, and start over afterwards."""
+        """Cancel the work while the dock is busy, and restart it afterwards."""
         if paused == self._is_paused:
             return
         self._is_paused = paused

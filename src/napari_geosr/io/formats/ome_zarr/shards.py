@@ -184,7 +184,7 @@ class ShardBuffer:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory for incomplete shards and for packing, without the tiles."""
+        """Maximum bytes for incomplete shards and for packing, without the tiles."""
         n_voxels = math.prod(self.block_shape)
         return self.buffer_bytes + PACKING * n_voxels * int(self.dtype.itemsize)
 

@@ -177,7 +177,7 @@ class ZarrOutput(Output):
         """Do nothing: unwritten voxels already have the fill value."""
 
     def complete(self, *, pyramid: bool) -> None:
-        """Write coarser levels, display range and provenance, and close the zarr.
+        """Write the buffered shards, coarser levels, display ranges and provenance.
 
         Parameters
         ----------

@@ -184,7 +184,7 @@ class TiffOutput(Output):
             self._map.check_intact()
 
     def blank(self, finished: Sequence[Slices]) -> None:
-        """Write NaN over the zeros of the file, plane by plane."""
+        """Write NaN to the voxels outside the `finished` boxes, plane by plane."""
         self.check_intact()
         blank_outside(self.array, finished)
 
