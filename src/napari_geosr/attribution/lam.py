@@ -91,7 +91,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     return AttributionResult(figures, sentence, overlay, notes)
 
 
-_NAMES = {"grey": "mean grey value", "edge": "mean slope"}
+_NAMES = {"grey": "mean grey value", "edge": "mean gradient"}
 
 
 def _blurred(request: AttributionRequest, share: float) -> AnyArray:

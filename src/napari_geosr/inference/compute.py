@@ -367,8 +367,8 @@ def seconds_per_voxel(
 
     The result is cached per network, device and number of threads. Windows grow until
     one takes a tenth of a second, so that call overhead and caches do not distort the
-    result, or until they would exceed `max_voxels`. The first call is a warm-up and
-    does not count.
+    result, or until they would exceed `max_voxels`; a speed of windows limited in this
+    way is not cached. The first call is a warm-up and does not count.
 
     Parameters
     ----------
@@ -394,11 +394,12 @@ def seconds_per_voxel(
     spec = network_spec(network)
     dtype = torch.float64 if network_dtype(network) == "float64" else torch.float32
     length = 48 if len(spec.axes) == 2 else 12
-    speed, voxels_before = 0.0, 0
+    speed, voxels_before, is_limited = 0.0, 0, False
     for attempt in range(6):
         window = probe_window(spec, length)
         voxels = math.prod(window)
-        if attempt > 1 and (voxels == voxels_before or voxels > max_voxels):
+        is_limited = attempt > 1 and voxels > max_voxels
+        if is_limited or (attempt > 1 and voxels == voxels_before):
             break
         x = torch.zeros((1, spec.adjacent_slices, *window), dtype=dtype, device=device)
         try:
@@ -414,7 +415,8 @@ def seconds_per_voxel(
         if attempt and elapsed > 0.1:
             break
         length = int(length * (1.7 if attempt else 1.0))
-    known[key] = speed
+    if not is_limited:
+        known[key] = speed
     return speed
 
 

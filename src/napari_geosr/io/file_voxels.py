@@ -390,7 +390,7 @@ class FileArray(LazyArray):
     @property
     def held_bytes(self) -> int:
         """Maximum memory that a request uses in addition to its result."""
-        return _SCRATCH
+        return _SCRATCH * min(_MAX_THREADS, os.cpu_count() or 1)
 
     def to_dask(self) -> Any:
         """Return a dask array over the same voxels, in blocks of many planes.

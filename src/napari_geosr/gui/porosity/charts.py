@@ -51,8 +51,8 @@ class ProfileChart(Chart):
         self._rows.addWidget(self._legend)
         self.setAccessibleName("Profile along Z")
         self.setToolTip(
-            "Porosity (%) of every slice along Z. The band is the 95 % confidence "
-            "interval, computed from the standard error of each slice's porosity."
+            "Porosity (%) of every slice along Z. The shaded area is the 95 % "
+            "confidence interval, from the standard error of each slice's porosity."
         )
         self.set_reports({})
 
