@@ -165,7 +165,7 @@ class SweepTotals:
 
     @property
     def geometry(self) -> Geometry:
-        """Voxel size and unit."""
+        """Voxel size, origin and unit."""
         return self.pores.geometry
 
     @cached_property

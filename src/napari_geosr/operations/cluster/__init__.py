@@ -59,8 +59,8 @@ def check_workers(workers: object) -> None:
     Raises
     ------
     ConfigError
-        If `workers` is invalid, the extra ``cluster`` is not installed, a script
-        lacks ``if __name__ == "__main__":``, or a worker of a client has another
+        If `workers` is invalid, the extra ``cluster`` is not installed, a script lacks
+        ``if __name__ == "__main__":``, or a client has no workers, or one with another
         release of napari-geosr.
     """
     if isinstance(workers, int) and not isinstance(workers, bool):
