@@ -211,7 +211,7 @@ def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
 
 @dataclass(frozen=True, eq=False)
 class _PhaseBlock:
-    """A block of a phase with its surroundings, and the distances in it.
+    """A block of a phase with its surroundings, and distances to the outside.
 
     Attributes
     ----------

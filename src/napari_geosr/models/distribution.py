@@ -3,7 +3,7 @@
 The check compares, in a sample of planes, the percentiles of the standardised grey
 values and the radial power spectrum (which shows blur and noise), and tests whether any
 structure exceeds the noise. Scale and offset of the grey values do not matter, because
-the model standardises them.
+the values are standardised first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 It consists of residual blocks with group norms [1]_ and strided convolutions. A
 sinusoidal embedding of the time in the noise schedule is added in every block [2]_.
-Without a time, a fixed one is used, so that the same network also works on clean
+If no time is given, a fixed one is used, so that the same network also works on clean
 images, as in segmentation with few labels [3]_. The default is light: 0.4 million
 weights in 2D.
 

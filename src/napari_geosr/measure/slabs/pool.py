@@ -36,7 +36,7 @@ def processed(
     Raises
     ------
     Cancelled
-        If the measurement is to stop; the message says what it was `doing`.
+        If the measurement is stopped; the message names the stage (`doing`).
     """
     if run.pool is None or len(items) < 2:
         for item in items:

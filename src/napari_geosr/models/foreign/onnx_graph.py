@@ -147,7 +147,7 @@ class _OnnxReader:
         return self.names.setdefault(name, f"v{len(self.names)}" if name else "")
 
     def tensor(self, name: str, array: AnyArray) -> None:
-        """Store a tensor: floating-point as a weight, integers as a constant."""
+        """Store a tensor: floating-point values as a weight, integers as a constant."""
         import torch
 
         short = self.name(name)

@@ -62,9 +62,9 @@ class Ellipsoid:
     frame: AnyArray | None = None
 
     def offsets(self, places: AnyArray) -> AnyArray:
-        """Convert places (N, 3), in units of the half-axes, to offsets in voxels.
+        """Convert positions (N, 3), in units of the half-axes, to offsets in voxels.
 
-        Both are relative to the centre; places on the ellipsoid have a distance of 1
+        Both are relative to the centre; positions on the ellipsoid have a distance of 1
         from it.
         """
         found: AnyArray = places * self.axes
@@ -180,7 +180,7 @@ class DirectionGrid:
         return found
 
     def pieces(self, chosen: AnyArray) -> list[AnyArray]:
-        """Return connected pieces of the chosen directions, as arrays of indices."""
+        """Return connected components of the chosen directions, as arrays of indices."""
         from scipy import sparse
 
         index = np.flatnonzero(chosen)

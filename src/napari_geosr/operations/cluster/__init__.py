@@ -60,8 +60,8 @@ def check_workers(workers: object) -> None:
     ------
     ConfigError
         If `workers` is invalid, the extra ``cluster`` is not installed, a script lacks
-        ``if __name__ == "__main__":``, or a client has no workers, or one with another
-        release of napari-geosr.
+        ``if __name__ == "__main__":``, or a client has no workers or a worker with
+        another release of napari-geosr.
     """
     if isinstance(workers, int) and not isinstance(workers, bool):
         if workers < 1:

@@ -205,7 +205,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 
 
 def _most_reliable(clear: list[RankingEntry]) -> RankingEntry:
-    """Return the best of the candidates with a certain gain."""
+    """Return the best of the candidates that are clearly better than the scan."""
     best = min(clear, key=_penalised_error)
     if best.gain < _SMALL_GAIN and best.interval[0] < _UNCERTAIN_GAIN:
         return max(clear, key=lambda row: row.interval[0])
