@@ -180,7 +180,7 @@ class DirectionGrid:
         return found
 
     def pieces(self, chosen: AnyArray) -> list[AnyArray]:
-        """Return connected components of the chosen directions, as arrays of indices."""
+        """Return connected components of the chosen directions, as index arrays."""
         from scipy import sparse
 
         index = np.flatnonzero(chosen)
