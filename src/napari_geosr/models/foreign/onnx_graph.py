@@ -53,7 +53,7 @@ def read_graph(path: Path) -> OnnxGraph:
     ------
     ModelError
         If the library onnx is missing, the file is damaged, or the graph has several
-        inputs or operators that cannot be computed.
+        inputs or outputs, or operators that cannot be computed.
     """
     try:
         import onnx

@@ -183,7 +183,7 @@ class ReconstructionInput:
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Position of the first voxel, relative to the first column of the first row.
+        """Position of the first voxel, relative to the first row and column.
 
         Slices of any size, or from some of the rows, have the same position as in the
         whole volume.

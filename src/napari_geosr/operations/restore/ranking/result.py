@@ -102,12 +102,13 @@ class RankingEntry:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Candidates in order of their expected errors, and the recommended one.
+    """Candidates, the best first, and the recommended one.
 
     Attributes
     ----------
     rows : tuple of RankingEntry
-        Candidates in ascending order of expected error.
+        Candidates in ascending order of expected error (denoisers) or descending order
+        of expected gain (super-resolution models).
     choice : str
         Name of the recommended row.
     reason : str
