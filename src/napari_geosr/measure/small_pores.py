@@ -69,7 +69,7 @@ class SmallPores:
 
     @property
     def surface_parts(self) -> list[float]:
-        """Numbers that add up exactly to the sum of the surfaces."""
+        """Numbers that add up exactly to the total surface of the pores."""
         rest = sum((Fraction(s) * n for s, n in self._surfaces.items()), Fraction(0))
         parts = []
         while rest:

@@ -115,7 +115,7 @@ class VolumeStatistic:
     name : str
         Words joined by underscores: the key in ``PorosityReport.figures`` and in JSON.
     function : callable
-        Maps `SweepTotals` to a number, a mapping of numbers, a pair of ends, or None.
+        Maps `SweepTotals` to a number, a mapping of numbers, a pair of limits, or None.
     power : int
         Power of the unit of length. In JSON, the value is null if the voxel size is
         unknown.

@@ -26,7 +26,7 @@ Table = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Voxel size, origin and unit along Z, Y, X; `flat` for a single image.
+    """Voxel size and origin along Z, Y, X, and their unit; `flat` for a single image.
 
     In a flat geometry the edge length along Z is 1 and has no effect.
     """
@@ -165,7 +165,7 @@ class SweepTotals:
 
     @property
     def geometry(self) -> Geometry:
-        """Voxel size and unit."""
+        """Voxel size, origin and unit."""
         return self.pores.geometry
 
     @cached_property

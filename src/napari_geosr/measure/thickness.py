@@ -211,7 +211,7 @@ def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
 
 @dataclass(frozen=True, eq=False)
 class _PhaseBlock:
-    """A block of a phase with its surroundings, and the distances in it.
+    """A block of a phase with its surroundings, and distances to the outside.
 
     Attributes
     ----------
@@ -376,7 +376,7 @@ def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
 def painted(
     phase: MaskSource, core: Box, found: list[SphereList]
 ) -> npt.NDArray[np.uint16]:
-    """Return the diameters in a block."""
+    """Paint the spheres in a block, and return the diameter at each voxel."""
     spheres = kernels().spheres
 
     box = [
@@ -412,7 +412,8 @@ def medial_axis_steps(
     Parameters
     ----------
     write : callable
-        Receives the medial axis in each block; blocks extend over whole planes.
+        Receives a block of whole planes and the medial axis in it; blocks without the
+        phase are skipped.
     """
     n_z, n_y, n_x = phase.shape
     thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))

@@ -86,7 +86,7 @@ def time_series_question(
     Returns
     -------
     TimeSeriesQuestion or None
-        None if the stack looks like a volume, or the planes cannot be compared.
+        None if nothing suggests a time series, or the file names the axis.
     """
     unnamed = volume.metadata.get(UNNAMED_AXIS)
     axes, data = volume.axes, volume.data
@@ -135,7 +135,7 @@ class _PlaneSimilarity:
     neighbours : float
         Correlation of adjacent planes, including coarse structure.
     even : bool
-        Whether the correlation over a few planes equals that over a few pixels.
+        Whether the correlation over a few planes is close to that over a few pixels.
     faster : bool
         Whether the correlation over a few planes is lower, even after smoothing within
         the planes.

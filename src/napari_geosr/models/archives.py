@@ -77,7 +77,7 @@ def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFi
 
 @contextmanager
 def reading_zip(name: str) -> Iterator[None]:
-    """Convert errors of zipfile on a damaged zip to a `ModelError`."""
+    """Convert errors that zipfile raises for a damaged zip to a `ModelError`."""
     try:
         yield
     except _ZIP_ERRORS as error:

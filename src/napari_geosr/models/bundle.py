@@ -100,7 +100,7 @@ class Model:
         """Return the network used for restoration, as constrained by the card.
 
         A noise bound is added around the network unless its architecture has one
-        already. A network is made consistent with the scan if the card requires it.
+        already. If the card requires it, the result is made consistent with the scan.
         """
         network, bound = self.network(), self.card.noise_bound
         if cast("NetworkSpec", network.spec).input == "shape":

@@ -3,7 +3,7 @@
 The check compares, in a sample of planes, the percentiles of the standardised grey
 values and the radial power spectrum (which shows blur and noise), and tests whether any
 structure exceeds the noise. Scale and offset of the grey values do not matter, because
-the model standardises them.
+the values are standardised first.
 """
 
 from __future__ import annotations
@@ -314,7 +314,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
-    """Return the voxel size relative to the nearest trained one; None if unknown."""
+    """Return the ratio to the nearest voxel size in training; None if unknown."""
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None

@@ -30,8 +30,8 @@ def complete_model(context: _Typed) -> list[str]:
     Returns
     -------
     list of str
-        Names of bundled models and the user's own, then folders and zip files that
-        begin with the word.
+        Names of bundled models and the user's own; then, unless the word is empty,
+        folders and zip files that begin with it.
     """
     word = context.incomplete
     names = sorted(_names(bundled_folder()) | _names(user_folder()))

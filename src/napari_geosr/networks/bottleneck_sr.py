@@ -1,10 +1,10 @@
 """Super-resolution network with bottleneck blocks.
 
-Nearly all weights of a lightweight network belong to convolutions of 3ⁿ voxels; their
-number grows with the square of the number of maps. Here these convolutions work on few
-maps; pointwise convolutions reduce the maps before them and expand them afterwards
-[1]_. With the same number of weights, three times as many maps as in ``light_sr`` are
-passed from block to block and to the sub-voxels.
+Nearly all weights of a lightweight network belong to convolutions of 3ⁿ voxels; the
+number of these weights grows with the square of the number of maps. Here these
+convolutions work on few maps; pointwise convolutions reduce the maps before them and
+expand them afterwards [1]_. With the same number of weights, three times as many maps
+as in ``light_sr`` are passed from block to block and to the sub-voxels.
 
 References
 ----------

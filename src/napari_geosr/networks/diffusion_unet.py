@@ -1,8 +1,8 @@
-"""U-Net for diffusion models; it is also given the noise level of its input.
+"""U-Net for diffusion models; takes an image and the time in the noise schedule.
 
 It consists of residual blocks with group norms [1]_ and strided convolutions. A
 sinusoidal embedding of the time in the noise schedule is added in every block [2]_.
-Without a time, a fixed one is used, so that the same network also works on clean
+If no time is given, a fixed one is used, so that the same network also works on clean
 images, as in segmentation with few labels [3]_. The default is light: 0.4 million
 weights in 2D.
 
@@ -130,7 +130,7 @@ class _TimedBlock(nn.Module):
 
 
 class _DecoderHead(nn.Module):
-    """A small classifier of each voxel from the features of all levels."""
+    """A small network that classifies each voxel by the features of all levels."""
 
     def __init__(self, ndim: int, sizes: list[int], maps: int, channels: int) -> None:
         super().__init__()

@@ -236,5 +236,5 @@ class NoiseBounded(nn.Module):
 
 
 def build(config: NetworkConfig) -> NoiseBounded:
-    """Build a bounded denoiser with fresh weights: it returns its input."""
+    """Build a bounded denoiser with fresh weights, which returns its input."""
     return NoiseBounded(config)

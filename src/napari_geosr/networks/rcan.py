@@ -60,7 +60,7 @@ class NetworkConfig(UpscalingConfig):
 
     @property
     def squeezed(self) -> int:
-        """Number of maps within each attention block."""
+        """Number of maps between the two layers of each channel attention."""
         return max(1, self.features // self.reduction)
 
 

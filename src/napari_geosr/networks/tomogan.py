@@ -1,6 +1,6 @@
 """The generator of TomoGAN: a U-Net of three levels with few convolutions.
 
-Its layers are those of the published table [1]_. In addition, it supports volumes,
+Its layers are those of the table in [1]_. In addition, it supports volumes,
 images of any size and an optional skip from input to output.
 
 References

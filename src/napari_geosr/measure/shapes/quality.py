@@ -200,7 +200,7 @@ def _common_box(inside: AnyArray) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class _Distances:
-    """Distances of the points of one surface from another, with their areas."""
+    """Distances of the points of one surface from another, and areas of the points."""
 
     values: AnyArray
     areas: AnyArray

@@ -181,8 +181,8 @@ def _best_surface(
 ) -> tuple[AnyArray, AnyArray, SurfaceMatch]:
     """Smooth as much of a mask as possible without losing parts.
 
-    Marching cubes of the mask itself keeps every voxel, because the centre of each
-    voxel lies inside the surface.
+    Applied to the mask itself, marching cubes keeps every voxel, because the centre of
+    each voxel lies inside the surface.
     """
     from scipy.ndimage import gaussian_filter
 

@@ -1,4 +1,4 @@
-"""Labels and numbers the pores of a volume slab by slab; computes the interval."""
+"""Labels and numbers the pores slab by slab; computes the porosity interval."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def label_steps(
     limits: tuple[float, float],
     progress: SweepProgress,
 ) -> Generator[Step, None, RawTable]:
-    """Label the pores and sum them up; resume an interrupted run."""
+    """Label the pores and compute their sums; resume an interrupted run."""
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
     labeller = run.labeller()
     planned = len(run.slabs)

@@ -36,7 +36,7 @@ def processed(
     Raises
     ------
     Cancelled
-        If the measurement is to stop; the message says what it was `doing`.
+        If the measurement is stopped; the message names the stage (`doing`).
     """
     if run.pool is None or len(items) < 2:
         for item in items:
@@ -60,7 +60,7 @@ def number_again(labels: np.ndarray, numbers: np.ndarray) -> None:
 
 @dataclass
 class _OfRun:
-    """Work on slabs of a run.
+    """Processing of the slabs of a run, in this or another process.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class NumberWork(_OfRun):
 
 @dataclass
 class IntervalWork(_OfRun):
-    """Counts the pores of shifted grey values."""
+    """Counts the pores after shifting the grey values up and down."""
 
     shifted: ShiftedPores
 

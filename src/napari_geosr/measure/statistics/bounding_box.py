@@ -13,12 +13,12 @@ _HIGHEST = (column.MAX_Z, column.MAX_Y, column.MAX_X)
 
 
 def start(pores: Pores, axis: int) -> IntArray:
-    """Return the first index along an axis (0, 1, 2 for Z, Y, X)."""
+    """Return the index of the first voxel along an axis (0, 1, 2 for Z, Y, X)."""
     return pores.sums[:, _LOWEST[axis]] + 0
 
 
 def end(pores: Pores, axis: int) -> IntArray:
-    """Return the index after the last one along an axis."""
+    """Return the index after the last voxel along an axis (0, 1, 2 for Z, Y, X)."""
     return pores.sums[:, _HIGHEST[axis]] + 1
 
 

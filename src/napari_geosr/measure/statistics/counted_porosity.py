@@ -1,4 +1,4 @@
-"""Counted porosity: the porosity from pores that are large enough to be counted."""
+"""Counted porosity: the porosity due to pores of at least the minimum size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def counted_porosity(totals: SweepTotals) -> float:
-    """Return the voxels of pores of at least the minimum size ÷ sample voxels."""
+    """Return the fraction of the sample in pores of at least the minimum size."""
     counted = totals.pore_voxels - totals.small_pore_voxels
     return counted / totals.sample_voxels
 

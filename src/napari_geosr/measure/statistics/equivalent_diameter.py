@@ -17,12 +17,12 @@ NAME = "equivalent_diameter"
 
 
 def equivalent_diameter(pores: Pores) -> FloatArray:
-    """Compute the diameter of the sphere (image: circle) as large as each pore."""
+    """Return the diameter of the sphere (image: circle) with the size of each pore."""
     return pores.equivalent_diameter
 
 
 def quantiles(totals: SweepTotals) -> dict[str, float | None]:
-    """Return the quantiles of the diameters."""
+    """Return mean, percentiles 10, 50, 90 and maximum of the diameters."""
     return totals.quantiles(NAME)
 
 

@@ -1,4 +1,4 @@
-"""Open and closed porosity: from pores that reach the border, and from all others.
+"""Open and closed porosity: due to pores that reach the border, and to all others.
 
 The border is that of the volume or of the sample. Pores of any size are included, so
 the two values add up to the porosity.
@@ -12,12 +12,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def open_porosity(totals: SweepTotals) -> float:
-    """Return the voxels of pores that reach the border ÷ sample voxels."""
+    """Return the fraction of the sample in pores that reach the border."""
     return _open_voxels(totals) / totals.sample_voxels
 
 
 def closed_porosity(totals: SweepTotals) -> float:
-    """Return the voxels of pores that do not reach the border ÷ sample voxels."""
+    """Return the fraction of the sample in pores that do not reach the border."""
     return (totals.pore_voxels - _open_voxels(totals)) / totals.sample_voxels
 
 

@@ -29,7 +29,7 @@ def pore_size(totals: SweepTotals) -> float | None:
 
 
 def _quantile(column: str, which: str) -> Callable[[SweepTotals], float | None]:
-    """Return a function that computes one quantile of a column."""
+    """Return a function that computes the mean, median or maximum of a column."""
     return lambda totals: totals.quantiles(column)[which]
 
 

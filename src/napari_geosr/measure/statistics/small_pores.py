@@ -1,4 +1,4 @@
-"""Pores below the minimum size: part of the porosity, but not of counts and table."""
+"""Pores below the minimum size: part of the porosity, not of counts or the table."""
 
 from __future__ import annotations
 

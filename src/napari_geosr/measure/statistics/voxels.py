@@ -22,7 +22,7 @@ def pore_voxels(totals: SweepTotals) -> int:
 
 
 def quantiles(totals: SweepTotals) -> dict[str, float | None]:
-    """Return the quantiles of the pores' sizes in voxels."""
+    """Return mean, percentiles 10, 50, 90 and maximum of the pore sizes in voxels."""
     return totals.quantiles("voxels")
 
 

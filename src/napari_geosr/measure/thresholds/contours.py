@@ -39,10 +39,10 @@ def compartment_steps(
     ----------
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
-        Radius in voxels (octahedra). Openings in the cortex and trabeculae are bridged
-        if they are at most twice this radius wide. Spaces that are nowhere wider than
-        that are pores of the cortex; pores that open into the marrow space belong to
-        it.
+        Radius in voxels (octahedra). Openings in the cortex are closed, and trabeculae
+        are absorbed by the marrow space, if they are at most twice this radius wide.
+        Spaces that are nowhere wider than that are pores of the cortex; pores that open
+        into the marrow space belong to it.
     which : {"cortex", "marrow"}
 
     Returns
@@ -100,7 +100,7 @@ def compartment_steps(
 
 
 def _largest(mask: Mask) -> Mask:
-    """Return the largest piece that is connected by faces, edges or corners."""
+    """Return the largest component that is connected by faces, edges or corners."""
     import cc3d
 
     labels = cc3d.connected_components(mask.view(np.uint8), connectivity=26)

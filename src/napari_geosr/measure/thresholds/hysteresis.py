@@ -26,8 +26,8 @@ def core_threshold(
     Parameters
     ----------
     share : float
-        Distance from the threshold, relative to the distance of the pores' mean from
-        it.
+        Distance from the threshold, relative to the distance of the pores' mean grey
+        value from it.
     phase : {"dark", "bright"}
         Which of the two phases consists of pores.
     """

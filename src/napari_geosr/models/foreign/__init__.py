@@ -1,7 +1,7 @@
 """Import third-party networks, which are read as data; their code is never run.
 
-Formats are found by file name. The module of a format must not import torch or optional
-libraries at module level. It provides:
+The modules of the formats are found by file name. A module must not import torch or
+optional libraries at module level. It provides:
 
 ``ABOUT``
     Short description of the supported files: "CAREamics checkpoints (.ckpt)".

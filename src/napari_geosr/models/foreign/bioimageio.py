@@ -1,7 +1,7 @@
 """Import packages of the BioImage.IO model zoo: a description, weights and a test.
 
 They are read with bioimageio.spec (MIT licence; the extra ``zoo``) from a path, URL or
-identifier. Supported weights are ONNX graphs and state dicts of networks known by name;
+identifier. Supported weights are ONNX graphs and state dicts of the CAREamics U-Net;
 a package's own Python code and TorchScript programs are never run.
 """
 
@@ -458,13 +458,13 @@ def _test(
     post: Sequence[scales.Operation],
     source: str,
 ) -> Callable[[nn.Module], None]:
-    """Return a check of the network against the expected result in the package."""
+    """Return a function that compares the network with the result in the package."""
     if tensors is None:
         return lambda _network: None
     given, expected = tensors
 
     def check(network: nn.Module) -> None:
-        """Run the network with the package's own operations before and after it."""
+        """Run the package's own operations and the network; compare the result."""
         import torch
 
         x = scales.apply(pre, given, None)

@@ -60,7 +60,7 @@ def draft(path: Path, content: AnyMapping) -> ImportDraft:
     Raises
     ------
     ModelError
-        If the network is not a U-Net, or takes several channels.
+        If the method is not supported, or the network is not a U-Net with one channel.
     """
     settings = content["hyper_parameters"]
     algorithm = settings.get("algorithm_config", settings)

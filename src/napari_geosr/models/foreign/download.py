@@ -47,7 +47,7 @@ def download(
     Parameters
     ----------
     limit : int, optional
-        Maximum size in bytes; by default that of weights.
+        Maximum size in bytes; by default the limit for weights.
 
     Raises
     ------

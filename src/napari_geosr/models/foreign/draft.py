@@ -59,8 +59,8 @@ class ImportDraft:
     origin : str
         Software that made the model, as one word; becomes the card's method.
     check : callable
-        Called with the network; raises `ModelError` unless it reproduces the reference
-        result of the package, or that computed by the original library.
+        Called with the network; raises `ModelError` unless the network reproduces the
+        reference result of the package, or the result of the original library.
     reference : ReferenceImage or None
         Expected result of a restoration with the written bundle.
     remarks : tuple of str

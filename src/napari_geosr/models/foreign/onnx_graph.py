@@ -53,7 +53,7 @@ def read_graph(path: Path) -> OnnxGraph:
     ------
     ModelError
         If the library onnx is missing, the file is damaged, or the graph has several
-        inputs or operators that cannot be computed.
+        inputs or outputs, or operators that cannot be computed.
     """
     try:
         import onnx
@@ -147,7 +147,7 @@ class _OnnxReader:
         return self.names.setdefault(name, f"v{len(self.names)}" if name else "")
 
     def tensor(self, name: str, array: AnyArray) -> None:
-        """Store a tensor: floating-point as a weight, integers as a constant."""
+        """Store a tensor: floating-point values as a weight, integers as a constant."""
         import torch
 
         short = self.name(name)

@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """Scaling of grey values for the network, and back for its results.
+    """Scaling of grey values for the network, and of its results back.
 
     Attributes
     ----------

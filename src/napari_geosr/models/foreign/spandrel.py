@@ -168,7 +168,7 @@ def _multiple(descriptor: Any) -> int:
 
 
 def _comparison_with(descriptor: Any) -> Callable[[nn.Module], None]:
-    """Return a check against the library's own forward pass, with padding."""
+    """Return a function that compares a network with the library's own forward pass."""
 
     def check(network: nn.Module) -> None:
         """Compare the results for an image of structure and noise with an odd size."""

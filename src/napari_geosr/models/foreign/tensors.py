@@ -1,6 +1,6 @@
 """Read only tensors and plain values from third-party files.
 
-A ``.pth`` or ``.ckpt`` file is a pickle, which can contain any program. torch's
+A ``.pth`` or ``.ckpt`` file is a pickle, which can contain arbitrary code. torch's
 weights-only reader accepts tensors, numbers, strings, lists and dictionaries; a file
 with anything else is rejected before any of its code is run.
 """

@@ -125,7 +125,7 @@ def check(graph: GraphConfig, weights: Sequence[str]) -> None:
 
 
 def _last_use(settings: GraphConfig) -> dict[int, list[str]]:
-    """Return, by index of the node, the values that no later node uses."""
+    """Return, for each node index, the values that are not used after this node."""
     last: dict[str, int] = {}
     for i, (_, takes, gives, _) in enumerate(settings.nodes):
         last.update(dict.fromkeys((*takes, *gives), i))

@@ -75,7 +75,7 @@ def convolved(
 
 
 def applied(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the layer as a function; gradient-free convolutions use `convolved`."""
+    """Return the layer as a function; convolutions (of stride 1) use `convolved`."""
     if not isinstance(layer, nn.Conv2d | nn.Conv3d):
         return layer
     conv = layer

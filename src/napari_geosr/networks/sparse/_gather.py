@@ -78,7 +78,7 @@ def sparse_convolution(features: Tensor, weight: Tensor, pairs: RowPairs) -> Ten
 
 
 def _chunks(pairs: RowPairs, k: int, row_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield source and target rows of weight `k`, a limited number at a time."""
+    """Yield source and target rows of matrix `k`, a limited number at a time."""
     size = max(1, _BYTES.get() // max(1, row_bytes))
     sources, targets = pairs.sources[k], pairs.targets[k]
     for start in range(0, len(sources), size):

@@ -50,7 +50,7 @@ class RowPairs:
     n_targets: int
 
     def swapped(self) -> RowPairs:
-        """Return the map of the transposed convolution."""
+        """Return the pairs of the transposed convolution."""
         return RowPairs(self.targets, self.sources, self.n_targets, self.n_sources)
 
 

@@ -62,9 +62,10 @@ class Ellipsoid:
     frame: AnyArray | None = None
 
     def offsets(self, places: AnyArray) -> AnyArray:
-        """Return offsets from the centre, in voxels, of places (N, 3) relative to it.
+        """Convert positions (N, 3), in units of the half-axes, to offsets in voxels.
 
-        Places on the ellipsoid have a distance of 1 from the centre.
+        Both are relative to the centre; positions on the ellipsoid have a distance of 1
+        from it.
         """
         found: AnyArray = places * self.axes
         return found if self.frame is None else found @ self.frame.T
@@ -179,7 +180,7 @@ class DirectionGrid:
         return found
 
     def pieces(self, chosen: AnyArray) -> list[AnyArray]:
-        """Return connected pieces of the chosen directions, as arrays of indices."""
+        """Return connected components of the chosen directions, as index arrays."""
         from scipy import sparse
 
         index = np.flatnonzero(chosen)
@@ -334,7 +335,7 @@ def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArra
 def _crossing(
     along: AnyArray, rows: AnyArray, one: AnyArray, other: AnyArray
 ) -> AnyArray:
-    """Return the fraction of a step after `one` at which the values pass one half."""
+    """Return the fraction of a step after `one` at which the values cross one half."""
     a, b = along[rows, one], along[rows, np.minimum(other, along.shape[1] - 1)]
     change = np.where(a == b, 1, b - a)
     found: AnyArray = np.clip((_HALF - a) / change, 0, 1) * (a != b)

@@ -2,7 +2,7 @@
 
 The model is not a neural network: its parameters are the mean of many shells and their
 principal components over the directions from the centre (`_shells`). A shell with a
-missing part is fitted where it is known; the deviation from the fit is extended
+missing part is fitted where it is known; the difference from the fit is extended
 smoothly into the missing part.
 
 References

@@ -3,7 +3,7 @@
 Only voxels with both phases in their 3³ neighbourhood are computed; other voxels
 are full or empty at any resolution. The network predicts the phase of their eight
 children, as a correction of the trilinear interpolation. It is local: with the halo of
-its ``spec``, results for blocks are identical to those for the whole.
+its ``spec``, results for blocks are identical to those for the whole shape.
 
 With an upscale factor of 1, it predicts labels of the given voxels from grey values.
 """
@@ -261,7 +261,8 @@ def _means(values: Tensor) -> list[Tensor]:
 def _means_of_thin(values: Tensor, edge: int) -> Tensor:
     """Return the means over cubes that are larger than the volume along some axis.
 
-    The pooling layers of torch reject such volumes, so sums of padded ones are divided.
+    The pooling layers of torch reject such volumes, so the volume is padded and the
+    sums are divided by the numbers of its own voxels.
     """
     size = values.shape[2:]
     margin = [n for length in reversed(size) for n in (0, max(0, edge - length))]

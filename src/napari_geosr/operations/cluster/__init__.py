@@ -59,9 +59,9 @@ def check_workers(workers: object) -> None:
     Raises
     ------
     ConfigError
-        If `workers` is invalid, the extra ``cluster`` is not installed, a script
-        lacks ``if __name__ == "__main__":``, or a worker of a client has another
-        release of napari-geosr.
+        If `workers` is invalid, the extra ``cluster`` is not installed, a script lacks
+        ``if __name__ == "__main__":``, or a client has no workers or a worker with
+        another release of napari-geosr.
     """
     if isinstance(workers, int) and not isinstance(workers, bool):
         if workers < 1:

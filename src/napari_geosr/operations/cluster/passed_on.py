@@ -41,8 +41,8 @@ def export_lines(more: Mapping[str, str]) -> str:
     """Return shell-script lines that set the variables that other nodes need.
 
     Variables with unusual names or with unprintable characters, such as line breaks,
-    are omitted, because a shell may not parse them correctly. The values may be
-    secrets, such as keys of a cloud storage, so that only the user may read the script.
+    are omitted, because a shell may not parse them correctly. Values may be secrets,
+    such as keys of a cloud storage: the script must be readable only by the user.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def check_versions(client: Client) -> None:
     Warns
     -----
     GeoSRWarning
-        If the rest of a version differs.
+        If another part of the version differs.
     """
     found = client.run(eval, _EXPRESSION, on_error="return")
     same = "Install the same version for this process and all workers."

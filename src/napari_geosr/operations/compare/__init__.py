@@ -106,9 +106,11 @@ def compare_steps(
     config : CompareConfig, optional
     reference : str, optional
         Key of the volume with which all others are compared; by default, the first one.
-        PSNR and SSIM refer to its grey-value range.
+        If it is given, PSNR and SSIM refer to its grey-value range, otherwise to the
+        smallest range of the volumes.
     mask : Volume, optional
-        Sample mask: only non-zero voxels are evaluated. It may have any voxel size.
+        Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
+        without one, it must have the shape of the base.
     halves : (Volume, Volume), optional
         Two halves of one scan, for Fourier shell correlation (`config.fsc` is
         ``"halves"``).

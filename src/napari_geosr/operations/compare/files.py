@@ -191,7 +191,7 @@ def _fourier_rows(report: QualityReport) -> Iterator[Sequence[object]]:
 
 
 def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
-    """Yield the match, position and size of each pore in the base or the volume."""
+    """Yield match status, position and sizes of each pore of the base or the volume."""
     axes, unit = report.frame.axes.lower(), report.frame.length_unit
     places = [f"{axis} ({unit})" for axis in axes]
     match = report.pores.get(key)

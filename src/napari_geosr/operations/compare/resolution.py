@@ -99,8 +99,8 @@ def refuse_by_record(
     Raises
     ------
     VolumeError
-        If, according to their records, volumes are outputs, resampled, or from the same
-        projections.
+        If, according to their records, volumes were restored or resampled, or come from
+        the same projections.
     """
     if halves is not None:
         halves = one_volume(halves[0]), one_volume(halves[1])

@@ -238,7 +238,7 @@ def voxel_of(
     Raises
     ------
     ConfigError
-        If no voxel is given, or it has the wrong number of axes.
+        If no voxel is given, or its numbers do not fit the axes or are not finite.
     VolumeError
         If the voxel is outside the result, or the scan is not finite there.
     """

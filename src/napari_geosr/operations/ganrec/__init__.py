@@ -78,7 +78,7 @@ def ganrec_steps(
     Returns
     -------
     Path or None
-        Path of the volume; None if the run was stopped.
+        Path of the volume; None if the run was stopped before it was written.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Generate images or volumes with a diffusion model.
 
-The results are not measurements: every file is named ``generated …``, and its record
-states that it was generated. If training images are given, samples that copy them are
-refused.
+The results are not measurements: every file is named ``generated_…``, and its record
+states that it was generated. If training images are given and too many samples are
+copies of them, no sample is kept.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def generate_steps(
         If the model cannot generate images, or too many samples are copies.
     ConfigError, FileError, DeviceMemoryError
         If the shape has the wrong number of axes, the porosity cannot be chosen or is
-        outside the range of the training data, the device does not exist, there are too
-        few training images, a file cannot be written, or memory runs out.
+        far outside the range of the training data, the device does not exist, there are
+        too few training images, a file cannot be written, or memory runs out.
     """
     bundle = zoo.find(model)
     shape = _checked_shape(bundle, config)

@@ -207,7 +207,7 @@ def frames_question(
     """Return the question of whether slices are time points, if they may be.
 
     With `mixing`, i.e. for models that would mix time points, the question is also
-    returned if nothing shows that they are slices of a stack.
+    returned in doubtful cases.
     """
     return time_series_question(volume, mixing=mixing)
 

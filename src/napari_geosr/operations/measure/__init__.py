@@ -178,7 +178,7 @@ def _measure_steps(
     pool: SlabWorkers | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, PorosityReport]:
-    """Measure a single volume with a limited cache."""
+    """Measure a volume, and add remarks about it to the report."""
     config, remarks = _settings_for_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)

@@ -50,8 +50,8 @@ def align_deviation(
 ) -> tuple[Deviation, list[str]]:
     """Return the deviations for `volume`, and remarks about them.
 
-    The width of the interval, as a multiple of the standard deviation, is taken from
-    the settings or, by default, from the model's calibration, as recorded by the
+    The half-width of the interval, as a multiple of the standard deviation, is taken
+    from the settings or, by default, from the model's calibration, as recorded by the
     restoration.
 
     Parameters

@@ -187,7 +187,7 @@ class _Part:
         return found
 
     def is_due(self) -> bool:
-        """Return whether it is time for another entry."""
+        """Return whether it is time to save the state again."""
         return self._key is not None and time.monotonic() >= self._due
 
     def save(self, state: Mapping[str, np.ndarray]) -> None:

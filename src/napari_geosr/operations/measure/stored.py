@@ -33,7 +33,7 @@ def read_reports(
     Returns
     -------
     reports : dict of PorosityReport
-        ``"input"`` and, if there is one, ``"reference"``.
+        ``"input"`` and, if there are references, ``"reference"`` for the first of them.
     record : dict
         The provenance record of the measurement.
 

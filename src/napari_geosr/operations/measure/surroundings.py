@@ -174,7 +174,7 @@ def _rim(plane: AnyArray) -> AnyArray:
 def _reduced(plane: AnyArray) -> AnyArray:
     """Return the means of square blocks of a plane.
 
-    A mean is invalid if any value in its block is invalid.
+    A mean is not finite if any value in its block is not finite.
     """
     n = max(1, math.ceil(math.sqrt(plane.size) / _REDUCED))
     height, width = (length // n for length in plane.shape)

@@ -160,8 +160,8 @@ def name_of(model: ModelLike) -> str:
     Parameters
     ----------
     model : str, Path, Model or ZooEntry
-        Model, or a way to specify it. Anything else is returned unchanged, to be
-        rejected by the settings.
+        Model, its entry in the zoo, its name or its path. Anything else is returned
+        unchanged, to be rejected by the settings.
     """
     if isinstance(model, bundle.Model | zoo.ZooEntry):
         entries = zoo.list_models()
@@ -229,7 +229,7 @@ def fit(card: ModelCard, volume: Volume) -> Compatibility:
 
 
 def has_strength(card: ModelCard) -> bool:
-    """Return whether the strength of a model (a denoiser) can be chosen."""
+    """Return whether the strength of a denoiser can be chosen."""
     is_filter = not card.has_weights and card.task == "denoise"
     return is_filter or card.noise_bound is not None
 
@@ -296,7 +296,7 @@ def card_text(card: ModelCard) -> str:
 
 
 def takes_volumes(card: ModelCard) -> bool:
-    """Return whether a model is a filter that processes whole volumes."""
+    """Return whether a model is a filter for both volumes and slices."""
     return not card.has_weights and "ndim" not in card.network_kwargs
 
 

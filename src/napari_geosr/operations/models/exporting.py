@@ -35,8 +35,8 @@ class ExportResult:
     Attributes
     ----------
     difference : float
-        Largest difference from the result of napari-geosr for the same part of an
-        image, as a multiple of the standard deviation of that result.
+        Largest difference from the result of napari-geosr for the same test images, as
+        a multiple of the standard deviation of that result.
     """
 
     path: Path
@@ -115,7 +115,8 @@ def _set_noise_steps(
 ) -> Generator[Step, None, Model]:
     """Store the noise of the scan in the model to be exported.
 
-    Without a scan, return the model without its bound if it can run without one.
+    Without a scan, a model that needs the noise only for its bound is returned without
+    the bound.
     """
     network = model.restorer()
     if not needs_noise(network):

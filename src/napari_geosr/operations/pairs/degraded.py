@@ -256,7 +256,7 @@ def _match_warnings(
 
 
 def _shared_noise_warnings(high: Volume, blurred: bool) -> list[str]:
-    """Warn if both volumes of a pair share noise despite interpolation."""
+    """Warn if both volumes of a pair share noise, although they share no voxels."""
     if blurred:
         return [
             "With an additional blur, the low-resolution voxels contain the noise of "

@@ -101,7 +101,7 @@ def measure_steps(
     like : Volume
         Real low-resolution scan of the same material.
     factors : tuple of int
-        Voxels of `high` per low-resolution voxel, along its axes.
+        Voxels of `high` per low-resolution voxel, along each axis.
     config : DegradeConfig
     should_stop : callable
 

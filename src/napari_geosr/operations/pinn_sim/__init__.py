@@ -96,7 +96,8 @@ def pinn_sim_steps(
     Returns
     -------
     Path or None
-        Path of the reconstruction of the first stack; None if the run was stopped.
+        Path of the reconstruction of the first stack; None if the run was stopped
+        before all results were written.
 
     Raises
     ------

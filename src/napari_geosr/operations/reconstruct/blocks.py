@@ -289,7 +289,7 @@ class _ReconstructedBlock:
 
 
 class RowProgress:
-    """Progress, in rows times iterations."""
+    """Progress of a run, counted in rows times iterations."""
 
     def __init__(self, ready: ReconstructionInput, finished: list[Rows]) -> None:
         self.steps = ready.n_steps

@@ -58,7 +58,7 @@ class MeanViews(_DerivedViews):
     ----------
     data : ArrayLike of shape (angle, row, column)
     groups : list of ndarray of int
-        Views of each exposure.
+        Indices of the views that form each exposure.
     is_logarithm : bool
         Whether the values are -log of the intensity. In either case, the intensities
         are averaged.

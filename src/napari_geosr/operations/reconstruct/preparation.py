@@ -158,7 +158,7 @@ def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
 
 
 def _note_equivalent_views(ready: ReconstructionInput) -> list[str]:
-    """Return a note on the selected views if opposite views are equivalent."""
+    """Return a note if the selected views cover each direction from both sides."""
     scan, every = ready.scan, ready.config.every
     alone = scan.geometry == "parallel" and not ready.joined
     if every == 1 or not alone or not scan.is_full_turn:

@@ -124,7 +124,7 @@ class RowIntegrals:
         Parameters
         ----------
         first_reported : int
-            Rows before this one are not reported again.
+            Clipped and repaired values in rows before this one are not reported again.
 
         Returns
         -------

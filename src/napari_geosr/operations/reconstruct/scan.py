@@ -137,7 +137,7 @@ class ReconstructionInput:
 
     @property
     def group(self) -> int:
-        """Number of slices that are reconstructed together, counted from the first one.
+        """Number of slices in a group, which is reconstructed together.
 
         The number depends only on the settings, shape and device, and never on memory
         or time, because it affects rounding. If memory is short, fewer slices are
@@ -183,7 +183,7 @@ class ReconstructionInput:
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Position of the first voxel, relative to the first column of the first row.
+        """Position of the first voxel, relative to the first row and column.
 
         Slices of any size, or from some of the rows, have the same position as in the
         whole volume.
@@ -219,7 +219,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """Return the first row that no slice before slice `at` has reported."""
+        """Return the first row that was not reported with the slices before `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(

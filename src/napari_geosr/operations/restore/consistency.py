@@ -162,7 +162,7 @@ def consistency_steps(
     Parameters
     ----------
     scan : Volume
-        The restored scan, (Z, Y, X) or (Y, X).
+        The scan that was restored, (Z, Y, X) or (Y, X).
     result : Volume
         Its restoration, or any other volume at the same position.
     out : path, optional

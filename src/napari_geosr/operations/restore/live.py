@@ -214,7 +214,7 @@ class LiveTiles:
     def steps(
         self, *, should_stop: ShouldStop = never_stop
     ) -> Generator[Step, None, None]:
-        """Restore the requested tiles: the level on screen and the newest first.
+        """Restore the requested tiles: first those on screen, then the newest requests.
 
         Unless tiles are known to be fast, quick versions of the tiles on screen are
         restored first. If the request for a tile is withdrawn, its restoration stops.

@@ -59,7 +59,8 @@ class RestorePlan:
     memory : int
         Bytes used by each process, in addition to those for the program and the model.
     seconds : float
-        Estimated from small windows timed on this computer, `storage_seconds` included.
+        Time of the run, estimated from small windows timed on this computer; includes
+        `storage_seconds`.
     storage_seconds : float
         Time to write the result with its coarser levels, estimated from small samples
         that are written to the folder for temporary files.

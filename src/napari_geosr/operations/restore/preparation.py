@@ -181,7 +181,7 @@ def prepare_steps(
     ranking: Ranking | None = None,
     kept: MeasurementStore | None = None,
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Load the model, compute the volume's statistics, and check that they match.
+    """Load the model, compute statistics of the volume, and check that the two match.
 
     Parameters
     ----------

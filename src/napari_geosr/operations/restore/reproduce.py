@@ -31,7 +31,7 @@ def as_command(
     Parameters
     ----------
     volume : Volume
-        The restored volume; its `source` is the file to read, and ``dataset`` in its
+        The volume to restore; its `source` is the file to read, and ``dataset`` in its
         metadata names the dataset in that file. The voxel size is part of the command,
         because the user may have corrected the one in the file.
     config : RestoreConfig
@@ -80,7 +80,7 @@ def as_python(
     Parameters
     ----------
     volume : Volume
-        The restored volume, from a file.
+        The volume to restore, from a file.
     config : RestoreConfig
     out : path, optional
         File of the result.

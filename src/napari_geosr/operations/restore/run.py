@@ -209,7 +209,8 @@ def work_steps(
     out, overwrite, first, unfinished, unfinished_deviation, should_stop
         As in `run_steps`.
     late : LateVerdict, optional
-        Predicts the effect of the run after its first tile, or a resumed run's last.
+        Predicts the effect of the run after its first tile (of a resumed run: its
+        last).
     """
     prepared = work.prepared
     record = yield from record_steps(prepared, should_stop)

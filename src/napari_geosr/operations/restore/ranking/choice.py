@@ -41,8 +41,8 @@ def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
     """Return the sharpness for the tests and the run: ``"auto"`` becomes ``"scan"``.
 
     Results as sharp as the scan agree with it within the noise bound. Nobody has
-    inspected the result of an automatically chosen model, so the model must not sharpen
-    by itself.
+    inspected the result of an automatically chosen model, so it must not be sharper
+    than the scan.
     """
     return "scan" if config.sharpness == "auto" else config.sharpness
 

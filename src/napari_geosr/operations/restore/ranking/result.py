@@ -102,12 +102,13 @@ class RankingEntry:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Candidates in order of their expected errors, and the recommended one.
+    """Candidates, the best first, and the recommended one.
 
     Attributes
     ----------
     rows : tuple of RankingEntry
-        Candidates in ascending order of expected error.
+        Candidates in ascending order of expected error (denoisers) or descending order
+        of expected gain (super-resolution models).
     choice : str
         Name of the recommended row.
     reason : str
@@ -205,7 +206,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 
 
 def _most_reliable(clear: list[RankingEntry]) -> RankingEntry:
-    """Return the best of the candidates with a certain gain."""
+    """Return the best of the candidates that are clearly better than the scan."""
     best = min(clear, key=_penalised_error)
     if best.gain < _SMALL_GAIN and best.interval[0] < _UNCERTAIN_GAIN:
         return max(clear, key=lambda row: row.interval[0])
