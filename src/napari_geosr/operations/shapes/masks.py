@@ -1,4 +1,4 @@
-"""Reads the voxels of one shape from a volume, and refuses other volumes."""
+"""Reads the voxels of one shape from a volume; refuses volumes without a shape."""
 
 from __future__ import annotations
 

@@ -448,8 +448,8 @@ def most_iterations(patterns: PatternSet) -> int:
 def trial_edge(block: FloatArray) -> int:
     """Return the edge length of the part that is reconstructed in trials.
 
-    The edge decreases with the number of frames, so that the total number of pixels is
-    constant.
+    The edge decreases with the number of frames, so that the total number of pixels
+    stays about the same.
     """
     edge = round(_TRIAL_EDGE * math.sqrt(9 / (block.shape[0] * block.shape[1])))
     return min(_TRIAL_EDGE, max(_SMALLEST_TRIAL_EDGE, edge))

@@ -23,7 +23,7 @@ _MORE_PADDING = 0.1
 
 @dataclass(frozen=True)
 class _BoxStatistics:
-    """A box, its fraction of padding, and the deviation of its other voxels."""
+    """A box, its fraction of padding, and the variation of its other voxels."""
 
     box: Slices
     padding: float
