@@ -174,7 +174,7 @@ def _add_jaw(
 ) -> None:
     """Add the teeth, bone and gum of a jaw.
 
-    `depth` is the distance from the biting line, in mm.
+    `depth` is the distance from the occlusal line, in mm.
     """
     if depth.max() < 0:
         return

@@ -326,7 +326,7 @@ def bicontinuous(
     Parameters
     ----------
     wavelength : float
-        Distance between neighbouring struts.
+        Distance between neighbouring struts, in voxels.
     sheets : bool
         Whether to threshold the absolute value of the field, which gives curved walls
         instead of struts.

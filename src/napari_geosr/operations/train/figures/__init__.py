@@ -86,9 +86,8 @@ def _paired_steps(
     """Compute the PSNR against the target, averaged over the validation blocks.
 
     For comparison, it is also computed for the input and for a Gaussian filter with
-    the width that is best for these targets; for super-resolution, it is computed only
-    for the input enlarged by cubic splines. Labels are evaluated by their overlap
-    instead.
+    the width that is best for these targets; for super-resolution, only for the input
+    enlarged by cubic splines. Labels are evaluated by their overlap instead.
     """
     patches, method = evaluator.patches, evaluator.trainer.method
     sources, targets = (
