@@ -150,7 +150,7 @@ def _anatomy(edge: int, rng: np.random.Generator, grain: np.random.Generator) ->
     y = (row * math.cos(turn) - column * math.sin(turn)) / zoom
     x = (row * math.sin(turn) + column * math.cos(turn)) / zoom
     x = x if rng.random() < 0.5 else -x
-    # The biting line is near an edge (one jaw is shown) or in the middle (two jaws).
+    # The occlusal line is near an edge (one jaw is shown) or in the middle (two jaws).
     bite = rng.uniform(-14, -6) if rng.random() < 0.6 else rng.uniform(-6, 3)
     bite = bite + rng.uniform(-0.006, 0.012) * x**2
     maps = _Maps(pixel, x)
