@@ -320,7 +320,7 @@ def channel_warnings(
 def _refuse_mixture(series: PreparedSeries) -> None:
     """Refuse channels with results that cannot be stored in one file.
 
-    Such results differ in voxel size or type.
+    Such results differ in voxel size or type, or only some have deviations or labels.
     """
     kinds = {
         (each.factors, each.output_dtype, each.has_deviation, each.labels)
@@ -366,7 +366,7 @@ def reported_series_verdict_steps(
     Raises
     ------
     ModelError
-        If `strict` is True and the verdict on a channel is harmful.
+        If `strict` is True and the verdict on a channel that is not copied is harmful.
     """
     plan = series.plan
     found: dict[int | None, PreparedRestoration] = {}

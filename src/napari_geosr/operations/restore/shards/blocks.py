@@ -81,8 +81,8 @@ def restore_blocks_steps(
     Raises
     ------
     ConfigError
-        If the volume is a series, standard deviations are requested, or `chunks` do not
-        fit the result.
+        If the volume is a series, the model is ``"auto"``, standard deviations are
+        requested, or `chunks` do not fit the result.
     GeoSRError
         If the model does not fit the volume or the memory budget.
     """
