@@ -260,7 +260,7 @@ def check_training_voxels(volume: Volume) -> str:
     Raises
     ------
     VolumeError
-        If the model would be rejected for such voxels later.
+        If the trained model could not be used with such voxels.
     """
     if (ratio := anisotropy(volume)) == 1:
         return ""

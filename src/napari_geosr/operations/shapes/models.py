@@ -24,7 +24,7 @@ def bundled_names() -> list[str]:
 
 
 def shape_models(*methods: str) -> tuple[str, ...]:
-    """Return the names of the models for shapes trained by these methods."""
+    """Return the models for shapes trained by these methods (or trilinear), by name."""
     names = [
         name
         for name in bundled_names()
