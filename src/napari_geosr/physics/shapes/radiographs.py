@@ -272,7 +272,7 @@ def _restore(
     parts: tuple[Array, Array, Array],
     rng: np.random.Generator,
 ) -> None:
-    """Add, in some teeth, a filling or caries (a hole filled with soft matter)."""
+    """Add, in some teeth, a filling, caries (a loss of mineral) or a filled root."""
     u, s, whole = parts
     chance, w = rng.random(), shape.width / 2
     place, size = rng.uniform(-0.7, 0.7) * w, rng.uniform(0.15, 0.4) * w
@@ -296,7 +296,7 @@ def _restore(
 class _ToothShape:
     """Outline of a tooth in its own coordinates: `u` across, `s` along from the tip.
 
-    All functions are positive inside and at most 1, so that the square root is the
+    The outlines are positive inside and at most 1, so that the square root is the
     relative thickness of an ellipse.
     """
 

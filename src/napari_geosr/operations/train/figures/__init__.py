@@ -50,7 +50,7 @@ def evaluate_model_steps(
 
     Paired targets are compared voxel by voxel and unpaired ones by their distribution.
     Without targets, the method's self-supervised loss is used; if it has none, there
-    are no metrics.
+    are no metrics. Diffusion models are evaluated by the noise that they predict.
 
     Parameters
     ----------
