@@ -1,4 +1,4 @@
-"""Resample large volumes: small copies and interpolation, block by block."""
+"""Resample large volumes block by block: to small copies, or to another grid."""
 
 from __future__ import annotations
 
