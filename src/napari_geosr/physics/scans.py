@@ -188,7 +188,7 @@ def random_phantom(
 def small_pore_foam(
     shape: Shape, rng: np.random.Generator, scale: float = 1.0
 ) -> Phantom:
-    """Draw a foam of pores with radii of 1.5 to 7.5 · `scale`, easily hidden by noise.
+    """Draw a foam of small pores, with radii of 1.5 to 7.5 · `scale` voxels.
 
     Parameters
     ----------

@@ -245,7 +245,7 @@ def _add_grains(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Add space-filling grains (Voronoi cells), each with its own grey value."""
+    """Add grains (Voronoi cells) of different grey values, everywhere or in a phase."""
     from scipy.spatial import cKDTree
 
     n = int(rng.integers(15, 150))

@@ -75,7 +75,7 @@ class ObjectKind:
     finer: tuple[int, int, int] = (1, 1, 1)
 
     def is_single(self, number: int) -> bool:
-        """Whether this number is a single image."""
+        """Whether the volume with this number is a single image."""
         every = self.single_every
         return every is not None and number % every == every - 1
 

@@ -254,7 +254,7 @@ class _Detector:
         return np.uint16 if highest < np.iinfo(np.uint16).max else np.uint32
 
     def _gains(self) -> tuple[FloatArray, FloatArray]:
-        """Return the gain of each pixel in the flat fields, and its true gain."""
+        """Return the gain of each pixel in the flat fields, and in the projections."""
         rng = np.random.default_rng([self.config.seed, _GAIN_STREAM])
         shape = (self.volume.shape[0], self.n_columns)
         flat = 1 + self.config.gain * rng.standard_normal(shape)

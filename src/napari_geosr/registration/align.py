@@ -106,7 +106,8 @@ def align_steps(
     ConfigError
         If SimpleITK is not installed.
     VolumeError
-        If the two volumes do not overlap, or one of them has no contrast.
+        If the two volumes do not overlap, one of them has no contrast, or `high` is too
+        small for a search.
     Cancelled
         If `should_stop` returns True.
     """

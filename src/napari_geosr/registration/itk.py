@@ -95,7 +95,7 @@ def refine_steps(
     kind : str
         ``"translation"``, ``"rigid"`` or ``"similarity"`` (rigid plus scale).
     quick : bool
-        Use only the coarse level.
+        Use only the coarsest level.
 
     Yields
     ------

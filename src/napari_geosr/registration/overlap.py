@@ -15,7 +15,7 @@ from napari_geosr.registration.transform import Transform
 def common_box(
     low: Grid, high: Grid, to_high: Transform, factors: Sequence[int]
 ) -> Box | None:
-    """Return the voxels of `low` for which all refined voxel centres lie inside `high`.
+    """Return a box of voxels of `low`, with all refined voxel centres inside `high`.
 
     Finds (nearly) the largest such box: the logarithm of the volume is a concave
     function of the face positions, and both fields of view are convex.

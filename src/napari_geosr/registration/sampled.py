@@ -1,4 +1,4 @@
-"""Resample large volumes: small copies and interpolation, block by block."""
+"""Resample large volumes block by block: to small copies, or to another grid."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ class Resampling:
     """Grey values of `source` resampled to `grid`.
 
     If the voxels of `grid` are larger, a blur is applied before interpolation; its
-    variance is the difference between those of the box profiles of both voxels.
+    variance is the difference between the variances of the two voxels' box profiles.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ class FrameNoise:
     dark : float
         Variance of a pixel without light.
     gain : float
-        Increase of the variance per grey value: the grey value of one photon.
+        Increase of the variance per grey value, i.e. number of grey values per photon.
     snr : float
         99th percentile of the mean frame, divided by the square root of `variance`.
     """

@@ -298,8 +298,8 @@ def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, .
     """Return the amplitudes of all harmonics, from the overlap of neighbouring bands.
 
     Band h, shifted by the wave vector, equals band h - 1 up to the ratio of their
-    amplitudes, where both are transmitted. The amplitude of a harmonic with a neighbour
-    below the noise is 0.
+    amplitudes, where both are transmitted. If a band is below the noise, a small
+    fraction of its energy is assumed to be signal.
     """
     n = len(pattern.phases)
     columns = [np.ones(n, complex)]

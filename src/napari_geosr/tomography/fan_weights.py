@@ -155,7 +155,7 @@ def check_arc(geometry: FanGeometry) -> None:
 class Weighting:
     """Weights by which projections are multiplied before they are filtered.
 
-    They consist of the weight of each ray, and the cosine of its angle to the central
+    Each is the redundancy weight of a ray times the cosine of its angle to the central
     ray. For an offset detector, columns of zeros are added to make it symmetric, so
     that the filter can extend beyond its edge.
 

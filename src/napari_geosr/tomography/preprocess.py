@@ -81,7 +81,7 @@ class ClippingReport:
         return ClippingReport(**counts, notes=notes)
 
     def summary_lines(self) -> list[str]:
-        """Return sentences for the user; empty if nothing was clipped or repaired."""
+        """Return sentences for the user; empty if there is nothing to report."""
         lines = []
         for n, words in (
             (
@@ -152,8 +152,8 @@ class LineIntegrals:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, there is no signal, values are NaN, or flat and
-            dark fields are equal.
+            If there are no such rows, there is no signal, NaN or infinite values are
+            refused, or flat and dark fields are equal.
         """
         scan, config = self.projections, self.config
         if not 0 <= start < stop <= scan.n_rows:
@@ -301,7 +301,7 @@ class LineIntegrals:
 def beam_without_sample(
     projections: Projections, config: PreparationConfig
 ) -> float | None:
-    """Return the counts without a sample; None for flat fields or line integrals.
+    """Return the counts without a sample; None with flat fields or line integrals.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def beam_without_sample(
     Raises
     ------
     ProjectionsError
-        If the projections are dark throughout.
+        If the projections are dark throughout, or contradict the counts in `config`.
     """
     if projections.is_line_integrals or projections.flats is not None:
         return None
@@ -387,9 +387,9 @@ def remove_zingers(sinogram: FloatArray, threshold: float) -> int:
     """Replace zingers with the median of their neighbourhood, in place.
 
     A gamma ray or cosmic ray that hits the sensor makes single pixels of single views
-    far too bright, i.e. line integrals far too low. The noise of photon counts is
-    proportional to the square root of the intensity, exp(-p / 2), so the difference
-    from the median of 3 × 3 values (angle, column) is weighted by this factor.
+    far too bright, i.e. line integrals far too low. The noise of a line integral p is
+    proportional to exp(p / 2), because photon counts have Poisson noise. The difference
+    from the median of 3 × 3 values (angle, column) is therefore divided by this factor.
 
     Parameters
     ----------

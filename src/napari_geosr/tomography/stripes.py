@@ -246,7 +246,7 @@ def find_outlying_columns(
 def _across_sorted(
     sinogram: FloatArray, window: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Smooth across sorted columns; return the result, sorted and smoothed values."""
+    """Smooth across sorted columns; return result, sorted values, smoothed values."""
     from scipy import ndimage
 
     order = np.argsort(sinogram, axis=1, kind="stable")

@@ -188,7 +188,7 @@ def open_targets(
 
 @contextmanager
 def _creation_explained(*, is_new: bool) -> Iterator[None]:
-    """Add to errors of the system, such as a full disk, what is kept of a new run."""
+    """Add to system errors of a new run, such as a full disk, that nothing is kept."""
     try:
         yield
     except FileError as error:

@@ -85,7 +85,7 @@ def segment_steps(
 ) -> Generator[Step, None, Segmentation]:
     """Learn from the painted voxels and segment all slices.
 
-    Only one slice of the scan and of its features is in memory at a time.
+    Only a few adjacent slices, and cached features, are in memory at a time.
 
     Parameters
     ----------

@@ -362,7 +362,7 @@ def _complete_steps(
 
 
 def _beyond(part: AnyArray, axis: int, kept: slice) -> int:
-    """Return by how many voxels a part extends beyond the kept ones along an axis."""
+    """Return by how many voxels a part extends beyond the slice `kept` of an axis."""
     others = tuple(other for other in range(part.ndim) if other != axis)
     occupied = np.flatnonzero(part.any(axis=others))
     if not occupied.size:
@@ -376,7 +376,7 @@ def bytes_for_grid(grid: int, factor: int, n_occupied: int, features: int) -> in
     Parameters
     ----------
     grid : int
-        Edge of the grid.
+        Edge length of the grid, in voxels.
     factor : int
         Reduction factor from the input to the grid.
     n_occupied : int

@@ -30,7 +30,7 @@ _NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def is_half_turned(volume: Volume, reference: Volume) -> bool:
-    """Whether `volume` is known to be rotated by 180° about Z against `reference`."""
+    """Whether `volume` is known to be `reference` rotated by 180° about Z."""
     found = {orientation_of(each.metadata) for each in (volume, reference)}
     return found == {RAS, LPS}
 

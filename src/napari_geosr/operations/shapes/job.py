@@ -101,8 +101,8 @@ class ShapeTrainJob(Config):
     ) -> Generator[Step, None, ShapeSet]:
         """Check settings and inputs; return the shapes to learn from.
 
-        Shapes, labels and scans are read once, because a network would also learn from
-        an image, from the wrong labels or from a scan with invalid voxels.
+        All voxels are checked, because a network would also learn from an image, from
+        the wrong labels or from a scan with invalid voxels.
 
         Raises
         ------

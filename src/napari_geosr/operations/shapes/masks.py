@@ -1,4 +1,4 @@
-"""Reads the voxels of one shape from a volume, and refuses other volumes."""
+"""Reads the voxels of one shape from a volume; refuses volumes without a shape."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def check_training_voxels(volume: Volume) -> str:
     Raises
     ------
     VolumeError
-        If the model would be rejected for such voxels later.
+        If the trained model could not be used with such voxels.
     """
     if (ratio := anisotropy(volume)) == 1:
         return ""

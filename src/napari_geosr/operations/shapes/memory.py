@@ -1,7 +1,7 @@
 """Estimates of the memory for surfaces, results in memory and comparisons.
 
-The memory for a surface depends on its triangles more than on the volume. Their number
-is about twice that of the voxel faces between the two phases, which are counted.
+The memory for a surface depends more on its number of triangles than on the size of the
+volume. There are about two triangles for each voxel face between the two phases.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Complete a closed shell with a statistical shape model, on the grid of the input.
 
-The voxels of the input are measured along rays, and the missing part is filled slab
-by slab, so that about 10 bytes per voxel of the volume are needed in addition to the
-input.
+The shell is measured along rays, and the missing part is filled slab by slab, so that
+about 10 bytes per voxel of the volume are needed in addition to the input.
 """
 
 from __future__ import annotations

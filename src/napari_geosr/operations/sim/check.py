@@ -48,7 +48,7 @@ class SimCheck:
     intensities : ndarray of shape (angles, phases)
         Mean of each frame relative to the mean of all frames.
     saturated : ndarray of shape (angles, phases)
-        Fraction of the pixels of each frame that have the largest value.
+        Fraction of the pixels of each frame that have the camera's maximum value.
     contrast : ndarray of shape (Y, X)
         Modulation relative to the noise, maximum over all angles; 1 for noise alone.
     order_misfit : dict of str to float
@@ -247,7 +247,7 @@ def _write(check: SimCheck, files: dict[str, Path], overwrite: bool) -> None:
 
 
 def spectrum_picture(check: SimCheck) -> FloatArray:
-    """Return the log spectrum of frames times their mean; patterns appear as peaks.
+    """Return the log spectrum of frame × mean frame; patterns appear as peaks.
 
     Returns
     -------

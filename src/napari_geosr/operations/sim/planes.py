@@ -279,7 +279,7 @@ def choose_network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Find the number of steps that best predicts held-out photons."""
+    """Find the number of steps that predicts held-out photons best; 0 without gain."""
     import torch
 
     place = brightest_part(block.mean(axis=(0, 1)), _NETWORK_TRIAL_EDGE)
@@ -448,8 +448,8 @@ def most_iterations(patterns: PatternSet) -> int:
 def trial_edge(block: FloatArray) -> int:
     """Return the edge length of the part that is reconstructed in trials.
 
-    The edge decreases with the number of frames, so that the total number of pixels is
-    constant.
+    The edge decreases with the number of frames, so that the total number of pixels
+    stays about the same.
     """
     edge = round(_TRIAL_EDGE * math.sqrt(9 / (block.shape[0] * block.shape[1])))
     return min(_TRIAL_EDGE, max(_SMALLEST_TRIAL_EDGE, edge))

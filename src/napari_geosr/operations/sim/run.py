@@ -316,7 +316,7 @@ class _PlaneRun:
     def _search_steps(
         self, time: int, channel: int, before: PatternEstimate | None
     ) -> Generator[Step, None, PatternEstimate]:
-        """Find patterns near those of the previous time point, or anywhere."""
+        """Find patterns near those of the previous time point; if none, anywhere."""
         tries = [None] if before is None or not before.fits else [before.patterns, None]
         for near in tries:
             found = yield from estimate_steps(
@@ -482,7 +482,7 @@ def preview(
 def drift(before: PatternSet, after: PatternSet) -> float:
     """Return the largest phase change of a pattern in the field of view, in radians.
 
-    A different wave vector changes the phase most in the corners.
+    The effect of a change of the wave vector is largest in the corners.
     """
     corner = np.asarray(before.shape) / 2
     largest = 0.0

@@ -98,7 +98,7 @@ class SimulationResult:
     ----------
     files : dict of Path
         ``projections``, ``truth`` (attenuation per unit of length), ``sample`` (1 where
-        the porosity is known) and ``json``.
+        the porosity is measured) and ``json``.
     truth : dict
         Contents of the JSON file: exact porosity (pore volume per sample volume),
         porosity for a threshold at half the contrast, definitions of both

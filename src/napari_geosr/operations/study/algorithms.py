@@ -19,7 +19,7 @@ from napari_geosr.learning import methods
 from napari_geosr.tomography import algorithms
 
 #: Entry points of other packages. Each names a module with ``TITLE`` (name shown to the
-#: user), ``LEARNS`` (whether it is trained on the lower rows), ``ALGORITHM`` (from
+#: user), ``LEARNS`` (whether it is trained on other rows), ``ALGORITHM`` (from
 #: `tomography.algorithms`) or ``METHOD`` (from `learning.methods`), whose settings it
 #: uses, and ``reconstruct_steps(cell, should_stop)``, which returns an
 #: `operations.study.cell.AlgorithmResult`. Optional: ``CANDIDATES``, settings to tune.
@@ -54,7 +54,7 @@ class Classical:
 
 @dataclass(frozen=True)
 class LearningMethod:
-    """A method of `learning.methods`, trained on the lower rows.
+    """A method of `learning.methods`, trained on rows that are not evaluated.
 
     Attributes
     ----------

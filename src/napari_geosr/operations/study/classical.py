@@ -98,9 +98,10 @@ def _tune_steps(
     Slices are projected in the directions of the unused views. The measurements minus
     these projections are reconstructed by filtered back-projection, which gives the
     error of the slices, plus noise that is the same for all candidates. The candidate
-    with the smallest mean square within the sample is chosen. (A direct comparison with
-    a reconstruction of the unused views would favour blurred slices, and would count
-    streaks twice, because the streaks of the two reconstructions are opposite.)
+    for which the mean square of this reconstruction within the sample is smallest is
+    chosen. (A direct comparison with a reconstruction of the unused views would favour
+    blurred slices, and would count streaks twice, because the two reconstructions have
+    opposite streaks.)
 
     Parameters
     ----------

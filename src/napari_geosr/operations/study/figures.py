@@ -63,7 +63,7 @@ def curves_png(
 ) -> bytes:
     """Plot every metric against the number of projections, one line per algorithm.
 
-    Shorter exposures have dashed lines; with a single number of projections, metrics
+    Each exposure has its own line style; with a single number of projections, metrics
     are plotted against the exposure. The range of correct porosities is shaded, up to
     the relative `tolerance`.
 

@@ -204,7 +204,7 @@ def _sizes(report: PorosityReport) -> npt.NDArray[np.float64]:
 
 
 def _json_value(value: object) -> Any:
-    """Convert non-finite values to None, because JSON has no infinity."""
+    """Convert NaN and infinite values to None, because JSON cannot represent them."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.item() if isinstance(value, np.generic) else value

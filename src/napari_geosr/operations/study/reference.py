@@ -145,7 +145,7 @@ def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
 
 
 def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> AnyDict:
-    """Return the row of the whole scan, compared with itself.
+    """Return the row of the whole scan; the differences from itself are 0.
 
     Parameters
     ----------

@@ -202,7 +202,7 @@ class StudyStore:
 
     @cached_property
     def _lock_file(self) -> LockFile:
-        """Used on file systems without locks."""
+        """Lock used on file systems that do not support file locks."""
         return LockFile(self.folder / _OWNER_FILE, held_job())
 
     def remove_files(self) -> None:

@@ -93,7 +93,7 @@ def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
 
 
 def all_subsets(config: StudyConfig, n_angles: int | None = None) -> list[ScanSubset]:
-    """Return all subsets of a study, sorted by projections and exposure, largest first.
+    """Return all subsets: fewest projections first, each with longest exposure first.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """Return the settings; if the scan has no counts, views keep all photons."""
+    """Return the settings; averaged views of scans without counts keep all photons."""
     if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config

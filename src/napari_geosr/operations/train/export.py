@@ -135,7 +135,7 @@ def _task(method: Method) -> Any:
 
 
 def _upscaling_sentence(spec: NetworkSpec) -> str:
-    """State along which axes voxels become smaller; empty for a factor of 1."""
+    """Return a sentence on the size of the result's voxels; "" for a factor of 1."""
     factor = max(spec.upscale_factor)
     if factor == 1:
         return ""

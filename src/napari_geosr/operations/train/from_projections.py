@@ -1,10 +1,10 @@
 """Train on projections: reconstruct the training volumes, train and restore.
 
 Noise2Inverse uses reconstructions of disjoint subsets of the projections. Methods that
-learn from pairs use reconstructions from fewer views or photons, paired with a
-reconstruction of the whole scan. All reconstructions are made once and stored in the
-job's folder: a job that is stopped or killed resumes at the block of slices on which it
-was working.
+learn from pairs use reconstructions from fewer views or photons, paired with one of the
+remaining photons or of the whole scan. All reconstructions are made once and stored in
+the job's folder, so that a job that was stopped or killed resumes at the unfinished
+block of slices.
 """
 
 from __future__ import annotations

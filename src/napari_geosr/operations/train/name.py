@@ -44,7 +44,7 @@ def proposed_name(
 
 
 def without_default_name(values: AnyMapping) -> AnyDict:
-    """Return `values` without the default name, which files may contain."""
+    """Return `values` without the key ``name`` if it has its default value."""
     return {k: v for k, v in values.items() if (k, v) != ("name", DEFAULT_NAME)}
 
 

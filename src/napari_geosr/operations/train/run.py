@@ -79,8 +79,8 @@ def train_steps(
     Returns
     -------
     Path or None
-        Path of the bundle; None if `should_stop` ended training or the evaluation of
-        the model. Calling the function again resumes it.
+        Path of the bundle, or of the original model if adapting it brought no gain;
+        None if `should_stop` ended training or evaluation, which another call resumes.
 
     Raises
     ------

@@ -8,7 +8,7 @@ Each module defines the following, without importing torch:
     A `DegradationConfig` with the settings of the noise.
 ``blur_widths(config, voxel_size, millimetres)``
     Standard deviations of the point-spread function along the axes, in low-resolution
-    voxels of size ``voxel_size``, in a unit of ``millimetres`` mm (None if it is not a
+    voxels. The unit of ``voxel_size`` is ``millimetres`` mm long (None if it is not a
     unit of length).
 ``Noise(config, levels, shape)``
     Class with a method ``add(plane, index)`` that adds noise to plane number ``index``
@@ -103,7 +103,8 @@ class ContrastLevels:
     dark, bright : float
         Grey values of the background and of bright structures.
     contrast : float
-        Difference between the two classes separated by Otsu's threshold; positive.
+        Difference between the means of the two classes separated by Otsu's threshold;
+        positive.
     """
 
     dark: float

@@ -31,7 +31,7 @@ _RADII = 512
 
 @dataclass(frozen=True, eq=False)
 class Otf:
-    """Transfer function of objective and camera, in cycles per camera pixel.
+    """Transfer function of objective and camera; frequencies in cycles per pixel.
 
     Attributes
     ----------

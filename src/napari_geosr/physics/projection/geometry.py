@@ -188,7 +188,7 @@ class ConeGeometry(FanGeometry):
     Parameters
     ----------
     n_rows : int
-        Number of detector rows; higher rows correspond to higher slices.
+        Number of detector rows; they have the same order along Z as the slices.
     row_centre : float, optional
         Row at the height of the source; by default the middle.
     n_slices : int, optional

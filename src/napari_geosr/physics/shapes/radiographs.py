@@ -150,7 +150,7 @@ def _anatomy(edge: int, rng: np.random.Generator, grain: np.random.Generator) ->
     y = (row * math.cos(turn) - column * math.sin(turn)) / zoom
     x = (row * math.sin(turn) + column * math.cos(turn)) / zoom
     x = x if rng.random() < 0.5 else -x
-    # The biting line is near an edge (one jaw is shown) or in the middle (two jaws).
+    # The occlusal line is near an edge (one jaw is shown) or in the middle (two jaws).
     bite = rng.uniform(-14, -6) if rng.random() < 0.6 else rng.uniform(-6, 3)
     bite = bite + rng.uniform(-0.006, 0.012) * x**2
     maps = _Maps(pixel, x)
@@ -174,7 +174,7 @@ def _add_jaw(
 ) -> None:
     """Add the teeth, bone and gum of a jaw.
 
-    `depth` is the distance from the biting line, in mm.
+    `depth` is the distance from the occlusal line, in mm.
     """
     if depth.max() < 0:
         return
@@ -272,7 +272,7 @@ def _restore(
     parts: tuple[Array, Array, Array],
     rng: np.random.Generator,
 ) -> None:
-    """Add, in some teeth, a filling or caries (a hole filled with soft matter)."""
+    """Add, in some teeth, a filling, caries (a loss of mineral) or a filled root."""
     u, s, whole = parts
     chance, w = rng.random(), shape.width / 2
     place, size = rng.uniform(-0.7, 0.7) * w, rng.uniform(0.15, 0.4) * w
@@ -296,7 +296,7 @@ def _restore(
 class _ToothShape:
     """Outline of a tooth in its own coordinates: `u` across, `s` along from the tip.
 
-    All functions are positive inside and at most 1, so that the square root is the
+    The outlines are positive inside and at most 1, so that the square root is the
     relative thickness of an ellipse.
     """
 

@@ -246,7 +246,7 @@ def rare_pores(
     radius: tuple[float, float] = (2.0, 6.0),
     seed: int = 0,
 ) -> Phantom:
-    """Generate a few pores far apart, some flat, as in additively manufactured metal.
+    """Generate a few separate pores, some flat, as in additively manufactured metal.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def bicontinuous(
     Parameters
     ----------
     wavelength : float
-        Distance between neighbouring struts.
+        Distance between neighbouring struts, in voxels.
     sheets : bool
         Whether to threshold the absolute value of the field, which gives curved walls
         instead of struts.

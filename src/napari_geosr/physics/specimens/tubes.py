@@ -249,7 +249,8 @@ def bone_cells(
     Raises
     ------
     ConfigError
-        If the cells would touch each other, or the volume is too small for them.
+        If the cells would touch, the canaliculi are too thick, or the volume is too
+        small for a cell.
     """
     canaliculus, lacuna = radius
     if not 0 < canaliculus <= lacuna * min(_LACUNA):

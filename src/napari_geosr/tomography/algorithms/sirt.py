@@ -77,7 +77,7 @@ def reconstruct_slices(
 
 
 def _inverse(sums: Tensor) -> Tensor:
-    """Return 1 / `sums`; 0 for rays without voxels and for voxels without rays."""
+    """Return 1 / `sums`; 0 where a ray or voxel has hardly any weight."""
     import torch
 
     # Grazing rays are excluded because they would strongly amplify noise.

@@ -122,7 +122,7 @@ class SeriesPlan:
         return self.volume.take(time=point.time, channel=point.channel)
 
     def typical(self, channel: int | None) -> Point:
-        """Return the time point nearest to the middle that is not blank.
+        """Return the non-blank time point nearest to the middle.
 
         This is usually the middle time point. Only the middle plane of each examined
         time point is read. If all are blank, the middle time point is returned.
@@ -317,7 +317,7 @@ def view_at(array: object, index: tuple[int, ...]) -> Any:
 
 
 def targets_at(targets: Targets, index: tuple[int, ...], axes: str) -> Targets:
-    """Return the targets for a run over one point; the files belong to `targets`.
+    """Return the parts of `targets` for a run over one point, without the files.
 
     Parameters
     ----------

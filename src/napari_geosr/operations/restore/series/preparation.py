@@ -320,7 +320,7 @@ def channel_warnings(
 def _refuse_mixture(series: PreparedSeries) -> None:
     """Refuse channels with results that cannot be stored in one file.
 
-    Such results differ in voxel size or type.
+    Such results differ in voxel size or type, or only some have deviations or labels.
     """
     kinds = {
         (each.factors, each.output_dtype, each.has_deviation, each.labels)
@@ -354,7 +354,7 @@ def reported_series_verdict_steps(
     strict : bool
         Whether to refuse a run that would do more harm than good to a channel.
     spare : bool
-        Whether to copy such channels instead, unless the run would harm all of them.
+        Whether to copy such channels instead, unless the run would harm all channels.
     kept : MeasurementStore, optional
         Receives the predictions, and provides those of an earlier run.
 
@@ -366,7 +366,7 @@ def reported_series_verdict_steps(
     Raises
     ------
     ModelError
-        If `strict` is True and the prediction for a channel is harmful.
+        If `strict` is True and the verdict on a channel that is not copied is harmful.
     """
     plan = series.plan
     found: dict[int | None, PreparedRestoration] = {}

@@ -31,7 +31,7 @@ class BlockRestoration:
     Parameters
     ----------
     work : ShardWork
-        Work that does not fill any files.
+        Work without files, which returns the voxels.
     factors : sequence of int
         Upscale factor along each axis of the result.
     """
@@ -81,8 +81,8 @@ def restore_blocks_steps(
     Raises
     ------
     ConfigError
-        If the volume is a series, standard deviations are requested, or `chunks` do not
-        fit the result.
+        If the volume is a series, the model is ``"auto"``, standard deviations are
+        requested, or `chunks` do not fit the result.
     GeoSRError
         If the model does not fit the volume or the memory budget.
     """

@@ -23,7 +23,7 @@ _MORE_PADDING = 0.1
 
 @dataclass(frozen=True)
 class _BoxStatistics:
-    """A box, its fraction of padding, and the deviation of its other voxels."""
+    """A box, its fraction of padding, and the variation of its other voxels."""
 
     box: Slices
     padding: float
@@ -40,11 +40,11 @@ class _BoxStatistics:
 def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
     """Choose boxes of size `edges` (at most the volume's) that contain structure.
 
-    From a grid of boxes, those with a typical variation are chosen; this excludes empty
-    surroundings and boxes with an extreme artefact. Boxes with padding (a constant grey
-    value, as around a sample that was masked) are avoided, because the edge of the
-    padding would be mistaken for structure. If the grid has too few boxes without
-    padding, boxes between those of the grid are also considered.
+    From a grid of boxes, those around the upper quartile of the variation are chosen;
+    this excludes empty surroundings and boxes with an extreme artefact. Boxes with
+    padding (a constant grey value, as around a sample that was masked) are avoided,
+    because the edge of the padding would be mistaken for structure. If the grid has too
+    few boxes without padding, boxes between those of the grid are also considered.
 
     Parameters
     ----------

@@ -64,8 +64,8 @@ class SharpnessFit:
         Standard deviation, in voxels of the scan, of the blur for which results agree
         best with the scan.
     misfit : float
-        Remaining difference minus the minimum noise, in units of the scan's standard
-        deviation.
+        Remaining difference as a fraction of the scan's standard deviation, both
+        without noise.
     """
 
     excess: float

@@ -100,7 +100,7 @@ def upscaling_verdict_steps(
     Yields
     ------
     Step
-        `BlockDone` for each part.
+        `BlockDone` for each part at each scale.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Finds the pores and thin structures that a super-resolution model loses.
 
 Test pores of known sizes are added to blocks of the scan, and the scan's own objects
-are compared, as for denoisers. The result is averaged over the voxels of the scan, so
-that sizes are those of the scan.
+are looked for in the result, as for denoisers. The result is averaged over the voxels
+of the scan, so that sizes are in voxels of the scan.
 """
 
 from __future__ import annotations

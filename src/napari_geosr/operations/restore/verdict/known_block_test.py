@@ -48,8 +48,8 @@ class KnownBlockTest:
         above which noise alone produces far fewer objects than the scan contains.
     kept : mapping of int to (int, int)
         For each size in `countable`: number of pores of half to twice this size in the
-        scan itself, without the specks of noise that are expected among them, and how
-        many of them are in the result.
+        scan itself, minus the expected number of specks of noise, and number of these
+        pores in the result.
     are_bright : bool
         Whether the test pores are bright spots because most of the scan is dark.
     large : int
@@ -59,9 +59,10 @@ class KnownBlockTest:
         Whether Otsu's threshold separates the pores in the model's result for the scan.
     has_one_peak : bool
         Whether the threshold divides a single peak of the result's histogram, as in a
-        solid with few pores whose brightness changes from the centre to the edge.
+        solid that has few pores and is darker or brighter at the centre than at the
+        edge.
     phases : int
-        Number of phases of the scan. With more than two, Otsu's threshold does not
+        Number of phases of the scan. With more than two, Otsu's threshold may not
         separate the pores.
     thin : tuple of ThinStructures
         Thin dark and thin bright structures of the scan; empty if not examined.

@@ -103,7 +103,7 @@ def _hides_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
 def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
     """Return whether the scan, apart from noise, has about as many pores as the result.
 
-    In scans that do not show their pores, most of what is counted is noise.
+    In scans that do not show their pores, most of the counted objects are noise.
     """
     if counts.scan is None or counts.noisy is None:
         return False
@@ -203,7 +203,7 @@ def doubtful_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Return whether the pore count is stable, and pores of any size are found.
+    """Return whether the pore count is stable, and pores of some size are found.
 
     A model that loses all pores loses them again, so their number does not change.
     """

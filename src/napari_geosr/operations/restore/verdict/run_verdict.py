@@ -83,7 +83,7 @@ class RunVerdict:
     reasons : tuple of str
         Further sentences.
     noise : Noise or None
-        Noise of the scan; None if it could not be measured.
+        Noise of the scan; None for labels, or if its measurement failed.
     gain : (float, float, float) or None
         Expected gain in dB, and its interval (about 90 %); None if it cannot be
         estimated (labels, no noise, scan too small).

@@ -121,7 +121,7 @@ def _size(radius: float, ndim: int) -> int:
 
 
 def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
-    """Count dark and bright objects of each size: in the scan, and those kept."""
+    """Count dark and bright objects of each size in the scan, and those kept."""
     from scipy import ndimage
 
     shape = block.scan.shape

@@ -52,7 +52,7 @@ class Adaptation:
         the smaller of two estimates: on held-out blocks, and on blocks of the whole
         scan, as in a ranking of models.
     figures : tuple of FigureRow
-        Expected PSNR of the scan, and of the model before and after.
+        Expected PSNR of the scan, and of the model before and after adaptation.
     steps : int
         Training step of the kept weights.
     how : str

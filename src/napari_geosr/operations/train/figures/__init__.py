@@ -50,7 +50,7 @@ def evaluate_model_steps(
 
     Paired targets are compared voxel by voxel and unpaired ones by their distribution.
     Without targets, the method's self-supervised loss is used; if it has none, there
-    are no metrics.
+    are no metrics. Diffusion models are evaluated by the noise that they predict.
 
     Parameters
     ----------
@@ -86,9 +86,8 @@ def _paired_steps(
     """Compute the PSNR against the target, averaged over the validation blocks.
 
     For comparison, it is also computed for the input and for a Gaussian filter with
-    the width that is best for these targets; for super-resolution, it is computed only
-    for the input enlarged by cubic splines. Labels are evaluated by their overlap
-    instead.
+    the width that is best for these targets; for super-resolution, only for the input
+    enlarged by cubic splines. Labels are evaluated by their overlap instead.
     """
     patches, method = evaluator.patches, evaluator.trainer.method
     sources, targets = (

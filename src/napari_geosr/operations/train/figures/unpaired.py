@@ -35,9 +35,9 @@ def unpaired_steps(
 ) -> Generator[Step, None, Rows]:
     """Compute the distances of input, best filter and model from the targets.
 
-    Each volume is standardised by the mean and standard deviation of its group (inputs,
-    results or targets). The best filter is the one with the closest spectrum. In
-    super-resolution, the input is enlarged by cubic splines and no filter is applied.
+    Inputs and targets are standardised by the grey scales of their roles; results have
+    the grey scale of the targets. The best filter is the one with the closest spectrum.
+    In super-resolution, the input is enlarged by cubic splines, without a filter.
     """
     from scipy.ndimage import gaussian_filter
 
