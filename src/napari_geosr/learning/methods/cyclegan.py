@@ -301,7 +301,7 @@ class Method(TranslationMethod):
         return losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the cycle loss, the only measure that needs no pairs or critic."""
+        """Return the cycle loss, which needs neither pairs nor a critic."""
         cycle, _ = self.cycles(batch)
         return {"cycle": float(cycle)}
 
