@@ -100,7 +100,7 @@ class JobStatus:
 
 
 def outage_text(status: JobStatus) -> str:
-    """Return why the state reported by the queue may be out of date; empty if current."""
+    """Return why the job's state in the queue may be outdated; empty if current."""
     is_open = status.is_alive or status.is_unfinished_in_queue
     return status.queue.outage if is_open else ""
 

@@ -153,7 +153,7 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 def _representative(
     rows: Sequence[tuple[float, float]], porosity: float
 ) -> float | None:
-    """Find the smallest edge above which the spread stays within the accepted limit.
+    """Find the smallest edge from which the spread stays within the accepted limit.
 
     None if there is no such edge.
     """
