@@ -155,7 +155,7 @@ class Method(TranslationMethod):
         return {**super().build(), "backward": self._backward(), **critics}
 
     def _backward(self) -> nn.Module:
-        """Return the backward generator: slice by slice, on the source's grid."""
+        """Return the backward generator, on the source's grid; 2D for 2.5D."""
         from torch import nn
 
         config, factor = self.config, self.upscale_factor
@@ -196,7 +196,7 @@ class Method(TranslationMethod):
         return generated
 
     def backward(self, target: Tensor) -> Tensor:
-        """Translate target (N, C, …) to source (N, C, …), slice by slice."""
+        """Translate target (N, C, …) to source (N, C, …), each channel separately."""
         single = target.flatten(0, 1).unsqueeze(1)
         generated: Tensor = self.modules["backward"](single)
         return generated.reshape(*target.shape[:2], *generated.shape[2:])

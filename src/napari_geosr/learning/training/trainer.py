@@ -264,7 +264,8 @@ class Trainer:
         Yields
         ------
         Step
-            `TrainingProgress`, `PreviewReady`, `CheckpointSaved`, `WarningIssued`.
+            `StageStarted`, `TrainingProgress`, `PreviewReady`, `CheckpointSaved`,
+            `WarningIssued`.
 
         Returns
         -------

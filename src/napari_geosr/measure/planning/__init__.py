@@ -125,7 +125,7 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     Raises
     ------
     VolumeError
-        If the spot does not fit.
+        If the spot is too small or too large, or the voxel size is unknown.
     """
     geometry, name = run.geometry, run.name
     first = 1 if geometry.flat else 0
