@@ -187,7 +187,7 @@ class Method(TranslationMethod):
             pool.restore(state[name])
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a patch of a source and an unrelated one of a target."""
+        """Draw a patch of a source and an unrelated patch of a target."""
         return patches.draw(rng, ("source",)) | patches.draw(rng, ("target",))
 
     def forward(self, source: Tensor) -> Tensor:
