@@ -11,8 +11,8 @@ from it.
 
 Geometric losses start late, because the phases of the output are meaningless until its
 grey values are roughly right. Their weights rise from zero to their full values between
-two fractions of the steps; before that, they are not computed. Validation always uses
-the full weights, so that its values are comparable throughout training.
+two fractions of the steps; before that, these losses are not computed. Validation
+always uses the full weights, so that its values are comparable throughout training.
 """
 
 from __future__ import annotations
