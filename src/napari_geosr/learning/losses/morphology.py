@@ -112,9 +112,9 @@ def soft_skeleton(x: Tensor, steps: int) -> Tensor:
 def signed_distance(x: Tensor, max_distance: int) -> Tensor:
     """Return the signed distance of each voxel to the wall, up to `max_distance`.
 
-    Erosions by face neighbours and by all 3ⁿ voxels alternate, so that surfaces of
-    equal distance from a point are octagons in 2D: the distance is exact along the
-    axes, and approximate in other directions.
+    Erosions by face neighbours and by all 3ⁿ voxels alternate, so that points at equal
+    distance form octagons in 2D: the distance is exact along the axes, and approximate
+    in other directions.
 
     Returns
     -------

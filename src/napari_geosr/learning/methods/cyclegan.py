@@ -155,7 +155,7 @@ class Method(TranslationMethod):
         return {**super().build(), "backward": self._backward(), **critics}
 
     def _backward(self) -> nn.Module:
-        """Return the backward generator, on the source's grid; 2D for 2.5D."""
+        """Return the backward generator on the source's grid; in 2.5D, a 2D network."""
         from torch import nn
 
         config, factor = self.config, self.upscale_factor

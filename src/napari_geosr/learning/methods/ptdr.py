@@ -223,7 +223,7 @@ class Method(_Method):
         return GreyScale(scale.mean, scale.std)
 
     def check_targets(self, targets: Sequence[Volume]) -> None:
-        """Raise `VolumeError` for invalid labels, too few classes, too many slices."""
+        """Raise `VolumeError` for wrong labels, too few classes or too many slices."""
         painted = check_painted(targets, self.labels, self.unpainted)
         if (n := sum(map(len, painted))) > _MAX_SLICES:
             raise VolumeError(

@@ -294,7 +294,7 @@ class Segmenter:
         return np.concatenate([flat.mean(axis=1), flat.std(axis=1)])
 
     def _doubt(self, z: int) -> AnyArray:
-        """Return the mean entropy of the middle (with a prior: a grid) of a slice."""
+        """Return the mean entropy of a slice (its middle or, with a prior, a grid)."""
         assert self.forest is not None
         if self.prior is not None:
             (_, found), *_ = self.features(z)

@@ -229,7 +229,7 @@ class ShapeSet(Patches):
     def block(
         self, volume: Volume, edge: int, rng: np.random.Generator
     ) -> tuple[slice, ...]:
-        """Draw the position of a block, truncated at the end of `planes` or axes."""
+        """Draw the position of a block, cropped to `planes` and to the volume."""
         parts = (self.planes(volume), *(slice(0, n) for n in volume.shape[1:]))
         place = []
         for part in parts:

@@ -120,7 +120,7 @@ def plan_steps(
 
 
 def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
-    """Return the edge of a spot and the shortest edge of the scan, in voxel edges.
+    """Return the edge of a spot and the shortest edge of the scan, in voxels.
 
     Raises
     ------
