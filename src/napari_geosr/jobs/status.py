@@ -91,16 +91,16 @@ class JobStatus:
 
     @property
     def is_unfinished_in_queue(self) -> bool:
-        """Whether a job that has stopped has not yet been ended by its queue.
+        """Whether the process has stopped, but the queue has not ended the job yet.
 
-        After the job's process has ended, the queue needs a few seconds, and may start
-        the job again.
+        The queue takes a few seconds to notice that the process has ended, and may
+        start the job again.
         """
         return self.state in _MAY_RESTART and self.queue.is_unfinished
 
 
 def outage_text(status: JobStatus) -> str:
-    """State why the job's state in its queue may be out of date; empty if current."""
+    """Return why the job's state in the queue may be outdated; empty if current."""
     is_open = status.is_alive or status.is_unfinished_in_queue
     return status.queue.outage if is_open else ""
 
@@ -156,7 +156,7 @@ def lock_text(status: JobStatus, lock: Path, *, has_ended: bool) -> str:
     Parameters
     ----------
     has_ended : bool
-        Whether the process in the job's state ran on this host and has ended.
+        Whether the process named in the job's status ran on this host and has ended.
     """
     if has_ended:
         return (
@@ -184,7 +184,7 @@ def _process(status: JobStatus) -> str:
 
 
 def _by_force(status: JobStatus) -> str:
-    """Explain how a process that does not stop by itself is ended."""
+    """Explain how to end a process that does not stop by itself."""
     if status.queue.number:
         return (
             f" If it does not stop, {status.queue.title} kills job "

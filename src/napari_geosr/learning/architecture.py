@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def network_fields(network: str) -> dict[str, FieldInfo]:
-    """Return the settings of a network, by name.
+    """Return the fields of a network's settings, by name.
 
     Raises
     ------

@@ -21,7 +21,7 @@ NO_NEGATIVE = Parameter(negative="")
 
 
 def _split_at_commas(value: object) -> object:
-    """Split ``a.tif,b.tif`` into two files, unless a file has this name."""
+    """Split ``a.tif,b.tif`` if one of the two exists and no file has this name."""
     if isinstance(value, str | Path):
         value = (value,)
     if not isinstance(value, list | tuple):

@@ -239,7 +239,7 @@ class FrameFit:
         self.iteration, self.loss = 0, 0.0
 
     def _inputs(self) -> Tensor:
-        """Return the input channels: fine-grid frames and, for ``ours``, the start."""
+        """Return the input: frames on the fine grid and, for ``ours``, the start."""
         rows, columns = self.operator.grid.inside
         height, width = self.operator.grid.padded
         pads = (
@@ -330,7 +330,7 @@ class FrameFit:
         Raises
         ------
         TrainingError
-            If the number of frames or the width of the network differs.
+            If the number of frames, the recipe or the width of the network differs.
         """
         try:
             self.network.load_state_dict(other["network"])
@@ -362,7 +362,7 @@ class FrameFit:
         return float(((expected - frames).square() / variance).mean())
 
     def state(self) -> AnyDict:
-        """Return the complete state for the next step."""
+        """Return the state from which the fit can be resumed."""
         state: AnyDict = {
             "iteration": self.iteration,
             "network": self.network.state_dict(),
@@ -396,12 +396,12 @@ class FrameFit:
 
 
 def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:
-    """Return the mean structural similarity of two stacks of frames, scaled to 0 … 1.
+    """Return the mean structural similarity of two stacks of frames.
 
     Parameters
     ----------
     expected, frames : Tensor of shape (frames, Y, X)
-        Each stack is scaled by the smallest and the largest value in all its frames.
+        Each stack is scaled to 0 … 1 by the extreme values of all its frames.
     """
     low, high = expected.amin(), expected.amax()
     simulated = (expected - low) / (high - low).clamp(min=1e-12)

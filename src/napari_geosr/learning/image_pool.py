@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Pool that returns new images and, half of the time, earlier ones [1]_.
+    """Pool that, once full, replaces half of the new images with earlier ones [1]_.
 
     The pool uses torch's random numbers, which the training loop seeds at every step.
     With `state` restored, a resumed run gives the same images.

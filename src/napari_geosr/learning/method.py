@@ -76,7 +76,7 @@ class Method:
         include the noise of the targets, and differ from errors relative to a clean
         object.
     upscale_factor : int
-        Voxels of the target per voxel of the source.
+        Voxels of the target per voxel of the source along each axis.
     labels : int
         Number of labels that the model predicts; 1 if it outputs grey values.
     stops_by_risk : bool
@@ -272,7 +272,7 @@ class Method:
         raise NotImplementedError
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """Make one step; methods with several optimisers alternate here."""
+        """Make one step; methods with several optimisers use all of them here."""
         return loop.update(self.result, batches, self.loss)
 
     def validate(self, batch: Batch) -> dict[str, float]:

@@ -1,10 +1,10 @@
 """Pass the noise of each patch to a noise-bounded network.
 
-A sample also contains small arrays: the noise level as a function of the
-grey value (``"greys"``, ``"levels"``), the ``"correlation"`` of neighbours along Z, Y
-and X, and its ``"spectrum"``: white fraction and cutoff. As in a restoration, the noise
-level at each voxel is computed from the patch itself, so that it remains valid when a
-method changes the patch.
+A sample also contains small arrays that describe the noise: its level as a function of
+the grey value (``"greys"``, ``"levels"``), its ``"correlation"`` between neighbours
+along Z, Y and X, and its ``"spectrum"`` (white fraction and cutoff). As in a
+restoration, the noise level at each voxel is computed from the patch itself, so that it
+remains valid when a method changes the patch.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def apply_network(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _takes_noise(network: object) -> bool:
-    """Whether `network` takes the noise; filters that are compared with it do not."""
+    """Whether `network` takes the noise; classical filters do not."""
     from torch import nn
 
     return isinstance(network, nn.Module) and needs_noise(network)

@@ -267,7 +267,7 @@ class SinogramFit:
         return raw * scale
 
     def state(self) -> AnyDict:
-        """Return the complete state for the next iteration."""
+        """Return the state from which the fit can be resumed."""
         return {
             "iteration": self.iteration,
             "generator": self.generator.state_dict(),
@@ -379,7 +379,7 @@ def variation(slices: Tensor) -> Tensor:
 
 
 def _scale(positive: Tensor, sinogram: Tensor, geometry: ParallelGeometry) -> float:
-    """Return the attenuation of the brightest voxels, scaled to fit the projections."""
+    """Return the 99th percentile of the slices, scaled to fit the projections."""
     projections = project(positive, geometry)
     energy = float(projections.square().sum())
     factor = float((projections * sinogram).sum()) / energy if energy else 1.0

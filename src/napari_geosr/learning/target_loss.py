@@ -11,8 +11,8 @@ from it.
 
 Geometric losses start late, because the phases of the output are meaningless until its
 grey values are roughly right. Their weights rise from zero to their full values between
-two fractions of the steps; before that, they are not computed. Validation always uses
-the full weights, so that its values are comparable throughout training.
+two fractions of the steps; before that, these losses are not computed. Validation
+always uses the full weights, so that its values are comparable throughout training.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _MIN_DEVIATION = 0.03
 
 
 def loss_help(front: str) -> str:
-    """Return the help: `front`, then the available losses and how to combine them."""
+    """Return a help text: `front`, the available losses and how to combine them."""
     return (
         f"{front}: {', '.join(describe())}; separate multiple losses with commas and "
         "add weights after colons: l1,gradient,cldice:0.3."

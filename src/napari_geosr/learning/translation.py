@@ -50,7 +50,7 @@ class TranslationMethod(AdversarialMethod):
 
 
 def middle(x: Tensor) -> Tensor:
-    """Return the centre slice of ``(N, C, …)`` as ``(N, 1, …)``, or a whole volume."""
+    """Return the centre channel of ``(N, C, …)``, as ``(N, 1, …)``."""
     centre = x.shape[1] // 2
     return x[:, centre : centre + 1]
 

@@ -1,4 +1,4 @@
-"""Labels volumes slab by slab, with the same result as labelling them as a whole.
+"""Label volumes slab by slab, with the same result as labelling them as a whole.
 
 Pass 1 labels each slab (`cc3d`), accumulates its table and joins labels of adjacent
 slabs in a union-find; pass 2 is one look-up per voxel. The state between slabs consists
@@ -255,7 +255,7 @@ class SlabLabeller:
     def _join_planes(self, part: SlabPart, n_before: int) -> None:
         """Join the first plane to the last plane of the previous slab.
 
-        The contributions of the cells between both planes are added.
+        The cells between the two planes are added to the sums of their pores.
         """
         cells, joining = _kernels()
         if self._last_labels is not None:

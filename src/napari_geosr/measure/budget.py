@@ -97,8 +97,8 @@ class _SlabReads:
     held_bytes : int
         Memory of these caches and of decoding.
     factor : float
-        Mean number of times that a voxel is decoded in a sweep; the largest of the
-        arrays' means.
+        Mean number of times that a voxel is decoded in one pass over the volume; the
+        largest of the arrays' means.
     """
 
     caches: tuple[tuple[object, int], ...] = ()
@@ -123,7 +123,7 @@ def available_bytes(config: PorosityConfig) -> int:
 def min_bytes(
     source: Any, *, has_interval: bool = False, companions: Companions = ()
 ) -> int:
-    """Return the memory of a measurement with the thinnest slabs, in bytes.
+    """Return the memory needed to measure with the thinnest slabs, in bytes.
 
     Parameters
     ----------

@@ -208,7 +208,7 @@ class PorosityConfig(Config):
     @field_validator("statistics", mode="after")
     @classmethod
     def _check_statistics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Reject unknown names; return the others in their order, each only once."""
+        """Reject unknown names; return the names in the given order, each only once."""
         known = MORPHOMETRY.names()
         for name in value:
             if name not in known:

@@ -84,7 +84,7 @@ def pair_weights(
 
 
 def _shares(directions: np.ndarray) -> np.ndarray:
-    """Return weights of directions (13, 3) with sum 1, for all facet orientations."""
+    """Return the share (13,) of each unit vector in `directions`; shares sum to 1."""
     from scipy.optimize import nnls
 
     # Facet normals: a Fibonacci spiral over the sphere, in all permutations of the

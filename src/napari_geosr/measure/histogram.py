@@ -118,7 +118,7 @@ class GreyHistogram:
 
     @property
     def offset(self) -> float:
-        """Lower end of the first bin if values are large for their range; otherwise 0.
+        """Lower end of the first bin if values are far larger than their range, else 0.
 
         Grey values such as 1e12 + 0.3 leave too few digits for averages and variances.
         """

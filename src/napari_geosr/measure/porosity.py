@@ -351,7 +351,7 @@ def segment_steps(
 def _pore_remarks(
     run: PorosityRun, raw: RawTable, noise: NoiseCheck | None
 ) -> Iterator[str]:
-    """Yield warnings about the pores: none left by the hysteresis, noise, and specks.
+    """Yield warnings if no pores are left, noise is strong, or there are many specks.
 
     Raises
     ------

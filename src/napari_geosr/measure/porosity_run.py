@@ -180,7 +180,7 @@ class PorosityRun:
     def pores_at(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return grey values, pores and sample mask of a slab at a plain threshold."""
+        """Return grey values, pores and sample mask of a slab, without hysteresis."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)

@@ -215,7 +215,7 @@ def _threshold_remarks(
 
 
 def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
-    """Whether grey values are more frequent at the threshold than at a phase's mean.
+    """Whether grey values are more frequent at the threshold than at both phase means.
 
     Rules such as Otsu's always split the histogram; a single peak is split near its
     centre.

@@ -66,9 +66,9 @@ class TrainingPlanes:
         Edge of the central part of a sample that is compared, in voxels.
     factor : int
     usual : float
-        Median similarity of a training plane to the others.
+        Median similarity of the training planes to those of the other half.
     limit : float
-        Similarity above which a sample is a copy.
+        Similarity above which a sample is considered a copy.
     n_all : int
         Total number of planes in the training images; `planes` may be a sample of them.
     """
@@ -166,7 +166,7 @@ def training_planes_steps(
 def _reference_steps(
     planes: Sequence[Plane], edge: int, should_stop: ShouldStop
 ) -> Generator[Step, None, list[float]]:
-    """Return similarities between planes of one half of the images and the other."""
+    """Return the similarities of planes of each half of the images to the other."""
     gap = min(_GAP, len(planes) // 8)
     middle = len(planes) // 2
     halves = planes[: middle - gap // 2], planes[middle + gap - gap // 2 :]
@@ -227,7 +227,7 @@ def _centre(plane: Plane, edge: int) -> Plane:
 
 
 def _reduced(plane: AnyArray, factor: int) -> Plane:
-    """Average a plane over `factor` voxels; incomplete blocks are dropped."""
+    """Average a plane over squares of `factor` voxels; drop incomplete squares."""
     from skimage.transform import downscale_local_mean
 
     y, x = (n - n % factor for n in plane.shape)

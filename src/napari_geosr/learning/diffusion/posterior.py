@@ -4,9 +4,9 @@ The scan is ``y = A x + noise``, where A averages blocks of voxels (or does noth
 the noise is white. Each sample is one possible object; together, the samples show which
 parts of the object the scan does not determine.
 
-Without blocks, the scan is itself a noisy image like those in training. Scaled and
-mixed with a little more noise, it is the state at the time with this noise level; from
-there, random steps [1]_ draw samples of the posterior distribution. The only
+Without blocks, the scan is itself a noisy image like those in training. Scaled, and
+with a little noise added to reach the next noise level of the schedule, it is the state
+from which random steps [1]_ draw samples of the posterior distribution. The only
 approximations are the network and the number of steps.
 
 With blocks, each step corrects the expected image by its enlarged difference from the
@@ -66,7 +66,7 @@ class PosteriorSampler:
     factor : int
         Edge of the blocks, in voxels of the samples.
     steps : int
-        Number of steps of each sample.
+        Number of steps of each sample; fewer if a scan without blocks has little noise.
     window : int, optional
         Edge of windows, in voxels of the samples.
 
@@ -163,7 +163,7 @@ class PosteriorSampler:
         return corrected
 
     def expected(self, x: Tensor, time: int) -> Tensor:
-        """Predict the image that the network expects for a state, window by window."""
+        """Compute the expected image for a state, window by window if it is large."""
         at = torch.tensor([time])
         window = self.window or WINDOW[x.ndim - 2]
         shape = x.shape[2:]
@@ -185,7 +185,7 @@ class PosteriorSampler:
         return image
 
     def residual(self, scan: AnyArray, sample: AnyArray) -> float:
-        """Return the RMS difference between the scan and a sample's simulated scan."""
+        """Return the RMS difference between the scan and a sample's block means."""
         seen = torch.from_numpy(np.array(sample))[None, None]
         means = block_means(seen, self.factor)[0, 0].numpy()
         return float(np.sqrt(np.mean((np.asarray(scan, np.float64) - means) ** 2)))

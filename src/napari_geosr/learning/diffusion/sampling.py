@@ -82,7 +82,7 @@ def sample(
         A `napari_geosr.networks.diffusion_unet.DiffusionUNet`.
     noise : Tensor of shape (N, 1, [Z,] Y, X)
     steps : int
-        Number of steps, each one pass of the network.
+        Number of steps: each is one pass of the network, or two if `guidance` is not 1.
     on_step : callable
         Called with the number of each step before the step is made; may raise.
     porosity : float, optional

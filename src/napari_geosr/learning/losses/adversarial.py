@@ -35,8 +35,8 @@ def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
         The critic's output for real and for generated samples.
     distance : {"jensen-shannon", "wasserstein", "least-squares"}
         Jensen-Shannon: binary cross-entropy [1]_. Wasserstein: difference of the means,
-        which is the negative of the estimated distance [2]_. Least squares: squared
-        distance to 1 (real) and 0 (generated) [3]_.
+        which is the negative of the estimated distance [2]_. Least squares: half the
+        squared distance to 1 (real) and 0 (generated) [3]_.
     """
     if distance == "wasserstein":
         return fake.mean() - real.mean()

@@ -23,8 +23,8 @@ def parse_losses(text: str) -> dict[str, float]:
     Raises
     ------
     ConfigError
-        If a name is unknown or occurs twice, a grey-value loss is missing, or a weight
-        is not a positive number.
+        If a name is unknown or occurs twice, only geometric losses are given, or a
+        weight is not a positive number.
     """
     weights: dict[str, float] = {}
     kinds: dict[str, str] = {}

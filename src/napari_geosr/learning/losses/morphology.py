@@ -112,15 +112,15 @@ def soft_skeleton(x: Tensor, steps: int) -> Tensor:
 def signed_distance(x: Tensor, max_distance: int) -> Tensor:
     """Return the signed distance of each voxel to the wall, up to `max_distance`.
 
-    Erosions by face neighbours and by all 3ⁿ neighbours alternate, which approximates
-    the distance by octagons: it is exact along the axes, and up to 10 % too large or
-    too small in diagonal directions.
+    Erosions by face neighbours and by all 3ⁿ voxels alternate, so that points at equal
+    distance form octagons in 2D: the distance is exact along the axes, and approximate
+    in other directions.
 
     Returns
     -------
     Tensor
         For binary maps, the number of voxels to the wall: positive inside the phase and
-        negative outside. For soft maps, its mean over all thresholds.
+        negative outside. For soft maps, the mean of this number over all thresholds.
     """
     inside, outside = x, 1 - x
     depth = inside - outside

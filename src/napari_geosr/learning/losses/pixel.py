@@ -30,12 +30,12 @@ _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error: it is minimised by the mean and defines PSNR."""
+    """Return the mean squared error, minimised by the mean; PSNR is derived from it."""
     return (output - target).square().mean()
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute error, minimised by the median, with sharper edges."""
+    """Return the mean absolute error, minimised by the median; edges are sharper."""
     return (output - target).abs().mean()
 
 
@@ -72,8 +72,8 @@ def structural_similarity(
     data_range : float
         Largest minus smallest possible grey value.
     sigma : float
-        Standard deviation of the window in voxels. The window is 11 voxels wide, or
-        less in smaller images.
+        Standard deviation of the window in voxels. The window is 11 voxels wide, but
+        not wider than the image.
     """
     radius = min(_RADIUS, (min(output.shape[2:]) - 1) // 2)
     positions = torch.arange(-radius, radius + 1, dtype=torch.float64)

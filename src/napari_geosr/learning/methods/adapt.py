@@ -134,12 +134,12 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
 
     Photon noise at low counts is skewed. Recorruption and Stein's estimate, which
     decides when to stop, both assume Gaussian noise and fail together: on real
-    fluorescence images they predicted a gain of 16 dB where 2 dB were lost.
+    fluorescence images, a gain of 16 dB was predicted where 2 dB were lost.
 
     Parameters
     ----------
     noise : Noise
-        Noise of the scan, or of the scan with the most skewed noise.
+        Noise of the scan; of several scans, the most skewed noise.
     has_second : bool
         Whether there is another scan of the same object.
 

@@ -155,7 +155,7 @@ class Method(TranslationMethod):
         return {**super().build(), "backward": self._backward(), **critics}
 
     def _backward(self) -> nn.Module:
-        """Return the backward generator: slice by slice, on the source's grid."""
+        """Return the backward generator on the source's grid; in 2.5D, a 2D network."""
         from torch import nn
 
         config, factor = self.config, self.upscale_factor
@@ -187,7 +187,7 @@ class Method(TranslationMethod):
             pool.restore(state[name])
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a patch of a source and an unrelated one of a target."""
+        """Draw a patch of a source and an unrelated patch of a target."""
         return patches.draw(rng, ("source",)) | patches.draw(rng, ("target",))
 
     def forward(self, source: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class Method(TranslationMethod):
         return generated
 
     def backward(self, target: Tensor) -> Tensor:
-        """Translate target (N, C, …) to source (N, C, …), slice by slice."""
+        """Translate target (N, C, …) to source (N, C, …), each channel separately."""
         single = target.flatten(0, 1).unsqueeze(1)
         generated: Tensor = self.modules["backward"](single)
         return generated.reshape(*target.shape[:2], *generated.shape[2:])
@@ -301,7 +301,7 @@ class Method(TranslationMethod):
         return losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the cycle loss, the only measure that needs no pairs or critic."""
+        """Return the cycle loss, which needs neither pairs nor a critic."""
         cycle, _ = self.cycles(batch)
         return {"cycle": float(cycle)}
 

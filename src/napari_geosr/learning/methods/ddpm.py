@@ -124,7 +124,7 @@ class Config(TrainingConfig):
 
 
 class Method(_Method):
-    """Predicts noise that was added to patches."""
+    """Trains a network to separate patches from added noise."""
 
     task: Literal["denoise", "translate", "generate"] = "generate"
     loss_titles: Mapping[str, str] = {"noise error": "predicted noise"}
@@ -258,7 +258,7 @@ class Method(_Method):
             self.porosity = find_patch_porosity(patches, self.config.phase)
 
     def card_fields(self) -> AnyDict:
-        """Return the porosities of the training patches, for the card."""
+        """Return the threshold and the range of the porosity, for the card."""
         if self.porosity is None:
             return {}
         return {"porosity_condition": self.porosity.condition}

@@ -223,7 +223,7 @@ class Method(_Method):
         return GreyScale(scale.mean, scale.std)
 
     def check_targets(self, targets: Sequence[Volume]) -> None:
-        """Raise `VolumeError` for invalid labels, or too few or many painted slices."""
+        """Raise `VolumeError` for wrong labels, too few classes or too many slices."""
         painted = check_painted(targets, self.labels, self.unpainted)
         if (n := sum(map(len, painted))) > _MAX_SLICES:
             raise VolumeError(
@@ -302,9 +302,9 @@ class Method(_Method):
         return {"source": drawn["source"], "target": drawn["target"]}
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """Return the weights of the model, except for the last layer.
+        """Return the weights of the model, with a new last layer.
 
-        The last layer is new, unless the model has the same classes.
+        If the model has the same classes, its own last layer is kept.
         """
         settings = model.card.provenance.get("settings") or {}
         known = dict(settings.get("training") or {}).get("unpainted", UNPAINTED)

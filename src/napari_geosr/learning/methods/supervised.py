@@ -100,7 +100,7 @@ class Method(TargetLossMethod):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check for settings that the network does not have."""
+        """Also check the dilations, label settings and comparison boxes."""
         super().check(config)
         assert isinstance(config, Config)
         if config.dilations is not None:

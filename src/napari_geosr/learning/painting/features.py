@@ -99,7 +99,7 @@ def bands(shape: tuple[int, int]) -> list[slice]:
 def banded_features(
     plane: AnyArray, around: AnyArray
 ) -> Iterator[tuple[slice, AnyArray]]:
-    """Yield the rows and features of each band; the bands do not change the features.
+    """Yield the rows and features of each band, as computed for the whole slice.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class HeldOutOverlap:
 def held_out_steps(
     segmenter: Segmenter, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, HeldOutOverlap]:
-    """Hold out each painted slice once, and learn from all others.
+    """Hold out up to 10 painted slices, one at a time, and learn from all others.
 
     A slice is held out only if every class is also painted on another slice.
 

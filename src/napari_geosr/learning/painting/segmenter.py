@@ -67,7 +67,7 @@ class Suggestion:
     ----------
     z : int
     reason : str
-        Reason in a few words.
+        How the slice differs, or its uncertainty, in a few words.
     """
 
     z: int
@@ -110,7 +110,7 @@ class Segmenter:
 
     @property
     def dtype(self) -> AnyDType:
-        """Type of the labels: the smallest that holds all classes."""
+        """Type of the labels: the smallest for all classes and the unpainted value."""
         assert self.strokes is not None
         largest = max(*self.strokes.classes, self.strokes.unpainted)
         return np.dtype(np.min_scalar_type(largest))
@@ -257,7 +257,7 @@ class Segmenter:
         Parameters
         ----------
         number : int
-            Number of slices.
+            Maximum number of slices.
         should_stop : callable
             Called before every slice.
         """
@@ -294,7 +294,7 @@ class Segmenter:
         return np.concatenate([flat.mean(axis=1), flat.std(axis=1)])
 
     def _doubt(self, z: int) -> AnyArray:
-        """Return the mean entropy of part of a slice: its middle or every 4th voxel."""
+        """Return the mean entropy of a slice (its middle or, with a prior, a grid)."""
         assert self.forest is not None
         if self.prior is not None:
             (_, found), *_ = self.features(z)

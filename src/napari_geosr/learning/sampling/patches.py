@@ -94,8 +94,8 @@ class Patches:
         """Return grey scales by role; roles with similar grey values share a scale.
 
         A residual network adds to its input, so a target on nearly the same scale must
-        not be stretched because it has less noise. Small voxels vary more than large
-        ones of the same object: their scale is computed from means over blocks.
+        not be stretched because it has less noise. The grey values of small voxels vary
+        more than those of large ones: their scale is computed from means over blocks.
         """
         scales = {}
         for role, given in volumes.items():
@@ -193,7 +193,7 @@ class Patches:
         self.scenes = scenes
 
     def held_out(self) -> Patches:
-        """Return the same volumes, sampled from the validation blocks."""
+        """Return a copy that draws from the validation blocks of the same volumes."""
         other = copy.copy(self)
         other.validation = True
         return other

@@ -229,7 +229,7 @@ class ShapeSet(Patches):
     def block(
         self, volume: Volume, edge: int, rng: np.random.Generator
     ) -> tuple[slice, ...]:
-        """Draw the place of a block, which ends where the volume or its part ends."""
+        """Draw the position of a block, cropped to `planes` and to the volume."""
         parts = (self.planes(volume), *(slice(0, n) for n in volume.shape[1:]))
         place = []
         for part in parts:
@@ -239,7 +239,7 @@ class ShapeSet(Patches):
         return tuple(place)
 
     def padding(self, shape: Sequence[int], edge: int) -> list[tuple[int, int]]:
-        """Return the voxels to add to a block, to make it a cube.
+        """Return how many voxels to add before and after a block to make it a cube.
 
         Planes are only added for training: a block for validation may be flatter.
         """

@@ -207,7 +207,7 @@ class Method(ShapeMethod):
 
     @staticmethod
     def _centre(places: AnyArray, rng: np.random.Generator, edge: int) -> AnyArray:
-        """Draw the position of a voxel (−1 … 1), mostly in the shape's upper half."""
+        """Draw the position of a voxel (−1 … 1), mostly at the top of the shape."""
         middle = places.mean(0)
         if rng.random() < 0.7:
             along = (places - middle) @ vault_direction(rng)

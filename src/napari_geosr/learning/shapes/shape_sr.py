@@ -116,7 +116,8 @@ class Method(ShapeMethod):
     ) -> tuple[AnyArray, AnyArray]:
         """Draw a coarse block and the fine one.
 
-        If no block with a surface is found, the last one has no effect on the loss.
+        If no suitable block is found, the last one is used; without a surface, it has
+        no effect on the loss.
         """
         edge = 2 * self.config.patch
         for _ in range(_MAX_TRIES):

@@ -106,7 +106,7 @@ class Method(FittedMethod):
     def check(cls, config: TrainingConfig) -> None:
         """Raise an error if a file is missing, or there are too few shells.
 
-        A pattern without matches would otherwise count as a single shell.
+        A file pattern without matches would otherwise count as a single shell.
         """
         super().check(config)
         assert isinstance(config, Config)

@@ -1,1 +1,1 @@
-"""The training loop: batches, checkpoints, time limits, devices, previews."""
+"""The training loop: batches, checkpoints, timing, devices, previews."""

@@ -55,7 +55,7 @@ def load(folder: Path) -> AnyDict | None:
     Raises
     ------
     TrainingError
-        If the file is damaged.
+        If the file is damaged, or was written by another release.
     """
     import torch
 

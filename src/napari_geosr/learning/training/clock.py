@@ -41,7 +41,7 @@ class Clock:
         self.last_preview = self.began
 
     def start(self) -> None:
-        """Start timing; the duration of the first preview is kept, but not counted."""
+        """Start timing, without the time that the first preview took."""
         self.began = self.last_report = self.last_preview = time.monotonic()
         self.all_previews = 0.0
 

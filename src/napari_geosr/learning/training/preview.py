@@ -23,7 +23,7 @@ _MIN_SLAB_SLICES = 8
 
 
 class TrainingPreview:
-    """Restores one slice of the first source with the current network.
+    """Restores one slice of the first source while a network is trained.
 
     Parameters
     ----------

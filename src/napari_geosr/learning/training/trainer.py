@@ -264,7 +264,8 @@ class Trainer:
         Yields
         ------
         Step
-            `TrainingProgress`, `PreviewReady`, `CheckpointSaved`, `WarningIssued`.
+            `StageStarted`, `TrainingProgress`, `PreviewReady`, `CheckpointSaved`,
+            `WarningIssued`.
 
         Returns
         -------
@@ -274,8 +275,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If losses, gradients or weights are NaN or infinite; the previous checkpoint
-            is kept.
+            If losses, gradients or weights are not finite; the last checkpoint is kept.
         DeviceMemoryError
             If not even one patch fits into memory.
         FileError

@@ -199,7 +199,7 @@ class _EdgeBlock:
             return np.empty(0), np.empty((0, 3))
 
         def along(values: AnyArray, shift: int) -> AnyArray:
-            """Return the values `shift` voxels from the voxel before an edge."""
+            """Return the values `shift` voxels after the first voxel of each edge."""
             first = _DEPTH + shift
             part: AnyArray = np.take(
                 values, np.arange(first, first + n - 2 * _DEPTH - 1), axis

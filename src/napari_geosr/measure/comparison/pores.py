@@ -204,7 +204,7 @@ def match_pores(
 def _status(
     ours: npt.NDArray[np.intp], theirs: npt.NDArray[np.intp], big: Mask, base_big: Mask
 ) -> Status:
-    """Return the status of a group; pores below the minimum size do not count."""
+    """Return the status of a group; small pores count only if there are no others."""
     if not len(theirs):
         return "invented"
     if not len(ours):

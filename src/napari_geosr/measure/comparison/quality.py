@@ -35,7 +35,7 @@ class PoreQuality:
     porosity_error : float
         Relative error of the pore fraction.
     pores_per_mm3_error : float
-        Relative error of the number of pores above the minimum volume.
+        Relative error of the number of pores per mm³ above the minimum volume.
     volume_histogram_distance : float
         Wasserstein distance between the log10 pore volumes (1: one order of magnitude).
     euler_error : float
@@ -99,7 +99,7 @@ def ssim(image: Array, truth: Array, data_range: float) -> float:
 
 
 def dice(mask: Mask, truth: Mask) -> float:
-    """Return the Dice coefficient, twice the overlap over the sum (1 if both empty)."""
+    """Return the Dice coefficient: twice the overlap over the sum; 1 if both empty."""
     _require_same_shape(mask, truth)
     total = int(mask.sum()) + int(truth.sum())
     return 1.0 if total == 0 else 2 * int((mask & truth).sum()) / total

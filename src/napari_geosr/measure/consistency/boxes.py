@@ -191,10 +191,10 @@ def smoothed(
     widths: tuple[float, float, float],
     noise: ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the smoothed residual and the result's gradient, in noise levels.
+    """Return the smoothed residual, the gradient, and the smoothed simulated scan.
 
-    The third array is the smoothed result minus the mean of the grey values
-    ``noise.centres``.
+    The residual and the gradient are in noise levels; the mean of ``noise.centres`` is
+    subtracted from the simulated scan.
     """
     from scipy import ndimage
 

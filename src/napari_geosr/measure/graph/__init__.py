@@ -300,7 +300,7 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Find free chains (with their ends) no longer than the tube's radius + 1 voxel."""
+    """Find free chains, with their ends, up to the tube's radius + 1 voxel long."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
     spurs = []

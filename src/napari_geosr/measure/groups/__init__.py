@@ -96,7 +96,7 @@ class Group:
             raise self._error(f"{self._tokens[self._next][1]!r} is unexpected")
 
     def of(self, table: Table, units: Mapping[str, str]) -> BoolArray:
-        """Find the pores that belong to the group; pores without a value do not.
+        """Find the pores of the group; comparisons with a missing value are false.
 
         Parameters
         ----------

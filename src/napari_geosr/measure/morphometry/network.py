@@ -48,7 +48,7 @@ _BYTES_PER_VOXEL = 40
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Divide the pores and find their throats."""
+    """Divide the pore space into pores, and find the throats between them."""
     yield StageStarted(message="Dividing the pores at their throats")
     needed = _BYTES_PER_VOXEL * math.prod(phases.shape)
     if needed > free_host_memory() // 2:

@@ -135,7 +135,7 @@ def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:
 
 
 def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Counts]:
-    """Return pore and sample voxels of evaluated sub-volumes, sorted by porosity."""
+    """Return pore and sample voxels of sub-volumes in the sample, by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
     order = np.lexsort((s, p / s))  # so that axis order does not affect the draws
@@ -153,7 +153,7 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 def _representative(
     rows: Sequence[tuple[float, float]], porosity: float
 ) -> float | None:
-    """Find the smallest edge above which the spread stays within the accepted limit.
+    """Find the smallest edge from which the spread stays within the accepted limit.
 
     None if there is no such edge.
     """

@@ -161,7 +161,7 @@ def _count(one: Mask, other: Mask) -> int:
 
 
 def _surface(phases: Phases) -> Generator[Step, None, float | None]:
-    """Return the surface per volume: −4 times the slope of S2, by Crofton's weights."""
+    """Return the surface per volume from the slope of S2, by Crofton's weights."""
     weights = pair_weights((1.0, 1.0, 1.0), flat=phases.flat)
     changes, pairs = np.zeros(len(PAIRS)), np.zeros(len(PAIRS))
     slabs, n_z = phases.slabs, phases.shape[0]

@@ -142,9 +142,9 @@ def noisiest_region(
     """Return the noise level of the noisiest region of a scan without measurable noise.
 
     The quietest blocks of the scan may all be in a region without noise. Here, regions
-    are measured independently of each other, starting with those that have the most
-    even detail. A region counts only if most of its blocks at some grey value contain
-    nothing but noise.
+    are measured independently of each other, starting with those in which the fine
+    detail varies least. A region counts only if most of its blocks at some grey value
+    contain nothing but noise.
 
     Parameters
     ----------

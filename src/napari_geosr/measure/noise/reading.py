@@ -73,7 +73,8 @@ def sample_steps(
 ) -> Generator[Step, None, ScanBlocks | None]:
     """Read blocks of a scan, window by window.
 
-    `edge` is the edge length of a block in volumes, in voxels.
+    `edge` is the edge length of the blocks of a volume, in voxels; the blocks of an
+    image have a fixed size.
 
     Returns
     -------

@@ -189,9 +189,9 @@ class Morphometry:
 
 
 def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[str]:
-    """Warn that a thickness is too large for this volume.
+    """Warn if a thickness is too large for this volume.
 
-    Spheres extend beyond the border, and too few of them fit into the volume.
+    Spheres then extend beyond the border, and too few of them fit into the volume.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[s
 
 
 def coarse_remark(name: str, voxels: float | None) -> list[str]:
-    """Warn that a thickness is too small for this voxel size.
+    """Warn if a thickness is too small for this voxel size.
 
     Parameters
     ----------

@@ -139,7 +139,7 @@ def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
 
 
 def _renamed(quantity: Quantity, flat: bool) -> Quantity:
-    """Return the quantity as defined for an image: its name, title and unit."""
+    """Return the quantity; for an image, with its name, title and unit in images."""
     if not flat or quantity.flat_name == "-":
         return quantity
     power = quantity.flat_power

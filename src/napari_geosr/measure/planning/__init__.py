@@ -120,12 +120,12 @@ def plan_steps(
 
 
 def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
-    """Return the edge of a spot and the shortest edge of the scan, in cubic voxels.
+    """Return the edge of a spot and the shortest edge of the scan, in voxels.
 
     Raises
     ------
     VolumeError
-        If the spot does not fit.
+        If the spot is too small or too large, or the voxel size is unknown.
     """
     geometry, name = run.geometry, run.name
     first = 1 if geometry.flat else 0

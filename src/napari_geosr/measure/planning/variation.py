@@ -66,7 +66,7 @@ class Variation:
         return len(known[-1])
 
     def representative_edge(self, error: float, factor: float) -> float | None:
-        """Return the edge of cubes with a porosity within `error` of the mean.
+        """Return the smallest edge of cubes with a porosity within `error` of the mean.
 
         Parameters
         ----------

@@ -225,7 +225,7 @@ class PorosityReport:
     def with_group(
         self, name: str, inside: AnyArray, expression: str = ""
     ) -> PorosityReport:
-        """Add a group of pores as a column of the table.
+        """Return a copy with a group of pores as a further column of the table.
 
         Parameters
         ----------

@@ -51,7 +51,7 @@ class Pair:
         return z, y, x
 
     def boxes(self, reach: Sequence[int], longest: int | None = None) -> list[Box]:
-        """List the boxes of the scan, in order, that fit into memory with a margin.
+        """Divide the scan into boxes that fit into memory with a margin.
 
         Parameters
         ----------

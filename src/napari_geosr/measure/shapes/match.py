@@ -69,7 +69,7 @@ class SurfaceMatch:
 
     @property
     def keeps_pieces(self) -> bool:
-        """Whether no piece is missing, merged or broken."""
+        """Whether the surface has as many pieces as the voxels."""
         least, most = self.voxels.pieces
         return least <= self.pieces <= most
 
@@ -262,7 +262,7 @@ def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
 
 
 def edge_keys(faces: AnyArray, n: int, *, directed: bool = False) -> AnyArray:
-    """Return a number for each edge of each triangle; `n` exceeds all vertices.
+    """Return a number for each edge of each triangle; `n` exceeds all vertex indices.
 
     The number is the same for both directions of an edge, unless `directed` is True.
 

@@ -1,4 +1,4 @@
-"""Persistence: compares components, tunnels and cavities with the target [1]_.
+"""Persistence: compares components, tunnels and cavities with the target's [1]_.
 
 As the threshold falls from 1 to 0, a feature of the soft map is born when it appears,
 and dies when it merges with an older one or is filled. Features that persist over most
@@ -9,7 +9,7 @@ Euler number, missing tunnels and components cannot cancel each other out, and l
 that have almost vanished still have a gradient. The loss ignores positions: combine it
 with ``porosity`` or ``cldice``.
 
-Birth and death are grey values of two voxels, found by the library GUDHI (the extra
+Birth and death are the values of two voxels, found by the library GUDHI (the extra
 ``topology``) on the CPU. This takes seconds for large 3D patches.
 
 References
@@ -71,7 +71,7 @@ def _error(phase: Tensor, target: Tensor) -> Tensor:
 
 
 def _features(phase: Tensor) -> list[Tensor]:
-    """Return births and deaths (n, 2) of each kind of feature, by persistence."""
+    """Return births and deaths (n, 2) per kind of feature, most persistent first."""
     import numpy as np
     import torch
     from gudhi import CubicalComplex
