@@ -16,7 +16,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.models.similarity import SimilarityIndex, SimilarPatch
 
 TITLE = "Seen before?"
-HELP = "The most similar patches of the training data, and where they are."
+HELP = "The most similar patches of the training data, with their positions."
 
 _ONE_VOLUME = (
     "The index contains a single training volume, so this verdict applies to that "
