@@ -334,7 +334,7 @@ def test_every_report_says_what_to_do_next(
         said = capsys.readouterr()
         assert f"Next: napari-geosr {hint}" in said.err, line
     assert said.out == (
-        "There are no jobs. Training runs and studies appear here once started.\n"
+        "No jobs yet: training runs, studies and submitted runs are listed here.\n"
     )
     values = {"operation": "train", "method": "noise2noise", "training": {}}
     job = JobFolder.create(tmp_path / "job", values, name="mine")

@@ -374,7 +374,7 @@ def test_the_preview_of_a_remote_job_is_pulled(
 def test_a_preview_is_fetched_again_after_an_error(
     computer, viewer, qtbot, monkeypatch, rng
 ):
-    """The job is done, so that its time stamp does not change any more."""
+    """The job is done, so that its time stamp no longer changes."""
     monkeypatch.setattr(hosts, "_IDLE_SECONDS", 0.2)
     monkeypatch.setattr(remote_preview, "_RETRY_SECONDS", 0.5)
     plane = rng.normal(100, 10, (1, 16, 16)).astype(np.float32)

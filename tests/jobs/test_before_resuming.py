@@ -45,9 +45,9 @@ def test_a_job_is_not_resumed_without_its_scan(
     (tmp_path / "scan.tif").unlink()
     assert run(["jobs", "resume", str(job.path), *more]) == 2
     said = capsys.readouterr().err
-    assert f"The job needs {tmp_path / 'scan.tif'}, which does not exist" in said
+    assert f"The job needs {tmp_path / 'scan.tif'}, which no longer exists" in said
     assert "Put the same file back" in said
-    with pytest.raises(JobError, match="does not exist any more"):
+    with pytest.raises(JobError, match="no longer exists"):
         submission.submit(job, Profile(queue="slurm"))
     assert job.status().state == "interrupted"
 

@@ -96,7 +96,7 @@ def test_a_measurement_names_hot_voxels_that_the_restoration_kept(foam, spoiled)
     (text,) = (text for text in said if "kept" in text)
     assert f"kept {n} hot or dead voxels" in text
     assert f"only {n} voxels are solid" in text
-    assert "median filter" in text
+    assert "median of their neighbours" in text
     said, _ = warned(measure_steps(restored, MeasureConfig()))
     assert not any("hot" in text for text in said)
     said, _ = warned(measure_steps(restore(foam), MeasureConfig(threshold=50000.0)))

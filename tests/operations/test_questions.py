@@ -71,7 +71,7 @@ def test_info_says_both(
     assert main(["info", str(inches)]) == 0
     out = capsys.readouterr().out
     assert "unknown; give --voxel-size and --unit" in out
-    assert "programs write inches when no voxel size was set" in out
+    assert "many programs write inches if no voxel size was set" in out
     assert main(["info", str(frames), "--json"]) == 0
     (question,) = json.loads(capsys.readouterr().out)["questions"]
     assert "--axes TYX" in question

@@ -482,7 +482,7 @@ def test_a_removed_source_is_named(
     monkeypatch.setattr(run_module, "_operation", steps_until(job, scan.rmdir, error))
     process._run(job, process._Asked())
     message = job.status().message
-    assert message.startswith(f"The job needs {scan}, which does not exist any more")
+    assert message.startswith(f"The job needs {scan}, which no longer exists")
     assert "can no longer be read" in (job.path / "log.txt").read_text()
     assert f"napari-geosr jobs resume {job.path}" in message
 

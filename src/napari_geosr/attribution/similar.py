@@ -16,7 +16,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.models.similarity import SimilarityIndex, SimilarPatch
 
 TITLE = "Seen before?"
-HELP = "The most similar patches of the training data, and where they are."
+HELP = "The most similar patches of the training data, with their positions."
 
 _ONE_VOLUME = (
     "The index contains a single training volume, so this verdict applies to that "
@@ -86,9 +86,9 @@ def _sentence(
     end = {
         "similar": "which is usual: the training data contain similar structures",
         "unusual": "which is unusual: 95 % of the training patches have a neighbour "
-        f"{where}within {high:.2g} ×",
+        f"{where}within {high:.2g} × this median",
         "unlike": "so the training data contain nothing similar: 99 % of the training "
-        f"patches have a neighbour {where}within {highest:.2g} ×",
+        f"patches have a neighbour {where}within {highest:.2g} × this median",
     }[index.verdict(first.distance)]
     within = "" if index.is_across_volumes else ", within the only training volume"
     return (

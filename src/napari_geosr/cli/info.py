@@ -63,7 +63,7 @@ def info(
         bool,
         Parameter(
             negative="",
-            help="Measure the noise: its level, with a likely range, and its "
+            help="Measure the noise: its level, with an interval, and its "
             "correlation. In a file with several channels, each channel is measured; "
             "in a time series, one time point.",
         ),

@@ -101,9 +101,10 @@ def measure(
     workers: Annotated[
         int | None,
         Parameter(
-            help="Number of processes that share the labelling; the memory is divided "
-            "among them. By default, a single process is used. Requires the optional "
-            "dependencies napari-geosr[cluster]."
+            help="Number of processes that share the labelling and the computation of "
+            "the local thickness; the memory is divided among them. By default, a "
+            "single process is used. Requires the optional dependencies "
+            "napari-geosr[cluster]."
         ),
     ] = None,
     config: Annotated[MeasureConfig | None, AS_FLAGS] = None,

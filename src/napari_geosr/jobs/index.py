@@ -289,7 +289,7 @@ def overwritten_text(status: JobStatus, by: JobStatus) -> str:
     """Return the message that a later job has overwritten the result of a job."""
     return (
         f"{status.result} was overwritten by a later job, {by.name} in {by.path}, so "
-        f"it is not the result of {status.name} any more."
+        f"it is no longer the result of {status.name}."
     )
 
 
@@ -321,7 +321,7 @@ def _status(path: Path, facts: AnyDict) -> JobStatus:
             state="missing",
             created=reading.number(facts.get("created")),
             updated=0.0,
-            message=f"There is no job in {path} any more: it was deleted or moved, or "
+            message=f"There is no longer a job in {path}: it was deleted or moved, or "
             "its drive is not connected. If it was moved, give its new folder once "
             "(napari-geosr jobs show FOLDER, or Add job… in the Jobs dock); "
             f"`napari-geosr jobs remove {path}` removes it from the list.",

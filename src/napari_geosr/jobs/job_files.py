@@ -149,7 +149,7 @@ def advice_on_inputs(job: JobFolder) -> str:
     if not missing:
         return ""
     return (
-        f"The job needs {missing[0]}, which does not exist any more. Put the same "
+        f"The job needs {missing[0]}, which no longer exists. Put the same "
         "file back (or connect its drive), and resume the job (napari-geosr jobs "
         f"resume {job.path}); if it is lost, start a new job with another file."
     )

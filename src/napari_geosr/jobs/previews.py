@@ -98,7 +98,7 @@ def _of_result(out: Path) -> Preview:
 
 
 def _of_parts(out: Path) -> Preview | None:
-    """Return the preview of an unfinished result; None if there is none (any more)."""
+    """Return the preview of an unfinished result; None if there is none."""
     entries = map(read_journal, leftovers(out, suffix_of(out)))
     known = [entry for entry in entries if entry is not None and entry.boxes]
     parts = [(entry.part, entry.boxes) for entry in known]

@@ -137,7 +137,7 @@ class ShiftedPores:
         deviation[~np.isfinite(deviation)] = 0
         if deviation.min(initial=0) < 0:
             raise VolumeError(
-                "The uncertainty volume has negative values, so it does not contain "
+                "The given deviations contain negative values, so they are not "
                 "standard deviations. Use the STEM_std file that the restoration "
                 "wrote.",
                 fields=["deviation"],

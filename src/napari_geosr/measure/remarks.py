@@ -172,8 +172,8 @@ def _hidden_phases(
     return (
         f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) {_FAR}, as "
         "is typical of hot or saturated voxels, metal grains or regions without "
-        "data. The threshold separates only these from the rest "
-        f"({number_text(threshold)}), so the porosity {certainty}. The other voxels "
+        f"data. The threshold ({number_text(threshold)}) separates only these from the "
+        f"others, so the porosity {certainty}. The other voxels "
         f"form two phases: {100 * pores / others.n:.3g} % of them are {what} "
         f"{number_text(own)}. Enter that threshold as a number, or exclude the "
         "extreme voxels with a sample mask."

@@ -89,7 +89,7 @@ def list_jobs(*, json: Json = False) -> int:
         print_json({"jobs": values, "problems": problems})
         return 0
     if not jobs:
-        print("There are no jobs. Training runs and studies appear here once started.")
+        print("No jobs yet: training runs, studies and submitted runs are listed here.")
         suggest_next("train --list")
         return 0
     # In a file or pipe, nothing is shortened.
@@ -358,8 +358,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         if elsewhere is not None:
             raise JobError(
                 f"{status.name} was submitted on {elsewhere.host}. To resume it with "
-                "other queue settings, run this command on that computer; without "
-                "these options, the job is resumed there from here."
+                "other queue settings, run this command on that computer. To resume "
+                "it there with the same settings, omit these options."
             )
         if not status.done or status.operation in MAKE_MODELS:
             job, _ = read_job(folder.values(), folder.path)

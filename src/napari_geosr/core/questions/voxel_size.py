@@ -99,7 +99,7 @@ def implausibility_reasons(
     may_be_right = True
     if unit == "in":
         may_be_right = False
-        reasons.append("programs write inches when no voxel size was set")
+        reasons.append("many programs write inches if no voxel size was set")
     millimetres = [edge * MILLIMETRES[unit] for edge in voxel_size]
     dpi = _editor_dpi(millimetres[-1])
     if dpi is not None:

@@ -170,14 +170,14 @@ def _vgg19() -> nn.Module:
     except ImportError as error:
         raise ConfigError(
             "The feature network 'vgg19' needs torchvision, which is not installed: "
-            "install it (pip install torchvision) or choose features 'structure'."
+            "install it (pip install torchvision), or set features to 'structure'."
         ) from error
     url = str(models.VGG19_Weights.IMAGENET1K_V1.url)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         raise ConfigError(
             f"The weights of 'vgg19' are not on this computer: download {url} to "
-            f"{path} or choose features 'structure'."
+            f"{path}, or set features to 'structure'."
         )
     # The file name ends with the first digits of the checksum: vgg19-dcbb9e9d.pth
     expected = path.stem.rpartition("-")[2]

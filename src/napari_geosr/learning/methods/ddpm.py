@@ -112,8 +112,9 @@ class Config(TrainingConfig):
     condition: Literal["none", "porosity"] = Field(
         "none",
         title="Condition",
-        description="Property to choose when images are generated. porosity: the "
-        "network is given the porosity of each training patch, at Otsu's threshold.",
+        description="Property that can be chosen when images are generated. porosity: "
+        "the network is given the porosity of each training patch, at Otsu's "
+        "threshold.",
     )
     phase: Literal["dark", "bright"] = Field(
         "dark",

@@ -374,7 +374,7 @@ def _remarks(
     if length is not None and edge < _FEW_LENGTHS * length:
         yield (
             f"A spot is only {edge / length:.1f} correlation lengths wide, so many "
-            "spots are needed, and many pores are cut by their edges."
+            "spots are needed, and many pores are cut by the edges of the spots."
         )
     if config.scan == "whole":
         inside = spots.pores / max(1, spots.sample)

@@ -64,7 +64,7 @@ class CompareFields(Config):
         title="Distance between branches",
         description="With --graph: largest distance at which a branch counts as found, "
         "in the unit of the first volume; by default twice the voxel size of the "
-        "volume or the base, whichever is coarser.",
+        "volume or of the base, whichever is larger.",
     )
     difference: bool = Field(
         default=True,

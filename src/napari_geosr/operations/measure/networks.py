@@ -78,5 +78,6 @@ def agreement_lines(agreement: GraphAgreement, unit: str) -> list[str]:
     return [
         f"Branches of the reference that were found: {found} ({of_length} of the "
         f"length), {within}",
-        f"Branches that are in the reference: {true} ({true_length} of the length)",
+        f"Found branches that are in the reference: {true} ({true_length} of the "
+        "length)",
     ]

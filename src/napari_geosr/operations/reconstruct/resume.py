@@ -84,8 +84,8 @@ def finished_part(
         other = other or "slices of a different shape"
     if other:
         raise ConfigError(
-            f"{title} was made with {other}, so its finished part does not fit the "
-            "rest. Use the same input and settings as before, or start a new "
+            f"{title} was made with {other}, so its finished part does not match this "
+            "run. Use the same input and settings as before, or start a new "
             "reconstruction."
         )
     places = tuple(boxes_from_lists(before["finished"]))

@@ -462,8 +462,8 @@ def _large_text(checked: ConsistencyCheck) -> str:
         "The result differs from the scan by more than noise: "
         f"{found.residual_rms:.3g} (rms; noise alone: {found.noise_rms:.3g}), and "
         f"{100 * found.beyond_3_sigma:.2f} % of the voxels by more than three standard "
-        "deviations (noise: 0.27 %). Inspect the residual to see what was added or "
-        "removed there."
+        "deviations (noise: 0.27 %). Inspect the residual to see where structure was "
+        "added or removed."
     )
 
 

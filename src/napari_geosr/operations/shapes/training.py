@@ -41,7 +41,7 @@ _TEXTS = {
         "Doubles the resolution of a binary shape; applied repeatedly for factors of "
         "4 and 8.",
         "Coarse segmentations of smooth shapes, such as bone, skulls or pores.",
-        "Details thinner than a coarse voxel: they are not in the input.",
+        "Details thinner than a voxel of the input: they are not in it.",
     ),
     "shape_completion": (
         "complete",

@@ -253,9 +253,9 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
     if tests[0].is_inseparable:
         objects_text = tests[0].objects
         return (
-            f"Otsu's threshold does not separate {objects_text} from the rest in the "
-            "result. Set the threshold by hand before you count them or measure "
-            "porosity."
+            f"Otsu's threshold does not separate {objects_text} from the other voxels "
+            "of the result. Set the threshold by hand before you count them or "
+            "measure porosity."
         )
     link = "or" if tests[0].is_from_scan else "and"
     objects: dict[int, list[str]] = {}
