@@ -37,6 +37,9 @@ UNITS = {"equivalent_diameter": "µm", "volume": "µm³"}
         ("not d<10 or sphericity>=0.9", [1, 1, 1, 1]),
         ("sphericity < 60 %", [0, 1, 0, 0]),
         ("sphericity != 2", [1, 1, 1, 0]),
+        ("!(sphericity > 0.85)", [0, 1, 1, 0]),
+        ("!(sphericity > 0.85 & d > 20)", [1, 1, 1, 0]),
+        ("!(sphericity > 0.85 | d > 20)", [0, 0, 0, 0]),
     ],
 )
 def test_expressions(text: str, expected: list[int]) -> None:

@@ -193,8 +193,9 @@ def _sentence(figures: AnyDict) -> str:
         f"Removing the structure {figures['distance']:.3g} {figures['unit']} away "
         f"(voxel {tuple(figures['strongest_at'])} of the scan) has the largest effect: "
         f"{figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} (standard "
-        f"error). Of the {cubes}, {figures['cubes_beyond_noise']} change the result by "
-        "more than a new realisation of the noise does."
+        f"error). Of the {cubes}, {figures['cubes_beyond_noise']} "
+        f"{'changes' if figures['cubes_beyond_noise'] == 1 else 'change'} the result "
+        "by more than a new realisation of the noise does."
     )
 
 

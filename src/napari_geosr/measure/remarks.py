@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
@@ -14,6 +15,7 @@ from napari_geosr.measure.segment import threshold_of
 from napari_geosr.measure.small_pores import SmallPores
 
 #: Identifies the warning about phases hidden by voxels far from all others.
+_MANY_NAN = "are NaN or infinite. They belong"
 _FAR = "have grey values far from all others"
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
@@ -99,15 +101,18 @@ def remarks(
     if bad:
         share = 100 * bad / (bad + good)
         yield (
-            f"{bad} voxels of {name!r} ({share:.2g} %) are NaN or infinite. They "
-            "belong neither to the pores nor to the sample."
+            f"{counted(bad, 'voxel')} of {name!r} ({share:.2g} %) "
+            f"{'is NaN or infinite. It belongs' if bad == 1 else _MANY_NAN} neither to "
+            "the pores nor to the sample."
         )
     if histogram.n_outliers:
+        is_one = histogram.n_outliers == 1
         yield (
-            f"{histogram.n_outliers} voxels of {name!r} are outliers (all others "
-            f"range from {number_text(histogram.minimum)} to "
-            f"{number_text(histogram.maximum)}). They were ignored when the threshold "
-            "was determined."
+            f"{counted(histogram.n_outliers, 'voxel')} of {name!r} "
+            f"{'is an outlier' if is_one else 'are outliers'} (all others range from "
+            f"{number_text(histogram.minimum)} to {number_text(histogram.maximum)}). "
+            f"{'It was' if is_one else 'They were'} ignored when the threshold was "
+            "determined."
         )
     filled = histogram.centres[histogram.counts > 0]
     if isinstance(config.threshold, str) and (

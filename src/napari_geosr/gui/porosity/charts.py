@@ -67,7 +67,11 @@ class ProfileChart(Chart):
             known = PIXEL not in (unit, report.unit)
             scale = convert_length(1.0, report.unit, unit) if known else 1.0
             z, porosity, error = profile
-            self._profiles[name] = (z * scale, 100 * porosity, 100 * error)
+            self._profiles[name] = (
+                z * scale,
+                100 * porosity,
+                100 * np.nan_to_num(error),
+            )
         sizes = next((r.voxel_size for r in reports.values()), (1.0,))
         self._unit = shown_units(unit, sizes, flat=False)
         self._title.setText(f"porosity (%) along Z ({self._unit})")

@@ -109,7 +109,7 @@ class Group:
         ConfigError
             If a column is unknown, or a unit does not fit.
         """
-        return self._evaluate(self._tree, table, units)
+        return self._evaluate(self._tree, table, units)[0]
 
     def check(self, units: Mapping[str, str]) -> None:
         """Reject unknown columns and units that do not fit, before measuring.
@@ -192,14 +192,21 @@ class Group:
 
     def _evaluate(
         self, tree: _Comparison | _Joined, table: Table, units: Mapping[str, str]
-    ) -> BoolArray:
+    ) -> tuple[BoolArray, BoolArray]:
+        """Return where the expression is true, and where it is false.
+
+        It is neither where the value of a pore is unknown, so that such a pore is not
+        in the group that negates a comparison either.
+        """
         if isinstance(tree, _Joined):
             parts = [self._evaluate(part, table, units) for part in tree.parts]
             if tree.sign == "!":
-                return ~parts[0]
-            joined = np.logical_and if tree.sign == "&" else np.logical_or
-            result: BoolArray = joined.reduce(parts)
-            return result
+                ((true, false),) = parts
+                return false, true
+            all_of, any_of = np.logical_and.reduce, np.logical_or.reduce
+            joins = (all_of, any_of) if tree.sign == "&" else (any_of, all_of)
+            true, false = zip(*parts, strict=True)
+            return joins[0](true), joins[1](false)
         if tree.column not in table:
             raise self._error(
                 "there is no column "
@@ -208,7 +215,8 @@ class Group:
             )
         values = table[tree.column].astype(np.float64)
         limit = tree.value * self._factor(tree, units)
-        return _COMPARISONS[tree.sign](values, limit) & ~np.isnan(values)
+        known, holds = ~np.isnan(values), _COMPARISONS[tree.sign](values, limit)
+        return holds & known, ~holds & known
 
     def _factor(self, comparison: _Comparison, units: Mapping[str, str]) -> float:
         """Return the factor from the unit of the expression to that of the column."""

@@ -93,7 +93,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     remarks += coarse_remark("Ct.Po.Dm", values["Ct.Po.Dm"])
     curve = {"slice": [float(z) for z in range(n)]}
     curve |= {
-        name: [0.0 if np.isnan(v) else float(v) for v in rows[:, i]]
+        name: [float(v) for v in rows[:, i]]
         for i, name in enumerate(_NAMES)
         if name in ("Ct.Ar/Tt.Ar", "Ct.Po", "Po.N")
     }

@@ -102,6 +102,8 @@ def _slope(heights: np.ndarray, porosity: np.ndarray) -> float:
 def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
     """Return the standard error of the porosity of a slice, from its fields.
 
+    NaN if fewer than two fields contain sample, because nothing is known of the error.
+
     Parameters
     ----------
     pores, sample : ndarray of shape (fields,)
@@ -115,7 +117,7 @@ def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
     """
     n = int(np.count_nonzero(sample))
     if n < 2:
-        return 0.0
+        return math.nan
     share = pores.sum() / sample.sum()
     squares = float(((pores - share * sample) ** 2).sum())
     return round(math.sqrt(squares * n / (n - 1)) / float(sample.sum()), 12)

@@ -57,9 +57,10 @@ def check_libraries(*names: str) -> None:
     """Raise `ConfigError` with the command that installs missing libraries."""
     missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
     if missing:
+        lacking = "which is" if len(missing) == 1 else "which are"
         raise ConfigError(
-            f"Exporting needs {' and '.join(missing)}, which is not installed. Install "
-            "it: pip install 'napari-geosr[zoo]'"
+            f"Exporting needs {' and '.join(missing)}, {lacking} not installed: pip "
+            "install 'napari-geosr[zoo]'"
         )
 
 

@@ -155,7 +155,7 @@ def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
         kind = "bright objects" if are_bright else "dark objects, such as pores,"
         yield (
             f"Small {kind} that this scan shows would fade: of {seen} in the examined "
-            f"part, {kept} keep most of their contrast. Count them in the scan."
+            f"part, {_kept(kept)}. Count them in the scan."
         )
 
 
@@ -175,7 +175,7 @@ def partly_faded(test: KnownBlockTest | None) -> str:
             return (
                 f"Some small {kind} would fade: of {seen} with about "
                 f"{objects[0].voxels} to {objects[-1].voxels} voxels in the examined "
-                f"part of the scan, {kept} keep most of their contrast."
+                f"part of the scan, {_kept(kept)}."
             )
     return ""
 
@@ -250,3 +250,10 @@ def faded_structures(name: str, test: KnownBlockTest) -> Iterator[str]:
                 "contrast they have in this scan. Compare the result with the scan "
                 "before you measure them."
             )
+
+
+def _kept(number: int) -> str:
+    """Return a clause on objects that keep their contrast."""
+    if number == 1:
+        return "1 keeps most of its contrast"
+    return f"{number} keep most of their contrast"
