@@ -64,6 +64,10 @@ _EXAMPLES = {
         "--source scan1.tif,scan2.tif -o prior",
         "--source scan.tif -o prior --dimensions 3D --steps 20000 --detach",
     ),
+    "srdiff": (
+        "--source low.ome.tif --target high.ome.tif --upscale-factor 2 -o job",
+        "--source noisy.tif --target clean.tif -o job --steps 20000 --detach",
+    ),
     "ganrec": (
         "--projections few.h5 --rows 100,110 -o job",
         "--projections few.h5 --rows 100,110 -o job --detach",

@@ -286,6 +286,8 @@ class ModelCard(Config):
     porosity_condition: PorosityCondition | None = None
     """Porosities with which the model generates images; None: the porosity cannot be
     chosen."""
+    gives_samples: bool = False
+    """Whether samples of a diffusion model can be drawn besides its result."""
     uncertainty: DeviationCalibration | None = None
     """Calibration of the standard deviations; None: not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -321,6 +323,11 @@ class ModelCard(Config):
                 "output channels do not match"
             )
         return self
+
+    @property
+    def draws_samples(self) -> bool:
+        """Whether samples can be drawn that agree with a scan."""
+        return self.gives_samples or self.task == "generate"
 
     @property
     def _is_rescaled(self) -> bool:
@@ -364,6 +371,8 @@ class ModelCard(Config):
             del values["similarity_sha256"]
         if self.porosity_condition is None:
             del values["porosity_condition"]
+        if not self.gives_samples:
+            del values["gives_samples"]
         for row in values["figures"]:
             if row["noise_error"] is None:
                 del row["noise_error"]

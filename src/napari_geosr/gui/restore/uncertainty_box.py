@@ -139,16 +139,20 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def _choose_possible_kind(self, card: ModelCard | None) -> None:
-        """Offer only samples for diffusion models, and no samples for other models."""
+        """Allow samples only for diffusion models; some allow no other kind."""
         if card is None:
             return
-        draws = card.task == "generate"
+        only_samples = card.task == "generate"
+
+        def is_possible(kind: str) -> bool:
+            return card.draws_samples if self._draws(kind) else not only_samples
+
         item_of = getattr(self.combo.model(), "item")  # noqa: B009  # a Qt item model
         for i in range(self.combo.count()):
-            item_of(i).setEnabled(self._draws(self.combo.itemData(i)) == draws)
-        if self._draws(self.combo.currentData()) != draws:
-            wanted = [k for k in self._kinds if self._draws(k) == draws]
-            chosen = wanted[0] if draws and wanted else NONE
+            item_of(i).setEnabled(is_possible(self.combo.itemData(i)))
+        if not is_possible(self.combo.currentData()):
+            wanted = [kind for kind in self._kinds if self._draws(kind)]
+            chosen = wanted[0] if only_samples and wanted else NONE
             with QSignalBlocker(self.combo):
                 self.combo.setCurrentIndex(self.combo.findData(chosen))
 

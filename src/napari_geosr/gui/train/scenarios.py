@@ -82,15 +82,16 @@ _SCENARIOS = (
     ),
     TrainingScenario(
         "Low- and high-quality scans",
-        ("tomogan", "supervised"),
+        ("tomogan", "supervised", "srdiff"),
         ("Low quality", "High quality"),
     ),
     TrainingScenario(
         "Low- and high-resolution scans",
-        ("pix2pix", "supervised"),
+        ("pix2pix", "supervised", "srdiff"),
         ("Low resolution", "High resolution"),
         defaults={
             "pix2pix": {"upscale_factor": 2},
+            "srdiff": {"upscale_factor": 2},
             "supervised": {
                 "upscale_factor": 2,
                 "network": "light_sr",

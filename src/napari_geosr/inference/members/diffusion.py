@@ -2,7 +2,8 @@
 
 Each member is a possible object: an image that is likely under the model and that
 reproduces the scan up to its noise. The members are drawn by
-`napari_geosr.learning.diffusion.posterior`.
+`napari_geosr.learning.diffusion.posterior`, or, with models that were trained on pairs
+of scans, by `…conditional`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from napari_geosr.inference.members._samples import SampledNetwork
 
 TITLE = "diffusion samples"
-HELP = "objects that agree with the scan, sampled with a diffusion model (train ddpm)"
+HELP = (
+    "objects that agree with the scan, sampled with a diffusion model (train ddpm or "
+    "srdiff)"
+)
 NEEDS_OTHERS = False
 #: Whether the members are drawn by a generative model.
 GENERATIVE = True
@@ -38,10 +42,11 @@ def make(inputs: EnsembleInputs) -> SampledNetwork:
 
     model = inputs.models[0]
     card = model.card
-    if card.task != "generate":
+    if not card.draws_samples:
         raise ConfigError(
             f"The model {card.name!r} cannot draw samples: its task is {card.task}. "
-            "Choose a diffusion model (napari-geosr train ddpm), or --uncertainty tta."
+            "Choose a diffusion model (napari-geosr train ddpm or srdiff), or "
+            "--uncertainty tta."
         )
     if card.adjacent_slices > 1:
         raise ConfigError(
@@ -49,7 +54,9 @@ def make(inputs: EnsembleInputs) -> SampledNetwork:
             "Train one with --dimensions 2D or 3D."
         )
     network: Any = model.network()
-    factors = (inputs.upscale_factor,) * len(card.axes)
+    factors = network.spec.upscale_factor
+    if not card.gives_samples:
+        factors = (inputs.upscale_factor,) * len(card.axes)
     spec = replace(network.spec, upscale_factor=factors, n_outputs=2)
     return SampledNetwork(
         network, spec, inputs.n_members or _N_DEFAULT, inputs.seed, inputs.steps

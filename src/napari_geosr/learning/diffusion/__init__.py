@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from napari_geosr.learning.diffusion import posterior, sampling, schedule
+    from napari_geosr.learning.diffusion import (
+        conditional,
+        posterior,
+        sampling,
+        schedule,
+    )
 
-__all__ = ["posterior", "sampling", "schedule"]
+__all__ = ["conditional", "posterior", "sampling", "schedule"]
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=__all__)

@@ -165,18 +165,11 @@ class PosteriorSampler:
     def expected(self, x: Tensor, time: int) -> Tensor:
         """Compute the expected image for a state, window by window if it is large."""
         at = torch.tensor([time])
-        window = self.window or WINDOW[x.ndim - 2]
-        shape = x.shape[2:]
-        if max(shape) <= _UNCUT * window:
-            return self._expected_at_once(x, at)
-        total, weights = torch.zeros_like(x), torch.zeros_like(x)
-        for box in windows(shape, window):
-            place = (slice(None), slice(None), *box)
-            part = x[place]
-            weight = _ramp(part)
-            total[place] += weight * self._expected_at_once(part, at)
-            weights[place] += weight
-        return total / weights
+        return averaged_windows(
+            x,
+            self.window or WINDOW[x.ndim - 2],
+            lambda place: self._expected_at_once(x[place], at),
+        )
 
     def _expected_at_once(self, x: Tensor, at: Tensor) -> Tensor:
         with torch.no_grad():
@@ -205,6 +198,32 @@ def enlarged(x: Tensor, factor: int) -> Tensor:
     for axis in range(2, x.ndim):
         x = x.repeat_interleave(factor, axis)
     return x
+
+
+def averaged_windows(
+    x: Tensor, edge: int, of_window: Callable[[tuple[slice, ...]], Tensor]
+) -> Tensor:
+    """Compute an image in overlapping windows, and average where they overlap.
+
+    Parameters
+    ----------
+    x : Tensor of shape (N, C, [Z,] Y, X)
+        Image with the shape of the result.
+    edge : int
+        Edge of the windows in voxels; slightly larger images are not cut.
+    of_window : callable
+        Returns the result in a window, given its slices along all axes of `x`.
+    """
+    shape, whole = x.shape[2:], (slice(None), slice(None))
+    if max(shape) <= _UNCUT * edge:
+        return of_window((*whole, *(slice(0, n) for n in shape)))
+    total, weights = torch.zeros_like(x), torch.zeros_like(x)
+    for box in windows(shape, edge):
+        place = (*whole, *box)
+        weight = _ramp(x[place])
+        total[place] += weight * of_window(place)
+        weights[place] += weight
+    return total / weights
 
 
 def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:

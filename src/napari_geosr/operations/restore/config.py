@@ -85,8 +85,8 @@ class RestoreConfig(Config):
         title="Uncertainty",
         description="Also write a volume of standard deviations. tta: over mirrored "
         "and rotated copies of the scan; ensemble: over several models; "
-        "diffusion: over samples of a diffusion model (train ddpm) that "
-        "agree with the scan; none: write none.",
+        "diffusion: over samples of a diffusion model (train ddpm or srdiff) "
+        "that agree with the scan; none: write none.",
     )
     uncertainty_members: int | None = Field(
         None,

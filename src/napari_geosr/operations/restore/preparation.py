@@ -260,8 +260,7 @@ def prepare_steps(
     changes = not (needs_noise(network) and noise is not None and noise.level == 0)
     likeness = yield from _likeness_steps(volume, whole, model, others, changes)
     if members.is_generative(config.uncertainty):
-        check_prior_scale(statistics, model.card, volume)
-        network.sampler = _sampler(network, config)
+        network.sampler = _sampler(network, config, statistics, model, volume)
     elif config.strength != 1:
         check_strength((model, *others))
     found = volume, config, model, network, statistics, device, likeness, others
@@ -276,17 +275,7 @@ def find_models(
     model = for_axes(model, volume)
     others = tuple(zoo.find(name) for name in config.ensemble_with)
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
-    if config.upscale_factor > 1 and not members.is_generative(config.uncertainty):
-        if model.card.task == "generate":
-            raise ConfigError(
-                "The upscale factor can be set only for samples of a diffusion "
-                "model: add --uncertainty diffusion, or omit the factor."
-            )
-        raise ConfigError(
-            f"The model {config.model!r} has a fixed upscale factor: omit the "
-            "factor, choose a super-resolution model with this factor, or let one be "
-            "chosen (--model auto)."
-        )
+    _check_factor(config, model)
     for each in (model, *others):
         _check_fit(volume, each)
     return model, others
@@ -435,6 +424,25 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     return replace(prepared, network=network, noise=noise)
 
 
+def _check_factor(config: RestoreConfig, model: Model) -> None:
+    """Refuse an upscale factor for a model that has one of its own, or none."""
+    if config.upscale_factor == 1:
+        return
+    if members.is_generative(config.uncertainty):
+        if not model.card.gives_samples:
+            return
+    elif model.card.task == "generate":
+        raise ConfigError(
+            "The upscale factor can be set only for samples of a diffusion "
+            "model: add --uncertainty diffusion, or omit the factor."
+        )
+    raise ConfigError(
+        f"The model {config.model!r} has a fixed upscale factor: omit the "
+        "factor, choose a super-resolution model with this factor, or let one be "
+        "chosen (--model auto)."
+    )
+
+
 def _chosen(ranking: Ranking) -> Model:
     """Return the model that a ranking selects."""
     model = ranking.chosen.model
@@ -446,8 +454,23 @@ def _chosen(ranking: Ranking) -> Model:
     return model
 
 
-def _sampler(network: Any, config: RestoreConfig) -> Any:
-    """Create the sampler of a diffusion model for the noise of the scan."""
+def _sampler(
+    network: Any,
+    config: RestoreConfig,
+    statistics: IntensityStatistics,
+    model: Model,
+    volume: Volume,
+) -> Any:
+    """Create the sampler of a diffusion model for this scan."""
+    if model.card.gives_samples:
+        offset = statistics.output_mean - statistics.input_mean
+        to_scan = (statistics.output_std, offset)
+        return diffusion.conditional.ConditionalSampler(
+            network.network,
+            config.sampling_steps,
+            (to_scan[0] / statistics.input_std, to_scan[1] / statistics.input_std),
+        )
+    check_prior_scale(statistics, model.card, volume)
     level, factor = network.noise.level, config.upscale_factor
     return diffusion.posterior.PosteriorSampler(
         network.network, level, factor, config.sampling_steps

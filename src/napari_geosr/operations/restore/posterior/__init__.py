@@ -118,7 +118,7 @@ class PosteriorRun(VolumeRun):
         noise = self.prepared.noise
         assert noise is not None
         worst = max(noise.correlation.values(), default=0.0)
-        if worst > _CORRELATED:
+        if worst > _CORRELATED and not self.prepared.model.card.gives_samples:
             yield (
                 f"The noise of adjacent voxels is correlated ({worst:.2f}), but the "
                 "samples assume independent noise: they differ too little, and "

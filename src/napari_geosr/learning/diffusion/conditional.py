@@ -1,0 +1,123 @@
+"""Draw images that a scan may show, from a model that learned from pairs of scans.
+
+Each sample starts as noise and is turned, step by step, into one possible difference
+between the enlarged scan and the high-quality image (see
+`napari_geosr.networks.residual_diffusion`). Unlike in
+`napari_geosr.learning.diffusion.posterior`, the noise of the scan need not be known:
+what it hides was learned from the pairs.
+
+Large images are cut into overlapping windows at every step, and the expected residuals
+are averaged where windows overlap. The noise is a function of seed, sample and voxel,
+so it is the same in all windows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_geosr.core.types import AnyArray
+from napari_geosr.learning.diffusion.posterior import (
+    WINDOW,
+    averaged_windows,
+    block_means,
+)
+from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ConditionalSampler:
+    """Draws samples for one scan, or one slice of it.
+
+    Parameters
+    ----------
+    network : Module
+        A `napari_geosr.networks.residual_diffusion.ResidualDiffusion`.
+    steps : int
+        Number of steps of each sample.
+    to_scan : tuple of float
+        Factor and offset from the grey scale of samples to that of the scan.
+    window : int, optional
+        Edge of windows, in voxels of the samples.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        steps: int = 20,
+        to_scan: tuple[float, float] = (1.0, 0.0),
+        window: int | None = None,
+    ) -> None:
+        self.network: Any = network
+        self.schedule = schedule_of(network)
+        self.times = self.schedule.evenly_spaced(steps)
+        self.to_scan, self.window = to_scan, window
+
+    def __call__(
+        self,
+        scan: AnyArray,
+        key: Sequence[int],
+        on_step: Callable[[int], None] = lambda _: None,
+    ) -> AnyArray:
+        """Draw one sample.
+
+        Parameters
+        ----------
+        scan : ndarray of shape ([Z,] Y, X)
+            In the network's grey scale.
+        key : sequence of int
+            Integers that seed the random numbers, e.g. the seed and the indices of the
+            sample and the slice.
+        on_step : callable
+            Called with the number of each step before the step is made; may raise.
+
+        Returns
+        -------
+        ndarray of shape ([Z,] Y, X)
+            Enlarged by the factor; float32.
+        """
+        device = next(self.network.parameters()).device
+        y = torch.from_numpy(np.ascontiguousarray(scan, np.float32))[None, None]
+        with torch.no_grad():
+            enlarged = self.network.enlarge(y.to(device))
+        box = [slice(0, n) for n in enlarged.shape[2:]]
+
+        def new_noise(i: int) -> Tensor:
+            return torch.from_numpy(noise_field((*key, i), box))[None, None].to(device)
+
+        x = new_noise(0)
+        for i, (time, earlier) in enumerate(itertools.pairwise([*self.times, -1])):
+            on_step(i)
+            residual = self._expected(x, enlarged, time)
+            x = self.schedule.ddpm_step(x, residual, time, earlier, new_noise(i + 1))
+        made = enlarged + self.network.scale * x
+        sample: AnyArray = made[0, 0].float().cpu().numpy()
+        return sample
+
+    def _expected(self, x: Tensor, enlarged: Tensor, time: int) -> Tensor:
+        """Return the residual that the network expects, window by window."""
+        at = torch.tensor([time])
+
+        def of_window(place: tuple[slice, ...]) -> Tensor:
+            part = x[place]
+            with torch.no_grad():
+                output = self.network.output(part, at, enlarged[place])
+            residual: Tensor = self.schedule.parts(part, output, time)[0]
+            return residual
+
+        return averaged_windows(x, self.window or WINDOW[x.ndim - 2], of_window)
+
+    def residual(self, scan: AnyArray, sample: AnyArray) -> float:
+        """Return the RMS difference between the scan and a sample's block means."""
+        factor, offset = self.to_scan
+        seen = torch.from_numpy(np.array(sample))[None, None]
+        means = block_means(seen, self.network.factor)[0, 0].numpy()
+        difference = np.asarray(scan, np.float64) - (factor * means + offset)
+        return float(np.sqrt(np.mean(difference**2)))

@@ -1,0 +1,132 @@
+"""Diffusion network that generates what a scan lacks, given the scan.
+
+The scan is enlarged by interpolation, and a diffusion model generates its difference
+from the high-quality image, the residual [1]_. The input of the U-Net consists of the
+noisy residual and the enlarged scan [2]_. At the last time of the schedule, the
+residual contains only noise, so the best prediction is the mean of all possible
+residuals. This mean, added to the enlarged scan, is the output of the network; samples
+are drawn by `napari_geosr.learning.diffusion.conditional`.
+
+References
+----------
+.. [1] Li et al. SRDiff: single image super-resolution with diffusion probabilistic
+   models. Neurocomputing 479, 47-59 (2022). arXiv:2104.14951
+.. [2] Saharia et al. Image super-resolution via iterative refinement. IEEE TPAMI 45,
+   4713-4726 (2023). doi:10.1109/TPAMI.2022.3204461
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+
+from napari_geosr.core.config import Config
+from napari_geosr.networks import diffusion_unet
+from napari_geosr.networks.spec import NetworkSpec
+
+#: Last time of the noise schedule, at which there is only noise.
+LAST_TIME = 999
+
+
+class NetworkConfig(Config):
+    """Settings of a diffusion network that is given a scan."""
+
+    layers_field: ClassVar[str] = "levels"
+    width_field: ClassVar[str] = "features"
+
+    ndim: Literal[2, 3] = 2
+    """Number of spatial axes: planes (2) or volumes (3)."""
+    upscale_factor: Literal[1, 2, 4, 8] = 1
+    """Output voxels per input voxel along every axis on which the network works."""
+    levels: int = Field(2, ge=1, le=4)
+    """Number of times the image is halved."""
+    features: int = Field(24, ge=8, le=256, multiple_of=8)
+    """Feature maps at full resolution; 2, 3, … times as many at the levels below."""
+    residual_schedule: Literal["linear", "cosine"] = "cosine"
+    """Noise schedule of the residual."""
+
+    def unet(self) -> diffusion_unet.NetworkConfig:
+        """Return the settings of the U-Net."""
+        return diffusion_unet.NetworkConfig.create(
+            ndim=self.ndim,
+            levels=self.levels,
+            features=self.features,
+            residual=False,
+            extra_channels=1,
+            noise_schedule=self.residual_schedule,
+            prediction="velocity",
+            zero_terminal=True,
+        )
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Return the number of parameters in closed form."""
+    return diffusion_unet.parameter_count(config.unet())
+
+
+class ResidualDiffusion(nn.Module):
+    """U-Net for the residual between an enlarged scan and a high-quality image.
+
+    Attributes
+    ----------
+    scale : Tensor
+        Standard deviation of the residuals in the training data, on the network's grey
+        scale. Residuals are divided by it.
+    """
+
+    scale: torch.Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        n, factor = config.ndim, config.upscale_factor
+        self.unet = diffusion_unet.build(config.unet())
+        #: Settings of the noise schedule.
+        self.config = self.unet.config
+        self.factor = factor
+        self.register_buffer("scale", torch.ones(()))
+        self.spec = NetworkSpec(
+            axes="ZYX"[-n:],
+            halo=(0,) * n,
+            stride=(max(1, 2**config.levels // factor),) * n,
+            upscale_factor=(factor,) * n,
+            local=False,
+        )
+
+    def enlarge(self, x: torch.Tensor) -> torch.Tensor:
+        """Interpolate a scan (N, 1, [Z,] Y, X) to the grid of the output."""
+        if self.factor == 1:
+            return x
+        mode = "trilinear" if x.ndim == 5 else "bicubic"
+        larger: torch.Tensor = functional.interpolate(
+            x, scale_factor=self.factor, mode=mode, align_corners=False
+        )
+        return larger
+
+    def output(
+        self, residual: torch.Tensor, time: torch.Tensor, enlarged: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the velocity for noisy residuals, given the enlarged scan.
+
+        Parameters
+        ----------
+        residual, enlarged : Tensor of shape (N, 1, [Z,] Y, X)
+        time : Tensor of shape (N,) or (1,)
+        """
+        return self.unet.output(torch.cat([residual, enlarged], dim=1), time)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the mean image for a scan ``(N, 1, [Z,] Y, X)``."""
+        enlarged = self.enlarge(x)
+        # The velocity at the last time is minus the residual.
+        last = torch.tensor([LAST_TIME])
+        velocity = self.output(torch.zeros_like(enlarged), last, enlarged)
+        return enlarged - self.scale * velocity
+
+
+def build(config: NetworkConfig) -> ResidualDiffusion:
+    """Build a network with fresh weights."""
+    return ResidualDiffusion(config)
