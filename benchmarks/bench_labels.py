@@ -50,7 +50,7 @@ def ours(path: Path) -> np.ndarray[Any, Any]:
 
 
 def others(path: Path) -> np.ndarray[Any, Any]:
-    """Return the sizes of the pores from dask-image, also with 26 neighbours."""
+    """Return the sizes of the pores from dask-image, likewise with 26 neighbours."""
     from dask_image import ndmeasure
 
     mask = da.from_zarr(path) < THRESHOLD

@@ -1,4 +1,4 @@
-"""If a slice takes long, a coarse one is shown first, at the same position."""
+"""If a slice takes a long time, a coarse one is shown first, at the same position."""
 
 from __future__ import annotations
 

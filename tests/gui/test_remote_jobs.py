@@ -128,7 +128,7 @@ def test_a_run_is_submitted_on_another_computer(
     qtbot.waitUntil(lambda: job.status().state == "cancelled", timeout=30_000)
     qtbot.waitUntil(dock.view.resume_button.isEnabled, timeout=30_000)
     dock.view.resume_button.click()
-    # The program there starts several times, which takes long on a busy computer.
+    # The program there starts several times, which takes time on a busy computer.
     qtbot.waitUntil(lambda: job.status().state == "queued", timeout=120_000)
     assert job.status().queue.number != status.queue.number
     remote.stop(index.elsewhere_of(folder))

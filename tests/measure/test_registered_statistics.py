@@ -2,7 +2,7 @@
 
 Invariance, slabs and documentation of the statistics in `MORPHOMETRY` are tested in
 `test_morphometry`, for every name in the registry. The known values of the others are
-in `test_closed_forms`, also for every name.
+tested in `test_closed_forms`, likewise for every name.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def test_images_are_not_compared_with_volumes(rng):
 
 @pytest.mark.parametrize("unit", ["mm", "nm"])
 def test_a_reference_in_another_unit_is_compared_in_physical_units(rng, unit):
-    """The same scan in µm and in another unit, also with voxels half as wide."""
+    """The same scan in µm and in another unit, and with voxels half as wide."""
     factor = {"mm": 1e-3, "nm": 1e3}[unit]
     own = foam(rng, name="own")
     size = own.voxel_size[0] * factor

@@ -1,4 +1,4 @@
-"""Full turns folded into half turns, also with the axis near the detector's edge."""
+"""Full turns folded into half turns, even with the axis near the detector's edge."""
 
 from __future__ import annotations
 

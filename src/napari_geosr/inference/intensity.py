@@ -338,7 +338,7 @@ class _IntensitySums:
     def __init__(self) -> None:
         self.n = self.n_nan = self.n_inf = 0
         self.mean = self.squares = 0.0
-        #: Exact, also for integers that float64 cannot represent.
+        #: Exact, even for integers that float64 cannot represent.
         self.minimum: float = math.inf
         self.maximum: float = -math.inf
 

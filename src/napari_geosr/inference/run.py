@@ -425,7 +425,7 @@ class TiledRun:
     def _restore(
         self, tile: Tile, block: Array, clock: TimedForward | None = None
     ) -> tuple[Array, int | None]:
-        """Return the core's values and, for the first tile, the growth of memory."""
+        """Return the core's values and, for the first tile, the increase in memory."""
         first = self.n_done == self.n_skipped and self.n_retries == 0
         measure = first and self.planner.is_measured
         meter = GrowthMeter(self.device) if measure else None

@@ -118,5 +118,11 @@ def invalid_label(values: AnyArray, labels: int) -> str:
 def _advice(plane: AnyArray) -> str:
     values = np.unique(plane)
     if plane.dtype.kind == "f" and (values != np.rint(values)).any():
-        return "Use a label image, or leave labels at 1 to learn grey values."
-    return "Number its labels from 0, or set labels to one more than the largest."
+        return (
+            "Use a label image, or leave the number of labels at 1 to learn grey "
+            "values."
+        )
+    return (
+        "Number its labels from 0, or set the number of labels to one more than the "
+        "largest label."
+    )

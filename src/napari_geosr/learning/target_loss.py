@@ -148,7 +148,8 @@ def check_no_geometry_losses(config: TargetLossConfig) -> None:
     if config.geometry:
         raise ConfigError(
             f"{', '.join(config.geometry)}: geometric losses find the phases in grey "
-            "values, and a label target has none. Remove them, or set labels to 1."
+            "values, and a label target has none. Remove them, or set the "
+            "number of labels to 1."
         )
 
 

@@ -133,7 +133,7 @@ class RawTable:
 
 
 def _kernels() -> tuple[ModuleType, ModuleType]:
-    """Import the compiled modules on first use, because numba takes long to load."""
+    """Import the compiled modules on first use, because numba loads slowly."""
     from napari_geosr.measure.kernels import cells, joining
 
     return cells, joining

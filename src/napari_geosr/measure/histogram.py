@@ -436,8 +436,8 @@ def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
     if histogram.is_integer and largest >= _MAX_EXACT_INTEGER:
         raise VolumeError(
             f"{name!r} contains integers of up to {largest:.3g}; beyond 2⁵³ "
-            f"({_MAX_EXACT_INTEGER:.3g}) they are not exact. Subtract a constant from "
-            "the grey values, or divide them by one, first."
+            f"({_MAX_EXACT_INTEGER:.3g}) they are not exact. First subtract a constant "
+            "from the grey values, or divide them by a constant."
         )
 
 

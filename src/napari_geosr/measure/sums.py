@@ -204,7 +204,7 @@ class SweepTotals:
         return count / (self.sample_size * MILLIMETRES[self.geometry.unit] ** power)
 
     def quantiles(self, name: str) -> dict[str, float | None]:
-        """Return mean, 10th, 50th and 90th percentile and maximum of a table column."""
+        """Return mean, 10th, 50th and 90th percentiles, and maximum of a column."""
         if name not in self._quantiles:
             self._quantiles[name] = quantiles_of(self.table[name])
         return self._quantiles[name]

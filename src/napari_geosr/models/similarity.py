@@ -125,7 +125,7 @@ class SimilarityIndex:
     projection : ndarray of shape (maps, k - 1), float16
         Principal components of the standardised feature maps.
     distances : ndarray of shape (3,), float32
-        Median, 95th and 99th percentile of the distance of a training patch to the
+        Median, 95th and 99th percentiles of the distance of a training patch to the
         nearest patch in another volume; if there is only one volume, to the nearest
         patch elsewhere in this volume.
     edge : tuple of int

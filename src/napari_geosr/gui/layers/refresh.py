@@ -76,7 +76,7 @@ class Refresher:
 
 
 def rename(viewer: ViewerModel, layer: Layer, name: str) -> None:
-    """Rename a layer, also in napari's status bar.
+    """Rename a layer, and update its name in napari's status bar.
 
     Otherwise, the status bar shows the old name until the mouse moves over the canvas.
     """

@@ -136,7 +136,7 @@ class SimDock(SimWidgets):
         values: AnyDict = {}
         for form in self.settings_forms():
             values |= form.values()
-        # A blank field means automatic, also for settings that are not a number.
+        # A blank field means automatic, even for settings that are not numbers.
         return SimConfig.create(
             **{k: None if v == "" else v for k, v in values.items()}
         )

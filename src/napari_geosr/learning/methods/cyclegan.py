@@ -109,8 +109,8 @@ class Config(TranslationConfig):
         1.0,
         ge=0,
         title="Consistency weight",
-        description="Weight of the consistency loss: the output, averaged over the "
-        "voxels of the input, must match the input. Only with an upscale factor.",
+        description="Weight of the consistency loss: the output, averaged over each "
+        "voxel of the input, must match the input. Only with an upscale factor.",
     )
     pool_size: int = Field(
         50,

@@ -148,7 +148,7 @@ class Method(_Method):
         return {"source": patch, "choice": rng.integers(0, n_pairs, cells)}
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """Make one step; the weight of the regularisation rises with the steps."""
+        """Make one step; the weight of the regularisation increases with each step."""
         self.progress = loop.step / max(1, loop.steps)
         return super().train_step(loop, batches)
 

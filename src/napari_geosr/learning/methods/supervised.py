@@ -203,7 +203,7 @@ def _check_label_settings(config: Config) -> None:
     if (config.upscale_factor or 1) > 1:
         raise ConfigError(
             "Labels share the voxel grid of the source: remove the upscale factor, or "
-            "set labels to 1."
+            "set the number of labels to 1."
         )
     if "out_channels" not in network_fields(config.network):
         networks = networks_supporting(
@@ -211,7 +211,7 @@ def _check_label_settings(config: Config) -> None:
         )
         raise ConfigError(
             f"The network {config.network!r} cannot predict labels: choose "
-            f"{format_alternatives(networks)}, or set labels to 1."
+            f"{format_alternatives(networks)}, or set the number of labels to 1."
         )
     if config.network_options.get("residual"):
         raise ConfigError(

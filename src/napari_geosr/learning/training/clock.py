@@ -41,7 +41,7 @@ class Clock:
         self.last_preview = self.began
 
     def start(self) -> None:
-        """Start timing, without the time that the first preview took."""
+        """Start timing, excluding the time that the first preview took."""
         self.began = self.last_report = self.last_preview = time.monotonic()
         self.all_previews = 0.0
 

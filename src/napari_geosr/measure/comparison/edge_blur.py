@@ -187,10 +187,11 @@ class _EdgeBlock:
     def edges(
         self, axis: int, levels: tuple[float, float]
     ) -> tuple[AnyArray, AnyArray]:
-        """Find the standard deviations and normals at isolated edges facing an axis.
+        """Return standard deviations of the blur, and normals, at isolated edges.
 
-        Grey value and slope at a voxel of a blurred edge give its width, wherever the
-        voxel lies: no interpolation is needed.
+        Only edges whose normal is closest to `axis` are used. Grey value and slope at a
+        voxel of a blurred edge give its width, wherever the voxel lies: no
+        interpolation is needed.
         """
         from scipy.special import ndtri
 

@@ -137,8 +137,8 @@ def grey_steps(
     affine : bool
         Fit gain and offset of each volume first.
     slicewise : bool, optional
-        Windows of SSIM in slices; by default only if a volume has fewer slices than the
-        window.
+        Whether the windows of SSIM lie in one slice; by default only if a volume has
+        fewer slices than the window.
     budget : int
         Memory in bytes.
 

@@ -1,6 +1,6 @@
 """Checks whether a restored volume is consistent with its scan.
 
-The restored volume is blurred and averaged over the voxels of the scan. The difference
+The restored volume is blurred and averaged over each voxel of the scan. The difference
 from the scan, the residual, should be noise. If it is larger, the result contains
 something that is not in the scan, or lacks something that is. A result that is wrong
 everywhere has a similar residual everywhere; therefore, results are also assessed by

@@ -17,7 +17,7 @@ ABOUT = "Porosity of sub-volumes: spread, 95 % interval, representative size."
 CONVENTION = (
     "The volume is divided into nearly cubic sub-volumes, four along its longest "
     "edge; those with at least half of their voxels in the sample are used. Sub.low "
-    "and Sub.high are the 2.5th and 97.5th percentile of the porosity of 2000 "
+    "and Sub.high are the 2.5th and 97.5th percentiles of the porosity of 2000 "
     "bootstrap samples of the sub-volumes, drawn with replacement (seed 0). RVE is "
     "the edge length at and above which 1.96 standard deviations of the porosity of "
     "sub-volumes are at most 5 % of the porosity (Kanit et al. 2003)."

@@ -313,7 +313,7 @@ class PorosityReport:
         return f"<table><caption>{escape(self.name)}</caption>{rows}</table>{warnings}"
 
     def quantiles(self, name: str) -> dict[str, float | None]:
-        """Return mean, 10th, 50th and 90th percentile and maximum of a column."""
+        """Return mean, 10th, 50th and 90th percentiles, and maximum of a column."""
         return quantiles_of(self.table[name])
 
     def to_json_dict(self) -> AnyDict:

@@ -27,7 +27,7 @@ OPERATION = "reconstruct"
 
 
 class ReconstructJob(Config):
-    """Everything needed to run or resume a reconstruction, also on other computers."""
+    """Everything needed to run or resume a reconstruction on any computer."""
 
     name: str
     """File name of the result."""

@@ -455,7 +455,7 @@ def _remarks(
     if summary is None:
         return
     if summary.n_nonfinite and prepared.statistics.sampled:
-        kept = "labelled like all other voxels" if prepared.labels else "NaN"
+        kept = "are labelled like all other voxels" if prepared.labels else "are NaN"
         yield WarningIssued(
             message=f"{summary.n_nonfinite} voxels of {prepared.volume.title} are NaN "
             f"or infinite, and {kept} in the result."

@@ -220,8 +220,8 @@ def tuning_pair(
 
     Both contain the same object with independent noise; with common noise, settings
     that preserve the noise would seem best. Therefore, the second scan consists of the
-    unused views, or of the remaining photons of shorter exposures. If few views are
-    unused, they would reveal coarse structure better than fine structure. In this case,
+    unused views, or of the remaining photons of shorter exposures. If only a few views
+    are unused, they reveal coarse structure better than fine structure. In this case,
     photons are reserved, as for networks; without counts, some of the selected views
     are reserved.
 

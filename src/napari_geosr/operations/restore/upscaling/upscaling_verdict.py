@@ -3,7 +3,7 @@
 The error of a super-resolved result has two parts, both of which can be estimated from
 the scan:
 
-- The error of the averages over the voxels of the scan. It is measured on parts of the
+- The error of the averages over each voxel of the scan. It is measured on parts of the
   scan: noise `n` of the same kind is drawn, added to the input of the model
   (``x + a n``), and subtracted from the data that its averaged result is compared with
   (``x - n / a``). The noise in both is then independent, and its contribution can be

@@ -1,7 +1,7 @@
 """Finds the pores and thin structures that a super-resolution model loses.
 
 Test pores of known sizes are added to blocks of the scan, and the scan's own objects
-are looked for in the result, as for denoisers. The result is averaged over the voxels
+are looked for in the result, as for denoisers. The result is averaged over each voxel
 of the scan, so that sizes are in voxels of the scan.
 """
 

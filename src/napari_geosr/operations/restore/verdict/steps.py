@@ -200,7 +200,7 @@ def removed_steps(
 ) -> Generator[Step, None, Volume]:
     """Restore a region and return the removed part, at its position.
 
-    A finer result is first averaged over the voxels of the scan.
+    A finer result is first averaged over each voxel of the scan.
 
     Returns
     -------
