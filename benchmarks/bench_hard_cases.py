@@ -186,9 +186,9 @@ def main() -> None:
                 silent += not is_limited
     lines += [
         "",
-        f"Of the {n} results, {silent} are wrong without any flag. {limited} are wrong "
-        "and have the verdict *ok*, but also the remark that pores of this size cannot "
-        "be counted.",
+        f"Of the {n} results, {silent or 'none'} are wrong without any flag, and "
+        f"{limited or 'none'} are wrong and have the verdict *ok*, but also "
+        "the remark that pores of this size cannot be counted.",
     ]
     print(lines[-1])
     if given.out:

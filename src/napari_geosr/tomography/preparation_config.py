@@ -30,7 +30,7 @@ Zingers = Annotated[
         ge=0,
         title="Remove zingers",
         description="Remove zingers (bright flashes) that exceed this multiple of the "
-        "noise; 8 is usual, 0 turns the correction off.",
+        "noise. 8 is usual; 0 turns the correction off.",
     ),
 ]
 IncidentCounts = Annotated[

@@ -85,7 +85,7 @@ def _bounds_on_screen(
 
 @contextmanager
 def preserve_point(viewer: ViewerModel) -> Iterator[None]:
-    """Restore the slice on screen after layers have been added or removed.
+    """Return to the current slice after layers have been added or removed.
 
     When the finest layer is removed, a slider has fewer, longer steps. napari (0.9)
     clips the slider's old step number to the new maximum and treats that as user input:

@@ -289,7 +289,7 @@ def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]
 def _show_slice(
     viewer: napari.viewer.Viewer, layer: Layer, index: dict[int, float]
 ) -> None:
-    """Restore the slice on screen after the layer's voxel size changed.
+    """Return to the current slice after the layer's voxel size has changed.
 
     When a layer's unit changes, napari slices far outside the layer and shows nothing
     until a slider moves. Therefore, each slider is moved away and back.

@@ -126,7 +126,7 @@ class StudyWidgets(QWidget):
         self.start_button = button(
             "Start study",
             "Start the study (Alt+Shift+S). Earlier results are kept if you only add "
-            "numbers of projections or algorithms.",
+            "algorithms or numbers of projections.",
         )
         self.start_button.setShortcut("Alt+Shift+S")
         self.pause_button = button(

@@ -75,7 +75,7 @@ class Config(ShapeConfig):
         None,
         title="Preset",
         description="Numbers of channels, by name: completion and super-resolution "
-        "are those of the published networks (16,563 and 434,695 parameters), medium "
+        "are those of the published networks (16,563 and 434,695 parameters); medium "
         "has 109,047 parameters. By default, the setting “channels” is used.",
         json_schema_extra={"unset": "channels"},
     )

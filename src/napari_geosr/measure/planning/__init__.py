@@ -248,7 +248,7 @@ def _factor(config: PlanConfig, variation: Variation, edge: float) -> float:
     """Return the half-width of the interval in standard errors.
 
     A scan of the whole sample contains all spots, so that their standard deviation is
-    known; from a single spot, it is only estimated, and Student's distribution applies.
+    known; from a single spot, it is only estimated, and the t-distribution applies.
     """
     tail = 0.5 + config.confidence / 2
     if config.scan == "whole":

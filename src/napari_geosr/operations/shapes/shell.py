@@ -160,7 +160,8 @@ def _box_of(
     missing = places[np.tile(shell.missing[near], 2)]
     last = np.array(shape) - 1
     over = np.maximum(-missing.min(0), missing.max(0) - last)
-    # Half a voxel belongs to the outermost voxels, and the maps are a little smooth.
+    # Small values are ignored: voxels extend half a voxel beyond their centres, and the
+    # smooth maps are not exact.
     return box, [int(np.ceil(n)) if n > _MAX_BEYOND else 0 for n in over]
 
 

@@ -101,7 +101,7 @@ def shared_settings_steps(
 
 
 def were_views_joined(paths: Iterable[Path]) -> bool | None:
-    """Return whether reconstructions joined opposite views; None if none exist."""
+    """Return whether opposite views were joined; None if no file exists."""
     for path in paths:
         if path.exists():
             settings = io.read(path).provenance[-1]["settings"]

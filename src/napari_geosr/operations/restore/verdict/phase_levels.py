@@ -23,7 +23,8 @@ Array = npt.NDArray[np.float64]
 #: the phases, at which the threshold separates the phases. If pores are rare, the
 #: threshold may split the noise of the solid instead.
 _MIN_DISTANCE = 0.25
-#: Percentiles of the grey values without noise that include rare objects.
+#: Percentiles of the noise-free grey values that are extreme enough to find rare
+#: objects.
 _RARE = (0.05, 99.95)
 #: Minimum distance of rare objects from the nearer phase, relative to that between the
 #: phases, at which they are a separate phase; other objects are texture.

@@ -21,7 +21,7 @@ DOUBTFUL_PORE_RATIO = 1.5
 #: Ratio of the pores of a simulated scan to those in its result, above which the count
 #: is doubtful: more than a quarter are lost.
 LOSSY_PORE_RATIO = 4 / 3
-#: Maximum number of phases with which Otsu's threshold separates pores from solid.
+#: Maximum number of phases for which Otsu's threshold separates pores from solid.
 MAX_PHASES = 2
 #: Minimum fraction of the small objects in the scan that keep their contrast, for which
 #: a small number of pores does not prove that pores are lost.
