@@ -69,7 +69,7 @@ def test_every_weight_has_a_gradient(
     values |= MORE.get(name, {})
     if "target" not in METHODS.load(name).Method.roles:
         values["target"] = []
-    if name in ("ddpm", "ptdr"):  # norms require groups of maps
+    if name in ("ddpm", "ptdr", "srdiff"):  # norms require groups of maps
         values["width"] = 8
     if name == "ptdr":
         values["target"] = [noisy_pair.painted]

@@ -25,6 +25,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("noise2void", {"replacement": "median"}),
     ("pix2pix", {**CRITIC, "distance": "wasserstein"}),
     ("ptdr", {"width": 8, "layers": 1}),
+    ("srdiff", {"width": 8, "layers": 1}),
     ("supervised", {"loss": "huber"}),
     # Batch norms also have a state.
     ("supervised", {"network": "unet", "layers": 1}),

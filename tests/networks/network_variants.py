@@ -120,6 +120,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"width": 4},
         {"width": 3, "adjacent_slices": 5, "residual": True},
     ],
+    "residual_diffusion": [
+        {"features": 8, "levels": 1},
+        {"features": 8, "upscale_factor": 2},
+        {"features": 8, "levels": 1, "ndim": 3, "upscale_factor": 4},
+    ],
     "diffusion_unet": [
         {"features": 8},
         {"features": 8, "levels": 1, "adjacent_slices": 3, "residual": True},

@@ -236,3 +236,49 @@ def test_command(
     error = capsys.readouterr().err
     assert error.startswith("napari-geosr: uncertainty members: ")
     assert "a number of at least 2 is needed" in " ".join(error.split())
+
+
+@pytest.fixture(scope="module")
+def pair_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pairs") / "job"
+    settings = {"width": 8, "layers": 1, "steps": 60, "learning_rate": 5e-3}
+    fine = rock((8, 64, 64))
+    geosr.train(
+        "srdiff",
+        folder,
+        coarse(fine),
+        Volume(fine, "ZYX", 1.0, "um"),
+        upscale_factor=2,
+        **SMALL | settings,
+    )
+    return str(folder)
+
+
+def coarse(fine: np.ndarray, seed: int = 2) -> Volume:
+    z, y, x = fine.shape
+    means = fine.reshape(z, y // 2, 2, x // 2, 2).mean((2, 4))
+    noise = np.random.default_rng(seed).normal(0, 10, means.shape)
+    return Volume((means + noise).astype(np.float32), "ZYX", (1.0, 2.0, 2.0), "um")
+
+
+def test_a_model_of_pairs_gives_its_mean_and_samples(pair_model: str) -> None:
+    truth = rock((2, 64, 64), 5)
+    scan = coarse(truth)
+    mean = run_to_end(restore_steps(scan, RestoreConfig.create(model=pair_model)))
+    assert mean.volume.voxel_size == (1.0, 1.0, 1.0)
+    enlarged = np.asarray(scan.data).repeat(2, 1).repeat(2, 2)
+    error = np.abs(np.asarray(mean.volume.data) - truth).mean()
+    assert error < np.abs(enlarged - truth).mean()
+    made = run_to_end(restore_steps(scan, settings(pair_model)))
+    assert made.volume.data.shape == truth.shape
+    assert made.deviation is not None
+    assert np.asarray(made.deviation.data).mean() > 1
+    found = made.volume.provenance[-1]["porosity_samples"]
+    assert len(found["porosity"]) == 3
+    assert geosr.load_model(pair_model).card.gives_samples
+
+
+def test_a_model_of_pairs_has_a_fixed_factor(pair_model: str) -> None:
+    fixed = settings(pair_model, upscale_factor=4)
+    with pytest.raises(ConfigError, match="fixed upscale factor"):
+        run_to_end(restore_steps(coarse(rock((2, 32, 32))), fixed))

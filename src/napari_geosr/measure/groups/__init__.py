@@ -201,12 +201,10 @@ class Group:
         if isinstance(tree, _Joined):
             parts = [self._evaluate(part, table, units) for part in tree.parts]
             if tree.sign == "!":
-                ((true, false),) = parts
-                return false, true
+                return parts[0][1], parts[0][0]
             all_of, any_of = np.logical_and.reduce, np.logical_or.reduce
             joins = (all_of, any_of) if tree.sign == "&" else (any_of, all_of)
-            true, false = zip(*parts, strict=True)
-            return joins[0](true), joins[1](false)
+            return joins[0]([t for t, _ in parts]), joins[1]([f for _, f in parts])
         if tree.column not in table:
             raise self._error(
                 "there is no column "
