@@ -25,7 +25,7 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import __main__ as jobs_main
 from napari_geosr.jobs import index, local
-from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster.reservation import submitting
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 
@@ -312,9 +312,9 @@ def test_without_locks_heartbeats_decide(
     with local.turn(second) as request:
         assert request == ""
     for _ in range(2):
-        with submission._submitting(job):
+        with submitting(job):
             # Another command, at the same time.
-            again = submission._submitting(JobFolder(job.path))
+            again = submitting(JobFolder(job.path))
             with pytest.raises(JobError, match="is being submitted"):
                 again.__enter__()
 

@@ -13,9 +13,10 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.kit import run_plan
+from napari_geosr.cli.submit import command as submit_command
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster import queue_record, reservation
 from napari_geosr.jobs.cluster.profiles import profiles_folder
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
@@ -201,7 +202,9 @@ def test_names_with_line_breaks(scan: Path, capsys: Any, tmp_path: Path) -> None
     assert list(folder.iterdir()) == []
 
 
-def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None:
+def test_two_jobs_with_one_output(
+    oar: Cluster, scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = scan.parent / "clean.ome.tif"
     said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
     words = restoring(scan, "--queue", "oar")
@@ -214,6 +217,14 @@ def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None
     out = link / out.name
     words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "oar"]
     assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+    # Both commands check the output before either job is in the list.
+    before = sorted(scan.parent.iterdir())
+    with monkeypatch.context() as context:
+        context.setattr(submit_command, "check_no_other_writer", lambda *_: None)
+        assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+        with reservation._only_output(scan.parent / out.name):
+            assert "Another process is just submitting" in refused(capsys, *words)
+    assert sorted(scan.parent.iterdir()) == before
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)
 
