@@ -220,11 +220,15 @@ CHECKING = "Checking what the model does"
 
 
 @pytest.mark.parametrize("stop_at", [CHECKING, ""])
+@pytest.mark.parametrize("is_series", [False, True])
 def test_a_resumed_run_checks_the_model_last(
-    scan: Path, tmp_path: Path, stop_at: str
+    scan: Path, tmp_path: Path, stop_at: str, is_series: bool
 ) -> None:
     job, folder = job_for(scan, model="ct-denoise", memory="61MB"), tmp_path / "job"
-    run(job, folder, stop_at=CHECKING)
+    if is_series:
+        job = two_time_points(job)
+    first = run(job, folder, stop_at=CHECKING)
+    assert any(isinstance(step, TileDone) for step in first)
     last = run(job, folder, stop_at=stop_at)
     tiles = [isinstance(step, TileDone) for step in last]
     checked = last.index(StageStarted(message=CHECKING))
@@ -233,6 +237,15 @@ def test_a_resumed_run_checks_the_model_last(
     assert ("was not predicted" in warnings_of(last)) == bool(stop_at)
     record = io.read(folder / "result" / "clean.ome.tif").provenance[-1]
     assert ("verdict" in record) != bool(stop_at)
+
+
+def two_time_points(job: RestoreJob) -> RestoreJob:
+    """Divide the scan of a job into two time points."""
+    path = job.data.volume.with_name("series.tif")
+    data = tifffile.imread(job.data.volume).reshape(2, 12, 1, 64, 64)
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "TZCYX"})
+    data_of_job = job.data.model_copy(update={"volume": path, "whole": True})
+    return job.model_copy(update={"data": data_of_job})
 
 
 def test_the_tiles_are_saved_before_the_last_check(

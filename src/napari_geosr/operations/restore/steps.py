@@ -162,6 +162,7 @@ def restore_steps(
             look=look,
             strict=strict,
             spare=ranking is not None,
+            may_look_late=may_look_late,
             out=out,
             overwrite=overwrite,
             first=first,

@@ -37,11 +37,11 @@ from napari_geosr.operations.restore.run import (
     fill_tiles,
     work_steps,
 )
+from napari_geosr.operations.restore.series.late import series_verdict_steps
 from napari_geosr.operations.restore.series.plan import Point, targets_at
 from napari_geosr.operations.restore.series.preparation import (
     PreparedSeries,
     prepare_series_steps,
-    reported_series_verdict_steps,
 )
 from napari_geosr.operations.restore.targets import Targets, check_budget
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.backends import Choice
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
+    from napari_geosr.operations.restore.verdict.late import LateVerdict
 
 #: Key in a record for the channels that were copied.
 _COPIED = "copied_channels"
@@ -61,6 +62,7 @@ def restore_series_steps(
     look: bool = False,
     strict: bool = False,
     spare: bool = False,
+    may_look_late: bool = False,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
     **more: Any,
@@ -74,6 +76,8 @@ def restore_series_steps(
     spare : bool
         Whether to copy channels that the model would make worse, unless it would make
         all of them worse.
+    may_look_late : bool
+        As in `restore_steps`; if channels may be copied, they are examined first.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
     """
@@ -81,12 +85,19 @@ def restore_series_steps(
         volume, config, kept=kept, should_stop=should_stop
     )
     series = series.copying(_copied_before(more.get("unfinished")))
+    late = None
     if look or strict:
         check_budget(series.first, more.get("out"))
-        series = yield from reported_series_verdict_steps(
-            series, strict=strict, spare=spare, kept=kept, should_stop=should_stop
+        series, late = yield from series_verdict_steps(
+            series,
+            strict=strict,
+            spare=spare,
+            may_look_late=may_look_late,
+            kept=kept,
+            should_stop=should_stop,
         )
-    return (yield from run_series_steps(series, should_stop=should_stop, **more))
+    steps = run_series_steps(series, late=late, should_stop=should_stop, **more)
+    return (yield from steps)
 
 
 def _copied_before(unfinished: Volume | None) -> list[int | None]:
@@ -105,6 +116,7 @@ def run_series_steps(
     first_point: Point | None = None,
     unfinished: Volume | None = None,
     unfinished_deviation: Volume | None = None,
+    late: LateVerdict | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Restore every point of a series, one after the other, into one result.
@@ -117,6 +129,8 @@ def run_series_steps(
     ----------
     first_point : Point, optional
         The point on screen, which is restored first, beginning with the region `first`.
+    late : LateVerdict, optional
+        Predicts the effect of the run after its first tile, or a resumed run's last.
     """
     steps = work_steps(
         SeriesRun(series, first_point),
@@ -125,6 +139,7 @@ def run_series_steps(
         first=first,
         unfinished=unfinished,
         unfinished_deviation=unfinished_deviation,
+        late=late,
         should_stop=should_stop,
     )
     return (yield from steps)

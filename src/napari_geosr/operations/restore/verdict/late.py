@@ -117,18 +117,19 @@ class LateVerdict:
 
     def _predict(self) -> Generator[Step, None, None]:
         try:
-            prepared = yield from reported_verdict_steps(
-                self._prepared, kept=self._kept, should_stop=self._should_stop
-            )
+            self.verdict = yield from self._verdict_steps()
         except Cancelled:  # the run itself stops as well, and keeps its finished tiles
             self._is_stopped = True
-            return
         except GeoSRError as error:
             yield WarningIssued(
                 message=f"The effect of the model could not be predicted. {error}"
             )
-            return
-        self.verdict = prepared.verdict
+
+    def _verdict_steps(self) -> Generator[Step, None, RunVerdict | None]:
+        prepared = yield from reported_verdict_steps(
+            self._prepared, kept=self._kept, should_stop=self._should_stop
+        )
+        return prepared.verdict
 
     def to_record(self) -> AnyDict:
         """Return the entry for the run's record; empty without a prediction."""
