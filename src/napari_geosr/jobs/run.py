@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from napari_geosr.core.errors import (
     GeoSRError,
     describe_system_error,
 )
+from napari_geosr.core.machine.heartbeats import Heartbeats
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
@@ -128,23 +128,9 @@ def run_steps(
             return (yield from _run(job, should_stop, meter))
 
 
-@contextmanager
-def _heartbeats(job: JobFolder, meter: JobMeter) -> Iterator[None]:
-    """Send heartbeats for other hosts, even in stages without steps."""
-    end = threading.Event()
-
-    def send_heartbeat() -> None:
-        while not end.wait(_BEAT_SECONDS):
-            _send_heartbeat(job, **meter.facts())
-
-    thread = threading.Thread(target=send_heartbeat, name="heartbeats", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-        _send_heartbeat(job, **meter.facts())
+def _heartbeats(job: JobFolder, meter: JobMeter) -> Heartbeats:
+    """Return heartbeats for other hosts, even in stages without steps."""
+    return Heartbeats(lambda: _send_heartbeat(job, **meter.facts()), _BEAT_SECONDS)
 
 
 def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
