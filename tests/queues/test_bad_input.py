@@ -265,10 +265,13 @@ def test_a_dry_run_prints_the_plan(
 
     def long(*args: Any, **kwargs: Any) -> Any:
         done = yield from plan(*args, **kwargs)
-        return replace(done, seconds=12 * 3600, parts=n_parts)
+        assert 10 <= done.check_seconds < 600
+        return replace(
+            done, seconds=12 * 3600, parts=n_parts, check_seconds=check_seconds
+        )
 
     monkeypatch.setattr(run_plan.restoration, "plan_steps", long)
-    n_parts = 1
+    n_parts, check_seconds = 1, 0.0
     short = restoring(scan, "--dry-run", *words, "--walltime", "5h")
     assert (
         "The walltime of 5:00:00 is too short: one tile takes about 12.0 h"
@@ -277,6 +280,11 @@ def test_a_dry_run_prints_the_plan(
     said = _dry_run(scan, capsys, *words, "--walltime", "5h")
     assert "about 12.0 h on a computer like this one" in said
     assert ", 3 runs within the walltime" in said
+    assert "to predict the effect" not in said
+    check_seconds = 4 * 3600.0
+    said = _dry_run(scan, capsys, *words, "--walltime", "5h")
+    assert "about 16.0 h on a computer like this one" in said
+    assert ", 4 runs within the walltime; this includes 4.0 h to predict the" in said
     words[-1] = "local"
     assert "walltime" not in _dry_run(scan, capsys, *words)
 
