@@ -37,7 +37,7 @@ from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import recorded_time
-from napari_geosr.jobs.facts import State, count, recorded
+from napari_geosr.jobs.facts import RUN, State, count, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import (
     advice_on_inputs,
@@ -124,6 +124,8 @@ def run_steps(
         n_saved = count(recorded(job.path)[0].get("saved"))
         meter = JobMeter(before, n_saved)
         job.claim("running")
+        with suppress(FileError):  # the run itself reports a full disk
+            job.append(RUN)
         with _heartbeats(job, meter), written_by_job(job.path):
             return (yield from _run(job, should_stop, meter))
 
