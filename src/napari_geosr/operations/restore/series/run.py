@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,19 +38,20 @@ from napari_geosr.operations.restore.run import (
     fill_tiles,
     work_steps,
 )
-from napari_geosr.operations.restore.series.late import series_verdict_steps
 from napari_geosr.operations.restore.series.plan import Point, targets_at
 from napari_geosr.operations.restore.series.preparation import (
     PreparedSeries,
+    are_series_verdicts_kept,
     prepare_series_steps,
+    reported_series_verdict_steps,
 )
 from napari_geosr.operations.restore.targets import Targets, check_budget
+from napari_geosr.operations.restore.verdict.late import LateVerdict
 
 if TYPE_CHECKING:
     from napari_geosr.inference.backends import Choice
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
-    from napari_geosr.operations.restore.verdict.late import LateVerdict
 
 #: Key in a record for the channels that were copied.
 _COPIED = "copied_channels"
@@ -88,14 +90,20 @@ def restore_series_steps(
     late = None
     if look or strict:
         check_budget(series.first, more.get("out"))
-        series, late = yield from series_verdict_steps(
+        predict = partial(
+            reported_series_verdict_steps,
             series,
             strict=strict,
             spare=spare,
-            may_look_late=may_look_late,
             kept=kept,
             should_stop=should_stop,
         )
+        # The run may depend on the prediction.
+        decides = strict or (spare and len(series.channels) > 1)
+        if may_look_late and not decides and not are_series_verdicts_kept(series, kept):
+            late = LateVerdict(predict)
+        else:
+            series = yield from predict()
     steps = run_series_steps(series, late=late, should_stop=should_stop, **more)
     return (yield from steps)
 
