@@ -319,6 +319,19 @@ def test_without_locks_heartbeats_decide(
                 again.__enter__()
 
 
+def test_a_job_is_not_resumed_while_another_one_writes_its_output(
+    job: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.replace_values({**job.values(), "out": str(job.path.parent / "clean.tif")})
+    other = JobFolder.create(job.path.parent / "b", job.values(), name="b")
+    index.register(other)
+    with pytest.raises(JobError, match="is already writing"):
+        local.start(job)
+    assert run(["jobs", "resume", str(job.path)]) == 2
+    assert "is already writing" in capsys.readouterr().err
+    assert (job.status().state, job.status().pid) == ("paused", 0)
+
+
 def test_a_log_that_cannot_be_opened_changes_nothing(job: JobFolder) -> None:
     (job.path / "log.txt").mkdir()
     with pytest.raises(FileError, match="log.txt"):

@@ -26,7 +26,8 @@ from napari_geosr.jobs.queues import load_queue
 def refused(capsys: Any, *words: str) -> str:
     """The sentence with which a command is rejected."""
     assert run(list(words)) == 2
-    said = capsys.readouterr().err.strip()
+    lines = capsys.readouterr().err.strip().splitlines()
+    said = "\n".join(line for line in lines if not line.startswith("note: "))
     assert "Traceback" not in said
     assert len(said.splitlines()) == 1, said
     return said.removeprefix("napari-geosr: ")

@@ -39,6 +39,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import feasibility, index, local
 from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.reservation import check_only_writer
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.facts import RUN
 from napari_geosr.jobs.index import describe_state, find
@@ -347,6 +348,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     elsewhere = index.elsewhere_of(folder.path)
     if elsewhere is None:
         check_inputs(folder)
+        check_only_writer(folder)
     if elsewhere is not None and profile == submission.profile_of(folder):
         print_notes(remote.resume(elsewhere, in_queue=True))
         print(f"Submitted {status.name} on {elsewhere.host}.")

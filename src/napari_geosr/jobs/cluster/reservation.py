@@ -37,7 +37,7 @@ def submitting(job: JobFolder) -> Iterator[None]:
             yield
             return
         with _only_output(Path(out)):
-            check_no_other_writer(Path(out), job.path)
+            check_only_writer(job)
             yield
 
 
@@ -82,6 +82,18 @@ def _only_output(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_only_writer(job: JobFolder) -> None:
+    """Reject a job if another known job is writing or will write its output.
+
+    Raises
+    ------
+    JobError
+    """
+    out = job.values().get("out")
+    if isinstance(out, str):
+        check_no_other_writer(Path(out), job.path)
 
 
 def check_no_other_writer(out: Path, own: Path | None) -> None:
