@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.jobs.facts import RUN
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.learning.training import checkpoint
@@ -117,11 +118,13 @@ def wait_for_work(
 ) -> None:
     """Wait until it trains, because kills should hit steps, saves and exports.
 
-    Any event except stages and warnings shows this, or only those called `sign`.
+    Any event after the start except stages and warnings shows this, or only those
+    called `sign`.
     """
     _, offset = job.events()
+    early = {RUN, "stage", "warning"}
     while running.poll() is None:
-        kinds = {e["event"] for e in job.events(offset)[0]} - {"stage", "warning"}
+        kinds = {e["event"] for e in job.events(offset)[0]} - early
         if sign in kinds or (kinds and not sign):
             return
         time.sleep(0.01)

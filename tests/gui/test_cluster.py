@@ -116,7 +116,8 @@ def test_walltime_and_memory_come_from_the_estimate(viewer, qtbot, tmp_path, rng
     values = shown.form.values()
     assert values["walltime"] == "0:20:00"
     assert values["memory"].endswith("GB")
-    assert "estimate for this computer (less than 1 s" in shown.origin.text()
+    known = "(10 s, including 10 s to predict the effect, and"
+    assert f"estimate for this computer {known}" in shown.origin.text()
     script = shown.script.toPlainText()
     assert "#SBATCH --time=0:20:00" in script
     assert f"#SBATCH --mem={shown.profile().megabytes}M" in script

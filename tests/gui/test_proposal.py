@@ -66,3 +66,6 @@ def test_the_text_says_where_the_numbers_come_from():
         "and 1 GB of memory): twice the time plus 10 min, and 1.25 × the memory plus 1 "
         "GB for the program."
     )
+    with_check = RunEstimate(600, 10**9, "20 s to predict the effect")
+    text = propose(with_check, SLURM, limited=False).text
+    assert "(10 min, including 20 s to predict the effect, and 1 GB of memory)" in text

@@ -25,7 +25,7 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import __main__ as jobs_main
 from napari_geosr.jobs import index, local
-from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster.reservation import submitting
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 
@@ -312,11 +312,24 @@ def test_without_locks_heartbeats_decide(
     with local.turn(second) as request:
         assert request == ""
     for _ in range(2):
-        with submission._submitting(job):
+        with submitting(job):
             # Another command, at the same time.
-            again = submission._submitting(JobFolder(job.path))
+            again = submitting(JobFolder(job.path))
             with pytest.raises(JobError, match="is being submitted"):
                 again.__enter__()
+
+
+def test_a_job_is_not_resumed_while_another_one_writes_its_output(
+    job: JobFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.replace_values({**job.values(), "out": str(job.path.parent / "clean.tif")})
+    other = JobFolder.create(job.path.parent / "b", job.values(), name="b")
+    index.register(other)
+    with pytest.raises(JobError, match="is already writing"):
+        local.start(job)
+    assert run(["jobs", "resume", str(job.path)]) == 2
+    assert "is already writing" in capsys.readouterr().err
+    assert (job.status().state, job.status().pid) == ("paused", 0)
 
 
 def test_a_log_that_cannot_be_opened_changes_nothing(job: JobFolder) -> None:

@@ -79,6 +79,26 @@ def test_a_job_killed_before_it_reported_finds_its_own_result(
         run_to_end(run_steps(job))
 
 
+@pytest.mark.parametrize("operation", ["restore", "reconstruct"])
+def test_a_job_of_an_earlier_release_takes_only_a_result_of_its_kind(
+    scan: Path, operation: str
+) -> None:
+    """Such a job has no record of its files."""
+    out = scan.parent / "clean.ome.tif"
+    job = restoration(scan, out)
+    assert run_to_end(run_steps(job)) == out
+    (job.path / finished.RECORD).unlink()
+    job.set_state("interrupted")
+    volume = io.read(out)
+    last = {**volume.provenance[-1], "operation": operation}
+    io.write(volume.replace(provenance=(last,)), out, overwrite=True)
+    if operation == "restore":
+        assert run_to_end(run_steps(job)) == out
+        return
+    with pytest.raises(FileError, match="was written by another program"):
+        run_to_end(run_steps(job))
+
+
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(b"a")
     for text in ("[1]", "{", '{"a.tif": [1, null]}', '{"a.tif": 3}'):
@@ -107,6 +127,15 @@ def test_a_report_that_appears_while_a_job_waits_is_kept(scan: Path) -> None:
         run_to_end(run_steps(job))
     assert [path.name for path in out.iterdir()] == ["report.html"]
     assert (out / "report.html").read_text() == "another report"
+
+
+def test_an_earlier_release_has_left_a_report(scan: Path) -> None:
+    out = scan.parent / "report"
+    job = measurement(scan, out)
+    run_to_end(run_steps(job))
+    (job.path / finished.RECORD).unlink()
+    job.set_state("interrupted")
+    assert run_to_end(run_steps(job)) == out / "report.html"
 
 
 def test_a_report_that_appears_during_the_measurement_is_kept(scan: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +22,6 @@ from napari_geosr.core.steps import (
     Step,
     TileDone,
     WarningIssued,
-    never_stop,
 )
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.models.distribution import TrainingLikeness
@@ -35,7 +34,6 @@ from napari_geosr.operations.restore.job import (
 from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
 from napari_geosr.operations.restore.run import TileProgress
-from napari_geosr.operations.restore.verdict import late as late_module
 from napari_geosr.operations.restore.verdict.late import LateVerdict
 from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
@@ -220,11 +218,15 @@ CHECKING = "Checking what the model does"
 
 
 @pytest.mark.parametrize("stop_at", [CHECKING, ""])
+@pytest.mark.parametrize("is_series", [False, True])
 def test_a_resumed_run_checks_the_model_last(
-    scan: Path, tmp_path: Path, stop_at: str
+    scan: Path, tmp_path: Path, stop_at: str, is_series: bool
 ) -> None:
     job, folder = job_for(scan, model="ct-denoise", memory="61MB"), tmp_path / "job"
-    run(job, folder, stop_at=CHECKING)
+    if is_series:
+        job = two_time_points(job)
+    first = run(job, folder, stop_at=CHECKING)
+    assert any(isinstance(step, TileDone) for step in first)
     last = run(job, folder, stop_at=stop_at)
     tiles = [isinstance(step, TileDone) for step in last]
     checked = last.index(StageStarted(message=CHECKING))
@@ -235,9 +237,16 @@ def test_a_resumed_run_checks_the_model_last(
     assert ("verdict" in record) != bool(stop_at)
 
 
-def test_the_tiles_are_saved_before_the_last_check(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def two_time_points(job: RestoreJob) -> RestoreJob:
+    """Divide the scan of a job into two time points."""
+    path = job.data.volume.with_name("series.tif")
+    data = tifffile.imread(job.data.volume).reshape(2, 12, 1, 64, 64)
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": "TZCYX"})
+    data_of_job = job.data.model_copy(update={"volume": path, "whole": True})
+    return job.model_copy(update={"data": data_of_job})
+
+
+def test_the_tiles_are_saved_before_the_last_check() -> None:
     """If the run is killed during the check, the next one has no tiles left."""
     order: list[str] = []
 
@@ -246,15 +255,14 @@ def test_the_tiles_are_saved_before_the_last_check(
             yield TileDone(n, n)
         return TileProgress(None, True, [])
 
-    def check(*_: object, **__: object) -> Any:
+    def check() -> Any:
         order.append("check")
         yield StageStarted(message=CHECKING)
         raise Cancelled("Stopped.")
 
-    monkeypatch.setattr(late_module, "reported_verdict_steps", check)
     journal: Any = SimpleNamespace(commit=lambda: order.append("save"))
     for n in (2, 0):
-        late = LateVerdict(cast("Any", None), None, never_stop)
+        late = LateVerdict(check)
         steps = list(late.with_tiles(tiles(n), "", [journal], is_resumed=True))
         assert "was not predicted" in warnings_of(steps)
     assert order == ["save", "check"]

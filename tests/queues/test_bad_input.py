@@ -13,9 +13,10 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.kit import run_plan
+from napari_geosr.cli.submit import command as submit_command
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster import queue_record, reservation
 from napari_geosr.jobs.cluster.profiles import profiles_folder
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
@@ -25,7 +26,8 @@ from napari_geosr.jobs.queues import load_queue
 def refused(capsys: Any, *words: str) -> str:
     """The sentence with which a command is rejected."""
     assert run(list(words)) == 2
-    said = capsys.readouterr().err.strip()
+    lines = capsys.readouterr().err.strip().splitlines()
+    said = "\n".join(line for line in lines if not line.startswith("note: "))
     assert "Traceback" not in said
     assert len(said.splitlines()) == 1, said
     return said.removeprefix("napari-geosr: ")
@@ -201,7 +203,9 @@ def test_names_with_line_breaks(scan: Path, capsys: Any, tmp_path: Path) -> None
     assert list(folder.iterdir()) == []
 
 
-def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None:
+def test_two_jobs_with_one_output(
+    oar: Cluster, scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = scan.parent / "clean.ome.tif"
     said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
     words = restoring(scan, "--queue", "oar")
@@ -214,6 +218,14 @@ def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None
     out = link / out.name
     words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "oar"]
     assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+    # Both commands check the output before either job is in the list.
+    before = sorted(scan.parent.iterdir())
+    with monkeypatch.context() as context:
+        context.setattr(submit_command, "check_no_other_writer", lambda *_: None)
+        assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+        with reservation._only_output(scan.parent / out.name):
+            assert "Another process is just submitting" in refused(capsys, *words)
+    assert sorted(scan.parent.iterdir()) == before
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)
 
@@ -254,10 +266,13 @@ def test_a_dry_run_prints_the_plan(
 
     def long(*args: Any, **kwargs: Any) -> Any:
         done = yield from plan(*args, **kwargs)
-        return replace(done, seconds=12 * 3600, parts=n_parts)
+        assert 10 <= done.check_seconds < 600
+        return replace(
+            done, seconds=12 * 3600, parts=n_parts, check_seconds=check_seconds
+        )
 
     monkeypatch.setattr(run_plan.restoration, "plan_steps", long)
-    n_parts = 1
+    n_parts, check_seconds = 1, 0.0
     short = restoring(scan, "--dry-run", *words, "--walltime", "5h")
     assert (
         "The walltime of 5:00:00 is too short: one tile takes about 12.0 h"
@@ -266,6 +281,11 @@ def test_a_dry_run_prints_the_plan(
     said = _dry_run(scan, capsys, *words, "--walltime", "5h")
     assert "about 12.0 h on a computer like this one" in said
     assert ", 3 runs within the walltime" in said
+    assert "to predict the effect" not in said
+    check_seconds = 4 * 3600.0
+    said = _dry_run(scan, capsys, *words, "--walltime", "5h")
+    assert "about 16.0 h on a computer like this one" in said
+    assert ", 4 runs within the walltime; this includes 4.0 h to predict the" in said
     words[-1] = "local"
     assert "walltime" not in _dry_run(scan, capsys, *words)
 

@@ -19,18 +19,19 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.jobs import manage
-from napari_geosr.core.errors import FileError, JobError
-from napari_geosr.core.steps import Step
+from napari_geosr.core.errors import FileError, GeoSRError, JobError
+from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs import run as run_module
 from napari_geosr.jobs.cluster import queue_record, submission, torchrun
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
-from napari_geosr.jobs.facts import recorded
+from napari_geosr.jobs.facts import RUN, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.queues import slurm as slurm_queue
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.jobs.status import stopping_text
 
 
@@ -505,6 +506,30 @@ def test_watching_says_where_the_next_run_begins(job: JobFolder, capsys: Any) ->
     assert run(["jobs", "watch", "job"]) == 0
     said = capsys.readouterr().err.split("Run 2")
     assert ["Loading model tv" in each for each in said] == [True, True]
+
+
+def test_watching_counts_runs_that_were_killed_or_recorded_no_step(
+    job: JobFolder, capsys: Any
+) -> None:
+    index.register(job)
+    job.append(RUN)
+    job.append("stage", message="Loading model tv")  # and killed
+    job.append(RUN)
+    for state in ("paused", "queued"):  # warned at once
+        job.append("state", state=state)
+    job.append(RUN)
+    job.append("stage", message="Loading model tv")
+    job.set_state("done")
+    assert run(["jobs", "watch", "job"]) == 0
+    said = capsys.readouterr().err
+    assert [said.count(f"Run {n}") for n in (1, 2, 3, 4)] == [0, 1, 1, 0]
+
+
+def test_each_run_records_its_start(job: JobFolder) -> None:
+    job.set_state("paused")
+    with pytest.raises(GeoSRError):  # the job has no scan
+        run_to_end(run_steps(job))
+    assert [event["event"] for event in job.events()[0]].count(RUN) == 1
 
 
 def test_a_job_that_will_not_start_is_explained(

@@ -102,14 +102,21 @@ def test_a_restoration_uses_all_nodes_and_survives_the_loss_of_one(
 
 @in_both
 def test_without_a_number_there_is_a_worker_for_each_node(
-    cluster: Cluster, porous: Path, capsys: Any
+    cluster: Cluster, porous: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A measurement, with exactly the same numbers as in one process."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a b'c$d")
     out, here = porous.parent / "report", porous.parent / "here"
     words = ["measure", str(porous), "--threshold", "80", "--memory", "300MB"]
     where = ["--nodes", "2", "--cores", "1", "--queue", cluster.name]
     job = JobFolder(submit(capsys, *words, "-o", str(out), *where)["job"])
     wait_for(job, lambda: len(workers_of(job)) == 2)
+    # The workers get the keys of a cloud storage, which are in no file on the disk.
+    for _, process in workers_of(job).values():
+        assert process.environ()["AWS_SECRET_ACCESS_KEY"] == "a b'c$d"
+    assert list(job.path.glob(".workers.*/worker.sh"))
+    files = [path for path in job.path.rglob("*") if path.is_file()]
+    assert not any(b"AWS_SECRET" in path.read_bytes() for path in files)
     assert run([*words, "-o", str(here), "--labels"]) == 0
     wait_for(job, lambda: not job.status().is_alive)
     assert job.status().state == "done", job.status().message

@@ -19,7 +19,7 @@ from napari_geosr.cli.kit.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.kit.run_plan import data_text, shape_text
+from napari_geosr.cli.kit.run_plan import check_text, data_text, shape_text
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError
@@ -209,13 +209,15 @@ def _show_plan(
     data = data_text(plan)
     what = "tiles" if workers is None else "shards"
     each = f"; {plan.workers} workers" if workers is not None else ""
+    seconds = plan.seconds + plan.check_seconds
+    check = f"{check}, and " if (check := check_text(plan)) else ""
     print(
         f"{plan.parts} {what} of {shape_text(plan)} voxels{each}, {plan.threads} CPU "
         f"thread{'s' if plan.threads > 1 else ''}{' each' if each else ''}\n"
         f"{data[:1].upper()}{data[1:]}\n"
         f"Memory: {format_bytes(plan.memory)}{' for each worker' if each else ''}, "
         "in addition to the program and the model\n"
-        f"Time: about {time_text(plan.seconds)}, of which "
+        f"Time: about {time_text(seconds)}, of which {check}"
         f"{time_text(plan.storage_seconds)} to write the result"
     )
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.machine.heartbeats import Heartbeats
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
@@ -92,7 +92,7 @@ def recorded_time(folder: Path) -> Iterator[None]:
         Folder of the job, in which the first process finds the record.
     """
     path = folder / _TIMES / f"{os.environ.get('RANK', '0')}.json"
-    time, end = ProcessorTime(_recorded_seconds(path)), threading.Event()
+    time = ProcessorTime(_recorded_seconds(path))
 
     def record() -> None:
         with suppress(FileError, OSError):
@@ -100,19 +100,8 @@ def recorded_time(folder: Path) -> Iterator[None]:
             text = json.dumps({"processor_seconds": round(time.seconds, 2)})
             atomic.write_text(path, text, overwrite=True, durable=False)
 
-    def record_repeatedly() -> None:
-        while not end.wait(_INTERVAL_SECONDS):
-            record()
-
-    thread = threading.Thread(target=record_repeatedly, name="processor time")
-    thread.daemon = True
-    thread.start()
-    try:
+    with Heartbeats(record, _INTERVAL_SECONDS, "processor time"):
         yield
-    finally:
-        end.set()
-        thread.join()
-        record()
 
 
 def _recorded_seconds(path: Path) -> float:

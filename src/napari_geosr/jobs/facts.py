@@ -35,6 +35,8 @@ State = Literal[
     "unreadable",
     "missing",
 ]
+#: Event at the start of each run of a job.
+RUN = "run"
 #: States that ``job.json`` may contain; the others are derived.
 _WRITTEN = frozenset(get_args(State)) - {"damaged", "unreadable", "missing"}
 #: Largest valid count, which is the largest number that a widget can show.

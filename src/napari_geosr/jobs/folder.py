@@ -39,6 +39,7 @@ from napari_geosr.core.errors import ConfigError, FileError, JobDoneError, JobEr
 from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.finished import begin_record
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.facts import State, relocate_paths
@@ -111,6 +112,7 @@ class JobFolder:
             folder.mkdir(parents=True, exist_ok=True)
         # Never overwrite: another process may create a job here at the same time.
         atomic.write_text(folder / _CONFIG_FILE, _yaml(values), overwrite=False)
+        begin_record(folder)
         job = cls(folder)
         facts = {"created": time.time(), "place": str(job.path), "pid": 0, "host": ""}
         job.set_state("queued", name=name, **facts)

@@ -21,6 +21,7 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.reservation import check_only_writer
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_inputs
 
@@ -48,7 +49,8 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     Raises
     ------
     JobError
-        If a process is already running the job, or its input no longer exists.
+        If a process is already running the job, another job writes its output, or its
+        input no longer exists.
     FileError
         If its log cannot be written. A new job is then paused, others are unchanged.
     """
@@ -58,6 +60,7 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
         if status.is_alive and status.pid:
             raise JobError(f"{status.name} is already {status.state}.")
         check_inputs(job)
+        check_only_writer(job)
         index.register(job)
         job.clear_request()
         queue_record.forget_number(job.path)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from napari_geosr.core.errors import (
     GeoSRError,
     describe_system_error,
 )
+from napari_geosr.core.machine.heartbeats import Heartbeats
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
@@ -37,7 +37,7 @@ from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import recorded_time
-from napari_geosr.jobs.facts import State, count, recorded
+from napari_geosr.jobs.facts import RUN, State, count, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import (
     advice_on_inputs,
@@ -124,27 +124,15 @@ def run_steps(
         n_saved = count(recorded(job.path)[0].get("saved"))
         meter = JobMeter(before, n_saved)
         job.claim("running")
+        with suppress(FileError):  # the run itself reports a full disk
+            job.append(RUN)
         with _heartbeats(job, meter), written_by_job(job.path):
             return (yield from _run(job, should_stop, meter))
 
 
-@contextmanager
-def _heartbeats(job: JobFolder, meter: JobMeter) -> Iterator[None]:
-    """Send heartbeats for other hosts, even in stages without steps."""
-    end = threading.Event()
-
-    def send_heartbeat() -> None:
-        while not end.wait(_BEAT_SECONDS):
-            _send_heartbeat(job, **meter.facts())
-
-    thread = threading.Thread(target=send_heartbeat, name="heartbeats", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-        _send_heartbeat(job, **meter.facts())
+def _heartbeats(job: JobFolder, meter: JobMeter) -> Heartbeats:
+    """Return heartbeats for other hosts, even in stages without steps."""
+    return Heartbeats(lambda: _send_heartbeat(job, **meter.facts()), _BEAT_SECONDS)
 
 
 def _send_heartbeat(job: JobFolder, **facts: Any) -> None:

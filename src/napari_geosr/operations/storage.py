@@ -19,10 +19,11 @@ from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.io import read_back
 from napari_geosr.io.output import COPY_BYTES, blocks, copy_boxes
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained
-from napari_geosr.io.unfinished_files.finished import is_recorded
+from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
     leftovers,
@@ -279,14 +280,19 @@ def open_part(path: Path) -> Volume | None:
         ) from error
 
 
-def is_written(out: Path, folder: Path, replaces: int = 0) -> bool:
+def is_written(out: Path, folder: Path, operation: str, replaces: int = 0) -> bool:
     """Return whether an earlier run of a job has written its output.
+
+    Jobs of earlier releases have no record of their files. For these jobs, a complete
+    result of the same operation counts as their own.
 
     Parameters
     ----------
     out : Path
     folder : Path
         Folder of the job.
+    operation : str
+        Operation of the job, as in the records of its results.
     replaces : int
         Time of modification, in ns, of the file that the output replaces; 0 if none.
 
@@ -300,14 +306,25 @@ def is_written(out: Path, folder: Path, replaces: int = 0) -> bool:
     except FileNotFoundError:
         return False
     # Other programs do not write into the folder of a job.
-    is_inside = out.is_relative_to(folder)
-    if not (is_old or is_inside or is_recorded(out, folder)):
+    is_own = out.is_relative_to(folder) or is_recorded(out, folder)
+    if not (is_old or is_own or _may_be_result(out, folder, operation)):
         raise FileError(
             f"{out} was written by another program after this job was created, so it "
             "was not replaced. Move or rename it and resume the job (napari-geosr jobs "
             f"resume {folder}), or start a new job with another output."
         )
     return not is_old
+
+
+def _may_be_result(out: Path, folder: Path, operation: str) -> bool:
+    """Return whether a file may be the result of a job of an earlier release."""
+    if has_record(folder):
+        return False
+    try:
+        last = read_back(out).provenance[-1]
+    except (GeoSRError, IndexError):
+        return False
+    return last.get("operation") == operation and last.get("complete") is not False
 
 
 def remove_parts(folder: Path, *paths: Path | None) -> None:

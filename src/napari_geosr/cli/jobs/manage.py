@@ -39,17 +39,15 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import feasibility, index, local
 from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.reservation import check_only_writer
 from napari_geosr.jobs.cost import cost_of
+from napari_geosr.jobs.facts import RUN
 from napari_geosr.jobs.index import describe_state, find
 from napari_geosr.jobs.job_files import check_inputs, check_is_job, unfinished_results
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
-from napari_geosr.jobs.status import (
-    is_stopping,
-    outage_text,
-    stopping_text,
-)
+from napari_geosr.jobs.status import is_stopping, outage_text, stopping_text
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -350,6 +348,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     elsewhere = index.elsewhere_of(folder.path)
     if elsewhere is None:
         check_inputs(folder)
+        check_only_writer(folder)
     if elsewhere is not None and profile == submission.profile_of(folder):
         print_notes(remote.resume(elsewhere, in_queue=True))
         print(f"Submitted {status.name} on {elsewhere.host}.")
@@ -444,20 +443,22 @@ def _last_progress(folder: JobFolder) -> AnyDict:
 
 def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
     """Convert the events of another process to steps."""
-    n_runs, has_ended = 1, False
+    n_runs, is_running = 0, False
     for event in _events(folder, should_stop):
-        if event["event"] == "state":
-            has_ended = True
-        elif has_ended and event["event"] != "queue":
-            n_runs, has_ended = n_runs + 1, False
-            yield StageStarted(message=f"Run {n_runs}")
-        if event["event"] == "progress":
+        # A killed run records no end, and a run of an earlier release no start.
+        kind = event["event"]
+        if kind == RUN or (not is_running and kind not in ("state", "queue")):
+            n_runs += 1
+            if n_runs > 1:
+                yield StageStarted(message=f"Run {n_runs}")
+        is_running = kind != "state" and (is_running or kind != "queue")
+        if kind == "progress":
             yield TrainingProgress(
                 int(event["step"]), int(event["total"]), losses=event["losses"]
             )
-        elif event["event"] == "warning":
+        elif kind == "warning":
             yield WarningIssued(message=str(event["message"]))
-        elif event["event"] in ("queue", "stage"):
+        elif kind in ("queue", "stage"):
             text = str(event["message"])
             yield StageStarted(message=f"{text[:1].upper()}{text[1:]}")
 

@@ -67,7 +67,8 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
 
     plan, _ = run_command(steps)
     check_plan(plan, job, profile)
-    runs = math.ceil(plan.seconds / profile.seconds)
+    seconds = plan.seconds + plan.check_seconds
+    runs = math.ceil(seconds / profile.seconds)
     pieces = "one run" if runs == 1 else f"{runs} runs"
     within = f", {pieces} within the walltime"
     threads = f"{plan.threads} CPU thread{'s' if plan.threads > 1 else ''}"
@@ -77,17 +78,26 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     place = f"a computer like this one ({threads}{' each' if each else ''})"
     if profile.queue != submission.LOCAL:
         place += within
+    check = check_text(plan)
+    of_which = f"; this includes {check}" if check else ""
     return {
         "parts": f"{plan.parts} {what} of {shape_text(plan)} voxels{each}",
         "data": data_text(plan),
         "memory": f"{size}, plus the program and the model",
-        "time": f"about {time_text(plan.seconds)} on {place}",
+        "time": f"about {time_text(seconds)} on {place}{of_which}",
     }
 
 
 def shape_text(plan: RestorePlan) -> str:
     """Return the shape of the shards or tiles."""
     return " × ".join(map(str, plan.part_shape))
+
+
+def check_text(plan: RestorePlan) -> str:
+    """Return the time to predict the effect of the model, as text; empty if none."""
+    if not plan.check_seconds:
+        return ""
+    return f"{time_text(plan.check_seconds)} to predict the effect of the model"
 
 
 def data_text(plan: RestorePlan) -> str:

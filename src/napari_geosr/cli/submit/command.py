@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ from napari_geosr.cli.kit.queue_options import SubmitOptions
 from napari_geosr.cli.kit.run_plan import rows_for_job
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.submit.paths import absolute_path
-from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, JobError
+from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
 from napari_geosr.core.text.counts import counted
-from napari_geosr.jobs import feasibility, index
+from napari_geosr.jobs import feasibility
 from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.cluster.allocation import automatic_workers, with_workers
 from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.reservation import check_no_other_writer
 from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
 from napari_geosr.jobs.data import removed_on_failure
 from napari_geosr.jobs.folder import JobFolder
@@ -130,7 +130,7 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     ):
         processes = _processes(request.job, profile)
         print_notes([f"Processes: {processes}"] if processes else [])
-    job = JobFolder.create(folder, request.job.to_values(), name=request.name)
+    job = _create(request, folder)
     with removed_on_failure(job.path):
         number = submission.submit(job, profile)
     if json:
@@ -219,22 +219,16 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
             f"{request.out.parent} does not exist, so {request.out.name} cannot be "
             "written there. Create the folder first, or choose another one."
         )
-    for other in index.list_jobs():
-        if not other.is_alive or other.path == request.folder:
-            continue
-        if _is_same(JobFolder(other.path).values().get("out"), request.out):
-            place = other.queue
-            which = f"{place.title} job {place.number}, " if place.number else ""
-            raise JobError(
-                f"The job in {other.path} ({which}{index.describe_state(other)}) is "
-                f"already writing {request.out}. Stop it first (napari-geosr jobs stop "
-                f"{other.path}), or choose another output."
-            )
+    check_no_other_writer(request.out, request.folder)
 
 
-def _is_same(out: object, path: Path) -> bool:
-    """Return whether a job's output is the file at `path`, perhaps through a link."""
-    return isinstance(out, str) and os.path.realpath(out) == os.path.realpath(path)
+def _create(request: SubmitRequest, folder: Path) -> JobFolder:
+    """Create the job's folder, unless the same job has just been submitted."""
+    try:
+        return JobFolder.create(folder, request.job.to_values(), name=request.name)
+    except FileError:
+        check_no_other_writer(request.out, request.folder)
+        raise
 
 
 def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:

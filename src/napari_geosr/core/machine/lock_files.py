@@ -10,12 +10,12 @@ import json
 import os
 import secrets
 import socket
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.heartbeats import Heartbeats
 
 #: Seconds between two signs of life.
 _BEAT_SECONDS = 20.0
@@ -45,7 +45,7 @@ class LockFile:
     def __init__(self, path: Path, owner: str = "") -> None:
         self.path, self._owner = path, owner
         self._content = b""
-        self._end = threading.Event()
+        self._beats: Heartbeats | None = None
 
     def acquire(self) -> None:
         """Create the file, or replace that of a process that has ended.
@@ -70,15 +70,16 @@ class LockFile:
         for _ in range(_ATTEMPTS):
             if self._create(content):
                 self._content = content
-                self._end.clear()
-                threading.Thread(target=self._beat, daemon=True).start()
+                self._beats = Heartbeats(self._beat, _BEAT_SECONDS, "lock file")
+                self._beats.start()
                 return
             self._remove_if_left()
         raise LockFileHeldError(self.path)
 
     def release(self) -> None:
         """Remove the file, if this process holds it."""
-        self._end.set()
+        if self._beats is not None:
+            self._beats.stop()
         with suppress(OSError):
             if self._content and self.path.read_bytes() == self._content:
                 self.path.unlink()
@@ -132,6 +133,5 @@ class LockFile:
         return is_silent or bool(owner and owner == self._owner)
 
     def _beat(self) -> None:
-        while not self._end.wait(_BEAT_SECONDS):
-            with suppress(OSError):
-                os.utime(self.path)
+        with suppress(OSError):
+            os.utime(self.path)

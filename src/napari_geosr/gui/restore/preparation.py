@@ -110,10 +110,15 @@ def estimate_text(ready: RunPreparation) -> str:
 
 
 def run_estimate(ready: RunPreparation) -> RunEstimate:
-    """Return the time and main memory of a run."""
-    estimate = ready.estimate
-    memory = estimate.peak_bytes if ready.prepared.device == "cpu" else None
-    return RunEstimate(estimate.seconds, memory)
+    """Return the time, including the prediction of its effect, and memory of a run."""
+    estimate, prepared, n_volumes = ready.estimate, ready.prepared, 1
+    if ready.series is not None:
+        prepared, n_volumes = ready.series.first, len(ready.series.channels)
+    memory = estimate.peak_bytes if prepared.device == "cpu" else None
+    n_voxels = math.prod(ready.prepared.volume.shape)
+    check = operation.verdict_seconds(prepared, estimate.seconds, n_voxels) * n_volumes
+    includes = f"{format_duration(check)} to predict the effect" if check else ""
+    return RunEstimate(estimate.seconds + check, memory, includes)
 
 
 def preview_edge(ready: RunPreparation) -> int:

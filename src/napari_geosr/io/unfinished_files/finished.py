@@ -44,6 +44,22 @@ def record_finished(files: Mapping[Path, Path]) -> None:
         write_text(record, json.dumps(_read(record) | new), overwrite=True)
 
 
+def begin_record(folder: Path) -> None:
+    """Create the record of a new job, which has not finished any file.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    write_text(folder / RECORD, "{}", overwrite=True)
+
+
+def has_record(folder: Path) -> bool:
+    """Return whether a job has a record; those of earlier releases have none."""
+    return (folder / RECORD).exists()
+
+
 def is_recorded(path: Path, folder: Path) -> bool:
     """Return whether the job in a folder has written the existing file at `path`."""
     known = _read(folder / RECORD).get(path.name)

@@ -6,20 +6,19 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, FileError, JobError, UnansweredError
-from napari_geosr.core.machine import processes
-from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.cluster.reservation import submitting
 from napari_geosr.jobs.cluster.torchrun import torchrun_words
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import check_inputs
@@ -32,10 +31,6 @@ LOCAL = "local"
 IN_QUEUE = "--in-queue"
 #: Fields of a profile from which the energy of a job is estimated.
 _POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
-#: Lock file of a process that submits a job.
-_SUBMISSION_LOCK = ".submission.lock"
-#: File that replaces this lock on file systems without locks.
-_SUBMITTER = ".submission.owner.lock"
 #: Seconds after a query during which the queue is not queried again.
 _FRESH_SECONDS = 1.5
 #: Seconds for which a queue that no longer finds a job is still queried about it.
@@ -98,39 +93,16 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If the queue may have taken the job, but its number is unknown or cannot be
         written. Look for the job in the queue before submitting it again.
     JobError
-        If the job is done, waiting or running, its input no longer exists, or the queue
-        refuses it (with the queue's reason; a new job is then paused).
+        If the job is done, waiting or running, another job writes its output, its input
+        no longer exists, or the queue refuses it (with the queue's reason; a new job is
+        then paused).
     FileError
         If the job's folder cannot be written.
     """
     # While the queue is called, the job has no number, and its own lock must be free,
     # because it may start at once.
-    with _submitting(job):
+    with submitting(job):
         return _submit(job, profile)
-
-
-@contextmanager
-def _submitting(job: JobFolder) -> Iterator[None]:
-    """Prevent all other processes from submitting the job."""
-    from filelock import Timeout
-
-    path = job.path / _SUBMISSION_LOCK
-    lock_file = LockFile(job.path / _SUBMITTER)
-    with atomic.explained(path):
-        try:
-            lock = processes.file_lock(path)
-            if not processes.acquire_lock(lock, 0.0):
-                lock_file.acquire()
-        except (Timeout, LockFileHeldError) as error:
-            raise JobError(
-                f"{job.status().name} is being submitted by another process. Check its "
-                "state in a minute."
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-        lock_file.release()
 
 
 def _submit(job: JobFolder, profile: Profile) -> str:

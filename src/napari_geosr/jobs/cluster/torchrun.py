@@ -23,7 +23,7 @@ from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.operations.cluster.passed_on import export_lines
+from napari_geosr.operations.cluster.passed_on import READ_EXPORTS, export_lines
 from napari_geosr.operations.cluster.starters import start_all
 
 #: Argument of ``python -m napari_geosr.jobs`` that precedes torchrun's options.
@@ -111,10 +111,9 @@ def run_processes(
         f"--rdzv-endpoint={socket.gethostname()}:{_free_port()}",
         f"--rdzv-id={secrets.token_hex(4)}",
     ]
-    with _script(
-        job.path, [*torchrun, *meeting, *program], export_lines(environment)
-    ) as script:
-        processes = start_all(commands(script, n_nodes))
+    with _script(job.path, [*torchrun, *meeting, *program]) as script:
+        exports = export_lines(environment)
+        processes = start_all(commands(script, n_nodes), passed=exports)
         with _ended(*processes) as started:
             return _wait(job, started, should_stop)
 
@@ -132,7 +131,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _script(folder: Path, command: Sequence[str], exports: str) -> Iterator[Path]:
+def _script(folder: Path, command: Sequence[str]) -> Iterator[Path]:
     """Write a script that starts torchrun on a node; it is removed at the end."""
     for left in folder.glob(_FOLDER.format("*")):  # left by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -144,7 +143,7 @@ def _script(folder: Path, command: Sequence[str], exports: str) -> Iterator[Path
             script.touch(mode=0o700)
             script.write_text(
                 "#!/bin/bash\n# Starts the training processes of one node.\n"
-                f"{exports}cd {shlex.quote(str(folder))} || exit 2\n"
+                f"{READ_EXPORTS}cd {shlex.quote(str(folder))} || exit 2\n"
                 f"exec {shlex.join(command)}\n"
             )
         yield script

@@ -24,7 +24,7 @@ from napari_geosr.core.machine.processes import WARNINGS, warnings_without_leaks
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
-from napari_geosr.operations.cluster.passed_on import export_lines
+from napari_geosr.operations.cluster.passed_on import READ_EXPORTS, export_lines
 from napari_geosr.operations.cluster.starters import start_all
 from napari_geosr.operations.cluster.tasks import ALLOCATED
 
@@ -92,8 +92,9 @@ def workers_on_nodes(
             with explained(private):
                 private.mkdir(mode=0o700)
                 address = cluster.scheduler_address
-                script = _write_script(private, security, address, threads)
-            started = start_all(commands(script, n_workers))
+                script = _write_script(private, security, address)
+            exports = export_lines(_environment(threads))
+            started = start_all(commands(script, n_workers), passed=exports)
             try:
                 _wait_for_workers(client, n_workers, started, should_stop)
                 ALLOCATED.add(client)
@@ -107,17 +108,13 @@ def workers_on_nodes(
         shutil.rmtree(private, ignore_errors=True)
 
 
-def _write_script(folder: Path, security: Security, address: str, threads: int) -> Path:
+def _write_script(folder: Path, security: Security, address: str) -> Path:
     """Write the keys and the script that starts a worker."""
     texts = security.get_tls_config_for_role("worker")
     for name, file in _KEYS.items():
         path = folder / file
         path.touch(mode=0o600)
         path.write_text(str(texts[name]))
-    passed = _environment(threads) | {
-        "DASK_LOGGING__DISTRIBUTED": "error",
-        WARNINGS: warnings_without_leaks(),
-    }
     command = [
         *(sys.executable, "-P", "-m", "distributed.cli.dask_worker", address),
         *("--tls-ca-file", str(folder / _KEYS["ca_file"])),
@@ -130,7 +127,7 @@ def _write_script(folder: Path, security: Security, address: str, threads: int) 
     script.touch(mode=0o700)
     script.write_text(
         "#!/bin/bash\n# Starts one worker process of the job; $1 is its number.\n"
-        f'{export_lines(passed)}exec {shlex.join(command)} "$1"\n'
+        f'{READ_EXPORTS}exec {shlex.join(command)} "$1"\n'
     )
     return script
 
@@ -143,7 +140,7 @@ def _environment(threads: int) -> dict[str, str]:
         name.removeprefix(start): str(value)
         for name, value in settings.items()
         if name.startswith(start)
-    }
+    } | {"DASK_LOGGING__DISTRIBUTED": "error", WARNINGS: warnings_without_leaks()}
 
 
 def _wait_for_workers(

@@ -33,6 +33,12 @@ _PASSED_ON = (
     "VIRTUAL_ENV",
     "XDG",
 )
+#: Lines of a shell script that set the variables, which the script reads from its
+#: standard input, and report if they are missing.
+READ_EXPORTS = (
+    'passed=$(cat)\neval "$passed"\n[ -n "$passed" ] || '
+    'echo "The environment of the job was not passed on to this node." >&2\n'
+)
 #: Variables whose values are only valid on their own node.
 _OF_NODE = ("CUDA_VISIBLE_DEVICES",)
 
@@ -42,7 +48,8 @@ def export_lines(more: Mapping[str, str]) -> str:
 
     Variables with unusual names or with unprintable characters, such as line breaks,
     are omitted, because a shell may not parse them correctly. Values may be secrets,
-    such as keys of a cloud storage: the script must be readable only by the user.
+    such as keys of a cloud storage, so they are never written to a file; see
+    `READ_EXPORTS`.
 
     Parameters
     ----------

@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.documents import load_json, read_document
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.steps import (
     BlockDone,
     PartDone,
@@ -18,7 +19,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.unfinished_files.finished import is_recorded
+from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
 from napari_geosr.operations.cluster import check_workers
 from napari_geosr.operations.inputs import (
     InputConfig,
@@ -255,9 +256,12 @@ def _foreign_files(
 ) -> list[str]:
     """Return the names of the files that other programs wrote after the submission.
 
-    Files that a killed run has left belong to the job.
+    Files that a killed run has left belong to the job. Jobs of earlier releases have no
+    record of their files; for these jobs, any measured report counts as their own.
     """
     if job.out is None:  # other programs do not write into the folder of a job
+        return []
+    if not has_record(folder) and _is_measured(files["json"]):
         return []
     return [
         path.name
@@ -266,6 +270,16 @@ def _foreign_files(
         and path.stat().st_mtime_ns > job.replaces
         and not is_recorded(path, folder)
     ]
+
+
+def _is_measured(report: Path) -> bool:
+    """Return whether a JSON report was written by a measurement."""
+    try:
+        content = load_json(read_document(report))
+    except (OSError, ValueError, ConfigError):
+        return False
+    record = content.get("provenance") if isinstance(content, dict) else None
+    return isinstance(record, dict) and record.get("operation") == OPERATION
 
 
 def labels_file(report: Path) -> Path:

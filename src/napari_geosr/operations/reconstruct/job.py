@@ -112,7 +112,7 @@ def reconstruct_job_steps(
     """
     out = job.result(folder)
     # If the job was killed before it reported its result, the file already exists.
-    if is_written(out, folder, job.replaces):
+    if is_written(out, folder, OPERATION, job.replaces):
         remove_parts(folder, job.part)
         return out
     with explained(out):

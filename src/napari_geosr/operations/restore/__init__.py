@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.steps import (
         restore_steps,
     )
+    from napari_geosr.operations.restore.verdict.duration import verdict_seconds
     from napari_geosr.operations.restore.verdict.steps import (
         removed_steps,
         verdict_steps,
@@ -95,6 +96,7 @@ __all__ = [
     "restore_steps",
     "run_series_steps",
     "run_steps",
+    "verdict_seconds",
     "verdict_steps",
     "with_noise",
     "with_strength",
@@ -114,6 +116,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "residual_path",
         ],
         "resume": ["find_unfinished_deviation", "deviation_path"],
+        "verdict.duration": ["verdict_seconds"],
         "verdict.steps": ["verdict_steps", "removed_steps"],
         "preparation": [
             "PreparedRestoration",

@@ -194,7 +194,7 @@ def restore_job_steps(
     """
     out = job.result(folder)
     # If the job was killed before it reported its result, the file already exists.
-    if is_written(out, folder, job.replaces):
+    if is_written(out, folder, OPERATION, job.replaces):
         remove_parts(folder, job.part, job.part_deviation)
         return (yield from _checked(job, out, should_stop))
     with explained(out):

@@ -32,6 +32,7 @@ from napari_geosr.operations.restore.preparation import (
 from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.series.plan import is_series
 from napari_geosr.operations.restore.shards.run import ShardedRun
+from napari_geosr.operations.restore.verdict.duration import verdict_seconds
 
 #: Edge lengths, in voxels, of the volumes that are written to measure the writing
 #: speed.
@@ -64,6 +65,8 @@ class RestorePlan:
     storage_seconds : float
         Time to write the result with its coarser levels, estimated from small samples
         that are written to the folder for temporary files.
+    check_seconds : float
+        Additional time to predict the effect of the run, as a rough estimate.
     """
 
     workers: int
@@ -75,6 +78,7 @@ class RestorePlan:
     memory: int
     seconds: float
     storage_seconds: float
+    check_seconds: float
 
 
 def plan_steps(
@@ -199,6 +203,7 @@ def _planned(
             one.peak_bytes,
             one.seconds + storage,
             storage,
+            verdict_seconds(prepared, one.seconds, math.prod(volume.shape)),
         )
     run = ShardedRun(prepared, workers)
     planner = run.planner()
@@ -219,6 +224,7 @@ def _planned(
         choice.peak_bytes,
         voxels * speed * rounds + storage,
         storage,
+        verdict_seconds(prepared, voxels * speed, math.prod(volume.shape)),
     )
 
 

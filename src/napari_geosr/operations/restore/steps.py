@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 from napari_geosr import io
@@ -26,7 +27,10 @@ from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.memory import reads_within_budget
 from napari_geosr.operations.restore.posterior import PosteriorRun, refuse_for_samples
-from napari_geosr.operations.restore.preparation import prepare_steps
+from napari_geosr.operations.restore.preparation import (
+    PreparedRestoration,
+    prepare_steps,
+)
 from napari_geosr.operations.restore.ranking.choice import (
     choose_for_series_steps,
     choose_steps,
@@ -162,6 +166,7 @@ def restore_steps(
             look=look,
             strict=strict,
             spare=ranking is not None,
+            may_look_late=may_look_late,
             out=out,
             overwrite=overwrite,
             first=first,
@@ -179,12 +184,9 @@ def restore_steps(
         yield WarningIssued(message=_NOT_PREDICTED)
     elif (look or strict) and not generative:
         check_budget(prepared, out)
-        if may_look_late and not strict and not is_verdict_kept(prepared, kept):
-            late = LateVerdict(prepared, kept, should_stop)
-        else:
-            prepared = yield from reported_verdict_steps(
-                prepared, strict=strict, kept=kept, should_stop=should_stop
-            )
+        prepared, late = yield from _examine_steps(
+            prepared, strict, may_look_late, kept, should_stop
+        )
     work = PosteriorRun(prepared) if generative else VolumeRun(prepared)
     if workers is not None:
         work = ShardedRun(prepared, workers)
@@ -199,6 +201,26 @@ def restore_steps(
         should_stop=should_stop,
     )
     return (yield from steps)
+
+
+def _examine_steps(
+    prepared: PreparedRestoration,
+    strict: bool,
+    may_look_late: bool,
+    kept: MeasurementStore | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[PreparedRestoration, LateVerdict | None]]:
+    """Predict the effect of a run, or return the prediction to be made later."""
+    predict = partial(
+        reported_verdict_steps,
+        prepared,
+        strict=strict,
+        kept=kept,
+        should_stop=should_stop,
+    )
+    if may_look_late and not strict and not is_verdict_kept(prepared, kept):
+        return prepared, LateVerdict(predict)
+    return (yield from predict()), None
 
 
 def _check_outputs(

@@ -122,7 +122,7 @@ def sim_job_steps(
     """
     out = job.result(folder)
     # If the job was killed before it reported its result, the file already exists.
-    if is_written(out, folder, job.replaces):
+    if is_written(out, folder, OPERATION, job.replaces):
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -34,10 +34,13 @@ class RunEstimate:
     seconds : float
     memory : int or None
         Bytes of main memory, excluding the program and its libraries; None if unknown.
+    includes : str
+        Part of the time that the estimate in the dock does not contain, for the user.
     """
 
     seconds: float
     memory: int | None = None
+    includes: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     seconds = min(needed, longest)
     values = {"walltime": format_walltime(seconds)}
     rules = [f"twice the time plus {_MORE_SECONDS // 60} min"]
-    known = [format_duration(estimate.seconds)]
+    included = f", including {estimate.includes}," if estimate.includes else ""
+    known = [format_duration(estimate.seconds) + included]
     if needed > longest:
         runs = math.ceil(_TIME_FACTOR * estimate.seconds / longest)
         times = "twice" if runs == 2 else f"in {runs} parts"

@@ -43,7 +43,10 @@ from napari_geosr.operations.restore.preparation import (
 )
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
 from napari_geosr.operations.restore.verdict.run_verdict import SEVERITY
-from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
+from napari_geosr.operations.restore.verdict.steps import (
+    is_verdict_kept,
+    reported_verdict_steps,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.models.distribution import TrainingLikeness
@@ -337,6 +340,16 @@ def _refuse_mixture(series: PreparedSeries) -> None:
             f"({names}). Name one model for all, or restore the channels one by one "
             "(--channel)."
         )
+
+
+def are_series_verdicts_kept(
+    series: PreparedSeries, kept: MeasurementStore | None
+) -> bool:
+    """Return whether earlier runs' predictions for all channels are stored."""
+    return all(
+        is_verdict_kept(prepared, _of_channel(kept, channel))
+        for channel, prepared in series.channels.items()
+    )
 
 
 def reported_series_verdict_steps(

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +41,12 @@ from napari_geosr.operations.restore.run import (
 from napari_geosr.operations.restore.series.plan import Point, targets_at
 from napari_geosr.operations.restore.series.preparation import (
     PreparedSeries,
+    are_series_verdicts_kept,
     prepare_series_steps,
     reported_series_verdict_steps,
 )
 from napari_geosr.operations.restore.targets import Targets, check_budget
+from napari_geosr.operations.restore.verdict.late import LateVerdict
 
 if TYPE_CHECKING:
     from napari_geosr.inference.backends import Choice
@@ -61,6 +64,7 @@ def restore_series_steps(
     look: bool = False,
     strict: bool = False,
     spare: bool = False,
+    may_look_late: bool = False,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
     **more: Any,
@@ -74,6 +78,8 @@ def restore_series_steps(
     spare : bool
         Whether to copy channels that the model would make worse, unless it would make
         all of them worse.
+    may_look_late : bool
+        As in `restore_steps`; if channels may be copied, they are examined first.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
     """
@@ -81,12 +87,25 @@ def restore_series_steps(
         volume, config, kept=kept, should_stop=should_stop
     )
     series = series.copying(_copied_before(more.get("unfinished")))
+    late = None
     if look or strict:
         check_budget(series.first, more.get("out"))
-        series = yield from reported_series_verdict_steps(
-            series, strict=strict, spare=spare, kept=kept, should_stop=should_stop
+        predict = partial(
+            reported_series_verdict_steps,
+            series,
+            strict=strict,
+            spare=spare,
+            kept=kept,
+            should_stop=should_stop,
         )
-    return (yield from run_series_steps(series, should_stop=should_stop, **more))
+        # The run may depend on the prediction.
+        decides = strict or (spare and len(series.channels) > 1)
+        if may_look_late and not decides and not are_series_verdicts_kept(series, kept):
+            late = LateVerdict(predict)
+        else:
+            series = yield from predict()
+    steps = run_series_steps(series, late=late, should_stop=should_stop, **more)
+    return (yield from steps)
 
 
 def _copied_before(unfinished: Volume | None) -> list[int | None]:
@@ -105,6 +124,7 @@ def run_series_steps(
     first_point: Point | None = None,
     unfinished: Volume | None = None,
     unfinished_deviation: Volume | None = None,
+    late: LateVerdict | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Restore every point of a series, one after the other, into one result.
@@ -117,6 +137,8 @@ def run_series_steps(
     ----------
     first_point : Point, optional
         The point on screen, which is restored first, beginning with the region `first`.
+    late : LateVerdict, optional
+        Predicts the effect of the run after its first tile, or a resumed run's last.
     """
     steps = work_steps(
         SeriesRun(series, first_point),
@@ -125,6 +147,7 @@ def run_series_steps(
         first=first,
         unfinished=unfinished,
         unfinished_deviation=unfinished_deviation,
+        late=late,
         should_stop=should_stop,
     )
     return (yield from steps)

@@ -7,13 +7,12 @@ for tiles.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
 from napari_geosr.core.steps import (
-    ShouldStop,
     StageStarted,
     Step,
     StepIterator,
@@ -21,12 +20,9 @@ from napari_geosr.core.steps import (
     WarningIssued,
 )
 from napari_geosr.core.types import AnyDict
-from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 
 if TYPE_CHECKING:
     from napari_geosr.io.unfinished_files.journal import Journal
-    from napari_geosr.operations.restore.measurements import MeasurementStore
-    from napari_geosr.operations.restore.preparation import PreparedRestoration
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 #: Warning if the prediction was stopped, but the run is complete.
@@ -44,6 +40,14 @@ class _TilesSummary(Protocol):
         """Whether all tiles are finished."""
 
 
+class _WithVerdict(Protocol):
+    """A restoration, of one volume or of a series, with a prediction of its effect."""
+
+    @property
+    def verdict(self) -> RunVerdict | None:
+        """The prediction."""
+
+
 T = TypeVar("T", bound=_TilesSummary)
 
 
@@ -52,10 +56,9 @@ class LateVerdict:
 
     Parameters
     ----------
-    prepared : PreparedRestoration
-    kept : MeasurementStore or None
-        Receives the prediction.
-    should_stop : callable
+    predict : callable
+        Returns the steps that make, keep and report the prediction, and end with the
+        restoration that has it.
 
     Attributes
     ----------
@@ -64,12 +67,9 @@ class LateVerdict:
     """
 
     def __init__(
-        self,
-        prepared: PreparedRestoration,
-        kept: MeasurementStore | None,
-        should_stop: ShouldStop,
+        self, predict: Callable[[], Generator[Step, None, _WithVerdict]]
     ) -> None:
-        self._prepared, self._kept, self._should_stop = prepared, kept, should_stop
+        self._verdict_steps = predict
         self.verdict: RunVerdict | None = None
         self._is_stopped = False
 
@@ -117,18 +117,14 @@ class LateVerdict:
 
     def _predict(self) -> Generator[Step, None, None]:
         try:
-            prepared = yield from reported_verdict_steps(
-                self._prepared, kept=self._kept, should_stop=self._should_stop
-            )
+            prepared = yield from self._verdict_steps()
+            self.verdict = prepared.verdict
         except Cancelled:  # the run itself stops as well, and keeps its finished tiles
             self._is_stopped = True
-            return
         except GeoSRError as error:
             yield WarningIssued(
                 message=f"The effect of the model could not be predicted. {error}"
             )
-            return
-        self.verdict = prepared.verdict
 
     def to_record(self) -> AnyDict:
         """Return the entry for the run's record; empty without a prediction."""

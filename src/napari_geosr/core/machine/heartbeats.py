@@ -1,0 +1,64 @@
+"""Repeats a call at intervals, in a thread, as long as a process works on something."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+
+class Heartbeats:
+    """Calls a function at intervals from a thread of its own.
+
+    As a context, it calls the function once more at the end.
+
+    Parameters
+    ----------
+    beat : callable
+        Must not raise an error.
+    seconds : float
+        Time between two calls; the first one follows after this time.
+    name : str
+        Name of the thread.
+
+    Examples
+    --------
+    >>> with Heartbeats(lambda: print("alive"), 60.0):
+    ...     pass
+    alive
+    """
+
+    def __init__(
+        self, beat: Callable[[], None], seconds: float, name: str = "heartbeats"
+    ) -> None:
+        self._beat, self._seconds = beat, seconds
+        self._end = threading.Event()
+        # The thread ends with the process.
+        self._thread = threading.Thread(target=self._repeat, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin; an object can be started only once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, without waiting for a call in progress."""
+        self._end.set()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self._thread.join()
+        self._beat()
+
+    def _repeat(self) -> None:
+        while not self._end.wait(self._seconds):
+            self._beat()

@@ -1,0 +1,134 @@
+"""Locks of a submission: one process submits a job, and one job writes an output."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_geosr.core.errors import JobError
+from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.status import JobStatus
+
+#: Lock file of a process that submits a job.
+_SUBMISSION_LOCK = ".submission.lock"
+#: File that replaces this lock on file systems without locks.
+_SUBMITTER = ".submission.owner.lock"
+
+
+@contextmanager
+def submitting(job: JobFolder) -> Iterator[None]:
+    """Prevent all other processes from submitting the job, or one with its output.
+
+    Raises
+    ------
+    JobError
+        If another process is doing so, or another job is already writing the output.
+    """
+    with _only_submission(job):
+        out = job.values().get("out")
+        if not isinstance(out, str):
+            yield
+            return
+        with _only_output(Path(out)):
+            check_only_writer(job)
+            yield
+
+
+@contextmanager
+def _only_submission(job: JobFolder) -> Iterator[None]:
+    from filelock import Timeout
+
+    path = job.path / _SUBMISSION_LOCK
+    lock_file = LockFile(job.path / _SUBMITTER)
+    with atomic.explained(path):
+        try:
+            lock = processes.file_lock(path)
+            if not processes.acquire_lock(lock, 0.0):
+                lock_file.acquire()
+        except (Timeout, LockFileHeldError) as error:
+            raise JobError(
+                f"{job.status().name} is being submitted by another process. Check its "
+                "state in a minute."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        lock_file.release()
+
+
+@contextmanager
+def _only_output(out: Path) -> Iterator[None]:
+    """Reserve an output until the job that writes it is in the list of jobs."""
+    digest = hashlib.sha256(os.path.realpath(out).encode()).hexdigest()[:24]
+    lock = LockFile(index.index_folder() / f"output-{digest}.lock")
+    with atomic.explained(lock.path):
+        lock.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except LockFileHeldError as error:
+            raise JobError(
+                f"Another process is just submitting a job that writes {out}. Choose "
+                "another output."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_only_writer(job: JobFolder) -> None:
+    """Reject a job if another known job is writing or will write its output.
+
+    Raises
+    ------
+    JobError
+    """
+    out = job.values().get("out")
+    if isinstance(out, str):
+        check_no_other_writer(Path(out), job.path)
+
+
+def check_no_other_writer(out: Path, own: Path | None) -> None:
+    """Reject an output that another known job is writing or will write.
+
+    Parameters
+    ----------
+    out : Path
+    own : Path or None
+        Folder of the job that is allowed to write it.
+
+    Raises
+    ------
+    JobError
+    """
+    for other in index.list_jobs():
+        if not other.is_alive or other.path == own:
+            continue
+        if _is_same(_output_of(other), out):
+            place = other.queue
+            which = f"{place.title} job {place.number}, " if place.number else ""
+            raise JobError(
+                f"The job in {other.path} ({which}{index.describe_state(other)}) is "
+                f"already writing {out}. Stop it first (napari-geosr jobs stop "
+                f"{other.path}), or choose another output."
+            )
+
+
+def _output_of(status: JobStatus) -> object:
+    try:
+        return JobFolder(status.path).values().get("out")
+    except JobError:  # removed in the meantime
+        return None
+
+
+def _is_same(out: object, path: Path) -> bool:
+    """Return whether a job's output is the file at `path`, perhaps through a link."""
+    return isinstance(out, str) and os.path.realpath(out) == os.path.realpath(path)

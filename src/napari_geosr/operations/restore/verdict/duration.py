@@ -1,0 +1,43 @@
+"""Estimates how long the prediction of the effect of a run takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_geosr.inference.members import is_generative
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.restore.preparation import PreparedRestoration
+
+#: Seconds for everything but running the model: drawing blocks and counting pores.
+_START_SECONDS = 10.0
+#: Approximate number of voxels, with margins, on which a denoiser is run.
+_VOXELS = 4_000_000
+#: Approximate number of voxels on which a model for super-resolution is run.
+_VOXELS_FINER = 2_000_000
+#: Approximate maximum number of runs over the same voxel of a small scan.
+_MAX_RUNS = 8
+
+
+def verdict_seconds(
+    prepared: PreparedRestoration, seconds: float, n_voxels: int
+) -> float:
+    """Estimate the time of `verdict_steps`, correct to about a factor of three.
+
+    Parameters
+    ----------
+    prepared : PreparedRestoration
+    seconds : float
+        Time in which one process runs the model on the whole volume.
+    n_voxels : int
+        Number of voxels of this volume.
+
+    Returns
+    -------
+    float
+        0 if the model is not run for the prediction.
+    """
+    if prepared.labels or is_generative(prepared.config.uncertainty):
+        return 0.0
+    voxels = _VOXELS_FINER if max(prepared.factors) > 1 else _VOXELS
+    return _START_SECONDS + seconds * min(_MAX_RUNS, voxels / max(1, n_voxels))
