@@ -37,7 +37,7 @@ from napari_geosr.measure.shapes import (
 )
 from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.operations.shapes.config import VoxeliseConfig
-from napari_geosr.operations.shapes.mesh_grids import (
+from napari_geosr.operations.shapes.grids import (
     MeshGrid,
     check_choice,
     check_filled,
