@@ -96,7 +96,7 @@ print(peak, estimate)
         ("missing part", 128, "skull"),
         ("surface", 128, "skull"),
         ("rough surface", 64, "noise"),
-        ("reduced surface", 64, "noise"),
+        ("reduced surface", 48, "noise"),
         ("comparison", 96, "noise"),
     ],
 )
