@@ -482,6 +482,29 @@ def test_a_label_cannot_be_chosen_from_a_grey_image(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("kind", ["noisy", "smooth", "blurred"])
+def test_a_grey_image_with_few_values_is_not_a_label_image(
+    kind: str, tmp_path, capsys
+) -> None:
+    """Refused if most neighbours differ; otherwise the chosen voxels are told."""
+    z, _, x = np.indices((24,) * 3)
+    image = 10 + z + (grey(24) // 32 if kind == "noisy" else 0)
+    if kind == "blurred":
+        image = (x + z) // 3 * (ball(24, 11) > 0)  # with an empty background
+    source = save(tmp_path / "scan.tif", image.astype(np.uint8))
+    words = ["shapes", "mesh", str(source), "-o", str(tmp_path / "a.stl"), "--json"]
+    code = run([*words, "--label", "12"])
+    shown = capsys.readouterr()
+    if kind == "noisy":
+        assert code == 2
+        assert "is a grey-value image, not a shape" in shown.err
+    else:
+        assert code == 0
+        share = 100 * (image == 12).mean()
+        told = f"{share:.2g} % of the voxels of scan.tif have the value 12"
+        assert told in json.loads(shown.out)["warnings"][0]
+
+
 def test_a_label_can_be_chosen_from_many(tmp_path, capsys) -> None:
     cells = np.indices((10,) * 3).sum(0) * 100 + np.arange(10)  # more than 64 values
     source = save(tmp_path / "cells.tif", cells.repeat(3, 2).astype(np.int32))

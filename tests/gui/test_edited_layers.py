@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dask.array as da
 import numpy as np
 import pytest
-from napari.layers import Image
+import tifffile
+from napari.layers import Image, Labels
 from opening import opened
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 
 from napari_geosr import restore
+from napari_geosr.core import provenance
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.contents import contents_key, is_unfinished
+from napari_geosr.gui.readers import read_layers
+from napari_geosr.operations.shapes.snapshots import snapshot
 
 
 def test_a_run_uses_the_statistics_of_what_is_there_now(viewer, qtbot, rng):
@@ -85,3 +91,55 @@ def test_another_array_is_noticed_and_finishing_too():
     layer.metadata["geosr"] = {"provenance": [{"complete": True}]}
     assert contents_key(layer) != unfinished
     assert not is_unfinished(layer)
+
+
+def read_labels(path: Path) -> Labels:
+    """A small label volume as a layer, read from a file that cannot be mapped."""
+    labels = np.zeros((5, 12, 14), np.uint8)
+    labels[1:4, 3:9, 3:9] = 1
+    tifffile.imwrite(path, labels, compression="zlib", metadata={"axes": "ZYX"})
+    ((data, attributes, _),) = read_layers(str(path))
+    assert isinstance(data, np.ndarray)
+    options = {name: attributes[name] for name in ("scale", "translate", "metadata")}
+    return Labels(data, **options)
+
+
+def paint(layer: Labels) -> None:
+    layer.paint((2, 6, 6), 3)
+
+
+def replace(layer: Labels) -> None:
+    layer.data = np.array(layer.data) * 2
+
+
+def assign_lazily(layer: Labels) -> None:
+    layer.data = da.from_array(np.array(layer.data))
+    assert not is_recorded_as_edited(layer)
+    layer.data[2, 6, 6] = 3
+
+
+def is_recorded_as_edited(layer: Labels) -> bool:
+    """Whether a record has the checksum of the voxels, instead of that of the file."""
+    volume = volume_from_layer(layer)
+    facts = provenance.record("test", inputs={"shape": volume}, settings={})
+    found = facts["inputs"]["shape"]
+    own = provenance.array_checksum(volume.data)
+    assert found["checksum"] in (own, provenance.checksum(volume.source))
+    assert (found["checksum"] == own) == ("changed" in found)
+    return "changed" in found
+
+
+@pytest.mark.parametrize("edit", [paint, replace, assign_lazily])
+def test_the_record_has_the_checksum_of_what_was_read(edit, tmp_path) -> None:
+    layer = read_labels(tmp_path / "labels.tif")
+    assert not is_recorded_as_edited(layer)
+    edit(layer)
+    assert is_recorded_as_edited(layer)
+
+
+def test_a_copy_from_before_an_edit_is_unedited(tmp_path) -> None:
+    layer = read_labels(tmp_path / "labels.tif")
+    before = snapshot(volume_from_layer(layer))
+    paint(layer)
+    record = provenance.record("test", inputs={"shape": before}, settings={})
+    assert "changed" not in record["inputs"]["shape"]

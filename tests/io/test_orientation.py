@@ -10,6 +10,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.volume import Volume
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
@@ -146,6 +147,40 @@ def test_an_oblique_volume_keeps_its_voxels_and_handedness(
     assert volume.origin == pytest.approx(tuple(FIRST[::-1]), abs=1e-4)
     assert "rotated by 20°" in volume.metadata["notes"][-1]
     assert "not applied" in volume.metadata["notes"][-1]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_sheared_axes_are_warned_about(name: str, tmp_path) -> None:
+    data, affine = stored("RAS", chiral())
+    shear = np.eye(3)
+    shear[0, 1] = 0.1
+    affine[:3] = rotation(20) @ shear @ affine[:3]
+    if name == "nifti":
+        path = as_nifti(tmp_path / "a.nii", data, affine)
+    else:
+        path = as_nrrd(tmp_path / "a.nrrd", data, affine, name)
+    volume = io.read(path)
+    assert "rotation" not in volume.metadata
+    (warning,) = file_warnings(volume.metadata)
+    assert "shear of up to 5.7°" in warning
+    assert "neither applied nor recorded" in warning
+    assert "volumes are too large by 0.5 %" in warning
+    assert not any("rotated" in note for note in volume.metadata.get("notes", ()))
+
+
+def test_two_voxel_sizes_in_a_header_are_warned_about(tmp_path) -> None:
+    affine = stored("RAS", chiral())[1]
+    plain = io.read(as_nifti(tmp_path / "b.nii", chiral(), affine))
+    assert not file_warnings(plain.metadata)
+    affine[:3, :3] *= 1.1
+    image = nibabel.Nifti1Image(chiral(), affine)
+    image.header.set_xyzt_units("mm")
+    image.header["pixdim"][1:4] = SIZE
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = io.read(tmp_path / "a.nii")
+    assert volume.voxel_size == pytest.approx(SIZE[::-1])
+    (warning,) = file_warnings(volume.metadata)
+    assert "2 × 2.5 × 3 (pixdim) and 2.2 × 2.75 × 3.3 (sform)" in warning
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -308,20 +308,34 @@ def voxelise(
     /,
     *,
     out: OutPath,
-    config: Annotated[VoxeliseConfig, AS_FLAGS],
+    like: Annotated[
+        Path | None,
+        Parameter(
+            help="Volume with the voxels of the result (number, size, position and "
+            "directions), instead of --voxel-size."
+        ),
+    ] = None,
+    config: Annotated[VoxeliseConfig | None, AS_FLAGS] = None,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
     """Convert a closed mesh to voxels, and write them as labels."""
+    chosen = VoxeliseConfig() if config is None else config
+    volume, notes = (None, []) if like is None else _opened(like, None)
     result, warnings = run_command(
         lambda should_stop: shapes.voxelise_steps(
-            input, out, config, overwrite=overwrite, should_stop=should_stop
+            input,
+            out,
+            chosen,
+            like=volume,
+            overwrite=overwrite,
+            should_stop=should_stop,
         ),
         stopping=STOPPING,
         out=out,
     )
     if json:
-        print_json({**result.to_dict(), "warnings": warnings})
+        print_json({**result.to_dict(), "notes": notes, "warnings": warnings})
         return 0
     print(f"Wrote {result.path}: {' × '.join(map(str, result.shape))} voxels")
     unit = result.unit

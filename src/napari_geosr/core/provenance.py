@@ -46,8 +46,14 @@ _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
+#: Metadata key of a function of a volume and `should_stop`. It returns whether voxels
+#: that can be edited, such as those of a layer, are still those of the source file.
+IS_IN_FILE = "is_in_file"
 #: Operations that write a difference: a residual, or the noise that was removed.
 _DIFFERENCES = ("check", "difference")
+
+#: Change that is recorded for the voxels of a layer that differ from those in its file.
+_EDITED = "edited after it was opened"
 
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.
 _checksum_cache: OrderedDict[tuple[Any, ...], str] = OrderedDict()
@@ -158,7 +164,8 @@ def describe_steps(
 
     The checksum of a file is given only if the file has not changed since it was
     opened. Otherwise, ``changed`` is set, a warning is issued, and the checksum is that
-    of the voxels if they are already in memory, or None if they are not.
+    of the voxels if they are already in memory, or None if they are not. The voxels of
+    a layer that was edited are described by their own checksum, too.
 
     Raises
     ------
@@ -199,6 +206,8 @@ def describe_steps(
                 "contain the checksum of the file. Run again to use the new contents."
             )
         yield WarningIssued(message=message)
+    elif source is not None and _is_edited(volume, should_stop):
+        checksum_text, changed = array_checksum(volume.data), _EDITED
     elif source is not None and before is not None:
         assert checksum_text is not None
         remember_contents(source, before, _contents(source, checksum_text))
@@ -218,6 +227,12 @@ def describe_steps(
         **({"made_from": origins} if (origins := _origins(volume)) else {}),
         **({"assumptions": [str(each) for each in assumed]} if assumed else {}),
     }
+
+
+def _is_edited(volume: Volume, should_stop: ShouldStop) -> bool:
+    """Whether the voxels of a layer are no longer those of its file."""
+    is_in_file = volume.metadata.get(IS_IN_FILE)
+    return callable(is_in_file) and not is_in_file(volume, should_stop)
 
 
 def _origins(volume: Volume) -> list[str]:

@@ -14,6 +14,7 @@ from itertools import permutations
 
 import numpy as np
 
+from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 
@@ -44,6 +45,8 @@ class Orientation:
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
     rotation : tuple of float
         Rotation of the axes that is not applied, row by row; empty if there is none.
+    warning : str
+        Warning about axes that are not perpendicular; empty if they are.
     """
 
     axes: str
@@ -52,11 +55,13 @@ class Orientation:
     notes: tuple[str, ...] = ()
     name: str = RAS
     rotation: tuple[float, ...] = ()
+    warning: str = ""
 
     @property
     def metadata(self) -> AnyDict:
         """Entries for the metadata of the volume."""
-        return orientation_entry(self.name, self.rotation)
+        entry = orientation_entry(self.name, self.rotation)
+        return with_file_warnings(entry, self.warning)
 
     @property
     def flipped_axes(self) -> tuple[int, ...]:
@@ -115,11 +120,29 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
     letters = "".join(_LETTERS[stored.index(i)] for i in range(n))
     rotation: tuple[float, ...] = ()
     notes = _changes(letters, [w for w in range(n) if signs[w] < 0])
+    warning = _shear_warning(turned)
     if not np.allclose(turned, np.eye(n), rtol=0, atol=_ROUNDING):
         place, note, rotation = _unrotated(turned, place)
-        notes += (note,)
+        notes += () if warning else (note,)
     origin = {_LETTERS[w]: float(place[w]) for w in range(n)}
-    return Orientation(letters, tuple(flips), origin, notes, rotation=rotation)
+    return Orientation(
+        letters, tuple(flips), origin, notes, rotation=rotation, warning=warning
+    )
+
+
+def _shear_warning(turned: AnyArray) -> str:
+    """Return a warning if axes, given as columns of unit length, are sheared; or ""."""
+    cosines = np.abs(turned.T @ turned - np.eye(len(turned)))
+    if cosines.max() <= _ROUNDING:
+        return ""
+    angle = np.degrees(np.arcsin(min(1.0, float(cosines.max()))))
+    excess = 100 * (1 / abs(float(np.linalg.det(turned))) - 1)
+    return (
+        "The axes in the file's header are not perpendicular (shear of up to "
+        f"{angle:.2g}°). Their rotation and shear are neither applied nor recorded in "
+        "results, so angles and distances are distorted and volumes are too large by "
+        f"{excess:.2g} %. Resample the volume to perpendicular axes."
+    )
 
 
 def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
@@ -149,13 +172,11 @@ def _unrotated(
     n = len(place)
     cosine = np.trace(rotation) / 2 if n == 2 else (np.trace(rotation) - 1) / 2
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    is_sheared = not np.allclose(turned, rotation, rtol=0, atol=_ROUNDING)
-    what = "rotation and the shear" if is_sheared else "rotation"
     note = (
         f"The axes of the volume are rotated by {angle:.3g}° relative to X, Y and Z. "
-        f"The {what} in the file's header {'are' if is_sheared else 'is'} not applied: "
-        "positions refer to the rotated axes."
+        "The rotation in the file's header is not applied: positions refer to the "
+        "rotated axes."
     )
-    is_complete = n == len(_LETTERS) and not is_sheared
+    is_complete = n == len(_LETTERS) and not _shear_warning(turned)
     elements = tuple(rotation.ravel().tolist()) if is_complete else ()
     return rotation.T @ place, note, elements

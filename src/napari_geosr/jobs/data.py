@@ -22,6 +22,7 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.machine.file_state import OPENED
+from napari_geosr.core.provenance import IS_IN_FILE
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.core.volume import Volume
@@ -29,6 +30,10 @@ from napari_geosr.jobs import index
 
 #: Number of bytes read at a time when a volume is compared with its file.
 _COMPARED_BYTES = 2**24
+#: Metadata that does not change what a volume shows.
+_FROM_READER = {FILE_WARNINGS, OPENED, IS_IN_FILE}
+#: Beginning of the names of Dask arrays to which values were assigned.
+_ASSIGNED = "setitem"
 
 
 def jobs_folder() -> Path:
@@ -123,7 +128,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
         If `should_stop` returns True.
     """
     # File warnings come from the file itself, so they do not count as a change.
-    if volume.source is None or volume.metadata.keys() - {FILE_WARNINGS, OPENED}:
+    if volume.source is None or volume.metadata.keys() - _FROM_READER:
         return False
     try:
         file = io.read(volume.source)
@@ -138,6 +143,49 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
         return is_same and same_voxels(file.data, volume.data, should_stop)
     except (FileError, VolumeError, ConfigError):
         return False
+
+
+class UneditedCheck:
+    """Checks that the voxels of a layer are still those of its file.
+
+    Arrays in memory are compared with the file, which is read again. Arrays that are
+    read when needed are unchanged unless values were assigned to them.
+
+    Parameters
+    ----------
+    voxels : array-like
+        All voxels of the layer.
+    dataset : str, optional
+        Dataset of the file.
+    """
+
+    def __init__(self, voxels: Any, dataset: str | None = None) -> None:
+        self._voxels, self._dataset = voxels, dataset
+
+    def __call__(self, volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
+        """Return whether `volume`, made from the layer, is unedited.
+
+        Raises
+        ------
+        Cancelled
+            If `should_stop` returns True.
+        """
+        voxels = self._voxels
+        if volume.shape == voxels.shape:  # perhaps a copy from before an edit
+            voxels = volume.data
+        if not isinstance(voxels, np.ndarray):
+            return not str(getattr(voxels, "name", "")).startswith(_ASSIGNED)
+        if isinstance(voxels, np.memmap) and not voxels.flags.writeable:
+            return True
+        assert volume.source is not None
+        try:
+            file = io.read(volume.source, dataset=self._dataset)
+        except (FileError, VolumeError, ConfigError, OSError):
+            return False
+        # Labels have another data type than the image from which they were converted.
+        if file.shape != voxels.shape:
+            return False
+        return same_voxels(file.data, voxels, should_stop)
 
 
 def same_voxels(first: Any, second: Any, should_stop: ShouldStop = never_stop) -> bool:

@@ -21,6 +21,7 @@ from napari_geosr.gui.layers.camera import preserve_point
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import open_notes, open_questions
+from napari_geosr.jobs.data import UneditedCheck
 from napari_geosr.operations.measure.deviation import is_deviation
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def volume_from_layer(
         provenance=tuple(record.get("provenance", ())),
         source=_source_file(layer, record),
         metadata=_dataset(record)
+        | _unedited_check(layer, record)
         | same_orientation(record)
         | open_questions(layer, place, layer.metadata.get(METADATA)),
     )
@@ -151,6 +153,17 @@ def _dataset(record: AnyDict) -> AnyDict:
     """Return which dataset of the file was read, and the file's state at that time."""
     info = record.get("info", {})
     return {key: info[key] for key in ("dataset", OPENED) if key in info}
+
+
+def _unedited_check(layer: Layer, record: AnyDict) -> AnyDict:
+    """Return a check that the layer still holds the voxels of its file, if it has one.
+
+    Records of runs then state the checksum of the voxels that were really used.
+    """
+    if _source_file(layer, record) is None:
+        return {}
+    dataset = record.get("info", {}).get("dataset")
+    return {provenance.IS_IN_FILE: UneditedCheck(finest(layer), dataset)}
 
 
 def part_of_file(

@@ -19,6 +19,7 @@ import numpy as np
 
 from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.orientation import LPS, ORIENTATION, RAS
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
@@ -56,6 +57,8 @@ _FROM_LPS = np.diag([-1.0, -1.0, 1.0])
 #: Maximum length of an axis in NIfTI-1; larger volumes are written as NIfTI-2.
 _LONGEST = 32767
 _COMPRESSION = 5
+#: Relative difference between two voxel sizes that counts as rounding.
+_SAME_SIZE = 1e-3
 #: Lock that is held while nibabel's messages are collected.
 _LOGGING = threading.Lock()
 
@@ -109,7 +112,7 @@ def read_nifti(path: Path) -> Volume:
     origin = tuple(found.origin.get(a, 0.0) for a in spatial)
     metadata: AnyDict = {
         "format": "NIfTI",
-        **found.metadata,
+        **with_file_warnings(found.metadata, _other_size(image)),
         **({"notes": tuple(notes)} if notes else {}),
     }
     exact = None
@@ -135,6 +138,27 @@ def read_nifti(path: Path) -> Volume:
         metadata=metadata,
     )
     return ask_voxel_size(volume, trusted=exact is not None)
+
+
+def _other_size(image: Any) -> str:
+    """Return a warning if the header states two different voxel sizes; or ""."""
+    header = image.header
+    if not header["sform_code"]:  # the other matrix contains no voxel size
+        return ""
+    matrix = np.asarray(image.affine, dtype=np.float64)[:3, :3]
+    sizes: AnyArray = np.array([*header.get_zooms(), 1.0, 1.0][:3], np.float64)
+    edges = np.linalg.norm(matrix, axis=0)
+    n = min(3, len(header.get_zooms()))
+    if np.allclose(edges[:n], sizes[:n], rtol=_SAME_SIZE) or not np.all(edges > 0):
+        return ""
+    used, other = (
+        " × ".join(f"{edge:.4g}" for edge in each[:n]) for each in (sizes, edges)
+    )
+    return (
+        f"The file's header states two voxel sizes along its axes: {used} (pixdim) and "
+        f"{other} (sform). The first is used and the scaling of the second is not "
+        "applied, so lengths and positions may be wrong. Give the correct voxel size."
+    )
 
 
 def _checked(path: Path, image: Any, nibabel: Any) -> tuple[tuple[int, ...], Any]:

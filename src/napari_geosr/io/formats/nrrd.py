@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import FileFormat, ReadOptions
-from napari_geosr.io.orientation import orient
+from napari_geosr.io.orientation import Orientation, orient
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.io.voxel_sources import flipped
 
@@ -72,10 +73,11 @@ def read_nrrd(path: Path) -> Volume:
             f"{path.name} has shape {data.shape} and type {data.dtype}, so it is not a "
             "real-valued image or volume. Export one channel as a volume."
         )
-    data, size, origin, notes, rotation = _oriented(data, header)
+    data, size, origin, notes, found = _oriented(data, header)
     space = str(header.get("space", "")).lower()
     is_known = space in _OPPOSITE and "space directions" in header
     is_known = is_known and _UNUSABLE not in notes
+    facts = orientation_entry(RAS if is_known else "", found.rotation if found else ())
     return Volume(
         data=data,
         axes="ZYX"[-data.ndim :],
@@ -87,7 +89,7 @@ def read_nrrd(path: Path) -> Volume:
         metadata={
             "format": "NRRD",
             **({"notes": notes} if notes else {}),
-            **orientation_entry(RAS if is_known else "", rotation),
+            **with_file_warnings(facts, found.warning if found else ""),
         },
     )
 
@@ -99,24 +101,24 @@ def _oriented(
     tuple[float, ...] | None,
     tuple[float, ...],
     tuple[str, ...],
-    tuple[float, ...],
+    Orientation | None,
 ]:
-    """Return the voxels, their size and origin (Z, Y, X), notes, and the rotation."""
+    """Return voxels, their size and origin (Z, Y, X), notes, and the orientation."""
     n = data.ndim
     if "space directions" not in header:
         if "spacings" not in header:
-            return data, None, (), (), ()
+            return data, None, (), (), None
         spacings = np.asarray(header["spacings"], float)
         if not (np.isfinite(spacings).all() and (spacings > 0).all()):
-            return data, None, (), (_invalid_size(spacings),), ()
-        return data, *_unoriented(spacings, header), (), ()
+            return data, None, (), (_invalid_size(spacings),), None
+        return data, *_unoriented(spacings, header), (), None
     # Each row is the step along a stored axis; the first axis varies fastest.
     matrix = np.asarray(header["space directions"], float)
     edges = np.linalg.norm(matrix, axis=1)
     if matrix.shape != (n, n) or not (np.isfinite(edges).all() and edges.all()):
         size = tuple(edges[::-1].tolist())
         known = size if len(size) == n and np.isfinite(size).all() else None
-        return data, known if known and min(known) > 0 else None, (), (_UNUSABLE,), ()
+        return data, known if known and min(known) > 0 else None, (), (_UNUSABLE,), None
     first = np.asarray(header.get("space origin", np.zeros(n)), float)
     first = np.where(np.isfinite(first), first, 0.0)
     signs = _signs(str(header.get("space", "")).lower(), n)
@@ -129,7 +131,7 @@ def _oriented(
         tuple(float(edges[i]) for i in stored),
         tuple(found.origin[a] for a in letters),
         found.notes,
-        found.rotation,
+        found,
     )
 
 

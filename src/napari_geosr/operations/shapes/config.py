@@ -180,16 +180,17 @@ class MeshConfig(ShapeChoice):
 class VoxeliseConfig(Config):
     """Settings for converting a mesh to voxels."""
 
-    voxel_size: Annotated[tuple[float, ...], COMMAS] = Field(
-        ...,
+    voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        None,
         title="Voxel size",
         description="Voxel size as Z,Y,X or one number, such as 0.4 or 400um; numbers "
-        "without a unit are in the unit given by --unit.",
+        "without a unit are in the unit given by --unit. Required without --like.",
+        json_schema_extra={"unset": "that of --like"},
     )
     unit: str = Field(
         "mm",
         title="Unit",
-        description="Unit of the mesh, unless the file states it, and of the voxels.",
+        description="Unit of the mesh, unless the file states it, and of --voxel-size.",
     )
     margin: int = Field(
         1,
@@ -197,14 +198,23 @@ class VoxeliseConfig(Config):
         le=4096,
         title="Margin",
         description="Empty voxels on each side of the mesh. Leave room for a part that "
-        "will be completed.",
+        "will be completed. Not used with --like.",
+    )
+    samples: int = Field(
+        1,
+        ge=1,
+        le=8,
+        title="Samples",
+        description="Sampling points per voxel along each axis. A voxel is filled if "
+        "at least half of them are inside the mesh; by default, only its centre is "
+        "tested.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _read_voxel_size(cls, values: Any) -> Any:
         """Convert a voxel size with a unit to the unit of the mesh."""
-        if not isinstance(values, dict) or "voxel_size" not in values:
+        if not isinstance(values, dict) or values.get("voxel_size") is None:
             return values
         given = values["voxel_size"]
         words = [given] if isinstance(given, str | int | float) else list(given)
@@ -225,7 +235,11 @@ class VoxeliseConfig(Config):
 
     @field_validator("voxel_size")
     @classmethod
-    def _check_voxel_size(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_voxel_size(
+        cls, value: tuple[float, ...] | None
+    ) -> tuple[float, ...] | None:
+        if value is None:
+            return None
         if len(value) not in (1, 3) or not min(value) > 0:
             raise ValueError("one or three numbers greater than zero are needed")
         return value * 3 if len(value) == 1 else value

@@ -7,7 +7,13 @@ from collections.abc import Generator
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+)
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.shapes import MAX_SPARSE
@@ -16,9 +22,14 @@ from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 #: Maximum number of different values in a label volume; with more, the values are
 #: treated as grey values.
 _MAX_LABELS = 64
-#: Fraction of the pairs of neighbouring labelled voxels with different values above
-#: which many values are grey values: labels form regions.
+#: Maximum number of different values that are taken to be labels without further tests.
+_FEW_LABELS = 8
+#: Fractions of the pairs of neighbouring labelled voxels with different values above
+#: which many values are grey values, or may be: labels form regions.
 _MAX_DIFFERENT = 0.5
+_DOUBTFUL_DIFFERENT = 0.2
+#: Fraction of voxels outside of all labels below which many values may be grey values.
+_MIN_OUTSIDE = 0.01
 #: Number of voxels read at a time.
 _AT_ONCE = 2**24
 #: What to choose from a series, by its axis.
@@ -59,6 +70,7 @@ def read_shape_steps(
     """
     check_axes(volume, "a shape is a volume (Z, Y, X)")
     yield StageStarted(message=f"Reading {volume.title}")
+    doubts: AnyArray = np.zeros(3, np.int64)
     inside: AnyArray = np.empty(volume.shape, bool)
     depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
     values: set[float] = set()  # of many values, only some
@@ -77,7 +89,7 @@ def read_shape_steps(
         if len(values) > _MAX_LABELS and label is None:
             raise VolumeError(_too_many_values(volume, option))
         if label is not None:
-            _check_labels(volume, part, found)
+            doubts += _check_labels(volume, part, found)
         inside[start : start + depth] = part != 0 if label is None else part == label
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
     if label is not None and not inside.any():
@@ -88,6 +100,14 @@ def read_shape_steps(
         )
     if label is None:
         _check_values(volume, values, option)
+    elif warning := _doubtful_label(volume, label, values, inside, doubts):
+        yield WarningIssued(message=warning)
+    _check_surface(volume, inside)
+    return inside
+
+
+def _check_surface(volume: Volume, inside: AnyArray) -> None:
+    """Raise `VolumeError` if a shape is empty or full."""
     if not inside.any():
         raise VolumeError(f"{volume.title} is empty: no voxel belongs to a shape.")
     if inside.all():
@@ -95,7 +115,6 @@ def read_shape_steps(
             f"{volume.title} is full: every voxel belongs to the shape, so it has no "
             "surface. Voxels outside the shape must be 0."
         )
-    return inside
 
 
 def check_axes(volume: Volume, needed: str) -> None:
@@ -203,27 +222,56 @@ def _too_many_values(volume: Volume, option: str = "--label") -> str:
     )
 
 
-def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> None:
+def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> AnyArray:
     """Raise `VolumeError` if a part of a volume evidently holds grey values.
 
     Labels are integers; if there are many, most neighbours have the same label.
+
+    Returns
+    -------
+    ndarray of int, shape (3,)
+        Number of pairs of neighbouring labelled voxels, of those with different values,
+        and of voxels without a label.
     """
     if values.dtype.kind == "f" and (values != np.round(values)).any():
         raise VolumeError(
             f"{volume.title} contains values that are not integers, so it is a "
             "grey-value image, not a shape. Segment it first (napari-geosr measure)."
         )
-    if len(values) <= _MAX_LABELS:
-        return
     one, other = part[..., :-1], part[..., 1:]
     both = (one != 0) & (other != 0)
     n_different = np.count_nonzero(both & (one != other))
-    if n_different > _MAX_DIFFERENT * np.count_nonzero(both):
+    n_pairs = np.count_nonzero(both)
+    if len(values) > _FEW_LABELS and n_different > _MAX_DIFFERENT * n_pairs:
         raise VolumeError(
-            f"{volume.title} has more than {_MAX_LABELS} different values, and most "
-            "neighbouring voxels differ, so it is a grey-value image, not a shape. "
-            "Segment it first (napari-geosr measure)."
+            f"{volume.title} has many different values, and most neighbouring voxels "
+            "differ, so it is a grey-value image, not a shape. Segment it first "
+            "(napari-geosr measure)."
         )
+    return np.array([n_pairs, n_different, np.count_nonzero(part == 0)], np.int64)
+
+
+def _doubtful_label(
+    volume: Volume, label: int, values: set[float], inside: AnyArray, doubts: AnyArray
+) -> str:
+    """Return a warning if a label was chosen from values that may be grey values.
+
+    `doubts` is the sum of the results of `_check_labels`. If there is no reason for a
+    warning, the result is empty.
+    """
+    n_pairs, n_different, n_outside = doubts.tolist()
+    if len(values) <= _FEW_LABELS or (
+        n_different <= _DOUBTFUL_DIFFERENT * n_pairs
+        and n_outside >= _MIN_OUTSIDE * inside.size
+    ):
+        return ""
+    n = f"more than {_MAX_LABELS}" if len(values) > _MAX_LABELS else len(values)
+    return (
+        f"{100 * np.count_nonzero(inside) / inside.size:.2g} % of the voxels of "
+        f"{volume.title} have the value {label} and were taken to be the shape, but "
+        f"the volume looks like a grey-value image ({n} different values). If it is "
+        "one, segment it first (napari-geosr measure)."
+    )
 
 
 def _check_values(volume: Volume, values: set[float], option: str = "--label") -> None:

@@ -157,7 +157,7 @@ def mesh_steps(
     if config.faces is not None:
         check_simplification()
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    check_surface_memory(inside)
+    check_surface_memory(inside, config.faces)
     yield StageStarted(message="Extracting the surface")
     with interruptible(should_stop):
         return write_surface(inside, volume, out, config, overwrite=overwrite)

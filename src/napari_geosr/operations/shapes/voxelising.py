@@ -19,7 +19,6 @@ from napari_geosr.core.errors import (
     VolumeError,
 )
 from napari_geosr.core.machine.memory import free_host_memory
-from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -30,14 +29,23 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.meshes import read_mesh, stated_space
+from napari_geosr.io.meshes import read_mesh
 from napari_geosr.measure.shapes import (
     check_surface,
 )
 from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.operations.shapes.config import VoxeliseConfig
+from napari_geosr.operations.shapes.grids import (
+    MeshGrid,
+    check_choice,
+    check_filled,
+    format_edges,
+    grid_around,
+    placed,
+)
+from napari_geosr.physics.shapes import coarsened
 
 #: Maximum number of voxels of a voxelised mesh, and memory per voxel in bytes.
 _MAX_VOXELS = 2**31
@@ -52,9 +60,6 @@ _WIDENING = 1.02
 _MAX_HALVINGS = 12
 #: Maximum number of voxels during this search.
 _MAX_TRIED = 2**25
-
-#: The unit "in" within a sentence.
-_INCHES = "inches"
 
 
 @dataclass(frozen=True)
@@ -97,116 +102,109 @@ def voxelise_steps(
     out: Path,
     config: VoxeliseConfig,
     *,
+    like: Volume | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, VoxelisedMesh]:
     """Fill a closed mesh with voxels and write them as labels.
 
+    Parameters
+    ----------
+    mesh, out : Path
+    config : VoxeliseConfig
+    like : Volume, optional
+        The result has the voxels of this volume (Z, Y, X): their number, size, position
+        and directions. Without it, `config` contains a voxel size.
+    overwrite : bool
+    should_stop : callable
+
     Raises
     ------
+    ConfigError
+        If both a voxel size and `like` are given, or neither.
     FileError
         If the mesh cannot be read or is not closed, or `out` cannot be written.
     VolumeError
         If there would be no voxel inside the mesh, or too many voxels.
     """
+    check_choice(config, like)
     if mesh.expanduser().resolve() == out.expanduser().resolve():
         raise FileError(f"{out} is the input. Choose another name for the result.")
     io.check_output(out, overwrite)
     yield StageStarted(message=f"Reading {mesh.name}")
     vertices, faces, stated = read_mesh(mesh)
-    if stated and stated != config.unit and config.unit != PIXEL:
-        vertices = vertices * convert_length(1.0, stated, config.unit)
-        yield WarningIssued(message=_other_unit(mesh, stated, config))
+    places, grid, warnings = placed(mesh, vertices, stated, config, like)
+    for warning in warnings:
+        yield WarningIssued(message=warning)
     contents = provenance.checksum(mesh, should_stop)
     check = check_surface(faces)
     if not check.is_watertight:
         raise FileError(
             f"{mesh.name} cannot be filled with voxels. {check.sentence.rstrip('.')}."
         )
-    places, size = vertices[:, ::-1], np.asarray(config.voxel_size)
-    _check_number(mesh, places, config)
-    filled, origin = yield from _filled_steps(
-        places, faces, size, should_stop, config.margin
-    )
+    _check_number(mesh, places, grid, config)
+    filled = yield from _filled_steps(places, faces, grid, config.samples, should_stop)
     enclosed = abs(mesh_volume(places, faces))
     n_filled = int(np.count_nonzero(filled))
-    volume = n_filled * float(np.prod(size))
+    volume = n_filled * math.prod(grid.size)
     if not n_filled:
-        advice = _advice(places, faces, size, enclosed, should_stop)
-        raise VolumeError(
-            f"{mesh.name} is so small or thin that no voxel of {_edges(size)} "
-            f"{config.unit} has its centre inside it. {advice}"
-        )
+        advice = "" if like else _advice(places, faces, grid, enclosed, should_stop)
+        check_filled(n_filled, mesh, grid, advice)
     if abs(volume - enclosed) > _MAX_DIFFERENCE * enclosed:
         yield WarningIssued(
             message="The volume of the voxels differs from that of the mesh by "
             f"{100 * (volume / enclosed - 1):+.1f} % ({volume:.4g} instead of "
-            f"{enclosed:.4g} {config.unit}³). The voxels are too large for its "
-            "details, or parts of the mesh overlap: the volume of the mesh includes "
-            "the overlap more than once."
+            f"{enclosed:.4g} {shown_unit(grid.unit, grid.size)}³). The voxels are too "
+            "large for its details, or parts of the mesh overlap: the volume of the "
+            "mesh includes the overlap more than once."
         )
-    record = provenance.record(
+    record = yield from provenance.record_steps(
         "shapes voxelise",
-        inputs={},
+        inputs={} if like is None else {"like": like},
         settings={"mesh": str(mesh), **config.model_dump(mode="json")},
+        should_stop=should_stop,
     )
     file = {"name": mesh.name, "path": str(mesh.resolve()), "checksum": contents}
-    record = {**record, "inputs": {"mesh": file}}
+    record = {**record, "inputs": {"mesh": file, **record["inputs"]}}
     made = Volume(
         filled.view(np.uint8),
         "ZYX",
-        config.voxel_size,
-        config.unit,
-        tuple(origin.tolist()),
+        grid.size,
+        grid.unit,
+        grid.origin,
         name=mesh.stem,
         provenance=(record,),
-        metadata=orientation_entry(stated_space(mesh)),
+        metadata=grid.metadata,
     )
     path = io.write(
         made, out, overwrite=overwrite, kind="labels", should_stop=should_stop
     )
-    return VoxelisedMesh(
-        path, made.shape, n_filled, volume, float(enclosed), config.unit
-    )
+    unit = shown_unit(grid.unit, grid.size)
+    return VoxelisedMesh(path, made.shape, n_filled, volume, float(enclosed), unit)
 
 
-def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
-    """Return a note that the unit stated in a mesh is not that of the voxel size."""
-    old, new = (_INCHES if unit == "in" else unit for unit in (stated, config.unit))
-    sentence = (
-        f"{mesh.name} states that its positions are in {old}; they were converted to "
-        f"{new}."
-    )
-    if "unit" in config.model_fields_set:
-        sentence += f" The unit {new} applies to the voxel size only."
-    return sentence
-
-
-def _grid_of(
-    vertices: AnyArray, size: AnyArray, margin: int = 1
-) -> tuple[list[int], AnyArray]:
-    """Return the shape (Z, Y, X) of a grid around a mesh, and its origin."""
-    low, high = vertices.min(0), vertices.max(0)
-    shape = np.ceil((high - low) / size).astype(int) + 2 * margin
-    return shape.tolist(), low + (0.5 - margin) * size
-
-
-def _check_number(mesh: Path, vertices: AnyArray, config: VoxeliseConfig) -> None:
+def _check_number(
+    mesh: Path, vertices: AnyArray, grid: MeshGrid, config: VoxeliseConfig
+) -> None:
     """Raise `VolumeError` if there would be too many voxels."""
-    size = np.asarray(config.voxel_size)
-    shape, _ = _grid_of(vertices, size, config.margin)
-    n_voxels = math.prod(shape)
-    needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
-    if n_voxels <= _MAX_VOXELS and needed <= free:
+    per_voxel = _BYTES_PER_FILLED_VOXEL * config.samples**3
+    needed, free = per_voxel * grid.n_voxels, free_host_memory()
+    if grid.n_voxels <= _MAX_VOXELS and needed <= free:
         return
-    limit = max(1, min(_MAX_VOXELS, free // _BYTES_PER_FILLED_VOXEL))
-    shown = f"{mesh.name} would have {' × '.join(map(str, shape))} voxels"
+    limit = max(1, min(_MAX_VOXELS, free // per_voxel))
+    shown = f"{mesh.name} would have {' × '.join(map(str, grid.shape))} voxels"
     why = (
         f"at most {_MAX_VOXELS:,} are possible"
-        if n_voxels > _MAX_VOXELS
+        if grid.n_voxels > _MAX_VOXELS
         else f"which need {format_enough(needed)} ({format_available(free)} is free)"
     )
-    advice = _advice_on_number(vertices, size, config.margin, limit)
+    if grid.like:
+        advice = f"Cut {grid.like}."
+    else:
+        size: AnyArray = np.asarray(grid.size)
+        advice = _advice_on_number(vertices, size, config.margin, limit)
+    if config.samples > 1:
+        advice = f"{advice.rstrip('.')}, or use fewer sampling points (--samples)."
     raise VolumeError(f"{shown}, {why}. {advice}")
 
 
@@ -215,14 +213,13 @@ def _advice_on_number(
 ) -> str:
     """Return advice on a voxel size with which at most `limit` voxels are needed."""
     wider, extent = size, np.ptp(vertices, axis=0)
-    while math.prod(_grid_of(vertices, wider, margin)[0]) > limit:
+    while math.prod(grid_around(vertices, wider, margin)[0]) > limit:
         if (wider >= extent).all():
             return "No voxel size suffices; choose a smaller margin (--margin)."
         wider = wider * _WIDENING
-    size_advice = (
-        f"Choose a larger voxel size, such as --voxel-size {_edges(_WIDENING * wider)}"
-    )
-    if math.prod(_grid_of(vertices, size)[0]) <= limit:
+    edges = format_edges(_WIDENING * wider)
+    size_advice = f"Choose a larger voxel size, such as --voxel-size {edges}"
+    if math.prod(grid_around(vertices, size)[0]) <= limit:
         return f"{size_advice}, or a smaller margin (--margin)."
     return f"{size_advice}."
 
@@ -230,41 +227,40 @@ def _advice_on_number(
 def _advice(
     vertices: AnyArray,
     faces: AnyArray,
-    size: AnyArray,
+    grid: MeshGrid,
     enclosed: float,
     should_stop: ShouldStop,
 ) -> str:
     """Return advice on a voxel size that preserves the volume of a mesh."""
+    size: AnyArray = np.asarray(grid.size)
     for _ in range(_MAX_HALVINGS):
         size = size / 2
-        if math.prod(_grid_of(vertices, size)[0]) > _MAX_TRIED:
+        shape, origin = grid_around(vertices, size)
+        if math.prod(shape) > _MAX_TRIED:
             break
-        filled, _ = run_to_end(_filled_steps(vertices, faces, size, should_stop))
+        filled = run_to_end(
+            _fill_steps((vertices - origin) / size, faces, shape, should_stop)
+        )
         volume = np.count_nonzero(filled) * np.prod(size)
         if abs(volume - enclosed) <= _MAX_DIFFERENCE * enclosed:
-            return f"Choose a smaller voxel size, such as --voxel-size {_edges(size)}."
+            edges = format_edges(size)
+            return f"Choose a smaller voxel size, such as --voxel-size {edges}."
     return "Choose a smaller voxel size (--voxel-size)."
-
-
-def _edges(size: AnyArray) -> str:
-    """Format a voxel size for the command line: one number if its edges are equal."""
-    numbers = [f"{edge:.3g}" for edge in size]
-    return numbers[0] if len(set(numbers)) == 1 else ",".join(numbers)
 
 
 def _filled_steps(
     vertices: AnyArray,
     faces: AnyArray,
-    size: AnyArray,
+    grid: MeshGrid,
+    samples: int,
     should_stop: ShouldStop,
-    margin: int = 1,
-) -> Generator[Step, None, tuple[AnyArray, AnyArray]]:
-    """Return the voxels inside a closed mesh as a mask, and the mask's origin."""
-    shape, origin = _grid_of(vertices, size, margin)
-    filled = yield from _fill_steps(
-        (vertices - origin) / size, faces, shape, should_stop
+) -> Generator[Step, None, AnyArray]:
+    """Return the voxels of a grid that are inside a closed mesh, as a mask."""
+    fine = grid.divided(samples)
+    filled: AnyArray = yield from _fill_steps(
+        (vertices - fine.origin) / fine.size, faces, fine.shape, should_stop
     )
-    return filled, origin
+    return filled if samples == 1 else coarsened(filled, samples)
 
 
 def _fill_steps(
@@ -287,8 +283,10 @@ def _fill_steps(
     """
     # Rays through edges would be counted twice, so shift the mesh by a tiny distance.
     corners = (vertices + np.array([0, 1.234e-5, 2.718e-5]))[faces]
-    low = np.ceil(corners[..., 1:].min(1)).astype(np.int64)
-    count = np.floor(corners[..., 1:].max(1)).astype(np.int64) + 1 - low
+    last = np.asarray(shape[1:]) - 1
+    low = np.maximum(np.ceil(corners[..., 1:].min(1)), 0).astype(np.int64)
+    high = np.minimum(np.floor(corners[..., 1:].max(1)), last).astype(np.int64)
+    count = high + 1 - low
     count = np.maximum(count, 0)
     triangle, row = _numbered(count[:, 0])
     row += low[triangle, 0]
