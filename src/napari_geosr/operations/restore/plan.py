@@ -25,11 +25,11 @@ from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
-    find_models,
     make_network,
     prepare_steps,
 )
 from napari_geosr.operations.restore.ranking.config import AUTO
+from napari_geosr.operations.restore.ranking.models import find_models
 from napari_geosr.operations.restore.series.plan import is_series
 from napari_geosr.operations.restore.shards.run import ShardedRun
 from napari_geosr.operations.restore.verdict.duration import verdict_seconds

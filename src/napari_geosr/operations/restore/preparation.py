@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
+from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.steps import (
@@ -30,7 +30,6 @@ from napari_geosr.inference.intensity import (
 )
 from napari_geosr.learning import diffusion
 from napari_geosr.measure.noise import noise_steps
-from napari_geosr.models import zoo
 from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.networks import needs_noise, set_network_noise
 from napari_geosr.operations.inputs.scan import input_warnings
@@ -42,9 +41,9 @@ from napari_geosr.operations.restore.memory import (
     reads_within_budget,
     run_budget,
 )
+from napari_geosr.operations.restore.ranking.models import find_models, wants_several
 from napari_geosr.operations.restore.ranking.tune import (
     TunedFilter,
-    for_axes,
     tune_steps,
 )
 from napari_geosr.operations.restore.scale import (
@@ -235,7 +234,7 @@ def prepare_steps(
     for doubt in scale_doubts(model.card, whole):
         yield WarningIssued(message=doubt)
     if alone and model.card.inputs > 1:
-        yield WarningIssued(message=_wants_several(model))
+        yield WarningIssued(message=wants_several(model))
     network = make_network(volume, config, (model, *others), statistics)
     if needs_noise(network):
         if noise is None:
@@ -265,20 +264,6 @@ def prepare_steps(
         check_strength((model, *others))
     found = volume, config, model, network, statistics, device, likeness, others
     return PreparedRestoration(*found, noise, ranking)
-
-
-def find_models(
-    volume: Volume, config: RestoreConfig, ranking: Ranking | None
-) -> tuple[Model, tuple[Model, ...]]:
-    """Find the model and any further models of an ensemble; check that they fit."""
-    model = zoo.find(config.model) if ranking is None else _chosen(ranking)
-    model = for_axes(model, volume)
-    others = tuple(zoo.find(name) for name in config.ensemble_with)
-    members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
-    _check_factor(config, model)
-    for each in (model, *others):
-        _check_fit(volume, each)
-    return model, others
 
 
 def _tuned_steps(
@@ -424,36 +409,6 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     return replace(prepared, network=network, noise=noise)
 
 
-def _check_factor(config: RestoreConfig, model: Model) -> None:
-    """Refuse an upscale factor for a model that has one of its own, or none."""
-    if config.upscale_factor == 1:
-        return
-    if members.is_generative(config.uncertainty):
-        if not model.card.gives_samples:
-            return
-    elif model.card.task == "generate":
-        raise ConfigError(
-            "The upscale factor can be set only for samples of a diffusion "
-            "model: add --uncertainty diffusion, or omit the factor."
-        )
-    raise ConfigError(
-        f"The model {config.model!r} has a fixed upscale factor: omit the "
-        "factor, choose a super-resolution model with this factor, or let one be "
-        "chosen (--model auto)."
-    )
-
-
-def _chosen(ranking: Ranking) -> Model:
-    """Return the model that a ranking selects."""
-    model = ranking.chosen.model
-    if model is None:
-        raise ModelError(
-            "The recommendation is to leave the scan as it is. To restore it "
-            "nevertheless, name a model."
-        )
-    return model
-
-
 def _sampler(
     network: Any,
     config: RestoreConfig,
@@ -502,22 +457,3 @@ def make_network(
         steps=config.sampling_steps,
     )
     return members.make_members(config.uncertainty, question)
-
-
-def _wants_several(model: Model) -> str:
-    card = model.card
-    return (
-        f"{card.name} was trained on {card.inputs} reconstructions of one object, "
-        "each from different projections. Give all of them together (napari-geosr "
-        "restore A B … --average; in Python, a list): the mean of the outputs "
-        "has less noise than any single output."
-    )
-
-
-def _check_fit(volume: Volume, model: Model) -> None:
-    card = model.card
-    if card.axes == "ZYX" and volume.axes == "YX":
-        raise ModelError(
-            f"{volume.title} is a single Y, X image, but the model {card.name!r} "
-            "restores Z, Y, X volumes. Open the whole stack or choose a 2D model."
-        )
