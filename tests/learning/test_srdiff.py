@@ -104,6 +104,8 @@ def test_residuals_have_unit_variance_for_the_network(patches: Patches) -> None:
     method.modules = method.build()
     network: Any = method.modules["network"]
     assert float(network.scale) == pytest.approx(method.scale)
+    # The sources are the block means of the targets.
+    assert float(network.misfit) == pytest.approx(0, abs=1e-4)
     draws = [method.draw(patches, np.random.default_rng(i)) for i in range(40)]
     batch = {k: torch.from_numpy(np.stack([d[k] for d in draws])) for k in draws[0]}
     rest = batch["target"] - network.enlarge(batch["source"])

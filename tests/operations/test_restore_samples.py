@@ -254,10 +254,10 @@ def pair_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def coarse(fine: np.ndarray, seed: int = 2) -> Volume:
+def coarse(fine: np.ndarray, seed: int = 2, level: float = 10) -> Volume:
     z, y, x = fine.shape
     means = fine.reshape(z, y // 2, 2, x // 2, 2).mean((2, 4))
-    noise = np.random.default_rng(seed).normal(0, 10, means.shape)
+    noise = np.random.default_rng(seed).normal(0, level, means.shape)
     return Volume((means + noise).astype(np.float32), "ZYX", (1.0, 2.0, 2.0), "um")
 
 
@@ -276,6 +276,14 @@ def test_a_model_of_pairs_gives_its_mean_and_samples(pair_model: str) -> None:
     found = made.volume.provenance[-1]["porosity_samples"]
     assert len(found["porosity"]) == 3
     assert geosr.load_model(pair_model).card.gives_samples
+
+
+def test_samples_of_a_scan_with_less_noise_are_compared_with_the_pairs(
+    pair_model: str,
+) -> None:
+    scan = coarse(rock((1, 64, 64), 6), level=0)
+    made = run_to_end(restore_steps(scan, settings(pair_model)))
+    assert made.volume.provenance[-1]["porosity_samples"]["left_out"] == 0
 
 
 def test_a_model_of_pairs_has_a_fixed_factor(pair_model: str) -> None:

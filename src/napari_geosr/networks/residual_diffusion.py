@@ -76,9 +76,13 @@ class ResidualDiffusion(nn.Module):
     scale : Tensor
         Standard deviation of the residuals in the training data, on the network's grey
         scale. Residuals are divided by it.
+    misfit : Tensor
+        RMS difference between the low-quality scans of the training data and the block
+        means of the high-quality ones, in standard deviations of the former.
     """
 
     scale: torch.Tensor
+    misfit: torch.Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -88,6 +92,7 @@ class ResidualDiffusion(nn.Module):
         self.config = self.unet.config
         self.factor = factor
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("misfit", torch.zeros(()))
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
             halo=(0,) * n,

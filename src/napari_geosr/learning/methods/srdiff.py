@@ -100,6 +100,9 @@ class Method(_Method):
         self.upscale_factor = int(self.network_kwargs().get("upscale_factor", 1))
         #: Standard deviation of the residuals, on the network's grey scale.
         self.scale = 1.0
+        #: RMS difference between sources and block means of targets, in standard
+        #: deviations of the sources.
+        self.misfit = 0.0
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -115,12 +118,13 @@ class Method(_Method):
             )
 
     def prepare(self, patches: Patches) -> None:
-        """Measure the standard deviation of the residuals in the training pairs."""
+        """Measure how the sources differ from the targets in the training pairs."""
         import torch
 
         super().prepare(patches)
         network = self._network(super().build())
-        squares = []
+        low, high = (patches.grey[role] for role in self.roles)
+        squares, misfits = [], []
         for i in range(_PAIRS):
             rng = np.random.default_rng([self.config.seed, i, _SEED_KEY])
             drawn = patches.draw(rng, self.roles)
@@ -128,12 +132,18 @@ class Method(_Method):
                 torch.from_numpy(drawn[role].copy()[None]) for role in self.roles
             )
             squares.append(float((target - network.enlarge(source)).square().mean()))
+            means = diffusion.posterior.block_means(target, self.upscale_factor)
+            seen = (means * high.std + (high.mean - low.mean)) / low.std
+            misfits.append(float((source - seen).square().mean()))
         self.scale = max(float(np.sqrt(np.mean(squares))), 1e-6)
+        self.misfit = float(np.sqrt(np.mean(misfits)))
 
     def build(self) -> dict[str, nn.Module]:
         """Create the network for residuals of the measured standard deviation."""
         modules = super().build()
-        self._network(modules).scale.fill_(self.scale)
+        network = self._network(modules)
+        network.scale.fill_(self.scale)
+        network.misfit.fill_(self.misfit)
         return modules
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
