@@ -138,7 +138,8 @@ class ActionBar(QWidget):
         self.progress.setVisible(True)
 
     def show_job(self, text: str, done: int, total: int) -> None:
-        """Show a line on a job and its progress; if `text` is empty, the idle text."""
+        """Show a line about a job and its progress; if `text` is empty, the idle
+        text."""
         self.state.setText(text)
         if text:
             self.show_progress(done, total)
