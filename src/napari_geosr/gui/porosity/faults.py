@@ -32,7 +32,8 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Shows errors below the settings or layers they concern, in one of three forms.
+    """Shows errors below the settings or layers that they concern, in any of three
+    forms.
 
     Parameters
     ----------
