@@ -1,4 +1,4 @@
-"""The table of pores: columns of arrays, shown, sorted and filtered without copies."""
+"""Table of pores, which shows, sorts and filters columns of arrays without copies."""
 
 from __future__ import annotations
 
