@@ -302,7 +302,8 @@ class EditableChoiceField(ValueWidget[Any]):
     suggestions : sequence of str
         Entries offered if there are no choices.
     kind : type
-        Type of other input; text that is not a number is left to validation.
+        Type of input other than the choices; text that is not a number is left to
+        validation.
     """
 
     def __init__(

@@ -347,7 +347,7 @@ class PoreTable(QTableView):
         Parameters
         ----------
         first : sequence of str
-            Columns shown next to the labels, if there are such columns.
+            Columns shown next to the labels, if the table has them.
         """
         self._quiet = True
         self.pores.set_table(columns, units)
