@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Convert two volumes of the same object; an array gets the position of the other.
+    """Convert two volumes of one object; an array takes the other's position.
 
     Parameters
     ----------

@@ -50,7 +50,8 @@ def explain(
         The model used for the restoration, as in `restore`.
     at : tuple of int, optional
         Voxel of the result to explain, as indices (Z, Y, X) or (Y, X) counted from 0 in
-        the result, which has smaller voxels than the scan after super-resolution.
+        the result (after super-resolution, its voxels are smaller than those of the
+        scan).
     position : tuple of float, optional
         Position (Z, Y, X) or (Y, X) in the unit of the scan, as an alternative to `at`.
     pores : str or Path, optional

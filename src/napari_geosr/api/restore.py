@@ -96,8 +96,8 @@ def restore(
     sampling_steps : int
         Passes through the network per sample of a diffusion model (``"diffusion"``).
     upscale_factor : int
-        Voxels of the result per voxel of the scan, for samples of a diffusion model
-        and for the model ``"auto"``.
+        Voxels of the result per voxel of the scan along each axis, for samples of a
+        diffusion model and for the model ``"auto"``.
     seed : int
         Random seed for the samples of a diffusion model.
     workers : int or distributed.Client, optional
@@ -227,8 +227,8 @@ def restore_with_uncertainty(
     sampling_steps : int
         Passes through the network per sample of a diffusion model (``"diffusion"``).
     upscale_factor : int
-        Voxels of the result per voxel of the scan, for samples of a diffusion model
-        and for the model ``"auto"``.
+        Voxels of the result per voxel of the scan along each axis, for samples of a
+        diffusion model and for the model ``"auto"``.
     seed : int
         Random seed for the samples of a diffusion model.
 

@@ -64,8 +64,8 @@ def reconstruct_sim(
         Refractive index of the immersion medium; by default read from the file, or
         1.515 if the file gives none.
     pixel : float or str, optional
-        Edge of a camera pixel in nm, or as text such as ``"0.065um"``; by default read
-        from the file.
+        Edge length of a camera pixel in nm, or as text such as ``"0.065um"``; by
+        default read from the file.
     angles, phases : int, optional
         Number of pattern directions, and of phases per direction; by default derived
         from the number of frames.
@@ -73,7 +73,7 @@ def reconstruct_sim(
         Order of angle (a), phase (p) and slice (z), slowest-varying first; by default
         determined from the frames.
     offset : float, optional
-        Grey value without light; by default estimated from the darkest parts.
+        Grey value without light; by default estimated from the darkest pixels.
     psf : path, optional
         Image of a measured point-spread function; replaces `na` and `wavelength`.
     psf_sampling : int, optional
@@ -109,7 +109,8 @@ def reconstruct_sim(
         together with the network; None keeps them fixed.
     checks : bool
         Check whether the patterns fit the frames; a warning is issued if not. The
-        figures are in the last record of ``provenance``, under ``"run"``, ``"checks"``.
+        results of the checks are in the last record of ``provenance``, under ``"run"``,
+        ``"checks"``.
     memory : str, optional
         Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     device : str

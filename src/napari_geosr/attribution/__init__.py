@@ -68,8 +68,8 @@ class AttributionRequest:
     patch : int
         Edge length of the occluded cubes, in voxels of the scan.
     margin : int
-        Width of the zone around a pore that is replaced with solid together with it, in
-        voxels of the scan.
+        Width of the zone around a pore that is replaced with solid along with the pore,
+        in voxels of the scan.
     seed : int
         Seed for the noise realisations.
     scan_blur : callable or None

@@ -185,7 +185,7 @@ class Window:
 
     @property
     def gain(self) -> float:
-        """Ratio of the output and input standard deviations that scale grey values."""
+        """Output standard deviation divided by the input standard deviation."""
         statistics = self.scene.statistics
         return statistics.output_std / statistics.input_std
 
@@ -199,7 +199,7 @@ class Window:
         return scaled
 
     def values(self, network_input: AnyArray | None = None) -> AnyArray:
-        """Compute the region of the result, standardised.
+        """Return the standardised values of the region.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return `values` after a change inside a box, given the values `before` it."""
+        """Return `values` after a change inside a box; `before`: those before it."""
         import torch
 
         if not self.layout.per_plane:
@@ -410,7 +410,7 @@ class Window:
         i: int,
         forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Compute the region, or its plane `i`, standardised: ``(Z, Y, X)``."""
+        """Return the standardised region, or its plane `i`, as ``(Z, Y, X)``."""
         self._raise_if_stopped()
         forward = self.scene.network if forward is None else forward
         rows = [

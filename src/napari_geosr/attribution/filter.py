@@ -1,4 +1,4 @@
-"""Find the filter that the network applies at a voxel, a row of its Jacobian.
+"""Find the filter that the network applies at a voxel (a row of its Jacobian).
 
 A network of convolutions and rectifiers is piecewise linear: near a given input, it
 *is* a linear filter plus a constant, ``y = Σ k x + b`` [1]_ [2]_. Whether this is the

@@ -66,7 +66,7 @@ def reconstruct_sim(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Reconstruct structured illumination from raw frames and write the result.
+    """Reconstruct raw frames of structured illumination and write the result.
 
     Each option is documented in its declaration.
 

@@ -377,7 +377,7 @@ def pinn_sim(
     prepare: bool = False,
     json: bool = False,
 ) -> int:
-    """Fit a network to raw frames of structured illumination; apply it to others."""
+    """Fit a network to raw frames of structured illumination, for use on others."""
     folder = _create(out, pinn_sim_job(config, reading, settings))
     return start(folder, detach=detach, prepare=prepare, json=json)
 

@@ -265,7 +265,8 @@ def dump_yaml(values: AnyMapping, *, flow: bool | None = False, width: int = 80)
     Raises
     ------
     ConfigError
-        If a file name is not valid text: YAML cannot represent its bytes.
+        If a file name contains bytes that are not valid text; YAML cannot represent
+        them.
     """
     text: str = yaml.dump(
         dict(values),
@@ -305,7 +306,8 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
 def json_values(value: object) -> object:
     """Replace NaN and infinity in nested mappings and lists with None.
 
-    JSON supports neither: Python would write words that other programs cannot read.
+    JSON supports neither: Python would write ``NaN`` and ``Infinity``, which are not
+    valid JSON.
 
     Examples
     --------

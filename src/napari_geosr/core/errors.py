@@ -55,7 +55,7 @@ class UniformVolumeError(VolumeError):
 
 
 class ProjectionsError(GeoSRError, ValueError):
-    """Projections, angles, flats or darks are inconsistent or unsuitable."""
+    """Projections, angles, flat or dark fields are inconsistent or unsuitable."""
 
 
 class FileError(GeoSRError):

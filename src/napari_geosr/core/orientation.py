@@ -87,7 +87,7 @@ def model_frame(
     metadata : mapping
         Metadata of the volume.
     voxel_size : sequence of float
-        Edges of a voxel (Z, Y, X).
+        Edge lengths of a voxel (Z, Y, X).
     turned : bool
         Whether the voxels were rotated by half a turn about Z (`half_turn`); if so, the
         directions are left, back and up.

@@ -464,7 +464,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
 
 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
-    """Yield past and new events until the job has ended and is out of its queue."""
+    """Yield past and new events until the job has ended and left its queue."""
     offset, said, next_question, alive_at = 0, "", 0.0, -math.inf
     outage = ""
     while not should_stop():

@@ -203,7 +203,7 @@ def _ask(question: str, default: str, check: Callable[[str], object]) -> str:
     Raises
     ------
     ConfigError
-        If there are no further answers, with the reason why the last one is invalid.
+        If there are no further answers; the message says why the last one is invalid.
     """
     shown = f" [{default}]" if default else ""
     while True:

@@ -1,1 +1,1 @@
-"""Shared parts of commands: options, help pages, and output in a terminal."""
+"""Code that commands share: options, help pages, and output in a terminal."""

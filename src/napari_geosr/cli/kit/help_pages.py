@@ -214,7 +214,7 @@ def _with_one_name(entry: HelpEntry) -> HelpEntry:
 
 
 def _with_readable_default(entry: HelpEntry) -> HelpEntry:
-    """Write the default as it would be typed; omit empty ones, False and None."""
+    """Write the default as it would be typed; omit empty values, False and None."""
     default = entry.default
     if default is None:
         return entry

@@ -101,7 +101,7 @@ def _start_detached(folder: JobFolder, json: bool) -> int:
 
 
 def run_here(folder: JobFolder, *, json: bool) -> int:
-    """Run a job in this process with a progress bar, without waiting for others."""
+    """Run a job in this process with a progress bar, without waiting for other jobs."""
     result: Path | None = None
     warnings: list[str] = []
     # After a second Ctrl-C, the job records the interruption; print how to resume it.

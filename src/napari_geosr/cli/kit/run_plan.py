@@ -94,7 +94,7 @@ def shape_text(plan: RestorePlan) -> str:
 
 
 def check_text(plan: RestorePlan) -> str:
-    """Return the time to predict the effect of the model, as text; empty if none."""
+    """Return the time needed to predict the model's effect, as text; empty if none."""
     if not plan.check_seconds:
         return ""
     return f"{time_text(plan.check_seconds)} to predict the effect of the model"

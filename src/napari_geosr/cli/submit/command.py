@@ -57,9 +57,10 @@ class SubmitRequest:
     folder : Path or None
         Folder of the job, if the kind of job determines it.
     companions : tuple of Path
-        Other files that the job writes next to a volume, checked like it.
+        Other files that the job writes next to a volume; they are checked like the
+        volume.
     overwrite, resume : bool
-        Whether a complete or partial file may already exist at `out`.
+        Whether a complete file or a partial file, respectively, may exist at `out`.
     """
 
     job: Job
@@ -181,7 +182,7 @@ def _plan(
 def _processes(job: Job, profile: Profile) -> str:
     """Describe the processes that share a job; empty if there is one process.
 
-    The number of workers of a job for which none was given depends on the resources.
+    If a job does not specify the number of workers, it depends on the resources.
     """
     operation = str(job.to_values().get("operation", ""))
     unit = "GPU" if profile.gpus else "node"

@@ -1,4 +1,4 @@
-"""Absolute paths of a submitted command, because a job runs in another folder."""
+"""Make the paths of a submitted command absolute: its job runs in another folder."""
 
 from __future__ import annotations
 

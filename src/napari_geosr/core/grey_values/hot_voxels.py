@@ -84,7 +84,7 @@ def missing_values_text(
     range_ : tuple of float
         Smallest and largest grey value.
     usual : tuple of float
-        The same range without extreme values, i.e. values far from most others.
+        The same range without extreme values (those far from most others).
 
     Examples
     --------
@@ -180,7 +180,7 @@ class GreySample:
     ) -> tuple[float, float] | None:
         """Return the range of grey values, excluding values that mark missing voxels.
 
-        None if no value marks missing voxels, or if hardly any others remain.
+        None if no value marks missing voxels, or if hardly any other voxels remain.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Find voxels so extreme that the others look alike; None if there are none.
+        """Find voxels so extreme that the others look alike; None if no voxel is.
 
         Parameters
         ----------

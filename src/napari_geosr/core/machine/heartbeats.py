@@ -1,4 +1,4 @@
-"""Repeats a call at intervals, in a thread, as long as a process works on something."""
+"""Repeat a call at intervals, in a thread, as long as a process works on something."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Self
 class Heartbeats:
     """Calls a function at intervals from a thread of its own.
 
-    As a context, it calls the function once more at the end.
+    As a context manager, it calls the function once more at the end.
 
     Parameters
     ----------
     beat : callable
         Must not raise an error.
     seconds : float
-        Time between two calls; the first one follows after this time.
+        Time between two calls, and before the first call.
     name : str
         Name of the thread.
 

@@ -37,9 +37,9 @@ class LockFile:
     ----------
     path : Path
     owner : str
-        Name of the only possible user of the file on any computer, such as the folder
-        of a job that this process holds; "" if unknown. A file with the same owner was
-        left by an earlier process.
+        Name of the only process that may use the file, on any computer, such as the
+        folder of a job that this process holds; "" if unknown. A file with the same
+        owner was left by an earlier process.
     """
 
     def __init__(self, path: Path, owner: str = "") -> None:

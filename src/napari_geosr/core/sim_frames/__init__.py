@@ -90,7 +90,7 @@ class Optics:
         Parameters
         ----------
         pixel_size : float
-            Edge of a camera pixel in the sample, in `unit`.
+            Edge length of a camera pixel in the sample, in `unit`.
         unit : str
 
         Returns
@@ -237,7 +237,7 @@ class SimFrames:
 
     @property
     def pixel_size(self) -> float:
-        """Edge of a camera pixel in the sample, in the unit of the volume."""
+        """Edge length of a camera pixel in the sample, in the unit of the volume."""
         return self.volume.voxel_size[-1]
 
     def cut_off(self, channel: int = 0) -> float | None:
@@ -334,8 +334,8 @@ def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     Parameters
     ----------
     misfit : mapping of str to float
-        Misfit by order, from `guess_order`; orders of equal misfit read the same
-        frames.
+        Misfit by order, from `guess_order`; orders with the same misfit assign the
+        frames in the same way.
 
     Returns
     -------

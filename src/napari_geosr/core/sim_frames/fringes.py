@@ -93,7 +93,7 @@ class PatternSet:
     shape : (int, int)
         Rows and columns of the camera frames.
     pixel_size : float
-        Edge of a camera pixel in `unit`.
+        Edge length of a camera pixel in `unit`.
     unit : str
     confidence : tuple of float
         For each angle, height of the correlation peak relative to the median; empty

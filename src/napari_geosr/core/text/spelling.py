@@ -25,8 +25,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     -------
     str
         `` Did you mean 'otsu'?`` with a leading space, to append to a sentence; empty
-        if nothing is close. If no word is close, up to three words that begin with
-        `word` are suggested.
+        if there is no suggestion. If no word is similar, up to three words that begin
+        with `word` are suggested.
 
     Examples
     --------

@@ -228,8 +228,9 @@ def _is_mask(layer: Layer) -> bool:
 class LayerChecklist(QListWidget):
     """Lists the images of a viewer in layer order; those to compare are checked.
 
-    At first, the selected layers are checked, or a selected result and its scan, or the
-    only two images. After the first click, only the user changes what is checked.
+    Until the first click, the selected layers are checked if there are several;
+    otherwise, a selected result and its scan, or the only two images. After the first
+    click, only the user changes what is checked.
 
     Parameters
     ----------
@@ -289,7 +290,7 @@ class LayerChecklist(QListWidget):
         self.chosen.emit()
 
     def fill(self) -> None:
-        """List the layers again; the checked ones stay checked."""
+        """List the layers again; layers that the user has checked stay checked."""
         before = self.layers()
         # As in napari's layer list, the topmost layer comes first.
         images = [la for la in reversed(self._viewer.layers) if is_measurable(la)]

@@ -71,7 +71,7 @@ class JobPreview(QObject):
         self._dismissed = False
 
     def set_source(self, layer: Image | None) -> None:
-        """Set the layer used for training; None finds it by the job's files."""
+        """Set the layer used for training; if None, find it by the job's files."""
         self._source = None if layer is None else weakref.ref(layer)
 
     def layer(self) -> Layer | None:

@@ -52,7 +52,7 @@ class JobSource:
     channel : int or None
         The channel chosen from the file.
     title : str
-        Name of the layer it came from; may be empty.
+        Name of the layer from which the input came; may be empty.
     is_of_job : bool
         Whether the file was written for the job, from a layer.
     """

@@ -67,7 +67,7 @@ def detail_text(watch: JobWatch) -> str:
 
 
 def _queue_text(status: JobStatus) -> str:
-    """Return the words of the queue about a running job; empty if there are none."""
+    """Return the queue's message about a running job; empty if there is none."""
     is_new = status.is_alive and status.state != "queued" and not is_stopping(status)
     words = describe_state(status) if status.queue.queue and is_new else ""
     if words in ("", STATE_WORDS.get(status.state, status.state)):

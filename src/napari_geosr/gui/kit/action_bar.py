@@ -138,7 +138,7 @@ class ActionBar(QWidget):
         self.progress.setVisible(True)
 
     def show_job(self, text: str, done: int, total: int) -> None:
-        """Show a line on a job and its progress; if `text` is empty, the idle text."""
+        """Show `text` about a job (the idle text if it is empty) and the progress."""
         self.state.setText(text)
         if text:
             self.show_progress(done, total)

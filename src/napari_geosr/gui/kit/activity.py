@@ -125,8 +125,8 @@ class Activity(QObject):
         Parameters
         ----------
         keep_requests : bool
-            Whether all requests are kept, so that their operations start again; those
-            for previews always are.
+            Whether all requests are kept, so that their operations start again;
+            requests for previews are always kept.
         """
         if not keep_requests:
             self._requests &= {PREVIEW}

@@ -29,7 +29,7 @@ _COMMANDS = {
 
 
 class DockRun(Protocol):
-    """A run in a dock that ends with its window unless it becomes a job."""
+    """A run of a dock; it ends when the window closes, unless it becomes a job."""
 
     @property
     def description(self) -> str:
@@ -286,7 +286,7 @@ class CloseCommand(QObject):
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
     def _closing(self) -> CloseFilter | None:
-        """Return the filter that watches the active window or, for *Exit*, any one."""
+        """Return the filter that watches the active or, for *Exit*, any window."""
         active = QApplication.activeWindow()
         closings = _all_closings()
         if active is not None:

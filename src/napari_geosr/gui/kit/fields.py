@@ -74,8 +74,8 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     -------
     ValueWidget
         Its `value` is the user's input, not validated; None if an optional value is
-        left blank. `changed` is emitted when it changes, for text fields when editing
-        ends.
+        left blank. `changed` is emitted when the value changes; for text fields, when
+        editing ends.
     """
     members = _members(field.annotation)
     optional = type(None) in members
@@ -302,7 +302,8 @@ class EditableChoiceField(ValueWidget[Any]):
     suggestions : sequence of str
         Entries offered if there are no choices.
     kind : type
-        Type of other input; text that is not a number is left to validation.
+        Type of input other than the choices; text that is not a number is left to
+        validation.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ def show_information(
 
 
 class MessageRow(QWidget):
-    """Message in a dock: an icon and a text, preceded by a word for some kinds.
+    """Message in a dock: an icon and a text; for some kinds, with a word before it.
 
     Hidden while it is empty. Errors and messages with details have a *Details* button.
     Its shortcut can be changed if a dock has several rows; without a shortcut, there is

@@ -163,7 +163,7 @@ def _dock_in_brackets(found: re.Match[str]) -> str:
 
 
 def _dock_of_command(found: re.Match[str]) -> str:
-    """Return the text for a command's dock; empty if the command follows "or"."""
+    """Return text naming a command's dock; empty if the command follows "or"."""
     alternative, preposition, verb, arguments, options = found.groups(default="")
     dock = _DOCKS.get(verb)
     if dock is None:

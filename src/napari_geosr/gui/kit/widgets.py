@@ -323,7 +323,7 @@ def scrolling(inner: QWidget) -> QScrollArea:
 
 
 class PartScroller(QObject):
-    """Scrolls to a part of an area once it has been laid out.
+    """Scrolls to a part of an area once this part has been laid out.
 
     Parameters
     ----------

@@ -282,7 +282,7 @@ def add_image_result(
     viewer : ViewerModel
     volume : Volume
     like : Image or None
-        The layer it was made from.
+        The layer from which `volume` was made.
     **kwargs
         Options of the layer, which take precedence.
     """
@@ -315,7 +315,7 @@ def replace_data(
         Layer with as many axes as `volume`.
     volume : Volume
     like : Layer or None
-        The layer it was made from.
+        The layer from which `volume` was made.
     """
     place = geometry(volume) | ({} if like is None else alignment_with(like))
     with preserve_point(viewer):

@@ -137,7 +137,7 @@ def _sample(data: AnyArray) -> AnyArray:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Return slices with steps; long axes share the samples that short ones spare."""
+    """Return slices with steps, for at most `_MAX_VOXELS` evenly spaced voxels."""
     steps = [1] * len(shape)
     room = _MAX_VOXELS
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])

@@ -257,7 +257,7 @@ class DataRow(QWidget):
 
 
 def add_data_row(form: QFormLayout, title: str, row: DataRow) -> None:
-    """Add a row to a form, with the notes on its file in full width below it."""
+    """Add a row to a form, and notes on its file across the full width below."""
     add_row(form, title, row, row.combo)
     form.addRow(row.questions)
 

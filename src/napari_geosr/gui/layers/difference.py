@@ -15,7 +15,7 @@ from napari_geosr.core.volume import ArrayLike
 def difference_steps(
     before: ArrayLike, after: ArrayLike, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Any, float]]:
-    """Return the difference, result minus source, as a lazy array, and its limit.
+    """Return the lazy difference, result minus source, and its contrast limit.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Shows errors below the settings or layers they concern, in one of three forms.
+    """Shows each error below its setting or layer, in any of three forms.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ def stopped_measurement(
     config: MeasureConfig,
     viewer: napari.viewer.Viewer,
 ) -> StoppedMeasurement:
-    """Return the input for a job that measures these layers instead of the dock."""
+    """Return the input for a job that replaces the dock in measuring these layers."""
     found = {
         role: LayerVolume(*part_of_file(layer, viewer))
         for role, layer in layers.items()

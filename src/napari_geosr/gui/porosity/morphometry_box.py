@@ -1,4 +1,4 @@
-"""Check-boxes of the morphometric statistics, and the group of pores."""
+"""Check boxes for the morphometric statistics, and the group of pores."""
 
 from __future__ import annotations
 

@@ -186,8 +186,8 @@ def number_columns(report: PorosityReport) -> list[str]:
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
     """Whether a column has a logarithmic scale.
 
-    Columns that are not registered have one if their values are positive and span two
-    decades.
+    The scale of an unregistered column is logarithmic if its values are positive and
+    span two decades.
     """
     if column.startswith(_POSITIONS):
         return False

@@ -1,4 +1,4 @@
-"""The table of pores: columns of arrays, shown, sorted and filtered without copies."""
+"""Table of pores, which shows, sorts and filters columns of arrays without copies."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ class PoreTable(QTableView):
         Parameters
         ----------
         first : sequence of str
-            Columns shown next to the labels, if there are such columns.
+            Columns shown next to the labels, if the table has them.
         """
         self._quiet = True
         self.pores.set_table(columns, units)

@@ -271,7 +271,7 @@ class PoreDisplay(QObject):
             self.picked.emit()
 
     def _on_sizes(self, ends: tuple[float, float], modifiers: object) -> None:
-        """Select the pores of a range of sizes."""
+        """Select the pores in a range of sizes."""
         report = self._result.report
         if report is not None:
             sizes = report.table[report.size_column]

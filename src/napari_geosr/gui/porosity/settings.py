@@ -267,7 +267,7 @@ class PorositySettings(QWidget):
         self._show_smallest()
 
     def _clear_value(self) -> None:
-        """Clear the threshold that a rule found for another image.
+        """Clear the threshold that an automatic method found for another image.
 
         A manual threshold is kept, because it is a setting.
         """

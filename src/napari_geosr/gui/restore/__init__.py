@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class RestoreDock(RestoreWidgets):
-    """Restores an image layer with a model: denoise or super-resolve.
+    """Restores an image layer with a model (denoising or super-resolution).
 
     Parameters
     ----------

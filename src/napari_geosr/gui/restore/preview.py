@@ -145,8 +145,8 @@ class PreviewLayer:
         """Hide the layer, if it still exists, and remove it a moment later.
 
         napari collects garbage whenever a layer is removed, which blocks the window for
-        as long as adding a layer. With this delay, a run that begins now can first show
-        its progress bar.
+        as long as adding a layer does. With this delay, a run that begins now can first
+        show its progress bar.
         """
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:

@@ -228,7 +228,7 @@ class RestoreWidgets(Dock):
     def show_done(
         self, layer: Image, seconds: float, warnings: list[str], *, harmful: bool
     ) -> None:
-        """Show that a run is complete, without a tick if it must not be measured."""
+        """Show that a run is complete; no tick if its result must not be measured."""
         done, kind = f"Done in {format_duration(seconds)}", "ok"
         if harmful:
             done += f", but do not measure the result: {_EXPECTED_HARM}"

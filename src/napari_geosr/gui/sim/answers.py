@@ -26,7 +26,7 @@ _SHORT = {
 
 
 class AnswerCompare(QWidget):
-    """Two menus that choose the results to compare, above curtain and blink.
+    """Menus that choose two results to compare, above the curtain and blink buttons.
 
     Each menu lists one result per method.
 

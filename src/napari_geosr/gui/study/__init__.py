@@ -185,7 +185,7 @@ class StudyBox(StudyWidgets):
         return StudyPlan(opened, config, reference, mask)
 
     def _on_failed(self, error: Exception) -> None:
-        """Show the error below the fields that it concerns, in the dock's terms."""
+        """Show the error, with titles of fields, below the fields that it concerns."""
         forms = (self.above, self.factors, self.more)
         shown = show_in_fields(error, forms) or self._show_layer_fault(error)
         if shown:

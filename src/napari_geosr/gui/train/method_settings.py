@@ -270,7 +270,7 @@ class MethodSettings(QWidget):
         remember(f"train_{self._key}", kept)
 
     def list_models(self, is_open: bool = True) -> None:
-        """Suggest zoo models as initial models, only when needed, as this is slow."""
+        """Suggest zoo models as initial models; slow, so called only when needed."""
         combo: Any = None if self.form is None else self.form.editor(_FROM)
         if not is_open or combo is None or combo.count() > 1:
             return

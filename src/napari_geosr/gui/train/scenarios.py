@@ -22,7 +22,7 @@ class TrainingScenario:
     methods : tuple of str
         Suitable methods, the best first.
     names : tuple of str
-        Labels of source and target.
+        Titles of the rows for source and target.
     several : bool
         Whether the source consists of several volumes.
     defaults : mapping of str to mapping

@@ -1,4 +1,4 @@
-"""Reconstruct structured illumination plane by plane, into memory or a file."""
+"""Reconstruct frames of structured illumination plane by plane, in memory or a file."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class RunEstimate:
     memory : int or None
         Bytes of main memory, excluding the program and its libraries; None if unknown.
     includes : str
-        Part of the time that the estimate in the dock does not contain, for the user.
+        Text for the user: which part of the time the dock's estimate does not contain.
     """
 
     seconds: float
@@ -52,7 +52,7 @@ class Proposal:
     values : mapping of str to str
         Proposed ``walltime`` and ``memory``; either may be missing.
     text : str
-        Where the values come from, for the user.
+        Text for the user: the source of the values.
     """
 
     values: Mapping[str, str]

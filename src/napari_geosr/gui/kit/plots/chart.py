@@ -113,7 +113,7 @@ def line_pen(
 
 
 class Legend(QWidget):
-    """Lines or boxes with their labels, in columns of equal width."""
+    """Samples of lines or boxes with their labels, in columns of equal width."""
 
     def __init__(
         self, columns: int, elide: Qt.TextElideMode, parent: QWidget | None = None

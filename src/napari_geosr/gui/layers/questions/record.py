@@ -137,7 +137,8 @@ def mark_misfit(layer: Layer, misfit: str, *, in_name: bool = True) -> None:
     misfit : str
         Why it must not be measured, in a sentence.
     in_name : bool
-        Whether to mark the name as well, for a finding rather than a prediction.
+        Whether to mark the layer's name as well, for a finding rather than a
+        prediction.
     """
     others = {key: value for key, value in layer.metadata.items() if key != _MISFIT_KEY}
     layer.metadata = others | ({_MISFIT_KEY: misfit} if misfit else {})
