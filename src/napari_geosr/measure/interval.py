@@ -53,12 +53,13 @@ class PorosityInterval:
     Attributes
     ----------
     spread : float
-        Half of the change in porosity between a shift of all voxels by -1 and by +1
+        Half of the difference in porosity between shifts of all voxels by -1 and by +1
         standard deviation.
     porosity : tuple of float or None
         Minimum and maximum porosity within `factor` standard deviations.
     pore_count : tuple of int or None
-        Minimum and maximum pore count at the ends and the centre of the interval.
+        Minimum and maximum of the pore counts at the ends and the centre of the
+        interval.
     factor, nominal : float or None
         See `Deviation`.
     missing_voxels : int

@@ -187,7 +187,7 @@ def _without_mixtures(
 
 
 def _is_free_of_noise(variances: Array, doubts: Array) -> bool:
-    """Whether the reliable classes have no noise, and all others may be structure."""
+    """Whether the reliable classes have no noise, and all others may show structure."""
     certain = doubts <= _CERTAIN_ERROR
     if not certain.any() or certain.all():
         return False
