@@ -83,7 +83,7 @@ class QualityRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class QualityReport:
-    """Differences between volumes of one object.
+    """Differences between volumes of the same object.
 
     Volumes are identified by keys: ``"before"``, ``"after"`` and ``"reference"`` in
     Python, otherwise the letters of the command line. All are compared with the base.

@@ -124,7 +124,7 @@ def _take_number(token: str) -> tuple[int, BaseFileLock | None]:
     """Take the lowest number that no other worker of the run has on this computer.
 
     The names that `dask-jobqueue` gives to workers, such as ``SLURMCluster-0-1``, do
-    not number the workers of a computer. The operating system releases the number
+    not number the workers of a computer. The operating system releases the lock,
     however the process ends.
 
     Returns
