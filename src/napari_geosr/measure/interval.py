@@ -157,7 +157,7 @@ class ShiftedPores:
 
 
 class IntervalCounter:
-    """Adds up the pores of shifted grey values, slab by slab.
+    """Adds up the pores found in shifted grey values, slab by slab.
 
     Parameters
     ----------

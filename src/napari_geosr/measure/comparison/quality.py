@@ -123,7 +123,7 @@ def pore_volumes(
     smallest: float = 8.0,
     connectivity: Literal[6, 26] = 26,
 ) -> npt.NDArray[np.float64]:
-    """Return the volumes of connected pores of at least `smallest`.
+    """Return the volumes of connected pores, omitting those below `smallest`.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ _MARGIN = 1.2
 
 @dataclass(frozen=True, eq=False)
 class ScanBlock:
-    """A block of a scan and of its result, in the voxels of the scan.
+    """A block of a scan and of its result, on the voxel grid of the scan.
 
     Attributes
     ----------

@@ -169,8 +169,9 @@ def _without_mixtures(
 ) -> Array:
     """Return the curve without rises that appear only in classes with structure.
 
-    A linear rise with the grey value is photon noise, and is kept. Any other rise with
-    the grey value is kept if it appears in classes with little structure.
+    A linear rise with the grey value is photon noise, and is kept. Any other rise is
+    kept if it appears in classes with little structure; a fall is kept only if it
+    appears in uniform classes.
     """
     if is_uniform.any():
         # A curve that falls steeply over classes with structure ends below the noise of

@@ -235,7 +235,7 @@ def non_negative_fit(measured: Array, parts: list[Array]) -> tuple[Array, float]
 
 
 def structure_parts(edges: Edges) -> list[Array]:
-    """Return energies of smooth structure of several sizes, for the used degrees."""
+    """Return energies of smooth structure of several sizes, for the degrees used."""
     used = degrees(edges) > SMOOTH_DEGREE
     return [_isotropic(edges, width)[used] for width in _STRUCTURE]
 

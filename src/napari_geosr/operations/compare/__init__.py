@@ -1,4 +1,4 @@
-"""Compare volumes of one object: grey values, noise, resolution, pores, networks."""
+"""Compare volumes of an object: grey values, noise, resolution, pores, networks."""
 
 from __future__ import annotations
 
