@@ -190,8 +190,8 @@ class GreyHistogram:
         """Return the range without outliers; None if there are none.
 
         Outliers are at most the fraction `share` of the voxels at either end. Their
-        distance from the remaining voxels exceeds the range of those voxels. If they
-        were included, a hot pixel of a detector would shift the threshold.
+        distance from the remaining voxels exceeds the range of those voxels. Their
+        exclusion prevents a single hot pixel from shifting the threshold.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Result of a comparison: metrics of each volume, and relative to the base."""
+"""Result of a comparison: metrics of each volume and its differences from the base."""
 
 from __future__ import annotations
 

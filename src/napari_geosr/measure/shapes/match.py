@@ -87,7 +87,7 @@ class SurfaceMatch:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Sentences for the user on what was not smoothed and what is lost."""
+        """Sentences for the user on parts that were not smoothed or that are lost."""
         found = []
         if self.sharp == "thin":
             found.append(

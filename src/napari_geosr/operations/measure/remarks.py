@@ -155,7 +155,7 @@ def generated(volume: Volume) -> str:
 
 
 def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
-    """Repeat what the verdict before a restoration says about measurements.
+    """Return the findings on measurements in the verdict before the restoration.
 
     For *harmful* and *caution*, the main sentence and the findings on the number of
     pores are repeated. The size up to which pores cannot be counted is repeated for
