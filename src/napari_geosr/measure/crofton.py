@@ -59,7 +59,7 @@ def pair_weights(
     least-squares solution for the area of facets of all orientations, and are exact on
     average, as for a sphere. They hold for voxels of any aspect ratio; for cubic voxels
     they differ by less than 0.005 from the fractions of the sphere in the literature.
-    For an image, the share is the fraction of the circle nearest to each direction.
+    For an image, each share is the fraction of the circle nearest to that direction.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def pair_weights(
     Returns
     -------
     ndarray of shape (13,), float64
-        In units of the voxel size squared (flat: to the power one).
+        In units of the voxel size squared (flat: to the first power).
     """
     size = np.asarray(voxel_size, dtype=np.float64)
     vectors = np.array([np.subtract(b, a) for a, b in PAIRS]) * size

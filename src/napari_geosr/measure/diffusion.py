@@ -212,7 +212,7 @@ def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
 
 
 def _summed(matrix: Any, coarse: AnyArray, n_coarse: int) -> Any:
-    """Build the equations of the next grid by summing over parts of this grid."""
+    """Build the equations of the next grid by adding up those of joined unknowns."""
     from scipy import sparse
 
     shape = (n_coarse, n_coarse)

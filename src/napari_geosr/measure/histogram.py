@@ -190,8 +190,8 @@ class GreyHistogram:
         """Return the range without outliers; None if there are none.
 
         Outliers are at most the fraction `share` of the voxels at either end. Their
-        distance from the remaining voxels exceeds the range of those voxels. If they
-        were included, a hot pixel of a detector would shift the threshold.
+        distance from the remaining voxels exceeds the range of those voxels. Their
+        exclusion prevents a single hot pixel from shifting the threshold.
 
         Parameters
         ----------
@@ -211,9 +211,9 @@ class GreyHistogram:
         """Return the range of the larger of two groups of values that are far apart.
 
         The groups are those of Otsu's rule; the range is extended by its own width at
-        either end. They count as far apart if the distance of
-        nearly all voxels of the smaller group from the larger one exceeds the width of
-        the larger one. Otherwise, None is returned.
+        either end. The groups count as far apart if the distance of nearly all voxels
+        of the smaller group from the larger one exceeds the width of the larger one.
+        Otherwise, None is returned.
         """
         from skimage.filters import threshold_otsu
 

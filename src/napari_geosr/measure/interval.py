@@ -53,12 +53,13 @@ class PorosityInterval:
     Attributes
     ----------
     spread : float
-        Half of the change in porosity between a shift of all voxels by -1 and by +1
+        Half of the difference in porosity between shifts of all voxels by -1 and by +1
         standard deviation.
     porosity : tuple of float or None
         Minimum and maximum porosity within `factor` standard deviations.
     pore_count : tuple of int or None
-        Minimum and maximum pore count at the ends and the centre of the interval.
+        Minimum and maximum of the pore counts at the ends and the centre of the
+        interval.
     factor, nominal : float or None
         See `Deviation`.
     missing_voxels : int
@@ -156,7 +157,7 @@ class ShiftedPores:
 
 
 class IntervalCounter:
-    """Adds up the pores of shifted grey values, slab by slab.
+    """Adds up the pores found in shifted grey values, slab by slab.
 
     Parameters
     ----------

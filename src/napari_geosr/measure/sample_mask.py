@@ -142,7 +142,7 @@ def _chosen_bodies(
 
 
 def _dilated(mask: np.ndarray) -> np.ndarray:
-    """Dilate `mask` by its 6 neighbours; faster than a general structuring element."""
+    """Dilate `mask` to its 6-connected neighbours, faster than a general dilation."""
     result = mask.copy()
     for axis in range(3):
         into, source = np.moveaxis(result, axis, 0), np.moveaxis(mask, axis, 0)

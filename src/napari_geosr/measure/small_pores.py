@@ -49,7 +49,7 @@ class SmallPores:
 
     @classmethod
     def of_state(cls, state: Mapping[str, np.ndarray]) -> SmallPores:
-        """Restore the sums from `state`."""
+        """Load the sums from `state`."""
         surfaces, times = state["small_surfaces"], state["small_times"]
         known = zip(surfaces.tolist(), times.tolist(), strict=True)
         n, single, voxels, open_voxels, euler8 = state["small"].tolist()

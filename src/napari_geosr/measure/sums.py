@@ -211,7 +211,7 @@ class SweepTotals:
 
 
 def quantiles_of(values: np.ndarray) -> dict[str, float | None]:
-    """Return mean, percentiles 10, 50, 90 and maximum; all None without values."""
+    """Return mean, three percentiles (10, 50, 90) and maximum; None without values."""
     values = values.astype(np.float64)
     if not len(values):
         return dict.fromkeys(("mean", "p10", "median", "p90", "max"))

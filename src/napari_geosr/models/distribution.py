@@ -161,7 +161,7 @@ def _ring_power(patches: FloatArray) -> FloatArray:
 
 
 def distance(values: FloatArray, examples: Sequence[Sequence[float]]) -> float:
-    """Return the mean absolute difference to the nearest of `examples`."""
+    """Return the mean absolute difference from the nearest of the `examples`."""
     return float(np.abs(np.asarray(examples) - values).mean(axis=1).min())
 
 
@@ -314,7 +314,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
-    """Return the ratio to the nearest voxel size in training; None if unknown."""
+    """Return the voxel size relative to the nearest in training; None if unknown."""
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None

@@ -4,7 +4,7 @@ Nearly all weights of a lightweight network belong to convolutions of 3ⁿ voxel
 number of these weights grows with the square of the number of maps. Here these
 convolutions work on few maps; pointwise convolutions reduce the maps before them and
 expand them afterwards [1]_. With the same number of weights, three times as many maps
-as in ``light_sr`` are passed from block to block and to the sub-voxels.
+as in ``light_sr`` are passed from block to block and to the upsampling.
 
 References
 ----------

@@ -68,7 +68,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class FSRCNN(UpscalingNetwork):
-    """An hourglass of maps on the coarse grid, then upsampling; interpolated skip."""
+    """Hourglass of layers on the coarse grid, upsampling, and an interpolated skip."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

@@ -92,7 +92,7 @@ class LightSR(UpscalingNetwork):
         return maps
 
     def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
-        """Return a part of the trunk's output; layers compute only what it needs."""
+        """Return a part of the trunk's output; layers compute only its input."""
         shape = x.shape[2:]
         left = 2 * len(self.blocks)
         have = widened(part, left, shape)

@@ -1,4 +1,4 @@
-"""Diffusion network that generates what a scan lacks, given the scan.
+"""Diffusion network that generates the detail missing from a given scan.
 
 The scan is enlarged by interpolation, and a diffusion model generates its difference
 from the high-quality image, the residual [1]_. The input of the U-Net consists of the

@@ -152,7 +152,7 @@ def _thinned(x: torch.Tensor, axis: int, first: int) -> torch.Tensor:
 
 
 class UNet(nn.Module):
-    """U-Net [1]_ of two convolutions per level, with zero padding."""
+    """U-Net [1]_ with two convolutions per level and zero padding."""
 
     kernel: torch.Tensor
 

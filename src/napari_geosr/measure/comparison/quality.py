@@ -99,7 +99,7 @@ def ssim(image: Array, truth: Array, data_range: float) -> float:
 
 
 def dice(mask: Mask, truth: Mask) -> float:
-    """Return the Dice coefficient: twice the overlap over the sum; 1 if both empty."""
+    """Return the Dice coefficient of two masks of equal shape; 1 if both are empty."""
     _require_same_shape(mask, truth)
     total = int(mask.sum()) + int(truth.sum())
     return 1.0 if total == 0 else 2 * int((mask & truth).sum()) / total
@@ -123,7 +123,7 @@ def pore_volumes(
     smallest: float = 8.0,
     connectivity: Literal[6, 26] = 26,
 ) -> npt.NDArray[np.float64]:
-    """Return the volumes of connected pores of at least `smallest`.
+    """Return the volumes of connected pores, omitting those below `smallest`.
 
     Parameters
     ----------

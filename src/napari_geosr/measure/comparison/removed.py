@@ -34,7 +34,7 @@ _MARGIN = 1.2
 
 @dataclass(frozen=True, eq=False)
 class ScanBlock:
-    """A block of a scan and of its result, in the voxels of the scan.
+    """A block of a scan and of its result, on the voxel grid of the scan.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
 
 
 def _at_least(noise: Noise) -> Noise:
-    """Return the noise, with its upper limit if the level could not be measured."""
+    """Return the noise; its level is the upper limit if it could not be measured."""
     if noise.level > 0:
         return noise
     hidden = max(noise.interval[1], FLOOR * noise.contrast)

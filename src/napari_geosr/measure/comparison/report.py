@@ -1,4 +1,4 @@
-"""Result of a comparison: metrics of each volume, and relative to the base."""
+"""Result of a comparison: metrics of each volume and its differences from the base."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SETTINGS = {"min_voxels", "connectivity"}
 
 @dataclass(frozen=True)
 class Shift:
-    """Shift of a volume relative to the base, estimated by correlating parts.
+    """Shift of a volume relative to the base, found by correlating parts of both.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class QualityRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class QualityReport:
-    """Differences between volumes of one object.
+    """Differences between volumes of the same object.
 
     Volumes are identified by keys: ``"before"``, ``"after"`` and ``"reference"`` in
     Python, otherwise the letters of the command line. All are compared with the base.
@@ -181,7 +181,7 @@ class QualityReport:
 
     @property
     def voxels(self) -> int:
-        """Known voxels of the last volume that was compared."""
+        """Number of known voxels of the last volume that was compared."""
         return self.grids[self.compared[-1]].voxels
 
     @property
@@ -191,7 +191,7 @@ class QualityReport:
 
     @property
     def ssim_window(self) -> str:
-        """Window of SSIM for the last compared volume."""
+        """Description of the SSIM window used for the last compared volume."""
         return self.grids[self.compared[-1]].ssim_window
 
     @property

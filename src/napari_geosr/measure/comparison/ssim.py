@@ -43,7 +43,7 @@ def window_fits(shape: Sequence[int], edge: int, *, slicewise: bool) -> bool:
 
 
 class SsimSum:
-    """Mean structural similarity [1]_ and, where it fits, MS-SSIM [2]_.
+    """Mean structural similarity [1]_ and, for large enough volumes, MS-SSIM [2]_.
 
     Only voxels with a complete window of known values are used. Between two scales,
     blocks of 2 × 2 × 2 voxels are averaged (in slices and images: 2 × 2); a block is

@@ -102,7 +102,7 @@ class GreyResult:
     voxels : int
         Number of compared voxels.
     window : str
-        Window of SSIM; empty if it does not fit.
+        Description of the SSIM window; empty if it does not fit into the volumes.
     remark : str
         Why MS-SSIM is missing; empty if it was computed.
     """
@@ -261,7 +261,7 @@ def known_block(
     Raises
     ------
     VolumeError
-        If no such block is large enough for a transform.
+        If no such block is large enough for a Fourier transform.
     """
     box = central_box(volumes.shape, most_voxels)
     values, known = volumes.read(box)

@@ -41,7 +41,7 @@ def count_crossings(
     spacing : float
         Distance between adjacent lines, in voxels.
     n_side : int
-        Lines on either side of the centre; ``(2 n_side + 1)²`` per direction.
+        Number of lines on either side of the centre: ``(2 n_side + 1)²`` per direction.
     states : ndarray of shape (n, (2 n_side + 1)²), uint8
         Last phase of each line; `OUTSIDE` at first.
     crossings, samples : ndarray of shape (n,), int64

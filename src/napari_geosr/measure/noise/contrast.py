@@ -74,7 +74,7 @@ def noise_free_contrast(
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Average pairs of voxels along each axis; return the relative noise, too."""
+    """Average pairs of voxels along each axis; also return the factor for the noise."""
     factor = 1.0
     for axis, lag in enumerate(lags, 1):
         n = blocks.shape[axis] // 2 * 2
@@ -114,7 +114,8 @@ def noise_free_histogram(
     edges : ndarray
         Edges of the bins, in grey values.
     shares : ndarray or None
-        Fraction of the values in each bin; None if noise is narrower than half a bin.
+        Fraction of the values in each bin; None if the noise is narrower than half a
+        bin.
     """
     from scipy.special import ndtr
 

@@ -118,8 +118,8 @@ def fit_curve(
     greys, variances, doubts : ndarray of shape (classes,)
         Ascending grey values, variance of the noise and its relative error.
     is_uniform : ndarray of shape (classes,), bool, optional
-        Which classes certainly contain nothing but noise. If given, noise that would
-        decrease with the grey value must appear in one of them: mixtures of a uniform
+        Which classes certainly contain nothing but noise. If given, a decrease of the
+        noise with the grey value must appear in one of them: mixtures of a uniform
         bright material and dark pores vary more if they contain more pore space.
     """
     places, first = np.unique(greys, return_index=True)
@@ -169,8 +169,9 @@ def _without_mixtures(
 ) -> Array:
     """Return the curve without rises that appear only in classes with structure.
 
-    A linear rise with the grey value is photon noise, and is kept. Any other rise with
-    the grey value is kept if it appears in classes with little structure.
+    A linear rise with the grey value is photon noise, and is kept. Any other rise is
+    kept if it appears in classes with little structure; a fall is kept only if it
+    appears in uniform classes.
     """
     if is_uniform.any():
         # A curve that falls steeply over classes with structure ends below the noise of
@@ -187,7 +188,7 @@ def _without_mixtures(
 
 
 def _is_free_of_noise(variances: Array, doubts: Array) -> bool:
-    """Whether the reliable classes have no noise, and all others may be structure."""
+    """Whether the reliable classes have no noise, and all others may show structure."""
     certain = doubts <= _CERTAIN_ERROR
     if not certain.any() or certain.all():
         return False

@@ -256,7 +256,7 @@ def _compared_with_averaged(
 def _read(
     volume: Volume, edge: int, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Generator[Step, None, ScanBlocks]:
-    """Read blocks with this edge; raise `Cancelled` if the measurement is to stop."""
+    """Read blocks of edge length `edge`; raise `Cancelled` if the run is to stop."""
     blocks = yield from sample_steps(volume, None, should_stop, edge)
     check()
     if blocks is None:  # stopped, but `should_stop` is now false
@@ -325,7 +325,7 @@ def _from_sample(
 
 @dataclass(frozen=True, eq=False)
 class _QuietCurve:
-    """Quiet blocks, their variance, and the noise of other regions relative to it.
+    """Quiet blocks, their variance, and the relative noise levels of other regions.
 
     `weakest` and `strongest` are ratios of standard deviations in individual regions.
     """
@@ -480,7 +480,7 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """Mark the noise as doubtful if parts of the scan or single voxels are noisier.
+    """Mark the noise as doubtful if some regions or single voxels are noisier.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
     there is no such region.

@@ -16,9 +16,9 @@ _MAX_FILLED = 1 / 3
 def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
     """Replace scattered unknown voxels with their nearest known neighbours.
 
-    A copy of a neighbour is as noisy as the others, unlike a mean. Blocks with many
-    unknown voxels, or with several side by side as at the edge of a field of view,
-    remain unknown.
+    Unlike a mean of neighbours, a copy of one is as noisy as any other voxel. Blocks
+    with many unknown voxels, or with several side by side as at the edge of a field of
+    view, remain unknown.
 
     Parameters
     ----------

@@ -170,7 +170,7 @@ def _positive(energy: Array) -> Array:
 
 
 def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
-    """Average adjacent classes, scaled to the same mean energy; return weights, too."""
+    """Average adjacent classes at the same mean energy; also return their weights."""
     varied = [i for i, energy in enumerate(classes) if energy.any()]
     parts = np.array_split(varied, min(_MAX_GROUPS, len(varied)))
     groups, shares = [], []

@@ -141,7 +141,7 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
 
 
 def penalised(deviance: float, family: NoiseFamily) -> float:
-    """Return the deviance for comparing kinds of noise, raised for a reconstruction.
+    """Return the deviance for comparing kinds of noise; reconstructions get a penalty.
 
     If both kinds fit about equally well, blurred noise is the simpler explanation.
     """
@@ -235,7 +235,7 @@ def non_negative_fit(measured: Array, parts: list[Array]) -> tuple[Array, float]
 
 
 def structure_parts(edges: Edges) -> list[Array]:
-    """Return energies of smooth structure of several sizes, for the used degrees."""
+    """Return energies of smooth structure of several sizes, for the degrees used."""
     used = degrees(edges) > SMOOTH_DEGREE
     return [_isotropic(edges, width)[used] for width in _STRUCTURE]
 

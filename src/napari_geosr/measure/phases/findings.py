@@ -168,7 +168,8 @@ class Morphometry:
         Parameters
         ----------
         shown : str, optional
-            Name of an unknown unit; see `napari_geosr.core.units.shown_unit`.
+            Unit name to write if the unit is unknown; see
+            `napari_geosr.core.units.shown_unit`.
         """
         unit = shown if shown and self.unit == PIXEL else self.unit
         return {

@@ -45,7 +45,7 @@ class Variation:
         return self.measured[-1]
 
     def is_measured(self, edge: float) -> bool:
-        """Whether cubes of this edge length are no larger than the largest measured."""
+        """Whether this edge length is at most that of the largest cubes measured."""
         return edge <= self.largest.edge
 
     def sd(self, edge: float) -> float:

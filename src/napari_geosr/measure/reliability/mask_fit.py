@@ -2,8 +2,8 @@
 
 The mask (`measure.sample_mask`) excludes pores with openings too wide to be bridged by
 its closing. In a dense specimen surrounded by air, these pores form a layer at the
-surface; in a felt, an open-cell foam or a cube cut out of a larger piece, they include
-most of the pores.
+surface; in a felt, an open-cell foam or a cube cut out of a larger piece, most of the
+pores are of this kind.
 """
 
 from __future__ import annotations

@@ -71,8 +71,9 @@ class Misclassification:
     to_solid : float
         Fraction of all voxels that are pore but classified as solid, 0 … 1.
     constant : float
-        Largest fraction of either side of the threshold that has a single grey value at
-        the end of the histogram: padding, or a phase of a noise-free scan.
+        Largest fraction of the voxels on either side of the threshold that have a
+        single grey value at the end of the histogram: padding, or a phase of a
+        noise-free scan.
     ends : (float, float)
         Range of grey values in which noise is visible.
     """
@@ -169,9 +170,9 @@ def possible_misclassification(
 
 
 def _spread(histogram: GreyHistogram, edges: Array) -> Array:
-    """Redistribute counts to other bins, spread over the steps between grey values.
+    """Distribute the counts of each grey value over its step, and add them up by bin.
 
-    Eight-bit values that were converted have gaps, so that bins of equal width contain
+    Converted eight-bit values have gaps, so that bins of equal width contain
     different numbers of possible values.
     """
     is_used = histogram.counts > 0

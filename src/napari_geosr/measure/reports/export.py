@@ -148,7 +148,7 @@ def write_png(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Write a picture of the histograms of the pore sizes of one or more reports.
+    """Write a picture with the pore-size histograms of one or more reports.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def report_from_files(
     """Rebuild a report from its stored files.
 
     The histogram of the grey values, the noise, the interval, the graph and the sample
-    mask are not restored.
+    mask are left out.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def _is_flat(values: AnyMapping) -> bool:
 
 
 def _figures(values: AnyMapping, table: Table) -> AnyDict:
-    """Read all values; compute those missing from the JSON file from the table."""
+    """Read all values; compute from the table those that are not in the JSON file."""
     flat = _is_flat(values)
     size = "area" if flat else "volume"
     known = volume_statistics(flat=flat)

@@ -65,7 +65,7 @@ def degradation_steps(
     low, high : sequence of ndarray of shape (Z, Y, X)
         Parts of the low- and the high-resolution scan.
     factors : tuple of int
-        High-resolution voxels per low-resolution voxel along the axes.
+        Number of high-resolution voxels per low-resolution voxel along each axis.
     relative_widths : sequence of float
         Width of the point-spread function along each axis in low-resolution voxels,
         relative to the width in the plane.
@@ -190,7 +190,7 @@ def _best_fit(fits: Sequence[SpectrumFit]) -> SpectrumFit:
 
 
 def _mean_power(fit: SpectrumFit, n: int) -> float:
-    """Return the variance of the noise: its mean power over frequencies of a plane."""
+    """Return the variance of the noise: its mean power over the plane's frequencies."""
     f = np.fft.fftfreq(n)
     return float(fit.noise_power(np.hypot(f[:, None], f)).mean())
 
@@ -204,10 +204,10 @@ def _table(fit: SpectrumFit) -> tuple[float, ...]:
 def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, float]:
     """Fit slope and intercept of the noise variance as a function of the grey value.
 
-    The line passes through the means of variance and grey value, and through the
-    darkest voxels. The variance of the darkest voxels is estimated from second
-    differences, which preserve the variance of white noise and remove smooth structure.
-    Small bright structures elsewhere could not be distinguished from noise.
+    The line passes through the point of mean grey value and mean variance, and through
+    that of the darkest voxels. The variance of the darkest voxels is estimated from
+    second differences, which preserve the variance of white noise and remove smooth
+    structure. Small bright structures elsewhere could not be distinguished from noise.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class SurfaceMatch:
         Largest distance by which the extent of the surface along an axis falls short of
         that of the voxels, in voxels.
     n_lost : int
-        Voxels in parts that the surface does not show.
+        Number of voxels in parts that the surface does not show.
     sharp : str
         Which parts were not smoothed although smoothing was requested: ``""``,
         ``"thin"`` or ``"all"``.
@@ -87,7 +87,7 @@ class SurfaceMatch:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Sentences for the user on what was not smoothed and what is lost."""
+        """Sentences for the user on parts that were not smoothed or that are lost."""
         found = []
         if self.sharp == "thin":
             found.append(

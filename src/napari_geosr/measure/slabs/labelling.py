@@ -90,7 +90,7 @@ def _resume_labelling(
     threshold: float,
     limits: tuple[float, float],
 ) -> None:
-    """Restore the state of an interrupted run, if there is one."""
+    """Load the state of an interrupted run, if there is one."""
     state = None if run.journal is None else run.journal.load()
     if state is None or not np.array_equal(state["thresholds"], [threshold, *limits]):
         return

@@ -26,7 +26,7 @@ Tables: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class SlabRules:
-    """Parameters for labelling a slab, besides its voxels.
+    """Parameters for labelling a slab, in addition to its voxels.
 
     Attributes
     ----------

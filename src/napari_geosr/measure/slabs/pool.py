@@ -72,7 +72,7 @@ class _OfRun:
     threshold: float
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what another process needs to read the voxels, without results."""
+        """Return the state with which another process can read the voxels."""
         run = replace(
             self.run, target=None, pool=None, journal=None, should_stop=never_stop
         )

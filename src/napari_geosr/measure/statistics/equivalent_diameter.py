@@ -22,7 +22,7 @@ def equivalent_diameter(pores: Pores) -> FloatArray:
 
 
 def quantiles(totals: SweepTotals) -> dict[str, float | None]:
-    """Return mean, percentiles 10, 50, 90 and maximum of the diameters."""
+    """Return mean, 10th, 50th and 90th percentiles, and maximum of the diameters."""
     return totals.quantiles(NAME)
 
 

@@ -22,7 +22,7 @@ def pore_voxels(totals: SweepTotals) -> int:
 
 
 def quantiles(totals: SweepTotals) -> dict[str, float | None]:
-    """Return mean, percentiles 10, 50, 90 and maximum of the pore sizes in voxels."""
+    """Return mean, 10th, 50th and 90th percentiles, and maximum of sizes in voxels."""
     return totals.quantiles("voxels")
 
 

@@ -434,7 +434,7 @@ def _reference(
     """Return the expected restoration of the package's test input.
 
     None if a restoration treats the image differently: colour networks receive grey
-    values, and images larger than the window are blended.
+    values, and images larger than the window are restored in blended windows.
     """
     if tensors is None or config.in_channels != 1:
         return None

@@ -202,7 +202,7 @@ def load_description(given: object, source: str) -> Any:
 
 
 def _built(remote: RemoteDescription) -> Any:
-    """Build a description; the library's own loader downloads without a limit."""
+    """Build a description; the library's own loader has no size limit."""
     from bioimageio.spec import (
         InvalidDescr,
         build_description,

@@ -222,7 +222,7 @@ def _affine(operations: Sequence[Applied]) -> bool:
 
 
 def _single_number(value: Any, where: str) -> float:
-    """Return the number for the single channel."""
+    """Return a number, which may be given as a list for a single channel."""
     if isinstance(value, list | tuple):
         if len(value) != 1:
             raise _unknown("different numbers for each channel", where)
@@ -253,7 +253,7 @@ def apply(operations: Sequence[Operation], x: Array, reference: Array | None) ->
 
 
 def _axes(kwargs: object, x: Array) -> tuple[int, ...]:
-    """Return all axes; if axes are listed, all spatial ones and those listed."""
+    """Return the spatial axes and those that are listed; without a list, all axes."""
     axes = getattr(kwargs, "axes", None)
     if axes is None:
         return tuple(range(x.ndim))

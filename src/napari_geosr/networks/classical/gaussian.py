@@ -24,8 +24,8 @@ class NetworkConfig(FilterConfig):
 class GaussianFilter(Filter):
     """Separable Gaussian filter, truncated at four standard deviations.
 
-    At the border of a volume, the weights of the existing voxels are normalised to one.
-    Tiled results are exact.
+    At the border of a volume, the weights of the existing voxels are normalised to a
+    sum of one. Tiled results are exact.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

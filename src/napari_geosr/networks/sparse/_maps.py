@@ -65,7 +65,7 @@ def keys_of(coords: Tensor, grid: Grid) -> Tensor:
 
 
 def coords_of(keys: Tensor, grid: Grid) -> Tensor:
-    """Return the inverse of `keys_of`."""
+    """Return the voxels that `keys_of` maps to these keys."""
     parts = []
     for size in reversed(grid[1:]):
         parts.append(keys % size)

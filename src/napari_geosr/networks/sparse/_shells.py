@@ -71,7 +71,7 @@ class Ellipsoid:
         return found if self.frame is None else found @ self.frame.T
 
     def places(self, offsets: Sequence[AnyArray]) -> list[AnyArray]:
-        """Return the inverse of `offsets`, for three arrays that broadcast."""
+        """Convert offsets (three broadcastable arrays) to positions; see `offsets`."""
         if self.frame is None:
             pairs = zip(offsets, self.axes, strict=True)
             return [offset / half for offset, half in pairs]

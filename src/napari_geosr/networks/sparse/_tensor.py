@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SparseTensor:
-    """Features at the occupied voxels of a batch of equal boxes.
+    """Features at the occupied voxels of a batch of boxes of equal size.
 
     Use `from_coords` or `from_dense`, which sort the voxels.
 

@@ -1,6 +1,6 @@
 """Shares work among the processes of a Dask cluster, on this computer or elsewhere.
 
-The extra ``cluster`` is imported only when workers are requested.
+The packages of the extra ``cluster`` are imported only when workers are requested.
 """
 
 from __future__ import annotations

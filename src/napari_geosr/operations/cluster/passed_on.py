@@ -48,7 +48,7 @@ def export_lines(more: Mapping[str, str]) -> str:
 
     Variables with unusual names or with unprintable characters, such as line breaks,
     are omitted, because a shell may not parse them correctly. Values may be secrets,
-    such as keys of a cloud storage, so they are never written to a file; see
+    such as keys for cloud storage, so they are never written to a file; see
     `READ_EXPORTS`.
 
     Parameters

@@ -124,13 +124,13 @@ def _take_number(token: str) -> tuple[int, BaseFileLock | None]:
     """Take the lowest number that no other worker of the run has on this computer.
 
     The names that `dask-jobqueue` gives to workers, such as ``SLURMCluster-0-1``, do
-    not number the workers of a computer. The operating system releases the number
+    not number the workers of a computer. The operating system releases the lock,
     however the process ends.
 
     Returns
     -------
     number : int
-        0 if the folder for temporary files has no locks.
+        0 if the folder for temporary files does not support locks.
     lock : BaseFileLock or None
         Lock that must be held as long as the number is used.
     """

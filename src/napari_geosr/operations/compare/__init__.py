@@ -1,4 +1,4 @@
-"""Compare volumes of one object: grey values, noise, resolution, pores, networks."""
+"""Compare volumes of an object: grey values, noise, resolution, pores, networks."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def compare_steps(
     halves: tuple[Volume, Volume] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, QualityReport]:
-    """Compare volumes of one object with a base, which is one of them.
+    """Compare volumes of the same object with a base, which is one of them.
 
     Each volume is compared on the grid that it shares with the base; see
     `napari_geosr.operations.compare.groups`.

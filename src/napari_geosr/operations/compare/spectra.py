@@ -24,7 +24,7 @@ _SLICES = 9
 
 
 def transformed_voxels(budget: int) -> int:
-    """Return how many voxels can be Fourier transformed at once within `budget`."""
+    """Return how many voxels can be Fourier-transformed at once within `budget`."""
     return max(1 << 15, budget // _TRANSFORM_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""Finds what to explain: a voxel, the pore that contains it, or pores of a table."""
+"""Finds the regions to explain: a voxel, the pore around it, or pores of a table."""
 
 from __future__ import annotations
 

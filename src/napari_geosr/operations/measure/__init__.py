@@ -329,7 +329,7 @@ def measure_several_steps(
     Yields
     ------
     Step
-        `done` and `total` count over all volumes.
+        `done` and `total` are counted over all volumes.
 
     Returns
     -------

@@ -34,7 +34,7 @@ _MAX_CHECKED = 2**24
 
 @dataclass(frozen=True)
 class AutomaticSample:
-    """The sample mask that a measurement will use, and what it contains.
+    """The sample mask that a measurement will use, with its grey values and fit.
 
     Attributes
     ----------

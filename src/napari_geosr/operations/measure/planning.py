@@ -34,7 +34,7 @@ def plan_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ScanPlan]:
-    """Plan how many spots to scan for a porosity of the required precision, and where.
+    """Plan how many spots to scan, and where, for a porosity of the required precision.
 
     Parameters
     ----------

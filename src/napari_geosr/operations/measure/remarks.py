@@ -58,7 +58,7 @@ def background_steps(
 ) -> Generator[Step, None, str]:
     """Warn if the porosity may include the surroundings of the sample.
 
-    At the faces, the pore phase can be air, or pores cut by the border, such as marrow.
+    The pore phase at the faces can be air, or pores cut by the border (marrow spaces).
     The automatic mask is suggested only if it would exclude neither solid nor pores.
     """
     if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
@@ -155,7 +155,7 @@ def generated(volume: Volume) -> str:
 
 
 def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
-    """Repeat what the verdict before a restoration says about measurements.
+    """Return the findings on measurements in the verdict before the restoration.
 
     For *harmful* and *caution*, the main sentence and the findings on the number of
     pores are repeated. The size up to which pores cannot be counted is repeated for

@@ -116,7 +116,7 @@ class Surroundings:
             True if, on average over the examined planes, the phase fills each corner
             and a large part of the rim. Also True if, in most planes, the phase extends
             much further from the same part of the rim than pores would. The porosity of
-            the whole volume would include that region.
+            the whole volume would then include the background.
         """
         if not self.planes:
             return False

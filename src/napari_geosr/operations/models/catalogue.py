@@ -138,7 +138,7 @@ def damaged() -> dict[str, str]:
 
 
 def scan_folders() -> tuple[list[ZooEntry], dict[str, str]]:
-    """Return `list_models` and `damaged`, both from the same scan of the folders."""
+    """Return `list_models` and `damaged`, searching the folders only once."""
     entries, faults = zoo.scan_folders()
     return entries, {str(path): reason for path, reason in faults.items()}
 

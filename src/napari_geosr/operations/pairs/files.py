@@ -30,7 +30,7 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
     Parameters
     ----------
     out : path
-        A folder, which may be missing.
+        A folder, which need not exist.
     inputs : list of Volume
         Inputs, whose files must not be overwritten.
     overwrite : bool

@@ -53,7 +53,7 @@ def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
 
 
 def side_by_side_png(panels: dict[str, Volume]) -> bytes:
-    """Draw the centre of each volume in grey, each with its own contrast.
+    """Draw the middle slice of each volume in grey, each with its own contrast.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def splits(
     """Distribute the views over `k` scans in turn, in order of angle.
 
     In a parallel beam, views from opposite sides are equivalent, so the views are
-    ordered by direction over half a turn instead, evenly spaced in each part.
+    instead ordered by direction over half a turn; they are evenly spaced in each part.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ class ReconstructOutline:
 
     @property
     def work(self) -> float:
-        """Number of voxels × projections × iterations of a block."""
+        """Product of the numbers of voxels, projections and iterations of a block."""
         return _work(self.ready, self.slices)
 
     def seconds(self) -> float:
