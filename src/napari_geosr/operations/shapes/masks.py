@@ -101,7 +101,7 @@ def read_shape_steps(
 def check_axes(volume: Volume, needed: str) -> None:
     """Raise `VolumeError` unless a volume has the axes Z, Y, X.
 
-    `needed` states, for the message, what is needed.
+    `needed` is the requirement that the message states.
     """
     if volume.axes == "ZYX":
         return
@@ -132,7 +132,7 @@ def read_labels_steps(
     Raises
     ------
     VolumeError
-        If it is not a volume, a value is not one of these labels, or no voxel is
+        If the labels are not a volume, a value is not one of them, or no voxel is
         labelled.
     Cancelled
         If `should_stop` returns True.

@@ -125,7 +125,7 @@ def check_surface_memory(inside: AnyArray) -> None:
     Raises
     ------
     DeviceMemoryError
-        If there is not.
+        If there is not enough memory.
     """
     n_faces = count_faces(inside)
     check_free(
@@ -142,7 +142,7 @@ def check_comparison_memory(shape: AnyArray, reference: AnyArray) -> None:
     Raises
     ------
     DeviceMemoryError
-        If there is not.
+        If there is not enough memory.
     """
     n_voxels = 1
     for axis in range(shape.ndim):
