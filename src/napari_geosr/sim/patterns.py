@@ -160,8 +160,8 @@ class AngleFit:
             Wave vector in cycles per pixel.
         spectra : ndarray of shape (n, Y, X), complex64
         share : float, optional
-            Noise of the central band relative to that of a frame; by default that of
-            the mean of all frames.
+            Noise of the central band relative to that of a frame; by default, the value
+            for the mean of all frames.
         """
         fft = self._fft
         ky, kx = k

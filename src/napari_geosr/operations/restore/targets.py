@@ -188,7 +188,7 @@ def open_targets(
 
 @contextmanager
 def _creation_explained(*, is_new: bool) -> Iterator[None]:
-    """State in system errors of a new run, such as a full disk, that no part is kept."""
+    """State, in a system error of a new run (e.g. disk full), that nothing is kept."""
     try:
         yield
     except FileError as error:

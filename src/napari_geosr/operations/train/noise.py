@@ -108,7 +108,7 @@ def measure_noise_steps(
     Raises
     ------
     ConfigError
-        If sources and targets have different grey scales; the noise level would limit
+        If sources and targets have different grey scales; the noise bound would prevent
         the conversion of one scale to the other.
     """
     if patches.grey["source"] != patches.grey[method.output_role]:

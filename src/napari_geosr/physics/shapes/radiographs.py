@@ -294,7 +294,7 @@ def _restore(
 
 
 class _ToothShape:
-    """Outline of a tooth in its own coordinates: `u` across, `s` along from the tip.
+    """Outline of a tooth: `u` is the position across it, `s` along it from the tip.
 
     The outlines are positive inside and at most 1, so that the square root is the
     relative thickness of an ellipse.
