@@ -239,7 +239,7 @@ def phantom(
     step : float
         Distance between planes along Z, in pixels.
     extent : float
-        Multiplies the number of filaments or spots.
+        Factor for the number of filaments or spots.
     """
     if kind == "nuclei":
         return nuclei(shape, rng, step=step, radius=rng.uniform(6, 18))

@@ -123,7 +123,7 @@ def with_backend_of_run(
     """Return `config` with the backend that was used for a result.
 
     `config` is returned unchanged if its settings differ from those in the result's
-    last record, or if only one backend was considered.
+    last record, or if openvino was not considered as the backend.
     """
     record = provenance[-1] if provenance else {}
     backend = record.get("backend") or {}

@@ -181,7 +181,7 @@ def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyAr
     Raises
     ------
     VolumeError
-        If the part contains several labels and none was chosen.
+        If the part contains grey values, or several labels of which none was chosen.
     """
     part = np.asarray(volume.data[box])
     if label is None:

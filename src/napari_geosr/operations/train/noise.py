@@ -2,7 +2,7 @@
 
 Blind-spot methods predict a voxel from its neighbours. Therefore, they also predict
 noise that is correlated with the noise of the neighbours. Filtered back-projections,
-interpolated images and images of cameras with pixel binning have correlated noise.
+interpolated images and images from cameras with pixel binning have correlated noise.
 """
 
 from __future__ import annotations

@@ -406,7 +406,7 @@ def _bump(distance: Array, middle: float, width: float) -> Array:
 def _trabeculae(
     edge: int, pixel: float, rng: np.random.Generator, grain: np.random.Generator
 ) -> Array:
-    """Draw the relative thickness of spongy bone along the rays: strands, mean 1."""
+    """Draw the relative thickness of spongy bone along the rays (strands; mean 1)."""
     width = rng.uniform(0.18, 0.35) / pixel
     noise = grain.standard_normal((edge, edge))
     strands = blurred(noise, (width * 0.8, width * 1.3), "wrap")
