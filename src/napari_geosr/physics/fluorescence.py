@@ -333,7 +333,7 @@ def expose_coarse(
     Returns
     -------
     noisy : ndarray of shape (Z, Y, X), float32
-        In photons per wide pixel.
+        Image in photons per wide pixel.
     sharp : ndarray of the shape of `light`, float32
         Noise-free image, blurred `factor` times less in the plane and equally along the
         optical axis; on the scale of `noisy`.
@@ -370,7 +370,7 @@ def scan_coarsely(
     Returns
     -------
     ndarray
-        In photons per sample.
+        Image in photons per sample.
     """
     return camera_image(
         centre_samples(blurred_image(light, microscope), factors), microscope, rng
