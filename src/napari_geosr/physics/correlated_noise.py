@@ -44,7 +44,7 @@ def noise_like(
     shape : sequence of int
         (Z, Y, X) or (Y, X).
     correlation : mapping of str to float
-        By axis, as in `Noise`; axes that are missing are independent.
+        Correlation by axis, as in `Noise`; noise is independent along missing axes.
     """
     from scipy import ndimage
 

@@ -239,7 +239,7 @@ def phantom(
     step : float
         Distance between planes along Z, in pixels.
     extent : float
-        Multiplies the number of filaments or spots.
+        Factor for the number of filaments or spots.
     """
     if kind == "nuclei":
         return nuclei(shape, rng, step=step, radius=rng.uniform(6, 18))
@@ -255,7 +255,7 @@ def phantom(
 def random_microscope(
     rng: np.random.Generator, *, photons: tuple[float, float] = (4.0, 300.0)
 ) -> Microscope:
-    """Draw a microscope with random blur, sampling and (log-uniform) photon count."""
+    """Draw imaging settings: blur, sampling and (log-uniform) photon count."""
     return Microscope(
         blur=rng.uniform(0.8, 2.0),
         elongation=rng.uniform(2.0, 3.5),
@@ -316,8 +316,8 @@ def expose_coarse(
 ) -> tuple[FloatArray, FloatArray]:
     """Record `light` with wide pixels, and with narrow pixels and a sharper lens.
 
-    A pixel counts all photons that fall on it. Both images use the grey level that
-    bright structures have in wide pixels, so finer structures may be brighter in the
+    A pixel counts all photons that fall on it. Both images are scaled to the grey level
+    of bright structures in wide pixels, so fine structures may be brighter in the
     second image. The light of a wide pixel is the mean over its narrow pixels, apart
     from light that the wider blur carries across its edges.
 
@@ -333,7 +333,7 @@ def expose_coarse(
     Returns
     -------
     noisy : ndarray of shape (Z, Y, X), float32
-        In photons per wide pixel.
+        Image in photons per wide pixel.
     sharp : ndarray of the shape of `light`, float32
         Noise-free image, blurred `factor` times less in the plane and equally along the
         optical axis; on the scale of `noisy`.
@@ -370,7 +370,7 @@ def scan_coarsely(
     Returns
     -------
     ndarray
-        In photons per sample.
+        Image in photons per sample.
     """
     return camera_image(
         centre_samples(blurred_image(light, microscope), factors), microscope, rng

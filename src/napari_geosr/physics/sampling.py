@@ -66,9 +66,10 @@ def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> An
 
     Notes
     -----
-    Interpolation is cubic in the plane, where microscopes sample most finely (the mean
-    of the interpolations along Y and X), and linear near the edges. In integer volumes,
-    the values are rounded and limited to the range of the volume.
+    The mean of two cubic interpolations, along Y and along X, is used, because
+    microscopes sample most finely in the plane. Near the edges, interpolation is
+    linear. In integer volumes, the values are rounded and limited to the range of the
+    volume.
     """
     start = [f // 2 for f in factors]
     if volume.ndim == 3:

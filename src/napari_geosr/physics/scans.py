@@ -87,7 +87,8 @@ def scan(
     solid, pore : float
         Grey values of the two phases.
     texture : ndarray of the phantom's shape, optional
-        Grey values added to the object (gradients, inclusions); `Scan.clean` has them.
+        Grey values added to the object (gradients, inclusions); `Scan.clean` includes
+        them.
     seed : int
         Seed for the noise.
     """

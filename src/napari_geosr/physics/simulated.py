@@ -143,7 +143,7 @@ def ct_scan(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Simulate two exposures of the same cells, and their expected value."""
+    """Simulate two exposures of the same structures, and their expected value."""
     rng = np.random.default_rng([_FLUO_SEED, number])
     microscope = fluorescence.random_microscope(rng)
     shape = KINDS["fluo"].shape
@@ -257,7 +257,7 @@ def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fluo_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """Simulate a noisy image of cells, and a noise-free one on a finer grid."""
+    """Simulate a noisy fluorescence image, and a noise-free one on a finer grid."""
     kind = KINDS["fluo-coarse"]
     rng = np.random.default_rng([_FLUO_SEED, 2, number])
     microscope = fluorescence.random_microscope(rng, photons=(10.0, 500.0))

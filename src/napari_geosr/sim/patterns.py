@@ -148,7 +148,7 @@ class AngleFit:
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
     ) -> tuple[Complex, float]:
-        """Multiply filtered frames by the filtered central band; also return its norm.
+        """Multiply the filtered frames by the central band; also return its energy.
 
         Filtering each band with the transfer function of the other makes them equal up
         to the pattern. The window is applied afterwards, so that it does not shift the
@@ -160,8 +160,8 @@ class AngleFit:
             Wave vector in cycles per pixel.
         spectra : ndarray of shape (n, Y, X), complex64
         share : float, optional
-            Noise of the central band relative to that of a frame; by default that of
-            the mean of all frames.
+            Noise of the central band relative to that of a frame; by default, the value
+            for the mean of all frames.
         """
         fft = self._fft
         ky, kx = k

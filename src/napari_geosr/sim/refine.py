@@ -62,7 +62,7 @@ def refine_phases_steps(
     Returns
     -------
     PatternSet
-        With the phases of the last round.
+        The patterns with the phases of the last round.
 
     Raises
     ------

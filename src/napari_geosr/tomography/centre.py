@@ -288,7 +288,7 @@ def _opposite_views(
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Return how far the angle between every two views is from 180 degrees, (n, n)."""
+    """Return how far the angle between any two views is from 180 degrees, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))

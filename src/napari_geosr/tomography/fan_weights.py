@@ -122,7 +122,7 @@ def fan_angles(geometry: FanGeometry) -> Floats:
 
 
 def needed_degrees(geometry: FanGeometry) -> float:
-    """Return half a turn plus the fan angle, the range that measures every ray."""
+    """Return half a turn plus the fan angle, over which every ray is measured."""
     return float(180 + 2 * np.abs(fan_angles(geometry)).max())
 
 

@@ -88,7 +88,7 @@ def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
     Parameters
     ----------
     angles : ndarray of shape (n_angles,)
-        In degrees.
+        Angles of the projections, in degrees.
     unseen : iterable of (float, float)
         Start and width, in degrees, of known missing wedges, including those that the
         gaps between angles do not reveal.

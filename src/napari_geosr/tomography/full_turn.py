@@ -42,7 +42,8 @@ def fold_full_turn(
     sinogram : ndarray of shape (row, angle, column)
         Line integrals.
     angles : ndarray of shape (angle,)
-        In degrees, covering at least 360; in any order and over any number of turns.
+        Angles in degrees, covering at least 360, in any order and over any number of
+        turns.
     centre : float
         Column of the rotation axis.
 

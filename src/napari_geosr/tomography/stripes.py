@@ -1,12 +1,13 @@
 """Remove stripes from sinograms, which would become rings in slices.
 
-A detector column with a gain that differs slightly from its flat field adds the same
-amount to all its line integrals: a stripe along the angles. The methods are those of Vo
-et al. [1]_, adapted to line integrals: a wrong gain is a *difference* of line
+A detector column with a gain slightly different from that in the flat field adds the
+same amount to all its line integrals: a stripe along the angles. The methods are those
+of Vo et al. [1]_, adapted to line integrals: a wrong gain is a *difference* of line
 integrals, whereas the paper divides intensities. They need few settings and no
 knowledge of the detector, preserve all other structure, and are standard at several
 beamlines. They are implemented here because algotom and tomopy, which offer them for
-single sinograms, would add joblib and PyWavelets, or a compiled library.
+single sinograms, would add joblib and PyWavelets, or a compiled library, as
+dependencies.
 
 The wavelet-Fourier filter [2]_ is not included: it would also need PyWavelets, and it
 blurs structures along the stripes that the sorting methods preserve.
@@ -121,8 +122,8 @@ def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
 def remove_dead(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     """Interpolate dead and flickering columns, then remove wide stripes.
 
-    Such a column varies less, or more, along the angles than its neighbours (algorithm
-    6 of [1]_).
+    Dead columns vary less along the angles than their neighbours, and flickering
+    columns more (algorithm 6 of [1]_).
     """
     from scipy import ndimage
 
@@ -223,8 +224,8 @@ def find_outlying_columns(
     """Find the columns that differ from the others (algorithm 4 of [1]_).
 
     Sorted values of ordinary columns lie on a line. If the values at one end differ
-    from this line by at least `contrast` times its rise, all columns that differ by
-    more than half of that in this direction are selected.
+    from this line by at least `contrast` times its rise, all columns beyond this end of
+    the line by more than half of that are selected.
     """
     found = np.zeros(len(values), bool)
     ordered = np.sort(values.astype(np.float64))

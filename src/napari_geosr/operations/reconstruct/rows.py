@@ -107,7 +107,8 @@ class RowIntegrals:
     prepared : LineIntegrals
         Line integrals with rows that are independent of each other.
     overlapping : bool
-        Whether to keep the rows of a call, because the next call needs some of them.
+        Whether to keep the rows of each call for the next call, which needs some of
+        them.
     """
 
     def __init__(self, prepared: LineIntegrals, *, overlapping: bool) -> None:

@@ -185,8 +185,8 @@ class ReconstructionInput:
     def origin(self) -> tuple[float, float, float]:
         """Position of the first voxel, relative to the first row and column.
 
-        Slices of any size, or from some of the rows, have the same position as in the
-        whole volume.
+        The slices have the same position whatever their size, and also if only some of
+        the rows are reconstructed.
         """
         z, y, x = self.voxel_size
         before = (self.scan.n_columns - self.size) / 2
@@ -219,7 +219,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """Return the first row that was not reported with the slices before `at`."""
+        """Return the first detector row not reported with the slices before `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(
@@ -364,7 +364,7 @@ def make_geometry(
 def used_projections(
     projections: Projections, config: ReconstructConfig
 ) -> Projections:
-    """Select the projections set in the configuration: every n-th, or half of these."""
+    """Select the projections set in the configuration: every n-th, or half of them."""
     step, first = config.every, 0
     if config.half != "all":
         first = step if config.half == "odd" else 0

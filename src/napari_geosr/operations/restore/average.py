@@ -80,13 +80,13 @@ def restore_average_steps(
         File to write at the end. By default the result is kept in memory, or in a zarr
         array in the cache folder if it does not fit.
     look, strict : bool
-        As in `napari_geosr.operations.restore.restore_steps`: `look` for the first
-        volume, `strict` for all of them.
+        As in `napari_geosr.operations.restore.restore_steps`: `look` applies to the
+        first volume, `strict` to all of them.
 
     Yields
     ------
     Step
-        Those of each restoration.
+        The steps of each restoration.
 
     Returns
     -------

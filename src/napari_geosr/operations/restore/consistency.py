@@ -157,7 +157,7 @@ def consistency_steps(
     """Simulate the scan from the result, and compare it with the real scan.
 
     The result is blurred with the best-fitting point-spread function and averaged over
-    the scan's voxels. Works for denoising (equal voxels) and super-resolution.
+    each voxel of the scan. This works for denoising (same grid) and super-resolution.
 
     Parameters
     ----------

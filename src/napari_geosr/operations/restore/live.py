@@ -2,7 +2,7 @@
 
 The arrays of this module do not compute anything: voxels that are not yet restored are
 NaN until `LiveTiles.steps` restores them in a worker. If a tile takes a long time, a
-quick version is first restored from every fourth voxel.
+quick version is first restored from every fourth voxel along Y and X.
 """
 
 from __future__ import annotations

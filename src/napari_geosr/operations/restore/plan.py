@@ -175,7 +175,7 @@ def outline_steps(
 def _planned(
     prepared: PreparedRestoration, workers: Workers | None, storage: float
 ) -> RestorePlan:
-    """Plan a prepared run, given the seconds (`storage`) for writing the result."""
+    """Plan a prepared run; `storage` is the time for writing the result, in seconds."""
     volume, config = prepared.volume, prepared.config
     itemsize = prepared.output_dtype.itemsize
     written = math.prod(volume.shape) * math.prod(prepared.factors) * itemsize

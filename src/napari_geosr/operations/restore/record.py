@@ -109,7 +109,7 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
 
 
 def expected_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
-    """Return volumes without voxels that describe the result and the deviations."""
+    """Return volumes that describe the result and the deviations, without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
     voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])

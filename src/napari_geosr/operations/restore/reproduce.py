@@ -123,7 +123,7 @@ def with_backend_of_run(
     """Return `config` with the backend that was used for a result.
 
     `config` is returned unchanged if its settings differ from those in the result's
-    last record, or if openvino was not considered.
+    last record, or if openvino was not considered as the backend.
     """
     record = provenance[-1] if provenance else {}
     backend = record.get("backend") or {}
@@ -133,7 +133,7 @@ def with_backend_of_run(
 
 
 def default_output(volume: Volume, config: RestoreConfig) -> Path:
-    """Return the default output path, made from the names of input and model."""
+    """Return the default output path, made from the names of the input and model."""
     source = _source(volume)
     model = Path(config.model).stem
     return source.with_name(f"{stem_of(source)}.{model}.ome.tif")

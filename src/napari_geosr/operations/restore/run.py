@@ -147,7 +147,7 @@ def run_steps(
 
 
 class VolumeRun:
-    """The work of a run: a single volume, restored tile by tile.
+    """A run that restores a single volume, tile by tile.
 
     Attributes
     ----------
@@ -209,8 +209,8 @@ def work_steps(
     out, overwrite, first, unfinished, unfinished_deviation, should_stop
         As in `run_steps`.
     late : LateVerdict, optional
-        Predicts the effect of the run after its first tile (of a resumed run: its
-        last).
+        Predicts the effect of the run after its first tile, or, if the run is resumed,
+        after its last.
     """
     prepared = work.prepared
     record = yield from record_steps(prepared, should_stop)

@@ -49,8 +49,8 @@ def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float,
 def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]:
     """Return the percentiles of the finite voxels of an array.
 
-    Arrays of up to 4 million voxels are used completely; for larger ones, every n-th
-    voxel of some planes is used, the same in every run.
+    In arrays of up to 4 million voxels, all voxels are used; in larger ones, every n-th
+    voxel along each axis, the same in every run.
 
     Raises
     ------

@@ -104,7 +104,7 @@ def restore_steps(
     unchanged, the result is the scan. With an upscale factor, the super-resolution
     models with this factor are ranked, and the scan is interpolated if none is better.
 
-    Each point of a time series or of several channels is restored separately; see
+    Each point of a series (one time point of one channel) is restored separately; see
     `run_series_steps`.
 
     Parameters
@@ -118,7 +118,7 @@ def restore_steps(
     may_look_late : bool
         Whether the prediction, unless `strict` or already known, may be made after the
         first tile, so that the first tile does not have to wait. A run that resumes
-        finished tiles makes it after its last tile.
+        finished tiles makes the prediction after its last tile.
     workers : int or distributed.Client, optional
         Processes that share the run: a number of them on this computer, or those of a
         Dask cluster. By default, this process does all the work.
@@ -130,8 +130,8 @@ def restore_steps(
     ConfigError
         If there are workers for a series, or the extra ``cluster`` is not installed.
     ModelError
-        If `strict` and the result is expected to be worse than the volume; nothing is
-        written.
+        If `strict` is True and the result is expected to be worse than the volume;
+        nothing is written.
     """
     check_workers_for(volume, workers)
     if out is not None:

@@ -135,7 +135,7 @@ def open_targets(
     Parameters
     ----------
     volumes : sequence of Volume
-        One or two volumes without voxels that describe the result and the deviations.
+        One or two volumes that describe the result and deviations, without voxels.
     kept : sequence of FinishedPart, optional
         Unfinished part of each target.
     lay_out : callable
@@ -188,7 +188,7 @@ def open_targets(
 
 @contextmanager
 def _creation_explained(*, is_new: bool) -> Iterator[None]:
-    """Add to system errors of a new run, such as a full disk, that nothing is kept."""
+    """State, in a system error of a new run (e.g. disk full), that nothing is kept."""
     try:
         yield
     except FileError as error:
@@ -198,7 +198,7 @@ def _creation_explained(*, is_new: bool) -> Iterator[None]:
 
 
 def without_finished_part(error: GeoSRError) -> GeoSRError:
-    """Add to the error of a file that no part of the result was finished."""
+    """State in a file error that no part of the result was finished."""
     if type(error) is not FileError:
         return error
     found = FileError(f"{error} {_NOTHING_KEPT}")

@@ -1,4 +1,4 @@
-"""Complete a shape: predict the whole on a coarse grid, then refine what is missing.
+"""Complete a shape: predict it on a coarse grid, then refine the missing part.
 
 The network receives the shape on the grid on which it was trained. Only the missing
 part is taken from its prediction, brought to the resolution of the input, and added: no
@@ -241,7 +241,7 @@ def with_refine_model(record: AnyDict, part: CompletedPart) -> AnyDict:
 
 
 def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels and these are not cubic."""
+    """Raise `VolumeError` if the model needs cubic voxels and the shape has others."""
     if model.card.network == ATLAS:
         return
     if (ratio := anisotropy(volume)) > MAX_ANISOTROPY:

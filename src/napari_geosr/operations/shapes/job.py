@@ -39,7 +39,7 @@ _MAX_LISTED = 10
 
 
 def shape_needs() -> dict[str, str]:
-    """Return the data that each shape method needs, in one line, by method name."""
+    """Return, by method name, one line on the data that each shape method needs."""
     names = SHAPE_METHODS.names()
     return {name: str(SHAPE_METHODS.load(name).NEEDS) for name in names}
 

@@ -120,7 +120,7 @@ def _check_surface(volume: Volume, inside: AnyArray) -> None:
 def check_axes(volume: Volume, needed: str) -> None:
     """Raise `VolumeError` unless a volume has the axes Z, Y, X.
 
-    `needed` states, for the message, what is needed.
+    `needed` is the requirement that the message states.
     """
     if volume.axes == "ZYX":
         return
@@ -151,7 +151,7 @@ def read_labels_steps(
     Raises
     ------
     VolumeError
-        If it is not a volume, a value is not one of these labels, or no voxel is
+        If the labels are not a volume, a value is not one of them, or no voxel is
         labelled.
     Cancelled
         If `should_stop` returns True.
@@ -200,7 +200,7 @@ def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyAr
     Raises
     ------
     VolumeError
-        If the part contains several labels and none was chosen.
+        If the part contains grey values, or several labels of which none was chosen.
     """
     part = np.asarray(volume.data[box])
     if label is None:

@@ -149,7 +149,7 @@ def check_surface_memory(inside: AnyArray, n_kept: int | None = None) -> None:
     Raises
     ------
     DeviceMemoryError
-        If there is not.
+        If there is not enough memory.
     """
     n_faces = count_faces(inside)
     what = f"of {inside.size:,} voxels with {n_faces:,} faces at the surface"
@@ -173,7 +173,7 @@ def check_comparison_memory(shape: AnyArray, reference: AnyArray) -> None:
     Raises
     ------
     DeviceMemoryError
-        If there is not.
+        If there is not enough memory.
     """
     n_voxels = 1
     for axis in range(shape.ndim):

@@ -74,7 +74,7 @@ class MeshResult:
     check : SurfaceCheck
         Whether the surface is closed.
     match : SurfaceMatch
-        Whether it shows all parts of the shape.
+        Whether the surface shows all parts of the shape.
     is_rounded : bool
         Whether the file stores positions less precisely than to 1/20 of a voxel.
     """

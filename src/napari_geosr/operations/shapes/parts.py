@@ -172,9 +172,9 @@ def orientation_needed(model: Model) -> str:
 
 
 def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
-    """Return the pieces, and their number, without those much smaller than the largest.
+    """Return the pieces not much smaller than the largest one, and their number.
 
-    `smallest` is their minimum size as a fraction of the largest.
+    `smallest` is the minimum size of a piece, as a fraction of the largest one.
     """
     from scipy.ndimage import label
 

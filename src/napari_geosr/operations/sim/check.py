@@ -157,8 +157,8 @@ def check_steps(
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
     """Return the local modulation of the frames relative to the noise.
 
-    For each pixel, this is the smoothed amplitude of the first harmonic over the
-    phases, maximum over all angles, divided by the value for noise alone.
+    For each pixel, this is the smoothed amplitude of the first harmonic over the phases
+    (maximum over all angles), divided by the value for noise alone.
 
     Returns
     -------

@@ -279,7 +279,7 @@ def choose_network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Find the number of steps that predicts held-out photons best; 0 without gain."""
+    """Find the number of steps that predicts held-out photons best; 0 if none helps."""
     import torch
 
     place = brightest_part(block.mean(axis=(0, 1)), _NETWORK_TRIAL_EDGE)
@@ -441,7 +441,7 @@ def choose_iterations(
 
 
 def most_iterations(patterns: PatternSet) -> int:
-    """Return the maximum number of iterations that is chosen for these patterns."""
+    """Return the maximum number of iterations that may be chosen for these patterns."""
     return MOST_ITERATIONS if patterns.harmonics < 2 else MOST_NONLINEAR_ITERATIONS
 
 

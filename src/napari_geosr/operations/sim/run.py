@@ -316,7 +316,7 @@ class _PlaneRun:
     def _search_steps(
         self, time: int, channel: int, before: PatternEstimate | None
     ) -> Generator[Step, None, PatternEstimate]:
-        """Find patterns near those of the previous time point; if none, anywhere."""
+        """Find patterns near those of the previous time point, or else anywhere."""
         tries = [None] if before is None or not before.fits else [before.patterns, None]
         for near in tries:
             found = yield from estimate_steps(

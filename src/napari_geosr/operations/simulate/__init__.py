@@ -243,7 +243,7 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
 
 @contextmanager
 def _unfinished_counts(projections: Path) -> Iterator[Path]:
-    """Provide a file for counts that are computed by row and written by view."""
+    """Provide a file for counts computed row by row and written view by view."""
     path = temporary_sibling(projections.with_name("counts.npy"), ".npy")
     try:
         with atomic.explained(projections):

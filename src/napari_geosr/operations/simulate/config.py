@@ -155,7 +155,7 @@ class SimulateConfig(ScanConfig):
         return self.voxel_size or DEFAULTS[structure][1]
 
     def pores(self, structure: str) -> AnyDict:
-        """Return the structure's porosity, radius, seed and, for a foam, gap.
+        """Return the structure's porosity, radius, seed and, for a foam, the gap.
 
         Raises
         ------

@@ -1,6 +1,6 @@
 """Lists the algorithms that a study compares: built-in and third-party ones.
 
-Does not import torch, because it is used to validate settings.
+This module does not import torch, because it is used to validate settings.
 """
 
 from __future__ import annotations

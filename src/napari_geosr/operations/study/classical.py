@@ -189,7 +189,7 @@ class _ViewIntegrals:
 
 
 def _deblurred(sinogram: Tensor) -> Tensor:
-    """Compensate the blur of projections by pixels (sinc) and interpolation (sinc²).
+    """Compensate for the blur due to pixels (sinc) and interpolation (sinc²).
 
     Otherwise, this blur would hide noise that varies from voxel to voxel.
     """

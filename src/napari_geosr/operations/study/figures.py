@@ -64,8 +64,8 @@ def curves_png(
     """Plot every metric against the number of projections, one line per algorithm.
 
     Each exposure has its own line style; with a single number of projections, metrics
-    are plotted against the exposure. The range of correct porosities is shaded, up to
-    the relative `tolerance`.
+    are plotted against the exposure. The range of correct porosities, within the
+    relative `tolerance`, is shaded.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """A study job: its description in the job's folder, and its run.
 
-Does not import torch, because docks import this module.
+This module does not import torch, because docks import it.
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ class _LabelsStudy:
         self.rows = list(stored["rows"])
 
     def find(self, method: str, count: int, draw: int) -> AnyDict | None:
-        """Return the row of a finished cell."""
+        """Return the row of a cell; None if the cell is unfinished."""
         cell = {"method": method, "labels": count, "draw": draw}
         return next((row for row in self.rows if cell.items() <= row.items()), None)
 

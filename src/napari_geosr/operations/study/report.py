@@ -134,7 +134,7 @@ def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
 def _volumes(
     done: StudySummary, names: Sequence[str], themes: Sequence[Theme]
 ) -> list[str]:
-    """Draw histograms of pore volumes, without cells of releases that lack them."""
+    """Draw histograms of pore volumes; omit cells of older releases without them."""
     key = "pore_volume_counts"
     rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
     if not rows:

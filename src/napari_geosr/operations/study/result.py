@@ -74,7 +74,7 @@ def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
     list of dict
         ``projections``, ``exposure``, ``data_factor`` and ``time_factor`` (reduction by
         a factor of N), ``hours``, ``bytes``, and for ``synchrotron`` and ``laboratory``
-        kilowatt-hours and kilograms.
+        kilowatt-hours and kilograms of CO2eq.
     """
     itemsize = np.dtype(scan.data.dtype).itemsize
     rows = []

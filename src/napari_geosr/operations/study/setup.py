@@ -216,7 +216,7 @@ def context_steps(
 
 
 def _with_beam(scan: Projections) -> Projections:
-    """Return the scan; add a uniform flat field of its beam intensity if it lacks one.
+    """Return the scan, with a uniform flat field of its beam intensity if it has none.
 
     All cells then use the beam of the whole scan, scaled for shorter exposures.
     """

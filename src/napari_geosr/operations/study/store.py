@@ -240,7 +240,7 @@ class StudyStore:
         atomic.write_text(self.files["json"], text + "\n", overwrite=True)
 
     def row(self, subset: ScanSubset, name: str) -> AnyDict | None:
-        """Return the row of a finished cell; None if it is unfinished."""
+        """Return the row of a cell; None if the cell is unfinished."""
         path = self.cells / f"{subset.label}-{name}.json"
         try:
             row = dict(read_json(path))

@@ -93,7 +93,7 @@ def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
 
 
 def all_subsets(config: StudyConfig, n_angles: int | None = None) -> list[ScanSubset]:
-    """Return all subsets: fewest projections first, each with longest exposure first.
+    """Return all subsets, by ascending number of projections and descending exposure.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ _N_PLANES = 5
 
 
 def check_country(code: str) -> None:
-    """Refuse a country whose carbon intensity of electricity is unknown.
+    """Refuse a country for which the carbon intensity of electricity is unknown.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def smaller_patch_warnings(
 
 
 def reading_warnings(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-    """Return the assumptions made about axes and voxel sizes missing in the files.
+    """Return the assumptions about axes and voxel sizes that the files do not state.
 
     Parameters
     ----------
@@ -138,7 +138,8 @@ def reading_warnings(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
     Returns
     -------
     list of str
-        A sentence for each assumption, with one file name and the number of others.
+        A sentence for each assumption, with one file name and the number of other
+        files.
     """
     titles: dict[str, dict[str, None]] = {}
     for volume in (v for group in volumes.values() for v in group):
@@ -219,7 +220,7 @@ _NETWORK_SPECIFIC: AnyDict = {
 def suggest_upscaling(
     method: str, training: TrainingConfig, source: Volume, target: Volume
 ) -> str:
-    """Suggest settings for a target whose shape is a multiple of the source's.
+    """Suggest settings for a target with a multiple of the shape of the source.
 
     Each suggestion has been validated: the method accepts it, and its upscale factor
     matches the target.

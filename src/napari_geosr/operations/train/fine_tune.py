@@ -31,8 +31,8 @@ _DERIVED_OPTIONS = {"ndim", "adjacent_slices", "upscale_factor", "out_channels"}
 def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> AnyDict:
     """Return the fields of a training config that fine-tunes a model.
 
-    Imports the network's module, and with it torch. The learning rate is low enough to
-    preserve what the model has learned.
+    This imports the network's module, and with it torch. The learning rate is low
+    enough to preserve what the model has learned.
 
     Fields that duplicate network options are None, so that combining them with the
     fields of an earlier training run never sets an option twice.

@@ -1,8 +1,8 @@
 """Train on projections: reconstruct the training volumes, train and restore.
 
 Noise2Inverse uses reconstructions of disjoint subsets of the projections. Methods that
-learn from pairs use reconstructions from fewer views or photons, paired with one of the
-remaining photons or of the whole scan. All reconstructions are made once and stored in
+learn from pairs use a reconstruction from fewer views or photons, paired with one from
+the remaining photons or the whole scan. All reconstructions are made once and stored in
 the job's folder, so that a job that was stopped or killed resumes at the unfinished
 block of slices.
 """

@@ -2,7 +2,7 @@
 
 Blind-spot methods predict a voxel from its neighbours. Therefore, they also predict
 noise that is correlated with the noise of the neighbours. Filtered back-projections,
-interpolated images and images of cameras with pixel binning have correlated noise.
+interpolated images and images from cameras with pixel binning have correlated noise.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def measure_noise_steps(
     Raises
     ------
     ConfigError
-        If sources and targets have different grey scales; the noise level would limit
+        If sources and targets have different grey scales; the noise bound would prevent
         the conversion of one scale to the other.
     """
     if patches.grey["source"] != patches.grey[method.output_role]:

@@ -109,7 +109,7 @@ class IlluminationOperator:
 
     The frames are linear combinations of a few images: the object multiplied by 1 and
     by the cosine and sine of each harmonic, blurred and sampled. This requires fewer
-    Fourier transforms than one pattern for each frame.
+    Fourier transforms than blurring each frame separately.
 
     Attributes
     ----------

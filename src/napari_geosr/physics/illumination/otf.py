@@ -64,7 +64,7 @@ class Otf:
         Parameters
         ----------
         psf : ndarray of shape (rows, columns)
-            Without background; the smallest value is subtracted.
+            Image without background; the smallest value is subtracted.
         sampling : int
             Pixels of `psf` per camera pixel. With 1, the image already contains the
             averaging over a camera pixel.

@@ -111,7 +111,7 @@ class SimulatedFrames:
     frames : ndarray of shape (angles, phases, Y, X), float32
         Grey values, with offset and noise.
     clean : ndarray of the same shape
-        Without noise and offset.
+        The frames without noise and offset.
     truth : ndarray of shape (4 Y, 4 X), float32
         The object, in units of its mean.
     patterns : PatternSet

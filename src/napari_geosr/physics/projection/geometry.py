@@ -29,7 +29,7 @@ class ParallelGeometry:
     Parameters
     ----------
     angles : array-like of shape (n_angles,)
-        In degrees, in any order and range.
+        Angles of the projections in degrees, in any order and range.
     n_columns : int
         Number of pixels in a detector row.
     centre : float, optional

@@ -1,4 +1,4 @@
-"""Back-project filtered projections, the last stage of FBP and FDK.
+"""Back-project filtered projections, as in the last step of FBP and FDK.
 
 Every voxel receives the linearly interpolated value at its projected position. This is
 what filtered back-projection assumes, and it is smoother than the exact adjoint of

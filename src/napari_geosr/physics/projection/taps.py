@@ -44,6 +44,6 @@ def linear_taps(
 
 
 def chunk_length(device: torch.device, bytes_each: int) -> int:
-    """Return the number of items that fit into the memory budget for taps."""
+    """Return the number of items of `bytes_each` bytes that fit into the budget."""
     budget = _CPU_BYTES if device.type == "cpu" else _DEVICE_BYTES
     return max(1, budget // bytes_each)

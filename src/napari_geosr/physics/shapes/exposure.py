@@ -43,7 +43,7 @@ class ExposureRange:
     blur : tuple of float
         Standard deviation of the blur on the detector, in mm.
     scatter_width : float
-        Standard deviation of the scattered radiation on the detector, in mm.
+        Standard deviation of the spread of scattered radiation on the detector, in mm.
     scatter : tuple of float
         Scattered radiation as a fraction of the primary radiation.
     photons : tuple of float

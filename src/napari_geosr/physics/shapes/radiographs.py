@@ -294,7 +294,7 @@ def _restore(
 
 
 class _ToothShape:
-    """Outline of a tooth in its own coordinates: `u` across, `s` along from the tip.
+    """Outline of a tooth: `u` is the position across it, `s` along it from the tip.
 
     The outlines are positive inside and at most 1, so that the square root is the
     relative thickness of an ellipse.
@@ -406,7 +406,7 @@ def _bump(distance: Array, middle: float, width: float) -> Array:
 def _trabeculae(
     edge: int, pixel: float, rng: np.random.Generator, grain: np.random.Generator
 ) -> Array:
-    """Draw the relative thickness of spongy bone along the rays: strands, mean 1."""
+    """Draw the relative thickness of spongy bone along the rays (strands; mean 1)."""
     width = rng.uniform(0.18, 0.35) / pixel
     noise = grain.standard_normal((edge, edge))
     strands = blurred(noise, (width * 0.8, width * 1.3), "wrap")

@@ -22,7 +22,7 @@ def waves(rng: np.random.Generator, wavelength: float, number: int = _WAVES) -> 
     ----------
     rng : Generator
     wavelength : float
-        In units of half the longest edge.
+        Wavelength, in units of half the longest edge of the box.
     number : int
         Number of waves.
     """

@@ -191,7 +191,7 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
 
 
 def _max_radii(centres: Array) -> Array:
-    """Return the largest radius at which each tubule avoids its nearest neighbour."""
+    """Return the largest radius at which each tubule does not touch its neighbours."""
     from scipy.spatial import cKDTree
 
     if len(centres) < 2:

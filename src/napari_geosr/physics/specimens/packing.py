@@ -64,7 +64,7 @@ def fill_gaps(
     gap: float,
     seed: int,
 ) -> Array:
-    """Add spheres between existing ones, the largest that fit first.
+    """Add spheres between existing ones, beginning with the largest that fit.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ class SampleStore:
 
 
 class PosteriorRun(VolumeRun):
-    """The work of a run that draws samples of the whole volume, one after another."""
+    """A run that draws samples of the whole volume, one after another."""
 
     def __init__(self, prepared: PreparedRestoration) -> None:
         super().__init__(prepared)

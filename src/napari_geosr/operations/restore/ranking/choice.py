@@ -198,7 +198,7 @@ def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
     """Select the points for which models are ranked, noisiest first; give the reason.
 
     In a channel that contains little but noise, a model that removes everything would
-    seem the best.
+    appear to be the best.
     """
     levels = {
         point: 0.0 if noise is None else noise.relative
@@ -216,7 +216,7 @@ def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
 
 
 def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
-    """Find the ranking whose choice has the largest mean gain; also describe the gains.
+    """Find the ranking that chose the model with the largest mean gain; describe gains.
 
     Only models that were chosen in one of the rankings were tested for their effect on
     pores. If another ranking leaves such a model out, its gain there counts as 0,

@@ -31,7 +31,7 @@ def find_models(
 
 
 def _check_factor(config: RestoreConfig, model: Model) -> None:
-    """Refuse an upscale factor for a model that has one of its own, or none."""
+    """Refuse an upscale factor for a model with a fixed factor, or without one."""
     if config.upscale_factor == 1:
         return
     if members.is_generative(config.uncertainty):

@@ -112,7 +112,7 @@ class Ranking:
     choice : str
         Name of the recommended row.
     reason : str
-        Reason, in one sentence.
+        Reason for the recommendation, in sentences for the user.
     noise : Noise
         Noise of the scan, as measured for the ranking.
     skipped : mapping of str to str

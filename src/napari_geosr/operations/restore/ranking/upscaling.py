@@ -227,9 +227,8 @@ def decide_upscaling(
 def _knows_fine_noise(noise: Noise) -> bool:
     """Return whether the fine noise of the scan is at most the measured noise.
 
-    A sharper interpolation amplifies fine noise. There is no risk from smooth noise
-    (even if unknown), from less noise than measured, or from noise below the rounding
-    steps.
+    A sharper interpolation amplifies fine noise. Smooth noise (even if unknown), fine
+    noise weaker than measured, and noise below the rounding steps carry no risk.
     """
     is_known = noise.is_measured or any(
         is_about(one, "smooth variation") for one in noise.notes

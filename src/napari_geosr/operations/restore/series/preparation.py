@@ -237,7 +237,7 @@ def _changing_noise(
     Parameters
     ----------
     typical : PreparedRestoration
-        Preparation of the typical time point; without noise if the model does not use
+        Preparation of the measured time point; without noise if the model does not use
         it.
     """
     noise = typical.noise

@@ -138,7 +138,7 @@ def run_series_steps(
     first_point : Point, optional
         The point on screen, which is restored first, beginning with the region `first`.
     late : LateVerdict, optional
-        Predicts the effect of the run after its first tile, or a resumed run's last.
+        Predicts the effect after the first tile, or after the last of a resumed run.
     """
     steps = work_steps(
         SeriesRun(series, first_point),

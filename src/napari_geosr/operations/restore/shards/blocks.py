@@ -31,7 +31,7 @@ class BlockRestoration:
     Parameters
     ----------
     work : ShardWork
-        Work without files, which returns the voxels.
+        Work without output files; it returns the voxels.
     factors : sequence of int
         Upscale factor along each axis of the result.
     """

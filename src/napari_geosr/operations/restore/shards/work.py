@@ -32,9 +32,9 @@ class ShardResult:
     Attributes
     ----------
     summary : RunSummary
-        Statistics of its tiles.
+        Statistics of the tiles of the shard.
     backend : mapping
-        Backend that computed it, for the record.
+        Backend that computed the shard, for the record.
     blocks : tuple of ndarray
         Voxels of the shard, and their standard deviations if there are any; empty if
         the worker wrote them into the file.

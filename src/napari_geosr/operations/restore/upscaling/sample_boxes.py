@@ -94,7 +94,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
 def _starts(
     shape: Sequence[int], sizes: Sequence[int], many: Sequence[int]
 ) -> list[list[int]]:
-    """Return evenly spaced first voxels along each axis; a single box is centred."""
+    """Return evenly spaced start indices along each axis; a single box is centred."""
     found = []
     for n, edge, number in zip(shape, sizes, many, strict=True):
         if number == 1:

@@ -105,8 +105,8 @@ def sharpness_steps(
     noise : Noise
         Noise of the scan, in its grey values.
     choice : {"auto", "scan", "object"}
-        Whether results are as sharp as the scan, or as the model predicts the object to
-        be; by default, the latter only if it is consistent with the scan.
+        Whether results are as sharp as the scan, or as sharp as the model predicts the
+        object to be; by default, the latter only if it is consistent with the scan.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
     of : mapping, optional
@@ -196,7 +196,7 @@ def fit_sharpness(
     Returns
     -------
     SharpnessFit
-        Both values are 0 if there are no pairs, or nothing but noise.
+        Both values are 0 if there are no pairs, or the pairs contain only noise.
     """
     return run_to_end(_fit_steps(pairs, factors, noise))
 

@@ -11,8 +11,8 @@ the scan:
 - The error of the detail within these voxels. The scan itself is the ground truth for a
   scan that is coarser by the model's factor: parts of the scan are averaged, upscaled
   again, and compared with the original. Noise is drawn in the same way, so that the
-  averaged scan is as noisy as the scan itself. Detail gets weaker from scale to scale;
-  the factor is estimated from the two scales of the scan.
+  averaged scan is as noisy as the scan itself. Detail becomes weaker from scale to
+  scale, by a factor that is estimated from the two scales of the scan.
 
 The error of cubic interpolation is estimated in the same way.
 

@@ -184,7 +184,7 @@ def _counts(
     *,
     is_dark: bool,
 ) -> tuple[PoreCounts, ...]:
-    """Count pores of at least this size; also bright spots in mostly dark scans."""
+    """Count pores of at least this size and, in mostly dark scans, bright spots."""
     is_known = phases is None or phases.are_separated(volumes[0], parts)
     kinds = (False, True) if is_dark else (False,)
     return tuple(

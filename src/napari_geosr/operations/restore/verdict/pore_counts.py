@@ -98,10 +98,10 @@ class PoreCounts:
     def expected(self) -> float:
         """Estimate of the true number of pores.
 
-        The result divided by the geometric mean of two estimates of its error: the
-        simulation, with a ground truth that lacks fine detail, and the comparison with
-        the smoothed scan, which also lacks fine detail. If the smoothed scan shows no
-        pores, the only estimate is the test with the model's own result.
+        This is the result divided by the geometric mean of two estimates of its error:
+        the simulation, with a ground truth that lacks fine detail, and the comparison
+        with the smoothed scan, which also lacks fine detail. If the smoothed scan shows
+        no pores, the only estimate is the test with the model's own result.
         """
         before, after, result = (max(0.5, n) for n in (*self.tested, self.result))
         if not self.is_known:
@@ -149,8 +149,8 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
 def sample_of(block: Block) -> Mask:
     """Return the voxels of a window that belong to the sample.
 
-    Excludes voxels without values, and padding. Padding has a single value that hardly
-    any voxel of the sample is close to, so pores that are clipped to black are not
+    Excludes voxels without values, and padding. Padding has a single value, to which
+    hardly any voxel of the sample is close, so pores that are clipped to black are not
     mistaken for padding.
     """
     from scipy import ndimage

@@ -5,9 +5,9 @@ an error above that of the scan, or a number of pores off by more than a factor 
 ``docs/evidence/verdicts.md`` reports how often harm is recognised.
 
 The verdict predicts whether the result is worse than the scan. Findings that also apply
-to the scan (its noise hides small pores) are reported without changing the verdict. The
-same applies to indirect signs of harm (a scan unlike the training data) if the expected
-gain, which is direct evidence, is certain.
+to the scan (such as noise that hides small pores) are reported without changing the
+verdict. The same applies to indirect signs of harm (such as a scan unlike the training
+data) if the expected gain, which is direct evidence, is certain.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ _EDGES = {
 class RunAssessment:
     """All measurements of the performance of a model on a scan.
 
-    `averaged` is the test of a result with finer voxels, averaged over those of the
-    scan.
+    `averaged` is the test of a result with finer voxels, averaged over each voxel of
+    the scan.
     """
 
     card: ModelCard

@@ -181,7 +181,7 @@ def _inner(shape: Sequence[int], margin: int) -> Mask:
 
 
 def _mean(values: Values, around: Sequence[Vector], there: Directions) -> Values:
-    """Return, for each voxel, the mean of its surroundings that are in the sample."""
+    """Return, for each voxel, the mean of its surroundings inside the sample."""
     total, number = np.zeros_like(values), np.zeros_like(values)
     for by, own in zip(around, there, strict=True):
         np.add(total, shifted(values, by), out=total, where=own)

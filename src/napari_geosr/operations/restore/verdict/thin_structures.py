@@ -117,7 +117,7 @@ def _summary(totals: Array) -> ThinStructures:
 
 
 def _compare(block: ComparedBlock) -> Array:
-    """Return the numbers of voxels and contrasts of dark and bright structures.
+    """Return the numbers of voxels and the contrasts of dark and bright structures.
 
     The contrasts are those at the structures, and those in the adjacent plates in the
     scan and in the result.

@@ -29,7 +29,7 @@ _MIN_OUTPUT_EDGE = 256
 
 
 def select_scenes(patches: Patches, *roles: str) -> tuple[list[TrainingSubject], int]:
-    """Return up to 8 evenly spaced subjects with all `roles`, and how many exist."""
+    """Return up to 8 evenly spaced subjects with all `roles`, and the total number."""
     complete = [s for s in patches.scenes if all(role in s.volumes for role in roles)]
     if not complete:
         return [], 0

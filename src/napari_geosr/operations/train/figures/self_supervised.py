@@ -74,7 +74,7 @@ def self_supervised_steps(
 
 
 def smoothing(sigma: float, ndim: int) -> Callable[[Tensor], Tensor]:
-    """Return a Gaussian filter of the middle slice that can be used like a network."""
+    """Return a Gaussian filter for the middle slice, to be used like a network."""
     import torch
     from scipy.ndimage import gaussian_filter
 
