@@ -305,7 +305,7 @@ class ShardPlanner:
                 yield step
 
     def _divided_warning(self, work: float) -> WarningIssued:
-        """Warn that a share of the memory allows only small tiles with large halos."""
+        """Warn that each worker's memory allows only small tiles with large halos."""
         enough = self._planner.budget_for_work(_COSTLY_WORK * work)
         factor = self.choice.work() / work
         return WarningIssued(

@@ -28,7 +28,7 @@ class SourceReads:
     factor : float
         Voxels decoded ÷ voxels of the blocks that the run needs.
     seconds : float
-        Time to decode a voxel once.
+        Time to decode one voxel, in seconds.
     """
 
     cache_bytes: int = 0

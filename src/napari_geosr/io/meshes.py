@@ -1,4 +1,4 @@
-"""Read and write triangle meshes; only writing STL does not need trimesh (optional).
+"""Read and write triangle meshes with trimesh (optional; not needed to write STL).
 
 Only 3MF files state their unit; 3D-printing programs assume millimetres.
 """

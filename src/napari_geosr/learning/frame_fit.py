@@ -271,7 +271,7 @@ class FrameFit:
         return image * (self.scale / _SOFTPLUS_BETA)
 
     def step(self) -> float:
-        """Make one step and return its loss.
+        """Take one step and return its loss.
 
         Raises
         ------

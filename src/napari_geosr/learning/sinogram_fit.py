@@ -189,7 +189,7 @@ class SinogramFit:
         self.average = torch.zeros_like(positive)
 
     def step(self) -> dict[str, float]:
-        """Make one iteration: update the generator, then the discriminator.
+        """Perform one iteration: update the generator, then the discriminator.
 
         Returns
         -------

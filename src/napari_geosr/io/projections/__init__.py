@@ -340,7 +340,7 @@ def write_projections(
     Raises
     ------
     FileError
-        If the file exists and `overwrite` is false, its suffix is a different one, its
+        If the file exists and `overwrite` is false, it has another suffix, its
         folder is missing or not writable, or the disk is full.
     """
     target = Path(path).expanduser()

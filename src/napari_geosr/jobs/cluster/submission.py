@@ -227,7 +227,8 @@ def was_stopped(job: JobFolder) -> bool:
     """Return whether the user stopped the job while the queue started this process.
 
     A queue may have taken a job without printing its number, and OAR may have
-    resubmitted it under a number that only a query has recorded, or none.
+    resubmitted it under a number that only a query has recorded, or that is not
+    recorded at all.
     """
     status = job.status()
     record = queue_record.read_record(job.path)
