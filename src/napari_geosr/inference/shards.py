@@ -87,7 +87,7 @@ def plan_shards(
     Returns
     -------
     list of Shard
-        Each contains whole units, and at least one tile if there is room for it.
+        Each contains whole units and at least one tile, except at the far edges.
     """
     units = (1,) * 3 if unit is None else (1,) * (3 - layout.ndim) + tuple(unit)
     cuts = []

@@ -42,7 +42,7 @@ class SourceReads:
         Parameters
         ----------
         seconds_per_voxel : float, optional
-            Speed of the network, if known.
+            Time of the network per input voxel, in seconds, if known.
         """
         share = self.seconds / (seconds_per_voxel or _RESTORING_SECONDS)
         return share * (self.factor - 1.0)

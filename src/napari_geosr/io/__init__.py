@@ -63,7 +63,7 @@ def read(
     axes : str, optional
         Meaning of the stored axes, e.g. ``"TYX"``, if the file does not state it.
     channel, time : int, optional
-        Take one channel or time point, and drop that axis.
+        Index of the channel or time point to read; its axis is dropped.
     voxel_size : float or sequence of float, optional
         Replaces the file's voxel size: along Z, Y, X (or Y, X), or one number for all
         axes, in `unit`.

@@ -69,7 +69,7 @@ class FrameFitSettings:
         Number of feature maps at full resolution.
     seed : int
     patterns_after : int or None
-        Step after which given patterns are fitted as well; None: they are fixed.
+        Step after which given patterns are fitted as well; None if they are fixed.
     """
 
     recipe: Recipe = "ours"

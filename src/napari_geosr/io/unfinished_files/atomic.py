@@ -248,8 +248,8 @@ def replacing(
     Parameters
     ----------
     durable : bool
-        Flush the content to disk before renaming, so that either the old or the new
-        file is complete after a power failure.
+        Whether to flush the content to disk before renaming, so that either the old or
+        the new file is complete after a power failure.
     """
     refuse_existing(path, overwrite)
     remove_abandoned(path, suffix)

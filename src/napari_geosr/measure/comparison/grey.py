@@ -97,7 +97,7 @@ class GreySums:
         data_range : float
             Range for the PSNR.
         affine : bool
-            Fit gain and offset first.
+            Whether to fit gain and offset first.
         """
         assert self._centre is not None
         means = self._sums / self.n

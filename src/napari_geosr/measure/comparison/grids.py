@@ -87,8 +87,8 @@ def porosity_texts(
     ----------
     reports : mapping of PorosityReport
     of_base : mapping of PorosityReport
-        The base as measured for each other volume: in the same region and with the same
-        minimum pore size.
+        The base as measured for each of the other volumes: in the same region and with
+        the same minimum pore size.
     """
     if base not in reports:
         return []
