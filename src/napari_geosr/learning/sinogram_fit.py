@@ -67,7 +67,7 @@ class FitSettings:
     details : float
         Weight of the residual at high frequencies; see `roughness`.
     distance : str
-        Distance of the adversarial loss.
+        Distance on which the adversarial loss is based.
     features, levels : int
         Feature maps and levels of the U-Net.
     averaging : float
