@@ -99,7 +99,7 @@ class LayerVolume:
         return InputConfig.create(**values)
 
     def is_in_file(self) -> bool:
-        """Return whether the file holds the layer's data (sampled if they are lazy)."""
+        """Return whether the file holds the layer's data (lazy data are sampled)."""
         volume = self.volume
         if volume.source is None:
             return False

@@ -91,8 +91,8 @@ class LastState:
         the queue had resubmitted it. Only the job itself changes the record of a
         submitted job, so that no change is lost.
     problem : str
-        Why a later query failed, as a sentence without a full stop; empty if there was
-        none.
+        Why a later query failed, as a sentence without a full stop; empty if no query
+        failed.
     """
 
     phase: str = ""

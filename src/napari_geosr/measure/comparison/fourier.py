@@ -314,7 +314,7 @@ def fourier_correlation(
 
 
 def _phase(shells: _Shells, shift: Sequence[float]) -> tuple[AnyArray, AnyArray]:
-    """Return phase factors that shift the second volume's samples onto the first."""
+    """Return phase factors that align the second volume's samples with the first's."""
     turns = [
         np.exp(-2j * np.pi * f * s).astype(np.complex64)
         for f, s in zip(shells.axes, shift, strict=True)
