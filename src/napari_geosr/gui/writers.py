@@ -100,7 +100,7 @@ def _samples_to_channels(data: Any, axes: str) -> tuple[Any, str]:
 
 
 def _as_int32(volume: Volume) -> Volume:
-    """Convert labels to 32-bit integers lazily, or not at all if any do not fit."""
+    """Convert labels lazily to 32-bit integers, unless some values do not fit."""
     low = high = 0
     for i in range(volume.shape[0]):
         part = np.asarray(volume.data[i])

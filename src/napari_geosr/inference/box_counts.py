@@ -1,4 +1,4 @@
-"""Counts the voxels of a mask in boxes, and estimates the memory to process them.
+"""Counts the mask voxels in boxes, and estimates the memory for processing boxes.
 
 The voxels are counted once, per cell of a coarse grid, so that many boxes can be tried.
 """
@@ -30,7 +30,7 @@ _DENSE_FIXED_BYTES = 40 * 2**20
 
 
 class BoxCounts:
-    """Numbers of voxels of a mask in boxes, computed from the counts per cell.
+    """Numbers of mask voxels in boxes, computed from the counts per cell.
 
     Parameters
     ----------
@@ -106,7 +106,8 @@ def network_bytes(n_voxels: int, features: int, dense: bool) -> int:
     n_voxels : int
         Voxels at the finest level; with dense convolutions, all voxels of the box.
     features : int
-        Feature maps at the finest level; 0 for the memory held after the computation.
+        Number of feature maps at the finest level; 0 for the memory still held
+        afterwards.
     dense : bool
         Whether dense convolutions are used.
     """

@@ -114,8 +114,8 @@ def _full_precision() -> Iterator[None]:
     """Turn TF32 off while any thread is inside this context.
 
     The flags belong to the process. The first thread to enter sets them and the last
-    one to leave restores them; otherwise a finishing preview would reset them during a
-    run.
+    one to leave restores them; otherwise, a preview that ends during a run would reset
+    them.
     """
     with _precision_lock:
         if not _in_full_precision:
@@ -367,8 +367,8 @@ def seconds_per_voxel(
 
     The result is cached per network, device and number of threads. Windows grow until
     one takes a tenth of a second, so that call overhead and caches do not distort the
-    result, or until they would exceed `max_voxels`; a speed of windows limited in this
-    way is not cached. The first call is a warm-up and does not count.
+    result, or until they would exceed `max_voxels`; a speed measured with such a
+    limited window is not cached. The first call is a warm-up and does not count.
 
     Parameters
     ----------

@@ -60,8 +60,8 @@ class IntensityStatistics:
         Mean and std to which the network's output is scaled; None for those of the
         volume.
     hot : HotVoxels or None
-        Criterion for hot and dead voxels, and their number; None if all planes of the
-        volume were read and there are none.
+        Criterion for hot and dead voxels, and their number; None if there are no such
+        voxels and all planes of the volume were read.
     crowd_share : float
         Fraction of the voxels that look like hot or dead voxels, if these are too many
         to be treated as such; otherwise 0.
@@ -114,9 +114,9 @@ def scan_steps(
     """Find the mean, standard deviation and range of a 2D or 3D array of real numbers.
 
     An array of up to `sample_above` voxels is read completely. A larger array is
-    sampled: about `sample_above` voxels are read in whole planes (or rows, in 2D and if
-    a single plane is larger), evenly spaced from the first to the last, so the result
-    is the same in every run.
+    sampled: about `sample_above` voxels are read in whole planes (or rows, in 2D or if
+    a single plane exceeds this number), evenly spaced from the first to the last, so
+    the result is the same in every run.
 
     Hot and dead voxels (`napari_geosr.core.grey_values.hot_voxels`) are excluded. If
     some values lie far from all others, the same voxels are read a second time to
@@ -271,7 +271,7 @@ def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
 
 
 def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volume:
-    """Return the volume with hot voxels replaced with the median of their neighbours.
+    """Return the volume with hot voxels replaced by the median of their neighbours.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
 The network runs on two small windows under a dispatch mode that adds up the live
 storage at every operation; the peak is exactly linear in the number of voxels. The
 estimate also includes the copies that convolution libraries make inside an operation
-(not visible as tensors), a fixed part, and the buffers of the pipeline. After the first
-tile the runner compares the prediction with the measured growth and corrects it
+(not visible as tensors), a fixed amount, and the buffers of the pipeline. After the
+first tile the runner compares the prediction with the measured growth and corrects it
 (`CostModel.corrected`).
 """
 

@@ -27,8 +27,8 @@ def padding_value(source: ArrayLike) -> float | None:
     """Return the grey value of the padding around the sample.
 
     A reconstruction of a circular field is padded in all four corners of its slices.
-    Only the corners of the first, the middle and the last slice are read, and the
-    central square of the middle slice.
+    Only the corners of the first, middle and last slices, and the central square of the
+    middle slice, are read.
 
     Parameters
     ----------
@@ -99,9 +99,9 @@ def padded_voxels(
 ) -> npt.NDArray[np.bool_] | None:
     """Return the voxels of a box that are padding.
 
-    Padding voxels lie in squares of 3 × 3 voxels with this value within a slice; single
-    voxels may have the value by chance. The result for a voxel does not depend on the
-    box that is read.
+    A voxel is padding if it lies, within its slice, in a square of 3 × 3 voxels with
+    this value; single voxels may have the value by chance. The result for a voxel does
+    not depend on the box that is read.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         self._reader.start()
 
     def stop_reading(self) -> None:
-        """Stop the reader thread and drop its read-ahead."""
+        """Stop the reader thread and drop the blocks that it has read ahead."""
         self._stop_reading.set()
         if self._reader is not None:
             while self._reader.is_alive():

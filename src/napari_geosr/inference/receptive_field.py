@@ -1,7 +1,7 @@
 """Finds the receptive field of a network by tracing a NaN through it.
 
-Gradients underestimate it (dead ReLUs, maxima); a NaN passes through every layer,
-including zero weights. A plane of NaN across a thin slab gives the reach along one
+Gradients underestimate it (dead ReLUs, maxima); a NaN passes through every layer, even
+if the weights are zero. A plane of NaN across a thin slab gives the reach along one
 axis; every phase of the stride is tried. Networks with layers that depend on the whole
 input (instance norm, attention, global pooling) or on absolute position
 (``align_corners``) are recognised without a list of layer types.
@@ -97,7 +97,7 @@ def check_spec(network: nn.Module) -> ReceptiveField:
     """Raise `ModelError` if a network's spec contradicts the probe.
 
     A declared halo larger than the probed one, or a declared stride that is a multiple
-    of the probed one, is wasteful but correct, and passes.
+    of the probed one, is wasteful but correct, and is accepted.
     """
     spec = network_spec(network)
     measured = probe(network)
@@ -183,7 +183,7 @@ class _Slab:
         return reach
 
     def stride(self, halo: int) -> int | None:
-        """Return the smallest shift along the axis that the output follows, or None."""
+        """Return the smallest input shift that shifts the output equally, or None."""
         for shift in sorted({*_STRIDES, self.step}):
             if self.is_equivariant_to(shift, halo):
                 return shift
@@ -229,7 +229,7 @@ class _Slab:
         return self._positions((y - base).abs() > 1e-12 * (1.0 + base.abs()))
 
     def _positions(self, mask: torch.Tensor) -> Iterable[int]:
-        """Find input positions along the axis at which any output voxel is marked."""
+        """Find the input positions along the axis with output voxels in the `mask`."""
         other = [d for d in range(mask.ndim) if d != 2 + self.axis]
         along = mask.sum(dim=other) > 0
         return {int(i) // self.scale for i in along.nonzero().ravel()}

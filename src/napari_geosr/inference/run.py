@@ -77,7 +77,7 @@ class RunSummary:
     n_tiles : int
         Tiles finished, including those finished by an earlier run.
     tile : tuple of int
-        Core size of the tiles at the end, along Z, Y, X, in input voxels.
+        Core size of the tiles at the end of the run, along Z, Y, X, in input voxels.
     cost_factor : float
         Voxels computed ÷ voxels of the volume, as planned.
     seconds : float
@@ -340,7 +340,7 @@ class TiledRun:
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         waiting: list[Tile],
     ) -> Iterator[Step]:
-        """Run the `waiting` tiles until all are done, or those left must be divided."""
+        """Run the `waiting` tiles until all are done or the others must be divided."""
         failed_before = self.n_retries > 0
         try:
             pipe.start_reading(waiting)

@@ -95,8 +95,8 @@ def restore_tiles(
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
         Value passed to the network for NaN and infinite voxels; ``"refuse"`` raises a
-        `VolumeError`. A floating-point target contains NaN at these voxels, an integer
-        target the network's output.
+        `VolumeError`. At these voxels, a floating-point target contains NaN, and an
+        integer target contains the network's output.
     priority_region : sequence of slice, optional
         Input voxels on screen: their tiles are computed first.
     threads : int, optional

@@ -195,7 +195,7 @@ def surface_mask(inside: AnyArray) -> AnyArray:
 
 
 def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
-    """Return the margin of each stage's input that the last stage needs to be exact.
+    """Return the input margins of all stages with which the last stage is exact.
 
     The margin of a stage is computed by the previous stage. The input of the previous
     stage therefore needs half of this margin plus the previous stage's own halo. All

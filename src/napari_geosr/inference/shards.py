@@ -87,7 +87,7 @@ def plan_shards(
     Returns
     -------
     list of Shard
-        Each contains whole units, and at least one tile if there is room for it.
+        Each contains whole units and at least one tile, except at the far edges.
     """
     units = (1,) * 3 if unit is None else (1,) * (3 - layout.ndim) + tuple(unit)
     cuts = []
@@ -305,7 +305,7 @@ class ShardPlanner:
                 yield step
 
     def _divided_warning(self, work: float) -> WarningIssued:
-        """Warn that a share of the memory allows only small tiles with large halos."""
+        """Warn that each worker's memory allows only small tiles with large halos."""
         enough = self._planner.budget_for_work(_COSTLY_WORK * work)
         factor = self.choice.work() / work
         return WarningIssued(

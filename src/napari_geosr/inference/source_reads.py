@@ -28,7 +28,7 @@ class SourceReads:
     factor : float
         Voxels decoded ÷ voxels of the blocks that the run needs.
     seconds : float
-        Time to decode a voxel once.
+        Time to decode one voxel, in seconds.
     """
 
     cache_bytes: int = 0
@@ -42,7 +42,7 @@ class SourceReads:
         Parameters
         ----------
         seconds_per_voxel : float, optional
-            Speed of the network, if known.
+            Time of the network per input voxel, in seconds, if known.
         """
         share = self.seconds / (seconds_per_voxel or _RESTORING_SECONDS)
         return share * (self.factor - 1.0)

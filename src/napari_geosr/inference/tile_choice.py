@@ -114,7 +114,7 @@ def choose_tile(
     buffers : Buffers, optional
         Bytes per voxel held by the pipeline.
     seconds_per_voxel : float, optional
-        Measured speed of the network; if None, time is ignored.
+        Measured time of the network per input voxel; None if it is not known.
     chunks : sequence of int, optional
         Chunk of the target, in output voxels: planes of a 2D network are grouped so
         that no chunk is written twice.
@@ -169,8 +169,8 @@ def choose_tile_for_workers(
 ) -> TileChoice:
     """Find the tile with which several processes finish soonest.
 
-    Unlike in `choose_tile`, the choice does not depend on measured times, so the same
-    settings always give the same tiles.
+    Unlike in `choose_tile`, the choice does not depend on the measured speed of the
+    network. Only the measured time to decode a block of the source can affect it.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class TileMemory:
 
 
 def memory_key(network: nn.Module, device: str) -> str:
-    """Return a key for a network's architecture on a device, equal in all processes."""
+    """Return a key for an architecture on a device, the same in all processes."""
     digest = hashlib.sha256(type(network).__qualname__.encode())
     for name, parameter in network.named_parameters():
         digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype};".encode())

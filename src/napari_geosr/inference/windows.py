@@ -131,7 +131,7 @@ class WindowReader:
         return block, missing
 
     def _parts(self, indices: Sequence[AnyArray]) -> Iterator[slice]:
-        """Yield planes to read at once: all, or a few of a memory-mapped source."""
+        """Yield planes to read at once: all, or a few at a time if memory-mapped."""
         n = len(indices[0])
         step = n
         if isinstance(self.source, np.memmap):

@@ -57,12 +57,13 @@ def read(
     ----------
     path : str or Path
         A file, a folder of slices, a glob such as ``"scan/*.tif"``, or
-        ``"FILE::DATASET"`` for one of several images in a file. Zarr and HDF5 may
-        also be given by their address: ``"https://…"``, ``"s3://…"`` or ``"sftp://…"``.
+        ``"FILE::DATASET"`` for one of several images in a file. A zarr or an HDF5 file
+        may also be given by its address: ``"https://…"``, ``"s3://…"`` or
+        ``"sftp://…"``.
     axes : str, optional
         Meaning of the stored axes, e.g. ``"TYX"``, if the file does not state it.
     channel, time : int, optional
-        Take one channel or time point, and drop that axis.
+        Index of the channel or time point to read; its axis is dropped.
     voxel_size : float or sequence of float, optional
         Replaces the file's voxel size: along Z, Y, X (or Y, X), or one number for all
         axes, in `unit`.

@@ -52,7 +52,7 @@ class ReadUnit:
         Bytes that the library holds while it decodes a block, such as the stored bytes
         and its own copy of the voxels.
     seconds : float or None
-        Mean time so far to decode a block; None if few have been decoded.
+        Mean time to decode a block, so far; None if few blocks have been decoded.
     """
 
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Read and write triangle meshes; only writing STL does not need trimesh (optional).
+"""Read and write triangle meshes with trimesh (optional; not needed to write STL).
 
 Only 3MF files state their unit; 3D-printing programs assume millimetres.
 """
@@ -85,7 +85,7 @@ def write_mesh(
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
         STL files state them in the form that 3D Slicer reads.
     is_oblique : bool
-        Whether X, Y and Z are the axes of an oblique volume, which only point roughly
+        Whether X, Y and Z are the axes of an oblique volume, which point only roughly
         in these directions.
     overwrite : bool
 
@@ -180,7 +180,7 @@ def simplified(
 
 
 def stated_space(path: Path) -> str:
-    """Return the directions of X, Y and Z that an STL file states, as written here.
+    """Return the directions of X, Y and Z that an STL file of this package states.
 
     The result is empty if they are unknown: for other formats, for files that state
     nothing, and for positions along the axes of an oblique volume.

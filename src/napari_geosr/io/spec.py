@@ -43,7 +43,7 @@ class OutputSpec:
     rotation : sequence of float
         Rotation of the axes of an oblique volume, row by row; stored in the file.
     multiscale : bool
-        For OME-Zarr: add coarser copies for fast display.
+        For OME-Zarr: whether to add coarser levels for fast display.
     tile : sequence of int, optional
         Shape of the blocks in which the voxels will be written, from the first voxel
         on: chunks and shards of an OME-Zarr are chosen to fit into them.

@@ -193,7 +193,7 @@ def _open_output(
 
 
 def _resumable_journal(path: Path, spec: OutputSpec, part: Path) -> JournalEntry | None:
-    """Return the journal of a killed run's file if it was begun with this `spec`."""
+    """Return the journal of a killed run's file if the file was begun with `spec`."""
     if part not in leftovers(path, suffix_of(path)):
         return None
     entry = read_journal(part)
@@ -289,7 +289,7 @@ def _save_unfinished(output: Output) -> None:
 
 
 def _finish(output: Output, overwrite: bool) -> None:
-    """Complete and rename the file; a failure here does not lose voxels.
+    """Complete and rename the file; if this fails, no voxels are lost.
 
     Raises
     ------

@@ -37,7 +37,7 @@ _MAX_KILL = 15.0
 
 @dataclass
 class _Asked:
-    """Requests received as signals; a signal handler must not wait for a lock.
+    """Requests received as signals; not locked, because signal handlers must not wait.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class _Asked:
     warned : bool
         Whether the queue has warned this process.
     by_walltime : bool
-        Whether the warning has stopped the job: it had taken effect before the user
+        Whether the warning has stopped the job, that is, took effect before the user
         asked for a pause.
     """
 
@@ -79,7 +79,7 @@ class _Asked:
 
     @property
     def ended_by_queue(self) -> bool:
-        """Whether the queue has ended this process before its walltime was over.
+        """Whether the queue has ended this process before the end of its walltime.
 
         The job was cancelled in the queue, or has to give way to another one.
         """
@@ -146,7 +146,7 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
 
 
 def _is_pausing(job: JobFolder) -> bool:
-    """Return whether the user has asked for a pause, even if the job has paused."""
+    """Return whether the user asked for a pause, even if the job has already paused."""
     return job.pending_request() == "pause" or recorded(job.path)[1] == "paused"
 
 
@@ -186,7 +186,7 @@ def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> i
 def _run_processes_in_queue(
     job: JobFolder, asked: _Asked, torchrun: Sequence[str]
 ) -> int:
-    """Run a job in several processes, the first of which holds its lock."""
+    """Run a job in several processes, the first of which holds the job's lock."""
     began = time.monotonic()
     with job.hold(_MAX_START_SECONDS):
         job.check_not_done()

@@ -71,7 +71,7 @@ def new_folder(parent: Path, name: str) -> Path:
 def removed_on_failure(folder: Path) -> Iterator[Path]:
     """Delete a new folder if creating the job there fails, and remove it from the list.
 
-    The folder is kept if a queue may have taken the job.
+    The folder is kept if a queue may have accepted the job.
 
     Yields
     ------

@@ -99,7 +99,7 @@ class LayerVolume:
         return InputConfig.create(**values)
 
     def is_in_file(self) -> bool:
-        """Return whether the file holds the layer's data (sampled if they are lazy)."""
+        """Return whether the file holds the layer's data (lazy data are sampled)."""
         volume = self.volume
         if volume.source is None:
             return False
@@ -445,7 +445,8 @@ def submit_run_steps(
         If `should_stop` returns True; the folder is removed.
     GeoSRError
         If something cannot be written, walltime or memory is too small, or the queue
-        refuses the job; the folder is removed, unless the queue may have taken the job.
+        refuses the job; the folder is removed, unless the queue may have accepted the
+        job.
     """
     submission.check_profile(profile)
     with removed_on_failure(new_folder(parent, run.name)) as folder:

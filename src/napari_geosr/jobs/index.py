@@ -165,8 +165,8 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Parameters
     ----------
     keep_foreign : bool
-        If the folder contains files that are not the job's, delete only the job's
-        files and keep the others.
+        Whether to delete only the job's files, and keep the others, if the folder
+        contains files that are not the job's.
 
     Returns
     -------

@@ -24,7 +24,7 @@ class Job(Protocol):
 
 
 class RunSteps(Protocol):
-    """Run a kind of job and return the path of its result, if there is one."""
+    """Run a job of one kind and return the path of its result, if there is one."""
 
     def __call__(
         self,

@@ -52,7 +52,8 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
         If a process is already running the job, another job writes its output, or its
         input no longer exists.
     FileError
-        If its log cannot be written. A new job is then paused, others are unchanged.
+        If its log cannot be written. A new job is then paused; other jobs are
+        unchanged.
     """
     with job.hold():
         job.check_not_done()

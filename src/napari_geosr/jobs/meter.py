@@ -17,7 +17,7 @@ MAX_PARTS = 60
 
 
 class Coverage:
-    """Finished percentage of the parts of a volume, in the order of its planes.
+    """Finished percentages of the parts of a volume, in the order of its planes.
 
     Parameters
     ----------

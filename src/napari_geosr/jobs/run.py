@@ -236,7 +236,7 @@ def _set_final_state(
     """Record how a run has ended, and delete the current request unless it is `kept`.
 
     A job that the user stops ends as cancelled, even if a signal of the queue or an
-    error that follows from stopping it ends the run first.
+    error caused by stopping it ends the run first.
     """
     request = job.pending_request()
     if request == "cancel" and state != "done":

@@ -32,7 +32,7 @@ class JobStatus:
         is not a valid job file, ``"missing"`` if the folder no longer exists;
         `message` has details.
     done, total : int
-        Steps done, and their total.
+        Number of steps done, and total number of steps.
     message : str
         Why the job failed, or its current activity.
     result : Path or None

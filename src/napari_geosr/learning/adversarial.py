@@ -4,9 +4,9 @@ Generator and critic alternate within a step: ``loop.update("network", …)`` an
 ``loop.update("critic", …)``.
 
 The published learning rates, 1e-4 and 2e-4, are for large networks and 10⁵ steps. For a
-noisy foam (PSNR 9.1 dB), a rate of 2e-3 gave 22.4 dB after 300 steps of Pix2Pix and
-18.3 dB after 94 steps of TomoGAN (Jensen-Shannon); 5e-4 gave 18.0 dB after 200 steps
-and 13.8 dB after 100 steps.
+noisy foam (PSNR 9.1 dB), Pix2Pix reached 22.4 dB after 300 steps with a rate of 2e-3,
+and 18.0 dB after 200 steps with 5e-4; TomoGAN (Jensen-Shannon) reached 18.3 dB after 94
+steps with 2e-3, and 13.8 dB after 100 steps with 5e-4.
 """
 
 from __future__ import annotations

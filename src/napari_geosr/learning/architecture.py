@@ -186,7 +186,8 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
 def merged_for_export(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyDict]:
     """Return the network as stored in a model, and its settings.
 
-    A network with a method ``merged()`` is stored in the lighter form it returns.
+    A network with a method ``merged()`` is stored in the lighter form that this method
+    returns.
     """
     merge: Callable[[], nn.Module] | None = getattr(network, "merged", None)
     if merge is None:

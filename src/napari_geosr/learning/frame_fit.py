@@ -69,7 +69,7 @@ class FrameFitSettings:
         Number of feature maps at full resolution.
     seed : int
     patterns_after : int or None
-        Step after which given patterns are fitted as well; None: they are fixed.
+        Step after which given patterns are fitted as well; None if they are fixed.
     """
 
     recipe: Recipe = "ours"
@@ -271,7 +271,7 @@ class FrameFit:
         return image * (self.scale / _SOFTPLUS_BETA)
 
     def step(self) -> float:
-        """Make one step and return its loss.
+        """Take one step and return its loss.
 
         Raises
         ------

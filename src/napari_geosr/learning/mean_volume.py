@@ -37,7 +37,7 @@ def _times(volume: Volume) -> str:
 
 
 class _Mean:
-    """Lazy array: indexing reads the same part of all arrays and averages it."""
+    """Lazy array: indexing reads the same part of every array and returns the mean."""
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self._arrays = arrays

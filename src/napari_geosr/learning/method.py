@@ -188,7 +188,8 @@ class Method:
         """Return the axes (of ``"xyz"``) along which noise must be independent.
 
         Empty if the noise of neighbouring voxels may be correlated. The caller measures
-        the noise of the sources before training, and warns.
+        the noise of the sources before training, and warns if it is correlated along
+        these axes.
         """
         return ""
 
@@ -272,7 +273,7 @@ class Method:
         raise NotImplementedError
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """Make one step; methods with several optimisers use all of them here."""
+        """Take one step; methods with several optimisers use all of them here."""
         return loop.update(self.result, batches, self.loss)
 
     def validate(self, batch: Batch) -> dict[str, float]:

@@ -67,7 +67,7 @@ class FitSettings:
     details : float
         Weight of the residual at high frequencies; see `roughness`.
     distance : str
-        Distance of the adversarial loss.
+        Distance on which the adversarial loss is based.
     features, levels : int
         Feature maps and levels of the U-Net.
     averaging : float
@@ -189,7 +189,7 @@ class SinogramFit:
         self.average = torch.zeros_like(positive)
 
     def step(self) -> dict[str, float]:
-        """Make one iteration: update the generator, then the discriminator.
+        """Perform one iteration: update the generator, then the discriminator.
 
         Returns
         -------

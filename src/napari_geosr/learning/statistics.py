@@ -53,7 +53,7 @@ def grey_scale(
     Parameters
     ----------
     block : (int, int, int)
-        Average blocks of this many voxels along (Z, Y, X) first, to get larger voxels.
+        Shape (Z, Y, X) of blocks that are averaged first, to get larger voxels.
 
     Raises
     ------

@@ -4,10 +4,10 @@ Grey-value losses are active from the first step. Geometric losses compare soft 
 ``p = 1 / (1 + exp(±(x - t) / τ))``, of the output and of the target. The threshold t is
 Otsu's threshold of all targets together, not of single patches, which may contain one
 phase only. τ is a fraction (the *temperature*) of the difference between the means of
-the two phases. At the default of 0.1, p is 0.993 or 0.007 in the middle of a phase. At
-a distance of a fifth of the contrast from the threshold, its slope is still 0.42 of the
-maximum. A lower temperature gives a harder threshold, but weaker gradients further away
-from it.
+the two phases. At the default of 0.1, p is 0.993 or 0.007 at the mean of a phase. At a
+distance of a fifth of the contrast from the threshold, the slope of p is still 0.42 of
+the maximum. A lower temperature gives a harder threshold, but weaker gradients further
+away from it.
 
 Geometric losses start late, because the phases of the output are meaningless until its
 grey values are roughly right. Their weights rise from zero to their full values between
@@ -348,6 +348,6 @@ class TargetLossMethod(Method):
         self.target_loss.prepare(patches)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """Make one step with the loss weights of that step."""
+        """Take one step with the loss weights of that step."""
         self.target_loss.set_progress(loop)
         return super().train_step(loop, batches)

@@ -1,9 +1,9 @@
 """Label volumes slab by slab, with the same result as labelling them as a whole.
 
-Pass 1 labels each slab (`cc3d`), accumulates its table and joins labels of adjacent
-slabs in a union-find; pass 2 is one look-up per voxel. The state between slabs consists
-of one plane of labels, the rows of pores that may continue, and one row for each
-completed pore that is large enough.
+Pass 1 labels each slab (`cc3d`), accumulates its table of pores and joins labels of
+adjacent slabs in a union-find; pass 2 is one look-up per voxel. The state between slabs
+consists of one plane of labels, the rows of pores that may continue, and one row for
+each completed pore that is large enough.
 """
 
 from __future__ import annotations

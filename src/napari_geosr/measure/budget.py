@@ -175,7 +175,7 @@ def _ways_of_reading(
 def _ways_for(
     array: Any, thickness: int, n_planes: int, n_windows: int
 ) -> list[_SlabReads]:
-    """Find ways of reading an array along with slabs of `n_planes` planes in total."""
+    """Find ways of reading an array with the slabs of a volume of `n_planes` planes."""
     stored = _stored(array)
     unit = read_unit(stored)
     if unit is None:

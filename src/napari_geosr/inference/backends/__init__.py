@@ -212,7 +212,10 @@ class Choice:
     def _reason_against(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> str | None:
-        """Return why `auto` rejects openvino; None to try it, ``""`` to say nothing."""
+        """Return why `auto` rejects openvino; None if it is to be tried.
+
+        The reason is empty if openvino is not installed; the user is then not told.
+        """
         if not installed():
             return ""
         if device != "cpu":

@@ -33,7 +33,7 @@ _POLL_MS = 50
 
 
 class ConvertedNetwork:
-    """A converted network, called like the original, by one thread at a time.
+    """A converted network; called like the original, but by only one thread at a time.
 
     Parameters
     ----------

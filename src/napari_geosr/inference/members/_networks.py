@@ -75,7 +75,7 @@ class EnsembleNetwork(nn.Module):
 
 
 class AdaptedNetwork(nn.Module):
-    """Runs a model's network on a run's windows, converting planes and grey scale.
+    """Runs a model's network on a run's windows after adapting planes and grey scale.
 
     Parameters
     ----------

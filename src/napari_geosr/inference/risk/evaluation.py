@@ -347,7 +347,7 @@ def evaluate(
 
 
 def _cells(block: Block, maps: Sequence[FloatArray]) -> list[list[float]]:
-    """Count the valid voxels of each cell, and average the maps over them."""
+    """For each cell, count the valid voxels and average the maps over these voxels."""
     rows = []
     for place in block.cells():
         valid: Any = block.valid[place]

@@ -1,1 +1,1 @@
-"""Open items of HDF5 files; their parts may be in other files, or be missing."""
+"""Open items of HDF5 files; parts of an item may be in other files or missing."""

@@ -1,7 +1,8 @@
 """Missing parts of an HDF5 dataset, which HDF5 reads as a fill value.
 
 Chunks may never have been written. A virtual dataset maps parts of datasets in other
-files: a file may be missing, its dataset too small, or a part may not be mapped.
+files: a file may be missing, its dataset may be too small, or a part of the virtual
+dataset may not be mapped.
 """
 
 from __future__ import annotations

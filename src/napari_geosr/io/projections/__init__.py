@@ -71,8 +71,8 @@ def read_projections(
         projections, or a single sinogram (angle, column) as TIFF. Use
         ``"FILE::DATASET"`` for one of several datasets.
     dataset : str, optional
-        Path of the projections or the detector's group inside an HDF5 file, or index of
-        the image in a TIFF file.
+        Path of the projections or of the detector's group inside an HDF5 file, or index
+        of the image in a TIFF file.
     angles : path or sequence of float, optional
         A text file with one angle per line, a dataset of an HDF5 file, or the angles
         themselves. Takes precedence over the file.
@@ -340,7 +340,7 @@ def write_projections(
     Raises
     ------
     FileError
-        If the file exists and `overwrite` is false, its suffix is a different one, its
+        If the file exists and `overwrite` is false, it has another suffix, its
         folder is missing or not writable, or the disk is full.
     """
     target = Path(path).expanduser()

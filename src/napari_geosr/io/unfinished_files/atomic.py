@@ -248,8 +248,8 @@ def replacing(
     Parameters
     ----------
     durable : bool
-        Flush the content to disk before renaming, so that either the old or the new
-        file is complete after a power failure.
+        Whether to flush the content to disk before renaming, so that either the old or
+        the new file is complete after a power failure.
     """
     refuse_existing(path, overwrite)
     remove_abandoned(path, suffix)
@@ -270,7 +270,7 @@ def replacing(
 def replacing_all(
     paths: Sequence[Path], *, overwrite: bool
 ) -> Iterator[dict[Path, Path]]:
-    """Yield a temporary sibling for each of `paths`; all are renamed, or none.
+    """Yield a temporary sibling for each of `paths`; rename all of them, or none.
 
     If the block succeeds, all content is flushed to disk, and the files are renamed in
     the order of `paths`. Part of the set can be missing only if another program has

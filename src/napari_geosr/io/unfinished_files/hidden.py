@@ -80,7 +80,7 @@ def is_abandoned(part: Path) -> bool:
 
 
 def is_of_other_computer(part: Path) -> bool:
-    """Return whether a hidden name was given on another computer, as far as is known.
+    """Return whether a hidden name is known to be from another computer.
 
     The result is False for names from earlier releases.
     """

@@ -219,8 +219,8 @@ class JournalEntry:
 def written_by_job(folder: Path) -> Iterator[None]:
     """Record in all journals that this process runs the job in a folder.
 
-    The process must hold the job. Unfinished files of earlier runs of the job on other
-    computers are then resumed without waiting.
+    The process must hold the lock of the job. Unfinished files of earlier runs of the
+    job on other computers are then resumed without waiting.
     """
     name = str(folder.resolve())  # a relative path could name another job elsewhere
     _jobs.append(name)
@@ -238,8 +238,8 @@ def held_job() -> str:
 def is_left_by_job(part: Path) -> bool:
     """Return whether an earlier run of this job on another computer left `part`.
 
-    Only one process at a time holds a job, so the process on the other computer has
-    ended.
+    Only one process at a time can hold the lock of a job, so the process on the other
+    computer has ended.
     """
     job = held_job()
     is_inside = bool(job) and part.resolve().is_relative_to(job)

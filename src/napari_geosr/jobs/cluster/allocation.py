@@ -63,8 +63,8 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
     """Let a job use workers on all its nodes; the workers end with the context.
 
     On one node, the job starts its workers itself, if it needs any. If no number of
-    workers is set, there is one for each node or, if the job uses GPUs, for each GPU.
-    Jobs that cannot be shared are not changed.
+    workers is set, there is one worker for each node or, if the job uses GPUs, for each
+    GPU. Jobs that cannot be shared are not changed.
 
     Parameters
     ----------

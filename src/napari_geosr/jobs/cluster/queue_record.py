@@ -47,7 +47,7 @@ class QueueRecord:
     done : int
         Steps done when it was last resubmitted.
     saved : int
-        Parts of steps that had been saved then.
+        Number of parts of steps that had been saved at that time.
     idle : int
         Number of runs, since the last progress, that used most of their walltime but
         completed no further step and saved no part of one.
@@ -91,8 +91,8 @@ class LastState:
         the queue had resubmitted it. Only the job itself changes the record of a
         submitted job, so that no change is lost.
     problem : str
-        Why a later query failed, as a sentence without a full stop; empty if there was
-        none.
+        Why a later query failed, as a sentence without a full stop; empty if no query
+        failed.
     """
 
     phase: str = ""

@@ -149,7 +149,8 @@ def check(profile: Profile, parent: Path) -> SharedFolder:
     Raises
     ------
     ConfigError
-        If the name of the computer is invalid, or it cannot access the folder.
+        If the name of the computer is invalid, or the computer cannot access the
+        folder.
     """
     check_host(profile.host)
     shared = SharedFolder.of(profile)
@@ -372,7 +373,7 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """Add a computer to the watched computers, for which jobs are listed.
+    """Add a computer to the watched computers, that is, list its jobs.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def submit_steps(
         If `should_stop` returns True; the folder is removed.
     GeoSRError
         If something cannot be written, or ssh, the other computer or its queue refuses;
-        the folder is removed, unless the queue may have taken the job.
+        the folder is removed, unless the queue may have accepted the job.
     """
     submission.check_profile(profile)
     shared = check(profile, parent)

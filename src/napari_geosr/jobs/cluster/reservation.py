@@ -24,12 +24,13 @@ _SUBMITTER = ".submission.owner.lock"
 
 @contextmanager
 def submitting(job: JobFolder) -> Iterator[None]:
-    """Prevent all other processes from submitting the job, or one with its output.
+    """Keep other processes from submitting the job, or another one with its output.
 
     Raises
     ------
     JobError
-        If another process is doing so, or another job is already writing the output.
+        If another process is submitting such a job, or another job is already writing
+        the output.
     """
     with _only_submission(job):
         out = job.values().get("out")

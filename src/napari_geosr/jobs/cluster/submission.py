@@ -90,7 +90,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
     ConfigError
         If the profile is incomplete.
     UnansweredError
-        If the queue may have taken the job, but its number is unknown or cannot be
+        If the queue may have accepted the job, but its number is unknown or cannot be
         written. Look for the job in the queue before submitting it again.
     JobError
         If the job is done, waiting or running, another job writes its output, its input
@@ -226,8 +226,9 @@ def note_start(job: JobFolder) -> None:
 def was_stopped(job: JobFolder) -> bool:
     """Return whether the user stopped the job while the queue started this process.
 
-    A queue may have taken a job without printing its number, and OAR may have
-    resubmitted it under a number that only a query has recorded, or none.
+    A queue may have accepted a job without printing its number, and OAR may have
+    resubmitted it under a number that only a query has recorded, or that is not
+    recorded at all.
     """
     status = job.status()
     record = queue_record.read_record(job.path)

@@ -1,8 +1,8 @@
 """Train in several processes: one on each GPU of a job, or one on each of its nodes.
 
-torchrun starts the processes; those of several nodes find each other at an address on
-the node where the job starts. The process with number 0 owns the job's folder. It also
-reads requests there, so that all processes stop after the same step.
+torchrun starts the processes; on several nodes, they connect to each other through an
+address on the node where the job starts. The process with number 0 owns the job's
+folder. It also reads requests there, so that all processes stop after the same step.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ class _RestoreNode(Node):
         return needed * self.n_computing <= budget / 2
 
     def too_small(self, enough: float) -> ConfigError:
-        """Build the error for a smallest tile that needs `enough` bytes."""
+        """Build the error for the case that the smallest tile needs `enough` bytes."""
         needed = enough * self.n_computing / FREE_SHARE + self.program_bytes
         why = f"the smallest useful tile needs {format_enough(enough)}"
         return self.too_little_memory(why, needed, "choose another model")

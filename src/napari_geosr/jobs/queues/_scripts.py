@@ -108,7 +108,7 @@ def call(
     accepted : sequence of int
         Exit codes that do not mean that the queue refuses.
     failure : str
-        What another exit code means, in words.
+        What any other exit code means, in words.
 
     Raises
     ------

@@ -6,7 +6,7 @@ between the enlarged scan and the high-quality image (see
 are enough: where the distribution is known, the standard deviation of the samples is
 1 % too small (12 % with random steps). Unlike in
 `napari_geosr.learning.diffusion.posterior`, the noise of the scan need not be known:
-what it hides was learned from the pairs.
+the model has learned from the pairs what the noise hides.
 
 Large images are cut into overlapping windows at every step, and the expected residuals
 are averaged where windows overlap. The noise is a function of seed, sample and voxel,

@@ -66,7 +66,8 @@ class TrainingPlanes:
         Edge of the central part of a sample that is compared, in voxels.
     factor : int
     usual : float
-        Median similarity of the training planes to those of the other half.
+        Median similarity of a training plane to the most similar plane of the other
+        half of the training images.
     limit : float
         Similarity above which a sample is considered a copy.
     n_all : int

@@ -66,7 +66,8 @@ class PosteriorSampler:
     factor : int
         Edge of the blocks, in voxels of the samples.
     steps : int
-        Number of steps of each sample; fewer if a scan without blocks has little noise.
+        Number of steps of each sample; fewer are taken without blocks if the scan has
+        little noise.
     window : int, optional
         Edge of windows, in voxels of the samples.
 
@@ -120,7 +121,7 @@ class PosteriorSampler:
             Integers that seed the random numbers, e.g. the seed and the indices of the
             sample and the slice.
         on_step : callable
-            Called with the number of each step before the step is made; may raise.
+            Called with the number of each step before the step is taken; may raise.
 
         Returns
         -------

@@ -84,7 +84,7 @@ def sample(
     steps : int
         Number of steps: each is one pass of the network, or two if `guidance` is not 1.
     on_step : callable
-        Called with the number of each step before the step is made; may raise.
+        Called with the number of each step before the step is taken; may raise.
     porosity : float, optional
         Porosity of the images, for networks that take it as input.
     guidance : float

@@ -169,7 +169,7 @@ class Schedule:
     def ddpm_step(
         self, x: Tensor, x0: Tensor, time: int, earlier: int, noise: Tensor
     ) -> Tensor:
-        """Make a random step to an earlier time, given the expected image [1]_."""
+        """Take a random step to an earlier time, given the expected image [1]_."""
         return self.ddim_step(x, x0, time, earlier, noise, eta=1.0)
 
     def ddim_step(
@@ -181,7 +181,7 @@ class Schedule:
         noise: Tensor | None = None,
         eta: float = 0.0,
     ) -> Tensor:
-        """Make a step to an earlier time, given the expected image [3]_.
+        """Take a step to an earlier time, given the expected image [3]_.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class Schedule:
         earlier: int,
         last: tuple[Tensor, int] | None = None,
     ) -> Tensor:
-        """Make a step of the second-order multistep solver DPM-Solver++ [4]_.
+        """Take a step of the second-order multistep solver DPM-Solver++ [4]_.
 
         Parameters
         ----------

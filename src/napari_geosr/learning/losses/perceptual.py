@@ -87,7 +87,7 @@ class GradientFeatures(nn.Module):
 
 
 class _VGGFeatures(nn.Module):
-    """VGG-19 features; the input must already be standardised, as for photographs."""
+    """VGG-19 features; the input must already be standardised as photographs are."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()

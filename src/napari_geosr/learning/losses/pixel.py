@@ -30,12 +30,12 @@ _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error, minimised by the mean; PSNR is derived from it."""
+    """Return the mean squared error, the basis of PSNR; the mean minimises it."""
     return (output - target).square().mean()
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute error, minimised by the median; edges are sharper."""
+    """Return the mean absolute error; the median minimises it, so edges are sharper."""
     return (output - target).abs().mean()
 
 

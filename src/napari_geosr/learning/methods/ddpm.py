@@ -231,7 +231,7 @@ class Method(_Method):
         return float(np.mean(errors))
 
     def linear_error(self, batch: Batch) -> float:
-        """Return the mean squared error of the best prediction without neighbours.
+        """Return the mean squared error of the best prediction from a single voxel.
 
         For independent voxels of unit variance, this prediction is x times the
         amplitude of the noise.

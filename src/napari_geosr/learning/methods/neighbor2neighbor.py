@@ -148,7 +148,7 @@ class Method(_Method):
         return {"source": patch, "choice": rng.integers(0, n_pairs, cells)}
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """Make one step; the weight of the regularisation increases with each step."""
+        """Take one step; the weight of the regularisation increases with each step."""
         self.progress = loop.step / max(1, loop.steps)
         return super().train_step(loop, batches)
 
@@ -179,6 +179,6 @@ class Method(_Method):
         }
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the prediction error alone, comparable throughout training."""
+        """Return only the prediction error, which is comparable throughout training."""
         _, losses = self.loss(batch)
         return {"guess": float(losses["guess"])}

@@ -335,7 +335,7 @@ class Method(_Method):
         return torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
 
     def intended_use(self) -> str:
-        """Return the intended use, for the card; states the classes."""
+        """Return the intended use, with the classes, for the card."""
         return (
             f"{super().intended_use()} Its output is a label image with the classes "
             f"{int(self.unpainted == 0)} … {self.labels - 1} of the painted slices."

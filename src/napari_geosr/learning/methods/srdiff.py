@@ -166,7 +166,7 @@ class Method(_Method):
         return {"loss": float(np.mean([float(error) for error in errors]))}
 
     def card_fields(self) -> AnyDict:
-        """Return that samples can be drawn, for the card."""
+        """Return the entry for the card that states that samples can be drawn."""
         return {"gives_samples": True}
 
     def _error(self, batch: Batch, time: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ foam with noise (standard deviation: 0.3 of the contrast), 200 steps of a small
 generator result in a pixel loss of 0.08, a perceptual loss of 0.07, a cross-entropy of
 1 to 16 and a Wasserstein loss (divided by the root of the number of voxels) of 0.6.
 Weights of 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 (Wasserstein) give terms of 0.08,
-0.04 and 0.01 to 0.16 or 0.06.
+0.04 and 0.01 to 0.16 (Jensen-Shannon) or 0.06 (Wasserstein).
 
 References
 ----------

@@ -1,7 +1,7 @@
 """Train forests of extremely randomised trees in a fraction of a second.
 
 Such a forest is well suited to classifying voxels from a few strokes: it needs no
-standardised features and hardly any settings, and it is robust to noise in single
+standardised features and hardly any settings, and it is robust to noise in individual
 features [1]_.
 
 References

@@ -1,7 +1,7 @@
 """Compute features of the voxels of a slice with filters at several scales.
 
 The features are grey values, Gaussian filters, gradients and eigenvalues of the Hessian
-matrix, as in ilastik and Labkit [1]_, and means over nearby slices, because they
+matrix, as in ilastik and Labkit [1]_, and means over nearby slices, because these means
 contain less noise. Each feature depends only on nearby voxels, so that a slice can be
 processed in bands of rows.
 

@@ -294,7 +294,10 @@ class Segmenter:
         return np.concatenate([flat.mean(axis=1), flat.std(axis=1)])
 
     def _doubt(self, z: int) -> AnyArray:
-        """Return the mean entropy of a slice (its middle or, with a prior, a grid)."""
+        """Return the mean entropy of the central part of a slice.
+
+        With a prior, it is the mean over every fourth voxel of the whole slice.
+        """
         assert self.forest is not None
         if self.prior is not None:
             (_, found), *_ = self.features(z)

@@ -2,7 +2,7 @@
 
 The replacement of a hidden voxel is never the value of another hidden voxel: otherwise
 hidden voxels close to each other would reveal each other's values, and a network could
-learn to restore them.
+learn to copy them.
 """
 
 from __future__ import annotations

@@ -94,8 +94,9 @@ class Patches:
         """Return grey scales by role; roles with similar grey values share a scale.
 
         A residual network adds to its input, so a target on nearly the same scale must
-        not be stretched because it has less noise. The grey values of small voxels vary
-        more than those of large ones: their scale is computed from means over blocks.
+        not be stretched merely because it has less noise. The grey values of small
+        voxels vary more than those of large ones, so the scale of roles with small
+        voxels is computed from means over blocks.
         """
         scales = {}
         for role, given in volumes.items():

@@ -135,8 +135,8 @@ class ShapeSet(Patches):
         Mean and standard deviation of the grey values of a volume inside its labels, by
         the index of the volume; set by the method that needs them.
     filled : (int, int) or None
-        First plane of the only volume that contains the shape, and the first one after
-        the last; None if unknown.
+        First plane of the only volume that contains the shape, and the first plane
+        after the last such plane; None if unknown.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class ShapeSet(Patches):
 
     @property
     def held_out_note(self) -> str:
-        """Note that no planes of the only volume are held out; empty if some are."""
+        """A note if no planes of the only volume are held out; otherwise empty."""
         if len(self.volumes) != 1 or self._is_split:
             return ""
         return (
@@ -211,8 +211,8 @@ class ShapeSet(Patches):
         """Return the planes of a volume that blocks are drawn from.
 
         If there is only one volume, the last planes of its shape are for validation,
-        and those before them for training. If the shape has few planes, none is held
-        out.
+        and those before them for training. If the shape has few planes, no planes are
+        held out.
         """
         depth = volume.shape[0]
         if not self._is_split:

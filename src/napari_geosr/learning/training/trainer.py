@@ -353,7 +353,7 @@ class Trainer:
         clock.add_preview_time(time.monotonic() - began)
 
     def _step_with_retries(self) -> tuple[dict[str, float], str]:
-        """Make a step that fits into memory; return losses and a warning, if any."""
+        """Take a step that fits into memory; return losses and a warning, if any."""
         before = self.parts.count
         while True:
             self.parts.begin(self.step)

@@ -167,7 +167,7 @@ class _Shells:
     shape : tuple of int
     voxel_size : sequence of float
     planes : bool
-        Use rings in each slice instead of shells.
+        Whether to use rings in each slice instead of shells.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ def fourier_correlation(
     voxel_size : sequence of float
         May differ between axes: shells have equal physical frequency.
     planes : bool
-        Use rings in the plane, summed over all slices.
+        Whether to use rings in the plane, summed over all slices.
     shift : sequence of float, optional
         Offset of the sampling points of `other` relative to those of `one`, in the unit
         of `voxel_size`: for two subsampled copies of one image.
@@ -314,7 +314,7 @@ def fourier_correlation(
 
 
 def _phase(shells: _Shells, shift: Sequence[float]) -> tuple[AnyArray, AnyArray]:
-    """Return phase factors that shift the second volume's samples onto the first."""
+    """Return phase factors that align the second volume's samples with the first's."""
     turns = [
         np.exp(-2j * np.pi * f * s).astype(np.complex64)
         for f, s in zip(shells.axes, shift, strict=True)
@@ -343,7 +343,7 @@ def checkerboard_correlation(
     ----------
     image : ndarray of shape (Z, Y, X) or (Y, X)
     planes : bool
-        Split and correlate each slice in its plane only.
+        Whether to split and correlate each slice in its plane only.
     """
     planes = planes or image.ndim == 2
     split = [not (planes and image.ndim == 3 and a == 0) for a in range(image.ndim)]

@@ -384,7 +384,7 @@ def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
 
 
 def _scale(volume: Volume, first: Volume) -> float:
-    """Return the length of the volume's unit in units of the first volume."""
+    """Return the length of the volume's unit in the unit of the first volume."""
     if volume.unit == first.unit:
         return 1.0
     if PIXEL in (volume.unit, first.unit):

@@ -30,14 +30,15 @@ class GreyFigures:
     psnr : float
         Peak signal-to-noise ratio in dB; infinite if the volumes are equal.
     nrmse : float
-        Root-mean-square difference in standard deviations of the second volume.
+        Root-mean-square difference divided by the standard deviation of the second
+        volume.
     psnr_range_invariant : float
         PSNR in dB after fitting gain and offset.
     correlation : float
         Correlation coefficient.
     gain, offset : float
         Fit ``gain * value + offset`` that was applied before `psnr`, `nrmse`,
-        `ssim` and `ms_ssim`; 1 and 0 if none was.
+        `ssim` and `ms_ssim`; 1 and 0 if none was applied.
     ssim : float or None
         Mean structural similarity; None if no complete window fits.
     ms_ssim : float or None
@@ -97,7 +98,7 @@ class GreySums:
         data_range : float
             Range for the PSNR.
         affine : bool
-            Fit gain and offset first.
+            Whether to fit gain and offset first.
         """
         assert self._centre is not None
         means = self._sums / self.n

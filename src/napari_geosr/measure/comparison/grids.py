@@ -58,7 +58,7 @@ def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
 
 
 def sentences_of(grids: Mapping[str, PairGrid], titles: Mapping[str, str]) -> list[str]:
-    """Describe what was compared on which voxels, with one sentence per grid."""
+    """Return a sentence on each grid: its voxels, and the volumes compared on it."""
     found: dict[str, list[str]] = {}
     for key, grid in grids.items():
         shape = " × ".join(map(str, grid.frame.shape))
@@ -87,8 +87,8 @@ def porosity_texts(
     ----------
     reports : mapping of PorosityReport
     of_base : mapping of PorosityReport
-        The base as measured for each other volume: in the same region and with the same
-        minimum pore size.
+        The base as measured for each of the other volumes: in the same region and with
+        the same minimum pore size.
     """
     if base not in reports:
         return []

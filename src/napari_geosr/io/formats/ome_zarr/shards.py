@@ -184,7 +184,7 @@ class ShardBuffer:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum bytes for incomplete shards and for packing, without the tiles."""
+        """Maximum bytes for incomplete shards and for packing, excluding the tiles."""
         n_voxels = math.prod(self.block_shape)
         return self.buffer_bytes + PACKING * n_voxels * int(self.dtype.itemsize)
 
@@ -348,7 +348,7 @@ class SharedZarr:
     path: Path
 
     def part(self, place: Box, memory: int) -> SharedPart:
-        """Return a part to fill; its edges coincide with edges of shards or the array.
+        """Return a part to fill; its edges are edges of shards or of the array.
 
         Parameters
         ----------

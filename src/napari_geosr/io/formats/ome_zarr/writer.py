@@ -233,7 +233,7 @@ class ZarrOutput(Output):
             source = target
 
     def _step(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return the reduction of each axis for the next level; None after the last."""
+        """Return the factors of the next level, by axis; None after the last level."""
         spatial = [a in "ZYX" for a in self.stamp.axes]
         longest = max(n for n, s in zip(shape, spatial, strict=True) if s)
         if longest <= _SMALLEST_LEVEL:
@@ -267,7 +267,7 @@ class ZarrOutput(Output):
 
 
 def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
-    """Reduce by `step` along each axis; a block becomes its mean or first voxel.
+    """Reduce by `step` along each axis: replace blocks by their mean or first voxel.
 
     For means, the last voxels are repeated if a length is odd.
 

@@ -52,7 +52,7 @@ class PhysicalSpace:
     channels : tuple of str
         Names of the channels; empty if the file has none.
     doubts : tuple of str
-        Reasons to doubt the size other than its value.
+        Reasons, other than its value, to doubt the voxel size.
     """
 
     size: dict[str, float] = field(default_factory=dict)
@@ -302,10 +302,10 @@ def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
 
 
 def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
-    """Read the pixel size from baseline tags, with a doubt if it is a common dpi.
+    """Read the pixel size from baseline tags; record a doubt if it is a common dpi.
 
-    The dpi of screens and printers is probably a default, but the pixels of a scanner
-    may really have this size.
+    A dpi that is typical of screens and printers is probably a default, but the pixels
+    of a scanner may really have this size.
     """
     space = PhysicalSpace()
     tag = page.tags.get("ResolutionUnit")

@@ -296,7 +296,7 @@ def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
 def _own_axes(
     stamp: Stamp, shape: tuple[int, ...], *, imagej: bool
 ) -> list[tuple[str, int]] | None:
-    """Return the stored axes and lengths that the stamp implies, including length one.
+    """Return stored axes (including those of length one) and lengths from the stamp.
 
     None if the shape differs from that in the stamp: another program changed the file.
     """

@@ -3,9 +3,8 @@
 The Euler number (components - tunnels + cavities; in 2D, components - holes) changes if
 a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
 nonzero only there. It is compared in boxes, so that an additional component at one
-position does not compensate for a missing one elsewhere. The loss can restore necks
-that still have some contrast; others must be restored by ``cldice`` or ``porosity``
-first.
+position does not compensate for a missing one elsewhere. The loss can reopen necks that
+still have some contrast; others must first be recovered by ``cldice`` or ``porosity``.
 """
 
 from __future__ import annotations
