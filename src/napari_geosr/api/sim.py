@@ -73,7 +73,8 @@ def reconstruct_sim(
         Order of angle (a), phase (p) and slice (z), slowest-varying first; by default
         determined from the frames.
     offset : float, optional
-        Grey value without light; by default estimated from the darkest parts.
+        Grey value without light; by default estimated from the darkest parts of
+        the frames.
     psf : path, optional
         Image of a measured point-spread function; replaces `na` and `wavelength`.
     psf_sampling : int, optional

@@ -30,7 +30,7 @@ class Command:
 COMMANDS = {
     "demo": Command(
         "demo:demo",
-        "Restore a simulated noisy foam and report its pores before and after.",
+        "Restore a simulated noisy foam; report its porosity before and after.",
         ("demo --out demo", "demo --out demo --show"),
     ),
     "restore": Command(

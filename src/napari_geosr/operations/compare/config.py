@@ -114,7 +114,7 @@ class CompareConfig(CompareFields):
     fsc: FscSource = Field(
         default="none",
         title="Fourier correlation",
-        description="halves: of two independent halves of one scan; pair: of the "
-        "first two volumes, which are independent scans; single: of each volume, "
-        "split in a checkerboard pattern.",
+        description="What is correlated. halves: two independent halves of one scan; "
+        "pair: the first two volumes, which are independent scans; single: each "
+        "volume with itself, split in a checkerboard pattern.",
     )
