@@ -203,7 +203,7 @@ class ScansConfig(ProjectionsConfig):
         (),
         title="Exposure",
         description="Make pairs of reconstructions: one from this fraction of the "
-        "exposure, such as 0.1, the other from the rest of the exposure. The "
+        "exposure, such as 0.1, the other from the remaining exposure. The "
         "projections must contain counts.",
     )
     target_light: Literal["left-out", "all"] = Field(
