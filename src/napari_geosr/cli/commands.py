@@ -138,7 +138,7 @@ COMMANDS = {
     "train": Command("train:app", "Train a model on your own data."),
     "study": Command(
         "study:app",
-        "Find how few projections or labelled slices give correct results.",
+        "Find how few projections or labelled slices still give correct results.",
     ),
 }
 

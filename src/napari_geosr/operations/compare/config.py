@@ -89,8 +89,8 @@ class CompareFields(Config):
         ge=1,
         le=10**9,
         title="Minimum pore size (voxels)",
-        description="Smallest pore that is counted and listed, in voxels; if voxel "
-        "sizes differ, in voxels of the largest size.",
+        description="Minimum size of the pores that are counted and listed, in voxels; "
+        "if voxel sizes differ, in voxels of the largest size.",
     )
     connectivity: Literal[6, 26] = Field(
         default=26,

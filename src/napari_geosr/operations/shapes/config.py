@@ -189,7 +189,7 @@ class VoxeliseConfig(Config):
     unit: str = Field(
         "mm",
         title="Unit",
-        description="Unit of the mesh, unless the file states it, and of the voxels.",
+        description="Unit of the voxels, and of the mesh if its file states none.",
     )
     margin: int = Field(
         1,

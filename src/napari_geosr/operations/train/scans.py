@@ -105,8 +105,8 @@ class ProjectionsConfig(PreparationConfig):
     projections: Path | None = Field(
         None,
         title="Projections",
-        description="Learn from reconstructions of these projections: HDF5 (Data "
-        "Exchange or NXtomo), TIFF stack or folder.",
+        description="Projections to learn from: HDF5 (Data Exchange or NXtomo), TIFF "
+        "stack or folder.",
     )
     filter: FilterName = Field(
         "ramp",
