@@ -42,7 +42,7 @@ def test_a_full_disk_costs_coarser_levels_alone(
     with io.create(path, io.OutputSpec(**_SPEC)) as output:
         output.array[...] = 3
         output.provenance = ({"complete": True},)
-    assert "coarser levels" in output.note
+    assert "resolution levels" in output.note
     assert names(tmp_path) == ["out.ome.zarr"]
     assert not (path / "1").exists()
     back = io.read(path)

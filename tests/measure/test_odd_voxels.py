@@ -209,7 +209,7 @@ def test_the_largest_number_as_a_mark_of_missing_voxels_is_refused(rng) -> None:
     data = porous(rng)
     data[:, :20] = -np.finfo(np.float64).max
     data[:, -2:] = np.finfo(np.float64).max
-    with pytest.raises(VolumeError, match="mark missing voxels by NaN"):
+    with pytest.raises(VolumeError, match="mark missing voxels with NaN"):
         measure(data)
     data[np.abs(data) > 1e300] = np.nan
     assert measure(data).porosity > 0.01
@@ -221,7 +221,9 @@ def test_planes_that_mark_missing_voxels_are_refused(rng, value, planes) -> None
     data = porous(rng).astype("f4")
     whole = measure(data)
     data[:planes] = value
-    with pytest.raises(VolumeError, match=r"mark missing voxels\. Replace them by NaN"):
+    with pytest.raises(
+        VolumeError, match=r"mark missing voxels\. Replace them with NaN"
+    ):
         measure(data)
     data[:planes] = np.nan
     assert measure(data).porosity == pytest.approx(whole.porosity, abs=0.05)

@@ -224,7 +224,7 @@ def test_two_jobs_with_one_output(
         context.setattr(submit_command, "check_no_other_writer", lambda *_: None)
         assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
         with reservation._only_output(scan.parent / out.name):
-            assert "Another process is just submitting" in refused(capsys, *words)
+            assert "Another process is submitting" in refused(capsys, *words)
     assert sorted(scan.parent.iterdir()) == before
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)

@@ -118,7 +118,7 @@ def test_noise_alone_is_not_certain():
     rng = np.random.default_rng(0)
     lines = rng.standard_normal((60, 2, 64)).astype(np.float32)
     scan = Projections(lines, np.arange(60) * 3.0, is_line_integrals=True)
-    assert any("is not certain" in note for note in find_centre(scan).notes)
+    assert any("is uncertain" in note for note in find_centre(scan).notes)
 
 
 def test_a_fan_beam_is_said_to_be_taken_as_parallel(sample):

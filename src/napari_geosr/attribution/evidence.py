@@ -61,7 +61,8 @@ _MIN_SUPPORT = 4.0
 _NO_SUPPORT = 2.0
 #: Blur of the scan assumed by the matched filter, in voxels of the scan.
 _BLUR = 0.7
-#: Number of noise realisations for estimating the spread of the matched filter.
+#: Number of noise realisations from which the standard deviation of the matched
+#: filter's output is estimated.
 _FILTER_DRAWS = 200
 #: Smallest remaining fraction that is distinguished from zero.
 _MIN_SHARE = 0.01

@@ -30,7 +30,7 @@ class Command:
 COMMANDS = {
     "demo": Command(
         "demo:demo",
-        "Restore a simulated noisy foam and report its pores before and after.",
+        "Restore a simulated noisy foam; report its porosity before and after.",
         ("demo --out demo", "demo --out demo --show"),
     ),
     "restore": Command(
@@ -138,7 +138,7 @@ COMMANDS = {
     "train": Command("train:app", "Train a model on your own data."),
     "study": Command(
         "study:app",
-        "Find how few projections or labelled slices give correct results.",
+        "Find how few projections or labelled slices still give correct results.",
     ),
 }
 

@@ -44,7 +44,7 @@ def compare(
         Path,
         Parameter(
             help="First volume: TIFF, folder of slices, OME-Zarr, HDF5/NeXus, NIfTI or "
-            "raw file. The others are compared with it if there is no reference."
+            "raw file. Without --reference, the others are compared with this volume."
         ),
     ],
     /,

@@ -79,9 +79,9 @@ def restore(
         bool,
         Parameter(
             negative="",
-            help="Check the result against the scan: blur it as the scanner would, "
-            "compare, and write the difference as STEM_residual.SUFFIX next to the "
-            "output.",
+            help="Check the result against the scan: blur the result as the scanner "
+            "would, and write its difference from the scan as STEM_residual.SUFFIX "
+            "next to the output.",
         ),
     ] = False,
     strict: Annotated[

@@ -30,8 +30,8 @@ def segment(
         Path,
         Parameter(
             alias="-l",
-            help="Label image with the shape of the scan, and the class number of each "
-            "painted voxel.",
+            help="Label image that has the shape of the scan and contains the class "
+            "number of each painted voxel.",
         ),
     ],
     out: Annotated[

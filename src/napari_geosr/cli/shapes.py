@@ -181,7 +181,7 @@ def segment(
         Path,
         Parameter(
             name=["--mask", "--inside"],
-            help="Mask on the same grid; voxels outside it are 0.",
+            help="Mask on the grid of the scan; voxels outside the mask are 0.",
         ),
     ],
     out: OutPath,
@@ -220,7 +220,9 @@ def segment(
 
 def compare(
     input: ShapePath,  # noqa: A002  # the name shown in the help
-    reference: Annotated[Path, Parameter(help="The shape to compare with.")],
+    reference: Annotated[
+        Path, Parameter(help="Shape with which the first one is compared.")
+    ],
     /,
     *,
     config: Annotated[CompareShapesConfig | None, AS_FLAGS] = None,

@@ -74,7 +74,7 @@ def study_projections(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Find the fewest projections that give the correct porosity and pore sizes.
+    """Find the fewest projections that still give the correct porosity and pore sizes.
 
     With `--exposure`, also find the shortest exposure.
     """

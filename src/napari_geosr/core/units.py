@@ -163,10 +163,10 @@ def check_edge_range(edges: Iterable[float], unit: str) -> None:
     for edge in edges:
         if edge > 0 and not SMALLEST_EDGE <= edge * scale <= LARGEST_EDGE:
             length = f"{edge:g} {unit}" if unit != PIXEL else f"{edge:g}"
-            limits = f"{SMALLEST_EDGE:g} mm to {LARGEST_EDGE:g} mm"
+            limits = f"{SMALLEST_EDGE:g} mm and {LARGEST_EDGE:g} mm"
             raise ConfigError(
-                f"A voxel size of {length} cannot be right: edge lengths must be from "
-                f"{limits}. Check voxel size and unit."
+                f"A voxel size of {length} cannot be right: edge lengths must be "
+                f"between {limits}. Check voxel size and unit."
             )
 
 

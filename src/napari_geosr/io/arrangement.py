@@ -123,7 +123,7 @@ def channel_names(
 def restore_singletons(
     order: list[int | None], final: str, shape: tuple[int, ...], axes: str
 ) -> tuple[list[int | None], str]:
-    """Restore the axes of length one that the stamp lists.
+    """Add back the axes of length one that the stamp lists.
 
     Parameters
     ----------

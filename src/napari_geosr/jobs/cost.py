@@ -22,7 +22,7 @@ from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 #: File in the folder of a training job with the energy that codecarbon has measured.
 _MEASURED = "energy.json"
-#: Folder, in that of a job, with a file for each of its processes but the first.
+#: Folder inside a job folder, with a file for each process of the job but the first.
 _TIMES = "processor_time"
 #: Seconds between updates of such a file.
 _INTERVAL_SECONDS = 5.0

@@ -135,7 +135,7 @@ def check_operation(values: AnyMapping, path: Path) -> None:
     if not isinstance(values.get("operation"), str):
         raise JobError(
             f"{path} does not name an operation, so it does not belong to a job. "
-            "Restore it from a backup, or remove the job from the list."
+            "Recover it from a backup, or remove the job from the list."
         )
 
 

@@ -269,7 +269,7 @@ class TrainingConfig(Config):
         False,
         title="Similarity index",
         description="Store features of the training patches with the model (up to "
-        "150 kB), so that explain can find the most similar ones.",
+        "150 kB), so that explain can find similar ones.",
     )
     licence: str = Field(
         "not stated", title="Licence", description="Licence of the trained model."

@@ -115,7 +115,7 @@ class Meter:
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
-            # If warnings are treated as errors, the tracker would fail while it starts.
+            # Warnings that are treated as errors would make the tracker fail.
             warnings.simplefilter("ignore")
             tracker = OfflineEmissionsTracker(
                 country_iso_code=self.country,

@@ -150,7 +150,7 @@ class PorosityConfig(Config):
         default=False,
         title="Graph",
         description="Also trace the pores as a network of tubes: nodes, branches and "
-        "their lengths, tubules per mm². Reads the whole volume into memory.",
+        "their lengths, tubules per mm². The whole volume is read into memory.",
     )
 
     statistics: Annotated[tuple[str, ...], Parameter(n_tokens=1, negative="")] = Field(

@@ -448,7 +448,7 @@ def _refuse_range(histogram: GreyHistogram, name: str) -> None:
         raise VolumeError(
             f"{name!r} contains grey values of up to {largest:.3g}, which are too "
             "large to compute with. Divide all of them by a constant first, or replace "
-            "those that mark missing voxels by NaN."
+            "those that mark missing voxels with NaN."
         )
     span = histogram.maximum - histogram.minimum
     if span < _MIN_RANGE:

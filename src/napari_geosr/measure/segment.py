@@ -26,7 +26,7 @@ def threshold_value(
     *,
     name: str = "volume",
 ) -> float:
-    """Find the grey value that separates pore from solid, reading block by block.
+    """Find the grey value that separates pores from solid, reading block by block.
 
     Parameters
     ----------

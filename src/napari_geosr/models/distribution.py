@@ -307,7 +307,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
         else f"it is not known whether {card.name} was trained on such voxels"
     )
     return (
-        f"Voxels are {edges} {volume.unit}: {learned}, so shapes may be wrong. "
+        f"Voxels are {edges} {volume.unit}: {learned}, so the result may be distorted. "
         "Resample the volume to cubic voxels, or use a model that works slice by "
         "slice.",
     )

@@ -121,7 +121,7 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
     scale = np.array([1.0, max(float(np.abs(centres).max()), 1e-20)])
     (dark, gain), _ = nnls(columns / scale * weight[:, None], levels * weight)
     dark, gain = float(dark / scale[0]), float(gain / scale[1])
-    # Blurring both images flattens the line, so restore the mean variance.
+    # Blurring both images flattens the line, so scale it to the mean variance.
     fitted = dark + gain * float(mean.mean())
     return (
         (dark * overall / fitted, gain * overall / fitted)

@@ -314,7 +314,7 @@ def _judge(
     notes = []
     if contrast < _MIN_CONTRAST[method]:
         notes.append(
-            f"The rotation axis, column {columns[best]:.2f}, is not certain: no column "
+            f"The rotation axis, column {columns[best]:.2f}, is uncertain: no column "
             "fits much better than the others. Check it in a preview, or give the "
             "column (--center)."
         )

@@ -150,7 +150,7 @@ def environment_text(status: JobStatus) -> str:
     return (
         f"{status.name} was submitted to {status.queue.title or 'a queue'}. It is now "
         f"resumed on this computer with {sys.executable} (napari-geosr {__version__}), "
-        "without the Python and the setup commands of its profile."
+        "without the Python interpreter and the setup commands of its profile."
     )
 
 

@@ -58,9 +58,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore import Repair
 
 #: A job, given by its folder, output, name or number in a queue.
-Job = Annotated[
-    str, Parameter(help="Folder, output, name or number in the queue of the job.")
-]
+Job = Annotated[str, Parameter(help="Folder, output, name or queue number of the job.")]
 _POLL_SECONDS = 0.3
 #: Seconds between two queries to the queue of a cluster.
 _QUEUE_SECONDS = 3.0

@@ -42,7 +42,7 @@ class Resources(Config):
         None,
         description="Number of nodes; by default 1. restore, reconstruct and measure "
         "use workers on all of them, and train uses one process on each node or GPU; "
-        "other jobs accept only one.",
+        "other jobs run on one node only.",
     )
     cores: int | None = Field(None, description="CPU cores per node; by default 4.")
     gpus: int | None = Field(None, description="GPUs per node; by default none.")

@@ -173,8 +173,8 @@ def _plan(
     if processes := _processes(request.job, profile):
         plan["processes"] = processes
     plan["walltime"] = (
-        f"{profile.walltime}; {profile.warning_seconds} s before its end the job saves "
-        "its finished work, is resubmitted and resumes"
+        f"{profile.walltime}; {profile.warning_seconds} s before it expires, the job "
+        "saves its finished work, and is resubmitted and resumed"
     )
     return plan
 

@@ -24,7 +24,7 @@ def float32_range_fault(minimum: float, maximum: float) -> str:
     return (
         f"It contains grey values of up to {largest:.3g}, but models compute in "
         "float32, which is limited to 3.4e+38. Divide all voxels by a constant "
-        "first, or replace values that mark missing voxels by NaN."
+        "first, or replace values that mark missing voxels with NaN."
     )
 
 

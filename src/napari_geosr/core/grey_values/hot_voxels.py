@@ -100,8 +100,7 @@ def missing_values_text(
     return (
         f"{name} has grey values of {extreme:.2g}, and all others are between "
         f"{usual[0]:.4g} and {usual[1]:.4g}: such values usually mark missing voxels. "
-        "Replace "
-        "them by NaN first."
+        "Replace them with NaN first."
     )
 
 

@@ -19,8 +19,8 @@ from napari_geosr.core.volume import Volume
 
 #: Metadata key of the `FileState` that volumes and projections had when opened.
 OPENED = "opened"
-#: Files that mark a folder as a Zarr store, where a new file counts as a change: it is
-#: a chunk that was missing.
+#: Files that mark a folder as a Zarr store. A new file in such a folder counts as a
+#: change, because it is a chunk that was missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 #: Minimum seconds between two checks.
 _MIN_INTERVAL = 1.0

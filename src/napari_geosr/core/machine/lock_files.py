@@ -17,9 +17,9 @@ from pathlib import Path
 from napari_geosr.core.machine import processes
 from napari_geosr.core.machine.heartbeats import Heartbeats
 
-#: Seconds between two signs of life.
+#: Seconds between two heartbeats.
 _BEAT_SECONDS = 20.0
-#: Seconds without a sign of life after which a process on another computer, or one that
+#: Seconds without a heartbeat after which a process on another computer, or one that
 #: has not written its name, counts as dead.
 _MAX_SILENCE = 180.0
 #: Maximum number of attempts, if other processes replace the file at the same time.

@@ -152,7 +152,7 @@ class PorositySettings(QWidget):
             (
                 self.value,
                 "Threshold value",
-                "Grey value that separates pore from solid. Changing it switches to "
+                "Grey value that separates pores from solid. Changing it switches to "
                 "'Manual'.",
             ),
             (

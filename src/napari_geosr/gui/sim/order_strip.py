@@ -136,7 +136,7 @@ class OrderStrip(QWidget):
         self._grid.setColumnStretch(2, 1)
         self.remark = text_label(
             "Remark about the order",
-            "What is uncertain about the order of the frames.",
+            "Why the order of the frames is uncertain.",
         )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

@@ -134,8 +134,8 @@ class Profile(Config):
         ge=0,
         le=10_000,
         title="CO₂eq per kWh",
-        description="CO₂eq per kilowatt-hour of electricity in grams, to estimate the "
-        "emissions of jobs.",
+        description="Emissions per kilowatt-hour of electricity, in grams of CO₂eq; "
+        "used to estimate the emissions of jobs.",
     )
 
     @field_validator("queue", mode="before")

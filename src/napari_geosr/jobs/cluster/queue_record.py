@@ -188,7 +188,7 @@ class QueuePlace:
         if not self.is_running:
             return ""
         state = "suspended" if self.words == "suspended" else "running"
-        minutes = f"no sign of life for {seconds / 60:.0f} min"
+        minutes = f"no heartbeat for {seconds / 60:.0f} min"
         return f"{minutes}; {self.title} says it is {state}"
 
     def correct(
@@ -407,7 +407,7 @@ def describe_stuck(record: QueueRecord, folder: Path) -> str:
     walltime = record.profile.get("walltime") or Profile().walltime
     return (
         f"The walltime of {walltime} is too short: {record.idle + record.short} "
-        "consecutive runs did not finish a single further step. Resume the job with a "
+        "consecutive runs ended without completing a step. Resume the job with a "
         f"longer walltime (napari-geosr jobs resume {folder} --walltime 12h)."
     )
 

@@ -76,7 +76,7 @@ def _only_output(out: Path) -> Iterator[None]:
             lock.acquire()
         except LockFileHeldError as error:
             raise JobError(
-                f"Another process is just submitting a job that writes {out}. Choose "
+                f"Another process is submitting a job that writes {out}. Choose "
                 "another output."
             ) from error
     try:

@@ -37,8 +37,8 @@ NO_ADVICE: Mapping[str, str] = MappingProxyType({})
 _BODY = """\
 # Runs the job in this folder, which also contains its state, log and settings.
 export {started}=$(date +%s)
-# The queue's warning before the walltime (USR1) is passed on: the job saves its
-# finished work and ends with exit code 99, which requests a restart.
+# The queue's warning (USR1) before the walltime expires is passed on: the job saves
+# its finished work and ends with exit code 99, which requests a restart.
 warned=
 trap 'warned=yes' USR1
 trap 'kill -TERM "$process" 2>/dev/null' TERM

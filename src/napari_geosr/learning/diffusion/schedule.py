@@ -39,15 +39,15 @@ from napari_geosr.core.errors import ConfigError
 Kind = Literal["linear", "cosine"]
 Prediction = Literal["noise", "velocity", "image"]
 
-#: Variance of the noise added at the first time, in a schedule of 1000 times [1]_.
+#: Variance of the noise added at the first of 1000 time steps [1]_.
 _FIRST_BETA = 1e-4
-#: Variance of the noise added at the last time [1]_.
+#: Variance of the noise added at the last time step [1]_.
 _LAST_BETA = 0.02
 #: Offset of the cosine schedule, in units of its length [2]_.
 _OFFSET = 0.008
-#: Largest variance added at any single time of the cosine schedule [2]_.
+#: Largest variance added at any time step of the cosine schedule [2]_.
 _MAX_BETA = 0.999
-#: Maximum loss weight of a time, relative to that of images with unit noise [6]_.
+#: Maximum loss weight of a time step, relative to that of images with unit noise [6]_.
 GAMMA = 5.0
 
 
@@ -114,7 +114,7 @@ class Schedule:
     def evenly_spaced(self, steps: int) -> list[int]:
         """Return the times of `steps` steps, the last time first [7]_."""
         if not 1 <= steps <= self.times:
-            raise ConfigError(f"The number of steps must be 1 … {self.times}.")
+            raise ConfigError(f"The number of steps must be from 1 to {self.times}.")
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:

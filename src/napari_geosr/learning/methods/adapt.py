@@ -162,7 +162,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
         )
     shown = ", ".join(f"{a.upper()} {r:.2f}" for a, r in noise.correlation.items())
     return "recorrupted", (
-        "Training on the scan with more of its own noise added (recorrupted): there "
+        "Training on the scan with added noise like its own (recorrupted): there "
         "is only one scan, and the level and correlation of its noise were measured "
         f"({100 * noise.relative:.1f} % of the contrast; correlation {shown})."
     )

@@ -49,9 +49,9 @@ NEEDS = "unlabelled images or volumes of one modality"
 
 #: Fraction of the training patches for which the network is not given the porosity.
 _WITHHELD = 0.1
-#: Number of times in the noise schedule.
+#: Number of time steps in the noise schedule.
 _TIMES = 1000
-#: Times at which the predicted noise is evaluated, evenly spaced.
+#: Time steps at which the predicted noise is evaluated, evenly spaced.
 _EVALUATED = range(_TIMES // 16, _TIMES, _TIMES // 8)
 
 

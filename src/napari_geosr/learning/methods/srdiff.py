@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 PURPOSE = "Super-resolve or denoise with samples"
 NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same object"
 
-#: Number of times in the noise schedule.
+#: Number of time steps in the noise schedule.
 _TIMES = 1000
-#: Fraction of the patches at the last time, from which the mean image is learned.
+#: Fraction of the patches at the last time step, from which the mean image is learned.
 _AT_LAST_TIME = 0.125
-#: Times at which the network is validated.
+#: Time steps at which the network is validated.
 _VALIDATED = (*range(_TIMES // 16, _TIMES, _TIMES // 8), _TIMES - 1)
 #: Number of pairs of patches from which the standard deviation of the residuals is
 #: measured.

@@ -71,8 +71,8 @@ class Config(TargetLossConfig):
         ge=1,
         le=64,
         title="Dilations",
-        description="Number n of dilations of an msdnet (1, 2, … n), repeated over its "
-        "layers. The default depends on the network.",
+        description="Number n of dilations of an msdnet: its layers use dilations of "
+        "1, 2, … n in turn. The default depends on the network.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,

@@ -86,7 +86,7 @@ class ShapeConfig(TrainingConfig):
     dimensions: Literal["2D", "2.5D", "3D"] = Field(
         "3D",
         title="Dimensions",
-        description="Shapes are volumes, so the networks are 3D.",
+        description="3D: volumes; shape networks have no other choice.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", title="Precision", description="Number format during training."
@@ -311,8 +311,8 @@ def orientation_notes(volumes: Sequence[Volume]) -> list[str]:
     return [
         f"The orientation of {len(unknown)} of {len(volumes)} shapes is unknown "
         f"({listed}). They are assumed to be oriented like {known[0].title}, "
-        f"{DIRECTIONS[known_orientation(known[0])]}; if they are not, the model is "
-        "wrong. Leave out shapes with another orientation."
+        f"{DIRECTIONS[known_orientation(known[0])]}; if they are not, the model "
+        "is invalid. Leave out shapes with another orientation."
     ]
 
 

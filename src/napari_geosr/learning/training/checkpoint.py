@@ -129,9 +129,8 @@ def check_settings_unchanged(
             title = type(config).model_fields[name].title or name
             changed = f"{title.lower()} {stored[name]} (now {current[name]})"
         raise TrainingError(
-            f"This training run began with {changed}, so it cannot be resumed. Restore "
-            "the original settings and data, or start a new training run in another "
-            "folder."
+            f"This training run began with {changed}, so it cannot be resumed. Use the "
+            "original settings and data, or start a new training run in another folder."
         )
 
 

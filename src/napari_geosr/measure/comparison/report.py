@@ -233,7 +233,7 @@ class QualityReport:
         yield self._row(
             "Noise",
             {k: _noise_text(n) for k, n in self.noise.items()},
-            "Standard deviation in grey values, at the voxel size of the comparison.",
+            "Noise level in grey values, at the voxel size of the comparison.",
         )
         yield self._row(
             "Finest detail",
@@ -243,8 +243,8 @@ class QualityReport:
                 else f"{number_text(v)} {self.frame.length_unit}"
                 for k, v in self.detail.items()
             },
-            "Smallest period above the noise in slices (decorrelation analysis). It "
-            "shows how fine the detail is, not whether the detail is real.",
+            "Smallest period that exceeds the noise (decorrelation analysis of "
+            "slices). It shows how fine the detail is, not whether it is real.",
         )
         for label, texts, help_ in porosity_texts(
             self.porosity, self.base_porosity, self.base

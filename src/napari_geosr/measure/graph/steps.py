@@ -51,8 +51,8 @@ def check_graph_memory(
     if budget is None:
         raise VolumeError(
             f"The graph of {name!r} needs {format_enough(needed)} of memory, but "
-            f"{format_available(free)} may be used. Measure a part of the volume, or "
-            "omit the graph (--graph)."
+            f"only {format_available(free)} may be used. Measure a part of the volume, "
+            "or omit the graph (--graph)."
         )
     raise VolumeError(
         f"Measuring {name!r} with its graph needs at least "

@@ -13,7 +13,7 @@ from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Sub-volumes"
-ABOUT = "Porosity of sub-volumes: spread, 95 % interval, representative size."
+ABOUT = "Porosity of sub-volumes: variation, 95 % interval, representative size."
 CONVENTION = (
     "The volume is divided into nearly cubic sub-volumes, four along its longest "
     "edge; those with at least half of their voxels in the sample are used. Sub.low "

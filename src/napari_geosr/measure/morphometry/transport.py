@@ -26,7 +26,7 @@ CONVENTION = (
     "flux through the others), as in TauFactor (Cooper et al. 2016). The solution has "
     "converged when the fluxes through all planes agree within 0.5 %. The permeability "
     "is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman equation), with the "
-    "surface per total volume S_v. It counts all pores, including isolated ones, and "
+    "surface per total volume S_v. The estimate includes isolated pores, and "
     "is 0 if no pores connect opposite faces of the volume."
 )
 SOURCES = (

@@ -17,12 +17,12 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Two-point statistics"
 ABOUT = "S2, specific surface, correlation length, chord lengths, lineal path of pores."
 CONVENTION = (
-    "S2(r) is the probability that both ends of a segment of length r lie in pores, "
-    "along the axes, over segments whose ends lie in the sample (Torquato 2002). S_v "
-    "(surface per volume) is −4 × its slope at 0, from differences over neighbouring "
-    "voxels in 13 directions. The correlation length is the distance at which (S2 − "
-    "φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes with "
-    "solid at both ends; their mean is not weighted by length. The lineal path is "
+    "S2(r) is the probability that both ends of a segment of length r along an axis "
+    "lie in pores, if both lie in the sample (Torquato 2002). S_v (surface per volume) "
+    "is −4 × its slope at 0, from differences over neighbouring voxels in 13 "
+    "directions. The correlation length is the distance at which "
+    "(S2 − φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes "
+    "with solid at both ends; their mean is not weighted by length. The lineal path is "
     "the probability that a whole segment lies in pores."
 )
 SOURCES = (

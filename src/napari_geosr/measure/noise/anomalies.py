@@ -118,7 +118,7 @@ def anomaly_doubts(
             f"from all of their neighbours ({about}{rough_percent(found.share)} of the "
             "voxels). Models and filters do not remove them well"
             f"{', and expected gains are wrong' if level > 0 else ''}. First replace "
-            "them, and only them, by the median of their neighbours: a median filter "
+            "them, and only them, with the median of their neighbours: a median filter "
             "over the whole scan would blur its noise, which could then no longer be "
             "measured. Or remove them when reconstructing (--zingers).",
             "single voxels",

@@ -102,7 +102,7 @@ class SurfaceMatch:
         least, most = self.voxels.pieces
         if self.n_lost:
             found.append(
-                f"Thin parts with {self.n_lost:,} voxels are missing from the surface."
+                f"Thin parts ({self.n_lost:,} voxels) are missing from the surface."
             )
         if self.shorter > _SHORTER:
             found.append(

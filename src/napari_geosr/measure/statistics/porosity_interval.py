@@ -119,7 +119,7 @@ STATISTICS = (
             text=range_text,
             compares=False,
             help="Minimum and maximum number of pores within the interval (counted at "
-            "its ends and its middle).",
+            "its ends and in its middle).",
         ),
     ),
     VolumeStatistic(

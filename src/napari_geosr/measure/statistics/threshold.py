@@ -23,7 +23,7 @@ STATISTICS = (
             "Threshold",
             order=160,
             compares=False,
-            help="Grey value between pore and solid.",
+            help="Grey value that separates pores from solid.",
         ),
     ),
 )

@@ -87,8 +87,8 @@ def compartment_steps(
     if not marrow.any():
         raise VolumeError(
             f"{name!r} has no marrow space that is enclosed by the cortex and wider "
-            f"than {2 * closing} voxels. Lower the mask closing, or use another sample "
-            "mask.",
+            f"than {2 * closing} voxels. Reduce the mask closing, or use another "
+            "sample mask.",
             fields=["sample_mask"],
         )
     marrow = _largest(marrow)

@@ -71,7 +71,7 @@ class NetworkConfig(Config):
         ge=1,
         le=256,
         title="Output channels",
-        description="1: the phase; more: one for each label.",
+        description="1: the phase; 2 or more: one channel for each label.",
     )
     upscale_factor: Literal[1, 2] = Field(
         2,

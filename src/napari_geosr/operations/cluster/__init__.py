@@ -139,7 +139,7 @@ def open_pool(
         return
     import dask
 
-    # Import before the settings are changed: restoring them would discard the defaults
+    # Import before the settings are changed: resetting them would discard the defaults
     # that this import adds.
     from distributed import Client
 

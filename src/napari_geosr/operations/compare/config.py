@@ -89,8 +89,8 @@ class CompareFields(Config):
         ge=1,
         le=10**9,
         title="Minimum pore size (voxels)",
-        description="Smallest pore that is counted and listed, in voxels; if voxel "
-        "sizes differ, in voxels of the largest size.",
+        description="Minimum size of the pores that are counted and listed, in voxels; "
+        "if voxel sizes differ, in voxels of the largest size.",
     )
     connectivity: Literal[6, 26] = Field(
         default=26,
@@ -114,7 +114,7 @@ class CompareConfig(CompareFields):
     fsc: FscSource = Field(
         default="none",
         title="Fourier correlation",
-        description="halves: of two independent halves of one scan; pair: of the "
-        "first two volumes, which are independent scans; single: of each volume, "
-        "split in a checkerboard pattern.",
+        description="What is correlated. halves: two independent halves of one scan; "
+        "pair: the first two volumes, which are independent scans; single: each "
+        "volume with itself, split in a checkerboard pattern.",
     )

@@ -88,7 +88,7 @@ def _place(recorded: str, beside: Path | None) -> str | Path:
         return near
     raise FileError(
         f"{recorded}, the scan that was restored, no longer exists. Put the "
-        "file back, or next to the result."
+        "file back, or copy it next to the result."
     )
 
 

@@ -166,8 +166,9 @@ class _Blocks(ObjectFit):
         if found:
             raise ConfigError(
                 f"This reconstruction was started with {' and '.join(found)}: "
-                "resuming it would mix two reconstructions. Restore the original "
-                "settings and projections to resume, or start again in another folder."
+                "resuming it would mix two reconstructions. To resume, use the "
+                "original settings and projections; otherwise start again in another "
+                "folder."
             )
 
     @property

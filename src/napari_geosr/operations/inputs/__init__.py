@@ -56,7 +56,7 @@ class InputConfig(Config):
         None,
         title="Unit",
         description="Unit of the voxel size: nm, µm (or um), mm and so on. Without "
-        "--voxel-size, it applies to the voxel size of a file that has no unit.",
+        "--voxel-size, it applies to a voxel size that the file gives without a unit.",
     )
     channel: int | None = Field(
         None,

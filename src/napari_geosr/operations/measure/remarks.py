@@ -116,7 +116,7 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
         f"The restoration of {volume.name!r} kept {kept} hot or dead voxels of the "
         f"scan, and at the threshold {number_text(report.threshold)} only {rarer} "
         f"voxels are {what}: the porosity may be wrong. Before restoring the scan, "
-        "replace these voxels, and only them, by the median of their neighbours, or "
+        "replace these voxels, and only them, with the median of their neighbours, or "
         "exclude them with a sample mask."
     )
 

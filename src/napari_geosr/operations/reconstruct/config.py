@@ -77,10 +77,9 @@ class SliceConfig(Config):
     half: Literal["all", "odd", "even"] = Field(
         "all",
         title="Half of the projections",
-        description="odd, even: use only every other projection. The two volumes have "
-        "independent noise, as Fourier shell correlation requires. The rotation "
-        "axis is "
-        "determined from all projections.",
+        description="odd, even: use only every other projection. The volumes of both "
+        "halves have independent noise, as Fourier shell correlation requires. The "
+        "rotation axis is determined from all projections.",
     )
     rows: RowRange = None
     size: int | None = Field(
@@ -88,8 +87,8 @@ class SliceConfig(Config):
         ge=2,
         le=100_000,
         title="Slice size",
-        description="Edge length in voxels of the slices, which are centred on the "
-        "rotation axis; by default the width seen by the detector.",
+        description="Edge length of the slices in voxels; by default the width seen by "
+        "the detector. Slices are centred on the rotation axis.",
     )
     full_turn: FullTurn = "auto"
     engine: Literal["own", "astra"] = Field(

@@ -27,8 +27,8 @@ from napari_geosr.operations.shapes.masks import check_axes
 
 #: Advice for two shapes with different numbers of voxels.
 _FOR_SHAPES = (
-    "Refine the coarser shape (napari-geosr shapes refine), or resample or cut one of "
-    "them."
+    "Refine the coarser shape (napari-geosr shapes refine), or resample or crop one "
+    "of them."
 )
 #: Advice for a scan and its mask or labels.
 FOR_MASKS = (
@@ -112,7 +112,7 @@ def check_same_grid(
     raise VolumeError(
         f"{volume.title} begins at {_lengths(begin)} {volume.unit} and "
         f"{reference.title} at {_lengths(origin)} {volume.unit}, so they do not show "
-        "the same region. Cut both to the same region. If they do show the same "
+        "the same region. Crop both to the same region. If they do show the same "
         "region, save one of them without a position, such as a TIFF from ImageJ."
     )
 
@@ -138,7 +138,7 @@ def _other_size(volume: Volume, reference: Volume) -> VolumeError:
     )
     return VolumeError(
         f"{volume.title} has voxels of {one} and {reference.title} voxels of {other}, "
-        "so they do not show the same region. Cut or resample one of them. If they do "
+        "so they do not show the same region. Crop or resample one of them. If they do "
         "show the same region, give their voxel size (--voxel-size and --unit)."
     )
 

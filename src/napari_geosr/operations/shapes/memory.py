@@ -156,7 +156,7 @@ def check_surface_memory(inside: AnyArray, n_kept: int | None = None) -> None:
     check_free(
         bytes_for_surface(inside.shape, n_faces),
         f"Extracting the surface {what}",
-        "Close other programs, or cut the volume to the shape.",
+        "Close other programs, or crop the volume to the shape.",
     )
     if n_kept is not None:
         check_free(
@@ -183,5 +183,5 @@ def check_comparison_memory(shape: AnyArray, reference: AnyArray) -> None:
     check_free(
         bytes_for_comparison(n_voxels, count_faces(shape) + count_faces(reference)),
         f"Comparing the shapes in a common box of {n_voxels:,} voxels",
-        "Close other programs, or cut the volumes to the region of interest.",
+        "Close other programs, or crop the volumes to the region of interest.",
     )

@@ -41,7 +41,7 @@ _TEXTS = {
         "Doubles the resolution of a binary shape; applied repeatedly for factors of "
         "4 and 8.",
         "Coarse segmentations of smooth shapes, such as bone, skulls or pores.",
-        "Details thinner than a voxel of the input: they are not in it.",
+        "Details thinner than a voxel of the input, which the input cannot show.",
     ),
     "shape_completion": (
         "complete",

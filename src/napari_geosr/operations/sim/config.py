@@ -182,7 +182,7 @@ class FramesConfig(Config):
         None,
         title="Camera offset",
         description="Grey value without light (camera offset); by default estimated "
-        "from the darkest parts.",
+        "from the darkest parts of the frames.",
     )
     psf: Path | None = Field(
         None,

@@ -69,8 +69,8 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
     stated = _stated_optics(volume)
     if stated.is_colour:
         raise VolumeError(
-            f"{volume.title} is a colour image; structured illumination needs grey "
-            "frames. Export the raw frames without colours."
+            f"{volume.title} is a colour image; structured illumination needs "
+            "greyscale frames. Export the raw frames in greyscale."
         )
     if config.pixel is not None:
         edge = config.pixel / 1000

@@ -106,7 +106,7 @@ class SimulateConfig(ScanConfig):
         ge=1,
         title="Threads",
         description="CPU threads; by default the number of cores minus one. The "
-        "result does not depend on it.",
+        "result does not depend on this number.",
     )
 
     @field_validator("radius", mode="before")

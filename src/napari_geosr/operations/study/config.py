@@ -113,8 +113,8 @@ class StudyConfig(Config):
         ge=1,
         le=10**9,
         title="Minimum pore size (voxels)",
-        description="Smallest pore, in voxels, that is counted. Smaller ones still "
-        "count towards the porosity.",
+        description="Minimum size of the pores that are counted, in voxels. Smaller "
+        "pores still count towards the porosity.",
     )
     sample: Annotated[
         Literal["auto", "circle", "none"],
@@ -219,8 +219,8 @@ class StudyConfig(Config):
         0.06,
         ge=0,
         title="CO2eq per kilowatt-hour (kg)",
-        description="CO2 per kWh of electricity, in kg. The published estimates for "
-        "the ESRF and for laboratory scanners assume 0.06.",
+        description="CO2-equivalent emissions per kWh of electricity, in kg. The "
+        "published estimates for the ESRF and for laboratory scanners assume 0.06.",
     )
 
     @field_validator("counts", mode="before")

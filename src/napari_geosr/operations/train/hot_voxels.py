@@ -50,8 +50,7 @@ def filter_hot_voxels_steps(
             sentence = (
                 f"{volume.title} has hot or dead voxels, {hot.n} in the sampled "
                 "planes. They are excluded from the mean and standard deviation, and "
-                "replaced "
-                "by the median of their neighbours for training."
+                "replaced with the median of their neighbours for training."
             )
             if sentence not in reported:
                 reported.add(sentence)

@@ -84,7 +84,7 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
                 break
         raise FileError(
             f"{now['name']} has changed since this training run began: {change}. "
-            "Restore the file to resume, or start a new training run."
+            "To resume, put the original file back; otherwise start a new training run."
         )
 
 

@@ -119,7 +119,7 @@ def _check_record_steps(
     if changed:
         raise FileError(
             f"{scan.title} has changed since this training run began: {path.name} was "
-            f"made with {' and '.join(changed)}. To resume, restore the original scan; "
+            f"made with {' and '.join(changed)}. To resume, use the original scan; "
             "otherwise start a new training run."
         )
     return record

@@ -105,8 +105,8 @@ class ProjectionsConfig(PreparationConfig):
     projections: Path | None = Field(
         None,
         title="Projections",
-        description="Learn from reconstructions of these projections: HDF5 (Data "
-        "Exchange or NXtomo), TIFF stack or folder.",
+        description="Projections to learn from: HDF5 (Data Exchange or NXtomo), TIFF "
+        "stack or folder.",
     )
     filter: FilterName = Field(
         "ramp",
@@ -203,7 +203,7 @@ class ScansConfig(ProjectionsConfig):
         (),
         title="Exposure",
         description="Make pairs of reconstructions: one from this fraction of the "
-        "exposure, such as 0.1, the other from the rest of the exposure. The "
+        "exposure, such as 0.1, the other from the remaining exposure. The "
         "projections must contain counts.",
     )
     target_light: Literal["left-out", "all"] = Field(

@@ -162,7 +162,7 @@ class PorePlot(QWidget):
         self.outline.setCheckable(True)
         self.save = button(
             "Keep group",
-            "Add a column to the table that marks the currently selected pores. It is "
+            "Mark the currently selected pores in a new column of the table. It is "
             "exported, and pores can be coloured by it.",
         )
         self.fault = text_label("Problem with the filter or name", "")

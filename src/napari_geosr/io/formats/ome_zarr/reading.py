@@ -285,6 +285,6 @@ def _check(array: ZarrNode, path: Path) -> None:
     if n_voxels > _MANY_CHUNKS * per_chunk and per_chunk < _SMALL_CHUNK:
         raise FileError(
             f"{path.name} is stored in {n_voxels / per_chunk:,.0f} chunks of "
-            f"{per_chunk} voxels, which takes too long to read. Save it with larger "
+            f"{per_chunk} voxels, which take too long to read. Save it with larger "
             "chunks, such as 64 × 64 × 64."
         )

@@ -194,8 +194,8 @@ class ZarrOutput(Output):
                 remove(self.temporary / str(len(factors)))
                 why = with_user_names(str(error)).rstrip(".")
                 self.note = (
-                    f"{self.path.name} has fewer coarser levels than usual and may be "
-                    f"slow to display: {why}."
+                    f"{self.path.name} has fewer resolution levels than usual and may "
+                    f"be slow to display: {why}."
                 )
         windows = self._windows(len(factors) - 1) if pyramid else ()
         whole = pyramid and self.array.is_whole

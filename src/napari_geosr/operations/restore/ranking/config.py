@@ -23,7 +23,7 @@ class RankConfig(Config):
         None,
         title="Modality",
         description="How the scan was acquired; models for other kinds of image are "
-        "excluded. By default models for all kinds are compared.",
+        "excluded. By default, models for all kinds are compared.",
     )
     models: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
