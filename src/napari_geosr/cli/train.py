@@ -477,6 +477,8 @@ def _build() -> App:
         name="ganrec",
         help=summary_of("ganrec", GANREC_NEEDS),
         help_epilogue=with_examples(*examples_of("ganrec")),
+        # Nothing is back-projected.
+        help_formatter=GroupedFormatter(omitted=("--filter", "--padding")),
     )
     app.command(
         pinn_sim,
