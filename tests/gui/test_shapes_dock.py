@@ -258,6 +258,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     volume = part.sum() * SIZE**3
     assert f": {volume:.4g} cm³ ({1e3 * volume:.4g} mm³) in" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers
+    assert dock.result_name.text() == "Result: bone completed"
     colours = [
         tuple(viewer.layers[f"bone completed{s}"].get_color(1)) for s in ("", " part")
     ]

@@ -22,6 +22,7 @@ from napari_geosr.cli.kit.options import (
 )
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.file_warnings import file_warnings, notes_of
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.units import volume_text
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations import shapes
@@ -162,7 +163,8 @@ def complete(
         print_json({**result.to_dict(), "notes": notes, "warnings": warnings})
         return 0
     print(f"Wrote {result.path}")
-    print(f"  completed part: {volume_text(result.implant_volume, result.unit, 6)}")
+    size = volume_text(result.implant_volume, result.unit, 6)
+    print(f"  completed part: {size} in {counted(result.n_pieces, 'piece')}")
     print(f"  voxels of the input that were removed: {result.n_removed}")
     print(f"  reproduced by the model: {100 * result.reproduced:.0f} % of the input")
     if result.surface is not None:

@@ -363,7 +363,7 @@ class ShapesDock(ShapesWidgets):
         # Only now: a result without layers would be released by `_on_removed`.
         self._made = made
         self._shown = (weakref.ref(labels), weakref.ref(surface))
-        self.show_figures(made)
+        self.show_figures(made, labels.name)
         self._show_place(labels)
 
     def _on_removed(self, event: Event) -> None:
@@ -383,7 +383,7 @@ class ShapesDock(ShapesWidgets):
     def _on_segmented(self, made: SegmentedLayer, scan: Image) -> None:
         self._made, self._shown = None, ()  # there is no surface to export
         labels = add_segmentation(self._viewer, made, scan)
-        self.show_labels(made)
+        self.show_labels(made, labels.name)
         self._show_place(labels)
 
     def _show_place(self, labels: Labels) -> None:

@@ -150,6 +150,7 @@ class ShapesWidgets(Dock):
             heights=_TABLE_HEIGHTS,
             numbers=(1, 2),
         )
+        self.result_name = text_label("Name of the result")
         self.summary = text_label(
             "Result", "Differences between the result and the input."
         )
@@ -188,7 +189,7 @@ class ShapesWidgets(Dock):
         column.addWidget(self.model_button)
         below = QVBoxLayout(self.results)
         below.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.table, self.summary, self.mesh_button):
+        for widget in (self.result_name, self.table, self.summary, self.mesh_button):
             below.addWidget(widget)
         column.addWidget(self.advanced)
         column.addWidget(self.results)
@@ -214,8 +215,8 @@ class ShapesWidgets(Dock):
         self._inputs.setRowVisible(self.scan, segments)
         self.model_button.setVisible(segments)
 
-    def show_figures(self, made: shapes.ShapeLayer) -> None:
-        """Show the shape before and after, and what changed."""
+    def show_figures(self, made: shapes.ShapeLayer, name: str) -> None:
+        """Show the shape before and after, and what changed, for the layer `name`."""
         self.table.clear()
         unit = made.shown_unit
         before, after = made.before, made.after
@@ -233,13 +234,15 @@ class ShapesWidgets(Dock):
             for column in (1, 2):
                 row.setTextAlignment(column, NUMBERS)
             self.table.addTopLevelItem(row)
-        self._show_results(summary_of(made), has_surface=True)
+        self._show_results(name, summary_of(made), has_surface=True)
 
-    def show_labels(self, made: shapes.SegmentedLayer) -> None:
-        """Show the fractions of the labels of a segmentation."""
-        self._show_results(fractions_of(made), has_surface=False)
+    def show_labels(self, made: shapes.SegmentedLayer, name: str) -> None:
+        """Show the fractions of the labels of a segmentation, the layer `name`."""
+        self._show_results(name, fractions_of(made), has_surface=False)
 
-    def _show_results(self, summary: str, *, has_surface: bool) -> None:
+    def _show_results(self, name: str, summary: str, *, has_surface: bool) -> None:
+        # Another shape may be chosen while these figures are shown.
+        self.result_name.setText(f"Result: {name}")
         self.table.setVisible(has_surface)
         self.mesh_button.setVisible(has_surface)
         self.summary.setText(summary)
