@@ -150,7 +150,7 @@ class ShapesWidgets(Dock):
             heights=_TABLE_HEIGHTS,
             numbers=(1, 2),
         )
-        self.result_name = text_label("Name of the result")
+        self.result_name = text_label("Name of the result", "Layer of these results.")
         self.summary = text_label(
             "Result", "Differences between the result and the input."
         )
