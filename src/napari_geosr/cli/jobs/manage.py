@@ -37,7 +37,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import feasibility, index, local
-from napari_geosr.jobs.cluster import queue_record, remote, submission
+from napari_geosr.jobs.cluster import queries, queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.reservation import check_only_writer
 from napari_geosr.jobs.cost import cost_of
@@ -74,7 +74,7 @@ _FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
 @on_any_host
 def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
-    problems = submission.refresh(index.list_jobs())
+    problems = queries.refresh(index.list_jobs())
     jobs = index.list_jobs()
     problems = outages(jobs) or problems
     if json:
@@ -100,7 +100,7 @@ def list_jobs(*, json: Json = False) -> int:
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
     """Show state, metrics and settings of a job; return the exit code."""
     folder = find(job)
-    submission.refresh([folder.status()])
+    queries.refresh([folder.status()])
     status, last = folder.status(), _last_progress(folder)
     warnings = folder.warnings()
     if json:
@@ -264,7 +264,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         If the job is already running, its settings cannot be read, or its input no
         longer exists.
     """
-    submission.refresh([folder.status()])
+    queries.refresh([folder.status()])
     status = folder.status()
     folder.check_not_done()
     if status.is_unfinished_in_queue or status.silence:
@@ -354,7 +354,7 @@ def remove_jobs(
             f"may not belong to a job: {folder.status().message}"
         )
         return 0
-    submission.refresh([folder.status()])
+    queries.refresh([folder.status()])
     unfinished, results = unfinished_results(folder), kept_results(folder)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
@@ -407,7 +407,7 @@ def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
         if status.queue.queue:
             now = time.monotonic()
             if now >= next_question or not _is_unfinished(status):
-                submission.refresh([status])
+                queries.refresh([status])
                 next_question = now + _QUEUE_SECONDS
                 status = folder.status()
             if _is_unfinished(status):
