@@ -540,8 +540,11 @@ def test_a_job_is_not_submitted_again_while_the_queue_is_called(
     ("said", "number"),
     [
         ("4711\n", "4711"),
-        ("4711;chama\n", "4711"),
-        ("Welcome to Chama, 3 partitions\n2 jobs are ahead.\n4711;chama\n", "4711"),
+        ("4711;chama\n", "4711@chama"),
+        (
+            "Welcome to Chama, 3 partitions\n2 jobs are ahead.\n4711;chama\n",
+            "4711@chama",
+        ),
         ("100\nYour project has 100 hours left\n4711\nGood luck!\n", "4711"),
     ],
 )
@@ -606,6 +609,40 @@ def test_slurm_in_plain_words(
 ) -> None:
     found = state_of(monkeypatch, slurm_queue, said)
     assert (found.phase, found.words, found.number) == (phase, words, "12")
+
+
+def test_a_job_on_one_of_several_clusters_is_queried_and_cancelled_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, a waiting job counts as interrupted, and is submitted twice."""
+    job = made(tmp_path)
+    record = queue_record.read_record(job.path)
+    queue_record.write_record(job.path, replace(record, number=""))
+    index.register(job)
+    words: list[list[str]] = []
+
+    def call(said: list[str], **_: Any) -> str:
+        words.append(said)
+        if said[0] == "sbatch":  # the job starts before its number is known
+            with monkeypatch.context() as context:
+                context.setenv("SLURM_JOB_ID", "12")
+                submission.note_start(job)
+            return "12;chama\n"
+        is_there = "--clusters=chama" in said
+        return "CLUSTER: chama\n12|PENDING|Priority\n" if is_there else ""
+
+    monkeypatch.setattr(slurm_queue, "call", call)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0)
+    assert submission.submit(job, Profile(queue="slurm")) == "12@chama"
+    assert job.status().queue.number == "12@chama"
+    queries.refresh([job.status()])
+    assert describe_state(job.status()) == "waiting: priority"
+    assert index.find("12").path == index.find("12@chama").path == job.path
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    submission.note_start(job)
+    assert job.status().queue.number == "12@chama"
+    submission.stop(job)
+    assert ["scancel", "--quiet", "--clusters=chama", "12"] in words
 
 
 def ended_by(*kinds: str) -> dict[str, Any]:

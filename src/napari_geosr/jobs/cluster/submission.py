@@ -141,7 +141,9 @@ def _submit(job: JobFolder, profile: Profile) -> str:
         raise
     # The job may have started, and recorded its number itself.
     known = queue_record.read_record(job.path)
-    if profile.queue != LOCAL and not known.number:
+    # A job itself does not know whether the site has several clusters.
+    is_incomplete = known.number in ("", queue_record.plain_number(number))
+    if profile.queue != LOCAL and is_incomplete and known.number != number:
         try:
             queue_record.write_record(job.path, replace(known, number=number))
         except FileError as error:
@@ -256,7 +258,9 @@ def _own_number(record: QueueRecord) -> str:
     """Return the number under which the queue has started this process."""
     if not record.queue:
         return ""
-    return os.environ.get(load_queue(record.queue).number_variable, "")
+    own = os.environ.get(load_queue(record.queue).number_variable, "")
+    is_same = own == queue_record.plain_number(record.number)
+    return record.number if is_same else own
 
 
 def note_walltime(job: JobFolder, seconds: float) -> bool:
