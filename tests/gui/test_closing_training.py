@@ -24,6 +24,8 @@ from napari_geosr.gui.kit import closing as _closing
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, config_class
 
@@ -104,6 +106,18 @@ def test_a_job_shown_before_the_dock_is_in_the_window_is_asked_about(
     monkeypatch.setattr(_closing, "ask", lambda jobs, _parent: asked.extend(jobs))
     closing_of(dock).ask()
     assert [job.path for job in asked] == [running.path]
+
+
+def test_a_job_that_waits_in_a_queue_is_not_asked_about(
+    viewer, qtbot, running, monkeypatch
+):
+    """It would remain "pausing" in the queue, and pause as soon as it is started."""
+    closing = watching(viewer, qtbot, running)
+    queue_record.write_record(running.path, QueueRecord("slurm", "SLURM", "12"))
+    running.set_state("queued", pid=0, host="")
+    monkeypatch.setattr(_closing, "ask", lambda *_: "pause")
+    assert closing.ask() == ""
+    assert running.pending_request() == ""
 
 
 def menu_action(viewer, title: str):

@@ -15,7 +15,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.jobs import _remove_steps
 from napari_geosr.gui.jobs import view as view_module
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster import queries, queue_record
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 
@@ -185,7 +185,7 @@ def test_a_job_without_known_parts_has_no_strip(viewer, qtbot, job):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
 def test_a_job_in_a_queue_is_not_deleted(squeue, job, monkeypatch):
-    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0.0)
     with pytest.raises(JobError, match="is waiting: priority, so it cannot be removed"):
         run_to_end(_remove_steps(job.path))
     squeue.write_text("12|CANCELLED|None\n")

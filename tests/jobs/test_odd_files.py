@@ -17,7 +17,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.job_files import check_output_paths
+from napari_geosr.jobs.job_files import check_output_paths, foreign_files
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.models import zoo
 
@@ -88,6 +88,32 @@ def test_a_damaged_state_is_kept_aside_when_the_job_goes_on(
         again.claim("running")
     assert again.status().state == "running"
     assert (bad.path / "job.json.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"state": 3, "place": "/"}'])
+def test_a_damaged_job_keeps_its_name_folder_and_output(
+    tmp_path: Path, content: bytes
+) -> None:
+    """A job with an output file outside its folder could otherwise not be resumed."""
+    values = {"operation": "measure", "out": str(tmp_path / "report")}
+    job = JobFolder.create(tmp_path / "folder", values, name="foam")
+    before = job.status()
+    (job.path / "job.json").write_bytes(content)
+    again = JobFolder(job.path)
+    assert again.status().state == "damaged"
+    for _ in range(2):
+        check_output_paths(again)
+        assert again.status().name == "foam"
+        assert again.status().created == before.created
+        with again.hold():
+            again.claim("running")
+    assert foreign_files(job.path) == []
+    copy = JobFolder(job.path.rename(tmp_path / "copy"))
+    for damaged in (False, True):
+        if damaged:
+            (copy.path / "job.json").write_bytes(content)
+        with pytest.raises(JobError, match="names an output outside the job folder"):
+            check_output_paths(copy)
 
 
 def test_settings_that_cannot_be_read_are_said(

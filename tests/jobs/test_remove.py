@@ -24,6 +24,7 @@ from napari_geosr.jobs import index
 from napari_geosr.jobs.__main__ import main
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import foreign_files
+from napari_geosr.jobs.kinds import describe_resume
 from napari_geosr.jobs.run import run_steps
 
 
@@ -215,6 +216,20 @@ def test_the_unfinished_result_goes_with_its_job(
     assert f"Removed the unfinished result {part}" in capsys.readouterr().out
     left = {path.name for path in parent.iterdir()}
     assert left == ({other.name, journal_of(other).name} if was_killed else set())
+
+
+def test_a_job_resumes_from_its_own_unfinished_result(interrupted: JobFolder) -> None:
+    job, parent = interrupted, interrupted.path.parent
+    resumes = "resumes from the finished tiles"
+    assert describe_resume("restore", job.path) == resumes
+    part = temporary_sibling(parent / "clean.ome.zarr", ".ome.zarr")
+    (parent / "clean.incomplete.ome.zarr").rename(part)
+    begins = "starts again from the beginning"
+    assert describe_resume("restore", job.path) == begins
+    entry = {"boxes": [[[0, 4]] * 3], "pid": 1, "host": "node1"}
+    for owner, words in (("/another.job", begins), (str(job.path), resumes)):
+        journal_of(part).write_text(json.dumps({**entry, "job": owner}))
+        assert describe_resume("restore", job.path) == words
 
 
 def test_results_of_others_are_kept(interrupted: JobFolder) -> None:

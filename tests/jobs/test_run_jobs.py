@@ -197,6 +197,8 @@ def test_a_restoration_job_is_paused_and_resumed_by_its_journal(
     assert steps.result is None
     assert job.status().state == "paused"
     paused = job.status()
+    resumes = "resumes from the finished tiles"
+    assert describe_resume("restore", job.path) == resumes
     # Stopped again during preparation.
     assert run_to_end(run_steps(job, should_stop=lambda: True)) is None
     again = job.status()

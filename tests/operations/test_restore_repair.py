@@ -19,10 +19,13 @@ from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats.ome_zarr import shards
 from napari_geosr.io.formats.ome_zarr import writer as zarr_writer
+from napari_geosr.io.unfinished_files.journal import held_job
+from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
-from napari_geosr.operations.restore.repair import repair_steps
+from napari_geosr.operations.restore.repair import Repair, repair_steps
 
 SHAPE = (48, 96, 64)
 
@@ -238,6 +241,35 @@ def test_other_settings_are_refused(job: JobFolder, capsys: Any) -> None:
     assert "was made with a different model" in refused(capsys, job)
     config.write_text(config.read_text().replace("model: nlm", "model: no-such-model"))
     assert "no-such-model" in refused(capsys, job)
+
+
+@pytest.mark.parametrize("state", ["paused", "interrupted", "failed"])
+def test_a_job_that_is_not_done_is_refused(
+    job: JobFolder, capsys: Any, state: State
+) -> None:
+    """The repair would restore the whole volume, and the job could not be resumed."""
+    flip_bit(result_of(job) / "0/c/0/0/0")
+    before = contents(result_of(job))
+    job.set_state(state)
+    said = refused(capsys, job)
+    assert f"is {state}, so its result cannot be repaired. Resume it first" in said
+    assert contents(result_of(job)) == before
+
+
+def test_a_repair_belongs_to_the_job(
+    job: JobFolder, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, `jobs remove` would not find the files of a killed repair."""
+    jobs = []
+
+    def repair(*_: Any, **__: Any) -> Any:
+        jobs.append(held_job())
+        yield from ()
+        return Repair(result_of(job), 1, ())
+
+    monkeypatch.setattr(restoration, "repair_steps", repair)
+    assert run(["jobs", "repair", str(job.path)]) == 0
+    assert jobs == [str(job.path)]
 
 
 def test_what_cannot_be_repaired(job: JobFolder, capsys: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from napari_geosr.cli.app import run
-from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster import queries
 from napari_geosr.jobs.folder import JobFolder
 
 #: Seconds after which a job counts as hanging, even on a busy computer.
@@ -62,7 +62,7 @@ def wait_for(
             log = job.path / "log.txt"
             said = log.read_text() if log.exists() else "no log"
             pytest.fail(f"{json.dumps(str(job.status()))}\n{said}")
-        submission.refresh([job.status()])
+        queries.refresh([job.status()])
         time.sleep(0.1)
 
 

@@ -24,9 +24,10 @@ from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs import run as run_module
-from napari_geosr.jobs.cluster import queue_record, submission, torchrun
+from napari_geosr.jobs.cluster import queries, queue_record, submission, torchrun
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.cluster.reservation import check_no_other_writer
 from napari_geosr.jobs.facts import RUN, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
@@ -141,7 +142,7 @@ def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakeSlurm]:
     def say(state: str) -> FakeSlurm:
         fake = FakeSlurm(state)
         monkeypatch.setattr(slurm_queue, "call", fake)
-        monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(queries, "_FRESH_SECONDS", 0.0)
         return fake
 
     return say
@@ -171,7 +172,7 @@ def test_a_job_that_its_queue_has_not_ended_can_be_stopped(
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     assert submission.was_stopped(job) or job.pending_request() == "cancel"
     slurm_says("CANCELLED")
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     assert job.status().state == "cancelled"
     with pytest.raises(JobError, match="has ended"):
         submission.stop(job)
@@ -182,9 +183,9 @@ def test_a_recent_answer_does_not_hold_for_a_job_that_has_stopped_since(
     job: JobFolder, slurm_says: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slurm = slurm_says("RUNNING")
-    monkeypatch.setattr(submission, "_FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 60.0)
     job.set_state("running", pid=1, host="elsewhere")
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     job.set_state("paused")
     submission.stop(job)
     assert slurm.commands == ["scancel"]
@@ -270,7 +271,7 @@ def test_a_queue_is_believed_rather_than_a_silent_process(
     assert run(["jobs", "stop", str(job.path)]) == 0
     assert slurm.commands == ["scancel"]
     slurm_says("CANCELLED")
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     assert job.status().state == "cancelled"
 
 
@@ -279,7 +280,7 @@ def test_stopping_a_copy_does_not_cancel_the_original(
 ) -> None:
     slurm = slurm_says("RUNNING")
     job.set_state("running", pid=1, host="node7")
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     copy = JobFolder(shutil.copytree(job.path, tmp_path / "copy"))
     with pytest.raises(JobError, match="nothing to stop"):
         submission.stop(copy)
@@ -473,6 +474,24 @@ def test_an_interrupted_job_is_explained(
     assert "job has ended (interrupted)" in capsys.readouterr().err
 
 
+def test_an_output_is_free_once_the_queue_has_ended_its_job(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A waiting job that was cancelled with scancel cannot record its end itself."""
+    out = job.path.with_name("clean.ome.zarr")
+    job.replace_values(job.values() | {"out": str(out)})
+    index.register(job)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0.0)
+    line = "12|PENDING|Resources\n"
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: line)
+    refusal = r"SLURM job 12, waiting: resources\) is already writing"
+    with pytest.raises(JobError, match=refusal):
+        check_no_other_writer(out, None)
+    line = ""
+    check_no_other_writer(out, None)
+    assert job.status().state == "interrupted"
+
+
 def test_a_removed_source_is_named(
     job: JobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -601,7 +620,7 @@ def test_a_real_queue_ends_jobs_alike(
     wait_for(job, lambda: not job.status().is_alive)
     for _ in range(20):  # and it stays so
         wait_for(job, lambda: True)
-        submission.refresh([job.status()])
+        queries.refresh([job.status()])
     assert job.status().state == ("cancelled" if by_us else "interrupted")
 
 

@@ -21,7 +21,7 @@ from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.__main__ import _Asked, _end_in_queue, _is_pausing
-from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster import queries, queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
@@ -180,7 +180,7 @@ def test_a_job_that_the_queue_itself_stopped_waits_there(
     job.set_state("paused", done=3, total=9)
     said = "12|PENDING|BeginTime"
     monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: said)
-    assert submission.refresh([job.status()]) == []
+    assert queries.refresh([job.status()]) == []
     assert describe_state(job.status()) == "waiting: starts again soon"
     with pytest.raises(JobError, match="is waiting: starts again soon, so it cannot"):
         submission.submit(job, Profile(queue="slurm"))
@@ -195,9 +195,9 @@ def test_a_paused_job_that_left_the_queue_can_be_resumed(
     job.set_state("paused")
     calls: list[str] = []
     monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: calls.append("") or "")
-    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0)
     for _ in range(3):
-        submission.refresh([job.status()])
+        queries.refresh([job.status()])
     assert len(calls) == 1  # not asked again once it is known
     assert job.status().state == "paused"
     assert job.status().can_resume
@@ -208,7 +208,7 @@ def test_a_paused_job_that_left_the_queue_can_be_resumed(
     # On a computer without the queue, the list of jobs does not complain about it.
     monkeypatch.setattr(slurm_queue, "call", fails)
     job.set_state("paused")
-    assert submission.refresh([job.status()]) == []
+    assert queries.refresh([job.status()]) == []
 
 
 def test_a_refused_resubmission_changes_nothing(
@@ -275,8 +275,8 @@ def test_outside_the_queue_its_earlier_number_is_forgotten(
     assert queue_record.read_record(job.path).number == ""
     assert submission.profile_of(job) == profile
     monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: "")
-    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0)
-    submission.refresh([job.status()])
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0)
+    queries.refresh([job.status()])
     assert job.status().state == "queued"
 
 
@@ -309,7 +309,7 @@ def test_a_queue_that_does_not_answer_changes_nothing(
 ) -> None:
     job = made(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    (said,) = submission.refresh([job.status()])
+    (said,) = queries.refresh([job.status()])
     assert "'squeue' is not on PATH" in said
     assert job.status().state == "queued"
 
@@ -323,7 +323,7 @@ def test_a_state_is_shown_with_its_time_if_the_queue_does_not_respond(
     write_program(programs / "squeue", squeue)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0.0)
     job = made(tmp_path)
     index.register(job)
     queue_record.write_state(job.path, "waiting", "waiting", job.status().updated)
@@ -467,24 +467,24 @@ def test_what_a_queue_says_at_the_walltime_changes_no_record(
 
     write_state, ended = queue_record.write_state, list[int]()
     monkeypatch.setattr(type(slurm_queue.QUEUE), "states", states)
-    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0.0)
     job.set_state("running")
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     assert ended == [RESUBMIT]
     assert queue_record.read_record(job.path).resubmitted == 1
     # The queue does not find the job while it resubmits the job.
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     assert job.status().state == "interrupted"
     said = QueueState("waiting", "waiting", "13")
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     status = job.status()
     assert (status.state, status.queue.number) == ("queued", "13")
     # It is not asked again and again about a job that has ended.
     said = QueueState("ended", "failed", "13")
-    submission.refresh([job.status()])
-    monkeypatch.setattr(submission, "_DOUBT_SECONDS", 0.0)
+    queries.refresh([job.status()])
+    monkeypatch.setattr(queries, "_DOUBT_SECONDS", 0.0)
     said = QueueState("running", "running", "13")
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     assert job.status().state == "interrupted"
     # The number that the next run records replaces what the queue said.
     monkeypatch.setenv(slurm_queue.QUEUE.number_variable, "14")
@@ -540,8 +540,11 @@ def test_a_job_is_not_submitted_again_while_the_queue_is_called(
     ("said", "number"),
     [
         ("4711\n", "4711"),
-        ("4711;chama\n", "4711"),
-        ("Welcome to Chama, 3 partitions\n2 jobs are ahead.\n4711;chama\n", "4711"),
+        ("4711;chama\n", "4711@chama"),
+        (
+            "Welcome to Chama, 3 partitions\n2 jobs are ahead.\n4711;chama\n",
+            "4711@chama",
+        ),
         ("100\nYour project has 100 hours left\n4711\nGood luck!\n", "4711"),
     ],
 )
@@ -606,6 +609,40 @@ def test_slurm_in_plain_words(
 ) -> None:
     found = state_of(monkeypatch, slurm_queue, said)
     assert (found.phase, found.words, found.number) == (phase, words, "12")
+
+
+def test_a_job_on_one_of_several_clusters_is_queried_and_cancelled_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, a waiting job counts as interrupted, and is submitted twice."""
+    job = made(tmp_path)
+    record = queue_record.read_record(job.path)
+    queue_record.write_record(job.path, replace(record, number=""))
+    index.register(job)
+    words: list[list[str]] = []
+
+    def call(said: list[str], **_: Any) -> str:
+        words.append(said)
+        if said[0] == "sbatch":  # the job starts before its number is known
+            with monkeypatch.context() as context:
+                context.setenv("SLURM_JOB_ID", "12")
+                submission.note_start(job)
+            return "12;chama\n"
+        is_there = "--clusters=chama" in said
+        return "CLUSTER: chama\n12|PENDING|Priority\n" if is_there else ""
+
+    monkeypatch.setattr(slurm_queue, "call", call)
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0)
+    assert submission.submit(job, Profile(queue="slurm")) == "12@chama"
+    assert job.status().queue.number == "12@chama"
+    queries.refresh([job.status()])
+    assert describe_state(job.status()) == "waiting: priority"
+    assert index.find("12").path == index.find("12@chama").path == job.path
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    submission.note_start(job)
+    assert job.status().queue.number == "12@chama"
+    submission.stop(job)
+    assert ["scancel", "--quiet", "--clusters=chama", "12"] in words
 
 
 def ended_by(*kinds: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from queue_helpers import Cluster
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster import queries, queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.facts import recorded
@@ -54,11 +54,11 @@ def test_a_job_that_oar_does_not_resubmit_has_ended(
     while QUEUE.states({job.path: number})[job.path].words != "waiting: resubmitted":
         assert time.monotonic() < end
         time.sleep(0.1)
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     assert job.status().state == "queued"
     monkeypatch.setattr(oar_queue, "_MAX_RESUBMISSION", 0.0)
-    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
-    submission.refresh([job.status()])
+    monkeypatch.setattr(queries, "_FRESH_SECONDS", 0.0)
+    queries.refresh([job.status()])
     status = job.status()
     assert (status.state, status.can_resume) == ("interrupted", True)
     assert "not resubmitted" in status.message
@@ -74,7 +74,7 @@ def test_an_oar_that_does_not_respond_ends_no_job(
 
     monkeypatch.setattr(oar_queue, "call", call)
     note_number(job, "12")
-    assert submission.refresh([job.status()]) == ["OAR has not responded for 60 s."]
+    assert queries.refresh([job.status()]) == ["OAR has not responded for 60 s."]
     assert job.status().state == "queued"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.jobs.cluster.profiles import Profile, parse_walltime
 from napari_geosr.jobs.cluster.submission import script_of, submit
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.queues import QUEUES, load_queue
+from napari_geosr.jobs.queues import QUEUES, RESUBMIT, load_queue
 from napari_geosr.jobs.queues import local as local_queue
 
 #: Characters with a special meaning in shells and queues.
@@ -215,6 +216,27 @@ def test_bash_runs_a_script_with_hostile_names(tmp_path: Path) -> None:
     said = json.loads((folder / "said.json").read_text())
     assert said == ["-P", "-m", "napari_geosr.jobs", str(folder), "--in-queue"]
     assert not list(tmp_path.rglob("hacked"))
+
+
+@pytest.mark.parametrize("queue", ["slurm", "oar"])
+def test_a_setup_that_ends_on_errors_does_not_prevent_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    """With `set -e` in the setup, bash would end at the job's exit code 99."""
+    write_program(tmp_path / "python", f"#!/bin/bash\nexit {RESUBMIT}\n")
+    write_program(tmp_path / "scontrol", "#!/bin/bash\ntouch requeued\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    profile = profile_with(
+        queue, python=str(tmp_path / "python"), setup=["set -euo pipefail", "true"]
+    )
+    words = ["bash", "-c", script_of("job", tmp_path, profile)]
+    assert subprocess.run(words, check=False).returncode == RESUBMIT
+    assert (tmp_path / "requeued").exists() == (queue == "slurm")
+    failing = profile_with(queue, setup=["set -e", "false", "touch started"])
+    words = ["bash", "-c", script_of("job", tmp_path, failing)]
+    assert subprocess.run(words, check=False).returncode == 1
+    assert not (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 ),
             ),
             "repair": Command(
-                "jobs.manage:repair_jobs",
+                "jobs.repair:repair_jobs",
                 "Find and recompute the damaged parts of a job's OME-Zarr result.",
                 ("jobs repair clean.job", "jobs repair clean.job --json"),
             ),

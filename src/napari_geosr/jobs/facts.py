@@ -35,6 +35,8 @@ State = Literal[
     "unreadable",
     "missing",
 ]
+#: Copy of the lasting facts of ``job.json``, written once when the job is created.
+ORIGIN = "origin.json"
 #: Event at the start of each run of a job.
 RUN = "run"
 #: States that ``job.json`` may contain; the others are derived.
@@ -87,7 +89,7 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
     Returns
     -------
     facts : dict
-        Contents of the file; empty if it cannot be read.
+        Contents of the file; those of `ORIGIN` if it cannot be read.
     state : str
     message : str
         Description of the problem with the file; empty if it is valid.
@@ -97,18 +99,30 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
         facts = read_mapping(path)
         state = stated(facts)
     except OSError as error:
-        return facts, "unreadable", f"{path} cannot be read: {error.strerror}."
+        message = f"{path} cannot be read: {error.strerror}."
+        return read_origin(path.parent), "unreadable", message
     except ValueError:
         pass
     if state is not None:
         return facts, state, ""
     return (
-        facts,
+        facts | read_origin(path.parent),
         "damaged",
         f"{path} is damaged, so it is not known whether the job has finished. Resume "
         "it to find out; if it has produced a result, the result is in "
         f"{path.parent / 'result'}.",
     )
+
+
+def read_origin(folder: Path) -> AnyDict:
+    """Return name, folder and time of a job's creation, for a damaged ``job.json``.
+
+    Empty for jobs of earlier releases, or if the file cannot be read.
+    """
+    try:
+        return read_mapping(folder / ORIGIN)
+    except (OSError, ValueError):
+        return {}
 
 
 def recorded(folder: Path) -> tuple[AnyDict, State]:

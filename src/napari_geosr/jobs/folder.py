@@ -4,6 +4,8 @@
     Operation and its settings.
 ``job.json``
     State, process and host; replaced in one step.
+``origin.json``
+    Name, folder and time of the job's creation, in case ``job.json`` is damaged.
 ``events.jsonl``
     One JSON object per line for each event, in order.
 ``request``
@@ -114,8 +116,9 @@ class JobFolder:
         atomic.write_text(folder / _CONFIG_FILE, _yaml(values), overwrite=False)
         begin_record(folder)
         job = cls(folder)
-        facts = {"created": time.time(), "place": str(job.path), "pid": 0, "host": ""}
-        job.set_state("queued", name=name, **facts)
+        origin = {"name": name, "created": time.time(), "place": str(job.path)}
+        atomic.write_text(folder / reading.ORIGIN, json.dumps(origin), overwrite=True)
+        job.set_state("queued", pid=0, host="", **origin)
         return job
 
     # Settings
@@ -180,7 +183,7 @@ class JobFolder:
     # State and progress
 
     def _facts(self) -> AnyDict:
-        """Return the contents of ``job.json``; empty if it cannot be read."""
+        """Return the contents of ``job.json``, or what is known if it is damaged."""
         return reading.read_state(self.path / _STATE_FILE)[0]
 
     def _facts_for_update(self) -> AnyDict:
@@ -197,7 +200,7 @@ class JobFolder:
             if reading.stated(facts) is not None:
                 return facts
         except FileNotFoundError:
-            return dict(self._written)
+            return reading.read_origin(self.path) | self._written
         except OSError as error:
             raise FileError(
                 f"{path} cannot be read ({error.strerror or error}), so it was not "
@@ -207,7 +210,7 @@ class JobFolder:
             pass
         aside = path.with_name(f"{_STATE_FILE}.damaged")
         atomic.move_into_place(path, aside, overwrite=True)
-        return dict(self._written)
+        return reading.read_origin(self.path) | self._written
 
     def is_verified(self) -> bool:
         """Return whether this is a job folder, not just one with a ``config.yaml``."""

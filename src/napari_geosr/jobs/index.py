@@ -425,9 +425,19 @@ def _find_by_name(text: str | Path) -> list[JobStatus]:
         status
         for status in jobs
         if status.path == path
-        or str(text) in (status.name, status.path.name, status.queue.number or None)
+        or str(text) in (status.name, status.path.name)
+        or _is_number(text, status.queue.number)
     ]
-    return matches or [each for each in jobs if str(text) in each.queue.earlier]
+    return matches or [
+        each
+        for each in jobs
+        if any(_is_number(text, number) for number in each.queue.earlier)
+    ]
+
+
+def _is_number(text: str | Path, number: str) -> bool:
+    """Return whether a text is the number of a job, with or without its cluster."""
+    return bool(number) and str(text) in (number, queue_record.plain_number(number))
 
 
 def _entry(path: Path) -> Path:

@@ -24,6 +24,7 @@ _PATTERNS = (
     "config.yaml",
     "job.json",
     "job.json.damaged",
+    "origin.json",
     "events.jsonl",
     "request",
     "seen",

@@ -7,10 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io.unfinished_files.journal import JOURNAL, read_journal
+from napari_geosr.io.suffixes import incomplete_path, suffix_of
+from napari_geosr.io.unfinished_files.finished import is_recorded
+from napari_geosr.io.unfinished_files.hidden import leftovers
+from napari_geosr.io.unfinished_files.journal import JOURNAL, journal_of, read_journal
+from napari_geosr.jobs.folder import JobFolder
 
 
 class Job(Protocol):
@@ -84,27 +88,50 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
 
 def _has_finished(operation: str, folder: Path) -> bool:
     """Return whether a job has a finished part from which it can resume."""
-    if operation == "study projections":
-        return any(folder.glob("*/cells/*.json"))
-    if operation == "measure":
-        return any(folder.glob("result/*measuring*.npz"))
     if operation not in _RESUME_FROM:
         return any(folder.glob("checkpoints/*"))
+    out = _output_of(folder)
+    if operation == "study projections":
+        cells = [] if out is None else [out.glob("cells/*.json")]
+        return any(map(any, [folder.glob("*/cells/*.json"), *cells]))
+    if operation == "measure":
+        states = [] if out is None else [out.glob("*measuring*.npz")]
+        return any(map(any, [folder.glob("result/*measuring*.npz"), *states]))
+    if any(folder.glob("result/*.incomplete.*")):
+        return True
+    if out is not None and is_recorded(incomplete_path(out), folder):
+        return True
     journals = [*folder.glob(f"data/*{JOURNAL}"), *folder.glob(f"result/*{JOURNAL}")]
-    return any(_has_boxes(path, _modified_ns(path)) for path in journals)
+    if any(_boxes_of(path) for path in journals):
+        return True
+    beside = [] if out is None else leftovers(out, suffix_of(out))
+    own = str(folder.resolve())
+    return any(_boxes_of(journal_of(part), own) for part in beside)
 
 
-def _modified_ns(path: Path) -> int:
+def _output_of(folder: Path) -> Path | None:
+    """Return the output of a job outside its folder; None if there is none."""
     try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0  # deleted in the meantime
+        out = JobFolder(folder).values().get("out")
+    except JobError:
+        return None
+    return Path(out) if isinstance(out, str) else None
+
+
+def _boxes_of(journal: Path, job: str | None = None) -> bool:
+    """Return whether a journal, optionally of a certain job, has finished boxes."""
+    try:
+        has_boxes, written_by = _read_boxes(journal, journal.stat().st_mtime_ns)
+    except (OSError, GeoSRError):  # deleted in the meantime, or not readable now
+        return False
+    return has_boxes and job in (None, written_by)
 
 
 @lru_cache(maxsize=64)
-def _has_boxes(journal: Path, _modified_ns: int) -> bool:
+def _read_boxes(journal: Path, _modified_ns: int) -> tuple[bool, str]:
+    """Return whether a journal has finished boxes, and the job that wrote it."""
     entry = read_journal(journal.with_name(journal.name.removesuffix(JOURNAL)))
-    return entry is not None and bool(entry.boxes)
+    return (False, "") if entry is None else (bool(entry.boxes), entry.job)
 
 
 def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:

@@ -90,6 +90,11 @@ class JobStatus:
         return self.state in _CAN_RESUME
 
     @property
+    def is_waiting_in_queue(self) -> bool:
+        """Whether the job is in a queue and has no running process yet."""
+        return self.state == "queued" and bool(self.queue.number)
+
+    @property
     def is_unfinished_in_queue(self) -> bool:
         """Whether the process has stopped, but the queue has not ended the job yet.
 

@@ -1,4 +1,4 @@
-"""``napari-geosr jobs list | show | watch | stop | resume | repair | remove``."""
+"""``napari-geosr jobs list | show | watch | stop | resume | remove``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import feasibility, index, local
-from napari_geosr.jobs.cluster import queue_record, remote, submission
+from napari_geosr.jobs.cluster import queries, queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.reservation import check_only_writer
 from napari_geosr.jobs.cost import cost_of
@@ -48,14 +48,11 @@ from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.jobs.status import is_stopping, outage_text, stopping_text
-from napari_geosr.operations import restore as restoration
-from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder, JobStatus
-    from napari_geosr.operations.restore import Repair
 
 #: A job, given by its folder, output, name or number in a queue.
 Job = Annotated[str, Parameter(help="Folder, output, name or queue number of the job.")]
@@ -77,7 +74,7 @@ _FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
 @on_any_host
 def list_jobs(*, json: Json = False) -> int:
     """List the jobs on this computer with their states; return the exit code."""
-    problems = submission.refresh(index.list_jobs())
+    problems = queries.refresh(index.list_jobs())
     jobs = index.list_jobs()
     problems = outages(jobs) or problems
     if json:
@@ -103,7 +100,7 @@ def list_jobs(*, json: Json = False) -> int:
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
     """Show state, metrics and settings of a job; return the exit code."""
     folder = find(job)
-    submission.refresh([folder.status()])
+    queries.refresh([folder.status()])
     status, last = folder.status(), _last_progress(folder)
     warnings = folder.warnings()
     if json:
@@ -198,68 +195,6 @@ def cancel_jobs(job: Job, /) -> int:
 
 
 @on_any_host
-def repair_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Check the OME-Zarr that a job has written and recompute damaged shards.
-
-    Every chunk is compared with its checksum. Shards that are damaged or missing are
-    listed and restored again if the scan and the model are unchanged; all other shards
-    are left unchanged.
-
-    Returns
-    -------
-    int
-        Exit code.
-
-    Raises
-    ------
-    JobError
-        If the job is running, or is not a restoration.
-    """
-    folder = find(job)
-    status = folder.status()
-    if status.is_alive:
-        raise JobError(index.in_use_text(status, "be repaired now"))
-    if status.operation != "restore":
-        raise JobError(
-            f"{status.name} is not a restoration: only restored volumes can be "
-            "repaired. Run the job again in a new folder."
-        )
-    repair, _ = run_command(
-        lambda should_stop: _repair_steps(folder, should_stop),
-        stopping="stopping after this tile; the parts repaired so far are kept",
-    )
-    if json:
-        print_json(
-            {
-                "output": str(repair.path),
-                "shards": repair.n_shards,
-                "repaired": list(repair.damaged),
-            }
-        )
-    elif repair.damaged:
-        print(f"Repaired {repair.path}: {', '.join(repair.damaged)}")
-    else:
-        print(f"{repair.path} is intact: all {repair.n_shards:,} shards were read.")
-    return 0
-
-
-def _repair_steps(
-    folder: JobFolder, should_stop: ShouldStop
-) -> Generator[Step, None, Repair]:
-    settings = RestoreJob.from_values(_without_operation(folder.values()))
-    with folder.hold():
-        return (
-            yield from restoration.repair_steps(
-                settings, folder.path, should_stop=should_stop
-            )
-        )
-
-
-def _without_operation(values: AnyDict) -> AnyDict:
-    return {name: value for name, value in values.items() if name != "operation"}
-
-
-@on_any_host
 def resume_jobs(
     job: Job,
     /,
@@ -329,7 +264,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         If the job is already running, its settings cannot be read, or its input no
         longer exists.
     """
-    submission.refresh([folder.status()])
+    queries.refresh([folder.status()])
     status = folder.status()
     folder.check_not_done()
     if status.is_unfinished_in_queue or status.silence:
@@ -419,7 +354,7 @@ def remove_jobs(
             f"may not belong to a job: {folder.status().message}"
         )
         return 0
-    submission.refresh([folder.status()])
+    queries.refresh([folder.status()])
     unfinished, results = unfinished_results(folder), kept_results(folder)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
@@ -472,7 +407,7 @@ def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
         if status.queue.queue:
             now = time.monotonic()
             if now >= next_question or not _is_unfinished(status):
-                submission.refresh([status])
+                queries.refresh([status])
                 next_question = now + _QUEUE_SECONDS
                 status = folder.status()
             if _is_unfinished(status):

@@ -34,7 +34,7 @@ from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.widgets import button, scrolling
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster import queries
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.kinds import FIT_NETWORKS
@@ -427,7 +427,7 @@ def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]
     jobs = index.list_jobs()
     # A queue that does not respond is queried again later; until then, the last known
     # state is listed as such.
-    submission.refresh(jobs)
+    queries.refresh(jobs)
     places = [(job, index.elsewhere_of(job.path)) for job in jobs]
     shared = {
         (place.host, job.name, job.created)
@@ -448,6 +448,6 @@ def _forget_steps(path: Path) -> Generator[Step, None, Path]:
 def _remove_steps(path: Path) -> Generator[Step, None, Path]:
     yield from ()
     job = JobFolder(path)
-    submission.refresh([job.status()])
+    queries.refresh([job.status()])
     index.remove(job, keep_foreign=True)
     return path

@@ -65,12 +65,7 @@ def resume(
 def is_without_process(status: JobStatus) -> bool:
     """Whether the job is waiting, so that no process can act on a request to pause."""
     is_unstarted = status.state == "queued" and not status.pid
-    return is_unstarted or is_waiting_in_queue(status)
-
-
-def is_waiting_in_queue(status: JobStatus) -> bool:
-    """Whether the job is in a queue and has no running process yet."""
-    return status.state == "queued" and bool(status.queue.number)
+    return is_unstarted or status.is_waiting_in_queue
 
 
 def stop(

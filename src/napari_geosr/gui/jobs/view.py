@@ -325,7 +325,7 @@ class JobView(JobWidgets):
         self.finish_button.setEnabled(
             in_steps and not is_requested and status.state == "running" and done > 0
         )
-        in_queue = queue_actions.is_waiting_in_queue(status)
+        in_queue = status.is_waiting_in_queue
         is_waiting = status.state == "queued" and not (status.pid or in_queue)
         can_start = status.can_resume or is_waiting
         self.resume_button.setEnabled(can_start)

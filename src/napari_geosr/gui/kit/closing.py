@@ -173,6 +173,9 @@ class CloseFilter(QObject):
     def ask(self, *, everywhere: bool = False) -> str:
         """Ask about jobs and runs of one or all windows; apply the answer to jobs.
 
+        Jobs that wait in a queue are left alone: they do not need napari, and have no
+        process that could pause them.
+
         Returns
         -------
         str
@@ -180,7 +183,12 @@ class CloseFilter(QObject):
         """
         asking = _all_closings() if everywhere else [self]
         unreported = {id(closing): closing._take_running_jobs() for closing in asking}
-        jobs = {job.path: job for some in unreported.values() for job in some}
+        jobs = {
+            job.path: job
+            for some in unreported.values()
+            for job in some
+            if not job.status().is_waiting_in_queue
+        }
         runs, tasks = _merge_runs(closing._running() for closing in asking)
         if not (jobs or runs or tasks):
             return ""

@@ -41,7 +41,8 @@ class QueueRecord:
     title : str
         Display name of the queue system.
     number : str
-        Number of the job in the queue.
+        Number of the job in the queue; at a site with several clusters,
+        ``"NUMBER@CLUSTER"``.
     resubmitted : int
         How often the job was resubmitted after reaching its walltime.
     done : int
@@ -256,6 +257,11 @@ def _latest_number(record: QueueRecord, last: LastState) -> str:
     """Return the job's latest number, even if the run has not yet recorded it."""
     is_known = bool(record.number) and last.submitted == record.number
     return last.number if is_known and last.number else record.number
+
+
+def plain_number(number: str) -> str:
+    """Return the number of a job without its cluster."""
+    return number.partition("@")[0]
 
 
 def read_record(folder: Path) -> QueueRecord:

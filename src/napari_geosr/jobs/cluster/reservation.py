@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from napari_geosr.core.errors import JobError
@@ -13,6 +14,7 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster.queries import refresh
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.status import JobStatus
 
@@ -113,13 +115,17 @@ def check_no_other_writer(out: Path, own: Path | None) -> None:
     for other in index.list_jobs():
         if not other.is_alive or other.path == own:
             continue
-        if _is_same(_output_of(other), out):
-            place = other.queue
+        if not _is_same(_output_of(other), out):
+            continue
+        refresh([other])  # the queue may have ended the job in the meantime
+        now = _status_of(other)
+        if now.is_alive:
+            place = now.queue
             which = f"{place.title} job {place.number}, " if place.number else ""
             raise JobError(
-                f"The job in {other.path} ({which}{index.describe_state(other)}) is "
+                f"The job in {now.path} ({which}{index.describe_state(now)}) is "
                 f"already writing {out}. Stop it first (napari-geosr jobs stop "
-                f"{other.path}), or choose another output."
+                f"{now.path}), or choose another output."
             )
 
 
@@ -128,6 +134,14 @@ def _output_of(status: JobStatus) -> object:
         return JobFolder(status.path).values().get("out")
     except JobError:  # removed in the meantime
         return None
+
+
+def _status_of(status: JobStatus) -> JobStatus:
+    """Return the current status of a job."""
+    try:
+        return JobFolder(status.path).status()
+    except JobError:  # removed in the meantime
+        return replace(status, state="missing")
 
 
 def _is_same(out: object, path: Path) -> bool:

@@ -1,12 +1,10 @@
-"""Submit jobs to the queue of a cluster, query their states and stop them."""
+"""Submit jobs to the queue of a cluster, and stop them."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.queries import may_be_in_queue, query, refresh
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cluster.reservation import submitting
 from napari_geosr.jobs.cluster.torchrun import torchrun_words
@@ -31,10 +30,6 @@ LOCAL = "local"
 IN_QUEUE = "--in-queue"
 #: Fields of a profile from which the energy of a job is estimated.
 _POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
-#: Seconds after a query during which the queue is not queried again.
-_FRESH_SECONDS = 1.5
-#: Seconds for which a queue that no longer finds a job is still queried about it.
-_DOUBT_SECONDS = 300.0
 #: Maximum time between a request to stop and a start that it prevents, in seconds.
 _MAX_RESUBMISSION = 600.0
 #: Fraction of the walltime until the warning after which a run counts as full.
@@ -146,7 +141,9 @@ def _submit(job: JobFolder, profile: Profile) -> str:
         raise
     # The job may have started, and recorded its number itself.
     known = queue_record.read_record(job.path)
-    if profile.queue != LOCAL and not known.number:
+    # A job itself does not know whether the site has several clusters.
+    is_incomplete = known.number in ("", queue_record.plain_number(number))
+    if profile.queue != LOCAL and is_incomplete and known.number != number:
         try:
             queue_record.write_record(job.path, replace(known, number=number))
         except FileError as error:
@@ -261,7 +258,9 @@ def _own_number(record: QueueRecord) -> str:
     """Return the number under which the queue has started this process."""
     if not record.queue:
         return ""
-    return os.environ.get(load_queue(record.queue).number_variable, "")
+    own = os.environ.get(load_queue(record.queue).number_variable, "")
+    is_same = own == queue_record.plain_number(record.number)
+    return record.number if is_same else own
 
 
 def note_walltime(job: JobFolder, seconds: float) -> bool:
@@ -323,82 +322,6 @@ def _stored_profile(record: QueueRecord) -> Profile:
         return Profile()
 
 
-def refresh(statuses: Iterable[JobStatus]) -> list[str]:
-    """Query the queues about waiting and running jobs, with one call per queue.
-
-    A job that has stopped is queried as well until it has left the queue: a run that a
-    queue ends for its own reasons is paused, and may wait in the queue to start again.
-
-    Returns
-    -------
-    list of str
-        Why a queue could not be queried. The last known states are kept, and the
-        reason is noted in the folders of the jobs.
-    """
-    due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
-    for status in statuses:
-        is_due = _may_be_in_queue(status) or _is_doubtful(status)
-        if not is_due or _is_fresh(status):
-            continue
-        if index.elsewhere_of(status.path) is None:
-            due[status.queue.queue][status.path] = status
-    problems = []
-    for name, jobs in due.items():
-        try:
-            _query(name, jobs)
-        except (ConfigError, JobError) as error:
-            if any(status.is_alive for status in jobs.values()):
-                problems.append(str(error))
-            for path in jobs:
-                queue_record.write_problem(path, error)
-    return problems
-
-
-def _query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
-    """Query a queue about jobs, and record their states.
-
-    Raises
-    ------
-    ConfigError, JobError
-        If the queue is unknown, or does not respond.
-    """
-    submitted = {path: queue_record.read_record(path).number for path in jobs}
-    numbers = {path: status.queue.number for path, status in jobs.items()}
-    for path, state in load_queue(name).states(numbers).items():
-        queue_record.write_state(
-            path,
-            state.phase,
-            state.words,
-            jobs[path].updated,
-            submitted=submitted[path],
-            number=state.number,
-        )
-
-
-def _is_fresh(status: JobStatus) -> bool:
-    """Return whether the queue's last answer is recent enough to still be valid."""
-    # The last answer is no longer valid for a job that has stopped since then.
-    is_valid = status.is_alive or status.queue.has_ended or status.queue.is_unfinished
-    return is_valid and 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
-
-
-def _is_doubtful(status: JobStatus) -> bool:
-    """Return whether a queue may be resubmitting a job that it no longer finds."""
-    place = status.queue
-    is_new = time.time() - place.since < _DOUBT_SECONDS
-    has_number = bool(place.number)
-    return has_number and place.has_ended and status.state == "interrupted" and is_new
-
-
-def _may_be_in_queue(status: JobStatus) -> bool:
-    """Return whether the job may still be in its queue."""
-    if not status.queue.number:
-        return False
-    if status.queue.has_ended:
-        return False
-    return status.is_alive or status.state in ("paused", "cancelled", "interrupted")
-
-
 def stop(job: JobFolder) -> None:
     """Ask a job to stop and, if it is in a queue, cancel it there.
 
@@ -414,7 +337,7 @@ def stop(job: JobFolder) -> None:
     if not status.is_alive:
         refresh([status])  # a run that the queue ended may wait there
         status = job.status()
-    if not (status.is_alive or _may_be_in_queue(status)):
+    if not (status.is_alive or may_be_in_queue(status)):
         raise JobError(
             f"{status.name} has ended ({status.state}), so there is nothing to stop."
         )
@@ -452,7 +375,7 @@ def _latest_number(job: JobFolder, status: JobStatus) -> str:
     """Return the number of a job, after a query if its queue may have changed it."""
     if load_queue(status.queue.queue).renumbers:
         with suppress(JobError):  # the last known number may still be valid
-            _query(status.queue.queue, {job.path: job.status()})
+            query(status.queue.queue, {job.path: job.status()})
     return job.status().queue.number
 
 

@@ -73,6 +73,8 @@ class QueueSystem(Protocol):
     def submit(self, folder: Path) -> str:
         """Submit ``submit.sh`` in a folder and return the job's number.
 
+        If a site has several clusters, ``@`` and the cluster's name are appended.
+
         Raises
         ------
         JobError

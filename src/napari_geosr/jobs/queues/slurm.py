@@ -174,16 +174,22 @@ class Slurm:
         words = ["sbatch", "--parsable", SCRIPT]
         text = call(words, title=self.title, folder=folder, advice=_ADVICE)
         # With --parsable, the line is "12" or "12;cluster"; sites may add other lines.
-        return find_number(r"^[ \t]*(\d+)(?:;\S*)?[ \t\r]*$", text, title=self.title)
+        pattern = r"^[ \t]*(\d+(?:;\S*)?)[ \t\r]*$"
+        number, _, cluster = find_number(pattern, text, title=self.title).partition(";")
+        return f"{number}@{cluster}" if cluster else number
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:
         """Query all jobs of this user; see `QueueSystem.states`."""
         words = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
         found = {}
-        text = call(words, title=self.title, failure=NO_RESPONSE)
-        for line in text.splitlines():
-            number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
-            found[number] = state, reason
+        for cluster in sorted(
+            {number.partition("@")[2] for number in numbers.values()}
+        ):
+            options = _options_for(cluster)
+            text = call([*words, *options], title=self.title, failure=NO_RESPONSE)
+            for line in text.splitlines():
+                number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
+                found[f"{number}@{cluster}" if cluster else number] = state, reason
         # SLURM forgets a job a few minutes after its end.
         return {
             folder: _state(number, *found.get(number, ("", "")))
@@ -218,7 +224,14 @@ class Slurm:
 
     def cancel(self, number: str) -> None:
         """Cancel a job; see `QueueSystem.cancel`."""
-        call(["scancel", "--quiet", number], title=self.title)
+        number, _, cluster = number.partition("@")
+        words = ["scancel", "--quiet", *_options_for(cluster), number]
+        call(words, title=self.title)
+
+
+def _options_for(cluster: str) -> list[str]:
+    """Return the options that select one of the clusters of a site."""
+    return [f"--clusters={cluster}"] if cluster else []
 
 
 def _state(number: str, state: str, reason: str) -> QueueState:

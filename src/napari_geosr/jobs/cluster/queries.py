@@ -1,0 +1,95 @@
+"""Query the queues of clusters about the states of jobs."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.queues import load_queue
+from napari_geosr.jobs.status import JobStatus
+
+#: Seconds after a query during which the queue is not queried again.
+_FRESH_SECONDS = 1.5
+#: Seconds for which a queue that no longer finds a job is still queried about it.
+_DOUBT_SECONDS = 300.0
+
+
+def refresh(statuses: Iterable[JobStatus]) -> list[str]:
+    """Query the queues about waiting and running jobs, with one call per queue.
+
+    A job that has stopped is queried as well until it has left the queue: a run that a
+    queue ends for its own reasons is paused, and may wait in the queue to start again.
+
+    Returns
+    -------
+    list of str
+        Why a queue could not be queried. The last known states are kept, and the
+        reason is noted in the folders of the jobs.
+    """
+    due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
+    for status in statuses:
+        is_due = may_be_in_queue(status) or _is_doubtful(status)
+        if not is_due or _is_fresh(status):
+            continue
+        if index.elsewhere_of(status.path) is None:
+            due[status.queue.queue][status.path] = status
+    problems = []
+    for name, jobs in due.items():
+        try:
+            query(name, jobs)
+        except (ConfigError, JobError) as error:
+            if any(status.is_alive for status in jobs.values()):
+                problems.append(str(error))
+            for path in jobs:
+                queue_record.write_problem(path, error)
+    return problems
+
+
+def query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
+    """Query a queue about jobs, and record their states.
+
+    Raises
+    ------
+    ConfigError, JobError
+        If the queue is unknown, or does not respond.
+    """
+    submitted = {path: queue_record.read_record(path).number for path in jobs}
+    numbers = {path: status.queue.number for path, status in jobs.items()}
+    for path, state in load_queue(name).states(numbers).items():
+        queue_record.write_state(
+            path,
+            state.phase,
+            state.words,
+            jobs[path].updated,
+            submitted=submitted[path],
+            number=state.number,
+        )
+
+
+def _is_fresh(status: JobStatus) -> bool:
+    """Return whether the queue's last answer is recent enough to still be valid."""
+    # The last answer is no longer valid for a job that has stopped since then.
+    is_valid = status.is_alive or status.queue.has_ended or status.queue.is_unfinished
+    return is_valid and 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
+
+
+def _is_doubtful(status: JobStatus) -> bool:
+    """Return whether a queue may be resubmitting a job that it no longer finds."""
+    place = status.queue
+    is_new = time.time() - place.since < _DOUBT_SECONDS
+    has_number = bool(place.number)
+    return has_number and place.has_ended and status.state == "interrupted" and is_new
+
+
+def may_be_in_queue(status: JobStatus) -> bool:
+    """Return whether the job may still be in its queue."""
+    if not status.queue.number:
+        return False
+    if status.queue.has_ended:
+        return False
+    return status.is_alive or status.state in ("paused", "cancelled", "interrupted")
