@@ -112,6 +112,13 @@ def test_a_cut_shape_is_told(tmp_path, capsys) -> None:
     assert np.asarray(io.read(out).data).any((1, 2)).all()
 
 
+def test_the_volume_is_not_overwritten(tmp_path, capsys) -> None:
+    like = grid(tmp_path / "out.tif")
+    assert voxelised(box(tmp_path / "box.stl"), like)[0] == 2
+    assert "Choose another" in " ".join(capsys.readouterr().err.split())
+    assert not np.asarray(io.read(like).data).any()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -163,9 +163,28 @@ def test_sheared_axes_are_warned_about(name: str, tmp_path) -> None:
     assert "rotation" not in volume.metadata
     (warning,) = file_warnings(volume.metadata)
     assert "shear of up to 5.7°" in warning
+    assert "rotation (by 17.1°)" in warning
     assert "neither applied nor recorded" in warning
     assert "volumes are too large by 0.5 %" in warning
     assert not any("rotated" in note for note in volume.metadata.get("notes", ()))
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.5])
+def test_a_small_shear_keeps_the_rotation(shear: float, tmp_path) -> None:
+    """Such as that of a header rounded to three decimal places."""
+    affine = np.eye(4)
+    sheared = rotation(20)
+    sheared[:, 1] += np.radians(shear) * sheared[:, 0]
+    affine[:3, :3] = np.round(sheared * (0.41, 0.41, 0.6), 3)
+    volume = io.read(as_nifti(tmp_path / "a.nii", chiral(), affine))
+    assert not file_warnings(volume.metadata)
+    assert volume.metadata["orientation"] == "RAS"
+    found = np.reshape(volume.metadata["rotation"], (3, 3))
+    np.testing.assert_allclose(found, rotation(20), atol=1e-3 + np.radians(shear) / 2)
+    np.testing.assert_allclose(found.T @ found, np.eye(3), atol=1e-9)
+    notes = " ".join(volume.metadata["notes"])
+    assert "rotated by" in notes
+    assert ("shear of up to 0." in notes) == bool(shear)
 
 
 def test_two_voxel_sizes_in_a_header_are_warned_about(tmp_path) -> None:

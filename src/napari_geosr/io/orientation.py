@@ -23,6 +23,10 @@ _LETTERS = "XYZ"
 #: Largest difference between the components of a unit direction and of an axis that
 #: counts as rounding.
 _ROUNDING = 1e-4
+#: Shear in degrees up to which it is not mentioned (it may result from rounding), and up
+#: to which the rotation of the axes is still recorded.
+_SLIGHT_SHEAR = 0.1
+_SMALL_SHEAR = 1.0
 #: Smallest volume of a voxel relative to the product of its edges.
 _FLAT = 1e-3
 
@@ -46,7 +50,7 @@ class Orientation:
     rotation : tuple of float
         Rotation of the axes that is not applied, row by row; empty if there is none.
     warning : str
-        Warning about axes that are not perpendicular; empty if they are.
+        Warning about axes that are clearly not perpendicular; empty if they are.
     """
 
     axes: str
@@ -118,29 +122,63 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
             flips[i] = True
             place += matrix[:, i] * (shape[i] - 1)
     letters = "".join(_LETTERS[stored.index(i)] for i in range(n))
-    rotation: tuple[float, ...] = ()
     notes = _changes(letters, [w for w in range(n) if signs[w] < 0])
-    warning = _shear_warning(turned)
-    if not np.allclose(turned, np.eye(n), rtol=0, atol=_ROUNDING):
-        place, note, rotation = _unrotated(turned, place)
-        notes += () if warning else (note,)
+    turn, shear = _nearest_rotation(turned), _shear(turned)
+    place = turn.T @ place
+    rotation: tuple[float, ...] = ()
+    warning = ""
+    if shear > _SMALL_SHEAR:
+        warning = _shear_warning(turned, shear)
+    else:
+        if not np.allclose(turn, np.eye(n), rtol=0, atol=_ROUNDING):
+            rotation = tuple(turn.ravel().tolist()) if n == len(_LETTERS) else ()
+            notes += (_rotation_note(turn),)
+        if shear > _SLIGHT_SHEAR:
+            notes += (
+                "The axes in the file's header are not exactly perpendicular. The "
+                f"shear of up to {shear:.2g}° is ignored.",
+            )
     origin = {_LETTERS[w]: float(place[w]) for w in range(n)}
     return Orientation(
         letters, tuple(flips), origin, notes, rotation=rotation, warning=warning
     )
 
 
-def _shear_warning(turned: AnyArray) -> str:
-    """Return a warning if axes, given as columns of unit length, are sheared; or ""."""
-    cosines = np.abs(turned.T @ turned - np.eye(len(turned)))
-    if cosines.max() <= _ROUNDING:
-        return ""
-    angle = np.degrees(np.arcsin(min(1.0, float(cosines.max()))))
+def _shear(turned: AnyArray) -> float:
+    """Return the largest deviation from a right angle, in degrees.
+
+    The axes are given as columns of unit length.
+    """
+    cosine = np.abs(turned.T @ turned - np.eye(len(turned))).max()
+    return float(np.degrees(np.arcsin(min(1.0, float(cosine)))))
+
+
+def _nearest_rotation(turned: AnyArray) -> AnyArray:
+    """Return the rotation matrix closest to axes given as columns of unit length.
+
+    It is the unit matrix if the axes deviate from it by rounding only.
+    """
+    if np.allclose(turned, np.eye(len(turned)), rtol=0, atol=_ROUNDING):
+        return np.eye(len(turned))
+    left, _, right = np.linalg.svd(turned)
+    return np.asarray(left @ right)
+
+
+def _angle(rotation: AnyArray) -> float:
+    """Return the angle of a rotation matrix, in degrees."""
+    trace = np.trace(rotation)
+    cosine = trace / 2 if len(rotation) == 2 else (trace - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def _shear_warning(turned: AnyArray, shear: float) -> str:
+    """Return a warning about sheared axes, given as columns of unit length."""
     excess = 100 * (1 / abs(float(np.linalg.det(turned))) - 1)
     return (
         "The axes in the file's header are not perpendicular (shear of up to "
-        f"{angle:.2g}°). Their rotation and shear are neither applied nor recorded in "
-        "results, so angles and distances are distorted and volumes are too large by "
+        f"{shear:.2g}°). Their rotation (by {_angle(_nearest_rotation(turned)):.3g}°) "
+        "and shear are neither applied nor recorded in results, so angles, distances "
+        "and directions are distorted and volumes are too large by "
         f"{excess:.2g} %. Resample the volume to perpendicular axes."
     )
 
@@ -160,23 +198,9 @@ def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
     )
 
 
-def _unrotated(
-    turned: AnyArray, place: AnyArray
-) -> tuple[AnyArray, str, tuple[float, ...]]:
-    """Return a position along rotated axes, a note on the rotation, and the rotation.
-
-    The rotation is empty if it does not describe the axes completely.
-    """
-    left, _, right = np.linalg.svd(turned)
-    rotation = left @ right
-    n = len(place)
-    cosine = np.trace(rotation) / 2 if n == 2 else (np.trace(rotation) - 1) / 2
-    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    note = (
-        f"The axes of the volume are rotated by {angle:.3g}° relative to X, Y and Z. "
-        "The rotation in the file's header is not applied: positions refer to the "
-        "rotated axes."
+def _rotation_note(turn: AnyArray) -> str:
+    return (
+        f"The axes of the volume are rotated by {_angle(turn):.3g}° relative to X, Y "
+        "and Z. The rotation in the file's header is not applied: positions refer to "
+        "the rotated axes."
     )
-    is_complete = n == len(_LETTERS) and not _shear_warning(turned)
-    elements = tuple(rotation.ravel().tolist()) if is_complete else ()
-    return rotation.T @ place, note, elements

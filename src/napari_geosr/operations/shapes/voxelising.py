@@ -36,6 +36,7 @@ from napari_geosr.measure.shapes import (
     check_surface,
 )
 from napari_geosr.measure.shapes.surface import mesh_volume
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import VoxeliseConfig
 from napari_geosr.operations.shapes.grids import (
     MeshGrid,
@@ -130,6 +131,8 @@ def voxelise_steps(
     check_choice(config, like)
     if mesh.expanduser().resolve() == out.expanduser().resolve():
         raise FileError(f"{out} is the input. Choose another name for the result.")
+    if like is not None:
+        check_not_source(like, out)
     io.check_output(out, overwrite)
     yield StageStarted(message=f"Reading {mesh.name}")
     vertices, faces, stated = read_mesh(mesh)
