@@ -282,6 +282,9 @@ def test_a_dry_run_prints_the_plan(
     assert "about 12.0 h on a computer like this one" in said
     assert ", 3 runs within the walltime" in said
     assert "to predict the effect" not in said
+    # The queue warns two minutes before the end.
+    said = _dry_run(scan, capsys, *words, "--walltime", "12h")
+    assert ", 2 runs within the walltime" in said
     check_seconds = 4 * 3600.0
     said = _dry_run(scan, capsys, *words, "--walltime", "5h")
     assert "about 16.0 h on a computer like this one" in said

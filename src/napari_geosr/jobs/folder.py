@@ -107,8 +107,8 @@ class JobFolder:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         if taken and not allow_existing:
             raise FileError(
-                f"{path} already exists and is not empty. Choose another folder, or "
-                "resume the job in it (napari-geosr jobs resume)."
+                f"{path} already exists and is not empty. Choose another folder. If it "
+                "contains this job, resume it instead (napari-geosr jobs resume)."
             )
         with atomic.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Largest scan that is read for the plan of a submitted job, in bytes.
 _QUICK_BYTES = 512 * 2**20
+#: Seconds that each run of a job needs to import the program and to load the model.
+_START_SECONDS = 15
 
 
 def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
@@ -68,7 +70,9 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     plan, _ = run_command(steps)
     check_plan(plan, job, profile)
     seconds = plan.seconds + plan.check_seconds
-    runs = math.ceil(seconds / profile.seconds)
+    # A run stops before its walltime, and begins by importing and loading the model.
+    usable = profile.seconds - profile.warning_seconds - _START_SECONDS
+    runs = math.ceil(seconds / max(usable, 1))
     pieces = "one run" if runs == 1 else f"{runs} runs"
     within = f", {pieces} within the walltime"
     threads = f"{plan.threads} CPU thread{'s' if plan.threads > 1 else ''}"

@@ -363,7 +363,7 @@ class ShapesDock(ShapesWidgets):
         # Only now: a result without layers would be released by `_on_removed`.
         self._made = made
         self._shown = (weakref.ref(labels), weakref.ref(surface))
-        self.show_figures(made, labels.name)
+        self.show_figures(made, made.volume.name)
         self._show_place(labels)
 
     def _on_removed(self, event: Event) -> None:
