@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from queue_helpers import submit
 
@@ -347,3 +348,14 @@ def test_the_predicted_time_of_a_block_is_about_right(
         elapsed.append(time.process_time() - began)
     # Other programs on a busy computer change the speed of both.
     assert 0.4 < found.seconds() / min(elapsed) < 2.5
+
+
+def test_frames_that_a_model_would_mix(tmp_path: Path, capsys: Any) -> None:
+    """Refused at submission, not after waiting in the queue."""
+    rng = np.random.default_rng(0)
+    frames = np.repeat(rng.normal(100, 20, (1, 24, 30)), 300, axis=0)
+    frames += rng.normal(0, 0.5, frames.shape)
+    scan = tmp_path / "movie.tif"
+    tifffile.imwrite(scan, frames.astype(np.float32))
+    said = refused(scan, capsys, *restoring(scan, "-m", "foam-denoise"))
+    assert "look like frames of a time series" in said

@@ -19,6 +19,7 @@ from napari_geosr.jobs.cluster.submission import LOCAL
 from napari_geosr.jobs.feasibility.node import Node, time_text
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore as restoration
+from napari_geosr.operations.inputs.scan import open_questions
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.restore.memory import FREE_SHARE
 from napari_geosr.operations.restore.ranking.config import AUTO
@@ -44,13 +45,15 @@ _MARGIN = 64
 
 
 def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None]:
-    """Reject a restoration if its first part would not fit into memory or walltime.
+    """Reject a restoration that would fail as soon as it starts.
 
-    Only the card of the model is read if memory and walltime are ample. Otherwise the
-    model is loaded and timed, as for ``--dry-run``. No voxel is read. Nothing is
-    checked if the requirements cannot be determined on this computer: without torch, if
-    the model is still to be chosen, for a series, for samples of a diffusion model, and
-    for runs on a GPU.
+    A scan is rejected if its slices are frames of a time series that the model would
+    mix; for this, a few slices are read. A run is rejected if its first part would not
+    fit into memory or walltime. Only the card of the model is read if these are ample.
+    Otherwise the model is loaded and timed, as for ``--dry-run``. The requirements are
+    not checked if they cannot be determined on this computer: without torch, if the
+    model is still to be chosen, for a series, for samples of a diffusion model, and for
+    runs on a GPU.
 
     Parameters
     ----------
@@ -64,10 +67,18 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
         If it does not fit; the message names the setting and its smallest valid value.
     DeviceMemoryError
         If the memory budget of the run is too small for any cluster.
+    VolumeError
+        If a model would mix the frames of a time series.
     """
-    if not _can_tell(job, profile):
+    settings = job.settings
+    if settings.model == AUTO:
         return
     volume = job.data.open()
+    if not restoration.is_series(volume):
+        names = (settings.model, *settings.ensemble_with)
+        open_questions(volume, [zoo.find(name).card for name in names])
+    if profile.gpus or settings.device not in ("auto", "cpu"):
+        return
     run = _RestoreNode(job, profile)
     if run.is_ample(volume) or why_no_torch():
         return
@@ -172,12 +183,6 @@ class _RestoreNode(Node):
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
         threads = self.threads // self.n_computing
         return seconds * plan.threads / max(plan.threads, threads)
-
-
-def _can_tell(job: RestoreJob, profile: Profile) -> bool:
-    settings = job.settings
-    runs_on_gpu = bool(profile.gpus) or settings.device not in ("auto", "cpu")
-    return settings.model != AUTO and not runs_on_gpu
 
 
 def _generous_bytes(name: str, volume: Volume) -> float:
