@@ -27,6 +27,7 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained, remove, write_text
+from napari_geosr.io.unfinished_files.damage import system_reason, unreadable_now
 from napari_geosr.io.unfinished_files.hidden import is_of_other_computer, leftovers
 
 #: Suffix that the journal adds to the name of the file being written.
@@ -251,10 +252,22 @@ def journal_of(part: Path) -> Path:
     return part.with_name(f"{part.name}{JOURNAL}")
 
 
-def read_journal(part: Path) -> JournalEntry | None:
-    """Read the journal of a file being written; None if missing or damaged."""
+def load_journal(part: Path) -> JournalEntry | None:
+    """Read the journal of a file being written; None if missing or damaged.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read it now, so that it is unknown what is finished.
+    """
     try:
-        entry = json.loads(journal_of(part).read_text(encoding="utf-8"))
+        text = journal_of(part).read_text(encoding="utf-8")
+    except (FileNotFoundError, ValueError):  # the text is damaged
+        return None
+    except OSError as error:
+        raise unreadable_now(part, system_reason(error) or str(error)) from error
+    try:
+        entry = json.loads(text)
         pid, started = entry.get("pid"), entry.get("started")
         return JournalEntry(
             part,
@@ -266,7 +279,18 @@ def read_journal(part: Path) -> JournalEntry | None:
             str(entry.get("host")),
             str(entry.get("job") or ""),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def read_journal(part: Path) -> JournalEntry | None:
+    """Read a journal to show it; None if it cannot be read for any reason.
+
+    To decide whether a file may be removed, use `load_journal`.
+    """
+    try:
+        return load_journal(part)
+    except FileError:
         return None
 
 
