@@ -90,8 +90,13 @@ class LockFile:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+        except BaseException:  # usually a full disk; an empty file would be a lock
+            with suppress(OSError):
+                self.path.unlink()
+            raise
         return True
 
     def _remove_if_left(self) -> None:
@@ -116,8 +121,15 @@ class LockFile:
         if aside.read_bytes() == content:
             aside.unlink()
             return
-        # Another process has just replaced the file.
-        os.rename(aside, self.path)
+        # Another process has just replaced the file: put its file back, unless a third
+        # process has created one in the meantime.
+        try:
+            os.link(aside, self.path)
+        except FileExistsError:
+            pass
+        except OSError:  # some file systems do not support links
+            self._create(aside.read_bytes())
+        aside.unlink()
         raise LockFileHeldError(self.path)
 
     def _is_left(self, content: bytes, changed: float) -> bool:
