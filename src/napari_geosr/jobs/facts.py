@@ -212,7 +212,8 @@ def is_alive(facts: AnyMapping) -> bool:
     if facts.get("host") != socket.gethostname():
         return time.time() - number(facts.get("updated")) < _MAX_SILENCE
     started = number(facts.get("started"))
-    return processes.is_process_running(count(facts.get("pid")), started)
+    since_boot = facts.get(processes.SINCE_BOOT)
+    return processes.is_process_running(count(facts.get("pid")), started, since_boot)
 
 
 def has_ended_here(facts: AnyMapping) -> bool:

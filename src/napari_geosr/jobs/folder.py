@@ -360,7 +360,7 @@ class JobFolder:
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=processes.own_start_time(),
+            **processes.start_facts(),
             message="",
         )
 

@@ -61,7 +61,7 @@ class LockFile:
             {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "started": processes.own_start_time(),
+                **processes.start_facts(),
                 "owner": self._owner,
                 "time": time.time(),
                 "token": secrets.token_hex(8),
@@ -141,7 +141,8 @@ class LockFile:
         except (ValueError, KeyError, TypeError):  # not written completely
             return is_silent
         if host == socket.gethostname():
-            return not processes.is_process_running(pid, started)
+            since_boot = facts.get(processes.SINCE_BOOT)
+            return not processes.is_process_running(pid, started, since_boot)
         return is_silent or bool(owner and owner == self._owner)
 
     def _beat(self) -> None:

@@ -125,7 +125,7 @@ class Journal:
             "facts": self._facts,
             "stamp": self.output.stamp.to_dict(),
             "pid": os.getpid(),
-            "started": processes.own_start_time(),
+            **processes.start_facts(),
             "host": socket.gethostname(),
             "job": held_job(),
         }
@@ -157,6 +157,8 @@ class JournalEntry:
         Id, start time and computer of the process that writes or wrote the file.
     job : str
         Folder of the job to which the process belongs; "" if none.
+    since_boot : str
+        Start of the process as in `processes.start_facts`; "" if unknown.
     """
 
     part: Path
@@ -167,6 +169,7 @@ class JournalEntry:
     started: float | None
     host: str
     job: str = ""
+    since_boot: str = ""
 
     @property
     def n_finished(self) -> int:
@@ -179,7 +182,7 @@ class JournalEntry:
         if self.host != socket.gethostname() or self.pid != os.getpid():
             return False
         return self.started is None or processes.is_process_running(
-            self.pid, self.started
+            self.pid, self.started, self.since_boot
         )
 
     @property
@@ -199,7 +202,7 @@ class JournalEntry:
         if self.pid is None or self.pid == os.getpid():
             return False
         if self.started is not None:
-            return processes.is_process_running(self.pid, self.started)
+            return processes.is_process_running(self.pid, self.started, self.since_boot)
         # Earlier releases did not write the start time. A process that started after
         # the last entry cannot have written that entry.
         return journal.exists() and processes.has_run_since(
@@ -278,6 +281,7 @@ def load_journal(part: Path) -> JournalEntry | None:
             float(started) if isinstance(started, int | float) else None,
             str(entry.get("host")),
             str(entry.get("job") or ""),
+            str(entry.get(processes.SINCE_BOOT) or ""),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
