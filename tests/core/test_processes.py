@@ -45,7 +45,7 @@ def test_a_process_is_recognised_after_the_clock_was_set(
         ahead(monkeypatch)
         assert not processes.is_process_running(pid, started)
         assert processes.is_process_running(pid, started, since_boot)
-        assert job_facts.is_alive(job)
+        assert job_facts.is_alive(job, tmp_path)
         entry = read_journal(output.temporary)
         assert entry is not None
         assert entry.is_this_process

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.file_clock import is_older
 from napari_geosr.core.machine.heartbeats import Heartbeats
 
 #: Seconds between two heartbeats.
@@ -133,7 +134,7 @@ class LockFile:
         raise LockFileHeldError(self.path)
 
     def _is_left(self, content: bytes, changed: float) -> bool:
-        is_silent = time.time() - changed > _MAX_SILENCE
+        is_silent = is_older(changed, _MAX_SILENCE, self.path.parent)
         try:
             facts = json.loads(content)
             host, owner = str(facts["host"]), str(facts["owner"])

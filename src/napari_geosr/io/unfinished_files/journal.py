@@ -24,6 +24,7 @@ from napari_geosr.core.array_parts.boxes import (
 )
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.file_clock import is_older
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained, remove, write_text
@@ -196,9 +197,10 @@ class JournalEntry:
                 return False
             # In a shared folder, the age of the journal is the only indication.
             try:
-                return time.time() - journal.stat().st_mtime < _MAX_SILENCE
+                changed = journal.stat().st_mtime
             except OSError:
                 return False
+            return not is_older(changed, _MAX_SILENCE, journal.parent)
         if self.pid is None or self.pid == os.getpid():
             return False
         if self.started is not None:
