@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -93,6 +94,43 @@ def test_a_file_that_was_just_replaced_is_kept(
     with pytest.raises(LockFileHeldError):
         LockFile(path).acquire()
     assert json.loads(path.read_text())["pid"] == 8
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_file_of_a_third_process_is_never_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_by(path)
+    os.utime(path, (old := time.time() - 200, old))
+    rename = os.rename
+
+    def replaced_twice(old: Path, new: Path) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        left_by(path, pid=8)
+        rename(old, new)
+        left_by(path, pid=9)
+
+    monkeypatch.setattr(os, "rename", replaced_twice)
+    with pytest.raises(LockFileHeldError):
+        LockFile(path).acquire()
+    assert json.loads(path.read_text())["pid"] == 9
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_no_empty_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, mode: str) -> None:
+        os.close(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fdopen", full)
+        with pytest.raises(OSError, match="No space left"):
+            LockFile(path).acquire()
+    lock = LockFile(path)
+    lock.acquire()
+    lock.release()
 
 
 def test_the_file_shows_signs_of_life(

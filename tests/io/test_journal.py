@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +20,8 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.steps import WarningIssued, run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.io import formats
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.io.unfinished_files import atomic, hidden, journal
@@ -27,7 +31,7 @@ from napari_geosr.io.unfinished_files.unfinished import (
     clear,
     find_unfinished,
     remove_unfinished,
-    usable_unfinished,
+    usable_unfinished_steps,
 )
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
@@ -103,6 +107,17 @@ def killed(out: Path, *, noted: int) -> Path:
         entry = json.loads(journal_of(part).read_text()) | {"pid": NOBODY}
         journal_of(part).write_text(json.dumps(entry))
     return part
+
+
+def usable(out: Path, warnings: list[str] | None = None) -> Volume | None:
+    """The usable unfinished file of `out`, and the warnings about it."""
+
+    def on_step(step: object) -> None:
+        assert isinstance(step, WarningIssued)
+        if warnings is not None:
+            warnings.append(step.message)
+
+    return run_to_end(usable_unfinished_steps(out), on_step)
 
 
 def go_on(out: Path, part: Path, rows: range) -> bool:
@@ -307,12 +322,12 @@ def test_a_job_restarted_on_another_computer_resumes_at_once(tmp_path: Path) -> 
     entry |= {"host": "the-lost-node", "pid": 1234}
     journal_of(part).write_text(json.dumps(entry))
     with pytest.raises(FileInUseError, match="process 1234 on the-lost-node"):
-        usable_unfinished(out)  # it could still be running
+        usable(out)  # it could still be running
     other = journal.written_by_job(tmp_path / "other.job")
     with other, pytest.raises(FileInUseError, match="the-lost-node"):
-        usable_unfinished(out)
+        usable(out)
     with journal.written_by_job(job):
-        volume = usable_unfinished(out)
+        volume = usable(out)
     assert volume is not None
     assert len(volume.provenance[-1]["finished"]) == 4
 
@@ -323,8 +338,63 @@ def test_a_part_that_cannot_be_read_is_begun_again_by_who_may(tmp_path: Path) ->
     part.write_bytes(b"II*")
     with pytest.raises(ConfigError, match=r"The unfinished v\.tif .* cannot be read"):
         find_unfinished(out)
-    assert usable_unfinished(out) is None
+    warnings: list[str] = []
+    assert usable(out, warnings) is None
     assert names(tmp_path) == []
+    assert len(warnings) == 1
+    assert re.search(r"unfinished v\.tif .* damaged and has been removed", warnings[0])
+
+
+def test_a_part_with_a_damaged_journal_is_removed_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "v.tif"
+    part = killed(out, noted=4)
+    journal_of(part).write_text("{")
+    os.utime(part, (1e9, 1e9))
+    warnings: list[str] = []
+    assert usable(out, warnings) is None
+    assert names(tmp_path) == []
+    assert len(warnings) == 1
+    assert "v.tif of an earlier run was damaged" in warnings[0]
+
+
+@pytest.mark.parametrize("fails", ["journal", "part", "zarr"])
+def test_a_read_error_of_the_system_stops_the_run_and_keeps_the_part(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zarr
+
+    out = tmp_path / "v.ome.zarr"
+    part = killed(out, noted=4)
+    before = names(tmp_path)
+    number = errno.EIO if fails == "journal" else errno.ESTALE
+
+    scandir = os.scandir
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(part))
+
+    def scandir_elsewhere(path: Any) -> Any:
+        return fail() if path == part else scandir(path)
+
+    with monkeypatch.context() as broken:
+        if fails == "journal":
+            broken.setattr(Path, "read_text", fail)
+        elif fails == "part":
+            broken.setattr(os, "scandir", scandir_elsewhere)
+        else:
+            broken.setattr(zarr, "open", fail)
+        for look in (usable, find_unfinished, io.check_output):
+            if look is io.check_output and fails != "journal":
+                continue  # it reads only the journal
+            with pytest.raises(FileError, match="cannot be read now") as caught:
+                look(out)
+            assert os.strerror(number) in str(caught.value)
+    assert names(tmp_path) == before
+    volume = usable(out)
+    assert volume is not None
+    assert len(volume.provenance[-1]["finished"]) == 4
 
 
 def test_the_journal_of_a_file_that_is_gone_goes_too(tmp_path: Path) -> None:

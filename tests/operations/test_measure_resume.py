@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import hidden
@@ -212,6 +214,37 @@ def test_other_voxels_start_again(scan: Path, tmp_path: Path) -> None:
     same(report, measured(scan, tmp_path / "again")[0])
     # the state belonged to voxels that no longer exist
     assert list(out.iterdir()) == []
+
+
+def test_a_read_error_of_the_system_keeps_the_state(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    measured(scan, out, 6, kill=True)
+    (kept,) = out.iterdir()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(np, "load", fail)
+        with pytest.raises(
+            FileError, match=r"cannot be read now, .*Input/output error"
+        ):
+            measured(scan, out)
+    assert list(out.iterdir()) == [kept]
+    assert measured(scan, out)[1] == 14 - 6
+
+
+def test_a_removed_state_is_named(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    measured(scan, out, 6, kill=True)
+    (left,) = out.iterdir()
+    left.write_bytes(left.read_bytes()[:-3000])
+    volumes, config = {"input": io.read(scan)}, MeasureConfig.create()
+    journal = MeasureJournal(out, volumes, {}, config)
+    run_to_end(measure_several_steps(volumes, config, journal=journal.of))
+    assert f"damaged and has been removed: {left.name}" in journal.note()
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "indices", "pickle"])

@@ -34,7 +34,7 @@ from napari_geosr.io.unfinished_files import journal as io_journal
 from napari_geosr.io.unfinished_files.journal import Journal, journal_of
 from napari_geosr.io.unfinished_files.unfinished import (
     FileInUseError,
-    usable_unfinished,
+    usable_unfinished_steps,
 )
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
@@ -283,7 +283,11 @@ def finished(unfinished):
 
 
 @pytest.mark.parametrize("noted", [False, True], ids=["just begun", "with rows"])
-@pytest.mark.parametrize("look", [find_unfinished, usable_unfinished])
+def usable(out):
+    return run_to_end(usable_unfinished_steps(out))
+
+
+@pytest.mark.parametrize("look", [find_unfinished, usable])
 def test_a_run_that_still_goes_on_is_not_taken_over(writing, look, noted):
     out, journal = writing
     if noted:

@@ -233,12 +233,13 @@ def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [p.name for p in (out / "cells").glob("*.json")] == ["12-fbp.json"]
     gone_on = []
-    left = study_cells.usable_unfinished
-    monkeypatch.setattr(
-        study_cells,
-        "usable_unfinished",
-        lambda path: gone_on.append(left(path)) or gone_on[-1],
-    )
+    left = study_cells.usable_unfinished_steps
+
+    def noted(path):
+        gone_on.append((yield from left(path)))
+        return gone_on[-1]
+
+    monkeypatch.setattr(study_cells, "usable_unfinished_steps", noted)
     monkeypatch.setattr(reconstruct_scan, "_GROUP_CPU", 2)  # for the same rounding
     result, _ = run(scan, out, config)
     (part,) = gone_on  # only for SIRT, with the finished rows
@@ -342,8 +343,9 @@ def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypat
     def busy(path):
         if path.name.startswith("few"):
             raise FileInUseError("A run still writes to it.")
+        yield from ()
 
-    monkeypatch.setattr(study_cells, "usable_unfinished", busy)
+    monkeypatch.setattr(study_cells, "usable_unfinished_steps", busy)
     with pytest.raises(FileInUseError):
         run(scan, tmp_path, settings(counts=(8,)))
     assert not (tmp_path / "report.html").exists()

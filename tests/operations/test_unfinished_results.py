@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.unfinished_files import hidden
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations import storage
 
@@ -128,3 +130,25 @@ def test_what_nobody_can_go_on_with_is_cleared(cache):
     assert not (folder / "tmpabc.zarr").exists()
     del array, again
     assert list(folder.iterdir()) == []
+
+
+def test_results_in_use_are_kept_however_old(cache, monkeypatch):
+    folder = cache / "results"
+    first = storage.cached_zarr((4, 4, 4), np.dtype(np.float32))
+    (alive,) = folder.iterdir()
+    storage._owned.clear()  # as seen from another process on this computer
+    with monkeypatch.context() as there:
+        there.setattr(hidden, "_computer", lambda: "0000")
+        result = folder / "result.zarr"
+        changing, old = (hidden.temporary_sibling(result, ".zarr") for _ in "ab")
+    for path in (changing, old):
+        path.mkdir()
+        (path / "c").touch()
+    for path in (alive, alive / "zarr.json", changing, old, old / "c"):
+        os.utime(path, times=(then := time.time() - 8 * 86400, then))
+    monkeypatch.setattr(hidden.processes, "has_run_since", lambda *_: True)
+    second = storage.cached_zarr((4, 4, 4), np.dtype(np.float32))
+    assert alive.exists()
+    assert changing.exists()  # a file in it is new
+    assert not old.exists()
+    del first, second

@@ -27,7 +27,7 @@ from napari_geosr.io.unfinished_files.finished import record_finished
 from napari_geosr.io.unfinished_files.hidden import leftovers, temporary_sibling
 from napari_geosr.io.unfinished_files.journal import (
     JournalEntry,
-    read_journal,
+    load_journal,
     remove_with_journal,
 )
 from napari_geosr.io.unfinished_files.unfinished import (
@@ -196,7 +196,7 @@ def _resumable_journal(path: Path, spec: OutputSpec, part: Path) -> JournalEntry
     """Return the journal of a killed run's file if the file was begun with `spec`."""
     if part not in leftovers(path, suffix_of(path)):
         return None
-    entry = read_journal(part)
+    entry = load_journal(part)
     if entry is None:
         return None
     new_stamp, old_stamp = (
@@ -278,14 +278,22 @@ def _save_unfinished(output: Output) -> None:
         output.complete(pyramid=False)
     except (OSError, GeoSRError):  # usually a full disk: keep the data written so far
         output.close()
-        entry = read_journal(output.temporary)
-        if entry is not None and entry.boxes:
+        if _may_be_resumed(output.temporary):
             # Finished parts are recorded only in the journal, which needs this name.
             output.is_left_in_place = True
             return
     record_finished({output.incomplete_path: output.temporary})
     with explained(output.incomplete_path):
         move_into_place(output.temporary, output.incomplete_path, True)
+
+
+def _may_be_resumed(part: Path) -> bool:
+    """Return whether the journal of a file lists finished parts, or may list some."""
+    try:
+        entry = load_journal(part)
+    except FileError:
+        return True
+    return entry is not None and bool(entry.boxes)
 
 
 def _finish(output: Output, overwrite: bool) -> None:

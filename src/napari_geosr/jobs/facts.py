@@ -11,13 +11,13 @@ import os
 import re
 import socket
 import stat
-import time
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, Literal, cast, get_args
 
 from napari_geosr.core.documents import load_json, read_document
 from napari_geosr.core.errors import JobError, ModelError
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.file_clock import is_older
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.models import zoo
@@ -221,18 +221,26 @@ def is_absolute(text: str) -> bool:
     return any(path.is_absolute() and path.name for path in kinds)
 
 
-def is_alive(facts: AnyMapping) -> bool:
-    """Return whether the process in ``job.json`` is running, as far as is known."""
+def is_alive(facts: AnyMapping, folder: Path) -> bool:
+    """Return whether the process in ``job.json`` is running, as far as is known.
+
+    Parameters
+    ----------
+    facts : mapping
+    folder : Path
+        Folder of the job.
+    """
     if facts.get("host") != socket.gethostname():
-        return time.time() - number(facts.get("updated")) < _MAX_SILENCE
+        return not is_older(number(facts.get("updated")), _MAX_SILENCE, folder)
     started = number(facts.get("started"))
-    return processes.is_process_running(count(facts.get("pid")), started)
+    since_boot = facts.get(processes.SINCE_BOOT)
+    return processes.is_process_running(count(facts.get("pid")), started, since_boot)
 
 
-def has_ended_here(facts: AnyMapping) -> bool:
+def has_ended_here(facts: AnyMapping, folder: Path) -> bool:
     """Return whether ``job.json`` names a process on this host that has ended."""
     is_own = facts.get("host") == socket.gethostname() and count(facts.get("pid")) > 0
-    return is_own and not is_alive(facts)
+    return is_own and not is_alive(facts, folder)
 
 
 def open_for_appending(path: Path) -> BinaryIO:

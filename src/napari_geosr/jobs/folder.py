@@ -250,9 +250,9 @@ class JobFolder:
         if is_copy:  # only the original is in the queue
             queue = queue.without_number()
         if state in ALIVE and reading.count(facts.get("pid")):
-            if is_copy or reading.has_ended_here(facts):
+            if is_copy or reading.has_ended_here(facts, self.path):
                 state = "interrupted"
-            elif not reading.is_alive(facts):
+            elif not reading.is_alive(facts, self.path):
                 # The process may be suspended, its drive may hang, or clocks may
                 # differ.
                 silence = queue.silence(time.time() - updated)
@@ -326,7 +326,7 @@ class JobFolder:
         return processes.file_lock(self.path / _LOCK_FILE)
 
     def _has_process_ended(self) -> bool:
-        return reading.has_ended_here(self._facts())
+        return reading.has_ended_here(self._facts(), self.path)
 
     def _lock_message(self) -> str:
         lock, has_ended = self.path / _LOCK_FILE, self._has_process_ended()
@@ -363,7 +363,7 @@ class JobFolder:
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=processes.own_start_time(),
+            **processes.start_facts(),
             message="",
         )
 

@@ -80,7 +80,7 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
                 "queued",
                 pid=process.pid,
                 host=socket.gethostname(),
-                started=psutil.Process(process.pid).create_time(),
+                **processes.start_facts(process.pid),
             )
     if not _processes:
         atexit.register(_silence_exit_warnings)

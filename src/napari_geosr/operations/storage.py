@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
 from napari_geosr.io.unfinished_files.hidden import (
+    has_changed_since,
     is_abandoned,
+    is_of_this_computer,
     leftovers,
     temporary_sibling,
 )
 from napari_geosr.io.unfinished_files.journal import (
     Journal,
     JournalEntry,
+    load_journal,
     read_journal,
     remove_with_journal,
 )
@@ -267,8 +271,14 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def open_part(path: Path) -> Volume | None:
-    """Open the part stored by `keep_part`; None if there is none."""
-    entry = read_journal(path)
+    """Open the part stored by `keep_part`; None if there is none.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    """
+    entry = load_journal(path)
     if entry is None or not entry.boxes:
         return None
     try:
@@ -426,11 +436,25 @@ def _drop(path: Path) -> None:
 
 def _remove_leftovers() -> None:
     """Remove old results, and results of ended programs that cannot be resumed."""
-    oldest = time.time() - _DAYS * 86400
     for left in _folder().glob(f"*{_SUFFIX}"):
-        entry = read_journal(left)
-        if left in _owned or (entry is not None and entry.is_running):
-            continue
-        useless = is_abandoned(left) if entry is None else entry.is_useless
-        if useless or left.stat().st_mtime < oldest:
-            _drop(left)
+        # If a result cannot be read now, it may be removed later.
+        with suppress(OSError, FileError):
+            if left not in _owned and _is_removable(left):
+                _drop(left)
+
+
+def _is_removable(left: Path) -> bool:
+    """Return whether a result is useless, or of an ended program and too old.
+
+    Results of other computers count as in use until nothing in them has changed for
+    `_DAYS`.
+    """
+    entry = load_journal(left)
+    if entry is None:  # the name tells the process
+        is_useless, is_in_use = is_abandoned(left), is_of_this_computer(left)
+    else:
+        is_useless = entry.is_useless
+        is_in_use = entry.is_running or entry.is_this_process
+    if is_useless or is_in_use:
+        return is_useless
+    return not has_changed_since(left, time.time() - _DAYS * 86400)

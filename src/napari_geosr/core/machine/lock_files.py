@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.file_clock import is_older
 from napari_geosr.core.machine.heartbeats import Heartbeats
 
 #: Seconds between two heartbeats.
@@ -61,7 +62,7 @@ class LockFile:
             {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "started": processes.own_start_time(),
+                **processes.start_facts(),
                 "owner": self._owner,
                 "time": time.time(),
                 "token": secrets.token_hex(8),
@@ -90,8 +91,13 @@ class LockFile:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+        except BaseException:  # usually a full disk; an empty file would be a lock
+            with suppress(OSError):
+                self.path.unlink()
+            raise
         return True
 
     def _remove_if_left(self) -> None:
@@ -116,12 +122,19 @@ class LockFile:
         if aside.read_bytes() == content:
             aside.unlink()
             return
-        # Another process has just replaced the file.
-        os.rename(aside, self.path)
+        # Another process has just replaced the file: put its file back, unless a third
+        # process has created one in the meantime.
+        try:
+            os.link(aside, self.path)
+        except FileExistsError:
+            pass
+        except OSError:  # some file systems do not support links
+            self._create(aside.read_bytes())
+        aside.unlink()
         raise LockFileHeldError(self.path)
 
     def _is_left(self, content: bytes, changed: float) -> bool:
-        is_silent = time.time() - changed > _MAX_SILENCE
+        is_silent = is_older(changed, _MAX_SILENCE, self.path.parent)
         try:
             facts = json.loads(content)
             host, owner = str(facts["host"]), str(facts["owner"])
@@ -129,7 +142,8 @@ class LockFile:
         except (ValueError, KeyError, TypeError):  # not written completely
             return is_silent
         if host == socket.gethostname():
-            return not processes.is_process_running(pid, started)
+            since_boot = facts.get(processes.SINCE_BOOT)
+            return not processes.is_process_running(pid, started, since_boot)
         return is_silent or bool(owner and owner == self._owner)
 
     def _beat(self) -> None:

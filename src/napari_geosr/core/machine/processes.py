@@ -24,6 +24,14 @@ _POLICY = "OMP_WAIT_POLICY"
 #: Tolerance for start times, in seconds, because system clocks are adjusted.
 _TOLERANCE = 2.0
 
+#: Key of the start of a process, which clocks do not affect, in the files that name it.
+SINCE_BOOT = "since_boot"
+#: Identifier that Linux creates at each start of the computer.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+#: Position of the start time, in clock ticks since the start of the computer, in
+#: ``/proc/PID/stat``, counted after the name of the program, which may contain spaces.
+_START_FIELD = 19
+
 #: Maximum time, in seconds, that the system needs to release the locks of a killed
 #: process: its threads end one by one, and large amounts of memory are freed first.
 _MAX_RELEASE = 10.0
@@ -42,15 +50,68 @@ def own_start_time() -> float:
     return float(psutil.Process().create_time())
 
 
-def is_process_running(pid: int, started: float) -> bool:
+def start_facts(pid: int | None = None) -> AnyDict:
+    """Return the start of a process, for files that other processes compare.
+
+    Parameters
+    ----------
+    pid : int, optional
+        By default this process.
+
+    Returns
+    -------
+    dict
+        ``started`` as in `own_start_time` and `SINCE_BOOT`.
+
+    Raises
+    ------
+    psutil.NoSuchProcess
+        If the process has ended.
+    """
+    process = psutil.Process(pid)
+    started = float(process.create_time())
+    return {"started": started, SINCE_BOOT: _since_boot(process.pid)}
+
+
+def _since_boot(pid: int) -> str:
+    """Return boot id, process and start in ticks since boot; "" if not available.
+
+    On Linux, psutil derives the start time from that of the computer, which changes
+    whenever the clock is set.
+    """
+    try:
+        boot = _BOOT_ID.read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        ticks = int(stat.rpartition(")")[2].split()[_START_FIELD])
+    except (OSError, ValueError, IndexError):
+        return ""
+    return f"{boot} {pid} {ticks}"
+
+
+def is_process_running(pid: int, started: float, since_boot: object = "") -> bool:
     """Whether the process `pid` that started at `started` is still running.
 
     Process ids are reused; the start time distinguishes them. A zombie, which has ended
     but is not yet reaped, does not count as running.
+
+    Parameters
+    ----------
+    pid : int
+    started : float
+        As in `own_start_time`.
+    since_boot : object
+        As in `start_facts`, which then takes precedence over `started`. A value that is
+        invalid, or of another process, is ignored.
     """
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < _TOLERANCE
+        now = _since_boot(pid)
+        words = since_boot.split() if isinstance(since_boot, str) else []
+        # An earlier release may have recorded its process without this value.
+        if now and len(words) == 3 and words[1] == str(pid):
+            same = since_boot == now
+        else:
+            same = abs(process.create_time() - started) < _TOLERANCE
         return same and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError, OverflowError):
         return False

@@ -91,7 +91,7 @@ def _locked(path: Path, place: Path) -> Iterator[None]:
             own = {
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
-                "started": processes.own_start_time(),
+                **processes.start_facts(),
             }
             place.write_text(json.dumps(own), encoding="utf-8")
         yield
@@ -128,9 +128,10 @@ def _has_holder_ended(place: Path) -> bool:
         entry = json.loads(place.read_text(encoding="utf-8"))
         pid, started = int(entry["pid"]), float(entry["started"])
         is_own = entry["host"] == socket.gethostname()
+        since_boot = entry.get(processes.SINCE_BOOT)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return is_own and not processes.is_process_running(pid, started)
+    return is_own and not processes.is_process_running(pid, started, since_boot)
 
 
 def in_use_message(path: Path, pid: int | None, host: str) -> str:

@@ -72,7 +72,7 @@ def is_abandoned(part: Path) -> bool:
     token = _TOKEN.fullmatch(found[2])
     try:
         if token is None or token[1] != _computer():
-            return not _has_changed_since(part, time.time() - 86400 * _MAX_DAYS)
+            return not has_changed_since(part, time.time() - 86400 * _MAX_DAYS)
         written = part.lstat().st_mtime
     except OSError:  # the file no longer exists: its process may have finished it
         return False
@@ -89,7 +89,14 @@ def is_of_other_computer(part: Path) -> bool:
     return token is not None and token[1] != _computer()
 
 
-def _has_changed_since(part: Path, moment: float) -> bool:
+def is_of_this_computer(part: Path) -> bool:
+    """Return whether a hidden name is known to be from this computer."""
+    found = _HIDDEN.match(part.name)
+    token = None if found is None else _TOKEN.fullmatch(found[2])
+    return token is not None and token[1] == _computer()
+
+
+def has_changed_since(part: Path, moment: float) -> bool:
     """Return whether a file, or anything in a folder, was written after `moment`."""
     if part.lstat().st_mtime > moment:
         return True

@@ -24,9 +24,11 @@ from napari_geosr.core.array_parts.boxes import (
 )
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.machine import processes
+from napari_geosr.core.machine.file_clock import is_older
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained, remove, write_text
+from napari_geosr.io.unfinished_files.damage import system_reason, unreadable_now
 from napari_geosr.io.unfinished_files.hidden import is_of_other_computer, leftovers
 
 #: Suffix that the journal adds to the name of the file being written.
@@ -124,7 +126,7 @@ class Journal:
             "facts": self._facts,
             "stamp": self.output.stamp.to_dict(),
             "pid": os.getpid(),
-            "started": processes.own_start_time(),
+            **processes.start_facts(),
             "host": socket.gethostname(),
             "job": held_job(),
         }
@@ -156,6 +158,8 @@ class JournalEntry:
         Id, start time and computer of the process that writes or wrote the file.
     job : str
         Folder of the job to which the process belongs; "" if none.
+    since_boot : str
+        Start of the process as in `processes.start_facts`; "" if unknown.
     """
 
     part: Path
@@ -166,6 +170,7 @@ class JournalEntry:
     started: float | None
     host: str
     job: str = ""
+    since_boot: str = ""
 
     @property
     def n_finished(self) -> int:
@@ -178,7 +183,7 @@ class JournalEntry:
         if self.host != socket.gethostname() or self.pid != os.getpid():
             return False
         return self.started is None or processes.is_process_running(
-            self.pid, self.started
+            self.pid, self.started, self.since_boot
         )
 
     @property
@@ -192,13 +197,14 @@ class JournalEntry:
                 return False
             # In a shared folder, the age of the journal is the only indication.
             try:
-                return time.time() - journal.stat().st_mtime < _MAX_SILENCE
+                changed = journal.stat().st_mtime
             except OSError:
                 return False
+            return not is_older(changed, _MAX_SILENCE, journal.parent)
         if self.pid is None or self.pid == os.getpid():
             return False
         if self.started is not None:
-            return processes.is_process_running(self.pid, self.started)
+            return processes.is_process_running(self.pid, self.started, self.since_boot)
         # Earlier releases did not write the start time. A process that started after
         # the last entry cannot have written that entry.
         return journal.exists() and processes.has_run_since(
@@ -251,10 +257,22 @@ def journal_of(part: Path) -> Path:
     return part.with_name(f"{part.name}{JOURNAL}")
 
 
-def read_journal(part: Path) -> JournalEntry | None:
-    """Read the journal of a file being written; None if missing or damaged."""
+def load_journal(part: Path) -> JournalEntry | None:
+    """Read the journal of a file being written; None if missing or damaged.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read it now, so that it is unknown what is finished.
+    """
     try:
-        entry = json.loads(journal_of(part).read_text(encoding="utf-8"))
+        text = journal_of(part).read_text(encoding="utf-8")
+    except (FileNotFoundError, ValueError):  # the text is damaged
+        return None
+    except OSError as error:
+        raise unreadable_now(part, system_reason(error) or str(error)) from error
+    try:
+        entry = json.loads(text)
         pid, started = entry.get("pid"), entry.get("started")
         return JournalEntry(
             part,
@@ -265,8 +283,20 @@ def read_journal(part: Path) -> JournalEntry | None:
             float(started) if isinstance(started, int | float) else None,
             str(entry.get("host")),
             str(entry.get("job") or ""),
+            str(entry.get(processes.SINCE_BOOT) or ""),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def read_journal(part: Path) -> JournalEntry | None:
+    """Read a journal to show it; None if it cannot be read for any reason.
+
+    To decide whether a file may be removed, use `load_journal`.
+    """
+    try:
+        return load_journal(part)
+    except FileError:
         return None
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from napari_geosr.core.array_parts.boxes import (
     n_voxels,
 )
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions
@@ -23,6 +24,11 @@ from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.io.unfinished_files.atomic import explained, move_into_place, remove
 from napari_geosr.io.unfinished_files.claims import FileInUseError, in_use_message
+from napari_geosr.io.unfinished_files.damage import (
+    check_openable,
+    system_reason,
+    unreadable_now,
+)
 from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
@@ -36,6 +42,7 @@ from napari_geosr.io.unfinished_files.journal import (
     JournalEntry,
     is_left_by_job,
     journal_of,
+    load_journal,
     read_journal,
     remove_journal,
     remove_with_journal,
@@ -58,9 +65,11 @@ def find_unfinished(out: Path) -> Volume:
     FileInUseError
         If a run is still writing to it.
     ConfigError
-        If there is no unfinished file.
+        If there is no unfinished file, or if it is damaged.
+    FileError
+        If the system cannot read it now.
     """
-    clear(out)
+    damaged = clear(out)
     entries = _entries(out)
     for entry in entries:
         if entry.is_running:
@@ -72,6 +81,8 @@ def find_unfinished(out: Path) -> Volume:
         if best is None or best.n_finished <= _n_finished(volume):
             _remove_superseded(entries, volume)
             return volume
+    if best is None and damaged:
+        raise ConfigError(f"{_removed_message(damaged[0])} Omit --continue.")
     if best is None:
         raise ConfigError(
             f"There is no unfinished run of {out.name} to resume: neither "
@@ -83,24 +94,45 @@ def find_unfinished(out: Path) -> Volume:
     return volume
 
 
-def usable_unfinished(out: Path) -> Volume | None:
+def usable_unfinished_steps(
+    out: Path,
+) -> Generator[WarningIssued, None, Volume | None]:
     """Return the unfinished file of an earlier run to `out`, if it is usable.
 
-    Unusable files of killed runs are removed.
+    Damaged files of killed runs are removed.
+
+    Yields
+    ------
+    WarningIssued
+        Names the damaged files.
 
     Raises
     ------
     FileInUseError
         If a run is still writing to it.
+    FileError
+        If the system cannot read it now; nothing is removed then.
     """
+    damaged = clear(out)
+    found = None
     try:
-        return find_unfinished(out)
+        found = find_unfinished(out)
     except FileInUseError:
         raise
     except ConfigError:
         for entry in _entries(out):
             remove_with_journal(entry.part)
-        return None
+            damaged.append(entry.part)
+    for part in damaged:
+        yield WarningIssued(message=_removed_message(part))
+    return found
+
+
+def _removed_message(part: Path) -> str:
+    return (
+        f"The unfinished {with_user_names(part.name)} of an earlier run was damaged "
+        "and has been removed, so its finished part is computed again."
+    )
 
 
 def refuse_unfinished(out: Path, overwrite: bool) -> None:
@@ -151,13 +183,22 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
 
 
 def _stopped_run(path: Path) -> Volume | None:
-    """Read the unfinished file of a stopped run; None if `path` is not such a file."""
+    """Read the unfinished file of a stopped run; None if `path` is not such a file.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read it now.
+    """
     if not path.exists():
         return None
     try:
+        check_openable(path)
         stopped = read_file(path, ReadOptions())
-    except FileError:  # not written by this package, or unusable
-        return None
+    except (FileError, OSError) as error:
+        if reason := system_reason(error):
+            raise unreadable_now(path, reason) from error
+        return None  # not written by this package, or unusable
     last = stopped.provenance[-1] if stopped.provenance else {}
     is_unfinished = last.get("complete") is False and "finished" in last
     return stopped if is_unfinished else None
@@ -166,36 +207,54 @@ def _stopped_run(path: Path) -> Volume | None:
 def unfinished_of_job(out: Path, job: Path) -> list[Path]:
     """Return the unfinished files of `out` that the runs of a job have left.
 
-    Files of other runs to the same output are not returned.
+    Files of other runs to the same output, and files that cannot be read now, are not
+    returned.
 
     Parameters
     ----------
     job : Path
         Folder of the job, which no process runs.
     """
-    found = [entry.part for entry in _entries(out) if entry.job == str(job)]
+    entries = map(read_journal, leftovers(out, suffix_of(out)))
+    known = [entry for entry in entries if entry is not None]
+    found = [entry.part for entry in known if entry.job == str(job)]
     stopped = incomplete_path(out)
     # The record of a stopped run does not name its job.
-    if is_recorded(stopped, job) and _stopped_run(stopped) is not None:
-        found.append(stopped)
+    with suppress(FileError):
+        if is_recorded(stopped, job) and _stopped_run(stopped) is not None:
+            found.append(stopped)
     return found
 
 
-def clear(out: Path) -> None:
+def clear(out: Path) -> list[Path]:
     """Remove unfinished files of `out` that dead processes left behind.
 
     Files that can be resumed are kept.
+
+    Returns
+    -------
+    list of Path
+        Removed files with a damaged journal, which may have had finished parts.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read a journal now.
     """
     suffix = suffix_of(out)
+    damaged = []
     for part in leftovers(out, suffix):
-        entry = read_journal(part)
+        entry = load_journal(part)
         is_left = is_abandoned(part) or is_left_by_job(part)
         if is_left if entry is None else entry.is_useless:
+            if entry is None and journal_of(part).exists():
+                damaged.append(part)
             remove_with_journal(part)
     for journal in leftovers(journal_of(out), f"{suffix}{JOURNAL}"):
         part = journal.with_name(journal.name.removesuffix(JOURNAL))
         if not part.exists() and is_abandoned(journal):
             remove_journal(part)
+    return damaged
 
 
 def remove_unfinished(unfinished: Volume, finished: Path) -> None:
@@ -209,16 +268,25 @@ def remove_unfinished(unfinished: Volume, finished: Path) -> None:
 
 
 def _entries(out: Path) -> Sequence[JournalEntry]:
-    """Return all readable journals of `out`, including those of running processes."""
-    found = map(read_journal, leftovers(out, suffix_of(out)))
+    """Return all valid journals of `out`, including those of running processes.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read one of them now.
+    """
+    found = map(load_journal, leftovers(out, suffix_of(out)))
     return [entry for entry in found if entry is not None]
 
 
 def _read_killed_run(entry: JournalEntry) -> Volume:
     part = entry.part
     try:
+        check_openable(part)
         volume = read_file(part, ReadOptions())
-    except FileError as error:
+    except (FileError, OSError) as error:
+        if reason := system_reason(error):
+            raise unreadable_now(part, reason) from error
         raise ConfigError(
             f"The unfinished {with_user_names(part.name)} of an earlier run cannot be "
             f"read. Delete it ({part.name}) and start from the beginning."

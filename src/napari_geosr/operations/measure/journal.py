@@ -12,17 +12,18 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.damage import system_reason, unreadable_now
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
     is_of_other_computer,
@@ -43,8 +44,10 @@ _MIN_INTERVAL = 10.0
 _WRITE_TIME_FACTOR = 100.0
 #: Suffixes of the state file, and of a new state file that is still being written.
 _SUFFIX, _NEW = ".npz", ".new"
-#: Exceptions raised when reading a damaged file.
+#: Exceptions raised when reading a damaged file; `OSError` may have other causes.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+T = TypeVar("T")
 
 
 class MeasureJournal:
@@ -99,15 +102,21 @@ class MeasureJournal:
         return self._parts.get(name)
 
     def note(self) -> str:
-        """Describe the stored states of interrupted measurements.
+        """Describe the stored and the damaged states of interrupted measurements.
 
-        The sentence is empty if none are stored. Call this method after the
-        measurement.
+        The text is empty if there are none. Call this method after the measurement.
         """
+        damaged = [path for part in self._parts.values() for path in part.damaged]
         others = [path for part in self._parts.values() for path in part.others]
+        found = ""
+        if damaged:
+            found = (
+                "the stored state of an interrupted measurement was damaged and has "
+                f"been removed: {', '.join(path.name for path in damaged)}."
+            )
         if not others:
-            return ""
-        return (
+            return found
+        return (found and f"{found} ") + (
             "an interrupted measurement with other settings can still be resumed: run "
             "it again with those settings and the same output folder. If you no longer "
             f"need it, delete {', '.join(map(str, others))}."
@@ -147,6 +156,8 @@ class _Part:
         self._key: str | None = None
         #: State files of interrupted measurements with other settings.
         self.others: list[Path] = []
+        #: Damaged state files, which were removed.
+        self.damaged: list[Path] = []
         #: State files with the same settings that are outdated: the input files have
         #: changed since then, or another version wrote them.
         self._outdated: list[Path] = []
@@ -159,11 +170,16 @@ class _Part:
 
         The file is renamed for this run. States of measurements with other settings are
         kept; damaged files are removed.
+
+        Raises
+        ------
+        FileError
+            If the system cannot read a state now.
         """
         # Compute the key only now, because it reads the whole input, which a refused
         # run should not do.
         self._key = self._make_key()
-        self.others, self._outdated = [], []
+        self.others, self.damaged, self._outdated = [], [], []
         found: dict[str, np.ndarray] | None = None
         for old in leftovers(self._place, _SUFFIX):
             if old == self.path or not _is_left(old):
@@ -175,6 +191,8 @@ class _Part:
                 continue
             state = _read(old) if key is not None and found is None else None
             if state is None:
+                if found is None:
+                    self.damaged.append(old)
                 atomic.remove(old)
                 continue
             for name in ("key", "job"):
@@ -231,8 +249,12 @@ def states_of_job(folder: Path, job: Path) -> list[Path]:
     job : Path
         Folder of the job, which no process runs.
     """
-    hidden = folder.glob(f".measuring*{_SUFFIX}")
-    return [path for path in sorted(hidden) if _read_text(path, "job") == str(job)]
+    found = []
+    for path in sorted(folder.glob(f".measuring*{_SUFFIX}")):
+        with suppress(FileError):  # it cannot be read now
+            if _read_text(path, "job") == str(job):
+                found.append(path)
+    return found
 
 
 def _read_key(path: Path) -> str | None:
@@ -241,10 +263,23 @@ def _read_key(path: Path) -> str | None:
 
 
 def _read_text(path: Path, name: str) -> str | None:
+    return _if_intact(path, lambda arrays: str(arrays[name]))
+
+
+def _if_intact(path: Path, read: Callable[[Any], T]) -> T | None:
+    """Read the arrays of a state without executing code; None if it is damaged.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read the file now.
+    """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return str(arrays[name])
-    except _DAMAGED:
+            return read(arrays)
+    except _DAMAGED as error:
+        if reason := system_reason(error):
+            raise unreadable_now(path, reason) from error
         return None
 
 
@@ -258,9 +293,5 @@ def _settings_in(key: str | None) -> object:
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """Return the arrays of a file without executing code; None if it is damaged."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except _DAMAGED:
-        return None
+    """Return the arrays of a state; None if the file is damaged."""
+    return _if_intact(path, lambda arrays: {k: arrays[k] for k in arrays.files})

@@ -13,7 +13,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files.atomic import explained
-from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
 from napari_geosr.operations.cluster import check_workers
 from napari_geosr.operations.reconstruct import reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
@@ -117,7 +117,7 @@ def reconstruct_job_steps(
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = usable_unfinished(out)
+    unfinished = yield from usable_unfinished_steps(out)
     if unfinished is None and job.part is not None:
         unfinished = open_part(job.part)
     try:

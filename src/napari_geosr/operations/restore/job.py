@@ -15,7 +15,7 @@ from napari_geosr.core.addresses import METADATA_CHECKSUM
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.machine.file_state import state_when_opened
-from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
@@ -25,7 +25,7 @@ from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import remove_with_journal
-from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -35,7 +35,10 @@ from napari_geosr.operations.restore.consistency import (
 )
 from napari_geosr.operations.restore.measurements import FILE, MeasurementStore
 from napari_geosr.operations.restore.ranking.config import AUTO
-from napari_geosr.operations.restore.resume import find_unfinished_deviation
+from napari_geosr.operations.restore.resume import (
+    deviation_path,
+    find_unfinished_deviation,
+)
 from napari_geosr.operations.restore.series.plan import refuse_series_check
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
@@ -199,7 +202,7 @@ def restore_job_steps(
         return (yield from _checked(job, out, should_stop))
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, deviation = _unfinished_parts(job, out)
+    unfinished, deviation = yield from _unfinished_parts_steps(job, out)
     volume = job.data.open()
     try:
         done: RestorationResult = yield from _steps().restore_steps(
@@ -273,15 +276,15 @@ def _measurements(
     return MeasurementStore(folder / FILE, depends_on)
 
 
-def _unfinished_parts(
+def _unfinished_parts_steps(
     job: RestoreJob, out: Path
-) -> tuple[Volume | None, Volume | None]:
+) -> Generator[WarningIssued, None, tuple[Volume | None, Volume | None]]:
     """Return the unfinished result and deviations of earlier runs.
 
     Once this job has a journal, the journal also contains the part that was finished
     before.
     """
-    own = usable_unfinished(out)
+    own = yield from usable_unfinished_steps(out)
     if job.settings.uncertainty == NONE:
         return own or _part(job.part), None
     if own is not None:
@@ -290,8 +293,13 @@ def _unfinished_parts(
         except ConfigError:
             # The run was killed before the other file had any data, so neither file can
             # be used.
-            for left in leftovers(out, suffix_of(out)):
-                remove_with_journal(left)
+            for path in (out, deviation_path(out)):
+                for left in leftovers(path, suffix_of(path)):
+                    remove_with_journal(left)
+            yield WarningIssued(
+                message=f"The standard deviations of the finished part of {out.name} "
+                "are missing or damaged, so it is restored from the beginning."
+            )
     part, deviation = _part(job.part), _part(job.part_deviation)
     return (part, deviation) if part and deviation else (None, None)
 

@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.unfinished_files import atomic
-from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     reconstruct_steps,
@@ -120,7 +120,7 @@ class StudyContext:
                 scan,
                 config,
                 out=path,
-                unfinished=usable_unfinished(path),
+                unfinished=(yield from usable_unfinished_steps(path)),
                 should_stop=should_stop,
             )
             # Warnings about the scan are issued only once, for the whole scan.

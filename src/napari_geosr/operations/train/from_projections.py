@@ -23,7 +23,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.io.unfinished_files.unfinished import (
     remove_unfinished,
-    usable_unfinished,
+    usable_unfinished_steps,
 )
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import zoo
@@ -348,14 +348,18 @@ def _restore_steps(
     }
     if job.method == "noise2inverse":
         return (yield from restore.restore_average_steps(volumes, config, **more))
-    unfinished = _unfinished_restoration(config.model, Path(job.scans.restore))
+    unfinished = yield from _unfinished_restoration_steps(
+        config.model, Path(job.scans.restore)
+    )
     steps = restore.restore_steps(volumes[0], config, unfinished=unfinished, **more)
     return (yield from steps)
 
 
-def _unfinished_restoration(model: str, out: Path) -> Volume | None:
+def _unfinished_restoration_steps(
+    model: str, out: Path
+) -> Generator[WarningIssued, None, Volume | None]:
     """Return the unfinished result of the same model, if any; discard any other."""
-    unfinished = usable_unfinished(out)
+    unfinished = yield from usable_unfinished_steps(out)
     if unfinished is None:
         return None
     provenance = unfinished.provenance

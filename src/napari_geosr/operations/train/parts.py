@@ -27,7 +27,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.io.unfinished_files import atomic
-from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
 from napari_geosr.operations.reconstruct import (
     prepare_steps,
     reconstruct_steps,
@@ -154,7 +154,7 @@ def reconstruct_parts_steps(
             part.scan,
             _with_part_intensity(config, part),
             out=path,
-            unfinished=usable_unfinished(path),
+            unfinished=(yield from usable_unfinished_steps(path)),
             should_stop=should_stop,
         )
         done = yield from recount(steps, *REPORTED_STEPS)

@@ -32,7 +32,7 @@ from napari_geosr.io.unfinished_files.claims import claimed
 from napari_geosr.io.unfinished_files.unfinished import (
     find_unfinished,
     taken_for_unfinished,
-    usable_unfinished,
+    usable_unfinished_steps,
 )
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.restore.series.plan import is_series
@@ -84,8 +84,10 @@ def repair_steps(
     """
     out = job.result(folder)
     with claimed(out):
-        if not out.exists() and usable_unfinished(out) is not None:
-            # An earlier repair was killed.
+        begun = None
+        if not out.exists():
+            begun = yield from usable_unfinished_steps(out)
+        if begun is not None:  # an earlier repair was killed
             yield from _restore(job, out, (), should_stop)
         if not out.is_dir():
             raise FileError(
