@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.queues import load_queue
@@ -42,7 +42,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     for name, jobs in due.items():
         try:
             query(name, jobs)
-        except (ConfigError, JobError) as error:
+        except (ConfigError, FileError, JobError) as error:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
             for path in jobs:
@@ -57,6 +57,8 @@ def query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
     ------
     ConfigError, JobError
         If the queue is unknown, or does not respond.
+    FileError
+        If the record of a job cannot be read now.
     """
     submitted = {path: queue_record.read_record(path).number for path in jobs}
     numbers = {path: status.queue.number for path, status in jobs.items()}
