@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -490,6 +491,26 @@ def test_an_output_is_free_once_the_queue_has_ended_its_job(
     line = ""
     check_no_other_writer(out, None)
     assert job.status().state == "interrupted"
+
+
+def test_a_dock_queries_seldom_if_nothing_changes(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every query is work for the controller that all users of a cluster share."""
+    clock, times = SimpleNamespace(), list[int]()
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(queries, "time", clock)
+    monkeypatch.setattr(queries, "refresh", lambda _: times.append(clock.now))
+    watch = queries.QueueWatch()
+    for clock.now in range(1000, 4600, 2):
+        watch.refresh([job.status()])
+    assert times[:31] == list(range(1000, 1062, 2))  # for a minute
+    assert 120 < len(times) < 200
+    assert times[-1] - times[-2] == 30
+    job.request("cancel")
+    for clock.now in (4600, 4602):
+        watch.refresh([job.status()])
+    assert times[-2:] == [4600, 4602]
 
 
 def test_a_removed_source_is_named(

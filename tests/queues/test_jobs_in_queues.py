@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -19,11 +20,13 @@ from queue_helpers import Cluster, submit, wait_for
 from napari_geosr.cli.app import run
 from napari_geosr.cli.jobs import manage
 from napari_geosr.core.errors import JobError
+from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.__main__ import _Asked, _end_in_queue, _is_pausing
 from napari_geosr.jobs.cluster import queries, queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.queues import RESUBMIT, QueueState
@@ -364,6 +367,33 @@ def walltimes(job: JobFolder, *runs: tuple[int, float]) -> list[bool]:
         job.set_state("paused", done=done, total=50)
         answers.append(submission.note_walltime(job, seconds))
     return answers
+
+
+def test_a_record_that_cannot_be_read_now_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """One read error on a network drive would lose queue, number and profile."""
+    job = made(tmp_path)
+    job.set_state("interrupted")
+    known = queue_record.read_record(job.path)
+    read = reading.read_mapping
+
+    def fails(path: Path) -> Any:
+        if path.name == queue_record.RECORD:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as context:
+        context.setattr(reading, "read_mapping", fails)
+        assert job.status().state == "interrupted"
+        assert cost_of(job.status()) is None
+        assert run(["jobs", "list"]) == 0
+        assert run(["jobs", "resume", str(job.path)]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "queue.json cannot be read now (Input/output error)" in said
+        assert submission.note_walltime(job, 60.0)
+    assert job.status().state == "queued"
+    assert queue_record.read_record(job.path) == known
 
 
 def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) -> None:

@@ -197,6 +197,11 @@ def test_on_one_node_there_is_a_worker_for_each_gpu(
         assert shared.workers == given
     warnings = [e["message"] for e in job.events()[0] if e["event"] == "warning"]
     assert warnings == (["Only one GPU is used. Not installed."] * (n_workers == 4))
+    # On this computer (--queue local), the profile of the cluster does not apply.
+    monkeypatch.undo()
+    queue_record.forget_number(job.path)
+    with allocation.on_all_nodes(job, spec, never_stop) as shared:
+        assert shared.workers == given
 
 
 def test_submit_explains_how_nodes_share_a_job(

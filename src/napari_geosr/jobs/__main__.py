@@ -118,13 +118,13 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
     job = JobFolder(folder)
     asked = _Asked(asks_pause=lambda: _is_pausing(job))
     signal.signal(signal.SIGTERM, asked.to_stop)
-    if in_queue:
-        asked.warning_due = time.monotonic() + submission.seconds_until_warning(job)
-        asked.walltime_end = asked.warning_due + submission.warning_seconds(job)
-        signal.signal(signal.SIGUSR1, asked.by_queue)
-    if is_worker():  # started by torchrun; the first process owns the folder
-        return _run(job, asked)
     try:
+        if in_queue:
+            asked.warning_due = time.monotonic() + submission.seconds_until_warning(job)
+            asked.walltime_end = asked.warning_due + submission.warning_seconds(job)
+            signal.signal(signal.SIGUSR1, asked.by_queue)
+        if is_worker():  # started by torchrun; the first process owns the folder
+            return _run(job, asked)
         check_is_job(job)
         if job.values().get("workers"):
             let_threads_sleep()

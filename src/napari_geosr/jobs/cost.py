@@ -157,10 +157,10 @@ def _measured(status: JobStatus) -> JobCost | None:
 
 def _profile_of(status: JobStatus) -> Profile:
     """Return the profile of the last submission; the default one if there was none."""
-    record = queue_record.read_record(status.path)
     try:
+        record = queue_record.read_record(status.path)
         return Profile.from_mapping(record.profile)
-    except ConfigError:  # damaged
+    except (ConfigError, FileError):  # damaged, or not readable now
         return Profile()
 
 

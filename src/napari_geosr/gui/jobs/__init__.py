@@ -65,6 +65,7 @@ class JobsDock(Dock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._listing = Activity(self)
+        self._queues = queries.QueueWatch()
         self._known: dict[str, JobStatus] = {}
         self._local: list[JobStatus] = []
         self._shared: set[Identity] = set()
@@ -169,7 +170,7 @@ class JobsDock(Dock):
         if not self._listing.busy:
             self._listing.start(
                 "list",
-                lambda _stop: _list_steps(),
+                lambda _stop: _list_steps(self._queues),
                 self._on_listed,
                 on_error=self.message.show_error,
             )
@@ -421,13 +422,15 @@ def _progress(job: JobStatus) -> str:
     return f"{100 * job.done // job.total} %"
 
 
-def _list_steps() -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]]:
+def _list_steps(
+    queues: queries.QueueWatch,
+) -> Generator[Step, None, tuple[list[JobStatus], set[Identity]]]:
     """List the jobs, and identify those that were submitted on other computers."""
     yield from ()
     jobs = index.list_jobs()
     # A queue that does not respond is queried again later; until then, the last known
     # state is listed as such.
-    queries.refresh(jobs)
+    queues.refresh(jobs)
     places = [(job, index.elsewhere_of(job.path)) for job in jobs]
     shared = {
         (place.host, job.name, job.created)

@@ -81,8 +81,9 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
         If no worker starts.
     """
     values: Any = spec
-    name = queue_record.read_record(job.path).queue
-    queue = load_queue(name) if name else None
+    record = queue_record.read_record(job.path)
+    # Without a number, the job was resumed on this computer.
+    queue = load_queue(record.queue) if record.queue and record.number else None
     n_nodes = 1 if queue is None else queue.count_nodes()
     if queue is None or not hasattr(values, "workers"):
         yield spec

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.queues import load_queue
@@ -17,6 +18,37 @@ from napari_geosr.jobs.status import JobStatus
 _FRESH_SECONDS = 1.5
 #: Seconds for which a queue that no longer finds a job is still queried about it.
 _DOUBT_SECONDS = 300.0
+#: Time between two queries of a dock, as a fraction of the time without any change.
+_WAIT_FRACTION = 1 / 30
+#: Maximum time between two queries of a dock, in seconds.
+_MAX_WAIT = 30.0
+
+
+class QueueWatch:
+    """Queries queues for a dock, less often the longer nothing changes.
+
+    Queries start again at once if the state of any job changes, or if a job is asked
+    to stop.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[tuple[object, ...]] = []
+        self._changed = self._asked = -math.inf
+
+    def refresh(self, jobs: Iterable[JobStatus]) -> None:
+        """Query the queues if it is time to do so; see `refresh`."""
+        jobs, now = list(jobs), time.monotonic()
+        known: list[tuple[object, ...]] = [
+            (job.path, job.state, job.queue.number, job.queue.words, job.request)
+            for job in jobs
+            if job.queue.number
+        ]
+        if known != self._known:
+            self._known, self._changed, self._asked = known, now, -math.inf
+        wait = min(_WAIT_FRACTION * (now - self._changed), _MAX_WAIT)
+        if now - self._asked >= wait:
+            self._asked = now
+            refresh(jobs)
 
 
 def refresh(statuses: Iterable[JobStatus]) -> list[str]:
@@ -42,7 +74,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     for name, jobs in due.items():
         try:
             query(name, jobs)
-        except (ConfigError, JobError) as error:
+        except (ConfigError, FileError, JobError) as error:
             if any(status.is_alive for status in jobs.values()):
                 problems.append(str(error))
             for path in jobs:
@@ -57,6 +89,8 @@ def query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
     ------
     ConfigError, JobError
         If the queue is unknown, or does not respond.
+    FileError
+        If the record of a job cannot be read now.
     """
     submitted = {path: queue_record.read_record(path).number for path in jobs}
     numbers = {path: status.queue.number for path, status in jobs.items()}

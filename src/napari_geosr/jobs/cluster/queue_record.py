@@ -231,7 +231,10 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
     updated : float
         Time stamp of the job's state.
     """
-    record = read_record(folder)
+    try:
+        record = read_record(folder)
+    except FileError:  # a status can always be read
+        return NO_QUEUE
     if not record.queue:
         return NO_QUEUE
     last = read_state(folder)
@@ -265,8 +268,22 @@ def plain_number(number: str) -> str:
 
 
 def read_record(folder: Path) -> QueueRecord:
-    """Read a job's record; return an empty one if it is missing or damaged."""
-    facts = _read(folder / RECORD)
+    """Read a job's record; return an empty one if it is missing or damaged.
+
+    Raises
+    ------
+    FileError
+        If the record exists but cannot be read now; its contents must not be lost.
+    """
+    path = folder / RECORD
+    try:
+        facts = reading.read_mapping(path)
+    except (FileNotFoundError, ValueError):
+        facts = {}
+    except OSError as error:
+        raise FileError(
+            f"{path} cannot be read now ({error.strerror or error}). Try again later."
+        ) from error
     profile, earlier = facts.get("profile"), facts.get("earlier")
     return QueueRecord(
         queue=_text(facts, "queue"),
@@ -309,7 +326,9 @@ def forget_number(folder: Path) -> None:
 
 def read_state(folder: Path) -> LastState:
     """Read the last known state in the queue."""
-    facts = _read(folder / STATE)
+    facts = AnyDict()
+    with suppress(OSError, ValueError):
+        facts = reading.read_mapping(folder / STATE)
     return LastState(
         phase=_text(facts, "phase"),
         words=_text(facts, "words"),
@@ -421,13 +440,6 @@ def describe_stuck(record: QueueRecord, folder: Path) -> str:
 def times(n: int) -> str:
     """Return a count in words: ``once``, ``twice``, ``3 times``."""
     return {1: "once", 2: "twice"}.get(n, f"{n} times")
-
-
-def _read(path: Path) -> AnyDict:
-    try:
-        return reading.read_mapping(path)
-    except (OSError, ValueError):
-        return {}
 
 
 def _text(facts: AnyMapping, name: str) -> str:

@@ -277,7 +277,11 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
         job.set_state("cancelled", pid=0, host="", message="")
         job.clear_request()
         return False
-    record = queue_record.read_record(job.path)
+    try:
+        record = queue_record.read_record(job.path)
+    except FileError:  # this run is not counted
+        job.set_state("queued", pid=0, host="", message="")
+        return True
     is_full = seconds >= _FULL_SHARE * _usable_seconds(record)
     saved = reading.count(reading.recorded(job.path)[0].get("saved"))
     record = queue_record.with_run(
@@ -388,8 +392,8 @@ def _cancel_if_waiting(job: JobFolder) -> None:
         now = job.status()
         is_waiting = "queued" in (now.state, reading.recorded(job.path)[1])
         if is_waiting and not now.pid:
-            job.set_state("cancelled", message="")
             record = queue_record.read_record(job.path)
+            job.set_state("cancelled", message="")
             is_latest = now.queue.number == record.number
             # Keep the request for a run that the queue has not announced yet.
             if not (record.number and is_latest and _may_be_renumbered(record)):
