@@ -30,14 +30,20 @@ def grid(path: Path, unit: str = "mm", **metadata) -> Path:
     return io.write(volume, path, kind="labels")
 
 
-def box(path: Path, space: str = "", turn: np.ndarray | None = None) -> Path:
+def box(
+    path: Path,
+    space: str = "",
+    turn: np.ndarray | None = None,
+    *,
+    is_oblique: bool = False,
+) -> Path:
     """A box that fills the voxels 2…5, 4…12 and 6…16 of this volume."""
     low, high = np.array([32.75, -16.5, 13]), np.array([38.25, -7.5, 21])
     mesh = trimesh.creation.box(high - low)
     vertices = mesh.vertices + (low + high) / 2
     if turn is not None:
         vertices = vertices @ turn.T
-    write_mesh(path, vertices, mesh.faces, space=space)
+    write_mesh(path, vertices, mesh.faces, space=space, is_oblique=is_oblique)
     return path
 
 
@@ -88,6 +94,38 @@ def test_the_mesh_is_rotated_to_the_axes_of_the_volume(
     assert code == 0
     assert "The mesh was rotated" in warning
     assert is_in_place(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("a.ply", "comment SPACE=LPS"), ("a.obj", "# 3D Slicer output. SPACE=LPS")],
+)
+def test_comments_of_other_programs_are_read(name: str, line: str, tmp_path) -> None:
+    like = grid(tmp_path / "grid.tif", orientation="RAS")
+    path = box(tmp_path / name, "RAS", np.diag([-1, -1, 1]))
+    content = path.read_bytes()
+    written = f"{line.split()[0]} napari-geosr SPACE=RAS".encode()
+    assert content.count(written) == 1
+    path.write_bytes(content.replace(written, line.encode()))
+    code, out = voxelised(path, like)
+    assert code == 0
+    assert is_in_place(out)
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
+def test_a_mesh_of_an_oblique_volume_needs_this_volume(
+    suffix: str, tmp_path, capsys
+) -> None:
+    mesh = box(tmp_path / f"box{suffix}", "RAS", is_oblique=True)
+    like = grid(tmp_path / "oblique.tif", **orientation_entry("RAS", TURN))
+    code, out = voxelised(mesh, like)
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert code == 0
+    assert "only if oblique.tif is this volume or has the same rotation" in warning
+    assert is_in_place(out)
+    straight = grid(tmp_path / "straight.tif", orientation="RAS")
+    assert voxelised(mesh, straight)[0] == 2
+    assert "straight.tif is not oblique" in " ".join(capsys.readouterr().err.split())
 
 
 def test_units_are_converted(tmp_path, capsys) -> None:
