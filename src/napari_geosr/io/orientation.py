@@ -23,9 +23,9 @@ _LETTERS = "XYZ"
 #: Largest difference between the components of a unit direction and of an axis that
 #: counts as rounding.
 _ROUNDING = 1e-4
-#: Shear in degrees up to which it is not mentioned (it may result from rounding), and up
-#: to which the rotation of the axes is still recorded.
+#: Largest shear in degrees that is not mentioned, because it may result from rounding.
 _SLIGHT_SHEAR = 0.1
+#: Largest shear in degrees with which the rotation of the axes is recorded.
 _SMALL_SHEAR = 1.0
 #: Smallest volume of a voxel relative to the product of its edges.
 _FLAT = 1e-3

@@ -424,12 +424,12 @@ class ShapesDock(ShapesWidgets):
             return
         self.clear_errors()
         labels, surface = (layer() for layer in self._shown)
-        shown = (
-            layer if layer is not None and layer in self._viewer.layers else None
-            for layer in (labels, surface)
-        )
         try:
-            check_mesh_place(*shown, made.volume)
+            check_mesh_place(
+                labels if labels in self._viewer.layers else None,
+                surface if surface in self._viewer.layers else None,
+                made.volume,
+            )
         except VolumeError as error:
             self.show_failure(error)
             return
