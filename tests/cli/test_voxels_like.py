@@ -150,6 +150,16 @@ def test_a_cut_shape_is_told(tmp_path, capsys) -> None:
     assert np.asarray(io.read(out).data).any((1, 2)).all()
 
 
+def test_the_volume_may_have_time_points_and_channels(tmp_path) -> None:
+    like = grid(tmp_path / "grid.tif")
+    series = io.read(like)
+    series = series.replace(data=np.zeros((2, 3, *series.shape), "u1"), axes="TCZYX")
+    io.write(series, like, overwrite=True)
+    code, out = voxelised(box(tmp_path / "box.stl"), like)
+    assert code == 0
+    assert is_in_place(out)
+
+
 def test_the_volume_is_not_overwritten(tmp_path, capsys) -> None:
     like = grid(tmp_path / "out.tif")
     assert voxelised(box(tmp_path / "box.stl"), like)[0] == 2
@@ -173,7 +183,7 @@ def test_one_grid_is_chosen(options: list[str], told: str, tmp_path, capsys) -> 
     assert told in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_voxel_is_filled_if_half_of_it_is_inside(tmp_path) -> None:
+def test_a_voxel_is_filled_if_half_of_it_is_inside(tmp_path, capsys) -> None:
     """A thin wall off the centres of the voxels, and a wide one."""
     trimesh.creation.box((0.3, 8, 8)).export(tmp_path / "thin.stl")
     wide = trimesh.creation.box((5.2, 8, 8))
@@ -183,6 +193,7 @@ def test_a_voxel_is_filled_if_half_of_it_is_inside(tmp_path) -> None:
     assert run(["shapes", "voxelise", str(tmp_path / "wide.stl"), *words]) == 0
     assert np.asarray(io.read(out).data).any((0, 1)).sum() == 5
     assert run(["shapes", "voxelise", str(tmp_path / "thin.stl"), *words]) == 2
+    assert "at least half of its 64 sampling points inside" in capsys.readouterr().err
 
 
 def test_a_real_mesh_there_and_back(shared_data, tmp_path, capsys) -> None:

@@ -427,23 +427,29 @@ def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
     return sentence
 
 
-def check_filled(n_filled: int, mesh: Path, grid: MeshGrid, advice: str) -> None:
+def check_filled(
+    n_filled: int, mesh: Path, grid: MeshGrid, samples: int, advice: str
+) -> None:
     """Raise `VolumeError` if no voxel is filled.
 
-    `advice` is given for a grid around the mesh, which cannot miss it.
+    With several `samples` per voxel and axis, a voxel is filled if at least half of
+    them are inside. `advice` is given for a grid around the mesh, which cannot miss it.
     """
     if n_filled:
         return
+    is_inside = "has its centre inside"
+    if samples > 1:
+        is_inside = f"has at least half of its {samples**3} sampling points inside"
     edges = format_edges(grid.size)
     if grid.like:
         raise VolumeError(
-            f"No voxel of {grid.like} ({edges} {grid.unit}) has its centre inside "
+            f"No voxel of {grid.like} ({edges} {grid.unit}) {is_inside} "
             f"{mesh.name}: the mesh is elsewhere, or small or thin. Check the unit of "
             "the mesh (--unit), and that the mesh shows the region of the volume."
         )
     raise VolumeError(
         f"{mesh.name} is so small or thin that no voxel of {edges} "
-        f"{grid.unit} has its centre inside it. {advice}"
+        f"{grid.unit} {is_inside} it. {advice}"
     )
 
 
