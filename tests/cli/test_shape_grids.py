@@ -241,5 +241,7 @@ def test_meshes_state_their_coordinates(tmp_path, capsys) -> None:
         path = io.write(one, tmp_path / "a.tif", kind="labels", overwrite=True)
         out = tmp_path / "a.stl"
         assert run(["shapes", "mesh", str(path), "-o", str(out), "--overwrite"]) == 0
-        assert words in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert words in shown
+        assert ("The file states this" in shown) == (space == "RAS" and not more)
         assert f"SPACE={space}".encode() in out.read_bytes()[:80]

@@ -30,14 +30,20 @@ def grid(path: Path, unit: str = "mm", **metadata) -> Path:
     return io.write(volume, path, kind="labels")
 
 
-def box(path: Path, space: str = "", turn: np.ndarray | None = None) -> Path:
+def box(
+    path: Path,
+    space: str = "",
+    turn: np.ndarray | None = None,
+    *,
+    is_oblique: bool = False,
+) -> Path:
     """A box that fills the voxels 2…5, 4…12 and 6…16 of this volume."""
     low, high = np.array([32.75, -16.5, 13]), np.array([38.25, -7.5, 21])
     mesh = trimesh.creation.box(high - low)
     vertices = mesh.vertices + (low + high) / 2
     if turn is not None:
         vertices = vertices @ turn.T
-    write_mesh(path, vertices, mesh.faces, space=space)
+    write_mesh(path, vertices, mesh.faces, space=space, is_oblique=is_oblique)
     return path
 
 
@@ -90,6 +96,38 @@ def test_the_mesh_is_rotated_to_the_axes_of_the_volume(
     assert is_in_place(out)
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("a.ply", "comment SPACE=LPS"), ("a.obj", "# 3D Slicer output. SPACE=LPS")],
+)
+def test_comments_of_other_programs_are_read(name: str, line: str, tmp_path) -> None:
+    like = grid(tmp_path / "grid.tif", orientation="RAS")
+    path = box(tmp_path / name, "RAS", np.diag([-1, -1, 1]))
+    content = path.read_bytes()
+    written = f"{line.split()[0]} napari-geosr SPACE=RAS".encode()
+    assert content.count(written) == 1
+    path.write_bytes(content.replace(written, line.encode()))
+    code, out = voxelised(path, like)
+    assert code == 0
+    assert is_in_place(out)
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
+def test_a_mesh_of_an_oblique_volume_needs_this_volume(
+    suffix: str, tmp_path, capsys
+) -> None:
+    mesh = box(tmp_path / f"box{suffix}", "RAS", is_oblique=True)
+    like = grid(tmp_path / "oblique.tif", **orientation_entry("RAS", TURN))
+    code, out = voxelised(mesh, like)
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert code == 0
+    assert "only if oblique.tif is this volume or has the same rotation" in warning
+    assert is_in_place(out)
+    straight = grid(tmp_path / "straight.tif", orientation="RAS")
+    assert voxelised(mesh, straight)[0] == 2
+    assert "straight.tif is not oblique" in " ".join(capsys.readouterr().err.split())
+
+
 def test_units_are_converted(tmp_path, capsys) -> None:
     like = grid(tmp_path / "grid.tif", "µm")
     mesh = box(tmp_path / "box.stl")
@@ -110,6 +148,16 @@ def test_a_cut_shape_is_told(tmp_path, capsys) -> None:
     assert code == 0
     assert "extends beyond grid.tif (voxels: 20 along Z)" in warnings
     assert np.asarray(io.read(out).data).any((1, 2)).all()
+
+
+def test_the_volume_may_have_time_points_and_channels(tmp_path) -> None:
+    like = grid(tmp_path / "grid.tif")
+    series = io.read(like)
+    series = series.replace(data=np.zeros((2, 3, *series.shape), "u1"), axes="TCZYX")
+    io.write(series, like, overwrite=True)
+    code, out = voxelised(box(tmp_path / "box.stl"), like)
+    assert code == 0
+    assert is_in_place(out)
 
 
 def test_the_volume_is_not_overwritten(tmp_path, capsys) -> None:
@@ -135,7 +183,7 @@ def test_one_grid_is_chosen(options: list[str], told: str, tmp_path, capsys) -> 
     assert told in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_voxel_is_filled_if_half_of_it_is_inside(tmp_path) -> None:
+def test_a_voxel_is_filled_if_half_of_it_is_inside(tmp_path, capsys) -> None:
     """A thin wall off the centres of the voxels, and a wide one."""
     trimesh.creation.box((0.3, 8, 8)).export(tmp_path / "thin.stl")
     wide = trimesh.creation.box((5.2, 8, 8))
@@ -145,6 +193,7 @@ def test_a_voxel_is_filled_if_half_of_it_is_inside(tmp_path) -> None:
     assert run(["shapes", "voxelise", str(tmp_path / "wide.stl"), *words]) == 0
     assert np.asarray(io.read(out).data).any((0, 1)).sum() == 5
     assert run(["shapes", "voxelise", str(tmp_path / "thin.stl"), *words]) == 2
+    assert "at least half of its 64 sampling points inside" in capsys.readouterr().err
 
 
 def test_a_real_mesh_there_and_back(shared_data, tmp_path, capsys) -> None:

@@ -10,10 +10,12 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 from scipy import ndimage
 
 from napari_geosr import io
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import SHAPES
 from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.shapes.layers import check_same_transform
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
@@ -192,6 +194,24 @@ def test_a_result_after_a_preview_can_be_exported(viewer, dock, qtbot, tmp_path)
     assert dock.mesh_button.isEnabled()
 
 
+@pytest.mark.parametrize("change", ["source", "result"])
+def test_a_mesh_elsewhere_than_on_screen_is_refused(
+    viewer, dock, labels, qtbot, tmp_path, change
+):
+    """A mirrored shape, or a result that was moved after the run."""
+    dock.forms[REFINE].set_values({"model": "trilinear"})
+    if change == "source":
+        labels.affine = np.diag([1.0, -1.0, 1.0, 1.0])
+    dock.run_button.click()
+    idle(dock, qtbot)
+    if change == "result":
+        viewer.layers["bone refined 2×"].translate = (0, 0, 5)
+    dock.export(tmp_path / "a.stl")
+    idle(dock, qtbot)
+    assert "mesh would not be where they are shown" in dock.message.text
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_image_of_zeros_and_ones_can_be_converted(viewer, qtbot):
     viewer.add_image(ball(), name="mask")
     dock = opening.opened(viewer, SHAPES)
@@ -268,6 +288,11 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
     mesh = trimesh.load_mesh(tmp_path / "implant.stl")
     assert mesh.volume == pytest.approx(1e3 * volume, rel=0.01)  # in mm³
+
+    viewer.layers["bone"].affine = np.diag([1.0, -1.0, 1.0, 1.0])
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert "'bone' is rotated, sheared or mirrored in napari" in dock.message.text
 
 
 @pytest.mark.parametrize(
@@ -440,6 +465,18 @@ def test_a_mask_on_other_axes_is_refused(segmenting, labels, model, name, value)
     segmenting.run_button.click()
     assert not segmenting.activity.busy
     assert "rotated, sheared or mirrored relative to" in segmenting.message.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("translate", (0, 8, 0)), ("scale", (2, 1, 1))]
+)
+def test_a_mask_elsewhere_is_refused_without_a_unit(viewer, name, value):
+    scan = viewer.add_image(scanned(), name="scan")
+    mask = viewer.add_labels(ball(), name="bone")
+    check_same_transform(mask, scan)
+    setattr(mask, name, value)
+    with pytest.raises(VolumeError, match="have different scales or positions"):
+        check_same_transform(mask, scan)
 
 
 def test_a_segmentation_can_be_cancelled(viewer, segmenting, labels, model, qtbot):

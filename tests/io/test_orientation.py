@@ -236,6 +236,15 @@ def test_a_slice_in_another_plane_is_kept_and_said(tmp_path) -> None:
     assert "not applied" in volume.metadata["notes"][0]
 
 
+def test_permuted_axes_without_anatomical_directions_are_said(tmp_path) -> None:
+    path = tmp_path / "a.nrrd"
+    directions = np.eye(3)[[1, 2, 0]]
+    facts = {"space": "3D-right-handed", "space directions": directions}
+    nrrd.write(str(path), chiral(), facts)
+    (note,) = io.read(path).metadata["notes"]
+    assert note.endswith("(axes stored in the order Y, Z, X).")
+
+
 def test_an_invalid_orientation_is_said(tmp_path) -> None:
     path = tmp_path / "a.nrrd"
     directions = np.array([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]])

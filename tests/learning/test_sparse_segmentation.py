@@ -23,7 +23,12 @@ from napari_geosr.learning.shapes import SHAPE_METHODS, grey_scale
 from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.networks import build_network
 from napari_geosr.networks.sparse.surface_unet import masked_voxels
-from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
+from napari_geosr.operations.shapes import (
+    SegmentInsideConfig,
+    ShapeTrainJob,
+    segmented_layer_steps,
+    train_shape_steps,
+)
 from napari_geosr.operations.shapes.masks import read_labels_steps
 
 SIZE = (0.5, 0.5, 0.5)
@@ -243,6 +248,14 @@ def test_bad_input_is_refused_in_one_sentence(model, tmp_path, capsys) -> None:
         assert run([*words, "--model", str(name), "-o", str(out)]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
         assert not out.exists()
+
+
+def test_voxel_sizes_without_a_unit_are_compared() -> None:
+    scan = Volume(np.zeros((8, 8, 8), np.float32), "ZYX", (1.0, 2.0, 2.0), "pixel")
+    mask = Volume(np.ones((8, 8, 8), np.uint8), "ZYX", (2.0, 1.0, 1.0), "mm")
+    config = SegmentInsideConfig.create(model="any")
+    with pytest.raises(VolumeError, match="give their voxel size"):
+        run_to_end(segmented_layer_steps(scan, mask, config))
 
 
 def test_a_scan_and_labels_of_other_places_are_refused(tmp_path) -> None:

@@ -26,7 +26,7 @@ from napari_geosr.core.text.counts import counted
 from napari_geosr.core.units import volume_text
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations import shapes
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.shapes import (
     CompareShapesConfig,
     CompleteShapeConfig,
@@ -47,13 +47,23 @@ OutPath = Annotated[
 
 
 def _opened(
-    path: Path, reading: InputConfig | None, *, needs_size: bool = False
+    path: Path,
+    reading: InputConfig | None,
+    *,
+    needs_size: bool = False,
+    any_part: bool = False,
 ) -> tuple[Volume, list[str]]:
     """Open a volume; also print and return the warnings and notes of its reader.
 
     With `needs_size`, a note is added if lengths cannot be given in a physical unit.
+    With `any_part`, the first time point and channel are opened.
     """
-    volume = open_volume(path, reading)
+    if any_part:
+        series = open_series(path, reading)
+        time, channel = (0 if axis in series.axes else None for axis in "TC")
+        volume = series.take(time=time, channel=channel)
+    else:
+        volume = open_volume(path, reading)
     sentences = (*file_warnings(volume.metadata), *notes_of(volume.metadata))
     if needs_size and not volume.has_physical_size:
         sentences = (*sentences, _missing_size(volume))
@@ -325,7 +335,7 @@ def voxelise(
 ) -> int:
     """Convert a closed mesh to voxels, and write them as labels."""
     chosen = VoxeliseConfig() if config is None else config
-    volume, notes = (None, []) if like is None else _opened(like, None)
+    volume, notes = (None, []) if like is None else _opened(like, None, any_part=True)
     result, warnings = run_command(
         lambda should_stop: shapes.voxelise_steps(
             input,

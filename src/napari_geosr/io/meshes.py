@@ -38,9 +38,13 @@ _MIN_DIGITS = 8
 _RELATIVE_DIGITS = 9
 #: Length of the header of an STL file, in bytes.
 _HEADER = 80
-#: Statement of the coordinate system in this header, in the form of 3D Slicer.
+#: Length of the beginning of PLY and OBJ files that may contain comments, in bytes.
+_COMMENTS = 2**14
+#: First word of comments, by suffix.
+_COMMENT = {".ply": "comment", ".obj": "#"}
+#: Statement of the coordinate system in headers and comments, as in 3D Slicer.
 _SPACE = "SPACE="
-#: Word in this header for positions along the axes of an oblique volume.
+#: Word before this statement for positions along the axes of an oblique volume.
 _OBLIQUE = "oblique"
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
@@ -83,7 +87,7 @@ def write_mesh(
         Vertex indices of each triangle, counter-clockwise as seen from outside.
     space : str
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
-        STL files state them in the form that 3D Slicer reads.
+        Files other than 3MF state them in the form that 3D Slicer reads.
     is_oblique : bool
         Whether X, Y and Z are the axes of an oblique volume, which point only roughly
         in these directions.
@@ -95,8 +99,10 @@ def write_mesh(
         If the file cannot be written.
     """
     check_mesh_path(path, overwrite=overwrite)
+    words = ["napari-geosr", *([_OBLIQUE] if is_oblique else [])]
+    header = " ".join([*words, f"{_SPACE}{space}"] if space else words).encode("ascii")
     if path.suffix.lower() == ".stl":
-        content: bytes | bytearray = _stl(vertices, faces, space, is_oblique)
+        content: bytes | bytearray = _stl(vertices, faces, header)
     else:
         trimesh = _trimesh(f"Writing {path.name}")
         mesh = trimesh.Trimesh(vertices, faces, process=False)
@@ -104,6 +110,11 @@ def write_mesh(
         more = {"digits": _digits(vertices)} if kind == "obj" else {}
         exported = mesh.export(file_type=kind, **more)
         content = exported.encode() if isinstance(exported, str) else exported
+        if kind == "ply":
+            first, second, rest = content.split(b"\n", 2)  # the kind of PLY file
+            content = b"\n".join((first, second, b"comment " + header, rest))
+        elif kind == "obj":
+            content = b"# " + header + b"\n" + content
     atomic.write_bytes(path, content, overwrite=overwrite)
 
 
@@ -179,26 +190,35 @@ def simplified(
     return np.asarray(small.vertices), np.asarray(small.faces)
 
 
-def stated_space(path: Path) -> str:
-    """Return the directions of X, Y and Z that an STL file of this package states.
+def stated_space(path: Path) -> tuple[str, bool]:
+    """Return the coordinate system that an STL, PLY or OBJ file states.
 
-    The result is empty if they are unknown: for other formats, for files that state
-    nothing, and for positions along the axes of an oblique volume.
+    Returns
+    -------
+    space : str
+        Directions of X, Y and Z; empty if the file does not state them.
+    is_oblique : bool
+        Whether X, Y and Z are the axes of an oblique volume, which point only roughly
+        in these directions.
     """
-    if path.suffix.lower() != ".stl":
-        return ""
+    kind = path.suffix.lower()
+    if kind != ".stl" and kind not in _COMMENT:
+        return "", False
     with path.open("rb") as file:
-        header = file.read(_HEADER).decode("ascii", "replace")
-    found = re.search(rf"{_SPACE}({RAS}|{LPS})\b", header)
-    return found[1] if found and _OBLIQUE not in header.split() else ""
+        size = _HEADER if kind == ".stl" else _COMMENTS
+        header = file.read(size).decode("ascii", "replace")
+    lines = [header]
+    if kind in _COMMENT:
+        header = header.partition("\nend_header")[0]
+        lines = [x for x in header.splitlines() if x.startswith(_COMMENT[kind])]
+    for line in lines:
+        if found := re.search(rf"{_SPACE}({RAS}|{LPS})\b", line):
+            return found[1], _OBLIQUE in line.split()
+    return "", False
 
 
-def _stl(
-    vertices: AnyArray, faces: AnyArray, space: str, is_oblique: bool
-) -> bytearray:
-    words = ["napari-geosr", *([_OBLIQUE] if is_oblique else [])]
-    words += [f"{_SPACE}{space}"] if space else []
-    content = bytearray(" ".join(words).encode("ascii").ljust(_HEADER))
+def _stl(vertices: AnyArray, faces: AnyArray, header: bytes) -> bytearray:
+    content = bytearray(header.ljust(_HEADER))
     content += np.uint32(len(faces)).tobytes()
     for start in range(0, len(faces), _AT_ONCE):
         corners = vertices[faces[start : start + _AT_ONCE]].astype(np.float64)

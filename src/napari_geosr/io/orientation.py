@@ -81,7 +81,13 @@ def as_stored(n_axes: int, *notes: str) -> Orientation:
     )
 
 
-def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientation:
+def orient(
+    matrix: AnyArray,
+    first: AnyArray,
+    shape: Sequence[int],
+    *,
+    is_anatomical: bool = True,
+) -> Orientation:
     """Find the permutation and reversal of stored axes that align them with X, Y and Z.
 
     An oblique volume is not resampled: its axes are assigned to the closest directions,
@@ -97,6 +103,8 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
         Position of the first stored voxel.
     shape : sequence of int
         Number of voxels along each stored axis.
+    is_anatomical : bool
+        Whether X, Y and Z are known to point to the right, front and up.
     """
     n = len(shape)
     edges = np.linalg.norm(matrix, axis=0)
@@ -122,7 +130,8 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
             flips[i] = True
             place += matrix[:, i] * (shape[i] - 1)
     letters = "".join(_LETTERS[stored.index(i)] for i in range(n))
-    notes = _changes(letters, [w for w in range(n) if signs[w] < 0])
+    reversed_axes = [w for w in range(n) if signs[w] < 0]
+    notes = _changes(letters, reversed_axes, is_anatomical=is_anatomical)
     turn, shear = _nearest_rotation(turned), _shear(turned)
     place = turn.T @ place
     rotation: tuple[float, ...] = ()
@@ -183,7 +192,9 @@ def _shear_warning(turned: AnyArray, shear: float) -> str:
     )
 
 
-def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
+def _changes(
+    letters: str, flipped: Sequence[int], *, is_anatomical: bool
+) -> tuple[str, ...]:
     """Return notes on how the voxels are rearranged when the file is read."""
     changes = []
     if letters != _LETTERS[: len(letters)]:
@@ -192,10 +203,10 @@ def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
         changes.append(f"{', '.join(_LETTERS[w] for w in flipped)} reversed")
     if not changes:
         return ()
-    return (
-        f"The orientation in the file's header is applied ({'; '.join(changes)}): X "
-        "points to the right, Y to the front and Z up.",
-    )
+    applied = f"The orientation in the file's header is applied ({'; '.join(changes)})"
+    if not is_anatomical:
+        return (f"{applied}.",)
+    return (f"{applied}: X points to the right, Y to the front and Z up.",)
 
 
 def _rotation_note(turn: AnyArray) -> str:

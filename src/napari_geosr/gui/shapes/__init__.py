@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtWidgets import QFileDialog
 
-from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
-from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, VolumeError
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lifetime import unwrapped
@@ -23,7 +23,9 @@ from napari_geosr.gui.shapes.layers import (
     add_segmentation,
     add_shape,
     centre_of_view,
+    check_mesh_place,
     check_same_transform,
+    transform_warning,
 )
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
@@ -310,11 +312,14 @@ class ShapesDock(ShapesWidgets):
         config: RefineShapeConfig | CompleteShapeConfig,
     ) -> None:
         """Refine or complete the shape."""
+        warning = transform_warning(layer)
 
         def steps(stop: ShouldStop) -> Generator[Step, None, ShapeLayer]:
-            if isinstance(config, CompleteShapeConfig):
-                return shapes.completed_layer_steps(volume, config, stop)
-            return shapes.refined_layer_steps(volume, config, stop)
+            if isinstance(config, RefineShapeConfig):
+                return (yield from shapes.refined_layer_steps(volume, config, stop))
+            if warning:
+                yield WarningIssued(message=warning)
+            return (yield from shapes.completed_layer_steps(volume, config, stop))
 
         self._start(
             _RUN,
@@ -418,7 +423,16 @@ class ShapesDock(ShapesWidgets):
         if made is None:
             return
         self.clear_errors()
-        labels = self._shown[0]() if self._shown else None
+        labels, surface = (layer() for layer in self._shown)
+        try:
+            check_mesh_place(
+                labels if labels in self._viewer.layers else None,
+                surface if surface in self._viewer.layers else None,
+                made.volume,
+            )
+        except VolumeError as error:
+            self.show_failure(error)
+            return
 
         def steps(_stop: ShouldStop) -> Generator[Step, None, tuple[MeshResult, bool]]:
             edited = labels is not None and (

@@ -10,6 +10,7 @@ import numpy as np
 from napari_geosr.core import layer_data
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyDict
+from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
     add_labels_result,
@@ -42,18 +43,70 @@ _SAME_TRANSFORM = 1e-4
 
 
 def check_same_transform(mask: Layer, scan: Layer) -> None:
-    """Raise `VolumeError` if a layer is rotated or sheared relative to the other.
+    """Raise `VolumeError` if a layer is displaced relative to the other.
 
-    Such transforms, and mirroring, are not part of a volume's voxel size and origin.
+    Rotation, shear and mirroring are not part of a volume's voxel size and origin,
+    which are not compared for volumes without a physical unit.
     """
-    one, other = (geometry_of_layer(layer).affine[:-1, :-1] for layer in (mask, scan))
-    if one.shape != other.shape or np.abs(one - other).max() <= _SAME_TRANSFORM:
+    one, other = geometry_of_layer(mask), geometry_of_layer(scan)
+    turns = one.affine[:-1, :-1], other.affine[:-1, :-1]
+    if turns[0].shape != turns[1].shape:
+        return
+    if np.abs(turns[0] - turns[1]).max() > _SAME_TRANSFORM:
+        raise VolumeError(
+            f"{mask.name!r} and {scan.name!r} are rotated, sheared or mirrored "
+            "relative to each other, so their voxels do not show the same region. "
+            "Reset the rotation, shear and scale of the layers, or resample the mask "
+            "to the grid of the scan."
+        )
+    if one.unit != other.unit or (
+        same_sizes(one.voxel_size, other.voxel_size)
+        and same_position(one.origin, other.origin, other.voxel_size)
+    ):
         return
     raise VolumeError(
-        f"{mask.name!r} and {scan.name!r} are rotated, sheared or mirrored relative to "
-        "each other, so their voxels do not show the same region. Reset the rotation, "
-        "shear and scale of the layers, or resample the mask to the grid of the scan."
+        f"{mask.name!r} and {scan.name!r} have different scales or positions, so their "
+        "voxels do not show the same region. Give both layers the same scale and "
+        "translation, or crop or resample the mask to the grid of the scan."
     )
+
+
+def transform_warning(layer: Layer) -> str:
+    """Return a warning if a layer to be completed is not upright; else ""."""
+    if geometry_of_layer(layer).is_upright:
+        return ""
+    return (
+        f"{layer.name!r} is rotated, sheared or mirrored in napari. This is not taken "
+        "into account when the missing part is predicted, so the part may be wrong. "
+        "Reset the transform of the layer, or resample the shape."
+    )
+
+
+def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) -> None:
+    """Raise `VolumeError` if layers of a result are elsewhere than its mesh would be.
+
+    Parameters
+    ----------
+    labels, surface : Layer or None
+        Layers of the result; None if they were removed.
+    made : Volume
+        Voxels of the result.
+    """
+    is_moved = any(
+        layer is not None and not geometry_of_layer(layer).is_upright
+        for layer in (labels, surface)
+    )
+    if labels is not None:
+        place = geometry_of_layer(labels)
+        is_moved |= place.unit != made.unit
+        is_moved |= not same_sizes(place.voxel_size, made.voxel_size)
+        is_moved |= not same_position(place.origin, made.origin, made.voxel_size)
+    if is_moved:
+        raise VolumeError(
+            "The layers of the result are rotated, sheared, mirrored or moved in "
+            "napari, so the mesh would not be where they are shown, and no file was "
+            "written. Reset the transform of the shape's layer, and run again."
+        )
 
 
 def centre_of_view(viewer: ViewerModel, layer: Layer) -> Floats:

@@ -121,8 +121,14 @@ def _oriented(
         return data, known if known and min(known) > 0 else None, (), (_UNUSABLE,), None
     first = np.asarray(header.get("space origin", np.zeros(n)), float)
     first = np.where(np.isfinite(first), first, 0.0)
-    signs = _signs(str(header.get("space", "")).lower(), n)
-    found = orient(matrix.T * signs[:, None], first * signs, data.shape[::-1])
+    space = str(header.get("space", "")).lower()
+    signs = _signs(space, n)
+    found = orient(
+        matrix.T * signs[:, None],
+        first * signs,
+        data.shape[::-1],
+        is_anatomical=space in _OPPOSITE,
+    )
     data = flipped(data, [n - 1 - i for i in found.flipped_axes])
     letters = "ZYX"[-n:]
     stored = [found.axes.index(a) for a in letters]

@@ -19,9 +19,10 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.shapes import compare_shapes
 from napari_geosr.operations.shapes.config import CompareShapesConfig
 from napari_geosr.operations.shapes.grids import (
-    check_proportions,
+    check_known_sizes,
     check_same_grid,
     is_half_turned,
+    knowledge_of_size,
 )
 from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_comparison_memory
@@ -78,23 +79,15 @@ def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
     VolumeError
         If both have a voxel size and these contradict each other.
     """
-    sized = max((volume, reference), key=_knowledge_of_size)  # of equal ones, the first
+    sized = max((volume, reference), key=knowledge_of_size)  # of equal ones, the first
     other = reference if sized is volume else volume
-    if _knowledge_of_size(other) and not other.has_physical_size:
-        check_proportions(volume, reference)
-    if _knowledge_of_size(other) == _knowledge_of_size(sized):
+    check_known_sizes(volume, reference)
+    if knowledge_of_size(other) == knowledge_of_size(sized):
         return sized, ""
     size = " × ".join(f"{edge:g}" for edge in sized.voxel_size)
     unit = f" {sized.unit}" if sized.has_physical_size else ""
-    what = "a voxel size in an unknown unit" if _knowledge_of_size(other) else "none"
+    what = "a voxel size in an unknown unit" if knowledge_of_size(other) else "none"
     return sized, (
         f"The voxel size of {sized.title} ({size}{unit}) is used for both shapes: "
         f"{other.title} has {what}."
     )
-
-
-def _knowledge_of_size(volume: Volume) -> int:
-    """Return 2 if the voxel size is known, 1 if its unit is unknown, and 0 if unset."""
-    if volume.has_physical_size:
-        return 2
-    return int(any(edge != 1 for edge in volume.voxel_size))

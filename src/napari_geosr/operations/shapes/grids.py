@@ -118,11 +118,21 @@ def check_same_grid(
     )
 
 
-def check_proportions(volume: Volume, reference: Volume) -> None:
+def knowledge_of_size(volume: Volume) -> int:
+    """Return 2 if the voxel size is known, 1 if its unit is unknown, and 0 if unset."""
+    if volume.has_physical_size:
+        return 2
+    return int(any(edge != 1 for edge in volume.voxel_size))
+
+
+def check_known_sizes(volume: Volume, reference: Volume) -> None:
     """Raise `VolumeError` if voxel sizes without a common unit contradict each other.
 
-    If only one has a unit, only the proportions of the edges are compared.
+    If only one has a unit, only the proportions of the edges are compared. Nothing is
+    compared if one voxel size is unset, or both have a unit (see `check_same_grid`).
     """
+    if min(knowledge_of_size(each) for each in (volume, reference)) != 1:
+        return
     sizes = [volume.voxel_size, reference.voxel_size]
     if volume.unit != reference.unit:
         sizes = [tuple(edge / max(size) for edge in size) for size in sizes]
@@ -330,12 +340,13 @@ def placed(
         assert config.voxel_size is not None
         size: AnyArray = np.asarray(config.voxel_size)
         shape, origin = grid_around(places, size, config.margin)
+        space, is_oblique = stated_space(mesh)
         grid = MeshGrid(
             tuple(shape),
             config.voxel_size,
             config.unit,
             tuple(origin.tolist()),
-            orientation_entry(stated_space(mesh)),
+            orientation_entry("" if is_oblique else space),
         )
         return places, grid, warnings
     if like.has_physical_size:
@@ -361,12 +372,14 @@ def placed(
 def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray, str]:
     """Rotate positions to the axes of a volume, if the directions of both are known.
 
-    Also return a note on this; empty if the positions are unchanged.
+    Also return a note on this; empty if nothing needs to be said.
     """
-    stated, known = stated_space(mesh), orientation_of(like.metadata)
+    (stated, is_oblique), known = stated_space(mesh), orientation_of(like.metadata)
+    elements = rotation_of(like.metadata)
+    if is_oblique:
+        return vertices, _of_oblique(mesh, like)
     if not (stated and known):
         return vertices, ""
-    elements = rotation_of(like.metadata)
     if stated == known and not elements:
         return vertices, ""
     if stated == LPS:
@@ -382,6 +395,26 @@ def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray,
     )
 
 
+def _of_oblique(mesh: Path, like: Volume) -> str:
+    """Return a warning that the axes of a mesh are those of an oblique volume.
+
+    Raises
+    ------
+    VolumeError
+        If the axes of `like` are known and not oblique.
+    """
+    stated = f"{mesh.name} states that its positions are along the axes of an oblique "
+    if orientation_of(like.metadata) and not rotation_of(like.metadata):
+        raise VolumeError(
+            f"{stated}volume, but {like.title} is not oblique. Choose the volume that "
+            "the mesh was made from (--like)."
+        )
+    return (
+        f"{stated}volume, which is not named. The result is correct only if "
+        f"{like.title} is this volume or has the same rotation."
+    )
+
+
 def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
     """Return a note that the unit stated in a mesh is not that of the voxel size."""
     old, new = (_INCHES if unit == "in" else unit for unit in (stated, config.unit))
@@ -394,23 +427,29 @@ def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
     return sentence
 
 
-def check_filled(n_filled: int, mesh: Path, grid: MeshGrid, advice: str) -> None:
+def check_filled(
+    n_filled: int, mesh: Path, grid: MeshGrid, samples: int, advice: str
+) -> None:
     """Raise `VolumeError` if no voxel is filled.
 
-    `advice` is given for a grid around the mesh, which cannot miss it.
+    With several `samples` per voxel and axis, a voxel is filled if at least half of
+    them are inside. `advice` is given for a grid around the mesh, which cannot miss it.
     """
     if n_filled:
         return
+    is_inside = "has its centre inside"
+    if samples > 1:
+        is_inside = f"has at least half of its {samples**3} sampling points inside"
     edges = format_edges(grid.size)
     if grid.like:
         raise VolumeError(
-            f"No voxel of {grid.like} ({edges} {grid.unit}) has its centre inside "
+            f"No voxel of {grid.like} ({edges} {grid.unit}) {is_inside} "
             f"{mesh.name}: the mesh is elsewhere, or small or thin. Check the unit of "
             "the mesh (--unit), and that the mesh shows the region of the volume."
         )
     raise VolumeError(
         f"{mesh.name} is so small or thin that no voxel of {edges} "
-        f"{grid.unit} has its centre inside it. {advice}"
+        f"{grid.unit} {is_inside} it. {advice}"
     )
 
 

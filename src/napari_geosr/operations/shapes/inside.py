@@ -39,6 +39,7 @@ from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import (
     FOR_MASKS,
+    check_known_sizes,
     check_same_grid,
     is_half_turned,
 )
@@ -235,6 +236,7 @@ def _plan_steps(
     check_axes(volume, "a volume (Z, Y, X) is needed")
     if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
         yield WarningIssued(message=note)
+    check_known_sizes(mask, volume)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")
     device = pick_device(config.device)
     network = model.network().to(device).eval()

@@ -110,10 +110,12 @@ class MeshResult:
             )
         sentence = f"Positions are in {_COORDINATES[self.space]}"
         if self.is_oblique:
-            sentence += " along the axes of the volume, not in scanner coordinates"
+            return (
+                f"{sentence} along the axes of the volume, not in scanner coordinates."
+            )
         if self.space == LPS:
             return f"{sentence}, as 3D Slicer assumes."
-        if self.path.suffix.lower() == ".stl":
+        if self.path.suffix.lower() != ".3mf":
             return f"{sentence}. The file states this for 3D Slicer."
         return f"{sentence}. Choose RAS when opening it in 3D Slicer."
 

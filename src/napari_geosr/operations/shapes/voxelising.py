@@ -152,7 +152,7 @@ def voxelise_steps(
     volume = n_filled * math.prod(grid.size)
     if not n_filled:
         advice = "" if like else _advice(places, faces, grid, enclosed, should_stop)
-        check_filled(n_filled, mesh, grid, advice)
+        check_filled(n_filled, mesh, grid, config.samples, advice)
     if abs(volume - enclosed) > _MAX_DIFFERENCE * enclosed:
         yield WarningIssued(
             message="The volume of the voxels differs from that of the mesh by "
