@@ -55,6 +55,8 @@ _BYTES_PER_FILLED_VOXEL = 3
 _RAYS = 2**18
 #: Largest relative difference between the volumes of voxels and mesh without a warning.
 _MAX_DIFFERENCE = 0.05
+#: Smallest fraction of a mesh that must be inside the volume given with ``--like``.
+_MIN_INSIDE = 0.01
 #: Factor of each increase of the suggested voxel size, until the voxels are few enough.
 _WIDENING = 1.02
 #: Maximum number of times that the voxel size is halved to suit a mesh.
@@ -153,7 +155,14 @@ def voxelise_steps(
     if not n_filled:
         advice = "" if like else _advice(places, faces, grid, enclosed, should_stop)
         check_filled(n_filled, mesh, grid, config.samples, advice)
-    if abs(volume - enclosed) > _MAX_DIFFERENCE * enclosed:
+    if like and grid.beyond(places):
+        if volume < _MIN_INSIDE * enclosed:
+            raise VolumeError(
+                f"Hardly any of {mesh.name} is inside {grid.like}. Check the unit and "
+                "the coordinate system of the mesh (--unit), or choose the volume that "
+                "it was made from."
+            )
+    elif abs(volume - enclosed) > _MAX_DIFFERENCE * enclosed:
         yield WarningIssued(
             message="The volume of the voxels differs from that of the mesh by "
             f"{100 * (volume / enclosed - 1):+.1f} % ({volume:.4g} instead of "
