@@ -282,11 +282,11 @@ def finished(unfinished):
     return [box[0] for box in unfinished.provenance[-1]["finished"]]
 
 
-@pytest.mark.parametrize("noted", [False, True], ids=["just begun", "with rows"])
 def usable(out):
     return run_to_end(usable_unfinished_steps(out))
 
 
+@pytest.mark.parametrize("noted", [False, True], ids=["just begun", "with rows"])
 @pytest.mark.parametrize("look", [find_unfinished, usable])
 def test_a_run_that_still_goes_on_is_not_taken_over(writing, look, noted):
     out, journal = writing
@@ -309,7 +309,7 @@ def test_another_process_of_the_same_number_does_not_write(writing):
     out, journal = writing
     journal.note(rows(0, 2))
     born = psutil.Process(REAL_PID).create_time()
-    change_journal(journal, pid=REAL_PID, started=born - 60)
+    change_journal(journal, pid=REAL_PID, started=born - 60, since_boot=None)
     assert finished(find_unfinished(out)) == [[0, 2]]
 
 

@@ -200,7 +200,7 @@ reconstruct_scan._GROUP_CPU = 2
 journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 counted, cells = study_cells.recount, []
 
-def killed(steps, *told):
+def killed(steps, *told, **more):
     def of_two_blocks():  # of the second cell
         n = 0
         iterator = StepIterator(steps)
@@ -211,7 +211,7 @@ def killed(steps, *told):
             yield step
         return iterator.result
 
-    return counted(of_two_blocks(), *told)
+    return counted(of_two_blocks(), *told, **more)
 
 study_cells.recount = killed
 config = StudyConfig.from_yaml(sys.argv[3])
