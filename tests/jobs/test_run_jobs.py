@@ -33,6 +33,7 @@ from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations import reconstruct as tomography
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations import storage
+from napari_geosr.operations.cluster.passed_on import PRIVATE_FOLDERS
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.restore import RestoreConfig
@@ -199,8 +200,11 @@ def test_a_restoration_job_is_paused_and_resumed_by_its_journal(
     paused = job.status()
     resumes = "resumes from the finished tiles"
     assert describe_resume("restore", job.path) == resumes
+    keys = job.path / PRIVATE_FOLDERS.replace("*", "0123abcd")  # of a killed run
+    keys.mkdir()
     # Stopped again during preparation.
     assert run_to_end(run_steps(job, should_stop=lambda: True)) is None
+    assert not keys.exists()
     again = job.status()
     assert (again.done, again.total) == (paused.done, paused.total)
     assert 0 < tiles_of(job) < job.status().total

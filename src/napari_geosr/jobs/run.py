@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Generator
@@ -47,6 +48,7 @@ from napari_geosr.jobs.job_files import (
 from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.meter import JobMeter
 from napari_geosr.jobs.speed import Speed
+from napari_geosr.operations.cluster.passed_on import PRIVATE_FOLDERS
 
 #: Seconds between checks for a request.
 _POLL_SECONDS = 0.2
@@ -126,6 +128,9 @@ def run_steps(
         job.claim("running")
         with suppress(FileError):  # the run itself reports a full disk
             job.append(RUN)
+        # A killed run on several nodes leaves the keys of its workers.
+        for left in job.path.glob(PRIVATE_FOLDERS):
+            shutil.rmtree(left, ignore_errors=True)
         with _heartbeats(job, meter), written_by_job(job.path):
             return (yield from _run(job, should_stop, meter))
 

@@ -24,7 +24,11 @@ from napari_geosr.core.machine.processes import WARNINGS, warnings_without_leaks
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
-from napari_geosr.operations.cluster.passed_on import READ_EXPORTS, export_lines
+from napari_geosr.operations.cluster.passed_on import (
+    PRIVATE_FOLDERS,
+    READ_EXPORTS,
+    export_lines,
+)
 from napari_geosr.operations.cluster.starters import start_all
 from napari_geosr.operations.cluster.tasks import ALLOCATED
 
@@ -71,10 +75,8 @@ def workers_on_nodes(
     WorkerError
         If no worker starts.
     """
-    for left in folder.glob(".workers.*.partial"):  # left by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
     security = Security.temporary()
-    private = folder / f".workers.{secrets.token_hex(4)}.partial"
+    private = folder / PRIVATE_FOLDERS.replace("*", secrets.token_hex(4))
     settings = worker_settings(threads)
     try:
         with (
