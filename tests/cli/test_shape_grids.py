@@ -175,6 +175,10 @@ def test_shapes_with_opposite_directions_are_compared(tmp_path, capsys) -> None:
     oblique = {"orientation": "RAS", "rotation": (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)}
     with pytest.raises(VolumeError, match="are rotated relative to each other"):
         check_same_grid(right.replace(metadata=oblique), right)
+    rounded = oblique | {"rotation": (0.8004, -0.5995, *oblique["rotation"][2:])}
+    assert not check_same_grid(
+        *(right.replace(metadata=facts) for facts in (oblique, rounded))
+    )
 
 
 @pytest.mark.parametrize("command", ["compare", "refine", "mesh"])

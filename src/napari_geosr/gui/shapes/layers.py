@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core import layer_data
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import same_position, same_sizes
+from napari_geosr.core.units import PIXEL, same_position, same_sizes
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
     add_labels_result,
@@ -59,7 +59,7 @@ def check_same_transform(mask: Layer, scan: Layer) -> None:
             "Reset the rotation, shear and scale of the layers, or resample the mask "
             "to the grid of the scan."
         )
-    if one.unit != other.unit or (
+    if {one.unit, other.unit} != {PIXEL} or (
         same_sizes(one.voxel_size, other.voxel_size)
         and same_position(one.origin, other.origin, other.voxel_size)
     ):
