@@ -54,7 +54,7 @@ _OTHER_RESULTS = {
     "measure": "report",
     "study projections": "report",
 }
-#: Operations that always start again, because a stopped run leaves no partial result.
+#: Operations that always start from the beginning: a stopped run leaves nothing.
 _START_AGAIN = ("sim",)
 #: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {

@@ -107,7 +107,7 @@ def crop_to(x: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 
 
 class ResNet(nn.Module):
-    """Merged voxels, residual trunk, sub-voxel upsampling and an interpolated skip."""
+    """Residual trunk on merged voxels, sub-voxel upsampling, interpolated skip."""
 
     kernel: torch.Tensor
 

@@ -223,9 +223,10 @@ def find_outlying_columns(
 ) -> npt.NDArray[np.bool_]:
     """Find the columns that differ from the others (algorithm 4 of [1]_).
 
-    Sorted values of ordinary columns lie on a line. If the values at one end differ
-    from this line by at least `contrast` times its rise, all columns beyond this end of
-    the line by more than half of that are selected.
+    Sorted values of ordinary columns lie on a line. If the highest value exceeds the
+    upper end of this line by at least `contrast` times the rise of the line, all
+    columns that exceed it by more than half of this amount are selected. Columns below
+    the lower end are selected in the same way.
     """
     found = np.zeros(len(values), bool)
     ordered = np.sort(values.astype(np.float64))

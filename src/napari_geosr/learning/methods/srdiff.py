@@ -113,8 +113,8 @@ class Method(_Method):
                 lambda name: "residual_schedule" in network_fields(name)
             )
             raise ConfigError(
-                f"The network {config.network!r} is no diffusion model that receives "
-                f"a scan: choose {format_alternatives(networks)}."
+                f"The network {config.network!r} is not a diffusion model that "
+                f"receives a scan: choose {format_alternatives(networks)}."
             )
 
     def prepare(self, patches: Patches) -> None:

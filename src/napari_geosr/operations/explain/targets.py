@@ -333,8 +333,8 @@ def pore_at(
     if value is None:
         return None
     note = (
-        f"The pore extends beyond {_SEARCH_RADII[-1]} voxels: only the part around the "
-        "voxel is explained."
+        f"The pore extends more than {_SEARCH_RADII[-1]} voxels from the chosen voxel: "
+        "only the part around this voxel is explained."
     )
     return _cut_out("pore", region, mask, at, value, phase, (note,))
 

@@ -1,4 +1,4 @@
-"""Views computed lazily from those in a file: means, or views with fewer photons."""
+"""Projections computed lazily from those in a file: means, or fewer photons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.core.volume import ArrayLike
 
 
 class _DerivedViews:
-    """Views computed from an array that is read from its file only when indexed."""
+    """Projections computed from an array that is read only when indexed."""
 
     ndim = 3
 
@@ -52,13 +52,13 @@ class _DerivedViews:
 
 
 class MeanViews(_DerivedViews):
-    """Means over groups of views.
+    """Means over groups of projections.
 
     Parameters
     ----------
     data : ArrayLike of shape (angle, row, column)
     groups : list of ndarray of int
-        Indices of the views that form each exposure.
+        Indices of the projections that form each exposure.
     is_logarithm : bool
         Whether the values are -log of the intensity. In either case, the intensities
         are averaged.
@@ -128,14 +128,14 @@ class ThinnedCounts(_DerivedViews):
 
 
 class RemainingPhotons(_DerivedViews):
-    """Unchanged counts of unused views, and rescaled remaining photons of used views.
+    """Unused projections as counted, and rescaled remaining photons of used ones.
 
     Parameters
     ----------
     rest : ThinnedCounts
-        Remaining photons of every view.
+        Remaining photons of every projection.
     taken : ndarray of int
-        Views from which photons were taken.
+        Indices of the projections from which photons were taken.
     """
 
     def __init__(self, rest: Any, taken: npt.NDArray[np.intp]) -> None:

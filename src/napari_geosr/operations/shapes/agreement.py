@@ -72,7 +72,8 @@ def compare_shape_steps(
 def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
     """Return the volume with the voxel size that applies to both, and a note.
 
-    The note states that the other volume has no such voxel size; empty if it has one.
+    The note states that the other volume has no such voxel size. It is empty if as much
+    is known about the voxel size of both.
 
     Raises
     ------

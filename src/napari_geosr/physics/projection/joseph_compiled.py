@@ -96,7 +96,7 @@ def spread_one(
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Apply the adjoint of `project_one`, for rows and columns of `out`."""
+    """Add the adjoint of `project_one` to rows `start` to `stop` of `out`."""
     n = out.shape[1]
     high = np.float32(n + LEFT)
     for along in range(start, stop):
@@ -123,7 +123,7 @@ def spread_many(
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Apply the adjoint of `project_many`, for rows and columns of `out`."""
+    """Add the adjoint of `project_many` to rows `start` to `stop` of `out`."""
     n, batch = out.shape[1], out.shape[3]
     high = np.float32(n + LEFT)
     for along in range(start, stop):

@@ -428,7 +428,7 @@ def _verdict_from_likeness(
     reasons = tuple(part for part in (why, *likeness.reasons) if part)
     if not reasons:
         return RunVerdict(
-            "ok", ("This image is similar to the training data."), (), noise
+            "ok", ("This scan is similar to the training data."), (), noise
         )
     level: Level = "caution" if likeness.level != "ok" or why else "ok"
     return RunVerdict(level, reasons[0], reasons[1:], noise)
