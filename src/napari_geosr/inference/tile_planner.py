@@ -209,8 +209,8 @@ class TilePlanner:
                 box=self.region,
                 priority_region=priority_region,
             )
-            # Do not set `self.cost`: growth is then not measured, and the tiles of this
-            # run are not divided.
+            # Leave `self.cost` as it is, so that growth is not measured and the tiles
+            # of this run are not divided.
             known = self.unit is not None
             cost = measure_cost(self.network, self.device) if known else self.cost
             self._choice = self._weighed(fixed, cost)

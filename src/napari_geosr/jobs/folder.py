@@ -7,7 +7,7 @@
 ``origin.json``
     Name, folder and time of the job's creation, in case ``job.json`` is damaged.
 ``events.jsonl``
-    One JSON object per line for each event, in order.
+    One JSON object per line for each step, in order.
 ``request``
     Request to the running process: ``pause``, ``finish`` or ``cancel``.
 ``seen``

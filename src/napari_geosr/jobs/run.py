@@ -199,7 +199,7 @@ def _run(
     result = iterator.result
     if result is None:
         state: State = "cancelled" if requests.request == "cancel" else "paused"
-        # If the queue has stopped the job, its next run follows the request to finish.
+        # If the queue stops the job, keep a request to finish for its next run.
         is_kept = requests.request == "pause" and bool(before.queue.number)
         kept = "finish" if is_kept else ""
         _set_final_state(job, state, kept, done=last.done, total=last.total)

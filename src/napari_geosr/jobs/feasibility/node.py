@@ -106,7 +106,7 @@ class Node:
         Parameters
         ----------
         seconds : float
-            Time that the part takes, after the start of the program.
+            Time that the part takes, not counting the start of the program.
         part : str
             The part and its duration, as a clause.
         reason : str

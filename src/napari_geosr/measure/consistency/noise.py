@@ -182,7 +182,7 @@ def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
 
 
 def _quiet_variance(grey: Windows, variance: Windows) -> Array:
-    """Estimate the noise variance at grey values: a convex lower bound of all classes.
+    """Estimate the noise variance for each class of grey values: a convex lower bound.
 
     Classes that contain edges vary more than their noise. Such classes lie above the
     line that joins two quieter classes, a darker and a brighter one.

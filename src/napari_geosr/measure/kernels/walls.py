@@ -199,7 +199,7 @@ def _move(walls: np.ndarray, count: int, is_point: bool, sphere: np.ndarray) -> 
     `walls`.
     """
     z, y, x = 0.0, 0.0, 0.0
-    here, there = 5, 6  # rows of distances: this and the next position
+    here, there = 5, 6  # rows of distances from this and from the next position
     best = _reach(walls, count, is_point, z, y, x, walls[here])
     step = 0.5
     for _ in range(9):

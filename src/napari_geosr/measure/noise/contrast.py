@@ -16,8 +16,8 @@ _ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
 #: The same for scans in which dark pores are so rare that these percentiles do not
-#: include them. Rare bright objects, as in fluorescence images, are not included,
-#: because the noise of the background matters for all other objects.
+#: include them. Rare bright objects, as in fluorescence images, are not included: the
+#: noise would seem weak relative to them, although it matters for all other objects.
 RARE_PERCENTILES = (0.1, 98.0)
 #: Percentiles between which nearly all grey values lie. If the range of all values is
 #: wider than this range by more than the factor below, the other values are excluded

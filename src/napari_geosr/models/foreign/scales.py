@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """Scaling of grey values for the network, and of its results back.
+    """How grey values are scaled for the network, and its results are scaled back.
 
     Attributes
     ----------

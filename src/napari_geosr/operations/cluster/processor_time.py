@@ -33,5 +33,5 @@ class WorkerTime:
         return new
 
 
-#: Reports to this process or, in a worker, of this process.
+#: What workers have reported to this process; in a worker, what it reports itself.
 WORKER_TIME = WorkerTime()

@@ -1,6 +1,6 @@
 """Gives the items of a run to worker processes and collects their results.
 
-Imports distributed only when a run starts.
+Imports `distributed` only when a run starts.
 """
 
 from __future__ import annotations

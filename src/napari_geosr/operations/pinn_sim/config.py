@@ -55,7 +55,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
     apply_to: Annotated[tuple[Path, ...], COMMAS] = Field(
         (),
         title="Apply to",
-        description="Additional stacks from the same optics, separated by commas. The "
+        description="Additional stacks with the same optics, separated by commas. The "
         "fitted network reconstructs them as well.",
     )
     refine_steps: int = Field(

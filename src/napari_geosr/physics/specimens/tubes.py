@@ -94,7 +94,7 @@ class CellNetwork:
 
     @property
     def porosity(self) -> float:
-        """Pore volume fraction, correct to a few per cent because tubes may overlap."""
+        """Pore volume fraction to within a few per cent; overlaps are counted twice."""
         cells = 4 / 3 * math.pi * np.linalg.norm(self.lacunae, axis=2).prod(axis=1)
         length = 0.0
         for path, (i, j) in zip(self.paths, self.canaliculi, strict=True):

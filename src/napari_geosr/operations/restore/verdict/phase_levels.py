@@ -1,4 +1,4 @@
-"""Finds the grey values of the two phases of a scan, without its noise."""
+"""Finds the noise-free grey values of the two phases of a scan."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class PhaseLevels:
 def phase_levels(
     sample: EvaluationSample, noise: Noise, insides: Sequence[Mask]
 ) -> PhaseLevels | None:
-    """Find the grey values of the phases in a scan's histogram, without its noise.
+    """Find the noise-free grey values of the phases in a scan's histogram.
 
     In a smoothed scan, small pores would be too bright.
 
