@@ -37,7 +37,7 @@ def test_k11(shared_data, tmp_path, capsys):
     assert values["shape"] == [22, 26, 26]
     assert 8 < values["centre"]["column"] < 18
     # 22 × 26 pixels contain little information on the axis, which is reported.
-    assert any("not certain" in text for text in values["warnings"])
+    assert any("is uncertain" in text for text in values["warnings"])
     assert run(["info", str(path)]) == 0
     shown = capsys.readouterr().out
     assert "3001 of 22 × 26 pixels" in shown
