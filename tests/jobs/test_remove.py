@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import lzma
 import os
@@ -20,7 +21,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.io.unfinished_files.hidden import temporary_sibling
 from napari_geosr.io.unfinished_files.journal import journal_of, written_by_job
-from napari_geosr.jobs import index
+from napari_geosr.jobs import index, kinds
 from napari_geosr.jobs.__main__ import main
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import foreign_files
@@ -218,10 +219,19 @@ def test_the_unfinished_result_goes_with_its_job(
     assert left == ({other.name, journal_of(other).name} if was_killed else set())
 
 
-def test_a_job_resumes_from_its_own_unfinished_result(interrupted: JobFolder) -> None:
+def test_a_job_resumes_from_its_own_unfinished_result(
+    interrupted: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job, parent = interrupted, interrupted.path.parent
     resumes = "resumes from the finished tiles"
     assert describe_resume("restore", job.path) == resumes
+
+    def not_connected(*_: object) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    with monkeypatch.context() as context:
+        context.setattr(kinds, "is_recorded", not_connected)
+        assert describe_resume("restore", job.path) == resumes
     part = temporary_sibling(parent / "clean.ome.zarr", ".ome.zarr")
     (parent / "clean.incomplete.ome.zarr").rename(part)
     begins = "starts again from the beginning"

@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "light_sr": {"features": 2, "blocks": 1},
     "msdnet_sr": {"features": 2, "depth": 2, "width": 2},
     "rep_sr": {"features": 2, "blocks": 1, "merged": True},
+    "residual_diffusion": {"features": 8, "levels": 1},
     "resnet": {"features": 2, "blocks": 1},
     "unet": {"features": 2, "levels": 1, "residual": True},
 }
@@ -94,6 +95,7 @@ def model(folder: Path, name: str, **kwargs: Any) -> Path:
             "adjacent_slices": spec.adjacent_slices,
             "upscale_factor": spec.upscale_factor[0],
             "halo": max(spec.halo),
+            "local": spec.local,
         }
     )
     bundle.save(folder, card, network)

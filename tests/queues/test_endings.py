@@ -557,6 +557,7 @@ def test_watching_counts_runs_that_were_killed_or_recorded_no_step(
     job.append(RUN)
     for state in ("paused", "queued"):  # warned at once
         job.append("state", state=state)
+    job.append("settings", learning_rate=1e-4)  # changed when it was resumed
     job.append(RUN)
     job.append("stage", message="Loading model tv")
     job.set_state("done")

@@ -392,8 +392,29 @@ def test_a_record_that_cannot_be_read_now_is_not_lost(
         said = " ".join(capsys.readouterr().err.split())
         assert "queue.json cannot be read now (Input/output error)" in said
         assert submission.note_walltime(job, 60.0)
+        # It may wait in a queue.
+        assert run(["jobs", "remove", str(job.path), "--force"]) != 0
+        assert job.path.exists()
     assert job.status().state == "queued"
     assert queue_record.read_record(job.path) == known
+
+
+def test_a_record_is_read_again_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node may be replacing the file, which NFS reports as ESTALE."""
+    job = made(tmp_path)
+    known, read, errors = queue_record.read_record(job.path), reading.read_mapping, [1]
+
+    def fails_once(path: Path) -> Any:
+        if path.name == queue_record.RECORD and errors:
+            errors.pop()
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path)
+
+    monkeypatch.setattr(reading, "read_mapping", fails_once)
+    assert queue_record.read_record(job.path) == known
+    assert not errors
 
 
 def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) -> None:

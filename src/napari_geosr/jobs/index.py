@@ -186,6 +186,10 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
             "config.yaml names no operation, so it may not be a job. If it is one, "
             "delete it by hand."
         )
+    try:
+        queue_record.read_record(job.path)
+    except FileError as error:  # the job may be in a queue
+        raise JobError(f"{job.path} was not deleted: {error}") from error
     status = job.status()
     is_in_use = status.is_alive and (status.pid or status.queue.number)
     if is_in_use or status.is_unfinished_in_queue:

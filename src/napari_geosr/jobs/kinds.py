@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.io.unfinished_files.hidden import leftovers
-from napari_geosr.io.unfinished_files.journal import JOURNAL, journal_of, read_journal
+from napari_geosr.io.unfinished_files.journal import JOURNAL, journal_of, load_journal
 from napari_geosr.jobs.folder import JobFolder
 
 
@@ -81,7 +81,11 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
     start = _RESUME_FROM.get(operation, "the last checkpoint")
     if operation in _START_AGAIN:
         return "starts again from the beginning"
-    if folder is None or _has_finished(operation, folder):
+    try:
+        is_finished = folder is None or _has_finished(operation, folder)
+    except (OSError, ValueError, GeoSRError):  # its drive is not connected
+        is_finished = True
+    if is_finished:
         return f"resumes from {start}"
     return "starts again from the beginning"
 
@@ -130,7 +134,7 @@ def _boxes_of(journal: Path, job: str | None = None) -> bool:
 @lru_cache(maxsize=64)
 def _read_boxes(journal: Path, _modified_ns: int) -> tuple[bool, str]:
     """Return whether a journal has finished boxes, and the job that wrote it."""
-    entry = read_journal(journal.with_name(journal.name.removesuffix(JOURNAL)))
+    entry = load_journal(journal.with_name(journal.name.removesuffix(JOURNAL)))
     return (False, "") if entry is None else (bool(entry.boxes), entry.job)
 
 

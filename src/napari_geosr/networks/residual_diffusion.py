@@ -1,7 +1,7 @@
 """Diffusion network that generates the detail missing from a given scan.
 
-The scan is enlarged by interpolation, and a diffusion model generates its difference
-from the high-quality image, the residual [1]_. The input of the U-Net consists of the
+The scan is enlarged by cubic interpolation, and a diffusion model generates its
+difference from the high-quality image, the residual [1]_. The input of the U-Net consists of the
 noisy residual and the enlarged scan [2]_. At the last time of the schedule, the
 residual contains only noise, so the best prediction is the mean of all possible
 residuals. This mean, added to the enlarged scan, is the output of the network; samples
@@ -22,10 +22,10 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn import functional
 
 from napari_geosr.core.config import Config
 from napari_geosr.networks import diffusion_unet
+from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Last time of the noise schedule, at which there is only noise.
@@ -49,6 +49,21 @@ class NetworkConfig(Config):
     residual_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of the residual."""
 
+    @property
+    def noise_schedule(self) -> Literal["linear", "cosine"]:
+        """Noise schedule of the residual, under the name that all samplers use."""
+        return self.residual_schedule
+
+    @property
+    def prediction(self) -> Literal["velocity"]:
+        """What the network predicts."""
+        return "velocity"
+
+    @property
+    def zero_terminal(self) -> bool:
+        """Whether there is only noise at the last time."""
+        return True
+
     def unet(self) -> diffusion_unet.NetworkConfig:
         """Return the settings of the U-Net."""
         return diffusion_unet.NetworkConfig.create(
@@ -57,9 +72,9 @@ class NetworkConfig(Config):
             features=self.features,
             residual=False,
             extra_channels=1,
-            noise_schedule=self.residual_schedule,
-            prediction="velocity",
-            zero_terminal=True,
+            noise_schedule=self.noise_schedule,
+            prediction=self.prediction,
+            zero_terminal=self.zero_terminal,
         )
 
 
@@ -81,16 +96,18 @@ class ResidualDiffusion(nn.Module):
         means of the high-quality ones, in standard deviations of the former.
     """
 
+    kernel: torch.Tensor
     scale: torch.Tensor
     misfit: torch.Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         n, factor = config.ndim, config.upscale_factor
+        self.config, self.factor = config, factor
         self.unet = diffusion_unet.build(config.unet())
-        #: Settings of the noise schedule.
-        self.config = self.unet.config
-        self.factor = factor
+        self.register_buffer(
+            "kernel", cubic_kernel(factor, n).float(), persistent=False
+        )
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("misfit", torch.zeros(()))
         self.spec = NetworkSpec(
@@ -105,11 +122,7 @@ class ResidualDiffusion(nn.Module):
         """Interpolate a scan (N, 1, [Z,] Y, X) to the grid of the output."""
         if self.factor == 1:
             return x
-        mode = "trilinear" if x.ndim == 5 else "bicubic"
-        larger: torch.Tensor = functional.interpolate(
-            x, scale_factor=self.factor, mode=mode, align_corners=False
-        )
-        return larger
+        return interpolated(x, self.kernel, self.factor)
 
     def output(
         self, residual: torch.Tensor, time: torch.Tensor, enlarged: torch.Tensor

@@ -67,6 +67,8 @@ _MISSING_HINT = (
     "folder to add it to the list again. `jobs remove` removes a job from the list "
     "if its folder no longer exists."
 )
+#: Events between two runs.
+_BETWEEN_RUNS = ("state", "queue", "settings")
 #: States for which `jobs watch` returns an error code.
 _FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")
 
@@ -380,11 +382,11 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
     for event in _events(folder, should_stop):
         # A killed run records no end, and a run of an earlier release no start.
         kind = event["event"]
-        if kind == RUN or (not is_running and kind not in ("state", "queue")):
+        if kind == RUN or (not is_running and kind not in _BETWEEN_RUNS):
             n_runs += 1
             if n_runs > 1:
                 yield StageStarted(message=f"Run {n_runs}")
-        is_running = kind != "state" and (is_running or kind != "queue")
+        is_running = kind != "state" and (is_running or kind not in _BETWEEN_RUNS)
         if kind == "progress":
             yield TrainingProgress(
                 int(event["step"]), int(event["total"]), losses=event["losses"]

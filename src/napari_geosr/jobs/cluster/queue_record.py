@@ -22,6 +22,10 @@ from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster.profiles import Profile
 
 RECORD, STATE = "queue.json", "queue_state.json"
+#: Number of attempts to read a record.
+_ATTEMPTS = 3
+#: Seconds between two attempts.
+_PAUSE = 0.3
 #: Number of consecutive full runs without progress after which a job is not
 #: resubmitted.
 MAX_IDLE = 3
@@ -267,6 +271,23 @@ def plain_number(number: str) -> str:
     return number.partition("@")[0]
 
 
+def _read_facts(path: Path) -> AnyDict:
+    """Read a record, with several attempts: another node may be replacing the file."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return reading.read_mapping(path)
+        except (FileNotFoundError, ValueError):
+            return {}
+        except OSError as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise FileError(
+                    f"{path} cannot be read now ({error.strerror or error}). Try again "
+                    "later."
+                ) from error
+            time.sleep(_PAUSE)
+    raise AssertionError
+
+
 def read_record(folder: Path) -> QueueRecord:
     """Read a job's record; return an empty one if it is missing or damaged.
 
@@ -275,15 +296,7 @@ def read_record(folder: Path) -> QueueRecord:
     FileError
         If the record exists but cannot be read now; its contents must not be lost.
     """
-    path = folder / RECORD
-    try:
-        facts = reading.read_mapping(path)
-    except (FileNotFoundError, ValueError):
-        facts = {}
-    except OSError as error:
-        raise FileError(
-            f"{path} cannot be read now ({error.strerror or error}). Try again later."
-        ) from error
+    facts = _read_facts(folder / RECORD)
     profile, earlier = facts.get("profile"), facts.get("earlier")
     return QueueRecord(
         queue=_text(facts, "queue"),

@@ -139,13 +139,9 @@ def _submit(job: JobFolder, profile: Profile) -> str:
             state = before.state if before.can_resume else "paused"
             job.set_state(state, message=before.message)
         raise
-    # The job may have started, and recorded its number itself.
-    known = queue_record.read_record(job.path)
-    # A job itself does not know whether the site has several clusters.
-    is_incomplete = known.number in ("", queue_record.plain_number(number))
-    if profile.queue != LOCAL and is_incomplete and known.number != number:
+    if profile.queue != LOCAL:
         try:
-            queue_record.write_record(job.path, replace(known, number=number))
+            _store_number(job, number)
         except FileError as error:
             raise UnansweredError(
                 f"{queue.title} has accepted {before.name} as job {number}, but this "
@@ -156,6 +152,15 @@ def _submit(job: JobFolder, profile: Profile) -> str:
         with suppress(JobError):  # stopped before the queue gave its number
             queue.cancel(number)
     return number
+
+
+def _store_number(job: JobFolder, number: str) -> None:
+    """Record the number of a submitted job, unless the job has recorded it itself."""
+    known = queue_record.read_record(job.path)
+    # A job itself does not know whether the site has several clusters.
+    is_incomplete = known.number in ("", queue_record.plain_number(number))
+    if is_incomplete and known.number != number:
+        queue_record.write_record(job.path, replace(known, number=number))
 
 
 def _store_power(job: JobFolder, profile: Profile) -> None:
@@ -351,7 +356,7 @@ def stop(job: JobFolder) -> None:
         return
     try:
         _cancel_in_queue(job, status)
-    except JobError as error:
+    except (JobError, FileError) as error:
         raise JobError(
             f"{error} If {status.name} is running or starts later, it will stop after "
             "its next step."
@@ -378,9 +383,9 @@ def _cancel_in_queue(job: JobFolder, status: JobStatus) -> None:
 def _latest_number(job: JobFolder, status: JobStatus) -> str:
     """Return the number of a job, after a query if its queue may have changed it."""
     if load_queue(status.queue.queue).renumbers:
-        with suppress(JobError):  # the last known number may still be valid
+        with suppress(JobError, FileError):  # the last number may still be valid
             query(status.queue.queue, {job.path: job.status()})
-    return job.status().queue.number
+    return job.status().queue.number or status.queue.number
 
 
 def _cancel_if_waiting(job: JobFolder) -> None:
@@ -388,7 +393,7 @@ def _cancel_if_waiting(job: JobFolder) -> None:
     if job.status().pid:
         return  # the job's process writes the state
     # A process that has just started holds the job, and follows the request.
-    with suppress(JobError), job.hold():
+    with suppress(JobError, FileError), job.hold():
         now = job.status()
         is_waiting = "queued" in (now.state, reading.recorded(job.path)[1])
         if is_waiting and not now.pid:

@@ -13,6 +13,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.finished import has_record
 from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
 from napari_geosr.operations.cluster import check_workers
 from napari_geosr.operations.reconstruct import reconstruct_steps
@@ -113,7 +114,8 @@ def reconstruct_job_steps(
     out = job.result(folder)
     # If the job was killed before it reported its result, the file already exists.
     if is_written(out, folder, OPERATION, job.replaces):
-        remove_parts(folder, job.part)
+        if has_record(folder):  # otherwise, it may be the result of another run
+            remove_parts(folder, job.part)
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from napari_geosr.inference.members import NONE
 from napari_geosr.io import read_back
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.finished import has_record
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import remove_with_journal
 from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
@@ -198,7 +199,8 @@ def restore_job_steps(
     out = job.result(folder)
     # If the job was killed before it reported its result, the file already exists.
     if is_written(out, folder, OPERATION, job.replaces):
-        remove_parts(folder, job.part, job.part_deviation)
+        if has_record(folder):  # otherwise, it may be the result of another run
+            remove_parts(folder, job.part, job.part_deviation)
         return (yield from _checked(job, out, should_stop))
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
