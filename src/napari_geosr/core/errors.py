@@ -149,7 +149,7 @@ class JobDoneError(JobError):
 
 
 class CommandMissingError(JobError):
-    """A command of a queue is not installed on this computer."""
+    """A queue's command, such as ``sbatch``, is not installed on this computer."""
 
 
 class UnansweredError(JobError):

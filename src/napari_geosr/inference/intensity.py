@@ -182,7 +182,7 @@ def scan_steps(
 def _with_far_voxels(
     statistics: IntensityStatistics, sample: GreySample
 ) -> IntensityStatistics:
-    """Record voxels that are far from all others, but not hot, in the statistics.
+    """Record, in the statistics, grey values far from all others that are not hot.
 
     Raises
     ------

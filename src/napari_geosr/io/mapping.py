@@ -109,7 +109,7 @@ def map_file(
     offset: int,
     shape: Sequence[int],
 ) -> MappedFile:
-    """Map voxels of the given shape, starting at byte `offset` of a file.
+    """Memory-map an array of the given shape, from byte `offset` of a file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Base of methods with a critic: settings, optimisers, frozen critics.
+"""Base class of methods with a critic: settings, optimisers, frozen critics.
 
 Generator and critic alternate within a step: ``loop.update("network", …)`` and
 ``loop.update("critic", …)``.

@@ -1,11 +1,11 @@
 """Diffusion network that generates the detail missing from a given scan.
 
 The scan is enlarged by cubic interpolation, and a diffusion model generates its
-difference from the high-quality image, the residual [1]_. The input of the U-Net consists of the
-noisy residual and the enlarged scan [2]_. At the last time of the schedule, the
-residual contains only noise, so the best prediction is the mean of all possible
-residuals. This mean, added to the enlarged scan, is the output of the network; samples
-are drawn by `napari_geosr.learning.diffusion.conditional`.
+difference from the high-quality image, the residual [1]_. The input of the U-Net
+consists of the noisy residual and the enlarged scan [2]_. At the last time of the
+schedule, the residual contains only noise, so the best prediction is the mean of all
+possible residuals. This mean, added to the enlarged scan, is the output of the network;
+samples are drawn by `napari_geosr.learning.diffusion.conditional`.
 
 References
 ----------

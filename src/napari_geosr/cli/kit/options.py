@@ -43,7 +43,7 @@ Overwrite = Annotated[
 def settings_from(
     kind: type[AnyConfig], flags: AnyConfig | None, path: Path | None
 ) -> AnyConfig:
-    """Read settings from a YAML file; flags of the command line take precedence.
+    """Read settings from a YAML file; command-line flags take precedence.
 
     Parameters
     ----------

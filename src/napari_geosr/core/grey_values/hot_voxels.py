@@ -106,7 +106,7 @@ def missing_values_text(
 
 @dataclass(frozen=True)
 class FarVoxels:
-    """Voxels with grey values very far from the usual ones of a scan.
+    """Voxels whose grey values differ strongly from most others in a scan.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ def show_error(error: BaseException, parent: QWidget | None = None) -> None:
     """Show `error` in one sentence with a *Details* button; never blocks.
 
     In a napari window, the error is a notification with a button that opens the
-    traceback. `Cancelled` is not an error and shows nothing.
+    traceback. `Cancelled` is not an error, so it is not shown.
     """
     if isinstance(error, Cancelled):
         return

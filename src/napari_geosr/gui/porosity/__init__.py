@@ -457,7 +457,7 @@ class PorosityDock(PorosityWidgets):
     def _on_explained(
         self, name: str, report: PorosityReport, found: ExplainedPores
     ) -> None:
-        """Add columns to the table, layer and export unless the result is outdated."""
+        """Add columns to table, layer and files, unless the result is outdated."""
         measured = self._measured
         if measured is None or measured.reports.get(name) is not report:
             return
@@ -472,7 +472,7 @@ class PorosityDock(PorosityWidgets):
         )
 
     def _on_extended(self, name: str, report: PorosityReport) -> None:
-        """Keep a report to which the user added a group of pores, for export."""
+        """Keep, for export, a report to which the user added a group of pores."""
         assert self._measured is not None
         self._measured.reports[name] = report
         self._measured.features[name] = features(report)

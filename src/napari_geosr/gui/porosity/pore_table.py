@@ -477,7 +477,7 @@ class PoreTable(QTableView):
         super().keyPressEvent(event)
 
     def copy(self) -> None:
-        """Copy all listed rows to the clipboard, separated by tabs."""
+        """Copy all listed rows to the clipboard, with tabs between columns."""
         QApplication.clipboard().setText(self.pores.as_text())
 
     def _on_row_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:

@@ -56,7 +56,7 @@ LEAST_PASSED = 0.5
 
 @dataclass(frozen=True)
 class CellMeans:
-    """Response of a denoiser in each cell of the sample, per voxel.
+    """Mean response of a denoiser per voxel, for each cell of the sample.
 
     Attributes
     ----------

@@ -330,7 +330,7 @@ def taken_for_unfinished(
 ) -> Iterator[None]:
     """Allow a damaged file to be resumed as if a killed run had left it.
 
-    At the end, `out` exists again, completely or partly repaired. If the
+    At the end, the file is moved back to `out`, completely or partly repaired. If the
     process is killed in between, `find_unfinished` finds the file.
 
     Parameters

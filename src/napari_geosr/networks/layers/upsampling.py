@@ -62,7 +62,7 @@ class UpscalingConfig(PlanesConfig):
 
 
 def count_doublings(factor: int) -> int:
-    """Count how often all maps are upsampled by 2 before the last step."""
+    """Return how many times all maps are upsampled by 2 before the last step."""
     n = 0
     while factor > _MAX_SHUFFLE_FACTOR:
         factor, n = factor // 2, n + 1

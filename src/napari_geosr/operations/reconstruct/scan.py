@@ -364,7 +364,7 @@ def make_geometry(
 def used_projections(
     projections: Projections, config: ReconstructConfig
 ) -> Projections:
-    """Select the projections set in the configuration: every n-th, or half of them."""
+    """Select the projections that the settings ask for: every n-th, or half of them."""
     step, first = config.every, 0
     if config.half != "all":
         first = step if config.half == "odd" else 0

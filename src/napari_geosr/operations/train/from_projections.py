@@ -429,7 +429,7 @@ def _photon_split_pair(
     given: Projections,
     rest: Projections,
 ) -> ScanPair:
-    """Return a pair without common photons.
+    """Return a pair of scans whose photons are independent.
 
     The source has most photons of few views; the target has all other photons.
 

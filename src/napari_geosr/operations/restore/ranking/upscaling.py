@@ -267,7 +267,7 @@ def _expectation(row: RankingEntry) -> str:
 def _as_part(
     steps: Generator[Step, None, UpscalingVerdict], i: int, n: int
 ) -> Generator[Step, None, UpscalingVerdict]:
-    """Yield the progress of test `i` of `n`, as progress of all tests."""
+    """Yield the progress of test `i` of `n` as a fraction of all tests."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, BlockDone):
