@@ -138,13 +138,15 @@ def test_units_are_converted(tmp_path, capsys) -> None:
     assert "Check the unit of the mesh (--unit)" in capsys.readouterr().err
 
 
-def test_a_mesh_elsewhere_is_refused(tmp_path, capsys) -> None:
+def test_a_mesh_mostly_elsewhere_is_reported(tmp_path, capsys) -> None:
     like = grid(tmp_path / "grid.tif")
     mesh = trimesh.creation.box((6, 6, 3000))
     mesh.apply_translation((36, -10, 1515))
     mesh.export(tmp_path / "rod.stl")
-    assert voxelised(tmp_path / "rod.stl", like)[0] == 2
+    assert voxelised(tmp_path / "rod.stl", like)[0] == 0
     assert "Hardly any of rod.stl is inside grid.tif" in capsys.readouterr().err
+    trimesh.creation.box((3000, 3000, 3000)).export(tmp_path / "unit.stl")
+    assert voxelised(tmp_path / "unit.stl", like)[0] == 2
 
 
 def test_a_cut_shape_is_told(tmp_path, capsys) -> None:

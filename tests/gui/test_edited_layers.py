@@ -16,6 +16,7 @@ from napari_geosr import restore
 from napari_geosr.core import provenance
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.contents import contents_key, is_unfinished
+from napari_geosr.gui.porosity.measuring import without_voxels
 from napari_geosr.gui.readers import read_layers
 from napari_geosr.operations.shapes.snapshots import snapshot
 
@@ -143,3 +144,26 @@ def test_a_copy_from_before_an_edit_is_unedited(tmp_path) -> None:
     paint(layer)
     record = provenance.record("test", inputs={"shape": before}, settings={})
     assert "changed" not in record["inputs"]["shape"]
+
+
+def test_what_cannot_be_compared_is_not_called_edited(viewer, tmp_path, rng):
+    """Other readers return other axes, or read formats that we do not."""
+    data = rng.normal(100, 10, (2, 6, 20, 24)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "channels.tif", data, imagej=True)
+    (layer,) = viewer.open(tmp_path / "channels.tif", plugin="napari")
+    layer.data = np.asarray(layer.data)[0]
+    np.save(tmp_path / "scan.npy", data[0])
+    (other,) = viewer.open(tmp_path / "scan.npy", plugin="napari")
+    for each in (layer, other):
+        volume = volume_from_layer(each)
+        record = provenance.record("measure", inputs={"input": volume}, settings={})
+        assert "changed" not in record["inputs"]["input"]
+
+
+def test_a_measured_volume_does_not_keep_the_voxels_of_its_layer(viewer, tmp_path):
+    data = np.zeros((4, 20, 24), np.uint8)
+    tifffile.imwrite(tmp_path / "scan.tif", data, imagej=True)
+    (layer,) = viewer.open(tmp_path / "scan.tif", plugin="napari")
+    volume = volume_from_layer(layer)
+    assert provenance.IS_IN_FILE in volume.metadata
+    assert provenance.IS_IN_FILE not in without_voxels(volume).metadata

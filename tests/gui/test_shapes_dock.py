@@ -15,7 +15,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import SHAPES
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.gui.shapes.layers import check_same_transform
+from napari_geosr.gui.shapes.layers import check_same_transform, transform_warning
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
@@ -210,6 +210,20 @@ def test_a_mesh_elsewhere_than_on_screen_is_refused(
     idle(dock, qtbot)
     assert "mesh would not be where they are shown" in dock.message.text
     assert not list(tmp_path.iterdir())
+
+
+def test_rounding_in_a_transform_is_no_rotation(dock, labels, qtbot, tmp_path):
+    """As from the quaternions of a NIfTI file that another reader has opened."""
+    turn = np.eye(4)
+    turn[1, 2], turn[2, 1] = 2e-7, -2e-7
+    labels.affine = turn
+    assert transform_warning(labels) == ""
+    dock.forms[REFINE].set_values({"model": "trilinear"})
+    dock.run_button.click()
+    idle(dock, qtbot)
+    dock.export(tmp_path / "a.stl")
+    idle(dock, qtbot)
+    assert (tmp_path / "a.stl").exists(), dock.message.text
 
 
 def test_an_image_of_zeros_and_ones_can_be_converted(viewer, qtbot):

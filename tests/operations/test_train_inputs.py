@@ -67,7 +67,7 @@ def test_another_shape_is_said_before_anything_else(
     write(tmp_path / "a.tif", 0, (8, 40, 48))  # nor does it match its target
     with pytest.raises(
         FileError,
-        match="a.tif .* was 8 × 40 × 40 and is now 8 × 40 × 48.*Restore the",
+        match="a.tif .* was 8 × 40 × 40 and is now 8 × 40 × 48.*put the",
     ):
         run_to_end(train_steps(job, folder))
 

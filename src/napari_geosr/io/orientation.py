@@ -133,6 +133,8 @@ def orient(
     reversed_axes = [w for w in range(n) if signs[w] < 0]
     notes = _changes(letters, reversed_axes, is_anatomical=is_anatomical)
     turn, shear = _nearest_rotation(turned), _shear(turned)
+    if _angle(turn) <= shear <= _SMALL_SHEAR:  # the shear explains it
+        turn = np.eye(n)
     place = turn.T @ place
     rotation: tuple[float, ...] = ()
     warning = ""

@@ -165,6 +165,8 @@ class UneditedCheck:
     def __call__(self, volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
         """Return whether `volume`, made from the layer, is unedited.
 
+        Also True if this cannot be determined: other readers may return other axes.
+
         Raises
         ------
         Cancelled
@@ -180,12 +182,12 @@ class UneditedCheck:
         assert volume.source is not None
         try:
             file = io.read(volume.source, dataset=self._dataset)
+            # Labels have another data type than the image they were converted from.
+            if file.shape != voxels.shape:
+                return True
+            return same_voxels(file.data, voxels, should_stop)
         except (FileError, VolumeError, ConfigError, OSError):
-            return False
-        # Labels have another data type than the image from which they were converted.
-        if file.shape != voxels.shape:
-            return False
-        return same_voxels(file.data, voxels, should_stop)
+            return True
 
 
 def same_voxels(first: Any, second: Any, should_stop: ShouldStop = never_stop) -> bool:

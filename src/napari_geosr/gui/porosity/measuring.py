@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QWidget
 
+from napari_geosr.core.provenance import IS_IN_FILE
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import part_of_file
@@ -153,8 +154,10 @@ def stopped_measurement(
 
 def without_voxels(volume: Volume) -> Volume:
     """Return a volume of the same shape, type and geometry that uses no memory."""
-    nothing = np.zeros((), volume.dtype)
-    return volume.replace(data=np.broadcast_to(nothing, volume.shape))
+    nothing = np.broadcast_to(np.zeros((), volume.dtype), volume.shape)
+    # The check of whether the layer was edited holds its voxels.
+    metadata = {k: v for k, v in volume.metadata.items() if k != IS_IN_FILE}
+    return volume.replace(data=nothing, metadata=metadata)
 
 
 #: Suffix of the file that the user names; the other files have the same folder and

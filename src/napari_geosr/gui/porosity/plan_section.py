@@ -24,6 +24,7 @@ from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import Section, form_layout
 from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
+from napari_geosr.gui.porosity.measuring import without_voxels
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
 from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
@@ -158,7 +159,7 @@ class PlanSection(QWidget):
         except GeoSRError as error:
             on_error(error)
             return
-        self._scanned = (weakref.ref(layer), volume.replace(data=volume.data[:0]))
+        self._scanned = (weakref.ref(layer), without_voxels(volume))
         self.text.setText("")
         activity.start(
             "plan",

@@ -71,9 +71,15 @@ def check_same_transform(mask: Layer, scan: Layer) -> None:
     )
 
 
+def _is_turned(layer: Layer) -> bool:
+    """Whether a layer is rotated, sheared or mirrored by more than rounding."""
+    turn = geometry_of_layer(layer).affine[:-1, :-1]
+    return bool(np.abs(turn - np.eye(len(turn))).max() > _SAME_TRANSFORM)
+
+
 def transform_warning(layer: Layer) -> str:
     """Return a warning if a layer to be completed is not upright; else ""."""
-    if geometry_of_layer(layer).is_upright:
+    if not _is_turned(layer):
         return ""
     return (
         f"{layer.name!r} is rotated, sheared or mirrored in napari. This is not taken "
@@ -93,8 +99,7 @@ def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) 
         Voxels of the result.
     """
     is_moved = any(
-        layer is not None and not geometry_of_layer(layer).is_upright
-        for layer in (labels, surface)
+        layer is not None and _is_turned(layer) for layer in (labels, surface)
     )
     if labels is not None:
         place = geometry_of_layer(labels)
@@ -103,9 +108,10 @@ def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) 
         is_moved |= not same_position(place.origin, made.origin, made.voxel_size)
     if is_moved:
         raise VolumeError(
-            "The layers of the result are rotated, sheared, mirrored or moved in "
-            "napari, so the mesh would not be where they are shown, and no file was "
-            "written. Reset the transform of the shape's layer, and run again."
+            "The layers of the result are rotated, sheared, mirrored, moved or given "
+            "another voxel size in napari, so the mesh would not be where they are "
+            "shown, and no file was written. Reset the transform of the shape's layer, "
+            "and run again."
         )
 
 

@@ -350,6 +350,8 @@ def placed(
         )
         return places, grid, warnings
     if like.has_physical_size:
+        if not stated and config.unit == PIXEL:
+            raise ConfigError("Give the unit of the mesh (--unit), such as mm.")
         vertices = vertices * convert_length(1.0, stated or config.unit, like.unit)
     elif stated or "unit" in config.model_fields_set:
         warnings.append(
@@ -378,6 +380,12 @@ def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray,
     elements = rotation_of(like.metadata)
     if is_oblique:
         return vertices, _of_oblique(mesh, like)
+    if not stated and elements:
+        return vertices, (
+            f"{mesh.name} does not state its coordinate system. Its positions were "
+            f"taken to be along the axes of {like.title}, which are oblique: in "
+            "scanner coordinates, they would be elsewhere."
+        )
     if not (stated and known):
         return vertices, ""
     if stated == known and not elements:

@@ -55,7 +55,7 @@ _BYTES_PER_FILLED_VOXEL = 3
 _RAYS = 2**18
 #: Largest relative difference between the volumes of voxels and mesh without a warning.
 _MAX_DIFFERENCE = 0.05
-#: Smallest fraction of a mesh that must be inside the volume given with ``--like``.
+#: Fraction of a mesh inside the volume of ``--like`` below which a warning is given.
 _MIN_INSIDE = 0.01
 #: Factor of each increase of the suggested voxel size, until the voxels are few enough.
 _WIDENING = 1.02
@@ -157,11 +157,13 @@ def voxelise_steps(
         check_filled(n_filled, mesh, grid, config.samples, advice)
     if like and grid.beyond(places):
         if volume < _MIN_INSIDE * enclosed:
-            raise VolumeError(
-                f"Hardly any of {mesh.name} is inside {grid.like}. Check the unit and "
-                "the coordinate system of the mesh (--unit), or choose the volume that "
-                "it was made from."
+            hardly = (
+                f"Hardly any of {mesh.name} is inside {grid.like}. Check the unit of "
+                "the mesh (--unit) and its coordinate system."
             )
+            if filled.all():
+                raise VolumeError(hardly)
+            yield WarningIssued(message=hardly)
     elif abs(volume - enclosed) > _MAX_DIFFERENCE * enclosed:
         yield WarningIssued(
             message="The volume of the voxels differs from that of the mesh by "
