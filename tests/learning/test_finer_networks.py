@@ -186,7 +186,11 @@ def test_a_factor_of_one_is_the_networks_too(own_network: Any) -> None:
 
 
 CASES: list[tuple[str, str, str, int, dict[str, Any]]] = [
-    *(("supervised", name, "2.5D", 8, {}) for name in FINER),
+    *(
+        ("supervised", name, "2.5D", 8, {})
+        for name in FINER
+        if "adjacent_slices" in architecture.network_fields(name)
+    ),
     ("supervised", "light_sr", "3D", 8, {"patch": 8}),
     ("pix2pix", "light_sr", "2D", 8, {}),
     ("pix2pix", "msdnet_sr", "2.5D", 4, {}),
