@@ -418,17 +418,19 @@ def _sampler(
 ) -> Any:
     """Create the sampler of a diffusion model for this scan."""
     if model.card.gives_samples:
-        offset = statistics.output_mean - statistics.input_mean
-        to_scan = (statistics.output_std, offset)
+        factor = statistics.output_std / statistics.input_std
+        shift = statistics.output_mean - statistics.input_mean
         return diffusion.conditional.ConditionalSampler(
             network.network,
             config.sampling_steps,
-            (to_scan[0] / statistics.input_std, to_scan[1] / statistics.input_std),
+            to_scan=(factor, shift / statistics.input_std),
         )
     check_prior_scale(statistics, model.card, volume)
-    level, factor = network.noise.level, config.upscale_factor
     return diffusion.posterior.PosteriorSampler(
-        network.network, level, factor, config.sampling_steps
+        network.network,
+        network.noise.level,
+        config.upscale_factor,
+        config.sampling_steps,
     )
 
 
