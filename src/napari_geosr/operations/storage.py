@@ -444,7 +444,7 @@ def _remove_leftovers() -> None:
 
 
 def _is_removable(left: Path) -> bool:
-    """Return whether a result is useless, or of an ended program and too old.
+    """Return whether a result is unusable, or is old and its program has ended.
 
     Results of other computers count as in use until nothing in them has changed for
     `_DAYS`.

@@ -93,7 +93,8 @@ def reconstruction_noise(
     rng : numpy.random.Generator
         Source of the random numbers.
     cutoff : float
-        Frequency at which the Hann window reaches zero, in units of Nyquist.
+        Frequency at which the Hann window reaches zero, in units of the Nyquist
+        frequency.
 
     Notes
     -----

@@ -39,7 +39,8 @@ def reconstruction_power(
     f : ndarray
         Frequencies in cycles per voxel.
     cutoff : float
-        Frequency at which the Hann window reaches zero, in units of Nyquist.
+        Frequency at which the Hann window reaches zero, in units of the Nyquist
+        frequency.
     """
     nyquist = f / 0.5
     part = np.minimum(nyquist / cutoff, 1)

@@ -219,7 +219,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """Return the first detector row not reported with the slices before `at`."""
+        """Return the first detector row that the slices before `at` do not use."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(

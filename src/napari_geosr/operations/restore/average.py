@@ -1,8 +1,8 @@
 """Restore several scans of one object and average the model's results.
 
 Noise2Inverse learns from reconstructions of disjoint subsets of the projections, and
-its result is the mean of the network's outputs over all of them [1]_. Two scans of one
-object, as used by Noise2Noise, are averaged in the same way.
+its result is the mean of the network's outputs for these reconstructions [1]_. Two
+scans of one object, as used by Noise2Noise, are averaged in the same way.
 
 References
 ----------

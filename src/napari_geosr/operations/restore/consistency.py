@@ -492,7 +492,7 @@ def _places_text(checked: ConsistencyCheck) -> str:
 
 
 def refuse_check(average: bool) -> None:
-    """Raise `ConfigError` if the result is an average, which has no single scan."""
+    """Raise `ConfigError` if the result is an average over several scans."""
     if average:
         raise ConfigError(
             "A mean of several scans cannot be compared with a single scan: omit "

@@ -283,8 +283,8 @@ def _unfinished_parts_steps(
 ) -> Generator[WarningIssued, None, tuple[Volume | None, Volume | None]]:
     """Return the unfinished result and deviations of earlier runs.
 
-    Once this job has a journal, the journal also contains the part that was finished
-    before.
+    As soon as this job has its own unfinished result, that result also contains the
+    parts finished by earlier jobs.
     """
     own = yield from usable_unfinished_steps(out)
     if job.settings.uncertainty == NONE:

@@ -254,7 +254,7 @@ class LiveTiles:
             return next(itertools.chain(shown, newest), None)
 
     def _next_quick(self) -> LiveTile | None:
-        """Return the next tile on screen to restore in its quick version, if any."""
+        """Return the next tile on screen that needs a quick version, if any."""
         if self._seconds <= _QUICK_SECONDS:
             return None
         with self._lock:

@@ -56,9 +56,9 @@ class RestorePlan:
     part_shape : tuple of int
         Shape of the parts, in voxels of the result.
     bytes_read, bytes_written : int
-        Uncompressed amounts, including halos but not coarser levels.
+        Amounts of uncompressed data, including halos but not coarser levels.
     memory : int
-        Bytes used by each process, in addition to those for the program and the model.
+        Bytes used by each process, not counting the program and the model.
     seconds : float
         Time of the run, estimated from small windows timed on this computer; includes
         `storage_seconds`.
@@ -104,7 +104,7 @@ def plan_steps(
     Raises
     ------
     ConfigError
-        If the volume is a series, or the model is still to be chosen.
+        If the volume is a series, or the model is ``"auto"``.
     GeoSRError
         If a run with these settings could not be started.
     """

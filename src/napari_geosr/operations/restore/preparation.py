@@ -191,9 +191,8 @@ def prepare_steps(
         Noise of the volume, in its grey values, if known; by default it is measured for
         models that use it.
     whole : Volume, optional
-        The whole volume, of which `volume` is a part, as planes (Z, Y, X). Its
-        statistics are used to judge and standardise the grey values. By default
-        `volume` itself.
+        Volume to which `volume` belongs, as planes (Z, Y, X); by default `volume`
+        itself. Its statistics are used to judge and standardise the grey values.
     ranking : Ranking, optional
         The ranking that selected the model; noise and a filter's strength are taken
         from it.
@@ -205,7 +204,7 @@ def prepare_steps(
     ModelError
         If the model is unknown, damaged or made for another kind of volume.
     VolumeError
-        If the volume has non-spatial axes, or no finite or varying values.
+        If the volume has non-spatial axes, no finite values, or a single grey value.
     """
     yield StageStarted(message=f"Loading model {config.model}")
     volume = volume.select()

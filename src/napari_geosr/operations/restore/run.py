@@ -469,7 +469,7 @@ def _remarks(
 
 
 def find_finished_part(prepared: PreparedRestoration) -> FinishedPart | None:
-    """Find a killed run's unfinished result with these settings in the cache, if any.
+    """Find the unfinished result of a killed run with these settings in the cache.
 
     Pass its volume to `run_steps` as `unfinished`; the inputs are compared there.
     Results of runs with uncertainty estimation, or of series, are not found.

@@ -50,7 +50,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
     """Return the percentiles of the finite voxels of an array.
 
     In arrays of up to 4 million voxels, all voxels are used; in larger ones, every n-th
-    voxel along each axis, the same in every run.
+    voxel along each axis (the same voxels in every run).
 
     Raises
     ------

@@ -69,7 +69,7 @@ def check_workers_for(volume: Volume, workers: Workers | None) -> None:
     Raises
     ------
     ConfigError
-        If there are workers for a series, or the extra ``cluster`` is not installed.
+        If workers are given for a series, or the extra ``cluster`` is not installed.
     """
     if workers is None:
         return
@@ -116,9 +116,9 @@ def restore_steps(
         Whether to predict the effect, and to refuse a run that would do more harm than
         good.
     may_look_late : bool
-        Whether the prediction, unless `strict` or already known, may be made after the
-        first tile, so that the first tile does not have to wait. A run that resumes
-        finished tiles makes the prediction after its last tile.
+        Whether the prediction may be made after the first tile, so that this tile is
+        not delayed (a resumed run makes it after its last tile). Ignored if `strict` is
+        True or the prediction is already known.
     workers : int or distributed.Client, optional
         Processes that share the run: a number of them on this computer, or those of a
         Dask cluster. By default, this process does all the work.
@@ -128,7 +128,7 @@ def restore_steps(
     Raises
     ------
     ConfigError
-        If there are workers for a series, or the extra ``cluster`` is not installed.
+        If workers are given for a series, or the extra ``cluster`` is not installed.
     ModelError
         If `strict` is True and the result is expected to be worse than the volume;
         nothing is written.

@@ -218,10 +218,10 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
 
 
 def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
-    """Raise an error that states the required memory if a run does not fit.
+    """Raise an error that states the required memory if a run exceeds the budget.
 
     Call this function before a part of the volume is restored as a test. Otherwise the
-    error would state the memory for the part, which may be too little for the run.
+    error would state the memory for that part, which may not be enough for the run.
 
     Parameters
     ----------

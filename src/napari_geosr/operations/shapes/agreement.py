@@ -70,10 +70,10 @@ def compare_shape_steps(
 
 
 def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
-    """Return the volume with the voxel size that applies to both, and a note.
+    """Return the volume with the better-known voxel size, used for both, and a note.
 
-    The note states that the other volume has no such voxel size. It is empty if as much
-    is known about the voxel size of both.
+    The note states that the other voxel size is unknown or lacks a unit. It is empty if
+    both voxel sizes are known equally well.
 
     Raises
     ------

@@ -119,7 +119,7 @@ def check_same_grid(
 
 
 def knowledge_of_size(volume: Volume) -> int:
-    """Return 2 if the voxel size is known, 1 if its unit is unknown, and 0 if unset."""
+    """Return 2 if the voxel size is known, 1 if only its unit is unknown, else 0."""
     if volume.has_physical_size:
         return 2
     return int(any(edge != 1 for edge in volume.voxel_size))
@@ -141,7 +141,7 @@ def check_known_sizes(volume: Volume, reference: Volume) -> None:
 
 
 def _other_size(volume: Volume, reference: Volume) -> VolumeError:
-    """Return the error that two volumes have different voxel sizes."""
+    """Return the error for two volumes with different voxel sizes."""
     one, other = (
         f"{_lengths(each.voxel_size)} "
         f"{each.unit if each.has_physical_size else '(unknown unit)'}"
@@ -237,7 +237,7 @@ class MeshGrid:
         return math.prod(self.shape)
 
     def divided(self, n: int) -> MeshGrid:
-        """Return the grid of the same extent with `n` voxels per voxel and axis."""
+        """Return the grid of the same extent with `n` times as many voxels per axis."""
         size = tuple(edge / n for edge in self.size)
         origin = tuple(
             place - 0.5 * edge + 0.5 * small
@@ -441,7 +441,7 @@ def check_filled(
     """Raise `VolumeError` if no voxel is filled.
 
     With several `samples` per voxel and axis, a voxel is filled if at least half of
-    them are inside. `advice` is given for a grid around the mesh, which cannot miss it.
+    them are inside. For a grid around the mesh, the message ends with `advice`.
     """
     if n_filled:
         return

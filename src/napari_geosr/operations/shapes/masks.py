@@ -151,8 +151,7 @@ def read_labels_steps(
     Raises
     ------
     VolumeError
-        If the labels are not a volume, a value is not one of them, or no voxel is
-        labelled.
+        If the axes are not Z, Y, X, a value is not a label, or no voxel is labelled.
     Cancelled
         If `should_stop` returns True.
     """
@@ -225,7 +224,8 @@ def _too_many_values(volume: Volume, option: str = "--label") -> str:
 def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> AnyArray:
     """Raise `VolumeError` if a part of a volume evidently holds grey values.
 
-    Labels are integers; if there are many, most neighbours have the same label.
+    Labels are integers; even if a volume has many, most neighbouring voxels have the
+    same label.
 
     Returns
     -------

@@ -76,7 +76,7 @@ def complete_shell_steps(
     config : CompleteShapeConfig
     should_stop : callable
     frame : ndarray of shape (3, 3), optional
-        Directions of the model on the grid; see `ShapePose`.
+        Directions of the model's axes on the grid; see `ShapePose`.
 
     Raises
     ------

@@ -117,7 +117,7 @@ def voxelise_steps(
     config : VoxeliseConfig
     like : Volume, optional
         The result has the voxels of this volume (Z, Y, X): their number, size, position
-        and directions. Without it, `config` contains a voxel size.
+        and directions. Without it, `config` must contain a voxel size.
     overwrite : bool
     should_stop : callable
 

@@ -262,7 +262,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """Return the brightest square of `edge` pixels per side; all of a smaller image."""
+    """Return the brightest square of `edge` × `edge` pixels; all of smaller images."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

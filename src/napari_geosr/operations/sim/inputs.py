@@ -431,8 +431,9 @@ def _refuse_saturated(block: FloatArray, frames: SimFrames, title: str) -> None:
 def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
     """Return the fraction of pixels in each frame at the camera's maximum value.
 
-    For integers, this is the maximum of the lowest bit depth (8, 10, 12, 14 or 16) that
-    holds all values; for floating point, it is the largest grey value of all frames.
+    For integers, the camera's maximum is that of the lowest bit depth (8, 10, 12, 14 or
+    16) that holds all values; for floating point, it is the largest grey value of all
+    frames.
     """
     values = block + np.float32(frames.offset)
     top = float(values.max())

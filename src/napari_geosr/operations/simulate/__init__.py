@@ -279,7 +279,7 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 
 
 def _scale(structure: Structure, config: ScanConfig) -> float:
-    """Return the factor that scales solid = 1 to the requested maximum line integral.
+    """Return the scale of the attenuation for the requested maximum line integral.
 
     It is computed from a few slices spread over the height, and is used by all blocks.
     """

@@ -50,7 +50,7 @@ def classical_steps(
     Parameters
     ----------
     candidates : sequence of mapping
-        Settings in ascending order, one of which is chosen if the user set none.
+        Settings in ascending order, one of which is chosen unless the user set them.
     """
     context, scan = cell.context, cell.scan()
     settings, tuned_on = cell.options, {}

@@ -125,8 +125,8 @@ def curves_over(
     Returns
     -------
     curves : dict
-        Curves by algorithm and index of the exposure, longest first; the index is 0 if
-        the exposure is the horizontal axis.
+        Curves by algorithm and index of the exposure (0: the longest); the index is 0
+        if the exposure is the horizontal axis.
     word : str
         Name of the horizontal axis.
     """
@@ -171,7 +171,8 @@ def volumes_png(
     Parameters
     ----------
     rows : sequence of mapping
-        Rows with ``pore_volume_counts``: pores per bin, starting at one voxel.
+        Rows with ``pore_volume_counts``: pores per bin; the first bin starts at one
+        voxel.
     true : sequence of int
         Pores of the reference per bin, drawn in grey.
     per_decade : int

@@ -51,7 +51,8 @@ class StudyReference:
         Sample mask; None for everywhere.
     report : PorosityReport
     contrast : float
-        Difference of the means of solid and pores, which is the range for the PSNR.
+        Difference between the mean grey values of solid and pores; the range for the
+        PSNR.
     levels : tuple of float
         Grey values shown as black and white in pictures.
     """

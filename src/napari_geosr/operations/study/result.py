@@ -45,7 +45,7 @@ class StudySummary:
         porosity, by algorithm.
     least : dict
         By algorithm, the ``projections`` and ``exposure`` with the fewest photons that
-        give the correct porosity; None if none do.
+        give the correct porosity; None if there is no such combination.
     files : dict of Path
         ``csv``, ``json``, ``html``.
     warnings : tuple of str

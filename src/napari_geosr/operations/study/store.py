@@ -114,8 +114,8 @@ class StudyStore:
             If the folder contains a study of another scan or with other settings, or a
             study that is still running.
         FileError
-            If the folder cannot be written to, or contains other files with these
-            names.
+            If the folder cannot be written to, or has files with these names but no
+            study.
 
         No other process can begin the study until `release` is called.
         """

@@ -152,7 +152,7 @@ def take_subset(
     Raises
     ------
     ProjectionsError
-        If there are fewer projections, or a shorter exposure cannot be simulated.
+        If the scan has too few projections, or a shorter exposure cannot be simulated.
     """
     exposed, note = _exposed(scan, subset, config, rest=False)
     return fewer_views(exposed, subset.projections, config.acquisition), note
@@ -219,11 +219,11 @@ def tuning_pair(
     """Return projections for tuning settings, and others for comparing the results.
 
     Both contain the same object with independent noise; with common noise, settings
-    that preserve the noise would seem best. Therefore, the second scan consists of the
-    unused views, or of the remaining photons of shorter exposures. If only a few views
-    are unused, they reveal coarse structure better than fine structure. In this case,
-    photons are reserved, as for networks; without counts, some of the selected views
-    are reserved.
+    that preserve the noise would seem best. Therefore, the other projections are the
+    unused views, or contain the remaining photons of shorter exposures. If only a few
+    views are unused, they reveal coarse structure better than fine structure. In this
+    case, photons are reserved, as for networks; without counts, some of the selected
+    views are reserved.
 
     Parameters
     ----------

@@ -220,7 +220,7 @@ _NETWORK_SPECIFIC: AnyDict = {
 def suggest_upscaling(
     method: str, training: TrainingConfig, source: Volume, target: Volume
 ) -> str:
-    """Suggest settings for a target with a multiple of the shape of the source.
+    """Suggest settings for a target with finer voxels than the source.
 
     Each suggestion has been validated: the method accepts it, and its upscale factor
     matches the target.

@@ -1,7 +1,7 @@
 """Checks that the files of a resumed training run have not changed.
 
 A resumed job must give the same result as an uninterrupted one; with other data, it
-would mix two training runs, and its card would name only the second data set.
+would mix two training runs, and the model's card would name only the second data set.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ def measure_noise_steps(
 def noise_range(patches: Patches) -> tuple[float, float] | None:
     """Return the lowest and highest noise level of the sources; None if unknown.
 
-    The levels are relative to the contrast and include the ends of their intervals.
+    The levels are relative to the contrast. The lowest is the smallest lower limit of
+    all intervals, and the highest is the largest upper limit.
     """
     known = [s.noises["source"] for s in patches.scenes if "source" in s.noises]
     contrasts = [noise for noise in known if noise.contrast > 0]

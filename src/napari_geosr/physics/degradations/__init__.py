@@ -129,7 +129,8 @@ class ImagingEstimate:
     shape : str
         Type of noise spectrum: ``"white"``, ``"reconstruction"`` or ``"smooth"``.
     spectrum : tuple of float
-        Noise power at evenly spaced frequencies from zero to √2 times Nyquist.
+        Noise power at evenly spaced frequencies from zero to √2 times the Nyquist
+        frequency.
     along_z : float
         Correlation of the noise of adjacent slices.
     slope, intercept : float

@@ -38,7 +38,7 @@ def compiled(function: F) -> F:
 
 @contextmanager
 def interruptible(raise_if_stopped: Callable[[], None]) -> Iterator[None]:
-    """Call `raise_if_stopped` between parts of `in_threads`; it may raise to stop."""
+    """Call `raise_if_stopped`, which may raise, between the parts of `in_threads`."""
     before = getattr(_caller, "raise_if_stopped", None)
     _caller.raise_if_stopped = raise_if_stopped
     try:
@@ -56,7 +56,7 @@ def _raise_if_stopped() -> None:
 def in_threads(kernel: Callable[..., None], total: int, *arguments: Any) -> None:
     """Call ``kernel(start, stop, *arguments)`` for parts of ``range(total)``.
 
-    It uses as many threads as torch; parts must not write to the same elements.
+    The number of threads is that of torch; parts must not write to the same elements.
     """
     import torch
 

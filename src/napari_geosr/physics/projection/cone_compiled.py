@@ -2,8 +2,8 @@
 
 The loops resemble those of `joseph_compiled`, but with lines along Z in place of
 pixels: the rays of one detector column follow the same path in the (Y, X) plane and
-differ only in Z: they cross at ``middle + height · depth``; `middle` is the slice at
-the height of the source.
+differ only in Z. A ray crosses a line at ``middle + height · depth``, where `middle` is
+the slice at the height of the source.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def short_exposure_scan(
     noise : float
         Desired standard deviation of the noise, in grey values of `volume`.
     cutoff : float
-        Cut-off of the filter, see `ParallelBeam.reconstruct`.
+        Cut-off of the filter; see `ParallelBeam.reconstruct`.
     absorption : float
         Largest line integral after scaling; noise is stronger behind dense parts.
     seed : int

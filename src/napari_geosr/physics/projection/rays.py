@@ -47,7 +47,7 @@ class Rays:
         after the last, along_y.
     depth_offset, depth_slope : ndarray of shape (n_angles, n_columns), float32
         Distance from the source along the central ray as ``offset + slope · along``,
-        in units of source plus detector distance; zeros for parallel rays.
+        in units of the distance from source to detector; zeros for parallel rays.
     """
 
     offset: Floats

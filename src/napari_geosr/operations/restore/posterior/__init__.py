@@ -391,7 +391,7 @@ def refuse_for_samples(*, workers: bool, series: bool) -> None:
     Raises
     ------
     ConfigError
-        If the volume is a series, or there are workers.
+        If the volume is a series, or workers are requested.
     """
     if series:
         raise ConfigError(

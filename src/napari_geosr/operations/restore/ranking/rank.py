@@ -95,7 +95,8 @@ def rank_steps(
     Parameters
     ----------
     volume : Volume
-        Axes ZYX or YX (others of length one). Large volumes are read only in part.
+        Axes ZYX or YX (any other axes have length one). Large volumes are read only in
+        part.
     noise : Noise, optional
         Noise of the volume, in its grey values; measured by default.
     second : Volume, optional
@@ -305,7 +306,7 @@ def without_harmful(
     noise : Noise
         Noise of the scan.
     wrong_pores_of : callable
-        Returns how a candidate changes pores; empty if it keeps them.
+        Describes wrong pores in a candidate's result; ``""`` if there are none.
     skipped : dict of str to str
         Receives the candidates that are left out, with the reason.
     """
@@ -346,7 +347,7 @@ def without_fading(
     noise : Noise
         Noise of the scan.
     fading_of : callable
-        Returns which structures of the scan fade in a candidate's result; may be empty.
+        Names structures that fade in a candidate's result; ``""`` if none do.
     skipped : dict of str to str
         Receives the candidates that are left out, with the reason.
     """

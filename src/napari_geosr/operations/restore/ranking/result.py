@@ -23,7 +23,7 @@ _MIN_LEAD = 0.35
 #: Expected gain, in dB, below which it is considered small.
 _SMALL_GAIN = 2.5
 #: Lower end of the interval of a small gain, in dB, below which the candidate with the
-#: highest lower end is chosen: strong denoisers lose most of such a gain if the noise
+#: highest lower limit is chosen: strong denoisers lose most of such a gain if the noise
 #: is slightly weaker than measured.
 _UNCERTAIN_GAIN = 0.5
 #: Gain, in dB, below which a result is useless and the exact gain does not matter.
@@ -52,7 +52,7 @@ class RankingEntry:
     model : Model or None
         The model (for a filter, with its strength set); None for the unchanged scan.
     upscaling_verdict : UpscalingVerdict or None
-        Test of a super-resolution model on the scan.
+        Result of testing a super-resolution model on the scan.
     weights : str
         Checksum of the model's weights.
     """
@@ -69,7 +69,7 @@ class RankingEntry:
 
     @property
     def is_clearly_better(self) -> bool:
-        """Whether the gain is positive even at the lower end of its interval."""
+        """Whether the gain is positive even at the lower limit of its interval."""
         return self.interval[0] > 0
 
     @property
@@ -168,7 +168,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 
     A candidate is chosen only if the whole interval of its gain is positive, and a
     filter tuned to the scan only if it has a clear lead. If the best gain is small and
-    uncertain, the candidate with the highest lower end of the interval is chosen. If
+    uncertain, the candidate with the highest lower limit of the interval is chosen. If
     the noise is weak or unknown, the scan is left unchanged.
     """
     candidates = [row for row in rows if row.name != NONE]

@@ -165,9 +165,9 @@ def decide_upscaling(
     """Choose a model, or interpolation; return the name and the reason.
 
     A model is chosen only if it is expected to be clearly better, the scan is like its
-    training data, and the noise of the scan is certain, because a model would remove
-    structure that was mistaken for noise. A sharper interpolation than `interpolation`
-    is chosen if it is expected to be better.
+    training data, and the noise of the scan is reliably known, because a model would
+    remove structure that was mistaken for noise. A sharper interpolation than
+    `interpolation` is chosen if it is expected to be better.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def decide_upscaling(
     interpolation : RankingEntry
         Cubic interpolation.
     unlike : collection of str
-        Names of the models with training data unlike the scan.
+        Names of the models that were trained on data unlike the scan.
     skipped : mapping of str to str, optional
         Models that could not be tested, with the reason.
     """
@@ -227,8 +227,8 @@ def decide_upscaling(
 def _knows_fine_noise(noise: Noise) -> bool:
     """Return whether the fine noise of the scan is at most the measured noise.
 
-    A sharper interpolation amplifies fine noise. Smooth noise (even if unknown), fine
-    noise weaker than measured, and noise below the rounding steps carry no risk.
+    A sharper interpolation amplifies fine noise. Smooth noise (even of unknown level),
+    fine noise weaker than measured, and noise below the rounding steps carry no risk.
     """
     is_known = noise.is_measured or any(
         is_about(one, "smooth variation") for one in noise.notes

@@ -169,7 +169,7 @@ def prepare_series_steps(
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedSeries]:
-    """Load the model, compute each channel's statistics, and check that they match.
+    """Load the model, compute statistics of each channel, and check that all match.
 
     Parameters
     ----------
@@ -410,8 +410,8 @@ def _spared_steps(series: PreparedSeries) -> Generator[Step, None, PreparedSerie
     """Copy channels that the model would make worse, and report it.
 
     This applies to a model that was chosen automatically on the basis of another
-    channel. If the model would make all channels worse, or makes voxels finer, the
-    series is returned as it is.
+    channel. If the model would make all channels worse, or if it is a super-resolution
+    model, the series is returned unchanged.
     """
     harmful = [
         channel

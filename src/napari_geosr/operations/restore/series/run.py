@@ -389,7 +389,7 @@ class _Backends:
     def facts(self) -> AnyDict:
         """Return the entries for the record, from the first channel.
 
-        Differences between backends are the largest over all channels.
+        For differences between backends, the maximum over all channels is recorded.
         """
         found = [choice.facts() for choice in self._choices.values()]
         if not found:

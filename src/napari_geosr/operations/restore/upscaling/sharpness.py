@@ -106,7 +106,8 @@ def sharpness_steps(
         Noise of the scan, in its grey values.
     choice : {"auto", "scan", "object"}
         Whether results are as sharp as the scan, or as sharp as the model predicts the
-        object to be; by default, the latter only if it is consistent with the scan.
+        object to be; by default, the latter if this is consistent with the scan, and
+        otherwise the former.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
     of : mapping, optional

@@ -52,7 +52,7 @@ _RATE = 0.6
 
 @dataclass(frozen=True)
 class TrialResources:
-    """Device and resources for restoring parts.
+    """Device and resources for restoring parts of a scan.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class ScanTrial:
         )
 
     def boxes(self) -> list[Slices]:
-        """Return parts of the scan that consist of whole averaged voxels."""
+        """Return parts of the scan with edges divisible by the upscale factors."""
         edges = []
         for f, n in zip(self.factors, self.volume.shape, strict=True):
             if f == 1:
@@ -246,7 +246,7 @@ class ScanTrial:
         return np.asarray(means, np.float32).reshape(means.shape[3 - values.ndim :])
 
     def _random_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return random noise with the scan's level and spectrum."""
+        """Return random noise with the level and spectrum of the scan's noise."""
         level = level_map(np.asarray(values, np.float64), self.noise)
         drawn = noise_of_scan(self.noise, values.shape, rng)
         return np.asarray(level * drawn, np.float32)

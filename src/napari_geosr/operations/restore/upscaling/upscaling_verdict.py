@@ -111,7 +111,7 @@ def upscaling_verdict_steps(
     ModelError
         If the model does not upscale.
     VolumeError
-        If the scan is too small to be averaged by the factor, or has no structure.
+        If the scan is too small for a test at the coarser scale, or has no structure.
     Cancelled
         If `should_stop` returns True.
     """

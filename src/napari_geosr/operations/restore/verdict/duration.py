@@ -22,7 +22,7 @@ _MAX_RUNS = 8
 def verdict_seconds(
     prepared: PreparedRestoration, seconds: float, n_voxels: int
 ) -> float:
-    """Estimate the time of `verdict_steps`, correct to about a factor of three.
+    """Estimate the time of `verdict_steps`, correct to within about a factor of three.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def draw_finer_sample(
 def lost_finer_pores(
     restore: Restore, sample: EvaluationSample, noise: Noise, factors: Sequence[int]
 ) -> KnownBlockTest:
-    """Find test pores in the results of a model that makes voxels finer.
+    """Find test pores in the results of a super-resolution model.
 
     Parameters
     ----------

@@ -60,7 +60,8 @@ def insert_test_pores(
 ) -> InsertedPores:
     """Add pores (or bright spots) of known sizes, and find them in scan and result.
 
-    `known` are the blocks of `sample` without noise, and `phases` their grey values.
+    `known` are the blocks of `sample` without noise; `phases` are their dark and bright
+    grey values.
     """
     from scipy import ndimage
 
@@ -158,7 +159,7 @@ def _balls(
 
 
 def ball_offsets(radius: float, shape: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Return voxel offsets of a sphere in an array of this shape (image: a circle)."""
+    """Return voxel offsets of a sphere (2D: a circle) in an array of this shape."""
     n = math.ceil(radius)
     axes = [
         np.arange(-n, n + 1) if length > 1 else np.zeros(1, int) for length in shape

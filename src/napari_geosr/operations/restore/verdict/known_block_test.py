@@ -53,7 +53,7 @@ class KnownBlockTest:
     are_bright : bool
         Whether the test pores are bright spots because most of the scan is dark.
     large : int
-        Pore size, in voxels, at and above which pores should be found; that of a pore
+        Pore size, in voxels, at and above which pores should be found: that of a sphere
         with a diameter of four voxels.
     is_separated : bool
         Whether Otsu's threshold separates the pores in the model's result for the scan.

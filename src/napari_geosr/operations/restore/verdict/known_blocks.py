@@ -91,7 +91,8 @@ def run_known_blocks(
     Parameters
     ----------
     restore : callable
-        Returns the model's result for the core of a window, both in grey values.
+        Returns the model's result for the core of a window; input and result are grey
+        values.
     sample : EvaluationSample
         Blocks of the scan, from `draw_known_sample`.
     noise : Noise

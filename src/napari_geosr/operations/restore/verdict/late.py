@@ -57,8 +57,8 @@ class LateVerdict:
     Parameters
     ----------
     predict : callable
-        Returns the steps that make, keep and report the prediction, and end with the
-        restoration that has it.
+        Returns steps that make, keep and report the prediction; their return value is
+        the restoration with the prediction.
 
     Attributes
     ----------

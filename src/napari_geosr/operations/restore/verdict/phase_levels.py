@@ -135,7 +135,7 @@ def phase_levels(
 
 
 def _number_of_peaks(shares: Array) -> int:
-    """Return the number of separate peaks of a histogram, except for small ones."""
+    """Return the number of separate peaks of a histogram, not counting small ones."""
     from scipy import signal
 
     padded = np.concatenate([[0], shares, [0]])

@@ -109,7 +109,7 @@ class PoreCounts:
         return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
-        """Return whether `result` and `expected` differ by more than `ratio`."""
+        """Return whether `result` and `expected` differ by over a factor of `ratio`."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:
@@ -135,7 +135,7 @@ class PoreCounts:
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
-    """Return whether two counts differ by more than a ratio, and not by chance.
+    """Return whether two counts differ by more than a factor, and not by chance.
 
     Examples
     --------

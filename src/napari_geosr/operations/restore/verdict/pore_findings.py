@@ -1,4 +1,4 @@
-"""Formulates findings about the number of pores in a model's result."""
+"""Findings about the number of pores in a model's result, as sentences."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ class RunVerdict:
         Expected gain in dB, and its interval (about 90 %); None if it cannot be
         estimated (labels, no noise, scan too small).
     gain_over : str
-        Baseline of the gain: ``"scan"`` is the unchanged scan; ``"cubic"``, for finer
-        voxels, is interpolation.
+        Baseline of the gain: ``"scan"`` is the unchanged scan; ``"cubic"``
+        (super-resolution) is interpolation.
     figures : mapping of str to float
         The underlying numbers.
     removed : Volume or None

@@ -199,8 +199,8 @@ def _weakest(
 ) -> Values:
     """Return how much dark and bright voxels differ from their surroundings.
 
-    The differences, divided by `unit`, are a low quantile over all directions; they
-    are 0 for edges, walls and fibres, which hardly differ in some directions.
+    Each value is a low quantile of the differences in all directions, divided by
+    `unit`; it is 0 for edges, walls and fibres, which hardly differ in some directions.
     """
     centre = values[where]
     found = np.empty((len(around), len(centre)), np.float32)

@@ -233,7 +233,7 @@ def removed_steps(
 
 
 def _difference_record(prepared: PreparedRestoration) -> AnyDict:
-    """Return a record that marks a volume as a difference; without slow checksums."""
+    """Return a record, without slow checksums, that marks a volume as a difference."""
     settings = {"of": prepared.volume.name, "minus": prepared.result_name}
     return provenance.record("difference", inputs={}, settings=settings)
 

@@ -119,8 +119,8 @@ def _summary(totals: Array) -> ThinStructures:
 def _compare(block: ComparedBlock) -> Array:
     """Return the numbers of voxels and the contrasts of dark and bright structures.
 
-    The contrasts are those at the structures, and those in the adjacent plates in the
-    scan and in the result.
+    There are three contrasts: that of the scan at the structures, and those of the scan
+    and of the result in the adjacent plates.
     """
     shape = block.scan.shape
     plates = _plates(shape)
