@@ -29,8 +29,9 @@ class Imaging:
         Standard deviation of the noise in units of the contrast between pore and solid.
     noise_kind : str
         ``"independent"``: uncorrelated between voxels; ``"reconstruction"``: with the
-        spectrum of filtered back-projection; ``"few-photons"``: reconstructed from
-        simulated projections with Poisson noise (square slices only).
+        spectrum of filtered back-projection; ``"few-photons"``: that of a
+        reconstruction from simulated projections with Poisson noise (square slices
+        only).
     blur : float
         Standard deviation of the point-spread function in voxels of the scan.
     cutoff : float

@@ -225,7 +225,7 @@ def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
     """Simulate a clinical scan of bone; the ground truth has voxels an eighth as wide.
 
     The object contains struts 6 to 20 fine voxels thick, or canals with a radius of 1.5
-    to 16 fine voxels, as seen in a scan with 80 µm voxels.
+    to 16 fine voxels; these are typical of bone in a scan with 80 µm voxels.
     """
     kind = KINDS["bone-coarse-8"]
     rng = np.random.default_rng([_COARSE_SEED, 8, number])

@@ -155,7 +155,7 @@ def _corner(grid: Grid) -> npt.NDArray[np.float64]:
 
 
 def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Return voxels of the small volume per voxel of its copy, to match `low`."""
+    """Return the number of small-volume voxels per voxel of the copy, by axis."""
     ratio = np.maximum(1, np.round(low.voxel_size / high.voxel_size)).astype(int)
     ratio = np.minimum(ratio, high.shape)
     voxels = math.prod(n / r for n, r in zip(high.shape, ratio, strict=True))
@@ -228,7 +228,7 @@ def _means(
 
 
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Return the voxels of the large volume per voxel of the copy that is searched.
+    """Return the number of voxels of the large volume per voxel of the searched copy.
 
     The voxels of the copy are roughly cubic and few enough to fit into memory, but the
     small volume must keep enough of them to be recognisable.

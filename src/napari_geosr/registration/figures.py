@@ -135,7 +135,8 @@ def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
     """Return the shift of `other` relative to `one`.
 
     Because the windows emphasise the centre of both blocks, the shift is
-    underestimated; it is therefore undone, and the remaining shift is measured again.
+    underestimated; `other` is therefore shifted back, and the remaining shift is
+    measured.
     """
     from scipy import ndimage
     from skimage.registration import phase_cross_correlation

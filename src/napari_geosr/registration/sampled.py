@@ -47,7 +47,7 @@ class Grid:
     shape : tuple of int
         Along (Z, Y, X) or (Y, X).
     voxel_size, origin : ndarray of float
-        Edge lengths of a voxel, and the centre of the first one.
+        Edge lengths of a voxel, and position of the centre of the first voxel.
     """
 
     shape: tuple[int, ...]

@@ -139,7 +139,7 @@ def best_iterations(
     tv: float = 0.0,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, HeldOutCurve]:
-    """Find the number of iterations at which held-out photons are predicted best.
+    """Find the number of iterations after which held-out photons are predicted best.
 
     Parameters
     ----------

@@ -202,7 +202,7 @@ class Weighting:
 
 
 def ray_cosines(geometry: FanGeometry) -> Floats:
-    """Return cosines to the central ray: (column,), or (row, 1, column) for a cone."""
+    """Return cosines of angles to the central ray: (column,) or (row, 1, column)."""
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
     full = geometry.source_distance + geometry.detector_distance
     squared = full**2 + t**2

@@ -104,8 +104,8 @@ def transmission(
 def incident_counts(projections: Projections) -> float:
     """Estimate the counts without a sample from the brightest pixels.
 
-    Uses evenly spaced projections and the whole detector. Call it before selecting
-    rows; otherwise each selection would have a different beam intensity.
+    Uses evenly spaced projections and the whole detector. Call this function before
+    selecting rows; otherwise each selection would have a different beam intensity.
 
     Raises
     ------

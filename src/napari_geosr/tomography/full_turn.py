@@ -50,7 +50,7 @@ def fold_full_turn(
     Returns
     -------
     sinogram : ndarray of shape (row, angle, column)
-        One angle for each direction, with at least as many columns.
+        One view for each direction, with at least as many columns as the input.
     angles : ndarray
         Ascending, over 180 degrees.
     centre : float

@@ -45,7 +45,7 @@ IncidentCounts = Annotated[
 
 
 class PreparationConfig(Config):
-    """How counts are converted to line integrals, and which defects are corrected."""
+    """Settings of the conversion to line integrals and the correction of defects."""
 
     frames: Literal["mean", "median"] = Field(
         default="mean",

@@ -116,9 +116,9 @@ class LineIntegrals:
     projections : Projections
     config : PreparationConfig, optional
     incident : float, optional
-        Counts without a sample, if neither flat fields nor the settings give them: the
-        result of `beam_without_sample` for the whole scan if `projections` is a
-        part of it. By default, they are estimated from `projections`.
+        Counts without a sample, used if neither flat fields nor the settings give them;
+        by default, estimated from `projections`. For a part of a scan, pass the result
+        of `beam_without_sample` for the whole scan.
     """
 
     def __init__(

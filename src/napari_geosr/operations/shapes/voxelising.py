@@ -128,7 +128,7 @@ def voxelise_steps(
     FileError
         If the mesh cannot be read or is not closed, or `out` cannot be written.
     VolumeError
-        If there would be no voxel inside the mesh, or too many voxels.
+        If no voxel is inside the mesh, or there would be too many voxels.
     """
     check_choice(config, like)
     if mesh.expanduser().resolve() == out.expanduser().resolve():

@@ -118,8 +118,8 @@ def estimate_steps(
     Yields
     ------
     Step
-        `BlockDone` in angles; `WarningIssued` for assumptions about the optics and
-        doubts about the order.
+        `BlockDone`, counted in angles; `WarningIssued` for assumptions about the optics
+        and doubts about the order of the frames.
 
     Returns
     -------

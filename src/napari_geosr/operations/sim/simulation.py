@@ -243,7 +243,7 @@ def simulate_sim_steps(
     Yields
     ------
     Step
-        `BlockDone` in planes.
+        `BlockDone`, counted in planes.
 
     Returns
     -------

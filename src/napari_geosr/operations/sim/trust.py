@@ -368,7 +368,7 @@ def _resolution_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
-    """Measure the Fourier ring resolution (result, widefield) and the finest detail."""
+    """Measure the FRC resolution (of result and widefield) and the finest detail."""
     place = brightest_part(part.mean(axis=(0, 1)), trial_edge(part))
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))

@@ -143,7 +143,7 @@ def simulate_steps(
     Yields
     ------
     Step
-        `BlockDone` in slices.
+        `BlockDone`, counted in slices.
 
     Returns
     -------

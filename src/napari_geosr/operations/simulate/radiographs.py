@@ -75,7 +75,7 @@ def simulate_radiographs_steps(
     Yields
     ------
     Step
-        `BlockDone` in radiographs.
+        `BlockDone`, counted in radiographs.
 
     Returns
     -------

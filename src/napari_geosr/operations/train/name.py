@@ -49,7 +49,7 @@ def without_default_name(values: AnyMapping) -> AnyDict:
 
 
 def _sanitise(source: str | Path) -> str:
-    """Return the name of a source in lower-case letters, digits, dots, - and _ only."""
+    """Convert the name of a source to lower-case letters, digits, dots, - and _."""
     path = Path(source)
     if is_simulated(path):
         stem = str(source).split(":")[1]  # the kind in simulated:ct-scan:0-127

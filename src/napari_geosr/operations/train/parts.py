@@ -59,7 +59,7 @@ def shared_settings_steps(
     places: Places,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ReconstructConfig]:
-    """Determine the settings common to all parts from the whole scan.
+    """Determine the settings that all parts share, using the whole scan.
 
     Parameters
     ----------

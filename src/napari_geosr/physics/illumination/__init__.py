@@ -308,7 +308,7 @@ def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
 
 
 def _transfer(otf: Otf, grid: SimGrid) -> npt.NDArray[np.complex64]:
-    """Return the transfer function of the padded grid, with 0 at the Nyquist frequency."""
+    """Return the transfer function of the padded grid; 0 at the Nyquist frequency."""
     rows, columns = grid.padded
     fy = np.fft.fftfreq(rows)[:, None]
     fx = np.fft.rfftfreq(columns)[None]

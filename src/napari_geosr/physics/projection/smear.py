@@ -1,9 +1,9 @@
 """Back-project filtered projections, as in the last step of FBP and FDK.
 
-Every voxel receives the linearly interpolated value at its projected position. This is
-what filtered back-projection assumes, and it is smoother than the exact adjoint of
-Joseph's projection, which weights a pixel differently for each angle. It is not the
-adjoint of any projector in this package.
+Every voxel receives the linearly interpolated value at its projected position. Filtered
+back-projection assumes this interpolation. The result is smoother than that of the
+exact adjoint of Joseph's projection, which weights a pixel differently for each angle.
+The operation is not the adjoint of any projector in this package.
 """
 
 from __future__ import annotations

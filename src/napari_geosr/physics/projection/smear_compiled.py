@@ -3,7 +3,7 @@
 Projections have zero padding (`LEFT`, `RIGHT`) on the column axis, and for a cone beam
 also on the row axis. A voxel at (x, y) from the axis is projected onto column
 ``centre + (x cos + y sin) / u`` with u = 1 + k (y cos - x sin), and has the weight
-1 / u²; k is the voxel size over the source distance, 0 for parallel rays.
+1 / u²; k is the voxel size divided by the source distance, 0 for parallel rays.
 """
 
 from __future__ import annotations

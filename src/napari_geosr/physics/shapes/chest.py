@@ -84,7 +84,7 @@ def chest_radiographs(
 ) -> Iterator[Radiograph]:
     """Generate chest radiographs, each determined by the seed, its index and its size.
 
-    The anatomy is the same with any number of pixels.
+    The anatomy does not depend on the number of pixels.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ def defect(
     centre : ndarray of shape (3,)
         Position on the shape (Z, Y, X), in units of half the longest edge.
     size : float
-        Radius, or half the edge, in the same unit; the radius of cylinders is 0.6, and
-        that of bilateral spheres 0.8 times this value.
+        Radius, or half the edge, in the same unit; the radius of cylinders is 0.6 times
+        this value, and that of bilateral spheres 0.8 times.
     """
     rough = waves(rng, 1.2 * size, 16)
     rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))

@@ -82,7 +82,7 @@ def radiographs(
 ) -> Iterator[Radiograph]:
     """Generate radiographs, each determined by the seed, its index and its size.
 
-    The anatomy is the same with any number of pixels.
+    The anatomy does not depend on the number of pixels.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 Lengths are in voxels. The structure is defined by the paths of its tubes, so that any
 block of slices is identical to that of the whole structure; its graph states which
 tubules each branch joins. In a confocal microscope, stained tubules appear in faintly
-fluorescent dentin, with dark, unstained cuffs; in a CT, dark tubules appear within
+fluorescent dentin, with dark, unstained cuffs; in a CT scan, dark tubules appear within
 cuffs that contain more mineral than the dentin between them.
 
 References
@@ -63,8 +63,8 @@ class Dentin:
     branches : list of ndarray of shape (n, 3)
     branch_radii : ndarray
     joins : ndarray of shape (m, 2), int
-        Tubule that each branch leaves, and the one that it reaches; -1 if it ends in
-        the dentin.
+        Index of the tubule that each branch leaves, and of the one that it reaches; -1
+        if it ends in the dentin.
     """
 
     shape: Shape
@@ -97,7 +97,7 @@ class Dentin:
 
     @property
     def texture(self) -> FloatArray:
-        """Grey values that cuffs add in a CT of contrast 1 (`scans.scan`)."""
+        """Grey values that cuffs add in a CT scan of contrast 1 (`scans.scan`)."""
         return np.float32(CUFF_DENSITY) * self.cuffs(0, self.shape[0])
 
     @property

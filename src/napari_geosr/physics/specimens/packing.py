@@ -118,10 +118,11 @@ def fill_gaps(
 
 
 def _fitting_radii(points: Array, balls: Array, gap: float, largest: float) -> Array:
-    """Return the radius of a sphere that fits at each point, never overestimated.
+    """Return a lower bound for the radius of the sphere that fits at each point.
 
-    Spheres of similar radius share a search tree: all but the nearest few are further
-    away, and their radius is at most the largest one in the tree.
+    Spheres of similar radius share a search tree. Only the distances to the nearest few
+    are exact; all others are further away and are taken to be as large as the largest
+    in the tree.
     """
     from scipy.spatial import cKDTree
 

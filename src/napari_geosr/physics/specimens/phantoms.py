@@ -265,7 +265,7 @@ def rare_pores(
 def _filtered_field(
     shape: Shape, seed: int, amplitude: Callable[[FloatArray], FloatArray]
 ) -> FloatArray:
-    """Return white noise filtered with `amplitude` of the frequency (cycles/voxel)."""
+    """Return white noise filtered by `amplitude`, a function of cycles per voxel."""
     from scipy import fft
 
     white = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)

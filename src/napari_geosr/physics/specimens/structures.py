@@ -190,7 +190,7 @@ def foam(
 ) -> Spheres:
     """Generate a foam of non-overlapping spherical pores [1]_.
 
-    If randomly placed spheres fall far short of the porosity, smaller ones within
+    If randomly placed spheres fall far short of the porosity, smaller ones in the range
     `radius` are packed between them. With walls of `gap` voxels, not every porosity can
     be reached: see `Spheres.share`.
 
@@ -265,8 +265,8 @@ def lacunae(
 ) -> Ellipsoids:
     """Generate lacunae of bone cells: flat, aligned ellipsoids that do not touch [3]_.
 
-    Half their length is within `radius`. Canaliculi are finer than a voxel and are
-    omitted.
+    Their half-lengths are in the range `radius`. Canaliculi are finer than a voxel and
+    are omitted.
 
     Parameters
     ----------

@@ -240,7 +240,7 @@ def several_phases(
     greys : tuple of float
         Grey value of each phase.
     size : float
-        Edge length of a cube with the volume of the mean grain.
+        Edge length of a cube with the mean volume of the grains.
     seed : int
 
     Raises

@@ -42,7 +42,7 @@ _ROWS = (64, 16)
 
 
 class Config(_Config):
-    """How projections are filtered."""
+    """Settings of filtered back-projection."""
 
     filter: FilterName = Field(
         "ramp",

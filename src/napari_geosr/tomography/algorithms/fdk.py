@@ -38,7 +38,7 @@ __all__ = ["BEAMS", "TITLE", "Config", "check_geometry", "reconstruct_slices"]
 
 
 class Config(fbp.Config):
-    """How projections are filtered, as for FBP (same settings)."""
+    """Settings of FDK, which are the same as those of FBP."""
 
 
 def reconstruct_slices(
