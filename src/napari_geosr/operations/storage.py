@@ -58,7 +58,7 @@ def array_for(
     budget: int | None = None,
     depth: int = 8,
 ) -> Any:
-    """Return a NumPy array to fill or, above 40 % of the memory, a zarr array.
+    """Return a NumPy array to fill or, above 40 % of the budget, a zarr array.
 
     Parameters
     ----------
