@@ -134,7 +134,7 @@ def all_reasons(status: JobStatus) -> list[str]:
 
 
 def outages(jobs: Sequence[JobStatus]) -> list[str]:
-    """Return, once for each queue, why it could not be queried, and since when."""
+    """Return why, and since when, each queue that failed could not be queried."""
     found: dict[tuple[str, str], QueuePlace] = {}
     for job in jobs:
         place = job.queue

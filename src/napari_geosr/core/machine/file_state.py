@@ -55,7 +55,7 @@ class FileState:
 
     @property
     def digest(self) -> str:
-        """Checksum of the state, for storage in files: the same in all processes."""
+        """Checksum of the state, the same in all processes, for storage in files."""
         numbers = " ".join(map(str, sorted(self.files)))
         return hashlib.sha256(f"{self.is_growing} {numbers}".encode()).hexdigest()
 
