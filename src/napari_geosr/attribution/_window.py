@@ -220,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return the values after the input changed in a box; `before`: the old values."""
+        """Return the values after the input changes in a box, given those `before`."""
         import torch
 
         if not self.layout.per_plane:

@@ -177,7 +177,7 @@ class Config(BaseModel):
 
 
 def _kinds_of(annotation: object) -> set[object]:
-    """Return the types allowed for a value, including types in unions and ``Annotated``."""
+    """Return the types allowed for a value, including the members of unions."""
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return {type(choice) for choice in parts}

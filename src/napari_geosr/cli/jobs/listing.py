@@ -134,7 +134,7 @@ def all_reasons(status: JobStatus) -> list[str]:
 
 
 def outages(jobs: Sequence[JobStatus]) -> list[str]:
-    """Return why, and since when, each queue that failed could not be queried."""
+    """Return, for each queue that could not be queried, the reason and since when."""
     found: dict[tuple[str, str], QueuePlace] = {}
     for job in jobs:
         place = job.queue

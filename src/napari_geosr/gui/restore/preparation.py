@@ -110,7 +110,7 @@ def estimate_text(ready: RunPreparation) -> str:
 
 
 def run_estimate(ready: RunPreparation) -> RunEstimate:
-    """Return the time, including the prediction of its effect, and memory of a run."""
+    """Return the time (including the prediction of the effect) and memory of a run."""
     estimate, prepared, n_volumes = ready.estimate, ready.prepared, 1
     if ready.series is not None:
         prepared, n_volumes = ready.series.first, len(ready.series.channels)
