@@ -97,7 +97,7 @@ def reconstruct(
     minimum_transmission : float
         Smaller transmissions are clipped to this value before taking the logarithm.
     saturation : float, optional
-        Counts of a saturated pixel; by default the largest value of the file's data
+        Counts of a saturated pixel; by default the largest value of the file's integer
         type.
     nonfinite : {"refuse", "fill"}
         For NaN and infinity: raise `ProjectionsError`, or interpolate between columns.

@@ -205,10 +205,10 @@ def let_threads_sleep() -> None:
 
 
 def warnings_without_leaks() -> str:
-    """Return filters for `WARNINGS` that also hide the one about leaked semaphores.
+    """Return warning filters that also hide the warning about leaked semaphores.
 
     If a process with workers is killed, that warning would be the last line of its log,
-    and look like the cause.
+    and would look like the cause.
     """
     known = os.environ.get(WARNINGS, "")
     if _LEAKED in known.split(","):

@@ -226,7 +226,7 @@ class PreviewSurface:
 
 
 def _look_at(viewer: napari.viewer.Viewer, layer: Surface) -> None:
-    """Move the camera to a surface, seen from the side."""
+    """Move the camera so that it shows a surface from the side."""
     low, high = layer.extent.world
     viewer.scene.camera.center = tuple((np.asarray(low) + np.asarray(high)) / 2)
     viewer.scene.camera.angles = (10, -35, 60)
