@@ -77,7 +77,7 @@ class RunPreparation:
     def other_channels(
         self, position: Mapping[str, int]
     ) -> Iterator[tuple[str, PreparedRestoration]]:
-        """Yield name and prepared restoration of each channel except that at `position`.
+        """Yield name and prepared restoration of every channel but that of `position`.
 
         Each channel is prepared at a typical time point; voxels are read to find it.
         """
