@@ -35,7 +35,8 @@ def as_volume(
     Raises
     ------
     VolumeError
-        If the array cannot be an image or a volume, or does not match `axes`.
+        If the array cannot be interpreted as an image or a volume, or does not match
+        `axes`.
     ConfigError
         If `axes` is given for a volume.
     """
@@ -100,7 +101,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Convert two volumes of one object; an array takes the other's position.
+    """Convert two volumes of one object; an array is given the other's position.
 
     Parameters
     ----------

@@ -72,8 +72,9 @@ def compare(
     graph : bool
         Trace the pores as networks of tubes and compare their branches.
     graph_distance : float, optional
-        Distance within which a branch counts as found, in the unit of `before`; by
-        default twice the voxel size of the volume with the larger voxels.
+        Maximum distance from the branches of the other volume at which a branch counts
+        as found, in the unit of `before`; by default twice the voxel size of the volume
+        with the larger voxels.
     difference : bool
         Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float

@@ -58,15 +58,16 @@ def explain(
         Pore table (``pores.csv``) measured on the result; every pore is explained
         instead of one voxel.
     method : tuple of str
-        ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``, ``"occlusion"``,
-        ``"similar"``; see ``docs/explain.md``.
+        Methods to apply: ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``,
+        ``"occlusion"``, ``"similar"``; see ``docs/explain.md``.
     axes : str, optional
         Meaning of the axes of a plain array.
     threshold : float, optional
         Grey value that separates pores from solid in the result; by default that of the
         report that contains `pores`, or Otsu's threshold around the voxel.
     phase : {"dark", "bright"}, optional
-        Whether pores are dark or bright; by default as in that report, or dark.
+        Whether pores are dark or bright; by default as in the report that contains
+        `pores`, or dark.
     draws : int
         Number of noise realisations.
     margin : int

@@ -87,8 +87,8 @@ def measure_porosity(
         Half-width of the interval in standard deviations; by default the value
         calibrated for the model.
     graph : bool
-        Whether to also trace the pores as a network of tubes (`report.graph`): its
-        nodes, branches and their lengths. The volume is then read into memory.
+        Whether to also trace the pores as a network of tubes; `report.graph` contains
+        its nodes and branches with their lengths. The volume is then read into memory.
     statistics : tuple of str
         Further statistics, computed from the voxels of both phases, such as
         ``("trabecular", "thickness")``; their values are in `report.figures` under

@@ -35,8 +35,8 @@ def list_models(
     unit : str
         Unit of length of `voxel_size`.
     words : str
-        Words that must all occur on the card, such as in the name, title, description
-        or task; ``"bundled"`` and ``"own"`` select models by their source.
+        Words that must all occur on the card, for example in its name, title,
+        description or task; ``"bundled"`` and ``"own"`` select models by their source.
 
     Returns
     -------

@@ -71,9 +71,9 @@ def reconstruct(
     every : int
         Use every n-th projection.
     half : {"all", "odd", "even"}
-        Use only the odd-numbered or only the even-numbered of these projections. The
-        two resulting volumes have independent noise, as Fourier shell correlation
-        requires (`compare`).
+        Use only the odd-numbered or only the even-numbered projections among those
+        selected by `every`. The two resulting volumes have independent noise, as
+        Fourier shell correlation requires (`compare`).
     rows : (int, int), optional
         Range of detector rows (start, stop); by default all rows.
     size : int, optional
@@ -97,7 +97,8 @@ def reconstruct(
     minimum_transmission : float
         Smaller transmissions are clipped to this value before taking the logarithm.
     saturation : float, optional
-        Counts of a saturated pixel; by default the largest value of the file's type.
+        Counts of a saturated pixel; by default the largest value of the file's integer
+        type.
     nonfinite : {"refuse", "fill"}
         For NaN and infinity: raise `ProjectionsError`, or interpolate between columns.
     zingers : float

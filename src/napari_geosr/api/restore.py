@@ -48,11 +48,11 @@ def restore(
     Parameters
     ----------
     volume : Volume or array, or sequence of them
-        Shape (Z, Y, X) or (Y, X), any real dtype. With a time or channel axis, each
-        time point and channel is restored separately, with the grey-value statistics of
-        its channel over all time points. A sequence contains scans of the same object,
-        such as the sub-reconstructions of Noise2Inverse; the result is the mean of
-        their restorations.
+        Shape (Z, Y, X) or (Y, X), any real dtype. If there is a time or channel axis,
+        each time point and channel is restored separately, with the grey-value
+        statistics of its channel over all time points. A sequence contains scans of the
+        same object, such as the sub-reconstructions of Noise2Inverse; the result is the
+        mean of their restorations.
     model : str, Path, Model or ZooEntry
         Name of a model, path of its bundle, or a result of `load_model`, `list_models`
         or `train`. ``"auto"`` chooses the model with the smallest expected error on
@@ -85,9 +85,9 @@ def restore(
         as the object according to the model; ``"auto"``: ``"object"`` if that is
         consistent with the scan.
     uncertainty : str
-        ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the
-        mean over the members; `restore_with_uncertainty` also returns their standard
-        deviation.
+        Method of uncertainty estimation: ``"none"``, ``"tta"``, ``"ensemble"`` or
+        ``"diffusion"``. Unless it is ``"none"``, the result is the mean over the
+        members; `restore_with_uncertainty` also returns their standard deviation.
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
         ``"diffusion"``, 2 to 64; by default 8, or fewer if 8 are not possible.

@@ -81,8 +81,8 @@ def reconstruct_sim(
     damping : float
         Transfer of high frequencies relative to an ideal objective.
     patterns : path, optional
-        Known patterns: ``patterns.yaml`` of ``napari-geosr sim check``, or an image
-        stack with one pattern per frame.
+        Known patterns: ``patterns.yaml`` written by ``napari-geosr sim check``, or an
+        image stack with one pattern per frame.
     harmonics : int
         Number of harmonics of the pattern; more than 1 for nonlinear illumination.
     upscale_factor : int
@@ -108,9 +108,9 @@ def reconstruct_sim(
         For pinn: step after which wave vectors, phases and modulation are fitted
         together with the network; None keeps them fixed.
     checks : bool
-        Check whether the patterns fit the frames; a warning is issued if not. The
-        results of the checks are in the last record of ``provenance``, under ``"run"``,
-        ``"checks"``.
+        Check whether the patterns fit the frames; a warning is issued if they do not.
+        The results of the checks are in the last record of ``provenance``, under
+        ``"run"``, ``"checks"``.
     memory : str, optional
         Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     device : str

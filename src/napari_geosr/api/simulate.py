@@ -81,7 +81,7 @@ def simulate(
     blur : float
         Standard deviation of the detector's Gaussian point-spread function, in pixels.
     gain : float
-        Standard deviation of the gain of the pixels.
+        Standard deviation of the gain from pixel to pixel.
     rings : float
         Standard deviation of the gain error that flat fields do not correct; it
         causes rings.

@@ -220,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return `values` after a change inside a box; `before`: those before it."""
+        """Return the values after the input changes in a box, given those `before`."""
         import torch
 
         if not self.layout.per_plane:
@@ -252,8 +252,8 @@ class Window:
         Raises
         ------
         ModelError
-            If there are no gradients, and there are too many voxels for finite
-            differences.
+            If the network has no gradients, and the window has too many voxels for
+            finite differences.
         """
         import torch
 
@@ -331,7 +331,7 @@ class Window:
     def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
         """Return the contribution of the network's additive constants to a score.
 
-        ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks with
+        ``Σ b · ∂f/∂b`` over biases and the means of normalisation layers. Networks with
         rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
         so that this contribution and ``Σ x · ∂f/∂x`` add up to the output (Euler's
         theorem). For other networks, the sum may differ.
@@ -483,7 +483,7 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
 
 
 def _first_places(index: AnyArray, start: int) -> AnyArray:
-    """Return where each scan index, from `start` on, first occurs in `index`."""
+    """Return the position of the first occurrence of each scan index in `index`."""
     order = np.argsort(index, kind="stable")
     values, first = np.unique(index[order], return_index=True)
     assert values[0] == start

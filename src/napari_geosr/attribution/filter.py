@@ -172,7 +172,7 @@ def _blur_figures(request: AttributionRequest) -> dict[str, object]:
 
 
 def _blur_text(figures: dict[str, object], axes: str, unit: str) -> str:
-    """Return the scan's own blur, for comparison with the width of the filter."""
+    """Describe the scan's own blur, for comparison with the width of the filter."""
     blur, reason = figures.get("scan_blur"), figures.get("scan_blur_unknown")
     if reason:
         return f"; the scan's own blur cannot be estimated: {reason}"

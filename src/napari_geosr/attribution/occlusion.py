@@ -6,7 +6,7 @@ the level and correlation of the scan's own noise and a mean of zero over the cu
 only the structure is removed.
 
 New noise alone also changes the result. If the cube has no structure, the scan is just
-another draw of this noise, so the result of the scan is compared with the spread of the
+another draw of this noise, so the original result is compared with the spread of the
 results over the draws: the standard error of the change covers both the finite number
 of draws and the noise of the scan. A cube counts only if its change exceeds a limit
 that noise alone does not exceed in any tested cube in 19 of 20 scans without structure

@@ -1,8 +1,8 @@
-"""Find radii that contain given fractions of the attribution (receptive field).
+"""Find radii that contain given fractions of the attribution.
 
 The absolute derivatives of the result with respect to the voxels of the scan are summed
-by distance [1]_. The theoretical receptive field is the halo of the network, beyond
-which no voxel can have an effect.
+by distance (effective receptive field [1]_). The theoretical receptive field is the
+halo of the network, beyond which no voxel can have an effect.
 
 References
 ----------

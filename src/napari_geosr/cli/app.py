@@ -137,7 +137,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_odd(words: Sequence[str]) -> None:
-    """Reject NUL bytes and empty arguments (an empty path means the current folder)."""
+    """Reject NUL bytes and empty arguments (as a path, "" is the current folder)."""
     for before, word in zip(["", *words], words, strict=False):
         if not word.strip():
             where = f" after {before}" if before.startswith("-") else ""

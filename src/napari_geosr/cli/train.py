@@ -377,7 +377,7 @@ def pinn_sim(
     prepare: bool = False,
     json: bool = False,
 ) -> int:
-    """Fit a network to raw frames of structured illumination, for use on others."""
+    """Fit a network to frames of structured illumination, for use on other frames."""
     folder = _create(out, pinn_sim_job(config, reading, settings))
     return start(folder, detach=detach, prepare=prepare, json=json)
 

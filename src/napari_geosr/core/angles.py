@@ -194,8 +194,8 @@ def steps_around(angles: Angles) -> bool:
 
     Steps may vary by encoder noise of a fraction of a step (normal with a standard
     deviation of 0.25 steps, or uniform within half a step); within that noise, the
-    direction opposite each view then coincides with another view or lies between two
-    views. Views of later turns must be in phase with those of the first.
+    direction opposite each view coincides with another view or lies between two views.
+    Views of later turns must be in phase with those of the first.
 
     Parameters
     ----------
@@ -227,9 +227,9 @@ def has_opposites(angles: Angles) -> bool:
     """Whether views were taken in pairs from opposite sides.
 
     True if nearly every view has another view half a turn away, to within a small
-    fraction of a step, and also if a turn is divided evenly by an odd number, so that
-    the opposite direction lies between two views. False for views that merely happen to
-    fill a turn, such as golden-angle views.
+    fraction of a step, and also if an odd number of views divides a turn evenly, so
+    that the opposite direction lies between two views. False for views that merely
+    happen to fill a turn, such as golden-angle views.
     """
     places, _, _ = distinct_angles(angles, 360.0)
     gaps = np.diff(places, append=places[0] + 360)

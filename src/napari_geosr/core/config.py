@@ -177,7 +177,7 @@ class Config(BaseModel):
 
 
 def _kinds_of(annotation: object) -> set[object]:
-    """Return the types allowed for a value, also within unions and ``Annotated``."""
+    """Return the types allowed for a value, including the members of unions."""
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return {type(choice) for choice in parts}
@@ -187,7 +187,7 @@ def _kinds_of(annotation: object) -> set[object]:
 
 
 def _choices(annotation: object) -> tuple[Any, ...]:
-    """Return the values that a ``Literal`` allows, also within a union."""
+    """Return the values that a ``Literal`` allows, including those in a union."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(c for part in get_args(annotation) for c in _choices(part))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def as_png(canvas: FigureCanvasAgg) -> bytes:
     """Render a figure as PNG.
 
-    Characters that the font lacks are drawn as boxes, without matplotlib's warnings,
-    because reports also show the names as text.
+    Characters that the font lacks are drawn as boxes; matplotlib's warnings about them
+    are suppressed, because reports also show the names as text.
     """
     stream = BytesIO()
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Warnings about problems of files that can make results wrong.
+"""Warnings about problems in files that can lead to wrong results.
 
 A reader records them in the metadata of the volume or projections; operations warn
 about them, docks show them, and reports list them among their warnings. Useful

@@ -38,7 +38,7 @@ def orientation_of(metadata: AnyMapping) -> str:
 
 
 def rotation_of(metadata: AnyMapping) -> tuple[float, ...]:
-    """Return the rotation of an oblique volume, row by row; empty if there is none.
+    """Return the rotation matrix of an oblique volume, row by row; empty if none.
 
     Examples
     --------
@@ -96,7 +96,8 @@ def model_frame(
     -------
     ndarray of shape (3, 3), or None
         Each column is one direction (in the order up, front, right), in voxels (Z, Y,
-        X) per shortest edge of a voxel; None if no rotation is recorded.
+        X) per shortest edge of a voxel; None if no rotation is recorded or the
+        orientation is not RAS.
 
     Examples
     --------

@@ -30,7 +30,7 @@ GEOMETRIES = ("parallel", "fan", "cone")
 
 @dataclass(frozen=True, eq=False)
 class Projections:
-    """Radiographs of a sample at many angles, with the data to reconstruct it.
+    """Radiographs of a sample at many angles, with the data needed for reconstruction.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ class Projections:
         """Start and width of the missing wedges within half a turn, in degrees.
 
         A subset of a scan has the missing wedges of the whole scan. For fan and cone
-        beams, none are determined.
+        beams, missing wedges are not determined.
         """
         if self.geometry != "parallel" or self.unseen:
             return self.unseen

@@ -70,7 +70,7 @@ def checksum(
 ) -> str:
     """Return a file's checksum: ``sha256:…``, or ``sha256-sampled:…`` above 2 GB.
 
-    Of files above 2 GB, only blocks spread over the file are hashed. Large files are
+    If a file exceeds 2 GB, only blocks spread over the file are hashed. Large files are
     not read again unless they have changed.
 
     Parameters

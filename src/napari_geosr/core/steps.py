@@ -230,7 +230,7 @@ class PreviewReady(Step):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Step):
-    """A checkpoint was saved from which the job can be resumed; `path` is the file."""
+    """A checkpoint was saved, from which the job can be resumed; `path` is its file."""
 
     path: Any = None
 

@@ -174,8 +174,8 @@ class Volume:
         Raises
         ------
         VolumeError, ConfigError
-            If the array cannot be an image or a volume, or does not match the axes,
-            voxel size or unit.
+            If the array cannot be interpreted as an image or a volume, or does not
+            match the axes, voxel size or unit.
 
         Examples
         --------

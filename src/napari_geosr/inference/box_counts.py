@@ -106,8 +106,8 @@ def network_bytes(n_voxels: int, features: int, dense: bool) -> int:
     n_voxels : int
         Voxels at the finest level; with dense convolutions, all voxels of the box.
     features : int
-        Number of feature maps at the finest level; 0 for the memory still held
-        afterwards.
+        Number of feature maps at the finest level; 0 counts only the memory that is
+        still held after the network has run.
     dense : bool
         Whether dense convolutions are used.
     """

@@ -114,8 +114,8 @@ def _full_precision() -> Iterator[None]:
     """Turn TF32 off while any thread is inside this context.
 
     The flags belong to the process. The first thread to enter sets them and the last
-    one to leave restores them; otherwise, a preview that ends during a run would reset
-    them.
+    one to leave resets them; otherwise, a preview that ends during a run would reset
+    them too early.
     """
     with _precision_lock:
         if not _in_full_precision:

@@ -182,7 +182,7 @@ def scan_steps(
 def _with_far_voxels(
     statistics: IntensityStatistics, sample: GreySample
 ) -> IntensityStatistics:
-    """Record, in the statistics, grey values far from all others that are not hot.
+    """Record, in the statistics, extreme grey values of voxels that are not hot.
 
     Raises
     ------

@@ -134,7 +134,7 @@ def all_reasons(status: JobStatus) -> list[str]:
 
 
 def outages(jobs: Sequence[JobStatus]) -> list[str]:
-    """Return, once for each queue, why it could not be queried, and since when."""
+    """Return, for each queue that could not be queried, the reason and since when."""
     found: dict[tuple[str, str], QueuePlace] = {}
     for job in jobs:
         place = job.queue
@@ -146,7 +146,7 @@ def outages(jobs: Sequence[JobStatus]) -> list[str]:
 
 
 def environment_text(status: JobStatus) -> str:
-    """State which Python runs a job from a queue if it is resumed on this computer."""
+    """State which Python interpreter resumes a queued job on this computer."""
     return (
         f"{status.name} was submitted to {status.queue.title or 'a queue'}. It is now "
         f"resumed on this computer with {sys.executable} (napari-geosr {__version__}), "

@@ -1,4 +1,4 @@
-"""Output to streams and terminals that cannot show every character."""
+"""Output to streams and terminals that cannot encode every character."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
 def prepare_streams() -> None:
-    """Make standard output and error replace characters that they cannot show.
+    """Make standard output and standard error replace characters they cannot encode.
 
     Closed streams are replaced, so that other code need not check for them.
     """

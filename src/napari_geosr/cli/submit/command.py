@@ -180,7 +180,7 @@ def _plan(
 
 
 def _processes(job: Job, profile: Profile) -> str:
-    """Describe the processes that share a job; empty if there is one process.
+    """Describe the processes that share a job; empty if there is nothing to report.
 
     If a job does not specify the number of workers, it depends on the resources.
     """

@@ -1,4 +1,4 @@
-"""Ages of files in shared folders, if the clocks of the computers differ."""
+"""Ages of files in shared folders, even if the clocks of the computers differ."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class FileState:
 
     @property
     def digest(self) -> str:
-        """Checksum of the state, for storage in files: the same in all processes."""
+        """Checksum of the state, the same in all processes, for storage in files."""
         numbers = " ".join(map(str, sorted(self.files)))
         return hashlib.sha256(f"{self.is_growing} {numbers}".encode()).hexdigest()
 
@@ -122,9 +122,9 @@ class FileWatch:
     """Detects changes to the sources of volumes while they are used.
 
     Identity, size and times are compared and, for a single lazily read file, samples of
-    it, because writes to a memory-mapped file may update its time late. If they have
-    changed, the contents are compared with those remembered, if any: all bytes of a
-    small file, or the checksum in the record of the run.
+    it, because writes to a memory-mapped file may update its time late. If any of these
+    have changed, the contents are compared with those remembered, if any: all bytes of
+    a small file, or the checksum in the record of the run.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Repeat a call at intervals, in a thread, as long as a process works on something."""
+"""Repeat a call at intervals, in a thread, while a process is working."""
 
 from __future__ import annotations
 

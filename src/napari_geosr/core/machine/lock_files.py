@@ -32,14 +32,14 @@ class LockFileHeldError(Exception):
 
 
 class LockFile:
-    """A file that exists as long as this process works on something.
+    """A file that exists while this process uses the resource that it locks.
 
     Parameters
     ----------
     path : Path
     owner : str
-        Name of the only process that may use the file, on any computer, such as the
-        folder of a job that this process holds; "" if unknown. A file with the same
+        Identifier of the only process, on any computer, that may use the file, such as
+        the folder of a job that this process holds; "" if unknown. A file with the same
         owner was left by an earlier process.
     """
 

@@ -100,7 +100,7 @@ def is_process_running(pid: int, started: float, since_boot: object = "") -> boo
     started : float
         As in `own_start_time`.
     since_boot : object
-        As in `start_facts`, which then takes precedence over `started`. A value that is
+        As in `start_facts`; it takes precedence over `started`. A value that is
         invalid, or of another process, is ignored.
     """
     try:
@@ -194,7 +194,7 @@ def acquire_lock(
 
 
 def let_threads_sleep() -> None:
-    """Let waiting threads sleep, unless the environment says otherwise.
+    """Let waiting threads sleep, unless environment variables specify otherwise.
 
     By default, threads of OpenMP that wait for each other keep their cores busy. With
     several workers on the same cores, this wastes most of the processor time. A process
@@ -205,10 +205,10 @@ def let_threads_sleep() -> None:
 
 
 def warnings_without_leaks() -> str:
-    """Return filters for `WARNINGS` that also hide the one about leaked semaphores.
+    """Return warning filters that also hide the warning about leaked semaphores.
 
     If a process with workers is killed, that warning would be the last line of its log,
-    and look like the cause.
+    and would look like the cause.
     """
     known = os.environ.get(WARNINGS, "")
     if _LEAKED in known.split(","):

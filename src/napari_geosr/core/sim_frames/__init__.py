@@ -292,7 +292,7 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     """Return the most probable order of the frames, and how badly each order fits.
 
     The sum over the phases of one angle is the widefield image, whatever the angle:
-    in the right order these sums differ only by noise. The misfit is the root mean
+    in the right order, these sums differ only by noise. The misfit is the root mean
     square of their deviations from their mean, relative to the contrast.
 
     Returns
@@ -328,8 +328,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
 def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     """Return two different orders that fit the frames about equally well, or None.
 
-    Frames in neither order, such as shuffled frames or frames of another acquisition,
-    fit all orders equally badly.
+    Frames in neither order, such as shuffled frames or frames of another kind of
+    acquisition, fit all orders equally badly.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Annotation for text fields of configs that list names, so a form can offer them."""
+"""Annotation for text fields that list names, so that a form can offer the names."""
 
 from __future__ import annotations
 

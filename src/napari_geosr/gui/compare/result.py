@@ -137,7 +137,7 @@ class QualityTable(QTableWidget):
             self.scrollToItem(self.item(top, self._keys.index(key)))
 
     def selected_text(self) -> str:
-        """Return the selected cells, by default all, as tab-separated lines."""
+        """Return the selected cells (if none, all cells) as tab-separated lines."""
         chosen = {(i.row(), i.column()) for i in self.selectedIndexes()} or {
             (row, column)
             for row in range(self.rowCount())

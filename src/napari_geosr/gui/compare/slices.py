@@ -201,7 +201,7 @@ class SliceMontage(QObject):
         )
 
     def end(self) -> None:
-        """Remove the layers and restore the previous view."""
+        """Remove the layers and return to the previous view."""
         self._number += 1
         self._request = None
         self._adding.stop()

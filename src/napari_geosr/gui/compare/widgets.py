@@ -239,7 +239,7 @@ class LayerChecklist(QListWidget):
     Signals
     -------
     chosen
-        Other layers are checked, or a checked layer was removed.
+        The set of checked layers has changed, or a checked layer was removed.
     """
 
     chosen = Signal()

@@ -54,7 +54,8 @@ class RunHandover(QObject):
     """Turns the run of a dock into a running or paused job.
 
     The dock reports when a run begins and provides the stopped run. When the window is
-    closed, the user is asked; see `napari_geosr.gui.kit.closing`.
+    closed, the user is asked whether the run should become a job; see
+    `napari_geosr.gui.kit.closing`.
 
     Parameters
     ----------

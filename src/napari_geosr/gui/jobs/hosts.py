@@ -63,7 +63,7 @@ class HostWatch(QObject):
     answered : str, int
         A computer that was just added, and its number of jobs.
     failed : object
-        The error of a computer that responded before, or was just added.
+        The error of a computer that had responded before or was just added.
     noted : str
         A computer has another version of napari-geosr; emitted once for each message.
     """

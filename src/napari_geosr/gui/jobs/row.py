@@ -32,9 +32,9 @@ _SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
 
 
 class JobRow(JobOffer):
-    """Shows the progress of a job of one operation and offers actions for it.
+    """Shows the progress of a job of one kind and offers actions for it.
 
-    The newest job is shown, preferably one of the scan shown in the dock. The row is
+    The newest job is shown, preferably one for the scan shown in the dock. The row is
     hidden if there is no job or its result has been seen.
 
     Parameters

@@ -82,7 +82,7 @@ class TrainingPlan:
         Raises
         ------
         GeoSRError
-            If settings or data are invalid, or something cannot be written.
+            If settings or data are invalid, or a file cannot be written.
         """
         self.check()
         yield StageStarted(message="Inspecting the data")
@@ -206,13 +206,13 @@ def _plain(plan: TrainingPlan, paths: Mapping[str, tuple[Path, ...]]) -> AnyDict
 def _on_disk(
     plan: TrainingPlan, folder: Path, should_stop: ShouldStop, edge: int | None = None
 ) -> Generator[Step, None, dict[str, tuple[Path, ...]]]:
-    """Give every part of the data a path; write the parts that have no file.
+    """Give every volume of the data a path; write the volumes that have no file.
 
     Parameters
     ----------
     edge : int, optional
-        If any part has to be written, write only boxes of about this edge length: the
-        same box of all parts that belong together, including those in files.
+        If any volume has to be written, write only boxes of about this edge length: the
+        same box of all volumes that belong together, including those in files.
     """
     files = {
         role: [_file_of(part, should_stop) for part in parts]
@@ -243,7 +243,7 @@ def _on_disk(
 
 
 def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
-    """Return the file from which a part can be read, or None."""
+    """Return the file from which a volume can be read, or None."""
     if isinstance(part, Path):
         return part
     return part.source if equals_file(part, should_stop) else None

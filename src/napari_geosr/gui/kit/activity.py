@@ -26,7 +26,7 @@ class Activity(QObject):
 
     The base class runs what is passed to `start`. A subclass that starts operations
     on its own keeps the user's requests in `_requests` and overrides `_start_next`,
-    which is called while nothing runs and something may have changed.
+    which is called when nothing runs and the requests or their input may have changed.
 
     Signals
     -------

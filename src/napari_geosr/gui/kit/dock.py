@@ -162,7 +162,7 @@ class Dock(QWidget):
         Returns
         -------
         config : Config
-            Default settings if none are stored, or if they cannot be read.
+            The stored settings; the defaults if there are none or they cannot be read.
         error : ConfigError or None
             Why they cannot be read; None if there is no error.
         """

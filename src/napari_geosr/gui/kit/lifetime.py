@@ -61,7 +61,8 @@ class Connections:
     def add_to(self, holder: Any, name: str, function: Callable[..., Any]) -> None:
         """Add `function` to a list of callbacks.
 
-        The function may hold a weak reference to the widget.
+        The function must not hold a strong reference to the widget; a weak one is
+        allowed.
 
         Parameters
         ----------

@@ -138,7 +138,7 @@ def in_words_of_dock(text: str, widget: QWidget | None) -> str:
     ----------
     text : str
     widget : QWidget or None
-        Part of a dock; None: options without a field are omitted.
+        Part of the dock; if None, all options are treated as options without a field.
     """
     if "--" not in text:
         return text

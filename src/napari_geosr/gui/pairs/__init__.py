@@ -222,7 +222,7 @@ class PairsDock(PairsWidgets):
         )
 
     def _on_error(self, error: Exception) -> None:
-        """Show why no pair was built, below the fields or scans that it concerns."""
+        """Show why no pair was built, below the fields or scans that are invalid."""
         if self.show_in_fields(error) or not isinstance(error, FileError | VolumeError):
             self.show_failure(error)
         else:

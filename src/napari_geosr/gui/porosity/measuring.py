@@ -143,7 +143,7 @@ def stopped_measurement(
     config: MeasureConfig,
     viewer: napari.viewer.Viewer,
 ) -> StoppedMeasurement:
-    """Return the input for a job that replaces the dock in measuring these layers."""
+    """Return the input for a job that measures these layers in place of the dock."""
     found = {
         role: LayerVolume(*part_of_file(layer, viewer))
         for role, layer in layers.items()

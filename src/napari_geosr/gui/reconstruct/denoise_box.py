@@ -67,7 +67,7 @@ _READING = {
 
 
 class DenoiseBox(QWidget):
-    """Name, parts and steps of a denoising job, its state, and its result.
+    """Name, number of subsets and of steps of a denoising job, its state and result.
 
     Signals
     -------

@@ -241,7 +241,7 @@ class RestoreActivity(Activity):
             storage.discard(part.volume)
 
     def run(self, *, resumes_part: bool = False) -> None:
-        """Restore the whole layer, or the rest of an unfinished run.
+        """Restore the whole layer, or complete an unfinished run.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Explain a clicked part of the result with a sentence and a layer."""
+"""Explain a pore or voxel clicked in the result with a sentence and a layer."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class RunPreparation:
     def other_channels(
         self, position: Mapping[str, int]
     ) -> Iterator[tuple[str, PreparedRestoration]]:
-        """Yield name and prepared restoration of each channel not at `position`.
+        """Yield name and prepared restoration of every channel but that of `position`.
 
         Each channel is prepared at a typical time point; voxels are read to find it.
         """
@@ -110,7 +110,7 @@ def estimate_text(ready: RunPreparation) -> str:
 
 
 def run_estimate(ready: RunPreparation) -> RunEstimate:
-    """Return the time, including the prediction of its effect, and memory of a run."""
+    """Return the time (including the prediction of the effect) and memory of a run."""
     estimate, prepared, n_volumes = ready.estimate, ready.prepared, 1
     if ready.series is not None:
         prepared, n_volumes = ready.series.first, len(ready.series.channels)

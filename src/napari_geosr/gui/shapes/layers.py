@@ -45,8 +45,8 @@ _SAME_TRANSFORM = 1e-4
 def check_same_transform(mask: Layer, scan: Layer) -> None:
     """Raise `VolumeError` if a layer is displaced relative to the other.
 
-    Rotation, shear and mirroring are not part of a volume's voxel size and origin,
-    which are not compared for volumes without a physical unit.
+    The comparison of volumes does not cover rotation, shear and mirroring, nor, without
+    a physical unit, voxel size and origin.
     """
     one, other = geometry_of_layer(mask), geometry_of_layer(scan)
     turns = one.affine[:-1, :-1], other.affine[:-1, :-1]
@@ -89,7 +89,7 @@ def transform_warning(layer: Layer) -> str:
 
 
 def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) -> None:
-    """Raise `VolumeError` if layers of a result are elsewhere than its mesh would be.
+    """Raise `VolumeError` if layers of a result are not where its mesh would be.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class PreviewSurface:
 
 
 def _look_at(viewer: napari.viewer.Viewer, layer: Surface) -> None:
-    """Move the camera to a surface, seen from the side."""
+    """Move the camera so that it shows a surface from the side."""
     low, high = layer.extent.world
     viewer.scene.camera.center = tuple((np.asarray(low) + np.asarray(high)) / 2)
     viewer.scene.camera.angles = (10, -35, 60)

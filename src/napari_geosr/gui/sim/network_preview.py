@@ -60,7 +60,7 @@ class NetworkPreview(QObject):
         self._viewer.layers.selection.active = active
 
     def end(self) -> None:
-        """Remove the layer: the run has ended."""
+        """Remove the layer after the end of the run."""
         layer, self._layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
             remove_in_place(self._viewer, layer)

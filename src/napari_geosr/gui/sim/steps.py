@@ -129,8 +129,8 @@ def reconstruct_steps(
         Patterns on screen. They are used if there is one time point and one channel;
         otherwise, patterns are found for each time point and channel.
     answers : dict of str to ndarray of shape (Y, X)
-        The plane in which the patterns were found, by method; the plane of this run is
-        added.
+        Results of each method for the plane in which the patterns were found; the
+        result of this run is added.
     """
     load_torch()
     frames = frames_of(volume, config) if found is None else found.frames

@@ -67,7 +67,7 @@ class StudyPlan:
         Raises
         ------
         GeoSRError
-            If settings or data are invalid, or something cannot be written.
+            If settings or data are invalid, or a file cannot be written.
         """
         yield StageStarted(message="Inspecting the projections")
         self.check()
@@ -93,7 +93,7 @@ class StudyPlan:
 def start_steps(
     plan: StudyPlan, parent: Path, before: Path | None, should_stop: ShouldStop
 ) -> Generator[Step, None, Path]:
-    """Start the process of a study, in a new folder or that of an earlier study.
+    """Start the process of a study in a new folder or in that of an earlier study.
 
     Parameters
     ----------

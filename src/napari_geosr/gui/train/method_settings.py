@@ -281,7 +281,7 @@ class MethodSettings(QWidget):
         combo.blockSignals(False)
 
     def _on_reset(self) -> None:
-        """Restore the defaults, except for the fields above the form."""
+        """Reset all fields except those above the form to their defaults."""
         self.set_values({k: v for k, v in self._defaults.items() if k not in ABOVE})
         self.changed.emit()
 

@@ -144,7 +144,7 @@ def convert(
 
 
 def _example(channels: int, size: tuple[int, ...]) -> torch.Tensor:
-    """Return structure and noise with grey values typical of network inputs."""
+    """Return a test image: structure and noise with grey values typical of inputs."""
     import torch
 
     waves = torch.ones(size)

@@ -35,7 +35,8 @@ class RunEstimate:
     memory : int or None
         Bytes of main memory, excluding the program and its libraries; None if unknown.
     includes : str
-        Text for the user: which part of the time the dock's estimate does not contain.
+        Text for the user: the part of `seconds` that the dock's estimate does not
+        include.
     """
 
     seconds: float

@@ -73,7 +73,8 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
     """Return at most `max_count` powers of ten between `low` and `high`, both positive.
 
-    If there is at most one of them, two and five times a power of ten are included.
+    If there is at most one of them, two and five times a power of ten are included,
+    provided that no more than `max_count` numbers result.
     """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last <= first:

@@ -154,7 +154,7 @@ class ScatterView(Chart):
 
     @property
     def updated(self) -> float:
-        """When the last update of the lasso began, by `time.perf_counter`."""
+        """Time when the last update of the lasso began, from `time.perf_counter`."""
         return self._updated
 
     def point_of(self, row: int) -> QPointF:
