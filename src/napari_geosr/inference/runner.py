@@ -106,8 +106,8 @@ def restore_tiles(
     tile : sequence of int, optional
         Core size along the source's axes; by default chosen from the budget.
     finished : sequence of sequence of slice
-        Boxes of `target` that already hold their values, such as the
-        ``TileDone.slices`` of an earlier run. Tiles within them are not recomputed.
+        Boxes of `target` that are already restored, such as the ``TileDone.slices`` of
+        an earlier run. Tiles within these boxes are not recomputed.
     preferred_tile : sequence of int, optional
         Core size of an earlier run, which is used if it fits the budget.
     deviation : array-like, optional

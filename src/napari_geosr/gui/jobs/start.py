@@ -82,7 +82,7 @@ class TrainingPlan:
         Raises
         ------
         GeoSRError
-            If settings or data are invalid, or something cannot be written.
+            If settings or data are invalid, or a file cannot be written.
         """
         self.check()
         yield StageStarted(message="Inspecting the data")

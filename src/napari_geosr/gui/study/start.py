@@ -67,7 +67,7 @@ class StudyPlan:
         Raises
         ------
         GeoSRError
-            If settings or data are invalid, or something cannot be written.
+            If settings or data are invalid, or a file cannot be written.
         """
         yield StageStarted(message="Inspecting the projections")
         self.check()

@@ -156,7 +156,7 @@ class QueuePlace:
 
     @property
     def outage(self) -> str:
-        """State why the words may be out of date, and their time; empty if current."""
+        """Why the words may be out of date, and their time; empty if they are not."""
         if not self.problem:
             return ""
         if not self.checked:

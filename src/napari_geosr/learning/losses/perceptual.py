@@ -1,6 +1,6 @@
 """Perceptual losses: distance between the features of two images [1]_.
 
-The feature network is chosen by name. Its weights must be on the disk, or an error is
+The feature network is chosen by name. Its weights must be on disk, or an error is
 raised; nothing is downloaded, and random weights are never used.
 
 ``structure``

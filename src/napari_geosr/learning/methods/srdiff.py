@@ -155,7 +155,7 @@ class Method(_Method):
         return {**drawn, "noise": noise, "time": np.array(time, np.int64)}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return the squared error of the velocity, for unit variance."""
+        """Return the mean squared error of the velocity of the scaled residual."""
         error = self._error(batch, batch["time"])
         return error, {"loss": error}
 

@@ -110,7 +110,7 @@ class Segmenter:
 
     @property
     def dtype(self) -> AnyDType:
-        """Type of the labels: the smallest for all classes and the unpainted value."""
+        """Smallest data type that holds all classes and the unpainted value."""
         assert self.strokes is not None
         largest = max(*self.strokes.classes, self.strokes.unpainted)
         return np.dtype(np.min_scalar_type(largest))
@@ -251,8 +251,9 @@ class Segmenter:
     ) -> Generator[Step, None, list[Suggestion]]:
         """Suggest slices to paint next: unlike the painted ones, or uncertain.
 
-        Before anything is learned, the next slice is the one that differs most from all
-        painted or proposed slices; afterwards, it is the one with the largest entropy.
+        Before the first strokes are learned, the next slice is the one that differs
+        most from all painted or suggested slices; afterwards, it is the one with the
+        largest entropy.
 
         Parameters
         ----------

@@ -90,8 +90,8 @@ def check_pair(
     ndim : int
         Number of axes, counted from the last, to which the factor applies.
     is_correlated : bool
-        Whether the grey values are correlated, so that a shift can be measured; this is
-        not the case for several labels.
+        Whether source and target have correlated grey values, so that a shift can be
+        measured; this is not the case if the target has more than two labels.
 
     Raises
     ------
