@@ -46,7 +46,7 @@ class EnsembleInputs:
     upscale_factor : int
         Upscale factor along each axis, for samples of a diffusion model.
     seed, steps : int
-        Seed for these samples, and number of steps for each.
+        Seed for the samples, and number of steps of each sample.
     """
 
     models: Sequence[Model]

@@ -160,7 +160,7 @@ class Method(_Method):
         return error, {"loss": error}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the mean loss over all parts of the schedule."""
+        """Return the mean loss at times from all parts of the noise schedule."""
         like = batch["time"]
         errors = [self._error(batch, like.new_full(like.shape, t)) for t in _VALIDATED]
         return {"loss": float(np.mean([float(error) for error in errors]))}

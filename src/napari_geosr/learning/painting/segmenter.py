@@ -297,7 +297,7 @@ class Segmenter:
     def _doubt(self, z: int) -> AnyArray:
         """Return the mean entropy of the central part of a slice.
 
-        With a prior, it is the mean over every fourth voxel of the whole slice.
+        With a prior, every fourth voxel along Y and X of the whole slice is used.
         """
         assert self.forest is not None
         if self.prior is not None:
