@@ -304,7 +304,7 @@ def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, 
 def _rows_of_huge_planes(
     shape: tuple[int, ...], sample_above: int
 ) -> Iterator[tuple[slice, ...]]:
-    """Yield evenly spaced rows of some planes, none of which is read completely."""
+    """Yield evenly spaced rows of evenly spaced planes, if single planes are huge."""
     n_planes = min(shape[0], _N_ROW_PLANES)
     n_rows = max(1, min(shape[1], sample_above // (shape[2] * n_planes)))
     for z in np.linspace(0, shape[0] - 1, n_planes).round().astype(int):
@@ -315,13 +315,13 @@ def _rows_of_huge_planes(
 def _sample_shape(
     shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]
 ) -> list[int]:
-    """Return the shape of all blocks, joined along the first axis."""
+    """Return the shape that all blocks have when joined along the first axis."""
     n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
     return [n, *shape[len(blocks[0]) :]]
 
 
 def _as_float64(values: AnyArray) -> tuple[float, AnyArray]:
-    """Return a constant, and the values minus that constant, exact where possible."""
+    """Return a constant, and the values minus it as float64, exact where possible."""
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _MAX_EXACT_INTEGER:

@@ -101,7 +101,7 @@ class Buffers:
     Attributes
     ----------
     source, target, network : int
-        Bytes per voxel in the source, in the target and in the network's arithmetic.
+        Bytes per voxel of the source, of the target and of the network's data type.
     depth : int
         Maximum number of tiles read ahead, and of tiles waiting to be written.
     chunks : tuple of int, optional
@@ -172,11 +172,12 @@ def tile_peak(
 
 @dataclass(frozen=True)
 class RegionCost:
-    """Counted bytes of a network that can compute just a part of its output.
+    """Counted storage of a network that can compute just a part of its output.
 
     Attributes
     ----------
     base : float
+        Bytes independent of window and core.
     window, core : float
         Bytes per voxel of the window, and additional bytes per voxel of the core.
     """
@@ -226,7 +227,7 @@ _REGION_COSTS: weakref.WeakKeyDictionary[Any, RegionCost] = weakref.WeakKeyDicti
 
 
 def _measure_region_cost(network: nn.Module, device: str) -> RegionCost:
-    """Count storage for a one-voxel core in two windows, and for one full core."""
+    """Fit the cost to counts for one-voxel cores in two windows, and one full core."""
     known = _REGION_COSTS.get(network)
     if known is None:
         spec, kind = network_spec(network), device.partition(":")[0]

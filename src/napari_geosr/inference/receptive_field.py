@@ -229,7 +229,7 @@ class _Slab:
         return self._positions((y - base).abs() > 1e-12 * (1.0 + base.abs()))
 
     def _positions(self, mask: torch.Tensor) -> Iterable[int]:
-        """Find the input positions along the axis with output voxels in the `mask`."""
+        """Return the input positions along the axis to which masked outputs belong."""
         other = [d for d in range(mask.ndim) if d != 2 + self.axis]
         along = mask.sum(dim=other) > 0
         return {int(i) // self.scale for i in along.nonzero().ravel()}

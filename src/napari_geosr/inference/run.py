@@ -290,7 +290,7 @@ class TiledRun:
         return skipped, waiting
 
     def _write(self, tile: Tile, values: Array) -> Array:
-        """Write a tile in the writer thread; do not retry with smaller tiles."""
+        """Write a tile (in the writer thread); if memory runs out, do not retry."""
         try:
             return self.writer.write(tile, values)
         except MemoryError as error:
@@ -340,7 +340,7 @@ class TiledRun:
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         waiting: list[Tile],
     ) -> Iterator[Step]:
-        """Run the `waiting` tiles until all are done or the others must be divided."""
+        """Run the `waiting` tiles until all are done or the rest must be divided."""
         failed_before = self.n_retries > 0
         try:
             pipe.start_reading(waiting)

@@ -1,4 +1,4 @@
-"""Restores a volume tile by tile: exact, within a memory budget, cancellable."""
+"""Restores a volume tile by tile, exactly and within a memory budget."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Estimate:
     seconds : float
         Estimated from small windows timed on this computer.
     peak_bytes : int
-        Growth of the process (or use of device memory) in addition to source and
+        Memory, in bytes, that the process or the device needs in addition to source and
         target.
     tile : tuple of int
         Core size along Z, Y, X, in input voxels.
@@ -106,8 +106,8 @@ def restore_tiles(
     tile : sequence of int, optional
         Core size along the source's axes; by default chosen from the budget.
     finished : sequence of sequence of slice
-        Boxes of `target` that already hold their values, such as the
-        ``TileDone.slices`` of an earlier run. Tiles within them are not recomputed.
+        Boxes of `target` that are already restored, such as the ``TileDone.slices`` of
+        an earlier run. Tiles within these boxes are not recomputed.
     preferred_tile : sequence of int, optional
         Core size of an earlier run, which is used if it fits the budget.
     deviation : array-like, optional
@@ -137,7 +137,7 @@ def restore_tiles(
     DeviceMemoryError
         If not even the smallest tile fits.
     ConfigError, VolumeError, ModelError, FileError, EngineError
-        If settings, input, model, storage or network are at fault.
+        For errors in the settings, the input, the model, a file or the network.
     """
     run = TiledRun(
         network,

@@ -70,7 +70,7 @@ class RefinementPlan:
     edge : int
         Edge of the blocks, in coarse voxels.
     halos : tuple of int
-        Margin of the input of each stage, in voxels of that stage.
+        Margin of the input of each stage, in voxels of that input.
     blocks : tuple of tuple of slice
         The blocks of the coarse shape.
     busy : tuple of bool
@@ -195,7 +195,7 @@ def surface_mask(inside: AnyArray) -> AnyArray:
 
 
 def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
-    """Return the input margins of all stages with which the last stage is exact.
+    """Return the input margin that each stage needs for the last stage to be exact.
 
     The margin of a stage is computed by the previous stage. The input of the previous
     stage therefore needs half of this margin plus the previous stage's own halo. All

@@ -1,4 +1,4 @@
-"""Cuts a run into shards: blocks of its result that any process can compute alone."""
+"""Cuts a run into shards: blocks of its result that are computed independently."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Shard:
 def plan_shards(
     layout: Layout, tile: Sequence[int], unit: Sequence[int] | None = None
 ) -> list[Shard]:
-    """Cut a result into shards that cover it once, in Z-Y-X order.
+    """Cut a result into shards that cover it exactly once, in Z-Y-X order.
 
     Parameters
     ----------

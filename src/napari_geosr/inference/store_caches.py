@@ -51,7 +51,7 @@ def held_bytes(array: object, budget: int) -> int:
 def limited_caches(
     source: Any, target: Any, budget: int, reads: SourceReads | None = None
 ) -> Iterator[None]:
-    """Limit caches and buffers to their share of the budget; restore them at the end.
+    """Limit caches and buffers to their share of the budget within a context.
 
     Parameters
     ----------

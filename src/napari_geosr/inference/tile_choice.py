@@ -119,7 +119,7 @@ def choose_tile(
         Chunk of the target, in output voxels: planes of a 2D network are grouped so
         that no chunk is written twice.
     max_voxels : int, optional
-        Largest window known to fit (after an earlier out-of-memory error).
+        Voxels of the largest window known to fit (after an out-of-memory error).
     box : sequence of slice, optional
         Part of the input to restore.
     enough : callable, optional

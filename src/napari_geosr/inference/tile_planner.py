@@ -112,7 +112,7 @@ class TilePlanner:
 
     @property
     def choice(self) -> TileChoice:
-        """The chosen tile, once there is a plan."""
+        """The chosen tile; available once a plan has been made."""
         assert self._choice is not None
         return self._choice
 
@@ -452,6 +452,6 @@ class TilePlanner:
         self.tile_memory.remember(key, self._window_voxels(tile), free)
 
     def _window_voxels(self, tile: Tile) -> int:
-        """Return the number of voxels passed through the network at once."""
+        """Return how many voxels of a tile's window the network processes at once."""
         window = tile.window_shape
         return int(np.prod(window[1:] if self.layout.per_plane else window))

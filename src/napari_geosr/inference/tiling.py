@@ -280,7 +280,10 @@ def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
 
 
 def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
-    """Halve a tile along the longest axis that the stride allows; () if impossible."""
+    """Return the halves of a tile, cut along the longest axis that the stride allows.
+
+    Empty if the stride allows no cut.
+    """
     lengths = tile.core_shape
     for axis in sorted(range(3), key=lambda a: -lengths[a]):
         core, stride = tile.core[axis], layout.stride[axis]

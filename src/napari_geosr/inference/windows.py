@@ -215,9 +215,9 @@ class ValueWriter:
         Same shape as the target, floating-point: receives the standard deviations that
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
-        The scan being restored, if its padding and those hot voxels that are data are
-        to keep their values; otherwise None. In the network's input, such hot voxels
-        are replaced.
+        The scan being restored, if its padding keeps its value in the result, and so do
+        its hot voxels where ``hot.kept`` is set; otherwise None. In the network's
+        input, hot voxels are replaced.
     """
 
     target: Any
@@ -266,7 +266,7 @@ class ValueWriter:
         return self._put(self.target, tile, values)
 
     def _copy_hot_voxels(self, tile: Tile, values: AnyArray) -> None:
-        """Copy the hot voxels that are data from the source to the result."""
+        """Copy the hot voxels from the source to the result, if they are to be kept."""
         hot = self.statistics.hot
         if hot is None or not hot.kept or self.source is None:
             return

@@ -247,7 +247,7 @@ class FileVoxels:
     def _fill_with_gaps(self, out: AnyArray, key: Slices, axis: int) -> None:
         """Read several rows along `axis` at once; copy the required part of each.
 
-        Large reads, such as a slice across all planes, are shared by several threads.
+        Large reads, such as a slice across all planes, are divided among threads.
         """
         row = math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize
         places = self._places(key, axis)
@@ -389,7 +389,7 @@ class FileArray(LazyArray):
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory that a request uses in addition to its result."""
+        """Maximum memory, in bytes, that a request uses in addition to its result."""
         return _SCRATCH * min(_MAX_THREADS, os.cpu_count() or 1)
 
     def to_dask(self) -> Any:

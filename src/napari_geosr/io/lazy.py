@@ -103,8 +103,8 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
 def useful_cache(array: object, room: int) -> int | None:
     """Return the size of a cache for reading an array in any order within `room` bytes.
 
-    It holds all blocks of several adjacent planes if they fit, otherwise fewer blocks,
-    and is 0 if not even one block fits. None for arrays without a `ReadUnit`.
+    The cache holds all blocks of several adjacent planes if they fit, otherwise fewer
+    blocks; 0 if not even one block fits, None for arrays without a `ReadUnit`.
     """
     unit = read_unit(array)
     if unit is None:
@@ -241,7 +241,7 @@ class LazyArray:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory apart from results: the cache and blocks just read."""
+        """Maximum memory apart from results, in bytes: cache and blocks just read."""
         unit = self.read_unit
         return 2 * self._limit if unit is None else unit.held_bytes(self._limit)
 

@@ -50,7 +50,7 @@ class Orientation:
     rotation : tuple of float
         Rotation of the axes that is not applied, row by row; empty if there is none.
     warning : str
-        Warning about axes that are clearly not perpendicular; empty if they are.
+        Warning about axes that are clearly not perpendicular, or empty.
     """
 
     axes: str
@@ -90,8 +90,8 @@ def orient(
 ) -> Orientation:
     """Find the permutation and reversal of stored axes that align them with X, Y and Z.
 
-    An oblique volume is not resampled: its axes are assigned to the closest directions,
-    without changing its handedness. Positions then refer to the rotated axes, so that
+    An oblique volume is not resampled: its axes are assigned to the closest directions
+    that preserve its handedness. Positions then refer to the rotated axes, so that
     all volumes with the same rotation remain aligned with each other.
 
     Parameters
@@ -167,7 +167,7 @@ def _shear(turned: AnyArray) -> float:
 def _nearest_rotation(turned: AnyArray) -> AnyArray:
     """Return the rotation matrix closest to axes given as columns of unit length.
 
-    It is the unit matrix if the axes deviate from it by rounding only.
+    This is the identity matrix if the axes deviate from it only by rounding errors.
     """
     if np.allclose(turned, np.eye(len(turned)), rtol=0, atol=_ROUNDING):
         return np.eye(len(turned))

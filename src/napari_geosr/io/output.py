@@ -124,7 +124,7 @@ class Output(ABC):
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
         """Return those of the filled `boxes` that are completely written to the file.
 
-        Voxels may be held back until more arrive, and are lost if the disk is full.
+        Voxels may be buffered until more arrive, and are lost if the disk is full.
         """
         return list(boxes)
 

@@ -28,7 +28,8 @@ def ask_voxel_size(
     further : tuple of str
         Additional reasons for doubt, known only to the reader.
     trusted : bool
-        Whether the user or this package wrote the size, so that no question is needed.
+        Whether the user specified the size, or this package wrote it to the file, so
+        that no question is needed.
 
     Returns
     -------
@@ -55,8 +56,8 @@ def unnamed_axis(
 ) -> Volume:
     """Record that the file does not name the Z axis of `volume`, if there is one.
 
-    Whether its slices are frames is checked only when the volume is used, because
-    opening it reads no voxels.
+    Whether its slices are frames is checked only when the volume is used, because no
+    voxels are read when a file is opened.
 
     Parameters
     ----------

@@ -54,8 +54,8 @@ class _Asked:
     warned : bool
         Whether the queue has warned this process.
     by_walltime : bool
-        Whether the warning has stopped the job, that is, took effect before the user
-        asked for a pause.
+        Whether the job was stopped by the warning, not by a pause that the user
+        requested earlier.
     """
 
     warning_due: float = 0.0

@@ -57,7 +57,7 @@ class JobCost:
 
 
 class ProcessorTime:
-    """Processor time of a job: of this process, those that it starts, and its workers.
+    """Processor time of a job: of this process, its child processes and its workers.
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ class UneditedCheck:
     """Checks that the voxels of a layer are still those of its file.
 
     Arrays in memory are compared with the file, which is read again. Arrays that are
-    read when needed are unchanged unless values were assigned to them.
+    read on demand count as unchanged unless values were assigned to them.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Time and memory of a training run, measured by running a few steps.
 
-The steps run in a separate process, immediately even if another job is running, and
-the results are discarded.
+The steps run in a separate process, which does not wait for other jobs, and their
+results are discarded.
 """
 
 from __future__ import annotations

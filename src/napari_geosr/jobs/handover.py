@@ -164,7 +164,7 @@ class StoppedRestoration:
         Raises
         ------
         GeoSRError
-            If something cannot be written.
+            If a file cannot be written.
         """
         path, reading = yield from _file_steps(
             self.input, folder / "data" / "scan.ome.zarr", should_stop
@@ -238,7 +238,7 @@ class StoppedReconstruction:
         Raises
         ------
         GeoSRError
-            If something cannot be written.
+            If a file cannot be written.
         """
         part = yield from _part_steps(self.finished_part, folder / "data" / "part.zarr")
         return ReconstructJob(
@@ -323,7 +323,7 @@ class StoppedMeasurement:
         Raises
         ------
         GeoSRError
-            If something cannot be written.
+            If a file cannot be written.
         """
         inputs = {}
         for role, layer in self.volumes.items():
@@ -347,7 +347,7 @@ def settings_steps(
     Cancelled
         If `should_stop` returns True; it is checked once more at the end.
     GeoSRError
-        If something cannot be written.
+        If a file cannot be written.
     """
     made = yield from run.job_steps(folder, should_stop)
     if should_stop():
@@ -394,7 +394,7 @@ def job_from_run_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        If something cannot be written; the folder is removed. Once created, the job is
+        If a file cannot be written; the folder is removed. Once created, the job is
         kept even if its process cannot be started.
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
@@ -444,7 +444,7 @@ def submit_run_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        If something cannot be written, walltime or memory is too small, or the queue
+        If a file cannot be written, walltime or memory is too small, or the queue
         refuses the job; the folder is removed, unless the queue may have accepted the
         job.
     """

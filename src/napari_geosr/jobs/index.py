@@ -102,12 +102,12 @@ def index_folder() -> Path:
 
 
 def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
-    """Add a job to the list, replacing its entry from before it was moved.
+    """Add a job to the list; if it was moved, replace its previous entry.
 
     Parameters
     ----------
     elsewhere : Elsewhere, optional
-        Computer to which the job was submitted; by default the one registered before.
+        Computer to which the job was submitted; by default the one in the list, if any.
     """
     folder = index_folder()
     with atomic.explained(folder):
@@ -165,8 +165,8 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Parameters
     ----------
     keep_foreign : bool
-        Whether to delete only the job's files, and keep the others, if the folder
-        contains files that are not the job's.
+        Whether to keep files in the folder that do not belong to the job; if False and
+        there are such files, an error is raised.
 
     Returns
     -------
@@ -177,8 +177,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     ------
     JobError
         If a process runs the job, it is in a queue, or the folder may not be a job or
-        contains other files (nothing is then deleted), or if something cannot be
-        deleted.
+        contains other files (nothing is then deleted), or if a file cannot be deleted.
     """
     if not job.is_verified():
         raise JobError(

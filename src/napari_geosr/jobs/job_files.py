@@ -247,7 +247,7 @@ def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
 
 
 def unfinished_results(job: JobFolder) -> list[Path]:
-    """Return the unfinished results of a job, outside its folder.
+    """Return the unfinished results of a job that are outside its folder.
 
     Parameters
     ----------

@@ -240,8 +240,8 @@ def _set_final_state(
 ) -> None:
     """Record how a run has ended, and delete the current request unless it is `kept`.
 
-    A job that the user stops ends as cancelled, even if a signal of the queue or an
-    error caused by stopping it ends the run first.
+    A job that the user stops ends as cancelled, even if a signal from the queue, or an
+    error caused by stopping the job, ends the run first.
     """
     request = job.pending_request()
     if request == "cancel" and state != "done":

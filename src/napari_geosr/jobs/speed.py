@@ -22,7 +22,9 @@ _SPACING_SECONDS = 0.5
 
 
 class Speed:
-    """Records progress in tiles or parts with the time left; training reports its own.
+    """Records a job's progress in tiles or parts, and the time left.
+
+    Training runs report their progress themselves.
 
     The time until the first tile, in which the model is loaded and workers are started,
     is not counted; neither are tiles of an earlier stage.

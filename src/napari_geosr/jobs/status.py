@@ -128,7 +128,7 @@ def reasons(status: JobStatus) -> list[str]:
 
 
 def _last_line(path: Path) -> str:
-    """Return the last line of a log that is not empty."""
+    """Return the last non-empty line of a log."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)

@@ -152,7 +152,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def merge_samples(draws: Sequence[Arrays]) -> Arrays:
-    """Merge samples: the first keeps its names, the others become ``"1 source"``, …."""
+    """Merge samples; all but the first are numbered: ``"1 source"``, …."""
     merged = dict(draws[0])
     for i, sample in enumerate(draws[1:], start=1):
         merged |= {f"{i} {role}": array for role, array in sample.items()}

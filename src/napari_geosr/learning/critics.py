@@ -1,7 +1,7 @@
 """Critics: networks that judge patches, used only during training.
 
-They average scores over positions, so they accept patches of any size, except for a
-`TomoGANCritic` with a fixed `edge`.
+They score each position, or average over all positions, and therefore accept patches of
+any size, except for a `TomoGANCritic` with a fixed `edge`.
 
 References
 ----------

@@ -1,9 +1,9 @@
 """Fit a network to raw frames of structured illumination, without training data.
 
-The network computes the object from the frames; a physical model computes frames from
-the object, and their difference from the recorded ones is minimised [1]_. No other data
-are used. The recipe ``published`` is that of the paper: the network receives only the
-frames, and the loss is 1 minus the structural similarity of simulated and recorded
+The network computes the object from the frames; a physical model simulates frames of
+this object, and the difference from the recorded frames is minimised [1]_. No other
+data are used. The recipe ``published`` is that of the paper: the network receives only
+the frames, and the loss is 1 minus the structural similarity of simulated and recorded
 frames. With ``ours``, the network corrects a joint Richardson–Lucy reconstruction: its
 last layer is initialised with zeros, so that the fit starts there; the loss is the
 squared residual in units of the noise, with smaller contributions from structural
@@ -239,7 +239,7 @@ class FrameFit:
         self.iteration, self.loss = 0, 0.0
 
     def _inputs(self) -> Tensor:
-        """Return the input: frames on the fine grid and, for ``ours``, the start."""
+        """Return frames on the fine grid and, for ``ours``, the initial object."""
         rows, columns = self.operator.grid.inside
         height, width = self.operator.grid.padded
         pads = (
@@ -374,7 +374,7 @@ class FrameFit:
         return state
 
     def restore(self, state: AnyDict) -> None:
-        """Restore the state returned by `state`.
+        """Load a state returned by `state`.
 
         Raises
         ------

@@ -10,7 +10,7 @@ class ImagePool:
     """Pool that, once full, replaces half of the new images with earlier ones [1]_.
 
     The pool uses torch's random numbers, which the training loop seeds at every step.
-    With `state` restored, a resumed run gives the same images.
+    If a resumed run loads the stored `state`, it gives the same images.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class ImagePool:
         """Return the stored images as one tensor; None if there are none."""
         if not self.images:
             return None
-        # After resuming, restored images are on the CPU and new ones on the device.
+        # After resuming, loaded images are on the CPU and new ones on the device.
         return torch.stack([image.cpu() for image in self.images])
 
     def restore(self, state: Tensor | None) -> None:
-        """Restore the images returned by `state`."""
+        """Load the images returned by `state`."""
         self.images = [] if state is None else list(state.unbind())

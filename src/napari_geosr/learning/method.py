@@ -218,7 +218,7 @@ class Method:
         return None
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """Return a trained model's state dict for the module that becomes the model."""
+        """Return the weights of a trained model, from which training starts."""
         return model.network().state_dict()
 
     def noise_bound(self) -> float | None:
@@ -242,7 +242,7 @@ class Method:
         return {}
 
     def restore_state(self, state: AnyMapping) -> None:
-        """Restore the state returned by `state`."""
+        """Load a state returned by `state`."""
 
     def intended_use(self) -> str:
         """Return the intended use, for the card."""

@@ -277,7 +277,7 @@ class SinogramFit:
         }
 
     def restore(self, state: AnyDict) -> None:
-        """Restore the state returned by `state`.
+        """Load a state returned by `state`.
 
         Raises
         ------

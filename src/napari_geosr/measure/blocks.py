@@ -391,7 +391,7 @@ class SlabLabeller:
         return values | self._small.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> bool:
-        """Restore a `state`; return False if it does not belong to this volume."""
+        """Load a `state`; return False if it does not belong to this volume."""
         try:
             return self._restore(state)
         except (KeyError, ValueError, IndexError, TypeError):  # incomplete state

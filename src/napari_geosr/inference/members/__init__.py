@@ -1,6 +1,6 @@
 """Members: several predictions for one volume, used to estimate its deviation.
 
-Each kind has its own module, found by its file name. The module defines ``TITLE``,
+Each kind of member has a module, which is found by file name. It defines ``TITLE``,
 ``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it requires further
 models) and ``make(inputs)``, which returns the network that combines all members.
 """
@@ -46,7 +46,7 @@ class EnsembleInputs:
     upscale_factor : int
         Upscale factor along each axis, for samples of a diffusion model.
     seed, steps : int
-        Seed for these samples, and number of steps for each.
+        Seed for the samples, and number of steps of each sample.
     """
 
     models: Sequence[Model]

@@ -1,4 +1,4 @@
-"""Networks of the members, and mean and standard deviation over all members.
+"""Networks that run all members and output their mean and standard deviation.
 
 Mean and standard deviation are accumulated member by member [1]_.
 
@@ -75,7 +75,7 @@ class EnsembleNetwork(nn.Module):
 
 
 class AdaptedNetwork(nn.Module):
-    """Runs a model's network on a run's windows after adapting planes and grey scale.
+    """Adapts planes and grey scale of windows to a model, and runs its network on them.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class SymmetryView(nn.Module):
         set_network_noise(self.network, replace(noise, correlation=correlation))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Transform, run, and transform back."""
+        """Return the output for the transformed window, transformed back."""
         symmetry = self.symmetry
         if symmetry.mirrored:
             x = x.flip(-1)

@@ -1,4 +1,4 @@
-"""Stein's unbiased estimate of the risk, from sums over sample blocks. numpy only.
+"""Stein's unbiased estimate of the risk, from sums over sample blocks.
 
 For a scan ``y = x + n`` with Gaussian noise of covariance ``C`` and a denoiser ``f``
 
@@ -61,8 +61,8 @@ class CellMeans:
     Attributes
     ----------
     removed : ndarray
-        Mean square of the removed part; with a second scan, of the difference between
-        the result and that scan.
+        Mean squared difference between the result and the scan or, if there is a second
+        scan, between the result and the second scan.
     kept : ndarray
         ``tr(C J)``: how much of the noise is passed on to the result; zeros with a
         second scan, like `passed`.
@@ -73,7 +73,7 @@ class CellMeans:
     voxels : ndarray
         Number of valid voxels of the cell.
     second : ndarray or None
-        Mean square difference of the two scans, if there is a second one.
+        Mean squared difference of the two scans, if there is a second one.
     """
 
     removed: FloatArray
@@ -178,9 +178,9 @@ def common_scale(compared: Iterable[CellMeans], expected: float = 1.0) -> float:
     """Return the scale of the noise variance that is consistent with all denoisers.
 
     If the noise is slightly overestimated, the estimated risk of a good denoiser falls
-    below the variance of the noise that it leaves. Raising each risk to its own
-    denoiser's limit would let that limit alone determine the ranking and favour the
-    strongest smoothing. A common variance preserves the differences.
+    below the variance of the noise that it leaves. If each risk were raised to this
+    lower limit, the limits alone would determine the ranking, and the strongest
+    smoothing would be favoured. A common variance preserves the differences.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ class WritableFileFormat(FileFormat):
         """Begin a file at ``paths.temporary``; `spec` has been checked."""
 
     def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output | None:
-        """Reopen the file that a killed run left at ``paths.temporary``, to resume it.
+        """Reopen the file that a killed run left at ``paths.temporary``.
 
         The file was begun with the same `spec`, except for the provenance. Returns None
         (the default) if a new file has to be created instead.
@@ -143,7 +143,7 @@ def formats() -> tuple[FileFormat, ...]:
 
 @cache
 def _by_suffix(known: tuple[FileFormat, ...]) -> dict[str, FileFormat]:
-    """Return the format of each suffix, longest first; on a clash, the first format."""
+    """Return the format of each suffix, longest first; of several, the first format."""
     found: dict[str, FileFormat] = {}
     for each in known:
         for suffix in each.suffixes:

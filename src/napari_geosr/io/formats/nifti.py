@@ -70,8 +70,8 @@ def read_nifti(path: Path) -> Volume:
     stored axes are permuted and reversed as needed, and the origin is the position of
     the first voxel of the result. A rotation that is not a multiple of 90° is not
     applied, and a note is added; the handedness is preserved. If the header states no
-    orientation, the axes are kept as they are stored, as are those of a file of this
-    package in which X points to the left and Y to the back.
+    orientation, or the file was written by this package with X pointing to the left and
+    Y to the back, the axes are kept as they are stored.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def read_nifti(path: Path) -> Volume:
 
 
 def _other_size(image: Any) -> str:
-    """Return a warning if the header states two different voxel sizes; or ""."""
+    """Return a warning if the header states two different voxel sizes; else ""."""
     header = image.header
     if not header["sform_code"]:  # the other matrix contains no voxel size
         return ""
@@ -387,7 +387,7 @@ def _import_nibabel(name: str, task: str) -> ModuleType:
 
 
 def _stored_unit(unit: str) -> tuple[str, float]:
-    """Return the unit in which lengths in `unit` are stored, and the factor to it."""
+    """Return the unit in which lengths in `unit` are stored, and the scale factor."""
     stored = _STORED_IN.get(unit, unit)
     factor = 1.0 if stored == unit else convert_length(1.0, unit, stored)
     return stored, factor

@@ -335,7 +335,7 @@ def _regions(
     space : h5py.h5s.SpaceID
         A hyperslab of the virtual dataset.
     shape : sequence of int
-        Shape of the dataset, where an unlimited selection ends.
+        Shape of the dataset; an unlimited selection ends at its edge.
     available : int, optional
         Number of positions that the source has along the unlimited axis.
     """

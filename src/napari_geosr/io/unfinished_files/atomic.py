@@ -211,10 +211,10 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def created_folder(folder: Path) -> Iterator[None]:
-    """Create a folder for the files that the block writes.
+    """Create a folder for the files that are written within the context.
 
-    The folder and its parents, where newly created, are removed again if they are still
-    empty at the end.
+    The folder and those of its parents that were created are removed again if they are
+    still empty at the end.
 
     Raises
     ------
@@ -241,9 +241,9 @@ def created_folder(folder: Path) -> Iterator[None]:
 def replacing(
     path: Path, *, overwrite: bool, suffix: str = "", durable: bool = True
 ) -> Iterator[Path]:
-    """Yield a temporary sibling that becomes `path` if the block succeeds.
+    """Yield a temporary sibling that becomes `path` if the context ends normally.
 
-    If the block raises, whatever is at the temporary path is removed.
+    After an error, the temporary file or folder is removed.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def replacing_all(
 ) -> Iterator[dict[Path, Path]]:
     """Yield a temporary sibling for each of `paths`; rename all of them, or none.
 
-    If the block succeeds, all content is flushed to disk, and the files are renamed in
+    Without an error, all content is flushed to disk, and the files are renamed in
     the order of `paths`. Part of the set can be missing only if another program has
     created a file at one of the paths in the meantime, or if the process is killed
     between two renames.

@@ -1,7 +1,7 @@
 """Distinguish damaged files from files that cannot be read at the moment.
 
-Unfinished work may be removed only if it is damaged. After an error of the system, such
-as one of a network drive, the same file may be readable again a moment later.
+Unfinished work may be removed only if it is damaged. After a system error, for example
+of a network drive, the same file may be readable again a moment later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CAUSED_BY_CONTENT = frozenset(
 
 
 def system_reason(error: BaseException) -> str:
-    """Return the error of the system that caused `error`, as text.
+    """Return the system error that caused `error`, as text.
 
     The text is empty if the content of the file may be the cause.
     """

@@ -28,8 +28,8 @@ _RESOLUTION_NS = 2 * 10**9
 def record_finished(files: Mapping[Path, Path]) -> None:
     """Record that the job of this process has finished files; call it before renaming.
 
-    Nothing is recorded if this process does not run a job. A record that cannot be
-    written is omitted, so that the result is not lost.
+    Nothing is recorded if this process does not run a job. If the record cannot be
+    written, no error is raised, so that the result is not lost.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def begin_record(folder: Path) -> None:
 
 
 def has_record(folder: Path) -> bool:
-    """Return whether a job has a record; those of earlier releases have none."""
+    """Return whether a job has a record; jobs of earlier releases have none."""
     return (folder / RECORD).exists()
 
 

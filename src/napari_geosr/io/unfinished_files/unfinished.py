@@ -97,7 +97,7 @@ def find_unfinished(out: Path) -> Volume:
 def usable_unfinished_steps(
     out: Path,
 ) -> Generator[WarningIssued, None, Volume | None]:
-    """Return the unfinished file of an earlier run to `out`, if it is usable.
+    """Return the unfinished file of an earlier run that wrote to `out`, if usable.
 
     Damaged files of killed runs are removed.
 
@@ -207,8 +207,8 @@ def _stopped_run(path: Path) -> Volume | None:
 def unfinished_of_job(out: Path, job: Path) -> list[Path]:
     """Return the unfinished files of `out` that the runs of a job have left.
 
-    Files of other runs to the same output, and files that cannot be read now, are not
-    returned.
+    Files of other runs that wrote to the same output, and files that cannot be read
+    now, are not returned.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Represent the pixel size as stored by a microscope."""
+"""The pixel size that a microscope stores in its files."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _ON_GPUS = ("restore", "reconstruct")
 
 
 def automatic_workers(operation: str, n_nodes: int, gpus: int) -> int:
-    """Return the number of workers of a job that does not set it; 0 for no workers.
+    """Return the number of workers for a job that does not set one; 0 for no workers.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def automatic_workers(operation: str, n_nodes: int, gpus: int) -> int:
         Operation of a job that can use workers.
     n_nodes : int
     gpus : int
-        GPUs of each node.
+        Number of GPUs per node.
     """
     if n_nodes > 1:
         return n_nodes * max(1, gpus)
@@ -48,7 +48,7 @@ def with_workers(spec: Job, n_workers: int, *, is_here: bool = True) -> Job:
     Raises
     ------
     GeoSRError
-        If the job cannot use them.
+        If the job cannot use workers.
     """
     values: Any = spec
     shared: Job = values.model_copy(update={"workers": n_workers})

@@ -229,7 +229,7 @@ class Profile(Config):
 
     @property
     def warning_seconds(self) -> int:
-        """How long before the end of the walltime the queue warns the job."""
+        """Seconds between the queue's warning and the end of the walltime."""
         return min(120, self.seconds // 4)
 
     @property

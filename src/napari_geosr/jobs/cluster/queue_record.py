@@ -50,14 +50,14 @@ class QueueRecord:
     resubmitted : int
         How often the job was resubmitted after reaching its walltime.
     done : int
-        Steps done when it was last resubmitted.
+        Number of steps done when the job was last resubmitted.
     saved : int
         Number of parts of steps that had been saved at that time.
     idle : int
         Number of runs, since the last progress, that used most of their walltime but
         completed no further step and saved no part of one.
     short : int
-        Number of runs, since the last progress, that used less of their walltime.
+        Number of other runs since the last progress, which ended much earlier.
     profile : dict
         Fields of the `Profile` with which it was submitted.
     earlier : tuple of str
@@ -156,7 +156,7 @@ class QueuePlace:
 
     @property
     def outage(self) -> str:
-        """State why the words may be out of date, and their time; empty if current."""
+        """Why the words may be out of date, and their time; empty if they are not."""
         if not self.problem:
             return ""
         if not self.checked:

@@ -66,8 +66,8 @@ def submit_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        If something cannot be written, or ssh, the other computer or its queue refuses;
-        the folder is removed, unless the queue may have accepted the job.
+        If a file cannot be written, ssh fails, or the other computer or its queue
+        refuses the job; the folder is removed, unless the queue may have accepted it.
     """
     submission.check_profile(profile)
     shared = check(profile, parent)

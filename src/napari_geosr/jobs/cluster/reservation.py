@@ -26,7 +26,7 @@ _SUBMITTER = ".submission.owner.lock"
 
 @contextmanager
 def submitting(job: JobFolder) -> Iterator[None]:
-    """Keep other processes from submitting the job, or another one with its output.
+    """Keep other processes from submitting this job, or a job with the same output.
 
     Raises
     ------

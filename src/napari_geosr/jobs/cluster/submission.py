@@ -186,7 +186,7 @@ class _Earlier:
         return cls(queue_record.read_record(job.path), script)
 
     def restore(self, job: JobFolder) -> None:
-        """Restore record and script, so that the job can be resumed in its queue."""
+        """Write the files back, so that the job can be resumed in its queue."""
         queue_record.write_record(job.path, self.record)
         if self.script is not None:
             write_script(job.path, self.script)
@@ -226,7 +226,7 @@ def note_start(job: JobFolder) -> None:
 
 
 def was_stopped(job: JobFolder) -> bool:
-    """Return whether the user stopped the job while the queue started this process.
+    """Return whether the user stopped the job while the queue was starting it.
 
     A queue may have accepted a job without printing its number, and OAR may have
     resubmitted it under a number that only a query has recorded, or that is not
@@ -305,7 +305,7 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
 
 
 def seconds_until_warning(job: JobFolder) -> float:
-    """Return the time until the queue should warn this process; 0 if unknown."""
+    """Return the seconds until the queue should warn this process; 0 if unknown."""
     started = os.environ.get(STARTED, "")
     if not started.isdecimal():
         return 0.0
@@ -314,7 +314,7 @@ def seconds_until_warning(job: JobFolder) -> float:
 
 
 def warning_seconds(job: JobFolder) -> int:
-    """Return how long before the end of the walltime the queue warns the job."""
+    """Return the seconds between the queue's warning and the end of the walltime."""
     return _stored_profile(queue_record.read_record(job.path)).warning_seconds
 
 

@@ -38,9 +38,10 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     Raises
     ------
     ConfigError
-        If it does not fit; the message names the setting and its smallest valid value.
+        If the job does not fit; the message names the setting and its smallest valid
+        value.
     GeoSRError
-        If the memory budget of the run is too small for any cluster.
+        If the memory budget set in the job is too small, whatever the node.
     """
     if isinstance(job, RestoreJob):
         yield from restorations.check_steps(job, profile)

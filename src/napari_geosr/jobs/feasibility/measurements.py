@@ -45,9 +45,10 @@ def check(job: MeasureJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If it does not fit; the message names the setting and its smallest valid value.
+        If the job does not fit; the message names the setting and its smallest valid
+        value.
     VolumeError
-        If the memory budget of the run is too small for any cluster.
+        If the memory budget set in the job is too small, whatever the node.
     """
     opened, _ = job.open()
     node = Node(profile, job.workers, None, _PROGRAM_BYTES)
@@ -94,7 +95,7 @@ def _check_memory(
 
 
 def _least_seconds(job: MeasureJob, node: Node, volume: Volume) -> float:
-    """Return the shortest time of a run that makes progress or ends."""
+    """Return the shortest time, in seconds, in which a run makes progress or ends."""
     voxels = math.prod(volume.shape)
     shape = volume.shape if len(volume.shape) > 2 else (1, *volume.shape)
     slab = slab_thickness(volume.data) if len(volume.shape) > 2 else 1

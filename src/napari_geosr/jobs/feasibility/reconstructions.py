@@ -35,9 +35,10 @@ def check(job: ReconstructJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If it does not fit; the message names the setting and its smallest valid value.
+        If the job does not fit; the message names the setting and its smallest valid
+        value.
     DeviceMemoryError
-        If the memory budget of the run is too small for any cluster.
+        If the memory budget set in the job is too small, whatever the node.
     """
     settings = job.settings
     on_gpu = profile.gpus or settings.device not in ("auto", "cpu")

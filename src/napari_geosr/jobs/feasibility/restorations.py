@@ -48,12 +48,12 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
     """Reject a restoration that would fail as soon as it starts.
 
     A scan is rejected if its slices are frames of a time series that the model would
-    mix; for this, a few slices are read. A run is rejected if its first part would not
-    fit into memory or walltime. Only the card of the model is read if these are ample.
-    Otherwise the model is loaded and timed, as for ``--dry-run``. The requirements are
-    not checked if they cannot be determined on this computer: without torch, if the
-    model is still to be chosen, for a series, for samples of a diffusion model, and for
-    runs on a GPU.
+    mix; a few slices are read to find out. A run is rejected if its first part would
+    not fit into memory or walltime. If memory and walltime are ample, only the card of
+    the model is read. Otherwise the model is loaded and timed, as for ``--dry-run``.
+    The requirements are not checked if they cannot be determined on this computer:
+    without torch, if the model is still to be chosen, for a series, for samples of a
+    diffusion model, and for runs on a GPU.
 
     Parameters
     ----------
@@ -64,9 +64,10 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
     Raises
     ------
     ConfigError
-        If it does not fit; the message names the setting and its smallest valid value.
+        If the job does not fit; the message names the setting and its smallest valid
+        value.
     DeviceMemoryError
-        If the memory budget of the run is too small for any cluster.
+        If the memory budget set in the job is too small, whatever the node.
     VolumeError
         If a model would mix the frames of a time series.
     """

@@ -53,7 +53,7 @@ class QueueSystem(Protocol):
 
     @property
     def number_variable(self) -> str:
-        """Environment variable with the job's number on its nodes; empty if none."""
+        """Environment variable that holds the job's number on its nodes; "" if none."""
 
     @property
     def renumbers(self) -> bool:

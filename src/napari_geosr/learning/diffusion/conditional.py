@@ -83,7 +83,7 @@ class ConditionalSampler:
             Integers that seed the random numbers, e.g. the seed and the indices of the
             sample and the slice.
         on_step : callable
-            Called with the number of each step before the step is made; may raise.
+            Called with the number of each step before the step is taken; may raise.
 
         Returns
         -------

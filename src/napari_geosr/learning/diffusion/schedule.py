@@ -118,7 +118,7 @@ class Schedule:
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the amplitudes of image and noise at one time, or at one per image.
+        """Return the amplitudes of image and noise at a time, or at a time per image.
 
         Before time 0 (at -1) there is no noise.
         """

@@ -1,6 +1,6 @@
 """Perceptual losses: distance between the features of two images [1]_.
 
-The feature network is chosen by name. Its weights must be on the disk, or an error is
+The feature network is chosen by name. Its weights must be on disk, or an error is
 raised; nothing is downloaded, and random weights are never used.
 
 ``structure``
@@ -49,7 +49,7 @@ _VGG_LAYERS = 36
 
 
 class StructureFeatures(nn.Module):
-    """Two 3 × 3 convolutions at each of three scales; maps have unit mean square."""
+    """Two 3 × 3 convolutions at each of three scales; the mean square of maps is 1."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,12 +30,18 @@ _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error, the basis of PSNR; the mean minimises it."""
+    """Return the mean squared error, on which PSNR is based.
+
+    The mean of all possible targets minimises it.
+    """
     return (output - target).square().mean()
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute error; the median minimises it, so edges are sharper."""
+    """Return the mean absolute error.
+
+    The median of all possible targets minimises it, so edges are sharper than for l2.
+    """
     return (output - target).abs().mean()
 
 

@@ -182,7 +182,7 @@ class Method(TranslationMethod):
         return {name: pool.state() for name, pool in self.pools.items()}
 
     def restore_state(self, state: AnyMapping) -> None:
-        """Restore the images of `state`."""
+        """Load the pooled images returned by `state`."""
         for name, pool in self.pools.items():
             pool.restore(state[name])
 

@@ -208,7 +208,7 @@ class Method(_Method):
         return error, {"loss": error}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the mean squared error of the predicted noise over eight times."""
+        """Return the mean squared error of predicted noise at eight noise levels."""
         schedule = self.schedule()
 
         def predicted(x: Tensor, time: Tensor) -> Tensor:

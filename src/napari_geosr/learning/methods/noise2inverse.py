@@ -4,7 +4,7 @@ The sources are reconstructions of the same object, each from every K-th project
 projection is used twice. Because the noise of projections is independent, so is that of
 the sources, and one of them can be predicted from the others as in Noise2Noise. This is
 valid if the reconstruction is linear and the noise has zero mean. The sources must have
-the same voxels, filter and grey scale.
+the same voxel grid, filter and grey scale.
 
 In a restoration, the network is run on each of `inputs` and the outputs are averaged;
 the model's card states this, and ``napari-geosr restore A B … --average`` does it.

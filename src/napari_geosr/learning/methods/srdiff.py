@@ -155,12 +155,12 @@ class Method(_Method):
         return {**drawn, "noise": noise, "time": np.array(time, np.int64)}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return the squared error of the velocity, for unit variance."""
+        """Return the mean squared error of the velocity of the scaled residual."""
         error = self._error(batch, batch["time"])
         return error, {"loss": error}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the mean loss over all parts of the schedule."""
+        """Return the mean loss at times from all parts of the noise schedule."""
         like = batch["time"]
         errors = [self._error(batch, like.new_full(like.shape, t)) for t in _VALIDATED]
         return {"loss": float(np.mean([float(error) for error in errors]))}

@@ -110,7 +110,7 @@ class Segmenter:
 
     @property
     def dtype(self) -> AnyDType:
-        """Type of the labels: the smallest for all classes and the unpainted value."""
+        """Smallest data type that holds all classes and the unpainted value."""
         assert self.strokes is not None
         largest = max(*self.strokes.classes, self.strokes.unpainted)
         return np.dtype(np.min_scalar_type(largest))
@@ -251,8 +251,9 @@ class Segmenter:
     ) -> Generator[Step, None, list[Suggestion]]:
         """Suggest slices to paint next: unlike the painted ones, or uncertain.
 
-        Before anything is learned, the next slice is the one that differs most from all
-        painted or proposed slices; afterwards, it is the one with the largest entropy.
+        Before the first strokes are learned, the next slice is the one that differs
+        most from all painted or suggested slices; afterwards, it is the one with the
+        largest entropy.
 
         Parameters
         ----------
@@ -296,7 +297,7 @@ class Segmenter:
     def _doubt(self, z: int) -> AnyArray:
         """Return the mean entropy of the central part of a slice.
 
-        With a prior, it is the mean over every fourth voxel of the whole slice.
+        With a prior, every fourth voxel along Y and X of the whole slice is used.
         """
         assert self.forest is not None
         if self.prior is not None:

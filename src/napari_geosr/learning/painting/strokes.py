@@ -34,7 +34,7 @@ class SliceStrokes:
     Attributes
     ----------
     at : ndarray of shape (n,)
-        Indices into the flat slice, in increasing order.
+        Indices into the flattened slice, in increasing order.
     classes : ndarray of shape (n,)
         Class of each voxel.
     """

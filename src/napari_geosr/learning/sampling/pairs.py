@@ -90,8 +90,8 @@ def check_pair(
     ndim : int
         Number of axes, counted from the last, to which the factor applies.
     is_correlated : bool
-        Whether the grey values are correlated, so that a shift can be measured; this is
-        not the case for several labels.
+        Whether source and target have correlated grey values, so that a shift can be
+        measured; this is not the case if the target has more than two labels.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def check_pair(
 def _shift(
     source: Volume, target: Volume, factors: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """Measure the shift of the central blocks (along Y and X for few slices)."""
+    """Measure the shift of the central blocks; only in the plane for few slices."""
     from skimage.registration import phase_cross_correlation
 
     a = _central_block(source, (1,) * len(factors))

@@ -34,7 +34,7 @@ _READ_LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class TrainingSubject:
-    """Aligned volumes, one per role, with their split."""
+    """Aligned volumes, one per role, with their split into training and validation."""
 
     volumes: Mapping[str, Volume]
     split: Split

@@ -135,8 +135,8 @@ class ShapeSet(Patches):
         Mean and standard deviation of the grey values of a volume inside its labels, by
         the index of the volume; set by the method that needs them.
     filled : (int, int) or None
-        First plane of the only volume that contains the shape, and the first plane
-        after the last such plane; None if unknown.
+        If there is only one volume: first plane that contains the shape, and the plane
+        after the last one that does; None if unknown.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class ShapeSet(Patches):
 
     @property
     def _n_filled(self) -> int:
-        """Number of planes of the first volume that contain the shape."""
+        """Number of planes that contain the shape in the first volume."""
         first, last = self._ends(self.volumes[0])
         return last - first
 
@@ -402,7 +402,7 @@ class ShapeMethod(Method):
         return not self.config.augment
 
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Return notes on shapes with an unknown orientation, if it matters."""
+        """Return notes on shapes of unknown orientation, if the orientation matters."""
         return orientation_notes(volumes["source"]) if self.is_oriented else []
 
     def optimiser(self, group: str, parameters: list[nn.Parameter]) -> object:

@@ -147,7 +147,7 @@ class Method(ShapeMethod):
             )
 
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Add a note if there is only one shape, so that none is held out."""
+        """Add a note if there is only one shape, because then none is held out."""
         notes = super().inspect(volumes)
         if len(volumes["source"]) != 1:
             return notes

@@ -58,9 +58,9 @@ def accelerate_precision(config: TrainingConfig, device: str) -> str:
 
 
 def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> None:
-    """Make networks store hidden maps in bfloat16, if requested and supported.
+    """Make networks store internal feature maps in bfloat16, if requested.
 
-    On a CPU, autocast gains little.
+    Networks that do not support this are unchanged. On a CPU, autocast gains little.
     """
     if config.precision == "bfloat16":
         for module in modules:

@@ -23,7 +23,7 @@ class Clock:
     steps : int
         Number of steps of the whole training run.
     batch_size : int
-        Images per step.
+        Number of patches per step.
     """
 
     def __init__(self, step: int, steps: int, batch_size: int) -> None:

@@ -63,7 +63,7 @@ def fit_last_layer(network: object, batches: Batches, ndim: int) -> bool:
     network : Module
         Left unchanged if its last layer is not linear.
     batches : Batches
-        Source of the samples (which depend on the seed alone) and of the device.
+        Gives the samples, which depend on the seed alone, and the device.
     ndim : int
         Number of spatial axes of the network.
 

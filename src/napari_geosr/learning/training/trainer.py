@@ -193,7 +193,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: AnyMapping) -> None:
-        """Restore the state returned by `state_dict`.
+        """Load a state returned by `state_dict`.
 
         Raises
         ------
@@ -419,8 +419,8 @@ class Trainer:
     ) -> dict[str, float]:
         """Accumulate the gradients of `batches`, in smaller parts if memory runs out.
 
-        No weights change before all gradients are computed. Only this part is repeated,
-        not the whole step, because other optimisers may have updated their weights.
+        Weights change only afterwards. If memory runs out, the whole step is not
+        repeated, because other optimisers may have updated their weights.
         """
         was_updated, self.parts.is_updated = self.parts.is_updated, False
 

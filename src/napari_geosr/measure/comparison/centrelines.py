@@ -105,7 +105,7 @@ def connectivity(mask: Mask) -> float:
     """Count the loops of a phase: 1 - Euler number, corrected for shared faces [2]_.
 
     The faces at the far ends count towards the next block, so that values of blocks
-    that overlap by one voxel add up; divided by the volume, the result is Conn.D.
+    that overlap by one voxel add up. Conn.D is the result divided by the volume.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ class _Axis:
 class FrameArray:
     """Grey values of a volume on the grid of a frame, read and averaged lazily.
 
-    A voxel of the frame is NaN if any voxel of the volume in it is not finite.
+    A voxel of the frame is NaN if it contains a volume voxel that is not finite.
     """
 
     def __init__(self, data: Any, axes: Sequence[_Axis], shape: Sequence[int]) -> None:

@@ -35,7 +35,7 @@ class PoreQuality:
     porosity_error : float
         Relative error of the pore fraction.
     pores_per_mm3_error : float
-        Relative error of the number of pores per mm³ above the minimum volume.
+        Relative error of the number per mm³ of pores above the minimum volume.
     volume_histogram_distance : float
         Wasserstein distance between the log10 pore volumes (1: one order of magnitude).
     euler_error : float

@@ -130,17 +130,17 @@ def grey_steps(
     ----------
     volumes : FrameVolumes
     data_range : float, optional
-        By default, the range between the 0.1th and 99.9th percentiles.
+        By default, the range between the 0.1th and the 99.9th percentile.
     of_base : bool
-        Take the range from the base; otherwise, use the smallest range of all volumes,
-        which contains the least noise.
+        Whether to take the range from the base; otherwise, the smallest range of all
+        volumes is used, because it contains the least noise.
     affine : bool
-        Fit gain and offset of each volume first.
+        Whether to fit gain and offset of each volume first.
     slicewise : bool, optional
-        Whether the windows of SSIM lie in one slice; by default only if a volume has
+        Whether each SSIM window lies within one slice; by default only if a volume has
         fewer slices than the window.
     budget : int
-        Memory in bytes.
+        Memory budget, in bytes.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 The restored volume is blurred and averaged over each voxel of the scan. The difference
 from the scan, the residual, should be noise. If it is larger, the result contains
-something that is not in the scan, or lacks something that is. A result that is wrong
+structure that is not in the scan, or lacks structure that is. A result that is wrong
 everywhere has a similar residual everywhere; therefore, results are also assessed by
 the regression of the scan on the result (`slope`), and by comparing the residual with
 the scan's own noise (`noise`). The ground truth is not known, so details that the scan
@@ -326,10 +326,10 @@ def _estimate(
 
 
 def _class_edges(grey: Array) -> Array:
-    """Return quantiles of the grey values, without those that differ by rounding only.
+    """Return quantiles of the grey values that differ by more than rounding errors.
 
-    A phase of a noise-free result has one grey value. Classes within its rounding
-    errors would have noise levels that depend on these errors.
+    A phase of a noise-free result has a single grey value. If rounding errors divided
+    it into several classes, the noise levels would depend on these errors.
     """
     edges: Array = np.quantile(grey, np.linspace(0, 1, _LEVELS + 1))
     least = _MIN_CLASS_WIDTH * float(edges[-1] - edges[0])

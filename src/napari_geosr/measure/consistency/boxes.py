@@ -79,8 +79,8 @@ class ResidualSums:
     sums : ndarray of shape (10,)
         Over the known voxels: their number, the sums of the squared residual and of the
         squared noise level, and the number of residuals beyond three noise levels. Over
-        those with a gradient: their number, and the sums of the residual's magnitude in
-        noise levels, of the gradient, of their squares and of their product.
+        the voxels with a gradient: their number, and the sums of the residual's
+        magnitude in noise levels, of the gradient, of both squares and of the product.
     """
 
     slope: SlopeSums

@@ -393,7 +393,7 @@ class SharedPart:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory in addition to that of the tiles."""
+        """Maximum memory, in bytes, in addition to that of the tiles."""
         return self._buffer.held_bytes
 
     def __setitem__(self, key: Slices, value: AnyArray) -> None:

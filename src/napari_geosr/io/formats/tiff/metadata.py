@@ -52,7 +52,7 @@ class PhysicalSpace:
     channels : tuple of str
         Names of the channels; empty if the file has none.
     doubts : tuple of str
-        Reasons, other than its value, to doubt the voxel size.
+        Reasons to doubt the voxel size, other than the value itself.
     """
 
     size: dict[str, float] = field(default_factory=dict)
@@ -302,10 +302,10 @@ def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
 
 
 def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
-    """Read the pixel size from baseline tags; record a doubt if it is a common dpi.
+    """Read the pixel size from baseline tags; record a doubt about a common dpi value.
 
-    A dpi that is typical of screens and printers is probably a default, but the pixels
-    of a scanner may really have this size.
+    A resolution that is typical of screens and printers is probably a default, but the
+    pixels of a scanner may really have this size.
     """
     space = PhysicalSpace()
     tag = page.tags.get("ResolutionUnit")
@@ -347,7 +347,7 @@ def is_common_dpi(dpi: float, *, metric: bool = False) -> bool:
     Parameters
     ----------
     metric : bool
-        Whether the file states it in dots per centimetre.
+        Whether the file states the resolution in dots per centimetre.
     """
     if metric and any(math.isclose(dpi, n) for n in _ROUND_PER_CENTIMETRE):
         return False

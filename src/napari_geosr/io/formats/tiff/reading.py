@@ -93,8 +93,8 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily if the image is large.
 
-    Images of up to 32 MiB (contiguous 2D images: 1 MiB) are read immediately. In larger
-    ones, contiguous voxels are read on demand, and others are decoded page by page.
+    Images of up to 32 MiB (contiguous 2D images: 1 MiB) are read immediately. Larger
+    images are read on demand if they are contiguous, or else decoded page by page.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ _VOXEL = 1.0
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return the missing fraction of the target's dilated skeleton (mean of samples).
+    """Return the mean missing fraction of the samples' dilated target skeletons.
 
     The output is not required to exceed the target's own soft map.
     """
