@@ -76,6 +76,9 @@ _MIN_UNCERTAIN_ERROR = 0.3
 _MIN_MISFIT = 1.12
 #: Maximum deviance from the mixtures, relative to that from one spectrum.
 _MAX_DEVIANCE_RATIO = 0.9
+#: Minimum range of the white fraction over the classes; below it, all classes have
+#: nearly the same spectrum, and another fit of it only adds structure.
+_MIN_WHITE_RANGE = 0.05
 #: Fraction of the blocks of a class that are measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
 #: Maximum structure, deviance and scatter of uniform blocks.
@@ -318,7 +321,9 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     classes than in others.
     """
     quiet = found.quiet
-    weights = 1 / quiet.doubts**2
+    # The errors of the classes depend on the spectrum that is in question here: where it
+    # does not fit, noise counts as structure, and the class would have no weight.
+    weights = np.ones(len(quiet.greys))
     deviance = mean_deviance(found.energies, quiet.spectrum.noise, weights)
     expected = len(found.energies) / quiet.blocks
     if deviance < _MIN_MISFIT * expected:
@@ -327,6 +332,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     if (
         mixture.deviance > _MAX_DEVIANCE_RATIO * deviance
         or mixture.shares.mean() >= found.shares.mean()
+        or np.ptp(mixture.white) < _MIN_WHITE_RANGE
     ):
         return None
     correlated = mixture.variances * (1 - mixture.white)
