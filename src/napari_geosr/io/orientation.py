@@ -27,7 +27,7 @@ _ROUNDING = 1e-4
 _SLIGHT_SHEAR = 0.1
 #: Shear in degrees up to which the rotation of the axes is recorded.
 _SMALL_SHEAR = 1.0
-#: Smallest volume of a voxel relative to the product of its edges.
+#: Smallest accepted volume of a voxel, relative to the product of its edges.
 _FLAT = 1e-3
 
 

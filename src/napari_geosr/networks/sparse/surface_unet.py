@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: Number of features of a voxel at a surface: its phase and two local means.
 SURFACE_FEATURES = 3
-#: Edges of the boxes over which the phase is averaged.
+#: Edges, in voxels, of the boxes over which the phase is averaged.
 _MEAN_EDGES = (3, 5)
 #: Steepness of the logit of the trilinear interpolation.
 _STEEPNESS = 8.0

@@ -47,7 +47,7 @@ _MAX_CLASSES = 50
 #: Maximum number of draws until one contains painted voxels of all classes; otherwise,
 #: the best draw is used.
 _TRIES = 50
-#: Maximum difference between the mean score for some number of slices and that for the
+#: Maximum difference between the mean IoU for some number of slices and that for the
 #: largest number at which both numbers count as equally good.
 TOLERANCE = 0.01
 _SCRATCH = "from scratch"
