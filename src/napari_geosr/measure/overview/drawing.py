@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Angle of view around Z, from X towards Y.
+#: Angle of the viewing direction around Z, from X towards Y.
 _AZIMUTH = float(np.deg2rad(55))
-#: Angle of view from above.
+#: Elevation angle of the viewer above the XY plane.
 _ELEVATION = float(np.deg2rad(25))
-#: Direction of view along (Z, Y, X), from the corner at the origin. With the vectors to
+#: Viewing direction along (Z, Y, X), from the corner at the origin. With the vectors to
 #: the right and up, it forms a right-handed system, as in napari.
 _FORWARD = np.array(
     [
