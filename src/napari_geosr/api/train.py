@@ -18,7 +18,7 @@ from napari_geosr.operations.train.in_memory import entry_for
 if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import Model
 
-#: Training data: one or several paths, volumes or arrays.
+#: Training data: one or more paths, volumes or arrays.
 TrainingData: TypeAlias = "VolumeLike | str | Path | Sequence[VolumeLike | str | Path]"
 
 

@@ -112,7 +112,7 @@ def _changes(
     limit = _limit(len(cubes), draws)
     done = 0
     for j in range(draws):
-        # The same draw can be used for all cubes, which are not compared with each
+        # One draw can be used for all cubes, because they are not compared with each
         # other.
         unit = fresh.draw_unit()
         total = done + len(active) * (draws - j)

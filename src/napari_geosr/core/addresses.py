@@ -12,7 +12,7 @@ ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
 _HIDDEN = "…"
-#: Minimum length of a query value that is hidden wherever it occurs.
+#: Minimum length, in characters, of a query value that is hidden wherever it occurs.
 _MIN_SECRET = 4
 
 

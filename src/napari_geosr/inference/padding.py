@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from napari_geosr.core.volume import ArrayLike
 
-#: Edge length of the patches in the corners of a slice.
+#: Edge length, in voxels, of the patches in the corners of a slice.
 _CORNER = 5
 #: Minimum size of a slice, in patches.
 _MIN_PATCHES = 4

@@ -170,7 +170,7 @@ class _Slab:
             position = middle + phase
             x = self.noise(length)
             self.plane(x, position).fill_(math.nan)
-            # A large value reveals the reach of layers that swallow NaN (clamp, where).
+            # A large value reveals the reach of layers that remove NaN (clamp, where).
             perturbed = self.noise(length)
             self.plane(perturbed, position).add_(1e4)
             changed = self._changed(base, perturbed)

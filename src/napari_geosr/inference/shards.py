@@ -93,7 +93,8 @@ def plan_shards(
     cuts = []
     for axis in range(3):
         n, scale = layout.shape[axis], layout.scale[axis]
-        # Number of input voxels that produce a whole number of units.
+        # Smallest number of input voxels that gives a whole number of units of the
+        # result.
         step = math.lcm(units[axis], scale) // scale
         size = n if units[axis] >= n * scale else -(-tile[axis] // step) * step
         cuts.append([slice(a, min(a + size, n)) for a in range(0, n, size)])

@@ -23,11 +23,11 @@ _LETTERS = "XYZ"
 #: Largest difference between the components of a unit direction and of an axis that
 #: counts as rounding.
 _ROUNDING = 1e-4
-#: Shear in degrees up to which it is not mentioned, because it may be due to rounding.
+#: Shear in degrees up to which no message is given, because it may be due to rounding.
 _SLIGHT_SHEAR = 0.1
 #: Shear in degrees up to which the rotation of the axes is recorded.
 _SMALL_SHEAR = 1.0
-#: Smallest volume of a voxel relative to the product of its edges.
+#: Smallest accepted volume of a voxel, relative to the product of its edges.
 _FLAT = 1e-3
 
 
@@ -133,7 +133,7 @@ def orient(
     reversed_axes = [w for w in range(n) if signs[w] < 0]
     notes = _changes(letters, reversed_axes, is_anatomical=is_anatomical)
     turn, shear = _nearest_rotation(turned), _shear(turned)
-    if _angle(turn) <= shear <= _SMALL_SHEAR:  # the shear explains it
+    if _angle(turn) <= shear <= _SMALL_SHEAR:  # the shear alone explains this rotation
         turn = np.eye(n)
     place = turn.T @ place
     rotation: tuple[float, ...] = ()

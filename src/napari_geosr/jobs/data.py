@@ -30,7 +30,7 @@ from napari_geosr.jobs import index
 
 #: Number of bytes read at a time when a volume is compared with its file.
 _COMPARED_BYTES = 2**24
-#: Metadata that does not change what a volume shows.
+#: Metadata keys that do not affect what a volume shows.
 _FROM_READER = {FILE_WARNINGS, OPENED, IS_IN_FILE}
 #: Beginning of the names of Dask arrays to which values were assigned.
 _ASSIGNED = "setitem"

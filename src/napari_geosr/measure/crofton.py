@@ -19,7 +19,7 @@ from itertools import permutations, product
 import numpy as np
 
 #: Pairs of corners (dz, dy, dx) of a cell that represent the 13 directions: the 3 edges
-#: at its lowest corner, the 6 diagonals of its three lowest faces and the 4 space
+#: at its lowest corner, the 6 diagonals of the faces at this corner and the 4 space
 #: diagonals.
 PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
     ((0, 0, 0), (1, 0, 0)),
@@ -181,7 +181,7 @@ def euler_table(connectivity: int) -> np.ndarray:
         (8, -4, 2, -1) if connectivity == 26 else (1, -2, 4, -8)
     ):
         for free in product((False, True), repeat=3):
-            # `free` are the axes along which an element extends. With 26 neighbours,
+            # `free` marks the axes along which an element extends. With 26 neighbours,
             # its voxels vary along all other axes; with 6 neighbours, along the free
             # ones.
             if sum(free) != n_free:

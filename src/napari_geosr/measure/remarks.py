@@ -21,8 +21,8 @@ _FAR = "have grey values far from all others"
 _MIN_PHASE_SHARE = 5e-4
 #: Minimum fraction of each of two phases that outliers hide.
 _MIN_HIDDEN_SHARE = 5e-3
-#: Maximum fraction of the voxels in a group far from all others that is neither pores
-#: nor solid.
+#: Fraction of the voxels up to which a group far from all others counts as neither
+#: pores nor solid.
 _MAX_SMALL_SHARE = 0.02
 #: The same fraction for a group that may well be a phase, such as metal grains or
 #: regions set to a constant.

@@ -217,7 +217,7 @@ def shifted_thresholds(
         histogram.centres[low & filled][-1],
         histogram.centres[~low & filled][0],
     )
-    # There is always a gap between adjacent integers.
+    # Between adjacent integers, there is always a gap.
     gap = histogram.is_integer or following - last > histogram.width
     middle = (last + following) / 2 if gap else threshold
     return float(middle - shift), float(middle + shift)

@@ -19,7 +19,7 @@ from napari_geosr.measure.sums import Pores, SweepTotals
 Figures = AnyMapping
 #: A string, or a function that returns a string for the figures of all volumes.
 Words = str | Callable[[Sequence[Figures]], str]
-#: Default order, after everything with an explicit order.
+#: Default of `order`: after all statistics and columns with an explicit order.
 LAST = 1000.0
 
 

@@ -279,7 +279,7 @@ def with_margin(
             start = np.array([b.start for b in box])
             return _PhaseBlock(block, squares, nearest, place, start, margin)
         check()
-        del block, squares, nearest  # before larger ones are made
+        del block, squares, nearest  # free their memory before larger ones are made
         wide = math.ceil(unknown) + spheres.REACH + 5
         margin = max(margin + 4, min(wide, 2 * margin))
 
@@ -355,7 +355,7 @@ def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
         kernels().surface.locate(block.phase, squares)
     kernels().surface.to_surface(squares, nearest)
     (first, last), (y0, y1), (x0, x1) = block.place
-    # Slabs that end between two cells of 4³ voxels, with at most 8 spheres per cell.
+    # Slabs end between two cells of 4³ voxels and have at most 8 spheres per cell.
     slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
     n_room = (_SLAB // 4) * (int(y1 - y0) // 4 + 2) * (int(x1 - x0) // 4 + 2) * 8
     centres, diameters = np.empty((n_room, 3), np.int32), np.empty(n_room, np.uint16)

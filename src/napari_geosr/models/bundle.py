@@ -431,7 +431,7 @@ def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
         return False
     try:
         count = networks.parameter_count(card.network, **card.network_kwargs)
-    except Exception:  # noqa: BLE001 - building it reports the error, with the file
+    except Exception:  # noqa: BLE001 - building the network reports it, with the file
         return False
     return count is not None and count <= sum(t.numel() for t in state.values())
 
@@ -445,7 +445,7 @@ def _check_shapes(card: ModelCard, state: Mapping[str, Tensor], path: Path) -> N
             meta_state = {key: t.to("meta") for key, t in state.items()}
             shapes = _build_network(card, path, meta_state).state_dict()
     except ModelError:
-        # Some networks need values; other errors recur when the weights are loaded.
+        # Some networks cannot be built without values; other errors recur on loading.
         return
     _check_state(shapes, state, card, path)
 

@@ -36,7 +36,7 @@ MAX_SOURCES = 64
 MAX_MAPS = 256
 #: Minimum number of patches.
 MIN_PATCHES = 8
-#: Maximum length of the name of a volume.
+#: Maximum length of the name of a volume, in characters.
 MAX_NAME_LENGTH = 80
 #: Minimum standard deviation of a feature map, as a fraction of the median over the
 #: maps that vary.

@@ -17,13 +17,12 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Number of parts of all volumes from which on they are not halved further; each part
-#: is an example.
+#: Total number of parts at which halving the volumes ends; each part is an example.
 _ENOUGH_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24
-#: Minimum stored distance: parts of one scan are nearly equal, whereas two scans
-#: of the same kind differ slightly more.
+#: Minimum stored distance between examples: parts of one scan are nearly equal, whereas
+#: two scans of the same kind differ slightly more.
 _MIN_DISTANCE = 0.05
 
 

@@ -100,8 +100,8 @@ def find(name_or_path: str | Path) -> Model:
         If there is no such model or it is damaged.
     """
     text = str(name_or_path)
-    # The user's models may have any folder name. Cards of other bundled models are not
-    # read, because reading all of them takes a quarter of a second.
+    # The user's models may have any folder name, so all of their cards are read. Of the
+    # bundled models, only one is read, because reading all takes a quarter of a second.
     entry = _scan(user_folder(), bundled=False)[0].get(text) or _bundled_entry(text)
     if entry is not None:
         return Model(entry.card, entry.path)

@@ -25,8 +25,8 @@ from napari_geosr.networks.layers.planes import PlanesConfig
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Radius of the receptive field in voxels, which is 50 at the worst position relative
-#: to the strides, rounded up to a multiple of the stride.
+#: Radius of the receptive field, in voxels: 50 at the worst position relative to the
+#: strides, rounded up to a multiple of the stride.
 _HALO = 56
 #: Total stride, in voxels.
 _STRIDE = 8

@@ -450,7 +450,7 @@ def _is_removable(left: Path) -> bool:
     `_DAYS`.
     """
     entry = load_journal(left)
-    if entry is None:  # the name tells the process
+    if entry is None:  # the name identifies the process
         is_useless, is_in_use = is_abandoned(left), is_of_this_computer(left)
     else:
         is_useless = entry.is_useless

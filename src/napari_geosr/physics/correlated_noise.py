@@ -201,7 +201,7 @@ def _plane_covariance(
     n = max(_FREQUENCIES, 4 * longest)
     f = np.fft.fftfreq(n)
     power = reconstruction_power(np.hypot(f[:, None], f), cutoff)
-    # The spectrum is even along each axis, so that only the cosines remain.
+    # The spectrum is even along each axis, so only the cosines remain.
     along_y, along_x = (
         np.square(np.abs(np.fft.fft(kernel, n))) * np.cos(2 * np.pi * f * step)
         for kernel, step in zip(weights, steps, strict=True)

@@ -33,7 +33,8 @@ _BINS = 32
 _SAMPLES = 200_000
 _ITERATIONS = 200
 #: Shrink factor and blur (in voxels) of each level, coarsest first. Without the last
-#: blur, interpolation would smooth the noise, and the metric would favour this effect.
+#: blur, interpolation would smooth the noise, and the metric would favour positions
+#: with such smoothing.
 _LEVELS = ((2, 1.0), (1, 0.5))
 #: Minimum number of voxels along each axis after shrinking; smaller volumes are not
 #: shrunk.

@@ -125,7 +125,7 @@ def opposite_correlation(
     products = fft.irfft(cross.sum(axis=0), length)
     shifts: Indices = np.arange(min_overlap - n, n - min_overlap + 1)
     products = products[shifts % length]
-    # Column k + shift of the first overlaps with column k of the second.
+    # Column k + shift of `first` overlaps with column k of `second`.
     low, high = np.maximum(0, -shifts), np.minimum(n, n - shifts)
     n_values = (high - low) * len(first)
     sums = [

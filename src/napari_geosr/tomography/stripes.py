@@ -35,7 +35,8 @@ from napari_geosr.core.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Fraction of the ranks at either end that is ignored for the strength of a stripe.
+#: Fraction of the ranks at either end that is ignored when the strength of a stripe is
+#: computed.
 _DROPPED_RANKS = 0.1
 #: Fraction of the sorted columns at either end that is excluded from the line fit.
 _DROPPED_COLUMNS = 0.25

@@ -67,7 +67,7 @@ _MISSING_HINT = (
     "folder to add it to the list again. `jobs remove` removes a job from the list "
     "if its folder no longer exists."
 )
-#: Events between two runs.
+#: Kinds of events that are also recorded between two runs.
 _BETWEEN_RUNS = ("state", "queue", "settings")
 #: States for which `jobs watch` returns an error code.
 _FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")

@@ -47,7 +47,7 @@ _MIN_MESSAGE = 20
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
-#: Start of the part of a message on stopping that applies only to Ctrl-C.
+#: First words of the part of a stop message that applies only to Ctrl-C.
 _AGAIN = " (press Ctrl-C again"
 #: Message on the first Ctrl-C, for operations that do not work in tiles.
 STOPPING = f"stopping{_AGAIN} to stop at once)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-#: Minimum length of a mistyped word for which words that begin with it are suggested.
+#: Minimum number of letters of a mistyped word for which words that begin with it are
+#: suggested.
 _LEAST_LETTERS = 2
 #: Maximum number of suggested words.
 _MOST_WORDS = 3

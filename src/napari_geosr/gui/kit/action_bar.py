@@ -26,7 +26,7 @@ from napari_geosr.gui.kit.widgets import ElidedLabel
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
-#: Maximum height of a message, as a fraction of the dock's; longer messages scroll.
+#: Maximum height of a message, as a fraction of the dock's height; longer ones scroll.
 _MAX_SHARE_OF_DOCK = 0.2
 #: Style of buttons: napari gives only disabled buttons a border, which makes them
 #: taller than others. The primary button is filled; its border is visible in both
@@ -38,7 +38,7 @@ _STYLE = (
     " { border: 1px solid #5a7fff; background-color: #3b5bdb; color: #ffffff; }"
     "QPushButton[primary='true']:enabled:hover { background-color: #3350c4; }"
 )
-#: Style of progress bars: napari's grey of a full bar looks like an empty one. The
+#: Style of progress bars: with napari's grey, a full bar looks like an empty one. The
 #: contrast to the background is at least 3 : 1 in both themes.
 _BAR_STYLE = "QProgressBar::chunk { background-color: #5a7fff; }"
 #: Minimum width, in pixels, at which a message is wrapped, because the dock may not

@@ -213,7 +213,7 @@ class CloseFilter(QObject):
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        # These ended while the question was open: results exist only in this window.
+        # Some runs ended while the question was open; their results exist only here.
         if ended:
             show_info(
                 f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "

@@ -38,7 +38,7 @@ _OUTLIER_GAP = 0.5
 
 Limits = tuple[float, float]
 
-#: References to running tasks; without a reference, its callbacks would be lost.
+#: References to running tasks; without one, the callbacks of a task would be lost.
 _running: set[BackgroundTask] = set()
 
 

@@ -349,7 +349,7 @@ class RestoreDock(RestoreWidgets):
         layer = None if self._result is None else self._result()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
-        # Open it as a tab in front of this dock, both at full height.
+        # Open Porosity as a tab in front of this dock, both at full height.
         open_dock(self._viewer, POROSITY, lambda dock: dock.choose_image(layer))
 
     def _copy(self, kind: str) -> None:

@@ -105,7 +105,7 @@ class TrainWidgets(Dock):
         self.cluster = ClusterButton(viewer, self, "Alt+Shift+G")
         starting = self.estimate_button, self.start_button, self.cluster.widget
         self._tips = {each: each.toolTip() for each in starting}
-        #: What has to be corrected after a refused start; empty if there is nothing.
+        #: Setting or data to correct after a refused start; empty if there is none.
         self.to_correct = ""
         self.offer = ResumeOffer(self, operations=MAKE_MODELS)
         self.view = JobView(viewer)

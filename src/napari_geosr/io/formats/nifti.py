@@ -54,7 +54,8 @@ _STORED_IN = {"pm": "µm", "Å": "µm", "nm": "µm", "cm": "mm", "in": "mm"}
 _AXES = "XYZTC"
 #: Rotation from left, back and up to right, front and up.
 _FROM_LPS = np.diag([-1.0, -1.0, 1.0])
-#: Maximum length of an axis in NIfTI-1; larger volumes are written as NIfTI-2.
+#: Maximum length of an axis in NIfTI-1, in voxels; larger volumes are written as
+#: NIfTI-2.
 _LONGEST = 32767
 _COMPRESSION = 5
 #: Relative difference between two voxel sizes that counts as rounding.

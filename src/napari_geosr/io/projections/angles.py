@@ -22,9 +22,9 @@ _RADIANS = {"rad", "rads", "radian", "radians"}
 #: Minimum number of angles, all below 2π, for which the unit is considered ambiguous.
 _MIN_AMBIGUOUS = 10
 
-#: Largest angle in degrees; up to this value, float64 resolves 1e-9 degrees.
+#: Largest accepted angle in degrees; up to this value, float64 resolves 1e-9 degrees.
 _MAX_ANGLE = 1e6
-#: Smallest range of angles in degrees.
+#: Smallest accepted range of angles, in degrees.
 _MIN_RANGE = 1e-3
 
 

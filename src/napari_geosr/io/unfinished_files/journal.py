@@ -195,7 +195,8 @@ class JournalEntry:
             # computer failed, or its queue restarted the job elsewhere.
             if self.job and self.job in _jobs:
                 return False
-            # In a shared folder, the age of the journal is the only indication.
+            # In a shared folder, only the age of the journal shows whether its run is
+            # alive.
             try:
                 changed = journal.stat().st_mtime
             except OSError:

@@ -237,7 +237,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
     """
     try:
         record = read_record(folder)
-    except FileError:  # a status can always be read
+    except FileError:  # reading a status must not fail
         return NO_QUEUE
     if not record.queue:
         return NO_QUEUE

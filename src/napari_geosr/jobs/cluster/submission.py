@@ -32,7 +32,7 @@ IN_QUEUE = "--in-queue"
 _POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
 #: Maximum time between a request to stop and a start that it prevents, in seconds.
 _MAX_RESUBMISSION = 600.0
-#: Fraction of the walltime until the warning after which a run counts as full.
+#: Fraction of the time up to the queue's warning at which a run counts as full.
 _FULL_SHARE = 0.5
 
 
@@ -157,7 +157,7 @@ def _submit(job: JobFolder, profile: Profile) -> str:
 def _store_number(job: JobFolder, number: str) -> None:
     """Record the number of a submitted job, unless the job has recorded it itself."""
     known = queue_record.read_record(job.path)
-    # A job itself does not know whether the site has several clusters.
+    # A job records its own number without the name of the cluster.
     is_incomplete = known.number in ("", queue_record.plain_number(number))
     if is_incomplete and known.number != number:
         queue_record.write_record(job.path, replace(known, number=number))

@@ -22,7 +22,7 @@ from napari_geosr.jobs.cluster.profiles import Profile, check_line
 SCRIPT, LOG = "submit.sh", "log.txt"
 #: Maximum time for a queue to respond, in seconds.
 _MAX_SECONDS = 60
-#: Maximum length of a job name shown by queues.
+#: Maximum length of a job name shown by queues, in characters.
 _MAX_NAME = 40
 
 #: Environment variable with the time at which the script started, in seconds since

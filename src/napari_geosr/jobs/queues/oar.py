@@ -80,7 +80,7 @@ class Oar:
             # The number of cores, and thus the memory per core, is not known here.
             note = "# OAR allocates memory with the GPUs; --mem has no effect.\n"
         elif profile.megabytes:
-            # AND binds more tightly than an OR in the condition of the user.
+            # AND binds more tightly than an OR in the user's condition.
             conditions = [f"({condition})" for condition in conditions]
             least = math.ceil(profile.megabytes / profile.cores)
             conditions.append(f"{profile.memory_property} >= {least}")

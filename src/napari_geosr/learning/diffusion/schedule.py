@@ -217,7 +217,7 @@ class Schedule:
         """
         if last is not None and earlier >= 0:
             (h, h_last) = self._log_ratio(time, earlier), self._log_ratio(last[1], time)
-            # Expected image halfway, extrapolated from the last two expected images.
+            # Expected image in the middle of the step, extrapolated from the last two.
             if math.isfinite(h_last):
                 x0 = x0 + 0.5 * h / h_last * (x0 - last[0])
         return self.ddim_step(x, x0, time, earlier)

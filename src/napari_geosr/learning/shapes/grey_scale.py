@@ -24,7 +24,7 @@ _MAX_SAMPLES = 2**22
 _MIN_AT_ONCE = 2**20
 _MAX_AT_ONCE = 2**24
 #: Bytes for each voxel read at a time, in addition to its grey value and a copy of it:
-#: whether it is in the mask and a number.
+#: flags for voxels in the mask and for finite values.
 _FLAG_BYTES = 3
 #: Bytes for each voxel that is used: its grey value in float64.
 _SAMPLE_BYTES = 8

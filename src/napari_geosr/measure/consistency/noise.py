@@ -32,9 +32,9 @@ _WINDOW_EDGE = 5
 _SMOOTHING_WIDTH = 1.0
 #: Distance between adjacent windows, in voxels; smaller than a window, so they overlap.
 _STEP = 2
-#: Quantile of the windows that gives the noise of the scan.
+#: Quantile of the windows' variances that gives the noise of the scan.
 _QUIET_QUANTILE = 0.2
-#: Quantile of the windows that gives the noise of the residual.
+#: Quantile of the windows' variances that gives the noise of the residual.
 _NOISY_QUANTILE = 0.8
 #: Minimum number of windows per part of the volume.
 _MIN_PART_WINDOWS = 2000

@@ -19,8 +19,8 @@ _MIN_BLOCK_EDGE = 8
 _MAX_BLOCKS = 4096
 #: Minimum number of blocks for an estimate.
 _MIN_BLOCKS = 4
-#: Variance of a result, relative to that of the residual, below which it counts as
-#: uniform.
+#: Variance of a result, relative to that of the residual, below which the result counts
+#: as uniform.
 _UNIFORM_VARIANCE = 1e-6
 
 

@@ -10,7 +10,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 FAR = np.int32(2**30)
 #: Number of columns that are processed together.
 TILE = 16
-#: Maximum distance, in voxels, at which rows are compared without parabolas.
+#: Distance, in voxels, up to which rows are compared one by one, without parabolas.
 WITHIN = 128
 
 

@@ -57,7 +57,7 @@ def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
                 n = x - start
                 last = x - 1
                 sum_x = n * (start + last) // 2
-                # Sum of squares 0..m is m (m + 1) (2 m + 1) / 6.
+                # The sum of the squares of 0 to m is m (m + 1) (2 m + 1) / 6.
                 sum_xx = last * x * (2 * last + 1) // 6
                 sum_xx -= (start - 1) * start * (2 * start - 1) // 6
                 if row[COUNT] == 0:

@@ -54,10 +54,10 @@ _AVERAGED = 2.5
 #: Width of the margin read around a block, in voxels, for the smoothing and the
 #: averaging of curvatures.
 _WIDE = 16
-#: Half-width of the range of levels of the smoothed mask, around 0.5, that form the
+#: Half-width of the range of values of the smoothed mask, around 0.5, that form the
 #: surface.
 _RANGE = 0.3
-#: Edge of the blocks in voxels.
+#: Edge length of the blocks, in voxels.
 _BLOCK = 96
 
 Floats = npt.NDArray[np.float64]

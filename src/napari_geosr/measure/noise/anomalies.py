@@ -42,8 +42,8 @@ _QUIET = 0.2
 #: Ratio of the fine detail of a slice to that of its neighbours above which the slice
 #: is noisy. With equal noise, the ratio is 0.9 to 1.15.
 _MIN_SLICE_RATIO = 1.5
-#: The same ratio for the slices before and after a run of noisy slices. Above it, the
-#: run is not a group of bad frames but structure, the detail of which changes
+#: The same ratio for the slices before and after a run of noisy slices. Above this
+#: value, the run is not a group of bad slices but structure with detail that changes
 #: gradually.
 _MAX_ADJACENT_RATIO = 1.25
 #: Distance of a voxel from the range of nearly all grey values and from its neighbours,

@@ -30,8 +30,8 @@ _CERTAIN_ERROR = 0.1
 _STRUCTURE_ERROR = 0.5
 #: Relative difference below which levels count as equal.
 _SAME_LEVEL = 0.1
-#: Minimum scale for simplifying levels, as a fraction of the largest level; lower
-#: levels are simplified with this scale.
+#: The tolerance for removing knots is relative to the level, or to this fraction of the
+#: largest level if the level is lower.
 _LOW_SHARE = 0.1
 #: Number of knots from which levels are chosen.
 _KNOTS = 17
@@ -88,8 +88,8 @@ class NoiseCurve:
         """Return grey values and standard deviations, without redundant knots."""
         greys = np.linspace(self.greys[0], self.greys[-1], _KNOTS)
         if len(self.greys) > 2 and self.is_line:
-            # Place more knots near the start, where the square root of a line is most
-            # curved.
+            # Place more knots near the start, where the square root of a linear
+            # function is most curved.
             known = np.linspace(self.greys[0], self.greys[-2], _KNOTS)
             first = np.linspace(self.greys[0], self.greys[1], _KNOTS)
             greys = np.union1d(np.union1d(greys, known), first)
@@ -98,7 +98,7 @@ class NoiseCurve:
             middle = float(np.median(self.greys))
             return (middle,), (float(np.sqrt(self.variances.mean())),)
         scale = np.full(len(levels), levels.max())
-        if self.is_line:  # accurate at low levels too, which may be zero
+        if self.is_line:  # keep low levels accurate; they may be zero
             scale = np.maximum(levels, _LOW_SHARE * levels.max())
         kept = _simplified(greys, levels, scale)
         return tuple(greys[kept].tolist()), tuple(levels[kept].tolist())

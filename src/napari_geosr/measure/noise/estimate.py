@@ -73,15 +73,15 @@ _CLIPPED_FACTOR = 2.0
 #: the noise depends on the position.
 _MIN_PLACE_RATIO = 1.4
 #: Ratio of the noise level after averaging voxels to the level expected from its
-#: correlation, above which the supposed noise may be structure. For known noise in rock
-#: and phantoms, the ratio is below 1.25 unless structure contributes.
+#: correlation, above which the supposed noise may be structure. In scans of rock and
+#: phantoms with known noise, the ratio is below 1.25 unless structure contributes.
 _MAX_AVERAGED_RATIO = 1.3
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
-#: noise cannot be structure: a blurred image has no white structure.
+#: the supposed noise cannot be structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
 #: Other edge lengths of blocks, in voxels; structure varies more in larger blocks.
 _OTHER_EDGES = (4, 5, 8)
-#: Maximum ratio of levels in blocks of different sizes that count as equal.
+#: Maximum ratio of noise levels, in blocks of different sizes, that count as equal.
 _MAX_EDGE_RATIO = 1.15
 #: The same for white noise, which is rarely mistaken for structure.
 _MAX_EDGE_RATIO_WHITE = 1.3

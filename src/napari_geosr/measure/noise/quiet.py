@@ -57,7 +57,8 @@ _MAX_CERTAIN_ERROR = 0.1
 _MIN_CERTAIN_SHARE = 0.25
 #: Minimum relative error of the variance of a class.
 _MIN_CLASS_ERROR = 0.06
-#: Relative error of the variance per squared fraction of structure.
+#: Relative error of the variance of a class, divided by the square of its fraction of
+#: structure.
 _NOT_SEPARATED = 1.5
 #: Expected scatter of (correlated) noise in a class.
 _EXPECTED_SCATTER = 2.0

@@ -43,15 +43,15 @@ MEDIAN_FILTERED = Remark(
     "strong as measured.",
     "median filter",
 )
-#: Minimum correlation of adjacent voxels in the noise of a filtered scan: 0.37 to 0.55
-#: after a median filter over 3 × 3 (× 3) voxels.
+#: Minimum correlation of adjacent voxels in the noise of a filtered scan; it is 0.37 to
+#: 0.55 after a median filter over 3 × 3 (× 3) voxels.
 _FILTERED_LAG = 0.35
-#: Range of the white fraction of such noise: 0.04 to 0.15 after a median filter,
-#: 0 after a Gaussian filter or in a blurring detector.
+#: Range of the white fraction of such noise; it is 0.04 to 0.15 after a median filter,
+#: and 0 after a Gaussian filter or in a blurring detector.
 _FILTERED_WHITE = (0.04, 0.2)
 #: Factor by which the noise of a median-filtered scan may be stronger than measured.
 FILTERED_FACTOR = 2.0
-#: Topics of the reasons why noise could not be measured.
+#: Topics of remarks that explain why noise could not be measured.
 UNMEASURED: tuple[Topic, ...] = ("no uniform region", "smooth variation")
 
 

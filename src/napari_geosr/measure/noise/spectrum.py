@@ -33,7 +33,7 @@ _WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
 _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1, 1.4, 1.8)
 #: Maximum width in the search, in voxels.
 _MAX_WIDTH = 1.0
-#: Range of cutoffs in the search.
+#: Range of cutoffs in the search, in units of the Nyquist frequency.
 _CUTOFF_RANGE = (0.35, 2.45)
 #: Minimum correlation of neighbouring voxels for noise to count as blurred.
 _BLURRED = 5e-3

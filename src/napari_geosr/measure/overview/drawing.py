@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Angle of view around Z, from X towards Y.
+#: Angle of the viewing direction around Z, from X towards Y.
 _AZIMUTH = float(np.deg2rad(55))
-#: Angle of view from above.
+#: Elevation angle of the viewer above the XY plane.
 _ELEVATION = float(np.deg2rad(25))
-#: Direction of view along (Z, Y, X), from the corner at the origin. With the vectors to
+#: Viewing direction along (Z, Y, X), from the corner at the origin. With the vectors to
 #: the right and up, it forms a right-handed system, as in napari.
 _FORWARD = np.array(
     [
@@ -142,7 +142,7 @@ def _draw_box(axes: Axes, corners: Floats, flat: Floats, overview: Overview) -> 
             zorder=0 if hidden else 2,
             clip_on=False,
         )
-        # The outer edge that is lowest, or leftmost if it is vertical.
+        # Label the lowest outer edge along each axis; of vertical edges, the leftmost.
         height = line[:, 0].mean() if axis == 0 else line[:, 1].mean()
         if axis not in labelled or height < labelled[axis][0]:
             labelled[axis] = height, line
@@ -199,7 +199,7 @@ def _shaded(
         int((high[1] - low[1]) / step) + 1,
         int((high[0] - low[0]) / step) + 1,
     )
-    # From depth, row and column to the index of a cell in the padded array.
+    # Convert depth, row and column to the index of a cell in the padded array.
     matrix = np.stack([_FORWARD * apart, _UP * step, _RIGHT * step], axis=1)
     first = _FORWARD * (near - apart) + _UP * low[1] + _RIGHT * low[0]
     matrix /= cell[:, None]

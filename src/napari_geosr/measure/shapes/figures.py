@@ -109,7 +109,8 @@ def describe_shape_steps(
     if max(voxel_size) <= _CUBIC * min(voxel_size):
         found = yield from thickness_steps(inside, check=check)
         if found.mean is not None:
-            # Spheres are measured in voxels; the mean edge preserves their volume.
+            # Spheres are measured in voxels; the geometric mean edge preserves their
+            # volume.
             thickness = found.mean * float(np.prod(voxel_size)) ** (1 / 3)
     figures = ShapeFigures(
         volume=count * float(np.prod(voxel_size)),

@@ -203,7 +203,7 @@ def euler_numbers(inside: AnyArray) -> tuple[int, int]:
                 if is_joined:
                     any_of = any_of[one] | any_of[other]
                     all_of = all_of[one] & all_of[other]
-                else:  # the last one belongs to the next planes, or is padding
+                else:  # leave out the last: padding, or a plane of the next block
                     any_of, all_of = any_of[one], all_of[one]
             sign = -1 if sum(axes) % 2 else 1
             closed -= sign * int(np.count_nonzero(any_of))

@@ -26,7 +26,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.measure.shapes.match import euler_numbers
 
 #: Minimum surface area assigned to a position, relative to the smallest face of a
-#: voxel. Where surfaces meet, the differences may cancel out.
+#: voxel. Where surfaces meet, the differences between voxels may cancel out.
 _LEAST_AREA = 0.1
 #: Factor that allows for rounding when a distance is compared with a tolerance: a
 #: distance of three voxels of 0.1 mm is slightly more than 0.3 in floating point.
@@ -139,7 +139,7 @@ def compare_shapes(
             "label (--label)."
         )
     limit = max(voxel_size) if tolerance is None else tolerance
-    border = max(limit, *voxel_size)  # distances are at least one edge
+    border = max(limit, *voxel_size)  # voxels are at least one edge apart
     box = _common_box(shape | reference)
     one, one_areas = _corners(shape[box], voxel_size)
     other, other_areas = _corners(reference[box], voxel_size)

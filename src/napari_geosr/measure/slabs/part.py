@@ -20,7 +20,7 @@ from napari_geosr.measure.crofton import (
 )
 from napari_geosr.measure.kernels import columns as column
 
-#: Pair bits, pair weights, and surface and eight times the Euler number per code.
+#: Pair bits; pair weights; surface area and eight times the Euler number of each code.
 Tables: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 

@@ -81,7 +81,7 @@ class _OfRun:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__ |= state
         for array, nbytes in self.run.plan.caches:
-            # Arrays exist only for this work, so their caches need not be reset.
+            # The arrays exist only for this work, so their cache sizes are never reset.
             if isinstance(array, LazyArray):
                 array.cache_bytes = nbytes
 

@@ -84,7 +84,7 @@ def _weights(factor: int) -> torch.Tensor:
     """Return the weights ``(factor, 1, 2 * _REACH + 1)`` for each finer voxel."""
     from scipy.interpolate import CubicSpline
 
-    # At more than twice the reach, the ends of the line have no influence.
+    # Ends of the line more than twice the reach away have no influence.
     n = 4 * _REACH + 1
     integral = np.concatenate([np.zeros(2 * _REACH + 1), np.ones(2 * _REACH + 1)])
     faces = np.linspace(0, n, n * factor + 1)

@@ -23,7 +23,7 @@ from napari_geosr.core.noise import Noise
 
 #: Edge, in voxels, of the box for the mean that estimates the noise-free grey value.
 BOX = 5
-#: Radius of the neighbourhood that determines the noise level of a voxel.
+#: Radius, in voxels, of the neighbourhood that determines a voxel's noise level.
 REACH = BOX // 2
 #: Axes of the noise correlation, in the order of the input channels.
 AXES = ("z", "y", "x")
@@ -73,7 +73,7 @@ class NoiseMap(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Not stored with the weights: they belong to a scan, not to the model.
+        # Not stored with the weights: these buffers belong to a scan, not to the model.
         greys, levels = torch.tensor([-1.0, 1.0]), torch.full((2,), UNKNOWN_LEVEL)
         self.register_buffer("greys", greys, persistent=False)
         self.register_buffer("levels", levels, persistent=False)

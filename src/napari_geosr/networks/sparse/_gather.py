@@ -181,7 +181,7 @@ def _looped(features: Tensor, weight: Tensor, pairs: RowPairs) -> Tensor:
     rows, matrices = _array(features), _array(weight)
     for k, matrix in enumerate(matrices):
         check_stop()
-        # No row occurs twice among the targets of a matrix: threads share no rows.
+        # No row occurs twice among the targets of a matrix, so threads share no rows.
         _in_threads(_add_products, pairs, k, rows, matrix, out.numpy())
     return out
 

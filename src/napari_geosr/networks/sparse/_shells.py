@@ -17,9 +17,9 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray
 
-#: Start of the rays, relative to the ellipsoid.
+#: Distance from the centre at which rays start, relative to the ellipsoid's radius.
 _NEAR = 0.25
-#: End of the rays, relative to the ellipsoid.
+#: Distance from the centre at which rays end, relative to the ellipsoid's radius.
 _FAR = 1.35
 #: Step along the rays in voxels.
 _STEP = 0.5

@@ -30,7 +30,8 @@ from napari_geosr.networks.sparse._shells import (
 )
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Assumed standard deviation of maps from the fit, relative to the ellipsoid's radius.
+#: Assumed standard deviation of the difference between measured and fitted maps,
+#: relative to the ellipsoid's radius.
 _FIT_ERROR = 0.01
 #: Minimum fraction of training shells with a wall in a direction for a wall to be
 #: expected there.

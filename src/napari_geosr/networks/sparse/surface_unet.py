@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: Number of features of a voxel at a surface: its phase and two local means.
 SURFACE_FEATURES = 3
-#: Edges of the boxes over which the phase is averaged.
+#: Edges, in voxels, of the boxes over which the phase is averaged.
 _MEAN_EDGES = (3, 5)
 #: Steepness of the logit of the trilinear interpolation.
 _STEEPNESS = 8.0
@@ -238,7 +238,7 @@ def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
         means = _means(grey)
     else:
         grey = grey.where(finite, 0.0)
-        # Where all values are left out, there is no voxel of the mask.
+        # Neighbourhoods without finite values contain no voxel of the mask.
         shares = _means(finite.to(grey.dtype))
         means = [m / s for m, s in zip(_means(grey), shares, strict=True)]
     return SparseTensor.from_dense(torch.cat([grey, *means], 1), mask)

@@ -40,7 +40,8 @@ _RESTART_SECONDS = 60.0
 _PROGRAM_BYTES = 1 << 30
 #: Multiple of its budget that a worker may use in addition to `_PROGRAM_BYTES`.
 _TOLERANCE = 1.25
-#: Environment variable: unused memory above which glibc returns it to the system.
+#: Environment variable with the amount of unused memory above which glibc returns
+#: memory to the system.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
 #: Value that Dask assigns to this variable in its workers.
 _TRIM_OF_DASK = "65536"

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 #: Pattern of the folders with the keys and the script of a run's workers; a killed run
 #: leaves its folder behind.
 PRIVATE_FOLDERS = ".workers.*.partial"
-#: Prefixes of the environment variables that a process on another node needs and that
-#: ``oarsh`` does not pass on, in capitals; those of proxies are often in lower case.
+#: Prefixes, in capitals, of the environment variables that a process on another node
+#: needs and that ``oarsh`` does not pass on; proxy variables are often in lower case.
 _PASSED_ON = (
     "ALL_PROXY",
     "AWS_",

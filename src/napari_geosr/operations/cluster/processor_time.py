@@ -33,5 +33,5 @@ class WorkerTime:
         return new
 
 
-#: What workers have reported to this process; in a worker, what it reports itself.
+#: Processor time that workers have reported to this process; in a worker, its own.
 WORKER_TIME = WorkerTime()

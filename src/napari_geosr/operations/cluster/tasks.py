@@ -43,7 +43,7 @@ _MAX_AHEAD = 4
 _INTERVAL_SECONDS = 0.2
 #: Number of seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0
-#: Initial timeout for fetching a result, in seconds; its status is then checked again.
+#: Initial timeout for fetching a result, in seconds; the item is then checked again.
 _FETCH_SECONDS = 2.0
 #: Seconds after which workers are told again to stop, because some may be new.
 _TELL_SECONDS = 5.0

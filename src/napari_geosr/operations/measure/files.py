@@ -33,7 +33,8 @@ from napari_geosr.operations.measure import (
 if TYPE_CHECKING:
     from napari_geosr.measure.reports.report import PorosityReport
 
-#: Maximum length of a layer's name within a file name; systems allow 255 bytes.
+#: Maximum length of a layer's name in a file name, in characters; systems allow 255
+#: bytes.
 _MAX_NAME_LENGTH = 60
 
 

@@ -158,8 +158,8 @@ class _Part:
         self.others: list[Path] = []
         #: Damaged state files, which were removed.
         self.damaged: list[Path] = []
-        #: State files with the same settings that are outdated: the input files have
-        #: changed since then, or another version wrote them.
+        #: Outdated state files with the same settings: the input files have changed
+        #: since, or another version wrote them.
         self._outdated: list[Path] = []
         self.path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
@@ -235,7 +235,7 @@ def _is_left(path: Path) -> bool:
     """Return whether the run that wrote a state is known to have ended."""
     if is_abandoned(path) or is_left_by_job(path):
         return True
-    # Only one process at a time holds a job: its run on another computer has ended.
+    # Only one process at a time holds a job, so a run on another computer has ended.
     job = held_job()
     is_own = bool(job) and _read_text(path, "job") == job
     return is_own and is_of_other_computer(path)

@@ -27,8 +27,8 @@ def formats() -> dict[str, Format]:
     """Return the available formats, by name; does not import their libraries."""
     available = {}
     for name in EXPORTS.names():
-        # A third-party format whose module cannot be imported is refused when it is
-        # chosen.
+        # A third-party format is refused when it is chosen if its module cannot be
+        # imported.
         with suppress(ConfigError):
             module = EXPORTS.load(name)
             available[name] = Format(str(module.TITLE), str(module.SUFFIX))

@@ -418,7 +418,7 @@ def ready_scan(
     joined = _joins(scan, config, centre.column)
     n_columns = scan.n_columns
     if joined:
-        # The width does not depend on the content of the projections.
+        # The width depends only on shape and angles, so use zeros as projections.
         like = np.zeros((1, scan.n_angles, n_columns), np.float32)
         n_columns = fold_full_turn(like, scan.angles, centre.column)[0].shape[2]
     return ReconstructionInput(

@@ -340,7 +340,7 @@ def _check_place(
         result.origin,
         strict=True,
     ):
-        # Both ends of the field of view.
+        # Compare both ends of the field of view.
         ends = (o - v / 2, o + (n - 0.5) * v)
         theirs = (p - w / 2, p + (n * f - 0.5) * w)
         if max(abs(a - b) for a, b in zip(ends, theirs, strict=True)) > (

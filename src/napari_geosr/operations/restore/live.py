@@ -36,7 +36,8 @@ EDGE = 512
 _MAX_TILES = 64
 #: Step between the voxels of the quick version of a tile, relative to its level.
 QUICK_STEP = 4
-#: Time of the latest tile, in seconds, above which quick versions are restored first.
+#: Time taken by the latest tile, in seconds, above which quick versions are restored
+#: first.
 _QUICK_SECONDS = 0.5
 #: Minimum edge length of a tile with a quick version, in voxels of a level's input.
 _MIN_QUICK_EDGE = 64
@@ -114,7 +115,7 @@ class LiveTiles:
         self._waiting: OrderedDict[LiveTile, None] = OrderedDict()
         self._done: OrderedDict[LiveTile, AnyArray] = OrderedDict()
         self._quick: OrderedDict[LiveTile, AnyArray] = OrderedDict()
-        #: Time for the latest tile, in seconds.
+        #: Time taken by the latest tile, in seconds.
         self._seconds = math.inf
         self._nbytes = 0
         self._shown = 0

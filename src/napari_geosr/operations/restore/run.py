@@ -247,7 +247,7 @@ def work_steps(
         predicted = {} if late is None else late.to_record()
         if any(target.cached for target in targets.all):
             for journal in journals:
-                journal.commit()  # even a complete result is temporary
+                journal.commit()  # a cached result is temporary, even if complete
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error if out is None else without_finished_part(filled.error)
         for target, volume in zip(targets.all, expected, strict=True):

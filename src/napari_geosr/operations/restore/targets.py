@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Type of standard deviations, whatever the type of the result.
 DEVIATION_DTYPE = np.dtype(np.float32)
-#: Sentence for errors of files.
+#: Sentence added to messages about file errors.
 _NOTHING_KEPT = "No part of the result was finished, so nothing is kept."
 
 

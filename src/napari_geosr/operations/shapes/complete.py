@@ -175,7 +175,7 @@ def complete_shape_steps(
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    pose = yield from pose_steps(volume, model)  # the most important warning
+    pose = yield from pose_steps(volume, model)  # the main warning comes first
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(volume, config, model, should_stop)

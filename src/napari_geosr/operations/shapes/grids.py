@@ -49,7 +49,7 @@ _NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _INCHES = "inches"
 #: Half a turn about Z, for positions along X, Y and Z: RAS ↔ LPS.
 _HALF_TURN = np.array([-1.0, -1.0, 1.0])
-#: Part of a voxel by which a mesh may extend beyond a volume without a warning.
+#: Fraction of a voxel by which a mesh may extend beyond a volume without a warning.
 _TOLERATED = 0.5
 
 

@@ -59,7 +59,7 @@ from napari_geosr.operations.shapes.snapshots import (
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
 
-#: Standard deviation of equal grey values, relative to their mean: rounding.
+#: Standard deviation, relative to the mean, up to which grey values count as equal.
 _MIN_VARIATION = 1e-9
 
 

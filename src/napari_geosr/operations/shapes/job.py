@@ -36,7 +36,7 @@ from napari_geosr.operations.shapes.masks import (
     read_shape_steps,
 )
 
-#: Operation of such jobs in ``config.yaml``.
+#: Operation of jobs that train on shapes, as written in their ``config.yaml``.
 OPERATION = "train shapes"
 #: Maximum number of missing labels that a warning lists.
 _MAX_LISTED = 10

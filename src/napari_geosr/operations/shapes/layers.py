@@ -222,7 +222,7 @@ def completed_layer_steps(
     check_cubic(volume, model)
     read = snapshot(volume)
     inside = yield from read_shape_steps(read, config.label, should_stop)
-    pose = yield from pose_steps(volume, model)  # the most important warning
+    pose = yield from pose_steps(volume, model)  # the main warning comes first
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(read, config, model, should_stop)

@@ -24,15 +24,16 @@ from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 _MAX_LABELS = 64
 #: Maximum number of different values that are taken to be labels without further tests.
 _FEW_LABELS = 8
-#: Fractions of the pairs of neighbouring labelled voxels with different values above
-#: which many values are grey values, or may be: labels form regions.
+#: Fraction of the pairs of neighbouring labelled voxels that differ above which many
+#: values are grey values, because labels form regions; then the fraction above which
+#: they may be.
 _MAX_DIFFERENT = 0.5
 _DOUBTFUL_DIFFERENT = 0.2
-#: Fraction of voxels outside of all labels below which many values may be grey values.
+#: Fraction of voxels outside all labels below which many values may be grey values.
 _MIN_OUTSIDE = 0.01
 #: Number of voxels read at a time.
 _AT_ONCE = 2**24
-#: What to choose from a series, by its axis.
+#: Items of a series, of which one is chosen, by the axis of the series.
 _CHOICES = {"T": "time point", "C": "channel"}
 #: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
 MAX_ANISOTROPY = 1.5

@@ -10,7 +10,7 @@ from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.shapes.config import TRILINEAR
 
-#: Methods whose models complete shapes.
+#: Learning methods of the models that complete shapes.
 COMPLETING = ("shape_completion", "shell_completion")
 #: Network of models of closed shells, which are not evaluated on a grid.
 ATLAS = "shell_atlas"

@@ -47,8 +47,8 @@ MAX_PHASE_ERROR = math.radians(5)
 #: Difference of a wave vector from that in the frames, in cycles per field of view,
 #: above which a warning is issued.
 MAX_CYCLES = 0.2
-#: Residual, relative to that of the best-fitting pattern, above which a warning about
-#: images of patterns is issued.
+#: Residual of a frame, relative to that with the best-fitting pattern, above which a
+#: warning about the order of the frames is issued.
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
@@ -56,7 +56,7 @@ _GROUPS = 3
 MAX_DIFFERENCE = 3.0
 #: Smallest reported difference, as a fraction of the contrast.
 _MIN_SHARE = 0.05
-#: Criterion of the Fourier ring correlation.
+#: Threshold of the Fourier ring correlation that defines the resolution.
 CRITERION = "1/7"
 
 

@@ -82,7 +82,7 @@ DEFINITIONS = {
     "object",
 }
 #: Number of slices per block. It must not depend on the available memory, because the
-#: random numbers depend on it.
+#: random numbers depend on this number.
 _ROWS = 32
 #: Number of slices used to scale the attenuation.
 _SCALING_ROWS = 8

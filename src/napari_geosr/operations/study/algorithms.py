@@ -22,7 +22,8 @@ from napari_geosr.tomography import algorithms
 #: user), ``LEARNS`` (whether it is trained on other rows), ``ALGORITHM`` (from
 #: `tomography.algorithms`) or ``METHOD`` (from `learning.methods`), whose settings it
 #: uses, and ``reconstruct_steps(cell, should_stop)``, which returns an
-#: `operations.study.cell.AlgorithmResult`. Optional: ``CANDIDATES``, settings to tune.
+#: `operations.study.cell.AlgorithmResult`. ``CANDIDATES`` (settings to tune) is
+#: optional.
 GROUP = "napari_geosr.study_algorithms"
 
 

@@ -33,7 +33,7 @@ _FINE = 4
 _THICKNESS = 0.8
 #: Number of points along one period for the expansion of a response into harmonics.
 _PERIOD = 256
-#: Frequency below which out-of-focus haze varies, relative to the cut-off.
+#: Maximum frequency of out-of-focus haze, relative to the cut-off.
 _HAZE_CUT_OFF = 0.12
 #: Minimum relative amplitude of the harmonics of a nonlinear response that are
 #: simulated.

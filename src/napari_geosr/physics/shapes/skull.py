@@ -11,11 +11,11 @@ import numpy as np
 from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.shapes.solids import Solid, waves
 
-#: Outer half-axes (Z, Y, X) of the mean skull: height, length and width.
+#: Outer half-axes (Z, Y, X) of the mean skull, in units of half the box's longest edge.
 _AXES = (0.71, 0.85, 0.65)
-#: Mean thickness of the bone, in units of half the longest edge of the box.
+#: Mean thickness of the bone, in the same unit.
 _THICKNESS = 0.075
-#: Depth and half-width of a suture.
+#: Depth and half-width of a suture, in the same unit.
 _SUTURE_DEPTH = 0.012
 _SUTURE_WIDTH = 0.012
 

@@ -18,7 +18,8 @@ Array = npt.NDArray[np.float64]
 NEARLY_REACHED = 0.75
 #: Fraction of the requested porosity at which packing stops.
 _NEAR = 0.99
-#: Number of random points for estimating the volume of the spheres to 0.2 % of the box.
+#: Number of random points that give the volume of the spheres to within 0.2 % of the
+#: box.
 _POINTS = 100_000
 #: Number of candidate positions per round, and number of rounds with little progress
 #: after which packing stops.

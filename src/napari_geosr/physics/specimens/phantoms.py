@@ -116,7 +116,7 @@ def place_balls(
     free = np.full(n, largest)
     balls: list[tuple[float, float, float, float]] = []
     filled, target = 0.0, porosity * volume
-    # Candidates whose free distance was estimated from nearby spheres only.
+    # Candidates with a free distance that was estimated from nearby spheres only.
     redrawn: set[int] = set()
     while filled < target and len(balls) < _MAX_BALLS:
         r = math.exp(rng.uniform(math.log(smallest), math.log(largest)))

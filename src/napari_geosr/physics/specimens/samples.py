@@ -7,7 +7,7 @@ from napari_geosr.physics.scans import Imaging, scan
 from napari_geosr.physics.specimens.phantoms import Shape, sphere_foam
 
 FOAM_VOXEL_SIZE = 4.0
-#: Grey value of solid.
+#: Grey value of the solid.
 _GREY_SOLID = 0.8
 #: Grey value of pores.
 _GREY_PORE = 0.2

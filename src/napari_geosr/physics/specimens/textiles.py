@@ -25,8 +25,8 @@ from napari_geosr.physics.specimens.tubes import render_tubes
 
 Array = npt.NDArray[np.float64]
 
-#: Length of the straight segments of a fibre: short ones have small bounding boxes and
-#: are faster to draw.
+#: Length of the straight segments of a fibre, in voxels: short segments have small
+#: bounding boxes and are faster to draw.
 _PIECE = 12.0
 #: Maximum number of fibres, after which the porosity counts as unreachable.
 _MAX_FIBRES = 20_000

@@ -75,7 +75,7 @@ def pixel_values(colours: AnyArray) -> AnyArray:
     return values
 
 
-#: Pixel of a selected point.
+#: Pixel value of a selected point.
 HIGHLIGHT_VALUE = pixel_values(np.array([HIGHLIGHT]))[0]
 
 
@@ -98,5 +98,5 @@ def band(
     """Return the corners of the area between two positions on an axis."""
     low, high = scales[1 - axis].whole
     corners = [(end, side) for end in ends for side in (low, high)]
-    corners[2:] = corners[:1:-1]  # go around the area
+    corners[2:] = corners[:1:-1]  # in order around the area
     return [(across, along) if axis else (along, across) for along, across in corners]

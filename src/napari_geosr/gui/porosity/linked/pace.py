@@ -22,7 +22,8 @@ _LONGEST_WAIT = 100.0
 #: drawn.
 _PAUSE = 50
 #: If frames with a new picture last at most this many milliseconds longer than others,
-#: delaying it gains nothing, e.g. because all last until the screen is refreshed.
+#: delaying pictures gains nothing, e.g. because all frames last until the screen is
+#: refreshed.
 _SAME = 3.0
 #: Longest duration in milliseconds of a frame that counts; longer ones were delayed by
 #: something other than drawing, e.g. because the window was hidden.

@@ -161,8 +161,8 @@ class ThresholdPreview(QObject):
         # Keep the same layer active while the threshold is dragged.
         if active is not None:
             self._viewer.layers.selection.active = active
-        # Remove it when the voxel size changes: napari disables units for the whole
-        # canvas if its layers have different units.
+        # Remove the preview when the voxel size changes: napari disables units for the
+        # whole canvas if its layers have different units.
         source.events.scale.connect(self.hide)
         self._source = weakref.ref(source)
         self._array, self._layer = array, weakref.ref(layer)

@@ -159,7 +159,7 @@ class SeriesPlan:
             data = LazyArray(source, path, (1, *source.shape[1:]), cache_bytes=0)
             whole = whole.replace(data=data, axes="ZYX")
             return whole
-        # A time step has no length, so use the row spacing as the slice spacing.
+        # A time step has no length, so use the voxel size along Y for the slices.
         size, origin = whole.voxel_size, whole.origin
         return whole.replace(
             axes="ZYX", voxel_size=(size[0], *size), origin=(0.0, *origin)

@@ -98,7 +98,7 @@ def restore_series_steps(
             kept=kept,
             should_stop=should_stop,
         )
-        # The run may depend on the prediction.
+        # With `strict` or `spare`, the run may depend on the prediction.
         decides = strict or (spare and len(series.channels) > 1)
         if may_look_late and not decides and not are_series_verdicts_kept(series, kept):
             late = LateVerdict(predict)

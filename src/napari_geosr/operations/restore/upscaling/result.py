@@ -17,7 +17,7 @@ BASELINE = "cubic"
 #: Level, as a fraction of the contrast, above which measured noise may be fine
 #: structure: in a scan 32 voxels wide, texture was mistaken for noise.
 _DOUBTFUL_LEVEL = 0.33
-#: Correlation above which measured noise may be fine structure.
+#: Correlation of measured noise above which it may be fine structure.
 _DOUBTFUL_CORRELATION = 0.35
 
 

@@ -75,8 +75,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
         found += between
         free = _apart([*free, *(b for b in between if b.padding <= _MAX_PADDING)])
     if not free and found:
-        # This occurs, for example, in scans without noise, where all phases are
-        # constant.
+        # In scans without noise, for example, phases are constant and count as padding.
         limit = min(each.padding for each in found) + _MORE_PADDING
         free = _apart(
             sorted(

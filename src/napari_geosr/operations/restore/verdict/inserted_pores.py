@@ -34,7 +34,7 @@ _RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
 _PORE_BLUR = 0.6
 #: Number of test pores of each size, in all blocks together.
 _TEST_PORES = 24
-#: Maximum ratio of specks of noise to objects in a scan that shows its objects.
+#: Maximum ratio of noise specks to objects at which objects of a size can be counted.
 _MAX_SPECKS_SHARE = 0.2
 _SEED = 4712
 

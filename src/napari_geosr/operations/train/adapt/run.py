@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MAX_ESTIMATES = 8
 #: Number of consecutive error estimates without improvement before stopping.
 _PATIENCE = 3
-#: Number of timed steps after which the total is adjusted to the time limit.
+#: Number of timed steps after which the total number is adjusted to the time limit.
 _TIMED = 10
 #: Minimum improvement in dB that counts as a gain.
 _MIN_GAIN = 0.05

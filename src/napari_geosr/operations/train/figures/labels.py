@@ -50,7 +50,7 @@ def label_figures(
     truth, found = truth[is_painted], _concatenate(predicted)[is_painted]
     if unpainted == 0:
         labels, truth, found = labels - 1, truth - 1, found - 1.0
-        # 0 is never right, so it counts as another label.
+        # A predicted 0 is always wrong, so replace it with another wrong label.
         found = np.where(found < 0, (truth + 1) % labels, found)
     rows: dict[str, float] = {}
     if labels == 2 and all(source.min() < source.max() for source in sources):
