@@ -41,7 +41,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Equations of a grid; for each unknown, its unknown on the next coarser grid."""
+    """Equations of a grid; maps its unknowns to those of the next coarser grid."""
 
     matrix: Any
     inverse_diagonal: Floats
@@ -90,7 +90,7 @@ def solution_steps(
     Parameters
     ----------
     phase : ndarray of shape (n, Y, X), bool
-        Every connected component of it must join the first and the last face.
+        Each of its connected components must join the first and the last face.
     tolerance : float
         Largest acceptable `spread` of the solution.
     check : callable

@@ -187,7 +187,7 @@ class GreyHistogram:
     def plausible_range(
         self, share: float = OUTLIER_SHARE
     ) -> tuple[float, float] | None:
-        """Return the range without outliers; None if there are none.
+        """Return the range without outliers; None if there are no outliers.
 
         Outliers are at most the fraction `share` of the voxels at either end. Their
         distance from the remaining voxels exceeds the range of those voxels. Their
@@ -338,8 +338,8 @@ def histogram_steps(
     Raises
     ------
     VolumeError
-        If there is no finite value, or only one value, or if some values mark missing
-        voxels.
+        If there is no finite value, or only one distinct value, or if some values mark
+        missing voxels.
     """
     check_real(source.dtype, name)
     sweep = partial(_sweep, source, mask, (thickness, piece), should_stop)

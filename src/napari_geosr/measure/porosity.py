@@ -105,8 +105,9 @@ def porosity_steps(
     labels_target : writable array-like of the volume's shape, optional
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
-        Keep labels in memory if there is no `labels_target`; omitted with a warning if
-        they do not fit into the memory budget (by default, half of the free memory).
+        Keep labels in memory if there is no `labels_target`; if they do not fit into
+        the memory budget (by default, half of the free memory), they are omitted with a
+        warning.
     journal : LabellingJournal, optional
         Receives the state of the labelling from time to time and when the run is
         stopped.

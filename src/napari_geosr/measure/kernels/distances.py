@@ -78,7 +78,7 @@ def _along_row(
 
 @compiled
 def _along_columns(distances: np.ndarray, nearest: np.ndarray) -> None:
-    """Update distances along the first axis of a plane, `TILE` columns together.
+    """Update distances along the first axis of a plane, `TILE` columns at a time.
 
     If two sites are equally near, the first one is taken.
     """

@@ -97,8 +97,8 @@ def largest_unknown(
     """Return the largest radius of a sphere that voxels beyond the block may change.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
-    `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the
-    volume continues, and 0 at the border of the volume.
+    `inner` has one value for each face of the block, in pairs along Z, Y, X: 1 if the
+    volume continues beyond the face, 0 at the border of the volume.
     """
     n_z, n_y, n_x = distances.shape
     largest = 0.0

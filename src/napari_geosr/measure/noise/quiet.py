@@ -453,7 +453,7 @@ def _relative_errors(shares: Array, scatter: Array) -> Array:
 def _pooled(
     energies: Array, places: Array, variances: Array, doubts: Array, certain: bool
 ) -> Array | None:
-    """Return mean energies of the classes with quiet blocks, at a typical grey value.
+    """Return the mean energies of the quiet classes, scaled to a typical grey value.
 
     With `certain`, classes that are less certain than the best ones are left out,
     because even a little structure in them looks like correlated noise.

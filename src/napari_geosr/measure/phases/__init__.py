@@ -207,9 +207,9 @@ def phases_of(
 ) -> Phases:
     """Read both phases once, and store them with one bit per voxel.
 
-    Voxels that are not cubic are divided into cubic voxels of about the smallest edge;
-    each of these takes the value of the voxel in which its centre lies. `Phases.notes`
-    mentions this.
+    Voxels that are not cubic are divided into cubic voxels of about the shortest edge
+    length; each of these takes the value of the voxel in which its centre lies.
+    `Phases.notes` mentions this.
 
     Parameters
     ----------

@@ -284,7 +284,7 @@ def _row(
 def n_spots(
     sd: float, accepted: float, factor: float, population: float = math.inf
 ) -> int:
-    """Return the fewest random spots for which the interval is not wider than accepted.
+    """Return the minimum number of random spots for an interval of the accepted width.
 
     Parameters
     ----------

@@ -201,7 +201,7 @@ def noise_remarks(
 
 
 def _unreliable(wrong: Misclassification, porosity: float) -> str:
-    """Return results that these misclassified voxels make unreliable; may be empty."""
+    """Return the results that these misclassified voxels make unreliable, if any."""
     if wrong.makes_porosity_unreliable(porosity):
         return "porosity and pore counts"
     return "pore counts and sizes" if wrong.makes_counts_unreliable else ""
