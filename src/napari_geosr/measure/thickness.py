@@ -1,7 +1,7 @@
-"""Local thickness: diameter of the largest sphere in a phase that contains a point.
+"""Local thickness: at each point, the diameter of the largest sphere containing it.
 
-Volumes are read in blocks, with as many voxels around each as its spheres need; the
-result does not depend on the blocks.
+Volumes are read in blocks, with as many voxels around each block as its spheres
+require; the result does not depend on the blocks.
 
 References
 ----------

@@ -220,10 +220,9 @@ def _compared_with_averaged(
     """Mark the noise as doubtful if averaging voxels reduces it too little.
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
-    Structure without uniform regions varies more in the averaged scan, where
-    each block covers more structure. If the level of the averaged scan is only slightly
-    too high, or the noise is white, the noise is not doubted if its level is the same
-    in blocks of other sizes.
+    Structure without uniform regions varies more in the averaged scan, where each block
+    covers more structure. If the averaged level is only slightly too high, or the noise
+    is white, the noise is accepted if blocks of other sizes give the same level.
     """
     smaller = averaged(volume)
     if smaller is None:

@@ -26,8 +26,8 @@ def core_threshold(
     Parameters
     ----------
     share : float
-        Distance from the threshold, relative to the distance of the pores' mean grey
-        value from it.
+        Distance from the threshold, relative to the distance between the threshold and
+        the mean grey value of the pores.
     phase : {"dark", "bright"}
         Which of the two phases consists of pores.
     """

@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """How grey values are scaled for the network, and its results are scaled back.
+    """How grey values are scaled for the network, and how its results are scaled back.
 
     Attributes
     ----------

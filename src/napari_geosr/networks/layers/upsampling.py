@@ -110,8 +110,8 @@ def interpolated(
 ) -> torch.Tensor:
     """Interpolate ``(N, C, *spatial)`` on the fine grid with a `cubic_kernel`.
 
-    Edges are repeated beyond the border. By default, torch's own convolution is used,
-    which can be exported.
+    Edge values are repeated beyond the border. By default, torch's own convolution is
+    used, which can be exported.
     """
     n, channels, *spatial = x.shape
     padded = functional.pad(

@@ -290,8 +290,8 @@ def _box(volume: Volume) -> tuple[AnyArray, AnyArray]:
 def check_not_source(volume: Volume, *outputs: str | Path) -> None:
     """Raise `FileError` if an output would overwrite the source or another output.
 
-    Nor may an output be written to the volume's folder of slices, because the folder
-    could then no longer be opened as a volume.
+    An output must not be written to the volume's folder of slices either, because the
+    folder could then no longer be opened as a volume.
     """
     check_different(*outputs)
     if volume.source is None:

@@ -159,7 +159,7 @@ def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
 
     For *harmful* and *caution*, the main sentence and the findings on the number of
     pores are repeated. The size up to which pores cannot be counted is repeated for
-    every verdict, unless it is below the smallest counted pore.
+    every verdict, unless it is below the size of the smallest counted pore.
     """
     entries = [e for e in volume.provenance if e.get("operation") == "restore"]
     verdict = entries[-1].get("verdict") if entries else None
