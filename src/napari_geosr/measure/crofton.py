@@ -58,8 +58,8 @@ def pair_weights(
     proportional to |n·u|. The shares of the directions are the non-negative
     least-squares solution for the area of facets of all orientations, and are exact on
     average over all orientations, and hence for a sphere. They hold for voxels of any
-    aspect ratio; for cubic voxels they differ by less than 0.005 from the fractions of
-    the sphere in the literature. For an image, each share is the fraction of the circle
+    aspect ratio; for cubic voxels they differ by less than 0.005 from the published
+    fractions of the sphere. For an image, each share is the fraction of the circle
     nearest to that direction.
 
     Parameters
@@ -72,7 +72,8 @@ def pair_weights(
     Returns
     -------
     ndarray of shape (13,), float64
-        In units of the voxel size squared (flat: to the first power).
+        Surfaces in units of the voxel size squared (flat: lengths in units of the
+        voxel size).
     """
     size = np.asarray(voxel_size, dtype=np.float64)
     vectors = np.array([np.subtract(b, a) for a, b in PAIRS]) * size

@@ -448,9 +448,9 @@ def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, same shape
-        In voxels (assumed cubic), accurate to about half a voxel; 0 outside the phase,
-        infinite if the phase fills the whole image. Its mean is Tb.Th for the solid and
-        Tb.Sp for the pores.
+        Thickness in voxels (assumed cubic), accurate to about half a voxel; 0 outside
+        the phase, infinite if the phase fills the whole image. Its mean is Tb.Th for
+        the solid and Tb.Sp for the pores.
     """
     stack = mask if mask.ndim == 3 else mask[None]
     target = np.zeros(stack.shape, np.uint16)

@@ -300,7 +300,7 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Find free chains, no longer than the tube's radius + 1 voxel, and their ends."""
+    """Find free chains not longer than the tube's radius + 1 voxel, and their ends."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
     spurs = []

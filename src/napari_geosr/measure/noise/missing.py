@@ -24,7 +24,7 @@ def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
     ----------
     blocks : ndarray, shape (n, z, y, x)
     known : ndarray of bool
-        Which voxels are known; same shape as `blocks`.
+        True for known voxels; same shape as `blocks`.
 
     Returns
     -------

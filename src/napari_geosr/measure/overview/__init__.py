@@ -83,7 +83,7 @@ class OverviewBuilder:
     shape : tuple of 3 int
         Number of voxels along Z, Y and X.
     voxel_size : tuple of 3 float
-        In `unit`.
+        Edge lengths of a voxel along Z, Y and X, in `unit`.
     unit : str
 
     Examples

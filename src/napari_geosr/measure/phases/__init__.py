@@ -131,7 +131,7 @@ class Phases:
     notes : tuple of str
         Remarks about the grid.
     grey : GreyPlanes or None
-        On the grid of the volume, where voxels may not be cubic.
+        Grey values on the grid of the volume, where voxels may not be cubic.
     results : dict
         Results that several statistics share, by name.
     share : callable or None

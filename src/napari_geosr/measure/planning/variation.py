@@ -113,7 +113,7 @@ def variance_of_cubes(
     s2 : ndarray
         Two-point probability at each distance.
     edge : float
-        In voxels.
+        Edge length of a cube, in voxels.
     ndim : int
         2 for squares.
 

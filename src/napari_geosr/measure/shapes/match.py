@@ -175,9 +175,9 @@ def euler_numbers(inside: AnyArray) -> tuple[int, int]:
     """Return the Euler number with 26 neighbours per voxel, and that with 6.
 
     With 26 neighbours, voxels are closed cubes, and the corners, edges and faces that
-    belong to at least one of them are counted. With 6 neighbours, those that are
-    surrounded by voxels are counted. Both are counted in slabs: scikit-image, which
-    gives the same numbers, converts the whole mask to integers of 8 bytes.
+    belong to at least one of them are counted. With 6 neighbours, those completely
+    surrounded by voxels are counted. Both numbers are counted in slabs: scikit-image,
+    which gives the same numbers, converts the whole mask to integers of 8 bytes.
 
     Examples
     --------

@@ -2,8 +2,8 @@
 
 An ellipsoid is fitted to the outer surface. In each direction, the outer radius and the
 thickness of the outermost wall are measured along a ray, both relative to the
-ellipsoid; both are missing where the ray meets no wall. The directions are nearly
-equally spaced (a Fibonacci lattice), so that no direction is preferred.
+ellipsoid; the two values are missing where the ray meets no wall. The directions are
+nearly equally spaced (a Fibonacci lattice), so that no direction is preferred.
 """
 
 from __future__ import annotations

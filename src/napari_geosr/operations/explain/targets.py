@@ -80,11 +80,11 @@ class Explanation:
     ----------
     target : ExplainedRegion
     findings : mapping of AttributionResult
-        By method.
+        Findings by method.
     sentence : str
         The main finding.
     overlays : mapping of Volume
-        By method: attributions on the scan's grid, at their position.
+        Attributions by method, on the scan's grid, at their position.
     row : PoreRow or None
         Row of the pore table, if the pore comes from one.
     n_missing, n_inputs : int

@@ -64,7 +64,7 @@ def automatic_sample_steps(
     Parameters
     ----------
     volume : Volume
-        At most `MAX_VOXELS` voxels, to be shown without delay.
+        Volume of at most `MAX_VOXELS` voxels, so that the mask is found without delay.
     levels : GreyLevels
         The grey values of the whole volume.
     config : PorosityConfig

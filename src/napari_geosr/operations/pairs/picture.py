@@ -32,7 +32,7 @@ _SLICE, _ALONG_Z = "slice", "cut along Z"
 def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
     """Draw middle slices of `low` (orange), overlaid with each panel's volume (blue).
 
-    The picture is grey where both are equal.
+    The picture is grey where the two are equal.
 
     Parameters
     ----------
