@@ -64,7 +64,7 @@ class GreyHistogram:
     first : int
         Number of the first bin; bin ``i`` holds ``[i, i + 1) * width``.
     width : float
-        A power of two.
+        Width of a bin; a power of two.
     is_integer : bool
         Whether the values are integers.
     minimum, maximum : float

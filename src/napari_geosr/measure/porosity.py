@@ -301,7 +301,7 @@ def pore_mask_steps(
     Returns
     -------
     ndarray of bool
-        One value per voxel of the volume.
+        True in pores; one value per voxel of the volume.
 
     Raises
     ------

@@ -279,7 +279,7 @@ def save(
     folder : str or Path
         Created if it does not exist; files of an earlier bundle are replaced.
     card : ModelCard
-        Its checksums and `n_parameters` are replaced.
+        Card of the model; its checksums and `n_parameters` are replaced.
     weights : torch.nn.Module or mapping of str to Tensor
         The network or its state dict.
     half : bool

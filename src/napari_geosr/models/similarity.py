@@ -94,7 +94,7 @@ class SimilarPatch:
     source : str
         File name of the training volume.
     corner : tuple of int
-        First voxel, Z, Y, X.
+        First voxel of the patch, Z, Y, X.
     position : tuple of float
         Position of the centre of the patch, Z, Y, X.
     unit : str

@@ -93,7 +93,7 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
     Parameters
     ----------
     boxes : sequence of ndarray of shape (3, windows)
-        From `windows`, for consecutive boxes.
+        Results of `windows` for consecutive boxes.
     shape : sequence of int
         Shape of the scan.
 

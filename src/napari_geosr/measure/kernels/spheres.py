@@ -149,7 +149,7 @@ def collect(
     Parameters
     ----------
     distances, nearest : ndarray
-        From `surface.to_surface` and `distances.squared_distances`.
+        Output of `surface.to_surface` and `distances.squared_distances`.
     start : ndarray of 3 int
         Position of the block's first voxel in the volume, to which cells are aligned.
     average : bool

@@ -35,7 +35,7 @@ def fit_sphere(
     Parameters
     ----------
     distances, nearest : ndarray
-        From `surface.to_surface` and `distances.squared_distances`.
+        Output of `surface.to_surface` and `distances.squared_distances`.
     z, y, x : int
         The voxel.
     average : bool

@@ -41,7 +41,7 @@ class PackedMask:
     Parameters
     ----------
     shape : tuple of 3 int
-        (Z, Y, X).
+        Shape of the mask, (Z, Y, X).
 
     Examples
     --------
@@ -121,7 +121,7 @@ class Phases:
     edge : float
         Edge length of a voxel in `unit`.
     unit : str
-        ``"pixel"`` if unknown.
+        Unit of length; ``"pixel"`` if unknown.
     flat : bool
         Whether this is one image: shape (1, Y, X).
     origin : tuple of 3 float

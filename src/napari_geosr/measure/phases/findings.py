@@ -138,7 +138,7 @@ class Morphometry:
     values : mapping
         Values by name, in `unit` to the power of the quantity.
     unit : str
-        ``"pixel"`` if the voxel size is unknown.
+        Unit of length; ``"pixel"`` if the voxel size is unknown.
     convention : str
         How the values are defined, in sentences.
     sources : tuple of str

@@ -65,7 +65,7 @@ def plan_steps(
         Axes ZYX or YX.
     config : PlanConfig
     mask : ArrayLike of the volume's shape, optional
-        Non-zero inside the sample.
+        Sample mask; non-zero inside the sample.
     should_stop : callable
         Called for every slab.
 

@@ -20,7 +20,7 @@ class SizeRow:
     Attributes
     ----------
     voxels : float
-        Edge in voxels.
+        Edge of a spot, in voxels.
     n_cubes : int
         Cubes of this size in the scan.
     sd : float

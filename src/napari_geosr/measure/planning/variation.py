@@ -31,7 +31,7 @@ class Variation:
         Two-point probability by distance in voxels. This curve is used to extrapolate
         the measured values to sizes for which the scan contains too few cubes.
     ndim : int
-        2 for an image.
+        2 for an image, 3 for a volume.
     """
 
     measured: tuple[Cubes, ...]
@@ -115,7 +115,7 @@ def variance_of_cubes(
     edge : float
         Edge length of a cube, in voxels.
     ndim : int
-        2 for squares.
+        2 for squares, 3 for cubes.
 
     Returns
     -------

@@ -62,7 +62,7 @@ class CoredComponents:
         Parameters
         ----------
         mask, core : ndarray of shape (z, Y, X), bool
-            Every voxel of `core` is in `mask`.
+            Pore voxels, and those beyond the core threshold; `core` is part of `mask`.
         """
         joining = _joining()
         labels, n = provisional_labels(mask, self._connectivity)

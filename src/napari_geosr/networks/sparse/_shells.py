@@ -49,12 +49,12 @@ class Ellipsoid:
     Attributes
     ----------
     centre : ndarray of shape (3,)
-        Position (Z, Y, X) in voxels.
+        Position (Z, Y, X) of the centre, in voxels.
     axes : ndarray of shape (3,)
-        Half-axes.
+        Lengths of the half-axes.
     frame : ndarray of shape (3, 3), or None
         Each column is the direction of one half-axis, in voxels (Z, Y, X) per unit of
-        `axes`; None if the half-axes are those of the volume, in voxels.
+        `axes`; None if the half-axes, in voxels, lie along the axes of the volume.
     """
 
     centre: AnyArray
@@ -156,7 +156,7 @@ class DirectionGrid:
         ----------
         values : ndarray of shape (n,)
         known : ndarray of bool, shape (n,)
-            Must not be all False.
+            True for known values; must not be all False.
         """
         from scipy.sparse.linalg import spsolve
 
@@ -223,7 +223,7 @@ def fit_ellipsoid(inside: AnyArray, frame: AnyArray | None = None) -> Ellipsoid:
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
-        Must not be empty.
+        Voxels of the shape; at least one.
     frame : ndarray of shape (3, 3), optional
         Directions of the half-axes (see `Ellipsoid`).
     """
@@ -293,7 +293,7 @@ def wall_share(inside: AnyArray) -> float:
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
-        Must not be empty.
+        Voxels of the shape; at least one.
     """
     grid = direction_grid(_FIT_DIRECTIONS)
     return float(shell_maps(inside, fit_ellipsoid(inside), grid).present.mean())

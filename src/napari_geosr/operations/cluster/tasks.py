@@ -94,7 +94,7 @@ class WorkerPool:
         Parameters
         ----------
         work : callable
-            Must be picklable; see
+            Processes an item; must be picklable. See
             `napari_geosr.operations.cluster.worker.Work`.
         items : sequence
             Items to process: plain values that can be pickled.

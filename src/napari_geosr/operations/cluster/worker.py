@@ -88,7 +88,7 @@ class RunPlugin(WorkerPlugin):
     token : str
         Name of the run.
     pickled : bytes
-        The `Work`.
+        The pickled `Work`.
     ignores_interrupts : bool
         Whether the workers ignore Ctrl-C in the terminal, which the process that
         started them handles.

@@ -30,7 +30,7 @@ def parse_numbers(value: Any, kind: type, example: str) -> Any:
     value : object
         Numbers, text or a list; None stays None.
     kind : type
-        ``int`` or ``float``.
+        Type of the numbers: ``int`` or ``float``.
     example : str
         Example for the error message if the text contains no numbers.
     """

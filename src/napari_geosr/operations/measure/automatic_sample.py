@@ -39,7 +39,7 @@ class AutomaticSample:
     Attributes
     ----------
     mask : ndarray of bool
-        One value per voxel of the volume.
+        True inside the sample; one value per voxel of the volume.
     levels : GreyLevels
         Grey values that determine the threshold: those inside the mask, or all grey
         values if the sample contains only one phase.

@@ -37,7 +37,7 @@ def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
     Parameters
     ----------
     low : Volume
-        Must have spatial axes only.
+        Volume with spatial axes only.
     panels : dict of Volume
         Volumes by title, on the same grid; NaN where there are no data.
     """
