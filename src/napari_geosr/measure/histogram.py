@@ -316,8 +316,8 @@ def histogram_steps(
 ) -> Generator[Step, None, GreyHistogram]:
     """Read `source` and compute its `GreyHistogram`.
 
-    The source is read once, and again only if outliers would squeeze all other values
-    into a few bins.
+    The source is read again only if outliers would squeeze all other values into a few
+    bins.
 
     Parameters
     ----------

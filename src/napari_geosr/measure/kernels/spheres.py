@@ -142,9 +142,9 @@ def collect(
     """Collect the spheres of the core that do not lie within others.
 
     Only the largest sphere in each cell of 2³ voxels is kept, or in each cell of 4³
-    voxels if its radius is at least `WIDE`: the others would add less than `MARGIN`. A
-    sphere is moved by up to one voxel to where it is largest, because the middle of a
-    plate with an even number of voxels lies between two voxels.
+    voxels if its radius is at least `WIDE`: the other spheres would extend the region
+    by less than `MARGIN`. A sphere is moved by up to one voxel to where it is largest,
+    because the middle of a plate with an even number of voxels lies between two voxels.
 
     Parameters
     ----------
