@@ -142,7 +142,7 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
     Returns
     -------
     weights : ndarray of shape (13,), int64
-        Accurate to 1e-8 of the largest weight for 512³ voxels.
+        Weights, accurate to 1e-8 of the largest weight for 512³ voxels.
     unit : float
         Surface represented by an integer weight of 1; a power of two.
     """

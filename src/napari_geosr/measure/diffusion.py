@@ -41,7 +41,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Equations of a grid; maps its unknowns to those of the next coarser grid."""
+    """Equations of a grid, and how its unknowns map to the next coarser grid."""
 
     matrix: Any
     inverse_diagonal: Floats
@@ -90,7 +90,7 @@ def solution_steps(
     Parameters
     ----------
     phase : ndarray of shape (n, Y, X), bool
-        Each of its connected components must join the first and the last face.
+        Mask of the phase; each component must join the first and the last face.
     tolerance : float
         Largest acceptable `spread` of the solution.
     check : callable

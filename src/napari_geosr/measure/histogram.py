@@ -60,7 +60,7 @@ class GreyHistogram:
     Attributes
     ----------
     counts : ndarray of shape (n,), int64
-        The first and the last bin are not empty.
+        Number of values in each bin; the first and the last bin are not empty.
     first : int
         Number of the first bin; bin ``i`` holds ``[i, i + 1) * width``.
     width : float
@@ -322,7 +322,7 @@ def histogram_steps(
     Parameters
     ----------
     source : ArrayLike of shape (Z, Y, X)
-        NumPy, dask, zarr or memory-mapped; read in blocks of planes.
+        NumPy, dask, zarr or memory-mapped array; read in blocks of planes.
     thickness : int
         Planes per block.
     name : str
@@ -331,7 +331,7 @@ def histogram_steps(
         True if the threshold is given: the volume may then be all pore or all solid,
         and outliers do not matter.
     mask : ArrayLike of the same shape, optional
-        Only voxels where it is not zero are counted.
+        Sample mask; only voxels where it is not zero are counted.
     piece : int, optional
         Planes in memory at a time, if fewer than a block; the histogram is the same.
 

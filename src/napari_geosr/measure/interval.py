@@ -103,7 +103,7 @@ class ShiftedPores:
     ----------
     source : ArrayLike of shape (Z, Y, X)
     deviation : Deviation
-        Its data must have the same shape as `source`.
+        Standard deviations; their data must have the same shape as `source`.
     threshold : float
     phase : str
     rules : SlabRules

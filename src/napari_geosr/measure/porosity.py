@@ -99,7 +99,7 @@ def porosity_steps(
         Axes ZYX or YX (others only with length one).
     config : PorosityConfig, optional
     mask : ArrayLike of the volume's shape, optional
-        Non-zero inside the sample; takes precedence over ``config.sample_mask``.
+        Sample mask, non-zero inside; takes precedence over ``config.sample_mask``.
     deviation : Deviation, optional
         Standard deviations of the restored voxels, for an interval of the porosity.
     labels_target : writable array-like of the volume's shape, optional

@@ -55,7 +55,7 @@ class ThicknessDistribution:
     counts : ndarray of int64
         Number of voxels by thickness in steps of 1/32 voxel.
     unbounded_voxels : int
-        Voxels of a phase without any surface; their thickness is unknown.
+        Number of voxels of a phase without any surface; their thickness is unknown.
     """
 
     counts: npt.NDArray[np.int64]
@@ -132,7 +132,7 @@ def thickness_steps(
     Parameters
     ----------
     phase : MaskSource
-        Shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
+        Mask of shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
     block_voxels : int, optional
         Number of voxels of a block, `BLOCK_VOXELS` by default; memory use is about 10

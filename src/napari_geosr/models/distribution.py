@@ -87,12 +87,12 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     volume : Volume
-        With axes ZYX or YX; only the patches of a lazy volume are read.
+        Volume with axes ZYX or YX; only the patches of a lazy volume are read.
 
     Returns
     -------
     ndarray of shape (n, edge, edge), float32
-        NaN and infinities are replaced with the mean of the finite values.
+        Patches; NaN and infinite values are replaced with the mean of the others.
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(

@@ -65,7 +65,8 @@ def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
     Returns
     -------
     ndarray of shape (3, windows)
-        Windows that contain unknown voxels are left out.
+        Grey values, and variances of scan and residual; windows that contain unknown
+        voxels are left out.
     """
     from scipy import ndimage
 

@@ -272,7 +272,7 @@ class GroupSummary:
     text : str
         The expression.
     count, total : int
-        Pores in the group, and all counted pores.
+        Numbers of pores in the group, and of all counted pores.
     share_of_size : float or None
         Share of the group in the volume (for an image: area) of all counted pores.
     """

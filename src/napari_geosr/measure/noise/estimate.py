@@ -116,8 +116,7 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     Parameters
     ----------
     volume : Volume
-        Axes ZYX or YX, with any grey values; numpy, dask or zarr. Only a sample is
-        read.
+        Scan with axes ZYX or YX; numpy, dask or zarr. Only a sample is read.
     second : Volume, optional
         Another scan of the same object, with the same voxels and independent noise.
 

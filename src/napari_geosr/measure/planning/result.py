@@ -121,11 +121,11 @@ class ScanPlan:
         Standard deviation of the porosity between spots.
     n_spots : int
     n_possible : int or None
-        Spots in the sample; None if only a part of it was scanned.
+        Number of spots in the sample; None if only a part of it was scanned.
     half_width : float
         Half-width of the interval of the porosity from `n_spots` random spots.
     correlation_length, representative_edge : float or None
-        None if they are too large to be determined from the scan.
+        Lengths in `unit`; None if too large to be determined from the scan.
     sizes : tuple of SizeRow
         Numbers of spots for other spot sizes.
     spots : tuple of Spot

@@ -78,7 +78,8 @@ class Variation:
         Returns
         -------
         float or None
-            None if the edge is more than 100 times that of the largest cubes measured.
+            Edge length in voxels; None if it is more than 100 times that of the largest
+            cubes measured.
         """
         low, high = float(self.measured[0].edge), 100.0 * self.largest.edge
         if factor * self.sd(high) > error:

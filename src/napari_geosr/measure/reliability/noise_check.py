@@ -58,9 +58,9 @@ class NoiseCheck:
     ----------
     noise : Noise
     misclassified : Misclassification or None
-        None if unknown because the noise could not be measured, or because one phase
-        has a single grey value, so that the variation measured in the other is probably
-        structure.
+        Expected misclassification; None if unknown because the noise could not be
+        measured, or because one phase has a single grey value, so that the variation
+        measured in the other is probably structure.
     possible : Misclassification or None
         The largest misclassification that is compatible with the histogram, stated if
         the noise could not be measured, or if it is far larger than `misclassified`.

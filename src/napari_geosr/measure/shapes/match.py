@@ -47,7 +47,7 @@ class SurfaceMatch:
     ----------
     voxels : VoxelTopology
     pieces : int
-        Closed parts of the surface that enclose a volume.
+        Number of closed parts of the surface that enclose a volume.
     euler : float
         Euler number of the enclosed volume; an integer for closed surfaces.
     shorter : float
@@ -56,7 +56,7 @@ class SurfaceMatch:
     n_lost : int
         Number of voxels in parts that the surface does not show.
     sharp : str
-        Which parts were not smoothed although smoothing was requested: ``""``,
+        Parts that were not smoothed although smoothing was requested: ``""``,
         ``"thin"`` or ``"all"``.
     """
 
@@ -80,7 +80,7 @@ class SurfaceMatch:
 
     @property
     def losses(self) -> tuple[int, int, float]:
-        """Missing voxels, wrong pieces, missing extent (in voxels); lower is better."""
+        """Numbers of missing voxels and wrong pieces, and missing extent, in voxels."""
         least, most = self.voxels.pieces
         wrong = max(0, least - self.pieces, self.pieces - most)
         return self.n_lost, wrong, max(0.0, self.shorter - _SHORTER)

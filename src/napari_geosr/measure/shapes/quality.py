@@ -52,7 +52,8 @@ class ShapeAgreement:
     border_distance : float
         `tolerance`, but at least the longest edge of a voxel, in `unit`.
     surface_dice : float
-        Fraction of the two surfaces that lies within `tolerance` of the other surface.
+        Fraction of the area of both surfaces that lies within `tolerance` of the
+        respective other surface.
     tolerance : float
         Tolerance of the surface Dice, in `unit`.
     volume, reference_volume : float

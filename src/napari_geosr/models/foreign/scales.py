@@ -125,7 +125,7 @@ def to_restoration_scale(
     Returns
     -------
     ndarray or None
-        None if it cannot be converted.
+        Converted result; None if it cannot be converted.
     """
     if scale.like_input == "scale_range":
         return None

@@ -95,7 +95,7 @@ class ShellMaps:
     Attributes
     ----------
     outer, thickness : ndarray of float64, shape (N,)
-        Relative to the ellipsoid, which has a radius of 1.
+        Outer radius and wall thickness, relative to the ellipsoid of radius 1.
     """
 
     outer: AnyArray
@@ -354,7 +354,7 @@ def shell_voxels(
     Parameters
     ----------
     maps : ShellMaps
-        Known in the chosen directions and next to them.
+        Maps of the shell, known in the chosen directions and next to them.
     chosen : ndarray of bool, shape (N,)
     ellipsoid : Ellipsoid
     grid : DirectionGrid

@@ -133,7 +133,7 @@ class ShellAtlas(nn.Module):
         shells : list of ShellMaps
             Three or more shells over the same directions.
         components : int
-            At most one less than the number of shells.
+            Number of principal components; at most one less than the number of shells.
         """
         present = np.array([shell.present for shell in shells])
         grid = direction_grid(present.shape[1])

@@ -130,7 +130,8 @@ def _take_number(token: str) -> tuple[int, BaseFileLock | None]:
     Returns
     -------
     number : int
-        0 if the folder for temporary files does not support locks.
+        Number of the worker; 0 if the folder for temporary files does not support
+        locks.
     lock : BaseFileLock or None
         Lock that must be held as long as the number is used.
     """
