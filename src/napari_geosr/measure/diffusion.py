@@ -1,4 +1,4 @@
-"""Steady diffusion through a phase between two faces: conjugate gradients, multigrid.
+"""Steady diffusion through a phase between two faces, by conjugate gradients.
 
 The voxels of the phase are the unknowns. A coarser grid has one unknown for every
 connected component of the phase in a box of 2³ voxels, so that pores that do not touch

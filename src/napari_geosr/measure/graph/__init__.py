@@ -4,8 +4,8 @@ The phase is thinned to lines of voxels [1]_. Voxels with more than two neighbou
 junctions; adjacent junctions are merged. The chains between junctions, and those with a
 free end, are branches. Lengths are measured along the chains after smoothing over five
 voxels, because a staircase of voxels is longer than the line it represents. Free
-branches that are no longer than the distance of their junction from the surface, plus
-one voxel, are artefacts of a rough surface and are removed.
+branches not longer than the distance from their junction to the surface plus one voxel
+are artefacts of a rough surface and are removed.
 
 References
 ----------

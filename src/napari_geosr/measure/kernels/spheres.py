@@ -1,7 +1,7 @@
 """Finds the largest spheres within a phase (centres and radii), and paints them.
 
-Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
-doi:10.1046/j.1365-2818.1997.1340694.x, omitting spheres within another sphere; compare
+The method is that of Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
+doi:10.1046/j.1365-2818.1997.1340694.x, but omits spheres within another sphere; compare
 Dahl & Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454.
 """
 

@@ -7,7 +7,7 @@ not quiet in the second, whereas structure appears in both groups.
 
 The limits below were chosen with ``benchmarks/bench_noise_estimation.py`` on simulated
 structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` lists
-the errors of the level.
+the errors of the measured levels.
 """
 
 from __future__ import annotations

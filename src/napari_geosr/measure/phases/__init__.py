@@ -209,7 +209,7 @@ def phases_of(
 
     Voxels that are not cubic are divided into cubic voxels of about the shortest edge
     length; each of these takes the value of the voxel in which its centre lies.
-    `Phases.notes` mentions this.
+    `Phases.notes` contains a remark on this.
 
     Parameters
     ----------
