@@ -92,7 +92,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     Returns
     -------
     ndarray of shape (n, edge, edge), float32
-        Patches; NaN and infinite values are replaced with the mean of the others.
+        Patches, with NaN and infinities replaced by the mean of the finite values.
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
