@@ -57,9 +57,10 @@ def pair_weights(
     The number of lines along u that meet a plane facet with unit normal n is
     proportional to |n·u|. The shares of the directions are the non-negative
     least-squares solution for the area of facets of all orientations, and are exact on
-    average, as for a sphere. They hold for voxels of any aspect ratio; for cubic voxels
-    they differ by less than 0.005 from the fractions of the sphere in the literature.
-    For an image, each share is the fraction of the circle nearest to that direction.
+    average over all orientations, and hence for a sphere. They hold for voxels of any
+    aspect ratio; for cubic voxels they differ by less than 0.005 from the published
+    fractions of the sphere. For an image, each share is the fraction of the circle
+    nearest to that direction.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def pair_weights(
     Returns
     -------
     ndarray of shape (13,), float64
-        In units of the voxel size squared (flat: to the first power).
+        Surfaces in units of the voxel size squared (flat: lengths in units of the
+        voxel size).
     """
     size = np.asarray(voxel_size, dtype=np.float64)
     vectors = np.array([np.subtract(b, a) for a, b in PAIRS]) * size
@@ -140,7 +142,7 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
     Returns
     -------
     weights : ndarray of shape (13,), int64
-        Accurate to 1e-8 of the largest weight for 512³ voxels.
+        Weights, accurate to 1e-8 of the largest weight for 512³ voxels.
     unit : float
         Surface represented by an integer weight of 1; a power of two.
     """
@@ -153,7 +155,7 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
 
 
 def surface_table(weights: np.ndarray) -> np.ndarray:
-    """Return the surface that each of the 256 codes adds; dtype of `weights`."""
+    """Return the surface that each of the 256 codes adds, in the dtype of `weights`."""
     codes = np.arange(256)
     first = (codes[:, None] >> PAIR_BITS[:, 0]) & 1
     second = (codes[:, None] >> PAIR_BITS[:, 1]) & 1

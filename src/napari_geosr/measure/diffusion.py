@@ -1,4 +1,4 @@
-"""Steady diffusion through a phase between two faces: conjugate gradients, multigrid.
+"""Steady diffusion through a phase between two faces, by conjugate gradients.
 
 The voxels of the phase are the unknowns. A coarser grid has one unknown for every
 connected component of the phase in a box of 2³ voxels, so that pores that do not touch
@@ -41,7 +41,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Equations of a grid; for each unknown, its unknown on the next coarser grid."""
+    """Equations of a grid, and how its unknowns map to the next coarser grid."""
 
     matrix: Any
     inverse_diagonal: Floats
@@ -90,7 +90,7 @@ def solution_steps(
     Parameters
     ----------
     phase : ndarray of shape (n, Y, X), bool
-        Every connected component of it must join the first and the last face.
+        Mask of the phase; each component must join the first and the last face.
     tolerance : float
         Largest acceptable `spread` of the solution.
     check : callable

@@ -60,11 +60,11 @@ class GreyHistogram:
     Attributes
     ----------
     counts : ndarray of shape (n,), int64
-        The first and the last bin are not empty.
+        Number of values in each bin; the first and the last bin are not empty.
     first : int
         Number of the first bin; bin ``i`` holds ``[i, i + 1) * width``.
     width : float
-        A power of two.
+        Width of a bin; a power of two.
     is_integer : bool
         Whether the values are integers.
     minimum, maximum : float
@@ -187,7 +187,7 @@ class GreyHistogram:
     def plausible_range(
         self, share: float = OUTLIER_SHARE
     ) -> tuple[float, float] | None:
-        """Return the range without outliers; None if there are none.
+        """Return the range without outliers; None if there are no outliers.
 
         Outliers are at most the fraction `share` of the voxels at either end. Their
         distance from the remaining voxels exceeds the range of those voxels. Their
@@ -316,13 +316,13 @@ def histogram_steps(
 ) -> Generator[Step, None, GreyHistogram]:
     """Read `source` and compute its `GreyHistogram`.
 
-    The source is read once, and again only if outliers would squeeze all other values
-    into a few bins.
+    The source is read again only if outliers would squeeze all other values into a few
+    bins.
 
     Parameters
     ----------
     source : ArrayLike of shape (Z, Y, X)
-        NumPy, dask, zarr or memory-mapped; read in blocks of planes.
+        NumPy, dask, zarr or memory-mapped array; read in blocks of planes.
     thickness : int
         Planes per block.
     name : str
@@ -331,15 +331,15 @@ def histogram_steps(
         True if the threshold is given: the volume may then be all pore or all solid,
         and outliers do not matter.
     mask : ArrayLike of the same shape, optional
-        Only voxels where it is not zero are counted.
+        Sample mask; only voxels where it is not zero are counted.
     piece : int, optional
         Planes in memory at a time, if fewer than a block; the histogram is the same.
 
     Raises
     ------
     VolumeError
-        If there is no finite value, or only one value, or if some values mark missing
-        voxels.
+        If there is no finite value, or only one distinct value, or if some values mark
+        missing voxels.
     """
     check_real(source.dtype, name)
     sweep = partial(_sweep, source, mask, (thickness, piece), should_stop)

@@ -103,7 +103,7 @@ class ShiftedPores:
     ----------
     source : ArrayLike of shape (Z, Y, X)
     deviation : Deviation
-        Its data must have the same shape as `source`.
+        Standard deviations; their data must have the same shape as `source`.
     threshold : float
     phase : str
     rules : SlabRules
@@ -215,7 +215,7 @@ def needed_factor(
     phase: str,
     porosity: float,
 ) -> float:
-    """Find the factor for deviations at which the interval reaches a known porosity.
+    """Find the factor of the deviations at which the interval reaches a known porosity.
 
     The factor is positive if the measured porosity is too high. A dark voxel is
     a pore until it is shifted by ``(threshold - mean) / deviation`` (for bright pores,

@@ -99,14 +99,15 @@ def porosity_steps(
         Axes ZYX or YX (others only with length one).
     config : PorosityConfig, optional
     mask : ArrayLike of the volume's shape, optional
-        Non-zero inside the sample; takes precedence over ``config.sample_mask``.
+        Sample mask, non-zero inside; takes precedence over ``config.sample_mask``.
     deviation : Deviation, optional
         Standard deviations of the restored voxels, for an interval of the porosity.
     labels_target : writable array-like of the volume's shape, optional
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
-        Keep labels in memory if there is no `labels_target`; omitted with a warning if
-        they do not fit into the memory budget (by default, half of the free memory).
+        Keep labels in memory if there is no `labels_target`; if they do not fit into
+        the memory budget (by default, half of the free memory), they are omitted with a
+        warning.
     journal : LabellingJournal, optional
         Receives the state of the labelling from time to time and when the run is
         stopped.
@@ -300,7 +301,7 @@ def pore_mask_steps(
     Returns
     -------
     ndarray of bool
-        One value per voxel of the volume.
+        True in pores; one value per voxel of the volume.
 
     Raises
     ------

@@ -257,7 +257,7 @@ def _is_saturated(histogram: GreyHistogram, n_far: int, *, at_top: bool) -> bool
 
 
 def _is_constant(histogram: GreyHistogram, others: GreyHistogram) -> bool:
-    """Whether the voxels beyond the `others` have one grey value."""
+    """Whether the voxels outside the range of `others` have a single grey value."""
     beyond = (histogram.edges[1:] <= others.minimum) | (
         histogram.edges[:-1] > others.maximum
     )

@@ -171,7 +171,7 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
     """Return the mask of the pore phase; NaN is not pore.
 
     Dark pores are ``block <= value``, bright ones ``block > value``, so that every
-    finite voxel belongs to exactly one of the two.
+    finite voxel belongs to exactly one of the two masks.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class PoreStatistic:
     unit : str
         Unit of values without a length, such as ``"voxel"``.
     flat : bool or None
-        Only for images (True), only for volumes (False), or for both (None).
+        Defined only for images (True), only for volumes (False), or for both (None).
     order : float
         Position in the table, lowest first.
     colour : Colour or None
@@ -123,7 +123,7 @@ class VolumeStatistic:
         Key of the unit in JSON, written after the last value that uses it; empty for
         none.
     flat : bool or None
-        Only for images (True), only for volumes (False), or for both (None).
+        Defined only for images (True), only for volumes (False), or for both (None).
     order : float
         Position in the JSON file, lowest first; settings have `SETTINGS_ORDER`.
     in_json : bool

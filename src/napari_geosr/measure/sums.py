@@ -197,7 +197,7 @@ class SweepTotals:
         return n_voxels * geometry.voxel_volume if geometry.has_physical_size else None
 
     def per_millimetre(self, count: float) -> float | None:
-        """Return objects per mm³ (flat: mm²) of the sample; None for pixel units."""
+        """Return the number of objects per mm³ (flat: mm²); None for pixel units."""
         if self.sample_size is None:
             return None
         power = 2 if self.geometry.flat else 3

@@ -1,7 +1,7 @@
-"""Local thickness: diameter of the largest sphere in a phase that contains a point.
+"""Local thickness: at each point, the diameter of the largest sphere containing it.
 
-Volumes are read in blocks, with as many voxels around each as its spheres need; the
-result does not depend on the blocks.
+Volumes are read in blocks, with as many voxels around each block as its spheres
+require; the result does not depend on the blocks.
 
 References
 ----------
@@ -55,7 +55,7 @@ class ThicknessDistribution:
     counts : ndarray of int64
         Number of voxels by thickness in steps of 1/32 voxel.
     unbounded_voxels : int
-        Voxels of a phase without any surface; their thickness is unknown.
+        Number of voxels of a phase without any surface; their thickness is unknown.
     """
 
     counts: npt.NDArray[np.int64]
@@ -132,7 +132,7 @@ def thickness_steps(
     Parameters
     ----------
     phase : MaskSource
-        Shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
+        Mask of shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
     block_voxels : int, optional
         Number of voxels of a block, `BLOCK_VOXELS` by default; memory use is about 10
@@ -448,9 +448,9 @@ def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, same shape
-        In voxels (assumed cubic), accurate to about half a voxel; 0 outside the phase,
-        infinite if the phase fills the whole image. Its mean is Tb.Th for the solid and
-        Tb.Sp for the pores.
+        Thickness in voxels (assumed cubic), accurate to about half a voxel; 0 outside
+        the phase, infinite if the phase fills the whole image. Its mean is Tb.Th for
+        the solid and Tb.Sp for the pores.
     """
     stack = mask if mask.ndim == 3 else mask[None]
     target = np.zeros(stack.shape, np.uint16)

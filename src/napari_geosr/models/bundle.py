@@ -277,9 +277,9 @@ def save(
     Parameters
     ----------
     folder : str or Path
-        Created if it does not exist; files of an earlier bundle are replaced.
+        Created if missing; files of an earlier bundle in the folder are replaced.
     card : ModelCard
-        Its checksums and `n_parameters` are replaced.
+        Card of the model; its checksums and `n_parameters` are replaced.
     weights : torch.nn.Module or mapping of str to Tensor
         The network or its state dict.
     half : bool

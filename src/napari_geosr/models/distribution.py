@@ -87,12 +87,12 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     volume : Volume
-        With axes ZYX or YX; only the patches of a lazy volume are read.
+        Volume with axes ZYX or YX; only the patches of a lazy volume are read.
 
     Returns
     -------
     ndarray of shape (n, edge, edge), float32
-        NaN and infinities are replaced with the mean of the finite values.
+        Patches, with NaN and infinities replaced by the mean of the finite values.
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
@@ -314,7 +314,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
-    """Return the voxel size relative to the nearest in training; None if unknown."""
+    """Return the voxel size relative to the nearest one in training, or None."""
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None

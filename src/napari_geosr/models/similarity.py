@@ -94,7 +94,7 @@ class SimilarPatch:
     source : str
         File name of the training volume.
     corner : tuple of int
-        First voxel, Z, Y, X.
+        First voxel of the patch, Z, Y, X.
     position : tuple of float
         Position of the centre of the patch, Z, Y, X.
     unit : str
@@ -125,7 +125,7 @@ class SimilarityIndex:
     projection : ndarray of shape (maps, k - 1), float16
         Principal components of the standardised feature maps.
     distances : ndarray of shape (3,), float32
-        Median, 95th and 99th percentiles of the distance of a training patch to the
+        Median, 95th and 99th percentiles of the distance from a training patch to the
         nearest patch in another volume; if there is only one volume, to the nearest
         patch elsewhere in this volume.
     edge : tuple of int
@@ -385,13 +385,13 @@ def _projected(scaled: AnyArray, projection: AnyArray) -> AnyArray:
 def _neighbour_distances(
     features: AnyArray, places: AnyArray, edge: tuple[int, int, int]
 ) -> npt.NDArray[np.float32]:
-    """Return percentiles of the distance of patches to the nearest patch elsewhere.
+    """Return percentiles of the distance from patches to the nearest patch elsewhere.
 
     Patches of one volume resemble each other more than they resemble those of a new
     scan. With several volumes, each patch is therefore compared only with those of the
-    other volumes. In a single volume, patches that overlap, or lie within one edge of
-    each other (for a network on planes, also along Z), show the same structure and are
-    not compared.
+    other volumes. In a single volume, patches that overlap, or that lie within one edge
+    length of each other (including along Z for a network on planes), show the same
+    structure and are not compared.
     """
     wide = features.astype(np.float64)
     near = max(edge)

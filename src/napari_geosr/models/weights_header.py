@@ -38,7 +38,7 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
     Parameters
     ----------
     stream : file
-        Positioned at its beginning; afterwards at the end of the header.
+        Weights file, positioned at its beginning; afterwards at the end of the header.
     size : int
         Size of the whole file in bytes, according to its folder or zip.
     name : str

@@ -132,7 +132,7 @@ def find(name_or_path: str | Path) -> Model:
 
 
 def _trained_bundle(path: Path) -> Path:
-    """Return the bundle in a training folder; `path` itself if it is not one."""
+    """Return the bundle in a training folder; other paths are returned unchanged."""
     results = path / "result"
     if _may_be_bundle(path) or not path.is_dir():
         return path

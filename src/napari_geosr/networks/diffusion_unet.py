@@ -259,7 +259,7 @@ class DiffusionUNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply to clean images ``(N, C, [Z,] Y, X)``; returns ``(N, 1, [Z,] Y, X)``.
 
-        When training for labels, returns their scores ``(N, n, [Z,] Y, X)``.
+        In training for labels, their scores ``(N, n, [Z,] Y, X)`` are returned.
         """
         y = self.output(x, torch.tensor([self.config.fixed_time]))
         if self.config.out_channels > 1:

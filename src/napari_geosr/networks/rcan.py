@@ -83,7 +83,7 @@ def parameter_count(config: NetworkConfig) -> int:
 def local_mean(x: torch.Tensor, window: int) -> torch.Tensor:
     """Return the means over a window around every voxel of ``(N, C, [Z,] Y, X)``.
 
-    Edges are repeated beyond the border.
+    Edge values are repeated beyond the border.
     """
     n = x.ndim - 2
     pool = functional.avg_pool3d if n == 3 else functional.avg_pool2d

@@ -65,7 +65,8 @@ def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
     Returns
     -------
     ndarray of shape (3, windows)
-        Windows that contain unknown voxels are left out.
+        Grey values, and variances of scan and residual; windows that contain unknown
+        voxels are left out.
     """
     from scipy import ndimage
 
@@ -93,7 +94,7 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
     Parameters
     ----------
     boxes : sequence of ndarray of shape (3, windows)
-        From `windows`, for consecutive boxes.
+        Results of `windows` for consecutive boxes.
     shape : sequence of int
         Shape of the scan.
 

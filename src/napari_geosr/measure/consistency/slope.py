@@ -32,7 +32,8 @@ class BlockSums(NamedTuple):
     blocks : list of ndarray
         Indices of the blocks along each axis.
     sums : ndarray of shape (blocks along Z, Y, X, 6)
-        Number of known voxels; sums of the result, the residual, products and squares.
+        Number of known voxels; sums of the result, the residual, their products and
+        their squares.
     """
 
     blocks: list[npt.NDArray[np.int64]]

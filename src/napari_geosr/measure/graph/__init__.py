@@ -4,8 +4,8 @@ The phase is thinned to lines of voxels [1]_. Voxels with more than two neighbou
 junctions; adjacent junctions are merged. The chains between junctions, and those with a
 free end, are branches. Lengths are measured along the chains after smoothing over five
 voxels, because a staircase of voxels is longer than the line it represents. Free
-branches that are no longer than the distance of their junction from the surface, plus
-one voxel, are artefacts of a rough surface and are removed.
+branches not longer than the distance from their junction to the surface plus one voxel
+are artefacts of a rough surface and are removed.
 
 References
 ----------
@@ -300,7 +300,7 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Find free chains, no longer than the tube's radius + 1 voxel, and their ends."""
+    """Find free chains not longer than the tube's radius + 1 voxel, and their ends."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
     spurs = []

@@ -30,8 +30,8 @@ class GraphAgreement:
         Fraction of the measured length near true lines, and of the true length near
         measured lines.
     branch_precision, branch_recall : float
-        The same fractions for the number of branches; a branch counts as found if 80 %
-        of it lies near the other graph.
+        The same fractions for the number of branches; a branch counts as found if at
+        least 80 % of it lies near the other graph.
     """
 
     distance: float

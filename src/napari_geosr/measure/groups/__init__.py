@@ -1,7 +1,7 @@
 """Groups of pores, selected by expressions such as ``d>20um & sphericity<0.6``.
 
 Expressions are parsed, never executed: comparisons of a column of the pore table with a
-number, joined by ``&``, ``|``, ``!`` (or and, or, not) and parentheses.
+number, combined with ``&``, ``|``, ``!`` (or and, or, not) and parentheses.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ class Group:
     ) -> tuple[BoolArray, BoolArray]:
         """Return where the expression is true, and where it is false.
 
-        It is neither where the value of a pore is unknown, so that such a pore is not
-        in the group that negates a comparison either.
+        For a pore with an unknown value, it is neither: such a pore is in neither the
+        group of a comparison nor the group of its negation.
         """
         if isinstance(tree, _Joined):
             parts = [self._evaluate(part, table, units) for part in tree.parts]
@@ -272,7 +272,7 @@ class GroupSummary:
     text : str
         The expression.
     count, total : int
-        Pores in the group, and all counted pores.
+        Numbers of pores in the group, and of all counted pores.
     share_of_size : float or None
         Share of the group in the volume (for an image: area) of all counted pores.
     """

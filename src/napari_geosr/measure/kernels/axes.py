@@ -21,7 +21,7 @@ def mark_axes(
     Parameters
     ----------
     marked : ndarray of the shape of the phase, uint8
-        Filled with 0 and 1.
+        Filled with 1 on the medial axis and 0 elsewhere.
     """
     n_z, n_y, n_x = phase.shape
     marked[:] = 0

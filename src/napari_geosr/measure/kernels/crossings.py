@@ -31,7 +31,7 @@ def count_crossings(
     Parameters
     ----------
     phase : ndarray of shape (z, Y, X), uint8
-        0 and 1; `OUTSIDE` outside the sample.
+        0 and 1 for the two phases; `OUTSIDE` outside the sample.
     first_plane : int
         Index of ``phase[0]`` in the volume.
     shape : ndarray of 3 int

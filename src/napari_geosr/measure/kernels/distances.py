@@ -20,9 +20,10 @@ def squared_distances(
 ) -> None:
     """Compute squared distances of voxels to the nearest voxel outside the phase.
 
-    Felzenszwalb & Huttenlocher, Theory of Computing 8, 415 (2012),
-    doi:10.4086/toc.2012.v008a019: one pass along each axis; along Y and Z, the lower
-    envelope of parabolas. The border of the array does not count as outside.
+    The method of Felzenszwalb & Huttenlocher, Theory of Computing 8, 415 (2012),
+    doi:10.4086/toc.2012.v008a019, makes one pass along each axis; along Y and Z, it
+    finds the lower envelope of parabolas. The border of the array does not count as
+    outside.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def _along_row(
 
 @compiled
 def _along_columns(distances: np.ndarray, nearest: np.ndarray) -> None:
-    """Update distances along the first axis of a plane, `TILE` columns together.
+    """Update distances along the first axis of a plane, `TILE` columns at a time.
 
     If two sites are equally near, the first one is taken.
     """

@@ -28,7 +28,7 @@ def join_planes(
 ) -> None:
     """Join the labels of two neighbouring planes in `parent`; the lowest is the root.
 
-    `below` and `above` are (Y, X), int32, holding indices of `parent`.
+    `below` and `above` have shape (Y, X), int32, and hold indices of `parent`.
     """
     n_y, n_x = below.shape
     reach = 1 if connectivity == 26 else 0

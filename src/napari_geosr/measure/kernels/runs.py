@@ -91,7 +91,7 @@ def axis_lengths(table: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
     ----------
     table : ndarray of shape (n, N_COLUMNS), int64
     voxel_size : ndarray of shape (3,), float64
-        0 along Z for a single image.
+        Edge lengths of a voxel; 0 along Z for a single image.
 
     Returns
     -------

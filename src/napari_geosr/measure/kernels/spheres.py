@@ -1,7 +1,7 @@
 """Finds the largest spheres within a phase (centres and radii), and paints them.
 
-Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
-doi:10.1046/j.1365-2818.1997.1340694.x, omitting spheres within another sphere; compare
+The method is that of Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
+doi:10.1046/j.1365-2818.1997.1340694.x, but omits spheres within another sphere; compare
 Dahl & Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454.
 """
 
@@ -97,8 +97,8 @@ def largest_unknown(
     """Return the largest radius of a sphere that voxels beyond the block may change.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
-    `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the
-    volume continues, and 0 at the border of the volume.
+    `inner` has one value for each face of the block, in pairs along Z, Y, X: 1 if the
+    volume continues beyond the face, 0 at the border of the volume.
     """
     n_z, n_y, n_x = distances.shape
     largest = 0.0
@@ -142,14 +142,14 @@ def collect(
     """Collect the spheres of the core that do not lie within others.
 
     Only the largest sphere in each cell of 2³ voxels is kept, or in each cell of 4³
-    voxels if its radius is at least `WIDE`: the others would add less than `MARGIN`. A
-    sphere is moved by up to one voxel to where it is largest, because the middle of a
-    plate with an even number of voxels lies between two voxels.
+    voxels if its radius is at least `WIDE`: the other spheres would extend the region
+    by less than `MARGIN`. A sphere is moved by up to one voxel to where it is largest,
+    because the middle of a plate with an even number of voxels lies between two voxels.
 
     Parameters
     ----------
     distances, nearest : ndarray
-        From `surface.to_surface` and `distances.squared_distances`.
+        Output of `surface.to_surface` and `distances.squared_distances`.
     start : ndarray of 3 int
         Position of the block's first voxel in the volume, to which cells are aligned.
     average : bool

@@ -147,7 +147,7 @@ def sample_texts(report: MethodsSource) -> list[str]:
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
-    """Return a sentence and its source for each setting that uses the neighbourhood."""
+    """Describe `local_window` and `hysteresis`, if set: sentences with sources."""
     found = []
     if (window := settings.get("local_window")) is not None:
         found.append(

@@ -77,7 +77,7 @@ def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Measure the MIL ellipsoid of both phases."""
+    """Measure the MIL ellipsoid from the changes between the two phases."""
     from napari_geosr.measure.kernels.crossings import OUTSIDE, count_crossings
 
     vectors = directions(phases.flat)

@@ -170,7 +170,7 @@ def _throats(
     """Find pairs of labels that share faces, and the area (2D: length) between them.
 
     The faces normal to an axis are the projection of a flat throat along that axis; the
-    area of the throat is the root of the sum of squares of the projections.
+    area of the throat is the square root of the sum of their squared areas.
     """
     pairs, across = [], []
     for axis in range(labels.ndim):

@@ -49,7 +49,7 @@ _FEWEST = 100
 
 @dataclass
 class _GreyMean:
-    """Mean over voxels, from sums over planes, which do not depend on the slabs."""
+    """Mean over voxels, from sums of planes, so that slabs do not affect it."""
 
     sums: list[float] = field(default_factory=list)
     count: int = 0

@@ -135,7 +135,7 @@ def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:
 
 
 def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Counts]:
-    """Return pore and sample voxels of sub-volumes in the sample, by porosity."""
+    """Return the voxel counts of the sub-volumes in the sample, sorted by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
     order = np.lexsort((s, p / s))  # so that axis order does not affect the draws

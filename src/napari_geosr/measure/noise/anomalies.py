@@ -268,7 +268,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Return the neighbours' median, the distance from it, and whether all agree."""
+    """Return the neighbours' median, the distance from it, and whether they agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):
@@ -282,7 +282,7 @@ def _surroundings(
 
 
 def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
-    """Yield the runs of noisy slices next to slices that are not noisy."""
+    """Yield runs of noisy slices; the slices next to a run must not be noisy."""
     bad = np.flatnonzero(ratios > _MIN_SLICE_RATIO)
     if not len(bad):
         return

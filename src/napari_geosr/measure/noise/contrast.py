@@ -55,7 +55,7 @@ def noise_free_contrast(
     Returns
     -------
     contrast : float
-        In grey values.
+        Contrast in grey values.
     spread : float
         Typical standard deviation of the noise in the values from which the contrast
         was measured; it is lower than that of the voxels if pairs of voxels were

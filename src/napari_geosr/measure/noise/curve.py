@@ -118,9 +118,9 @@ def fit_curve(
     greys, variances, doubts : ndarray of shape (classes,)
         Ascending grey values, variance of the noise and its relative error.
     is_uniform : ndarray of shape (classes,), bool, optional
-        Which classes certainly contain nothing but noise. If given, a decrease of the
-        noise with the grey value must appear in one of them: mixtures of a uniform
-        bright material and dark pores vary more if they contain more pore space.
+        True for classes that certainly contain nothing but noise. If given, a decrease
+        of the noise with the grey value must appear in one of them: mixtures of a
+        uniform bright material and dark pores vary more if they contain more pores.
     """
     places, first = np.unique(greys, return_index=True)
     variances, doubts = variances[first], doubts[first]

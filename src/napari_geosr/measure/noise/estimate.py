@@ -116,8 +116,7 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     Parameters
     ----------
     volume : Volume
-        Axes ZYX or YX, with any grey values; numpy, dask or zarr. Only a sample is
-        read.
+        Scan with axes ZYX or YX; numpy, dask or zarr. Only a sample is read.
     second : Volume, optional
         Another scan of the same object, with the same voxels and independent noise.
 
@@ -139,7 +138,7 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     Ponomarenko et al. (2007) and Colom, Buades and Morel (2014,
     doi:10.1364/JOSAA.31.000863). If structure is as fine as the noise everywhere, so
     that no block is uniform, it counts as noise; there is a remark if averaging
-    neighbouring voxels does not reduce it.
+    neighbouring voxels reduces the level too little.
 
     Examples
     --------
@@ -220,9 +219,9 @@ def _compared_with_averaged(
     """Mark the noise as doubtful if averaging voxels reduces it too little.
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
-    Structure without uniform regions varies more in the averaged scan, where
-    each block covers more structure. A level that is only slightly too high may still
-    be the noise level, which is the same in blocks of other sizes.
+    Structure without uniform regions varies more in the averaged scan, where each block
+    covers more structure. If the averaged level is only slightly too high, or the noise
+    is white, the noise is accepted if blocks of other sizes give the same level.
     """
     smaller = averaged(volume)
     if smaller is None:

@@ -17,14 +17,14 @@ def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
     """Replace scattered unknown voxels with their nearest known neighbours.
 
     Unlike a mean of neighbours, a copy of one is as noisy as any other voxel. Blocks
-    with many unknown voxels, or with several side by side as at the edge of a field of
-    view, remain unknown.
+    with many unknown voxels, or with several adjacent ones, as at the edge of a field
+    of view, are not changed.
 
     Parameters
     ----------
     blocks : ndarray, shape (n, z, y, x)
     known : ndarray of bool
-        Which voxels are known; same shape as `blocks`.
+        True for known voxels; same shape as `blocks`.
 
     Returns
     -------

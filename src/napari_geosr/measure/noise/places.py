@@ -160,7 +160,7 @@ def noisiest_region(
     Returns
     -------
     float
-        In grey values of the sample; 0 if no region is noisy.
+        Noise level in grey values of the sample; 0 if no region is noisy.
     """
     is_deep = energy.shape[1] > 1
     fine = degrees((energy.shape[1], energy.shape[2], energy.shape[3])) > SMOOTH_DEGREE

@@ -7,7 +7,7 @@ not quiet in the second, whereas structure appears in both groups.
 
 The limits below were chosen with ``benchmarks/bench_noise_estimation.py`` on simulated
 structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` lists
-the errors of the level.
+the errors of the measured levels.
 """
 
 from __future__ import annotations
@@ -460,7 +460,7 @@ def _relative_errors(shares: Array, scatter: Array) -> Array:
 def _pooled(
     energies: Array, places: Array, variances: Array, doubts: Array, certain: bool
 ) -> Array | None:
-    """Return mean energies of the classes with quiet blocks, at a typical grey value.
+    """Return the mean energies of the quiet classes, scaled to a typical grey value.
 
     With `certain`, classes that are less certain than the best ones are left out,
     because even a little structure in them looks like correlated noise.

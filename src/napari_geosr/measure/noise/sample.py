@@ -100,7 +100,7 @@ class NoiseSample:
     centres : ndarray of shape (blocks, 3)
         Centres along Z, Y and X, as fractions of the scan's extent.
     values : ndarray of shape (blocks, Z, Y, X), float64
-        Grey values, including those of clipped blocks, without padding and NaN.
+        Grey values, including those of clipped blocks, without padding or NaN.
     step : float
         Typical smallest step between grey values; 0 if they are not rounded.
     levels : int

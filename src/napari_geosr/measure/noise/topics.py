@@ -22,9 +22,9 @@ PARTIAL: tuple[Topic, ...] = ("position", "slices", "single voxels")
 class Remark(str):
     """A sentence with a topic.
 
-    Code that handles remarks on one topic separately checks the topic rather than the
-    sentence, so that the sentence can be reworded. A remark is a string: it can be
-    shown, compared and written like any other sentence.
+    Code that selects the remarks on a topic compares the topic, not the sentence, so
+    that the sentence can be reworded. A remark is a string: it can be shown, compared
+    and written like any other string.
 
     Parameters
     ----------

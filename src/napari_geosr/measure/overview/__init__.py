@@ -32,7 +32,7 @@ class Overview:
     lengths : tuple of 3 float
         Edge lengths of the whole volume in `unit`.
     unit : str
-        ``"pixel"`` if the voxel size is unknown.
+        Unit of length; ``"pixel"`` if the voxel size is unknown.
     planes_apart : float
         Distance between the planes that were read, in planes of the volume.
     """
@@ -83,7 +83,7 @@ class OverviewBuilder:
     shape : tuple of 3 int
         Number of voxels along Z, Y and X.
     voxel_size : tuple of 3 float
-        In `unit`.
+        Edge lengths of a voxel along Z, Y and X, in `unit`.
     unit : str
 
     Examples

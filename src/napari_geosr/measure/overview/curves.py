@@ -31,7 +31,7 @@ def profile_of(report: PorosityReport) -> tuple[Floats, Floats, Floats] | None:
     Returns
     -------
     tuple of ndarray of shape (n,), or None
-        Heights in the unit of the report, from the first slice.
+        Heights above the first slice, in the unit of the report.
     """
     found = report.morphometry.get("profile")
     curve = None if found is None else found.curves.get("profile")

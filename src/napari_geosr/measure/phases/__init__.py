@@ -41,7 +41,7 @@ class PackedMask:
     Parameters
     ----------
     shape : tuple of 3 int
-        (Z, Y, X).
+        Shape of the mask, (Z, Y, X).
 
     Examples
     --------
@@ -121,7 +121,7 @@ class Phases:
     edge : float
         Edge length of a voxel in `unit`.
     unit : str
-        ``"pixel"`` if unknown.
+        Unit of length; ``"pixel"`` if unknown.
     flat : bool
         Whether this is one image: shape (1, Y, X).
     origin : tuple of 3 float
@@ -131,7 +131,7 @@ class Phases:
     notes : tuple of str
         Remarks about the grid.
     grey : GreyPlanes or None
-        On the grid of the volume, where voxels may not be cubic.
+        Grey values on the grid of the volume, where voxels may not be cubic.
     results : dict
         Results that several statistics share, by name.
     share : callable or None
@@ -207,9 +207,9 @@ def phases_of(
 ) -> Phases:
     """Read both phases once, and store them with one bit per voxel.
 
-    Voxels that are not cubic are divided into cubic voxels of about the smallest edge;
-    each of these takes the value of the voxel in which its centre lies. `Phases.notes`
-    mentions this.
+    Voxels that are not cubic are divided into cubic voxels of about the shortest edge
+    length; each of these takes the value of the voxel in which its centre lies.
+    `Phases.notes` contains a remark on this.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ class Findings:
     Attributes
     ----------
     values : mapping of float, int or None
-        By the name of the quantity; None if a value could not be measured.
+        Values by the name of the quantity; None if not measurable.
     remarks : tuple of str
         Limitations of the values for this volume, in sentences.
     histograms : mapping
@@ -136,9 +136,9 @@ class Morphometry:
         Key and title of the statistic.
     quantities : tuple of Quantity
     values : mapping
-        In `unit` to the power of the quantity.
+        Values by name, in `unit` to the power of the quantity.
     unit : str
-        ``"pixel"`` if the voxel size is unknown.
+        Unit of length; ``"pixel"`` if the voxel size is unknown.
     convention : str
         How the values are defined, in sentences.
     sources : tuple of str

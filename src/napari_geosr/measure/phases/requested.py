@@ -47,9 +47,9 @@ def morphometry_steps(
     Returns
     -------
     dict of Morphometry
-        In physical units, by name.
+        Results in physical units, by name.
     dict of Findings
-        As returned by the statistics; their columns belong to the pore table.
+        Results as returned by the statistics; their columns belong to the pore table.
     """
     measured: dict[str, Morphometry] = {}
     raw: dict[str, Findings] = {}

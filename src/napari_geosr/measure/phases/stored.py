@@ -25,7 +25,7 @@ def morphometry_from_json(
     Parameters
     ----------
     values : mapping
-        ``morphometry`` of the JSON file.
+        Entry ``morphometry`` of the JSON file.
     unit : str
         Unit of the report.
     flat : bool

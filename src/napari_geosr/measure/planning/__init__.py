@@ -65,7 +65,7 @@ def plan_steps(
         Axes ZYX or YX.
     config : PlanConfig
     mask : ArrayLike of the volume's shape, optional
-        Non-zero inside the sample.
+        Sample mask; non-zero inside the sample.
     should_stop : callable
         Called for every slab.
 
@@ -284,7 +284,7 @@ def _row(
 def n_spots(
     sd: float, accepted: float, factor: float, population: float = math.inf
 ) -> int:
-    """Return the fewest random spots for which the interval is not wider than accepted.
+    """Return the minimum number of random spots for an interval of the accepted width.
 
     Parameters
     ----------

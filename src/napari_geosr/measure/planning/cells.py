@@ -30,7 +30,7 @@ class Cubes:
     Attributes
     ----------
     edge : int
-        In voxels.
+        Edge length of a cube, in voxels.
     porosity : ndarray of shape (n,)
         Porosity of the cubes that belong to the sample.
     starts : ndarray of shape (n, 3), int64

@@ -20,7 +20,7 @@ class SizeRow:
     Attributes
     ----------
     voxels : float
-        Edge in voxels.
+        Edge of a spot, in voxels.
     n_cubes : int
         Cubes of this size in the scan.
     sd : float
@@ -121,11 +121,11 @@ class ScanPlan:
         Standard deviation of the porosity between spots.
     n_spots : int
     n_possible : int or None
-        Spots in the sample; None if only a part of it was scanned.
+        Number of spots in the sample; None if only a part of it was scanned.
     half_width : float
         Half-width of the interval of the porosity from `n_spots` random spots.
     correlation_length, representative_edge : float or None
-        None if they are too large to be determined from the scan.
+        Lengths in `unit`; None if too large to be determined from the scan.
     sizes : tuple of SizeRow
         Numbers of spots for other spot sizes.
     spots : tuple of Spot

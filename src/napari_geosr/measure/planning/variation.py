@@ -31,7 +31,7 @@ class Variation:
         Two-point probability by distance in voxels. This curve is used to extrapolate
         the measured values to sizes for which the scan contains too few cubes.
     ndim : int
-        2 for an image.
+        2 for an image, 3 for a volume.
     """
 
     measured: tuple[Cubes, ...]
@@ -78,7 +78,8 @@ class Variation:
         Returns
         -------
         float or None
-            None if the edge is more than 100 times that of the largest cubes measured.
+            Edge length in voxels; None if it is more than 100 times that of the largest
+            cubes measured.
         """
         low, high = float(self.measured[0].edge), 100.0 * self.largest.edge
         if factor * self.sd(high) > error:
@@ -113,9 +114,9 @@ def variance_of_cubes(
     s2 : ndarray
         Two-point probability at each distance.
     edge : float
-        In voxels.
+        Edge length of a cube, in voxels.
     ndim : int
-        2 for squares.
+        2 for squares, 3 for cubes.
 
     Returns
     -------

@@ -18,7 +18,7 @@ _ROUNDING = 1e-6
 
 
 def hull_area(mask: Mask) -> int:
-    """Count the pixels whose centres are inside the convex hull around a mask.
+    """Count the pixels with centres inside the convex hull around a mask.
 
     Parameters
     ----------

@@ -58,9 +58,9 @@ class NoiseCheck:
     ----------
     noise : Noise
     misclassified : Misclassification or None
-        None if unknown because the noise could not be measured, or because one phase
-        has a single grey value, so that the variation measured in the other is probably
-        structure.
+        Expected misclassification; None if unknown because the noise could not be
+        measured, or because one phase has a single grey value, so that the variation
+        measured in the other is probably structure.
     possible : Misclassification or None
         The largest misclassification that is compatible with the histogram, stated if
         the noise could not be measured, or if it is far larger than `misclassified`.
@@ -201,7 +201,7 @@ def noise_remarks(
 
 
 def _unreliable(wrong: Misclassification, porosity: float) -> str:
-    """Return results that these misclassified voxels make unreliable; may be empty."""
+    """Return the results that these misclassified voxels make unreliable, if any."""
     if wrong.makes_porosity_unreliable(porosity):
         return "porosity and pore counts"
     return "pore counts and sizes" if wrong.makes_counts_unreliable else ""

@@ -91,14 +91,14 @@ class PorosityReport:
         grey values of the two phases: its sensitivity to the threshold. It is not an
         uncertainty of the measurement; noise and artefacts are not included.
     counted_porosity : float
-        Porosity from pores of at least `min_voxels` only.
+        Porosity from pores of at least `min_voxels` voxels only.
     pore_count : int
-        Number of pores of at least `min_voxels`.
+        Number of pores of at least `min_voxels` voxels.
     small_pore_count, small_pore_voxels : int
         Number of smaller pores, and total number of their voxels.
     open_porosity, closed_porosity : float
-        Porosity from pores of any size with, and without, a face at the border of
-        volume or sample; they add up to `porosity`.
+        Porosity from pores of any size with, and without, a face at the border of the
+        volume or the sample; they add up to `porosity`.
     surface_area, specific_surface_area : float or None
         Surface of all pores, excluding faces on the border, in `unit`²; the same per
         sample volume in 1/`unit`.

@@ -64,8 +64,8 @@ def figure_rows(
 ) -> Iterator[StatisticRow]:
     """Yield rows with one value per report, and its difference from the reference.
 
-    Lengths share one unit in a row, chosen by the size of the reference's value. All
-    rows of volumes (areas) share the unit of the first of these rows.
+    The lengths in a row share one unit, chosen by the size of the reference's value.
+    All rows of volumes (areas) share the unit of the first of these rows.
     """
     figures = [report.figures for report in reports]
     units = [shown_unit(one.unit, one.voxel_size, flat=one.is_flat) for one in reports]

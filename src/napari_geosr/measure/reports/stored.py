@@ -52,7 +52,7 @@ def report_from_files(
     values : mapping
         Contents of the JSON file.
     table : Path
-        The CSV file of its pores.
+        CSV file of the report's pores.
     labels : array-like, optional
         Label of every voxel.
     tables : mapping of Path, optional

@@ -207,7 +207,8 @@ def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, f
     The line passes through the point of mean grey value and mean variance, and through
     that of the darkest voxels. The variance of the darkest voxels is estimated from
     second differences, which preserve the variance of white noise and remove smooth
-    structure. Small bright structures elsewhere could not be distinguished from noise.
+    structure. At other grey values, small bright structures could not be distinguished
+    from noise.
 
     Parameters
     ----------

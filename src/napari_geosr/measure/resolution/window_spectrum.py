@@ -55,7 +55,7 @@ class WindowSpectrum:
         return weights
 
     def power(self, blocks: Sequence[FloatArray]) -> Array:
-        """Return mean power by class over windows; 1 for white noise of variance 1."""
+        """Return the mean power by class; 1 for white noise of variance 1."""
         from scipy import fft
 
         edges = (self.depth, self.edge, self.edge)

@@ -74,7 +74,7 @@ def describe_shape_steps(
     -------
     figures : ShapeFigures
     mesh : SurfaceMesh
-        In `unit`.
+        Surface with coordinates in `unit`.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class SurfaceMatch:
     ----------
     voxels : VoxelTopology
     pieces : int
-        Closed parts of the surface that enclose a volume.
+        Number of closed parts of the surface that enclose a volume.
     euler : float
         Euler number of the enclosed volume; an integer for closed surfaces.
     shorter : float
@@ -56,7 +56,7 @@ class SurfaceMatch:
     n_lost : int
         Number of voxels in parts that the surface does not show.
     sharp : str
-        Which parts were not smoothed although smoothing was requested: ``""``,
+        Parts that were not smoothed although smoothing was requested: ``""``,
         ``"thin"`` or ``"all"``.
     """
 
@@ -80,7 +80,7 @@ class SurfaceMatch:
 
     @property
     def losses(self) -> tuple[int, int, float]:
-        """Missing voxels, wrong pieces, missing extent (in voxels); lower is better."""
+        """Numbers of missing voxels and wrong pieces, and missing extent, in voxels."""
         least, most = self.voxels.pieces
         wrong = max(0, least - self.pieces, self.pieces - most)
         return self.n_lost, wrong, max(0.0, self.shorter - _SHORTER)
@@ -175,9 +175,9 @@ def euler_numbers(inside: AnyArray) -> tuple[int, int]:
     """Return the Euler number with 26 neighbours per voxel, and that with 6.
 
     With 26 neighbours, voxels are closed cubes, and the corners, edges and faces that
-    belong to at least one of them are counted. With 6 neighbours, those that are
-    surrounded by voxels are counted. Both are counted in slabs: scikit-image, which
-    gives the same numbers, converts the whole mask to integers of 8 bytes.
+    belong to at least one of them are counted. With 6 neighbours, those completely
+    surrounded by voxels are counted. Both numbers are counted in slabs: scikit-image,
+    which gives the same numbers, converts the whole mask to integers of 8 bytes.
 
     Examples
     --------

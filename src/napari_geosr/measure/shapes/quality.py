@@ -52,13 +52,14 @@ class ShapeAgreement:
     border_distance : float
         `tolerance`, but at least the longest edge of a voxel, in `unit`.
     surface_dice : float
-        Fraction of both surfaces that lies within `tolerance` of the other surface.
+        Fraction of the area of both surfaces that lies within `tolerance` of the
+        respective other surface.
     tolerance : float
-        In `unit`.
+        Tolerance of the surface Dice, in `unit`.
     volume, reference_volume : float
-        In `unit` cubed.
+        Volumes of the shape and of the reference, in `unit` cubed.
     volume_error : float
-        Relative to the reference.
+        Difference of the volumes, relative to that of the reference.
     euler, reference_euler : int
         Euler numbers (26-connected): objects minus tunnels plus cavities.
     unit : str

@@ -1,4 +1,4 @@
-"""Euler number of each pore and of all: pores − tunnels + enclosed solids."""
+"""Euler number of each pore and of all pores: pores − tunnels + enclosed solids."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def pores_per_mm3(totals: SweepTotals) -> float | None:
-    """Return pores per mm³; None for an image, or if the voxel size is unknown."""
+    """Return the number of pores per mm³; None for an image or in pixel units."""
     flat = totals.geometry.flat
     return None if flat else totals.per_millimetre(totals.pore_count)
 
 
 def pores_per_mm2(totals: SweepTotals) -> float | None:
-    """Return pores per mm²; None for a volume, or if the voxel size is unknown."""
+    """Return the number of pores per mm²; None for a volume or in pixel units."""
     flat = totals.geometry.flat
     return totals.per_millimetre(totals.pore_count) if flat else None
 

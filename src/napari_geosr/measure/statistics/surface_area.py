@@ -1,6 +1,7 @@
 """Surface area (image: perimeter), excluding faces on the border of the volume.
 
-Computed by Crofton's formula with 13 directions; see `napari_geosr.measure.crofton`.
+It is computed by Crofton's formula with 13 directions; see
+`napari_geosr.measure.crofton`.
 """
 
 from __future__ import annotations

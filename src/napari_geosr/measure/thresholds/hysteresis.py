@@ -26,8 +26,8 @@ def core_threshold(
     Parameters
     ----------
     share : float
-        Distance from the threshold, relative to the distance of the pores' mean grey
-        value from it.
+        Distance from the threshold, relative to the distance between the threshold and
+        the mean grey value of the pores.
     phase : {"dark", "bright"}
         Which of the two phases consists of pores.
     """
@@ -62,7 +62,7 @@ class CoredComponents:
         Parameters
         ----------
         mask, core : ndarray of shape (z, Y, X), bool
-            Every voxel of `core` is in `mask`.
+            Pore voxels, and those beyond the core threshold; `core` is part of `mask`.
         """
         joining = _joining()
         labels, n = provisional_labels(mask, self._connectivity)

@@ -251,8 +251,8 @@ def _write(
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
     """Return three valid input sizes; the graph is traced at the first one.
 
-    With `odd`, the first, and for strides above 2 also the last, is not a multiple of
-    the strides.
+    With `odd`, the first size is not a multiple of the strides, nor is the last size
+    for strides above 2.
     """
     grids = [
         -(-max(n, least) // stride)

@@ -12,7 +12,7 @@ optional libraries at module level. It provides:
     weights files by their contents, ``source.tensors``.
 ``read(source, channel) -> Draft``
     Returns the network and what is known about it (`draft.ImportDraft`); `channel` is
-    the output channel to use, or None. Raises `ModelError` if it cannot be imported.
+    the output channel to use, or None. Raises `ModelError` if the import fails.
 ``FALLBACK`` (optional)
     True if the format is tried only after all others.
 

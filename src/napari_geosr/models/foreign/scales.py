@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """How grey values are scaled for the network, and its results are scaled back.
+    """How grey values are scaled for the network, and how its results are scaled back.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ def to_restoration_scale(
     Returns
     -------
     ndarray or None
-        None if it cannot be converted.
+        Converted result; None if it cannot be converted.
     """
     if scale.like_input == "scale_range":
         return None

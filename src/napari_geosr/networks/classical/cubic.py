@@ -34,7 +34,7 @@ class NetworkConfig(Config):
 
 
 class CubicInterpolation(nn.Module):
-    """Cubic interpolation, exact in tiles. Edges are repeated beyond the border."""
+    """Cubic interpolation, exact in tiles; edge values are repeated outside."""
 
     kernel: torch.Tensor
 

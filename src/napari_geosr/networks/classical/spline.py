@@ -43,7 +43,7 @@ class NetworkConfig(Config):
 
 
 class SplineInterpolation(nn.Module):
-    """Spline interpolation that preserves means; edges are repeated beyond the border.
+    """Spline interpolation that preserves means; edge values are repeated outside.
 
     Tiled results are exact.
     """

@@ -1,11 +1,11 @@
 """Total-variation denoising, which yields images with few but sharp edges.
 
-Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
-number of iterations of the fast gradient projection of Beck and Teboulle [1]_. The
-objective is the same as in ``skimage.restoration.denoise_tv_chambolle``, but the
-stopping criterion of that function depends on the whole image and is not available in
-tiles. Each iteration extends the receptive field by one voxel, so tiles are exact with
-a halo of as many voxels as iterations.
+The filter minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992)
+by a fixed number of iterations of the fast gradient projection of Beck and Teboulle
+[1]_. The objective is the same as in ``skimage.restoration.denoise_tv_chambolle``, but
+the stopping criterion of that function depends on the whole image and is not available
+in tiles. Each iteration extends the receptive field by one voxel, so tiles are exact
+with a halo of as many voxels as iterations.
 
 References
 ----------

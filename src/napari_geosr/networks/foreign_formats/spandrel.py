@@ -87,8 +87,8 @@ def _torchvision_stubs() -> Iterator[None]:
 class SpandrelNetwork(nn.Module):
     """The network of a spandrel descriptor.
 
-    It computes the same as the descriptor's own call, except for padding, clipping and
-    inference mode.
+    It computes the same values as the descriptor's own call, except for padding,
+    clipping and inference mode.
     """
 
     def __init__(self, descriptor: Any) -> None:

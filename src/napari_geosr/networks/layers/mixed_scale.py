@@ -46,7 +46,7 @@ class MixedScale(nn.Module):
     Parameters
     ----------
     ndim, maps_in : int
-        Number of spatial axes, and of maps of the input ``z_0``.
+        Number of spatial axes, and number of maps of the input ``z_0``.
     maps_out : int
         Number of outputs computed from all maps; the more outputs, the smaller the
         initial weights.

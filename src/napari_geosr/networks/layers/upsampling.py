@@ -87,8 +87,9 @@ def pixel_shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
 def cubic_kernel(factor: int, ndim: int) -> torch.Tensor:
     """Return weights ``(factorⁿ, 1, 5, …)`` of cubic interpolation at sub-voxels.
 
-    Keys' cubic with a = -1/2 [3]_, which reproduces ramps and parabolas. Sub-voxel i of
-    a voxel lies at ``(i + 1/2) / factor - 1/2``, so that outer edges do not move.
+    The kernel is Keys' cubic with a = -1/2 [3]_, which reproduces ramps and parabolas.
+    Sub-voxel i of a voxel lies at ``(i + 1/2) / factor - 1/2``, so that outer edges do
+    not move.
     """
     places = (torch.arange(factor, dtype=torch.float64) + 0.5) / factor - 0.5
     reach = torch.arange(-CUBIC_REACH, CUBIC_REACH + 1, dtype=torch.float64)
@@ -110,8 +111,8 @@ def interpolated(
 ) -> torch.Tensor:
     """Interpolate ``(N, C, *spatial)`` on the fine grid with a `cubic_kernel`.
 
-    Edges are repeated beyond the border. By default, torch's own convolution is used,
-    which can be exported.
+    Edge values are repeated beyond the border. By default, torch's own convolution is
+    used, which can be exported.
     """
     n, channels, *spatial = x.shape
     padded = functional.pad(

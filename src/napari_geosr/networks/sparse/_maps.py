@@ -41,7 +41,7 @@ class RowPairs:
         Input and output rows, one tensor for each weight. No row occurs twice among
         the sources, or among the targets, of one weight.
     n_sources, n_targets : int
-        Number of rows of input and output.
+        Numbers of input and output rows.
     """
 
     sources: Sequence[Tensor]

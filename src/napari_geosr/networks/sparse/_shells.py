@@ -2,8 +2,8 @@
 
 An ellipsoid is fitted to the outer surface. In each direction, the outer radius and the
 thickness of the outermost wall are measured along a ray, both relative to the
-ellipsoid; both are missing where the ray meets no wall. The directions are nearly
-equally spaced (a Fibonacci lattice), so that no direction is preferred.
+ellipsoid; the two values are missing where the ray meets no wall. The directions are
+nearly equally spaced (a Fibonacci lattice), so that no direction is preferred.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Ellipsoid:
     Attributes
     ----------
     centre : ndarray of shape (3,)
-        Position (Z, Y, X) in voxels.
+        Position (Z, Y, X) of the centre, in voxels.
     axes : ndarray of shape (3,)
-        Half-axes.
+        Lengths of the half-axes.
     frame : ndarray of shape (3, 3), or None
         Each column is the direction of one half-axis, in voxels (Z, Y, X) per unit of
-        `axes`; None if the half-axes are those of the volume, in voxels.
+        `axes`; None if the half-axes, in voxels, lie along the axes of the volume.
     """
 
     centre: AnyArray
@@ -95,7 +95,7 @@ class ShellMaps:
     Attributes
     ----------
     outer, thickness : ndarray of float64, shape (N,)
-        Relative to the ellipsoid, which has a radius of 1.
+        Outer radius and wall thickness, relative to the ellipsoid of radius 1.
     """
 
     outer: AnyArray
@@ -156,7 +156,7 @@ class DirectionGrid:
         ----------
         values : ndarray of shape (n,)
         known : ndarray of bool, shape (n,)
-            Must not be all False.
+            True for known values; must not be all False.
         """
         from scipy.sparse.linalg import spsolve
 
@@ -223,7 +223,7 @@ def fit_ellipsoid(inside: AnyArray, frame: AnyArray | None = None) -> Ellipsoid:
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
-        Must not be empty.
+        Voxels of the shape; at least one.
     frame : ndarray of shape (3, 3), optional
         Directions of the half-axes (see `Ellipsoid`).
     """
@@ -293,7 +293,7 @@ def wall_share(inside: AnyArray) -> float:
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
-        Must not be empty.
+        Voxels of the shape; at least one.
     """
     grid = direction_grid(_FIT_DIRECTIONS)
     return float(shell_maps(inside, fit_ellipsoid(inside), grid).present.mean())
@@ -354,7 +354,7 @@ def shell_voxels(
     Parameters
     ----------
     maps : ShellMaps
-        Known in the chosen directions and next to them.
+        Maps of the shell, known in the chosen directions and next to them.
     chosen : ndarray of bool, shape (N,)
     ellipsoid : Ellipsoid
     grid : DirectionGrid

@@ -83,7 +83,7 @@ class PredictedShell:
     Attributes
     ----------
     maps : ShellMaps
-        Known in all directions.
+        Maps of the shell, known in all directions.
     missing : ndarray of bool, shape (N,)
         Directions in which a part is missing, and a margin.
     reproduced : float
@@ -132,9 +132,9 @@ class ShellAtlas(nn.Module):
         Parameters
         ----------
         shells : list of ShellMaps
-            Three or more, over the same directions.
+            Three or more shells over the same directions.
         components : int
-            At most one less than the number of shells.
+            Number of principal components; at most one less than the number of shells.
         """
         present = np.array([shell.present for shell in shells])
         grid = direction_grid(present.shape[1])

@@ -217,7 +217,7 @@ class ConsistentUpscaling(nn.Module):
         return y, self._unexplained_part(scan - seen, self._level(seen))
 
     def averaged(self, y: torch.Tensor) -> torch.Tensor:
-        """Return the means over the fine voxels of each coarse one."""
+        """Return the means over the fine voxels of each coarse voxel."""
         pool = functional.avg_pool3d if self._ndim == 3 else functional.avg_pool2d
         return pool(y, self.factor)
 
@@ -274,7 +274,7 @@ def parabola_weights(factor: int) -> torch.Tensor:
 def upscaled_by_parabolas(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Upscale ``(N, 1, *spatial)`` by `parabola_weights` along every axis.
 
-    Edges are repeated beyond the border.
+    Edge values are repeated beyond the border.
     """
     n = values.ndim - 2
     conv = functional.conv3d if n == 3 else functional.conv2d
@@ -295,7 +295,7 @@ def _reach(width: float) -> int:
 
 
 def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
-    """Apply a Gaussian filter to ``(N, 1, [Z,] Y, X)``; edges are repeated outside.
+    """Apply a Gaussian filter to ``(N, 1, [Z,] Y, X)``; repeats edge values outside.
 
     Parameters
     ----------

@@ -88,20 +88,20 @@ class WorkerPool:
     ) -> Generator[tuple[T, R], None, None]:
         """Process all items, a few at a time; yield each with its result when done.
 
-        An item whose worker dies is given to another worker, so doing the work twice
+        If a worker dies, its item is given to another worker, so doing the work twice
         must be harmless.
 
         Parameters
         ----------
         work : callable
-            Must be picklable; see
+            Processes an item; must be picklable. See
             `napari_geosr.operations.cluster.worker.Work`.
         items : sequence
             Items to process: plain values that can be pickled.
         should_stop : callable
         in_order : bool
-            Yield the items in their order. If one takes much longer than the others,
-            the workers wait for it, so that few results are kept in memory.
+            Yield the items in their order. If an item takes much longer than the
+            others, the workers wait for it, so that few results are kept in memory.
 
         Raises
         ------

@@ -88,7 +88,7 @@ class RunPlugin(WorkerPlugin):
     token : str
         Name of the run.
     pickled : bytes
-        The `Work`.
+        The pickled `Work`.
     ignores_interrupts : bool
         Whether the workers ignore Ctrl-C in the terminal, which the process that
         started them handles.
@@ -130,7 +130,8 @@ def _take_number(token: str) -> tuple[int, BaseFileLock | None]:
     Returns
     -------
     number : int
-        0 if the folder for temporary files does not support locks.
+        Number of the worker; 0 if the folder for temporary files does not support
+        locks.
     lock : BaseFileLock or None
         Lock that must be held as long as the number is used.
     """

@@ -43,7 +43,7 @@ def frame_groups(
     Returns
     -------
     list of FrameVolumes
-        The finest frame first.
+        Groups, starting with the finest frame.
 
     Raises
     ------

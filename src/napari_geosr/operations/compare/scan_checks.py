@@ -25,7 +25,7 @@ def scan_check_steps(
     warn: Callable[[str], WarningIssued],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, dict[str, ScanCheck]]:
-    """Check each restored volume against the scan that its record names.
+    """Check each restored volume against the scan named in its record.
 
     A volume is skipped if it has no such record, or if its scan is not among the other
     volumes.

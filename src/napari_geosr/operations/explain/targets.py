@@ -80,11 +80,11 @@ class Explanation:
     ----------
     target : ExplainedRegion
     findings : mapping of AttributionResult
-        By method.
+        Findings by method.
     sentence : str
         The main finding.
     overlays : mapping of Volume
-        By method: attributions on the scan's grid, at their position.
+        Attributions by method, on the scan's grid, at their position.
     row : PoreRow or None
         Row of the pore table, if the pore comes from one.
     n_missing, n_inputs : int
@@ -211,7 +211,8 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
     Returns
     -------
     str
-        Empty if the table belongs to the scan, or nothing is known about it.
+        The warning; empty if the table belongs to the scan, or nothing is known about
+        it.
     """
     measured = table.measured
     known = [str(measured.get("checksum")), *measured.get("made_from", ())]
@@ -310,8 +311,8 @@ def pore_at(
     Parameters
     ----------
     threshold : float or None
-        If None, Otsu's threshold of the neighbourhood is used, provided that it has two
-        phases.
+        Threshold between pore and solid; if None, Otsu's threshold of the neighbourhood
+        is used, provided that it has two phases.
     contrast : float
         Expected difference between the two phases of the scan.
     """

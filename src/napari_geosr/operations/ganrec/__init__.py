@@ -69,7 +69,8 @@ def ganrec_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``checkpoints/``, ``slices/`` and finally ``result/NAME.ome.tif``.
+        Folder of the job; receives ``checkpoints/``, ``slices/`` and finally
+        ``result/NAME.ome.tif``.
     keep_unfinished : callable
         Called after `should_stop` has ended the run; returns whether to write the
         unfinished volume. The current networks then generate the slices that have not

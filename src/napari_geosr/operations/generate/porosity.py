@@ -26,9 +26,9 @@ def check_porosity(
     ----------
     card : ModelCard
     porosity : float or None
-        Porosity of the samples; None: not chosen.
+        Porosity of the samples; None if it is not chosen.
     guidance : float
-        Weight of the porosity.
+        Guidance weight of the porosity.
 
     Raises
     ------

@@ -71,8 +71,8 @@ class GeneratedSamples:
         Similarity of each sample to the most similar training image (normalised
         cross-correlation); empty if there was no comparison.
     usual, limit : float or None
-        Median similarity of different training images, and similarity above which a
-        sample counts as a copy; None if there was no comparison.
+        Median similarity between different training images, and similarity above which
+        a sample counts as a copy; None if there was no comparison.
     porosities : tuple of float
         Porosity of each sample at the threshold of the model's card; empty if the model
         was not trained with the porosity.

@@ -30,7 +30,7 @@ def parse_numbers(value: Any, kind: type, example: str) -> Any:
     value : object
         Numbers, text or a list; None stays None.
     kind : type
-        ``int`` or ``float``.
+        Type of the numbers: ``int`` or ``float``.
     example : str
         Example for the error message if the text contains no numbers.
     """
@@ -290,8 +290,8 @@ def _box(volume: Volume) -> tuple[AnyArray, AnyArray]:
 def check_not_source(volume: Volume, *outputs: str | Path) -> None:
     """Raise `FileError` if an output would overwrite the source or another output.
 
-    Nor may an output be written to the volume's folder of slices, because the folder
-    could then no longer be opened as a volume.
+    An output must not be written to the volume's folder of slices either, because the
+    folder could then no longer be opened as a volume.
     """
     check_different(*outputs)
     if volume.source is None:

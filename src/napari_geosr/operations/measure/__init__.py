@@ -334,7 +334,7 @@ def measure_several_steps(
     Returns
     -------
     dict of PorosityReport
-        In the order of `volumes`.
+        Reports in the order of `volumes`.
 
     Raises
     ------

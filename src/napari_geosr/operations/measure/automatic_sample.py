@@ -39,7 +39,7 @@ class AutomaticSample:
     Attributes
     ----------
     mask : ndarray of bool
-        One value per voxel of the volume.
+        True inside the sample; one value per voxel of the volume.
     levels : GreyLevels
         Grey values that determine the threshold: those inside the mask, or all grey
         values if the sample contains only one phase.
@@ -64,7 +64,7 @@ def automatic_sample_steps(
     Parameters
     ----------
     volume : Volume
-        At most `MAX_VOXELS` voxels, to be shown without delay.
+        Volume of at most `MAX_VOXELS` voxels, so that the mask is found without delay.
     levels : GreyLevels
         The grey values of the whole volume.
     config : PorosityConfig

@@ -42,7 +42,7 @@ class GreyLevels:
         Whether only evenly spaced planes were read. Thresholds are then close to, but
         not identical to, those of a measurement, which reads every voxel.
     surroundings : Surroundings
-        Unknown if a mask defines the sample.
+        Surroundings of the sample; unknown if a mask defines the sample.
     """
 
     histogram: GreyHistogram

@@ -173,8 +173,8 @@ def measure_job_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``result/`` with the report and a volume of labels, unless the job
-        names another output.
+        Folder of the job; receives ``result/`` with the report and a volume of labels,
+        unless the job names another output.
     keep_unfinished : callable
         Not used: in a partial result, the pores at its edge would be cut.
 

@@ -33,7 +33,7 @@ def local_pores_steps(
     Returns
     -------
     ndarray of bool
-        One value per voxel of the volume.
+        True in pores; one value per voxel of the volume.
 
     Raises
     ------

@@ -122,7 +122,7 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
 
 
 def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
-    """Describe the spread of the porosity over the samples drawn by a restoration."""
+    """Describe how the porosity varies among the samples drawn in a restoration."""
     for entry in reversed(volume.provenance):
         found = entry.get("porosity_samples") or {}
         if not found.get("below_level"):
@@ -155,11 +155,11 @@ def generated(volume: Volume) -> str:
 
 
 def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
-    """Return the findings on measurements in the verdict before the restoration.
+    """Return what the verdict before the restoration states about measurements.
 
     For *harmful* and *caution*, the main sentence and the findings on the number of
     pores are repeated. The size up to which pores cannot be counted is repeated for
-    every verdict, unless it is below the smallest counted pore.
+    every verdict, unless it is below the size of the smallest counted pore.
     """
     entries = [e for e in volume.provenance if e.get("operation") == "restore"]
     verdict = entries[-1].get("verdict") if entries else None

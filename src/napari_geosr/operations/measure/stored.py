@@ -26,7 +26,7 @@ def read_reports(
     Parameters
     ----------
     folder : Path
-        Contains ``report.json`` and ``pores.csv``.
+        Folder that contains ``report.json`` and ``pores.csv``.
     labels : array-like, optional
         Labels of the pores of the first report.
 

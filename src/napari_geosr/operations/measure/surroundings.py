@@ -80,7 +80,8 @@ class Surroundings:
         ----------
         source : array-like of shape (Z, Y, X) or (Y, X)
         max_plane_bytes : int
-            Larger planes are not read; the surroundings are then unknown.
+            Maximum size of a plane in bytes; larger planes are not read, and the
+            surroundings are then unknown.
         """
         height, width = source.shape[-2:]
         is_volume = len(source.shape) > 2

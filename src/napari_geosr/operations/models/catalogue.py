@@ -222,7 +222,7 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def fit(card: ModelCard, volume: Volume) -> Compatibility:
-    """Check whether a model can restore `volume`, judging by the axes of both."""
+    """Check whether a model can restore `volume`, according to their axes."""
     if card.axes == "ZYX" and "Z" not in volume.axes and card.has_weights:
         return Compatibility(False, "needs a volume, but this is a single image")
     return Compatibility(True)

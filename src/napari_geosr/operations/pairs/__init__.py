@@ -73,7 +73,7 @@ class Pairs:
     Attributes
     ----------
     files : mapping of str to Path
-        ``low``, ``high``, ``picture`` and ``report``.
+        Paths by content: ``low``, ``high``, ``picture`` and ``report``.
     report : dict
         Contents of the JSON report.
     layers : mapping of str to Volume

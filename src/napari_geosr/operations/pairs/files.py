@@ -32,7 +32,7 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
     out : path
         A folder, which need not exist.
     inputs : list of Volume
-        Inputs, whose files must not be overwritten.
+        Inputs; their files must not be overwritten.
     overwrite : bool
         Whether existing files may be overwritten.
 
@@ -110,7 +110,7 @@ def write_report(
     Parameters
     ----------
     files : mapping of str to Path
-        As named by `plan`.
+        Paths as named by `plan`.
     report : dict
         Receives ``train``, ``files`` and ``provenance``.
     picture : bytes

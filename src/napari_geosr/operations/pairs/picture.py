@@ -32,12 +32,12 @@ _SLICE, _ALONG_Z = "slice", "cut along Z"
 def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
     """Draw middle slices of `low` (orange), overlaid with each panel's volume (blue).
 
-    The picture is grey where both are equal.
+    The picture is grey where the two are equal.
 
     Parameters
     ----------
     low : Volume
-        Must have spatial axes only.
+        Volume with spatial axes only.
     panels : dict of Volume
         Volumes by title, on the same grid; NaN where there are no data.
     """

@@ -41,7 +41,7 @@ class PairQuality:
     information : tuple of float
         Mutual information in bits, before and after the refinement.
     correlation : tuple of float
-        Correlation coefficient, before and after.
+        Correlation coefficient, before and after the refinement.
     shifts : list of BlockShift
         Residual shifts, in low-resolution voxels; may be empty.
     overlap : float

@@ -88,7 +88,8 @@ def pinn_sim_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``checkpoints/`` and ``result/*.ome.tif``, one file for each stack.
+        Folder of the job; receives ``checkpoints/`` and ``result/*.ome.tif``, one file
+        for each stack.
     keep_unfinished : callable
         Called after `should_stop` has ended the fit; returns whether to apply the
         network in its current state.
@@ -291,7 +292,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the fitted object in the field of view; without steps, use `start`."""
+        """Return the fitted object in the field of view; `start` if steps is 0."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):

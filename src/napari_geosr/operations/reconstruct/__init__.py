@@ -67,7 +67,7 @@ def reconstruct_steps(
     Parameters
     ----------
     projections : Projections or path
-        A path is opened with `open_projections`.
+        Projections, or a path that is opened with `open_projections`.
     unfinished : Volume, optional
         Unfinished result of an earlier run; see `find_unfinished`.
     workers : int or distributed.Client, optional

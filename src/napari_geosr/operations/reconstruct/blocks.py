@@ -381,7 +381,7 @@ def in_thread(
 ) -> Generator[Iteration, None, Any]:
     """Run `work` in a thread; yield its iterations as they finish, return its result.
 
-    Closing the generator asks the work to stop and waits until the thread has ended.
+    Closing the generator stops the work and waits until the thread has ended.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()

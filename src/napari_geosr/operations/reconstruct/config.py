@@ -162,7 +162,7 @@ def _fields_of(algorithm: str) -> AnyDict:
 def algorithm_options() -> dict[str, tuple[Any, str, str]]:
     """Return type, title and help of the algorithm-specific settings, by name.
 
-    Includes those of third-party algorithms, but not `SHARED_SETTINGS`.
+    The settings of third-party algorithms are included, but not `SHARED_SETTINGS`.
     """
     found: dict[str, tuple[Any, str, str]] = {}
     users: dict[str, list[str]] = {}

@@ -92,7 +92,8 @@ def reconstruct_job_steps(
     Parameters
     ----------
     folder : Path
-        Receives ``result/NAME.ome.tif``, unless the job names another output.
+        Folder of the job; receives ``result/NAME.ome.tif``, unless the job names
+        another output.
     keep_unfinished : callable
         Not used: an incomplete set of slices could be mistaken for the whole volume.
 
