@@ -79,7 +79,7 @@ _MIN_MISFIT = 1.12
 _MAX_DEVIANCE_RATIO = 0.9
 #: Minimum range of the white fraction over the classes; below it, all classes have
 #: nearly the same spectrum, and another fit of it only adds structure.
-_MIN_WHITE_RANGE = 0.05
+_MIN_WHITE_RANGE = 0.02
 #: Fraction of the blocks of a class that are measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
 #: Maximum structure, deviance and scatter of uniform blocks.
