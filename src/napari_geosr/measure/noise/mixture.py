@@ -9,7 +9,7 @@ the noise for structure.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,13 @@ _MAX_GROUPS = 4
 _STEP = 0.12
 #: Maximum number of evaluations in the simplex search, for each kind of noise.
 _MAX_EVALUATIONS = 50
+#: Ratio of the strongest correlated part of a mixture to the median of all classes,
+#: above which it is structure.
+_MAX_CORRELATED_RATIO = 3.0
+#: Ratio to the median within which the correlated parts of two classes count as equal.
+_SAME_CORRELATED_RATIO = 1.5
+#: Minimum fraction of the classes with an equal correlated part for it to be noise.
+_MIN_USUAL_SHARE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +141,32 @@ def fit_mixture(
     deviance = _mean_deviance(classes, parts, weights)
     return _mixture(
         classes, parts, family.lags(values), family.cutoff(values), deviance
+    )
+
+
+def without_structure(mixture: Mixture) -> Mixture | None:
+    """Limit the correlated part of all classes to the one that most of them share.
+
+    The rest is structure. None if the classes do not share a correlated part: all of it
+    may then be structure.
+    """
+    correlated = mixture.variances * (1 - mixture.white)
+    usual = float(np.median(correlated))
+    if correlated.max() <= _MAX_CORRELATED_RATIO * usual:
+        return mixture
+    ratio = _SAME_CORRELATED_RATIO
+    is_usual = (correlated >= usual / ratio) & (correlated <= usual * ratio)
+    if is_usual.mean() < _MIN_USUAL_SHARE:
+        return None
+    white = mixture.variances - correlated
+    variances = np.minimum(correlated, usual * ratio) + white
+    # Rounded classes have no variance at all.
+    left = np.divide(variances, mixture.variances, where=variances > 0, out=white * 0)
+    return replace(
+        mixture,
+        variances=variances,
+        white=np.divide(white, variances, where=variances > 0, out=np.ones(len(white))),
+        shares=1 - (1 - mixture.shares) * np.where(variances > 0, left, 1.0),
     )
 
 

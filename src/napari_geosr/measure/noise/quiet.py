@@ -26,7 +26,11 @@ from napari_geosr.measure.noise.basis import (
     degrees,
 )
 from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
-from napari_geosr.measure.noise.mixture import fit_mixture, mean_deviance
+from napari_geosr.measure.noise.mixture import (
+    fit_mixture,
+    mean_deviance,
+    without_structure,
+)
 from napari_geosr.measure.noise.sample import NoiseSample
 from napari_geosr.measure.noise.spectrum import (
     Spectrum,
@@ -92,9 +96,6 @@ _MAX_LAG = 0.1
 _ITERATIONS = 3
 #: Number of further iterations with the spectrum of the most certain classes.
 _CERTAIN_ITERATIONS = 2
-#: Ratio of the strongest correlated part of a mixture to the median of all classes,
-#: above which it is structure.
-_MAX_CORRELATED_RATIO = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,8 +323,8 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     classes than in others.
     """
     quiet = found.quiet
-    # The errors of the classes depend on the spectrum that is in question here: where it
-    # does not fit, noise counts as structure, and the class would have no weight.
+    # The errors of the classes depend on the spectrum in question: where it does not
+    # fit, noise counts as structure, and the class would have no weight.
     weights = np.ones(len(quiet.greys))
     deviance = mean_deviance(found.energies, quiet.spectrum.noise, weights)
     expected = len(found.energies) / quiet.blocks
@@ -333,12 +334,13 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     if (
         mixture.deviance > _MAX_DEVIANCE_RATIO * deviance
         or mixture.shares.mean() >= found.shares.mean()
-        or np.ptp(mixture.white) < _MIN_WHITE_RANGE
+        or np.ptp(mixture.white[mixture.variances > 0]) < _MIN_WHITE_RANGE
     ):
         return None
-    correlated = mixture.variances * (1 - mixture.white)
-    if correlated.max() > _MAX_CORRELATED_RATIO * np.median(correlated):
+    shared = without_structure(mixture)
+    if shared is None:
         return None
+    mixture = shared
     doubts = _relative_errors(mixture.shares, found.scatter)
     white = float(np.average(mixture.white, weights=1 / doubts**2))
     z, y, x = mixture.lags
