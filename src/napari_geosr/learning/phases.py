@@ -109,7 +109,7 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
 def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -> int:
     """Count the erosions (face neighbours) that the widest part of `phase` survives.
 
-    This many erosions are needed to find the centre line of the widest part. The count
+    This many erosions are needed to find the centreline of the widest part. The count
     is taken in a few planes; if parts are thinner across the planes, it is larger than
     necessary.
 

@@ -141,8 +141,9 @@ class _PlaneSimilarity:
         the planes.
     far, lag : float, int
         `lag` is the largest number of planes over which fine detail keeps its position,
-        i.e. changes far more slowly than within a plane; `far` is its correlation over
-        that distance. `lag` is 0 and `far` is NaN if detail does not keep its position.
+        i.e. its correlation decreases far more slowly than within a plane; `far` is its
+        correlation over that distance. `lag` is 0 and `far` is NaN if detail does not
+        keep its position.
     """
 
     neighbours: float

@@ -259,7 +259,8 @@ class DiffusionUNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply to clean images ``(N, C, [Z,] Y, X)``; returns ``(N, 1, [Z,] Y, X)``.
 
-        In training for labels, their scores ``(N, n, [Z,] Y, X)`` are returned.
+        If the output is labels, their scores ``(N, n, [Z,] Y, X)`` are returned during
+        training.
         """
         y = self.output(x, torch.tensor([self.config.fixed_time]))
         if self.config.out_channels > 1:

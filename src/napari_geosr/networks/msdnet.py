@@ -71,7 +71,8 @@ class MSDNet(MixedScale):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``.
 
-        In training for labels, their scores ``(N, n, [Z,] Y, X)`` are returned.
+        If the output is labels, their scores ``(N, n, [Z,] Y, X)`` are returned during
+        training.
         """
         y = self.mixed(x, self.final_weight.view(self.config.out_channels, -1))
         bias = self.final_bias.to(y.dtype)

@@ -215,7 +215,8 @@ class UNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``.
 
-        In training for labels, their scores ``(N, n, [Z,] Y, X)`` are returned.
+        If the output is labels, their scores ``(N, n, [Z,] Y, X)`` are returned during
+        training.
         """
         if self.config.upscale_factor > 1:
             x = interpolated(x, self.kernel, self.config.upscale_factor)

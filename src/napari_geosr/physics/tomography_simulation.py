@@ -130,7 +130,7 @@ def simulate_scan(
     attenuation : ndarray of shape (Z, N, N)
     config : ScanConfig, optional
     truth : mapping, optional
-        Known properties of the sample, for the record.
+        Known properties of the sample, such as its porosity, for the provenance.
     scale : float, optional
         As in `scan_steps`.
     """

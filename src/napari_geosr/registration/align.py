@@ -155,7 +155,7 @@ def _corner(grid: Grid) -> npt.NDArray[np.float64]:
 
 
 def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Return the number of small-volume voxels per voxel of the copy, by axis."""
+    """Return how many voxels of `high` one voxel of its copy covers along each axis."""
     ratio = np.maximum(1, np.round(low.voxel_size / high.voxel_size)).astype(int)
     ratio = np.minimum(ratio, high.shape)
     voxels = math.prod(n / r for n, r in zip(high.shape, ratio, strict=True))

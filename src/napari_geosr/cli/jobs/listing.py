@@ -134,7 +134,7 @@ def all_reasons(status: JobStatus) -> list[str]:
 
 
 def outages(jobs: Sequence[JobStatus]) -> list[str]:
-    """Return, for each queue that could not be queried, the reason and since when."""
+    """Return why queues could not be queried, and when their state was last known."""
     found: dict[tuple[str, str], QueuePlace] = {}
     for job in jobs:
         place = job.queue

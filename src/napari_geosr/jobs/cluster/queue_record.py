@@ -156,7 +156,7 @@ class QueuePlace:
 
     @property
     def outage(self) -> str:
-        """Why the words may be out of date, and their time; empty if they are not."""
+        """Why the state may be outdated, and its time; empty if it is current."""
         if not self.problem:
             return ""
         if not self.checked:

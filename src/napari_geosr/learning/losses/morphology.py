@@ -1,4 +1,4 @@
-"""Erosion, dilation and centre lines of soft maps, differentiable.
+"""Erosion, dilation and centrelines of soft maps, differentiable.
 
 Maps have the shape (N, C, [Z,] Y, X), and are 0 outside and 1 inside a phase; for
 binary maps, the results are those of mathematical morphology. Voxels beyond the border

@@ -262,7 +262,7 @@ def _measurements(
 ) -> MeasurementStore | None:
     """Return the measurements of earlier runs, unless the scan has changed since.
 
-    The result is None if changes of the scan cannot be detected.
+    The result is None if changes to the scan cannot be detected.
     """
     opened = state_when_opened(volume)
     state = volume.metadata.get(METADATA_CHECKSUM) if opened is None else opened.digest

@@ -288,7 +288,7 @@ def _flags(
     factor: int,
     dimensions: Sequence[str],
 ) -> str | None:
-    """Return the flags of the first valid settings; None if there are none.
+    """Return flags with which the method reaches `factor`; None if there are none.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class GeometryScales:
     window : int
         Edge length of the largest box in which means or sums are compared.
     radius : int
-        Largest distance from centre line to wall that is considered. It is 1 unless one
+        Largest distance from centreline to wall that is considered. It is 1 unless one
         of the chosen losses has ``NEEDS_RADIUS``.
     spread : float
         Standard deviation of the binary phase over all targets. Errors are divided by
@@ -78,7 +78,7 @@ def titles() -> dict[str, str]:
 
 
 def needs_radius(module: object) -> bool:
-    """Whether a loss uses centre lines, and thus ``GeometryScales.radius``."""
+    """Whether a loss uses centrelines, and thus ``GeometryScales.radius``."""
     return bool(getattr(module, "NEEDS_RADIUS", False))
 
 

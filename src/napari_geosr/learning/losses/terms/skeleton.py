@@ -1,4 +1,4 @@
-"""Skeleton recall: penalises missing parts of the target's centre lines [1]_.
+"""Skeleton recall: penalises missing parts of the target's centrelines [1]_.
 
 The loss compares the output with the target's skeleton, dilated by one voxel. It is
 cheap, because no skeleton of the output is needed, but it does not penalise invented
