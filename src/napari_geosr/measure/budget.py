@@ -34,7 +34,7 @@ _BYTES_PER_VOXEL = 12
 #: Bytes per voxel of a plane between two slabs, if it is full of specks.
 _SEAM_BYTES_PER_VOXEL = 130
 #: Bytes per voxel of a slab for a porosity interval: grey values, deviations and their
-#: sum as floating point.
+#: sum, as floating-point numbers.
 _INTERVAL_BYTES_PER_VOXEL = 24
 #: Bytes of a label.
 _LABEL_BYTES = 4

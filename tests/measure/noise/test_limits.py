@@ -51,7 +51,7 @@ def test_mostly_nan_is_refused_with_advice(
     scan: np.ndarray, rng: np.random.Generator
 ) -> None:
     scan[rng.random(SHAPE) < 0.6] = np.nan
-    with pytest.raises(VolumeError, match="Fill the missing voxels first"):
+    with pytest.raises(VolumeError, match="Fill the unknown voxels first"):
         estimate_noise(Volume(scan, "ZYX"))
 
 

@@ -244,7 +244,7 @@ class RestoreWidgets(Dock):
     def _on_checked(self, checked: ConsistencyCheck, name: str) -> None:
         """Show the full verdict; a result that does not fit the scan gets no tick."""
         self.scroller.show_part(self.check_verdict)
-        if name:  # the check is of an earlier result
+        if name:  # an earlier result was checked
             return
         fits = checked.verdict.level != "harmful"
         self.show_unmeasurable("" if fits else _MISFIT)

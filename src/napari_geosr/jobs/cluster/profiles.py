@@ -200,7 +200,7 @@ class Profile(Config):
     def _check_options(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             if not text.startswith("-"):
-                raise ValueError(f"{text!r} is not an option, which must begin with -")
+                raise ValueError(f"{text!r} is not an option: options begin with -")
         return value
 
     @model_validator(mode="after")

@@ -99,7 +99,7 @@ class PosteriorSampler:
                 "No noise was measured in the scan, so only one object agrees with "
                 "it and there is nothing to sample: omit the uncertainty."
                 if self.noise < ratio[0]
-                else "The scan has more noise than the model has learned."
+                else "The scan has more noise than the model was trained for."
             )
         first = int(torch.searchsorted(ratio, self.noise))
         n = min(steps, first + 1)

@@ -158,7 +158,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
         return "noise2void", (
             "Predicting hidden voxels (noise2void): there is only one scan, and its "
             "noise is photon noise at low counts, which grows with the grey value "
-            "and is not Gaussian, as recorrupted would require."
+            "and is not Gaussian, whereas recorrupted requires Gaussian noise."
         )
     shown = ", ".join(f"{a.upper()} {r:.2f}" for a, r in noise.correlation.items())
     return "recorrupted", (

@@ -36,8 +36,8 @@ _MIN_SLICES = 5
 _REACH = 12
 #: Noise level, in steps between grey values, that may be a rounding error.
 _ROUNDING = 0.5
-#: Quantile of the blocks of a slice that gives its noise level; noisier blocks contain
-#: structure.
+#: Quantile of the blocks' noise that is taken as the noise of a slice; noisier blocks
+#: contain structure.
 _QUIET = 0.2
 #: Ratio of the fine detail of a slice to that of its neighbours above which the slice
 #: is noisy. With equal noise, the ratio is 0.9 to 1.15.

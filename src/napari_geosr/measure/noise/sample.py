@@ -193,7 +193,7 @@ def _too_few_known(volume: Volume, shape: Sequence[int]) -> NoiseUnknownError:
     return NoiseUnknownError(
         f"{volume.title} has no block of {' × '.join(map(str, shape))} voxels in which "
         "at least two thirds of the voxels are finite and known, so its noise cannot "
-        "be measured. Fill the missing voxels first, for example by interpolation."
+        "be measured. Fill the unknown voxels first, for example by interpolation."
     )
 
 

@@ -273,7 +273,7 @@ def _settings_for_kind(
     if is_deviation(volume.provenance):
         remarks.append(
             f"{volume.name!r} contains standard deviations, not grey values: the "
-            "results do not describe pores. Measure the restored volume next to it."
+            "results do not describe pores. Measure the restored volume instead."
         )
     return config, remarks
 

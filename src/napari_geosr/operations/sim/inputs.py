@@ -325,8 +325,8 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
         counts = (len(found.fringes), len(found.fringes[0].phases))
         if counts != (frames.angles, frames.phases):
             raise ConfigError(
-                f"{path.name} describes {counts[0]} angles of {counts[1]} phases, but "
-                f"{frames.volume.title} has {frames.angles} of {frames.phases}. Check "
+                f"{path.name} describes {counts[0]} angles × {counts[1]} phases, but "
+                f"{frames.volume.title} has {frames.angles} × {frames.phases}. Check "
                 "--angles and --phases."
             )
         if found.shape != frames.plane_shape:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from napari_geosr.gui.porosity.preview.threshold_preview import ThresholdPreview
     from napari_geosr.operations.measure import MeasureConfig
 
-#: Delay from the last change of a setting until the pores are found again, in
-#: milliseconds.
+#: Delay from the last change of a setting until the pores are updated, in milliseconds.
 _DELAY_MS = 250
 #: Settings that the pores depend on.
 _SETTINGS = (

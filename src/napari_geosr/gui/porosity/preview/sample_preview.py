@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from napari_geosr.gui.porosity.settings import PorositySettings
     from napari_geosr.operations.measure.grey_levels import GreyLevels
 
-#: Delay from the last change of a setting until the mask is found again, in
-#: milliseconds.
+#: Delay from the last change of a setting until the mask is updated, in milliseconds.
 _DELAY_MS = 250
 
 

@@ -121,8 +121,8 @@ def rank_steps(
     VolumeError
         If the volume has no suitable voxels, or `second` has a different shape.
     ConfigError
-        If no model has the upscale factor, or super-resolution models are to be
-        compared with a second scan.
+        If no model has the upscale factor, or a second scan is given for
+        super-resolution models.
     ModelError
         If a model named in the settings does not fit.
     Cancelled
@@ -140,9 +140,8 @@ def rank_steps(
     if config.upscale_factor > 1:
         if second is not None:
             raise ConfigError(
-                "Super-resolution models cannot be compared with a second scan: omit "
-                "the second scan (--second), or compare denoisers (--upscale-factor "
-                "1)."
+                "A second scan cannot be used to compare super-resolution models: omit "
+                "it (--second), or compare denoisers (--upscale-factor 1)."
             )
         found = rank_upscaling_steps(volume, config, should_stop, noise=noise)
         return (yield from found)
