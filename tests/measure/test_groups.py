@@ -20,8 +20,9 @@ TABLE = {
     "sphericity": np.array([0.9, 0.5, 0.8, np.nan]),
     "volume": np.array([65.0, 8000.0, 33000.0, 33000.0]),
     "touches_border": np.array([True, False, False, True]),
+    "angle_to_z": np.array([10.0, 45.0, 46.0, 90.0]),
 }
-UNITS = {"equivalent_diameter": "µm", "volume": "µm³"}
+UNITS = {"equivalent_diameter": "µm", "volume": "µm³", "angle_to_z": "°"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ UNITS = {"equivalent_diameter": "µm", "volume": "µm³"}
         ("not d<10 or sphericity>=0.9", [1, 1, 1, 1]),
         ("sphericity < 60 %", [0, 1, 0, 0]),
         ("sphericity != 2", [1, 1, 1, 0]),
+        ("angle_to_z>45°", [0, 0, 1, 1]),
+        ("angle_to_z <= 45 deg & d>20um", [0, 1, 0, 0]),
         ("!(sphericity > 0.85)", [0, 1, 1, 0]),
         ("!(sphericity > 0.85 & d > 20)", [1, 1, 1, 0]),
         ("!(sphericity > 0.85 | d > 20)", [0, 0, 0, 0]),
@@ -75,11 +78,21 @@ def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
         ("sphericty<0.6", "no column 'sphericty'. Did you mean 'sphericity'"),
         ("d > 20um2", "is in µm, not um2"),
         ("sphericity > 1um", "is in no unit, not um"),
+        ("sphericity > 1°", "is in no unit, not °"),
+        ("angle_to_z > 1um", "is in °, not um"),
+        ("d > 45 deg", "is in µm, not deg"),
+        ("d > 45 degrees", "'degrees' is unexpected"),
     ],
 )
 def test_columns_and_units_must_fit(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Group(text).of(TABLE, UNITS)
+
+
+@pytest.mark.parametrize("unit", ["%", "°"])
+def test_a_voxel_size_does_not_help_where_no_length_is_given(unit: str) -> None:
+    with pytest.raises(ConfigError, match=f"is in voxel, not {unit}"):
+        Group(f"d > 3{unit}").of(TABLE, {"equivalent_diameter": "voxel"})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ _COMPARISONS: dict[str, Callable[..., BoolArray]] = {
 }
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+−]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-    r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m)(?:\^?[23]|[²³])?(?!\w)|%)?"
+    r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m)(?:\^?[23]|[²³])?(?!\w)|%|°|deg(?!\w))?"
     r"|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|==|!=|<|>|≤|≥|≠|&&?|\|\|?|!|\(|\)))"
 )
 _WORDS = {
@@ -46,6 +46,8 @@ _WORDS = {
     **{"≤": "<=", "≥": ">=", "≠": "!="},
 }
 _MOST_DEPTH = 50
+#: Spellings of units.
+_SPELLINGS = {"um": "µm", "μm": "µm", "deg": "°"}
 #: Units of lengths in a scan without a voxel size, and their names in messages.
 _UNKNOWN = {
     VOXEL: "voxels",
@@ -225,8 +227,11 @@ class Group:
             return 0.01
         given, power = _parts(comparison.unit)
         length, own = _parts(unit)
-        if power != own or not {given, length} <= set(MILLIMETRES):
-            if length in _UNKNOWN and not _lengths(units) & set(MILLIMETRES):
+        if (given, power) == (length, own):
+            return 1.0
+        known = set(MILLIMETRES)
+        if power != own or not {given, length} <= known:
+            if length in _UNKNOWN and given in known and not _lengths(units) & known:
                 raise ConfigError(_no_voxel_size(comparison, unit))
             raise self._error(
                 f"{comparison.column!r} is in {unit or 'no unit'}, not "
@@ -260,7 +265,7 @@ def _parts(unit: str) -> tuple[str, int]:
     if found is None:
         return unit, 1
     power = {"2": 2, "3": 3, "²": 2, "³": 3}.get(found[2] or "", 1)
-    return {"um": "µm", "μm": "µm"}.get(found[1], found[1]), power
+    return _SPELLINGS.get(found[1], found[1]), power
 
 
 @dataclass(frozen=True)
