@@ -250,8 +250,27 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     plot.name.setText("volume")
     plot.save.click()
     assert "has a column 'volume'" in plot.fault.text()
+    before = result.report.table["touches_border"].tolist()
+    for name, says in (
+        ("Touches border", "has a column 'touches_border'"),
+        ("selected", "'selected' is reserved"),
+        ("Evidence", "'evidence' is reserved"),
+        ("my class", "features of the pore layer already have a column 'my_class'"),
+    ):
+        layer.features["my_class"] = np.arange(4)
+        plot.name.setText(name)
+        plot.save.click()
+        assert says in plot.fault.text()
+    assert result.report.table["touches_border"].tolist() == before
+    assert layer.features["my_class"].tolist() == [0, 1, 2, 3]
+    assert not dock._measured.reports["scan"].kept_groups
     plot.name.setText("Large and flat")
+    dock.pores.marked.set_labels([1])
     plot.save.click()
+    assert plot.note.text() == "Group 'large_and_flat' was kept: 1 pore."
+    dock.pores.marked.set_labels([1, 3])
+    plot.save.click()
+    assert plot.note.text().endswith("was replaced: 2 pores (before: 1 pore).")
     assert not plot.fault.text()
     expected = [True, False, True]
     assert list(layer.features["large_and_flat"]) == [False, *expected]

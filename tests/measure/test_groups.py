@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pore_shapes import ellipsoid, measure, scan
@@ -14,6 +16,7 @@ from napari_geosr.measure.groups import Group
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.reports.html import page
+from napari_geosr.operations.explain.columns import _COLUMNS
 
 TABLE = {
     "equivalent_diameter": np.array([5.0, 25.0, 40.0, 40.0]),
@@ -233,6 +236,31 @@ def test_a_group_that_is_kept_later_is_in_the_methods_section() -> None:
     drawn = first.with_group("drawn", inside)
     assert drawn.group is None
     assert settings_of(methods_text(drawn)).group is None
+
+
+def test_a_group_replaces_only_an_earlier_group() -> None:
+    settings = {"group": "diameter>30um", "threshold": 100.0, "min_voxels": 30}
+    first = measure(scan(_spheres()), voxel_size=(2.0,) * 3, unit="µm", **settings)
+    for name in ("touches_border", "surface_reliable", "volume", "in_group"):
+        with pytest.raises(ConfigError, match=f"already has a column '{name}'"):
+            first.with_group(name, np.array([True, True]))
+    plain = replace(
+        first, table={k: v for k, v in first.table.items() if k[:2] != "in"}
+    )
+    explained = [name for columns in _COLUMNS.values() for name, _ in columns]
+    for name in ("selected", "index", "in_group", *explained):
+        with pytest.raises(ConfigError, match=f"'{name}' is reserved"):
+            plain.with_group(name, np.array([True, True]))
+    for name in ("d", "diameter", "psi", "or"):
+        with pytest.raises(ConfigError, match="another meaning in filters"):
+            plain.with_group(name, np.array([True, True]))
+    kept = first.with_group("big", np.array([True, False]), "d>40um")
+    again = kept.with_group("big", np.array([False, True]))
+    assert again.table["big"].tolist() == [False, True]
+    assert again.kept_groups == ("big",)
+    # The column `in_group` still has the group that was measured.
+    assert kept.group == again.group == first.group
+    assert settings_of(methods_text(kept)).group == "diameter>30um"
 
 
 @pytest.mark.parametrize("group", ["largeness > 3", "sphericity > 3um"])

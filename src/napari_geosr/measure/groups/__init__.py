@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,13 @@ ALIASES = {
     "ψ": "sphericity",
     "psi": "sphericity",
 }
+#: Columns that are added to the table elsewhere: the group that was measured, the rows
+#: and the selection of napari's features, and explanations of pores.
+_RESERVED = (
+    *("in_group", "index", "selected"),
+    *("evidence", "evidence_log_ratio", "evidence_survival", "evidence_support"),
+    *("reach_90", "similar", "similar_distance"),
+)
 _COMPARISONS: dict[str, Callable[..., BoolArray]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -54,6 +61,36 @@ _UNKNOWN = {
     PIXEL: "pixels",
     "unit": "the unit of the voxel size",
 }
+
+
+def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> None:
+    """Refuse a name for a new column with a group; earlier groups can be replaced.
+
+    Parameters
+    ----------
+    name : str
+    columns : collection of str
+        All columns of the pore table.
+    groups : collection of str
+        Those of them that contain groups.
+
+    Raises
+    ------
+    ConfigError
+        If the name belongs to another column, or has another meaning in expressions.
+    """
+    if name in columns and name not in groups:
+        raise ConfigError(
+            f"The table already has a column {name!r}. Choose another name."
+        )
+    if name in _RESERVED:
+        raise ConfigError(
+            f"The name {name!r} is reserved for another column. Choose another name."
+        )
+    if name in ALIASES or name in _WORDS:
+        raise ConfigError(
+            f"{name!r} has another meaning in filters. Choose another name."
+        )
 
 
 @dataclass(frozen=True)
