@@ -12,6 +12,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_geosr import measure_porosity
+from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT, is_logarithmic
 
@@ -322,6 +323,24 @@ def test_scales_are_logarithmic_for_sizes_and_never_for_positions():
     for name in columns:
         assert report.table[name].max() > 100 * report.table[name].min() > 0
     assert [is_logarithmic(report, name) for name in columns] == [True, False, False]
+
+
+def test_an_image_is_plotted_by_diameter_and_circularity(qtbot):
+    """Also after a volume, whose sphericity an image does not have."""
+    dark = np.full((8, 48, 48), 200.0, np.float32)
+    for x, size in ((3, 4), (12, 8), (30, 12)):
+        dark[2:6, 5 : 5 + size, x : x + size] = 50
+    volume = measure_porosity(dark, axes="ZYX", threshold=120.0)
+    image = measure_porosity(dark[4], axes="YX", threshold=120.0)
+    plot = PorePlot()
+    qtbot.addWidget(plot)
+    for report, y in ((image, "circularity"), (volume, "sphericity")) * 2:
+        plot.set_report(report)
+        assert plot.x.currentData() == "equivalent_diameter"
+        assert plot.y.currentData() == y
+    plot.x.setCurrentIndex(plot.x.findData("centroid_y"))
+    plot.set_report(image)
+    assert plot.x.currentData() == "centroid_y"
 
 
 def test_pores_that_cannot_be_drawn_are_counted(dock):

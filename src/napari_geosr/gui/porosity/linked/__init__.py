@@ -57,8 +57,9 @@ __all__ = [
     "combined",
 ]
 
-#: Columns that are selected initially, if the table contains them.
-_FIRST = ("equivalent_diameter", "sphericity")
+#: Columns of each axis that are selected initially: the first one in the table, which
+#: for an image has no sphericity.
+_FIRST = (("equivalent_diameter",), ("sphericity", "circularity"))
 _EXAMPLE = "diameter>20um & sphericity<0.6"
 _SCATTER = (
     "One point per pore. Draw around points to select their pores in the picture and "
@@ -248,10 +249,9 @@ class PorePlot(QWidget):
                 menu.clear()
                 for name in columns:
                     menu.addItem(self._title(name), name)
-                place = max(menu.findData(before), menu.findData(_FIRST[i]))
-                if before in columns:
-                    place = menu.findData(before)
-                menu.setCurrentIndex(max(place, 0))
+                wanted = (before, *_FIRST[i])
+                chosen = next((name for name in wanted if name in columns), columns[0])
+                menu.setCurrentIndex(columns.index(chosen))
         self._on_axis()
 
     def _title(self, column: str) -> str:
