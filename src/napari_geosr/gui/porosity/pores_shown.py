@@ -127,7 +127,7 @@ class PoreDisplay(QObject):
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)
         self._show_samples(measured, first)
-        self._show_roses(measured, first)
+        self._show_roses(measured)
         self._restart()
 
     def _restart(self) -> None:
@@ -167,8 +167,8 @@ class PoreDisplay(QObject):
                 self._samples[key] = weakref.ref(layer)
         self._viewer.layers.selection.active = active
 
-    def _show_roses(self, measured: PoreMeasurement, first: str) -> None:
-        """Show the mean intercept lengths by direction, if they were measured."""
+    def _show_roses(self, measured: PoreMeasurement) -> None:
+        """Add the mean intercept lengths by direction, if they were measured."""
         for key, report in measured.reports.items():
             of = self._sources.get(key)
             source = None if of is None else of()
@@ -177,7 +177,6 @@ class PoreDisplay(QObject):
                 report,
                 measured.volumes[key],
                 place=None if source is None else alignment_with(source),
-                visible=key == first,
             )
 
     def source(self) -> Layer | None:
