@@ -166,12 +166,23 @@ def test_the_wheel_scrolls_the_dock_and_moves_no_axis(view, qtbot):
     assert view.plot.getViewBox().state["mouseEnabled"] == [False, False]
 
 
+def test_a_logarithmic_axis_has_several_ticks_over_any_range():
+    for low in np.geomspace(1, 10, 41):
+        for ratio in (1.03, 1.5, 2.35, 4, 8.8, 11, 30, 60, 110, 1e5):
+            ticks = log_ticks(low, low * ratio)
+            assert 2 <= len(ticks) <= 5, (low, ratio)
+            assert ticks == sorted(set(ticks))
+            assert low * 0.998 <= ticks[0] < ticks[-1] <= low * ratio * 1.002
+
+
 def test_ticks_are_round_and_short():
     assert linear_ticks(0.0, 1.0) == [0.0, 0.5, 1.0]
     assert linear_ticks(3.0, 3.0) == [3.0]
     assert log_ticks(1.0, 1e9, max_count=5) == [1.0, 1e2, 1e4, 1e6, 1e8]
     assert log_ticks(0.4, 3.0) == [0.5, 1.0, 2.0]
-    assert log_ticks(0.15, 0.6) == [0.2, 0.5]
+    assert log_ticks(0.15, 0.6) == [0.2, 0.4, 0.6]
+    assert log_ticks(17.0, 40.0) == [20.0, 30.0, 40.0]
+    assert log_ticks(2e-18, 5e-18) == [2e-18, 3e-18, 4e-18, 5e-18]
     assert [tick_text(v) for v in (0, 0.02, 250, 1e5, 2.5e-4)] == [
         "0",
         "0.02",

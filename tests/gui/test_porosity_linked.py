@@ -12,6 +12,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_geosr import measure_porosity
+from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT, is_logarithmic
 
@@ -250,8 +251,27 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     plot.name.setText("volume")
     plot.save.click()
     assert "has a column 'volume'" in plot.fault.text()
+    before = result.report.table["touches_border"].tolist()
+    for name, says in (
+        ("Touches border", "has a column 'touches_border'"),
+        ("selected", "'selected' is reserved"),
+        ("Evidence", "'evidence' is reserved"),
+        ("my class", "features of the pore layer already have a column 'my_class'"),
+    ):
+        layer.features["my_class"] = np.arange(4)
+        plot.name.setText(name)
+        plot.save.click()
+        assert says in plot.fault.text()
+    assert result.report.table["touches_border"].tolist() == before
+    assert layer.features["my_class"].tolist() == [0, 1, 2, 3]
+    assert not dock._measured.reports["scan"].kept_groups
     plot.name.setText("Large and flat")
+    dock.pores.marked.set_labels([1])
     plot.save.click()
+    assert plot.note.text() == "Group 'large_and_flat' was kept: 1 pore."
+    dock.pores.marked.set_labels([1, 3])
+    plot.save.click()
+    assert plot.note.text().endswith("was replaced: 2 pores (before: 1 pore).")
     assert not plot.fault.text()
     expected = [True, False, True]
     assert list(layer.features["large_and_flat"]) == [False, *expected]
@@ -303,6 +323,24 @@ def test_scales_are_logarithmic_for_sizes_and_never_for_positions():
     for name in columns:
         assert report.table[name].max() > 100 * report.table[name].min() > 0
     assert [is_logarithmic(report, name) for name in columns] == [True, False, False]
+
+
+def test_an_image_is_plotted_by_diameter_and_circularity(qtbot):
+    """Also after a volume, whose sphericity an image does not have."""
+    dark = np.full((8, 48, 48), 200.0, np.float32)
+    for x, size in ((3, 4), (12, 8), (30, 12)):
+        dark[2:6, 5 : 5 + size, x : x + size] = 50
+    volume = measure_porosity(dark, axes="ZYX", threshold=120.0)
+    image = measure_porosity(dark[4], axes="YX", threshold=120.0)
+    plot = PorePlot()
+    qtbot.addWidget(plot)
+    for report, y in ((image, "circularity"), (volume, "sphericity")) * 2:
+        plot.set_report(report)
+        assert plot.x.currentData() == "equivalent_diameter"
+        assert plot.y.currentData() == y
+    plot.x.setCurrentIndex(plot.x.findData("centroid_y"))
+    plot.set_report(image)
+    assert plot.x.currentData() == "centroid_y"
 
 
 def test_pores_that_cannot_be_drawn_are_counted(dock):

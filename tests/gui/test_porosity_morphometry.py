@@ -101,8 +101,13 @@ def test_the_rose_plot_of_the_anisotropy_is_a_layer(viewer, qtbot):
     wait_for_levels(dock, qtbot)
     dock.settings.morphometry.boxes["anisotropy"].click()
     measure(dock, qtbot)
+    # The lines would cover the pores, so the user shows them.
+    assert viewer.layers["scan · pores"].visible
+    assert not viewer.layers["scan · anisotropy"].visible
+    viewer.layers["scan · anisotropy"].visible = True
     measure(dock, qtbot)
     rose = viewer.layers["scan · anisotropy"]
+    assert rose.visible
     assert [type(layer).__name__ for layer in viewer.layers].count("Vectors") == 1
     starts, along = rose.data[:, 0], rose.data[:, 1]
     middle = (np.array(image.data.shape) - 1) / 2

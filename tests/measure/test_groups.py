@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pore_shapes import ellipsoid, measure, scan
@@ -14,14 +16,16 @@ from napari_geosr.measure.groups import Group
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.reports.html import page
+from napari_geosr.operations.explain.columns import _COLUMNS
 
 TABLE = {
     "equivalent_diameter": np.array([5.0, 25.0, 40.0, 40.0]),
     "sphericity": np.array([0.9, 0.5, 0.8, np.nan]),
     "volume": np.array([65.0, 8000.0, 33000.0, 33000.0]),
     "touches_border": np.array([True, False, False, True]),
+    "angle_to_z": np.array([10.0, 45.0, 46.0, 90.0]),
 }
-UNITS = {"equivalent_diameter": "µm", "volume": "µm³"}
+UNITS = {"equivalent_diameter": "µm", "volume": "µm³", "angle_to_z": "°"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,8 @@ UNITS = {"equivalent_diameter": "µm", "volume": "µm³"}
         ("not d<10 or sphericity>=0.9", [1, 1, 1, 1]),
         ("sphericity < 60 %", [0, 1, 0, 0]),
         ("sphericity != 2", [1, 1, 1, 0]),
+        ("angle_to_z>45°", [0, 0, 1, 1]),
+        ("angle_to_z <= 45 deg & d>20um", [0, 1, 0, 0]),
         ("!(sphericity > 0.85)", [0, 1, 1, 0]),
         ("!(sphericity > 0.85 & d > 20)", [1, 1, 1, 0]),
         ("!(sphericity > 0.85 | d > 20)", [0, 0, 0, 0]),
@@ -75,11 +81,21 @@ def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
         ("sphericty<0.6", "no column 'sphericty'. Did you mean 'sphericity'"),
         ("d > 20um2", "is in µm, not um2"),
         ("sphericity > 1um", "is in no unit, not um"),
+        ("sphericity > 1°", "is in no unit, not °"),
+        ("angle_to_z > 1um", "is in °, not um"),
+        ("d > 45 deg", "is in µm, not deg"),
+        ("d > 45 degrees", "'degrees' is unexpected"),
     ],
 )
 def test_columns_and_units_must_fit(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Group(text).of(TABLE, UNITS)
+
+
+@pytest.mark.parametrize("unit", ["%", "°"])
+def test_a_voxel_size_does_not_help_where_no_length_is_given(unit: str) -> None:
+    with pytest.raises(ConfigError, match=f"is in voxel, not {unit}"):
+        Group(f"d > 3{unit}").of(TABLE, {"equivalent_diameter": "voxel"})
 
 
 @pytest.mark.parametrize(
@@ -220,6 +236,31 @@ def test_a_group_that_is_kept_later_is_in_the_methods_section() -> None:
     drawn = first.with_group("drawn", inside)
     assert drawn.group is None
     assert settings_of(methods_text(drawn)).group is None
+
+
+def test_a_group_replaces_only_an_earlier_group() -> None:
+    settings = {"group": "diameter>30um", "threshold": 100.0, "min_voxels": 30}
+    first = measure(scan(_spheres()), voxel_size=(2.0,) * 3, unit="µm", **settings)
+    for name in ("touches_border", "surface_reliable", "volume", "in_group"):
+        with pytest.raises(ConfigError, match=f"already has a column '{name}'"):
+            first.with_group(name, np.array([True, True]))
+    plain = replace(
+        first, table={k: v for k, v in first.table.items() if k[:2] != "in"}
+    )
+    explained = [name for columns in _COLUMNS.values() for name, _ in columns]
+    for name in ("selected", "index", "in_group", *explained):
+        with pytest.raises(ConfigError, match=f"'{name}' is reserved"):
+            plain.with_group(name, np.array([True, True]))
+    for name in ("d", "diameter", "psi", "or"):
+        with pytest.raises(ConfigError, match="another meaning in filters"):
+            plain.with_group(name, np.array([True, True]))
+    kept = first.with_group("big", np.array([True, False]), "d>40um")
+    again = kept.with_group("big", np.array([False, True]))
+    assert again.table["big"].tolist() == [False, True]
+    assert again.kept_groups == ("big",)
+    # The column `in_group` still has the group that was measured.
+    assert kept.group == again.group == first.group
+    assert settings_of(methods_text(kept)).group == "diameter>30um"
 
 
 @pytest.mark.parametrize("group", ["largeness > 3", "sphericity > 3um"])

@@ -308,11 +308,11 @@ def add_rose(
     volume: Volume,
     *,
     place: AnyDict | None = None,
-    visible: bool = True,
 ) -> Vectors | None:
     """Draw a line in each direction, proportional to the mean intercept length (MIL).
 
-    An earlier layer of the same volume is replaced.
+    The layer is hidden, because the lines would cover the pores. An earlier layer of
+    the same volume is replaced; if it is shown, the new one is shown as well.
 
     Parameters
     ----------
@@ -322,7 +322,6 @@ def add_rose(
         The volume measured.
     place : dict, optional
         Attributes that align the layer, in addition to the volume's geometry.
-    visible : bool
 
     Returns
     -------
@@ -330,9 +329,10 @@ def add_rose(
         None if the anisotropy was not measured.
     """
     name, record = f"{volume.name} · anisotropy", helper_metadata(_ROSE)
-    active = viewer.layers.selection.active
+    active, visible = viewer.layers.selection.active, False
     for earlier in list(viewer.layers):
         if earlier.name == name and earlier.metadata == record:
+            visible = visible or earlier.visible
             viewer.layers.remove(earlier)
     found = report.morphometry.get("anisotropy")
     curve = None if found is None else found.curves.get("rose")

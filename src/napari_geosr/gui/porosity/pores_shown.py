@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
@@ -126,7 +127,7 @@ class PoreDisplay(QObject):
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)
         self._show_samples(measured, first)
-        self._show_roses(measured, first)
+        self._show_roses(measured)
         self._restart()
 
     def _restart(self) -> None:
@@ -166,8 +167,8 @@ class PoreDisplay(QObject):
                 self._samples[key] = weakref.ref(layer)
         self._viewer.layers.selection.active = active
 
-    def _show_roses(self, measured: PoreMeasurement, first: str) -> None:
-        """Show the mean intercept lengths by direction, if they were measured."""
+    def _show_roses(self, measured: PoreMeasurement) -> None:
+        """Add the mean intercept lengths by direction, if they were measured."""
         for key, report in measured.reports.items():
             of = self._sources.get(key)
             source = None if of is None else of()
@@ -176,7 +177,6 @@ class PoreDisplay(QObject):
                 report,
                 measured.volumes[key],
                 place=None if source is None else alignment_with(source),
-                visible=key == first,
             )
 
     def source(self) -> Layer | None:
@@ -205,10 +205,21 @@ class PoreDisplay(QObject):
         name, report = self._result.which.currentText(), self._result.report
         if report is None:
             return
-        mask = self.marked.mask.copy()
-        extended = report.with_group(group, mask, expression)
-        self._result.set_extended(name, extended)
+        mask, plot = self.marked.mask.copy(), self._result.plot
         layer = self.layer()
+        if layer is not None and group in layer.features and group not in report.table:
+            plot.show_fault(
+                f"The features of the pore layer already have a column {group!r}. "
+                "Choose another name."
+            )
+            return
+        try:
+            extended = report.with_group(group, mask, expression)
+        except ConfigError as error:
+            plot.show_fault(str(error))
+            return
+        self._result.set_extended(name, extended)
+        plot.show_kept(group, report.table.get(group), mask)
         if layer is not None and len(layer.features) == len(mask) + 1:
             layer.features[group] = pore_layers.with_background(mask)
             layer.events.features()

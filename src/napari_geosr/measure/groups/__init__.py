@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,13 @@ ALIASES = {
     "ψ": "sphericity",
     "psi": "sphericity",
 }
+#: Columns that are added to the table elsewhere: the group that was measured, the rows
+#: and the selection of napari's features, and explanations of pores.
+_RESERVED = (
+    *("in_group", "index", "selected"),
+    *("evidence", "evidence_log_ratio", "evidence_survival", "evidence_support"),
+    *("reach_90", "similar", "similar_distance"),
+)
 _COMPARISONS: dict[str, Callable[..., BoolArray]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -38,7 +45,7 @@ _COMPARISONS: dict[str, Callable[..., BoolArray]] = {
 }
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+−]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-    r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m)(?:\^?[23]|[²³])?(?!\w)|%)?"
+    r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m)(?:\^?[23]|[²³])?(?!\w)|%|°|deg(?!\w))?"
     r"|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|==|!=|<|>|≤|≥|≠|&&?|\|\|?|!|\(|\)))"
 )
 _WORDS = {
@@ -46,12 +53,44 @@ _WORDS = {
     **{"≤": "<=", "≥": ">=", "≠": "!="},
 }
 _MOST_DEPTH = 50
+#: Spellings of units.
+_SPELLINGS = {"um": "µm", "μm": "µm", "deg": "°"}
 #: Units of lengths in a scan without a voxel size, and their names in messages.
 _UNKNOWN = {
     VOXEL: "voxels",
     PIXEL: "pixels",
     "unit": "the unit of the voxel size",
 }
+
+
+def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> None:
+    """Refuse a name for a new column with a group; earlier groups can be replaced.
+
+    Parameters
+    ----------
+    name : str
+    columns : collection of str
+        All columns of the pore table.
+    groups : collection of str
+        Those of them that contain groups.
+
+    Raises
+    ------
+    ConfigError
+        If the name belongs to another column, or has another meaning in expressions.
+    """
+    if name in columns and name not in groups:
+        raise ConfigError(
+            f"The table already has a column {name!r}. Choose another name."
+        )
+    if name in _RESERVED:
+        raise ConfigError(
+            f"The name {name!r} is reserved for another column. Choose another name."
+        )
+    if name in ALIASES or name in _WORDS:
+        raise ConfigError(
+            f"{name!r} has another meaning in filters. Choose another name."
+        )
 
 
 @dataclass(frozen=True)
@@ -225,8 +264,11 @@ class Group:
             return 0.01
         given, power = _parts(comparison.unit)
         length, own = _parts(unit)
-        if power != own or not {given, length} <= set(MILLIMETRES):
-            if length in _UNKNOWN and not _lengths(units) & set(MILLIMETRES):
+        if (given, power) == (length, own):
+            return 1.0
+        known = set(MILLIMETRES)
+        if power != own or not {given, length} <= known:
+            if length in _UNKNOWN and given in known and not _lengths(units) & known:
                 raise ConfigError(_no_voxel_size(comparison, unit))
             raise self._error(
                 f"{comparison.column!r} is in {unit or 'no unit'}, not "
@@ -260,7 +302,7 @@ def _parts(unit: str) -> tuple[str, int]:
     if found is None:
         return unit, 1
     power = {"2": 2, "3": 3, "²": 2, "³": 3}.get(found[2] or "", 1)
-    return {"um": "µm", "μm": "µm"}.get(found[1], found[1]), power
+    return _SPELLINGS.get(found[1], found[1]), power
 
 
 @dataclass(frozen=True)

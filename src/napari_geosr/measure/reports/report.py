@@ -14,7 +14,7 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
-from napari_geosr.measure.groups import Group, GroupSummary, summary
+from napari_geosr.measure.groups import Group, GroupSummary, check_name, summary
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
@@ -134,6 +134,8 @@ class PorosityReport:
     group : GroupSummary or None
         Number and share of the pores in the requested group, which are marked in the
         column ``in_group``.
+    kept_groups : tuple of str
+        Columns of `table` that `with_group` has added.
     settings : mapping
         Settings of the measurement, as in a settings file.
     overview : Overview or None
@@ -162,6 +164,7 @@ class PorosityReport:
     sample_mask: AnyArray | None = field(default=None, repr=False)
     morphometry: Mapping[str, Morphometry] = field(default_factory=dict, repr=False)
     group: GroupSummary | None = None
+    kept_groups: tuple[str, ...] = ()
     settings: AnyMapping = field(default_factory=dict, repr=False)
     overview: Overview | None = field(default=None, repr=False)
 
@@ -230,15 +233,27 @@ class PorosityReport:
         Parameters
         ----------
         name : str
-            Name of the column.
+            Name of the column. An earlier group of this name is replaced.
         inside : ndarray of bool, shape (n,)
         expression : str
-            The filter that selects these pores, if there is one. It becomes the group
-            of the report, and the methods section reproduces it.
+            The filter that selects these pores, if there is one. Unless a group was
+            measured, it becomes the group of the report, and the methods section
+            reproduces it.
+
+        Raises
+        ------
+        ConfigError
+            If the name belongs to a column that is not such a group, is reserved for
+            one, or has another meaning in filters.
         """
-        table = {**self.table, name: inside}
-        report = replace(self, table=table, units={**self.units, name: ""})
-        if not expression:
+        check_name(name, self.table, self.kept_groups)
+        report = replace(
+            self,
+            table={**self.table, name: inside},
+            units={**self.units, name: ""},
+            kept_groups=tuple(dict.fromkeys((*self.kept_groups, name))),
+        )
+        if not expression or "in_group" in self.table:
             return report
         size = self.table["area" if self.is_flat else "volume"]
         return replace(

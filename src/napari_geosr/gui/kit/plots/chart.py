@@ -36,6 +36,8 @@ _KEY_WIDTH = 20
 _LABEL_GAP = 6
 #: Pixels by which labels may extend beyond the ends of an axis (practically unlimited).
 _LABEL_OVERHANG = 1000
+#: Minimum number of ticks on a logarithmic axis, if possible.
+_ENOUGH_TICKS = 3
 #: Height reserved for the ticks, including the space below their labels, in pixels.
 _TICK_SPACE = 8
 _RESTYLING_EVENTS = (
@@ -67,24 +69,34 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [_rounded(i * step) for i in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
-    """Return at most `max_count` powers of ten between `low` and `high`, both positive.
+    """Return at most `max_count` round numbers between `low` and `high`, both positive.
 
-    If there is at most one of them, two and five times a power of ten are included,
-    provided that no more than `max_count` numbers result.
+    They are powers of ten; over a smaller range also two and five times a power of ten;
+    and over a still smaller range equally spaced. The first of these choices with at
+    least three numbers is used.
     """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    if last <= first:
-        powers = range(first - 1, first + 1)
-        finer = (m * 10.0**power for power in powers for m in (1, 2, 5))
-        ticks = [round(t, 12) for t in finer if low * 0.999 <= t <= high * 1.001]
-        if 0 < len(ticks) <= max_count:
-            return ticks
     stride = max(1, math.ceil((last - first + 1) / max_count))
-    return [10.0**power for power in range(first, last + 1, stride)]
+    powers = [10.0**power for power in range(first, last + 1, stride)]
+    finer = [
+        _rounded(m * 10.0**power)
+        for power in range(first - 1, last + 1)
+        for m in (1, 2, 5)
+        if low * 0.999 <= m * 10.0**power <= high * 1.001
+    ]
+    equal = [linear_ticks(low, high, n) for n in range(3, 2 * max_count + 1)]
+    choices = [t for t in (powers, finer, *equal) if 0 < len(t) <= max_count]
+    enough = next((t for t in choices if len(t) >= _ENOUGH_TICKS), None)
+    return enough or max(choices, key=len, default=[low])
+
+
+def _rounded(tick: float) -> float:
+    """Remove the rounding error of a tick, however small the tick is."""
+    return float(f"{tick:.12g}")
 
 
 def tick_text(value: float) -> str:

@@ -18,7 +18,6 @@ from napari_geosr.gui.kit.plots.chart import (
     Legend,
     curve_colors,
     line_pen,
-    linear_ticks,
     log_ticks,
     tick_text,
 )
@@ -126,8 +125,6 @@ class LossScale:
         """Return a few values to label."""
         if not self.linear:
             ticks = log_ticks(self.low, self.high)
-            if len(ticks) < 2:
-                ticks = linear_ticks(self.low, self.high)
             return [t for t in ticks if self.low <= t <= self.high]
         above, below = self._powers(self.high), self._powers(-self.low)
         return [-t for t in reversed(below)] + [0.0] + above

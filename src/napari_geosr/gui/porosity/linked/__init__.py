@@ -57,8 +57,9 @@ __all__ = [
     "combined",
 ]
 
-#: Columns that are selected initially, if the table contains them.
-_FIRST = ("equivalent_diameter", "sphericity")
+#: Columns of each axis that are selected initially: the first one in the table, which
+#: for an image has no sphericity.
+_FIRST = (("equivalent_diameter",), ("sphericity", "circularity"))
 _EXAMPLE = "diameter>20um & sphericity<0.6"
 _SCATTER = (
     "One point per pore. Draw around points to select their pores in the picture and "
@@ -167,6 +168,8 @@ class PorePlot(QWidget):
         )
         self.fault = text_label("Problem with the filter or name", "")
         self.fault.setVisible(False)
+        self.note = text_label("Group that was kept", "")
+        self.note.setVisible(False)
         self.summary = text_label(
             "Selection", "Number and share of the selected pores."
         )
@@ -222,6 +225,7 @@ class PorePlot(QWidget):
             row.addWidget(action, 1)
             rows.addLayout(row)
         rows.addWidget(self.fault)
+        rows.addWidget(self.note)
         rows.addWidget(self.only_selected)
 
     def set_marked(self, marked: MarkedPores) -> None:
@@ -237,6 +241,7 @@ class PorePlot(QWidget):
     def set_report(self, report: PorosityReport) -> None:
         """Show the pores of a report; keep the chosen columns if it has them."""
         self._report = report
+        self.show_fault("")
         columns = number_columns(report)
         for i, menu in enumerate((self.x, self.y)):
             before = menu.currentData()
@@ -244,10 +249,9 @@ class PorePlot(QWidget):
                 menu.clear()
                 for name in columns:
                     menu.addItem(self._title(name), name)
-                place = max(menu.findData(before), menu.findData(_FIRST[i]))
-                if before in columns:
-                    place = menu.findData(before)
-                menu.setCurrentIndex(max(place, 0))
+                wanted = (before, *_FIRST[i])
+                chosen = next((name for name in wanted if name in columns), columns[0])
+                menu.setCurrentIndex(columns.index(chosen))
         self._on_axis()
 
     def _title(self, column: str) -> str:
@@ -303,38 +307,47 @@ class PorePlot(QWidget):
             group = Group(self.expression.text())
             mask = group.of(self._report.table, self._report.units)
         except ConfigError as error:
-            self._show_fault(in_words_of_dock(str(error), self))
+            self.show_fault(in_words_of_dock(str(error), self))
             return
-        self._show_fault("")
+        self.show_fault("")
         self._marked.set_mask(mask)
 
     def show_outlining(self, *, is_on: bool, fault: str = "") -> None:
         """Show whether outlines are drawn in the picture, or why they cannot be."""
         with QSignalBlocker(self.outline):
             self.outline.setChecked(is_on)
-        self._show_fault(fault)
+        self.show_fault(fault)
 
-    def _show_fault(self, text: str) -> None:
+    def show_fault(self, text: str) -> None:
+        """Show a problem with the filter or the name of a group; clear it if empty."""
         self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")
         self.fault.setVisible(bool(text))
+        self._show_note("")
+
+    def show_kept(self, name: str, before: AnyArray | None, mask: AnyArray) -> None:
+        """Report that a group was kept, and which one it replaces, if any."""
+        count = _pores(int(np.count_nonzero(mask)))
+        text = f"Group {name!r} was kept: {count}."
+        if before is not None:
+            earlier = _pores(int(np.count_nonzero(before)))
+            text = f"Group {name!r} was replaced: {count} (before: {earlier})."
+        self._show_note(text)
+
+    def _show_note(self, text: str) -> None:
+        self.note.setText(text)
+        self.note.setVisible(bool(text))
 
     def _save_group(self) -> None:
         """Request that the selected pores become a group with the entered name."""
         report = self._report
         if report is None or not self._marked.count:
-            self._show_fault("No pores are selected. Draw around points first.")
+            self.show_fault("No pores are selected. Draw around points first.")
             return
         name = re.sub(r"\W+", "_", self.name.text().strip().lower()).strip("_")
         if not name or name[0].isdigit():
-            self._show_fault("Give the group a name that starts with a letter.")
+            self.show_fault("Give the group a name that starts with a letter.")
             return
-        existing = report.table.get(name)
-        if existing is not None and existing.dtype.kind != "b":
-            self._show_fault(
-                f"The table already has a column {name!r}. Choose another name."
-            )
-            return
-        self._show_fault("")
+        self.show_fault("")
         self.groupSaved.emit(name, self._filter_of(self._marked.mask))
 
     def _filter_of(self, mask: AnyArray) -> str:
@@ -347,6 +360,10 @@ class PorePlot(QWidget):
         except ConfigError:
             return ""
         return text if np.array_equal(found, mask) else ""
+
+
+def _pores(number: int) -> str:
+    return f"{_spaced(number)} pore{'' if number == 1 else 's'}"
 
 
 def _spaced(number: int) -> str:
