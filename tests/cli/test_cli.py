@@ -103,13 +103,14 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
     out = str(tmp_path / "report")
     given = ["--voxel-size", "4,4,4", "--unit", "um", "--threshold", "100"]
     given += ["--connectivity", "6"]
-    code = run(["measure", pores, "--reference", pores, "--out", out, "--json", *given])
-    assert code == 0
+    words = ["measure", pores, "--reference", pores, pores, "--out", out, "--json"]
+    assert run([*words, *given]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["threshold"] == 100
     assert values["connectivity"] == 6
     assert values["voxel_size"] == [4.0] * 3
     assert values["reference"]["porosity"] == values["porosity"]
+    assert values["reference_2"]["porosity"] == values["porosity"]
 
 
 @pytest.mark.parametrize(

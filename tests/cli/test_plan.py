@@ -56,6 +56,24 @@ def test_files_of_a_plan(
     assert json.loads(capsys.readouterr().out)["n_possible"] == 64
 
 
+def test_files_of_a_plan_for_an_image(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).choice([50, 200], (96, 96), p=[0.2, 0.8])
+    image, out = tmp_path / "image.tif", tmp_path / "plan"
+    io.write(Volume(grey.astype(np.uint8), "YX"), image)
+    assert run(["plan", str(image), "--spot", "16", "-o", str(out)]) == 0
+    values = json.loads((out / "plan.json").read_text("utf-8"))
+    assert values["unit"] == "pixel"
+    header = (out / "spots.csv").read_text("utf-8").splitlines()[0]
+    assert header == "spot,y (pixel),x (pixel),porosity"
+    volume = tmp_path / "volume.tif"
+    io.write(Volume(np.tile(grey.astype(np.uint8), (96, 1, 1)), "ZYX"), volume)
+    words = ["plan", str(volume), "--spot", "16", "-o", str(out), "--overwrite"]
+    assert run(words) == 0
+    assert json.loads((out / "plan.json").read_text("utf-8"))["unit"] == "voxel"
+    header = (out / "spots.csv").read_text("utf-8").splitlines()[0]
+    assert header == "spot,z (voxel),y (voxel),x (voxel),porosity"
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

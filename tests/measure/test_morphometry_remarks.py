@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
-from pore_shapes import ellipsoid
+from pore_shapes import ellipsoid, measure
 from test_morphometry import field, measured
 
 from napari_geosr.measure.morphometry import MORPHOMETRY
@@ -64,6 +65,102 @@ def test_a_space_filling_pore_is_no_lacuna() -> None:
     assert _remarks(pores, "lacunae", "probably not lacunae")
     network = field((40, 40, 40), 3) < 0
     assert _remarks(network, "lacunae", "canal")
+
+
+def test_the_advice_fits_the_sample_mask() -> None:
+    """What was already done is not advised."""
+    pore = ellipsoid((40, 40, 40), (20, 20, 20), (1e9, 6, 6))
+    pore |= ellipsoid((40, 40, 40), (20, 32, 20), 3)
+    inside = np.ones(pore.shape, np.uint8)
+    (plain,) = _remarks(pore, "lacunae", "canals")
+    assert plain.endswith("(--sample cortex).")
+    (own,) = _remarks(pore, "lacunae", "canals", mask=inside)
+    assert own.endswith("from your sample mask.")
+    (cortex,) = _remarks(~_ring(), "lacunae", "canals", sample_mask="cortex")
+    assert cortex.endswith("with a mask of your own (--mask).")
+
+
+def _rods(directions: np.ndarray) -> np.ndarray:
+    """Ellipsoids of revolution, twice as long as wide, in rows along X."""
+    grid = np.indices((24, 24, 24)) - 11.5
+    bodies = []
+    for direction in directions:
+        along = np.tensordot(direction, grid, 1)
+        across = (grid**2).sum(axis=0) - along**2
+        bodies.append((along / 10) ** 2 + across / 25 <= 1)
+    return np.concatenate(bodies, axis=2)
+
+
+def test_an_alignment_by_chance_is_told() -> None:
+    rng = np.random.default_rng(3)
+    random = rng.normal(size=(24, 3))
+    random /= np.linalg.norm(random, axis=1, keepdims=True)
+    found = measured(_rods(random), "lacunae")
+    expected = np.linalg.eigvalsh(random.T @ random / 24)[-1]
+    assert found.figures["Lc.Align"] == pytest.approx(expected, abs=0.01)
+    (remark,) = _remarks(_rods(random), "lacunae", "Lc.Align")
+    limit = 1 / 3 + 0.91 / np.sqrt(24)
+    assert f"for 24 random axes, it is up to {limit:.2f}" in remark
+    parallel = np.tile([0.6, 0.0, 0.8], (6, 1))
+    assert measured(_rods(parallel), "lacunae").figures["Lc.Align"] > 0.99
+    assert not _remarks(_rods(parallel), "lacunae", "Lc.Align")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_spheres_have_no_orientation(flat: bool) -> None:
+    pores = np.zeros((30, 60, 60), bool)
+    for y, x in ((15.2, 15.0), (15.0, 44.6), (44.3, 15.1), (44.0, 44.0)):
+        pores |= ellipsoid(pores.shape, (15, y, x), 7)
+    pores = pores[15] if flat else pores
+    found = measured(pores, "lacunae")
+    assert found.figures["Lc.Align"] is None
+    assert _remarks(pores, "lacunae", "but there are 0")
+    if not flat:
+        assert np.isnan(found.table["angle_to_z"]).all()
+
+
+def _connectivity(solid: np.ndarray) -> tuple[float, list[str]]:
+    found = measured(~solid, "trabecular")
+    said = found.morphometry["trabecular"].remarks
+    return found.figures["Conn"], [r for r in said if "onnectivity" in r]
+
+
+def test_the_constant_of_the_connectivity_is_told() -> None:
+    block = np.ones((24, 24, 24), bool)
+    block[12, 12, 12] = False  # an enclosed cavity
+    value, said = _connectivity(block)
+    assert value == 1
+    assert "which is the constant in its formula" in said[0]
+    assert "no closed loops" in said[0]
+    cross = np.zeros_like(block)
+    cross[10:14, 10:14] = cross[10:14, :, 10:14] = cross[:, 10:14, 10:14] = True
+    value, said = _connectivity(cross)
+    assert value == 3
+    assert "is 33 % of its value" in said[0]
+    ring = np.zeros_like(block)
+    ring[10:14, 4:20, 4:20] = True
+    ring[10:14, 8:16, 8:16] = False
+    assert _connectivity(ring) == (1, [])
+
+
+def test_infinite_voxels_are_not_called_a_sample_mask() -> None:
+    grey = np.full((24, 24, 24), 180, np.float32)
+    grey[:, 8:14, 8:14] = 60
+    grey[2, 2:6, 2] = np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        report = measure(grey, statistics=("transport",), threshold=120.0)
+    (remark,) = (
+        r for r in report.morphometry["transport"].remarks if "measuring τ" in r
+    )
+    assert remark.startswith("0.029 % of the voxels are NaN or infinite")
+    masked = measure(
+        np.where(np.isfinite(grey), grey, 180),
+        statistics=("transport",),
+        threshold=120.0,
+        mask=np.isfinite(grey),
+    )
+    assert any("Crop the volume" in r for r in masked.warnings)
 
 
 def _ring(depth: int = 30) -> np.ndarray:

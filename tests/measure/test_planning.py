@@ -117,6 +117,44 @@ def test_the_interval_holds_for_random_spots(rock: np.ndarray) -> None:
     assert 0.90 <= np.mean(held) <= 0.98
 
 
+@pytest.mark.parametrize("margin", [0, 12])
+def test_the_interval_holds_for_a_sample_that_spots_do_not_cover(
+    rock: np.ndarray, margin: int
+) -> None:
+    """Spots of 20 voxels leave a border of 8 voxels, with or without pores."""
+    sample = rock.copy()
+    inside = np.zeros_like(rock)
+    inside[(slice(margin, 96 - margin),) * 3] = True
+    sample &= inside
+    precision = 0.05 if margin == 0 else 1.0
+    plan = planned(sample, spot="20voxels", precision=precision)
+    truth = cubes(sample[8:88, 8:88, 8:88], 20)
+    assert plan.n_possible == len(truth) == 64
+    assert plan.covered == pytest.approx(80**3 / 96**3)
+    assert plan.covered_porosity == pytest.approx(truth.mean())
+    row = next(row for row in plan.sizes if row.voxels == 20)
+    assert row.share == pytest.approx(plan.n_spots * 20**3 / 96**3)
+    rng = np.random.default_rng(5)
+    errors = [
+        abs(rng.choice(truth, plan.n_spots, replace=False).mean() - sample.mean())
+        for _ in range(400)
+    ]
+    assert 0.90 <= np.mean(np.array(errors) <= plan.half_width) <= 0.98
+    assert any(label == "Sample in whole spots" for label, _ in plan.rows())
+
+
+def test_a_precision_that_spots_cannot_reach_is_told() -> None:
+    """Spots cover 58 % of the sample, and all pores: every spot is planned."""
+    pores = np.zeros((96, 96, 96), bool)
+    pores[8:88, 8:88, 8:88] = field((80, 80, 80), 2, -0.8, 3)
+    plan = planned(pores, spot="20voxels", precision="5%")
+    assert plan.n_spots == plan.n_possible == 64
+    bias = pores[8:88, 8:88, 8:88].mean() - pores.mean()
+    assert plan.half_width == pytest.approx(bias)
+    assert any("precision is not reached" in remark for remark in plan.remarks)
+    assert not any("larger spots" in remark for remark in plan.remarks)
+
+
 def test_strata_are_at_least_as_precise(rock: np.ndarray) -> None:
     errors = []
     for seed in range(20):
@@ -264,11 +302,21 @@ def test_a_length_needs_a_scan_with_a_unit(rock: np.ndarray) -> None:
     volume = Volume(scan(rock), axes="ZYX", name="s")
     with pytest.raises(VolumeError, match="no unit of length"):
         run_to_end(plan_steps(volume, PlanConfig(spot="32um")))
+    in_voxels = planned(rock, spot="16 voxels", precision="10%")
+    assert in_voxels.spot_edge == pytest.approx(32)
+    assert in_voxels.spots == planned(rock, spot="32um", precision="10%").spots
 
 
 @pytest.mark.parametrize(
     "values",
-    [{"spot": "wide"}, {"spot": "3 parsec"}, {"spot": -1}, {"precision": "none"}],
+    [
+        {"spot": "wide"},
+        {"spot": "3 parsec"},
+        {"spot": -1},
+        {"precision": "none"},
+        {"confidence": "sure"},
+        {"confidence": "40%"},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
@@ -277,6 +325,14 @@ def test_settings_that_mean_nothing_are_refused(values: dict[str, object]) -> No
 
 def test_percent_and_fractions_are_equal() -> None:
     assert PlanConfig.create(precision="5 %") == PlanConfig.create(precision=0.05)
+    assert PlanConfig.create(confidence="90%") == PlanConfig.create(confidence=0.9)
+    with pytest.raises(ConfigError, match=r"for 95 %, give 95%"):
+        PlanConfig.create(confidence=95)
+
+
+def test_a_power_needs_the_duration_of_a_scan() -> None:
+    with pytest.raises(ConfigError, match="hours per spot"):
+        PlanConfig.create(kilowatts=5)
 
 
 def _uneven() -> np.ndarray:

@@ -16,10 +16,10 @@ from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_ma
 def expected_mask(solid: np.ndarray, closing: int) -> np.ndarray:
     labels, _ = ndimage.label(solid, np.ones((3, 3, 3)))
     body = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    padded = np.pad(body, closing)
+    padded = np.pad(body, 2 * closing, mode="edge")
     if closing:
         padded = ndimage.binary_closing(padded, iterations=closing)
-        padded = padded[(slice(closing, -closing),) * 3]
+        padded = padded[(slice(2 * closing, -2 * closing),) * 3]
     return ndimage.binary_fill_holes(padded | body)
 
 
@@ -33,8 +33,26 @@ def test_sample_mask_is_that_of_scipy(
     smooth = ndimage.gaussian_filter(rng.standard_normal((28, 30, 30)), 1.5)
     solid = ellipsoid((28, 30, 30), (13, 15, 14), 12) & (smooth > -0.05)
     solid[0, 0, :3] = True
+    solid = solid[4:]  # the specimen is cut by a face
     found = run_to_end(sample_mask_steps(solid, closing))
     np.testing.assert_array_equal(found, expected_mask(solid, closing))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("slices", [6, 20])
+def test_pores_at_a_cut_face_belong_to_the_sample(axis: int, slices: int) -> None:
+    """A ring of bone with straight canals, cut at both ends."""
+    y, x = np.ogrid[:64, :64]
+    distance = np.hypot(y - 31.5, x - 31.5)
+    ring = (distance <= 28) & (distance > 16)
+    canals = np.zeros((64, 64), bool)
+    for angle in np.arange(8) * np.pi / 4:
+        centre = 31.5 + 22 * np.array([np.cos(angle), np.sin(angle)])
+        canals |= np.hypot(y - centre[0], x - centre[1]) <= 3
+    solid = np.moveaxis(np.repeat((ring & ~canals)[None], slices, 0), 0, axis)
+    found = run_to_end(sample_mask_steps(solid, 4, thickness=5))
+    expected = np.broadcast_to(np.expand_dims(ring, axis), found.shape)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_open_pores_with_narrow_mouths_belong_to_the_sample() -> None:

@@ -207,6 +207,20 @@ def test_a_copied_job_writes_nothing_outside(scan: Path, capsys: Any) -> None:
         check_output_paths(JobFolder(copy))
 
 
+@pytest.mark.usefixtures("idle_oar")
+def test_a_reference_of_a_measurement(scan: Path, capsys: Any) -> None:
+    other = scan.parent / f"other_{scan.name}"
+    other.write_bytes(scan.read_bytes())
+    out = scan.parent / "report"
+    words = ["measure", str(scan), "-o", str(out), "--queue", "oar"]
+    said = submit(capsys, *words, "--reference", str(other))
+    text = (JobFolder(said["job"]).path / "config.yaml").read_text()
+    assert f"reference: volume: {other}" in " ".join(text.split())
+    more = ["submit", *words, "--overwrite", "--reference", str(other), str(other)]
+    assert run(more) == 2
+    assert "compares with one volume" in capsys.readouterr().err
+
+
 def test_this_computer_is_a_queue(scan: Path, capsys: Any) -> None:
     out = scan.parent / "report"
     said = submit(capsys, "measure", str(scan), "-o", str(out), "--queue", "local")

@@ -19,7 +19,7 @@ def plan_scan(
     axes: str | None = None,
     spot: float | str = "10%",
     precision: float | str = 0.05,
-    confidence: float = 0.95,
+    confidence: float | str = 0.95,
     scan: Literal["whole", "spot"] = "whole",
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
     local_window: int | None = None,
@@ -46,12 +46,13 @@ def plan_scan(
     axes : str, optional
         Axes of an array, such as ``"ZYX"``.
     spot : float or str
-        Edge length of a spot: ``"200um"``, a number in the unit of the voxel size, or
-        ``"10%"`` of the scan's shortest edge.
+        Edge length of a spot: ``"200um"``, ``"50voxels"``, a number in the unit of the
+        voxel size, or ``"10%"`` of the scan's shortest edge.
     precision : float or str
         Largest acceptable relative error of the porosity, such as ``"5%"`` or 0.05.
-    confidence : float
-        Probability that the error does not exceed `precision`.
+    confidence : float or str
+        Probability that the error does not exceed `precision`, such as ``"95%"`` or
+        0.95.
     scan : {"whole", "spot"}
         Whether the scan shows the whole sample, or one spot of a larger one.
     threshold : str or float

@@ -62,10 +62,10 @@ def measure(
     reference: Annotated[
         tuple[Path, ...],
         Parameter(
-            n_tokens=1,
+            consume_multiple=True,
             negative="",
-            help="Volume to compare with; it is measured with the same settings. "
-            "Repeat the option to compare several volumes.",
+            help="One or more volumes to compare with; they are measured with the same "
+            "settings.",
         ),
     ] = (),
     mask: Annotated[

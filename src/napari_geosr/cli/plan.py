@@ -90,8 +90,11 @@ def _print(made: ScanPlan) -> None:
         table.add_row(label, text)
     sizes = Table("Edge", "Spots", "Scanned", box=None)
     for row in made.sizes:
-        share = "" if row.share is None else percent_text(row.share)
         edge = made.length_text(row.voxels * made.voxel_size)
+        if row.half_width > made.accepted_error * (1 + 1e-9):
+            sizes.add_row(edge, "not reached", "")
+            continue
+        share = "" if row.share is None else percent_text(row.share)
         sizes.add_row(edge, str(row.n_spots), share)
     console = Console()
     console.print(table, highlight=False)

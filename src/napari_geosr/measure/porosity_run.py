@@ -116,6 +116,8 @@ class PorosityRun:
     #: With hysteresis: number of voxels of pores that have a core, at both shifted
     #: thresholds.
     cored_at_limits: tuple[int, int] = (0, 0)
+    #: Where the sample mask comes from; see `Phases.sample_from`.
+    sample_from: str = "none"
 
     @property
     def source(self) -> Any:
@@ -212,7 +214,7 @@ class PorosityRun:
             origin=geometry.origin,
             check=lambda: self.check("measuring morphometry"),
         )
-        return replace(phases, grey=grey)
+        return replace(phases, grey=grey, sample_from=self.sample_from)
 
     def labelled(
         self,
@@ -345,6 +347,7 @@ def prepare(
         as_stack(target),
         should_stop,
         journal,
+        sample_from=config.sample_mask if mask is None else "own",
     )
     if not flat:
         geometry = run.geometry

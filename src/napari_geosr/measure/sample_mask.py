@@ -81,9 +81,10 @@ def sample_mask_steps(
         )
     body = yield from _chosen_bodies(solid, 26, _is_largest, check, thickness)
     flat = body.shape[0] == 1
-    # Pad, so that the border does not limit dilation and cause excess erosion.
+    # Beyond the volume, the sample continues as it is cut by the face: as air, the
+    # outside would open the pores of a cut face.
     margin = [(0, 0) if flat and axis == 0 else (closing, closing) for axis in range(3)]
-    closed = np.pad(body, margin)
+    closed = np.pad(body, margin, mode="edge")
     for grow in (True, False):
         for _ in range(closing):
             check()

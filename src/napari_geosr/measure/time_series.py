@@ -206,13 +206,17 @@ def _excesses(
 
 
 def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
-    """Return the central part of a plane at the first time point and channel."""
+    """Return the central part of a plane at the first time point and channel.
+
+    Infinite values are replaced by NaN.
+    """
     key: list[Any] = [index if letter == "Z" else 0 for letter in axes[:-2]]
     for length in data.shape[-2:]:
         edge = min(int(length), _EDGE)
         first = (int(length) - edge) // 2
         key.append(slice(first, first + edge))
-    plane = np.asarray(data[tuple(key)], dtype=np.float64)
+    plane = np.array(data[tuple(key)], dtype=np.float64)
+    plane[np.isinf(plane)] = math.nan  # differences of infinite values cause warnings
     return plane.reshape(plane.shape[-2:])
 
 

@@ -8,6 +8,7 @@ from napari_geosr.cli.kit.options import settings_from
 from napari_geosr.cli.measure import measure as measure_command
 from napari_geosr.cli.submit.command import SubmitRequest, submitted
 from napari_geosr.cli.submit.paths import absolute_path, modified_time
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.measure import MeasureConfig
@@ -19,7 +20,7 @@ def _measure(
     input: Path,  # noqa: A002  # as in the command
     *,
     out: Path,
-    reference: Path | None = None,
+    reference: tuple[Path, ...] = (),
     mask: Path | None = None,
     deviation: Path | None = None,
     graph_distance: float | None = None,
@@ -30,13 +31,19 @@ def _measure(
     overwrite: bool = False,
 ) -> SubmitRequest:
     out = absolute_path(out)
-    names = ["input"] if reference is None else ["input", "reference"]
+    if len(reference) > 1:
+        raise ConfigError(
+            "A job compares with one volume. Give a single file after --reference.",
+            fields=["reference"],
+        )
+    other = reference[0] if reference else None
+    names = ["input"] if other is None else ["input", "reference"]
     merged = settings_from(MeasureConfig, config, settings)
     files = report_files.plan(
         out, names, labels=True, statistics=merged.statistics, overviews=True
     )
     report_files.check(files, overwrite=overwrite)
-    given = {"reference": reference, "mask": mask, "deviation": deviation}
+    given = {"reference": other, "mask": mask, "deviation": deviation}
     inputs = {
         role: MeasureInput(volume=absolute_path(path), belongs_to_data=True)
         for role, path in given.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 import numpy as np
@@ -21,9 +22,11 @@ CONVENTION = (
     "With the eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, "
     "the stretch Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is 2 (EV2 − "
     "EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
-    "Lc.Align is the largest eigenvalue of the mean orientation tensor: 1/3 for "
-    "random axes, 1 for parallel axes (in an image, 1/2 to 1). Lacunae that touch "
-    "the border are counted, but their shape is not measured."
+    "Lc.Align is the largest eigenvalue of the mean orientation tensor of the longest "
+    "axes: 1/3 for many random axes, 1 for parallel axes (in an image, 1/2 to 1). "
+    "Lacunae with a longest axis less than 5 % longer than the next one have no "
+    "orientation. Lacunae that touch the border are counted, but their shape is not "
+    "measured."
 )
 SOURCES = (
     "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "
@@ -68,6 +71,13 @@ COLUMNS = (
     Column("oblateness", flat=False),
     Column("angle_to_z", unit="°", flat=False),
 )
+#: Minimum ratio of the longest axis to the next one for a lacuna with an orientation.
+_DISTINCT = 1.05
+#: Lc.Align of n random axes in space exceeds 1/3 + this value / √n in 5 % of cases
+#: (20,000 simulations for n from 2 to 400: 0.88 to 0.94).
+_RANDOM_ALIGNMENT = 0.91
+#: Probability that Lc.Align of random axes is higher than the limit.
+_CHANCE = 0.05
 #: Number of voxels below which the shape of a pore is uncertain.
 _FEW_VOXELS = 125
 #: Size of a pore, relative to the median of the other pores, above which it counts as a
@@ -76,6 +86,13 @@ _CANAL = 20
 #: Volume of all pores ÷ bone volume above which the pores are unlikely to be lacunae,
 #: which fill a few per cent of bone.
 _MOST_LACUNAE = 0.2
+
+#: What to do about canals and marrow, by the origin of the sample mask.
+_ADVICE = {
+    "none": "Exclude canals and marrow with a sample mask (--sample cortex).",
+    "cortex": "Exclude the canals from the sample with a mask of your own (--mask).",
+    "own": "Exclude canals and marrow from your sample mask.",
+}
 
 
 def principal_axes(
@@ -119,12 +136,13 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     with np.errstate(invalid="ignore", divide="ignore"):
         stretch = np.where(whole, (high - low) / high, np.nan)
         flatness = np.where(whole, 2 * (middle - low) / (high - low) - 1, np.nan)
-    known = axes[whole]
-    align = None
-    if len(known):
-        tensor = np.einsum("ni,nj->ij", known, known) / len(known)
-        align = float(np.linalg.eigvalsh(tensor)[-1])
-    remarks = [*_no_lacunae(pores, solid, phases), *_remarks(pores, whole)]
+    oriented = whole & (high > _DISTINCT**2 * middle)
+    align, unaligned = _alignment(axes[oriented], int(whole.sum()), phases)
+    remarks = [
+        *_no_lacunae(pores, solid, phases),
+        *_remarks(pores, whole),
+        *(unaligned if whole.any() else []),
+    ]
     values: dict[str, float | None] = {
         "Lc.N": n,
         "Lc.N/BV": n / bone if bone else None,
@@ -138,8 +156,37 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     tilt = np.degrees(np.arccos(np.clip(np.abs(axes[:, 0]), 0, 1)))
     columns = {"stretch": stretch}
     if not phases.flat:
-        columns |= {"oblateness": flatness, "angle_to_z": np.where(whole, tilt, np.nan)}
+        tilt[~oriented] = np.nan
+        columns |= {"oblateness": flatness, "angle_to_z": tilt}
     return Findings(values, remarks, columns=columns)
+
+
+def _alignment(
+    axes: npt.NDArray[np.float64], n_whole: int, phases: Phases
+) -> tuple[float | None, list[str]]:
+    """Return the alignment of the longest axes, and remarks on its meaning."""
+    n, remarks = len(axes), []
+    if n < 2:
+        return None, [
+            "Lc.Align has no value: at least two lacunae with a distinct longest axis "
+            f"are needed, but there {'is 1' if n else 'are 0'}."
+        ]
+    if n < n_whole:
+        remarks.append(
+            f"Lc.Align is measured from {n} of {n_whole} lacunae; the others have no "
+            "distinct longest axis."
+        )
+    align = float(np.linalg.eigvalsh(axes.T @ axes / n)[-1])
+    if phases.flat:
+        limit = 0.5 + 0.5 * math.sqrt(-math.log(_CHANCE) / n)
+    else:
+        limit = 1 / 3 + _RANDOM_ALIGNMENT / math.sqrt(n)
+    if align <= limit:
+        remarks.append(
+            f"An Lc.Align of {align:.2f} does not show a common orientation: for {n} "
+            f"random axes, it is up to {min(1.0, limit):.2f} in 95 % of cases."
+        )
+    return align, remarks
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:
@@ -152,7 +199,7 @@ def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
     sizes = pores.voxels
     if not len(sizes):
         return []
-    advice = "Exclude canals and marrow with a sample mask (--sample cortex)."
+    advice = _ADVICE.get(phases.sample_from, _ADVICE["none"])
     others = np.delete(sizes, sizes.argmax())
     through = _reach_through(pores, phases)
     kind = "area" if pores.geometry.flat else "volume"

@@ -9,6 +9,7 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.phases import Box, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import (
+    PurifiedSolid,
     label_solid_steps,
     phase_thickness_steps,
     purified_steps,
@@ -86,6 +87,8 @@ QUANTITIES = (
     Quantity("Conn", "connectivity: loops of the purified bone", flat_name="-"),
     Quantity("Conn.D", "connectivity density", -3, True, flat_name="-"),
 )
+#: Connectivity below which the constant in its formula makes up more than 10 % of it.
+_FEW_LOOPS = 10
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
@@ -125,15 +128,34 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     ]
     if bone and left_out:
         remarks.append(f"Conn.D leaves out {' and '.join(left_out)} of the solid.")
-    if bone and connectivity <= 0:
-        remarks.append(
-            f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
-            "or many are cut by the border. Conn.D needs a larger volume or smaller "
-            "voxels."
-        )
+    if bone:
+        remarks += _few_loops(connectivity, pure)
     values["Conn"] = connectivity if bone else None
     values["Conn.D"] = connectivity / total if bone else None
     return Findings(values, remarks)
+
+
+def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
+    """Remark on a connectivity that is mostly an effect of the border."""
+    advice = "Conn.D needs a larger volume or smaller voxels."
+    if connectivity <= 0:
+        return [
+            f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
+            f"or many are cut by the border. {advice}"
+        ]
+    # A body inside the volume has no part that neighbouring blocks count.
+    if not pure.shared_euler or connectivity >= _FEW_LOOPS:
+        return []
+    if connectivity == 1 and pure.euler_number == 1:
+        return [
+            "Connectivity is 1, which is the constant in its formula (1 − Euler "
+            f"number): the bone has no closed loops. {advice}"
+        ]
+    return [
+        "The constant in the formula of the connectivity (1 − Euler number) is "
+        f"{100 / connectivity:.2g} % of its value, so Conn.D is too high. A larger "
+        "volume is needed."
+    ]
 
 
 def _number(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.measure import diffusion
+from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import label_solid_steps
@@ -88,10 +89,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                     f"planes differ by {100 * found.spread:.1f} %."
                 )
         if phases.sample is not None:
-            remarks.append(
-                "τ assumes that the sample fills the volume, but the sample mask "
-                "excludes a part of it. Crop the volume to the sample."
-            )
+            remarks.append(_outside(phases))
     if not phases.flat:
         raw = yield from label_solid_steps(phases)
         surface = float(raw.surface.sum()) / phases.sample_voxels
@@ -99,6 +97,21 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         values["k(estimate)"], remark = _permeability(porosity, surface, values)
         remarks += remark
     return Findings(values, remarks)
+
+
+def _outside(phases: Phases) -> str:
+    """Remark on voxels outside the sample."""
+    if phases.sample_from == "none":
+        share = 1 - phases.sample_voxels / math.prod(phases.shape)
+        return (
+            f"{rough_percent(share)} of the voxels are NaN or infinite: nothing "
+            "diffuses through them. If they are not outside the sample, correct them "
+            "before measuring τ."
+        )
+    return (
+        "τ assumes that the sample fills the volume, but the sample mask excludes a "
+        "part of it. Crop the volume to the sample."
+    )
 
 
 def _permeability(

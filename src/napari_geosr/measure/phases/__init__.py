@@ -134,6 +134,10 @@ class Phases:
         Grey values on the grid of the volume, where voxels may not be cubic.
     results : dict
         Results that several statistics share, by name.
+    sample_from : str
+        Where the sample mask comes from: ``"none"``, ``"auto"``, ``"cortex"``,
+        ``"marrow"``, or ``"own"`` for one given by the user. NaN and infinite voxels
+        are outside the sample even without a mask.
     share : callable or None
         Distributes blocks among several processes; None if this is the only process.
     """
@@ -149,6 +153,7 @@ class Phases:
     notes: tuple[str, ...] = ()
     grey: GreyPlanes | None = None
     results: dict[str, object] = field(default_factory=dict)
+    sample_from: str = "none"
     share: Share | None = None
 
     @property

@@ -48,6 +48,8 @@ MANY = 1 / 3
 #: Minimum edge of a spot in correlation lengths; smaller spots contain little more than
 #: a single pore.
 _FEW_LENGTHS = 5
+#: Relative error of the half-width of an interval.
+_TOLERANCE = 1e-9
 
 
 def plan_steps(
@@ -134,7 +136,7 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     voxel, shortest = min(sizes), min(lengths)
     unit = shown_units(geometry.unit, sizes)
     try:
-        edge = config.spot_edge(shortest, geometry.unit)
+        edge = config.spot_edge(shortest, voxel, geometry.unit)
     except ValueError as error:
         raise VolumeError(
             f"A scan of {name!r} cannot be planned: {error}. Give the voxel size "
@@ -206,11 +208,11 @@ def _plan(
     porosity = phases.count(phases.pores) / phases.sample_voxels
     accepted = float(config.precision) * porosity
     rows = [
-        _row(cubes.edge, len(cubes), config, variation, accepted)
+        _row(cubes.edge, cubes, phases, porosity, config, variation)
         for cubes in map(cells.cubes, cells.sizes())
         if cubes.edge >= SMALLEST_SPOT and len(cubes) >= FEWEST
     ]
-    own = _row(spot, len(spots), config, variation, accepted)
+    own = _row(spot, spots, phases, porosity, config, variation)
     n = own.n_spots
     factor = _factor(config, variation, spot)
     edge = variation.representative_edge(accepted, factor)
@@ -224,11 +226,13 @@ def _plan(
         threshold=threshold,
         porosity=porosity,
         accepted_error=accepted,
-        confidence=config.confidence,
+        confidence=float(config.confidence),
         spot_edge=spot * phases.edge,
         sd=own.sd,
         n_spots=n,
         n_possible=len(spots) if whole else None,
+        covered=spots.sample / phases.sample_voxels if whole else None,
+        covered_porosity=float(spots.porosity.mean()) if whole else None,
         half_width=own.half_width,
         correlation_length=None if length is None else length * phases.edge,
         representative_edge=None if edge is None else edge * phases.edge,
@@ -236,9 +240,7 @@ def _plan(
         spots=places,
         costs=_costs(config, n, len(spots) if whole else None),
         remarks=tuple(
-            _remarks(
-                phases, spots, spot, variation, length, porosity, accepted, config, n
-            )
+            _remarks(phases, spots, variation, length, porosity, accepted, config, own)
         ),
         settings=config.model_dump(mode="json"),
     )
@@ -250,7 +252,7 @@ def _factor(config: PlanConfig, variation: Variation, edge: float) -> float:
     A scan of the whole sample contains all spots, so that their standard deviation is
     known; from a single spot, it is only estimated, and the t-distribution applies.
     """
-    tail = 0.5 + config.confidence / 2
+    tail = 0.5 + float(config.confidence) / 2
     if config.scan == "whole":
         return NormalDist().inv_cdf(tail)
     from scipy.stats import t
@@ -260,29 +262,39 @@ def _factor(config: PlanConfig, variation: Variation, edge: float) -> float:
 
 def _row(
     edge: float,
-    n_cubes: int,
+    cubes: Cubes,
+    phases: Phases,
+    porosity: float,
     config: PlanConfig,
     variation: Variation,
-    accepted: float,
 ) -> SizeRow:
     """Return the number of spots of one size, as a row of the plan."""
     sd = variation.sd(edge)
-    population = n_cubes if config.scan == "whole" else math.inf
     factor = _factor(config, variation, edge)
-    n = n_spots(sd, accepted, factor, population)
+    accepted = float(config.precision) * porosity
+    population, bias, covered = math.inf, 0.0, math.nan
+    if config.scan == "whole":
+        population = len(cubes)
+        bias = float(cubes.porosity.mean()) - porosity
+        covered = cubes.sample / phases.sample_voxels
+    n = n_spots(sd, accepted, factor, population, bias)
     return SizeRow(
         voxels=edge,
-        n_cubes=n_cubes,
+        n_cubes=len(cubes),
         sd=sd,
         is_measured=variation.is_measured(edge),
         n_spots=n,
-        half_width=half_width(sd, n, factor, population),
-        share=n / population if population < math.inf else None,
+        half_width=half_width(sd, n, factor, population, bias),
+        share=n / population * covered if population < math.inf else None,
     )
 
 
 def n_spots(
-    sd: float, accepted: float, factor: float, population: float = math.inf
+    sd: float,
+    accepted: float,
+    factor: float,
+    population: float = math.inf,
+    bias: float = 0.0,
 ) -> int:
     """Return the minimum number of random spots for an interval of the accepted width.
 
@@ -296,6 +308,10 @@ def n_spots(
         Number of standard errors that the half-width covers, such as 1.96.
     population : float
         Number of spots in the sample, if known; each spot is drawn at most once.
+    bias : float
+        Difference between the mean porosity of all of these spots and that of the
+        sample, parts of which no spot covers. If it exceeds `accepted`, all spots are
+        planned.
 
     Examples
     --------
@@ -303,17 +319,55 @@ def n_spots(
     16
     >>> n_spots(0.02, 0.01, 1.96, population=16)
     8
+    >>> n_spots(0.02, 0.01, 1.96, population=16, bias=0.005)
+    11
     """
     variance = (factor * sd) ** 2
     needed = variance / (accepted**2 + variance / population)
     n = max(FEWEST, math.ceil(needed - 1e-9))
-    return n if population == math.inf else min(n, int(population))
+    if population == math.inf:
+        return n
+    low, high = min(n, int(population)), int(population)
+    while bias and low < high:
+        middle = (low + high) // 2
+        if half_width(sd, middle, factor, population, bias) <= accepted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
-def half_width(sd: float, n: int, factor: float, population: float = math.inf) -> float:
-    """Return the half-width of the interval of the mean porosity of random spots."""
+def half_width(
+    sd: float,
+    n: int,
+    factor: float,
+    population: float = math.inf,
+    bias: float = 0.0,
+) -> float:
+    """Return the half-width of the interval of the mean porosity of random spots.
+
+    With a bias, the error of the mean of the spots is normally distributed around the
+    bias. The half-width is exceeded with the same probability as without a bias.
+
+    Examples
+    --------
+    >>> half_width(0.02, 16, 1.96), half_width(0.02, 16, 1.96, 16, bias=-0.03)
+    (0.0098, 0.03)
+    """
     left = max(0.0, 1 - n / population)
-    return factor * sd * math.sqrt(left / n)
+    error, bias = sd * math.sqrt(left / n), abs(bias)
+    if not (bias and error):
+        return factor * error + bias
+    normal = NormalDist(bias, error)
+    confidence = 2 * NormalDist().cdf(factor) - 1
+    low, high = bias, bias + factor * error
+    while high - low > _TOLERANCE * high:
+        middle = (low + high) / 2
+        if normal.cdf(middle) - normal.cdf(-middle) < confidence:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _places(spots: Cubes, n: int, seed: int, phases: Phases) -> tuple[Spot, ...]:
@@ -347,18 +401,21 @@ def _costs(config: PlanConfig, n: int, possible: int | None) -> Costs | None:
 def _remarks(
     phases: Phases,
     spots: Cubes,
-    edge: float,
     variation: Variation,
     length: float | None,
     porosity: float,
     accepted: float,
     config: PlanConfig,
-    n: int,
+    own: SizeRow,
 ) -> Generator[str, None, None]:
     """Yield remarks on the limitations of the plan for this scan."""
-    if config.scan == "whole" and n >= max(FEWEST + 1, MANY * len(spots.porosity)):
+    n, edge = own.n_spots, own.voxels
+    whole = config.scan == "whole"
+    average = float(spots.porosity.mean()) if whole else porosity
+    reached = abs(average - porosity) < accepted
+    if whole and reached and n >= max(FEWEST + 1, MANY * len(spots)):
         yield (
-            f"Spots of this size are not worthwhile: {n} of {len(spots.porosity)} "
+            f"Spots of this size are not worthwhile: {n} of {len(spots)} "
             "would be needed. Scan the whole sample at high resolution, or "
             "choose larger spots or a lower precision."
         )
@@ -376,14 +433,15 @@ def _remarks(
             f"A spot is only {edge / length:.1f} correlation lengths wide, so many "
             "spots are needed, and many pores are cut by the edges of the spots."
         )
-    if config.scan == "whole":
-        inside = spots.pores / max(1, spots.sample)
-        if abs(inside - porosity) > accepted / 2:
+    if whole:
+        if abs(average - porosity) > accepted / 2:
             yield (
                 "Whole spots fit into only "
                 f"{percent_text(spots.sample / phases.sample_voxels)} of the sample; "
-                f"the porosity of this part is {percent_text(inside)} instead of "
-                f"{percent_text(porosity)}. Choose a smaller spot."
+                f"their mean porosity is {percent_text(average)} instead of "
+                f"{percent_text(porosity)}. The interval includes this difference"
+                + ("" if reached else ", so the requested precision is not reached")
+                + ". Choose a smaller spot."
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores that "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.machine.memory_budget import MemoryBudget
@@ -32,8 +32,8 @@ class PlanConfig(Config):
         title="Spot",
         union_mode="left_to_right",
         description="Edge length of a spot (the field of view of a high-resolution "
-        "scan): a length such as 200um, a number in the unit of the voxel size, or a "
-        "percentage of the scan's shortest edge, but at least 8 voxels.",
+        "scan): a length such as 200um or 50voxels, a number in the unit of the voxel "
+        "size, or a percentage of the scan's shortest edge, but at least 8 voxels.",
     )
     precision: float | str = Field(
         default=0.05,
@@ -42,12 +42,12 @@ class PlanConfig(Config):
         description="Largest acceptable relative error of the porosity, such as 5% or "
         "0.05.",
     )
-    confidence: float = Field(
+    confidence: float | str = Field(
         default=0.95,
-        ge=0.5,
-        le=0.999,
         title="Confidence",
-        description="Probability that the error is within the requested precision.",
+        union_mode="left_to_right",
+        description="Probability that the error is within the requested precision, "
+        "such as 95% or 0.95.",
     )
     scan: Literal["whole", "spot"] = Field(
         default="whole",
@@ -115,18 +115,38 @@ class PlanConfig(Config):
     @classmethod
     def _read_precision(cls, value: float | str) -> float:
         """Convert ``5%`` to 0.05."""
-        number = value
-        if isinstance(value, str):
-            share = value.strip().removesuffix("%")
-            try:
-                number = float(share) / (1 if share == value.strip() else 100)
-            except ValueError:
-                raise ValueError(
-                    f"{value!r} is not a valid precision; give 5% or 0.05, for example"
-                ) from None
-        if not (isinstance(number, float) and 1e-4 <= number <= 1):
+        number = _fraction(value)
+        if number is None:
+            raise ValueError(
+                f"{value!r} is not a valid precision; give 5% or 0.05, for example"
+            )
+        if not 1e-4 <= number <= 1:
             raise ValueError("the precision must be from 0.01 % to 100 %")
         return number
+
+    @field_validator("confidence", mode="after")
+    @classmethod
+    def _read_confidence(cls, value: float | str) -> float:
+        """Convert ``95%`` to 0.95."""
+        number = _fraction(value)
+        if number is None:
+            raise ValueError(
+                f"{value!r} is not a valid confidence; give 95% or 0.95, for example"
+            )
+        if not 0.5 <= number <= 0.999:
+            hint = f"; for {number:g} %, give {number:g}%" if 50 <= number <= 99.9 else ""
+            raise ValueError(f"the confidence must be from 50 % to 99.9 %{hint}")
+        return number
+
+    @model_validator(mode="after")
+    def _check_costs(self) -> Self:
+        """Reject a power without a duration: together they give the energy."""
+        if self.kilowatts is not None and self.hours_per_spot is None:
+            raise ValueError(
+                "the energy depends on the scan time; give the hours per spot "
+                "(--hours-per-spot) as well as the power"
+            )
+        return self
 
     @field_validator("spot", mode="after")
     @classmethod
@@ -146,13 +166,15 @@ class PlanConfig(Config):
             raise ValueError("the edge of a spot must be greater than 0")
         return value
 
-    def spot_edge(self, shortest: float, unit: str) -> float:
+    def spot_edge(self, shortest: float, voxel: float, unit: str) -> float:
         """Convert the edge length of a spot to the unit of a scan.
 
         Parameters
         ----------
         shortest : float
             Shortest edge of the scan.
+        voxel : float
+            Shortest edge of a voxel.
         unit : str
 
         Raises
@@ -168,7 +190,7 @@ class PlanConfig(Config):
         length = parse_unit(given)
         assert length is not None
         if length == PIXEL:
-            raise ValueError("give the spot in a unit of length, or without a unit")
+            return number * voxel
         if unit not in MILLIMETRES:
             raise ValueError(
                 f"the scan has no unit of length, but the spot is in {given}"
@@ -187,6 +209,16 @@ class PlanConfig(Config):
             connectivity=self.connectivity,
             memory=self.memory,
         )
+
+
+def _fraction(value: float | str) -> float | None:
+    """Return a fraction given as a number or in per cent; None if it is neither."""
+    text = str(value).strip()
+    share = text.removesuffix("%")
+    try:
+        return float(share) / (1 if share == text else 100)
+    except ValueError:
+        return None
 
 
 def _parts(text: str) -> tuple[float, str]:

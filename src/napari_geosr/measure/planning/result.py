@@ -30,9 +30,9 @@ class SizeRow:
         statistics.
     n_spots : int
     half_width : float
-        Half-width of the interval of the porosity.
+        Half-width of the interval of the porosity; see `ScanPlan`.
     share : float or None
-        Fraction of the sample's cubes that is scanned; None if it is unknown.
+        Fraction of the sample that is scanned; None if it is unknown.
     """
 
     voxels: float
@@ -122,8 +122,12 @@ class ScanPlan:
     n_spots : int
     n_possible : int or None
         Number of spots in the sample; None if only a part of it was scanned.
+    covered, covered_porosity : float or None
+        Fraction of the sample in these spots, and their mean porosity; None if only a
+        part of the sample was scanned.
     half_width : float
-        Half-width of the interval of the porosity from `n_spots` random spots.
+        Half-width of the interval of the porosity from `n_spots` random spots. It
+        includes the difference between `covered_porosity` and `porosity`.
     correlation_length, representative_edge : float or None
         Lengths in `unit`; None if too large to be determined from the scan.
     sizes : tuple of SizeRow
@@ -159,6 +163,8 @@ class ScanPlan:
     sd: float
     n_spots: int
     n_possible: int | None
+    covered: float | None
+    covered_porosity: float | None
     half_width: float
     correlation_length: float | None
     representative_edge: float | None
@@ -176,6 +182,7 @@ class ScanPlan:
             if name not in ("sizes", "spots", "costs", "settings", "remarks")
         }
         return values | {
+            "unit": self.shown_unit,
             "sizes": [
                 {"edge": row.voxels * self.voxel_size, **asdict(row)}
                 for row in self.sizes
@@ -205,6 +212,16 @@ class ScanPlan:
         edge = self.representative_edge
         return " (extrapolated)" if edge is not None and edge > most else ""
 
+    def _coverage(self) -> list[tuple[str, str]]:
+        """Return the row on the part of the sample in whole spots, if any is left."""
+        if self.covered is None or self.covered_porosity is None:
+            return []
+        share = percent_text(self.covered)
+        if share == percent_text(1.0):
+            return []
+        mean = percent_text(self.covered_porosity)
+        return [("Sample in whole spots", f"{share}, with a mean porosity of {mean}")]
+
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of labels and values for display."""
         possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
@@ -218,6 +235,7 @@ class ScanPlan:
                 f"Porosity ({percent} interval)",
                 f"{percent_text(self.porosity)} ± {rough_percent(self.half_width)}",
             ),
+            *self._coverage(),
             ("Standard deviation between spots", rough_percent(self.sd)),
             ("Correlation length", self.length_text(self.correlation_length)),
             (

@@ -1,7 +1,8 @@
-"""Sphericity (image: circularity): 1 for a sphere (circle), less for any other shape.
+"""Sphericity (image: circularity): 1 for a sphere (circle), less for other shapes.
 
 Sphericity is the surface of the sphere of the same volume ÷ the pore's surface;
 circularity is 4π × area ÷ perimeter². Both are NaN for pores that reach the border.
+Where the estimated surface is too small, as for tiny pores, they exceed 1.
 """
 
 from __future__ import annotations
@@ -17,19 +18,17 @@ from napari_geosr.measure.sums import FloatArray, Pores, ratio
 def sphericity(pores: Pores) -> FloatArray:
     """Return the sphericity of each pore."""
     ball = math.pi * pores.equivalent_diameter**2
-    return _at_most_one(pores, ratio(ball, pores.surface))
+    return _inside(pores, ratio(ball, pores.surface))
 
 
 def circularity(pores: Pores) -> FloatArray:
     """Return the circularity of each pore."""
-    return _at_most_one(pores, ratio(4 * math.pi * pores.size, pores.surface**2))
+    return _inside(pores, ratio(4 * math.pi * pores.size, pores.surface**2))
 
 
-def _at_most_one(pores: Pores, values: FloatArray) -> FloatArray:
+def _inside(pores: Pores, values: FloatArray) -> FloatArray:
     values[pores.touches_border] = np.nan
-    # The estimated surface of a tiny pore may be below that of a sphere of equal
-    # volume.
-    return np.minimum(values, 1.0)
+    return values
 
 
 STATISTICS = (

@@ -157,9 +157,10 @@ def spots_table(plan: ScanPlan) -> str:
     """Return a CSV table of the centres of the spots."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    axes = [f"{axis} ({plan.shown_unit})" for axis in "zyx"]
+    names = "yx" if plan.flat else "zyx"
+    axes = [f"{axis} ({plan.shown_unit})" for axis in names]
     writer.writerow(["spot", *axes, "porosity"])
     for spot in plan.spots:
-        centre = [f"{value:.6g}" for value in spot.centre]
+        centre = [f"{value:.6g}" for value in spot.centre[-len(names) :]]
         writer.writerow([spot.stratum, *centre, f"{spot.porosity:.6g}"])
     return text.getvalue()
