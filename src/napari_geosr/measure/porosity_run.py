@@ -119,9 +119,12 @@ class PorosityRun:
     #: Where the sample mask comes from; see `Phases.sample_from`.
     sample_from: str = "none"
 
+    #: With a local threshold: the grey values without any correction.
+    uncorrected: Any = None
+
     @property
     def source(self) -> Any:
-        """The grey values."""
+        """The grey values; with a local threshold, relative to their local mean."""
         return self.plan.source
 
     @property
@@ -190,6 +193,15 @@ class PorosityRun:
             pores &= sample
         return block, pores, sample
 
+    def grey_planes(
+        self, slab: slice, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return what `pores` returns, but the grey values as in the volume."""
+        block, pores, sample = self.pores(slab, threshold)
+        if self.uncorrected is not None:
+            block = np.asarray(self.uncorrected[slab])
+        return block, pores, sample
+
     def graph_pores(self, slab: slice, threshold: float) -> np.ndarray:
         """Return the pore mask of a slab; raise `Cancelled` if the run is to stop."""
         self.check("tracing the graph")
@@ -203,7 +215,7 @@ class PorosityRun:
             return pores, sample
 
         geometry = self.geometry
-        grey = GreyPlanes(self.slabs, lambda slab: self.pores(slab, threshold))
+        grey = GreyPlanes(self.slabs, lambda slab: self.grey_planes(slab, threshold))
         phases = phases_of(
             read,
             self.slabs,

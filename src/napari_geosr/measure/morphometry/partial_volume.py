@@ -25,7 +25,8 @@ CONVENTION = (
     "the mean of solid voxels more than 3 voxels from pores and from the border of "
     "the sample, Grey.pore that of the pore voxels farthest from the solid: those "
     "more than 4 voxels from it or, if these are fewer than 100, more than 3, 2 or "
-    "1.5 voxels."
+    "1.5 voxels. All grey values are those of the scan, even if the threshold is "
+    "local; uneven brightness affects them."
 )
 SOURCES = (
     "Maire E, Withers PJ. Quantitative X-ray tomography. Int Mater Rev 59:1-43 "

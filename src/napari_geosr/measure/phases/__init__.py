@@ -100,8 +100,8 @@ class GreyPlanes:
     slabs : sequence of slice
         All slabs along Z, in order.
     read : callable
-        Returns grey values, pores and sample (None if all voxels belong to it) of
-        planes.
+        Returns grey values (as in the scan, even if the threshold is local), pores and
+        sample (None if all voxels belong to it) of planes.
     """
 
     slabs: Sequence[slice]

@@ -43,7 +43,7 @@ def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
         )
     level = float(np.average(histogram.centres, weights=histogram.counts))
     source = LevelledArray(run.source, run.mask, window, level, flat=run.geometry.flat)
-    run.plan = replace(run.plan, source=source)
+    run.uncorrected, run.plan = run.source, replace(run.plan, source=source)
 
 
 def hysteresis_steps(
