@@ -199,29 +199,6 @@ def test_the_methods_section_reproduces_the_numbers() -> None:
     assert "Mader" in methods_text(first)
 
 
-def test_a_group_that_is_kept_later_is_in_the_methods_section() -> None:
-    """The filter of the plot, and a measurement with the settings from the text."""
-    options = {"voxel_size": (2.0,) * 3, "unit": "µm"}
-    first = measure(scan(_spheres()), threshold=100.0, min_voxels=30, **options)
-    text = "diameter>20um&sphericity<0.6 | d>30um"
-    inside = Group(text).of(first.table, first.units)
-    assert 0 < inside.sum() < len(inside)
-    kept = first.with_group("large", inside, text)
-    assert kept.table["large"].tolist() == inside.tolist()
-    assert first.group is None
-    words = methods_text(kept)
-    assert f"Group of pores: {text}." in words
-    config = settings_of(words)
-    assert config.group == text
-    again = measure(scan(_spheres()), **options, **config.model_dump())
-    assert again.group == kept.group
-    assert again.table["in_group"].tolist() == inside.tolist()
-    # Pores encircled by the user have no expression.
-    drawn = first.with_group("drawn", inside)
-    assert drawn.group is None
-    assert settings_of(methods_text(drawn)).group is None
-
-
 @pytest.mark.parametrize("group", ["largeness > 3", "sphericity > 3um"])
 def test_a_group_that_cannot_be_is_refused_before_measuring(group: str) -> None:
     seen: list[Step] = []
