@@ -101,15 +101,31 @@ def test_evidence_is_a_column_and_a_colour(viewer, qtbot, dock, tmp_path, monkey
         rows = list(csv.DictReader(stream))
     assert [row["evidence"] for row in rows] == list(found)
 
-    # Pores that were measured again in the meantime keep their table: the result of a
-    # run for an earlier measurement is dropped.
-    explained = result.report
+    # A run for an earlier measurement does not change the table of a later one.
+    measured, explained = dock._measured, result.report
     measure(dock, qtbot)
     assert "evidence" not in result.report.table
     name = result.which.currentText()
-    late = evidence_run.ExplainedPores(explained, explained.to_dataframe(), "…", ())
-    dock._on_explained(name, before, late)
+    late = evidence_run.ExplainedPores(before, explained, None, None, "…", ())
+    dock._on_explained(name, measured, late)
     assert "evidence" not in result.report.table
+    assert "was discarded" in dock.message.text
+
+
+def test_groups_kept_while_the_evidence_is_found_stay(viewer, qtbot, dock):
+    result, pores = dock.result, viewer.layers["restored · pores"]
+    result.evidence.click()
+    assert dock.activity.busy == "evidence"
+    dock.pores.marked.set_labels([1])
+    result.plot.name.setText("mine")
+    result.plot.save.click()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=120_000)
+    for table in (result.report.table, pores.features):
+        assert {"mine", "evidence", "evidence_support"} <= {*table}
+    assert result.report.table["mine"].tolist()[:2] == [True, False]
+    name = result.which.currentText()
+    assert dock._measured.reports[name] is result.report
+    assert {"mine", "evidence"} <= {*dock._measured.features[name]}
 
 
 def test_evidence_needs_a_restored_layer_and_its_scan(viewer, qtbot, dock):

@@ -264,7 +264,7 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
         assert says in plot.fault.text()
     assert result.report.table["touches_border"].tolist() == before
     assert layer.features["my_class"].tolist() == [0, 1, 2, 3]
-    assert not dock._measured.reports["scan"].kept_groups
+    assert not dock._measured.reports["scan"].groups
     plot.name.setText("Large and flat")
     dock.pores.marked.set_labels([1])
     plot.save.click()

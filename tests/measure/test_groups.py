@@ -215,29 +215,6 @@ def test_the_methods_section_reproduces_the_numbers() -> None:
     assert "Mader" in methods_text(first)
 
 
-def test_a_group_that_is_kept_later_is_in_the_methods_section() -> None:
-    """The filter of the plot, and a measurement with the settings from the text."""
-    options = {"voxel_size": (2.0,) * 3, "unit": "µm"}
-    first = measure(scan(_spheres()), threshold=100.0, min_voxels=30, **options)
-    text = "diameter>20um&sphericity<0.6 | d>30um"
-    inside = Group(text).of(first.table, first.units)
-    assert 0 < inside.sum() < len(inside)
-    kept = first.with_group("large", inside, text)
-    assert kept.table["large"].tolist() == inside.tolist()
-    assert first.group is None
-    words = methods_text(kept)
-    assert f"Group of pores: {text}." in words
-    config = settings_of(words)
-    assert config.group == text
-    again = measure(scan(_spheres()), **options, **config.model_dump())
-    assert again.group == kept.group
-    assert again.table["in_group"].tolist() == inside.tolist()
-    # Pores encircled by the user have no expression.
-    drawn = first.with_group("drawn", inside)
-    assert drawn.group is None
-    assert settings_of(methods_text(drawn)).group is None
-
-
 def test_a_group_replaces_only_an_earlier_group() -> None:
     settings = {"group": "diameter>30um", "threshold": 100.0, "min_voxels": 30}
     first = measure(scan(_spheres()), voxel_size=(2.0,) * 3, unit="µm", **settings)
@@ -257,7 +234,7 @@ def test_a_group_replaces_only_an_earlier_group() -> None:
     kept = first.with_group("big", np.array([True, False]), "d>40um")
     again = kept.with_group("big", np.array([False, True]))
     assert again.table["big"].tolist() == [False, True]
-    assert again.kept_groups == ("big",)
+    assert list(again.groups) == ["big"]
     # The column `in_group` still has the group that was measured.
     assert kept.group == again.group == first.group
     assert settings_of(methods_text(kept)).group == "diameter>30um"

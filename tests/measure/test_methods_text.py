@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pore_shapes import ellipsoid, measure
+from tifffile import imwrite
 
+from napari_geosr import measure_porosity, read
+from napari_geosr.core.reading import READING_NAMES
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.groups import Group
 from napari_geosr.measure.interval import Deviation
-from napari_geosr.measure.methods import methods_text, settings_of
+from napari_geosr.measure.methods import (
+    groups_of,
+    methods_text,
+    reading_settings_of,
+    settings_of,
+)
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.reports.report import PorosityReport
+from napari_geosr.measure.reports.rows import summary_rows
+from napari_geosr.operations.inputs import InputConfig
 
 #: A value other than the default for every setting, with the settings it requires to
 #: have an effect.
@@ -31,7 +43,8 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "statistics": (("thickness", "profile"), {}),
     "group": ("diameter>10um & sphericity<0.9", {}),
 }
-SIZE = {"voxel_size": (2.0,) * 3, "unit": "µm"}
+#: A voxel size without a unit, as in the bone of the documentation.
+SIZE = {"voxel_size": (1.953,) * 3, "unit": "pixel"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +72,13 @@ def report(grey: np.ndarray, **settings: Any) -> PorosityReport:
     # The factor as read by `operations.measure`.
     factor = settings.get("interval_factor")
     deviation = Deviation(np.full(grey.shape, 6, np.float32), factor, None)
-    return measure(grey, **SIZE, **({"deviation": deviation} | settings))
+    size = {"voxel_size": (2.0,) * 3, "unit": "µm"}
+    return measure(grey, **(size | {"deviation": deviation} | settings))
+
+
+def again_from(text: str, grey: np.ndarray, **more: Any) -> PorosityReport:
+    """Measure the array again; everything else is read from the text."""
+    return report(grey, **reading_settings_of(text), **dict(settings_of(text)), **more)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +91,8 @@ def test_every_setting_is_in_the_text(name: str, bone: np.ndarray) -> None:
     first = report(bone, **more, **{name: value})
     config = settings_of(methods_text(first))
     assert getattr(config, name) == value
-    again = report(
-        bone, **{k: v for k, v in more.items() if k == "deviation"}, **dict(config)
-    )
+    deviation = {k: v for k, v in more.items() if k == "deviation"}
+    again = again_from(methods_text(first), bone, **deviation)
     assert again.to_json_dict() == first.to_json_dict()
     for column, values in first.table.items():
         np.testing.assert_array_equal(again.table[column], values, err_msg=column)
@@ -105,7 +123,83 @@ def test_every_statistic_is_measured_again_from_the_text(
     name: str, bone: np.ndarray
 ) -> None:
     part = bone[:, :32]
-    first = report(part, statistics=(name,), threshold=120.0)
-    again = report(part, **dict(settings_of(methods_text(first))))
+    first = report(part, statistics=(name,), threshold=120.0, **SIZE)
+    again = again_from(methods_text(first), part)
     assert again.to_json_dict() == first.to_json_dict()
     assert set(first.morphometry) == {name}
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ({"voxel_size": 1.953}, "voxels of 1.953 × 1.953 × 1.953, without a unit)"),
+        ({"voxel_size": (3, 2, 2), "unit": "nm"}, "voxels of 3 × 2 × 2 nm)"),
+        ({}, "16 voxels) was"),
+    ],
+)
+def test_a_file_is_read_and_measured_again_from_the_text(
+    size: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    """Part of a file with an axis of unknown meaning, such as time, and channels."""
+    pages = np.full((2, 3, 16, 16, 16), 200, np.uint8)
+    for i, part in enumerate(pages.reshape(6, 16, 16, 16)):
+        part[2 : 5 + i, 3:9, 4:12] = 50
+    file = tmp_path / "two.tif"
+    imwrite(file, pages, metadata={"axes": "QCZYX"})
+    first = measure_porosity(read(file, axes="TCZYX", time=1, channel=2, **size))
+    text = methods_text(first)
+    assert words in text
+    assert "read in part (time point 1, channel 2, counted from 0)" in text
+    reading = reading_settings_of(text)
+    again = measure_porosity(read(file, **reading), **dict(settings_of(text)))
+    assert again.to_json_dict() == first.to_json_dict()
+    assert again.pore_voxels == 6 * 8 * 8
+    InputConfig.create(**reading)  # the options of the command line
+
+
+def test_the_text_names_every_option_that_describes_the_input() -> None:
+    assert set(InputConfig.model_fields) == {*READING_NAMES} - {"offset"}
+
+
+def test_groups_that_are_kept_later_are_found_again_from_the_text(
+    bone: np.ndarray,
+) -> None:
+    first = report(bone, threshold=120.0, min_voxels=30)
+    texts = {
+        "large": "diameter>14um",
+        "flat": "sphericity<0.9",
+        "flat_and_large": "large==1 & flat==1",
+    }
+    kept = first
+    for name, text in texts.items():
+        kept = kept.with_group(name, Group(text).of(kept.table, kept.units), text)
+    kept = kept.with_group("drawn", kept.table["large"])
+    text = "drawn==1 & elongation<9"
+    kept = kept.with_group("both", Group(text).of(kept.table, kept.units), text)
+    words = methods_text(kept)
+    assert "Group of pores drawn: " in words
+    assert "selected by hand; the selection is not part of this text." in words
+    assert "& elongation<9, where drawn is not part of this text." in words
+    again = again_from(words, bone)  # `group` would be refused
+    assert again.group is None
+    assert groups_of(words) == texts
+    for name, text in groups_of(words).items():
+        again = again.with_group(name, Group(text).of(again.table, again.units), text)
+        np.testing.assert_array_equal(again.table[name], kept.table[name])
+        assert 0 < again.groups[name].count < again.groups[name].total
+    rows = dict(summary_rows(kept))
+    assert rows["Group large (diameter>14um)"] == rows["Group drawn (selected by hand)"]
+
+
+def test_a_group_that_is_replaced_no_longer_defines_others(bone: np.ndarray) -> None:
+    first = report(bone, threshold=120.0, min_voxels=30)
+    large = first.table["voxels"] > 100
+    kept = first.with_group("large", large, "voxels>100")
+    kept = kept.with_group("also", large, "large==1")
+    assert groups_of(methods_text(kept)) == {"large": "voxels>100", "also": "large==1"}
+    same = kept.with_group("large", large, "voxels>100")
+    assert methods_text(same) == methods_text(kept)
+    other = kept.with_group("large", ~large, "voxels<=100")
+    assert groups_of(methods_text(other)) == {"large": "voxels<=100"}
+    itself = kept.with_group("large", large, "large==1")
+    assert groups_of(methods_text(itself)) == {}

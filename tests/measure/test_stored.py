@@ -47,6 +47,8 @@ def test_morphometry_group_and_settings_are_kept(tmp_path, rng, axes):
     volume = Volume(data, axes, (2.0,) * len(axes), "µm", name="foam")
     names = ("thickness", "trabecular", "profile", "subvolumes", "network", "lacunae")
     report = measure_porosity(volume, statistics=names, group="d > 10 µm")
+    report = report.with_group("large", report.table["voxels"] > 40, "voxels>40")
+    report = report.with_group("drawn", report.table["voxels"] > 50)
     network = report.morphometry["network"].tables["network"]
     path = export.write_columns(tmp_path / "network.csv", network)
     found = report_from_files(
@@ -55,7 +57,9 @@ def test_morphometry_group_and_settings_are_kept(tmp_path, rng, axes):
     assert summary_rows(found) == summary_rows(report)
     assert found.to_json_dict() == report.to_json_dict() | {"noise": None}
     assert found.group == report.group
-    assert found.table["in_group"].dtype == bool
+    for name in ("in_group", "large", "drawn"):
+        assert found.table[name].dtype == bool
+    assert found.groups == report.groups
     again = export.write_columns(
         tmp_path / "again.csv", found.morphometry["network"].tables["network"]
     )

@@ -33,6 +33,7 @@ from napari_geosr.core.questions import (
     VOXEL_SIZE_QUESTION,
     voxel_size_question,
 )
+from napari_geosr.core.reading import READING
 from napari_geosr.core.units import shown_units
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import is_projections, read_projections
@@ -306,6 +307,7 @@ def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
         FILE_WARNINGS,
         SIZE_GIVEN,
         OPENED,
+        READING,
     )
     return [(k, v) for k, v in data.metadata.items() if k not in elsewhere]
 

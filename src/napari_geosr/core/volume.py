@@ -24,8 +24,9 @@ from napari_geosr.core.arrays import (
     usual_axes,
 )
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
-from napari_geosr.core.file_warnings import for_part, with_size_given
+from napari_geosr.core.file_warnings import with_size_given
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
+from napari_geosr.core.reading import part_metadata
 from napari_geosr.core.text.display import array_facts, html_figure, one_line, printable
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL, check_edge_range, require_unit
@@ -341,8 +342,7 @@ class Volume:
     def take(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point, one channel, or both, dropping those axes.
 
-        An axis without a choice is kept. No voxels are read. Raises `VolumeError` when
-        a choice is out of range.
+        Axes without a choice are kept. Raises `VolumeError` if one is out of range.
         """
         indices: dict[int, int] = {}
         axes, metadata = self.axes, self.metadata
@@ -363,7 +363,7 @@ class Volume:
                 )
             indices[self.axes.index(letter)] = choice
             axes = axes.replace(letter, "")
-            metadata = for_part(metadata, letter, choice)
+            metadata = part_metadata(metadata, letter, choice, n)
         if axes == self.axes:
             return self
         data = at_indices(self.data, indices)
@@ -394,7 +394,7 @@ class Volume:
             axes="ZYX",
             voxel_size=(image.voxel_size[0], *image.voxel_size),
             origin=(0.0, *image.origin),
-            metadata=for_part(self.metadata, "C", channel or 0),
+            metadata=part_metadata(self.metadata, "C", channel or 0, self.length("C")),
         )
 
     def upscaled_geometry(

@@ -11,6 +11,7 @@ from pathlib import Path
 from napari_geosr.core.addresses import as_address
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.machine.file_state import file_state, remember_small, with_state
+from napari_geosr.core.reading import with_reading
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.formats import (
     ReadOptions,
@@ -103,7 +104,8 @@ def read(
         text, _, inside = text.partition("::")
         inner = dataset or inside
     if (address := as_address(text)) is not None:
-        remote = read_address(address, ReadOptions(axes, inner))
+        options = ReadOptions(axes, inner)
+        remote = _with_options(read_address(address, options), options)
         return _chosen(remote, time, channel).with_geometry(voxel_size, unit)
     given = Path(text).expanduser()
     place = given.parent if _is_pattern(given) else given
@@ -116,7 +118,22 @@ def read(
         volume = volume.replace(metadata=with_state(volume.metadata, state))
         if not volume.is_lazy:
             remember_small(place, state)
+    volume = _with_options(volume, options)
     return _chosen(volume, time, channel).with_geometry(voxel_size, unit)
+
+
+def _with_options(volume: Volume, options: ReadOptions) -> Volume:
+    """Record in the metadata of a volume the options with which it was read."""
+    shape, dtype = options.shape, options.dtype
+    metadata = with_reading(
+        volume.metadata,
+        axes=options.axes,
+        dataset=options.dataset,
+        shape=None if shape is None else [int(n) for n in shape],
+        dtype=None if dtype is None else str(dtype),
+        offset=options.offset or None,
+    )
+    return volume.replace(metadata=metadata)
 
 
 def _chosen(volume: Volume, time: int | None, channel: int | None) -> Volume:

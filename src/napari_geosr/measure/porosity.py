@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.reading import reading_of
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -236,6 +237,7 @@ def _measure(
         noise=noise,
         morphometry=morphometry,
         overview=_overview(run, threshold),
+        reading=reading_of(volume.metadata),
     )
 
 

@@ -13,6 +13,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.layer_data import METADATA as METADATA
 from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.orientation import same_orientation
+from napari_geosr.core.reading import READING
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
@@ -76,7 +77,7 @@ def volume_from_layer(
         name=layer.name,
         provenance=tuple(record.get("provenance", ())),
         source=_source_file(layer, record),
-        metadata=_dataset(record)
+        metadata=_reading(record)
         | _unedited_check(layer, record)
         | same_orientation(record)
         | open_questions(layer, place, layer.metadata.get(METADATA)),
@@ -149,10 +150,10 @@ def _source_file(layer: Layer, record: AnyDict) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _dataset(record: AnyDict) -> AnyDict:
-    """Return which dataset of the file was read, and the file's state at that time."""
+def _reading(record: AnyDict) -> AnyDict:
+    """Return which part of the file was read, and the file's state at that time."""
     info = record.get("info", {})
-    return {key: info[key] for key in ("dataset", OPENED) if key in info}
+    return {key: info[key] for key in ("dataset", OPENED, READING) if key in info}
 
 
 def _unedited_check(layer: Layer, record: AnyDict) -> AnyDict:

@@ -17,6 +17,7 @@ from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.layers.position import click_callback
 from napari_geosr.gui.porosity.evidence import (
+    OUTDATED,
     ExplainedPores,
     evidence_steps,
     explained_source,
@@ -112,7 +113,7 @@ class PorosityDock(PorosityWidgets):
         self.cancel_button.clicked.connect(self.cancel)
         self.plan.requested.connect(self.plan_scan)
         self.pores.picked.connect(self.leave_settings)
-        self.pores.extended.connect(self._on_extended)
+        self.pores.extended.connect(self._keep)
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)
@@ -430,7 +431,8 @@ class PorosityDock(PorosityWidgets):
     def explain(self) -> None:
         """Compute the evidence for each pore of the report that is shown."""
         report, source = self.result.report, self.pores.source()
-        if self.is_running or report is None or source is None:
+        measured = self._measured
+        if self.is_running or report is None or source is None or measured is None:
             return
         try:
             found = explained_source(self._viewer, source)
@@ -448,34 +450,33 @@ class PorosityDock(PorosityWidgets):
         self.activity.start(
             "evidence",
             lambda should_stop: evidence_steps(opener, config, report, should_stop),
-            partial(self._on_explained, name, report),
+            partial(self._on_explained, name, measured),
             on_step=self._progress.show_step,
             on_error=self._on_error,
             description=f"Explaining the pores of {name}",
         )
 
     def _on_explained(
-        self, name: str, report: PorosityReport, found: ExplainedPores
+        self, name: str, measured: PoreMeasurement, found: ExplainedPores
     ) -> None:
-        """Add columns to table, layer and files, unless the result is outdated."""
-        measured = self._measured
-        if measured is None or measured.reports.get(name) is not report:
+        """Add columns to table, layer and files, unless another result is shown."""
+        if self._measured is not measured:
+            self.message.show_message(OUTDATED)
             return
-        measured.reports[name] = found.report
-        measured.features[name] = found.features
-        self.result.set_explained(name, found.report)
-        self.result.set_exported_to(None)
-        self.pores.set_features(name, found.features)
+        report, table = found.added_to(measured.reports[name])
+        self._keep(name, report, table)
+        self.result.set_explained(name, report)
+        self.pores.set_features(name, table)
         self.message.show_message(
             " ".join([found.sentence, *found.warnings]),
             "warning" if found.warnings else "ok",
         )
 
-    def _on_extended(self, name: str, report: PorosityReport) -> None:
-        """Keep, for export, a report to which the user added a group of pores."""
+    def _keep(self, name: str, report: PorosityReport, table: object = None) -> None:
+        """Keep, for export, a report with new columns, such as a group of pores."""
         assert self._measured is not None
         self._measured.reports[name] = report
-        self._measured.features[name] = features(report)
+        self._measured.features[name] = features(report) if table is None else table
         self.result.set_exported_to(None)
 
     # Export

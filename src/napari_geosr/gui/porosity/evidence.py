@@ -16,6 +16,7 @@ from napari_geosr.gui.porosity.pore_colours import VERDICT_COLOURS
 from napari_geosr.gui.porosity.pore_layers import features
 from napari_geosr.operations.explain import (
     ExplainConfig,
+    ExplainResult,
     explain_pores_steps,
     pores_of_report,
     prepare_steps,
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
 
     ScanOpener = Callable[[ShouldStop], Generator[Step, None, Volume]]
+
+
+#: Message if other pores are shown when the evidence is found.
+OUTDATED = "The evidence was discarded, because the pores that it explains are no longer shown."
 
 
 @dataclass(frozen=True)
@@ -99,16 +104,30 @@ class ExplainedPores:
 
     Attributes
     ----------
-    report : PorosityReport
-        Report with the added columns.
+    before, report : PorosityReport
+        Report without and with the added columns.
     features : DataFrame
         The table for the pore layer.
+    result : ExplainResult
+        Values of the added columns.
     """
 
+    before: PorosityReport
     report: PorosityReport
     features: object
+    result: ExplainResult
     sentence: str
     warnings: tuple[str, ...]
+
+    def added_to(self, report: PorosityReport) -> tuple[PorosityReport, object]:
+        """Return a report of the same pores with the added columns, and its features.
+
+        The report may have new groups, because groups can be kept during the run.
+        """
+        if report is self.before:
+            return self.report, self.features
+        extended = with_explanations(report, self.result)
+        return extended, features(extended)
 
 
 def explained_source(viewer: ViewerModel, layer: Layer) -> ExplainedSource | None:
@@ -162,4 +181,5 @@ def evidence_steps(
     result = iterator.result
     explained = with_explanations(report, result)
     sentence = f"{result.sentence.removesuffix('.')} ({VERDICT_COLOURS})."
-    return ExplainedPores(explained, features(explained), sentence, tuple(warnings))
+    table = features(explained)
+    return ExplainedPores(report, explained, table, result, sentence, tuple(warnings))

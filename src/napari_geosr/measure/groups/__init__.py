@@ -134,6 +134,19 @@ class Group:
         if self._next < len(self._tokens):
             raise self._error(f"{self._tokens[self._next][1]!r} is unexpected")
 
+    @property
+    def columns(self) -> set[str]:
+        """Columns of the table that the expression compares."""
+        found: set[str] = set()
+        parts = [self._tree]
+        while parts:
+            part = parts.pop()
+            if isinstance(part, _Joined):
+                parts += part.parts
+            else:
+                found.add(part.column)
+        return found
+
     def of(self, table: Table, units: Mapping[str, str]) -> BoolArray:
         """Find the pores of the group; comparisons with a missing value are false.
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.reading import READING_NAMES
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.core.units import PIXEL
+from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.core.version import __version__
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import GroupSummary
+from napari_geosr.measure.groups.kept import definitions, group_texts
 from napari_geosr.measure.phases.findings import Morphometry
 
 #: Settings that change neither values nor their definition.
@@ -29,6 +31,8 @@ _RULES = {
     "li": "Li's method",
     "triangle": "the triangle method",
 }
+#: Name of the entry with the definitions of groups that were kept later.
+GROUPS = "groups"
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
 _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
 
@@ -61,6 +65,10 @@ class MethodsSource(Protocol):
     @property
     def group(self) -> GroupSummary | None: ...
     @property
+    def groups(self) -> Mapping[str, GroupSummary]: ...
+    @property
+    def measured_columns(self) -> Collection[str]: ...
+    @property
     def settings(self) -> AnyMapping: ...
 
 
@@ -76,8 +84,6 @@ def methods_text(report: MethodsSource) -> str:
     str
         One paragraph per line; the last paragraphs list the sources.
     """
-    size = " × ".join(f"{v:.6g}" for v in report.voxel_size)
-    grain = f" of {size} {report.unit}" if report.unit != PIXEL else ""
     shape = " × ".join(map(str, report.shape))
     dark = "at or below" if report.phase == "dark" else "above"
     rule = (
@@ -89,12 +95,13 @@ def methods_text(report: MethodsSource) -> str:
     if len(report.shape) == 2:
         neighbours = {26: 8, 6: 4}[neighbours]
     lines = [
-        f"{report.name} ({shape} voxels{grain}) was measured with napari-geosr "
-        f"{__version__}. Voxels {dark} the threshold of {report.threshold:.6g}, "
-        f"{rule}, were classified as pores. Pores of at least {report.min_voxels} "
-        f"voxels, connected by {neighbours} neighbours, were counted; the porosity "
-        "includes pores of all sizes.",
+        f"{report.name} ({shape} voxels{_grain(report)}) was measured with "
+        f"napari-geosr {__version__}. Voxels {dark} the threshold of "
+        f"{report.threshold:.6g}, {rule}, were classified as pores. Pores of at "
+        f"least {report.min_voxels} voxels, connected by {neighbours} neighbours, were "
+        "counted; the porosity includes pores of all sizes.",
     ]
+    lines += part_texts(report.settings)
     lines += [text for text, _ in neighbourhood_texts(report.settings)]
     lines += sample_texts(report)
     sources = [source for _, source in neighbourhood_texts(report.settings)]
@@ -103,13 +110,35 @@ def methods_text(report: MethodsSource) -> str:
         sources += [s for s in found.sources if s not in sources]
     if report.group is not None:
         lines.append(f"Group of pores: {report.group.text}.")
+    lines += group_texts(report.groups, report.measured_columns)
+    values = {k: v for k, v in report.settings.items() if k not in _WITHOUT_EFFECT}
+    if defined := definitions(report.groups, report.measured_columns):
+        values[GROUPS] = defined
     written = "; ".join(
         f"{name} = {json.dumps(value, ensure_ascii=False)}"
-        for name, value in report.settings.items()
-        if name not in _WITHOUT_EFFECT
+        for name, value in values.items()
     )
     lines.append(f"Settings: {written}.")
     return "\n".join([*lines, *(f"[{i}] {s}" for i, s in enumerate(sources, start=1))])
+
+
+def _grain(report: MethodsSource) -> str:
+    """Return the voxel size after the number of voxels; empty if it is unknown."""
+    size = " × ".join(f"{v:.6g}" for v in report.voxel_size)
+    if report.unit != PIXEL:
+        return f" of {size} {report.unit}"
+    is_known = shown_unit(report.unit, report.voxel_size) == "unit"
+    return f" of {size}, without a unit" if is_known else ""
+
+
+def part_texts(settings: AnyMapping) -> list[str]:
+    """State which part of the file was measured, if it was chosen."""
+    words = {"time": "time point", "channel": "channel", "dataset": "dataset"}
+    parts = [f"{words[k]} {settings[k]}" for k in words if settings.get(k) is not None]
+    if not parts:
+        return []
+    counted = ", counted from 0" if {"time", "channel"} & settings.keys() else ""
+    return [f"The file was read in part ({', '.join(parts)}{counted})."]
 
 
 #: The automatic sample masks in words.
@@ -182,7 +211,47 @@ def settings_of(text: str) -> PorosityConfig:
     ConfigError
         If the text contains no settings, or they are invalid.
     """
-    return PorosityConfig.from_mapping(_as_tuples(settings_values(text)))
+    values = settings_values(text)
+    others = {GROUPS, *READING_NAMES}
+    return PorosityConfig.from_mapping(
+        _as_tuples({k: v for k, v in values.items() if k not in others})
+    )
+
+
+def reading_settings_of(text: str) -> AnyDict:
+    """Read how the file was read from a methods section.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of `napari_geosr.read`: voxel size, unit, time point and so
+        on.
+
+    Raises
+    ------
+    ConfigError
+        If the text contains no settings.
+    """
+    values = settings_values(text)
+    return _as_tuples({k: v for k, v in values.items() if k in READING_NAMES})
+
+
+def groups_of(text: str) -> dict[str, str]:
+    """Read the groups of pores that were kept later from a methods section.
+
+    Returns
+    -------
+    dict of str
+        Expressions by the name of their column, in the order in which they must be
+        evaluated, because later ones may refer to earlier ones.
+
+    Raises
+    ------
+    ConfigError
+        If the text contains no settings.
+    """
+    found: dict[str, str] = settings_values(text).get(GROUPS, {})
+    return found
 
 
 def settings_values(text: str) -> AnyDict:

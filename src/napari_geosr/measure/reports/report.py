@@ -15,6 +15,7 @@ from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.groups import Group, GroupSummary, check_name, summary
+from napari_geosr.measure.groups.kept import with_kept
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
@@ -23,7 +24,7 @@ from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.reports.rows import summary_rows
-from napari_geosr.measure.reports.table import column_units
+from napari_geosr.measure.reports.table import IN_GROUP, column_units, measured_columns
 from napari_geosr.measure.statistic import SETTINGS_ORDER, VolumeStatistic
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import SweepTotals, Table, quantiles_of
@@ -134,10 +135,11 @@ class PorosityReport:
     group : GroupSummary or None
         Number and share of the pores in the requested group, which are marked in the
         column ``in_group``.
-    kept_groups : tuple of str
-        Columns of `table` that `with_group` has added.
+    groups : mapping of GroupSummary
+        Groups that were kept later, by the name of their column.
     settings : mapping
-        Settings of the measurement, as in a settings file.
+        Settings of the measurement, as in a settings file, and arguments of
+        `napari_geosr.read`.
     overview : Overview or None
         Coarse copy of the phases, for the picture in the report; None for an image.
     """
@@ -164,7 +166,7 @@ class PorosityReport:
     sample_mask: AnyArray | None = field(default=None, repr=False)
     morphometry: Mapping[str, Morphometry] = field(default_factory=dict, repr=False)
     group: GroupSummary | None = None
-    kept_groups: tuple[str, ...] = ()
+    groups: Mapping[str, GroupSummary] = field(default_factory=dict)
     settings: AnyMapping = field(default_factory=dict, repr=False)
     overview: Overview | None = field(default=None, repr=False)
 
@@ -236,9 +238,8 @@ class PorosityReport:
             Name of the column. An earlier group of this name is replaced.
         inside : ndarray of bool, shape (n,)
         expression : str
-            The filter that selects these pores, if there is one. Unless a group was
-            measured, it becomes the group of the report, and the methods section
-            reproduces it.
+            The filter that selects these pores, if there is one; it is part of the
+            methods section.
 
         Raises
         ------
@@ -246,20 +247,23 @@ class PorosityReport:
             If the name belongs to a column that is not such a group, is reserved for
             one, or has another meaning in filters.
         """
-        check_name(name, self.table, self.kept_groups)
-        report = replace(
-            self,
-            table={**self.table, name: inside},
-            units={**self.units, name: ""},
-            kept_groups=tuple(dict.fromkeys((*self.kept_groups, name))),
-        )
-        if not expression or "in_group" in self.table:
-            return report
-        size = self.table["area" if self.is_flat else "volume"]
-        return replace(
-            report,
-            group=summary(expression, inside, size),
-            settings={**self.settings, "group": expression},
+        check_name(name, self.table, tuple(self.groups))
+        kept = summary(expression, inside, self.table[self.size_column])
+        before, groups = self.groups.get(name), self.groups
+        is_same = before is not None and before.text == expression
+        if not is_same or not np.array_equal(self.table[name], inside):
+            groups = with_kept(groups, name, kept)
+        table = {**self.table, name: inside}
+        units = {**self.units, name: ""}
+        return replace(self, table=table, units=units, groups=groups)
+
+    @property
+    def measured_columns(self) -> set[str]:
+        """Columns of the table that the measurement with these settings gives."""
+        return measured_columns(
+            self.settings.get("statistics", ()),
+            flat=self.is_flat,
+            has_group=self.group is not None,
         )
 
     @property
@@ -363,6 +367,8 @@ class PorosityReport:
             }
         if self.group is not None:
             values["group"] = self.group.to_json_dict()
+        if self.groups:
+            values["groups"] = {k: g.to_json_dict() for k, g in self.groups.items()}
         if self.has_methods:
             values["methods"] = methods_text(self)
         return values
@@ -415,6 +421,7 @@ def build_report(
     noise: NoiseCheck | None = None,
     morphometry: Mapping[str, Morphometry] | None = None,
     overview: Overview | None = None,
+    reading: AnyMapping | None = None,
 ) -> PorosityReport:
     """Build a report by evaluating every statistic from the accumulated sums.
 
@@ -436,6 +443,8 @@ def build_report(
         Further statistics by name.
     overview : Overview, optional
         Coarse copy of the phases.
+    reading : mapping, optional
+        How the volume was read: arguments of `napari_geosr.read`.
 
     Raises
     ------
@@ -449,14 +458,16 @@ def build_report(
     group = None
     if config.group is not None:
         inside = Group(config.group).of(table, units)
-        table["in_group"] = inside
+        table[IN_GROUP] = inside
         group = summary(config.group, inside, table[size])
     grey_counts, grey_edges = grey.rebinned(_GREY_BINS)
     rule = config.threshold
+    voxel_size = geometry.voxel_size[-len(shape) :]
+    grain = {"voxel_size": list(voxel_size), "unit": geometry.unit}
     return PorosityReport(
         name=name,
         unit=geometry.unit,
-        voxel_size=geometry.voxel_size[-len(shape) :],
+        voxel_size=voxel_size,
         shape=shape,
         threshold=totals.threshold,
         threshold_rule=rule if isinstance(rule, str) else "manual",
@@ -479,6 +490,6 @@ def build_report(
         graph=totals.graph,
         morphometry=morphometry,
         group=group,
-        settings=config.model_dump(mode="json"),
+        settings={**config.model_dump(mode="json"), **grain, **(reading or {})},
         overview=overview,
     )

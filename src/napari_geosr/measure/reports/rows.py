@@ -46,6 +46,10 @@ class FiguresSource(Protocol):
         """The requested group of pores."""
 
     @property
+    def groups(self) -> Mapping[str, GroupSummary]:
+        """Groups of pores that were kept later, by the name of their column."""
+
+    @property
     def morphometry(self) -> Mapping[str, Morphometry]:
         """Requested statistics of both phases by name."""
 
@@ -103,21 +107,33 @@ def figure_rows(
 
 
 def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
-    """Yield one row for the group of pores, if there is one."""
-    groups = [report.group for report in reports]
-    named = next((group for group in groups if group is not None), None)
-    if named is None:
-        return
+    """Yield one row for every group of pores."""
+    flat = reports[0].is_flat
+    requested = [report.group for report in reports]
+    if (named := next(filter(None, requested), None)) is not None:
+        help_text = "Pores that match the expression."
+        yield _group_row(f"Group ({named.text})", requested, help_text, flat=flat)
+    for name in dict.fromkeys(name for report in reports for name in report.groups):
+        kept = [report.groups.get(name) for report in reports]
+        texts = {
+            group.text or "selected by hand" for group in kept if group is not None
+        }
+        label = f"Group {name} ({'; '.join(sorted(texts))})"
+        yield _group_row(label, kept, "Pores that were kept as a group.", flat=flat)
+
+
+def _group_row(
+    label: str, groups: Sequence[GroupSummary | None], help_text: str, *, flat: bool
+) -> StatisticRow:
     texts = []
-    size = "area" if reports[0].is_flat else "volume"
     for group in groups:
         if group is None:
             texts.append(NOTHING)
             continue
         share = "" if group.share_of_size is None else percent_text(group.share_of_size)
+        size = "area" if flat else "volume"
         texts.append(f"{group.count} of {group.total} ({share} by {size})")
-    help_text = "Pores that match the expression."
-    yield StatisticRow(f"Group ({named.text})", texts, [""] * len(texts), help_text)
+    return StatisticRow(label, texts, [""] * len(texts), help_text)
 
 
 def table_rows(

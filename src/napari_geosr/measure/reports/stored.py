@@ -11,7 +11,7 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.measure.groups import GroupSummary
-from napari_geosr.measure.methods import settings_values
+from napari_geosr.measure.methods import GROUPS, settings_values
 from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.phases.stored import morphometry_from_json
 from napari_geosr.measure.reports.report import Histogram, PorosityReport
@@ -75,6 +75,11 @@ def report_from_files(
             tables=tables or {},
         )
         group, methods = values.get("group"), values.get("methods")
+        groups = {
+            str(name): GroupSummary.from_json_dict(kept)
+            for name, kept in (values.get("groups") or {}).items()
+        }
+        columns |= {name: columns[name].astype(np.bool_) for name in groups}
         return PorosityReport(
             name=str(values["name"]),
             unit=str(values["unit"]),
@@ -95,12 +100,13 @@ def report_from_files(
             warnings=tuple(map(str, values["warnings"])),
             morphometry=morphometry,
             group=None if group is None else GroupSummary.from_json_dict(group),
+            groups=groups,
             settings={
                 name: values[name]
                 for name in ("local_window", "hysteresis")
                 if name in values
             }
-            | ({} if methods is None else settings_values(str(methods))),
+            | ({} if methods is None else _settings(str(methods))),
             overview=overview,
         )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -110,6 +116,11 @@ def report_from_files(
             f"The report of {table} is damaged, or was written by another release of "
             "napari-geosr. Measure again."
         ) from error
+
+
+def _settings(methods: str) -> AnyDict:
+    """Return the settings in a methods section, without the definitions of groups."""
+    return {k: v for k, v in settings_values(methods).items() if k != GROUPS}
 
 
 def _is_flat(values: AnyMapping) -> bool:

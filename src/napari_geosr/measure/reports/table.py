@@ -14,6 +14,8 @@ from napari_geosr.measure.sums import Geometry, Pores, Table
 
 #: The column that links rows to voxels of the label image.
 LABEL = "label"
+#: The column that marks the pores of the requested group.
+IN_GROUP = "in_group"
 
 
 def pore_table(pores: Pores) -> Table:
@@ -42,6 +44,25 @@ def pore_table(pores: Pores) -> Table:
             )
         table[statistic.name] = values
     return table
+
+
+def measured_columns(
+    statistics: Sequence[str] = (), *, flat: bool, has_group: bool = False
+) -> set[str]:
+    """Return the columns of the table of a measurement.
+
+    Parameters
+    ----------
+    statistics : sequence of str
+        Names of the requested statistics, which may add columns.
+    flat : bool
+        Whether an image is measured.
+    has_group : bool
+        Whether a group of pores was requested.
+    """
+    own = {s.name for s in pore_statistics(flat=flat)}
+    added = added_column_units(statistics, "", flat=flat)
+    return {LABEL, *own, *added, *([IN_GROUP] if has_group else [])}
 
 
 def column_units(geometry: Geometry, statistics: Sequence[str] = ()) -> dict[str, str]:
