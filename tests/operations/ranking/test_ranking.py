@@ -156,6 +156,32 @@ def test_nothing_is_chosen_unless_it_clearly_helps() -> None:
     assert decide([sure, none], Noise(0.5, 100.0))[0] == "none"
 
 
+@pytest.mark.parametrize(
+    ("correlation", "patches", "gain", "choice"),
+    [
+        (0.5, True, 5.3, "network"),
+        (0.5, True, 5.5, "filter"),
+        (0.5, False, 5.1, "filter"),
+        (0.1, True, 5.1, "filter"),
+        (0.1, False, 4.9, "network"),
+    ],
+)
+def test_patches_of_correlated_noise_need_a_lead(
+    correlation: float, patches: bool, gain: float, choice: str
+) -> None:
+    def row(name: str, gain: float, **more: Any) -> RankingEntry:
+        error, interval = 10 * 10 ** (-gain / 20), (gain - 0.5, gain + 0.5)
+        return RankingEntry(name, "", error, gain, interval, **more)
+
+    noise = Noise(10.0, 100.0, correlation={"y": correlation, "x": 0.0})
+    none = RankingEntry("none", "", 10.0, 0.0, (0.0, 0.0))
+    tuned = row("filter", gain, strength=1.0, compares_patches=patches)
+    rows = sorted((tuned, row("network", 5.0), none), key=lambda row: row.error)
+    found, reason = decide(rows, noise)
+    assert found == choice
+    assert ("not clearly better" in reason) == (choice == "network" and gain > 5)
+
+
 def test_of_small_uncertain_gains_the_most_certain_is_chosen() -> None:
     noise = Noise(5.0, 100.0, interval=(4.0, 6.0))
 

@@ -1,8 +1,9 @@
 """Classical filters with the interface of networks: one module each.
 
 The module of a filter provides ``NetworkConfig`` and ``build(config)`` as a network
-does, and ``STRENGTHS``, the strengths that are tried on a scan. A filter has no
-weights: its main setting is the ``strength``, and its model consists of the card
+does, and ``STRENGTHS``, the strengths that are tried on a scan;
+``COMPARES_PATCHES = True`` marks a filter that averages similar patches. A filter has
+no weights: its main setting is the ``strength``, and its model consists of the card
 alone. Filters are tiled, previewed, cancelled and recorded in the same way as networks.
 """
 

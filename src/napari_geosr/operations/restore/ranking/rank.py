@@ -38,6 +38,7 @@ from napari_geosr.inference.risk.stein import (
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
+from napari_geosr.networks.classical import FILTERS
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
@@ -430,6 +431,8 @@ def _ranked(tried: _CandidateResponse, found: Risk) -> RankingEntry:
         tried.strength,
         tried.model,
         weights=card.weights_sha256,
+        compares_patches=not card.has_weights
+        and getattr(FILTERS.load(card.network), "COMPARES_PATCHES", False),
     )
 
 

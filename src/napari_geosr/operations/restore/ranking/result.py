@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 
-#: Lead over a network, in dB, that a tuned filter needs in order to be preferred.
+#: Lead over a network, in dB, that a filter which compares patches needs in order to be
+#: preferred if noise is correlated.
 _MIN_LEAD = 0.35
+#: Correlation of the noise of neighbouring voxels above which this lead is needed.
+_CORRELATED = 0.25
 #: Expected gain, in dB, below which it is considered small.
 _SMALL_GAIN = 2.5
 #: Lower end of the interval of a small gain, in dB, below which the candidate with the
@@ -55,6 +58,8 @@ class RankingEntry:
         Result of testing a super-resolution model on the scan.
     weights : str
         Checksum of the model's weights.
+    compares_patches : bool
+        Whether this is a filter that averages similar patches.
     """
 
     name: str
@@ -66,6 +71,7 @@ class RankingEntry:
     model: Model | None = field(default=None, repr=False, compare=False)
     upscaling_verdict: UpscalingVerdict | None = None
     weights: str = ""
+    compares_patches: bool = False
 
     @property
     def is_clearly_better(self) -> bool:
@@ -167,9 +173,9 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows sorted by error; return the name and the reason.
 
     A candidate is chosen only if the whole interval of its gain is positive, and a
-    filter tuned to the scan only if it has a clear lead. If the best gain is small and
-    uncertain, the candidate with the highest lower limit of the interval is chosen. If
-    the noise is weak or unknown, the scan is left unchanged.
+    filter that compares patches of correlated noise only if it has a clear lead. If the
+    best gain is small and uncertain, the candidate with the highest lower limit of the
+    interval is chosen. If the noise is weak or unknown, the scan is left unchanged.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None
@@ -198,27 +204,34 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             f"best candidate, {best.name}, is expected to gain "
             f"{best.gain_text}.{doubts}"
         )
-    chosen = _most_reliable(clear)
+    is_correlated = max(noise.correlation.values(), default=0.0) > _CORRELATED
+    chosen = _most_reliable(clear, is_correlated)
     reason = (
         f"{chosen.name} is expected to gain {chosen.gain_text} over the scan as it is"
     )
-    return chosen.name, f"{reason}{_comparison(chosen, candidates)}.{doubts}"
+    return (
+        chosen.name,
+        f"{reason}{_comparison(chosen, candidates, is_correlated)}.{doubts}",
+    )
 
 
-def _most_reliable(clear: list[RankingEntry]) -> RankingEntry:
+def _most_reliable(clear: list[RankingEntry], is_correlated: bool) -> RankingEntry:
     """Return the best of the candidates that are clearly better than the scan."""
-    best = min(clear, key=_penalised_error)
+    best = min(clear, key=lambda row: _penalised_error(row, is_correlated))
     if best.gain < _SMALL_GAIN and best.interval[0] < _UNCERTAIN_GAIN:
         return max(clear, key=lambda row: row.interval[0])
     return best
 
 
-def _comparison(chosen: RankingEntry, candidates: list[RankingEntry]) -> str:
+def _comparison(
+    chosen: RankingEntry, candidates: list[RankingEntry], is_correlated: bool
+) -> str:
     """Return the part of the reason that compares the choice with other candidates."""
     first = candidates[0]
     others = [row for row in candidates if row.name != chosen.name]
     if first is not chosen and first.is_clearly_better:
-        if _penalised_error(first) < _penalised_error(chosen):
+        errors = [_penalised_error(row, is_correlated) for row in (first, chosen)]
+        if errors[0] < errors[1]:
             return (
                 f"; {first.name} may gain more ({_number(first.gain)} dB), but its "
                 "gain is less certain"
@@ -237,14 +250,15 @@ def _comparison(chosen: RankingEntry, candidates: list[RankingEntry]) -> str:
     return ""
 
 
-def _penalised_error(row: RankingEntry) -> float:
-    """Return the error, increased for a filter that was tuned by the same estimate.
+def _penalised_error(row: RankingEntry, is_correlated: bool) -> float:
+    """Return the error, increased for a filter that compares patches.
 
-    The minimum of many estimates is biased towards the most underestimated error. On
-    real volumes with correlated noise, tuned filters with a lead below `_MIN_LEAD` were
-    worse than the next network.
+    In correlated noise, patches are also similar because of the noise, which such a
+    filter then keeps. On real scans with correlated noise, tuned filters of this kind
+    with a lead below `_MIN_LEAD` were worse than the next network.
     """
-    return row.error * (1.0 if row.strength is None else 10 ** (_MIN_LEAD / 20))
+    is_doubtful = row.compares_patches and is_correlated
+    return row.error * (10 ** (_MIN_LEAD / 20) if is_doubtful else 1.0)
 
 
 def _finite(value: float) -> float | None:
