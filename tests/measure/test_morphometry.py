@@ -16,7 +16,7 @@ from pore_shapes import ellipsoid, measure, scan, torus
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure import phases, thickness
-from napari_geosr.measure.morphometry import MORPHOMETRY, anisotropy, structure_model
+from napari_geosr.measure.morphometry import MORPHOMETRY, anisotropy, network, structure_model
 from napari_geosr.measure.reports import export
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
@@ -436,10 +436,25 @@ def test_a_lattice_of_pores() -> None:
     assert values["Net.Po.N"] == 27
     assert values["Net.Th.N"] == 54
     assert values["Coordination"] == 6
-    assert values["Net.Po.Dm"] == pytest.approx(24, rel=0.04)
+    assert values["Net.Po.Dm"] == pytest.approx(24, abs=0.3)
     # Two spheres of radius 12 at a distance of 22 meet in a circle.
     circle = 2 * math.sqrt(12**2 - 11**2)
     assert values["Net.Th.Dm"] == pytest.approx(circle, rel=0.15)
+
+
+@pytest.mark.parametrize("diameter", [8, 12, 16, 24])
+def test_the_pores_of_a_network_are_as_wide_as_they_are(diameter: int) -> None:
+    """At random positions; in 2D, discs."""
+    n, rng = diameter + 12, np.random.default_rng(diameter)
+    places = n / 2 + rng.uniform(-0.5, 0.5, (5, 3))
+    balls = [network.divide(ellipsoid((n,) * 3, c, diameter / 2))[1] for c in places]
+    assert all(len(found) == 1 for found in balls)
+    assert np.mean(balls) == pytest.approx(diameter, abs=0.25)
+    discs = [
+        network.divide(ellipsoid((1, n, n), (0, *c[1:]), diameter / 2)[0])[1]
+        for c in places
+    ]
+    assert np.mean(discs) == pytest.approx(diameter, abs=0.4)
 
 
 def test_the_network_is_a_table_that_openpnm_reads(tmp_path) -> None:
