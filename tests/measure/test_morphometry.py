@@ -185,7 +185,7 @@ def test_anisotropy_as_ordered() -> None:
     assert plates.figures["DA(1-c²/a²)"] == pytest.approx(1, abs=1e-6)
     assert any("MIL is infinite" in warning for warning in plates.warnings)
     assert any(
-        "along which MIL is shortest, is (1, 0, 0)" in warning
+        "along which MIL is shortest, is (1.00, 0.00, 0.00)" in warning
         for warning in plates.warnings
     )
     a, c = long["MIL.a"], long["MIL.c"]

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, wide_remark
 from napari_geosr.measure.sums import SweepTotals
@@ -64,6 +63,9 @@ _HALO = 8
 #: Difference between two values of 1/MIL², relative to the largest one, below which the
 #: two radii count as equal.
 _ALIKE = 0.1
+#: DA(1 − c²/a²) below which a structure is called nearly isotropic: random structures
+#: without a direction reach it in volumes of a few intercept lengths.
+_ISOTROPIC = 0.2
 
 
 def directions(flat: bool) -> npt.NDArray[np.float64]:
@@ -223,13 +225,14 @@ def _direction_remark(
 ) -> list[str]:
     """Say so if the main direction is arbitrary."""
     shares = (radii[-1] / radii) ** 2
-    if shares[0] > 1 - _ALIKE:
+    if shares[0] > 1 - _ISOTROPIC:
         return [
             "The structure is nearly isotropic, so the main direction (MIL.z, MIL.y, "
             "MIL.x) means little."
         ]
     if shares[1] - shares[0] < _ALIKE:
-        normal = ", ".join(number_text(round(float(value), 2)) for value in axes[-1])
+        normal = ", ".join(f"{value + 0.0:.2f}" for value in np.round(axes[-1], 2))
+        normal = normal.replace("-", "\N{MINUS SIGN}")
         return [
             "MIL.a and MIL.b are nearly equal compared with MIL.c, as in plates, so "
             "the main direction is arbitrary within a plane. The normal of this plane, "
