@@ -145,12 +145,11 @@ def _signed_distances(
     from scipy.ndimage import distance_transform_edt
 
     most = _FARTHEST * max(voxel_size)
-    inside = distance_transform_edt(mask, sampling=voxel_size).astype(np.float32)
-    np.minimum(inside, most, out=inside)
-    outside = distance_transform_edt(~mask, sampling=voxel_size).astype(np.float32)
-    np.minimum(outside, most, out=outside)
-    inside -= outside
-    return inside
+    found = np.zeros(mask.shape, np.float32)
+    for phase, sign in ((mask, 1), (~mask, -1)):
+        distances = distance_transform_edt(phase, sampling=voxel_size)
+        found += sign * np.minimum(distances, most).astype(np.float32)
+    return found
 
 
 def _between(
