@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, wide_remark
 from napari_geosr.measure.sums import SweepTotals
 
@@ -17,11 +17,16 @@ TITLE = "Anisotropy"
 ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengths."
 CONVENTION = (
     "The mean intercept length MIL along a direction is the total length of parallel "
-    "lines ÷ the number of phase changes along them (into and out of the pores), "
-    "sampled at every voxel length (Harrigan & Mann 1984). The ellipsoid 1/MIL² = nᵀ "
-    "A n is fitted by least squares; its radii are a ≥ b ≥ c. DA is given in three "
-    "conventions: 1 − c²/a² (as in BoneJ: ratio of the eigenvalues of A), 1 − c/a, "
-    "and a/c (from 1 to infinity, as in CTAn)."
+    "lines ÷ the number of phase changes along them, into and out of the pores "
+    "(Harrigan & Mann 1984). All parallel lines together meet each part of the surface "
+    "in proportion to its projected area, so 1/MIL is the sum of the projected areas ÷ "
+    "the volume. The surface consists of one facet between every two neighbouring "
+    "voxels of different phases (surface nets, Gibson 1998). Its position between "
+    "voxels is estimated from the surrounding 7³ voxels, so that the steps of oblique "
+    "surfaces are not counted. The ellipsoid 1/MIL² = nᵀ A n is fitted by least "
+    "squares; its radii are a ≥ b ≥ c. DA is given in three conventions: 1 − c²/a² "
+    "(as in BoneJ: ratio of the eigenvalues of A), 1 − c/a, and a/c (from 1 to "
+    "infinity, as in CTAn)."
 )
 SOURCES = (
     "Harrigan TP, Mann RW. Characterization of microstructural anisotropy in "
@@ -31,6 +36,9 @@ SOURCES = (
     "Odgaard A. Three-dimensional methods for quantification of cancellous bone "
     "architecture. Bone 20:315-328 (1997), definition of the mean intercept length. "
     "doi:10.1016/S8756-3282(97)00007-0",
+    "Gibson SFF. Constrained elastic surface nets: generating smooth surfaces from "
+    "binary segmented data. MICCAI, LNCS 1496:888-898 (1998), definition of the "
+    "facets. doi:10.1007/BFb0056277",
 )
 QUANTITIES = (
     Quantity("DA(1-c²/a²)", "degree of anisotropy, 0 to 1, squared radii (BoneJ)"),
@@ -47,10 +55,17 @@ QUANTITIES = (
 _N_DIRECTIONS = 307
 #: Number of directions in an image.
 _N_FLAT = 90
-#: Approximate total number of samples on all lines.
-_N_SAMPLES = 3 * 10**7
-#: Phase changes per direction below which the fit is unreliable.
+#: Phase changes per direction below which the fit is unreliable, on lines one voxel
+#: apart.
 _FEW = 200
+#: Number of planes around a slab from which its surface is located.
+_HALO = 8
+#: Difference between two values of 1/MIL², relative to the largest one, below which the
+#: two radii count as equal.
+_ALIKE = 0.1
+#: DA(1 − c²/a²) below which a structure is called nearly isotropic: random structures
+#: without a direction reach it in volumes of a few intercept lengths.
+_ISOTROPIC = 0.2
 
 
 def directions(flat: bool) -> npt.NDArray[np.float64]:
@@ -65,71 +80,117 @@ def directions(flat: bool) -> npt.NDArray[np.float64]:
     return np.stack([z, ring * np.sin(turn), ring * np.cos(turn)], axis=1)
 
 
-def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return each direction with two unit vectors normal to it, shape (n, 3, 3)."""
-    frames = np.empty((len(vectors), 3, 3))
-    for i, vector in enumerate(vectors):
-        helper = np.eye(3)[np.argmin(np.abs(vector))]
-        crossed = np.cross(vector, helper)
-        first = crossed / math.sqrt(float(crossed @ crossed))
-        frames[i] = vector, first, np.cross(vector, first)
-    return frames
-
-
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Measure the MIL ellipsoid from the changes between the two phases."""
-    from napari_geosr.measure.kernels.crossings import OUTSIDE, count_crossings
+    """Measure the MIL ellipsoid from the surface between the two phases."""
+    from napari_geosr.measure.kernels import facets
 
     vectors = directions(phases.flat)
-    shape, n = np.array(phases.shape), len(vectors)
-    spacing = max(1.0, math.sqrt(n * math.prod(phases.shape) / _N_SAMPLES))
-    if phases.flat:
-        spacing = 1.0
-    n_side = math.ceil(math.sqrt(float((shape**2).sum())) / 2 / spacing)
-    states = np.full((n, (2 * n_side + 1) ** 2), OUTSIDE, np.uint8)
-    crossings, samples = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    areas = np.zeros((3, facets.GROUPS, 3), np.int64)
+    pairs = np.zeros(3, np.int64)
     slabs = phases.slabs
     yield StageStarted(0, len(slabs), message="Measuring the anisotropy")
     for i, slab in enumerate(slabs):
-        block = phases.planes(phases.pores, slab).astype(np.uint8)
-        sample = phases.sample_planes(slab)
-        if sample is not None:
-            block[~sample] = OUTSIDE
-        count_crossings(
-            block,
-            slab.start,
-            shape,
-            _frames(vectors),
-            spacing,
-            n_side,
-            states,
-            crossings,
-            samples,
-        )
+        _add_slab(phases, slab, areas, pairs)
         yield BlockDone(i + 1, len(slabs))
-    return _findings(vectors, crossings, samples, phases.shape, phases.flat)
+    used = [1, 2] if phases.flat else [0, 1, 2]
+    if not pairs[used].all():
+        return Findings({}, ["DA has no value: the sample is too thin."])
+    rate = np.zeros(len(vectors))
+    for axis in used:
+        vector = areas[axis][areas[axis].any(axis=1)] / facets.STEPS
+        rate += np.abs(vectors @ vector.T).sum(axis=1) / pairs[axis]
+    return _findings(
+        vectors,
+        rate,
+        float(rate.mean() * pairs[used].mean()),
+        phases.shape,
+        phases.flat,
+    )
+
+
+def _add_slab(
+    phases: Phases,
+    slab: slice,
+    areas: npt.NDArray[np.int64],
+    pairs: npt.NDArray[np.int64],
+) -> None:
+    """Add the facets of a slab to `areas` and `pairs` (`facets.add_facets`)."""
+    from scipy.ndimage import minimum_filter
+
+    from napari_geosr.measure.kernels import facets, surface
+
+    n_z = phases.shape[0]
+    wide = slice(max(0, slab.start - _HALO), min(n_z, slab.stop + _HALO))
+    pores, sample = phases.planes(phases.pores, wide), phases.sample_planes(wide)
+    own = (slab.start - wide.start, slab.stop - wide.start)
+    is_inner = np.zeros(pores.shape, bool)
+    ends = (int(wide.start == 0), len(pores) - int(wide.stop == n_z))
+    if phases.flat:
+        ends = (0, 1)
+    is_inner[slice(*ends), 1:-1, 1:-1] = True
+    if sample is not None:
+        width = 2 * surface.REACH + 1
+        is_inner &= minimum_filter(sample, width, mode="constant", cval=1)
+    if phases.flat:  # the same plane above and below
+        pores, is_inner = np.repeat(pores, 3, axis=0), np.repeat(is_inner, 3, axis=0)
+        sample = None if sample is None else np.repeat(sample, 3, axis=0)
+        own = (1, 2)
+    phase, exists = pores.astype(np.uint8), _cells(pores.shape, sample)
+    depths = np.where(pores, _depths(1 - phase), _depths(phase))
+    # At the border of the sample, the surface is assumed to lie midway between voxels.
+    depths[~is_inner] = surface.STEPS / 2
+    corners = np.zeros((*exists.shape, 3), np.float32)
+    facets.place_corners(phase, depths, exists, corners)
+    facets.add_facets(phase, depths, exists, corners, own, areas, pairs)
+
+
+def _cells(shape: tuple[int, ...], sample: Mask | None) -> Mask:
+    """Select the cells whose eight voxels belong to the sample."""
+    exists = np.zeros([n + 1 for n in shape], bool)
+    inner = exists[1:-1, 1:-1, 1:-1]
+    inner[:] = True
+    if sample is not None:
+        for corner in np.ndindex(2, 2, 2):
+            z, y, x = (slice(c, c + n - 1) for c, n in zip(corner, shape, strict=True))
+            inner &= sample[z, y, x]
+    return exists
+
+
+def _depths(phase: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the distance from the surface of the voxels outside a phase."""
+    from napari_geosr.measure.kernels import surface
+
+    patterns, found = phase.copy(), np.zeros(phase.shape, np.int32)
+    surface.to_patterns(patterns)
+    surface.locate(patterns, found)
+    depths: npt.NDArray[np.float32] = np.maximum(-found, 1).astype(np.float32)
+    return depths
 
 
 def _findings(
     vectors: npt.NDArray[np.float64],
-    crossings: npt.NDArray[np.int64],
-    samples: npt.NDArray[np.int64],
+    rate: npt.NDArray[np.float64],
+    changes: float,
     shape: Sequence[int],
     flat: bool,
 ) -> Findings:
-    total = int(crossings.sum())
-    if not total or not samples.all():
+    """Fit the ellipsoid to the phase changes per voxel length along each direction.
+
+    Parameters
+    ----------
+    changes : float
+        Mean number of phase changes per direction on lines one voxel apart.
+    """
+    if not rate.any():
         return Findings({}, ["DA has no value: the sample has only one phase."])
     remarks = []
-    if (mean := total / len(vectors)) < _FEW:
+    if changes < _FEW:
         remarks.append(
-            f"DA is unreliable: there are only {mean:.0f} phase changes per direction. "
-            "A larger volume is needed."
+            f"DA is unreliable: there are only {changes:.0f} phase changes per "
+            "direction. A larger volume is needed."
         )
-    rate = crossings / samples
-    found = ellipsoid(vectors, rate, flat)
-    radii, main = found
-    a, c = radii[0], radii[-1]
+    radii, axes = ellipsoid(vectors, rate, flat)
+    a, c, main = radii[0], radii[-1], axes[0]
     values: dict[str, float | None] = {
         "DA(1-c²/a²)": float(1 - (c / a) ** 2),
         "DA(1-c/a)": float(1 - c / a),
@@ -149,6 +210,7 @@ def _findings(
         )
     else:
         remarks += wide_remark("MIL.a", float(a), shape)
+    remarks += _direction_remark(radii, axes)
     curve = {
         "z": vectors[:, 0].tolist(),
         "y": vectors[:, 1].tolist(),
@@ -158,10 +220,31 @@ def _findings(
     return Findings(values, remarks, curves={"rose": curve})
 
 
+def _direction_remark(
+    radii: npt.NDArray[np.float64], axes: npt.NDArray[np.float64]
+) -> list[str]:
+    """Say so if the main direction is arbitrary."""
+    shares = (radii[-1] / radii) ** 2
+    if shares[0] > 1 - _ISOTROPIC:
+        return [
+            "The structure is nearly isotropic, so the main direction (MIL.z, MIL.y, "
+            "MIL.x) means little."
+        ]
+    if shares[1] - shares[0] < _ALIKE:
+        normal = ", ".join(f"{value + 0.0:.2f}" for value in np.round(axes[-1], 2))
+        normal = normal.replace("-", "\N{MINUS SIGN}")
+        return [
+            "MIL.a and MIL.b are nearly equal compared with MIL.c, as in plates, so "
+            "the main direction is arbitrary within a plane. The normal of this plane, "
+            f"along which MIL is shortest, is ({normal}) in Z, Y, X."
+        ]
+    return []
+
+
 def ellipsoid(
     vectors: npt.NDArray[np.float64], rate: npt.NDArray[np.float64], flat: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Fit an ellipsoid; return its radii, longest first, and its longest axis.
+    """Fit an ellipsoid; return its radii, longest first, and its axes as rows.
 
     Parameters
     ----------
@@ -182,6 +265,7 @@ def ellipsoid(
     radii = np.full(len(axes), np.inf)
     known = eigenvalues > 1e-9 * eigenvalues[-1]
     radii[known] = 1 / np.sqrt(eigenvalues[known])
-    main = np.zeros(3)
-    main[axes] = eigenvectors[:, 0]
-    return radii, main * (1 if main[np.argmax(np.abs(main))] > 0 else -1)
+    rows = np.zeros((len(axes), 3))
+    rows[:, axes] = eigenvectors.T
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
+    return radii, rows * np.where(largest > 0, 1, -1)

@@ -100,10 +100,12 @@ def principal_axes(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return covariance eigenvalues (n, 3), ascending, and longest axes (z, y, x).
 
-    A voxel counts as a solid cuboid.
+    A voxel counts as a solid cube of its shortest edge. Its longer edges are distances
+    between samples, which do not make a pore longer.
     """
     sums = pores.sums.astype(np.float64)
     edges = np.array(pores.geometry.voxel_size)
+    cube = edges[1 if pores.geometry.flat else 0 :].min() ** 2 / 12
     n = sums[:, column.COUNT]
     first = sums[:, column.SUM_Z : column.SUM_X + 1] / n[:, None]
     matrix = np.empty((len(sums), 3, 3))
@@ -111,8 +113,8 @@ def principal_axes(
         for j in range(i, 3):
             second = column.SUM_ZZ + i if i == j else column.SUM_ZY + i + j - 1
             value = sums[:, second] / n - first[:, i] * first[:, j]
-            value = value + (1 / 12 if i == j else 0)
-            matrix[:, i, j] = matrix[:, j, i] = value * edges[i] * edges[j]
+            value = value * edges[i] * edges[j] + (cube if i == j else 0)
+            matrix[:, i, j] = matrix[:, j, i] = value
     if pores.geometry.flat:
         matrix[:, 0, :] = matrix[:, :, 0] = 0.0
     eigenvalues, vectors = np.linalg.eigh(matrix)

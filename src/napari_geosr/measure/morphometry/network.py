@@ -22,10 +22,11 @@ CONVENTION = (
     "the solid, smoothed with a standard deviation of 0.4 voxels. The watershed starts "
     "from local maxima that are at least as far from each other as from the solid "
     "(after Gostick 2017). Two pores share a throat if some of their voxels share a "
-    "face. The diameter of a pore is that of the largest sphere at its centre, the "
-    "diameter of a throat that of the circle of the same area; the coordination number "
-    "is the number of throats of a pore, averaged over pores that do not touch the "
-    "border."
+    "face. The diameter of a pore is that of the largest sphere at its centre, up to "
+    "the surface between voxels (estimated from the surrounding 7³ voxels); the "
+    "diameter of a throat is that of the circle of the same area. The coordination "
+    "number is the number of throats of a pore, averaged over pores that do not touch "
+    "the border."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "
@@ -160,8 +161,39 @@ def divide(
     table = np.zeros(n + 1, np.int32)
     table[1:][kept] = np.arange(1, kept.sum() + 1)
     labels = watershed(-smooth, table[tops], mask=space).astype(np.int32)
-    # Half a voxel: the distance is to the centre of the first solid voxel.
-    return labels, 2 * (heights[kept] - 0.5), places[kept]
+    tops = table[tops]
+    return labels, _inscribed(space, distance, tops, int(kept.sum())), places[kept]
+
+
+def _inscribed(
+    space: npt.NDArray[np.bool_],
+    distance: npt.NDArray[np.float64],
+    tops: npt.NDArray[np.int32],
+    n: int,
+) -> npt.NDArray[np.float64]:
+    """Return the diameter of the largest sphere at the highest voxel of each top.
+
+    The surface is located between voxels, as for the local thickness.
+    """
+    from scipy import ndimage
+
+    from napari_geosr.measure.kernels import distances, surface, walls
+
+    patterns = space.astype(np.uint8).reshape((-1, *space.shape[-2:]))
+    depths = np.empty(patterns.shape, np.int32)
+    nearest = np.empty_like(depths)
+    distances.squared_distances(patterns, depths, nearest)
+    surface.to_patterns(patterns)
+    surface.locate(patterns, depths)
+    surface.to_surface(depths, nearest)
+    found, sphere = np.empty(n), np.empty(4)
+    memory = np.empty((7, 27)), np.empty(27, np.int64)
+    highest = ndimage.maximum_position(distance, tops, np.arange(1, n + 1))
+    for i, place in enumerate(highest):
+        z, y, x = (0, *place)[-3:]
+        walls.fit_sphere(depths, nearest, z, y, x, True, *memory, sphere)
+        found[i] = 2 * sphere[3]
+    return found
 
 
 def _throats(

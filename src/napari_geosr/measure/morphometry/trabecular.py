@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
@@ -93,9 +94,15 @@ _FEW_LOOPS = 10
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure the trabecular quantities of the solid."""
-    total, bone = phases.sample_voxels, phases.count(phases.solid)
-    raw = yield from label_solid_steps(phases)
-    surface = float(raw.surface.sum())
+    total: float = phases.sample_voxels
+    if (original := phases.original) is not None:
+        # The voxels of the scan are not cubic: their sums need no interpolation.
+        total = original.sample * math.prod(original.voxel_size) / phases.edge**3
+        bone = total * original.solid_share
+        surface = original.surface / phases.edge ** (phases.ndim - 1)
+    else:
+        bone = phases.count(phases.solid)
+        surface = float((yield from label_solid_steps(phases)).surface.sum())
     solid = yield from phase_thickness_steps(phases, "solid")
     pores = yield from phase_thickness_steps(phases, "pores")
     number, remarks = yield from _number(phases)

@@ -162,6 +162,9 @@ def _count(one: Mask, other: Mask) -> int:
 
 def _surface(phases: Phases) -> Generator[Step, None, float | None]:
     """Return the surface per volume from the slope of S2, by Crofton's weights."""
+    if phases.original is not None:
+        specific = phases.original.specific_surface
+        return None if specific is None else specific * phases.edge
     weights = pair_weights((1.0, 1.0, 1.0), flat=phases.flat)
     changes, pairs = np.zeros(len(PAIRS)), np.zeros(len(PAIRS))
     slabs, n_z = phases.slabs, phases.shape[0]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_geosr.measure.phases.cubic import (
+    OriginalGrid,
+    halo,
+    interpolated,
+    places_of,
+)
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -140,6 +147,8 @@ class Phases:
         are outside the sample even without a mask.
     share : callable or None
         Distributes blocks among several processes; None if this is the only process.
+    original : OriginalGrid or None
+        Sums over the voxels of the scan; None if they are cubic.
     """
 
     pores: MaskSource
@@ -155,6 +164,7 @@ class Phases:
     results: dict[str, object] = field(default_factory=dict)
     sample_from: str = "none"
     share: Share | None = None
+    original: OriginalGrid | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -213,8 +223,8 @@ def phases_of(
     """Read both phases once, and store them with one bit per voxel.
 
     Voxels that are not cubic are divided into cubic voxels of about the shortest edge
-    length; each of these takes the value of the voxel in which its centre lies.
-    `Phases.notes` contains a remark on this.
+    length, whose phase is interpolated by `cubic.interpolated`. `Phases.original` has
+    the sums over the original voxels, and `Phases.notes` contains a remark.
 
     Parameters
     ----------
@@ -228,36 +238,36 @@ def phases_of(
     edge = min(voxel_size[1:] if flat else voxel_size)
     if flat:
         voxel_size = (edge, *voxel_size[1:])
-    finer = tuple(
+    n_z, n_y, n_x = (
         max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
     )
-    n_z, n_y, n_x = finer
-    places = [
-        np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.int64), old - 1)
-        for new, old in zip(finer, shape, strict=True)
-    ]
     pores = PackedMask((n_z, n_y, n_x))
     sample: PackedMask | None = None
-    for slab in slabs:
+    original = None
+    if pores.shape != shape:
+        original = OriginalGrid(voxel_size, flat)
+    for slab in slabs if original is None else _thinner(slabs, shape, pores.shape):
         check()
-        own = np.flatnonzero((places[0] >= slab.start) & (places[0] < slab.stop))
-        if not own.size:
+        first, block, inside = _cubic(read, slab, shape, pores.shape, original)
+        if not len(block):
             continue
-        picked = np.ix_(places[0][own] - slab.start, places[1], places[2])
-        block, inside = read(slab)
-        pores.write(int(own[0]), block[picked])
+        pores.write(first, block)
         if inside is not None and sample is None:
-            sample = PackedMask((n_z, n_y, n_x))
-            sample.write(0, np.ones((int(own[0]), n_y, n_x), bool))
+            sample = PackedMask(pores.shape)
+            sample.write(0, np.ones((first, n_y, n_x), bool))
         if sample is not None:
-            part = np.ones(block.shape, bool) if inside is None else inside
-            sample.write(int(own[0]), part[picked])
+            sample.write(
+                first, np.ones(block.shape, bool) if inside is None else inside
+            )
     notes: tuple[str, ...] = ()
-    if finer != shape:
+    if original is not None:
         sizes = " × ".join(f"{v:.4g}" for v in voxel_size[-(2 if flat else 3) :])
         notes = (
-            f"The voxels are not cubic ({sizes} {unit}): morphometry was measured on "
-            f"voxels of {edge:.4g} {unit} with the same phases.",
+            f"The voxels are not cubic ({sizes} {unit}): volumes and surfaces were "
+            "measured on these voxels, all other morphometry on cubic voxels of "
+            f"{edge:.4g} {unit}, with the surface interpolated between voxels. "
+            "Diameters of pores and walls less than ten of the longest edges thick "
+            f"({10 * max(voxel_size):.4g} {unit}) are too small.",
         )
     return Phases(
         pores,
@@ -273,4 +283,45 @@ def phases_of(
         ),
         check,
         notes,
+        original=original,
     )
+
+
+def _thinner(
+    slabs: Sequence[slice], shape: tuple[int, ...], finer: tuple[int, ...]
+) -> Iterator[slice]:
+    """Divide slabs so that each has at most about `SLAB_VOXELS` cubic voxels."""
+    step = max(1, SLAB_VOXELS * shape[0] // math.prod(finer))
+    for slab in slabs:
+        for start in range(slab.start, slab.stop, step):
+            yield slice(start, min(start + step, slab.stop))
+
+
+def _cubic(
+    read: Callable[[slice], tuple[Mask, Mask | None]],
+    slab: slice,
+    shape: tuple[int, int, int],
+    finer: tuple[int, int, int],
+    original: OriginalGrid | None,
+) -> tuple[int, Mask, Mask | None]:
+    """Return the first cubic plane of a slab, and pores and sample on cubic voxels.
+
+    `original` receives the sums of the slab, unless it is None (cubic voxels).
+    """
+    if original is None:
+        return slab.start, *read(slab)
+    size = original.voxel_size
+    z, y, x = (places_of(n, m) for n, m in zip(finer, shape, strict=True))
+    own = np.flatnonzero((z + 0.5 >= slab.start) & (z + 0.5 < slab.stop))
+    wide = slice(max(0, slab.start - halo(size)), min(shape[0], slab.stop + halo(size)))
+    block, inside = read(wide)
+    n, before = slab.stop - slab.start, slab.start - wide.start
+    near = slice(before, before + n + 1)
+    original.add(block[near], None if inside is None else inside[near], n)
+    places = (z[own] - wide.start, y, x)
+    first = int(own[0]) if own.size else 0
+    found = interpolated(block, places, size)
+    if inside is None:
+        return first, found, None
+    sample = interpolated(inside, places, size)
+    return first, found & sample, sample

@@ -1,0 +1,166 @@
+"""Interpolates masks on cubic voxels; volumes and surfaces of the original voxels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.measure.crofton import PAIRS, pair_weights
+
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+#: Largest distance that is taken into account, in longest edges of a voxel.
+_FARTHEST = 3.0
+
+
+@dataclass
+class OriginalGrid:
+    """Volume and surface of both phases on the grid of the scan, before interpolation.
+
+    Attributes
+    ----------
+    voxel_size : tuple of 3 float
+    flat : bool
+        Whether this is one image.
+    pores, sample : int
+        Number of voxels.
+    changes, pairs : ndarray of shape (13,)
+        Number of pairs of neighbouring voxels with different phases, and of all pairs,
+        along the directions of `napari_geosr.measure.crofton.PAIRS`.
+    """
+
+    voxel_size: tuple[float, float, float]
+    flat: bool
+    pores: int = 0
+    sample: int = 0
+    changes: npt.NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(len(PAIRS), np.int64)
+    )
+    pairs: npt.NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(len(PAIRS), np.int64)
+    )
+
+    def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
+        """Add `n` planes, which are followed by one more plane except at the end."""
+        self.pores += int(np.count_nonzero(pores[:n]))
+        self.sample += (
+            pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))
+        )
+        for k, corners in enumerate(PAIRS):
+            steps = [int(a != b) for a, b in zip(*corners, strict=True)]
+            _, n_y, n_x = pores.shape
+            lengths = (min(n, len(pores) - steps[0]), n_y - steps[1], n_x - steps[2])
+            one, other = (
+                tuple(
+                    # Along an axis that both share, all voxels count.
+                    slice(c * step, c * step + m)
+                    for c, step, m in zip(corner, steps, lengths, strict=True)
+                )
+                for corner in corners
+            )
+            differ = pores[one] != pores[other]
+            if sample is not None:
+                inside = sample[one] & sample[other]
+                differ &= inside
+                self.pairs[k] += np.count_nonzero(inside)
+            else:
+                self.pairs[k] += differ.size
+            self.changes[k] += np.count_nonzero(differ)
+
+    @property
+    def solid_share(self) -> float:
+        """Share of the solid in the sample."""
+        return 1 - self.pores / self.sample if self.sample else 0.0
+
+    @property
+    def surface(self) -> float:
+        """Area of the surface between the phases (flat: its length)."""
+        weights = pair_weights(self.voxel_size, flat=self.flat)
+        return float((weights * self.changes).sum())
+
+    @property
+    def specific_surface(self) -> float | None:
+        """Surface per volume (flat: per area) from the slope of S2."""
+        weights = pair_weights(self.voxel_size, flat=self.flat)
+        used = (self.pairs > 0) & (weights > 0)
+        if not used.any():
+            return None
+        one = math.prod(self.voxel_size[1:] if self.flat else self.voxel_size)
+        share = self.changes[used] / self.pairs[used]
+        return float((weights[used] * share).sum()) / one
+
+
+def halo(voxel_size: Sequence[float]) -> int:
+    """Return the number of planes around a slab that its interpolation depends on."""
+    return math.ceil(_FARTHEST * max(voxel_size) / voxel_size[0]) + 1
+
+
+def places_of(n_new: int, n_old: int) -> Floats:
+    """Return the centres of new voxels along an axis, in indices of the old voxels."""
+    return (np.arange(n_new) + 0.5) * n_old / n_new - 0.5
+
+
+def interpolated(
+    mask: Mask, places: tuple[Floats, Floats, Floats], voxel_size: Sequence[float]
+) -> Mask:
+    """Return a mask at places between its voxels.
+
+    The signed distances to the other phase are interpolated linearly (shape-based
+    interpolation, Raya & Udupa, IEEE Trans Med Imaging 9:32-42 (1990)). Where they are
+    zero, the value of the voxel that contains the place is taken.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (Z, Y, X), bool
+    places : tuple of 3 ndarray
+        Indices along each axis, as given by `places_of`.
+    voxel_size : sequence of 3 float
+    """
+    nearest = [
+        np.clip(np.floor(p + 0.5).astype(np.int64), 0, n - 1)
+        for p, n in zip(places, mask.shape, strict=True)
+    ]
+    picked: Mask = mask[np.ix_(*nearest)]
+    if mask.all() or not mask.any():
+        return picked
+    distances = _signed_distances(mask, voxel_size)
+    for axis, place in enumerate(places):
+        if len(place) != mask.shape[axis]:
+            distances = _between(distances, place, axis)
+        else:
+            distances = np.take(distances, nearest[axis], axis)
+    found: Mask = np.where(distances == 0, picked, distances > 0)
+    return found
+
+
+def _signed_distances(
+    mask: Mask, voxel_size: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Return the distance to the nearest voxel of the other phase, negative outside."""
+    from scipy.ndimage import distance_transform_edt
+
+    most = _FARTHEST * max(voxel_size)
+    found = np.zeros(mask.shape, np.float32)
+    for phase, sign in ((mask, 1), (~mask, -1)):
+        distances = distance_transform_edt(phase, sampling=voxel_size)
+        found += sign * np.minimum(distances, most).astype(np.float32)
+    return found
+
+
+def _between(
+    values: npt.NDArray[np.float32], places: Floats, axis: int
+) -> npt.NDArray[np.float32]:
+    """Interpolate linearly along an axis; constant beyond the first and last values."""
+    n = values.shape[axis]
+    low = np.clip(np.floor(places).astype(np.int64), 0, n - 1)
+    high = np.clip(low + 1, 0, n - 1)
+    share = np.clip(places - low, 0, 1).astype(np.float32)
+    share = share.reshape([-1 if a == axis else 1 for a in range(3)])
+    one, other = np.take(values, low, axis), np.take(values, high, axis)
+    found: npt.NDArray[np.float32] = one + share * (other - one)
+    return found
