@@ -223,6 +223,13 @@ def test_rows_of_naparis_features_table_are_labels(viewer, qtbot, dock):
     assert {index.row() for index in chosen} == {2}
 
 
+def drawn_colours(table) -> int:
+    """Number of colours in the rows of a table."""
+    picture = table.viewport().grab().toImage()
+    places = np.ndindex(picture.width(), picture.height())
+    return len({picture.pixel(*map(int, place)) for place in places})
+
+
 def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
     plot, result = dock.result.plot, dock.result
     diameters = result.report.table["equivalent_diameter"]
@@ -238,6 +245,23 @@ def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
     assert result.table.pores.rowCount() == 2
     plot.only_selected.setChecked(False)
     assert result.table.pores.rowCount() == 3
+    # A filter that no pore matches: none is listed, and none is shown.
+    layer = dock.pores.layer()
+    plot.only_selected.setChecked(True)
+    result.only_selected.setChecked(True)
+    plot.expression.setText("ψ>2")
+    plot.select.click()
+    assert plot.summary.text().startswith("0 of 3 pores selected")
+    assert result.table.pores.rowCount() == 0
+    assert not layer.show_selected_label
+    assert not layer.colormap.map(np.arange(4, dtype=np.uint32))[:, 3].any()
+    dock.tabs.setCurrentIndex(1)
+    assert drawn_colours(result.table) > 1  # a sentence says why it is empty
+    plot.expression.setText(f"d>={limit - 1e-6}um")
+    plot.select.click()
+    assert result.table.pores.rowCount() == 2
+    plot.only_selected.setChecked(False)
+    result.only_selected.setChecked(False)
     plot.expression.setText("diameter is large")
     plot.select.click()
     assert "does not define a group of pores" in plot.fault.text()

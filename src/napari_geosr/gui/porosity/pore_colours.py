@@ -101,7 +101,7 @@ class PoreColours:
         self, marked: AnyArray | None = None, *, hide_others: bool = False
     ) -> AnyArray:
         """Return the class of each label, shape (n + 1,), with pores highlighted."""
-        if marked is None or not marked.any():
+        if marked is None or not (hide_others or marked.any()):
             return self.classes
         classes: AnyArray = self.classes.copy()
         if hide_others:

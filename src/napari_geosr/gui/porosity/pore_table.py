@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
-from qtpy.QtGui import QKeySequence
+from qtpy.QtGui import QKeySequence, QPainter
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
@@ -31,6 +31,8 @@ _MAX_DECIMALS = 6
 #: Width of a cell in addition to its text, in pixels: with the usual units, the columns
 #: up to the diameter fit into a dock of 360 pixels.
 _CELL_PADDING = 16
+#: Shown if there are no selected pores to list.
+_NONE_SELECTED = "No selected pores. To list all, clear “List only selected pores”."
 #: Magnitude at and above which the numbers of a column are not aligned.
 _MAX_ALIGNED = 1e10
 
@@ -54,7 +56,8 @@ class PoreTableModel(QAbstractTableModel):
         #: All rows in the order of the sorted column.
         self._all_rows = np.zeros(0, np.int64)
         self._marked: AnyArray = np.zeros(0, bool)
-        self._only_marked = False
+        #: Whether only selected pores are listed.
+        self.lists_only_marked = False
 
     def set_table(
         self, columns: Mapping[str, AnyArray], units: Mapping[str, str]
@@ -80,18 +83,13 @@ class PoreTableModel(QAbstractTableModel):
 
     def set_marked(self, mask: AnyArray, *, only: bool) -> None:
         """Highlight the rows of selected pores; with `only`, list only these rows."""
-        if not only and not self._only_marked:
+        if not only and not self.lists_only_marked:
             self._marked = mask
             return
         self.beginResetModel()
-        self._marked, self._only_marked = mask, only
+        self._marked, self.lists_only_marked = mask, only
         self._filter_rows()
         self.endResetModel()
-
-    @property
-    def lists_only_marked(self) -> bool:
-        """Whether only selected pores are listed."""
-        return self._only_marked and bool(self._marked.any())
 
     def is_marked(self, row: int) -> bool:
         """Whether the pore in `row` is selected."""
@@ -468,6 +466,16 @@ class PoreTable(QTableView):
         self._quiet = False
         if label is not None:
             self.select_label(label)
+
+    def paintEvent(self, event: QEvent) -> None:
+        """Draw the table, and state why it is empty if no pores are selected."""
+        super().paintEvent(event)
+        if self.pores.lists_only_marked and not self.pores.rowCount():
+            painter, view = QPainter(self.viewport()), self.viewport().rect()
+            painter.setPen(self.palette().windowText().color())
+            flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
+            painter.drawText(view, int(flags), _NONE_SELECTED)
+            painter.end()
 
     def keyPressEvent(self, event: QEvent) -> None:
         """Copy the table when the usual shortcut is pressed."""

@@ -206,17 +206,17 @@ class PoreDisplay(QObject):
         if report is None:
             return
         mask, plot = self.marked.mask.copy(), self._result.plot
+        try:
+            extended = report.with_group(group, mask, expression)
+        except ConfigError as error:
+            plot.show_fault(str(error))
+            return
         layer = self.layer()
         if layer is not None and group in layer.features and group not in report.table:
             plot.show_fault(
                 f"The features of the pore layer already have a column {group!r}. "
                 "Choose another name."
             )
-            return
-        try:
-            extended = report.with_group(group, mask, expression)
-        except ConfigError as error:
-            plot.show_fault(str(error))
             return
         self._result.set_extended(name, extended)
         plot.show_kept(group, report.table.get(group), mask)
@@ -371,10 +371,10 @@ class PoreDisplay(QObject):
         if layer is None:
             return
         mask, only = self.marked.mask, self._result.only_selected.isChecked()
-        several = self.marked.count > 1
-        hide_others = only and several
+        is_one = self.marked.count == 1
+        hide_others = only and not is_one
         self._highlighter.show(layer, self._colours, mask, hide_others=hide_others)
-        if self.marked.count == 1:
+        if is_one:
             self._select_in(layer, int(self.marked.labels[0]))
-        if layer.show_selected_label or (only and not several):
-            layer.show_selected_label = only and not several
+        if layer.show_selected_label or (only and is_one):
+            layer.show_selected_label = only and is_one
