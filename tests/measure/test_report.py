@@ -187,6 +187,20 @@ def test_volumes_share_one_unit() -> None:
     assert shown["Largest pore volume"] == "586 mm³"
 
 
+@pytest.mark.parametrize("units", [("nm", "µm"), ("µm", "nm"), ("nm", "nm")])
+def test_reciprocal_lengths_are_in_the_more_readable_unit(
+    units: tuple[str, str],
+) -> None:
+    per = {"µm": 0.02, "nm": 0.00002}
+    reports = [
+        OfFigures({"specific_surface_area": per[unit]}, unit, (1.0, 1.0, 1.0))
+        for unit in units
+    ]
+    ((_, texts, _),) = table_rows(reports)
+    expected = "2.00×10⁻⁵ nm⁻¹" if "µm" not in units else "0.0200 µm⁻¹"
+    assert texts == [expected] * 2
+
+
 def test_the_sensitivity_to_the_threshold_is_called_that(before, after) -> None:
     rows = dict(summary_rows(before))
     assert rows["Porosity"] == percent_text(before.porosity)

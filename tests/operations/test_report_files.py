@@ -208,18 +208,28 @@ def test_several_references_are_columns_side_by_side(tmp_path, rng, capsys):
     for i in range(4):
         data = rng.normal(200, 4, (16, 18, 20))
         data[4 : 8 + i, 4:8, 4:8] = 40
-        volume = Volume(data.astype(np.float32), "ZYX", (2.0,) * 3, "µm")
+        size = (4.0,) * 3 if i == 1 else (2.0,) * 3
+        volume = Volume(data.astype(np.float32), "ZYX", size, "µm")
         paths.append(str(io.write(volume, tmp_path / f"scan{i}.ome.tif")))
     out = tmp_path / "report"
     more = [word for path in paths[1:] for word in ("--reference", path)]
     assert run(["measure", paths[0], *more, "--out", str(out)]) == 0
-    assert "scan3" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    names = shown.splitlines()[0]
+    assert [word.split(".")[0] for word in names.split()] == [
+        *("scan1", "scan2", "scan3", "scan0")
+    ]
+    table = shown.split("second lines")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "second lines: change relative to scan1" in shown
     values = json.loads((out / "report.json").read_text("utf-8"))
     voxels = [
         values["pore_voxels"],
         *(values[reference_key(i)]["pore_voxels"] for i in range(3)),
     ]
     assert voxels == [16 * n for n in (4, 5, 6, 7)]
+    # The smallest pore has 8 of the large voxels of scan1.
+    assert values["provenance"]["settings"]["min_voxels"] == values["min_voxels"] == 64
     page = (out / "report.html").read_text("utf-8")
     head = re.search(r"<thead>.*?</thead>", page).group()
     columns = re.findall(r'<th scope="col">([^<]*)</th>', head)

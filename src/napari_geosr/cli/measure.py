@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
 
+#: Minimum width of the names of the values in a comparison, in characters.
+_LABEL_WIDTH = 24
+
 
 def measure(
     input: InputPath,  # noqa: A002  # the name shown in the help
@@ -236,13 +239,18 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     compared = len(reports) > 1
     reports = reference_first(reports)
     names = list(reference_first(column_titles(volumes)).values())
-    table = Table("", box=None)
-    changes_of = ["change"] if len(names) == 2 else [f"change, {n}" for n in names[1:]]
-    for name in [*names, *(changes_of if compared else [])]:
+    table = Table(box=None)
+    table.add_column("", min_width=_LABEL_WIDTH if compared else None)
+    several = len(names) > 2
+    for name in [*names, *(["change"] if compared and not several else [])]:
         table.add_column(escape(name), overflow="fold")
     for row in figure_rows(reports):
-        changes = row.differences[1:] if compared else []
-        table.add_row(row.label, *row.texts, *changes)
+        if several:  # with a column each, they would not fit into a terminal
+            pairs = zip(row.texts, row.differences, strict=True)
+            table.add_row(row.label, *(f"{t}\n{d}".rstrip() for t, d in pairs))
+        else:
+            table.add_row(row.label, *row.texts, *(row.differences[1:]))
     Console().print(table, highlight=False)
     if compared:  # also stated in the dock and in the report
-        print(f"change: relative to {names[0]}")
+        change = "second lines: change" if several else "change:"
+        print(f"{change} relative to {names[0]}")

@@ -134,9 +134,8 @@ class PlanConfig(Config):
                 f"{value!r} is not a valid confidence; give 95% or 0.95, for example"
             )
         if not 0.5 <= number <= 0.999:
-            hint = (
-                f"; for {number:g} %, give {number:g}%" if 50 <= number <= 99.9 else ""
-            )
+            is_percentage = 50 <= number <= 99.9
+            hint = f"; for {number:g} %, give {number:g}%" if is_percentage else ""
             raise ValueError(f"the confidence must be from 50 % to 99.9 %{hint}")
         return number
 

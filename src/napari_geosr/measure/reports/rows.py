@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -216,9 +217,14 @@ def _row_unit(
     typical = millimetres[reference] or next((v for v in millimetres if v), 0.0) or 0.0
     if not power or not typical:
         return "µm"
-    if power < 0 and known[reference]:
-        # Keep the unit of the reference, such as 1/µm, even if values are below 1.
-        return units[reference]
+    if power < 0:
+        # Keep a unit of the volumes, such as 1/µm, even if values are below 1; if they
+        # differ, choose the one that gives the most readable value.
+        own = {u for u, is_known in zip(units, known, strict=True) if is_known}
+        return min(
+            sorted(own),
+            key=lambda u: abs(math.log10(abs(typical) * MILLIMETRES[u] ** -power) - 1),
+        )
     length = abs(typical) ** (1 / power)
     fitting = [u for u in _SHOWN_UNITS if length >= 0.999 * MILLIMETRES[u]]
     return fitting[-1] if fitting else _SHOWN_UNITS[0]

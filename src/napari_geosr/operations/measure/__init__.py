@@ -465,6 +465,8 @@ def measure_record(
 ) -> AnyDict:
     """Create the provenance record of a measurement, for the exported files.
 
+    The settings are those of the first volume, with the minimum pore size used for it.
+
     Parameters
     ----------
     volumes : mapping of str to Volume
@@ -473,8 +475,9 @@ def measure_record(
         Sample mask and standard deviations, if given, by name.
     """
     given = {k: v for k, v in (companions or {}).items() if v is not None}
+    used = next(iter(same_smallest_pore(volumes, config).values()), config)
     return provenance.record(
         "measure",
         inputs={**volumes, **given},
-        settings=config.model_dump(mode="json"),
+        settings=used.model_dump(mode="json"),
     )
