@@ -226,9 +226,8 @@ class PoreDisplay(QObject):
     def _add_group(self, group: str, expression: str) -> None:
         """Add a column with the selected pores to the table and features.
 
-        If a filter selects the same pores, the report stores this filter as the
-        definition of the group, so that the methods section can reproduce the
-        selection.
+        If a filter selects the same pores, the methods section states this filter as
+        the definition of the group.
         """
         name, report = self._result.which.currentText(), self._result.report
         if report is None:
