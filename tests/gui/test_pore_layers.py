@@ -126,6 +126,9 @@ def test_layers_of_a_measurement_are_shown_and_hidden_together(viewer, qtbot):
         dock.settings.sample.setCurrentText(sample)
         measure(dock, qtbot)
         assert are_shown("scan") == [True, is_shown, True]
+    dock.settings.sample.set_layer(viewer.layers["scan · sample"])
+    measure(dock, qtbot)
+    assert are_shown("scan") == [True] * 3
     assert sum("· sample" in layer.name for layer in viewer.layers) == 2
 
 

@@ -344,7 +344,7 @@ class PorosityDock(PorosityWidgets):
                 f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
                 "new labels are in a separate layer."
             )
-        self.pores.show(measured, self._sources)
+        self.pores.show(measured, self._sources, self.settings.sample.layer())
         self._mark_result()
         self._offer_evidence()
 

@@ -102,9 +102,21 @@ class PoreDisplay(QObject):
         self.marked.changed.connect(self._on_marked)
 
     def show(
-        self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
+        self,
+        measured: PoreMeasurement,
+        sources: Mapping[str, weakref.ref[Layer]],
+        mask: Layer | None = None,
     ) -> None:
-        """Add the labelled pores over the layers in which they were found."""
+        """Add the labelled pores over the layers in which they were found.
+
+        Parameters
+        ----------
+        measured : PoreMeasurement
+        sources : mapping of weakref
+            Layers measured, by key of the report.
+        mask : Layer, optional
+            The user's sample mask, which may be the outline of an earlier mask.
+        """
         before, earlier_pores = self._measured, dict(self._layers)
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
@@ -131,7 +143,7 @@ class PoreDisplay(QObject):
                 self._layers[key] = weakref.ref(layer)
         if before is not None:
             self._hide_other_points(before, earlier_pores)
-        self._show_samples(measured, first)
+        self._show_samples(measured, first, mask)
         self._show_roses(measured, first)
         self._restart()
 
@@ -166,7 +178,9 @@ class PoreDisplay(QObject):
         self._features.set_layer(None)
         self._follower.end()
 
-    def _show_samples(self, measured: PoreMeasurement, first: str) -> None:
+    def _show_samples(
+        self, measured: PoreMeasurement, first: str, mask: Layer | None
+    ) -> None:
         """Outline the automatic sample masks; hide earlier ones of the same images."""
         active = self._viewer.layers.selection.active
         self._samples.clear()
@@ -186,7 +200,7 @@ class PoreDisplay(QObject):
             if layer is not None:
                 self._samples[key] = weakref.ref(layer)
             for other in earlier:
-                if other is not layer:
+                if other not in (layer, mask):
                     other.visible = False
         self._viewer.layers.selection.active = active
 
