@@ -13,7 +13,8 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.volume import Volume
 
-SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, 20.0, 30.0)
+#: Positions of a stage, far from zero.
+SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, 20.0, 1_234_567.8)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_files_of_a_plan(
     assert len(spots) == 8
     corners = np.array([[float(s[f"{a} (µm)"]) for a in "zyx"] for s in spots])
     # Centres of spots of 16 voxels, from the origin of the scan.
-    assert np.array_equal(np.unique((corners - ORIGIN) % 32), [15])
+    np.testing.assert_allclose((corners - ORIGIN) % 32, 15, atol=1e-4)
     with (out / "sizes.csv").open(encoding="utf-8") as file:
         sizes = {float(row["edge (µm)"]): row for row in csv.DictReader(file)}
     assert sizes[32]["spots"] == "8"

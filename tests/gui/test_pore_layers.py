@@ -18,7 +18,9 @@ from porosity_helpers import (
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import never_stop
+from napari_geosr.gui.porosity.choices import AUTOMATIC, WHOLE
 from napari_geosr.gui.porosity.pore_layers import checksum_of, pore_text
+from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import number_text
 
 
@@ -49,6 +51,85 @@ def test_labels_changed_by_hand_are_kept(viewer, qtbot, how):
         assert again is not by_hand
         assert again.data[8, 10, 10] != 3
     assert sum("· pores" in layer.name for layer in viewer.layers) == 2
+
+
+def test_pores_of_another_image_of_the_same_name_stay(viewer, qtbot):
+    first = add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    pores = viewer.layers["scan · pores"]
+    labels = pores.data.copy()
+    viewer.layers.remove(first)
+    other = physical()
+    other.data[:] = other.data[::-1].copy()
+    dock.settings.image.set_layer(add(viewer, other))
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    np.testing.assert_array_equal(pores.data, labels)
+    assert dock.pores.layer() is not pores
+    np.testing.assert_array_equal(dock.pores.layer().data > 0, labels[::-1] > 0)
+
+
+def test_every_time_point_of_a_layer_has_its_own_pores(viewer, qtbot):
+    volume = physical()
+    viewer.add_image(
+        np.stack([volume.data, volume.data[::-1]]),
+        name="series",
+        scale=(1, *SIZE),
+        translate=(0, *ORIGIN),
+        units=("pixel", "um", "um", "um"),
+        axis_labels=("t", "z", "y", "x"),
+    )
+    viewer.dims.set_point(0, 0)
+    dock = open_dock(viewer, qtbot)
+    found = []
+    for time in (0, 1, 0):
+        viewer.dims.set_point(0, time)
+        dock.levels.check_data()
+        wait_for_levels(dock, qtbot)
+        measure(dock, qtbot)
+        found.append(dock.pores.layer())
+        assert f"time = {time}" in methods_text(dock.result.report)
+    assert found[2] is found[0]
+    assert found[1] is not found[0]
+    for layer, grey in zip(found, (volume.data, volume.data[::-1]), strict=False):
+        np.testing.assert_array_equal(layer.data > 0, grey < 120)
+    assert [layer.visible for layer in found[:2]] == [True, False]
+
+
+def test_layers_of_a_measurement_are_shown_and_hidden_together(viewer, qtbot):
+    """Pores, rose and outline of the sample, of the image chosen under “Pores of”."""
+    add(viewer, physical())
+    add(viewer, physical(name="other", seed=1))
+    dock = open_dock(viewer, qtbot)
+    dock.settings.image.set_layer(viewer.layers["scan"])
+    dock.settings.other.set_layer(viewer.layers["other"])
+    wait_for_levels(dock, qtbot)
+    dock.settings.morphometry.boxes["anisotropy"].click()
+    dock.settings.sample.setCurrentText(AUTOMATIC)
+    measure(dock, qtbot)
+    kinds = ("pores", "sample", "anisotropy")
+
+    def are_shown(name: str) -> list[bool]:
+        return [viewer.layers[f"{name} · {kind}"].visible for kind in kinds]
+
+    assert are_shown("scan") == [True] * 3
+    assert are_shown("other") == [False] * 3
+    dock.result.which.setCurrentText("other")
+    assert are_shown("scan") == [False] * 3
+    assert are_shown("other") == [True] * 3
+
+    # Without a mask, there is no outline; with one, the earlier layer is used again.
+    dock.settings.other.set_layer(None)
+    for sample, is_shown in ((WHOLE, False), (AUTOMATIC, True)):
+        dock.settings.sample.setCurrentText(sample)
+        measure(dock, qtbot)
+        assert are_shown("scan") == [True, is_shown, True]
+    dock.settings.sample.set_layer(viewer.layers["scan · sample"])
+    measure(dock, qtbot)
+    assert are_shown("scan") == [True] * 3
+    assert sum("· sample" in layer.name for layer in viewer.layers) == 2
 
 
 def test_checksums_of_arrays_in_memory_and_on_disk(rng, monkeypatch):

@@ -15,6 +15,7 @@ from napari_geosr import measure_porosity
 from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT, is_logarithmic
+from napari_geosr.measure.methods import methods_text, settings_of
 
 
 @pytest.fixture
@@ -302,6 +303,15 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     assert list(dock._measured.reports["scan"].table["large_and_flat"]) == expected
     assert "large_and_flat" in result.table.pores.names
     assert highlighted(layer) == [1, 3] == marked_rows(result.table)
+    # A filter that uses this group cannot be measured again, and the text says so.
+    plot.expression.setText("large_and_flat==1 & volume>0")
+    plot.select.click()
+    plot.name.setText("both")
+    plot.save.click()
+    kept = dock._measured.reports["scan"]
+    assert kept.table["both"].tolist() == expected
+    assert settings_of(methods_text(kept)).group is None
+    assert "where large_and_flat is not part of this text" in methods_text(kept)
     # Pores can be coloured by the group; the legend names it.
     dock.pores.marked.set_labels([])
     result.colour.setCurrentText("large and flat")

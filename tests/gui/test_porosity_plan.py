@@ -70,6 +70,14 @@ def test_another_plan_replaces_the_spots(viewer, qtbot, dock):
     assert len(found[0].features) < len(first.features)
 
 
+def test_the_plan_of_another_image_is_not_shown(viewer, qtbot, dock):
+    assert planned(dock, qtbot)
+    other = rock(voxel_size=SIZE, unit="µm").replace(name="other")
+    layer = viewer.add_image(other.data, name="other", **geometry(other))
+    dock.settings.image.set_layer(layer)
+    qtbot.waitUntil(lambda: not dock.plan.text.text())
+
+
 def test_one_spot_has_no_places(viewer, qtbot, dock):
     dock.plan.scan.setCurrentIndex(1)
     text = planned(dock, qtbot)

@@ -16,6 +16,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.reading import reading_of
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import part_of_file
@@ -124,6 +125,7 @@ def test_channels_become_layers(viewer: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(layer.translate, volume().origin)
         again, part = part_of_file(layer, ViewerModel())
         assert (again.source, part) == (path, {"channel": c})
+        assert reading_of(again.metadata) == {"channel": c}
         command = as_command(again, RestoreConfig(), **part)
         assert f"restore {path} " in command
         assert f"--channel {c}" in command
@@ -149,11 +151,13 @@ def test_series_of_channels_and_datasets_are_found_again(tmp_path: Path) -> None
     viewer.dims.set_point(0, 2)
     again, part = part_of_file(viewer.layers[1], viewer)
     assert (again.source, part) == (path, {"time": 2, "channel": 1})
+    assert reading_of(again.metadata) == part
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["entry/my data"] = np.zeros((4, 5, 6), np.float32)
     (layer,) = opened(tmp_path / "a.h5")
     again, part = part_of_file(layer, ViewerModel())
     assert (again.source, part) == (tmp_path / "a.h5", {})
+    assert reading_of(again.metadata) == {"dataset": "entry/my data"}
     assert "--dataset 'entry/my data'" in as_command(again, RestoreConfig())
     assert "dataset='entry/my data'" in as_python(again, RestoreConfig())
 

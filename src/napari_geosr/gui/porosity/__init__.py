@@ -29,7 +29,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
     stopped_measurement,
 )
-from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers, features
+from napari_geosr.gui.porosity.pore_layers import PoreTarget, features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.preview.local_preview import LocalPreview
@@ -276,19 +276,16 @@ class PorosityDock(PorosityWidgets):
         self._removed = ""
         self._progress.restart()
         self._measured_at = self.levels.key()
-        self._sources = {
-            chosen.name: weakref.ref(chosen)
-            for chosen in (layer, other)
-            if chosen is not None
-        }
+        measured = [chosen for chosen in (layer, other) if chosen is not None]
+        self._sources = {chosen.name: weakref.ref(chosen) for chosen in measured}
+        targets = {each.name: PoreTarget.of(each, self._viewer) for each in measured}
         description = f"Measuring {layer.name}"
         stopped = stopped_measurement(self.settings.layers(), config, self._viewer)
         self.handover.begin("measure", description, lambda: stopped)
-        earlier = {name: earlier_pore_layers(self._viewer, name) for name in volumes}
         self.activity.start(
             "measure",
             lambda should_stop: measured_steps(
-                volumes, config, mask, earlier, should_stop, deviation
+                volumes, config, mask, targets, should_stop, deviation
             ),
             self._on_measured,
             on_step=self._progress.show_step,
@@ -347,7 +344,7 @@ class PorosityDock(PorosityWidgets):
                 f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
                 "new labels are in a separate layer."
             )
-        self.pores.show(measured, self._sources)
+        self.pores.show(measured, self._sources, self.settings.sample.layer())
         self._mark_result()
         self._offer_evidence()
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 #: Message if other pores are shown when the evidence is found.
-OUTDATED = "The evidence was discarded, because the pores that it explains are no longer shown."
+OUTDATED = "The evidence was discarded: the pores that it explains are no longer shown."
 
 
 @dataclass(frozen=True)

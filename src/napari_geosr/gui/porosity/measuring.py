@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.gui.porosity.pore_layers import PoreTarget
 from napari_geosr.jobs.handover import LayerVolume, StoppedMeasurement
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -50,6 +51,8 @@ class PoreMeasurement:
         Layers of earlier measurements that can be reused for the labels.
     kept : tuple of str
         Names of layers that cannot be reused because the user edited their labels.
+    origins : dict of str to dict
+        The images measured, by key of the report (`PoreTarget.origin`).
     """
 
     volumes: dict[str, Volume]
@@ -60,6 +63,7 @@ class PoreMeasurement:
     checksums: dict[str, int] = field(default_factory=dict)
     into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    origins: dict[str, AnyDict] = field(default_factory=dict)
 
     def without_labels(self) -> PoreMeasurement:
         """Return a copy without labels and masks, which are now stored in layers."""
@@ -84,7 +88,7 @@ def measured_steps(
     volumes: Mapping[str, Volume],
     config: MeasureConfig,
     mask: Volume | None,
-    earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
+    targets: Mapping[str, PoreTarget],
     should_stop: ShouldStop,
     deviation: Volume | None = None,
 ) -> Generator[Step, None, PoreMeasurement]:
@@ -97,8 +101,8 @@ def measured_steps(
     config : MeasureConfig
     mask : Volume or None
         Sample mask.
-    earlier : mapping of str to sequence of weakref
-        Layers that show earlier measurements of each volume.
+    targets : mapping of str to PoreTarget
+        Where to show the pores of each volume.
     should_stop : callable
     deviation : Volume, optional
         Standard deviations of the first volume.
@@ -113,12 +117,12 @@ def measured_steps(
     known = {key: without_voxels(v) for key, v in volumes.items()}
     tables = {key: pore_layers.features(r) for key, r in reports.items()}
     measured = PoreMeasurement(known, config, reports, record, tables)
-    return _with_layers(measured, earlier, should_stop)
+    return _with_layers(measured, targets, should_stop)
 
 
 def _with_layers(
     measured: PoreMeasurement,
-    earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
+    targets: Mapping[str, PoreTarget],
     should_stop: ShouldStop,
 ) -> PoreMeasurement:
     """Find a layer to reuse for each report: one that the user has not edited."""
@@ -127,7 +131,7 @@ def _with_layers(
         if report.labels is None:
             continue
         checksums[key] = pore_layers.checksum_of(report.labels, should_stop)
-        for reference in earlier.get(key, ()):
+        for reference in targets[key].earlier:
             layer = reference()
             if layer is None:
                 continue
@@ -135,7 +139,10 @@ def _with_layers(
                 into[key] = reference
                 break
             kept.append(layer.name)
-    return replace(measured, checksums=checksums, into=into, kept=tuple(kept))
+    origins = {key: target.origin for key, target in targets.items()}
+    return replace(
+        measured, checksums=checksums, into=into, kept=tuple(kept), origins=origins
+    )
 
 
 def stopped_measurement(

@@ -74,7 +74,7 @@ class PlanSection(QWidget):
         self.text.setWordWrap(True)
         self._lay_out()
         self.button.clicked.connect(self.requested)
-        settings.image.layerChanged.connect(self._show_whether_possible)
+        settings.image.layerChanged.connect(self._on_image)
         self._show_whether_possible()
         self.section = Section(
             "How much to scan",
@@ -118,6 +118,16 @@ class PlanSection(QWidget):
     def _show_whether_possible(self) -> None:
         """Disable the button while there is no image to plan from."""
         self.button.setEnabled(self._settings.image.layer() is not None)
+
+    def _on_image(self) -> None:
+        """Clear the plan of another image."""
+        self._show_whether_possible()
+        if not self._is_of_chosen_image():
+            self.text.setText("")
+
+    def _is_of_chosen_image(self) -> bool:
+        scanned = None if self._scanned is None else self._scanned[0]()
+        return scanned is not None and scanned is self._settings.image.layer()
 
     def config(self) -> PlanConfig:
         """Return the settings of a plan.
@@ -173,9 +183,9 @@ class PlanSection(QWidget):
         )
 
     def _show(self, plan: ScanPlan) -> None:
-        """Show a plan, and its spots if the image is still open."""
+        """Show a plan if its image is still chosen, and its spots if it is open."""
         lines = (f"{label}: {_unbroken(text)}" for label, text in plan.rows())
-        self.text.setText("\n".join(lines))
+        self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
         assert self._scanned is not None
         reference, volume = self._scanned
         layer = reference()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.gui.layers import (
     METADATA,
     add_labels_result,
+    chosen_position,
     geometry,
     helper_metadata,
+    layer_metadata,
 )
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
@@ -26,7 +29,7 @@ from napari_geosr.operations.measure import number_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels, Vectors
+    from napari.layers import Labels, Layer, Vectors
     from napari.utils.colormaps import DirectLabelColormap
 
     from napari_geosr.core.volume import Volume
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 _SAMPLE_COLOUR = "#ffa500"
 #: Metadata key of the checksum of the labels that were put into a layer.
 _CHECKSUM = "labels_checksum"
+#: Metadata key of the layer whose sample mask a layer outlines.
+_SAMPLE_OF = "sample_of"
+#: Metadata key of the image whose pores a layer shows (`PoreTarget.origin`).
+_ORIGIN = "pores_origin"
 _BLOCK_BYTES = 2**24
 #: Length of the longest line relative to the shortest edge of the volume.
 _LONGEST_LINE = 0.45
@@ -88,6 +95,7 @@ def add_pores(
     visible: bool = True,
     into: Labels | None = None,
     checksum: int | None = None,
+    origin: AnyDict | None = None,
 ) -> Labels | None:
     """Add the labels over the volume, or put them into an existing layer.
 
@@ -112,6 +120,8 @@ def add_pores(
         An existing layer that receives the new labels.
     checksum : int, optional
         Checksum of the labels, used later to detect edits.
+    origin : dict, optional
+        Identifies the image (`PoreTarget.origin`).
     """
     if report.labels is None:
         return None
@@ -124,7 +134,7 @@ def add_pores(
             METADATA: {
                 "provenance": [*volume.provenance, record],
                 "source": volume.source,
-                "pores_of": volume.name,
+                _ORIGIN: origin,
                 _CHECKSUM: checksum,
             }
         },
@@ -196,7 +206,8 @@ def add_sample(
     *,
     place: AnyDict | None = None,
     visible: bool = True,
-    into: Labels | None = None,
+    earlier: Sequence[Labels] = (),
+    origin: AnyDict | None = None,
 ) -> Labels | None:
     """Outline the automatic sample mask over the volume; None if there is none.
 
@@ -209,26 +220,49 @@ def add_sample(
     place : dict, optional
         Attributes that align the layer, in addition to the volume's geometry.
     visible : bool
-    into : Labels, optional
-        An existing layer that receives the new mask.
+    earlier : sequence of Labels
+        Existing outlines for this image; one of the same shape receives the new mask.
+    origin : dict, optional
+        Identifies the image (`PoreTarget.origin`).
     """
     if report.sample_mask is None:
         return None
     mask = report.sample_mask.reshape(report.shape).view(np.uint8)
-    if into is not None and into in viewer.layers and into.data.shape == mask.shape:
-        into.data = mask
-        return into
+    options = {"visible": visible, **(place or {"affine": np.eye(mask.ndim + 1)})}
+    for into in earlier:
+        if into.data.shape == mask.shape:
+            into.data = mask
+            for attribute, value in (geometry(volume) | options).items():
+                setattr(into, attribute, value)
+            return into
+    metadata = layer_metadata(volume)
+    metadata[METADATA][_SAMPLE_OF] = image_of(origin)
     layer: Labels = add_labels_result(
         viewer,
         mask,
         volume,
         name=f"{volume.name} · sample",
         colormap=sample_colormap(),
-        visible=visible,
-        **(place or {"affine": np.eye(mask.ndim + 1)}),
+        metadata=metadata,
+        **options,
     )
     layer.contour = 1
     return layer
+
+
+def earlier_samples(viewer: ViewerModel, origin: AnyDict | None) -> list[Labels]:
+    """Return the outlines of automatic sample masks of an image, latest first."""
+    image = image_of(origin)
+    return [
+        layer
+        for layer in reversed(viewer.layers)
+        if image and layer.metadata.get(METADATA, {}).get(_SAMPLE_OF) == image
+    ]
+
+
+def image_of(origin: AnyDict | None) -> str:
+    """Return the layer of a `PoreTarget.origin`; empty if it is unknown."""
+    return str((origin or {}).get("layer", ""))
 
 
 def sample_colormap() -> DirectLabelColormap:
@@ -239,20 +273,34 @@ def sample_colormap() -> DirectLabelColormap:
     return DirectLabelColormap(color_dict=colours)
 
 
-def earlier_pore_layers(
-    viewer: ViewerModel, volume_name: str
-) -> list[weakref.ref[Labels]]:
-    """Return the layers with a volume's pores from earlier measurements, latest first.
+@dataclass(frozen=True, eq=False)
+class PoreTarget:
+    """Where to show the pores of an image.
 
-    Layers renamed by the user are excluded.
+    Attributes
+    ----------
+    origin : dict
+        Identifies the image: its layer, and the time point and channel measured.
+    earlier : list of weakref
+        Layers with the pores of this image from earlier measurements, latest first.
+        Layers renamed by the user are excluded.
     """
-    ours = re.compile(re.escape(_name(volume_name)) + r"( \[\d+\])?")
-    return [
-        weakref.ref(layer)
-        for layer in reversed(viewer.layers)
-        if ours.fullmatch(layer.name)
-        and layer.metadata.get(METADATA, {}).get("pores_of") == volume_name
-    ]
+
+    origin: AnyDict
+    earlier: list[weakref.ref[Labels]]
+
+    @classmethod
+    def of(cls, layer: Layer, viewer: ViewerModel) -> PoreTarget:
+        """Return the target for the part of `layer` that is on screen."""
+        origin = {"layer": str(layer.unique_id), **chosen_position(layer, viewer)}
+        ours = re.compile(re.escape(_name(layer.name)) + r"( \[\d+\])?")
+        earlier = [
+            weakref.ref(pores)
+            for pores in reversed(viewer.layers)
+            if ours.fullmatch(pores.name)
+            and pores.metadata.get(METADATA, {}).get(_ORIGIN) == origin
+        ]
+        return cls(origin, earlier)
 
 
 def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
@@ -308,11 +356,12 @@ def add_rose(
     volume: Volume,
     *,
     place: AnyDict | None = None,
+    origin: AnyDict | None = None,
 ) -> Vectors | None:
     """Draw a line in each direction, proportional to the mean intercept length (MIL).
 
     The layer is hidden, because the lines would cover the pores. An earlier layer of
-    the same volume is replaced; if it is shown, the new one is shown as well.
+    the same image is replaced; if it is shown, the new one is shown as well.
 
     Parameters
     ----------
@@ -322,6 +371,8 @@ def add_rose(
         The volume measured.
     place : dict, optional
         Attributes that align the layer, in addition to the volume's geometry.
+    origin : dict, optional
+        Identifies the image (`PoreTarget.origin`).
 
     Returns
     -------
@@ -329,6 +380,7 @@ def add_rose(
         None if the anisotropy was not measured.
     """
     name, record = f"{volume.name} · anisotropy", helper_metadata(_ROSE)
+    record[METADATA][_ORIGIN] = image_of(origin)
     active, visible = viewer.layers.selection.active, False
     for earlier in list(viewer.layers):
         if earlier.name == name and earlier.metadata == record:

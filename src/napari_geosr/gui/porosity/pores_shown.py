@@ -27,10 +27,11 @@ from napari_geosr.gui.porosity.pore_colours import (
     PoreColours,
     pore_colours,
 )
+from napari_geosr.gui.porosity.pore_layers import image_of
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels, Layer, Vectors
 
     from napari_geosr.gui.porosity.measuring import PoreMeasurement
     from napari_geosr.gui.porosity.result import PorosityResult
@@ -78,8 +79,9 @@ class PoreDisplay(QObject):
         self._label = 0  # last known `selected_label` of the layer
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
-        #: Outlines of automatic sample masks.
+        #: Outlines of automatic sample masks, and mean intercept lengths.
         self._samples: dict[str, weakref.ref[Labels]] = {}
+        self._roses: dict[str, weakref.ref[Vectors]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         result.labelChosen.connect(self.go_to)
         result.reportChosen.connect(self._on_report)
@@ -101,9 +103,22 @@ class PoreDisplay(QObject):
         self.marked.changed.connect(self._on_marked)
 
     def show(
-        self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
+        self,
+        measured: PoreMeasurement,
+        sources: Mapping[str, weakref.ref[Layer]],
+        mask: Layer | None = None,
     ) -> None:
-        """Add the labelled pores over the layers in which they were found."""
+        """Add the labelled pores over the layers in which they were found.
+
+        Parameters
+        ----------
+        measured : PoreMeasurement
+        sources : mapping of weakref
+            Layers measured, by key of the report.
+        mask : Layer, optional
+            The user's sample mask, which may be the outline of an earlier mask.
+        """
+        before, earlier_pores = self._measured, dict(self._layers)
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
         self._unfollow()
@@ -123,12 +138,27 @@ class PoreDisplay(QObject):
                 visible=key == first,
                 into=None if earlier is None else earlier(),
                 checksum=measured.checksums.get(key),
+                origin=measured.origins.get(key),
             )
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)
-        self._show_samples(measured, first)
+        if before is not None:
+            self._hide_other_points(before, earlier_pores)
+        self._show_samples(measured, first, mask)
         self._show_roses(measured)
         self._restart()
+
+    def _hide_other_points(
+        self, before: PoreMeasurement, layers: Mapping[str, weakref.ref[Labels]]
+    ) -> None:
+        """Hide the pores of other time points or channels of the images measured."""
+        assert self._measured is not None
+        origins = list(self._measured.origins.values())
+        for key in layers:
+            layer, origin = self._in_viewer(layers, key), before.origins.get(key)
+            is_same_image = image_of(origin) in map(image_of, origins)
+            if layer is not None and is_same_image and origin not in origins:
+                layer.visible = False
 
     def _restart(self) -> None:
         """Follow the layer of the report that is shown, and clear the selection."""
@@ -149,35 +179,47 @@ class PoreDisplay(QObject):
         self._features.set_layer(None)
         self._follower.end()
 
-    def _show_samples(self, measured: PoreMeasurement, first: str) -> None:
-        """Outline the automatic sample masks."""
+    def _show_samples(
+        self, measured: PoreMeasurement, first: str, mask: Layer | None
+    ) -> None:
+        """Outline the automatic sample masks; hide earlier ones of the same images."""
         active = self._viewer.layers.selection.active
+        self._samples.clear()
         for key, report in measured.reports.items():
-            of, earlier = self._sources.get(key), self._samples.get(key)
+            of, origin = self._sources.get(key), measured.origins.get(key)
             source = None if of is None else of()
+            earlier = pore_layers.earlier_samples(self._viewer, origin)
             layer = pore_layers.add_sample(
                 self._viewer,
                 report,
                 measured.volumes[key],
                 place=None if source is None else alignment_with(source),
                 visible=key == first,
-                into=None if earlier is None else earlier(),
+                earlier=earlier,
+                origin=origin,
             )
             if layer is not None:
                 self._samples[key] = weakref.ref(layer)
+            for other in earlier:
+                if other not in (layer, mask):
+                    other.visible = False
         self._viewer.layers.selection.active = active
 
     def _show_roses(self, measured: PoreMeasurement) -> None:
         """Add the mean intercept lengths by direction, if they were measured."""
+        self._roses.clear()
         for key, report in measured.reports.items():
             of = self._sources.get(key)
             source = None if of is None else of()
-            pore_layers.add_rose(
+            layer = pore_layers.add_rose(
                 self._viewer,
                 report,
                 measured.volumes[key],
                 place=None if source is None else alignment_with(source),
+                origin=measured.origins.get(key),
             )
+            if layer is not None:
+                self._roses[key] = weakref.ref(layer)
 
     def source(self) -> Layer | None:
         """Return the layer in which the listed pores were found, if it still exists."""
@@ -198,9 +240,8 @@ class PoreDisplay(QObject):
     def _add_group(self, group: str, expression: str) -> None:
         """Add a column with the selected pores to the table and features.
 
-        If a filter selects the same pores, the report stores this filter as the
-        definition of the group, so that the methods section can reproduce the
-        selection.
+        If a filter selects the same pores, the methods section states this filter as
+        the definition of the group.
         """
         name, report = self._result.which.currentText(), self._result.report
         if report is None:
@@ -310,10 +351,11 @@ class PoreDisplay(QObject):
         self.marked.set_mask(combined(self.marked.mask, inside, modifiers))
 
     def _on_report(self, name: str) -> None:
-        for key in self._layers:
-            layer = self.layer(key)
-            if layer is not None:
-                layer.visible = key == name
+        for layers in (self._layers, self._samples, self._roses):
+            for key in layers:
+                layer = self._in_viewer(layers, key)
+                if layer is not None:
+                    layer.visible = key == name
         shown = self.layer(name)
         if shown is not None:
             self._viewer.layers.selection.active = shown

@@ -161,6 +161,7 @@ def spots_table(plan: ScanPlan) -> str:
     axes = [f"{axis} ({plan.shown_unit})" for axis in names]
     writer.writerow(["spot", *axes, "porosity"])
     for spot in plan.spots:
-        centre = [f"{value:.6g}" for value in spot.centre[-len(names) :]]
+        # Stages give positions to fractions of a micrometre over many centimetres.
+        centre = [f"{value:.12g}" for value in spot.centre[-len(names) :]]
         writer.writerow([spot.stratum, *centre, f"{spot.porosity:.6g}"])
     return text.getvalue()
