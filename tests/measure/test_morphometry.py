@@ -658,7 +658,7 @@ def test_spheres_in_voxels_that_are_not_cubic(ratio: int, tolerance: float) -> N
     assert values["TV"] == pytest.approx(144**3)
     width = 2 * (radii**4).sum() / (radii**3).sum()
     assert values["Po.Dm"] == pytest.approx(width, rel=tolerance)
-    assert values["Lc.St"] < 0.09
+    assert values["Lc.St"] < 0.045 * ratio  # few slices per sphere
     note = next(w for w in found.warnings if "not cubic" in w)
     assert "with the surface interpolated between voxels" in note
 

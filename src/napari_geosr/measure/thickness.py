@@ -41,7 +41,14 @@ FIRST_MARGIN = 24
 def kernels() -> Any:
     """Return the compiled loops, imported on first use."""
     from napari_geosr.measure import kernels
-    from napari_geosr.measure.kernels import axes, distances, spheres, surface  # noqa: F401
+    from napari_geosr.measure.kernels import (  # noqa: F401
+        axes,
+        distances,
+        facets,
+        spheres,
+        surface,
+        walls,
+    )
 
     return kernels
 

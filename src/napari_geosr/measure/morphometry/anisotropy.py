@@ -12,6 +12,7 @@ from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, wide_remark
 from napari_geosr.measure.sums import SweepTotals
+from napari_geosr.measure.thickness import kernels
 
 TITLE = "Anisotropy"
 ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengths."
@@ -82,8 +83,7 @@ def directions(flat: bool) -> npt.NDArray[np.float64]:
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure the MIL ellipsoid from the surface between the two phases."""
-    from napari_geosr.measure.kernels import facets
-
+    facets = kernels().facets
     vectors = directions(phases.flat)
     areas = np.zeros((3, facets.GROUPS, 3), np.int64)
     pairs = np.zeros(3, np.int64)
@@ -117,8 +117,7 @@ def _add_slab(
     """Add the facets of a slab to `areas` and `pairs` (`facets.add_facets`)."""
     from scipy.ndimage import minimum_filter
 
-    from napari_geosr.measure.kernels import facets, surface
-
+    facets, surface = kernels().facets, kernels().surface
     n_z = phases.shape[0]
     wide = slice(max(0, slab.start - _HALO), min(n_z, slab.stop + _HALO))
     pores, sample = phases.planes(phases.pores, wide), phases.sample_planes(wide)
@@ -158,8 +157,7 @@ def _cells(shape: tuple[int, ...], sample: Mask | None) -> Mask:
 
 def _depths(phase: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Return the distance from the surface of the voxels outside a phase."""
-    from napari_geosr.measure.kernels import surface
-
+    surface = kernels().surface
     patterns, found = phase.copy(), np.zeros(phase.shape, np.int32)
     surface.to_patterns(patterns)
     surface.locate(patterns, found)

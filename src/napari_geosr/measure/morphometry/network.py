@@ -14,6 +14,7 @@ from napari_geosr.core.units import MILLIMETRES, convert_length
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
 from napari_geosr.measure.sums import SweepTotals
+from napari_geosr.measure.thickness import kernels
 
 TITLE = "Pore network"
 ABOUT = "Pores and throats by a watershed; coordination number, diameters."
@@ -177,8 +178,9 @@ def _inscribed(
     """
     from scipy import ndimage
 
-    from napari_geosr.measure.kernels import distances, surface, walls
-
+    distances, surface, walls = (
+        getattr(kernels(), name) for name in ("distances", "surface", "walls")
+    )
     patterns = space.astype(np.uint8).reshape((-1, *space.shape[-2:]))
     depths = np.empty(patterns.shape, np.int32)
     nearest = np.empty_like(depths)
