@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -77,18 +77,50 @@ class PackedMask:
         return found
 
 
-class _Both:
-    """The solid: voxels of the sample that are not pores."""
+@dataclass(frozen=True, eq=False)
+class PhasePlanes:
+    """Phases of several planes.
 
-    def __init__(self, pores: PackedMask, sample: PackedMask | None) -> None:
-        self._pores, self._sample = pores, sample
-        self.shape = pores.shape
+    Attributes
+    ----------
+    pores : ndarray of bool
+        Pores within the sample.
+    sample : ndarray of bool or None
+        Sample mask; None if all voxels of the volume belong to the sample.
+    around : ndarray of bool or None
+        Pores within and outside the sample.
+    missing : ndarray of bool or None
+        Voxels that were not measured: NaN or infinite.
+    """
+
+    pores: Mask
+    sample: Mask | None = None
+    around: Mask | None = None
+    missing: Mask | None = None
+
+
+class Complement:
+    """The voxels that are in none of several masks.
+
+    Parameters
+    ----------
+    *masks : MaskSource
+        At least one mask.
+    within : MaskSource, optional
+        Only voxels of this mask are included.
+    """
+
+    def __init__(self, *masks: MaskSource, within: MaskSource | None = None) -> None:
+        self._masks, self._within = masks, within
+        self.shape = masks[0].shape
 
     def __getitem__(self, box: Box) -> Mask:
-        solid: Mask = ~self._pores[box]
-        if self._sample is not None:
-            solid &= self._sample[box]
-        return solid
+        rest: Mask = ~self._masks[0][box]
+        for mask in self._masks[1:]:
+            rest &= ~mask[box]
+        if self._within is not None:
+            rest &= self._within[box]
+        return rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +168,11 @@ class Phases:
         Results that several statistics share, by name.
     share : callable or None
         Distributes blocks among several processes; None if this is the only process.
+    around : PackedMask or None
+        Pores within and outside the sample; None if all voxels belong to the sample.
+    missing : PackedMask or None
+        Voxels that were not measured (NaN or infinite); None if all voxels belong to
+        the sample.
     """
 
     pores: MaskSource
@@ -150,6 +187,8 @@ class Phases:
     grey: GreyPlanes | None = None
     results: dict[str, object] = field(default_factory=dict)
     share: Share | None = None
+    around: PackedMask | None = None
+    missing: PackedMask | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -161,6 +200,18 @@ class Phases:
     def ndim(self) -> int:
         """2 for an image, 3 for a volume."""
         return 2 if self.flat else 3
+
+    def space(self, which: Literal["solid", "pores"]) -> MaskSource:
+        """Return a phase with its continuation outside the sample.
+
+        Voxels that were not measured may belong to either phase, so they are included.
+        """
+        if self.around is None or self.missing is None:
+            whole: MaskSource = getattr(self, which)
+            return whole
+        if which == "solid":
+            return Complement(self.around)
+        return Complement(Complement(self.around, self.missing))
 
     @property
     def slabs(self) -> list[slice]:
@@ -195,7 +246,7 @@ class Phases:
 
 
 def phases_of(
-    read: Callable[[slice], tuple[Mask, Mask | None]],
+    read: Callable[[slice], PhasePlanes],
     slabs: Sequence[slice],
     shape: tuple[int, int, int],
     voxel_size: tuple[float, float, float],
@@ -214,7 +265,8 @@ def phases_of(
     Parameters
     ----------
     read : callable
-        Returns pores and sample (None if all voxels belong to it) of a slab.
+        Returns the phases of a slab, always with or always without the masks that may
+        be None.
     slabs : sequence of slice
         All slabs along Z, in order.
     shape : tuple of 3 int
@@ -232,21 +284,24 @@ def phases_of(
         for new, old in zip(finer, shape, strict=True)
     ]
     pores = PackedMask((n_z, n_y, n_x))
-    sample: PackedMask | None = None
+    more: list[PackedMask] = []
+    n_outside = 0
     for slab in slabs:
         check()
         own = np.flatnonzero((places[0] >= slab.start) & (places[0] < slab.stop))
         if not own.size:
             continue
         picked = np.ix_(places[0][own] - slab.start, places[1], places[2])
-        block, inside = read(slab)
-        pores.write(int(own[0]), block[picked])
-        if inside is not None and sample is None:
-            sample = PackedMask((n_z, n_y, n_x))
-            sample.write(0, np.ones((int(own[0]), n_y, n_x), bool))
-        if sample is not None:
-            part = np.ones(block.shape, bool) if inside is None else inside
-            sample.write(int(own[0]), part[picked])
+        planes = read(slab)
+        pores.write(int(own[0]), planes.pores[picked])
+        parts = (planes.sample, planes.around, planes.missing)
+        if planes.sample is not None:
+            more = more or [PackedMask((n_z, n_y, n_x)) for _ in parts]
+            n_outside += int(np.count_nonzero(~planes.sample))
+        for mask, part in zip(more, parts, strict=False):
+            assert part is not None
+            mask.write(int(own[0]), part[picked])
+    sample, around, missing = more if n_outside else (None, None, None)
     notes: tuple[str, ...] = ()
     if finer != shape:
         sizes = " × ".join(f"{v:.4g}" for v in voxel_size[-(2 if flat else 3) :])
@@ -256,7 +311,7 @@ def phases_of(
         )
     return Phases(
         pores,
-        _Both(pores, sample),
+        Complement(pores, within=sample),
         sample,
         edge,
         unit,
@@ -268,4 +323,6 @@ def phases_of(
         ),
         check,
         notes,
+        around=around,
+        missing=missing,
     )
