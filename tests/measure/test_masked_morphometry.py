@@ -9,8 +9,11 @@ import pytest
 from pore_shapes import ellipsoid, measure
 from scipy import ndimage
 
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure.morphometry import transport
+from napari_geosr.measure.phases import PhasePlanes, Phases, phases_of
 from napari_geosr.measure.phases.gaps import GapFiller
+from napari_geosr.measure.phases.shared import purified_steps
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
 
@@ -33,6 +36,19 @@ def random_solid(edge: int, width: float = 3.0, seed: int = 0) -> np.ndarray:
     return np.where(smooth < np.quantile(smooth, 0.7), 60, 180).astype(np.float32)
 
 
+def phases_in(pores: np.ndarray, sample: np.ndarray | None) -> Phases:
+    """Both phases of a volume, or of a part of it."""
+
+    def read(slab: slice) -> PhasePlanes:
+        if sample is None:
+            return PhasePlanes(pores[slab])
+        around, inside = pores[slab], sample[slab]
+        return PhasePlanes(around & inside, inside, around, np.zeros_like(around))
+
+    shape = pores.shape
+    return phases_of(read, [slice(0, shape[0])], shape, (1.0,) * 3, "pixel")
+
+
 @pytest.fixture(scope="module")
 def solid() -> np.ndarray:
     return random_solid(72)
@@ -44,12 +60,15 @@ def cropped(solid: np.ndarray) -> PorosityReport:
 
 
 @pytest.mark.parametrize(
-    ("around", "tolerance"), [("nan", 0.002), ("air", 0.08), ("more", 0.08)]
+    ("around", "tolerance"), [("nan", 0.015), ("air", 0.11), ("more", 0.16)]
 )
 def test_a_masked_part_is_like_a_cropped_volume(
     solid: np.ndarray, cropped: PorosityReport, around: str, tolerance: float
 ) -> None:
-    """The rest is unknown, air, or more of the material."""
+    """The rest is unknown, air, or more of the material.
+
+    Spheres extend beyond the border; the tolerance is for what limits them there.
+    """
     inside = np.zeros(solid.shape, np.uint8)
     inside[PART] = 1
     grey = solid.copy()
@@ -67,14 +86,18 @@ def test_a_masked_part_is_like_a_cropped_volume(
 def test_connectivity_of_cylinders_is_that_of_the_whole_volume() -> None:
     """Averaged over volumes; without a correction, it would be a third too low."""
     y, x = np.indices((64, 64)) - 31.5
-    inside = np.broadcast_to(np.hypot(y, x) < 24, (64, 64, 64)).astype(np.uint8)
-    found = []
-    for seed in range(4):
-        solid = random_solid(64, 2.0, seed)
-        pair = (measured(solid, "trabecular", mask=m) for m in (inside, None))
-        found.append([report.figures["Conn.D"] for report in pair])
-    masked, whole = np.mean(found, axis=0)
-    assert masked == pytest.approx(whole, rel=0.1)
+    inside = np.broadcast_to(np.hypot(y, x) < 24, (64, 64, 64))
+    density = []
+    for seed in range(6):
+        pores = random_solid(64, 2.0, seed) < 120
+        for sample in (inside, None):
+            steps = purified_steps(phases_in(pores, sample))
+            found = run_to_end(steps)
+            loops = 1 - (found.euler_number - found.shared_euler)
+            n_voxels = pores.size if sample is None else np.count_nonzero(sample)
+            density.append(loops / n_voxels)
+    masked, whole = np.reshape(density, (-1, 2)).mean(axis=0)
+    assert masked == pytest.approx(whole, rel=0.07)
 
 
 def test_thickness_in_other_processes_stays_in_the_mask(solid: np.ndarray) -> None:
@@ -95,11 +118,7 @@ def test_thickness_in_other_processes_stays_in_the_mask(solid: np.ndarray) -> No
             message="",
             block_voxels=30**3,
         )
-        try:
-            while True:
-                next(steps)
-        except StopIteration as end:
-            counts.append(end.value.counts)
+        counts.append(run_to_end(steps).counts)
     assert np.array_equal(*counts)
     assert counts[0].sum() == np.count_nonzero(within)
 
@@ -113,7 +132,7 @@ def test_a_wall_in_air_is_as_thick_as_it_is() -> None:
     assert measured(grey, "thickness", mask=mask).figures["Tb.Th"] == pytest.approx(8)
     mask[:14] = 0
     cut = measured(grey, "thickness", mask=mask).figures["Tb.Th"]
-    assert cut == pytest.approx(8, rel=0.05)
+    assert cut == pytest.approx(8, abs=1.1)  # half of the wall is in the sample
 
 
 def test_coordination_excludes_pores_at_the_sample_border(solid: np.ndarray) -> None:
@@ -167,7 +186,9 @@ def test_only_narrow_gaps_are_filled(flat: bool) -> None:
     margin = [(0, 0) if flat else (4, 4), (4, 4), (4, 4)]
     padded = np.pad(missing, margin, constant_values=True)
     wide = ndimage.binary_opening(padded, cube)
-    wide = wide[tuple(slice(a, n - b) for (a, b), n in zip(margin, wide.shape))]
+    wide = wide[
+        tuple(slice(a, n - b) for (a, b), n in zip(margin, wide.shape, strict=True))
+    ]
     left = missing & ndimage.binary_dilation(wide & missing, cube, 2)
     weights = cube.astype(float)
     known = ndimage.convolve((~missing).astype(float), weights, mode="constant")
