@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure.morphometry import transport
-from napari_geosr.measure.phases import PhasePlanes, Phases, phases_of
-from napari_geosr.measure.phases.gaps import GapFiller
+from napari_geosr.measure.phases import GapFiller, PhasePlanes, Phases, phases_of
 from napari_geosr.measure.phases.shared import purified_steps
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.slabs.thickness import block_thickness_steps

@@ -34,13 +34,14 @@ from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
 from napari_geosr.measure.phases import (
+    GapFiller,
     GreyPlanes,
     PackedMask,
     PhasePlanes,
     Phases,
+    filled_remark,
     phases_of,
 )
-from napari_geosr.measure.phases.gaps import GapFiller, filled_remark
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
