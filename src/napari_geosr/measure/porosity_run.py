@@ -222,7 +222,7 @@ class PorosityRun:
         n_nonfinite : int
             Number of NaN and infinite voxels of the sample.
         """
-        geometry, n_filled = self.geometry, 0
+        geometry = self.geometry
         gaps = None
         if n_nonfinite:
             gaps = GapFiller(self.shape, flat=geometry.flat)
@@ -231,11 +231,8 @@ class PorosityRun:
                 gaps.add(slab.start, *self._parts(slab, threshold))
 
         def read(slab: slice) -> PhasePlanes:
-            nonlocal n_filled
             if gaps is not None:
-                planes, filled = gaps.planes(slab)
-                n_filled += filled
-                return planes
+                return gaps.planes(slab)
             pores, inside, missing = self._parts(slab, threshold)
             if inside is None:
                 return PhasePlanes(pores)
@@ -252,7 +249,9 @@ class PorosityRun:
             origin=geometry.origin,
             check=lambda: self.check("measuring morphometry"),
         )
-        notes = (filled_remark(n_filled), *phases.notes) if n_filled else phases.notes
+        notes = phases.notes
+        if gaps is not None and gaps.n_filled:
+            notes = (filled_remark(gaps.n_filled), *notes)
         grey = GreyPlanes(self.slabs, lambda slab: self.grey_planes(slab, threshold))
         return replace(phases, grey=grey, notes=notes)
 

@@ -356,6 +356,7 @@ class GapFiller:
     def __init__(self, shape: tuple[int, int, int], *, flat: bool) -> None:
         self.shape, self.flat = shape, flat
         self._pores, self._inside, self._missing = (PackedMask(shape) for _ in range(3))
+        self._filled = np.zeros(shape[0], np.int64)
 
     def add(self, z: int, pores: Mask, inside: Mask | None, missing: Mask) -> None:
         """Store planes, starting at `z`.
@@ -374,11 +375,13 @@ class GapFiller:
         self._inside.write(z, whole if inside is None else inside)
         self._missing.write(z, missing)
 
-    def planes(self, slab: slice) -> tuple[PhasePlanes, int]:
-        """Return planes with narrow gaps filled, and how many sample voxels were.
+    @property
+    def n_filled(self) -> int:
+        """Number of filled voxels of the sample in all planes returned so far."""
+        return int(self._filled.sum())
 
-        All planes must have been stored.
-        """
+    def planes(self, slab: slice) -> PhasePlanes:
+        """Return planes with narrow gaps filled, after all planes were stored."""
         low = max(0, slab.start - _GAP_HALO)
         wide = slice(low, min(self.shape[0], slab.stop + _GAP_HALO))
         missing = self._whole(self._missing, wide)
@@ -386,7 +389,6 @@ class GapFiller:
         inside = self._whole(self._inside, slab)
         own = slice(slab.start - low, slab.stop - low)
         left = missing[own]
-        filled = 0
         if missing.any():
             left = left & _near_wide(missing, self.flat)[own]
             places = np.argwhere(missing[own] & ~left)
@@ -394,9 +396,10 @@ class GapFiller:
             is_pore = _most_neighbours(self._whole(self._pores, wide), missing, places)
             z, y, x = places.T
             pores[z - own.start, y, x] = is_pore
-            filled = int(np.count_nonzero(inside[z - own.start, y, x]))
+            counted = (z - own.start)[inside[z - own.start, y, x]]
+            self._filled[slab] = np.bincount(counted, minlength=len(left))
         sample = inside & ~left
-        return PhasePlanes(pores & sample, sample, pores, left), filled
+        return PhasePlanes(pores & sample, sample, pores, left)
 
     @staticmethod
     def _whole(mask: PackedMask, slab: slice) -> Mask:
