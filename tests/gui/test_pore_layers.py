@@ -109,6 +109,7 @@ def test_layers_of_a_measurement_are_shown_and_hidden_together(viewer, qtbot):
     dock.settings.morphometry.boxes["anisotropy"].click()
     dock.settings.sample.setCurrentText(AUTOMATIC)
     measure(dock, qtbot)
+    viewer.layers["scan · anisotropy"].visible = True  # hidden at first
     kinds = ("pores", "sample", "anisotropy")
 
     def are_shown(name: str) -> list[bool]:

@@ -256,7 +256,7 @@ def _morphometry(
 ) -> Generator[Step, None, dict[str, Morphometry]]:
     """Measure the requested statistics of both phases."""
     yield StageStarted(message="Reading both phases")
-    phases = run.phases(totals.threshold)
+    phases = run.phases(totals.threshold, totals.nonfinite_voxels)
     if run.pool is not None:
         share = partial(processed, run, doing="measuring morphometry")
         phases = replace(phases, share=share)

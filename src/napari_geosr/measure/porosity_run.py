@@ -33,7 +33,14 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
-from napari_geosr.measure.phases import GreyPlanes, PackedMask, Phases, phases_of
+from napari_geosr.measure.phases import (
+    GreyPlanes,
+    PackedMask,
+    PhasePlanes,
+    Phases,
+    phases_of,
+)
+from napari_geosr.measure.phases.gaps import GapFiller, filled_remark
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
@@ -207,15 +214,32 @@ class PorosityRun:
         self.check("tracing the graph")
         return self.pores(slab, threshold)[1]
 
-    def phases(self, threshold: float) -> Phases:
-        """Store both phases with one bit per voxel, for statistics that read voxels."""
+    def phases(self, threshold: float, n_nonfinite: int = 0) -> Phases:
+        """Store both phases with one bit per voxel, for statistics that read voxels.
 
-        def read(slab: slice) -> tuple[np.ndarray, np.ndarray | None]:
-            _, pores, sample = self.pores(slab, threshold)
-            return pores, sample
-
+        Parameters
+        ----------
+        threshold : float
+        n_nonfinite : int
+            Number of NaN and infinite voxels of the sample.
+        """
         geometry = self.geometry
-        grey = GreyPlanes(self.slabs, lambda slab: self.grey_planes(slab, threshold))
+        gaps = None
+        if n_nonfinite:
+            gaps = GapFiller(self.shape, flat=geometry.flat)
+            for slab in self.slabs:
+                self.check("measuring morphometry")
+                gaps.add(slab.start, *self._parts(slab, threshold))
+
+        def read(slab: slice) -> PhasePlanes:
+            if gaps is not None:
+                return gaps.planes(slab)
+            pores, inside, missing = self._parts(slab, threshold)
+            if inside is None:
+                return PhasePlanes(pores)
+            sample = inside & ~missing
+            return PhasePlanes(pores & sample, sample, pores, missing)
+
         phases = phases_of(
             read,
             self.slabs,
@@ -226,7 +250,28 @@ class PorosityRun:
             origin=geometry.origin,
             check=lambda: self.check("measuring morphometry"),
         )
-        return replace(phases, grey=grey, sample_from=self.sample_from)
+        notes = phases.notes
+        if gaps is not None and gaps.n_filled:
+            notes = (filled_remark(gaps.n_filled), *notes)
+        grey = GreyPlanes(self.slabs, lambda slab: self.grey_planes(slab, threshold))
+        return replace(phases, grey=grey, notes=notes, sample_from=self.sample_from)
+
+    def _parts(
+        self, slab: slice, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Return pores (also outside the sample), sample mask and missing voxels.
+
+        The sample mask includes missing voxels, and is None if there is none.
+        """
+        block, pores, _ = self.pores(slab, threshold)
+        missing = np.zeros(block.shape, bool)
+        if block.dtype.kind == "f":
+            missing = ~np.isfinite(block)
+        if self.mask is None:
+            return pores, None, missing
+        inside = inside_mask(np.asarray(self.mask[slab]))
+        outside = phase_mask(block, threshold, self.config.phase)
+        return np.where(inside, pores, outside & ~missing), inside, missing
 
     def labelled(
         self,

@@ -123,6 +123,7 @@ def thickness_steps(
     block_voxels: int | None = None,
     target: npt.NDArray[np.uint16] | None = None,
     to_centres: bool = False,
+    within: MaskSource | None = None,
     check: Callable[[], None] = lambda: None,
     message: str = "Measuring the thickness",
 ) -> Generator[Step, None, ThicknessDistribution]:
@@ -151,6 +152,9 @@ def thickness_steps(
     to_centres : bool
         Measure distances to the centres of the outside voxels, which form lines or
         sheets, instead of to a surface between voxels.
+    within : MaskSource, optional
+        Part of the phase that is measured: spheres have their centres in it, and
+        voxels outside it are not counted. By default, the whole phase.
     check : callable
         Called for every block; may raise `Cancelled`.
 
@@ -180,11 +184,11 @@ def thickness_steps(
     yield StageStarted(0, 2 * len(blocks), message=message)
     for i, core in enumerate(blocks):
         check()
-        block = with_margin(phase, core, margin, check)
+        block = with_margin(phase, core, margin, check, within)
         if block is None:
             found.append(SphereList.none())
         elif block.phase.all():  # then the phase fills the whole volume
-            unbounded += math.prod(s.stop - s.start for s in core)
+            unbounded += count_within(phase, core, within)
             if target is not None:
                 target[core] = 2**16 - 1
         else:
@@ -196,12 +200,17 @@ def thickness_steps(
         return ThicknessDistribution(counts[:1], unbounded)
     for i, core in enumerate(blocks):
         check()
-        diameters = painted(phase, core, found)
+        diameters = painted(phase if within is None else within, core, found)
         if target is not None:
             target[core] = diameters
         kernels().spheres.count(diameters, counts)
         yield BlockDone(len(blocks) + i + 1, 2 * len(blocks))
     return ThicknessDistribution.of(counts)
+
+
+def count_within(phase: MaskSource, core: Box, within: MaskSource | None) -> int:
+    """Return the number of measured voxels of a phase in a block."""
+    return int(np.count_nonzero((phase if within is None else within)[core]))
 
 
 def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
@@ -248,16 +257,21 @@ class _PhaseBlock:
 
 
 def with_margin(
-    phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
+    phase: MaskSource,
+    core: Box,
+    margin: int,
+    check: Callable[[], None],
+    within: MaskSource | None = None,
 ) -> _PhaseBlock | None:
     """Read a block with the surroundings that its spheres depend on.
 
-    Returns None if the block contains no voxel of the phase.
+    Distances are 0 outside `within`, so that no sphere has its centre there. Returns
+    None if the block contains no voxel of the measured part of the phase.
     """
     spheres = kernels().spheres
 
     shape = phase.shape
-    if not np.asarray(phase[core]).any():
+    if not count_within(phase, core, within):
         return None
     while True:
         box = [
@@ -273,6 +287,8 @@ def with_margin(
         squares = np.empty(block.shape, np.int32)
         nearest = np.empty(block.shape, np.int32)
         kernels().distances.squared_distances(block, squares, nearest)
+        if within is not None:
+            squares[~np.asarray(within[box[0], box[1], box[2]], bool)] = 0
         place = np.array(
             [
                 [s.start - b.start, s.stop - b.start]
@@ -412,6 +428,7 @@ def medial_axis_steps(
     write: Callable[[Box, Mask], None],
     *,
     block_voxels: int | None = None,
+    within: MaskSource | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Generator[Step, None, None]:
     """Find the medial axis (sheets and lines of voxels) of a phase, block by block.
@@ -421,6 +438,8 @@ def medial_axis_steps(
     write : callable
         Receives a block of whole planes and the medial axis in it; blocks without the
         phase are skipped.
+    within : MaskSource, optional
+        Part of the phase in which the medial axis is found; by default, all of it.
     """
     n_z, n_y, n_x = phase.shape
     thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))
@@ -433,11 +452,12 @@ def medial_axis_steps(
         # Read one more plane on each side, because a voxel may be marked by its
         # neighbour.
         wide = (slice(max(0, z.start - 1), min(n_z, z.stop + 1)), *core[1:])
-        block = with_margin(phase, wide, margin, check)
+        block = with_margin(phase, wide, margin, check, within)
         if block is not None:
             margin = block.margin
             marked = np.empty(block.phase.shape, np.uint8)
-            kernels().axes.mark_axes(block.phase, block.squares, block.nearest, marked)
+            inner = (block.squares > 0).view(np.uint8)  # the phase, as far as measured
+            kernels().axes.mark_axes(inner, block.squares, block.nearest, marked)
             found = marked[block.inside].view(np.bool_)
             start = z.start - wide[0].start
             write(core, found[start : start + z.stop - z.start])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.morphometry.lacunae import principal_axes
-from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Column, Findings, Quantity
 from napari_geosr.measure.statistics.centroid import centroid
 from napari_geosr.measure.sums import SweepTotals
@@ -22,9 +22,9 @@ CONVENTION = (
     "parameter of Murakami 2002), here of the ellipsoid with the same second "
     "moments, so that rough outlines have less effect than in a projection. The "
     "depth is the distance from a pore's centre to the nearest point of the free "
-    "surface, which is the border of the sample mask; the border of the volume is a "
-    "cut, not a surface. The nearest neighbour is the distance between centres. "
-    "Pores below the minimum size are left out."
+    "surface, which is the border of the sample mask; the border of the volume and "
+    "NaN voxels are cuts, not surfaces. The nearest neighbour is the distance between "
+    "centres. Pores below the minimum size are left out."
 )
 SOURCES = (
     "Murakami Y. Metal Fatigue: Effects of Small Defects and Nonmetallic Inclusions. "
@@ -77,6 +77,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "The depth of pores has no value: without a sample mask, the free surface "
             "is unknown. Use a sample mask (--sample auto)."
         )
+    elif not np.isfinite(depth).any():
+        remarks.append(
+            "The depth of pores has no value: the sample has no free surface, because "
+            "it ends only at NaN voxels or at the border of the volume. If it is "
+            "surrounded by air, use a sample mask (--sample auto)."
+        )
     shapes = "circularity is" if phases.flat else "√area and sphericity are"
     if n and np.median(pores.voxels) < 27:
         remarks.append(
@@ -119,7 +125,7 @@ def _known(
 def _depths(
     phases: Phases, places: npt.NDArray[np.float64]
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Measure the distance of positions from the mask's border; NaN without a mask."""
+    """Measure the distance of positions from the free surface; NaN if there is none."""
     from scipy.spatial import cKDTree
 
     depth = np.full(len(places), np.nan)
@@ -131,9 +137,14 @@ def _depths(
     for i, slab in enumerate(slabs):
         wide = slice(max(0, slab.start - 1), min(n_z, slab.stop + 1))
         sample = phases.planes(phases.sample, wide)
+        missing = np.zeros(sample.shape, bool)
+        if phases.missing is not None:
+            missing = phases.planes(phases.missing, wide)
         for axis in range(3):
             # Faces between the sample and its surroundings lie between two voxels.
-            step = np.flatnonzero(np.diff(sample, axis=axis))
+            is_face = np.diff(sample, axis=axis)
+            is_face &= ~(_cut(missing, axis, 0) | _cut(missing, axis, 1))
+            step = np.flatnonzero(is_face)
             shape = list(sample.shape)
             shape[axis] -= 1
             found = np.stack(np.unravel_index(step, shape), axis=1).astype(np.float64)
@@ -148,3 +159,8 @@ def _depths(
     faces = faces * phases.edge + origin
     distance: npt.NDArray[np.float64] = cKDTree(faces).query(places)[0]
     return distance
+
+
+def _cut(mask: Mask, axis: int, start: int) -> Mask:
+    """Return all planes along an axis but the last (start 0) or the first (start 1)."""
+    return np.moveaxis(np.moveaxis(mask, axis, 0)[start : start - 1 or None], 0, axis)

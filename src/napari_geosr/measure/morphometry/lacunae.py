@@ -18,7 +18,8 @@ TITLE = "Lacunae"
 ABOUT = "Number per bone volume, volume, stretch and orientation of the pores."
 CONVENTION = (
     "Every counted pore is a lacuna: choose the minimum pore size, and exclude "
-    "canals with a sample mask. Lc.N/BV is their number ÷ the volume of the solid. "
+    "canals with a sample mask. Lc.N/BV is their number ÷ the volume of the solid; "
+    "Lc.V.SD is their standard deviation with n − 1 degrees of freedom. "
     "With the eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, "
     "the stretch Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is 2 (EV2 − "
     "EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
@@ -145,11 +146,13 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         *_remarks(pores, whole),
         *(unaligned if whole.any() else []),
     ]
+    if n == 1:
+        remarks.append("Lc.V.SD has no value: there is only one lacuna.")
     values: dict[str, float | None] = {
         "Lc.N": n,
         "Lc.N/BV": n / bone if bone else None,
         "Lc.V": float(volume.mean()) if n else None,
-        "Lc.V.SD": float(volume.std()) if n else None,
+        "Lc.V.SD": float(volume.std(ddof=1)) if n > 1 else None,
         "Lc.TV/BV": float(volume.sum() / bone) if bone else None,
         "Lc.St": _mean(stretch),
         "Lc.Ob": _mean(flatness),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES, convert_length
-from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import kernels
@@ -27,7 +27,7 @@ CONVENTION = (
     "the surface between voxels (estimated from the surrounding 7³ voxels); the "
     "diameter of a throat is that of the circle of the same area. The coordination "
     "number is the number of throats of a pore, averaged over pores that do not touch "
-    "the border."
+    "the border of the volume or of the sample."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "
@@ -62,17 +62,16 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             ],
         )
     pores = phases.pores[:, :, :]
-    space = pores[0] if phases.flat else pores
-    if not space.any() or space.all():
+    around = pores if phases.sample is None else phases.space("pores")[:, :, :]
+    space, around = (pores[0], around[0]) if phases.flat else (pores, around)
+    if not space.any() or around.all():
         return Findings({}, ["There is no pore network: only one phase is present."])
-    labels, diameters, centres = divide(space)
+    labels, diameters, centres = divide(space, around)
     phases.check()
     throats, areas = _throats(labels)
-    inner = np.ones(len(diameters), bool)
-    for axis in range(labels.ndim):
-        for end in (0, -1):
-            touching = np.unique(np.take(labels, end, axis))
-            inner[touching[touching > 0] - 1] = False
+    at_faces = _at_faces(labels, len(diameters))
+    at_sample = _at_sample(phases, labels, len(diameters))
+    inner = ~np.any([*at_faces.values(), at_sample], axis=0)
     degree = np.bincount(throats.ravel(), minlength=len(diameters) + 1)[1:]
     wide = 2 * np.sqrt(areas / math.pi) if labels.ndim == 3 else areas
     values: dict[str, float | None] = {
@@ -91,6 +90,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         )
     remarks += coarse_remark("Net.Th.Dm", values["Net.Th.Dm"])
     table = _openpnm(phases, labels, diameters, centres, throats, areas)
+    if phases.sample is not None:
+        table["pore.sample_border"] = at_sample
     return Findings(values, remarks, tables={"network": table})
 
 
@@ -119,11 +120,7 @@ def _openpnm(
     columns["pore.inscribed_diameter"] = diameters * edge
     columns["pore.volume"] = sizes * edge**3
     columns["pore.region_label"] = np.arange(1, len(diameters) + 1)
-    for axis in range(ndim):
-        for end, word in ((0, "min"), (-1, "max")):
-            touches = np.zeros(len(diameters) + 1, bool)
-            touches[np.take(labels, end, axis)] = True
-            columns[f"pore.{'zyx'[3 - ndim + axis]}{word}"] = touches[1:]
+    columns.update(_at_faces(labels, len(diameters)))
     columns |= {f"throat.conns[{i}]": throats[:, i] - 1 for i in range(2)}
     columns["throat.equivalent_diameter"] = wide * edge
     columns["throat.cross_sectional_area"] = areas * edge**2
@@ -131,21 +128,50 @@ def _openpnm(
     return columns
 
 
+def _at_faces(labels: npt.NDArray[np.int32], n: int) -> dict[str, Mask]:
+    """Return which of `n` pores touch each face of the volume."""
+    found = {}
+    for axis in range(labels.ndim):
+        for end, word in ((0, "min"), (-1, "max")):
+            touches = np.zeros(n + 1, bool)
+            touches[np.take(labels, end, axis)] = True
+            found[f"pore.{'zyx'[3 - labels.ndim + axis]}{word}"] = touches[1:]
+    return found
+
+
+def _at_sample(phases: Phases, labels: npt.NDArray[np.int32], n: int) -> Mask:
+    """Return which of `n` pores share a face with voxels outside the sample mask."""
+    touches = np.zeros(n + 1, bool)
+    if phases.sample is not None:
+        sample = phases.sample[:, :, :]
+        sample = sample[0] if phases.flat else sample
+        for axis in range(labels.ndim):
+            own, inside = np.moveaxis(labels, axis, 0), np.moveaxis(sample, axis, 0)
+            touches[own[1:][~inside[:-1]]] = True
+            touches[own[:-1][~inside[1:]]] = True
+    return touches[1:]
+
+
 def divide(
-    space: npt.NDArray[np.bool_],
+    space: npt.NDArray[np.bool_], wide: npt.NDArray[np.bool_] | None = None
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Divide a pore space; return labels, inscribed diameters and centres, in voxels.
 
     Parameters
     ----------
     space : ndarray of bool, ([Z,] Y, X)
+    wide : ndarray of bool, same shape, optional
+        The pore space with its continuation outside the sample, to which distances are
+        measured; by default, `space`.
     """
     from scipy import ndimage
     from scipy.spatial import cKDTree
     from skimage.segmentation import watershed
 
-    distance = ndimage.distance_transform_edt(space)
+    distance = ndimage.distance_transform_edt(space if wide is None else wide)
     smooth = ndimage.gaussian_filter(distance, 0.4)
+    if wide is not None:
+        smooth[~space] = 0
     highest = ndimage.maximum_filter(smooth, size=3)
     tops, _ = ndimage.label((smooth == highest) & space, np.ones((3,) * space.ndim))
     n = int(tops.max())
@@ -163,7 +189,8 @@ def divide(
     table[1:][kept] = np.arange(1, kept.sum() + 1)
     labels = watershed(-smooth, table[tops], mask=space).astype(np.int32)
     tops = table[tops]
-    return labels, _inscribed(space, distance, tops, int(kept.sum())), places[kept]
+    n, room = int(kept.sum()), space if wide is None else wide
+    return labels, _inscribed(room, distance, tops, n), places[kept]
 
 
 def _inscribed(
@@ -206,14 +233,18 @@ def _throats(
     The faces normal to an axis are the projection of a flat throat along that axis; the
     area of the throat is the square root of the sum of their squared areas.
     """
+    n = int(labels.max(initial=0)) + 1
     pairs, across = [], []
     for axis in range(labels.ndim):
         moved = np.moveaxis(labels, axis, 0)
         one, other = moved[:-1], moved[1:]
         shared = (one != other) & (one > 0) & (other > 0)
-        pairs.append(np.sort(np.stack([one[shared], other[shared]], axis=1), axis=1))
-        across.append(np.full(len(pairs[-1]), axis))
-    found, index = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
-    faces = np.zeros((len(found), labels.ndim))
-    np.add.at(faces, (index.reshape(-1), np.concatenate(across)), 1.0)
-    return found.reshape(-1, 2).astype(np.int64), np.linalg.norm(faces, axis=1)
+        low, high = np.sort(np.stack([one[shared], other[shared]]), axis=0)
+        # One number per pair: rows are far slower to sort, and block the window.
+        pairs.append(low.astype(np.int64) * n + high)
+        across.append(np.full(len(low), axis))
+    found, index = np.unique(np.concatenate(pairs), return_inverse=True)
+    places = index * labels.ndim + np.concatenate(across)
+    faces = np.bincount(places, minlength=len(found) * labels.ndim)
+    areas = np.linalg.norm(faces.reshape(-1, labels.ndim), axis=1)
+    return np.stack([found // n, found % n], axis=1), areas

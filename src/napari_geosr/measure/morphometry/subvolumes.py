@@ -78,9 +78,15 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         if len(p) >= _FEWEST
     ]
     rows.sort()
-    edge = _representative(rows, porosity)
-    values["RVE"] = edge
-    if edge is None:
+    if not 0 < porosity < 1:
+        which = "pores" if porosity else "solid"
+        remarks.append(
+            "RVE (representative volume) has no value: the sample contains only "
+            f"{which}."
+        )
+    elif (edge := _representative(rows, porosity)) is not None:
+        values["RVE"] = edge
+    else:
         remarks.append(
             "RVE (representative volume) has no value: even the porosity of the "
             "largest sub-volumes varies by more than ± 5 %. `napari-geosr "

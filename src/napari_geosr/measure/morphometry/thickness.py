@@ -24,9 +24,9 @@ CONVENTION = (
     "thickness of the solid; Tb.Sp and Po.Dm are two names for the local thickness of "
     "the pores. All radii are used, not a fixed series; diameters are rounded to 1/32 "
     "voxel. The position of the surface between voxels is estimated from the "
-    "surrounding 7³ voxels. Spheres have their centres inside the volume. They may "
-    "extend beyond its border, because the ends of structures cut by the border are "
-    "unknown, but not beyond the sample mask."
+    "surrounding 7³ voxels. Spheres have their centres in the sample. They may extend "
+    "beyond the sample mask as far as the phase does there, and beyond the border of "
+    "the volume and into NaN regions, where the ends of structures are unknown."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment "

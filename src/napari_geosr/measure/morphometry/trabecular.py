@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
 from napari_geosr.measure.number_text import number_text
-from napari_geosr.measure.phases import Box, Mask, PackedMask, Phases
+from napari_geosr.measure.phases import Box, Complement, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import (
     PurifiedSolid,
@@ -28,13 +28,15 @@ CONVENTION = (
     "Bone is the solid. BV/TV is its share of the sample. BS is its surface, from "
     "Crofton's formula in 13 directions, without faces on the border. Tb.N is 1 ÷ "
     "the mean distance between the mid-axes, measured as the local thickness of "
-    "everything but the medial axis (Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ "
+    "the sample without the medial axis (Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ "
     "(Tb.Th + Tb.Sp). Conn is 1 − the Euler number of the largest component of the "
     "bone (26 neighbours) with its enclosed cavities filled (purified, Odgaard & "
-    "Gundersen 1993). The Euler number is corrected at the border of the volume, so "
-    "that the values of blocks that share one plane of voxels add up: half of the "
-    "Euler number of each face and an eighth of that of each corner are subtracted, "
-    "and a quarter of that of each edge is added. Conn.D is Conn ÷ TV."
+    "Gundersen 1993). The Euler number is corrected at the border of the sample, so "
+    "that the values of blocks that share one plane of voxels add up: it is the sum "
+    "over all groups of 2³ voxels that lie completely in the sample. In a volume "
+    "without a sample mask, half of the Euler number of each face and an eighth of "
+    "that of each corner are subtracted, and a quarter of that of each edge is added. "
+    "Conn.D is Conn ÷ TV."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
@@ -175,9 +177,16 @@ def _number(
         def write(box: Box, marked: Mask) -> None:
             mask.write(box[0].start, marked)
 
-        yield from medial_axis_steps(phases.solid, write, check=phases.check)
+        yield from medial_axis_steps(
+            phases.space("solid"),
+            write,
+            within=None if phases.sample is None else phases.solid,
+            check=phases.check,
+        )
+        between = Complement(mask)
         axes = yield from block_thickness_steps(
-            _Not(mask),
+            between,
+            within=phases.sample and Complement(mask, within=phases.sample),
             to_centres=True,
             check=phases.check,
             share=phases.share,
@@ -188,15 +197,3 @@ def _number(
     if axes.mean is None:
         return None, ["Tb.N has no value: the solid has no mid-axes."]
     return 1 / axes.mean, []
-
-
-class _Not:
-    """The complement of a mask."""
-
-    def __init__(self, mask: PackedMask) -> None:
-        self._mask = mask
-        self.shape = mask.shape
-
-    def __getitem__(self, box: Box) -> Mask:
-        outside: Mask = ~self._mask[box]
-        return outside

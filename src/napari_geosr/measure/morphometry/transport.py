@@ -58,17 +58,24 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values: dict[str, float | None] = {}
     remarks: list[str] = []
     available = free_host_memory() // 2
-    needed = diffusion.bytes_needed(math.prod(phases.shape))
+    needed, n_pores = diffusion.bytes_needed(math.prod(phases.shape)), 0
     if needed <= available:  # if not, the pores need not be read
         pores = np.ascontiguousarray(phases.pores[:, :, :])
-        needed = diffusion.bytes_needed(pores.size, int(np.count_nonzero(pores)))
-    if needed > available:
+        n_pores = int(np.count_nonzero(pores))
+        needed = diffusion.bytes_needed(pores.size, n_pores)
+    if n_pores > diffusion.MOST_VOXELS:
+        remarks.append(
+            f"The tortuosity factor was not measured: the pores have {n_pores:,} "
+            f"voxels, more than the limit of {diffusion.MOST_VOXELS:,}. Measure a part "
+            "of the volume."
+        )
+    elif needed > available:
         remarks.append(
             f"The tortuosity factor was not measured: it needs {needed / 1e9:.1f} GB "
             "of memory. Measure a part of the volume."
         )
     else:
-        phi = np.count_nonzero(pores) / phases.sample_voxels
+        phi = n_pores / phases.sample_voxels
         for axis, letter in enumerate("zyx"):
             if phases.flat and axis == 0:
                 continue

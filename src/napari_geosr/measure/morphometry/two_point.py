@@ -20,10 +20,11 @@ CONVENTION = (
     "S2(r) is the probability that both ends of a segment of length r along an axis "
     "lie in pores, if both lie in the sample (Torquato 2002). S_v (surface per volume) "
     "is −4 × its slope at 0, from differences over neighbouring voxels in 13 "
-    "directions. The correlation length is the distance at which "
-    "(S2 − φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes "
-    "with solid at both ends; their mean is not weighted by length. The lineal path is "
-    "the probability that a whole segment lies in pores."
+    "directions (in an image, L_A is −π × the slope, from 4 directions). The "
+    "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
+    "Chords are runs of pore voxels along the axes with solid at both ends; their mean "
+    "is not weighted by length, and their standard deviation has n − 1 degrees of "
+    "freedom. The lineal path is the probability that a whole segment lies in pores."
 )
 SOURCES = (
     "Torquato S. Random Heterogeneous Materials. Springer (2002), chapter on "
@@ -94,6 +95,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             remarks.append(
                 f"{name} has no value: no chord lies completely inside the sample."
             )
+        elif values[f"{name}.SD"] is None:
+            remarks.append(f"{name}.SD has no value: there is only one chord.")
     if values["Lc"] is None and 0 < pores < 1:
         remarks.append(
             "The correlation length has no value: S2 does not decay within half of the "
@@ -234,7 +237,8 @@ def _mean_and_sd(counts: npt.NDArray[np.int64]) -> tuple[float | None, float | N
         return None, None
     lengths = np.arange(len(counts))
     mean = float((counts * lengths).sum() / n)
-    return mean, math.sqrt(float((counts * (lengths - mean) ** 2).sum() / n))
+    squares = float((counts * (lengths - mean) ** 2).sum())
+    return mean, math.sqrt(squares / (n - 1)) if n > 1 else None
 
 
 def decay_length(distances: list[int], s2: npt.NDArray[np.float64]) -> float | None:

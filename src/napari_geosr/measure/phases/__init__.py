@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -84,18 +84,50 @@ class PackedMask:
         return found
 
 
-class _Both:
-    """The solid: voxels of the sample that are not pores."""
+@dataclass(frozen=True, eq=False)
+class PhasePlanes:
+    """Phases of several planes.
 
-    def __init__(self, pores: PackedMask, sample: PackedMask | None) -> None:
-        self._pores, self._sample = pores, sample
-        self.shape = pores.shape
+    Attributes
+    ----------
+    pores : ndarray of bool
+        Pores within the sample.
+    sample : ndarray of bool or None
+        Sample mask; None if all voxels of the volume belong to the sample.
+    around : ndarray of bool or None
+        Pores within and outside the sample.
+    missing : ndarray of bool or None
+        Voxels that were not measured: NaN or infinite.
+    """
+
+    pores: Mask
+    sample: Mask | None = None
+    around: Mask | None = None
+    missing: Mask | None = None
+
+
+class Complement:
+    """The voxels that are in none of several masks.
+
+    Parameters
+    ----------
+    *masks : MaskSource
+        At least one mask.
+    within : MaskSource, optional
+        Only voxels of this mask are included.
+    """
+
+    def __init__(self, *masks: MaskSource, within: MaskSource | None = None) -> None:
+        self._masks, self._within = masks, within
+        self.shape = masks[0].shape
 
     def __getitem__(self, box: Box) -> Mask:
-        solid: Mask = ~self._pores[box]
-        if self._sample is not None:
-            solid &= self._sample[box]
-        return solid
+        rest: Mask = ~self._masks[0][box]
+        for mask in self._masks[1:]:
+            rest &= ~mask[box]
+        if self._within is not None:
+            rest &= self._within[box]
+        return rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +181,11 @@ class Phases:
         Distributes blocks among several processes; None if this is the only process.
     original : OriginalGrid or None
         Sums over the voxels of the scan; None if they are cubic.
+    around : PackedMask or None
+        Pores within and outside the sample; None if all voxels belong to the sample.
+    missing : PackedMask or None
+        Voxels that were not measured (NaN or infinite); None if all voxels belong to
+        the sample.
     """
 
     pores: MaskSource
@@ -165,6 +202,8 @@ class Phases:
     sample_from: str = "none"
     share: Share | None = None
     original: OriginalGrid | None = None
+    around: PackedMask | None = None
+    missing: PackedMask | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -176,6 +215,18 @@ class Phases:
     def ndim(self) -> int:
         """2 for an image, 3 for a volume."""
         return 2 if self.flat else 3
+
+    def space(self, which: Literal["solid", "pores"]) -> MaskSource:
+        """Return a phase with its continuation outside the sample.
+
+        Voxels that were not measured may belong to either phase, so they are included.
+        """
+        if self.around is None or self.missing is None:
+            whole: MaskSource = getattr(self, which)
+            return whole
+        if which == "solid":
+            return Complement(self.around)
+        return Complement(Complement(self.around, self.missing))
 
     @property
     def slabs(self) -> list[slice]:
@@ -210,7 +261,7 @@ class Phases:
 
 
 def phases_of(
-    read: Callable[[slice], tuple[Mask, Mask | None]],
+    read: Callable[[slice], PhasePlanes],
     slabs: Sequence[slice],
     shape: tuple[int, int, int],
     voxel_size: tuple[float, float, float],
@@ -229,7 +280,8 @@ def phases_of(
     Parameters
     ----------
     read : callable
-        Returns pores and sample (None if all voxels belong to it) of a slab.
+        Returns the phases of a slab, always with or always without the masks that may
+        be None.
     slabs : sequence of slice
         All slabs along Z, in order.
     shape : tuple of 3 int
@@ -242,23 +294,25 @@ def phases_of(
         max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
     )
     pores = PackedMask((n_z, n_y, n_x))
-    sample: PackedMask | None = None
     original = None
     if pores.shape != shape:
         original = OriginalGrid(voxel_size, flat)
+    more: list[PackedMask] = []
+    n_outside = 0
     for slab in slabs if original is None else _thinner(slabs, shape, pores.shape):
         check()
-        first, block, inside = _cubic(read, slab, shape, pores.shape, original)
-        if not len(block):
+        first, planes = _cubic(read, slab, shape, pores.shape, original)
+        if not len(planes.pores):
             continue
-        pores.write(first, block)
-        if inside is not None and sample is None:
-            sample = PackedMask(pores.shape)
-            sample.write(0, np.ones((first, n_y, n_x), bool))
-        if sample is not None:
-            sample.write(
-                first, np.ones(block.shape, bool) if inside is None else inside
-            )
+        pores.write(first, planes.pores)
+        parts = (planes.sample, planes.around, planes.missing)
+        if planes.sample is not None:
+            more = more or [PackedMask(pores.shape) for _ in parts]
+            n_outside += int(np.count_nonzero(~planes.sample))
+        for mask, part in zip(more, parts, strict=False):
+            assert part is not None
+            mask.write(first, part)
+    sample, around, missing = more if n_outside else (None, None, None)
     notes: tuple[str, ...] = ()
     if original is not None:
         sizes = " × ".join(f"{v:.4g}" for v in voxel_size[-(2 if flat else 3) :])
@@ -271,7 +325,7 @@ def phases_of(
         )
     return Phases(
         pores,
-        _Both(pores, sample),
+        Complement(pores, within=sample),
         sample,
         edge,
         unit,
@@ -284,6 +338,8 @@ def phases_of(
         check,
         notes,
         original=original,
+        around=around,
+        missing=missing,
     )
 
 
@@ -298,30 +354,32 @@ def _thinner(
 
 
 def _cubic(
-    read: Callable[[slice], tuple[Mask, Mask | None]],
+    read: Callable[[slice], PhasePlanes],
     slab: slice,
     shape: tuple[int, int, int],
     finer: tuple[int, int, int],
     original: OriginalGrid | None,
-) -> tuple[int, Mask, Mask | None]:
-    """Return the first cubic plane of a slab, and pores and sample on cubic voxels.
+) -> tuple[int, PhasePlanes]:
+    """Return the first cubic plane of a slab, and its phases on cubic voxels.
 
     `original` receives the sums of the slab, unless it is None (cubic voxels).
     """
     if original is None:
-        return slab.start, *read(slab)
+        return slab.start, read(slab)
     size = original.voxel_size
     z, y, x = (places_of(n, m) for n, m in zip(finer, shape, strict=True))
     own = np.flatnonzero((z + 0.5 >= slab.start) & (z + 0.5 < slab.stop))
     wide = slice(max(0, slab.start - halo(size)), min(shape[0], slab.stop + halo(size)))
-    block, inside = read(wide)
+    planes = read(wide)
     n, before = slab.stop - slab.start, slab.start - wide.start
     near = slice(before, before + n + 1)
-    original.add(block[near], None if inside is None else inside[near], n)
+    inside = planes.sample
+    original.add(planes.pores[near], None if inside is None else inside[near], n)
     places = (z[own] - wide.start, y, x)
     first = int(own[0]) if own.size else 0
-    found = interpolated(block, places, size)
-    if inside is None:
-        return first, found, None
+    if inside is None or planes.around is None or planes.missing is None:
+        return first, PhasePlanes(interpolated(planes.pores, places, size))
     sample = interpolated(inside, places, size)
-    return first, found & sample, sample
+    around = interpolated(planes.around, places, size)
+    missing = interpolated(planes.missing, places, size) & ~sample
+    return first, PhasePlanes(around & sample, sample, around, missing)

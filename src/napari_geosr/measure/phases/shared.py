@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.comparison.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
-from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases import Mask, MaskSource, PackedMask, Phases
 from napari_geosr.measure.slabs.part import provisional_labels
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
 from napari_geosr.measure.thickness import ThicknessDistribution
@@ -24,12 +26,18 @@ _WORDS = {"solid": "solid", "pores": "pores"}
 def phase_thickness_steps(
     phases: Phases, which: Which
 ) -> Generator[Step, None, ThicknessDistribution]:
-    """Compute the local thickness of a phase; spheres may extend beyond the volume."""
+    """Compute the local thickness of a phase in the sample.
+
+    Spheres have their centres in the sample, but may extend beyond it: outside the
+    sample mask as far as the phase does there, and beyond the border of the volume or
+    into voxels that were not measured, because these are unknown.
+    """
     key = f"thickness of {which}"
     found = phases.results.get(key)
     if found is None:
         found = yield from block_thickness_steps(
-            getattr(phases, which),
+            phases.space(which),
+            within=None if phases.sample is None else getattr(phases, which),
             check=phases.check,
             share=phases.share,
             message=f"Measuring the thickness of the {_WORDS[which]}",
@@ -66,8 +74,8 @@ class PurifiedSolid:
     ----------
     euler_number : int
     shared_euler : float
-        Part of the Euler number that lies on the border and counts towards neighbouring
-        blocks when the values of blocks are added.
+        Part of the Euler number that lies on the border of the sample and counts
+        towards neighbouring blocks when the values of blocks are added.
     particles, cavities : int
         Number of other components of the solid, and of enclosed cavities.
     """
@@ -90,16 +98,22 @@ def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
     largest = int(np.argmax(raw.rows[:, column.COUNT]))
     offsets = phases.results["solid offsets"]
     assert isinstance(offsets, list)
-    slabs = phases.slabs
+    slabs, sample = phases.slabs, phases.sample
     labeller = SlabLabeller(phases.shape, (1.0, 1.0, 1.0), 6, flat=phases.flat)
     faces: list[list[Mask]] = [[], [], [], []]
     first = last = np.zeros((0, 0), bool)
+    filled = None if sample is None else PackedMask(phases.shape)
+    other_offsets = []
     yield StageStarted(0, len(slabs), message="Removing particles and cavities")
     for i, (slab, offset) in enumerate(zip(slabs, offsets, strict=True)):
         labels, _ = provisional_labels(phases.planes(phases.solid, slab), 26)
         table = np.concatenate([[0], raw.lookup[offset + 1 :]])
         body = table[labels] == largest + 1
-        labeller.add(~body, None)
+        inside = phases.sample_planes(slab)
+        rest = ~body if inside is None else inside & ~body
+        other_offsets.append(labeller.add(rest, inside)[1])
+        if filled is not None:
+            filled.write(slab.start, body)
         first, last = body[0] if i == 0 else first, body[-1]
         for face, part in zip(
             faces,
@@ -110,14 +124,72 @@ def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
         yield BlockDone(i + 1, len(slabs))
     around = labeller.finish()
     enclosed = ~around.rows[:, column.TOUCHES].astype(bool)
-    filled = -around.euler_number if not phases.flat else around.euler_number
-    own = int(raw.euler_number[largest]) + int(filled[enclosed].sum())
-    return PurifiedSolid(
-        own,
-        shared_euler(first, last, *(np.concatenate(face) for face in faces)),
-        len(raw.rows) - 1,
-        int(enclosed.sum()),
-    )
+    more = -around.euler_number if not phases.flat else around.euler_number
+    own = int(raw.euler_number[largest]) + int(more[enclosed].sum())
+    if filled is None:
+        shared = shared_euler(first, last, *(np.concatenate(face) for face in faces))
+    else:
+        _fill(phases, filled, around, other_offsets)
+        shared = own - euler_inside(phases, filled)
+    return PurifiedSolid(own, shared, len(raw.rows) - 1, int(enclosed.sum()))
+
+
+def _fill(
+    phases: Phases, body: PackedMask, around: RawTable, offsets: list[int]
+) -> None:
+    """Add the enclosed cavities of the sample to a body."""
+    assert phases.sample is not None
+    enclosed = np.concatenate([[False], around.rows[:, column.TOUCHES] == 0])
+    for slab, offset in zip(phases.slabs, offsets, strict=True):
+        planes = phases.planes(body, slab)
+        labels, _ = provisional_labels(phases.planes(phases.sample, slab) & ~planes, 6)
+        table = np.concatenate([[0], around.lookup[offset + 1 :]])
+        body.write(slab.start, planes | enclosed[table[labels]])
+
+
+def _euler_of_cells() -> npt.NDArray[np.float64]:
+    """Return the Euler number of each of the 256 groups of 2³ voxels at their corner.
+
+    The voxels are closed cubes, which also touch through edges and corners. An edge
+    belongs to two corners, a face to four, and a cube to eight.
+    """
+    values = np.zeros(256)
+    corners = list(itertools.product((0, 1), repeat=3))
+    for code in range(256):
+        cubes = [c for bit, c in enumerate(corners) if code >> bit & 1]
+        # Each part of the cubes that meets the corner: None where it does not extend.
+        parts = {
+            tuple(
+                side if extends else None for side, extends in zip(c, axes, strict=True)
+            )
+            for c in cubes
+            for axes in corners
+        }
+        values[code] = sum((-0.5) ** sum(s is not None for s in part) for part in parts)
+    return values
+
+
+def euler_inside(phases: Phases, mask: MaskSource) -> float:
+    """Return the Euler number of a mask (26 neighbours), without the sample's border.
+
+    Groups of 2³ voxels count if all their voxels lie in the sample. In a volume without
+    a sample mask, this is the Euler number minus `shared_euler`.
+    """
+    values, counts = _euler_of_cells(), np.zeros(256, np.int64)
+    n = phases.shape[0]
+    for slab in phases.slabs:
+        wide = slice(slab.start, min(n, slab.stop + 1))
+        planes, sample = phases.planes(mask, wide), phases.sample_planes(wide)
+        shape = [k - 1 for k in planes.shape]
+        codes = np.zeros(shape, np.uint8)
+        inside = np.ones(shape, bool)
+        for bit, corner in enumerate(itertools.product((0, 1), repeat=3)):
+            z, y, x = (slice(c, c + k) for c, k in zip(corner, shape, strict=True))
+            codes |= planes[z, y, x].view(np.uint8) << np.uint8(bit)
+            if sample is not None:
+                inside &= sample[z, y, x]
+        counts += np.bincount(codes[inside], minlength=256)
+    return float(values @ counts)
 
 
 def shared_euler(z0: Mask, z1: Mask, y0: Mask, y1: Mask, x0: Mask, x1: Mask) -> float:

@@ -104,16 +104,19 @@ class CollectWork:
     to_centres: bool
 
     def __call__(
-        self, item: tuple[Box, Excerpt, int], should_stop: ShouldStop, worker: int
+        self,
+        item: tuple[Box, Excerpt, Excerpt | None, int],
+        should_stop: ShouldStop,
+        worker: int,
     ) -> CollectedBlock:
-        core, phase, margin = item
+        core, phase, within, margin = item
 
         def check() -> None:
             if should_stop():
                 raise Cancelled("Stopped.")
 
         try:
-            block = with_margin(phase, core, margin, check)
+            block = with_margin(phase, core, margin, check, within)
         except TooSmallError as error:
             pairs = zip(core, error.box, strict=True)
             needed = (max(s.start - b.start, b.stop - s.stop) for s, b in pairs)
@@ -181,12 +184,16 @@ class _ToCollect:
     """
 
     phase: MaskSource
+    within: MaskSource | None
     blocks: Sequence[Box]
     margin: int = FIRST_MARGIN
 
-    def __call__(self, number: int) -> tuple[Box, Excerpt, int]:
+    def __call__(self, number: int) -> tuple[Box, Excerpt, Excerpt | None, int]:
         core, margin = self.blocks[number], self.margin
-        return core, Excerpt.of(self.phase, core, margin), margin
+        within = None
+        if self.within is not None:
+            within = Excerpt.of(self.within, core, margin)
+        return core, Excerpt.of(self.phase, core, margin), within, margin
 
 
 def block_thickness_steps(
@@ -196,6 +203,7 @@ def block_thickness_steps(
     check: Callable[[], None],
     message: str,
     to_centres: bool = False,
+    within: MaskSource | None = None,
     block_voxels: int | None = None,
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase, in worker processes if there are any.
@@ -205,7 +213,7 @@ def block_thickness_steps(
     phase : MaskSource
     share : callable or None
         Distributes blocks among several processes; None if this is the only process.
-    check, message, to_centres, block_voxels
+    check, message, to_centres, within, block_voxels
         As in `napari_geosr.measure.thickness.thickness_steps`.
     """
     z, y, x = phase.shape
@@ -217,12 +225,13 @@ def block_thickness_steps(
                 phase,
                 block_voxels=n_voxels,
                 to_centres=to_centres,
+                within=within,
                 check=check,
                 message=message,
             )
         )
     steps = shared_thickness_steps(
-        phase, blocks, share, to_centres=to_centres, message=message
+        phase, blocks, share, to_centres=to_centres, within=within, message=message
     )
     return (yield from steps)
 
@@ -233,6 +242,7 @@ def shared_thickness_steps(
     share: Share,
     *,
     to_centres: bool,
+    within: MaskSource | None = None,
     message: str,
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase in several processes.
@@ -246,12 +256,12 @@ def shared_thickness_steps(
         Boxes that cover the phase.
     share : callable
         Handles all items in other processes, and yields the results in order.
-    to_centres, message
+    to_centres, within, message
         As in `thickness_steps`.
     """
     n, done = len(blocks), 0
     found: list[SphereList] = [SphereList.none()] * n
-    to_collect, unbounded = _ToCollect(phase, blocks), 0
+    to_collect, unbounded = _ToCollect(phase, within, blocks), 0
     todo = list(range(n))
     yield StageStarted(0, 2 * n, message=message)
     while todo:
@@ -265,14 +275,15 @@ def shared_thickness_steps(
                     continue
                 found[i] = result.spheres
                 if result.is_unbounded:
-                    unbounded += int(np.prod([s.stop - s.start for s in blocks[i]]))
+                    unbounded += thickness.count_within(phase, blocks[i], within)
                 done += 1
                 yield BlockDone(done, 2 * n)
         todo = again
     if unbounded:
         return ThicknessDistribution(np.zeros(1, np.int64), unbounded)
     counts = np.zeros(2**16, np.int64)
-    to_paint = _Lazy(range(n), lambda i: _to_paint(phase, blocks[i], found))
+    counted = phase if within is None else within
+    to_paint = _Lazy(range(n), lambda i: _to_paint(counted, blocks[i], found))
     with closing(share(PaintWork(), to_paint)) as results:
         for part in results:
             counts[: len(part)] += part
