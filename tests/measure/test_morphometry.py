@@ -671,8 +671,10 @@ def test_cubic_voxels_do_not_depend_on_slabs(size: tuple[float, ...]) -> None:
     for edge in (14, 5, 1):
         slabs = [slice(z, min(z + edge, 14)) for z in range(0, 14, edge)]
 
-        def read(slab: slice) -> tuple[np.ndarray, np.ndarray]:
-            return pores[slab] & sample[slab], sample[slab]
+        def read(slab: slice) -> phases.PhasePlanes:
+            around, inside = pores[slab], sample[slab]
+            missing = np.zeros_like(inside)
+            return phases.PhasePlanes(around & inside, inside, around, missing)
 
         one = phases.phases_of(read, slabs, pores.shape, size, "µm")
         assert one.original is not None
