@@ -157,7 +157,7 @@ def test_columns_of_statistics_are_known_before_measuring() -> None:
         scan(_spheres()),
         voxel_size=(2.0,) * 3,
         unit="µm",
-        group="nearest_neighbour<0.1mm & angle_to_z>=0",
+        group="nearest_neighbour<0.1mm & stretch>=0",
         statistics=["additive", "lacunae"],
     )
     assert found.group is not None
