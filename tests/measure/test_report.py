@@ -143,6 +143,7 @@ class OfFigures:
     voxel_size: tuple[float, ...] = (1.0, 1.0, 1.0)
     is_flat: bool = False
     group: None = None
+    groups: dict[str, Any] = field(default_factory=dict)
     morphometry: dict[str, Any] = field(default_factory=dict)
 
 

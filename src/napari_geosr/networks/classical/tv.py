@@ -34,8 +34,8 @@ class NetworkConfig(FilterConfig):
     strength: float = Field(1.0, ge=0, le=20)
     """Weight of the total variation, in standard deviations of the noise."""
     iterations: int = Field(12, ge=1, le=200)
-    """Number of iterations, and radius of the receptive field in voxels. Twelve are
-    within 0.15 dB of the converged result."""
+    """Number of iterations, and radius of the receptive field in voxels. In
+    smooth images with strong noise, more than 12 give a better result."""
 
 
 class TotalVariation(Filter):
