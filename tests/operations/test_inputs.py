@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import (
     InputConfig,
@@ -146,3 +146,14 @@ def test_an_output_never_replaces_or_joins_its_source(tmp_path, monkeypatch):
     with pytest.raises(FileError, match="is the input"):
         check_not_source(open_volume(path), "~/scan.tif")
     check_not_source(Volume(np.zeros(SHAPE), "ZYX"), path)
+
+
+@pytest.mark.parametrize("given", ["1.95um", ["1.95um"], "2,0.5,0.5 mm", "3µm"])
+def test_a_voxel_size_with_a_unit_is_explained(given) -> None:
+    with pytest.raises(ConfigError, match=r"--voxel-size [\d.,]+ --unit (um|mm|µm)"):
+        InputConfig.create(voxel_size=given)
+
+
+def test_voxel_sizes_are_text_or_numbers() -> None:
+    for given in (0.5, "0.5", [0.5], (0.5,), "0.5,0.5,0.5"):
+        assert set(InputConfig.create(voxel_size=given).voxel_size or ()) == {0.5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,8 @@ from napari_geosr.io.formats import is_volume_folder
 
 #: On the command line, ``4,2,2`` is one token; no ``--empty-…`` flag is created.
 COMMAS = Parameter(n_tokens=1, negative="")
+#: Voxel size followed by a unit, as in ``1.95um``.
+_WITH_UNIT = re.compile(r"(?P<size>[\d.,]+) ?(?P<unit>[a-zA-Zµμ]+)")
 
 
 def parse_numbers(value: Any, kind: type, example: str) -> Any:
@@ -87,6 +90,13 @@ class InputConfig(Config):
     @field_validator("voxel_size", mode="before")
     @classmethod
     def _read_voxel_size(cls, value: Any) -> Any:
+        words = value if isinstance(value, list | tuple) else [value]
+        text = ",".join(map(str, words))
+        if found := _WITH_UNIT.fullmatch(text.strip()):
+            raise ValueError(
+                f"{text!r} contains a unit. Give the unit separately (--voxel-size "
+                f"{found['size']} --unit {found['unit']})"
+            )
         return parse_numbers(value, float, "4,2,2")
 
     @field_validator("voxel_size")
