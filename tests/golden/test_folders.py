@@ -46,6 +46,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(folders: Path) -> dict[str, Any]:
     """Results that the release that wrote the folders obtained from them."""
     found: dict[str, Any] = json.loads((folders / "expected.json").read_text())
+    # Since then, pores that a face of the volume cuts belong to the sample mask.
+    found["study"]["16 full"] = 0.22989
     return found
 
 
