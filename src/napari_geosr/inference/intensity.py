@@ -182,7 +182,7 @@ def scan_steps(
 def _with_far_voxels(
     statistics: IntensityStatistics, sample: GreySample
 ) -> IntensityStatistics:
-    """Record, in the statistics, extreme grey values of voxels that are not hot.
+    """Add to the statistics the extreme grey values of voxels that are not hot.
 
     Raises
     ------
@@ -232,9 +232,9 @@ def _crowd_steps(
 ) -> Generator[Step, None, float]:
     """Find the fraction of voxels that look hot or dead but are too many to be defects.
 
-    Evenly spaced blocks of a large volume are read again. Voxels of small pores and
-    grains may also be far from all others, but most of them have neighbours that are
-    far from the others, too.
+    Evenly spaced blocks of a large volume are read again. The grey values of small
+    pores and grains may also lie far from all others, but so do those of most of their
+    neighbours.
     """
     crowd = sample.hot_voxels(CROWD_SHARE)
     if crowd is None or not sample.exceeds(crowd.limits):
@@ -321,7 +321,7 @@ def _sample_shape(
 
 
 def _as_float64(values: AnyArray) -> tuple[float, AnyArray]:
-    """Return a constant, and the values minus it as float64, exact where possible."""
+    """Return values as float64, minus an offset if needed for exactness; offset first."""
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _MAX_EXACT_INTEGER:

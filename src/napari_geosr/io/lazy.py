@@ -396,7 +396,7 @@ class LazyArray:
     def _decode_group(
         self, group: tuple[range, ...], found: dict[tuple[int, ...], AnyArray]
     ) -> None:
-        """Decode those blocks of a box that are not `found` yet, and cache them."""
+        """Decode those blocks of a box that are not yet in `found`, and cache them."""
         missing = [i for i in itertools.product(*group) if i not in found]
         if not missing:
             return

@@ -91,7 +91,7 @@ class CellMeans:
 
     @property
     def max_noise_scale(self) -> float:
-        """Largest scale of the noise variance consistent with the removed part.
+        """Largest scale of the noise variance that is consistent with `removed`.
 
         The noise removed by the denoiser cannot exceed the total that it removes. The
         variance of the removed noise is `noise` - 2 `kept` + the variance of the noise
@@ -160,8 +160,8 @@ class Risk:
 def expected_scale(noise: Noise) -> float:
     """Return the expected ratio of the actual noise variance to the measured one.
 
-    If correlated noise is measured slightly too low, denoisers that remove little of it
-    seem to have the smallest risk.
+    If the level of correlated noise is slightly underestimated, denoisers that remove
+    little of it seem to have the smallest risk.
 
     Examples
     --------
