@@ -93,7 +93,7 @@ class PhysicalSpace:
                 self.origin[axis] = place
 
     def complete(self, spatial_axes: str) -> tuple[tuple[float, ...], ...]:
-        """Fill in missing entries of the voxel size and the origin along `spatial_axes`.
+        """Fill in missing entries of voxel size and origin along `spatial_axes`.
 
         A missing slice spacing is set to the pixel size, with a note; if nothing is
         known, edge lengths are 1 pixel.
