@@ -315,7 +315,7 @@ def _rows_of_huge_planes(
 def _sample_shape(
     shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]
 ) -> list[int]:
-    """Return the shape that all blocks have when joined along the first axis."""
+    """Return the shape of all blocks joined along the first axis."""
     n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
     return [n, *shape[len(blocks[0]) :]]
 

@@ -104,7 +104,7 @@ class FittedFringes(nn.Module):
         self.y, self.x = (like.new_tensor(values) for values in (y, x))
 
     def operator(self) -> IlluminationOperator:
-        """Return the operator with these corrections, as a differentiable function."""
+        """Return the corrected operator, through which gradients pass."""
         basis, rows = [self.fixed.basis[:1]], list[Tensor]()
         ny, nx = self.patterns.shape
         n_terms = len(self.fixed.basis)

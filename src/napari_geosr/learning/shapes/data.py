@@ -269,8 +269,8 @@ class ShapeSet(Patches):
     def mask_of(self, volume: Volume, place: tuple[slice, ...] = ()) -> AnyArray:
         """Return the mask of the shape in a volume, or in a part of it.
 
-        The mask has the orientation of the set, so it may be rotated by half a turn
-        about Z.
+        The mask has the `orientation` of the whole set of volumes, so it may be rotated
+        by half a turn about Z.
         """
         label = cast("ShapeConfig", self.config).label
         values = np.asarray(volume.data[place] if place else volume.data)
