@@ -87,7 +87,7 @@ def write_mesh(
         Vertex indices of each triangle, counter-clockwise as seen from outside.
     space : str
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
-        Files other than 3MF state them in the form that 3D Slicer reads.
+        Files other than 3MF state these directions in the form that 3D Slicer reads.
     is_oblique : bool
         Whether X, Y and Z are the axes of an oblique volume, which point only roughly
         in these directions.

@@ -256,7 +256,7 @@ def _check(should_stop: ShouldStop) -> None:
 def known_block(
     volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
-    """Find the largest central block of at most `most_voxels` voxels, all known.
+    """Find the largest central block of up to `most_voxels` voxels that are all known.
 
     Raises
     ------
