@@ -182,7 +182,7 @@ def scan_steps(
 def _with_far_voxels(
     statistics: IntensityStatistics, sample: GreySample
 ) -> IntensityStatistics:
-    """Record, in the statistics, extreme grey values of voxels that are not hot.
+    """Add to the statistics the extreme grey values of voxels that are not hot.
 
     Raises
     ------
@@ -232,9 +232,9 @@ def _crowd_steps(
 ) -> Generator[Step, None, float]:
     """Find the fraction of voxels that look hot or dead but are too many to be defects.
 
-    Evenly spaced blocks of a large volume are read again. Voxels of small pores and
-    grains may also be far from all others, but most of them have neighbours that are
-    far from the others, too.
+    Evenly spaced blocks of a large volume are read again. The grey values of small
+    pores and grains may also lie far from all others, but so do those of most of their
+    neighbours.
     """
     crowd = sample.hot_voxels(CROWD_SHARE)
     if crowd is None or not sample.exceeds(crowd.limits):
@@ -315,13 +315,13 @@ def _rows_of_huge_planes(
 def _sample_shape(
     shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]
 ) -> list[int]:
-    """Return the shape that all blocks have when joined along the first axis."""
+    """Return the shape of all blocks joined along the first axis."""
     n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
     return [n, *shape[len(blocks[0]) :]]
 
 
 def _as_float64(values: AnyArray) -> tuple[float, AnyArray]:
-    """Return a constant, and the values minus it as float64, exact where possible."""
+    """Return an offset, and the values minus it as float64, exact where possible."""
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _MAX_EXACT_INTEGER:

@@ -54,7 +54,7 @@ class VoxelClassifier(Protocol):
     def __call__(self, voxels: SparseTensor) -> SparseTensor: ...
 
     def dense_forward(self, voxels: SparseTensor) -> SparseTensor:
-        """Return the same logits as a call, computed with dense convolutions."""
+        """Return the same logits as `__call__`, computed with dense convolutions."""
         ...
 
 

@@ -304,7 +304,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
 
 
 def _bytes_beyond(spec: NetworkSpec) -> float:
-    """Return bytes per input voxel of windows that a network itself splits up."""
+    """Return the bytes per input voxel of a window beyond the size computed at once."""
     n_fine = math.prod(spec.upscale_factor)
     if spec.n_outputs == 1:
         # Bytes of the input, the running sum of the outputs and the sum of their
@@ -338,7 +338,7 @@ def network_spec(network: nn.Module) -> NetworkSpec:
 
 
 def probe_window(spec: NetworkSpec, length: int) -> tuple[int, ...]:
-    """Return a window of about `length` along each axis that the network accepts."""
+    """Return a window of about `length` voxels per axis that the network accepts."""
     return tuple(
         math.ceil(max(length, least) / stride) * stride
         for least, stride in zip(minimum_window(spec), spec.stride, strict=True)

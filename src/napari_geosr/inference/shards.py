@@ -346,7 +346,7 @@ def restore_shard(
     deviation: object = None,
     backend: Choice | None = None,
 ) -> ShardSummary:
-    """Restore a region into separate arrays, as a run over the whole volume would.
+    """Restore a region into its own arrays; the values are those of an undivided run.
 
     Parameters
     ----------

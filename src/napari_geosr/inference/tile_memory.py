@@ -126,8 +126,8 @@ def anonymous_memory() -> int | None:
 class GrowthMeter:
     """Measures the peak growth of a process, or of CUDA memory, until `stop`.
 
-    A thread samples the process every few milliseconds, because the operating system's
-    peak counter cannot be reset without affecting its other users.
+    A thread samples the process every few milliseconds, because resetting the operating
+    system's peak counter would affect other programs that read it.
     """
 
     def __init__(self, device: str) -> None:

@@ -128,7 +128,7 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     Raises
     ------
     VolumeError
-        If the array is not 2D or 3D, is empty, or is an image for a 3D network.
+        If the array is not 2D or 3D, is empty, or is an image but the network is 3D.
     """
     sizes = tuple(int(n) for n in shape)
     ndim = len(sizes)
@@ -320,7 +320,7 @@ def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
     Raises
     ------
     VolumeError
-        If the box has the wrong number of axes or a step other than 1, or no voxels.
+        If the box has the wrong number of axes, a step other than 1, or no voxels.
     """
     if box is None:
         return whole(layout)

@@ -131,7 +131,7 @@ class WindowReader:
         return block, missing
 
     def _parts(self, indices: Sequence[AnyArray]) -> Iterator[slice]:
-        """Yield planes to read at once: all, or a few at a time if memory-mapped."""
+        """Yield planes that are read together: all, or a few if memory-mapped."""
         n = len(indices[0])
         step = n
         if isinstance(self.source, np.memmap):
@@ -215,9 +215,9 @@ class ValueWriter:
         Same shape as the target, floating-point: receives the standard deviations that
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
-        The scan being restored, if its padding keeps its value in the result, and so do
-        its hot voxels where ``hot.kept`` is set; otherwise None. In the network's
-        input, hot voxels are replaced.
+        The scan being restored, if its padding (and its hot voxels, if ``hot.kept`` is
+        set) must keep its values in the result; otherwise None. In the network's input,
+        hot voxels are replaced.
     """
 
     target: Any

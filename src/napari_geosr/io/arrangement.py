@@ -105,7 +105,7 @@ def arrangement(
 def channel_names(
     names: Sequence[str], axes: str, shape: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the metadata entry with the channel names, if each channel has one.
+    """Return the metadata entry with the channel names, if every channel has a name.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ class _RowCache:
     def keep(
         self, owner: _OpenFile, place: object, key: Slices, voxels: AnyArray
     ) -> None:
-        """Replace the cached band; it is kept as long as the file is open."""
+        """Replace the cached band; the new one is kept as long as the file is open."""
         self._place, self.key, self._voxels = place, key, voxels
         self._owner = weakref.ref(owner, self._forget)
 

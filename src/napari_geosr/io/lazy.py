@@ -52,7 +52,7 @@ class ReadUnit:
         Bytes that the library holds while it decodes a block, such as the stored bytes
         and its own copy of the voxels.
     seconds : float or None
-        Mean time to decode a block, so far; None if few blocks have been decoded.
+        Mean time to decode a block, so far; None if too few blocks have been decoded.
     """
 
     shape: tuple[int, ...]
@@ -101,7 +101,7 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
 
 
 def useful_cache(array: object, room: int) -> int | None:
-    """Return the size of a cache for reading an array in any order within `room` bytes.
+    """Return a cache size, within `room` bytes, for reading an array in any order.
 
     The cache holds all blocks of several adjacent planes if they fit, otherwise fewer
     blocks; 0 if not even one block fits, None for arrays without a `ReadUnit`.
@@ -396,7 +396,7 @@ class LazyArray:
     def _decode_group(
         self, group: tuple[range, ...], found: dict[tuple[int, ...], AnyArray]
     ) -> None:
-        """Decode those blocks of a box that are not `found` yet, and cache them."""
+        """Decode those blocks of a box that are not yet in `found`, and cache them."""
         missing = [i for i in itertools.product(*group) if i not in found]
         if not missing:
             return

@@ -87,7 +87,7 @@ def write_mesh(
         Vertex indices of each triangle, counter-clockwise as seen from outside.
     space : str
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
-        Files other than 3MF state them in the form that 3D Slicer reads.
+        Files other than 3MF state these directions in the form that 3D Slicer reads.
     is_oblique : bool
         Whether X, Y and Z are the axes of an oblique volume, which point only roughly
         in these directions.
@@ -232,7 +232,7 @@ def _stl(vertices: AnyArray, faces: AnyArray, header: bytes) -> bytearray:
 
 
 def _digits(vertices: AnyArray) -> int:
-    """Return the decimal places of positions in text: more for very small meshes."""
+    """Return the number of decimals of positions in text: more for tiny meshes."""
     extent = float(np.ptp(vertices, axis=0).max(initial=0.0))
     if extent <= 0:
         return _MIN_DIGITS

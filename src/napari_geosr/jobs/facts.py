@@ -115,7 +115,7 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
 
 
 def read_origin(folder: Path) -> AnyDict:
-    """Return name, folder and time of a job's creation, for a damaged ``job.json``.
+    """Return a job's name, folder and creation time, in case ``job.json`` is damaged.
 
     Empty for jobs of earlier releases, or if the file cannot be read.
     """

@@ -96,7 +96,8 @@ class JobFolder:
         Parameters
         ----------
         allow_existing : bool
-            Whether the caller created the folder for this job; it may contain data.
+            Whether the caller created the folder for this job; it may then contain
+            data.
 
         Raises
         ------

@@ -163,7 +163,7 @@ def _covered(
 
 
 def _plane_number(shape: Sequence[int], boxes: Sequence[Box]) -> int:
-    """Find the most complete plane; of several, the one nearest to the middle."""
+    """Find the most complete plane; if several are, the one nearest to the middle."""
     finished = np.zeros(tuple(shape[:-2]))
     for box in boxes:
         rows, columns = (len(range(*s.indices(n))) for s, n in _pairs(box, shape))

@@ -136,7 +136,7 @@ def run_steps(
 
 
 def _heartbeats(job: JobFolder, meter: JobMeter) -> Heartbeats:
-    """Return heartbeats for other hosts, even in stages without steps."""
+    """Return a sender of heartbeats, which also works in stages without steps."""
     return Heartbeats(lambda: _send_heartbeat(job, **meter.facts()), _BEAT_SECONDS)
 
 

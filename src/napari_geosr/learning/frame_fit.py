@@ -80,7 +80,7 @@ class FrameFitSettings:
 
 
 class FittedFringes(nn.Module):
-    """Corrections of fringe patterns, as parameters of an optimiser.
+    """Corrections to fringe patterns, as parameters of an optimiser.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class FittedFringes(nn.Module):
         self.y, self.x = (like.new_tensor(values) for values in (y, x))
 
     def operator(self) -> IlluminationOperator:
-        """Return the operator with these corrections, with gradients."""
+        """Return the corrected operator, through which gradients pass."""
         basis, rows = [self.fixed.basis[:1]], list[Tensor]()
         ny, nx = self.patterns.shape
         n_terms = len(self.fixed.basis)
@@ -187,7 +187,7 @@ class FrameFit:
     Attributes
     ----------
     fringes : FittedFringes or None
-        Corrections of the patterns; None if they are fixed.
+        Corrections to the patterns; None if they are fixed.
     iteration : int
         Number of steps done.
     loss : float

@@ -23,8 +23,9 @@ def level_map(window: FloatArray, noise: Noise) -> FloatArray:
     The level is the noise curve evaluated at the grey value estimated by a local Wiener
     filter (J. S. Lee, IEEE Trans. Pattern Anal. Mach. Intell. 2, 165-168, 1980,
     doi:10.1109/TPAMI.1980.4766994): the local mean where the window is uniform, and the
-    voxel itself where the window varies more than the noise. A mean everywhere would
-    give small bright objects too little noise and their surroundings too much.
+    voxel itself where the window varies more than the noise. The local mean at every
+    voxel would give small bright objects too little noise and their surroundings too
+    much.
     """
     from scipy import ndimage
 

@@ -91,7 +91,7 @@ class CellMeans:
 
     @property
     def max_noise_scale(self) -> float:
-        """Largest scale of the noise variance consistent with the removed part.
+        """Largest scale of the noise variance that is consistent with `removed`.
 
         The noise removed by the denoiser cannot exceed the total that it removes. The
         variance of the removed noise is `noise` - 2 `kept` + the variance of the noise
@@ -160,8 +160,8 @@ class Risk:
 def expected_scale(noise: Noise) -> float:
     """Return the expected ratio of the actual noise variance to the measured one.
 
-    If correlated noise is measured slightly too low, denoisers that remove little of it
-    seem to have the smallest risk.
+    If the level of correlated noise is slightly underestimated, denoisers that remove
+    little of it seem to have the smallest risk.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def expected_scale(noise: Noise) -> float:
 
 
 def common_scale(compared: Iterable[CellMeans], expected: float = 1.0) -> float:
-    """Return the scale of the noise variance that is consistent with all denoisers.
+    """Return the largest scale of the noise variance that suits all denoisers.
 
     If the noise is slightly overestimated, the estimated risk of a good denoiser falls
     below the variance of the noise that it leaves. If each risk were raised to this

@@ -177,7 +177,7 @@ def _stays_inside(link: object, group: h5py.Group) -> bool:
 
 
 def open_item(file: h5py.File, name: str, path: Path) -> Any:
-    """Return the dataset `name`; errors name a missing linked file or existing entries.
+    """Return the dataset `name`; an error names a missing file or the existing entries.
 
     Parameters
     ----------

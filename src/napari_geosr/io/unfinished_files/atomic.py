@@ -272,10 +272,10 @@ def replacing_all(
 ) -> Iterator[dict[Path, Path]]:
     """Yield a temporary sibling for each of `paths`; rename all of them, or none.
 
-    Without an error, all content is flushed to disk, and the files are renamed in
-    the order of `paths`. Part of the set can be missing only if another program has
-    created a file at one of the paths in the meantime, or if the process is killed
-    between two renames.
+    If no error occurs, all content is flushed to disk, and the files are renamed in the
+    order of `paths`. Part of the set can be missing only if another program has created
+    a file at one of the paths in the meantime, or if the process is killed between two
+    renames.
     """
     for path in paths:
         refuse_existing(path, overwrite)

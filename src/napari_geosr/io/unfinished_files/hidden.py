@@ -63,8 +63,9 @@ def _is_of(part: Path, path: Path, suffix: str) -> bool:
 def is_abandoned(part: Path) -> bool:
     """Return whether the process that wrote a hidden file must have ended.
 
-    For other computers and for names from earlier releases, it is unknown whether the
-    process is running. It counts as ended if nothing was written for `_MAX_DAYS`.
+    For files from other computers and for names from earlier releases, it is unknown
+    whether the process is running. The process counts as ended if nothing was written
+    for `_MAX_DAYS`.
     """
     found = _HIDDEN.match(part.name)
     if found is None:

@@ -216,7 +216,7 @@ class JournalEntry:
     def is_useless(self) -> bool:
         """Whether the writing process was killed before it finished anything.
 
-        The result is False for files of other computers, where this is unknown.
+        The result is False for files from other computers, for which this is unknown.
         """
         known = self.host == socket.gethostname()
         return known and not (self.boxes or self.is_this_process or self.is_running)

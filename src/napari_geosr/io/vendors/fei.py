@@ -1,7 +1,8 @@
 """FEI and Thermo Fisher microscopes: tags 34680 (SFEG) and 34682 (Helios).
 
 tifffile reads the tags as sections of values; lengths are in metres. ``[Scan]``
-describes the scan of the image; ``[Beam] Scan`` names the section of the beam used.
+describes the scan of the image; ``[Beam] Scan`` names the section for the scan of the
+beam that was used.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def output_of(
     ConfigError
         If `host` is not the name of a computer.
     Cancelled
-        If `should_stop` returns True; the command is ended there, too.
+        If `should_stop` returns True; the command is then ended on `host` as well.
     """
     ssh = _find_ssh(check_host(host))
     with (

@@ -25,7 +25,7 @@ _MAX_WAIT = 30.0
 
 
 class QueueWatch:
-    """Queries queues for a dock, less often the longer nothing changes.
+    """Queries queues for a dock; the longer nothing changes, the less often.
 
     Queries start again at once if the state of any job changes, or if a job is asked
     to stop.

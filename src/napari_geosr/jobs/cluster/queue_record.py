@@ -185,7 +185,7 @@ class QueuePlace:
         )
 
     def without_number(self) -> QueuePlace:
-        """Return the place of a job that has the same record, but is not in a queue."""
+        """Return the place without number and state, for a job outside the queue."""
         return QueuePlace(self.queue, self.title, resubmitted=self.resubmitted)
 
     def silence(self, seconds: float) -> str:

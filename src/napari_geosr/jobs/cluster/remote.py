@@ -301,8 +301,8 @@ def _status(values: AnyDict) -> JobStatus:
 def path_here(host: str, path: PurePosixPath) -> Path | None:
     """Return the local path of a file on another computer, if it exists here.
 
-    The file is looked for under the same path, and in the shared folders of this
-    computer's profiles and of `share_folder`.
+    The file is looked for under the same path, and in the shared folders that this
+    computer's profiles name or `share_folder` has recorded.
     """
     shared = [*_stored_folders(host), *_profile_folders(host)]
     found = (Path(path), *(folder.here_of(path) for folder in shared))

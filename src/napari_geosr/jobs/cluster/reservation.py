@@ -145,5 +145,5 @@ def _status_of(status: JobStatus) -> JobStatus:
 
 
 def _is_same(out: object, path: Path) -> bool:
-    """Return whether a job's output is the file at `path`, perhaps through a link."""
+    """Return whether a job's output is the file at `path`, possibly through a link."""
     return isinstance(out, str) and os.path.realpath(out) == os.path.realpath(path)

@@ -1,4 +1,4 @@
-"""Draw images that a scan may show, from a model that learned from pairs of scans.
+"""Draw possible high-quality images of a scan, with a model trained on pairs.
 
 Each sample starts as noise and is turned, step by step, into one possible difference
 between the enlarged scan and the high-quality image (see

@@ -167,7 +167,7 @@ def training_planes_steps(
 def _reference_steps(
     planes: Sequence[Plane], edge: int, should_stop: ShouldStop
 ) -> Generator[Step, None, list[float]]:
-    """Return the largest similarities of chosen planes to the other half of images."""
+    """Return each chosen plane's largest similarity to the other half of the images."""
     gap = min(_GAP, len(planes) // 8)
     middle = len(planes) // 2
     halves = planes[: middle - gap // 2], planes[middle + gap - gap // 2 :]

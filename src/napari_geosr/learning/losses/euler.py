@@ -5,9 +5,9 @@ Neighbours are joined by faces, edges or corners (26 in 3D, 8 in 2D), or by face
 faces and cells of the voxel lattice, of the maximum or minimum of the adjacent voxels.
 For a soft map, this is the mean of the Euler numbers at all thresholds from 0 to 1,
 because the minimum of some voxels exceeds a threshold if and only if all of them do.
-Products instead of minima would give spurious contributions inside soft but solid
-parts. The number is differentiable almost everywhere; its gradient is nonzero only at
-voxels where components join or separate.
+Products instead of minima would give spurious contributions inside uniform regions with
+values between 0 and 1. The number is differentiable almost everywhere; its gradient is
+nonzero only at voxels where components join or separate.
 
 References
 ----------

@@ -49,7 +49,7 @@ _VGG_LAYERS = 36
 
 
 class StructureFeatures(nn.Module):
-    """Two 3 × 3 convolutions at each of three scales; the mean square of maps is 1."""
+    """Two 3 × 3 convolutions at each of three scales; maps have a mean square of 1."""
 
     def __init__(self) -> None:
         super().__init__()

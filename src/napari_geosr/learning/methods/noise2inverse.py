@@ -1,7 +1,7 @@
 """Noise2Inverse: learn from reconstructions of disjoint parts of the projections.
 
 The sources are reconstructions of the same object, each from every K-th projection; no
-projection is used twice. Because the noise of projections is independent, so is that of
+projection is used twice. Because different projections have independent noise, so do
 the sources, and one of them can be predicted from the others as in Noise2Noise. This is
 valid if the reconstruction is linear and the noise has zero mean. The sources must have
 the same voxel grid, filter and grey scale.

@@ -342,7 +342,7 @@ class Method(_Method):
         )
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return cross-entropy plus the Dice loss, of painted voxels only."""
+        """Return cross-entropy plus Dice loss, for the painted voxels only."""
         scores, target = self.output(batch), batch["target"]
         entropy = losses.labels.cross_entropy(scores, target, self.unpainted)
         overlap = losses.labels.dice_loss(scores, target, self.unpainted)

@@ -1,4 +1,4 @@
-"""SRDiff: learn all images that a scan may show, from pairs of scans.
+"""SRDiff: learn the possible high-quality images of a scan, from pairs of scans.
 
 The network learns the distribution of the difference between an enlarged low-quality
 scan and the high-quality scan of the same object [1]_. The model returns the mean

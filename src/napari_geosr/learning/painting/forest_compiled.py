@@ -38,7 +38,7 @@ def _chosen_split(
     smallest: int,
     state: AnyArray,
 ) -> tuple[int, float]:
-    """Return feature and threshold of the purest of several splits, or `LEAF`."""
+    """Return the feature and threshold of the purest of several splits, or `LEAF`."""
     chosen, threshold, best = LEAF, 0.0, -1.0
     below = np.empty_like(counts)
     for _ in range(tried):

@@ -210,8 +210,8 @@ class Patches:
     ) -> dict[str, Array]:
         """Draw the same region of all `roles`: standardised float32 (C, [Z,] Y, X).
 
-        If the noise is known (`set_noise`), a description of the noise of the role with
-        context is included; see `napari_geosr.learning.noise_input`.
+        If the noise is known (`set_noise`), a description of the noise of the role
+        `context_of` is included; see `napari_geosr.learning.noise_input`.
 
         Parameters
         ----------

@@ -208,7 +208,7 @@ class ShapeSet(Patches):
         )
 
     def planes(self, volume: Volume) -> slice:
-        """Return the planes of a volume that blocks are drawn from.
+        """Return the planes of a volume from which blocks are drawn.
 
         If there is only one volume, the last planes of its shape are for validation,
         and those before them for training. If the shape has few planes, no planes are
@@ -241,7 +241,7 @@ class ShapeSet(Patches):
     def padding(self, shape: Sequence[int], edge: int) -> list[tuple[int, int]]:
         """Return how many voxels to add before and after a block to make it a cube.
 
-        Planes are only added for training: a block for validation may be flatter.
+        Planes are added only for training: a block for validation may be flatter.
         """
         missing = [(0, edge - n) for n in shape]
         return [(0, 0), *missing[1:]] if self.validation else missing
@@ -269,8 +269,8 @@ class ShapeSet(Patches):
     def mask_of(self, volume: Volume, place: tuple[slice, ...] = ()) -> AnyArray:
         """Return the mask of the shape in a volume, or in a part of it.
 
-        The mask has the orientation of the set, so it may be rotated by half a turn
-        about Z.
+        The mask has the `orientation` of the whole set of volumes, so it may be rotated
+        by half a turn about Z.
         """
         label = cast("ShapeConfig", self.config).label
         values = np.asarray(volume.data[place] if place else volume.data)

@@ -273,7 +273,7 @@ def fourier_correlation(
     one, other : ndarray of the same shape, (Z, Y, X) or (Y, X)
         Finite values. Their mean is subtracted, and a Hann window is applied.
     voxel_size : sequence of float
-        May differ between axes: shells have equal physical frequency.
+        May differ between axes, because shells are defined by their physical frequency.
     planes : bool
         Whether to use rings in the plane, summed over all slices.
     shift : sequence of float, optional

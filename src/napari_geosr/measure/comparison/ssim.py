@@ -143,7 +143,7 @@ class _ScaleSums:
         return self._reach[0]
 
     def sums(self) -> tuple[Array, Array, Array]:
-        """Return sums per slice: similarity, contrast and structure term, windows."""
+        """Return sums per slice: similarity, contrast-structure term, window count."""
         found = [np.zeros((3, 0)), *self._sums]
         similarity, structure, counts = np.concatenate(found, axis=1)
         return similarity, structure, counts

@@ -133,7 +133,7 @@ def grey_steps(
         By default, the range between the 0.1th and the 99.9th percentile.
     of_base : bool
         Whether to take the range from the base; otherwise, the smallest range of all
-        volumes is used, because it contains the least noise.
+        volumes is used, because noise widens it least.
     affine : bool
         Whether to fit gain and offset of each volume first.
     slicewise : bool, optional
@@ -256,7 +256,7 @@ def _check(should_stop: ShouldStop) -> None:
 def known_block(
     volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
-    """Find the largest central block of at most `most_voxels` voxels, all known.
+    """Find the largest central block of up to `most_voxels` voxels that are all known.
 
     Raises
     ------

@@ -413,7 +413,7 @@ class SharedPart:
 
 
 def open_level(folder: Path) -> Any:
-    """Open an array for filling; a file is then written for every shard.
+    """Open an array to be filled, so that a file is written for every shard.
 
     The setting that ensures this is not stored in the array. Without it, shards of fill
     values would have no file and look like lost data.

@@ -1,4 +1,4 @@
-"""Convert TIFF values that are not brightness: palettes, and white-is-zero files."""
+"""Convert TIFF values that are not brightness values: palettes, white-is-zero files."""
 
 from __future__ import annotations
 

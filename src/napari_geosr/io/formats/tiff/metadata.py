@@ -93,7 +93,7 @@ class PhysicalSpace:
                 self.origin[axis] = place
 
     def complete(self, spatial_axes: str) -> tuple[tuple[float, ...], ...]:
-        """Fill in missing lengths of voxel size and origin along `spatial_axes`.
+        """Fill in missing entries of voxel size and origin along `spatial_axes`.
 
         A missing slice spacing is set to the pixel size, with a note; if nothing is
         known, edge lengths are 1 pixel.
@@ -169,7 +169,7 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
     """Read voxel size and origin from ImageJ's metadata.
 
     ImageJ omits `spacing` from a stack's description if it is 1, and stores the origin
-    in pixels, as the position at which a coordinate is zero. Other programs write
+    as the position, in pixels, at which the coordinates are zero. Other programs write
     decimal commas.
 
     Parameters

@@ -248,7 +248,7 @@ def _release(path: Path) -> None:
 
 @contextmanager
 def _restored_on_failure(path: Path, head: int) -> Iterator[None]:
-    """Undo changes to the first `head` bytes and the size of a file on an error."""
+    """On an error, undo changes to the first `head` bytes and the size of a file."""
     with path.open("rb") as stream:
         before = stream.read(head)
         size = stream.seek(0, os.SEEK_END)

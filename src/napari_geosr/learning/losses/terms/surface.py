@@ -1,11 +1,11 @@
 """Position of surfaces: signed distances inside and outside the phase.
 
-The loss of a shifted wall is proportional to the shift and to its area. A hole in the
-middle of a thick part, or an island far from any wall, costs many times its volume,
-because it changes all distances around it. Distance maps are compared as in [1]_ and
-[2]_, but those of the output and of the target are both computed by soft erosions,
-which are differentiable and need no distance transform on the CPU. The maps extend up
-to 4 voxels from a wall.
+The loss due to a shifted wall is proportional to the shift and to the area of the wall.
+A hole in the middle of a thick part, or an island far from any wall, costs many times
+its volume, because it changes all distances around it. Distance maps are compared as in
+[1]_ and [2]_, but those of the output and of the target are both computed by soft
+erosions, which are differentiable and need no distance transform on the CPU. The maps
+extend up to 4 voxels from a wall.
 
 References
 ----------
