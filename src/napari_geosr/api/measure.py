@@ -80,7 +80,7 @@ def measure_porosity(
         compact bone, or the marrow space with its trabeculae, of a bone aligned with Z.
     mask_closing : int
         Radius, in voxels, of the morphological closing for the automatic mask; openings
-        up to twice as wide are closed.
+        up to twice this wide are closed.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
     interval_factor : float, optional

@@ -232,7 +232,7 @@ class Projections:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Number of angles, rows and columns."""
+        """Numbers of angles, rows and columns."""
         n_angles, n_rows, n_columns = (int(n) for n in self.data.shape)
         return n_angles, n_rows, n_columns
 

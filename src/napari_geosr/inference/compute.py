@@ -332,7 +332,7 @@ def frugal_allocator(device: str) -> Iterator[None]:
 
 
 def frugal_if_tight(device: str, budget: int) -> AbstractContextManager[None]:
-    """Use the frugal allocator if the default one reserves too much for the budget."""
+    """Return `frugal_allocator` for a small budget, else a context without effect."""
     return frugal_allocator(device) if budget < _FRUGAL_BELOW_BYTES else nullcontext()
 
 

@@ -51,7 +51,7 @@ def own_start_time() -> float:
 
 
 def start_facts(pid: int | None = None) -> AnyDict:
-    """Return the start of a process, for files that other processes compare.
+    """Return the start time of a process in the form stored in files.
 
     Parameters
     ----------

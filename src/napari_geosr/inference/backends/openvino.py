@@ -1,4 +1,4 @@
-"""Runs a network with openvino on the CPU in single precision."""
+"""Run a network with openvino on the CPU in single precision."""
 
 from __future__ import annotations
 

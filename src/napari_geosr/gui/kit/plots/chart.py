@@ -126,7 +126,7 @@ def line_pen(
 
 
 class Legend(QWidget):
-    """Samples of lines or boxes with their labels, in columns of equal width."""
+    """Legend: samples of lines or boxes with their labels, in equally wide columns."""
 
     def __init__(
         self, columns: int, elide: Qt.TextElideMode, parent: QWidget | None = None
