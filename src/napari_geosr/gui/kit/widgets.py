@@ -197,7 +197,7 @@ def fit_entries(menu: QComboBox) -> None:
 
 
 def form_layout() -> QFormLayout:
-    """Create a layout for rows of a label and a widget that takes the full width."""
+    """Create a form layout, in which each widget takes the available width."""
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)

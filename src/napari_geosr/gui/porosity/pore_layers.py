@@ -209,7 +209,7 @@ def add_sample(
     earlier: Sequence[Labels] = (),
     origin: AnyDict | None = None,
 ) -> Labels | None:
-    """Outline the automatic sample mask over the volume; None if there is none.
+    """Outline the automatic sample mask over the volume; return None without a mask.
 
     Parameters
     ----------
