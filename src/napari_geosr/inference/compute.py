@@ -215,9 +215,9 @@ def restore_window(
     Raises
     ------
     BlockTooLargeError
-        If memory ran out.
+        If memory is insufficient.
     EngineError
-        If the network failed in another way.
+        If the network fails in another way.
     """
     import torch
 
@@ -373,7 +373,7 @@ def seconds_per_voxel(
     Parameters
     ----------
     network : nn.Module
-        Already on `device`.
+        Network that is already on `device`.
     device : str
     threads : int or None
         CPU threads; all cores but one by default.

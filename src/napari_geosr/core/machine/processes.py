@@ -56,7 +56,7 @@ def start_facts(pid: int | None = None) -> AnyDict:
     Parameters
     ----------
     pid : int, optional
-        By default this process.
+        Process id; by default that of this process.
 
     Returns
     -------

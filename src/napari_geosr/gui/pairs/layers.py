@@ -45,7 +45,7 @@ def show_pair(
     Returns
     -------
     dict of Image
-        By key: ``low``, ``high`` and, for aligned scans, ``before``.
+        Layers by key: ``low``, ``high`` and, for aligned scans, ``before``.
     """
     name = built.pairs.files["low"].parent.name
     is_aligned = "before" in built.layers

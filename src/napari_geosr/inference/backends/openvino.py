@@ -83,7 +83,7 @@ def convert(
     Parameters
     ----------
     network : nn.Module
-        On the CPU.
+        Network on the CPU.
     threads : int
         Number of CPU threads.
     interrupt : callable

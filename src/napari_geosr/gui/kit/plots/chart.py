@@ -192,7 +192,7 @@ class Chart(QWidget):
     height : int
         Height in pixels, including one row of the legend.
     empty_text : str
-        Shown while there is nothing to draw.
+        Text shown while there is nothing to draw.
     """
 
     _is_made = False  # Qt sends change events before __init__ ends
