@@ -70,8 +70,8 @@ def measure_porosity(
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Minimum pore size; smaller pores are not counted or listed, but contribute to
-        the porosity.
+        Minimum pore size in voxels; smaller pores are not counted or listed, but
+        contribute to the porosity.
     connectivity : {6, 26}
         Number of neighbours to which a voxel can be connected (4 or 8 in images).
     sample_mask : {"none", "auto", "cortex", "marrow"}
@@ -80,7 +80,7 @@ def measure_porosity(
         compact bone, or the marrow space with its trabeculae, of a bone aligned with Z.
     mask_closing : int
         Radius, in voxels, of the morphological closing for the automatic mask; openings
-        up to twice as wide are closed.
+        up to twice this wide are closed.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
     interval_factor : float, optional

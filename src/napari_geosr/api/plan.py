@@ -76,11 +76,11 @@ def plan_scan(
     seed : int
         Seed for the random positions.
     hours_per_spot : float, optional
-        Duration of the scan of one spot; adds times to the plan.
+        Duration of the scan of one spot, in hours; adds times to the plan.
     kilowatts : float, optional
-        Power of the scanner; adds energy and CO2eq to the plan.
+        Power of the scanner, in kW; adds energy and CO2eq to the plan.
     kilograms_per_kilowatt_hour : float
-        CO2eq per kWh of electricity.
+        Mass of CO2eq per kWh of electricity, in kilograms.
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
 

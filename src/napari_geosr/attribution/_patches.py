@@ -34,7 +34,7 @@ class NoiseGenerator:
         self._flat = request.scene.layout.ndim == 2
 
     def draw(self, greys: AnyArray) -> AnyArray:
-        """Draw noise for a window with these noise-free, standardised grey values."""
+        """Draw noise for a window with the given noise-free standardised values."""
         drawn: AnyArray = self.draw_unit() * self._noise.at(greys)
         return drawn
 
@@ -49,7 +49,7 @@ class NoiseGenerator:
         return float(self._noise.at(grey))
 
     def spread(self, weights: AnyArray, grey: float, draws: int) -> float:
-        """Return the standard deviation of a weighted sum of noise near `grey`."""
+        """Return the standard deviation of a weighted sum of the noise at `grey`."""
         shape = weights.shape[1:] if self._flat else weights.shape
         sums = [
             float((noise_of_scan(self._noise, shape, self._rng) * weights).sum())

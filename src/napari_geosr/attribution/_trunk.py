@@ -1,4 +1,4 @@
-"""Average the feature maps before a network's last layer over patches of a scan."""
+"""Average the inputs of a network's last layer over patches of a scan."""
 
 from __future__ import annotations
 

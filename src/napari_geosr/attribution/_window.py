@@ -220,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return the values after the input changes in a box, given those `before`."""
+        """Return the values after a change of the input in a box, from `before`."""
         import torch
 
         if not self.layout.per_plane:
@@ -332,7 +332,7 @@ class Window:
         """Return the contribution of the network's additive constants to a score.
 
         ``Σ b · ∂f/∂b`` over biases and the means of normalisation layers. Networks with
-        rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
+        rectifiers (ReLU) as activations are jointly homogeneous in voxels and biases,
         so that this contribution and ``Σ x · ∂f/∂x`` add up to the output (Euler's
         theorem). For other networks, the sum may differ.
 
@@ -395,7 +395,7 @@ class Window:
         return int(self.region[0].stop - self.region[0].start)
 
     def _block(self, x: torch.Tensor) -> torch.Tensor:
-        """Assemble, from the voxels `x`, the block that the reader would return."""
+        """Assemble the block that the reader would return from the voxels `x`."""
         import torch
 
         for axis, local in enumerate(self._local):

@@ -80,13 +80,13 @@ class _Pore:
     Attributes
     ----------
     request : AttributionRequest
-        Request for the larger region.
+        Request for the region extended by this solid.
     own : ndarray of bool
         Voxels of the window that are replaced: those in and next to the pore.
     fill : float
-        Standardised grey value of the adjacent solid in the scan.
+        Mean standardised grey value of the adjacent solid in the scan.
     solid : float
-        Standardised grey value of this solid in the result.
+        Mean standardised grey value of all solid in the window of the result.
     sign : float
         1 for dark pores, -1 for bright ones.
     """

@@ -156,7 +156,7 @@ def _sentence(request: AttributionRequest, figures: AnyDict) -> str:
 
 
 def _bias_text(figures: AnyDict) -> str:
-    """Return the net bias with its sign; zero if it is below rounding errors."""
+    """Return the signed net bias as text; zero if it is below the rounding error."""
     bias, output = float(figures["net_bias"]), float(figures["output"])
     size = abs(bias) if abs(bias) > _ROUNDING * abs(output) else 0.0
     return f"{'−' if bias < 0 and size else '+'} {size:.4g}"

@@ -2,7 +2,7 @@
 
 The map shows which regions of the scan cause a feature of the result (its grey value or
 edges). A blurred copy of the scan is sharpened step by step. The derivatives along this
-path, multiplied by the steps, add up approximately to the change of the feature (Gu and
+path, multiplied by the steps, add up approximately to the change in the feature (Gu and
 Dong [1]_, after integrated gradients [2]_). The completeness error is the difference
 between this sum and the actual change.
 

@@ -167,7 +167,7 @@ def _strongest(
     errors: AnyArray,
     counted: AnyArray,
 ) -> AnyDict:
-    """Return figures of the largest counted change; all are None if no cube counts."""
+    """Return figures on the largest change that counts; all None if no cube counts."""
     if not counted.any():
         names = ("strongest", "strongest_error", "strongest_at", "distance")
         return dict.fromkeys(names)

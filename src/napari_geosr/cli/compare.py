@@ -168,7 +168,7 @@ def _refuse_studies(paths: Sequence[Path]) -> None:
 
 
 def _parse_fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | None]:
-    """Return the kind of ``--fsc`` and the files that it names."""
+    """Return the setting `fsc`, and the files of the halves, from the words typed."""
     match words:
         case None:
             return "none", None

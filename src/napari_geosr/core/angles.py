@@ -80,7 +80,7 @@ def covered_degrees(angles: Angles, period: float = 360.0) -> float:
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
-        In degrees, in any order and range.
+        Angles in degrees, in any order and range.
     period : float
         360, or 180 if views from opposite sides count as one direction.
     """
@@ -152,7 +152,7 @@ def along_turn(angles: Angles) -> Angles:
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
-        In degrees, in any order and range.
+        Angles in degrees, in any order and range.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def steps_around(angles: Angles) -> bool:
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
-        In degrees, in the order of recording; they may increase or decrease.
+        Angles in degrees, in the order of recording, increasing or decreasing.
     """
     n = len(angles)
     if n < _MIN_VIEWS:
@@ -249,7 +249,7 @@ def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
-        In degrees, in any order and range.
+        Angles in degrees, in any order and range.
     period : float
         360, or 180 for one view of each direction.
 

@@ -95,7 +95,7 @@ def as_array_like(
 
 
 def _conversion(given: object) -> str:
-    """Return advice on converting a tensor that NumPy rejects; empty for others."""
+    """Return advice on converting a torch tensor; empty for other objects."""
     if not type(given).__module__.startswith("torch"):
         return ""
     return " Convert it first: tensor.detach().float().cpu().numpy()."

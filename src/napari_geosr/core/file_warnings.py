@@ -64,7 +64,7 @@ def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:
 
 
 def assumed_distances(metadata: AnyMapping) -> tuple[Note, ...]:
-    """Return the notes on slice spacings that are not in the file.
+    """Return the notes on slice spacings that were assumed.
 
     Measured lengths, volumes and numbers per volume depend on them.
 
@@ -79,7 +79,7 @@ def assumed_distances(metadata: AnyMapping) -> tuple[Note, ...]:
 
 
 def with_size_given(metadata: AnyMapping, *, confirmed: bool = False) -> AnyDict:
-    """Return a copy that marks the voxel size as given by the user.
+    """Return a copy of `metadata` that marks the voxel size as given by the user.
 
     Notes on assumptions about the voxel size are removed.
 

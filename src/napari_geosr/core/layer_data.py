@@ -30,7 +30,7 @@ def geometry(
     axes : str
         Letters of all axes of the array, spatial ones last.
     voxel_size, origin : tuple of float
-        Along the spatial axes, in `unit`.
+        Voxel size and origin along the spatial axes, in `unit`.
     unit : str
 
     Returns

@@ -37,7 +37,7 @@ class Projections:
     data : ArrayLike of shape (angle, row, column)
         Raw counts or line integrals; in memory or lazily read from a file.
     angles : array of float, shape (angle,)
-        In degrees, in any order and range.
+        Angle of each projection in degrees, in any order and range.
     flats, darks : ArrayLike of shape (n, row, column), optional
         Flat fields (without sample) and dark fields (without beam).
     pixel_size : tuple of float
@@ -232,7 +232,7 @@ class Projections:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Number of angles, rows and columns."""
+        """Numbers of angles, rows and columns."""
         n_angles, n_rows, n_columns = (int(n) for n in self.data.shape)
         return n_angles, n_rows, n_columns
 

@@ -63,7 +63,7 @@ def _check(
 
 
 def _with_time(folder: str) -> tuple[str, int]:
-    """Return a folder with the time of its last change."""
+    """Return a folder and the time of its last change."""
     try:
         return folder, os.stat(folder).st_mtime_ns
     except OSError:  # the package is in an archive

@@ -63,7 +63,7 @@ def parse_unit(text: str | None) -> str | None:
     Parameters
     ----------
     text : str or None
-        For example ``"micron"``, ``"um"``, ``"\u00B5m"`` (as ImageJ escapes it).
+        Unit, such as ``"micron"``, ``"um"``, ``"\u00B5m"`` (as ImageJ escapes it).
 
     Returns
     -------

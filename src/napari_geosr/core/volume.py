@@ -378,7 +378,7 @@ class Volume:
         Parameters
         ----------
         channel : int, optional
-            Required if there are several channels.
+            Index of the channel; required if there are several.
 
         Raises
         ------

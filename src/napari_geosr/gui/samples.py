@@ -44,7 +44,7 @@ def resolution_pair() -> list[LayerData]:
 
 
 def few_projections() -> list[LayerData]:
-    """Return a CT scan with few projections of a simulated foam, and the ground truth.
+    """Return a CT scan of a simulated foam with few projections, and its ground truth.
 
     The Reconstruct dock reads projections from files; the file of this sample is in the
     user's cache.

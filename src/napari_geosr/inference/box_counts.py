@@ -1,4 +1,4 @@
-"""Counts the mask voxels in boxes, and estimates the memory for processing boxes.
+"""Count the mask voxels in boxes, and estimate the memory for processing boxes.
 
 The voxels are counted once, per cell of a coarse grid, so that many boxes can be tried.
 """

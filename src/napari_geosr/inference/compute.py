@@ -215,9 +215,9 @@ def restore_window(
     Raises
     ------
     BlockTooLargeError
-        If memory ran out.
+        If memory is insufficient.
     EngineError
-        If the network failed in another way.
+        If the network fails in another way.
     """
     import torch
 
@@ -332,7 +332,7 @@ def frugal_allocator(device: str) -> Iterator[None]:
 
 
 def frugal_if_tight(device: str, budget: int) -> AbstractContextManager[None]:
-    """Use the frugal allocator if the default one reserves too much for the budget."""
+    """Return `frugal_allocator` for a small budget, else a context without effect."""
     return frugal_allocator(device) if budget < _FRUGAL_BELOW_BYTES else nullcontext()
 
 
@@ -373,7 +373,7 @@ def seconds_per_voxel(
     Parameters
     ----------
     network : nn.Module
-        Already on `device`.
+        Network that is already on `device`.
     device : str
     threads : int or None
         CPU threads; all cores but one by default.

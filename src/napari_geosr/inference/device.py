@@ -1,4 +1,4 @@
-"""Chooses the compute device and reports its name and free memory."""
+"""Choose the compute device and report its name and free memory."""
 
 from __future__ import annotations
 

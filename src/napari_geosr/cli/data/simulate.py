@@ -38,7 +38,7 @@ _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
 
 
 class SimulateFlags(SimulateConfig):
-    """The settings; the option for the centre has two spellings, as in all commands."""
+    """Settings of a simulation; the option for the centre has two spellings."""
 
     centre_offset: Annotated[
         float, Parameter(name=["--center-offset", "--centre-offset"])

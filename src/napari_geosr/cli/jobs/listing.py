@@ -155,7 +155,7 @@ def environment_text(status: JobStatus) -> str:
 
 
 def resume_hint(status: JobStatus) -> str:
-    """Return the command that resumes a job, and the settings that it can change."""
+    """Return the command that resumes a job, and the settings that can be changed."""
     text = f"Resume it with: napari-geosr jobs resume {quoted(status.path)}"
     if status.operation not in MAKE_MODELS:
         return text

@@ -117,7 +117,7 @@ class GroupedFormatter(DefaultFormatter):
     Parameters
     ----------
     omitted : iterable of str
-        Options that have no effect in the command, which its help leaves out.
+        Options without effect in the command; they are left out of its help.
     """
 
     def __init__(self, omitted: Iterable[str] = ()) -> None:

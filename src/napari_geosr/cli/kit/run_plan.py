@@ -99,7 +99,7 @@ def shape_text(plan: RestorePlan) -> str:
 
 
 def check_text(plan: RestorePlan) -> str:
-    """Return the time needed to predict the model's effect, as text; empty if none."""
+    """Return the time needed to predict the model's effect, as text; empty if 0."""
     if not plan.check_seconds:
         return ""
     return f"{time_text(plan.check_seconds)} to predict the effect of the model"

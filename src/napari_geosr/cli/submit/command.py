@@ -182,7 +182,7 @@ def _plan(
 def _processes(job: Job, profile: Profile) -> str:
     """Describe the processes that share a job; empty if there is nothing to report.
 
-    If a job does not specify the number of workers, it depends on the resources.
+    If a job does not specify the number of workers, the resources determine it.
     """
     operation = str(job.to_values().get("operation", ""))
     unit = "GPU" if profile.gpus else "node"

@@ -1,4 +1,4 @@
-"""Ages of files in shared folders, even if the clocks of the computers differ."""
+"""Determine ages of files in shared folders, even if computers' clocks differ."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Heartbeats:
     Parameters
     ----------
     beat : callable
-        Must not raise an error.
+        Function to call; must not raise an error.
     seconds : float
         Time between two calls, and before the first call.
     name : str

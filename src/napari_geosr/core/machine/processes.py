@@ -51,12 +51,12 @@ def own_start_time() -> float:
 
 
 def start_facts(pid: int | None = None) -> AnyDict:
-    """Return the start of a process, for files that other processes compare.
+    """Return the start time of a process in the form stored in files.
 
     Parameters
     ----------
     pid : int, optional
-        By default this process.
+        Process id; by default that of this process.
 
     Returns
     -------

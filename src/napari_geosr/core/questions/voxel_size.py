@@ -82,7 +82,7 @@ def implausibility_reasons(
     Parameters
     ----------
     voxel_size : sequence of float
-        Along Z, Y, X or Y, X, in `unit`, greater than zero.
+        Edge lengths along Z, Y, X or Y, X, in `unit`; greater than zero.
     unit : str
         ``"pixel"`` is never implausible: it means that the size is unknown.
 

@@ -360,7 +360,7 @@ def _check_grey(volume: Volume) -> None:
 
 
 def _counts(volume: Volume, angles: int | None, phases: int | None) -> tuple[int, int]:
-    """Return the numbers of angles and phases; a missing one takes its usual value."""
+    """Return the numbers of angles and phases; guess missing ones from axis lengths."""
     lengths = [volume.length(axis) for axis in "TCZ"]
     if angles and phases:
         return angles, phases

@@ -46,7 +46,7 @@ def one_line(kind: str, name: str, facts: Iterable[str]) -> str:
     ----------
     kind, name : str
     facts : iterable of str
-        For example shape and voxel size.
+        Facts to list, for example shape and voxel size.
     """
     shown = repr(name)
     if len(shown) > _LONGEST_NAME:
@@ -96,7 +96,7 @@ def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:
         Plain text; it is escaped.
     plane : ndarray of shape (Y, X) or None
     caption : str
-        Shown below `text`.
+        Caption shown below `text`.
     """
     picture = ""
     if plane is not None:

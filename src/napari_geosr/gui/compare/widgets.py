@@ -74,7 +74,7 @@ _HIDDEN = ("memory", "difference")
 
 
 class CompareWidgets(Dock):
-    """The visible parts of the Compare dock."""
+    """The widgets of the Compare dock."""
 
     scroller: PartScroller
 
@@ -310,13 +310,13 @@ class LayerChecklist(QListWidget):
         self.chosen.emit()
 
     def sizeHint(self) -> QSize:
-        """Return a height for all rows, within limits."""
+        """Return the preferred size; its height fits all rows, within limits."""
         rows = min(max(self.count(), _MIN_ROWS), _MAX_ROWS)
         height = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height()
         return QSize(super().sizeHint().width(), rows * height + 6)
 
     def minimumSizeHint(self) -> QSize:
-        """Return a height for a few rows."""
+        """Return the minimum size; its height is the preferred height."""
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:

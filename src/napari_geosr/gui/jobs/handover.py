@@ -155,7 +155,7 @@ class RunHandover(QObject):
 
     @property
     def remark(self) -> str:
-        """How the run continues as a job."""
+        """How the run continues as a job, in a sentence."""
         return f"In the background, it {describe_resume(self._operation)}."
 
     @property

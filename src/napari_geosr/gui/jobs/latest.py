@@ -24,7 +24,7 @@ def latest_job_steps(
     ----------
     projections_of : callable
         Maps the settings of a job to the path of its scan, or to any other value
-        if it has none.
+        if the job has none.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Show a preview of a job on another computer as a layer; the volume stays there."""
+"""Show a preview of a job on another computer without copying the job's volume."""
 
 from __future__ import annotations
 

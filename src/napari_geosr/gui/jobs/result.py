@@ -191,7 +191,7 @@ def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | 
 
 
 def _shows(layer: Layer, source: JobSource) -> bool:
-    """Whether a layer shows this file and the right channel."""
+    """Whether a layer shows the job's input: the same file and channel."""
     record = layer.metadata.get(METADATA, {})
     if source.is_of_job:  # the input was a layer without a file
         return bool(source.title) and layer.name == source.title

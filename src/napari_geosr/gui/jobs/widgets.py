@@ -244,7 +244,7 @@ class ResumeSettings(Section):
 
 
 class PartsStrip(QWidget):
-    """One cell for each part of a volume, filled as far as the part is finished.
+    """One cell for each part of a volume, filled in proportion to the finished share.
 
     Attributes
     ----------
@@ -263,7 +263,7 @@ class PartsStrip(QWidget):
         return QSize(100, _STRIP_HEIGHT)
 
     def set_parts(self, parts: Sequence[int]) -> None:
-        """Show other percentages; the strip is hidden if there are none."""
+        """Show the given percentages; hide the strip if there are none."""
         self.setVisible(bool(parts))
         if tuple(parts) == self.parts:
             return

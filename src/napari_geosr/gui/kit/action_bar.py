@@ -320,7 +320,7 @@ def fill_dock(
     body : QScrollArea or QTabWidget
         All of the dock except the actions.
     above : QWidget, optional
-        Shown above the body, where it stays visible.
+        Widget shown above the body, where it stays visible.
     """
     column = QVBoxLayout(dock)
     column.setContentsMargins(0, 0, 0, 0)

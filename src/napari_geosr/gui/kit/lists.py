@@ -93,7 +93,7 @@ class ColumnHider(QObject):
         return False
 
     def fit(self) -> None:
-        """Show as many columns as there is room for; call this after filling."""
+        """Show as many columns as fit; call this after filling the list."""
         tree, header = self._tree, self._tree.header()
         widths = {
             column: max(tree.sizeHintForColumn(column), header.sectionSizeHint(column))

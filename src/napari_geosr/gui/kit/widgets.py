@@ -129,7 +129,7 @@ def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
     Parameters
     ----------
     shortcut : str
-        For buttons without a mnemonic; added to the tool tip.
+        Shortcut of a button without a mnemonic; added to the tool tip.
     """
     made = QPushButton(text)
     if shortcut:
@@ -153,7 +153,7 @@ def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolBut
     tool_tip : str
         The shortcut is appended.
     shortcut : str
-        Such as ``"Alt+Shift+Y"``.
+        Shortcut, such as ``"Alt+Shift+Y"``.
     """
     made = QToolButton()
     made.setText(text)
@@ -197,7 +197,7 @@ def fit_entries(menu: QComboBox) -> None:
 
 
 def form_layout() -> QFormLayout:
-    """Create a layout for rows of a label and a widget that takes the full width."""
+    """Create a form layout, in which each widget takes the available width."""
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)

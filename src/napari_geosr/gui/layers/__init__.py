@@ -157,7 +157,7 @@ def _reading(record: AnyDict) -> AnyDict:
 
 
 def _unedited_check(layer: Layer, record: AnyDict) -> AnyDict:
-    """Return a check that the layer still holds the voxels of its file, if it has one.
+    """Return metadata for checking that a layer is unedited; empty if it has no file.
 
     Records of runs then state the checksum of the voxels that were really used.
     """

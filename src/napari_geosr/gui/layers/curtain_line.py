@@ -46,7 +46,7 @@ class CurtainLine(QWidget):
     Signals
     -------
     dragged : float
-        Pixels from the left edge of the canvas.
+        Position of the line in pixels from the left edge of the canvas.
     resized
         The canvas was resized.
     """
@@ -67,7 +67,7 @@ class CurtainLine(QWidget):
 
     @property
     def position(self) -> float:
-        """Pixels from the left edge of the canvas."""
+        """Position of the line in pixels from the left edge of the canvas."""
         return float(self.x() + self.width() // 2)
 
     def move_to(self, x: float) -> None:

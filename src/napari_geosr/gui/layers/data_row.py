@@ -257,7 +257,7 @@ class DataRow(QWidget):
 
 
 def add_data_row(form: QFormLayout, title: str, row: DataRow) -> None:
-    """Add a row to a form, and notes on its file across the full width below."""
+    """Add a row to a form and, below it, notes on its file in a full-width row."""
     add_row(form, title, row, row.combo)
     form.addRow(row.questions)
 

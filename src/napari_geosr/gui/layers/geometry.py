@@ -30,9 +30,9 @@ class LayerGeometry:
     axes : str
         Letters of ``"TCZYX"``, one per axis of the layer.
     voxel_size, origin : tuple of float
-        Along the spatial axes, in `unit`. For a sheared layer, the voxel size consists
-        of the distances between planes, rows and voxels, so that a voxel keeps its
-        volume.
+        Voxel size and origin along the spatial axes, in `unit`. For a sheared layer,
+        the voxel size consists of the distances between planes, rows and voxels, so
+        that a voxel keeps its volume.
     unit : str
     affine : ndarray of shape (n + 1, n + 1)
         The remaining transform of n spatial axes: rotation, shear and mirroring,

@@ -166,7 +166,7 @@ class Sinograms(Planes):
         return 1, 1
 
     def _row_range(self, row: int) -> tuple[int, int]:
-        """Return the rows that are decoded with this one and fit into the cache."""
+        """Return the rows that are decoded with row `row` and fit into the cache."""
         _, n_rows, n_angles, n_columns = self.shape
         row_bytes = n_angles * n_columns * np.dtype(self.projections.dtype).itemsize
         height = self._chunks()[1]

@@ -119,7 +119,7 @@ def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float
     axis : int
         Axis of the layer.
     edge : float
-        In voxels; 0 is the edge before the first voxel.
+        Position of the edge in voxels; 0 is the edge before the first voxel.
     """
     index = np.zeros(layer.ndim)
     index[axis] = edge - 0.5

@@ -49,7 +49,7 @@ class OpenedScan:
 
     @property
     def path(self) -> Path | None:
-        """The file or folder, which another process can read."""
+        """File or folder of the scan, from which another process can read it."""
         return self.scan.source
 
     def path_for_job(self) -> Path:

@@ -53,7 +53,7 @@ _POLL_MS = 15
 
 
 class ScanView:
-    """An array of four axes over the planes of a scan.
+    """A four-axis array that reads the planes of a scan.
 
     Indexing returns the data in the file, however long that takes. Only what napari
     draws may be blank at first, if `read_in_thread` was called.
@@ -103,7 +103,7 @@ class ScanView:
         return image
 
     def read_in_thread(self, layer: Layer) -> None:
-        """Use a thread to read the planes drawn for `layer`, which shows these data."""
+        """Use a thread to read the planes drawn for `layer`, which shows this array."""
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
             # napari enters this context only when it reads data to draw. It is not

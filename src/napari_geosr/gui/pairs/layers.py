@@ -45,7 +45,7 @@ def show_pair(
     Returns
     -------
     dict of Image
-        By key: ``low``, ``high`` and, for aligned scans, ``before``.
+        Layers by key: ``low``, ``high`` and, for aligned scans, ``before``.
     """
     name = built.pairs.files["low"].parent.name
     is_aligned = "before" in built.layers
@@ -108,7 +108,7 @@ def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
 
 
 def _pixel_areas(viewer: napari.viewer.Viewer) -> list[tuple[float, int, Image]]:
-    """Return pixel area, number of spatial axes and layer, largest area first."""
+    """Return pixel area, spatial axes and layer of each image, largest area first."""
     found = []
     for layer in viewer.layers:
         if not is_training_image(layer) or getattr(layer, "rgb", False):

@@ -1,4 +1,4 @@
-"""Build a pair as files, and the layers that show it, without Qt."""
+"""Build the files of a pair, and the layers that show it, without Qt."""
 
 from __future__ import annotations
 

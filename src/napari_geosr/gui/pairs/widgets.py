@@ -47,7 +47,7 @@ _RARE = ("search_angle", "intensity", "memory")
 
 
 class PairsWidgets(Dock):
-    """The visible parts of the Pairs dock."""
+    """The widgets of the Pairs dock."""
 
     scroller: PartScroller
 

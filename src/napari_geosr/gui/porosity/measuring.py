@@ -92,7 +92,7 @@ def measured_steps(
     should_stop: ShouldStop,
     deviation: Volume | None = None,
 ) -> Generator[Step, None, PoreMeasurement]:
-    """Measure, make the record, and find layers to reuse, all in the worker.
+    """Measure pores, create the record, and find layers to reuse, all in a worker.
 
     Parameters
     ----------

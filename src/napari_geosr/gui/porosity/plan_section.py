@@ -49,7 +49,7 @@ _CONTOUR = 2
 
 
 class PlanSection(QWidget):
-    """Fields for spot and precision, and the plan as text and as a layer of spots.
+    """Fields for spot size and precision; the plan as text and as a layer of spots.
 
     Signals
     -------
@@ -183,7 +183,7 @@ class PlanSection(QWidget):
         )
 
     def _show(self, plan: ScanPlan) -> None:
-        """Show a plan if its image is still chosen, and its spots if it is open."""
+        """Show the plan if its image is chosen, and the spots if its layer is open."""
         lines = (f"{label}: {_unbroken(text)}" for label, text in plan.rows())
         self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
         assert self._scanned is not None
@@ -193,7 +193,7 @@ class PlanSection(QWidget):
             self._add_spots(layer, volume, plan)
 
     def _add_spots(self, layer: Layer, volume: Volume, plan: ScanPlan) -> Labels:
-        """Outline the spots in every slice, numbered from the least porous."""
+        """Outline the spots in every slice; number them from the least porous."""
         ndim = len(volume.voxel_size)
         size, origin = np.array(volume.voxel_size), np.array(volume.origin)
         centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])

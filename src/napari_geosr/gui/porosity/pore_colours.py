@@ -120,7 +120,7 @@ class PoreColormap(CyclicLabelColormap):
     _classes: Any = PrivateAttr(default=None)
 
     def set_classes(self, classes: AnyArray) -> None:
-        """Give the labels other classes, shape (n + 1,), without notifying napari."""
+        """Replace the class of each label, shape (n + 1,), without notifying napari."""
         self._classes = classes
 
     def _class_of(self, labels: AnyArray) -> AnyArray:

@@ -184,7 +184,7 @@ def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
 
 
 def pore_text(label: int, columns: Mapping[str, tuple[AnyArray, str]]) -> str:
-    """Describe a pore by its number and the values of these columns, with units."""
+    """Describe a pore by its label and the values of these columns, with units."""
     if label == 0:
         return "no pore"
     values = [
@@ -209,7 +209,7 @@ def add_sample(
     earlier: Sequence[Labels] = (),
     origin: AnyDict | None = None,
 ) -> Labels | None:
-    """Outline the automatic sample mask over the volume; None if there is none.
+    """Outline the automatic sample mask over the volume; return None without a mask.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def earlier_samples(viewer: ViewerModel, origin: AnyDict | None) -> list[Labels]
 
 
 def image_of(origin: AnyDict | None) -> str:
-    """Return the layer of a `PoreTarget.origin`; empty if it is unknown."""
+    """Return the layer's id in a `PoreTarget.origin`; empty if it is unknown."""
     return str((origin or {}).get("layer", ""))
 
 

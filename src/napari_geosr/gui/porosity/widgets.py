@@ -30,7 +30,7 @@ _MIN_HEIGHT = 330
 
 
 class PorosityWidgets(Dock):
-    """The visible parts of the Porosity dock."""
+    """The widgets of the Porosity dock."""
 
     scroller: PartScroller
 

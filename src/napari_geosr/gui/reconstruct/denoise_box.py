@@ -67,7 +67,7 @@ _READING = {
 
 
 class DenoiseBox(QWidget):
-    """Name, number of subsets and of steps of a denoising job, its state and result.
+    """Settings, state and result of a denoising job.
 
     Signals
     -------

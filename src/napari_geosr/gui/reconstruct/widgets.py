@@ -62,7 +62,7 @@ RESUME = (
 
 
 class ReconstructWidgets(Dock):
-    """The visible parts of the Reconstruct dock."""
+    """The widgets of the Reconstruct dock."""
 
     scroller: PartScroller
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run_elsewhere(
     layer: Image, viewer: napari.viewer.Viewer, config: RestoreConfig, *, whole: bool
 ) -> StoppedRestoration:
-    """Describe a run that has not begun, for a job.
+    """Return the input with which a job can perform a run that has not begun.
 
     Parameters
     ----------

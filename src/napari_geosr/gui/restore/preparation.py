@@ -52,7 +52,7 @@ class RunPreparation:
     prepared : PreparedRestoration
         The prepared restoration; for a series, with all its axes.
     series : PreparedSeries or None
-        Set if all points of a series are restored.
+        The series, if all of its points are restored; otherwise None.
     finished_part : FinishedPart or None
         The part of the result that was finished before the program was killed.
     """

@@ -119,7 +119,7 @@ class PreviewLayer:
         return None if self._source is None else self._source()
 
     def show(self, volume: Volume, source: Image) -> None:
-        """Show a restored region of `source` over it."""
+        """Show a restored region over the layer `source`."""
         self._source = weakref.ref(source)
         name = f"{volume.name} · preview"
         layer = self.layer

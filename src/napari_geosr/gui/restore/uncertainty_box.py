@@ -139,7 +139,7 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def _choose_possible_kind(self, card: ModelCard | None) -> None:
-        """Allow samples only for diffusion models; some allow no other kind."""
+        """Disable the methods that the chosen model does not support."""
         if card is None:
             return
         only_samples = card.task == "generate"

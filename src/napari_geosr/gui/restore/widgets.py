@@ -97,7 +97,7 @@ _DONE_BUT = f"Done, but do not measure the result: {_MISFIT}"
 
 
 class RestoreWidgets(Dock):
-    """The visible parts of the Restore dock."""
+    """The widgets of the Restore dock."""
 
     scroller: PartScroller
 
@@ -204,7 +204,7 @@ class RestoreWidgets(Dock):
         return layer
 
     def set_checked_pair(self, source: Image | None, result: Image | None) -> None:
-        """Set the pair that can be checked, explained and compared; None hides all."""
+        """Set the pair to check, explain and compare; with None, hide these widgets."""
         for widget in (self.check_button, self.explanation_box, self.compare_button):
             widget.set_pair(source, result)
 

@@ -199,7 +199,7 @@ def _alive(viewer: ViewerModel, reference: weakref.ref[Layer] | None) -> Layer |
 def add_class_as_pores(
     viewer: ViewerModel, result: Labels, volume: Volume, number: int
 ) -> Image:
-    """Add an image in which one class is dark, like pores, and others are bright."""
+    """Add an image in which one class is dark, like pores, and all others bright."""
     values = np.where(np.asarray(result.data) == number, 0, 255).astype(np.uint8)
     shown = volume.replace(data=values, metadata={})
     return add_image_result(

@@ -52,7 +52,7 @@ def is_painted(layer: Layer) -> bool:
 
 
 class SegmentWidgets(Dock):
-    """The visible parts of the Segment dock."""
+    """The widgets of the Segment dock."""
 
     scroller: PartScroller
 

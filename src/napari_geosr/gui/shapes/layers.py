@@ -43,7 +43,7 @@ _SAME_TRANSFORM = 1e-4
 
 
 def check_same_transform(mask: Layer, scan: Layer) -> None:
-    """Raise `VolumeError` if a layer is displaced relative to the other.
+    """Raise `VolumeError` if mask and scan are not aligned with each other.
 
     The comparison of volumes does not cover rotation, shear and mirroring, nor, without
     a physical unit, voxel size and origin.

@@ -85,7 +85,7 @@ class MaskFormConfig(SegmentInsideConfig):
 
 
 class ShapesWidgets(Dock):
-    """The visible parts of the Shapes dock."""
+    """The widgets of the Shapes dock."""
 
     scroller: PartScroller
 

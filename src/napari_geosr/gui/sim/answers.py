@@ -78,7 +78,7 @@ class AnswerCompare(QWidget):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def add(self, method: str, layer: Image) -> None:
-        """Offer a new result, and compare it with the widefield or an earlier one."""
+        """Offer a new result; compare it with the widefield or an earlier result."""
         before = self.left.currentData()
         self._layers.pop(method, None)
         others = [name for name in self._layers if self.layer(name) is not None]

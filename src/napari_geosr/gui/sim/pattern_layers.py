@@ -40,7 +40,7 @@ def peak_places(
     Parameters
     ----------
     wave_vectors : sequence of (float, float)
-        In cycles per camera pixel, (ky, kx).
+        Wave vectors (ky, kx) in cycles per camera pixel.
     shape : (int, int)
         Rows and columns of the spectrum; frequency zero is at
         ``(rows // 2, columns // 2)``.

@@ -55,7 +55,7 @@ _RARE_GROUPS = {
 
 
 class SimWidgets(Dock):
-    """The visible parts of the SIM dock."""
+    """The widgets of the SIM dock."""
 
     scroller: PartScroller
 

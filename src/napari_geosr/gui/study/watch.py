@@ -106,7 +106,7 @@ class StudyWatch:
         ]
 
     def conclusion(self) -> str:
-        """Describe the smallest scan that gives the correct porosity, by algorithm."""
+        """Describe, by algorithm, the fewest projections or lowest exposure needed."""
         try:
             values = read_json(self._store.files["json"])
             # Studies of earlier releases used only the full exposure.

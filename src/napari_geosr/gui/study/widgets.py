@@ -70,7 +70,7 @@ _NUMBERS = (0, 2, 3, 4)
 
 
 class StudyWidgets(QWidget):
-    """The visible parts of a study.
+    """The widgets of a study.
 
     Parameters
     ----------

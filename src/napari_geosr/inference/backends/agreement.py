@@ -1,4 +1,4 @@
-"""Checks that a backend agrees with the network up to rounding."""
+"""Check that a backend agrees with the network up to rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a network with openvino on the CPU in single precision."""
+"""Run a network with openvino on the CPU in single precision."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def convert(
     Parameters
     ----------
     network : nn.Module
-        On the CPU.
+        Network on the CPU.
     threads : int
         Number of CPU threads.
     interrupt : callable

@@ -126,7 +126,7 @@ def line_pen(
 
 
 class Legend(QWidget):
-    """Samples of lines or boxes with their labels, in columns of equal width."""
+    """Legend: samples of lines or boxes with their labels, in equally wide columns."""
 
     def __init__(
         self, columns: int, elide: Qt.TextElideMode, parent: QWidget | None = None
@@ -192,7 +192,7 @@ class Chart(QWidget):
     height : int
         Height in pixels, including one row of the legend.
     empty_text : str
-        Shown while there is nothing to draw.
+        Text shown while there is nothing to draw.
     """
 
     _is_made = False  # Qt sends change events before __init__ ends

@@ -38,7 +38,7 @@ class FramesRow(QWidget):
     Signals
     -------
     answered : object
-        The layer, after the user stated what its planes are, in any dock.
+        The layer, after the user has stated in any dock what its planes are.
     asked
         The question is now shown.
     """

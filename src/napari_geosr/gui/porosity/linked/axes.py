@@ -80,7 +80,7 @@ HIGHLIGHT_VALUE = pixel_values(np.array([HIGHLIGHT]))[0]
 
 
 def scale_of(positions: AnyArray) -> Scale:
-    """Return the range of these positions, with a margin."""
+    """Return the range of the given positions, with a margin."""
     low, high = float(positions.min()), float(positions.max())
     margin = _MARGIN * (high - low) or 0.5 * (abs(high) or 1.0)
     return Scale(low - margin, high + margin)

@@ -67,7 +67,7 @@ def _verdicts_steps(
 def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]:
     """Return the most severe verdict and its channel; add other harmful verdicts to it.
 
-    Of equally severe verdicts, the first one counts: that on the channel on screen.
+    Of equally severe verdicts, the first one counts: that of the channel on screen.
     """
     worst = max(verdicts, key=lambda name: SEVERITY[verdicts[name].level])
     verdict = verdicts[worst]
