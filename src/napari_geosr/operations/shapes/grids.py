@@ -374,7 +374,7 @@ def placed(
 def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray, str]:
     """Rotate positions to the axes of a volume, if the directions of both are known.
 
-    Also return a note on this; empty if nothing needs to be said.
+    Also return a note on the rotation; empty if there is nothing to report.
     """
     (stated, is_oblique), known = stated_space(mesh), orientation_of(like.metadata)
     elements = rotation_of(like.metadata)

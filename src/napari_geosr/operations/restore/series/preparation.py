@@ -69,8 +69,8 @@ class PreparedSeries:
         Preparation over all time points, by channel (None if there is no such axis);
         without the channels that are copied.
     copied : tuple of int
-        Channels that are copied: all voxels have the same grey value, or the model that
-        was chosen automatically would make them worse.
+        Channels that are copied because all their voxels have the same grey value, or
+        because the automatically chosen model would make these channels worse.
     """
 
     plan: SeriesPlan
@@ -345,7 +345,7 @@ def _refuse_mixture(series: PreparedSeries) -> None:
 def are_series_verdicts_kept(
     series: PreparedSeries, kept: MeasurementStore | None
 ) -> bool:
-    """Return whether earlier runs' predictions for all channels are stored."""
+    """Return whether predictions from earlier runs are stored for all channels."""
     return all(
         is_verdict_kept(prepared, _of_channel(kept, channel))
         for channel, prepared in series.channels.items()

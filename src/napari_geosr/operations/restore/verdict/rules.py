@@ -122,7 +122,7 @@ class RunAssessment:
     def is_gain_contradicted(self) -> bool:
         """Whether the model makes a simulated scan of this kind clearly worse.
 
-        A loss that is smaller than the smallest gain expected in the scan itself does
+        A loss that is smaller than the smallest gain expected for the scan itself does
         not contradict the gain: the simulated scan resembles the scan, but is not
         identical.
         """

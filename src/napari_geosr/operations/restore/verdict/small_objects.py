@@ -2,7 +2,7 @@
 
 A scan may contain more than two phases: small pores next to metal, or faint pores in a
 sample surrounded by air. No threshold between two phases separates such pores. They are
-found as positions that differ from their surroundings in all directions by more than
+found where grey values differ from their surroundings in all directions by more than
 noise can explain. The result at the same positions shows whether the pores are still
 present.
 """
