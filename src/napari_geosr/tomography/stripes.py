@@ -99,10 +99,10 @@ def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArr
 def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     """Remove wide, strong stripes: detect, level and replace them.
 
-    A column is detected if its mean difference between sorted and smoothed values
-    stands out. It is levelled and then replaced by the result of sorting (algorithm 5
-    of [1]_). Unlike in the paper, other columns are not levelled, which would flatten
-    the sample.
+    A column is detected if the mean difference between its sorted and its smoothed
+    values stands out. It is levelled and then replaced by the result of sorting
+    (algorithm 5 of [1]_). Unlike in the paper, other columns are not levelled, which
+    would flatten the sample.
     """
     window = _wide(sinogram, settings)
     _, ordered, smooth = _across_sorted(sinogram, window)

@@ -417,7 +417,7 @@ def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
 
 
 def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Return `count` indices of views that cover half a turn from alternating sides.
+    """Return the indices of views that cover half a turn from alternating sides.
 
     The views are selected from `n` views around a full turn.
     """
