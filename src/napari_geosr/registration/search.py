@@ -185,7 +185,7 @@ class _Correlator:
     def _score(
         self, shown: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
-        """Return the normalised correlation at all shifts; 0 if the overlap is small."""
+        """Return the normalised correlation at all shifts; 0 without enough overlap."""
         m = self._transformed(mask.astype(np.float32))
         v = self._transformed(shown)
         count = self._sums(self.ones, m)

@@ -246,7 +246,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """Return the settings; averaged views of scans without counts keep all photons."""
+    """Return the settings, with ``light="all"`` if photons cannot be removed."""
     if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config

@@ -334,11 +334,11 @@ def without_fading(
     fading_of: Callable[[RankingEntry], str],
     skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Remove a candidate that makes structures fade if another candidate keeps them.
+    """Remove candidates that make structures fade if another candidate keeps these.
 
-    The other candidate must be clearly better than the scan, and its expected gain must
-    be less than 1 dB lower. If there is no such candidate, the first one remains, and
-    the verdict before the run warns about the structures that fade.
+    The other candidate must be clearly better than the scan, with an expected gain less
+    than 1 dB below the best. If there is no such candidate, none is removed, and the
+    verdict before the run warns about the structures that fade.
 
     Parameters
     ----------
