@@ -107,7 +107,7 @@ def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
 
 
 class _Correlator:
-    """Correlates volumes with the large volume, which is transformed only once."""
+    """Correlates volumes with the large volume, computing its spectrum only once."""
 
     def __init__(self, low: SampledVolume, small: Grid) -> None:
         from scipy import fft

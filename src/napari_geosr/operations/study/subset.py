@@ -87,7 +87,7 @@ def share_text(share: float) -> str:
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Return whether only the exposure varies, which is then the horizontal axis."""
+    """Return whether only the exposure varies and is therefore the horizontal axis."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 

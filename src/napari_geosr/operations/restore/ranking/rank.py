@@ -86,9 +86,9 @@ def rank_steps(
 
     Each candidate is run on a few blocks of the scan, with and without a little added
     noise; Stein's unbiased risk estimate gives the expected error. With a second scan
-    of the object, the error is the difference from that scan, less its noise. If there
-    is hardly any noise, nothing is compared, and the recommendation is to leave the
-    scan unchanged.
+    of the object, the error is the difference from that scan, minus the noise of that
+    scan. If there is hardly any noise, nothing is compared, and the recommendation is
+    to leave the scan unchanged.
 
     With an upscale factor, super-resolution models are compared with cubic
     interpolation instead; see `rank_upscaling_steps`.

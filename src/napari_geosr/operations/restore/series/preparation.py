@@ -3,8 +3,8 @@
 Grey values are standardised with the statistics of a channel over all time points. If
 the statistics of single time points were used, bleaching or a moving bright object
 would change the grey scale between time points. If the statistics of all channels were
-pooled, a dim channel would be lost. For models that use the noise, it is measured at
-one time point of each channel, usually the middle one.
+pooled, a dim channel would be lost. For models that use the noise, the noise is
+measured at one time point of each channel, usually the middle one.
 """
 
 from __future__ import annotations
