@@ -146,7 +146,8 @@ class PreparedSeries:
         return replace(prepared, volume=self.plan.at(point))
 
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
-        """Return the same run with these channels copied; not all may be copied."""
+        """Return the same run with these channels copied; at least one must be
+        restored."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
         added = tuple(c for c in self.channels if c not in restored)
         return replace(self, channels=restored, copied=(*self.copied, *added))

@@ -181,7 +181,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def cautions(facts: RunAssessment) -> Iterator[Finding]:
-    """Yield what the user should check in the result."""
+    """Yield findings that the user should check in the result."""
     finer = facts.finer
     noise, removed, name = facts.noise, facts.removed, facts.name
     is_open = finer is not None and finer.is_uncertain and finer.interval[1] >= 0
@@ -371,7 +371,7 @@ def all_is_well(facts: RunAssessment) -> str:
 
 
 def remarks(facts: RunAssessment) -> str:
-    """Return remarks about lost pores and other objects that do not cause a caution."""
+    """Return remarks about lost pores and objects; they do not affect the level."""
     test = facts.known_blocks
     return " ".join(text for text in (lost_pores(test), partly_faded(test)) if text)
 

@@ -224,7 +224,7 @@ def _weakest(
 
 
 def _around(shape: Sequence[int], distance: float) -> list[Vector]:
-    """Return offsets of about this length in the directions of all neighbours."""
+    """Return offsets of about `distance` voxels in the directions of all neighbours."""
     steps = [(-1, 0, 1) if n > 1 else (0,) for n in shape]
     return [
         np.rint(distance / math.hypot(*v) * np.array(v)).astype(np.intp)
