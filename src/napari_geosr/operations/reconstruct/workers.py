@@ -142,7 +142,7 @@ class SlabRun:
     def shared(self) -> ReconstructionInput:
         """The scan with the settings of a single process.
 
-        The budget of its blocks leaves memory for the slabs that wait to be fetched.
+        The budget of its blocks leaves memory for slabs that have not yet been fetched.
         """
         room = int(self.budget * _BLOCK_SHARE)
         changes = {"memory": f"{room}", "threads": self.threads}

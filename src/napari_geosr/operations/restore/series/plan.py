@@ -289,8 +289,7 @@ class PointView:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory used by the array in bytes, in addition to the written
-        blocks."""
+        """Maximum memory of the array in bytes, in addition to the written blocks."""
         return int(getattr(self._array, "held_bytes", 0))
 
     @property

@@ -98,7 +98,7 @@ class PreparedSeries:
 
     @property
     def likeness(self) -> TrainingLikeness:
-        """Similarity to the training data of the least similar channel."""
+        """Similarity of the least similar channel to the training data."""
         found = [(c, each.likeness) for c, each in self.channels.items()]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
@@ -146,8 +146,7 @@ class PreparedSeries:
         return replace(prepared, volume=self.plan.at(point))
 
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
-        """Return the same run with these channels copied; at least one must be
-        restored."""
+        """Return the same run with these channels copied, but not with all copied."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
         added = tuple(c for c in self.channels if c not in restored)
         return replace(self, channels=restored, copied=(*self.copied, *added))
