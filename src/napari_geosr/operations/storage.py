@@ -435,7 +435,7 @@ def _drop(path: Path) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove old results, and results of ended programs that cannot be resumed."""
+    """Remove unusable results, and old results of programs that have ended."""
     for left in _folder().glob(f"*{_SUFFIX}"):
         # If a result cannot be read now, it may be removed later.
         with suppress(OSError, FileError):

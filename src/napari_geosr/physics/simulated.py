@@ -1,13 +1,13 @@
 """Training volumes that are simulated when they are read: ``simulated:KIND:0-127``.
 
 Volume number `n` of a kind depends only on `n`, so a config that names a range defines
-the data completely. Kinds that differ only in their ending contain the same object:
-``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean`` without
-noise, ``foam-scan-object`` without noise and blur, and ``foam-coarse-object`` also with
-half the voxel size (``foam-coarse-4`` and ``bone-coarse-8``: a quarter and an eighth;
-``fluo-coarse``: half in the plane, and with less blur). Grey values of all versions are
-standardised with the mean and standard deviation of the first, noisy version. For most
-kinds, some numbers denote a single image instead of a volume.
+the data completely. Kinds with names that differ only in the ending contain the same
+object: ``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean``
+without noise, ``foam-scan-object`` without noise and blur, and ``foam-coarse-object``
+also with half the voxel size (``foam-coarse-4`` and ``bone-coarse-8``: a quarter and an
+eighth; ``fluo-coarse``: half in the plane, and with less blur). Grey values of all
+versions are standardised with the mean and standard deviation of the first, noisy
+version. For most kinds, some numbers denote a single image instead of a volume.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ class _Detector:
         return np.stack(frames)
 
     def projections(self, counts: AnyArray, truth: AnyMapping) -> Projections:
-        """Return the scan in the form in which a reader would return it."""
+        """Return the scan as a reader of its file would return it."""
         config = self.config
         beam = self.flat_gain * np.float32(config.photons)
         record = {

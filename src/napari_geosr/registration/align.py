@@ -41,12 +41,12 @@ _MIN_CANDIDATE_SHARE = 0.85
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """Position of a small volume in a large one.
+    """Position of a high-resolution volume in a larger low-resolution one.
 
     Attributes
     ----------
     start, transform : Transform
-        Maps the small (high-resolution) volume to the large one, before and after the
+        Maps the high-resolution volume to the low-resolution one, before and after the
         refinement.
     how : str
         How the start was found: ``"search"``, ``"centres"``, ``"positions"`` or
@@ -54,7 +54,7 @@ class Alignment:
     correlation : float or None
         Normalised correlation at the position found by a search.
     low, high : SampledVolume
-        The copies that were compared; `low` is part of the large volume.
+        The averaged voxels that were compared; `low` covers a part of its volume.
     """
 
     start: Transform
@@ -155,7 +155,7 @@ def _corner(grid: Grid) -> npt.NDArray[np.float64]:
 
 
 def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Return how many voxels of `high` one voxel of its copy covers along each axis."""
+    """Return, for each axis, the number of voxels of `high` to average."""
     ratio = np.maximum(1, np.round(low.voxel_size / high.voxel_size)).astype(int)
     ratio = np.minimum(ratio, high.shape)
     voxels = math.prod(n / r for n, r in zip(high.shape, ratio, strict=True))
@@ -166,7 +166,7 @@ def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
 def _part(
     low: Volume, high: Grid, start: Transform, should_stop: ShouldStop
 ) -> Generator[Step, None, SampledVolume]:
-    """Return the part of the large volume around the small one, with a margin."""
+    """Read the part of `low` around `high`, with a margin; average voxels if large."""
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
     more = max(1, math.ceil((voxels / _MAX_LOW_VOXELS) ** (1 / len(box)) - 1e-9))
@@ -228,10 +228,10 @@ def _means(
 
 
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Return the number of voxels of the large volume per voxel of the searched copy.
+    """Return, for each axis, the number of voxels of `low` to average for a search.
 
-    The voxels of the copy are roughly cubic and few enough to fit into memory, but the
-    small volume must keep enough of them to be recognisable.
+    The averaged voxels are roughly cubic and few enough to fit into memory, but `high`
+    must span enough of them to be recognisable.
     """
     search_voxel = float(low.voxel_size.min())
     while True:

@@ -59,9 +59,9 @@ def mutual_information(
 ) -> float:
     """Return the mutual information of the grey values in bits, from a joint histogram.
 
-    It is zero for independent volumes, and larger the better one volume predicts the
-    other. Because it also increases with the contrast, it can be used to compare
-    positions of one pair of volumes, but not different pairs.
+    It is zero for independent volumes, and increases with the accuracy with which one
+    volume predicts the other. Because it also increases with the contrast, it can be
+    used to compare positions of one pair of volumes, but not different pairs.
 
     Parameters
     ----------

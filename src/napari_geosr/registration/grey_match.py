@@ -85,7 +85,7 @@ class GreyMatch:
 
 
 def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> GreyMatch:
-    """Find the mapping of grey values from `high` to `low`, which must be aligned.
+    """Find the mapping of grey values from `high` to `low`, two aligned scans.
 
     The high-resolution scan is blurred so that it best matches the low-resolution one;
     then both are blurred slightly to suppress noise. The line is a least-squares fit

@@ -30,7 +30,7 @@ def common_box(
     Returns
     -------
     tuple of slice, or None
-        None if there is no such voxel.
+        None if there is no such box.
     """
     n = len(low.shape)
     normals, limits = _half_spaces(low, high, to_high)

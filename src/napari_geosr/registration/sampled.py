@@ -1,4 +1,4 @@
-"""Resample large volumes block by block: to small copies, or to another grid."""
+"""Resample large volumes block by block, to larger voxels or to another grid."""
 
 from __future__ import annotations
 

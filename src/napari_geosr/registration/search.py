@@ -107,7 +107,7 @@ def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
 
 
 class _Correlator:
-    """Correlates volumes with the large volume, which is transformed only once."""
+    """Correlates volumes with the large volume, computing its spectrum only once."""
 
     def __init__(self, low: SampledVolume, small: Grid) -> None:
         from scipy import fft
@@ -185,7 +185,7 @@ class _Correlator:
     def _score(
         self, shown: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
-        """Return the normalised correlation of all shifts; 0 without enough overlap."""
+        """Return the normalised correlation at all shifts; 0 without enough overlap."""
         m = self._transformed(mask.astype(np.float32))
         v = self._transformed(shown)
         count = self._sums(self.ones, m)

@@ -150,9 +150,9 @@ class AngleFit:
     ) -> tuple[Complex, float]:
         """Multiply the filtered frames by the central band; also return its energy.
 
-        Filtering each band with the transfer function of the other makes them equal up
-        to the pattern. The window is applied afterwards, so that it does not shift the
-        peak.
+        Filtering each band with the transfer function of the other makes the bands
+        equal up to the pattern. The window is applied afterwards, so that it does not
+        shift the peak.
 
         Parameters
         ----------

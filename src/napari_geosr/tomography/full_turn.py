@@ -103,7 +103,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
 
 
 def _unique_places(places: Angles, same: float, period: float) -> Angles:
-    """Return the first of each group of equal angles; they must be ascending."""
+    """Return the first of each group of equal angles; angles must be ascending."""
     kept = [float(places[0])]
     for place in places[1:].tolist():
         if same < place - kept[-1] and place < kept[0] + period - same:

@@ -180,7 +180,7 @@ class LineIntegrals:
             yield slice(start, stop), *self.rows(start, stop)
 
     def _given(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
-        """Return the rows of projections that are already line integrals."""
+        """Return line integrals of rows, if the projections contain line integrals."""
         stored = np.asarray(self.projections.data[:, start:stop, :])
         bad = self._nonfinite(stored, start)
         sinogram = np.ascontiguousarray(stored.transpose(1, 0, 2), np.float32)
@@ -192,7 +192,7 @@ class LineIntegrals:
         return sinogram, ClippingReport(n_values=stored.size, n_nonfinite=n_bad)
 
     def _measured(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
-        """Return the rows of line integrals computed from counts."""
+        """Return line integrals of rows, computed from counts."""
         scan, config = self.projections, self.config
         notes = self._notes()
         values, dead, counts = transmission(

@@ -1,4 +1,4 @@
-"""Remove stripes from sinograms, which would become rings in slices.
+"""Remove stripes, which would become rings in slices, from sinograms.
 
 A detector column with a gain slightly different from that in the flat field adds the
 same amount to all its line integrals: a stripe along the angles. The methods are those
@@ -99,10 +99,10 @@ def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArr
 def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     """Remove wide, strong stripes: detect, level and replace them.
 
-    A column is detected if its mean difference between sorted and smoothed values
-    stands out. It is levelled and then replaced by the result of sorting (algorithm 5
-    of [1]_). Unlike in the paper, other columns are not levelled, which would flatten
-    the sample.
+    A column is detected if the mean difference between its sorted and its smoothed
+    values stands out. It is levelled and then replaced by the result of sorting
+    (algorithm 5 of [1]_). Unlike in the paper, other columns are not levelled, because
+    that would flatten the sample.
     """
     window = _wide(sinogram, settings)
     _, ordered, smooth = _across_sorted(sinogram, window)

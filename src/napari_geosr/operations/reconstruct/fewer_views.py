@@ -228,8 +228,8 @@ def remaining_light(
 
     This is the training target for such views: it has the negligible streaks of the
     whole scan, and independent noise. Noise common to input and target would be learned
-    as structure [3]_. Views that were used contain the remaining photons, rescaled to
-    the same intensity, and are noisier.
+    as structure [3]_. Views from which photons were taken are rescaled to the same
+    intensity, and are noisier.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def remaining_light(
 
 
 def _spread_views(scan: Projections, count: int) -> npt.NDArray[np.intp]:
-    """Return the selected views, evenly spread over directions."""
+    """Return the indices of `count` views, spread evenly over all directions."""
     order = _along_angles(scan)
     if scan.geometry == "parallel" and scan.is_full_turn:
         places = distinct_places(scan.angles)
@@ -276,9 +276,9 @@ def thinned(
 ) -> Projections:
     """Return the scan as if each view had been exposed for `share` of the time.
 
-    Each photon is kept with that probability, which is equivalent to a shorter exposure
-    (binomial thinning of a Poisson number gives a Poisson number). The remaining
-    photons form a scan with independent noise.
+    Each photon is kept with probability `share`, which is equivalent to a shorter
+    exposure (binomial thinning of a Poisson variable gives a Poisson variable). The
+    remaining photons form a scan with independent noise.
 
     Parameters
     ----------
@@ -384,7 +384,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
-    """Return the views in order of angle, so that parts are evenly spaced."""
+    """Return the indices of the views in ascending order of angle."""
     return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
 
 
@@ -417,9 +417,9 @@ def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
 
 
 def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Select views that cover half a turn from alternating sides.
+    """Return the indices of views that cover half a turn from alternating sides.
 
-    The selection is made from `n` views around a full turn.
+    The views are selected from `n` views around a full turn.
     """
     at = np.arange(count)
     positions = at * (n / count) / 2 + (at % 2) * (n / 2)

@@ -97,7 +97,7 @@ def prepare_steps(
 def _check_early(ready: ReconstructionInput) -> None:
     """Refuse invalid settings early.
 
-    Otherwise, they would be refused only after the first block has been prepared.
+    Otherwise, they would be refused only after the first block had been prepared.
     """
     engines.require(
         ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm

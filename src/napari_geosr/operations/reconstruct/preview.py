@@ -68,7 +68,7 @@ class PreviewRow:
     def get(
         self, scan: Projections, config: ReconstructConfig, row: int
     ) -> Projections | None:
-        """Return the line integrals of the rows for a slice; None if too large."""
+        """Return the line integrals needed for a slice; None if they are too large."""
         whole = scan.geometry == "cone"
         about = (id(scan), config.every, config.half, config.preparation())
         key = (*about, None if whole else row)

@@ -100,8 +100,8 @@ def run_steps(
         cache folder if it does not fit.
     unfinished : Volume, optional
         Unfinished result of an earlier run with the same projections and settings, to
-        be resumed. Without `out`, its own array is completed; with `out`, its file is
-        removed at the end.
+        be resumed. Without `out`, the array of this volume is completed; with `out`,
+        the file of this volume is removed at the end.
     workers : int or distributed.Client, optional
         Processes that share the slices; by default, this process reconstructs all
         slices.

@@ -137,7 +137,7 @@ class ReconstructionInput:
 
     @property
     def group(self) -> int:
-        """Number of slices in a group, which is reconstructed together.
+        """Number of slices in a group, i.e. that are reconstructed together.
 
         The number depends only on the settings, shape and device, and never on memory
         or time, because it affects rounding. If memory is short, fewer slices are

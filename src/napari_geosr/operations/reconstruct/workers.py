@@ -103,7 +103,7 @@ class SliceWork:
         return SlabResult(slices, run)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the scan's file is missing: it may be read as zeros."""
+        """Raise `FileError` if the scan is missing: a zarr would be read as zeros."""
         path = self.ready.scan.source
         if path is not None and "*" not in path.name and not path.exists():
             raise FileError(
@@ -142,7 +142,7 @@ class SlabRun:
     def shared(self) -> ReconstructionInput:
         """The scan with the settings of a single process.
 
-        The budget of its blocks leaves memory for the slabs that wait to be fetched.
+        The budget of its blocks leaves memory for slabs that have not yet been fetched.
         """
         room = int(self.budget * _BLOCK_SHARE)
         changes = {"memory": f"{room}", "threads": self.threads}

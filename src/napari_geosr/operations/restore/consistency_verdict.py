@@ -21,9 +21,8 @@ class ConsistencyVerdict:
     Attributes
     ----------
     level : str
-        ``"ok"``; ``"caution"``: the residual should be inspected before relying on the
-        result; ``"harmful"``: the result does not fit the scan and should not be
-        measured.
+        ``"ok"``; ``"caution"``: inspect the residual before relying on the result;
+        ``"harmful"``: the result does not fit the scan and should not be measured.
     sentence : str
         The most important finding.
     """

@@ -55,7 +55,7 @@ _LARGE_HALO = 8
 
 
 class LiveTile(NamedTuple):
-    """Position of a tile: its level, slab of planes of the input, row and column."""
+    """Position of a tile: its level, slab of input planes, row and column."""
 
     level: int
     plane: int
@@ -71,7 +71,7 @@ def _planes_per_tile(spec: NetworkSpec, factors: Sequence[int]) -> int:
 
 
 class CoarseScan:
-    """Every n-th voxel within the planes of an array, read on demand.
+    """Every n-th voxel along Y and X of an array, read on demand.
 
     Voxels are skipped, not averaged, so that the noise remains that of the scan.
     """

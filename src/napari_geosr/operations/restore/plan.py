@@ -229,9 +229,9 @@ def _planned(
 
 
 def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
-    """Estimate the time to write the result from the times for two small volumes.
+    """Estimate the time to write the result from the times for writing small volumes.
 
-    These volumes are cut from the scan and enlarged like the result, so that they
+    Two volumes are cut from the scan and enlarged like the result, so that they
     compress about as well. The constant time for creating a file cancels out.
     """
     n = math.prod(prepared.volume.shape) * math.prod(prepared.factors)

@@ -80,8 +80,8 @@ class PreparedRestoration:
     statistics : IntensityStatistics
         Statistics of the whole volume, because normalisation never uses single tiles.
     network : nn.Module
-        The model's network, or all members of an uncertainty method combined, with two
-        outputs.
+        The model's network or, for an uncertainty method, a network that combines all
+        members and has two outputs.
     likeness : TrainingLikeness
         Similarity of the volume to the training data.
     others : tuple of Model
@@ -180,7 +180,7 @@ def prepare_steps(
     ranking: Ranking | None = None,
     kept: MeasurementStore | None = None,
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Load the model, compute statistics of the volume, and check that the two match.
+    """Load the model, compute statistics of the volume, and check that they match.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def _set_network_noise(
     statistics: IntensityStatistics,
     volume: Volume,
 ) -> None:
-    """Set a network's noise to that of the scan times the strength setting."""
+    """Set a network's noise to that of the scan, multiplied by the strength setting."""
     # The strength of a classical filter is a separate setting.
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     rounded = volume.dtype.kind in "iu" and not noise.level and config.strength > 0

@@ -108,8 +108,8 @@ def run_steps(
         Region on screen, in voxels of the input, which is restored first.
     unfinished : Volume, optional
         Unfinished result of an earlier run with the same input, model and settings, to
-        be resumed. Without `out`, its own array is completed; with `out`, its file is
-        removed at the end.
+        be resumed. Without `out`, the array of this volume is completed; with `out`,
+        the file of this volume is removed at the end.
     unfinished_deviation : Volume, optional
         The standard deviations that belong to `unfinished`.
 
@@ -201,7 +201,7 @@ def work_steps(
     late: LateVerdict | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Run `work` into memory or a file, and record it; see `run_steps`.
+    """Run `work`, and store its result in memory or in a file; see `run_steps`.
 
     Parameters
     ----------

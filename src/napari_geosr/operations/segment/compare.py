@@ -47,7 +47,7 @@ class PretrainingComparison:
 def compare_steps(
     segmenter: Segmenter, labels: Volume, config: SegmentConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PretrainingComparison]:
-    """Hold out each painted slice once, with and without the features of the model.
+    """Segment each painted slice while held out, with and without the model's features.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from napari_geosr.models.names import MODEL_NAME
 
 
 class SegmentConfig(Config):
-    """Model, seed and meaning of the painted values."""
+    """Settings: model, seed and meaning of the painted values."""
 
     model: Annotated[str | None, Parameter(alias="-m"), MODEL_NAME] = Field(
         None,

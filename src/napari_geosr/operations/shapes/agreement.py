@@ -70,7 +70,7 @@ def compare_shape_steps(
 
 
 def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
-    """Return the volume with the better-known voxel size, used for both, and a note.
+    """Return the volume with the better-known voxel size, and a note about the other.
 
     The note states that the other voxel size is unknown or lacks a unit. It is empty if
     both voxel sizes are known equally well.

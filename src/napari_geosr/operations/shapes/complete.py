@@ -371,7 +371,7 @@ def _beyond(part: AnyArray, axis: int, kept: slice) -> int:
 
 
 def bytes_for_grid(grid: int, factor: int, n_occupied: int, features: int) -> int:
-    """Return the memory for completing a shape on the grid of a network.
+    """Return the bytes needed to complete a shape on the grid of a network.
 
     Parameters
     ----------

@@ -272,7 +272,7 @@ def check_choice(config: VoxeliseConfig, like: Volume | None) -> None:
     Raises
     ------
     ConfigError
-        If both or neither are given, or a margin is given with a volume.
+        If both are given or neither is, or if a margin is given with a volume.
     VolumeError
         If the volume does not have the axes Z, Y, X.
     """
@@ -372,9 +372,9 @@ def placed(
 
 
 def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray, str]:
-    """Rotate positions to the axes of a volume, if the directions of both are known.
+    """Rotate a mesh's positions to a volume's axes, if both directions are known.
 
-    Also return a note on this; empty if nothing needs to be said.
+    Also return a note on the rotation; empty if there is nothing to report.
     """
     (stated, is_oblique), known = stated_space(mesh), orientation_of(like.metadata)
     elements = rotation_of(like.metadata)

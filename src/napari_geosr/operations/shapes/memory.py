@@ -73,7 +73,7 @@ def count_faces(inside: AnyArray) -> int:
 
 
 def bytes_for_surface(shape: Sequence[int], n_faces: int) -> int:
-    """Return the memory for the surface of a shape, in addition to its voxels.
+    """Return the bytes needed for the surface of a shape, in addition to its voxels.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def bytes_for_surface(shape: Sequence[int], n_faces: int) -> int:
 
 
 def bytes_for_reduction(n_faces: int, n_kept: int) -> int:
-    """Return the memory for reducing a surface to `n_kept` triangles.
+    """Return the bytes needed to reduce a surface to `n_kept` triangles.
 
     `n_faces` is the number of faces between the phases; see `count_faces`.
     """
@@ -99,7 +99,7 @@ def bytes_for_reduction(n_faces: int, n_kept: int) -> int:
 def bytes_for_result(
     shape: Sequence[int], n_faces: int, factor: int = 1, computing: int = 0
 ) -> int:
-    """Return the memory for a result in memory, its surface and its figures.
+    """Return the bytes needed for a result in memory, its surface and its figures.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def bytes_for_result(
 
 
 def bytes_for_comparison(n_voxels: int, n_faces: int) -> int:
-    """Return the memory for comparing two shapes in a common box of `n_voxels`.
+    """Return the bytes needed to compare two shapes in a common box of `n_voxels`.
 
     `n_faces` is the number of faces of both shapes; see `count_faces`.
     """

@@ -330,7 +330,7 @@ def _fill_steps(
 
 
 def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """For counts 3, 2, …, return the arrays ``0 0 0 1 1 …`` and ``0 1 2 0 1 …``."""
+    """Return group and item numbers: 0 0 0 1 1 and 0 1 2 0 1 for groups of 3 and 2."""
     index = np.repeat(np.arange(len(counts)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     return index, np.arange(len(index)) - first

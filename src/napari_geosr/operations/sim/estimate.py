@@ -262,7 +262,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """Return the brightest square of `edge` × `edge` pixels; all of smaller images."""
+    """Return the brightest square of `edge` × `edge` pixels, or the whole image."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

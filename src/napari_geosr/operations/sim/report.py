@@ -27,7 +27,7 @@ RESIDUAL_TOP = 4.0
 
 
 def check_report(folder: Path, config: SimConfig, *, overwrite: bool) -> None:
-    """Refuse a report that cannot be written, before a run.
+    """Refuse, before a run, a report that could not be written.
 
     Raises
     ------

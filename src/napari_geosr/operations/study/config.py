@@ -64,7 +64,7 @@ def _variants(word: str) -> list[str]:
 
 
 class StudyConfig(Config):
-    """Numbers of projections and algorithms to compare, and the evaluation."""
+    """Settings of a study: projections, algorithms, exposures and evaluation."""
 
     counts: Annotated[tuple[int, ...], COMMAS] = Field(
         (50, 75, 100, 150, 250),

@@ -87,7 +87,7 @@ def share_text(share: float) -> str:
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Return whether only the exposure varies, which is then the horizontal axis."""
+    """Return whether only the exposure varies and is therefore the horizontal axis."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 
@@ -246,7 +246,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """Return the settings; averaged views of scans without counts keep all photons."""
+    """Return the settings, with ``light="all"`` if photons cannot be removed."""
     if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config

@@ -179,7 +179,7 @@ def _train(
 
 
 def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
-    """Return whether a usable model trained on files of this name is stored.
+    """Return whether a usable model, trained on a file of this name, is stored.
 
     If the model is damaged, a description of the damage is also returned. Models of
     earlier releases, which used other training data, are not usable.

@@ -288,7 +288,7 @@ def _flags(
     factor: int,
     dimensions: Sequence[str],
 ) -> str | None:
-    """Return flags with which the method reaches `factor`; None if there are none.
+    """Return flags that set the upscale factor of the method; None if no flags do.
 
     Parameters
     ----------

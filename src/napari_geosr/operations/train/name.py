@@ -23,7 +23,7 @@ _MAX_CHARACTERS = 32
 def proposed_name(
     method: str, sources: Sequence[str | Path], taken: Container[str] = ()
 ) -> str:
-    """Return a name such as ``noise2void-scan12``.
+    """Return a name for a model, such as ``noise2void-scan12``.
 
     Parameters
     ----------

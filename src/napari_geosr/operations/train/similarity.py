@@ -250,7 +250,7 @@ def _drawn(
 
 
 def _corners(box: Box, edge: Size, step: Size) -> list[Size]:
-    """Return the first voxel of each patch in a box."""
+    """Return the index (Z, Y, X) of the first voxel of each patch in a box."""
     along = [
         range(part.start, part.stop - e + 1, s)
         for part, e, s in zip(box, edge, step, strict=True)

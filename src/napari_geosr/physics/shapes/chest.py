@@ -145,7 +145,7 @@ def _anatomy(edge: int, rng: np.random.Generator, grain: np.random.Generator) ->
 
 
 def _add_torso(chest: _Chest, rng: np.random.Generator) -> None:
-    """Add the outline: neck, sloping shoulders and a trunk of elliptical section."""
+    """Add the outline: neck, sloping shoulders and a trunk, elliptical in section."""
     x, y = np.abs(chest.x), chest.y
     shoulder = rng.uniform(-150, -125)
     neck, trunk = rng.uniform(48, 62), rng.uniform(168, 200)

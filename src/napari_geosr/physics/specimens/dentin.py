@@ -80,7 +80,7 @@ class Dentin:
         return self._tubes(paths, [*self.radii, *self.branch_radii], start, stop)
 
     def cuffs(self, start: int, stop: int) -> FloatArray:
-        """Return the fraction of each voxel inside cuffs, which only tubules have."""
+        """Return the fraction of each voxel inside cuffs (branches have none)."""
         outer = self._tubes(self.tubules, (1 + _CUFF) * self.radii, start, stop)
         found: FloatArray = np.maximum(outer - self.block(start, stop), 0)
         return found
@@ -220,7 +220,7 @@ def _branches(
     branching: float,
     rng: np.random.Generator,
 ) -> tuple[list[Array], npt.NDArray[np.intp]]:
-    """Draw thin, slightly inclined tubes to a neighbouring tubule, or halfway to it."""
+    """Draw thin, slightly inclined tubes to a neighbouring tubule, or about halfway."""
     paths: list[Array] = []
     joins: list[tuple[int, int]] = []
     mean = branching * shape[0] / spacing

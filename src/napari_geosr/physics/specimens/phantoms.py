@@ -76,7 +76,7 @@ def place_balls(
 ) -> npt.NDArray[np.float64]:
     """Place non-overlapping spheres until `porosity` is reached or no room is left.
 
-    The largest admissible radius of every candidate centre is tracked [1]_. A radius is
+    The largest admissible radius at every candidate centre is tracked [1]_. A radius is
     drawn (log-uniform) and the sphere placed at random where it fits; if it fits
     nowhere, the candidate position with the most room gets the largest sphere that fits
     there.

@@ -129,7 +129,7 @@ def felt(
 def _line(
     size: Array, reach: float, radius: float, tilt: float, rng: np.random.Generator
 ) -> Array | None:
-    """Draw points of a straight line through the box, or None if it misses the box.
+    """Draw points on a random straight line; return None if it misses the box.
 
     Lines are distributed uniformly in the plane perpendicular to their direction, so
     that they are not denser in the middle of the box than in its corners.

@@ -239,7 +239,7 @@ class PosteriorRun(VolumeRun):
         return drawn
 
     def _pieces(self) -> Iterator[tuple[int, ...]]:
-        """Yield the index of each part drawn at once: a slice, or the whole volume."""
+        """Yield the index of each part drawn in one pass: a slice or the volume."""
         volume = self.prepared.volume
         if len(volume.axes) > len(self.network.spec.axes):
             yield from ((z,) for z in range(volume.shape[0]))
@@ -324,7 +324,7 @@ class PosteriorRun(VolumeRun):
         targets: Targets,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, AnyDict]:
-        """Measure the pores of every sample, with Otsu's threshold of their mean."""
+        """Measure the pores of every sample, with Otsu's threshold of the mean."""
         statistics, made = self.prepared.statistics, targets.result.volume
         scale = statistics.output_std, statistics.output_mean
         yield StageStarted(message="Measuring the samples", total=len(used))

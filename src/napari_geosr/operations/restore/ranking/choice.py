@@ -219,8 +219,8 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
     """Find the ranking that chose the model with the largest mean gain; describe gains.
 
     Only models that were chosen in one of the rankings were tested for their effect on
-    pores. If another ranking leaves such a model out, its gain there counts as 0,
-    because the verdict before the run leaves that channel unchanged.
+    pores. If such a model is left out of another ranking, its gain there counts as 0,
+    because the verdict before the run would then leave that channel unchanged.
     """
     gains = {
         ranking.choice: sum(_gain(ranking.choice, each) for each in rankings)

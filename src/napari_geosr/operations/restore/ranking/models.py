@@ -31,7 +31,7 @@ def find_models(
 
 
 def _check_factor(config: RestoreConfig, model: Model) -> None:
-    """Refuse an upscale factor for a model with a fixed factor, or without one."""
+    """Refuse an upscale factor if it cannot be set for the model."""
     if config.upscale_factor == 1:
         return
     if members.is_generative(config.uncertainty):
@@ -61,7 +61,7 @@ def _chosen(ranking: Ranking) -> Model:
 
 
 def wants_several(model: Model) -> str:
-    """Return a warning that a model is for the mean of several reconstructions."""
+    """Return a warning that a model expects several reconstructions, to be averaged."""
     card = model.card
     return (
         f"{card.name} was trained on {card.inputs} reconstructions of one object, "

@@ -86,9 +86,9 @@ def rank_steps(
 
     Each candidate is run on a few blocks of the scan, with and without a little added
     noise; Stein's unbiased risk estimate gives the expected error. With a second scan
-    of the object, the error is the difference from that scan, less its noise. If there
-    is hardly any noise, nothing is compared, and the recommendation is to leave the
-    scan unchanged.
+    of the object, the error is the difference from that scan, minus the noise of that
+    scan. If there is hardly any noise, nothing is compared, and the recommendation is
+    to leave the scan unchanged.
 
     With an upscale factor, super-resolution models are compared with cubic
     interpolation instead; see `rank_upscaling_steps`.
@@ -334,11 +334,11 @@ def without_fading(
     fading_of: Callable[[RankingEntry], str],
     skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Remove a candidate that makes structures fade if another candidate keeps them.
+    """Remove candidates that make structures fade if another candidate keeps these.
 
-    The other candidate must be clearly better than the scan, and its expected gain must
-    be less than 1 dB lower. If there is no such candidate, the first one remains, and
-    the verdict before the run warns about the structures that fade.
+    The other candidate must be clearly better than the scan, with an expected gain less
+    than 1 dB below the best. If there is no such candidate, none is removed, and the
+    verdict before the run warns about the structures that fade.
 
     Parameters
     ----------

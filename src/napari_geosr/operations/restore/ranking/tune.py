@@ -113,8 +113,8 @@ def is_tunable(model: Model) -> bool:
 def for_axes(model: Model, volume: Volume) -> Model:
     """Adapt a classical filter to the axes of a volume; return other models unchanged.
 
-    Settings of its card are kept, except that an image has no third axis, and a single
-    slice is not interpolated along Z.
+    Only the number of axes changes: an image has no third axis, and a single slice is
+    not interpolated along Z.
     """
     card = model.card
     if card.has_weights or card.method != "classical":

@@ -289,12 +289,12 @@ class PointView:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory used by the array in addition to the written blocks."""
+        """Maximum memory of the array in bytes, in addition to the written blocks."""
         return int(getattr(self._array, "held_bytes", 0))
 
     @property
     def buffer_bytes(self) -> int | None:
-        """Size of the array's write buffer; None if it has none."""
+        """Size of the array's write buffer in bytes; None if it has none."""
         return getattr(self._array, "buffer_bytes", None)
 
     @buffer_bytes.setter

@@ -3,8 +3,8 @@
 Grey values are standardised with the statistics of a channel over all time points. If
 the statistics of single time points were used, bleaching or a moving bright object
 would change the grey scale between time points. If the statistics of all channels were
-pooled, a dim channel would be lost. For models that use the noise, it is measured at
-one time point of each channel, usually the middle one.
+pooled, a dim channel would be lost. For models that use the noise, the noise is
+measured at one time point of each channel, usually the middle one.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class PreparedSeries:
         Preparation over all time points, by channel (None if there is no such axis);
         without the channels that are copied.
     copied : tuple of int
-        Channels that are copied: all voxels have the same grey value, or the model that
-        was chosen automatically would make them worse.
+        Channels that are copied because all their voxels have the same grey value, or
+        because the automatically chosen model would make these channels worse.
     """
 
     plan: SeriesPlan
@@ -98,7 +98,7 @@ class PreparedSeries:
 
     @property
     def likeness(self) -> TrainingLikeness:
-        """Similarity to the training data of the least similar channel."""
+        """Similarity of the least similar channel to the training data."""
         found = [(c, each.likeness) for c, each in self.channels.items()]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
@@ -146,7 +146,7 @@ class PreparedSeries:
         return replace(prepared, volume=self.plan.at(point))
 
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
-        """Return the same run with these channels copied; not all may be copied."""
+        """Return the same run with these channels copied, but not with all copied."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
         added = tuple(c for c in self.channels if c not in restored)
         return replace(self, channels=restored, copied=(*self.copied, *added))
@@ -345,7 +345,7 @@ def _refuse_mixture(series: PreparedSeries) -> None:
 def are_series_verdicts_kept(
     series: PreparedSeries, kept: MeasurementStore | None
 ) -> bool:
-    """Return whether earlier runs' predictions for all channels are stored."""
+    """Return whether predictions from earlier runs are stored for all channels."""
     return all(
         is_verdict_kept(prepared, _of_channel(kept, channel))
         for channel, prepared in series.channels.items()

@@ -1,10 +1,10 @@
 """Measures the excess sharpness of a result, and whether the scan supports it.
 
-Super-resolution models are trained on blurred scans of sharp objects, so they sharpen.
-If a scan is similar to the training scans, the result, blurred by one point-spread
-function and averaged, equals the scan up to noise. In this case, the sharpening is
-correct and is kept. Otherwise, the model invents edges, and the result is blurred until
-it is as sharp as the scan.
+Super-resolution models are trained on blurred scans of sharp objects, so their results
+are sharper than the scan. If a scan is similar to the training scans, the result,
+blurred by one point-spread function and averaged, equals the scan up to noise. In this
+case, the sharpening is correct and is kept. Otherwise, the model invents edges, and the
+result is blurred until it is as sharp as the scan.
 """
 
 from __future__ import annotations

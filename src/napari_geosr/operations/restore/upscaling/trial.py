@@ -365,7 +365,7 @@ class ScanTrial:
 
 
 def _averaging(sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:
-    """Return the kernels, one for each axis, of the mean over a block."""
+    """Return the kernels, one for each axis, that average over a block."""
     return [np.full(n, 1 / n) for n in sizes]
 
 

@@ -122,7 +122,7 @@ class RunAssessment:
     def is_gain_contradicted(self) -> bool:
         """Whether the model makes a simulated scan of this kind clearly worse.
 
-        A loss that is smaller than the smallest gain expected in the scan itself does
+        A loss that is smaller than the smallest gain expected for the scan itself does
         not contradict the gain: the simulated scan resembles the scan, but is not
         identical.
         """
@@ -181,7 +181,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def cautions(facts: RunAssessment) -> Iterator[Finding]:
-    """Yield what the user should check in the result."""
+    """Yield findings that the user should check in the result."""
     finer = facts.finer
     noise, removed, name = facts.noise, facts.removed, facts.name
     is_open = finer is not None and finer.is_uncertain and finer.interval[1] >= 0
@@ -371,7 +371,7 @@ def all_is_well(facts: RunAssessment) -> str:
 
 
 def remarks(facts: RunAssessment) -> str:
-    """Return remarks about lost pores and other objects that do not cause a caution."""
+    """Return remarks about lost pores and objects; they do not affect the level."""
     test = facts.known_blocks
     return " ".join(text for text in (lost_pores(test), partly_faded(test)) if text)
 

@@ -2,7 +2,7 @@
 
 A scan may contain more than two phases: small pores next to metal, or faint pores in a
 sample surrounded by air. No threshold between two phases separates such pores. They are
-found as positions that differ from their surroundings in all directions by more than
+found where grey values differ from their surroundings in all directions by more than
 noise can explain. The result at the same positions shows whether the pores are still
 present.
 """
@@ -224,7 +224,7 @@ def _weakest(
 
 
 def _around(shape: Sequence[int], distance: float) -> list[Vector]:
-    """Return offsets of about this length in the directions of all neighbours."""
+    """Return offsets of about `distance` voxels in the directions of all neighbours."""
     steps = [(-1, 0, 1) if n > 1 else (0,) for n in shape]
     return [
         np.rint(distance / math.hypot(*v) * np.array(v)).astype(np.intp)

@@ -121,7 +121,7 @@ def _risk_sample(
 
 
 def _join_scans(cells: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
-    """Join the estimates of several scans, in units of the grey scale's variance."""
+    """Combine the estimates of several scans, in units of the grey scale's variance."""
 
     def joined(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         parts = zip(cells, stds, strict=True)

@@ -305,7 +305,8 @@ class _BestWeightsTracker:
 
         Held-out blocks show whether the model has only memorised its training data, but
         there are few of them, all from one side of the scan: a gain on them can be a
-        loss on the whole scan. If one of the gains is not significant, it is returned.
+        loss on the whole scan. If one of the gains is not significant, that gain is
+        returned.
         """
         assert self.before is not None
         assert self.best is not None
