@@ -203,7 +203,7 @@ class PorosityRun:
     def grey_planes(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return what `pores` returns, but the grey values as in the volume."""
+        """Return the result of `pores`, but with the original grey values."""
         block, pores, sample = self.pores(slab, threshold)
         if self.uncorrected is not None:
             block = np.asarray(self.uncorrected[slab])

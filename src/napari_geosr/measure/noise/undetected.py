@@ -102,9 +102,9 @@ def variation_limit(sample: NoiseSample) -> float:
 
 
 def _has_single_voxels(blocks: FloatArray) -> bool:
-    """Whether mostly single voxels differ in blocks of nearly one grey value.
+    """Whether nearly uniform blocks deviate from their median mostly in single voxels.
 
-    At the surface of a phase, adjacent voxels differ.
+    At the surface of a phase, adjacent voxels deviate.
     """
     middle = np.median(blocks, (1, 2, 3), keepdims=True)
     differs = blocks != middle

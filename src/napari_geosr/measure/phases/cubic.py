@@ -108,11 +108,11 @@ def places_of(n_new: int, n_old: int) -> Floats:
 def interpolated(
     mask: Mask, places: tuple[Floats, Floats, Floats], voxel_size: Sequence[float]
 ) -> Mask:
-    """Return a mask at places between its voxels.
+    """Return a mask at positions between its voxels.
 
     The signed distances to the other phase are interpolated linearly (shape-based
     interpolation, Raya & Udupa, IEEE Trans Med Imaging 9:32-42 (1990)). Where they are
-    zero, the value of the voxel that contains the place is taken.
+    zero, the value of the voxel that contains the position is taken.
 
     Parameters
     ----------

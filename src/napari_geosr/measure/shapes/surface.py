@@ -118,8 +118,8 @@ def extract_surface(
 
     The shape is smoothed to remove steps; the level of the surface is then chosen so
     that the enclosed volume equals that of the voxels. If smoothing removes or breaks
-    parts of the shape, thin parts are not smoothed or, if this is not enough, the whole
-    shape is not. Where the shape meets the faces of the box, the surface is closed.
+    parts of the shape, thin parts are left unsmoothed or, if this is not enough, the
+    whole shape is. Where the shape meets the faces of the box, the surface is closed.
 
     Parameters
     ----------
