@@ -190,7 +190,7 @@ def _parse_card(text: bytes) -> object:
 
 
 def verify(path: str | Path) -> ModelCard:
-    """Check a bundle: card, checksum and weights that fit its network.
+    """Check a bundle: card, checksum, and whether the weights fit the network.
 
     Returns
     -------

@@ -106,8 +106,8 @@ def compare_steps(
     config : CompareConfig, optional
     reference : str, optional
         Key of the volume with which all others are compared; by default, the first one.
-        If it is given, PSNR and SSIM refer to its grey-value range, otherwise to the
-        smallest range of the volumes.
+        If it is given, PSNR and SSIM refer to the grey-value range of this volume,
+        otherwise to the smallest of the ranges of all volumes.
     mask : Volume, optional
         Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
         without one, it must have the shape of the base.
