@@ -55,7 +55,7 @@ _MAX_OFFSET = 2.0**20
 class GreyHistogram:
     """Counts of grey values in bins of equal width, which is doubled when necessary.
 
-    Up to 2¹⁷ different integer values are counted exactly (one bin each).
+    Integers that span at most 2¹⁷ values are counted exactly (one bin each).
 
     Attributes
     ----------

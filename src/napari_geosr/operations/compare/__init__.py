@@ -352,7 +352,7 @@ class _GroupPores:
     graphs: Mapping[str, GraphAgreement]
 
     def of_base(self, base: str) -> dict[str, PorosityReport]:
-        """Return the report of the base, once for each of the other volumes."""
+        """Return the report of the base under the key of each of the other volumes."""
         return {key: self.reports[base] for key in self.reports if key != base}
 
 

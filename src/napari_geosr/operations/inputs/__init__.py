@@ -23,7 +23,7 @@ COMMAS = Parameter(n_tokens=1, negative="")
 
 
 def parse_numbers(value: Any, kind: type, example: str) -> Any:
-    """Convert ``"4,2,2"`` (alone or as elements of a list) to numbers.
+    """Convert text such as ``"4,2,2"``, or a list of such texts, to numbers.
 
     Parameters
     ----------

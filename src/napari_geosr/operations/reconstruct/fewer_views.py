@@ -207,8 +207,8 @@ def fewer_views(
 def unused_views(scan: Projections, count: int) -> Projections:
     """Return the views that `fewer_views` omits ("step"), with independent noise.
 
-    The streaks are not independent: if all views together cause no streaks, the streaks
-    of the two parts are opposite.
+    The streaks of the two parts are not independent: if all views together cause no
+    streaks, those of the two parts are opposite.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
@@ -226,10 +226,10 @@ def remaining_light(
 ) -> Projections:
     """Return all views, minus the photons that the `count` thinned views contain.
 
-    This is the training target for such views: it has the negligible streaks of the
-    whole scan, and independent noise. Noise common to input and target would be learned
-    as structure [3]_. Views that were used contain the remaining photons, rescaled to
-    the same intensity, and are noisier.
+    This is the training target for such views: its streaks are negligible, as in the
+    whole scan, and its noise is independent. Noise common to input and target would be
+    learned as structure [3]_. Views that were used contain the remaining photons,
+    rescaled to the same intensity, and are noisier.
 
     Parameters
     ----------
