@@ -47,8 +47,8 @@ def smooth_noise(
     """Return the variation of the quietest blocks that may be noise; 0 if negligible.
 
     Noise that is as smooth as structure has no fine detail by which it could be
-    recognised. Without such noise, quiet blocks hardly vary. With structure everywhere,
-    blocks without any variation are ignored, because some regions may be free of noise.
+    recognised. Without such noise, quiet blocks hardly vary. If `structured`, blocks
+    without any variation are ignored, because some regions may be free of noise.
 
     Parameters
     ----------

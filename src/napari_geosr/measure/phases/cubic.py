@@ -46,7 +46,7 @@ class OriginalGrid:
     )
 
     def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
-        """Add `n` planes, which are followed by one more plane except at the end."""
+        """Add `n` planes; one more must follow, except at the end of the volume."""
         self.pores += int(np.count_nonzero(pores[:n]))
         self.sample += (
             pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))

@@ -46,7 +46,7 @@ class GapFiller:
         Parameters
         ----------
         pores : ndarray of bool
-            Pores, also outside the sample mask.
+            Pores, including those outside the sample mask.
         inside : ndarray of bool or None
             Sample mask, including unmeasured voxels; None if all voxels are inside.
         missing : ndarray of bool
