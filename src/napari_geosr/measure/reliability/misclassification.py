@@ -190,7 +190,7 @@ def _spread(histogram: GreyHistogram, edges: Array) -> Array:
 def _with_noise(
     observed: Array, threshold: float, noise: Noise, phase: str, edges: Array
 ) -> tuple[Misclassification, float]:
-    """Return the misclassified fractions, and the misfit of a histogram with noise.
+    """Return the fractions misclassified by this noise, and its misfit to a histogram.
 
     The misfit is the maximum difference between cumulative histograms.
     """

@@ -20,7 +20,7 @@ _NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 def check_porosity(
     card: ModelCard, porosity: float | None, guidance: float = 1.0
 ) -> str:
-    """Return a warning on an unused guidance or on a porosity outside the range.
+    """Return a warning about unused guidance, or a porosity outside the training range.
 
     Parameters
     ----------

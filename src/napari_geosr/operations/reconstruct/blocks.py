@@ -297,12 +297,12 @@ class RowProgress:
         self.total = ready.n_slices * self.steps
 
     def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
-        """Return the steps done during `iteration` of a block, and their total."""
+        """Return the number of steps done up to `iteration` of a block, and the total."""
         share = iteration.done / max(iteration.total, 1)
         return self.rows * self.steps + int(n_rows * self.steps * share), self.total
 
     def finish(self, n_rows: int) -> tuple[int, int]:
-        """Return the steps done after a block has finished, and their total."""
+        """Return the number of steps done after a finished block, and the total."""
         self.rows += n_rows
         return self.rows * self.steps, self.total
 
