@@ -67,7 +67,7 @@ def pair_weights(
     voxel_size : tuple of 3 float
         Edge lengths along Z, Y, X.
     flat : bool
-        Weights for the perimeter in a Y, X image; pairs that leave the plane get 0.
+        True for weights of the perimeter in an image; pairs out of its plane get 0.
 
     Returns
     -------

@@ -53,9 +53,9 @@ _MAX_OFFSET = 2.0**20
 
 @dataclass
 class GreyHistogram:
-    """Counts of grey values in bins of equal width, which grows by doubling.
+    """Counts of grey values in bins of equal width, which is doubled when necessary.
 
-    Up to 2¹⁷ different integer values are counted exactly (one bin each).
+    Integers that span at most 2¹⁷ values are counted exactly (one bin each).
 
     Attributes
     ----------
@@ -324,7 +324,7 @@ def histogram_steps(
     source : ArrayLike of shape (Z, Y, X)
         NumPy, dask, zarr or memory-mapped array; read in blocks of planes.
     thickness : int
-        Planes per block.
+        Number of planes per block.
     name : str
         Name of the volume in messages.
     may_be_constant : bool
@@ -333,7 +333,8 @@ def histogram_steps(
     mask : ArrayLike of the same shape, optional
         Sample mask; only voxels where it is not zero are counted.
     piece : int, optional
-        Planes in memory at a time, if fewer than a block; the histogram is the same.
+        Number of planes in memory at a time, if fewer than a block; no effect on the
+        histogram.
 
     Raises
     ------

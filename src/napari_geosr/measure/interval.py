@@ -215,9 +215,9 @@ def needed_factor(
     phase: str,
     porosity: float,
 ) -> float:
-    """Find the factor of the deviations at which the interval reaches a known porosity.
+    """Find the number of deviations at which the interval reaches a known porosity.
 
-    The factor is positive if the measured porosity is too high. A dark voxel is
+    The number is positive if the measured porosity is too high. A dark voxel is
     a pore until it is shifted by ``(threshold - mean) / deviation`` (for bright pores,
     the sign is reversed), so the result is a quantile of that ratio.
 

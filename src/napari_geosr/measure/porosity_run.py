@@ -203,7 +203,7 @@ class PorosityRun:
     def grey_planes(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return what `pores` returns, but the grey values as in the volume."""
+        """Return the result of `pores`, but with the original grey values."""
         block, pores, sample = self.pores(slab, threshold)
         if self.uncorrected is not None:
             block = np.asarray(self.uncorrected[slab])
@@ -259,9 +259,9 @@ class PorosityRun:
     def _parts(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Return pores (also outside the sample), sample mask and missing voxels.
+        """Return pores (inside and outside the sample), sample mask, missing voxels.
 
-        The sample mask includes missing voxels, and is None if there is none.
+        The sample mask includes missing voxels; it is None if no mask is used.
         """
         block, pores, _ = self.pores(slab, threshold)
         missing = np.zeros(block.shape, bool)

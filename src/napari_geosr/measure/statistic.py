@@ -52,7 +52,7 @@ class PoreStatistic:
     power : int
         Power of the unit of length: 3 for a volume, 0 for a dimensionless number.
     unit : str
-        Unit of values without a length, such as ``"voxel"``.
+        Unit of values that contain no unit of length, such as ``"voxel"``.
     flat : bool or None
         Defined only for images (True), only for volumes (False), or for both (None).
     order : float

@@ -81,7 +81,7 @@ class ThicknessDistribution:
 
     @property
     def n_voxels(self) -> int:
-        """Number of voxels with a thickness."""
+        """Number of voxels with a known thickness."""
         return int(self.counts.sum())
 
     @property

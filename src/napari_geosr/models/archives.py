@@ -87,7 +87,7 @@ def reading_zip(name: str) -> Iterator[None]:
 
 
 def zip_names(path: Path) -> list[str]:
-    """Return the names of the files in a zip; none if it cannot be read."""
+    """Return the names of the files in a zip; an empty list if it cannot be read."""
     try:
         with opened_zip(path, 2**63) as archive:
             return archive.namelist()

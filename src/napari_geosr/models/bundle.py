@@ -190,7 +190,7 @@ def _parse_card(text: bytes) -> object:
 
 
 def verify(path: str | Path) -> ModelCard:
-    """Check a bundle: card, checksum and weights that fit its network.
+    """Check a bundle: card, checksum, and whether the weights fit the network.
 
     Returns
     -------
@@ -241,10 +241,10 @@ def check(model: Model) -> None:
 
 
 def check_weights(model: Model) -> None:
-    """Check checksum and header of the weights, and the index, against the card.
+    """Compare the checksum and header of the weights, and the index, with the card.
 
-    The network is built, and torch imported, only if the header does not match the
-    card, to find the reason.
+    If the header does not match the card, torch is imported and the network is built to
+    find the reason; otherwise neither is needed.
 
     Raises
     ------

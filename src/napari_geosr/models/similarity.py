@@ -238,7 +238,7 @@ class SimilarityIndex:
         return SimilarPatch(source.name, place, (z, y, x), source.unit, distance)
 
     def to_bytes(self) -> bytes:
-        """Return the contents of the file."""
+        """Return the index as the contents of a safetensors file."""
         from safetensors.numpy import save
 
         text = _IndexText(edge=self.edge, sources=self.sources)
@@ -278,7 +278,7 @@ class SimilarityIndex:
 
 
 def _parsed(content: bytes) -> AnyDict:
-    """Return the arrays and text of a file."""
+    """Return the arrays and text in the contents of an index file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -374,7 +374,7 @@ def _shortened(index: SimilarityIndex) -> SimilarityIndex:
 
 
 def _projected(scaled: AnyArray, projection: AnyArray) -> AnyArray:
-    """Return the principal components, and the norm of the residual."""
+    """Project onto the principal components; append the norm of the residual."""
     components = scaled @ projection
     rest = scaled - components @ projection.T
     length = np.linalg.norm(rest, axis=-1, keepdims=True)

@@ -89,7 +89,7 @@ FOREIGN = "foreign"
 
 
 def all_settings(name: str, kwargs: AnyMapping) -> AnyDict:
-    """Return all settings of a network, completing those of a card (`kwargs`).
+    """Return the settings of a card (`kwargs`), completed with a network's defaults.
 
     Raises
     ------

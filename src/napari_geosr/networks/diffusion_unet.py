@@ -3,8 +3,8 @@
 It consists of residual blocks with group norms [1]_ and strided convolutions. A
 sinusoidal embedding of the time in the noise schedule is added in every block [2]_.
 If no time is given, a fixed one is used, so that the same network also works on clean
-images, as in segmentation with few labels [3]_. The default is light: 0.4 million
-weights in 2D.
+images, as in segmentation with few labelled images [3]_. The default network is small:
+0.4 million weights in 2D.
 
 The network can also take the porosity of the image as input, so that images with a
 desired porosity can be generated. In training, the porosity is sometimes withheld, so

@@ -114,7 +114,7 @@ class NetworkConfig(Config):
         return self
 
     def sizes(self, name: str, default: int = 1) -> tuple[int, ...]:
-        """Return one size per axis from a field; `default` along each axis if empty."""
+        """Return the sizes in the field `name`, one per axis; if empty, `default`."""
         return tuple(getattr(self, name)) or (default,) * self.ndim
 
 

@@ -68,7 +68,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _doublings(config: NetworkConfig) -> int:
-    """Return how often all maps are upsampled by 2; 0 for upscale factors up to 4."""
+    """Return how many times all maps are upsampled by 2; 0 for factors up to 4."""
     factor = config.upscale_factor
     return count_doublings(config.merge * factor) if count_doublings(factor) else 0
 

@@ -244,7 +244,7 @@ class UNet(nn.Module):
         return y + x[:, centre : centre + 1]
 
     def _check_patch_size(self, shape: torch.Size) -> None:
-        """Reject patches with a single voxel in the normalised lowest level."""
+        """Reject batches with a single voxel in the lowest level, if normalised."""
         if shape[0] * math.prod(n >> self.config.levels for n in shape[2:]) < 2:
             raise ConfigError(
                 f"Patches of {' × '.join(map(str, shape[2:]))} voxels are too small "

@@ -101,7 +101,7 @@ class ResidualSums:
 
 @dataclass(frozen=True)
 class BoxComparison:
-    """Compares the boxes of a pair, in this or another process.
+    """Compares boxes of a result with the scan, in this or another process.
 
     Attributes
     ----------

@@ -64,7 +64,7 @@ _UNKNOWN = {
 
 
 def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> None:
-    """Refuse a name for a new column with a group; earlier groups can be replaced.
+    """Reject an unusable column name for a group; earlier groups can be replaced.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> 
     columns : collection of str
         All columns of the pore table.
     groups : collection of str
-        Those of them that contain groups.
+        Columns that contain groups.
 
     Raises
     ------
@@ -269,7 +269,7 @@ class Group:
         return holds & known, ~holds & known
 
     def _factor(self, comparison: _Comparison, units: Mapping[str, str]) -> float:
-        """Return the factor from the unit of the expression to that of the column."""
+        """Return the factor that converts an expression's unit to that of a column."""
         unit = units.get(comparison.column, "")
         if not comparison.unit:
             return 1.0

@@ -10,10 +10,10 @@ from napari_geosr.measure.groups import Group, GroupSummary
 def with_kept(
     groups: Mapping[str, GroupSummary], name: str, new: GroupSummary
 ) -> dict[str, GroupSummary]:
-    """Return the groups with another one as the last.
+    """Append a group to the groups that were kept after the measurement.
 
-    An earlier group of the same name is dropped. Groups that were selected by it then
-    precede the group of this name, and no longer count as defined.
+    An earlier group of the same name is dropped. Groups with expressions that refer to
+    it then precede the new group, so `definitions` leaves them out.
     """
     return {n: group for n, group in groups.items() if n != name} | {name: new}
 

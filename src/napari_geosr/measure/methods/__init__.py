@@ -123,7 +123,7 @@ def methods_text(report: MethodsSource) -> str:
 
 
 def _grain(report: MethodsSource) -> str:
-    """Return the voxel size after the number of voxels; empty if it is unknown."""
+    """Return the voxel size as text, such as " of 2 × 2 × 2 µm"; empty if unknown."""
     size = " × ".join(f"{v:.6g}" for v in report.voxel_size)
     if report.unit != PIXEL:
         return f" of {size} {report.unit}"
@@ -219,7 +219,7 @@ def settings_of(text: str) -> PorosityConfig:
 
 
 def reading_settings_of(text: str) -> AnyDict:
-    """Read how the file was read from a methods section.
+    """Find, in a methods section, the arguments with which the file was read.
 
     Returns
     -------
@@ -237,7 +237,7 @@ def reading_settings_of(text: str) -> AnyDict:
 
 
 def groups_of(text: str) -> dict[str, str]:
-    """Read the groups of pores that were kept later from a methods section.
+    """Find, in a methods section, the groups of pores that were kept later.
 
     Returns
     -------

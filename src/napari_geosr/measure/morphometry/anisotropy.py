@@ -221,7 +221,7 @@ def _findings(
 def _direction_remark(
     radii: npt.NDArray[np.float64], axes: npt.NDArray[np.float64]
 ) -> list[str]:
-    """Say so if the main direction is arbitrary."""
+    """Return a remark if the main direction is arbitrary, else an empty list."""
     shares = (radii[-1] / radii) ** 2
     if shares[0] > 1 - _ISOTROPIC:
         return [

@@ -161,8 +161,8 @@ def divide(
     ----------
     space : ndarray of bool, ([Z,] Y, X)
     wide : ndarray of bool, same shape, optional
-        The pore space with its continuation outside the sample, to which distances are
-        measured; by default, `space`.
+        Mask in which the distance map is computed: the pore space with its
+        continuation outside the sample; by default, `space`.
     """
     from scipy import ndimage
     from scipy.spatial import cKDTree
@@ -199,7 +199,7 @@ def _inscribed(
     tops: npt.NDArray[np.int32],
     n: int,
 ) -> npt.NDArray[np.float64]:
-    """Return the diameter of the largest sphere at the highest voxel of each top.
+    """Return the diameter of the largest sphere at each maximum of the distance map.
 
     The surface is located between voxels, as for the local thickness.
     """

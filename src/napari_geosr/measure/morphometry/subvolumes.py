@@ -159,7 +159,7 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 def _representative(
     rows: Sequence[tuple[float, float]], porosity: float
 ) -> float | None:
-    """Find the smallest edge from which the spread stays within the accepted limit.
+    """Find the smallest edge at and above which the spread is within its limit.
 
     None if there is no such edge.
     """

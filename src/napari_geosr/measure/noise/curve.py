@@ -199,8 +199,8 @@ def _is_free_of_noise(variances: Array, doubts: Array) -> bool:
 def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
     """Whether a curve with more parameters is needed.
 
-    Errors of classes with structure are upper limits. If all classes lie much closer to
-    the curve than these errors, a smaller improvement suffices.
+    Errors of classes with structure are upper limits. If all classes deviate from the
+    curve by much less than these errors, a smaller improvement suffices.
     """
     gained = simpler - chi2
     if gained > _MIN_IMPROVEMENT or freedom < 1:

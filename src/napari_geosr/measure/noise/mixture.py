@@ -147,8 +147,8 @@ def fit_mixture(
 def without_structure(mixture: Mixture) -> Mixture | None:
     """Limit the correlated part of all classes to the one that most of them share.
 
-    The rest is structure. None if the classes do not share a correlated part: all of it
-    may then be structure.
+    The excess is structure. None is returned if the classes do not share a correlated
+    part: all of it may then be structure.
     """
     correlated = mixture.variances * (1 - mixture.white)
     usual = float(np.median(correlated))

@@ -2,8 +2,8 @@
 
 The noise of a scan is described by its level at each grey value, measured where it is
 weakest. In some scans, it also depends on the position: it changes towards the edge of
-a cone beam, along an axis if the tube became weaker, or between stitched tiles from
-several exposures.
+a cone beam, along an axis if the X-ray tube weakened during the scan, or between
+stitched tiles from several exposures.
 """
 
 from __future__ import annotations

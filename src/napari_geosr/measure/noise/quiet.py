@@ -356,7 +356,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
 def _with_uniform(
     quiet: QuietBlocks, search: _Search, check: Callable[[], None]
 ) -> QuietBlocks:
-    """Measure classes in more of their blocks if most of these blocks are uniform.
+    """Use more blocks of each class for the measurement if most of them are uniform.
 
     The quietest blocks are located where the noise is weakest. In a reconstruction,
     this is near the edge of the sample, where noise is weaker than on average.

@@ -202,8 +202,8 @@ def usable_sample(
 ) -> NoiseSample:
     """Drop and count blocks that contain no information about noise.
 
-    With a second scan of the same object, the blocks are the difference divided by √2,
-    at the mean grey values of the two.
+    With a second scan of the same object, each block is the difference between the
+    scans, divided by √2, and its grey value is the mean of both.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def usable_sample(
 
 
 def known_from_pair(noise: Noise, ratio: float) -> Noise:
-    """Return the noise of the first of two scans, given the root mean square of both.
+    """Return the first scan's noise, given the root mean square of both noise levels.
 
     Parameters
     ----------

@@ -47,8 +47,8 @@ def smooth_noise(
     """Return the variation of the quietest blocks that may be noise; 0 if negligible.
 
     Noise that is as smooth as structure has no fine detail by which it could be
-    recognised. Without such noise, quiet blocks hardly vary. With structure everywhere,
-    blocks without any variation are ignored, because some regions may be free of noise.
+    recognised. Without such noise, quiet blocks hardly vary. If `structured`, blocks
+    without any variation are ignored, because some regions may be free of noise.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def variation_limit(sample: NoiseSample) -> float:
 
 
 def _has_single_voxels(blocks: FloatArray) -> bool:
-    """Whether mostly single voxels differ in blocks of nearly one grey value.
+    """Whether nearly uniform blocks deviate from their median mostly in single voxels.
 
-    At the surface of a phase, adjacent voxels differ.
+    At the surface of a phase, adjacent voxels deviate.
     """
     middle = np.median(blocks, (1, 2, 3), keepdims=True)
     differs = blocks != middle

@@ -164,7 +164,7 @@ def _draw_box(axes: Axes, corners: Floats, flat: Floats, overview: Overview) -> 
 
 
 def _angle(line: Floats) -> float:
-    """Return the angle of a line in degrees at which text along it is upright."""
+    """Return the angle, in degrees, at which text along a line is not upside down."""
     across, up = line[1] - line[0]
     return 90 - (90 - float(np.rad2deg(np.arctan2(up, across)))) % 180
 

@@ -280,8 +280,8 @@ def phases_of(
     Parameters
     ----------
     read : callable
-        Returns the phases of a slab, always with or always without the masks that may
-        be None.
+        Returns the phases of a slab; a mask that is None for one slab must be None for
+        all of them.
     slabs : sequence of slice
         All slabs along Z, in order.
     shape : tuple of 3 int

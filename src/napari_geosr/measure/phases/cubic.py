@@ -46,7 +46,7 @@ class OriginalGrid:
     )
 
     def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
-        """Add `n` planes, which are followed by one more plane except at the end."""
+        """Add `n` planes; one more must follow, except at the end of the volume."""
         self.pores += int(np.count_nonzero(pores[:n]))
         self.sample += (
             pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))
@@ -108,11 +108,11 @@ def places_of(n_new: int, n_old: int) -> Floats:
 def interpolated(
     mask: Mask, places: tuple[Floats, Floats, Floats], voxel_size: Sequence[float]
 ) -> Mask:
-    """Return a mask at places between its voxels.
+    """Return a mask at positions between its voxels.
 
     The signed distances to the other phase are interpolated linearly (shape-based
     interpolation, Raya & Udupa, IEEE Trans Med Imaging 9:32-42 (1990)). Where they are
-    zero, the value of the voxel that contains the place is taken.
+    zero, the value of the voxel that contains the position is taken.
 
     Parameters
     ----------

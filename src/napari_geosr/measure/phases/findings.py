@@ -77,7 +77,7 @@ class Column:
     power : int
         Power of the unit of length.
     unit : str
-        Unit of values without a length, such as ``"°"``.
+        Unit of values that contain no unit of length, such as ``"°"``.
     flat : bool or None
         Whether the column is only for images (True), only for volumes (False), or for
         both (None).

@@ -46,7 +46,7 @@ class GapFiller:
         Parameters
         ----------
         pores : ndarray of bool
-            Pores, also outside the sample mask.
+            Pores, including those outside the sample mask.
         inside : ndarray of bool or None
             Sample mask, including unmeasured voxels; None if all voxels are inside.
         missing : ndarray of bool
@@ -98,7 +98,7 @@ def filled_remark(n_filled: int) -> str:
 
 
 def _near_wide(missing: Mask, flat: bool) -> Mask:
-    """Return where there is a wide gap, or one within two voxels."""
+    """Return a mask of the voxels in a wide gap or within two voxels of one."""
     from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
     axes = (1, 2) if flat else (0, 1, 2)
@@ -124,7 +124,7 @@ def _near_wide(missing: Mask, flat: bool) -> Mask:
 def _most_neighbours(
     pores: Mask, missing: Mask, places: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
-    """Return whether most of the measured neighbours of voxels are pores."""
+    """Return, for each voxel, whether most of its measured neighbours are pores."""
     known, n_pores = np.zeros((2, len(places)), np.int64)
     last = np.array(pores.shape) - 1
     for offset in _NEIGHBOURS:

@@ -148,10 +148,10 @@ def _fill(
 
 
 def _euler_of_cells() -> npt.NDArray[np.float64]:
-    """Return the Euler number of each of the 256 groups of 2³ voxels at their corner.
+    """Return the Euler number that each of the 256 groups of 2³ voxels adds.
 
-    The voxels are closed cubes, which also touch through edges and corners. An edge
-    belongs to two corners, a face to four, and a cube to eight.
+    The voxels are closed cubes, which also touch through edges and corners. Around the
+    centre of a group, halves of edges, quarters of faces and eighths of cubes count.
     """
     values = np.zeros(256)
     corners = list(itertools.product((0, 1), repeat=3))
@@ -197,7 +197,7 @@ def shared_euler(z0: Mask, z1: Mask, y0: Mask, y1: Mask, x0: Mask, x1: Mask) -> 
 
     A face belongs to two blocks, an edge to four, and a corner to eight. Therefore, the
     sum of ``χ − shared`` over blocks that share one plane of voxels is the Euler number
-    of the whole.
+    of the whole volume.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ class CellCounts:
     first : tuple of 3 int
         First voxel of the first cell.
     per_spot : int
-        Cells per edge of a spot.
+        Number of cells along the edge of a spot.
     flat : bool
     """
 

@@ -213,7 +213,7 @@ class ScanPlan:
         return " (extrapolated)" if edge is not None and edge > most else ""
 
     def _coverage(self) -> list[tuple[str, str]]:
-        """Return the row on the part of the sample in whole spots, if any is left."""
+        """Return the row on the fraction of the sample in whole spots, if below 1."""
         if self.covered is None or self.covered_porosity is None:
             return []
         share = percent_text(self.covered)

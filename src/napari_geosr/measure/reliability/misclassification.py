@@ -170,7 +170,7 @@ def possible_misclassification(
 
 
 def _spread(histogram: GreyHistogram, edges: Array) -> Array:
-    """Distribute the counts of each grey value over its step, and add them up by bin.
+    """Spread the counts of each grey value halfway to its neighbours; sum them by bin.
 
     Converted eight-bit values have gaps, so that bins of equal width contain
     different numbers of possible values.
@@ -190,7 +190,7 @@ def _spread(histogram: GreyHistogram, edges: Array) -> Array:
 def _with_noise(
     observed: Array, threshold: float, noise: Noise, phase: str, edges: Array
 ) -> tuple[Misclassification, float]:
-    """Return the misclassified fractions, and the misfit of this noise to a histogram.
+    """Return the fractions misclassified by this noise, and its misfit to a histogram.
 
     The misfit is the maximum difference between cumulative histograms.
     """

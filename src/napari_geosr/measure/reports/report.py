@@ -54,7 +54,7 @@ class Histogram:
 
 
 class FigureAttribute(Generic[Value]):
-    """A value of a report as a typed attribute."""
+    """An attribute with a type that reads one of the report's figures."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -244,8 +244,8 @@ class PorosityReport:
         Raises
         ------
         ConfigError
-            If the name belongs to a column that is not such a group, is reserved for
-            one, or has another meaning in filters.
+            If the name belongs to a column that is not such a group, is reserved, or
+            has another meaning in filters.
         """
         check_name(name, self.table, tuple(self.groups))
         kept = summary(expression, inside, self.table[self.size_column])
@@ -259,7 +259,7 @@ class PorosityReport:
 
     @property
     def measured_columns(self) -> set[str]:
-        """Columns of the table that the measurement with these settings gives."""
+        """Columns of the pore table that results from a measurement's settings."""
         return measured_columns(
             self.settings.get("statistics", ()),
             flat=self.is_flat,

@@ -1,10 +1,10 @@
 """Estimates blur, noise and grey scale of a low-resolution scan.
 
 A high-resolution scan of the same material, not necessarily of the same region,
-provides the power spectrum of the structure. After blurring, averaging over
-low-resolution voxels and adding noise, it must equal the spectrum of the low-resolution
-scan. Structure and noise can be separated because the power of structure falls steeply
-with frequency and that of noise does not.
+provides the power spectrum of the structure. If the effects of blur, of averaging over
+each low-resolution voxel, and of noise are included, this spectrum must equal that of
+the low-resolution scan. Structure and noise can be separated because the power of
+structure falls steeply with frequency and that of noise does not.
 """
 
 from __future__ import annotations

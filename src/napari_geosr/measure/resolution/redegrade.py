@@ -31,13 +31,13 @@ _MIN_EDGE = 8
 
 @dataclass(frozen=True)
 class Pair:
-    """A scan and its restoration, on a grid finer by integer factors.
+    """A scan, and its restoration on a grid that is finer by integer factors.
 
     Attributes
     ----------
     scan, result : ArrayLike of shape (Z, Y, X)
     factors : tuple of int
-        Voxels of the result per voxel of the scan along each axis.
+        Number of result voxels per scan voxel along each axis.
     """
 
     scan: ArrayLike
@@ -162,7 +162,7 @@ def _blurred_means_along(
 
 @lru_cache(maxsize=8)
 def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
-    """Compute the weights of `n` voxels in means of blurred blocks, (block, voxel).
+    """Compute each voxel's weight in the mean of each blurred block, (block, voxel).
 
     Computing only the means, by a matrix product, is much faster than filtering all
     voxels.

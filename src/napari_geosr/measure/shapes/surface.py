@@ -46,8 +46,8 @@ class SurfaceMesh:
         Positions along Z, Y, X; in float64 if they are so far from the origin that
         float32 would round them noticeably.
     faces : ndarray of int32, shape (M, 3)
-        Vertices of each triangle. Seen from outside, with the axes in the order X, Y,
-        Z, they are counter-clockwise.
+        Vertices of each triangle. Their order is counter-clockwise as seen from
+        outside, with the axes in the order X, Y, Z.
     unit : str
     match : SurfaceMatch
         How the surface compares with the voxels.
@@ -118,8 +118,8 @@ def extract_surface(
 
     The shape is smoothed to remove steps; the level of the surface is then chosen so
     that the enclosed volume equals that of the voxels. If smoothing removes or breaks
-    parts of the shape, thin parts are not smoothed or, if this is not enough, the whole
-    shape is not. Where the shape meets the faces of the box, the surface is closed.
+    parts of the shape, thin parts are left unsmoothed or, if this is not enough, the
+    whole shape is. Where the shape meets the faces of the box, the surface is closed.
 
     Parameters
     ----------
@@ -181,8 +181,8 @@ def _best_surface(
 ) -> tuple[AnyArray, AnyArray, SurfaceMatch]:
     """Smooth as much of a mask as possible without losing parts.
 
-    Applied to the mask itself, marching cubes keeps every voxel, because the centre of
-    each voxel lies inside the surface.
+    Without smoothing, marching cubes keeps every voxel, because the centre of each
+    voxel lies inside the surface.
     """
     from scipy.ndimage import gaussian_filter
 

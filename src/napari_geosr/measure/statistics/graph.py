@@ -33,7 +33,7 @@ def _along_axes(found: Mapping[str, float | None]) -> str:
 
 
 def _known(name: str) -> Callable[[Figures], Any]:
-    """Return a function that gives values along axes, or None if all are unknown."""
+    """Return a function that returns the values along the axes if any is known."""
 
     def value(figures: Figures) -> Any:
         along_axes = figures[name]

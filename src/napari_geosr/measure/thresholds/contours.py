@@ -42,7 +42,7 @@ def compartment_steps(
         Radius in voxels (octahedra). Openings in the cortex are closed, and trabeculae
         are absorbed by the marrow space, if they are at most twice this radius wide.
         Spaces that are nowhere wider than that are pores of the cortex; pores that open
-        into the marrow space belong to it.
+        into the marrow space belong to that space.
     which : {"cortex", "marrow"}
 
     Returns

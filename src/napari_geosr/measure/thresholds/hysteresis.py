@@ -1,8 +1,8 @@
 """Hysteresis: pores are kept if they contain a voxel far beyond the threshold.
 
 Canny, IEEE Trans. Pattern Anal. Mach. Intell. 8, 679 (1986),
-doi:10.1109/TPAMI.1986.4767851. With both thresholds given as grey values, this equals
-`skimage.filters.apply_hysteresis_threshold`, slab by slab.
+doi:10.1109/TPAMI.1986.4767851. If both thresholds are given as grey values, the result
+equals that of `skimage.filters.apply_hysteresis_threshold`; it is computed by slabs.
 """
 
 from __future__ import annotations

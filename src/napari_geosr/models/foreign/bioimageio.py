@@ -464,7 +464,7 @@ def _test(
     given, expected = tensors
 
     def check(network: nn.Module) -> None:
-        """Run the package's own operations and the network; compare the result."""
+        """Run the package's operations and the network; check the test result."""
         import torch
 
         x = scales.apply(pre, given, None)

@@ -1,9 +1,9 @@
 """Spline interpolation that preserves the mean grey value of every voxel.
 
-A voxel of a scan is the mean over its volume. The spline interpolates the integrals of
-the scan up to the faces of its voxels; the mean of the finer voxels within a voxel is
-therefore the value of this voxel [1]_. Interpolation at voxel centres, such as cubic
-interpolation, blurs the scan once more.
+The grey value of a voxel is the mean over its volume. The spline interpolates the
+integrals of the scan up to the faces of its voxels; the mean of the finer voxels within
+a voxel is therefore the value of this voxel [1]_. Interpolation at voxel centres, such
+as cubic interpolation, blurs the scan once more.
 
 References
 ----------

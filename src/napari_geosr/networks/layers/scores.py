@@ -2,8 +2,8 @@
 
 In training, such a network returns the scores, from which cross-entropy is computed. In
 evaluation it returns one value per voxel like other networks, so that it is tiled in
-the same way. Because the label is chosen voxel by voxel, it needs the same halo as the
-scores.
+the same way. Because labels are chosen voxel by voxel, the halo is the same for labels
+as for scores.
 """
 
 from __future__ import annotations

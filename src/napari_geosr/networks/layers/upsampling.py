@@ -205,7 +205,7 @@ def enlarged(
 def end_reach(n_doublings: int) -> int:
     """Return the maximum reach of the layers of `make_end`, in coarse voxels.
 
-    After upsampling by 2, the neighbour of a voxel is at most in the next coarse voxel.
+    After upsampling by 2, the neighbour of a voxel is at most one coarse voxel away.
     """
     low = -1
     for _ in range(n_doublings):

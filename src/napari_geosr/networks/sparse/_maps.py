@@ -116,7 +116,7 @@ def halved(grid: Grid) -> Grid:
 
 
 def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
-    """Return pairs for a 2³ kernel with stride 2; also the output's keys and coords."""
+    """Return pairs for a 2³ kernel with stride 2, and keys and coords of the output."""
     parents = coords.clone()
     parents[:, 1:] = torch.div(coords[:, 1:], 2, rounding_mode="floor")
     coarse = halved(grid)

@@ -1,4 +1,4 @@
-"""Sizes of `sparse_unet` by name. Does not import torch."""
+"""Named sizes of the network `sparse_unet`. Does not import torch."""
 
 from __future__ import annotations
 

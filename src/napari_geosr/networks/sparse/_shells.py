@@ -195,7 +195,7 @@ class DirectionGrid:
         return [index[labels == i] for i in range(n)]
 
     def weights(self, units: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """Return indices (M, 6) of directions near unit vectors (M, 3), and weights."""
+        """Return indices and weights (M, 6) to interpolate at unit vectors (M, 3)."""
         distance, index = self.tree.query(units, _NEAREST)
         spacing = np.sqrt(4 * np.pi / len(self))
         weights = np.exp(-((distance / spacing) ** 2))
@@ -335,7 +335,7 @@ def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArra
 def _crossing(
     along: AnyArray, rows: AnyArray, one: AnyArray, other: AnyArray
 ) -> AnyArray:
-    """Return the fraction of a step after `one` at which the values cross one half."""
+    """Return where, from index `one` (0) to `other` (1), the values cross one half."""
     a, b = along[rows, one], along[rows, np.minimum(other, along.shape[1] - 1)]
     change = np.where(a == b, 1, b - a)
     found: AnyArray = np.clip((_HALF - a) / change, 0, 1) * (a != b)

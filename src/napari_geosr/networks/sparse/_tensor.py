@@ -55,7 +55,7 @@ class SparseTensor:
     def from_coords(
         cls, coords: Tensor, features: Tensor, grid: Grid, level: int = 0
     ) -> SparseTensor:
-        """Sort voxels given in any order.
+        """Create a tensor from voxels in any order.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class SparseTensor:
 
     @classmethod
     def from_dense(cls, dense: Tensor, active: Tensor | None = None) -> SparseTensor:
-        """Take the voxels of a dense tensor (N, C, Z, Y, X).
+        """Create a tensor from the voxels of a dense tensor (N, C, Z, Y, X).
 
         Parameters
         ----------

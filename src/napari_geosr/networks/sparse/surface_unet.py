@@ -261,8 +261,8 @@ def _means(values: Tensor) -> list[Tensor]:
 def _means_of_thin(values: Tensor, edge: int) -> Tensor:
     """Return the means over cubes that are larger than the volume along some axis.
 
-    The pooling layers of torch reject such volumes, so the volume is padded and the
-    sums are divided by the numbers of its own voxels.
+    The pooling layers of torch reject such volumes, so the volume is padded, and each
+    sum is divided by the number of voxels of the volume in the cube.
     """
     size = values.shape[2:]
     margin = [n for length in reversed(size) for n in (0, max(0, edge - length))]

@@ -55,7 +55,7 @@ def workers_on_nodes(
     threads: int,
     should_stop: ShouldStop,
 ) -> Iterator[Client]:
-    """Start a scheduler here and workers on other nodes, until the context exits.
+    """Run a scheduler here and workers on other nodes until the context exits.
 
     Parameters
     ----------

@@ -211,7 +211,7 @@ class PoolTask(Generic[T, R]):
             future.add_done_callback(self._done.put)
 
     def _next(self, seconds: float) -> tuple[tuple[int, T], Outcome] | None:
-        """Return the next item that ended; None if no item ends within `seconds`."""
+        """Return the next item that has ended; None if none ends within `seconds`."""
         try:
             future = self._done.get(timeout=seconds)
         except queue.Empty:

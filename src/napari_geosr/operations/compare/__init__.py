@@ -106,8 +106,8 @@ def compare_steps(
     config : CompareConfig, optional
     reference : str, optional
         Key of the volume with which all others are compared; by default, the first one.
-        If it is given, PSNR and SSIM refer to its grey-value range, otherwise to the
-        smallest range of the volumes.
+        If it is given, PSNR and SSIM refer to the grey-value range of this volume,
+        otherwise to the smallest of the ranges of all volumes.
     mask : Volume, optional
         Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
         without one, it must have the shape of the base.
@@ -352,7 +352,7 @@ class _GroupPores:
     graphs: Mapping[str, GraphAgreement]
 
     def of_base(self, base: str) -> dict[str, PorosityReport]:
-        """Return the report of the base, once for each of the other volumes."""
+        """Return the report of the base under the key of each of the other volumes."""
         return {key: self.reports[base] for key in self.reports if key != base}
 
 

@@ -175,7 +175,7 @@ def prepare_steps(
     Raises
     ------
     ModelError
-        If the model is unknown, outputs labels, or has not been chosen.
+        If no model was chosen, or the model is unknown or outputs labels.
     """
     if config.model == "auto":
         raise ModelError(

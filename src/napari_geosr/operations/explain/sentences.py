@@ -21,7 +21,7 @@ def sentence_of(
 ) -> str:
     """Summarise reach and evidence in a sentence.
 
-    Without reach, the sentence of the first finding is returned.
+    If reach was not measured, the sentence of the first finding is returned.
     """
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:

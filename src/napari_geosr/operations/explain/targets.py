@@ -86,7 +86,7 @@ class Explanation:
     overlays : mapping of Volume
         Attributions by method, on the scan's grid, at their position.
     row : PoreRow or None
-        Row of the pore table, if the pore comes from one.
+        Row of the pore table, if the pore was read from a table.
     n_missing, n_inputs : int
         Number of NaN or infinite input voxels, and number of all input voxels.
     """
@@ -211,8 +211,8 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
     Returns
     -------
     str
-        The warning; empty if the table belongs to the scan, or nothing is known about
-        it.
+        The warning; empty if the table belongs to the scan, or if its volume is not
+        recorded.
     """
     measured = table.measured
     known = [str(measured.get("checksum")), *measured.get("made_from", ())]
@@ -239,7 +239,7 @@ def voxel_of(
     Raises
     ------
     ConfigError
-        If no voxel is given, or its numbers do not fit the axes or are not finite.
+        If no voxel is given, or its coordinates do not fit the axes or are not finite.
     VolumeError
         If the voxel is outside the result, or the scan is not finite there.
     """

@@ -20,13 +20,13 @@ _NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 def check_porosity(
     card: ModelCard, porosity: float | None, guidance: float = 1.0
 ) -> str:
-    """Return a warning if the setting has no effect or is outside the trained range.
+    """Return a warning about unused guidance, or a porosity outside the training range.
 
     Parameters
     ----------
     card : ModelCard
     porosity : float or None
-        Porosity of the samples; None if it is not chosen.
+        Porosity of the samples; None if none is requested.
     guidance : float
         Guidance weight of the porosity.
 

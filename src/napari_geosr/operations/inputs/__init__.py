@@ -26,7 +26,7 @@ _WITH_UNIT = re.compile(r"(?P<size>[\d.,]+) ?(?P<unit>[a-zA-Zµμ]+)")
 
 
 def parse_numbers(value: Any, kind: type, example: str) -> Any:
-    """Convert ``"4,2,2"`` (alone or as elements of a list) to numbers.
+    """Convert text such as ``"4,2,2"``, or a list of such texts, to numbers.
 
     Parameters
     ----------

@@ -250,7 +250,7 @@ def _measure_steps(
 def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
-    """Adapt the settings to label volumes; return them with remarks on the input."""
+    """Return the settings, adapted if the input contains labels, and remarks on it."""
     remarks = input_warnings(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})

@@ -119,7 +119,7 @@ class MeasureJob(Config):
             Volumes by their roles; volumes that were not given are missing.
         notes : list of str
             One sentence for each setting of the measured volume that was applied to
-            another one.
+            another volume.
 
         Raises
         ------

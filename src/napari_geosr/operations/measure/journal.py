@@ -1,4 +1,4 @@
-"""Stores the progress of a measurement next to its report, to resume it.
+"""Stores the progress of a measurement next to its report, so that it can be resumed.
 
 The state is that of one object (`measure.blocks.SlabLabeller`): a plane of labels,
 a row for each open or completed pore, and a number for each label. A resumed run
@@ -247,7 +247,7 @@ def states_of_job(folder: Path, job: Path) -> list[Path]:
     Parameters
     ----------
     job : Path
-        Folder of the job, which no process runs.
+        Folder of the job; no process may be running the job.
     """
     found = []
     for path in sorted(folder.glob(f".measuring*{_SUFFIX}")):

@@ -22,7 +22,7 @@ class ResampledMask:
     data : ArrayLike
         The original mask.
     index : tuple of ndarray
-        For each axis, the voxel of `data` that contains each voxel of the volume.
+        For each axis, the indices in `data` that belong to the voxels of the volume.
     """
 
     def __init__(self, data: ArrayLike, index: tuple[AnyArray, ...]) -> None:

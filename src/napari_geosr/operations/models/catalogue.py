@@ -80,7 +80,7 @@ class ModelFilter:
     words: str = ""
 
     def fits(self, entry: ZooEntry) -> bool:
-        """Return whether a model matches."""
+        """Return whether a model meets all criteria."""
         card = entry.card
         if self.task is not None and card.task != self.task:
             return False
@@ -343,7 +343,7 @@ _MEANINGS = {
 
 
 def _meanings(columns: Sequence[str]) -> list[str]:
-    """Return lines of text that explain each column."""
+    """Return lines of text, each of which explains one column of the table."""
     width = max(len(_HEADINGS[key]) for key in columns)
     return [f" {_HEADINGS[key]:<{width}}  {_MEANINGS[key]}" for key in columns]
 

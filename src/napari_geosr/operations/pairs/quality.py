@@ -152,9 +152,9 @@ def overlay_steps(
 
 
 def _crop_to(here: Grid, box: Grid) -> Box | None:
-    """Return the part of a copy, at full or reduced resolution, that covers `box`.
+    """Return the part of a scan, at full or reduced resolution, that covers `box`.
 
-    The result is None if the copy does not contain `box`.
+    The result is None if the grid `here` of the scan does not contain `box`.
     """
     ratio = here.voxel_size / box.voxel_size
     shape = np.maximum(1, np.floor(np.array(box.shape) / ratio + 1e-6)).astype(int)

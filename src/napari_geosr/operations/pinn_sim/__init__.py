@@ -1,4 +1,4 @@
-"""Fit a network to raw frames of structured illumination, and apply it to others.
+"""Fit a network to raw frames of structured illumination; apply it to other frames.
 
 The network is fitted to the middle slice of the first time point and channel. For all
 other planes, including those of further stacks with the same optics, this network is

@@ -39,7 +39,7 @@ _SAME = 0.01
 
 
 class PinnSimConfig(ObjectFitConfig, FramesConfig):
-    """Settings of a network that is fitted to raw frames and applied to others."""
+    """Settings of a network that is fitted to raw frames, then applied to others."""
 
     name: str = Field(
         "sim",

@@ -297,12 +297,12 @@ class RowProgress:
         self.total = ready.n_slices * self.steps
 
     def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
-        """Return steps done and total when a block of `n_rows` is at `iteration`."""
+        """Return the steps done up to `iteration` of a block, and the total number."""
         share = iteration.done / max(iteration.total, 1)
         return self.rows * self.steps + int(n_rows * self.steps * share), self.total
 
     def finish(self, n_rows: int) -> tuple[int, int]:
-        """Return steps done and total after a block of `n_rows` has finished."""
+        """Return the number of steps done after a finished block, and the total."""
         self.rows += n_rows
         return self.rows * self.steps, self.total
 
@@ -379,7 +379,7 @@ def _free(device: str) -> None:
 def in_thread(
     work: Callable[[ShouldStop, OnIteration], Any], should_stop: ShouldStop
 ) -> Generator[Iteration, None, Any]:
-    """Run `work` in a thread; yield its iterations as they finish, return its result.
+    """Run `work` in a thread; yield finished iterations, then return the result.
 
     Closing the generator stops the work and waits until the thread has ended.
     """

@@ -80,9 +80,9 @@ class MeanViews(_DerivedViews):
 class ThinnedCounts(_DerivedViews):
     """Counts as if only a fraction of the photons had been detected.
 
-    Electronic detector noise is split like photon noise. Therefore, each part has less
-    detector noise than a shorter exposure would have, and the noise of the two parts is
-    correlated.
+    The counts are split into two parts, including their electronic noise. Therefore,
+    each part has less electronic noise than a shorter exposure would have, and the
+    noise of the two parts is correlated.
 
     The random numbers depend only on seed, view and row, so that the result does not
     depend on the order of reading.
@@ -96,7 +96,7 @@ class ThinnedCounts(_DerivedViews):
     share, rest, seed
         As in `thinned`.
     gain : float
-        Counts per photon.
+        Number of counts per photon.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class ThinnedCounts(_DerivedViews):
 
 
 class RemainingPhotons(_DerivedViews):
-    """Unused projections as counted, and rescaled remaining photons of used ones.
+    """Counts of unused projections, and rescaled remaining photons of used ones.
 
     Parameters
     ----------

@@ -207,8 +207,8 @@ def fewer_views(
 def unused_views(scan: Projections, count: int) -> Projections:
     """Return the views that `fewer_views` omits ("step"), with independent noise.
 
-    The streaks are not independent: if all views together cause no streaks, the streaks
-    of the two parts are opposite.
+    The streaks of the two parts are not independent: if all views together cause no
+    streaks, those of the two parts are opposite.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
