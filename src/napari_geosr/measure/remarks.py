@@ -30,8 +30,9 @@ _MAX_DOUBTFUL_SHARE = 0.25
 #: Maximum frequency of grey values between two phases, relative to the lower frequency
 #: at the means of the phases.
 _MAX_VALLEY = 0.5
-#: Fraction of the range of grey values, from its end, within which voxels count as
-#: saturated; then the minimum fraction of such voxels in a group far from all others.
+#: Distance from the end of the range of grey values, as a fraction of the range, within
+#: which voxels count as saturated; then the minimum fraction of saturated voxels in a
+#: group of voxels far from all others.
 _SATURATED_RANGE = 0.01
 _MIN_SATURATED_SHARE = 0.8
 #: Half-width of the range around a grey value, relative to the distance between the

@@ -136,7 +136,7 @@ def is_own_result(layer: Layer) -> bool:
 
 
 def is_measurable(layer: Layer) -> bool:
-    """Whether a layer is a grey image and no helper, deviation map or difference."""
+    """Whether a layer is a grey image, but not a helper, deviations or a difference."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
     return not (is_helper(layer) or holds_deviations(layer) or is_difference(layer))

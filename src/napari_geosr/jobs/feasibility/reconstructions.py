@@ -1,4 +1,4 @@
-"""Reject reconstructions that could not finish a block of slices."""
+"""Reject reconstructions that could not finish even one block of slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reject restorations that could not finish a tile or shard."""
+"""Reject restorations that could not finish even one tile or shard."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     """Measure the trabecular quantities of the solid."""
     total: float = phases.sample_voxels
     if (original := phases.original) is not None:
-        # The voxels of the scan are not cubic: their sums need no interpolation.
+        # The scan was interpolated to cubic voxels: use the sums over its original
+        # voxels, which do not depend on the interpolation.
         total = original.sample * math.prod(original.voxel_size) / phases.edge**3
         bone = total * original.solid_share
         surface = original.surface / phases.edge ** (phases.ndim - 1)

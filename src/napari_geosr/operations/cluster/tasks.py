@@ -47,7 +47,7 @@ _PATIENCE_SECONDS = 180.0
 _FETCH_SECONDS = 2.0
 #: Seconds after which workers are told again to stop, because some may be new.
 _TELL_SECONDS = 5.0
-#: Seconds that a stopped run waits for workers that it has started.
+#: Maximum time that a stopped run waits for its own workers to stop, in seconds.
 _STOP_SECONDS = 60.0
 #: Maximum number of times that the result of an item may be lost with its worker.
 _MAX_LOST = 10

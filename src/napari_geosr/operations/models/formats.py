@@ -27,8 +27,8 @@ def formats() -> dict[str, Format]:
     """Return the available formats, by name; does not import their libraries."""
     available = {}
     for name in EXPORTS.names():
-        # A third-party format is refused when it is chosen if its module cannot be
-        # imported.
+        # Omit third-party formats whose modules cannot be imported; choosing one of
+        # them raises the error.
         with suppress(ConfigError):
             module = EXPORTS.load(name)
             available[name] = Format(str(module.TITLE), str(module.SUFFIX))

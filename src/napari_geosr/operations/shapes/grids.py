@@ -40,8 +40,8 @@ _DIRECTIONS = {
     RAS: "X to the right and Y to the front",
     LPS: "X to the left and Y to the back",
 }
-#: Largest difference between elements of rotation matrices that counts as rounding, as
-#: of headers with three decimal places.
+#: Largest difference between elements of rotation matrices that counts as rounding,
+#: e.g. in headers with three decimal places.
 _SAME_ROTATION = 2e-3
 #: Elements of the rotation matrix of a volume that is not oblique.
 _NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

@@ -214,7 +214,7 @@ def _fit_steps(
         return SharpnessFit(0.0, 0.0)
     total_steps = len(flat) + len(_BLURS)
     full = (1,) * (3 - len(factors)) + factors
-    # Axes that are not upscaled have no blur to be determined.
+    # Axes that are not upscaled have no blur to determine.
     axes = [float(f > 1) for f in full]
     reach = blur_reach([_BLURS[-1] * a for a in axes])
     power = []
