@@ -34,11 +34,11 @@ noise in images and the ranking were then improved on
 [other images](evidence/ranking.md#images). Four rules were developed with knowledge of
 these scans: for small, uncertain gains (membranes), for pores hidden by noise in the
 scan itself (banana and pollen with 20 and 40 % noise), for correlated noise added to
-white noise (beads, pollen, membranes), and for the lead that non-local means needs if
-noise is correlated (all scans). The tables show the result after these changes. In one
-case, *auto* is still more than 0.2 dB below the best classical filter (0.34 dB; pollen
-with 40 % noise correlated in the plane): the filter with the smallest expected error
-would let all twelve small bright objects of
+white noise (beads, pollen, membranes), and for the margin by which non-local means must
+be better than the best network if noise is correlated (all scans). The tables show the
+result after these changes. In one case, *auto* is still more than 0.2 dB below the best
+classical filter (0.34 dB; pollen with 40 % noise correlated in the plane): the filter
+with the smallest expected error would let all twelve small bright objects of
 [the simulation](verdict.md#how-it-is-determined) fade, so *auto* chooses a model that
 keeps them.
 

@@ -342,7 +342,7 @@ def weigh_tile(
     buffers: Buffers,
     budget: int,
 ) -> TileChoice:
-    """Return the cost of a tile of this size (multiples of the stride).
+    """Return the cost of dividing a box into tiles of this size.
 
     The source is read with as much cache as is useful within the budget.
 

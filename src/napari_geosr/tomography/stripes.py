@@ -271,7 +271,7 @@ def _wide(sinogram: FloatArray, settings: StripeSettings) -> int:
 
 
 def _odd_window(size: int, most: int) -> int:
-    """Limit a window of `size` columns to `most`; round up to odd, at least 3."""
+    """Return `size`, limited to `most` and rounded up to an odd number, at least 3."""
     return max(min(size, most) | 1, 3)
 
 

@@ -254,7 +254,7 @@ class MethodSettings(QWidget):
             self._steps.setValue(values["steps"])
 
     def adopt(self, values: AnyMapping) -> None:
-        """Show `values` for this method only: they are not carried over."""
+        """Show `values`, without carrying them over to other methods."""
         self.set_values(values)
         self._memory.begin(self._entered())
 

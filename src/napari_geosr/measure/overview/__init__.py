@@ -76,7 +76,7 @@ class Overview:
 
 
 class OverviewBuilder:
-    """Takes one plane of each layer of cells while a volume is read.
+    """Collects one plane from each layer of cells while a volume is read.
 
     Parameters
     ----------

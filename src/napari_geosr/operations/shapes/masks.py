@@ -304,7 +304,7 @@ def anisotropy(volume: Volume) -> float:
 
 
 def check_training_voxels(volume: Volume) -> str:
-    """Return a warning if the voxels of a shape to learn from are not cubic; else "".
+    """Return a warning if the voxels of a training shape are not cubic; else "".
 
     Raises
     ------

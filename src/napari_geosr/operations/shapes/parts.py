@@ -86,7 +86,7 @@ def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
 
 
 def cut_warning(beyond: Sequence[int]) -> str:
-    """Return a warning that the completed part is cut off at the end of the volume.
+    """Return a warning that the completed part is cut off at the border of the volume.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def cut_warning(beyond: Sequence[int]) -> str:
     if not lengths:
         return ""
     return (
-        "The missing part extends beyond the end of the volume (voxels: "
+        "The missing part extends beyond the border of the volume (voxels: "
         f"{', '.join(lengths)}), so the completed part is cut off there. Add empty "
         "planes around the shape, and complete it again."
     )

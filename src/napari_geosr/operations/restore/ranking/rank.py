@@ -334,7 +334,7 @@ def without_fading(
     fading_of: Callable[[RankingEntry], str],
     skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Remove candidates that make structures fade if another candidate keeps these.
+    """Remove candidates that make structures fade if another candidate keeps them.
 
     The other candidate must be clearly better than the scan, with an expected gain less
     than 1 dB below the best. If there is no such candidate, none is removed, and the

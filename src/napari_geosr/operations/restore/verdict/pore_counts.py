@@ -151,8 +151,8 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
 def sample_of(block: Block) -> Mask:
     """Return the voxels of a window that belong to the sample.
 
-    Excludes voxels without values, and padding. Padding has a single value, to which
-    hardly any voxel of the sample is close, so pores that are clipped to black are not
+    Excludes unknown voxels and padding. Padding has a single value, to which hardly
+    any voxel of the sample is close, so pores that are clipped to black are not
     mistaken for padding.
     """
     from scipy import ndimage
