@@ -663,13 +663,13 @@ def test_spheres_in_voxels_that_are_not_cubic(ratio: int, tolerance: float) -> N
     assert "with the surface interpolated between voxels" in note
 
 
-@pytest.mark.parametrize("size", [(3.0, 1.0, 1.0), (1.0, 2.0, 1.3)])
+@pytest.mark.parametrize("size", [(3.0, 1.0, 1.0), (1.0, 2.0, 1.3), (2.0, 1.0, 1.5)])
 def test_cubic_voxels_do_not_depend_on_slabs(size: tuple[float, ...]) -> None:
-    pores = field((14, 17, 19), 1.5) < -0.3
-    sample = ellipsoid(pores.shape, (7, 8, 9), (7, 8, 9))
+    pores = field((24, 17, 19), 1.5) < -0.3
+    sample = ellipsoid(pores.shape, (12, 8, 9), (12, 8, 9))
     found = []
-    for edge in (14, 5, 1):
-        slabs = [slice(z, min(z + edge, 14)) for z in range(0, 14, edge)]
+    for edge in (24, 8, 5, 1):
+        slabs = [slice(z, min(z + edge, 24)) for z in range(0, 24, edge)]
 
         def read(slab: slice) -> phases.PhasePlanes:
             around, inside = pores[slab], sample[slab]

@@ -130,7 +130,7 @@ def interpolated(
         return picked
     distances = _signed_distances(mask, voxel_size)
     for axis, place in enumerate(places):
-        if len(place) != mask.shape[axis]:
+        if not np.allclose(place, np.rint(place), rtol=0, atol=1e-6):
             distances = _between(distances, place, axis)
         else:
             distances = np.take(distances, nearest[axis], axis)
