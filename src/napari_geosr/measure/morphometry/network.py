@@ -22,12 +22,12 @@ CONVENTION = (
     "The pore space is divided at its constrictions by a watershed of the distance to "
     "the solid, smoothed by a Gaussian with a standard deviation of 0.4 voxels. The "
     "watershed starts from local maxima that are at least as far from each other as "
-    "from the solid (after Gostick 2017). Two pores share a throat if some of their voxels share a "
-    "face. The diameter of a pore is that of the largest sphere at its centre, up to "
-    "the surface between voxels (estimated from the surrounding 7³ voxels); the "
-    "diameter of a throat is that of the circle of the same area. The coordination "
-    "number is the number of throats of a pore, averaged over pores that do not touch "
-    "the border of the volume or of the sample."
+    "from the solid (after Gostick 2017). Two pores share a throat if some of their "
+    "voxels share a face. The diameter of a pore is that of the largest sphere at its "
+    "centre, up to the surface between voxels (estimated from the surrounding 7³ "
+    "voxels); the diameter of a throat is that of the circle of the same area. The "
+    "coordination number is the number of throats of a pore, averaged over pores that "
+    "do not touch the border of the volume or of the sample."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "
