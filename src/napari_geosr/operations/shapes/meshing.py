@@ -117,7 +117,7 @@ class MeshResult:
             return f"{sentence}, as 3D Slicer assumes."
         if self.path.suffix.lower() != ".3mf":
             return f"{sentence}. The file states this for 3D Slicer."
-        return f"{sentence}. Choose RAS when opening it in 3D Slicer."
+        return f"{sentence}. Choose RAS when you open the file in 3D Slicer."
 
     @property
     def sentences(self) -> tuple[str, ...]:
