@@ -77,8 +77,8 @@ def check_painted(
     names = ", ".join(target.title for target in targets)
     if not n_present:
         raise VolumeError(
-            f"Nothing is painted in {names}: all voxels are {unpainted}. Paint at least "
-            "two classes."
+            f"Nothing is painted in {names}: all voxels are {unpainted}. Paint at "
+            "least two classes."
         )
     if n_present < 2:
         only = int(np.flatnonzero(is_present)[0])

@@ -298,8 +298,8 @@ def _estimate(
     grey, residual = grey[known], residual[known]
     if not len(residual):
         raise VolumeError(
-            f"There is no voxel at which both {name!r} and its result are finite. Check "
-            "that this is the right result."
+            f"There is no voxel at which both {name!r} and its result are finite. "
+            "Check that this is the right result."
         )
     variances: list[Windows] = [windows(s, s - sim, inner) for inner, s, sim in parts]
     edges = _class_edges(grey)
