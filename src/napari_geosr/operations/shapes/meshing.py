@@ -105,7 +105,7 @@ class MeshResult:
         """Sentence on the directions of X, Y and Z in the file."""
         if self.space not in _COORDINATES:
             return (
-                "The directions of X, Y and Z are unknown; 3D Slicer takes them to be "
+                "The directions of X, Y and Z are unknown; 3D Slicer assumes "
                 "left, back and up (LPS)."
             )
         sentence = f"Positions are in {_COORDINATES[self.space]}"
