@@ -81,7 +81,9 @@ def reading_zip(name: str) -> Iterator[None]:
     try:
         yield
     except _ZIP_ERRORS as error:
-        raise ModelError(f"{name} is not a readable zip file ({error}).") from error
+        raise ModelError(
+            f"{name} is not a readable zip file ({error}). Download or copy it again."
+        ) from error
     except RuntimeError as error:  # zipfile raises this for encrypted members
         raise ModelError(f"{name} cannot be read: {error}.") from error
 
