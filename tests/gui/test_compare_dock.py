@@ -121,7 +121,7 @@ def test_a_finer_result_needs_no_setting(viewer, qtbot, dock, rng):
     assert dock.compare_button.isEnabled()
     compare(dock, qtbot)
     assert float(figure(dock, "PSNR")[0].split()[0]) > 28
-    assert "averaged over 2 × 2 × 2" in dock.remarks.text()
+    assert "averaged over blocks of 2 × 2 × 2" in dock.remarks.text()
 
 
 def test_what_cannot_be_compared_is_said(viewer, qtbot, dock, rng):

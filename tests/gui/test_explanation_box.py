@@ -93,7 +93,7 @@ def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
     box.progress.valueChanged.connect(shown.append)
     box.method.setCurrentText("Local attribution")
     box.pick_button.click()
-    assert "the map explains it" in click(box, qtbot, PORE)
+    assert "the map explains this change" in click(box, qtbot, PORE)
     assert max(shown) == 4
     lam = viewer.layers[-1]
     check_overlay(viewer, lam)

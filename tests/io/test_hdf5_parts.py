@@ -136,7 +136,7 @@ def test_a_source_that_is_too_small(tmp_path: Path) -> None:
     path = in_three(tmp_path)
     write(tmp_path / "p1.h5", DATA[4:6])
     (said,) = file_warnings(io.read(path).metadata)
-    assert "(Z 4–7): this file expects a larger 'data' in p1.h5. " in said
+    assert "(Z 4–7): this file requires a larger 'data' in p1.h5. " in said
 
 
 def test_a_source_that_is_no_hdf5_file(tmp_path: Path) -> None:

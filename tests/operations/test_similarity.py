@@ -150,7 +150,7 @@ def test_the_verdict_of_one_volume_holds_for_that_volume(
     finding = found(scan, model, PLACES[0])
     assert not finding.figures["across_volumes"]
     assert "within the only training volume" in finding.sentence
-    assert "applies to that scan only" in finding.notes[0]
+    assert "applies only to that volume" in finding.notes[0]
 
 
 def test_distances_are_to_patches_of_other_volumes() -> None:

@@ -259,7 +259,7 @@ def test_a_dry_run_prints_the_plan(
         "parts 1 tiles of 16 × 48 × 48 voxels",
         "data reads 147 kB, writes 147 kB before compression",
         "memory ",
-        "(1 CPU thread), one run within the walltime",
+        "(1 CPU thread), in one run within the walltime",
     ):
         assert part in said
     plan = run_plan.restoration.plan_steps
@@ -280,15 +280,15 @@ def test_a_dry_run_prints_the_plan(
     n_parts = 10
     said = _dry_run(scan, capsys, *words, "--walltime", "5h")
     assert "about 12.0 h on a computer like this one" in said
-    assert ", 3 runs within the walltime" in said
+    assert ", in 3 runs within the walltime" in said
     assert "to predict the effect" not in said
     # The queue warns two minutes before the end.
     said = _dry_run(scan, capsys, *words, "--walltime", "12h")
-    assert ", 2 runs within the walltime" in said
+    assert ", in 2 runs within the walltime" in said
     check_seconds = 4 * 3600.0
     said = _dry_run(scan, capsys, *words, "--walltime", "5h")
     assert "about 16.0 h on a computer like this one" in said
-    assert ", 4 runs within the walltime; this includes 4.0 h to predict the" in said
+    assert ", in 4 runs within the walltime; this includes 4.0 h to predict the" in said
     words[-1] = "local"
     assert "walltime" not in _dry_run(scan, capsys, *words)
 

@@ -259,7 +259,7 @@ def test_a_queue_is_believed_rather_than_a_silent_process(
     make_silent(job, 240)
     assert job.status().state == "interrupted"
     slurm = slurm_says(said)
-    silence = f"no heartbeat for 4 min; SLURM says it is {words}"
+    silence = f"no heartbeat for 4 min; SLURM reports it as {words}"
     assert run(["jobs", "list"]) == 0
     assert silence in capsys.readouterr().out
     assert job.status().state == "running"

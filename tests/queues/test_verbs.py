@@ -218,7 +218,7 @@ def test_a_reference_of_a_measurement(scan: Path, capsys: Any) -> None:
     assert f"reference: volume: {other}" in " ".join(text.split())
     more = ["submit", *words, "--overwrite", "--reference", str(other), str(other)]
     assert run(more) == 2
-    assert "compares with one volume" in capsys.readouterr().err
+    assert "only one volume to compare with" in capsys.readouterr().err
 
 
 def test_this_computer_is_a_queue(scan: Path, capsys: Any) -> None:

@@ -200,8 +200,8 @@ def _sentence(
     if verdict == "prior only":
         return (
             f"If the scan showed solid in place of the pore, {100 * remains:.0f} % "
-            "of its contrast would remain in the result: the model has learned such "
-            "pores, and the scan does not show this one."
+            "of the pore's contrast would remain in the result: the model has learned "
+            "such pores, and the scan does not show this one."
         )
     if verdict == "well supported":
         return (
@@ -211,7 +211,7 @@ def _sentence(
         )
     return (
         f"If the scan showed solid in place of the pore, {100 * remains:.0f} % of "
-        "its contrast would remain in the result. The pore survives "
+        "the pore's contrast would remain in the result. The pore survives "
         f"{100 * survival:.0f} % of the tests with added noise: the scan shows it "
         f"only weakly{visible}."
     )

@@ -68,7 +68,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     }
     sentence = (
         f"Sharpening the scan changed the {_NAMES[request.feature]} by "
-        f"{figures['change']:.4g}; the map explains it to within "
+        f"{figures['change']:.4g}; the map explains this change to within "
         f"{100 * relative:.1f} % "
         f"(diffusion index {figures['diffusion_index']:.3g})."
     )

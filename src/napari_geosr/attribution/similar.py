@@ -19,9 +19,9 @@ TITLE = "Seen before?"
 HELP = "The most similar patches of the training data, with their positions."
 
 _ONE_VOLUME = (
-    "The index contains a single training volume, so this verdict applies to that "
-    "scan only: patches of another scan of the same material may be further away. "
-    "To assess other scans, train on several."
+    "The index covers a single training volume, so this verdict applies only to that "
+    "volume: patches of another scan of the same material may be further away. "
+    "To assess other scans, train on several volumes."
 )
 #: Number of training patches that are listed.
 NEAREST = 5

@@ -305,7 +305,7 @@ def export_models(
     else:
         print(
             f"{exported.path}: on a test patch, its results agree with those of the "
-            f"original model to within {exported.difference:.1g}"
+            f"original model to within {exported.difference:.1g} standard deviations"
         )
     return 0
 

@@ -54,8 +54,8 @@ def read_folder(path: Path, *, axes: str | None = None) -> Volume:
         )
     if len(families) > 1:
         raise FileError(
-            f"The folder {path} contains both {' and '.join(families)} files. Choose "
-            f"one kind with a pattern, e.g. '{path.name}/*.tif'."
+            f"The folder {path} contains {' and '.join(families)} files. Choose one "
+            f"kind with a pattern, e.g. '{path.name}/*.tif'."
         )
     return read_slices(files, path, axes=axes)
 

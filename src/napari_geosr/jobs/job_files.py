@@ -211,8 +211,8 @@ def check_output_paths(job: JobFolder) -> None:
     if not path.resolve().is_relative_to(job.path):
         raise JobError(
             f"{job.path / 'config.yaml'} names a volume outside the job folder "
-            f"({named}), but the job was created elsewhere. Remove `restore` from it, "
-            "and restore the volume with the model in a separate run."
+            f"({named}), but the job was created elsewhere. Remove `restore` from "
+            "this file, and restore the volume with the model in a separate run."
         )
 
 
@@ -223,8 +223,8 @@ def _check_output(job: JobFolder, out: object) -> None:
     if not (job.path / str(out)).resolve().is_relative_to(job.path):
         raise JobError(
             f"{job.path / 'config.yaml'} names an output outside the job folder "
-            f"({out}), but the job was created elsewhere. Remove `out` from it, and "
-            "the result will be written into the job folder."
+            f"({out}), but the job was created elsewhere. Remove `out` from this "
+            "file, and the result will be written into the job folder."
         )
 
 

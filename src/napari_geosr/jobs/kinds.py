@@ -61,7 +61,7 @@ _RESUME_FROM = {
     "restore": "the finished tiles",
     "reconstruct": "the finished slices",
     "measure": "the slices labelled so far",
-    "study projections": "the finished cells",
+    "study projections": "the finished reconstructions",
 }
 
 

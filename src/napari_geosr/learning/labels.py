@@ -76,7 +76,10 @@ def check_painted(
     n_present = int(is_present.sum())
     names = ", ".join(target.title for target in targets)
     if not n_present:
-        raise VolumeError(f"Nothing is painted in {names}: all voxels are {unpainted}.")
+        raise VolumeError(
+            f"Nothing is painted in {names}: all voxels are {unpainted}. Paint at "
+            "least two classes."
+        )
     if n_present < 2:
         only = int(np.flatnonzero(is_present)[0])
         raise VolumeError(

@@ -82,7 +82,7 @@ def grey_scale(
         if not n_finite:
             raise VolumeError(
                 f"{volume.title} has no finite grey values (all are NaN or infinite), "
-                "so it cannot be used for training."
+                "so it cannot be used for training. Check the file."
             )
     std = float(np.sqrt(squares / max(count, 1)))
     names = ", ".join(volume.title for volume in volumes)

@@ -433,8 +433,8 @@ def _check_arrays(
     deviations = None if deviation is None else deviation.data
     for word, array in (
         ("mask", mask),
-        ("uncertainty", deviations),
-        ("labels target", target),
+        ("deviation", deviations),
+        ("label image", target),
     ):
         if array is not None and tuple(array.shape) != volume.shape:
             raise VolumeError(

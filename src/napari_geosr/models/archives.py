@@ -81,7 +81,9 @@ def reading_zip(name: str) -> Iterator[None]:
     try:
         yield
     except _ZIP_ERRORS as error:
-        raise ModelError(f"{name} is not a readable zip file ({error}).") from error
+        raise ModelError(
+            f"{name} is not a readable zip file ({error}). Download or copy it again."
+        ) from error
     except RuntimeError as error:  # zipfile raises this for encrypted members
         raise ModelError(f"{name} cannot be read: {error}.") from error
 
@@ -128,9 +130,9 @@ def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
     ratio = info.file_size / max(1, info.compress_size)
     if info.file_size > _SMALL and ratio > MAX_RATIO:
         raise ModelError(
-            f"{info.filename} in {name} unpacks to {ratio:.0f} times its size "
-            f"({format_bytes(info.file_size)}), which is implausible for model "
-            "weights. It is not a model."
+            f"{info.filename} in {name} unpacks to {format_bytes(info.file_size)}, "
+            f"{ratio:.0f} times its size, which is implausible for model weights. It "
+            "is not a model."
         )
 
 

@@ -395,7 +395,7 @@ def _parse(parse: Callable[[bytes], Any], content: bytes, path: Path) -> Any:
         return parse(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{path / WEIGHTS_FILE} is not a safetensors file ({error})."
+            f"{path / WEIGHTS_FILE} is not a safetensors file ({error}). Copy it again."
         ) from error
 
 

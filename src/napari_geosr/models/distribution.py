@@ -213,8 +213,8 @@ def compare_with_training(
         if not 0.8 <= ratio <= 1.25:
             worst = max(worst, _CAUTION_DISTANCE)
             reasons.append(
-                f"Voxels are {ratio:.2g} times as large as those the model was trained "
-                "on."
+                f"The voxels are {ratio:.2g} times as wide as those on which the "
+                "model was trained."
             )
     if not card.has_weights:
         # A filter has no training data from which a volume could differ.

@@ -37,7 +37,7 @@ def test_a_finer_volume_becomes_means_over_its_voxels():
     means = fine.data.reshape(5, 2, 7, 2, 9, 2).mean((1, 3, 5))
     np.testing.assert_allclose(np.asarray(placed["fine"].array), means, rtol=1e-6)
     np.testing.assert_array_equal(np.asarray(placed["coarse"].array), coarse.data)
-    assert "averaged over 2 × 2 × 2" in placed["fine"].remark()
+    assert "averaged over blocks of 2 × 2 × 2" in placed["fine"].remark()
 
 
 def test_parts_are_those_of_the_whole():

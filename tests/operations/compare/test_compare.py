@@ -45,7 +45,7 @@ def test_super_resolution_against_its_scan_needs_no_setting(coarse, fine):
     assert found.figures["B"].psnr > 24
     assert found.shifts["B"].length < 0.1
     assert said == []
-    assert any("averaged over 2 × 2 × 2" in remark for remark in found.remarks)
+    assert any("over blocks of 2 × 2 × 2" in remark for remark in found.remarks)
     assert found.porosity["A"].porosity == pytest.approx(
         found.porosity["B"].porosity, rel=0.1
     )

@@ -75,7 +75,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     usable = profile.seconds - profile.warning_seconds - _START_SECONDS
     runs = math.ceil(seconds / max(usable, 1))
     pieces = "one run" if runs == 1 else f"{runs} runs"
-    within = f", {pieces} within the walltime"
+    within = f", in {pieces} within the walltime"
     threads = f"{plan.threads} CPU thread{'s' if plan.threads > 1 else ''}"
     what = "tiles" if job.workers is None else "shards"
     each = "" if job.workers is None else f"; {job.workers} workers"

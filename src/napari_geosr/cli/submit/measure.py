@@ -33,7 +33,8 @@ def _measure(
     out = absolute_path(out)
     if len(reference) > 1:
         raise ConfigError(
-            "A job compares with one volume. Give a single file after --reference.",
+            "A submitted measurement accepts only one volume to compare with. Give a "
+            "single file after --reference.",
             fields=["reference"],
         )
     other = reference[0] if reference else None

@@ -390,7 +390,8 @@ class ModelsDock(Dock):
         notes = " ".join(self._progress.warnings)
         self._log.add(
             f"{exported.path}: on a test patch, its results agree with those of the "
-            f"original model to within {exported.difference:.1g}. {notes}".strip(),
+            f"original model to within {exported.difference:.1g} standard deviations. "
+            f"{notes}".strip(),
             "warning" if notes else "ok",
         )
 

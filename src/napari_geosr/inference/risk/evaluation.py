@@ -267,7 +267,7 @@ def draw_sample(
             seconds.append(np.where(known, second_values, 0.0))
     if not any(block.valid.any() for block in checked):
         raise VolumeError(
-            "The two scans have no region in common where both have values, so they "
+            "There is no region in which both scans have finite grey values, so they "
             "cannot be compared. Choose a second scan of the same region."
         )
     return EvaluationSample(checked, probes, variances, seconds)

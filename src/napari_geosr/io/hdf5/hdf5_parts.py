@@ -123,7 +123,7 @@ def _external_parts(
     at = int(np.unravel_index(first, found.shape)[0])
     return (
         f"{n_missing:,} of {n_all:,} voxels are read as 0 (from {names[0]} {at}): "
-        f"{short}, which should contain them, is shorter than {path.name} expects. "
+        f"{short}, which should contain them, is shorter than {path.name} requires. "
         f"Copy {short} again.",
     )
 
@@ -251,7 +251,7 @@ _SENTENCES: dict[str, Callable[[list[str], int], str]] = {
         f"({_some(names)})"
     ),
     "absent": lambda names, _: f"there is no {_some(names)}",
-    "short": lambda names, _: f"this file expects a larger {_some(names)}",
+    "short": lambda names, _: f"this file requires a larger {_some(names)}",
     "unmapped": lambda _names, _: "the file does not state where they are stored",
     "partly unmapped": lambda _names, _: (
         "for some, the file does not state where they are stored"

@@ -181,7 +181,7 @@ def _angles(
         files = ", ".join(dict.fromkeys(missing))
         raise FileError(
             f"{path.name}: its angles are in {files}, which is missing. Put that file "
-            f"where {path.name} expects it, or give the angles (--angles FILE, "
+            f"at the location given in {path.name}, or give the angles (--angles FILE, "
             "--angle-range 0,180)."
         )
     raise FileError(

@@ -194,7 +194,7 @@ class QueuePlace:
             return ""
         state = "suspended" if self.words == "suspended" else "running"
         minutes = f"no heartbeat for {seconds / 60:.0f} min"
-        return f"{minutes}; {self.title} says it is {state}"
+        return f"{minutes}; {self.title} reports it as {state}"
 
     def correct(
         self, state: reading.State, message: str, request: str

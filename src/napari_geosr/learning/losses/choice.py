@@ -33,7 +33,7 @@ def parse_losses(text: str) -> dict[str, float]:
         if name not in TERMS.modules():
             raise ConfigError(
                 f"There is no loss {name!r}. Known: {', '.join(describe())}; separate "
-                "several by commas."
+                "several with commas."
             )
         if name in weights:
             raise ConfigError(f"The loss {name!r} is given twice. Remove one.")

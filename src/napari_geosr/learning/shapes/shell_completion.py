@@ -131,7 +131,7 @@ class Method(FittedMethod):
             raise VolumeError(
                 f"{volume.title} is not a closed shell around a cavity: only "
                 f"{100 * share:.0f} % of the rays from its centre meet a wall. Leave "
-                "it out, or train shape-completion."
+                "it out, or use train shape-completion instead."
             )
 
     def network_kwargs(self) -> AnyDict:

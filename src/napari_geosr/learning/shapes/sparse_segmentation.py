@@ -217,5 +217,8 @@ def _grey_scale_steps(
             raise Cancelled("Stopped while reading.")
         n_inside += int(np.count_nonzero(inside(slice(start, start + depth))))
     if not n_inside:
-        raise VolumeError(f"{target.title} has no labelled voxel.")
+        raise VolumeError(
+            f"{target.title} has no labelled voxel. Label voxels, or leave out this "
+            "file and its scan."
+        )
     return (yield from grey_scale_steps(volume, inside, n_inside, should_stop))

@@ -271,7 +271,7 @@ class FrameVolume:
         done = []
         if self.is_averaged:
             factors = " × ".join(f"{f:.4g}" for f in self.factors)
-            done.append(f"averaged over {factors} of its voxels")
+            done.append(f"averaged over blocks of {factors} voxels")
         if self.share < 1 - 1e-9:
             done.append(
                 f"cropped to the common region ({100 * self.share:.3g} % of the volume)"

@@ -161,8 +161,8 @@ def _method(report: QualityReport) -> list[str]:
     if report.fourier:
         lines.append(
             "Fourier correlation uses a Hann window and shells of equal width in "
-            "1/length. Where a spectrum ends abruptly, the resolution estimate is "
-            "one to two shells too fine."
+            "spatial frequency (1/length). Where a spectrum ends abruptly, the "
+            "resolution estimate is one to two shells too fine."
         )
     for key, unit in report.difference_units.items():
         lines.append(f"The difference of {report.titles[key]} is in units of {unit}.")

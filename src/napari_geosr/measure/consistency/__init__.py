@@ -297,7 +297,10 @@ def _estimate(
     known = np.isfinite(residual)
     grey, residual = grey[known], residual[known]
     if not len(residual):
-        raise VolumeError(f"{name!r} and its result have no finite voxel in common.")
+        raise VolumeError(
+            f"There is no voxel at which both {name!r} and its result are finite. "
+            "Check that this is the right result."
+        )
     variances: list[Windows] = [windows(s, s - sim, inner) for inner, s, sim in parts]
     edges = _class_edges(grey)
     centres, levels = [float(grey.mean())], [_robust_std(residual)]

@@ -98,8 +98,8 @@ def methods_text(report: MethodsSource) -> str:
         f"{report.name} ({shape} voxels{_grain(report)}) was measured with "
         f"napari-geosr {__version__}. Voxels {dark} the threshold of "
         f"{report.threshold:.6g}, {rule}, were classified as pores. Pores of at "
-        f"least {report.min_voxels} voxels, connected by {neighbours} neighbours, were "
-        "counted; the porosity includes pores of all sizes.",
+        f"least {report.min_voxels} voxels ({neighbours}-connected) were counted; the "
+        "porosity includes pores of all sizes.",
     ]
     lines += part_texts(report.settings)
     lines += [text for text, _ in neighbourhood_texts(report.settings)]

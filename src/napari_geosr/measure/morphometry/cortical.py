@@ -21,7 +21,7 @@ CONVENTION = (
     "Each slice normal to Z is measured separately; values are means over the slices "
     "with bone. The periosteal contour encloses the largest piece of bone with all "
     "its holes; the marrow cavity is the largest hole, if it is larger than all the "
-    "other holes together, so that pores that open into it belong to it. Tt.Ar is "
+    "other holes together; pores that open into it are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
     "(pores included), Ct.Po the share of the pores in Ct.Ar, Po.N their number, "
     "Ct.Po.Dm the mean diameter of the circle of equal area, and Ct.Th the mean "

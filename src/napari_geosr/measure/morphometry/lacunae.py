@@ -19,7 +19,7 @@ ABOUT = "Number per bone volume, volume, stretch and orientation of the pores."
 CONVENTION = (
     "Every counted pore is a lacuna: choose the minimum pore size, and exclude "
     "canals with a sample mask. Lc.N/BV is their number ÷ the volume of the solid; "
-    "Lc.V.SD is their standard deviation with n − 1 degrees of freedom. "
+    "Lc.V.SD is the standard deviation of their volumes (n − 1 degrees of freedom). "
     "With the eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, "
     "the stretch Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is 2 (EV2 − "
     "EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "

@@ -76,9 +76,9 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
             _subvolumes(reports),
         ),
         (
-            "Two-point probability S2 (solid line): both of two points lie in pores. "
-            "Lineal path (dashed): the whole line between them lies in pores. The "
-            "dotted line is the squared porosity.",
+            "Solid line: probability S2 that both ends of a segment lie in pores. "
+            "Dashed: probability that the whole segment lies in pores (lineal path). "
+            "Dotted: squared porosity.",
             _two_point(reports),
         ),
     )

@@ -320,8 +320,8 @@ def phases_of(
             f"The voxels are not cubic ({sizes} {unit}): volumes and surfaces were "
             "measured on these voxels, all other morphometry on cubic voxels of "
             f"{edge:.4g} {unit}, with the surface interpolated between voxels. "
-            "Diameters of pores and walls less than ten of the longest edges thick "
-            f"({10 * max(voxel_size):.4g} {unit}) are too small.",
+            "Pores and walls thinner than ten times the longest edge of a voxel "
+            f"({10 * max(voxel_size):.4g} {unit}) appear too thin.",
         )
     return Phases(
         pores,

@@ -207,7 +207,7 @@ def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[s
     if voxels is None or voxels <= edge / 2:
         return []
     return [
-        f"{name} of {voxels:.0f} voxels: unreliable, because the shortest edge of the "
+        f"{name} ({voxels:.0f} voxels) is unreliable, because the shortest edge of the "
         f"volume is {edge} voxels. A larger volume is needed."
     ]
 

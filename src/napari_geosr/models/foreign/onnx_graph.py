@@ -70,7 +70,9 @@ def read_graph(path: Path) -> OnnxGraph:
             model = inliner.inline_local_functions(model)
     except Exception as error:  # protobuf and onnx raise their own errors
         reason = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path} is not a readable ONNX file ({reason}).") from error
+        raise ModelError(
+            f"{path} is not a readable ONNX file ({reason}). Download or copy it again."
+        ) from error
     reader = _OnnxReader(model, path)
     try:
         return reader.graph()

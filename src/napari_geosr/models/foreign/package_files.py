@@ -150,7 +150,8 @@ def _check_local(path: Path, root: Path) -> None:
         )
     if not path.is_file():
         raise ModelError(
-            f"The package's file {path} is missing or is not a regular file."
+            f"The package's file {path} is missing or is not a regular file. "
+            "Download or copy the package again."
         )
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise ModelError(
@@ -255,7 +256,8 @@ def _bytes(entry: Any) -> bytes:
     except Exception as error:  # network, zip and checksum errors
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"The package's file {entry.source} is missing or damaged ({reason})."
+            f"The package's file {entry.source} is missing or damaged ({reason}). "
+            "Download or copy the package again."
         ) from error
     if len(content) > MAX_WEIGHTS_BYTES:
         raise ModelError(
@@ -274,6 +276,7 @@ def array_of(tensor: Any) -> AnyArray:
             raise ValueError(array.dtype)
     except (ValueError, EOFError, MemoryError, OverflowError) as error:
         raise ModelError(
-            f"The package's test data {tensor.source} are damaged."
+            f"The package's test data {tensor.source} are damaged. Download or copy "
+            "the package again."
         ) from error
     return array

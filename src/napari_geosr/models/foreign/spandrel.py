@@ -32,7 +32,7 @@ RANGE_REMARK = (
 )
 _DENOISER_REMARK = (
     "Denoisers of this kind were trained for one noise level on that scale; inspect "
-    "the result to see whether it suits your scan."
+    "the result to see whether this level suits your scan."
 )
 
 

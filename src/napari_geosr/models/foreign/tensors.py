@@ -80,7 +80,9 @@ def _safe(path: Path) -> Any:
     try:
         return load_file(str(path), device="cpu")
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is not a safetensors file ({error}).") from error
+        raise ModelError(
+            f"{path} is not a safetensors file ({error}). Download or copy it again."
+        ) from error
 
 
 def _unpickled(path: Path) -> Any:

@@ -268,7 +268,10 @@ def _check_numbers(
             f"reference, not {len(volumes)}."
         )
     if reference is not None and reference not in volumes:
-        raise ConfigError(f"There is no volume {reference!r} to use as the reference.")
+        raise ConfigError(
+            f"There is no volume {reference!r} to use as the reference. Choose one of "
+            "the volumes to compare."
+        )
     if (halves is not None) != (config.fsc == "halves"):
         raise ConfigError(
             "Fourier correlation of halves needs two volumes: --fsc halves A1 A2."

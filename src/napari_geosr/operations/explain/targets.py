@@ -164,7 +164,8 @@ def read_pores(path: str | Path) -> StoredPoreTable:
             rows.append(PoreRow(int(row["label"]), int(row["voxels"]), box))
         except (KeyError, ValueError) as error:
             raise FileError(
-                f"Line {number} of the pore table {path} is damaged ({error})."
+                f"Line {number} of the pore table {path} is damaged ({error}). Measure "
+                "the volume again."
             ) from error
     if not rows:
         raise FileError(f"The pore table {path} contains no pores.")

@@ -239,8 +239,9 @@ def _refuse_copies(
     first = "The first sample" if n == 1 else f"{len(copies)} of the first {n} samples"
     verb = "is a copy of a training image" if len(copies) == 1 else "are copies"
     raise ModelError(
-        f"{first} {verb}: similarity {max(copies):.2f} to a training image, while "
-        f"different training images have {known.usual:.2f} (limit: {known.limit:.2f}). "
+        f"{first} {verb}: similarity {max(copies):.2f} to a training image, compared "
+        f"with {known.usual:.2f} between different training images (limit: "
+        f"{known.limit:.2f}). "
         "The samples are not anonymous, and no file was kept. Train the model on more "
         "images, or for fewer steps."
     )

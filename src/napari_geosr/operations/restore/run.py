@@ -300,8 +300,8 @@ def _common_parts(
         missing = len(given) < len(expected)
         raise ConfigError(
             f"{unfinished.title} was started {'without' if missing else 'with'} "
-            "standard deviations, but this run would be "
-            f"{'with' if missing else 'without'} them: use the same settings, or "
+            "standard deviations, but this run would "
+            f"{'write' if missing else 'omit'} them: use the same settings, or "
             "start a new restoration."
         )
     parts = [

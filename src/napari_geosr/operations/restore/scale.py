@@ -71,7 +71,8 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
     if not found[0] < found[-1]:
         raise VolumeError(
             f"The percentiles {levels[0]:g} and {levels[-1]:g} of the grey values are "
-            f"equal ({found[0]:g}), so the grey values cannot be scaled for this model."
+            f"equal ({found[0]:g}), so the grey values cannot be scaled for this "
+            "model. Crop the scan to the sample, or choose another model."
         )
     return found
 

@@ -104,9 +104,9 @@ def _hot_voxels(
             "grey values far from all the others. Such voxels are replaced only if "
             "they make up at most 0.1 % of the volume, so here the model receives "
             "them and the restoration is unreliable. First replace them, and only "
-            "them: a median filter over the whole scan would blur its noise, which "
-            "could then no longer be measured. Or remove them when reconstructing "
-            "(--zingers)."
+            "them, with the median of their neighbours: a median filter over the whole "
+            "scan would blur its noise, which could then no longer be measured. Or "
+            "remove them when reconstructing (--zingers)."
         )
     if statistics.hot is None or not statistics.hot.n:
         return

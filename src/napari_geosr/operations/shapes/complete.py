@@ -409,7 +409,7 @@ def _reduction(given: AnyArray, grid: int) -> int:
             return factor
     limit = int(_EXTENT * grid * _FACTORS[-1])
     raise VolumeError(
-        f"The shape is {max(given.shape)} voxels long; the model takes up to {limit}. "
+        f"The shape is {max(given.shape)} voxels long; the maximum is {limit}. "
         "Reduce its resolution first."
     )
 

@@ -452,8 +452,9 @@ def check_filled(
     if grid.like:
         raise VolumeError(
             f"No voxel of {grid.like} ({edges} {grid.unit}) {is_inside} "
-            f"{mesh.name}: the mesh is elsewhere, or small or thin. Check the unit of "
-            "the mesh (--unit), and that the mesh shows the region of the volume."
+            f"{mesh.name}: the mesh lies elsewhere, or is too small or thin. Check the "
+            "unit of the mesh (--unit), and that the mesh shows the same region as the "
+            "volume."
         )
     raise VolumeError(
         f"{mesh.name} is so small or thin that no voxel of {edges} "

@@ -105,7 +105,7 @@ class MeshResult:
         """Sentence on the directions of X, Y and Z in the file."""
         if self.space not in _COORDINATES:
             return (
-                "The directions of X, Y and Z are unknown; 3D Slicer takes them to be "
+                "The directions of X, Y and Z are unknown; 3D Slicer assumes "
                 "left, back and up (LPS)."
             )
         sentence = f"Positions are in {_COORDINATES[self.space]}"
@@ -117,7 +117,7 @@ class MeshResult:
             return f"{sentence}, as 3D Slicer assumes."
         if self.path.suffix.lower() != ".3mf":
             return f"{sentence}. The file states this for 3D Slicer."
-        return f"{sentence}. Choose RAS when opening it in 3D Slicer."
+        return f"{sentence}. Choose RAS when you open the file in 3D Slicer."
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -188,8 +188,8 @@ def _network_steps(
     if need > memory_budget(config):
         raise DeviceMemoryError(
             f"The network needs {format_enough(need)} for frames of {rows} × {columns} "
-            "pixels. Crop them, allow more (--memory), use a smaller upscale factor "
-            "(--upscale-factor) or fewer features (--features), or use "
+            "pixels. Crop them, allow more memory (--memory), use a smaller upscale "
+            "factor (--upscale-factor) or fewer features (--features), or use "
             "--method joint-rl, which works in tiles."
         )
     steps = config.steps

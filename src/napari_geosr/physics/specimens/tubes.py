@@ -256,8 +256,8 @@ def bone_cells(
     if not 0 < canaliculus <= lacuna * min(_LACUNA):
         raise ConfigError(
             "Canaliculi must be thinner than the cells that they connect: their radius "
-            f"{canaliculus:g} must be above 0 and at most {min(_LACUNA):g} × "
-            f"{lacuna:g}, half the length of a lacuna."
+            f"{canaliculus:g} must be above 0 and at most {min(_LACUNA):g} times half "
+            f"the length of a lacuna ({lacuna:g})."
         )
     closest = _MIN_SPACING * lacuna
 

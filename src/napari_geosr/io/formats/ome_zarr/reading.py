@@ -278,8 +278,8 @@ def _check(array: ZarrNode, path: Path) -> None:
     n_voxels = math.prod(array.shape)
     if n_voxels > _MAX_VOXELS:
         raise FileError(
-            f"{path.name} is damaged: it claims to have {n_voxels:.3g} voxels. Copy or "
-            "export it again."
+            f"{path.name} is damaged: its metadata give a size of {n_voxels:.3g} "
+            "voxels. Copy or export it again."
         )
     per_chunk = math.prod(array.chunks)
     if n_voxels > _MANY_CHUNKS * per_chunk and per_chunk < _SMALL_CHUNK:

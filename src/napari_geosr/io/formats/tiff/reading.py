@@ -356,9 +356,9 @@ def _check_ratio(page: TiffPage, path: Path) -> None:
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _MAX_RATIO:
         raise FileError(
-            f"{path.name} is damaged: it claims to hold a page of "
-            f"{format_bytes(page.nbytes)} in {format_bytes(stored)} of data. Copy or "
-            "export the file again."
+            f"{path.name} is damaged: its header gives a page of "
+            f"{format_bytes(page.nbytes)}, but only {format_bytes(stored)} are stored. "
+            "Copy or export the file again."
         )
 
 

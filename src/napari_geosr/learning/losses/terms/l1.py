@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "absolute error"
-ABOUT = "absolute error; predicts the median, with sharper edges"
+ABOUT = "absolute error; predicts the median, with sharper edges than l2"
 KIND = "voxels"
 WEIGHT = 1.0
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "squared error"
-ABOUT = "squared error; predicts the mean, with the best PSNR"
+ABOUT = "squared error; predicts the mean, with the highest PSNR"
 KIND = "voxels"
 WEIGHT = 1.0
 

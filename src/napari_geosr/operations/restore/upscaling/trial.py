@@ -190,7 +190,7 @@ class ScanTrial:
         if not found:
             raise VolumeError(
                 f"The model {self.card.name!r} cannot be tested on "
-                f"{self.volume.title}: no part of it has structure and is free of NaN."
+                f"{self.volume.title}: no region of it has structure and no NaN."
             )
         return found
 

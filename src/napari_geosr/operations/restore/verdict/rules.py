@@ -216,8 +216,9 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         if removed.has_places:
             yield Finding(
                 "caution",
-                "In some places, the part that would be removed exceeds the noise by "
-                f"up to {removed.strongest:.0f} standard deviations: inspect them.",
+                "In some regions, the part that would be removed exceeds the noise by "
+                f"up to {removed.strongest:.0f} standard deviations: inspect these "
+                "regions in the result.",
                 "structure",
             )
         yield from _above_range(facts)
