@@ -75,7 +75,7 @@ def test_pores_that_are_open_to_the_surface_are_told_of() -> None:
 
 def test_a_crack_counts_where_there_are_few_pores() -> None:
     whole = np.repeat((RADIUS < 27)[None], ROWS, axis=0)
-    crack = (np.abs(AXIS[:, None]) < 5.5) & (AXIS[None, :] > 15)
+    crack = (np.abs(AXIS[:, None]) < 6.5) & (AXIS[None, :] > 15)
     few = whole & ~ball(4, 12, -10, 4)
     sample, said = found(few & ~crack)
     assert 0.01 < 1 - sample.sum() / ROWS / hull_area(whole[0]) < 0.1
