@@ -126,10 +126,11 @@ def test_layers_of_a_measurement_are_shown_and_hidden_together(viewer, qtbot):
     for sample, is_shown in ((WHOLE, False), (AUTOMATIC, True)):
         dock.settings.sample.setCurrentText(sample)
         measure(dock, qtbot)
-        assert are_shown("scan") == [True, is_shown, True]
+        # The rose was hidden with the other layers of the scan.
+        assert are_shown("scan") == [True, is_shown, False]
     dock.settings.sample.set_layer(viewer.layers["scan · sample"])
     measure(dock, qtbot)
-    assert are_shown("scan") == [True] * 3
+    assert are_shown("scan") == [True, True, False]
     assert sum("· sample" in layer.name for layer in viewer.layers) == 2
 
 
