@@ -103,7 +103,7 @@ def test_voxels_without_a_deviation_are_said(mean, spread):
 def test_what_is_no_deviation_is_refused(mean, spread):
     with pytest.raises(VolumeError, match="negative values"):
         measured(mean, spread - 1)
-    with pytest.raises(VolumeError, match="uncertainty .* has shape"):
+    with pytest.raises(VolumeError, match="deviation .* has shape"):
         measured(mean, spread[1:])
     with pytest.raises(ConfigError, match="interval factor"):
         PorosityConfig.create(interval_factor=0)

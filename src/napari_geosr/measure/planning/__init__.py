@@ -320,7 +320,7 @@ def n_spots(
     >>> n_spots(0.02, 0.01, 1.96, population=16)
     8
     >>> n_spots(0.02, 0.01, 1.96, population=16, bias=0.005)
-    11
+    12
     """
     variance = (factor * sd) ** 2
     needed = variance / (accepted**2 + variance / population)
