@@ -331,10 +331,12 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     if deviance < _MIN_MISFIT * expected:
         return None
     mixture = fit_mixture(found.energies, weights, quiet.spectrum, check)
+    noisy = mixture.variances > 0  # rounded classes have no noise
     if (
         mixture.deviance > _MAX_DEVIANCE_RATIO * deviance
         or mixture.shares.mean() >= found.shares.mean()
-        or np.ptp(mixture.white[mixture.variances > 0]) < _MIN_WHITE_RANGE
+        or not noisy.any()
+        or np.ptp(mixture.white[noisy]) < _MIN_WHITE_RANGE
     ):
         return None
     shared = without_structure(mixture)
