@@ -237,7 +237,7 @@ def _comparison(
                 "gain is less certain"
             )
         return (
-            f"; {first.name}, whose strength was tuned on this scan, is not clearly "
+            f"; {first.name}, which may retain correlated noise, is not clearly "
             f"better ({_number(first.gain)} dB)"
         )
     if first is not chosen:
