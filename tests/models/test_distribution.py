@@ -113,7 +113,7 @@ def test_voxel_size_is_compared_where_known(foam: np.ndarray) -> None:
     unknown = _judge(card, foam)
     assert good.figures["voxel_size_ratio"] == pytest.approx(1)
     assert large.figures["voxel_size_ratio"] == pytest.approx(4)
-    assert any("4 times as large" in reason for reason in large.reasons)
+    assert any("4 times as wide" in reason for reason in large.reasons)
     assert "voxel_size_ratio" not in unknown.figures
 
 
