@@ -357,7 +357,7 @@ def count_storage(
     ----------
     network : nn.Module
     window : sequence of int
-        Voxels along the axes of the network.
+        Number of voxels along the axes of the network.
     kind : str
         Type of the device, such as ``"cpu"``.
     core : tuple of slice, optional

@@ -41,8 +41,8 @@ class NetworkSpec:
     adjacent_slices : int
         Odd number of adjacent slices given as input channels (2.5D); 1 otherwise.
     minimum_size : tuple of int
-        Minimum input size along `axes`, such as for reflection padding; by default 1
-        along each axis.
+        Minimum input size along `axes`, e.g. because of reflection padding; by default
+        1 along each axis.
     local : bool
         False for networks with global statistics, which cannot be tiled exactly.
     at_once : int or None

@@ -103,7 +103,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def reach(config: NetworkConfig) -> int:
-    """Return the radius of the receptive field in voxels, at the worst position.
+    """Return the largest receptive-field radius of all output voxels, in input voxels.
 
     The longest path from an output voxel through all levels to the input determines it.
     """
@@ -129,7 +129,7 @@ def reach(config: NetworkConfig) -> int:
 
 
 def blurred_maxima(x: torch.Tensor) -> torch.Tensor:
-    """Halve all axes: maxima of neighbours, filtered by 1 : 2 : 1, at stride 2.
+    """Halve the size along all axes, by maxima of neighbours and a 1 : 2 : 1 filter.
 
     A coarse voxel is centred between the two fine voxels it replaces. At the borders,
     the outermost voxel is repeated.

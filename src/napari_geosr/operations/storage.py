@@ -304,7 +304,7 @@ def is_written(out: Path, folder: Path, operation: str, replaces: int = 0) -> bo
     operation : str
         Operation of the job, as in the records of its results.
     replaces : int
-        Time of modification, in ns, of the file that the output replaces; 0 if none.
+        Modification time, in ns, of the file that the output replaces; 0 if none.
 
     Raises
     ------

@@ -41,7 +41,7 @@ def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
     key : sequence of int
         Integers that determine the field, e.g. the seed and the index of the sample.
     box : sequence of slice
-        Voxels along Y and X, or Z, Y and X, counted from 0.
+        Indices along Y and X, or Z, Y and X, counted from 0.
     """
     ranges = [range(s.start // _BLOCK, -(-s.stop // _BLOCK)) for s in box]
     lows = [r.start * _BLOCK for r in ranges]

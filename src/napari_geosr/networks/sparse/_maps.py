@@ -50,7 +50,7 @@ class RowPairs:
     n_targets: int
 
     def swapped(self) -> RowPairs:
-        """Return the pairs of the transposed convolution."""
+        """Return the kernel map of the transposed convolution."""
         return RowPairs(self.targets, self.sources, self.n_targets, self.n_sources)
 
 
@@ -138,18 +138,18 @@ def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
 def child_pairs(
     coords: Tensor, fine: Grid, places: Sequence[tuple[int, ...]]
 ) -> tuple[RowPairs, Tensor, Tensor]:
-    """Return pairs for a convolution that generates voxels.
+    """Return the kernel map of a transposed convolution that generates voxels.
 
-    Also return the keys and coords of the generated voxels.
+    The keys and coordinates of the generated voxels are returned as well.
 
     Parameters
     ----------
     coords : Tensor
         Coarse voxels.
     fine : Grid
-        Grid of voxels half as wide; children outside it are omitted.
+        Grid of the generated voxels; children outside the grid are omitted.
     places : sequence of tuple of int
-        Position of each candidate relative to the first child.
+        Positions of the candidates around a voxel, relative to its first child.
     """
     limits = torch.tensor(fine[1:], device=coords.device, dtype=coords.dtype)
     first = coords.clone()
@@ -172,7 +172,7 @@ def child_pairs(
 def known_child_pairs(
     coords: Tensor, keys: Tensor, fine: Grid, coarse_keys: Tensor
 ) -> RowPairs:
-    """Return pairs for a 2³ transposed convolution onto voxels already known.
+    """Return the kernel map of a 2³ transposed convolution onto known voxels.
 
     Parameters
     ----------

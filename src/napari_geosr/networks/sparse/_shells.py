@@ -44,7 +44,7 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid along the axes of a volume, or along other directions.
+    """An ellipsoid with half-axes along those of a volume, or in other directions.
 
     Attributes
     ----------
@@ -64,8 +64,8 @@ class Ellipsoid:
     def offsets(self, places: AnyArray) -> AnyArray:
         """Convert positions (N, 3), in units of the half-axes, to offsets in voxels.
 
-        Both are relative to the centre; positions on the ellipsoid have a distance of 1
-        from it.
+        Both are relative to the centre; positions on the ellipsoid are at a distance
+        of 1 from the centre.
         """
         found: AnyArray = places * self.axes
         return found if self.frame is None else found @ self.frame.T
@@ -90,7 +90,7 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class ShellMaps:
-    """A shell over the directions of a grid; NaN where there is no wall.
+    """Radius and wall thickness of a shell by direction; NaN where there is no wall.
 
     Attributes
     ----------
@@ -195,7 +195,7 @@ class DirectionGrid:
         return [index[labels == i] for i in range(n)]
 
     def weights(self, units: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """Return indices and weights (M, 6) to interpolate at unit vectors (M, 3)."""
+        """Return indices and weights (M, 6) that interpolate at unit vectors (M, 3)."""
         distance, index = self.tree.query(units, _NEAREST)
         spacing = np.sqrt(4 * np.pi / len(self))
         weights = np.exp(-((distance / spacing) ** 2))
@@ -249,7 +249,7 @@ def fit_ellipsoid(inside: AnyArray, frame: AnyArray | None = None) -> Ellipsoid:
 
 
 def _bounds(inside: AnyArray, frame: AnyArray | None) -> tuple[AnyArray, AnyArray]:
-    """Return the centre and half the edges of the bounding box of a shape."""
+    """Return the centre and half the edge lengths of a shape's bounding box."""
     if frame is None:
         centre, axes = np.zeros(3), np.ones(3)
         for axis in range(3):
@@ -274,7 +274,7 @@ def _bounds(inside: AnyArray, frame: AnyArray | None) -> tuple[AnyArray, AnyArra
 def shell_maps(
     inside: AnyArray, ellipsoid: Ellipsoid, grid: DirectionGrid
 ) -> ShellMaps:
-    """Measure outer radius and thickness of a shell in all directions of a grid.
+    """Measure the outer radius and thickness of a shell in all directions of a grid.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArra
 def _crossing(
     along: AnyArray, rows: AnyArray, one: AnyArray, other: AnyArray
 ) -> AnyArray:
-    """Return where, from index `one` (0) to `other` (1), the values cross one half."""
+    """Return where values cross 0.5, from 0 at index `one` to 1 at index `other`."""
     a, b = along[rows, one], along[rows, np.minimum(other, along.shape[1] - 1)]
     change = np.where(a == b, 1, b - a)
     found: AnyArray = np.clip((_HALF - a) / change, 0, 1) * (a != b)

@@ -85,10 +85,10 @@ class PredictedShell:
     maps : ShellMaps
         Maps of the shell, known in all directions.
     missing : ndarray of bool, shape (N,)
-        Directions in which a part is missing, and a margin.
+        Directions in which a part is missing, with a margin.
     reproduced : float
-        Of the directions in which a wall is present and expected, the fraction in which
-        the wall is as predicted; low for shapes unlike those used for training.
+        Fraction of the directions with an expected and present wall in which the wall
+        is as predicted; low for shapes unlike those used for training.
     """
 
     maps: ShellMaps
@@ -225,5 +225,5 @@ class ShellAtlas(nn.Module):
 
 
 def build(config: NetworkConfig) -> ShellAtlas:
-    """Build the model without data: a sphere."""
+    """Build an untrained model, which describes a sphere."""
     return ShellAtlas(config.directions, config.components)

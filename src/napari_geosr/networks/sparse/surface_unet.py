@@ -2,7 +2,7 @@
 
 Only voxels with both phases in their 3³ neighbourhood are computed; other voxels
 are full or empty at any resolution. The network predicts the phase of their eight
-children, as a correction of the trilinear interpolation. It is local: with the halo of
+children, as a correction to the trilinear interpolation. It is local: with the halo of
 its ``spec``, results for blocks are identical to those for the whole shape.
 
 With an upscale factor of 1, it predicts labels of the given voxels from grey values.
@@ -168,7 +168,7 @@ class SurfaceUNet(nn.Module):
         return x.with_features(self.head(x.features))
 
     def dense_forward(self, x: SparseTensor) -> SparseTensor:
-        """Return the result of `forward`, apart from rounding, by dense convolutions.
+        """Compute the result of `forward`, except for rounding, by dense convolutions.
 
         Runs in evaluation mode, without gradients. This is faster than sparse tensors
         if many voxels of the box are active.
@@ -282,7 +282,7 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 
 def _reach(n_steps: int) -> int:
-    """Return the reach of the network, rounded up to a multiple of the stride."""
+    """Return the radius of the receptive field, as a multiple of the stride."""
     stride = int(2**n_steps)
     convolutions = sum(int(2 * 2**level) for level in range(n_steps)) + stride
     reach = convolutions + (stride - 1) + 1 + max(_MEAN_EDGES) // 2

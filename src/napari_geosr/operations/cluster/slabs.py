@@ -61,7 +61,7 @@ class SlabWorkers:
 def ordered_workers(
     workers: Workers | None, memory: int | None = None
 ) -> Iterator[SlabWorkers | None]:
-    """Provide processes that share the parts of a volume; they end with the context.
+    """Provide processes that work on parts of a volume, until the context exits.
 
     Raises
     ------

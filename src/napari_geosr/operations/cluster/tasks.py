@@ -109,8 +109,8 @@ class WorkerPool:
             If `should_stop` returns True; raised once the items that finish in the
             meantime have been yielded.
         GeoSRError
-            The first error of an item, raised once the items that finish in the
-            meantime have been yielded.
+            The error of the first item that failed, raised once the items that finish
+            in the meantime have been yielded.
         WorkerError
             If several workers die while processing the same item, or all workers are
             gone.

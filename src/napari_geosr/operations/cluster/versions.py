@@ -1,4 +1,4 @@
-"""Compares the release of napari-geosr in this process and in the workers of a client.
+"""Compares the release of napari-geosr in this process with that in a client's workers.
 
 Work is pickled here and unpickled in the workers, so both need the same classes.
 """

@@ -110,7 +110,7 @@ def compare_steps(
         otherwise to the smallest of the ranges of all volumes.
     mask : Volume, optional
         Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
-        without one, it must have the shape of the base.
+        without a voxel size, it must have the shape of the base.
     halves : (Volume, Volume), optional
         Two halves of one scan, for Fourier shell correlation (`config.fsc` is
         ``"halves"``).

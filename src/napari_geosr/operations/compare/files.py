@@ -97,7 +97,7 @@ def write(
     companions: Mapping[str, Volume] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the files named by `plan`: all of them or, on a full disk, none.
+    """Write the files named by `plan`: all of them or, if the disk is full, none.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ def spectrum_steps(
     budget: int,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[dict[str, float | None], dict[str, PowerSpectrum]]]:
-    """Find the finest detail of volumes, and power spectra of volumes and differences.
+    """Find the finest detail of volumes, and spectra of volumes and their differences.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def spectrum_steps(
 
 
 def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
-    """Return the finest detail in slices, in the frame's unit; None if unreliable."""
+    """Return the size of the finest detail, in the frame's unit; None if unreliable."""
     own = on_common_frame({"it": placed.cropped()})
     values, _ = known_block(FrameVolumes(own, "it"), most_voxels)
     block = values["it"]

@@ -43,7 +43,7 @@ def recorded_scan_steps(
         File of the result. If the scan is no longer at its recorded path, a file of the
         same name next to the result is used.
     position : mapping, optional
-        ``"time"`` and ``"channel"`` that were restored, if the file has several.
+        Restored ``"time"`` and ``"channel"``, if the file has several of either.
     should_stop : callable
 
     Returns

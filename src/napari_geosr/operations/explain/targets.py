@@ -449,7 +449,7 @@ def _matching_pore(
     phase: Phase,
     connectivity: Literal[6, 26],
 ) -> ExplainedRegion | None:
-    """Return the pore in the row's box that has about the row's number of voxels."""
+    """Return the pore in a row's box that has about the number of voxels in the row."""
     from scipy import ndimage
 
     ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)

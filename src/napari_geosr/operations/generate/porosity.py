@@ -34,7 +34,7 @@ def check_porosity(
     ------
     ConfigError
         If the model cannot generate images with a chosen porosity, or the porosity is
-        more than 20 % below or above the range.
+        more than 20 % below or above the training range.
     """
     if porosity is None:
         return "" if guidance == 1 else _NO_EFFECT

@@ -267,7 +267,7 @@ def open_companion(
 
 
 def _as_stored(volume: Volume, config: InputConfig, axes: str | None) -> Volume:
-    """Return the volume with the voxel size in its file, read with the given axes."""
+    """Read the volume again with these axes, and with the voxel size in its file."""
     if volume.source is None:
         return volume
     reading = config.reading() | {"voxel_size": None, "unit": None, "axes": axes}
@@ -292,7 +292,7 @@ def _is_same_region(volume: Volume, stored: Volume) -> bool:
 
 
 def _box(volume: Volume) -> tuple[AnyArray, AnyArray]:
-    """Return the first corner and edge lengths of the region that a volume covers."""
+    """Return the lower corner and edge lengths of the region that a volume covers."""
     sizes = np.asarray(volume.voxel_size)
     return volume.origin - sizes / 2, sizes * volume.spatial_shape
 

@@ -250,7 +250,7 @@ def _measure_steps(
 def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
-    """Return the settings, adapted if the input contains labels, and remarks on it."""
+    """Return the settings, adapted to inputs of labels, and remarks on the input."""
     remarks = input_warnings(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})

@@ -70,7 +70,7 @@ def plan(
     dict
         Path by kind: ``json``, ``html``, ``png``, ``csv``, ``csv NAME`` for the others,
         ``table NAME`` for tables of morphometry, ``labels``, and ``overview`` and
-        ``overview NAME`` for the coarse copies of the phases.
+        ``overview NAME`` for the phases at a reduced resolution.
     """
     folder = Path(folder).expanduser()
     start = f"{stem}_" if stem else ""
@@ -195,7 +195,7 @@ def write(
     more: AnyMapping | None = None,
     overwrite: bool = True,
 ) -> None:
-    """Write the files named by `plan`: all of them or, on a full disk, none.
+    """Write the files named by `plan`: all of them or, if the disk is full, none.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def write(
 def moved_error(
     asked: Mapping[str, Path], files: Mapping[str, Path], existing: Sequence[str]
 ) -> FileError:
-    """Return an error stating that the report was written to `files`, not `asked`."""
+    """Return an error stating that the report is in `files` instead of `asked`."""
     return FileError(
         f"{asked['json'].parent} already contains {', '.join(existing)}, created "
         f"during this run. The report was written to {files['json'].parent}."

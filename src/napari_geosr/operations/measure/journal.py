@@ -1,7 +1,7 @@
 """Stores the progress of a measurement next to its report, so that it can be resumed.
 
-The state is that of one object (`measure.blocks.SlabLabeller`): a plane of labels,
-a row for each open or completed pore, and a number for each label. A resumed run
+The state is that of a `measure.blocks.SlabLabeller`: a plane of labels, a row for each
+open or completed pore, and a number for each label. A resumed run
 recomputes the histogram, noise, sample mask and interval.
 """
 

@@ -98,7 +98,7 @@ def write(
     mask: Volume | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the files of a plan: all of them or, on a full disk, none.
+    """Write the files of a plan: all of them or, if the disk is full, none.
 
     Raises
     ------

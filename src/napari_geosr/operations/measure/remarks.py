@@ -58,7 +58,7 @@ def background_steps(
 ) -> Generator[Step, None, str]:
     """Warn if the porosity may include the surroundings of the sample.
 
-    The pore phase at the faces can be air, or pores cut by the border (marrow spaces).
+    The pore phase at the faces can be air, or pores cut by the border, such as marrow.
     The automatic mask is suggested only if it would exclude neither solid nor pores.
     """
     if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
@@ -122,7 +122,7 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
 
 
 def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
-    """Describe how the porosity varies among the samples drawn in a restoration."""
+    """Describe how the porosity varies among the random samples of a restoration."""
     for entry in reversed(volume.provenance):
         found = entry.get("porosity_samples") or {}
         if not found.get("below_level"):

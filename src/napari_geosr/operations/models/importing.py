@@ -2,8 +2,8 @@
 
 Reading does not execute any code of the model (`models.foreign`). The receptive field
 is measured to determine whether tiling is exact. The result is compared with the
-reference supplied with the model. Finally, the stored bundle is loaded and compared, to
-make sure that the original file is no longer needed.
+reference supplied with the model. Finally, the stored bundle is loaded and compared
+with the imported model, to make sure that the original file is no longer needed.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ def measure_receptive_field(
 ) -> tuple[NetworkConfig, tuple[str, ...]]:
     """Return a config with the measured halo and stride, and sentences for the card.
 
-    A global network, or one whose halo cannot be measured, gets overlapping windows
-    that are blended.
+    A network with global statistics, or with a halo that cannot be measured, is set to
+    process overlapping windows, which are blended.
 
     Raises
     ------

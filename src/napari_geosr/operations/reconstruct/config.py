@@ -184,7 +184,7 @@ _QUICK = ("fbp", "fdk")
 
 
 def algorithms_for(beam: str) -> dict[str, str]:
-    """Return the titles of the algorithms that support a beam, by name.
+    """Return the titles of the algorithms for a type of beam, by algorithm name.
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ class ThinnedCounts(_DerivedViews):
 
 
 class RemainingPhotons(_DerivedViews):
-    """Counts of unused projections, and rescaled remaining photons of used ones.
+    """Counts of all projections, rescaled where photons were taken from a projection.
 
     Parameters
     ----------

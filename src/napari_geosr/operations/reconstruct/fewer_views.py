@@ -445,7 +445,7 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
 
 
 def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
-    """Return the mean of flat or dark fields (row, column); zeros without fields."""
+    """Return the mean (row, column) of flat or dark fields; zeros if there are none."""
     if frames is None:
         return np.zeros(scan.shape[1:])
     mean: npt.NDArray[np.float64] = np.asarray(frames[:], np.float64).mean(axis=0)

@@ -23,7 +23,7 @@ class RowBands:
 
     Data are stored image by image, usually in chunks of a whole image: reading some
     rows of all images takes as long as reading everything, so many rows are read at
-    once. Accesses other than ranges of rows go directly to the source.
+    once. All requests except those for ranges of rows are passed to the source.
 
     Parameters
     ----------

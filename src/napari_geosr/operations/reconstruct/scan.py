@@ -137,7 +137,7 @@ class ReconstructionInput:
 
     @property
     def group(self) -> int:
-        """Number of slices in a group, i.e. that are reconstructed together.
+        """Number of slices in a group, i.e. of slices that are reconstructed together.
 
         The number depends only on the settings, shape and device, and never on memory
         or time, because it affects rounding. If memory is short, fewer slices are
@@ -219,7 +219,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """Return the first detector row that the slices before `at` do not use."""
+        """Return the row after the last detector row used by the slices before `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(
@@ -316,7 +316,7 @@ class ReconstructionInput:
 
 
 def frame_count(frames: Any) -> int:
-    """Return the number of images; 0 if there are none."""
+    """Return the number of flat or dark fields; 0 if `frames` is None."""
     return 0 if frames is None else int(frames.shape[0])
 
 

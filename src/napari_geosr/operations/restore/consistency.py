@@ -238,7 +238,7 @@ def consistency_figures_steps(
     workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Consistency]:
-    """Compute only the figures of a check, without record and verdict.
+    """Compute only the figures of a check, without its record and verdict.
 
     Parameters
     ----------

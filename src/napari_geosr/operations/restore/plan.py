@@ -1,4 +1,4 @@
-"""Plans a run without restoring anything: its shards, memory and time."""
+"""Plans the shards, memory and time of a run, without restoring anything."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _examine_steps(
     kept: MeasurementStore | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[PreparedRestoration, LateVerdict | None]]:
-    """Predict the effect of a run, or return the prediction to be made later."""
+    """Predict the effect of a run, or return a prediction to be made during the run."""
     predict = partial(
         reported_verdict_steps,
         prepared,

@@ -70,7 +70,7 @@ class Target:
             self.path = self.output.keep_incomplete()
 
     def from_file(self) -> Volume:
-        """Return the volume as read from its file; unchanged if there is none."""
+        """Return the volume as read from its file; unchanged if it has no file."""
         if self.path is None:
             return self.volume
         return io.read_back(self.path).replace(name=self.volume.name)

@@ -47,7 +47,7 @@ class PretrainingComparison:
 def compare_steps(
     segmenter: Segmenter, labels: Volume, config: SegmentConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PretrainingComparison]:
-    """Segment each painted slice while held out, with and without the model's features.
+    """Segment each painted slice, held out from learning, with and without the model.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ class ShapeCompletion:
     n_pieces : int
         Number of separate completed parts.
     n_removed : int
-        Voxels of the input that are missing from the result, counted after writing.
+        Number of input voxels that are missing from the result, counted after writing.
     reproduced : float
         Fraction of the input that the network also predicts.
     """

@@ -1,4 +1,4 @@
-"""Grids of voxels: checks that two volumes share one, and grids for meshes."""
+"""Grids of voxels: checks that two volumes share a grid, and grids for meshes."""
 
 from __future__ import annotations
 
@@ -372,7 +372,7 @@ def placed(
 
 
 def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray, str]:
-    """Rotate a mesh's positions to a volume's axes, if both directions are known.
+    """Rotate a mesh's positions to a volume's axes, if the directions are known.
 
     Also return a note on the rotation; empty if there is nothing to report.
     """

@@ -76,7 +76,7 @@ class MeshResult:
     match : SurfaceMatch
         Whether the surface shows all parts of the shape.
     is_rounded : bool
-        Whether the file stores positions less precisely than to 1/20 of a voxel.
+        Whether the file rounds positions by more than 1/20 of a voxel.
     """
 
     path: Path

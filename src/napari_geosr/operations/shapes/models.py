@@ -24,7 +24,7 @@ def bundled_names() -> list[str]:
 
 
 def shape_models(*methods: str) -> tuple[str, ...]:
-    """Return the names of models of these methods, with trilinear for ``shape_sr``."""
+    """Return the names of models of these methods; for ``shape_sr``, also trilinear."""
     names = [
         name
         for name in bundled_names()

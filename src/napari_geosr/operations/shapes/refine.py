@@ -66,7 +66,7 @@ class ShapeRefinement:
     path : Path
         The labels, 1 inside the shape.
     shape : tuple of int
-        Voxels along Z, Y, X.
+        Number of voxels along Z, Y, X.
     n_active : int
         Number of input voxels next to the surface, which were computed.
     volume_change : float
@@ -74,7 +74,7 @@ class ShapeRefinement:
     block : int
         Edge length of the blocks, in input voxels.
     n_changed : int
-        Input voxels that change completely, where the surface moves by a voxel or more.
+        Number of input voxels that change completely because the surface moves so far.
     """
 
     path: Path
@@ -119,7 +119,7 @@ class ChangeCounter:
     n_fine : int
         Number of voxels of the result that belong to the shape.
     n_changed : int
-        Input voxels in which no fine voxel has the original phase.
+        Number of input voxels in which no fine voxel has the original phase.
     """
 
     def __init__(self, inside: AnyArray, plan: RefinementPlan) -> None:

@@ -59,7 +59,7 @@ def simulated_skull(seed: int, edge: int, kind: str = "mixed") -> SimulatedSkull
     ----------
     seed : int
     edge : int
-        Voxels along each axis.
+        Number of voxels along each axis.
     kind : str
         Kind of the defect, "mixed" or "none".
     """

@@ -73,7 +73,7 @@ class VoxelisedMesh:
     ----------
     path : Path
     shape : tuple of int
-        Voxels along Z, Y, X.
+        Number of voxels along Z, Y, X.
     n_voxels : int
         Number of voxels inside the mesh.
     volume, mesh_volume : float
@@ -292,7 +292,7 @@ def _fill_steps(
         Z, Y, X in voxels; centres of voxels are whole numbers.
     faces : ndarray of int, shape (M, 3)
     shape : sequence of int
-        Voxels along Z, Y, X.
+        Number of voxels along Z, Y, X.
     should_stop : callable
     """
     # Rays through edges would be counted twice, so shift the mesh by a tiny distance.
@@ -341,7 +341,7 @@ def _heights(
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Intersect rays along Z through (y, x) with the planes of triangles.
 
-    Returns the Z positions, the directions of the crossings, and which rays hit.
+    Returns Z positions and directions of the crossings, and which are in the triangle.
     """
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     along, across = b - a, c - a

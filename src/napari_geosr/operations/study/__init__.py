@@ -119,7 +119,7 @@ def study_steps(
     Yields
     ------
     Step
-        `StageStarted` and progress of each cell, and `CellDone` after it.
+        `StageStarted` and progress of each cell, and `CellDone` after each cell.
 
     Returns
     -------

@@ -174,7 +174,7 @@ def volumes_png(
         Rows with ``pore_volume_counts``: pores per bin; the first bin starts at one
         voxel.
     true : sequence of int
-        Pores of the reference per bin, drawn in grey.
+        Number of pores of the reference per bin, drawn in grey.
     per_decade : int
         Bins per decade.
     """

@@ -48,7 +48,7 @@ class StudyReference:
     volume : Volume
         The evaluated rows of the ground truth, or of the full reconstruction.
     sample : ndarray of bool or None
-        Sample mask; None for everywhere.
+        Sample mask; None: all voxels are sample.
     report : PorosityReport
     contrast : float
         Difference between the mean grey values of solid and pores; the range for the
@@ -77,7 +77,7 @@ def measured_steps(
     ----------
     volume : Volume
     sample : ndarray of bool or None
-        Sample mask; None for everywhere.
+        Sample mask; None: all voxels are sample.
     config : StudyConfig
     should_stop : callable
     """
@@ -99,7 +99,7 @@ def reference_steps(
     ----------
     volume : Volume
     sample : ndarray of bool or None
-        Sample mask; None for everywhere.
+        Sample mask; None: all voxels are sample.
     config : StudyConfig
     should_stop : callable
     """
@@ -192,7 +192,7 @@ def pore_mask(
     voxels : ndarray
     threshold : float
     sample : ndarray of bool or None
-        Sample mask; None for everywhere.
+        Sample mask; None: all voxels are sample.
     config : StudyConfig
         Defines whether pores are dark or bright.
     """

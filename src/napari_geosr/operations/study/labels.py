@@ -108,7 +108,7 @@ def study_labels_steps(
     Yields
     ------
     Step
-        `StageStarted` and progress of each model, and `CellDone` after it.
+        `StageStarted` and progress of each model, and `CellDone` after each model.
 
     Returns
     -------

@@ -216,7 +216,7 @@ class StudyStore:
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:
-        """Return the values that define the existing study; None without a study."""
+        """Return the values that define the existing study; None if there is none."""
         path = self.files["json"]
         if not path.exists():
             return None

@@ -302,7 +302,7 @@ def without_harmful(
     Parameters
     ----------
     rows : list of RankingEntry
-        Rows in ascending order of expected error, including that of the unchanged scan.
+        Rows in ascending order of expected error; one is that of the unchanged scan.
     noise : Noise
         Noise of the scan.
     wrong_pores_of : callable
@@ -334,7 +334,7 @@ def without_fading(
     fading_of: Callable[[RankingEntry], str],
     skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Remove candidates that make structures fade if another candidate keeps them.
+    """Remove candidates that make structures fade if another candidate preserves them.
 
     The other candidate must be clearly better than the scan, with an expected gain less
     than 1 dB below the best. If there is no such candidate, none is removed, and the
@@ -343,7 +343,7 @@ def without_fading(
     Parameters
     ----------
     rows : list of RankingEntry
-        Rows in ascending order of expected error, including that of the unchanged scan.
+        Rows in ascending order of expected error; one is that of the unchanged scan.
     noise : Noise
         Noise of the scan.
     fading_of : callable

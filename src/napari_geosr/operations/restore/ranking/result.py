@@ -172,10 +172,10 @@ class Ranking:
 def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows sorted by error; return the name and the reason.
 
-    A candidate is chosen only if the whole interval of its gain is positive, and a
-    filter that compares patches of correlated noise only if it has a clear lead. If the
-    best gain is small and uncertain, the candidate with the highest lower limit of the
-    interval is chosen. If the noise is weak or unknown, the scan is left unchanged.
+    A candidate is chosen only if the whole interval of its gain is positive. If the
+    noise is correlated, a filter that compares patches must also have a clear lead. If
+    the best gain is small and uncertain, the candidate with the highest lower limit of
+    the interval is chosen. If the noise is weak or unknown, the scan is left unchanged.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None
@@ -255,7 +255,7 @@ def _penalised_error(row: RankingEntry, is_correlated: bool) -> float:
 
     In correlated noise, patches are also similar because of the noise, which such a
     filter then keeps. On real scans with correlated noise, tuned filters of this kind
-    with a lead below `_MIN_LEAD` were worse than the next network.
+    with a lead below `_MIN_LEAD` were worse than the network ranked next.
     """
     is_doubtful = row.compares_patches and is_correlated
     return row.error * (10 ** (_MIN_LEAD / 20) if is_doubtful else 1.0)

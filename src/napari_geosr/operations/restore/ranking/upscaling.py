@@ -293,7 +293,7 @@ def _entry(model: Model, found: UpscalingVerdict) -> RankingEntry:
 def _candidates(
     volume: Volume, config: RankConfig
 ) -> tuple[list[Model], Model, dict[str, str]]:
-    """Return the models to compare, cubic interpolation, and why others are omitted."""
+    """Return the models to compare, cubic interpolation, and reasons for omissions."""
     factor = config.upscale_factor
     entries, faults = zoo.scan_folders()
     finer = [

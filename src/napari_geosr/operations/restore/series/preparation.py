@@ -146,7 +146,7 @@ class PreparedSeries:
         return replace(prepared, volume=self.plan.at(point))
 
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
-        """Return the same run with these channels copied, but not with all copied."""
+        """Return the same run, in which these channels are copied, not restored."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
         added = tuple(c for c in self.channels if c not in restored)
         return replace(self, channels=restored, copied=(*self.copied, *added))
@@ -274,7 +274,7 @@ def channel_steps(
     steps: Generator[Step, None, PreparedRestoration],
     warnings_by_channel: dict[str, list[int | None]],
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Yield the steps of a channel, name it in errors, and return the result.
+    """Yield the steps of a channel, name the channel in errors; return the result.
 
     Warnings are collected in `warnings_by_channel`, for `channel_warnings`.
 
@@ -311,7 +311,7 @@ def channel_warnings(
 ) -> Iterator[Step]:
     """Yield the collected warnings, with the channels to which they apply.
 
-    Warnings for all channels appear once.
+    A warning that applies to all channels is yielded without their names.
     """
     for text, channels in warnings_by_channel.items():
         if len(channels) == len(plan.channels):

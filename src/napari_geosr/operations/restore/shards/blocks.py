@@ -62,7 +62,7 @@ def restore_blocks_steps(
     chunks: Sequence[int] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Volume]:
-    """Prepare a restoration whose blocks are computed on demand.
+    """Prepare a restoration with blocks that are computed on demand.
 
     Parameters
     ----------

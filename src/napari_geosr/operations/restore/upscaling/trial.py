@@ -109,7 +109,7 @@ class TrialPart:
 
 
 class ScanTrial:
-    """Test of a model on parts of a scan, at the scan's and the next coarser scale."""
+    """Test of a model on parts of a scan, at the scan's own scale and a coarser one."""
 
     def __init__(
         self,

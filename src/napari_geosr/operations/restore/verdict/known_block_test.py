@@ -188,7 +188,7 @@ class KnownBlockTest:
 
     @property
     def _faded_sizes(self) -> Iterator[int]:
-        """Sizes at which most objects fade, alone and together with similar sizes."""
+        """Sizes at which most objects fade, including those of similar sizes."""
         for own in self.certain_objects:
             near = [
                 each
@@ -249,7 +249,7 @@ def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
 
 
 def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
-    """State, for tests with a common reason, which objects cannot be counted."""
+    """State which objects cannot be counted, if the reason is the same in all tests."""
     if tests[0].is_inseparable:
         objects_text = tests[0].objects
         return (

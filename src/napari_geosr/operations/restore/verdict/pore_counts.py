@@ -100,7 +100,7 @@ class PoreCounts:
 
         This is the number in the result divided by the factor by which the model
         changes the number. The factor is the geometric mean of two estimates: one from
-        the simulation, whose ground truth lacks fine detail, and one from the
+        the simulation, with a ground truth that lacks fine detail, and one from the
         comparison with the smoothed scan, which also lacks fine detail. If the smoothed
         scan shows no pores, the only estimate comes from the test with the model's own
         result.
@@ -178,7 +178,7 @@ def sample_of(block: Block) -> Mask:
 
 
 def inside_of(shown: Mask, width: float) -> Mask:
-    """Return sample voxels that a Gaussian filter of `width` does not mix with others.
+    """Return the voxels that a Gaussian filter mixes with sample voxels only.
 
     Examples
     --------

@@ -163,9 +163,9 @@ def reported_verdict_steps(
     Raises
     ------
     ModelError
-        If `strict`, and the verdict is harmful.
+        If `strict` is True and the verdict is harmful.
     VolumeError
-        If `strict`, and a model would mix planes that may be time points.
+        If `strict` is True and a model would mix planes that may be time points.
     """
     if strict:
         check_no_mixing(prepared.volume, [model.card for model in prepared.models])
