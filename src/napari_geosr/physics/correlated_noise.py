@@ -176,7 +176,7 @@ def _white_and_rest(noise: Noise) -> tuple[float, dict[str, float]]:
 def _blurred(
     weights: Sequence[FloatArray], correlations: Sequence[float]
 ) -> list[FloatArray]:
-    """Return the combined weights of a filter and the blur of `noise_like`."""
+    """Return the weights of a filter, convolved with the blur that correlates noise."""
     return [
         np.convolve(kernel, np.asarray(_kernel(round(rho, 3))))
         for kernel, rho in zip(weights, correlations, strict=True)
@@ -194,7 +194,7 @@ def _overlap(weights: Sequence[FloatArray], steps: Sequence[int]) -> float:
 def _plane_covariance(
     cutoff: float, weights: Sequence[FloatArray], steps: Sequence[int]
 ) -> float:
-    """Return the covariance of filtered noise of a slice from back-projection."""
+    """Return the covariance of the filtered noise of a back-projected slice."""
     longest = max(
         len(kernel) + step for kernel, step in zip(weights, steps, strict=True)
     )

@@ -171,8 +171,8 @@ def volumes_png(
     Parameters
     ----------
     rows : sequence of mapping
-        Rows with ``pore_volume_counts``: pores per bin; the first bin starts at one
-        voxel.
+        Rows with ``pore_volume_counts``: number of pores per bin; the first bin starts
+        at one voxel.
     true : sequence of int
         Number of pores of the reference per bin, drawn in grey.
     per_decade : int

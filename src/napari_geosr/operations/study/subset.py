@@ -278,13 +278,13 @@ def _new_notes(made: Projections, scan: Projections) -> str:
 
 
 def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
-    """Return the fraction of photons to keep of the selected or averaged views."""
+    """Return the fraction of the photons of selected or averaged views to keep."""
     quick = subset.projections / scan.n_angles if _is_quick(config) else 1.0
     return subset.exposure * quick
 
 
 def _is_quick(config: StudyConfig) -> bool:
-    """Return whether averaged views have as many photons as one projection."""
+    """Return whether a mean of views has only as many photons as one projection."""
     return config.acquisition == "continuous" and config.light == "one"
 
 

@@ -1,6 +1,6 @@
 """Checks settings and data before the process of a training run starts.
 
-The checks include suggestions for targets with finer voxels than their sources.
+For a target with finer voxels than its source, suitable settings are suggested.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def smaller_patch_warnings(
 
 
 def reading_warnings(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-    """Return the assumptions about axes and voxel sizes that the files do not state.
+    """Return the assumptions made about axes and voxel sizes not stated in the files.
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ def _upscaling_sentence(spec: NetworkSpec) -> str:
 
 
 def _inputs(method: Method) -> AnyDict:
-    """Return the card fields of models that restore several scans together."""
+    """Return the card fields of models that restore and average several scans."""
     if not method.one_object:
         return {}
     return {"inputs": len(method.config.source), "run_on": method.run_on}

@@ -170,7 +170,7 @@ class IlluminationOperator:
         return len(self.mixing)
 
     def with_mixing(self, mixing: npt.NDArray[np.floating]) -> IlluminationOperator:
-        """Return a copy with other phases, modulations and intensities."""
+        """Return the operator for other phases, modulations and intensities."""
         values = self.mixing.new_tensor(np.asarray(mixing, np.float32))
         return IlluminationOperator(self.grid, self.basis, values, self.transfer)
 

@@ -130,7 +130,7 @@ class Otf:
 
 
 def _centred(psf: Array) -> Array:
-    """Pad an image so that its spot is centred, to sub-pixel accuracy."""
+    """Pad an image so that its spot is centred with sub-pixel accuracy."""
     from scipy import ndimage
 
     peak = psf * (psf >= 0.1 * psf.max())

@@ -23,7 +23,7 @@ def max_together(size: int, copies: int) -> int:
     Parameters
     ----------
     copies : int
-        Copies of each slice in memory, in float32.
+        Number of copies of each slice in memory, in float32.
     """
     return min(MAX_JOINT_SLICES, max(1, _GROUP_BYTES // (4 * copies * size**2)))
 

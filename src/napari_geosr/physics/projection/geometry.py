@@ -246,7 +246,8 @@ class ConeGeometry(FanGeometry):
         Returns
         -------
         first_row, stop_row : int
-            Including neighbours needed for interpolation; at least one row.
+            First row and the one after the last, including neighbours needed for
+            interpolation; at least one row.
         """
         # Voxels closer to the source than the axis are projected farther outwards.
         reach = (self.size - 1) / math.sqrt(2) * self.voxel_size / self.source_distance

@@ -91,7 +91,7 @@ def chest_radiographs(
     number : int
         Number of radiographs.
     edge : int
-        Pixels along Y and X.
+        Number of pixels along Y and X.
     seed : int
     start : int
         Index of the first radiograph.
@@ -211,7 +211,7 @@ def _add_spine(chest: _Chest, rng: np.random.Generator) -> None:
 
 
 def _add_ribs(chest: _Chest, rng: np.random.Generator) -> None:
-    """Add the posterior and anterior part of each rib: tubes that slope downwards."""
+    """Add the posterior and anterior parts of each rib: tubes that slope downwards."""
     cage, radius = rng.uniform(138, 158), rng.uniform(4.5, 6.5)
     first, spacing = rng.uniform(-150, -130), rng.uniform(23, 28)
     slope, drop = rng.uniform(15, 40), rng.uniform(55, 85)

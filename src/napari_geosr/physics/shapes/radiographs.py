@@ -89,7 +89,7 @@ def radiographs(
     number : int
         Number of radiographs.
     edge : int
-        Pixels along Y and X.
+        Number of pixels along Y and X.
     seed : int
     start : int
         Index of the first radiograph.
@@ -135,7 +135,7 @@ class _Maps:
             setattr(self, name, np.zeros(self.x.shape))
 
     def cropped(self, box: tuple[slice, slice]) -> _Maps:
-        """Return a part of the maps that shares their memory."""
+        """Return the maps of a part, which share the memory of the whole maps."""
         part = _Maps(self.pixel, self.x[box])
         for name in ("labels", *_MATERIALS):
             setattr(part, name, getattr(self, name)[box])

@@ -139,7 +139,7 @@ class Ellipsoids:
 
 @dataclass(frozen=True, eq=False)
 class Waves:
-    """The set where a sum of plane waves exceeds a threshold [2]_.
+    """The set of points where a sum of plane waves exceeds a threshold [2]_.
 
     Attributes
     ----------

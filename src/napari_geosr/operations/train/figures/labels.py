@@ -1,4 +1,4 @@
-"""Measures the overlap of predicted labels, and that of a threshold for comparison."""
+"""Measures the overlap of predicted with true labels, and that of a threshold."""
 
 from __future__ import annotations
 
