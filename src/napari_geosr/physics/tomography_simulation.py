@@ -75,14 +75,14 @@ class PorousSample:
 def cylinder_sample(
     phantom: Phantom, margin: float = 2.0, density: FloatArray | None = None
 ) -> PorousSample:
-    """Cut a cylinder, for use as a rotating sample, out of a phantom [1]_.
+    """Cut a cylinder out of a phantom, for use as a rotating sample [1]_.
 
     Parameters
     ----------
     phantom : Phantom
         Phantom of shape (Z, N, N), i.e. with square slices.
     margin : float
-        Voxels between the cylinder and the edge of the slice.
+        Number of voxels between the cylinder and the edge of the slice.
     density : ndarray of shape (Z, N, N), optional
         Attenuation of the solid; 1 by default.
 

@@ -49,12 +49,12 @@ class Alignment:
         Maps the high-resolution volume to the low-resolution one, before and after the
         refinement.
     how : str
-        How the start was found: ``"search"``, ``"centres"``, ``"positions"`` or
-        ``"offset"``.
+        How the initial position was found: ``"search"``, ``"centres"``,
+        ``"positions"`` or ``"offset"``.
     correlation : float or None
         Normalised correlation at the position found by a search.
     low, high : SampledVolume
-        The averaged voxels that were compared; `low` covers a part of its volume.
+        The averaged voxels that were compared; `low` is a part of the whole volume.
     """
 
     start: Transform
@@ -166,7 +166,7 @@ def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
 def _part(
     low: Volume, high: Grid, start: Transform, should_stop: ShouldStop
 ) -> Generator[Step, None, SampledVolume]:
-    """Read the part of `low` around `high`, with a margin; average voxels if large."""
+    """Read `low` around `high`, with a margin; average voxels if that part is large."""
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
     more = max(1, math.ceil((voxels / _MAX_LOW_VOXELS) ** (1 / len(box)) - 1e-9))

@@ -104,7 +104,7 @@ class HeldOutCurve:
     misfit : tuple of float
         Mean squared difference in units of the noise; 1 for the noise alone.
     best : int
-        Number of iterations for all photons.
+        Best number of iterations for a fit to all photons.
     """
 
     misfit: tuple[float, ...]
@@ -114,7 +114,7 @@ class HeldOutCurve:
 def thinned(
     frames: FloatArray, variance: FloatArray, seed: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Return two sets of frames with independent noise, as if from half the photons.
+    """Return two sets of frames with independent noise, as with half the photons each.
 
     Noise of the same variance is added to one set and subtracted from the other; both
     sets have the brightness of `frames`.

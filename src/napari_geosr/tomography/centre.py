@@ -89,7 +89,7 @@ class Centre:
     method : str
         ``"wedge"``, ``"opposite"`` or ``"pair"``.
     columns, scores : ndarray
-        The curve of scores, for plotting; its extremum is the axis.
+        The curve of scores, for plotting; its extremum is at the axis.
     lower_is_better : bool
         Whether the best score is the lowest one.
     contrast : float

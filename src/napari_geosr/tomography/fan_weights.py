@@ -244,7 +244,7 @@ def ray_weights(geometry: FanGeometry) -> Floats:
 def _fading(place: Floats, twice: Floats) -> Floats:
     """Weight rays that are measured twice, so that both weights sum to 1.
 
-    These are the rays at most `twice` degrees from an end; `place` is their distance.
+    These are the rays up to `twice` degrees from an end; `place` is this distance.
     """
     width = np.clip(twice, 1e-9, _FADE)
     both = np.stack(np.broadcast_arrays(place, twice - place)) / width

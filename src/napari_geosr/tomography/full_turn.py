@@ -103,7 +103,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
 
 
 def _unique_places(places: Angles, same: float, period: float) -> Angles:
-    """Return the first of each group of equal angles; angles must be ascending."""
+    """Return the first of each group of equal angles, which must be ascending."""
     kept = [float(places[0])]
     for place in places[1:].tolist():
         if same < place - kept[-1] and place < kept[0] + period - same:
@@ -159,7 +159,7 @@ def join(near: FloatArray, far: FloatArray, centre: float) -> tuple[FloatArray, 
 
 
 def _fading(columns: npt.NDArray[np.intp], mirrored: Angles, n: int) -> FloatArray:
-    """Weight the near view: 1 where only this view has data, falling to 0."""
+    """Return weights of the near view: 1 where only this view has data, down to 0."""
     # Weights depend on the distance from the detector's edge, where they vanish.
     inside_near = np.minimum(columns, n - 1 - columns) + 1.0
     inside_far = np.minimum(mirrored, n - 1 - mirrored) + 1.0

@@ -93,7 +93,7 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
 
 
 def slice_axes(geometry: ParallelGeometry) -> tuple[int, ...]:
-    """Return the axes of an independent problem: a slice or, for a cone, the volume."""
+    """Return the axes that are solved together: a slice or, for a cone beam, all."""
     return tuple(range(-len(geometry.volume_shape), 0))
 
 

@@ -44,9 +44,9 @@ class ClippingReport:
     Attributes
     ----------
     n_values : int
-        Values examined.
+        Number of values examined.
     n_clipped : int
-        Values below the minimum transmission: no signal, or less than the dark field.
+        Values below the minimum transmission (no signal, or less than the dark field).
     n_saturated : int
         Values at or above the saturation level; they are not changed.
     n_dead : int
@@ -56,7 +56,7 @@ class ClippingReport:
     n_nonfinite : int
         NaN or infinite values, interpolated.
     n_zingers : int
-        Zingers (flashes), replaced.
+        Zingers (flashes) that were replaced.
     notes : tuple of str
         Assumptions and warnings.
     """

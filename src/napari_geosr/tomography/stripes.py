@@ -4,7 +4,7 @@ A detector column with a gain slightly different from that in the flat field add
 same amount to all its line integrals: a stripe along the angles. The methods are those
 of Vo et al. [1]_, adapted to line integrals: a wrong gain is a *difference* of line
 integrals, whereas the paper divides intensities. They need few settings and no
-knowledge of the detector, preserve all other structure, and are standard at several
+knowledge of the detector, hardly change other structure, and are standard at several
 beamlines. They are implemented here because algotom and tomopy, which offer them for
 single sinograms, would add joblib and PyWavelets, or a compiled library, as
 dependencies.

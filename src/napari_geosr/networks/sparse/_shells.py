@@ -335,7 +335,7 @@ def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArra
 def _crossing(
     along: AnyArray, rows: AnyArray, one: AnyArray, other: AnyArray
 ) -> AnyArray:
-    """Return where values cross 0.5, from 0 at index `one` to 1 at index `other`."""
+    """Return where values cross 0.5, as a fraction of the way from `one` to `other`."""
     a, b = along[rows, one], along[rows, np.minimum(other, along.shape[1] - 1)]
     change = np.where(a == b, 1, b - a)
     found: AnyArray = np.clip((_HALF - a) / change, 0, 1) * (a != b)

@@ -81,7 +81,7 @@ class MeasureJournal:
         }
 
     def _states(self) -> list[object]:
-        """Return the state of each file, to detect whether one was replaced."""
+        """Return inode and modification time of each file, to detect replaced files."""
         return [
             None
             if (source := volume.source) is None or not source.exists()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def slab_workers(
     workers: Workers | None, config: PorosityConfig
 ) -> AbstractContextManager[SlabWorkers | None]:
-    """Return the processes that share the slabs; they end with the context.
+    """Return a context that provides processes for the slabs, and ends them.
 
     The memory of the configuration is divided among the workers and this process.
 

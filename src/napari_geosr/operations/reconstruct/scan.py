@@ -316,7 +316,7 @@ class ReconstructionInput:
 
 
 def frame_count(frames: Any) -> int:
-    """Return the number of flat or dark fields; 0 if `frames` is None."""
+    """Return the number of projections or of flat or dark fields; 0 for None."""
     return 0 if frames is None else int(frames.shape[0])
 
 

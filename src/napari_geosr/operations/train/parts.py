@@ -165,7 +165,7 @@ def reconstruct_parts_steps(
 def _with_part_intensity(
     config: ReconstructConfig, part: ScanPart
 ) -> ReconstructConfig:
-    """Scale the incident intensity to a part; None if that of the part is unknown."""
+    """Return settings with the incident intensity of a part; None if it is unknown."""
     if config.incident is None or part.light == 1:
         return config
     incident = None if part.light is None else config.incident * part.light

@@ -114,7 +114,7 @@ def coarsened(
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
     factor : int
-        Fine voxels along the edge of a coarse voxel.
+        Number of fine voxels along the edge of a coarse voxel.
     rng : Generator, optional
         Required if `noise` is greater than zero.
     noise : float

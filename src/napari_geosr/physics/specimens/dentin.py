@@ -57,7 +57,7 @@ class Dentin:
     ----------
     shape : (int, int, int)
     tubules : list of ndarray of shape (n, 3)
-        Points (z, y, x) of each tubule, which extend beyond the faces.
+        Points (z, y, x) of each tubule; tubules extend beyond the faces of the box.
     radii : ndarray
         Radii of the tubules.
     branches : list of ndarray of shape (n, 3)

@@ -122,7 +122,7 @@ def _fitting_radii(points: Array, balls: Array, gap: float, largest: float) -> A
     """Return a lower bound for the radius of the sphere that fits at each point.
 
     Spheres of similar radius share a search tree. Only the distances to the nearest few
-    are exact; all others are further away and are taken to be as large as the largest
+    are exact; all others are further away, and are assumed to have the largest radius
     in the tree.
     """
     from scipy.spatial import cKDTree

@@ -188,7 +188,7 @@ class KnownBlockTest:
 
     @property
     def _faded_sizes(self) -> Iterator[int]:
-        """Sizes at which most objects fade, including those of similar sizes."""
+        """Sizes at which most objects fade, even with similar sizes included."""
         for own in self.certain_objects:
             near = [
                 each
