@@ -242,7 +242,7 @@ def ray_weights(geometry: FanGeometry) -> Floats:
 
 
 def _fading(place: Floats, twice: Floats) -> Floats:
-    """Weight rays that are measured twice, so that both weights sum to 1.
+    """Return weights of rays that are measured twice; the two weights sum to 1.
 
     These are the rays up to `twice` degrees from an end; `place` is this distance.
     """

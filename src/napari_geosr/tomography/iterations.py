@@ -93,7 +93,7 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
 
 
 def slice_axes(geometry: ParallelGeometry) -> tuple[int, ...]:
-    """Return the axes that are solved together: a slice or, for a cone beam, all."""
+    """Return the axes of one independent problem: a slice, or a cone-beam volume."""
     return tuple(range(-len(geometry.volume_shape), 0))
 
 

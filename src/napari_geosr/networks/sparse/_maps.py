@@ -33,7 +33,7 @@ WIDE_CHILDREN = tuple(itertools.product((-1, 0, 1, 2), repeat=3))
 
 @dataclass(frozen=True, eq=False)
 class RowPairs:
-    """Pairs of rows for each weight of a kernel.
+    """A kernel map: pairs of an input and an output row for each weight of a kernel.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ def rows_of(keys: Tensor, wanted: Tensor) -> Tensor:
 
 
 def neighbour_pairs(coords: Tensor, keys: Tensor, grid: Grid) -> RowPairs:
-    """Return pairs for a 3³ convolution whose output voxels are its input voxels.
+    """Return the kernel map of a 3³ convolution with equal input and output voxels.
 
     As in torch, the output at ``p`` is the sum of ``weight[k] * input[p + offset[k]]``.
     """
@@ -116,7 +116,7 @@ def halved(grid: Grid) -> Grid:
 
 
 def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
-    """Return pairs for a 2³ kernel with stride 2, and keys and coords of the output."""
+    """Return the kernel map, output keys and coordinates for a 2³ kernel, stride 2."""
     parents = coords.clone()
     parents[:, 1:] = torch.div(coords[:, 1:], 2, rounding_mode="floor")
     coarse = halved(grid)

@@ -176,7 +176,7 @@ class ConsistentUpscaling(nn.Module):
             return y + upscaled_by_parabolas(back, self._weights)
 
     def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
-        """Compute a part of the output of `forward`, without most of the other voxels.
+        """Compute a part of the output of `forward` without computing all of it.
 
         Parameters
         ----------

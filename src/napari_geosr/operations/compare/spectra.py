@@ -1,4 +1,4 @@
-"""Power spectra and finest detail of volumes in their central block."""
+"""Power spectra, and size of the finest detail, in the central block of volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grey values before a measurement: histogram, threshold, and a preview mask."""
+"""Grey values for the preview of a measurement: histogram, threshold, pore mask."""
 
 from __future__ import annotations
 

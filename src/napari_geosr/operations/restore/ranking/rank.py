@@ -270,7 +270,7 @@ def _reason_unsuitable(model: Model, volume: Volume, modality: str | None) -> st
 
 @dataclass(frozen=True, eq=False)
 class _CandidateResponse:
-    """A candidate (a filter with its strength) and its response to the sample."""
+    """A candidate (a filter with its strength) and its response to the blocks."""
 
     model: Model
     cells: CellMeans

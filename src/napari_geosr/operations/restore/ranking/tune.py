@@ -51,7 +51,7 @@ class TunedFilter:
 
 @dataclass(frozen=True, eq=False)
 class TrialSetup:
-    """Sample and settings for trying all candidates."""
+    """Sample blocks and settings for testing all candidates."""
 
     sample: EvaluationSample
     statistics: IntensityStatistics
@@ -133,7 +133,7 @@ def is_image(volume: Volume) -> bool:
 
 
 def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
-    """Return a filter with its best strength, and its response to the sample.
+    """Return a filter with its best strength, and its response to the sample blocks.
 
     Strengths are compared on a few blocks, from the middle strength towards smaller
     errors; the best strength is refined by a parabola.

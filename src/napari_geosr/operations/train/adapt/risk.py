@@ -79,7 +79,7 @@ class RiskEstimator:
         self._samples = [_risk_sample(each, patches, n, held_out) for each in scenes]
 
     def estimate(self, network: nn.Module) -> CellMeans:
-        """Evaluate `network` on the sample; the result's ``risks()`` are the errors.
+        """Evaluate `network` on the blocks; the result's ``risks()`` are the errors.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class Gain:
 
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
-    """Return the gain of `after` over `before`, on the same sample."""
+    """Return the gain of `after` over `before`, two evaluations of the same blocks."""
     # No error can be smaller than the noise that remains in the result.
     scale = common_scale((before, after))
     floor = 1e-3 * scale * before.mean(before.noise)
