@@ -79,7 +79,7 @@ _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
 
 #: All tasks that are still referenced.
 _tasks: weakref.WeakSet[BackgroundTask] = weakref.WeakSet()
-#: Workers of all docks that have not ended yet.
+#: Workers that have not ended yet, of all docks.
 _unfinished: list[Control] = []
 
 

@@ -30,7 +30,7 @@ _TRIANGLES = 2**18
 _MAX_ROUNDING = 0.05
 #: Lowest and highest level of a surface, as fractions of a voxel.
 _LEVELS = (0.02, 0.98)
-#: Parts that are not smoothed, in the order of the trials.
+#: Parts of a surface that are not smoothed, in the order in which these are tried.
 _KINDS = ("", "thin", "all")
 #: Level that is tried first.
 _FIRST_LEVEL = 0.499

@@ -22,7 +22,7 @@ _AT_ONCE = 2**20
 #: parts. The box of the shape has a margin on each side.
 _BYTES_PER_VOXEL = 17
 _MARGIN = 4
-#: Bytes for each face between the phases, about two triangles; up to 400 were measured.
+#: Bytes for each face (two triangles) between the phases; up to 400 were measured.
 _BYTES_PER_FACE = 450
 #: Additional bytes, which dominate for small volumes.
 _FIXED_BYTES = 32_000_000
