@@ -33,7 +33,7 @@ _MAX_LOW_VOXELS = 1 << 25
 #: Minimum margin for errors of the initial position, in voxels of the large volume.
 _MARGIN_VOXELS = 8
 #: Minimum margin for errors of the initial position, as a fraction of the small
-#: volume's edges.
+#: volume's extent.
 _MARGIN_SHARE = 0.1
 #: Minimum correlation of candidates that are refined, as a fraction of the best one.
 _MIN_CANDIDATE_SHARE = 0.85

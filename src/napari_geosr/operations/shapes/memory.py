@@ -34,7 +34,7 @@ _KEPT_BYTES = 40
 #: measured.
 _REDUCED_BYTES = 1100
 _REDUCED_KEPT_BYTES = 120
-#: Triangles per face above which their number is not reduced.
+#: Number of triangles to keep per face, above which their number is not reduced.
 _TRIANGLES_PER_FACE = 2.2
 #: Factor by which the number of faces grows with each doubling of the resolution: 4 for
 #: smooth surfaces, and more for rough ones.
