@@ -15,7 +15,7 @@ from napari_geosr.measure.segment import threshold_of
 from napari_geosr.measure.small_pores import SmallPores
 
 _MANY_NAN = "are NaN or infinite. They belong"
-#: Identifies the warning about phases hidden by voxels far from all others.
+#: Words that identify the warning about phases hidden by voxels far from all others.
 _FAR = "have grey values far from all others"
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
