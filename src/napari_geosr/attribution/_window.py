@@ -55,7 +55,7 @@ _MAX_DIFFERENCES = 6000
 #: Step of finite differences, in standard deviations of the scan.
 _STEP = 1e-2
 
-#: Function that maps the result of a region to one number.
+#: Function that maps the network's result for a region to one number.
 Score = Callable[["torch.Tensor"], "torch.Tensor"]
 
 

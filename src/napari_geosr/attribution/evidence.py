@@ -69,7 +69,7 @@ _MIN_SHARE = 0.01
 #: Width of the zone around a pore that supplies the solid for comparison, in voxels of
 #: the result.
 _AROUND = 3
-#: Minimum number of solid voxels for a mean.
+#: Minimum number of solid voxels from which a mean is calculated.
 _MIN_SOLID = 8
 
 

@@ -245,7 +245,7 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     for name in [*names, *(["change"] if compared and not several else [])]:
         table.add_column(escape(name), overflow="fold")
     for row in figure_rows(reports):
-        if several:  # with a column each, they would not fit into a terminal
+        if several:  # a column for each change would not fit into a terminal
             pairs = zip(row.texts, row.differences, strict=True)
             table.add_row(row.label, *(f"{t}\n{d}".rstrip() for t, d in pairs))
         else:

@@ -477,7 +477,7 @@ def _build() -> App:
         name="ganrec",
         help=summary_of("ganrec", GANREC_NEEDS),
         help_epilogue=with_examples(*examples_of("ganrec")),
-        # These options of back-projection do not apply.
+        # These options apply only to back-projection.
         help_formatter=GroupedFormatter(omitted=("--filter", "--padding")),
     )
     app.command(

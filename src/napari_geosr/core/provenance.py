@@ -52,7 +52,7 @@ IS_IN_FILE = "is_in_file"
 #: Operations that write a difference: a residual, or the noise that was removed.
 _DIFFERENCES = ("check", "difference")
 
-#: Change that is recorded for the voxels of a layer that differ from those in its file.
+#: Change that is recorded if the voxels of a layer differ from those in its file.
 _EDITED = "edited after it was opened"
 
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.

@@ -38,7 +38,7 @@ _MAX_SAFETY = 3.0
 #: scratch space.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _PROBES = {2: (96, 160), 3: (16, 28)}
-#: Margin, in voxels, around a core that the last layers compute as well.
+#: Margin, in voxels, that the last layers compute around the core of a tile.
 _CORE_MARGIN = 6
 
 

@@ -269,7 +269,7 @@ class TiledRun:
                     places=last_places,
                 ) from None
             except GeoSRError:
-                # Tiles written in the meantime are finished as well.
+                # Report the tiles that were written in the meantime.
                 yield from self._report_written(pipe, len(waiting))
                 raise
             finally:

@@ -164,7 +164,7 @@ def _stage_bytes(
     dense: bool,
 ) -> int:
     """Return the bytes needed by one stage for one block, with its halo."""
-    # The block and the halo, on the grid of the shape and on that of the stage.
+    # Block with halo, on the grid of the shape, and its number of voxels at this stage.
     window = widened(block, math.ceil(halo / 2**stage), shape)
     n_voxels: int = math.prod(p.stop - p.start for p in window) * 8**stage
     n_active = int(surface.in_box(window) * _GROWTH**stage)

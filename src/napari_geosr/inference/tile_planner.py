@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Memory assumed per input voxel, in bytes, until the network is measured. A preview
-#: that fits under this assumption and the next one needs no measurement.
+#: that fits into memory under this assumption and the next needs no measurement.
 _SAFE_INPUT_BYTES = 8192.0
 #: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0
@@ -107,7 +107,7 @@ class TilePlanner:
         self._choice: TileChoice | None = None
         #: Time of the network per voxel, in seconds, if known.
         self._speed: float | None = None
-        #: Largest window known to work from an earlier run.
+        #: Largest window that is known, from an earlier run, to fit into memory.
         self._known_max_voxels: int | None = None
 
     @property

@@ -354,9 +354,9 @@ class JobFolder:
                 f"{status.name} is already {status.state} (process {status.pid} on "
                 f"{status.host})."
             )
-        # Resuming or submitting a job deletes requests, so a remaining one to finish is
-        # for this run, which a queue has started. Other requests were for an ended
-        # process.
+        # Resuming or submitting a job deletes requests, so a remaining request to
+        # finish is for this run, which a queue has started. Other requests were for a
+        # process that has ended.
         is_kept = status.request == "finish" and bool(status.queue.number)
         if not status.is_alive and not is_kept:
             self.clear_request()

@@ -14,7 +14,7 @@ ALIVE = ("queued", "running", "finishing")
 _CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
 #: States of a job that its queue may start again.
 _MAY_RESTART = ("paused", "cancelled", "interrupted")
-#: Number of bytes at the end of a log in which its last line is found.
+#: Number of bytes at the end of a log in which its last line is searched for.
 _LOG_END = 4096
 #: Maximum length of a line from a log, in characters.
 _MAX_LINE_LENGTH = 300

@@ -38,9 +38,9 @@ Recipe = Literal["ours", "published"]
 
 #: Sharpness of the softplus, for grey values of about 0 … 1.
 _SOFTPLUS_BETA = 20.0
-#: Initial grey value of ``published``. The paper clips the output to 0 … 1, and there
-#: are no gradients outside this range, so that some fits with other initial values make
-#: no progress.
+#: Initial grey value of the recipe ``published``. The paper clips the output to 0 … 1,
+#: and there are no gradients outside this range, so that some fits with other initial
+#: values make no progress.
 _START = 0.3
 #: Number of times that the U-Net halves the image size.
 _LEVELS = 3

@@ -35,7 +35,7 @@ _DIRECT = 2000
 #: Maximum number of unknowns of the next grid, as a fraction of those of this grid.
 _LEAST_COARSENING = 0.9
 _MOST_ITERATIONS = 500
-#: Largest number of voxels of the phase: the equations have up to 7 entries a voxel,
+#: Largest number of voxels of the phase: the equations have up to 7 entries per voxel,
 #: which are counted with 32 bits.
 MOST_VOXELS = 2**31 // 7
 #: Number of rows of a matrix that are processed together, to limit memory use.

@@ -14,8 +14,8 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.segment import threshold_of
 from napari_geosr.measure.small_pores import SmallPores
 
-#: Identifies the warning about phases hidden by voxels far from all others.
 _MANY_NAN = "are NaN or infinite. They belong"
+#: Words that identify the warning about phases hidden by voxels far from all others.
 _FAR = "have grey values far from all others"
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4

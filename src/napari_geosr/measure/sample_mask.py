@@ -81,8 +81,8 @@ def sample_mask_steps(
         )
     body = yield from _chosen_bodies(solid, 26, _is_largest, check, thickness)
     flat = body.shape[0] == 1
-    # Beyond the volume, the sample continues as it is cut by the face: as air, the
-    # outside would open the pores of a cut face.
+    # Assume that the sample continues beyond the faces of the volume: with air outside,
+    # pores that a face cuts would be open.
     margin = [(0, 0) if flat and axis == 0 else (closing, closing) for axis in range(3)]
     closed = np.pad(body, margin, mode="edge")
     for grow in (True, False):

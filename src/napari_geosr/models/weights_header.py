@@ -8,7 +8,7 @@ from typing import IO
 from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.errors import ConfigError, ModelError
 
-#: Number of bytes of the field before the header that gives its length.
+#: Number of bytes of the field that precedes the header and gives its length.
 _LENGTH_BYTES = 8
 #: Maximum number of axes of a tensor.
 _MAX_AXES = 32

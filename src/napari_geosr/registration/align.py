@@ -26,14 +26,14 @@ StartKind = Literal["search", "centres", "positions"]
 _SEARCH_VOXELS = 1 << 22
 #: Minimum number of voxels along each axis of the small volume for a reliable search.
 _MIN_SEARCHED = 8
-#: Maximum number of voxels in the copy of the small volume used for refinement.
+#: Maximum number of voxels to which the small volume is resampled for refinement.
 _MAX_HIGH_VOXELS = 1 << 24
-#: Maximum number of voxels in the copy of the large volume used for refinement.
+#: Maximum number of voxels to which the large volume is resampled for refinement.
 _MAX_LOW_VOXELS = 1 << 25
-#: Minimum margin that allows for an inaccurate start, in voxels of the large volume.
+#: Minimum margin for errors of the initial position, in voxels of the large volume.
 _MARGIN_VOXELS = 8
-#: Minimum margin that allows for an inaccurate start, as a fraction of the small
-#: volume.
+#: Minimum margin for errors of the initial position, as a fraction of the small
+#: volume's extent.
 _MARGIN_SHARE = 0.1
 #: Minimum correlation of candidates that are refined, as a fraction of the best one.
 _MIN_CANDIDATE_SHARE = 0.85

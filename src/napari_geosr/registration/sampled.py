@@ -25,7 +25,7 @@ Box = tuple[slice, ...]
 _BLOCK_VOXELS = 1 << 24
 #: Order of the spline between voxels; cubic splines keep edges sharp.
 _ORDER = 3
-#: Distance, in voxels, over which the spline's prefilter decays to 10⁻⁶.
+#: Distance, in voxels, over which the spline's prefilter decays to less than 10⁻⁶.
 _SPLINE_REACH = 12
 _BLUR_REACH = 4
 #: Ratio of target to source voxel size above which a target voxel is the mean of

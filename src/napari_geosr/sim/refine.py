@@ -31,9 +31,9 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Number of times that object and phases are fitted alternately.
 ROUNDS = 3
-#: Iterations of joint Richardson–Lucy in each round.
+#: Number of iterations of joint Richardson–Lucy in each round.
 _ITERATIONS = 10
-#: Fine pixels per camera pixel for the object.
+#: Number of pixels of the object per camera pixel, along each axis.
 _UPSCALE = 2
 
 

@@ -173,7 +173,7 @@ def _noise_to_signal(
     fy, fx = _frequencies(grid)
     radius = np.hypot(fy, fx)
     pixels = frames.shape[-2] * frames.shape[-1]
-    # Each angle is an average over phases, and the sum over bands runs over all angles.
+    # Bands are averages over the phases of an angle and are summed over all angles.
     level = noise * pixels * grid.upscale_factor**4 / len(frames)
     edges = np.linspace(0, 1, 33)[1:] * radius[power > 1e-3].max()
     index = np.searchsorted(edges, radius)

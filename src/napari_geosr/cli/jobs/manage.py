@@ -380,7 +380,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
     """Convert the events of another process to steps."""
     n_runs, is_running = 0, False
     for event in _events(folder, should_stop):
-        # A killed run records no end, and a run of an earlier release no start.
+        # A killed run does not record its end; earlier releases recorded no start.
         kind = event["event"]
         if kind == RUN or (not is_running and kind not in _BETWEEN_RUNS):
             n_runs += 1

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import ConfigError
 
 #: Line of ``.zshrc`` that loads completions.
 _LOAD_ZSH = "autoload -Uz compinit && compinit"
-#: Exits with 0 if an interactive zsh has loaded completions.
+#: Command that exits with 0 if an interactive zsh has loaded completions.
 _ASK_ZSH = ("zsh", "-i", "-c", "(( $+functions[compdef] ))")
 #: Seconds that starting an interactive zsh may take.
 _ZSH_SECONDS = 20

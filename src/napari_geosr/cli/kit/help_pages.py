@@ -58,8 +58,8 @@ _GROUPS: dict[str, str] = {
     "synchrotron-kilowatts target-light temperature uncertainty-members "
     "validate-every validation warm-up weight width window",
 }
-#: Groups of options that have a different meaning in a certain command. The key is an
-#: option, or a combination of options, that identifies this command.
+#: Groups of the options that belong to another group in certain commands. The key is an
+#: option, or a combination of options, that identifies the command.
 _EXCEPTIONS: dict[str, dict[str, str]] = {
     "--phases": {"--angles": "Input", "--frames": "Input"},
     "--bleaching": dict.fromkeys(

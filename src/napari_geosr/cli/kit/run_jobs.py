@@ -82,8 +82,8 @@ def _run_new(folder: JobFolder, json: bool) -> int:
     try:
         return run_here(folder, json=json)
     except (ConfigError, ModelError, VolumeError):
-        # Without checkpoints or prepared data, which have separate folders, there is
-        # nothing to resume, and the corrected command can use the same folder.
+        # Checkpoints and prepared data are in subfolders. Without them, there is
+        # nothing to resume, and the corrected command can reuse the job's folder.
         if not any(path.is_dir() for path in folder.path.iterdir()):
             with suppress(JobError):
                 remove(folder)

@@ -70,8 +70,8 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     plan, _ = run_command(steps)
     check_plan(plan, job, profile)
     seconds = plan.seconds + plan.check_seconds
-    # A run stops before its walltime; first, it imports the program and loads the
-    # model.
+    # A run needs time to import the program and to load the model, and it stops before
+    # its walltime ends.
     usable = profile.seconds - profile.warning_seconds - _START_SECONDS
     runs = math.ceil(seconds / max(usable, 1))
     pieces = "one run" if runs == 1 else f"{runs} runs"

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-#: Arguments of the program; set before they are parsed.
+#: Command-line arguments of the program, set before they are parsed.
 WORDS: ContextVar[tuple[str, ...]] = ContextVar("words", default=())

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryFile
 
-#: Seconds for which the clock of a file system is known after a query.
+#: Seconds after a query during which a file system's clock is not queried again.
 _VALID_SECONDS = 60.0
 #: For each device, the time of its last query and the time that its clock showed then.
 _queried: dict[int, tuple[float, float]] = {}

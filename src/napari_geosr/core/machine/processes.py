@@ -36,7 +36,7 @@ _START_FIELD = 19
 #: process: its threads end one by one, and large amounts of memory are freed first.
 _MAX_RELEASE = 10.0
 _POLL_SECONDS = 0.1
-#: Errors of the system on file systems without locks, such as Lustre with ``noflock``.
+#: Values of ``errno`` on file systems without locks, such as Lustre with ``noflock``.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 #: Environment variable with filters of warnings for the processes that Python starts.

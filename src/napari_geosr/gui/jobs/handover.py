@@ -22,7 +22,7 @@ from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.kinds import describe_resume
 
-#: Returns the finished part of a stopped run; must be called on the main thread.
+#: Function that returns the finished part of a stopped run; for the main thread only.
 StoppedRunGetter = Callable[[], Any]
 
 

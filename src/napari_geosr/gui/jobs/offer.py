@@ -28,7 +28,7 @@ class JobOffer(QWidget):
         self.label = SentenceLabel()
         self.label.setAccessibleName(name)
         self.label.setToolTip(tool_tip)
-        # Below the sentence, because a narrow dock has no room for both in one row.
+        # The buttons are below the sentence: a narrow dock has no room next to it.
         self._row = QHBoxLayout()
         self._row.addStretch(1)
         column = QVBoxLayout(self)

@@ -94,7 +94,7 @@ def _run(
 ) -> None:
     def steps(_stop: object) -> Generator[Step, None, None]:
         notes = action()
-        if isinstance(notes, list):  # notes of the other computer
+        if isinstance(notes, list):  # notes from the other computer
             yield from (WarningIssued(message=note) for note in notes)
 
     def show(step: Step) -> None:

@@ -39,7 +39,7 @@ _STYLE = (
     "QPushButton[primary='true']:enabled:hover { background-color: #3350c4; }"
 )
 #: Style of progress bars: with napari's grey, a full bar looks like an empty one. The
-#: contrast to the background is at least 3 : 1 in both themes.
+#: contrast with the background is at least 3 : 1 in both themes.
 _BAR_STYLE = "QProgressBar::chunk { background-color: #5a7fff; }"
 #: Minimum width, in pixels, at which a message is wrapped, because the dock may not
 #: have been laid out yet. Next to a button, a dock 300 pixels wide leaves about 190

@@ -66,8 +66,8 @@ class Dock(QWidget):
 
     #: Name of the file in which settings are kept between sessions.
     settings_name: ClassVar[str] = ""
-    #: Titles of fields that are in no form, by the name of the setting. Messages use
-    #: them in place of command-line options.
+    #: Titles of fields that do not belong to a form, by the name of the setting.
+    #: Messages use them in place of command-line options.
     option_titles: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:

@@ -12,7 +12,7 @@ RECONSTRUCT, RESTORE, PAIRS, TRAIN = "Reconstruct", "Restore", "Pairs", "Train"
 POROSITY, COMPARE, MODELS, JOBS = "Porosity", "Compare", "Models", "Jobs"
 SIM, SEGMENT, SHAPES = "SIM", "Segment", "Shapes"
 PLUGIN = "napari-geosr"
-#: Numbers the docks in the order in which they are opened.
+#: Counter that numbers the docks in the order in which they are opened.
 _numbers = itertools.count()
 #: Initial width of docks in pixels.
 WIDTH = 360

@@ -44,9 +44,9 @@ _MAX_ENTRY = 26
 #: Number of pixels that Qt adds at the sides of an entry, in addition to those of
 #: napari's style.
 _SPARE = 16
-#: Margin, in pixels, around a part that is scrolled into view.
+#: Margin, in pixels, around a part of a dock that is scrolled into view.
 _MARGIN = 40
-#: Maximum number of attempts to scroll to a part while its layout is not settled.
+#: Maximum number of attempts to scroll to such a part while the layout is not settled.
 _MAX_ATTEMPTS = 20
 #: Milliseconds between these attempts.
 _RETRY_MS = 50

@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
-#: Minimum seconds between batches of steps sent to the main thread, so that it stays
-#: responsive.
+#: Minimum time, in seconds, between batches of steps sent to the main thread, so that
+#: it stays responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
 #: Maximum number of seconds that a closing dock waits for its workers, or the
 #: application for all workers. (Imports and compilations cannot be interrupted.)
 _DOCK_TIMEOUT = 3.0
 _QUIT_TIMEOUT = 30.0
-#: Maximum milliseconds to wait for the last signals of the workers.
+#: Maximum time to wait for the last signals of the workers, in milliseconds.
 _SIGNALS_TIMEOUT_MS = 1000
 #: Property set on the application once `_stop_workers_at_quit` is connected.
 _WAITS_PROPERTY = "napari-geosr is waiting for its workers"
@@ -79,7 +79,7 @@ _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
 
 #: All tasks that are still referenced.
 _tasks: weakref.WeakSet[BackgroundTask] = weakref.WeakSet()
-#: Workers of all docks that have not ended yet.
+#: Workers that have not ended yet, of all docks.
 _unfinished: list[Control] = []
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Minimum width, in pixels; Qt's default leaves room for the whole placeholder.
 _MIN_WIDTH = 96
-#: Shown while no layer can be chosen.
+#: Text shown while no layer can be chosen.
 _NOTHING_TO_LIST = "None suitable"
 
 

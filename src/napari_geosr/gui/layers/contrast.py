@@ -33,7 +33,8 @@ _MAX_WINDOW = 2048
 _MAX_VOXELS = 2**16
 #: Percentage of the voxels, at either end of the histogram, that may be outliers.
 _TAIL = 0.1
-#: Minimum distance between outliers and other voxels, relative to the others' range.
+#: Minimum gap between the grey values of outliers and of other voxels, relative to the
+#: range of the latter.
 _OUTLIER_GAP = 0.5
 
 Limits = tuple[float, float]

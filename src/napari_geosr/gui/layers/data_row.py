@@ -140,7 +140,7 @@ class DataRow(QWidget):
         answers = f"Ctrl+Alt+Shift+{files}", f"Ctrl+Alt+Shift+{folder}"
         self.frames = FramesRow(keys=answers)
         self.notes = NotesRow(self.voxel_size, self.frames, key=f"Ctrl+Alt+{files}")
-        #: Notes on the file and their corrections, for a full-width row below.
+        #: Notes on the file and questions about it, for a full-width row below.
         self.questions = _Questions(self.notes, self.voxel_size, self.frames)
         self.voxel_size.voxelSizeSet.connect(lambda _layer: self.changed.emit())
         self.frames.answered.connect(lambda _layer: self._on_chosen())

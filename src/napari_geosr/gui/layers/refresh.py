@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-#: Minimum seconds between refreshes in 2D.
+#: Minimum time between refreshes in 2D, in seconds.
 _PAUSE_2D = 0.15
-#: Minimum seconds between refreshes in 3D, where the whole volume is uploaded.
+#: Minimum time between refreshes in 3D, in seconds; the whole volume is uploaded.
 _PAUSE_3D = 2.0
-#: Maximum fraction of the time that is spent on refreshing.
+#: Maximum fraction of time that is spent on refreshing.
 _SHARE = 0.1
 
 

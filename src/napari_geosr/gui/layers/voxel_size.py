@@ -214,8 +214,8 @@ class VoxelSizeRow(QWidget):
                 steps,
                 owner=self,
                 on_result=self._on_stored,
-                # If the file needs the other reader, keep the question and show the
-                # reason.
+                # If the file cannot be read, keep the question and show the reason in
+                # its tool tip.
                 on_error=lambda error: self.question.setToolTip(error_sentence(error)),
                 on_finished=self._stop_reading,
             )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     ScanOpener = Callable[[ShouldStop], Generator[Step, None, Volume]]
 
 
-#: Message if other pores are shown when the evidence is found.
+#: Message if other pores are shown by the time the evidence is computed.
 OUTDATED = "The evidence was discarded: the pores that it explains are no longer shown."
 
 

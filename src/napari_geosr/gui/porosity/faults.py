@@ -47,7 +47,7 @@ class SettingsFaults:
             FieldFaults(rows) for rows in (settings.rows_above, settings.rows_below)
         )
         self._parts = above, below
-        #: Rows and menu, keyed by the name of a setting or layer in error messages.
+        #: Rows and menu of each setting or layer, by its name in error messages.
         self._menus = {
             "threshold": (above, settings.method),
             "sample_mask": (below, settings.sample),

@@ -162,7 +162,7 @@ def stopped_measurement(
 def without_voxels(volume: Volume) -> Volume:
     """Return a volume of the same shape, type and geometry that uses no memory."""
     nothing = np.broadcast_to(np.zeros((), volume.dtype), volume.shape)
-    # Omit the check of whether the layer was edited: it holds the layer's voxels.
+    # Omit the function that checks for edits: it keeps the layer's voxels in memory.
     metadata = {k: v for k, v in volume.metadata.items() if k != IS_IN_FILE}
     return volume.replace(data=nothing, metadata=metadata)
 

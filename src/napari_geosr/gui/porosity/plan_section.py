@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Settings for what the scan shows, keyed by the text of the menu entry.
+#: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
 #: Spaces between a number and its unit, and around ±.
 _JOINT = re.compile(r"(?<=\d) (?=%|[nµm]?m\b|voxels|h\b|kWh|kg)| (?=±)|(?<=±) ")

@@ -31,7 +31,7 @@ _MAX_DECIMALS = 6
 #: Width of a cell in addition to its text, in pixels: with the usual units, the columns
 #: up to the diameter fit into a dock of 360 pixels.
 _CELL_PADDING = 16
-#: Shown if there are no selected pores to list.
+#: Text shown if there are no selected pores to list.
 _NONE_SELECTED = "No selected pores. To list all, clear “List only selected pores”."
 #: Magnitude at and above which the numbers of a column are not aligned.
 _MAX_ALIGNED = 1e10

@@ -79,7 +79,7 @@ class PoreDisplay(QObject):
         self._label = 0  # last known `selected_label` of the layer
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
-        #: Outlines of automatic sample masks, and mean intercept lengths.
+        #: Layers with outlines of automatic sample masks, and with intercept lengths.
         self._samples: dict[str, weakref.ref[Labels]] = {}
         self._roses: dict[str, weakref.ref[Vectors]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
-#: Minimum seconds between checks during a run; a check takes milliseconds.
+#: Minimum time between checks during a run, in seconds; a check takes milliseconds.
 _SECONDS_BETWEEN_CHECKS = 1.0
 #: Milliseconds for which a time point or channel must stay on screen before it counts.
 _SETTLED_MS = 300

@@ -42,7 +42,7 @@ PAINT = "Paint at least two classes with napari's brush."
 READY = "Paint over mistakes, then segment."
 #: Entries of the overlay menu, which also lists the probability of each class.
 CLASSES, UNCERTAINTY = "nothing", "uncertainty"
-#: Heights of the list of slices, in pixels.
+#: Minimum and maximum height of the list of slices, in pixels.
 _LIST_HEIGHTS = (80, 140)
 
 

@@ -62,7 +62,7 @@ EDITED = (
 _SHAPE, _MASK = "&Shape", "Ma&sk"
 #: General settings of a run that are rarely changed.
 _ADVANCED = ("memory", "device", "threads")
-#: Heights of the table, in pixels.
+#: Minimum and maximum height of the table, in pixels.
 _TABLE_HEIGHTS = (110, 140)
 _EULER = "Euler number"
 

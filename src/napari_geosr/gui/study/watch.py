@@ -62,8 +62,8 @@ class StudyWatch:
         """Number of cells, from the status of the job if it matches the settings."""
         n_algorithms = len(self.config.algorithms)
         n = len(all_subsets(self.config)) * n_algorithms
-        # The whole scan is not a cell; the job's total may still count the cells of a
-        # smaller study.
+        # The whole scan is not a cell. After a change of settings, the job's total may
+        # still be that of a smaller study.
         total = self.status.total
         return total if n - n_algorithms <= total <= n else n
 

@@ -101,7 +101,7 @@ TUNED = "-tuned"
 ABOVE = ("source", "target", "name", "steps")
 
 
-#: Titles of groups of settings; the empty group holds the method's own settings.
+#: Titles of groups of settings; the group without names has the method's own settings.
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Method": (),
     "Data": (

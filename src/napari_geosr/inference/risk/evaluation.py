@@ -33,8 +33,8 @@ BUDGET = 2 * 10**9
 #: compared with rounding errors.
 _EPSILON = 0.1
 _SEED = 20_813
-#: Number of blocks; their size and the margin read around them, in voxels by number of
-#: axes.
+#: Number of blocks; their size and the margin read around them, in voxels, by number
+#: of axes.
 N_BLOCKS = 4
 _CORE = {2: (224, 224), 3: (8, 80, 80)}
 _MARGIN = {2: (16, 16), 3: (3, 12, 12)}

@@ -29,10 +29,10 @@ from napari_geosr.jobs.cluster.profiles import Profile, load_profile, own_profil
 PROGRAM = "napari-geosr"
 #: Exit code of ssh for its own errors.
 _SSH_FAILED = 255
-#: Maximum time of connecting, and interval of checks of the connection, in seconds.
+#: Maximum time to connect, and interval between checks of the connection, in seconds.
 _CONNECT_SECONDS = 20
 _ALIVE_SECONDS = 15
-#: Maximum time of a command that is run to read its output, in seconds.
+#: Maximum duration of a command that is run to read its output, in seconds.
 _MAX_SECONDS = 120.0
 #: Time between two checks of such a command, in seconds.
 _POLL_SECONDS = 0.1

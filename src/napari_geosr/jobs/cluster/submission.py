@@ -32,7 +32,7 @@ IN_QUEUE = "--in-queue"
 _POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
 #: Maximum time between a request to stop and a start that it prevents, in seconds.
 _MAX_RESUBMISSION = 600.0
-#: Fraction of the time up to the queue's warning at which a run counts as full.
+#: Fraction of the time until the queue's warning that a run must last to count as full.
 _FULL_SHARE = 0.5
 
 

@@ -34,12 +34,12 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 Plane = npt.NDArray[np.float32]
-#: Edge, in voxels, of the sample's centre that is compared, if images are large enough.
+#: Edge, in voxels, of the central part that is compared, if images are large enough.
 _EDGE = 64
-#: Edge to which this centre is reduced by averaging, in voxels; averaging also reduces
+#: Edge to which this part is reduced by averaging, in voxels; averaging also reduces
 #: noise.
 _REDUCED = 32
-#: Minimum edge of this centre, in voxels.
+#: Minimum edge of this part, in voxels.
 _MIN_EDGE = 16
 #: Maximum number of training planes that are searched.
 _MAX_PLANES = 1000
@@ -134,7 +134,7 @@ def training_planes_steps(
             f"There are only {len(places)} training images (slices): at least "
             f"{_MIN_PLANES} are needed to compare samples with them."
         )
-    # The centre is smaller than the planes, so that shifted copies are found as well.
+    # This part is smaller than the planes, so that shifted copies are found as well.
     smallest = 3 * min(min(volume.shape[-2:]) for volume in volumes) // 4
     edge = min(_EDGE, *shape[-2:], smallest)
     if edge < _MIN_EDGE:

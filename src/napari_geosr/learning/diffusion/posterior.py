@@ -48,7 +48,7 @@ from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 if TYPE_CHECKING:
     from torch import nn
 
-#: Edge of windows in voxels, by number of axes; they overlap by a quarter of it.
+#: Edge of windows in voxels, by number of axes; windows overlap by a quarter of it.
 WINDOW = {2: 256, 3: 64}
 #: Maximum edge of images that are not split, as a multiple of the window's edge.
 _UNCUT = 1.25

@@ -87,7 +87,7 @@ def structural_similarity(
     dtype = torch.promote_types(output.dtype, torch.float32)
     # Convert to `dtype` before moving the window: some devices have no float64.
     line = (line / line.sum()).to(dtype).to(output.device)
-    # Variances as differences of squares need full precision.
+    # Computing variances as differences of squares requires full precision.
     with torch.autocast(output.device.type, enabled=False):
         x, y = output.to(dtype), target.to(dtype)
         moments = torch.cat([x, y, x * x, y * y, x * y], dim=1)

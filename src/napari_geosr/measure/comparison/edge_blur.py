@@ -129,7 +129,7 @@ def _fitted(
     known = squares.sum(axis=0) >= _MIN_EDGES
     if not known.any():
         return ScanBlur.unknown("it has too few isolated edges")
-    # Edges normal to an axis of unknown width do not constrain the other widths.
+    # Edges normal to an axis with an unknown blur do not constrain the other blurs.
     used = squares[:, ~known].sum(axis=1) < _MAX_UNKNOWN
     logs, parts = np.log(sigmas[used]), squares[used][:, known]
 

@@ -81,8 +81,8 @@ STRUCTURE_LIMIT = 0.1
 #: contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
-#: Maximum variation of a residual that is pure noise, relative to quiet regions of the
-#: scan.
+#: Maximum noise in the noisiest windows of a residual that is pure noise, relative to
+#: that in quiet windows of the scan.
 EXCESS_LIMIT = 1.3
 #: Maximum RMS of a residual that is pure noise, relative to the noise.
 RMS_LIMIT = 1.25

@@ -71,7 +71,7 @@ def _shares(
     from scipy.spatial import cKDTree
 
     edges = *other.voxel_size, *lines.voxel_size
-    # Points closer than 1/20 voxel would add nothing: paths run from voxel to voxel.
+    # Paths run from voxel to voxel: points less than 1/20 voxel apart add nothing.
     spacing = max(min(distance, *edges) / 2, min(edges) / 20)
     points = _inside([_resample(path, spacing) for path in other.paths], lines.box)
     parts = _inside([_resample(path, spacing) for path in lines.paths], other.box)

@@ -26,7 +26,7 @@ def _column(rule: int) -> int:
     return len(_rules) - 1
 
 
-# Numbers and order are fixed: `runs.axis_lengths` computes column numbers from offsets.
+# The order must not change: `runs.axis_lengths` computes column numbers from offsets.
 COUNT = _column(ADD)
 SUM_Z = _column(ADD)
 SUM_Y = _column(ADD)

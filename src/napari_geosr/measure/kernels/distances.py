@@ -144,7 +144,7 @@ def _compare(
         if before >= 0:
             for k in range(len(best)):
                 value = np.int32(values[before, k] + squared)
-                # Visited in descending order, so a tie goes to the new row.
+                # These rows are visited in descending order: ties go to the new row.
                 is_near = value <= best[k]
                 best[k] = value if is_near else best[k]
                 place[k] = places[before, k] if is_near else place[k]

@@ -10,8 +10,8 @@ from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 #: A sphere touches a wall if the wall is at most this much farther away than the
 #: nearest one, in voxels.
 TOUCHING = 0.18
-#: Added to the radius of a sphere touched on all sides, in voxels: a spherical pore has
-#: a single sphere, whereas plates and rods have many, the largest of which count.
+#: Increase in the radius of a sphere touched on all sides, in voxels: a spherical pore
+#: has a single sphere, whereas plates and rods have many, the largest of which count.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
 #: because directions are too coarse.

@@ -31,7 +31,7 @@ _RULES = {
     "li": "Li's method",
     "triangle": "the triangle method",
 }
-#: Name of the entry with the definitions of groups that were kept later.
+#: Name of the entry with the definitions of groups kept after the measurement.
 GROUPS = "groups"
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
 _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
@@ -237,7 +237,7 @@ def reading_settings_of(text: str) -> AnyDict:
 
 
 def groups_of(text: str) -> dict[str, str]:
-    """Find, in a methods section, the groups of pores that were kept later.
+    """Find, in a methods section, the groups of pores kept after the measurement.
 
     Returns
     -------

@@ -56,16 +56,16 @@ QUANTITIES = (
 _N_DIRECTIONS = 307
 #: Number of directions in an image.
 _N_FLAT = 90
-#: Phase changes per direction below which the fit is unreliable, on lines one voxel
-#: apart.
+#: Number of phase changes per direction, on lines one voxel apart, below which the fit
+#: is unreliable.
 _FEW = 200
 #: Number of planes around a slab from which its surface is located.
 _HALO = 8
 #: Difference between two values of 1/MIL², relative to the largest one, below which the
 #: two radii count as equal.
 _ALIKE = 0.1
-#: DA(1 − c²/a²) below which a structure is called nearly isotropic: random structures
-#: without a direction reach it in volumes of a few intercept lengths.
+#: DA(1 − c²/a²) below which a structure is called nearly isotropic: random isotropic
+#: structures reach it in volumes with edges of a few intercept lengths.
 _ISOTROPIC = 0.2
 
 

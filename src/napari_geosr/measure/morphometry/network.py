@@ -43,7 +43,7 @@ QUANTITIES = (
     Quantity("Net.Po.Dm", "mean inscribed diameter of a pore", 1),
     Quantity("Net.Th.Dm", "mean diameter of a throat", 1),
 )
-#: A file of pores and throats that OpenPNM can read.
+#: Table of pores and throats, written to a file that OpenPNM can read.
 TABLES = ("network",)
 #: Bytes per voxel for distances, markers, labels and the queue of the watershed.
 _BYTES_PER_VOXEL = 40

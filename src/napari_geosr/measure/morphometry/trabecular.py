@@ -153,7 +153,7 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
             f"or many are cut by the border. {advice}"
         ]
-    # A body inside the volume has no part that neighbouring blocks count.
+    # Without contact with the border, no part belongs to neighbouring blocks.
     if not pure.shared_euler or connectivity >= _FEW_LOOPS:
         return []
     if connectivity == 1 and pure.euler_number == 1:

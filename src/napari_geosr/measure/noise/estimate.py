@@ -83,7 +83,7 @@ _MIN_STRUCTURE_LAG = 0.2
 _OTHER_EDGES = (4, 5, 8)
 #: Maximum ratio of noise levels, in blocks of different sizes, that count as equal.
 _MAX_EDGE_RATIO = 1.15
-#: The same for white noise, which is rarely mistaken for structure.
+#: The same for noise that is white; structure rarely is.
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6

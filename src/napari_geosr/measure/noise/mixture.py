@@ -36,9 +36,9 @@ _MAX_EVALUATIONS = 50
 #: Ratio of the strongest correlated part of a mixture to the median of all classes,
 #: above which it is structure.
 _MAX_CORRELATED_RATIO = 3.0
-#: Ratio to the median within which the correlated parts of two classes count as equal.
+#: Ratio to the median within which the correlated part of a class counts as usual.
 _SAME_CORRELATED_RATIO = 1.5
-#: Minimum fraction of the classes with an equal correlated part for it to be noise.
+#: Minimum fraction of the classes with a usual correlated part for it to be noise.
 _MIN_USUAL_SHARE = 0.6
 
 

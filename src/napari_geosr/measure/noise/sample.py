@@ -79,7 +79,7 @@ _MAX_SUM = 20.0
 _CLEARLY = 4.0
 #: Number of blocks that share voxels or correlated noise and therefore count as one.
 _DEPENDENT = 4.0
-#: Maximum ratio of the noise levels of two scans that are treated as equal.
+#: Maximum ratio of two scans' noise levels at which these are treated as equal.
 _MIN_PAIR_RATIO = 1.1
 
 

@@ -20,8 +20,8 @@ from napari_geosr.measure.phases.cubic import (
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
-#: Processes all items (`napari_geosr.measure.slabs.sharing.SlabWork`) in several
-#: processes, and yields the results in the order of the items.
+#: Function that applies `napari_geosr.measure.slabs.sharing.SlabWork` to items, in
+#: several processes, and yields the results in the order of the items.
 Share = Callable[[Any, Sequence[Any]], Generator[Any, None, None]]
 
 #: Number of voxels of the slabs in which statistics read whole planes.

@@ -14,7 +14,7 @@ from napari_geosr.measure.crofton import PAIRS, pair_weights
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-#: Largest distance that is taken into account, in longest edges of a voxel.
+#: Largest distance that is taken into account, in units of a voxel's longest edge.
 _FARTHEST = 3.0
 
 
@@ -57,7 +57,7 @@ class OriginalGrid:
             lengths = (min(n, len(pores) - steps[0]), n_y - steps[1], n_x - steps[2])
             one, other = (
                 tuple(
-                    # Along an axis that both share, all voxels count.
+                    # Along an axis on which the corners agree, all voxels count.
                     slice(c * step, c * step + m)
                     for c, step, m in zip(corner, steps, lengths, strict=True)
                 )

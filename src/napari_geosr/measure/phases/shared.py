@@ -157,7 +157,8 @@ def _euler_of_cells() -> npt.NDArray[np.float64]:
     corners = list(itertools.product((0, 1), repeat=3))
     for code in range(256):
         cubes = [c for bit, c in enumerate(corners) if code >> bit & 1]
-        # Each part of the cubes that meets the corner: None where it does not extend.
+        # Faces, edges etc. that meet the centre: the side along each axis along which
+        # they extend, and None along the others.
         parts = {
             tuple(
                 side if extends else None for side, extends in zip(c, axes, strict=True)

@@ -11,9 +11,9 @@ import numpy as np
 from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Planes processed at a time when cells are counted.
+#: Number of planes processed at a time when cells are counted.
 _PLANES = 16
-#: Triangles processed at a time when volumes are computed.
+#: Number of triangles processed at a time when volumes are computed.
 _TRIANGLES = 2**18
 #: Maximum shortening of a surface, in voxels, that is tolerated because smoothing
 #: rounds corners.

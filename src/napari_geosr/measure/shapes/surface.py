@@ -23,14 +23,14 @@ SMOOTHING = 0.7
 #: Largest relative difference between the volume of a mesh and that of its voxels.
 VOLUME_TOLERANCE = 0.005
 _MAX_TRIES = 12
-#: Triangles processed at a time when a volume is computed.
+#: Number of triangles processed at a time when a volume is computed.
 _TRIANGLES = 2**18
 #: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, for
 #: positions to be stored in float32.
 _MAX_ROUNDING = 0.05
 #: Lowest and highest level of a surface, as fractions of a voxel.
 _LEVELS = (0.02, 0.98)
-#: Parts that are not smoothed, in the order of the trials.
+#: Parts of a surface that are not smoothed, in the order in which these are tried.
 _KINDS = ("", "thin", "all")
 #: Level that is tried first.
 _FIRST_LEVEL = 0.499

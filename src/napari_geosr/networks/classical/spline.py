@@ -89,7 +89,7 @@ def _weights(factor: int) -> torch.Tensor:
     integral = np.concatenate([np.zeros(2 * _REACH + 1), np.ones(2 * _REACH + 1)])
     faces = np.linspace(0, n, n * factor + 1)
     response = factor * np.diff(CubicSpline(np.arange(n + 1), integral)(faces))
-    # Response of the finer voxels (voxel, finer voxel) to the voxel in the middle.
+    # Response of the finer voxels to the middle voxel, of shape (voxels, factor).
     middle = response.reshape(n, factor)[_REACH : 3 * _REACH + 1]
     weights = middle[::-1].T
     weights = weights / weights.sum(axis=1, keepdims=True)

@@ -62,7 +62,7 @@ class GraphNetwork(nn.Module):
             for name, (kind, shape, values) in settings.constants.items()
         }
         self.last_use = _last_use(settings)
-        #: Called before each operator; see `inference.compute.interruptible`.
+        #: Function called before each operator; see `inference.compute.interruptible`.
         self.between_strips: Callable[[], None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -39,9 +39,9 @@ from napari_geosr.networks.layers.parts import (
 from napari_geosr.networks.layers.planes import PlanesConfig
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Creates a layer that preserves the grid, given the numbers of input and output maps.
+#: Makes a layer, which preserves the grid, from its numbers of input and output maps.
 MakeLayer = Callable[[int, int], nn.Module]
-#: Convolves maps with weights, without padding.
+#: Function that convolves maps with weights, without padding.
 Convolve = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 #: Anything that maps tensors to tensors, such as a layer.
 Apply = Callable[[torch.Tensor], torch.Tensor]

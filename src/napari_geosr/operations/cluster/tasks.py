@@ -222,7 +222,7 @@ class PoolTask(Generic[T, R]):
                 WORKER_TIME.add(outcome.processor_seconds)
             return item, outcome
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
-            # Its worker died before the result was fetched.
+            # The worker died before the result was fetched.
             self._lost[item[0]] += 1
             self.waiting.appendleft(item[0])
             return None

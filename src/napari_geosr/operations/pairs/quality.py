@@ -161,7 +161,7 @@ def _crop_to(here: Grid, box: Grid) -> Box | None:
     first = box.origin + (ratio - 1) / 2 * box.voxel_size
     ideal = np.rint((first - here.origin) / here.voxel_size).astype(int)
     start = np.clip(ideal, 0, np.maximum(0, np.array(here.shape) - shape))
-    # A coarser copy may lack one voxel at its end.
+    # An averaged volume may lack one voxel at its end.
     missed = np.abs(ideal - start) > np.where(ratio > 1.5, 1, 0)
     if missed.any() or (start + shape > here.shape).any():
         return None

@@ -34,7 +34,8 @@ NEEDS = (
     "only raw structured-illumination frames; reconstructs them and any additional "
     "stacks, but saves no model"
 )
-#: Maximum relative difference in pixel size, aperture or wavelength of equal optics.
+#: Maximum relative difference in pixel size, aperture or wavelength at which optics
+#: count as equal.
 _SAME = 0.01
 
 

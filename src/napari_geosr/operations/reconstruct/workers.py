@@ -49,7 +49,7 @@ _BLOCK_SHARE = 1 - _SLABS_HELD * _SLAB_SHARE
 #: Intended number of slabs for each worker, so that all workers finish at about the
 #: same time; there are fewer if slabs consist of whole groups.
 _SLABS_PER_WORKER = 4
-#: Arrays in memory up to this many bytes are sent to the workers; larger ones are
+#: Arrays in memory of up to this many bytes are sent to the workers; larger ones are
 #: copied to the cache folder.
 _SENT_BYTES = 32 * 1024**2
 

@@ -192,7 +192,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
-        # Earlier versions behaved like the defaults of settings added since then.
+        # Earlier versions behaved as later ones do with the defaults of new settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
         if settings["sharpness"] == "auto":  # the sharpness chosen is compared below
             settings["sharpness"] = "scan"

@@ -24,9 +24,9 @@ from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 _MAX_LABELS = 64
 #: Maximum number of different values that are taken to be labels without further tests.
 _FEW_LABELS = 8
-#: Fraction of the pairs of neighbouring labelled voxels that differ above which many
-#: values are grey values, because labels form regions; then the fraction above which
-#: they may be.
+#: Fraction of unequal pairs of neighbouring labelled voxels above which many values are
+#: grey values, because labels form regions; then the fraction above which they may be
+#: grey values.
 _MAX_DIFFERENT = 0.5
 _DOUBTFUL_DIFFERENT = 0.2
 #: Fraction of voxels outside all labels below which many values may be grey values.

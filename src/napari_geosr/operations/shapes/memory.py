@@ -22,7 +22,7 @@ _AT_ONCE = 2**20
 #: parts. The box of the shape has a margin on each side.
 _BYTES_PER_VOXEL = 17
 _MARGIN = 4
-#: Bytes for each face between the phases, about two triangles; up to 400 were measured.
+#: Bytes for each face (two triangles) between the phases; up to 400 were measured.
 _BYTES_PER_FACE = 450
 #: Additional bytes, which dominate for small volumes.
 _FIXED_BYTES = 32_000_000
@@ -34,7 +34,7 @@ _KEPT_BYTES = 40
 #: measured.
 _REDUCED_BYTES = 1100
 _REDUCED_KEPT_BYTES = 120
-#: Triangles per face above which their number is not reduced.
+#: Number of triangles to keep per face, above which their number is not reduced.
 _TRIANGLES_PER_FACE = 2.2
 #: Factor by which the number of faces grows with each doubling of the resolution: 4 for
 #: smooth surfaces, and more for rough ones.

@@ -57,7 +57,7 @@ _RAYS = 2**18
 _MAX_DIFFERENCE = 0.05
 #: Fraction of a mesh inside the volume of ``--like`` below which a warning is given.
 _MIN_INSIDE = 0.01
-#: Factor of each increase of the suggested voxel size, until the voxels are few enough.
+#: Factor by which a voxel size is repeatedly increased until the mesh fits.
 _WIDENING = 1.02
 #: Maximum number of times that the voxel size is halved to suit a mesh.
 _MAX_HALVINGS = 12

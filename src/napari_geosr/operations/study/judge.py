@@ -64,7 +64,7 @@ class StudyReference:
     levels: tuple[float, float]
 
 
-#: Bins per decade of the pore-volume histogram.
+#: Number of bins per decade of the pore-volume histogram.
 VOLUMES_PER_DECADE = 4
 
 

@@ -47,8 +47,8 @@ _MAX_CLASSES = 50
 #: Maximum number of draws until one contains painted voxels of all classes; otherwise,
 #: the best draw is used.
 _TRIES = 50
-#: Maximum difference between the mean IoU for some number of slices and that for the
-#: largest number at which both numbers count as equally good.
+#: Maximum difference from the mean IoU for the largest number of slices, at which
+#: another number counts as equally good.
 TOLERANCE = 0.01
 _SCRATCH = "from scratch"
 #: Settings that do not affect finished cells.

@@ -249,7 +249,7 @@ class ConeGeometry(FanGeometry):
             First row and the one after the last, including neighbours needed for
             interpolation; at least one row.
         """
-        # Voxels closer to the source than the axis are projected farther outwards.
+        # Voxels between the source and the axis are projected farther outwards.
         reach = (self.size - 1) / math.sqrt(2) * self.voxel_size / self.source_distance
         heights = [
             (z - self.slice_centre) * self.pixel_size / self.row_size / depth

