@@ -62,7 +62,7 @@ class ProcessorTime:
     Parameters
     ----------
     before : float
-        Seconds of earlier runs of the job.
+        Processor time of earlier runs of the job, in seconds.
     folder : Path, optional
         Folder of a job with several processes, all of which are included.
     """
@@ -131,7 +131,7 @@ def cost_of(status: JobStatus) -> JobCost | None:
 
 
 def _with_unit(value: float, least: float, units: tuple[str, str, str]) -> str:
-    """Return a value in the first of three units in which it is at least `least`."""
+    """Format a value in the largest of three units in which it is at least `least`."""
     for unit in units[:-1]:
         if value >= least:
             return f"{_short(value)} {unit}"

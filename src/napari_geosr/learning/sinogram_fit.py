@@ -253,8 +253,8 @@ class SinogramFit:
     def slices(self) -> Tensor:
         """Return the attenuation per unit length, shape (row, N, N).
 
-        The slices are scaled to the projections by least squares, to correct the
-        changes of grey values caused by the softplus and the averaging.
+        The slices are scaled to the projections by least squares, to correct changes in
+        grey value caused by the softplus and the averaging.
         """
         raw = self.average if self.iteration else self.generator()
         projections = project(raw, self.geometry)

@@ -105,7 +105,7 @@ class ShapeConfig(TrainingConfig):
     @field_validator("channels", mode="before")
     @classmethod
     def _split_channels(cls, value: object) -> object:
-        """Split ``"8,16,24"``, alone or as a command-line word, into three numbers."""
+        """Split a string such as ``"8,16,24"``, or a list of strings, at the commas."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, Sequence):
             return value

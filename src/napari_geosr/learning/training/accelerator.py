@@ -191,7 +191,7 @@ class BatchParts:
         self._step, self.is_updated = step, False
 
     def fit(self, work: Callable[[], T]) -> T:
-        """Return the result of `work`, using more parts until it fits in every process.
+        """Repeat `work` with more parts until memory suffices; return its result.
 
         `work` must not update weights, because it is repeated in all processes.
 
