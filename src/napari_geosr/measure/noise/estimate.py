@@ -460,7 +460,7 @@ def _contrast(
     levels: tuple[float, ...],
     lags: Sequence[float],
 ) -> float:
-    """Return the contrast of the scan without this noise, including rare pores."""
+    """Return the contrast of the scan without this noise; rare pores are considered."""
 
     def level_at(places: Array) -> Array:
         return np.asarray(np.interp(places, greys, levels))

@@ -46,7 +46,7 @@ class OriginalGrid:
     )
 
     def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
-        """Add `n` planes; one more must follow, except at the end of the volume."""
+        """Add `n` planes; unless they are the last, `pores` must contain one more."""
         self.pores += int(np.count_nonzero(pores[:n]))
         self.sample += (
             pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))

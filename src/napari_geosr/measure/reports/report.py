@@ -54,7 +54,7 @@ class Histogram:
 
 
 class FigureAttribute(Generic[Value]):
-    """An attribute with a type that reads one of the report's figures."""
+    """A typed attribute of a report that returns the figure of the same name."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
