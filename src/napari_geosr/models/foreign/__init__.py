@@ -95,7 +95,7 @@ def read(
     Parameters
     ----------
     source : str
-        Source in one of the formats, see `about`.
+        Source in one of the formats; see `about`.
     channel : int, optional
         Output channel to use, for packages with several.
     should_stop : callable
