@@ -1,4 +1,4 @@
-"""A coarse copy of the phases of a volume, for drawing them in 3D in a report."""
+"""The phases of a volume on a coarse grid, for drawing them in 3D in a report."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def places_of(n_new: int, n_old: int) -> Floats:
 def interpolated(
     mask: Mask, places: tuple[Floats, Floats, Floats], voxel_size: Sequence[float]
 ) -> Mask:
-    """Return a mask at positions between its voxels.
+    """Interpolate a mask at positions between its voxels.
 
     The signed distances to the other phase are interpolated linearly (shape-based
     interpolation, Raya & Udupa, IEEE Trans Med Imaging 9:32-42 (1990)). Where they are
