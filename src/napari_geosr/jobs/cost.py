@@ -49,7 +49,7 @@ class JobCost:
 
     @property
     def text(self) -> str:
-        """Both values, such as "about 0.012 kWh, 0.7 g CO₂eq"."""
+        """Energy and emissions as text, such as "about 0.012 kWh, 0.7 g CO₂eq"."""
         about = "" if self.is_measured else "about "
         energy = _with_unit(self.kilowatt_hours, 0.01, ("kWh", "Wh", "mWh"))
         mass = _with_unit(self.kilograms_co2eq, 1.0, ("kg", "g", "mg"))

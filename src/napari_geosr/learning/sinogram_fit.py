@@ -129,7 +129,7 @@ class Generator(nn.Module):
 
 
 def field_of_view(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
-    """Return the field of view (N, N): 1 for voxels that all projections contain."""
+    """Return the field of view (N, N): 1 for voxels that all projections cover."""
     n = geometry.size
     axis = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
     reach = min(geometry.centre, geometry.n_columns - 1 - geometry.centre)

@@ -181,7 +181,7 @@ class SimilarityIndex:
     def is_across_volumes(self) -> bool:
         """Whether the distances are those between patches of different volumes.
 
-        Otherwise, they are distances within the only volume, and a patch of another
+        Otherwise, they are distances within a single volume, and a patch of another
         scan of the same material is usually further away.
         """
         return len(np.unique(self.places[:, 0])) > 1

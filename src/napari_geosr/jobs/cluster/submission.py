@@ -381,7 +381,7 @@ def _cancel_in_queue(job: JobFolder, status: JobStatus) -> None:
 
 
 def _latest_number(job: JobFolder, status: JobStatus) -> str:
-    """Return the number of a job, after a query if its queue may have changed it."""
+    """Return a job's number; query the queue first if it can change numbers."""
     if load_queue(status.queue.queue).renumbers:
         with suppress(JobError, FileError):  # the last number may still be valid
             query(status.queue.queue, {job.path: job.status()})
