@@ -325,7 +325,7 @@ def write_record(folder: Path, record: QueueRecord) -> None:
 
 
 def forget_number(folder: Path) -> None:
-    """Move the number of a job that now runs outside its queue to its earlier numbers.
+    """Mark a job's queue number as an earlier one; the job now runs outside its queue.
 
     The job can still be found by this number. Its profile is kept, so that the job can
     be submitted again.

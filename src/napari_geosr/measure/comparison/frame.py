@@ -3,8 +3,8 @@
 Along each axis, the frame has the voxel grid of the volume with the largest voxels
 along that axis, restricted to the region covered by all volumes. Finer volumes are
 averaged over its voxels; nothing is interpolated. Averaging hides errors that are
-smaller than a voxel of the frame. Therefore, more than two volumes are compared in the
-same frame only if it is no coarser than the frame of each pair.
+smaller than a voxel of the frame. Therefore, a comparison uses one frame for several
+volumes only if each of them has this frame in common with the base.
 """
 
 from __future__ import annotations

@@ -348,7 +348,7 @@ def _best_blur(
 
     @cache
     def power(along: int, plane: int) -> float:
-        """Return the mean squared residual; the blurs are given as indices."""
+        """Return the mean squared residual for the blurs with these indices."""
         blur = (_BLURS[along] if deep else 0.0, _BLURS[plane], _BLURS[plane])
         if should_stop():
             raise Cancelled("The comparison with the scan was cancelled.")

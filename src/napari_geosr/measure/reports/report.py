@@ -54,7 +54,7 @@ class Histogram:
 
 
 class FigureAttribute(Generic[Value]):
-    """A typed attribute of a report that returns the value of the same name."""
+    """A typed attribute of a report that returns the entry of `figures` by its name."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
