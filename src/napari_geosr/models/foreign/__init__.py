@@ -57,7 +57,7 @@ class ModelSource:
     ----------
     text : str
     should_stop : callable
-        Called between the chunks of a download, which is cancelled if it returns True.
+        Called between the chunks of a download; returns True to cancel the download.
     """
 
     text: str
@@ -99,7 +99,7 @@ def read(
     channel : int, optional
         Output channel to use, for packages with several.
     should_stop : callable
-        Called during downloads, which are cancelled if it returns True.
+        Called during downloads; returns True to cancel them.
 
     Raises
     ------
