@@ -60,12 +60,12 @@ def check_output(
     Raises
     ------
     FileError
-        If `overwrite` is false, and `path` exists or an interrupted run that is not
-        resumed has finished part of it; if `path` is a folder but not an OME-Zarr, or
-        has an unknown suffix; if its folder is missing or not writable, or the disk has
-        less than `nbytes` left.
+        If `overwrite` is false although `path` exists, or although an interrupted run
+        that is not resumed has finished part of it; if `path` is a folder but not an
+        OME-Zarr, or has an unknown suffix; if its folder is missing or not writable, or
+        fewer than `nbytes` bytes are free on the disk.
     FileInUseError
-        If a run is writing to it.
+        If a run is writing to `path`.
     """
     target = _checked_output(path, overwrite, nbytes, continues)
     if not continues:
@@ -76,7 +76,7 @@ def check_output(
 def _checked_output(
     path: str | Path, overwrite: bool, nbytes: int, continues: bool
 ) -> Path:
-    """Check as `check_output` does, but ignore the result of a stopped run."""
+    """Check as `check_output` does, but allow a path that a stopped run wrote to."""
     refuse_nul(path)
     target = Path(path).expanduser()
     if format_that_writes(target) is None:
@@ -333,7 +333,7 @@ def _with_location(error: Exception, what: str, kept: Path) -> str:
 
 
 def _move_aside(output: Output, path: Path) -> Path:
-    """Rename to `path`, or leave the file where it is if that also fails."""
+    """Rename the kept file to `path` and return its path; unchanged if this fails."""
     try:
         move_into_place(output.temporary, path, True)
     except (OSError, FileError):

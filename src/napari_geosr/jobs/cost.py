@@ -49,7 +49,7 @@ class JobCost:
 
     @property
     def text(self) -> str:
-        """Both values, such as "about 0.012 kWh, 0.7 g CO₂eq"."""
+        """Energy and emissions as text, such as "about 0.012 kWh, 0.7 g CO₂eq"."""
         about = "" if self.is_measured else "about "
         energy = _with_unit(self.kilowatt_hours, 0.01, ("kWh", "Wh", "mWh"))
         mass = _with_unit(self.kilograms_co2eq, 1.0, ("kg", "g", "mg"))
@@ -62,7 +62,7 @@ class ProcessorTime:
     Parameters
     ----------
     before : float
-        Seconds of earlier runs of the job.
+        Processor time of earlier runs of the job, in seconds.
     folder : Path, optional
         Folder of a job with several processes, all of which are included.
     """
@@ -131,7 +131,7 @@ def cost_of(status: JobStatus) -> JobCost | None:
 
 
 def _with_unit(value: float, least: float, units: tuple[str, str, str]) -> str:
-    """Return a value in the first of three units in which it is at least `least`."""
+    """Format a value in the largest of three units in which it is at least `least`."""
     for unit in units[:-1]:
         if value >= least:
             return f"{_short(value)} {unit}"

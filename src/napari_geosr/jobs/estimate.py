@@ -200,7 +200,7 @@ class _ParentWatch:
 
 
 def main(folder: str, parent: int) -> int:
-    """Run the job in `folder` immediately, while the process `parent` exists."""
+    """Run the job in `folder` immediately, as long as the process `parent` exists."""
     should_stop = _ParentWatch(parent)
     try:
         for _ in run_steps(JobFolder(folder), should_stop=should_stop):

@@ -73,7 +73,7 @@ def read_mapping(path: Path) -> AnyDict:
     Raises
     ------
     OSError
-        If the file cannot be read now.
+        If the file cannot currently be read.
     ValueError
         If it is damaged, too large, or not a regular file. Reading a named pipe, for
         example, would block forever.

@@ -193,7 +193,7 @@ class JobFolder:
         Raises
         ------
         FileError
-            If the file exists but cannot be read now; its contents must not be lost.
+            If the file exists but cannot currently be read; it must not be overwritten.
         """
         path = self.path / _STATE_FILE
         try:

@@ -481,7 +481,7 @@ def _file_steps(
 
 
 def _with_input_checksum(finished_part: Volume, checksum: str) -> Volume:
-    """Add the checksum of the input stored in the job to the provenance of a part."""
+    """Add the checksum of the job's input to the provenance of the finished part."""
     *earlier, last = finished_part.provenance
     inputs = dict(last.get("inputs") or {})
     inputs["input"] = {**(inputs.get("input") or {}), "checksum": checksum}

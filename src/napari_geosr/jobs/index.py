@@ -49,7 +49,7 @@ class Elsewhere(NamedTuple):
 
 
 def describe_state(status: JobStatus) -> str:
-    """Describe the state of a job and its place in a queue, for lists and docks."""
+    """Describe the state of a job, including that in its queue, for lists and docks."""
     if is_stopping(status):
         return "stopping" if status.request == "cancel" else "pausing"
     words, place = STATE_WORDS.get(status.state, status.state), status.queue
@@ -254,7 +254,7 @@ def list_jobs() -> list[JobStatus]:
 
 
 def later_writers(jobs: Iterable[JobStatus]) -> dict[Path, JobStatus]:
-    """Return the last job that wrote to the same path, for each overwritten result.
+    """Return, for each overwritten result, the last job that wrote to the same path.
 
     Returns
     -------
@@ -400,7 +400,7 @@ def _ambiguous(text: str | Path, jobs: Sequence[JobStatus]) -> JobError:
 def _find_by_output(text: str | Path) -> list[JobStatus]:
     """Find the jobs that write an existing file or folder.
 
-    These are known jobs, or jobs in folders next to the output.
+    Known jobs and jobs in folders next to the output are searched.
     """
     path = Path(text).expanduser().absolute()
     if not path.exists():
@@ -420,7 +420,7 @@ def _find_by_output(text: str | Path) -> list[JobStatus]:
 def _find_by_name(text: str | Path) -> list[JobStatus]:
     """Find known jobs by name, folder or queue number, even if the folder is gone.
 
-    The number before a resubmission is accepted if no other job has it now.
+    A job's number before a resubmission is accepted unless another job has it now.
     """
     path = Path(text).expanduser().resolve()
     jobs = list_jobs()

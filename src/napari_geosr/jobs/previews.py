@@ -153,7 +153,7 @@ def _plane_of(volume: Volume, boxes: Sequence[Box]) -> Volume:
 def _covered(
     boxes: Sequence[Box], index: Sequence[int], shape: Sequence[int]
 ) -> npt.NDArray[np.bool_]:
-    """Return a mask of the voxels in boxes; the others are 0 in an unfinished TIFF."""
+    """Return a mask of the finished voxels of a plane; the others in the file are 0."""
     covered = np.zeros(tuple(shape[-2:]), bool)
     for box in boxes:
         axes = zip(box, index, shape, strict=False)

@@ -136,7 +136,7 @@ def run_steps(
 
 
 def _heartbeats(job: JobFolder, meter: JobMeter) -> Heartbeats:
-    """Return a sender of heartbeats, which also works in stages without steps."""
+    """Return an object that sends heartbeats, even while the run reports no steps."""
     return Heartbeats(lambda: _send_heartbeat(job, **meter.facts()), _BEAT_SECONDS)
 
 

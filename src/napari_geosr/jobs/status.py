@@ -111,7 +111,7 @@ def outage_text(status: JobStatus) -> str:
 
 
 def reasons(status: JobStatus) -> list[str]:
-    """Return sentences on why a job is not done; empty if there is nothing to explain.
+    """Explain why a job is not done; empty if there is nothing to explain.
 
     For a job that was interrupted, the last line of its log is quoted.
     """

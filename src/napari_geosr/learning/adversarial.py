@@ -125,7 +125,7 @@ class AdversarialMethod(Method):
         The Wasserstein distance is based on the Euclidean distance between patches,
         which grows with the square root of their number of voxels. Dividing the
         distance by this root expresses it in standard deviations of the grey values for
-        any patch size. The other distances have no unit.
+        any patch size. The other distances do not depend on the patch size.
         """
         if self.config.distance != "wasserstein":
             return 1.0

@@ -21,7 +21,7 @@ NO_NEGATIVE = Parameter(negative="")
 
 
 def _split_at_commas(value: object) -> object:
-    """Split ``a.tif,b.tif`` if one of the two exists and no file has this name."""
+    """Split ``a.tif,b.tif`` if either file exists and no file has the whole name."""
     if isinstance(value, str | Path):
         value = (value,)
     if not isinstance(value, list | tuple):
@@ -36,7 +36,7 @@ def _parts(path: object) -> list[object]:
 
 
 def _exists(path: str) -> bool:
-    """Whether a file exists; a part of a file may be given after ``::``."""
+    """Whether a file exists; a dataset in the file may be given after ``::``."""
     return bool(path) and Path(path.rsplit("::", 1)[0]).expanduser().exists()
 
 

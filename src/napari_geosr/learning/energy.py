@@ -75,7 +75,7 @@ class Meter:
         self._last: tuple[float, float] | None = None
 
     def resume(self, path: Path, step: int) -> None:
-        """Continue from the sums of earlier processes of the same job.
+        """Add to the time and energy of earlier processes of the same job.
 
         Parameters
         ----------
@@ -206,7 +206,7 @@ def _failure_text(error: Exception) -> str:
 
 
 def _read_sums(path: Path | None) -> _EnergySums | None:
-    """Return the sums of earlier processes, if stored and intact."""
+    """Return the summed time and energy of earlier processes; None if unreadable."""
     if path is None:
         return None
     try:

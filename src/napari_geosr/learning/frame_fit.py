@@ -351,7 +351,7 @@ class FrameFit:
 
     @torch.no_grad()
     def held_out_misfit(self, frames: Tensor, variance: Tensor) -> float:
-        """Return the mean squared residual of other frames, relative to `variance`.
+        """Return the mean squared residual of held-out frames, relative to `variance`.
 
         Parameters
         ----------

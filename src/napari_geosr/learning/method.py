@@ -48,7 +48,7 @@ class Updater(Protocol):
     ) -> dict[str, float]:
         """Update the weights of one optimiser with the mean loss of `batches`.
 
-        The batches are parts of one batch that may not fit into memory together; their
+        The batches are parts of a batch that may not fit into memory as a whole; their
         gradients are added up. If memory runs out, they are split into smaller batches
         and `loss` is called again for all patches. Returns the means of the named
         losses.
@@ -257,7 +257,7 @@ class Method:
         return {self.result: (self.result,)}
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:
-        """Create the optimiser of a group."""
+        """Create the optimiser for a group of modules."""
         import torch
 
         return torch.optim.Adam(

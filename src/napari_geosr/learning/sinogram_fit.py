@@ -129,7 +129,7 @@ class Generator(nn.Module):
 
 
 def field_of_view(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
-    """Return the field of view (N, N): 1 for voxels that all projections contain."""
+    """Return the field of view (N, N): 1 for voxels that all projections cover."""
     n = geometry.size
     axis = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
     reach = min(geometry.centre, geometry.n_columns - 1 - geometry.centre)
@@ -253,8 +253,8 @@ class SinogramFit:
     def slices(self) -> Tensor:
         """Return the attenuation per unit length, shape (row, N, N).
 
-        The slices are scaled to the projections by least squares, to correct the
-        changes of grey values caused by the softplus and the averaging.
+        The slices are scaled to the projections by least squares, to correct changes in
+        grey value caused by the softplus and the averaging.
         """
         raw = self.average if self.iteration else self.generator()
         projections = project(raw, self.geometry)

@@ -60,7 +60,7 @@ _MIN_DEVIATION = 0.03
 
 
 def loss_help(front: str) -> str:
-    """Return a help text: `front`, then the losses and the way to combine them."""
+    """Return a help text: `front`, the names of the losses, and how to combine them."""
     return (
         f"{front}: {', '.join(describe())}; separate multiple losses with commas and "
         "add weights after colons: l1,gradient,cldice:0.3."

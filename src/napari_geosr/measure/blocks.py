@@ -359,7 +359,7 @@ class SlabLabeller:
             self._last_labels = small[self._last_labels]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the state after the slabs so far, for storing in a file."""
+        """Return the state after the slabs labelled so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
         # Only the rows of open and completed pores and the labels grow with the volume.
         values: dict[str, np.ndarray] = {

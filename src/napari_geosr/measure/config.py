@@ -20,7 +20,7 @@ ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
 
 def _number(value: object) -> object:
-    """Accept a number given as text on the command line, as other fields do."""
+    """Convert digits, such as a number from the command line, to an integer."""
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 

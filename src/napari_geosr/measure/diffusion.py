@@ -71,7 +71,7 @@ class Solution:
 
 
 def bytes_needed(voxels: int, in_phase: int = 0) -> int:
-    """Return the memory in bytes for a solution, including copies of the volume.
+    """Return the memory that a solution needs, in bytes, with copies of the volume.
 
     Parameters
     ----------

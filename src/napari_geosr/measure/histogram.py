@@ -156,7 +156,7 @@ class GreyHistogram:
         self.maximum = max(self.maximum, largest)
 
     def choose_bins(self, blocks: Iterable[np.ndarray]) -> bool:
-        """Choose the bins in the same way as if all `blocks` were added at once.
+        """Choose the bins as if all `blocks` were added at once.
 
         Parameters
         ----------

@@ -152,7 +152,7 @@ class PorosityRun:
         ]
 
     def check(self, doing: str) -> None:
-        """Raise `Cancelled` if the measurement is to stop, naming the stage."""
+        """Raise `Cancelled`, which names the stage, if the measurement is to stop."""
         if self.should_stop():
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 

@@ -153,7 +153,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def sample_mask_bytes(shape: tuple[int, ...]) -> int:
-    """Return the bytes needed to find the mask of a volume, in addition to slabs."""
+    """Return the bytes needed to find a volume's mask, besides those for slabs."""
     return math.prod(shape) * _BYTES_PER_VOXEL
 
 

@@ -119,7 +119,7 @@ class Pores:
 
     @cached_property
     def axis_lengths(self) -> FloatArray:
-        """Standard deviations along the principal axes, longest first, shape (n, 3)."""
+        """Standard deviations of voxels along principal axes, largest first, (n, 3)."""
         from napari_geosr.measure.kernels import runs
 
         edges = np.array(self.geometry.voxel_size)

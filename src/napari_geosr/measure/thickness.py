@@ -315,7 +315,7 @@ class SphereList:
     ----------
     centres : ndarray of shape (n, 3), int16 or int32
         Positions in the volume, with `kernels.spheres.PLACES` steps per voxel. 16 bits
-        are used for volumes of up to 2,000 voxels along each axis.
+        are used for volumes of up to 2000 voxels along each axis.
     diameters : ndarray of shape (n,), uint16
     box : ndarray of shape (2, 3), float
         First and last position that any sphere reaches, in voxels.

@@ -292,7 +292,7 @@ def _spectrum_reason(features: Signature, card: ModelCard) -> str:
 
 
 def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
-    """Warn if a 3D model may not have been trained on voxels this far from cubic."""
+    """Warn if the voxels are less cubic than those on which a 3D model was trained."""
     if card.axes != "ZYX" or not card.has_weights or not volume.has_physical_size:
         return ()
     # A range of voxel edge lengths in the training data may stem from non-cubic voxels.

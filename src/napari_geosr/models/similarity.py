@@ -70,7 +70,7 @@ class PatchSource(Config):
 
 
 class _IndexText(Config):
-    """The text in the file of an index."""
+    """The text entry of an index file: edges of the patches, and the volumes."""
 
     edge: tuple[int, int, int]
     sources: tuple[PatchSource, ...] = Field(min_length=1, max_length=MAX_SOURCES)
@@ -100,8 +100,8 @@ class SimilarPatch:
     unit : str
         Unit of the position.
     distance : float
-        Distance of the features, in units of the median distance between neighbouring
-        training patches.
+        Distance between the features of the compared patch and of this one, in units of
+        the median distance between neighbouring training patches.
     """
 
     source: str
@@ -181,7 +181,7 @@ class SimilarityIndex:
     def is_across_volumes(self) -> bool:
         """Whether the distances are those between patches of different volumes.
 
-        Otherwise, they are distances within the only volume, and a patch of another
+        Otherwise, they are distances within a single volume, and a patch of another
         scan of the same material is usually further away.
         """
         return len(np.unique(self.places[:, 0])) > 1

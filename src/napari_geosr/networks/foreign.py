@@ -252,7 +252,7 @@ def _spans(n: int, window: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _ramp(n: int, overlap: int, edges: tuple[bool, bool], like: Tensor) -> Tensor:
-    """Return weights along an axis: 1, falling over `overlap` towards inner borders."""
+    """Return weights along an axis: 1, decreasing within `overlap` of inner borders."""
     places = torch.arange(1, n + 1, dtype=like.dtype, device=like.device)
     weights = torch.ones_like(places)
     if edges[0]:

@@ -1,11 +1,11 @@
 """Super-resolution with few weights: most layers process few feature maps.
 
-The network of [1]_ extracts features with a convolution of 5ⁿ voxels, reduces the maps
-with pointwise convolutions, processes them with a chain of small convolutions and
-expands them again. Its last layer, a transposed convolution of 9ⁿ fine voxels, is
-replaced with its equivalent [2]_: a convolution of the same extent on the coarse grid,
-followed by a pixel shuffle. As in all super-resolution networks here, the cubically
-interpolated input is added.
+The network of [1]_ extracts features with a convolution of 5ⁿ voxels, reduces the
+number of maps with a pointwise convolution, processes the maps with a chain of small
+convolutions and increases their number again. Its last layer, a transposed convolution
+of 9ⁿ fine voxels, is replaced with its equivalent [2]_: a convolution of the same
+extent on the coarse grid, followed by a pixel shuffle. As in all super-resolution
+networks here, the cubically interpolated input is added.
 
 References
 ----------

@@ -92,7 +92,7 @@ class LightSR(UpscalingNetwork):
         return maps
 
     def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
-        """Return a part of the trunk's output; layers compute only its input."""
+        """Return part of the trunk's output; layers compute only what it depends on."""
         shape = x.shape[2:]
         left = 2 * len(self.blocks)
         have = widened(part, left, shape)

@@ -46,7 +46,7 @@ class MSDNet(MixedScale):
     """Mixed-scale dense network [1]_ with zero padding.
 
     The output is a pointwise convolution over all maps, including the input. If it has
-    several channels, they are label scores, see `napari_geosr.networks.layers.scores`.
+    several channels, they are label scores; see `napari_geosr.networks.layers.scores`.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

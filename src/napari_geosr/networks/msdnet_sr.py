@@ -88,7 +88,7 @@ class MSDNetSR(UpscalingNetwork):
 
     @property
     def training_dtype(self) -> torch.dtype | None:
-        """Type of the hidden maps while gradients are enabled, see `MixedScale`."""
+        """Type of the hidden maps while gradients are enabled; see `MixedScale`."""
         return self.dense.training_dtype
 
     @training_dtype.setter

@@ -127,7 +127,7 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
 
 
 def _shared(job: JobFolder, spec: Job, n_workers: int, unit: str) -> Job:
-    """Give a job a number of workers; if it cannot use them, record the reason."""
+    """Set a job's number of workers; if it cannot use them, record the reason."""
     try:
         return with_workers(spec, n_workers)
     except GeoSRError as error:

@@ -54,13 +54,13 @@ class QueueWatch:
 def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     """Query the queues about waiting and running jobs, with one call per queue.
 
-    A job that has stopped is queried as well until it has left the queue: a run that a
-    queue ends for its own reasons is paused, and may wait in the queue to start again.
+    A job that has stopped is queried as well until it has left the queue: if the queue
+    ends a run, the job is paused and may wait in the queue to start again.
 
     Returns
     -------
     list of str
-        Why a queue could not be queried. The last known states are kept, and the
+        The reason for each failed query. The last known states are then kept, and the
         reason is noted in the folders of the jobs.
     """
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
@@ -90,7 +90,7 @@ def query(name: str, jobs: Mapping[Path, JobStatus]) -> None:
     ConfigError, JobError
         If the queue is unknown, or does not respond.
     FileError
-        If the record of a job cannot be read now.
+        If the record of a job cannot currently be read.
     """
     submitted = {path: queue_record.read_record(path).number for path in jobs}
     numbers = {path: status.queue.number for path, status in jobs.items()}

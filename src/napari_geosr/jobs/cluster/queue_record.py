@@ -36,7 +36,7 @@ MAX_IDLE_OR_SHORT = 12
 
 @dataclass(frozen=True)
 class QueueRecord:
-    """A job's place in a queue.
+    """A job's entry in a queue: its number, resubmissions and profile.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class LastState:
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """A job's place in a queue, for display.
+    """A job's entry in a queue and its last known state, for display.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ class QueuePlace:
         )
 
     def without_number(self) -> QueuePlace:
-        """Return the place without number and state, for a job outside the queue."""
+        """Return the entry without number and state, for a job outside the queue."""
         return QueuePlace(self.queue, self.title, resubmitted=self.resubmitted)
 
     def silence(self, seconds: float) -> str:
@@ -228,7 +228,7 @@ NO_QUEUE = QueuePlace()
 
 
 def place_of(folder: Path, updated: float) -> QueuePlace:
-    """Read a job's place in a queue from its folder.
+    """Read a job's queue entry and last known state from its folder.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def read_record(folder: Path) -> QueueRecord:
     Raises
     ------
     FileError
-        If the record exists but cannot be read now; its contents must not be lost.
+        If the record exists but cannot currently be read; it must not be overwritten.
     """
     facts = _read_facts(folder / RECORD)
     profile, earlier = facts.get("profile"), facts.get("earlier")
@@ -325,7 +325,7 @@ def write_record(folder: Path, record: QueueRecord) -> None:
 
 
 def forget_number(folder: Path) -> None:
-    """Forget the number of an ended run of a job that now runs outside its queue.
+    """Mark a job's queue number as an earlier one; the job now runs outside its queue.
 
     The job can still be found by this number. Its profile is kept, so that the job can
     be submitted again.

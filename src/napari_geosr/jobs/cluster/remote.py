@@ -184,7 +184,7 @@ def list_jobs(
     should_stop: ShouldStop = never_stop,
     on_note: OnNote = lambda note: None,
 ) -> list[JobStatus]:
-    """List the jobs of a computer and their states in its queue, the newest first.
+    """List the jobs of a computer, newest first, with their states in its queue.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Locks of a submission: one process submits a job, and one job writes an output."""
+"""Locks that let only one process submit a job, and only one job write an output."""
 
 from __future__ import annotations
 

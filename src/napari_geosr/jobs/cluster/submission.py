@@ -164,7 +164,7 @@ def _store_number(job: JobFolder, number: str) -> None:
 
 
 def _store_power(job: JobFolder, profile: Profile) -> None:
-    """Store the values with which the energy of a job on this computer is estimated."""
+    """Store the values from which a job's energy on this computer is estimated."""
     known = queue_record.read_record(job.path)
     power = profile.model_dump(mode="json", include=_POWER)
     values = known.profile | power
@@ -174,7 +174,7 @@ def _store_power(job: JobFolder, profile: Profile) -> None:
 
 @dataclass(frozen=True)
 class _Earlier:
-    """Queue record and script of a job before it is submitted again."""
+    """Queue record and script of a job, to be restored if resubmitting it fails."""
 
     record: QueueRecord
     script: str | None
@@ -334,8 +334,8 @@ def _stored_profile(record: QueueRecord) -> Profile:
 def stop(job: JobFolder) -> None:
     """Ask a job to stop and, if it is in a queue, cancel it there.
 
-    Finished work is kept, so that the job can be resumed. A job has not ended until its
-    queue has ended it, because the queue may start it again.
+    Finished work is kept, so that the job can be resumed. A job in a queue counts as
+    ended only after the queue has ended it, because the queue may start it again.
 
     Raises
     ------
@@ -381,7 +381,7 @@ def _cancel_in_queue(job: JobFolder, status: JobStatus) -> None:
 
 
 def _latest_number(job: JobFolder, status: JobStatus) -> str:
-    """Return the number of a job, after a query if its queue may have changed it."""
+    """Return a job's number; query the queue first if it can change numbers."""
     if load_queue(status.queue.queue).renumbers:
         with suppress(JobError, FileError):  # the last number may still be valid
             query(status.queue.queue, {job.path: job.status()})

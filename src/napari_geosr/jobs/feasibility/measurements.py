@@ -34,8 +34,8 @@ def check(job: MeasureJob, profile: Profile) -> None:
     No voxel is read. The time is the shortest possible one, on a computer twice as fast
     as the one used for the benchmarks in the documentation. The estimate includes the
     histogram of the grey values, one slab of labels and, if requested and not limited
-    to a sample, the local thickness: at the end of the walltime, only labelled slabs
-    are kept.
+    to a sample, the local thickness, because a run that is interrupted keeps only its
+    labelled slabs.
 
     Parameters
     ----------

@@ -180,7 +180,7 @@ class _RestoreNode(Node):
         return self.too_little_memory(why, needed, "choose another model")
 
     def seconds_of_part(self, plan: RestorePlan) -> float:
-        """Estimate the time of a tile or shard if threads scale perfectly."""
+        """Estimate the time of a tile or shard, assuming ideal speed-up by threads."""
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
         threads = self.threads // self.n_computing
         return seconds * plan.threads / max(plan.threads, threads)

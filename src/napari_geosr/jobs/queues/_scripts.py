@@ -169,7 +169,7 @@ def _first_line(*texts: str) -> str:
 
 
 def whole_number(text: str | None) -> int:
-    """Return the number that a queue stores in a variable; 1 if there is none."""
+    """Parse the number that a queue stores in a variable; 1 if there is none."""
     return int(text) if text is not None and text.isdecimal() else 1
 
 

@@ -216,7 +216,7 @@ def _last(number: str, known: Mapping[str, AnyDict]) -> str:
 
 
 def _jobs(text: str) -> dict[str, AnyDict]:
-    """Parse oarstat's JSON, which is empty without jobs, into jobs keyed by number."""
+    """Parse oarstat's JSON (empty if there are no jobs) into jobs keyed by number."""
     if not text.strip():
         return {}
     try:

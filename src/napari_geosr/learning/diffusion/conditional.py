@@ -3,8 +3,8 @@
 Each sample starts as noise and is turned, step by step, into one possible difference
 between the enlarged scan and the high-quality image (see
 `napari_geosr.networks.residual_diffusion`). With the second-order solver [1]_, 20 steps
-are enough: where the distribution is known, the standard deviation of the samples is
-1 % too small (12 % with random steps). Unlike in
+are enough: in a test with a known distribution, the standard deviation of the samples
+is 1 % too small (12 % with random steps). Unlike in
 `napari_geosr.learning.diffusion.posterior`, the noise of the scan need not be known:
 the model has learned from the pairs what the noise hides.
 

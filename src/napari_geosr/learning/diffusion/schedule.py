@@ -118,7 +118,7 @@ class Schedule:
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the amplitudes of image and noise at a time, or at a time per image.
+        """Return the amplitudes of image and noise at one time, or at one per image.
 
         Before time 0 (at -1) there is no noise.
         """
@@ -137,7 +137,7 @@ class Schedule:
         return a * x0 + s * noise
 
     def target(self, x0: Tensor, noise: Tensor, time: Tensor | int) -> Tensor:
-        """Return the output of a perfect network."""
+        """Return the output on which a network is trained: noise, image or velocity."""
         if self.prediction == "velocity":
             a, s = self.shares(time, x0)
             return a * noise - s * x0

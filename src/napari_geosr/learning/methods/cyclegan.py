@@ -203,7 +203,7 @@ class Method(TranslationMethod):
 
     @contextmanager
     def _frozen_statistics(self) -> Iterator[None]:
-        """Exclude other kinds of images from the generators' running statistics."""
+        """Keep the generators' running statistics fixed for images of another kind."""
         with (
             frozen_statistics(self.modules["network"]),
             frozen_statistics(self.modules["backward"]),

@@ -1,4 +1,4 @@
-"""Noise2Inverse: learn from reconstructions of disjoint parts of the projections.
+"""Noise2Inverse: learn from reconstructions of disjoint sets of projections.
 
 The sources are reconstructions of the same object, each from every K-th projection; no
 projection is used twice. Because different projections have independent noise, so do

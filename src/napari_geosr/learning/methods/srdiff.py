@@ -89,7 +89,7 @@ class Config(TrainingConfig):
 
 
 class Method(_Method):
-    """Predicts noise that was added to the residuals of pairs."""
+    """Separates added noise from the differences between the scans of pairs."""
 
     roles = ("source", "target")
     output_role = "target"
@@ -118,7 +118,7 @@ class Method(_Method):
             )
 
     def prepare(self, patches: Patches) -> None:
-        """Measure how the sources differ from the targets in the training pairs."""
+        """Measure the RMS differences between sources and targets of training pairs."""
         import torch
 
         super().prepare(patches)

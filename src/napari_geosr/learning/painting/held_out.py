@@ -24,7 +24,7 @@ class HeldOutOverlap:
     Attributes
     ----------
     slices : tuple of int
-        Indices of the slices that were held out, one after the other.
+        Indices of the slices that were held out, one at a time.
     iou : float
         Intersection over union of the painted voxels of all these slices, averaged over
         the classes, from 0 to 1; NaN if no slice could be held out.
@@ -44,7 +44,7 @@ def held_out_steps(
     Parameters
     ----------
     segmenter : Segmenter
-        Has learned from all strokes.
+        A segmenter that has learned from all strokes.
     should_stop : callable
         Called before every slice.
 

@@ -94,7 +94,7 @@ def read_strokes(
         Value where nothing is painted. By default 255 if it occurs, as in files for
         ``train ptdr``, otherwise 0, as in napari.
     seed : int
-        Seed for choosing the voxels that are kept if a slice has many.
+        Seed for choosing the voxels that are kept if a slice has too many.
     should_stop : callable
         Called before every slice.
 

@@ -65,9 +65,9 @@ class BlindSpots:
         patch : ndarray of shape (Z, Y, X)
             For a 2D network, all adjacent slices; voxels of the middle one are chosen.
         slices : ndarray of int, shape (Z,), optional
-            Index of each slice in the volume. Slices that occur several times, as near
-            the ends of a volume, have the same hidden voxels in all copies: otherwise
-            one copy would reveal what is hidden in another.
+            Index of each slice in the volume. Slices that are repeated near the ends of
+            a volume have the same hidden voxels in all copies: otherwise, one copy
+            would reveal the voxels hidden in another.
 
         Returns
         -------

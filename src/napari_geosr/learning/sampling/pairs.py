@@ -134,7 +134,7 @@ def check_pair(
 def _shift(
     source: Volume, target: Volume, factors: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """Measure the shift of the central blocks; only in the plane for few slices."""
+    """Measure the shift of the central blocks; with few slices, only along Y and X."""
     from skimage.registration import phase_cross_correlation
 
     a = _central_block(source, (1,) * len(factors))

@@ -105,7 +105,7 @@ class ShapeConfig(TrainingConfig):
     @field_validator("channels", mode="before")
     @classmethod
     def _split_channels(cls, value: object) -> object:
-        """Split ``"8,16,24"``, alone or as a command-line word, into three numbers."""
+        """Split a string such as ``"8,16,24"``, or a list of strings, at the commas."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, Sequence):
             return value
@@ -169,7 +169,7 @@ class ShapeSet(Patches):
         return self.targets[self.number_of(volume)]
 
     def set_filled(self, inside: AnyArray) -> None:
-        """Store which planes of the only volume contain the shape.
+        """Store which planes contain the shape, if there is only one volume.
 
         Parameters
         ----------
@@ -182,7 +182,7 @@ class ShapeSet(Patches):
 
     @property
     def _is_split(self) -> bool:
-        """Whether planes of the only volume are held out."""
+        """Whether planes are held out because there is only one volume."""
         return len(self.volumes) == 1 and self._n_filled >= _MIN_DEPTH
 
     @property
@@ -196,7 +196,7 @@ class ShapeSet(Patches):
 
     @property
     def held_out_note(self) -> str:
-        """A note if no planes of the only volume are held out; otherwise empty."""
+        """A note if there is only one volume and no planes are held out; else empty."""
         if len(self.volumes) != 1 or self._is_split:
             return ""
         return (

@@ -114,7 +114,7 @@ class Method(ShapeMethod):
     def pair(
         self, shapes: ShapeSet, rng: np.random.Generator
     ) -> tuple[AnyArray, AnyArray]:
-        """Draw a coarse block and the fine one.
+        """Draw a coarse block and the corresponding fine block.
 
         If no suitable block is found, the last one is used; without a surface, it has
         no effect on the loss.

@@ -1,7 +1,7 @@
 """Complete closed shells, such as skulls, with a statistical shape model.
 
-The model is computed from complete shells in one pass, without optimisation steps,
-which takes a fraction of a second per shell. See `networks.sparse.shell_atlas`.
+The model is computed from complete shells in one pass, without optimisation steps; this
+takes a fraction of a second per shell. See `networks.sparse.shell_atlas`.
 """
 
 from __future__ import annotations

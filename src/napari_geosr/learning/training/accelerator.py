@@ -52,7 +52,7 @@ def make_accelerator(device: str, precision: str) -> Any:
 
 def accelerate_precision(config: TrainingConfig, device: str) -> str:
     """Return accelerate's name for the precision that is used on a device."""
-    # On a CPU, hidden maps are stored in bfloat16 instead, see `reduce_hidden_maps`.
+    # On a CPU, hidden maps are stored in bfloat16 instead; see `reduce_hidden_maps`.
     is_reduced = config.precision in ("auto", "bfloat16")
     return "bf16" if is_reduced and device.startswith("cuda") else "no"
 
@@ -191,7 +191,7 @@ class BatchParts:
         self._step, self.is_updated = step, False
 
     def fit(self, work: Callable[[], T]) -> T:
-        """Return the result of `work`, using more parts until it fits in every process.
+        """Repeat `work` with more parts until memory suffices; return its result.
 
         `work` must not update weights, because it is repeated in all processes.
 

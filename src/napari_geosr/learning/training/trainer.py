@@ -419,8 +419,8 @@ class Trainer:
     ) -> dict[str, float]:
         """Accumulate the gradients of `batches`, in smaller parts if memory runs out.
 
-        Weights change only afterwards. If memory runs out, the whole step is not
-        repeated, because other optimisers may have updated their weights.
+        Weights change only afterwards. If memory runs out, only this computation is
+        repeated, because other optimisers may have updated their weights in this step.
         """
         was_updated, self.parts.is_updated = self.parts.is_updated, False
 

@@ -189,9 +189,9 @@ class _EdgeBlock:
     ) -> tuple[AnyArray, AnyArray]:
         """Return standard deviations of the blur, and normals, at isolated edges.
 
-        Only edges whose normal is closest to `axis` are used. The grey value and the
-        slope at a voxel of a blurred edge determine the width of the blur, wherever the
-        voxel lies: no interpolation is needed.
+        Only edges with normals closer to `axis` than to any other axis are used. The
+        grey value and the slope at a voxel of a blurred edge determine the width of the
+        blur, wherever the voxel lies: no interpolation is needed.
         """
         from scipy.special import ndtri
 

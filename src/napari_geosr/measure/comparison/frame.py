@@ -3,8 +3,8 @@
 Along each axis, the frame has the voxel grid of the volume with the largest voxels
 along that axis, restricted to the region covered by all volumes. Finer volumes are
 averaged over its voxels; nothing is interpolated. Averaging hides errors that are
-smaller than a voxel of the frame. Therefore, volumes share a frame only if this does
-not make the frame coarser.
+smaller than a voxel of the frame. Therefore, a comparison uses one frame for several
+volumes only if each of them has this frame in common with the base.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ def on_common_frame(
     volumes : mapping of str to Volume
         Volumes with spatial axes only.
     unit_of : Volume, optional
-        The frame has the unit of this volume; by default, of the first one.
+        The frame has the unit of this volume; by default, that of the first one.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Graphs of networks in a comparison: figures as text and as numbers."""
+"""Graphs of networks in a comparison: metrics as text and as numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.measure.number_text import number_text, percent_text
 def agreement_rows(
     found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield label, displayed value per volume and explanation of each figure."""
+    """Yield the label, one text per volume and the explanation of each metric."""
     if not found:
         return
     near = f"within {distance_text(found, unit, titles)} of the lines of"
@@ -49,13 +49,13 @@ def agreement_rows(
 def distance_text(
     found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
 ) -> str:
-    """Return the distance within which branches are compared, as text."""
+    """Format the distance within which branches count as found."""
     texts = {k: f"{number_text(a.distance)} {unit}" for k, a in found.items()}
     return each_once(texts, titles)
 
 
 def agreement_numbers(found: GraphAgreement) -> dict[str, float]:
-    """Return the figures of an agreement, by column name."""
+    """Return the metrics of an agreement, by column name."""
     numbers = found.to_json_dict()
     return {"graph_distance": numbers.pop("distance"), **numbers}
 

@@ -128,7 +128,7 @@ def _decibels(data_range: float, mse: float) -> float:
 
 
 class RangeSample:
-    """Evenly sampled grey values, for the range between two percentiles.
+    """Evenly sampled grey values, from which a range of percentiles is determined.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class PairGrid:
 
 
 def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """Return the text that all volumes share; otherwise, each text with its title."""
+    """Return the text once if all volumes share it, otherwise each with its title."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{text} ({titles[key]})" for key, text in texts.items())

@@ -43,14 +43,14 @@ class ScanCheck:
     regions: int
 
     def to_json_dict(self) -> AnyDict:
-        """Return the figures as JSON-serialisable values."""
+        """Return the metrics as JSON-serialisable values."""
         return dict(vars(self))
 
 
 def check_rows(
     checks: Mapping[str, ScanCheck],
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Yield label, displayed value per volume and explanation of each figure."""
+    """Yield the label, one text per volume and the explanation of each metric."""
     yield (
         "Consistency with the scan",
         {k: check.level for k, check in checks.items()},

@@ -130,7 +130,7 @@ def grey_steps(
     ----------
     volumes : FrameVolumes
     data_range : float, optional
-        By default, the range between the 0.1th and the 99.9th percentile.
+        By default, the range between the 0.1th and 99.9th percentiles.
     of_base : bool
         Whether to take the range from the base; otherwise, the smallest range of all
         volumes is used, because noise widens it least.

@@ -343,12 +343,12 @@ def _class_edges(grey: Array) -> Array:
 def _best_blur(
     pair: Pair, sample: Sequence[Box], should_stop: ShouldStop
 ) -> tuple[float, float, float]:
-    """Return the blur along Z and in the plane that gives the smallest residual."""
+    """Return the blur, along Z and in the plane, that gives the smallest residual."""
     deep = pair.shape[0] > 1
 
     @cache
     def power(along: int, plane: int) -> float:
-        """Return the mean squared residual for two blurs, as indices of `_BLURS`."""
+        """Return the mean squared residual for the blurs with these indices."""
         blur = (_BLURS[along] if deep else 0.0, _BLURS[plane], _BLURS[plane])
         if should_stop():
             raise Cancelled("The comparison with the scan was cancelled.")

@@ -185,8 +185,8 @@ def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
 def _quiet_variance(grey: Windows, variance: Windows) -> Array:
     """Estimate the noise variance for each class of grey values: a convex lower bound.
 
-    Classes that contain edges vary more than their noise. Such classes lie above the
-    line that joins two quieter classes, a darker and a brighter one.
+    The variance of classes that contain edges exceeds that of their noise. Such classes
+    lie above the line that joins two quieter classes, a darker and a brighter one.
     """
     n = int(np.clip(len(grey) // _MIN_CLASS_WINDOWS, 1, _MAX_CLASSES))
     classes = np.array_split(np.argsort(grey, kind="stable"), n)

@@ -279,7 +279,7 @@ def _surface_distance(mask: Mask, sizes: Array) -> Array:
 
 
 def _smooth(path: Array) -> Array:
-    """Apply a moving average; the window narrows towards the fixed ends."""
+    """Smooth a path by a moving average; the window narrows towards the fixed ends."""
     n = len(path)
     sums = np.concatenate([np.zeros((1, 3)), np.cumsum(path, axis=0)])
     at = np.arange(n)

@@ -168,7 +168,7 @@ def _compare(
 def _along_line(
     values: np.ndarray, places: np.ndarray, sites: np.ndarray, limits: np.ndarray
 ) -> None:
-    """Replace values with the lower envelope of their parabolas, in place.
+    """Replace values with lower envelopes of their parabolas, in place, run by run.
 
     No site beyond a voxel outside the phase is nearer than that voxel. Each run of
     phase voxels, with the outside voxel at either end, is therefore independent. If two

@@ -32,7 +32,7 @@ def place_corners(
     phase : ndarray of shape (Z, Y, X), uint8
         0 or 1.
     depths : ndarray of the same shape, float32
-        Distance of the voxels next to the surface from it; positive.
+        Distance from the surface, for the voxels next to it; positive.
     exists : ndarray of shape (Z + 1, Y + 1, X + 1), bool
         Cells whose eight voxels belong to the sample. Cell (z, y, x) lies between the
         voxels (z - 1, y - 1, x - 1) and (z, y, x).

@@ -94,7 +94,7 @@ def _slope(before: int, after: int) -> float:
 def largest_unknown(
     distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
-    """Return the largest radius of a sphere that voxels beyond the block may change.
+    """Return the largest radius of a sphere that depends on voxels beyond the block.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
     `inner` has one value for each face of the block, in pairs along Z, Y, X: 1 if the

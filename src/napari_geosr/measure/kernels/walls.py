@@ -61,7 +61,7 @@ def fit_sphere(
 
 @compiled
 def _average(walls: np.ndarray, count: int, sphere: np.ndarray) -> None:
-    """Set the radius to the mean distance to touched walls, corrected for enclosure."""
+    """Set the radius to the mean distance to touched walls; add to it if enclosed."""
     total, n = 0.0, 0
     zz, yy, xx, zy, zx, yx = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(count):

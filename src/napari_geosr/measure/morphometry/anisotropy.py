@@ -156,7 +156,7 @@ def _cells(shape: tuple[int, ...], sample: Mask | None) -> Mask:
 
 
 def _depths(phase: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the distance from the surface of the voxels outside a phase."""
+    """Return, for the voxels outside a phase, the distance from its surface."""
     surface = kernels().surface
     patterns, found = phase.copy(), np.zeros(phase.shape, np.int32)
     surface.to_patterns(patterns)

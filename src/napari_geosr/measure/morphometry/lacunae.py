@@ -101,8 +101,8 @@ def principal_axes(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return covariance eigenvalues (n, 3), ascending, and longest axes (z, y, x).
 
-    A voxel counts as a solid cube of its shortest edge. Longer edges are only due to
-    coarser sampling, which does not make a pore longer.
+    A voxel counts as a solid cube with an edge as long as the voxel's shortest edge.
+    Longer edges are only due to coarser sampling, which does not make a pore longer.
     """
     sums = pores.sums.astype(np.float64)
     edges = np.array(pores.geometry.voxel_size)

@@ -84,7 +84,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 
 def _field_counts(planes: Mask) -> np.ndarray:
-    """Return the number of voxels in each field of each slice, shape (Z, fields)."""
+    """Count voxels in the fields, up to 4 × 4, of each slice; shape (Z, fields)."""
     _, n_y, n_x = planes.shape
     rows = np.unique(np.arange(_FIELDS) * n_y // _FIELDS)
     columns = np.unique(np.arange(_FIELDS) * n_x // _FIELDS)

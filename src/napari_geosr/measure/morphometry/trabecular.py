@@ -1,4 +1,4 @@
-"""Trabecular bone under its ASBMR names: BV/TV, Tb.N, Conn.D, BS/BV."""
+"""Quantities of trabecular bone under ASBMR names: BV/TV, Tb.N, Conn.D, BS/BV."""
 
 from __future__ import annotations
 

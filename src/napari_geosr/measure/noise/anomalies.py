@@ -225,7 +225,7 @@ def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
 
 
 def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
-    """Find single voxels far outside the others, and their `Outliers.power`."""
+    """Find single voxels far from all others in value, and their `Outliers.power`."""
     found = np.zeros(values.shape, bool)
     low, high = np.percentile(values, (2, 98))
     limit = _FAR * float(high - low)

@@ -74,7 +74,7 @@ def noise_free_contrast(
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Average pairs of voxels along each axis; also return the relative noise."""
+    """Average voxels in pairs along each axis, and return the ratio of noise levels."""
     factor = 1.0
     for axis, lag in enumerate(lags, 1):
         n = blocks.shape[axis] // 2 * 2

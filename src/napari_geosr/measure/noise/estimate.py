@@ -460,7 +460,7 @@ def _contrast(
     levels: tuple[float, ...],
     lags: Sequence[float],
 ) -> float:
-    """Return the contrast of the scan without this noise, including rare pores."""
+    """Return the contrast of the scan without this noise, even if pores are rare."""
 
     def level_at(places: Array) -> Array:
         return np.asarray(np.interp(places, greys, levels))

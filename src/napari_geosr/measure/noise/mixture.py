@@ -177,7 +177,7 @@ def _mixture(
     cutoff: float | None,
     deviance: float,
 ) -> Mixture:
-    """Fit the amplitudes of each class, given the parts."""
+    """Fit the amplitudes of `parts` (correlated, white, structure) to each class."""
     variances, white, shares = [], [], []
     for energy in classes:
         if not energy.any():  # rounded or segmented
@@ -203,7 +203,7 @@ def _positive(energy: Array) -> Array:
 
 
 def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
-    """Average adjacent classes at the same mean energy; also return their weights."""
+    """Average adjacent classes, scaled to a mean energy of 1; also return weights."""
     varied = [i for i, energy in enumerate(classes) if energy.any()]
     parts = np.array_split(varied, min(_MAX_GROUPS, len(varied)))
     groups, shares = [], []

@@ -397,7 +397,7 @@ def _selecting(noise: Array) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class QuietClass:
-    """Mean energies of a class's quietest blocks, and the scatter of their sums.
+    """Mean energies of a class's quietest blocks, and how much the blocks differ.
 
     `place` is the mean grey value of these blocks: if noise increases with the grey
     value, the quietest blocks are the darkest ones.
@@ -464,7 +464,7 @@ def _relative_errors(shares: Array, scatter: Array) -> Array:
 def _pooled(
     energies: Array, places: Array, variances: Array, doubts: Array, certain: bool
 ) -> Array | None:
-    """Return the mean energies of the quiet classes, scaled to a typical grey value.
+    """Return the mean energies of the quiet classes, scaled to their typical variance.
 
     With `certain`, classes that are less certain than the best ones are left out,
     because even a little structure in them looks like correlated noise.

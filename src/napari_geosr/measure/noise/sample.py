@@ -385,7 +385,7 @@ def _extreme(blocks: Any, known: Bools) -> Bools:
 
 
 def outer_values(volume: Volume) -> list[float]:
-    """Find values filling all corners, or an edge, of the first, middle or last slice.
+    """Find values that fill all corners or an edge of the first, middle or last slice.
 
     Padding is recognised in this way. Pores in which no photon was counted also have a
     constant value, but belong to the sample.

@@ -141,7 +141,7 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
 
 
 def penalised(deviance: float, family: NoiseFamily) -> float:
-    """Return the deviance for comparing kinds of noise; reconstructions get a penalty.
+    """Return the deviance for comparing kinds of noise, raised for reconstructions.
 
     If both kinds fit about equally well, blurred noise is the simpler explanation.
     """

@@ -44,7 +44,7 @@ def smooth_noise(
     structured: bool,
     lags: Sequence[float],
 ) -> float:
-    """Return the variation of the quietest blocks that may be noise; 0 if negligible.
+    """Return how much of the quietest blocks' variation may be noise; 0 if negligible.
 
     Noise that is as smooth as structure has no fine detail by which it could be
     recognised. Without such noise, quiet blocks hardly vary. If `structured`, blocks

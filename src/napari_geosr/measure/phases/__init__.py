@@ -170,7 +170,7 @@ class Phases:
     notes : tuple of str
         Remarks about the grid.
     grey : GreyPlanes or None
-        Grey values on the grid of the volume, where voxels may not be cubic.
+        Grey values on the grid of the volume, where voxels need not be cubic.
     results : dict
         Results that several statistics share, by name.
     sample_from : str

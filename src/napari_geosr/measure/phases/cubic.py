@@ -46,7 +46,7 @@ class OriginalGrid:
     )
 
     def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
-        """Add `n` planes; one more must follow, except at the end of the volume."""
+        """Add `n` planes; unless they are the last, `pores` must contain one more."""
         self.pores += int(np.count_nonzero(pores[:n]))
         self.sample += (
             pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))
@@ -108,7 +108,7 @@ def places_of(n_new: int, n_old: int) -> Floats:
 def interpolated(
     mask: Mask, places: tuple[Floats, Floats, Floats], voxel_size: Sequence[float]
 ) -> Mask:
-    """Return a mask at positions between its voxels.
+    """Interpolate a mask at positions between its voxels.
 
     The signed distances to the other phase are interpolated linearly (shape-based
     interpolation, Raya & Udupa, IEEE Trans Med Imaging 9:32-42 (1990)). Where they are

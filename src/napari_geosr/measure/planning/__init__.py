@@ -268,7 +268,7 @@ def _row(
     config: PlanConfig,
     variation: Variation,
 ) -> SizeRow:
-    """Return the number of spots of one size, as a row of the plan."""
+    """Return the row of the plan with the number of spots of this size."""
     sd = variation.sd(edge)
     factor = _factor(config, variation, edge)
     accepted = float(config.precision) * porosity

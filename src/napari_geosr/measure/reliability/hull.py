@@ -38,7 +38,7 @@ def hull_area(mask: Mask) -> int:
 
 
 def _lower_chain(x: Ends, y: Ends) -> tuple[Ends, Ends]:
-    """Return the corners of the lower convex hull; the points are sorted by x."""
+    """Return the corners of the lower convex hull of points sorted by x."""
     kept: list[int] = []
     for i in range(len(x)):
         while len(kept) > 1:
@@ -56,7 +56,7 @@ def hull_share_outside(
     *,
     max_slices: int = 32,
 ) -> float:
-    """Return the fraction of the slice-wise convex hulls outside a sample mask, 0 … 1.
+    """Return the fraction of the slice-wise convex hulls not in a sample mask, 0 … 1.
 
     Each hull encloses the mask in the slice and all bodies of solid except specks. The
     fraction is 0 for a mask that is convex in each slice and contains the solid; a mask
@@ -81,7 +81,7 @@ def hull_share_outside(
 
 
 def without_specks(solid: Mask) -> Mask:
-    """Remove bodies much smaller than the largest one from a slice."""
+    """Remove from a slice the bodies that are much smaller than the largest one."""
     from scipy import ndimage
 
     labels, n = ndimage.label(solid)

@@ -81,7 +81,7 @@ class SampleMaskFit:
 
     @property
     def cuts(self) -> bool:
-        """Whether the mask excludes solid or open pores, not only surroundings."""
+        """Whether the mask excludes open pores or solid, not only the surroundings."""
         return (
             self.leaves_out_solid or self.cuts_filled_volume or self.depends_on_closing
         )

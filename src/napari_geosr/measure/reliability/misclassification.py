@@ -61,8 +61,8 @@ _MAX_MISFIT = 0.005
 class Misclassification:
     """Expected fractions of voxels on the wrong side of the threshold due to noise.
 
-    Their sum is more accurate than either of them: near the threshold, the true side of
-    a grey value cannot be inferred.
+    Their sum is more accurate than either of them: near the threshold, the phase of a
+    voxel cannot be inferred from its grey value.
 
     Attributes
     ----------

@@ -62,9 +62,9 @@ class NoiseCheck:
         measured, or because one phase has a single grey value, so that the variation
         measured in the other is probably structure.
     possible : Misclassification or None
-        The largest misclassification that is compatible with the histogram, stated if
-        the noise could not be measured, or if it is far larger than `misclassified`.
-        None if one phase has a single grey value and therefore no noise.
+        The largest misclassification that is compatible with the histogram; given only
+        if the noise could not be measured, or if this value is far larger than
+        `misclassified`. None if one phase has a single grey value, i.e. no noise.
     """
 
     noise: Noise

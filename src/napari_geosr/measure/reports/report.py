@@ -54,7 +54,7 @@ class Histogram:
 
 
 class FigureAttribute(Generic[Value]):
-    """An attribute with a type that reads one of the report's figures."""
+    """A typed attribute of a report that returns the entry of `figures` by its name."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -141,7 +141,7 @@ class PorosityReport:
         Settings of the measurement, as in a settings file, and arguments of
         `napari_geosr.read`.
     overview : Overview or None
-        Coarse copy of the phases, for the picture in the report; None for an image.
+        Phases on a coarse grid, for the picture in the report; None for an image.
     """
 
     name: str
@@ -442,7 +442,7 @@ def build_report(
     morphometry : mapping of Morphometry, optional
         Further statistics by name.
     overview : Overview, optional
-        Coarse copy of the phases.
+        Phases on a coarse grid.
     reading : mapping, optional
         How the volume was read: arguments of `napari_geosr.read`.
 

@@ -61,7 +61,7 @@ def report_from_files(
     tables : mapping of Path, optional
         Files of the tables of morphometry, by their names.
     overview : Overview, optional
-        Coarse copy of the phases, for the picture.
+        Phases on a coarse grid, for the picture.
 
     Raises
     ------

@@ -140,7 +140,7 @@ class _SpectrumModel:
         self.tables = [spectrum.of_noise(power, value) for value in self.values]
 
     def initial_values(self) -> list[tuple[float, float, float]]:
-        """Choose starting points of the fit: blur, place in the noise table, width."""
+        """Choose starting points of the fit: blur, index in the noise table, width."""
         last = len(self.values) - 1
         places = np.linspace(0, last, _FIRST_VALUES) if last else np.zeros(1)
         widths = _FIRST_WIDTHS if self.spectrum.depth > 1 else (0.0,)

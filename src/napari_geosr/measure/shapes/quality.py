@@ -52,8 +52,8 @@ class ShapeAgreement:
     border_distance : float
         `tolerance`, but at least the longest edge of a voxel, in `unit`.
     surface_dice : float
-        Fraction of the area of both surfaces that lies within `tolerance` of the
-        respective other surface.
+        Fraction of the area of both surfaces that lies within `tolerance` of the other
+        surface.
     tolerance : float
         Tolerance of the surface Dice, in `unit`.
     volume, reference_volume : float
@@ -201,7 +201,7 @@ def _common_box(inside: AnyArray) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class _Distances:
-    """Distances of the points of one surface from another, and areas of the points."""
+    """Distances of points on one surface from another, and the area of each point."""
 
     values: AnyArray
     areas: AnyArray

@@ -109,7 +109,7 @@ def interval_steps(
     progress: SweepProgress,
     warnings: list[str],
 ) -> Generator[Step, None, PorosityInterval]:
-    """Compute the porosity interval; warn of voxels without a deviation."""
+    """Compute the porosity interval; warn about voxels without a deviation."""
     yield StageStarted(progress.done, progress.total, message="Computing the interval")
     shifted = ShiftedPores(
         run.source,

@@ -98,7 +98,7 @@ class SlabPart:
 def provisional_labels(
     pores: np.ndarray, connectivity: Literal[6, 26]
 ) -> tuple[np.ndarray, int]:
-    """Return the labels of one slab (uint32) and their number; deterministic."""
+    """Return the labels (uint32) of one slab and their number, deterministically."""
     import cc3d
 
     labels, n = cc3d.connected_components(

@@ -15,7 +15,7 @@ class SlabWork(Protocol[R_co]):
     """Processing of each slab, in this or another process."""
 
     def __call__(self, planes: Any, should_stop: ShouldStop, worker: int, /) -> R_co:
-        """Process one slab, given its item, a stop function and the worker number."""
+        """Process one slab, given its data, a stop function and the worker number."""
 
 
 class SlabPool(Protocol):

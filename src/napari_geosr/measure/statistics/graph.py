@@ -33,7 +33,7 @@ def _along_axes(found: Mapping[str, float | None]) -> str:
 
 
 def _known(name: str) -> Callable[[Figures], Any]:
-    """Return a function that returns the values along the axes if any is known."""
+    """Return a function that returns the values along the axes, or None if unknown."""
 
     def value(figures: Figures) -> Any:
         along_axes = figures[name]

@@ -10,10 +10,10 @@ RELIABLE_RADIUS = 4.0
 
 
 def surface_reliable(pores: Pores) -> BoolArray:
-    """Whether the sphere (image: circle) of the same size has a sufficient radius.
+    """Whether a pore is large enough for its surface to be reliable.
 
-    The radius must be at least `RELIABLE_RADIUS` times the longest edge of the voxels,
-    along which a pore is resolved worst.
+    The sphere (image: circle) of the same size must have a radius of at least
+    `RELIABLE_RADIUS` times the longest edge of a voxel.
     """
     edges = pores.geometry.voxel_size[1 if pores.geometry.flat else 0 :]
     diameter = 2 * RELIABLE_RADIUS * max(edges)

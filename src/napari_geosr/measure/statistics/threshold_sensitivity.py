@@ -13,12 +13,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def lowest(totals: SweepTotals) -> float:
-    """Return the lowest of the porosities at the three thresholds."""
+    """Return the lowest porosity at the threshold and its shifts by ±5 %."""
     return _sorted_voxels(totals)[0] / totals.sample_voxels
 
 
 def highest(totals: SweepTotals) -> float:
-    """Return the highest of the porosities at the three thresholds."""
+    """Return the highest porosity at the threshold and its shifts by ±5 %."""
     return _sorted_voxels(totals)[2] / totals.sample_voxels
 
 

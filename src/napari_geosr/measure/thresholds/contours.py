@@ -1,8 +1,9 @@
 """Sample masks of long bones: the cortex, and the marrow space with its trabeculae.
 
 After Buie, Campbell, Klinck, MacNeil & Boyd, Bone 41, 505 (2007),
-doi:10.1016/j.bone.2007.07.007: the periosteal contour is a closing of the bone, the
-endosteal contour is a closing of those spaces inside it that remain after an opening.
+doi:10.1016/j.bone.2007.07.007: the periosteal contour is a closing of the bone; the
+endosteal contour is a closing of the spaces inside the periosteal contour that remain
+after an opening.
 """
 
 from __future__ import annotations

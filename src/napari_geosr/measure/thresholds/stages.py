@@ -52,7 +52,7 @@ def hysteresis_steps(
     threshold: float,
     limits: tuple[float, float],
 ) -> Generator[Step, None, None]:
-    """Find pores with voxels beyond the core threshold, at all three thresholds."""
+    """Find pores that reach the core threshold, at the threshold and both limits."""
     share, phase = run.config.hysteresis, run.config.phase
     assert share is not None
     core = core_threshold(histogram, threshold, share, phase)

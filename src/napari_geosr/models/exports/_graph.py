@@ -152,7 +152,7 @@ def grey_network(model: Model) -> nn.Module:
     scale = card.normalisation
 
     class GreyValues(nn.Module):
-        """Network that maps grey values to grey values."""
+        """The network, with grey values scaled before and after it."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -57,7 +57,7 @@ class ModelSource:
     ----------
     text : str
     should_stop : callable
-        Called between the chunks of a download, which is cancelled if it returns True.
+        Called between the chunks of a download; returns True to cancel the download.
     """
 
     text: str
@@ -95,11 +95,11 @@ def read(
     Parameters
     ----------
     source : str
-        Source in one of the formats, see `about`.
+        Source in one of the formats; see `about`.
     channel : int, optional
         Output channel to use, for packages with several.
     should_stop : callable
-        Called during downloads, which are cancelled if it returns True.
+        Called during downloads; returns True to cancel them.
 
     Raises
     ------

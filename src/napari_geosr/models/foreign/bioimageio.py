@@ -99,7 +99,7 @@ def draft(
     channel : int, optional
         Output channel to use, if the network has several.
     should_stop : callable
-        Called between the chunks of a download, which is cancelled if it returns True.
+        Called between the chunks of a download; returns True to cancel the download.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class NetworkConfig(Config):
 
 
 class CubicInterpolation(nn.Module):
-    """Cubic interpolation, exact in tiles; edge values are repeated outside."""
+    """Cubic interpolation, exact in tiles; values at the border are repeated."""
 
     kernel: torch.Tensor
 

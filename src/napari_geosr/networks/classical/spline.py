@@ -43,9 +43,9 @@ class NetworkConfig(Config):
 
 
 class SplineInterpolation(nn.Module):
-    """Spline interpolation that preserves means; edge values are repeated outside.
+    """Spline interpolation that preserves the means of voxels.
 
-    Tiled results are exact.
+    Edge values are repeated beyond the border. Tiled results are exact.
     """
 
     weights: torch.Tensor

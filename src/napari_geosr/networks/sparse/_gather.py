@@ -1,8 +1,8 @@
 """Compute sparse convolutions (gather rows, multiply, scatter) and their gradient.
 
 Ordinary automatic differentiation would keep the gathered rows of all weights for the
-backward pass, which takes more memory than a dense convolution. Here only the features
-and the kernel maps are kept, and the rows are gathered again.
+backward pass, and thus take more memory than a dense convolution. Here, only the
+features and the kernel maps are kept, and the rows are gathered again.
 
 For layers with few channels on the CPU, compiled loops over the pairs of rows replace
 torch, which writes the gathered rows and the products to memory; writing takes several

@@ -87,7 +87,7 @@ class GenerativeConvolution(_Kernel):
     in_channels, out_channels : int
     wide : bool
         Whether the kernel has 4³ instead of 2³ positions: new voxels may then also lie
-        next to the children of a voxel.
+        next to the 2³ fine voxels within an input voxel.
     """
 
     def __init__(

@@ -13,9 +13,9 @@ The module of a loss must not import torch at module level. It provides:
     weight is ramped up later.
 ``WEIGHT``
     Default weight. The weights of geometric losses were chosen from the gradient with
-    respect to the output, for a foam, a sponge and thin tubes that were coarsened 2 and
-    4 times and interpolated: the norm of the gradient is usually one tenth to two
-    thirds of the norm for ``l1``.
+    respect to the output, for a foam, a sponge and thin tubes that were coarsened by
+    factors of 2 and 4 and interpolated: the norm of the gradient is usually one tenth
+    to two thirds of the norm for ``l1``.
 ``NEEDS_RADIUS`` (optional, geometric losses)
     True if `loss` uses ``scales.radius``; otherwise the radius is not measured.
 ``REQUIRES`` (optional)

@@ -49,6 +49,6 @@ def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
 
 
 def _share(lines: Tensor, phase: Tensor) -> Tensor:
-    """Return the fraction of each sample's centrelines inside the phase, (N,)."""
+    """Return the fraction of each sample's centrelines that is in the phase, (N,)."""
     within = (lines * phase).flatten(1).sum(dim=1)
     return (within + _VOXEL) / (lines.flatten(1).sum(dim=1) + _VOXEL)
