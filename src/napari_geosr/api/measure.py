@@ -88,7 +88,7 @@ def measure_porosity(
         calibrated for the model.
     graph : bool
         Whether to also trace the pores as a network of tubes; `report.graph` contains
-        its nodes and branches with their lengths. The volume is then read into memory.
+        its nodes and branches with their lengths. This reads the volume into memory.
     statistics : tuple of str
         Further statistics, computed from the voxels of both phases, such as
         ``("trabecular", "thickness")``; their values are in `report.figures` under

@@ -208,7 +208,7 @@ def train(
 def _settings_entries(
     given: TrainingData, role: str, axes: str | None, volumes: dict[Path, Volume]
 ) -> tuple[Path, ...]:
-    """List the source or target data as settings; add data in memory to `volumes`.
+    """Return paths for the source or target data; add data in memory to `volumes`.
 
     Raises
     ------

@@ -248,7 +248,7 @@ def _origins(volume: Volume) -> list[str]:
 
 
 def _contents(source: Path, text: str) -> KnownContents:
-    """Return the known contents of a source with the checksum `text`."""
+    """Return the contents of a source, known from its checksum `text`."""
     compute = folder_checksum if source.is_dir() else checksum
 
     def is_same() -> bool:

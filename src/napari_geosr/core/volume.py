@@ -342,7 +342,7 @@ class Volume:
     def take(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point, one channel, or both, dropping those axes.
 
-        Axes without a choice are kept. Raises `VolumeError` if one is out of range.
+        Axes not chosen are kept. Raises `VolumeError` if an index is out of range.
         """
         indices: dict[int, int] = {}
         axes, metadata = self.axes, self.metadata

@@ -1,4 +1,4 @@
-"""Determine ages of files in shared folders, even if computers' clocks differ."""
+"""Determine the ages of files in shared folders, even if clocks differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def file_system_time(folder: Path) -> float:
 
 
 def is_older(moment: float, seconds: float, folder: Path) -> bool:
-    """Return whether a time stamp is older than `seconds`, by both clocks.
+    """Whether `moment` is over `seconds` ago by the clocks of computer and folder.
 
     Parameters
     ----------

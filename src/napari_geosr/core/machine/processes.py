@@ -74,7 +74,7 @@ def start_facts(pid: int | None = None) -> AnyDict:
 
 
 def _since_boot(pid: int) -> str:
-    """Return boot id, process and start in ticks since boot; "" if not available.
+    """Return boot id, process id and start time in ticks since boot; "" if unavailable.
 
     On Linux, psutil derives the start time from that of the computer, which changes
     whenever the clock is set.
