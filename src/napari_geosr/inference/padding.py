@@ -1,4 +1,4 @@
-"""Finds constant padding around a sample, such as zeros outside a circular field."""
+"""Find constant padding around a sample, such as zeros outside a circular field."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Shows each error below its setting or layer, in any of three forms.
+    """Shows each error below its setting or layer, in the form that contains the row.
 
     Parameters
     ----------

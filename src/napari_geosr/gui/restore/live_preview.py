@@ -100,7 +100,7 @@ class LivePreview(QObject):
 class LiveLayer(QObject):
     """A layer whose tiles are restored in a worker.
 
-    The scan below remains visible where a tile is not restored yet.
+    The scan below remains visible where no tile has been restored yet.
 
     Parameters
     ----------

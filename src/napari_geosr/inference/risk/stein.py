@@ -73,7 +73,7 @@ class CellMeans:
     voxels : ndarray
         Number of valid voxels of the cell.
     second : ndarray or None
-        Mean squared difference of the two scans, if there is a second one.
+        Mean squared difference between the two scans, if there is a second one.
     """
 
     removed: FloatArray
