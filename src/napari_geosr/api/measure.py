@@ -164,7 +164,7 @@ def measure_porosity(
 
 
 def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | None:
-    """Return the argument `name`, even if it was given under its earlier name."""
+    """Return the value of the argument `name`, even if given under its earlier name."""
     if former is None:
         return value
     if value is not None:

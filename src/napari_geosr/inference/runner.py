@@ -1,4 +1,4 @@
-"""Restores a volume tile by tile, exactly and within a memory budget."""
+"""Restore a volume tile by tile, exactly and within a memory budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cuts a run into shards: blocks of its result that are computed independently."""
+"""Cut a run into shards: blocks of its result that are computed independently."""
 
 from __future__ import annotations
 

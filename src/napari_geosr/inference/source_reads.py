@@ -1,4 +1,4 @@
-"""Computes how often tiles decode the blocks of a file, for caches of various sizes."""
+"""Compute how often tiles decode the blocks of a file, for caches of various sizes."""
 
 from __future__ import annotations
 

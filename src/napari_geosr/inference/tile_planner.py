@@ -1,4 +1,4 @@
-"""Chooses the tiles of a run within its budget and adapts them to measured memory."""
+"""Choose the tiles of a run within its budget and adapt them to measured memory."""
 
 from __future__ import annotations
 

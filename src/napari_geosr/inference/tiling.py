@@ -259,7 +259,7 @@ def cut_axis(
 def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
     """Return the window that gives exact values between `start` and `stop`.
 
-    `start` is on the stride's grid. Windows below the minimum size are enlarged.
+    Windows below the minimum size are enlarged.
 
     Parameters
     ----------
