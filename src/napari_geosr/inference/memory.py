@@ -227,8 +227,7 @@ _REGION_COSTS: weakref.WeakKeyDictionary[Any, RegionCost] = weakref.WeakKeyDicti
 
 
 def _measure_region_cost(network: nn.Module, device: str) -> RegionCost:
-    """Fit the cost to bytes counted for one-voxel cores in two windows and a full
-    core."""
+    """Fit the cost to bytes counted for one-voxel cores (two windows) and a full one."""
     known = _REGION_COSTS.get(network)
     if known is None:
         spec, kind = network_spec(network), device.partition(":")[0]

@@ -204,8 +204,7 @@ def choose_tile_for_workers(
         fitting = small
 
     def duration(choice: TileChoice) -> tuple[float, int, int]:
-        """Return the relative time until all workers finish (1: ideal), and
-        tie-breakers."""
+        """Return the relative time for all workers (1: ideal), and tie-breakers."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # With fewer tiles, the wait for the slowest process is longer.

@@ -232,8 +232,7 @@ def _stl(vertices: AnyArray, faces: AnyArray, header: bytes) -> bytearray:
 
 
 def _digits(vertices: AnyArray) -> int:
-    """Return the number of decimals for positions written as text; more for tiny
-    meshes."""
+    """Return how many decimals of positions to write as text; more for tiny meshes."""
     extent = float(np.ptp(vertices, axis=0).max(initial=0.0))
     if extent <= 0:
         return _MIN_DIGITS
