@@ -163,7 +163,7 @@ class Volume:
         axes : str or sequence of str, optional
             One letter of ``"TCZYX"`` for each axis of the array, in array order, e.g.
             ``"TYX"`` or ``"YXC"``. By default the dimensions of an xarray object, or
-            ``"YX"``, ``"ZYX"``, ``"TZYX"`` or ``"TCZYX"``, depending on their number.
+            ``"YX"``, ``"ZYX"``, ``"TZYX"`` or ``"TCZYX"``, by number of axes.
         name : str
             Name used in messages and results.
 

@@ -113,8 +113,8 @@ def ways_to_read(
     """Return the useful sizes of the cache for tiles in Z-Y-X order, smallest first.
 
     The cache keeps nothing, or the blocks of a tile, of a row of tiles, or of a layer
-    of tiles. A block is decoded again for each later tile that needs it after it was
-    dropped.
+    of tiles. A block that was dropped is decoded again for each later tile that needs
+    it.
     """
     kept = [
         (0, z.factor * y.factor * x.factor),

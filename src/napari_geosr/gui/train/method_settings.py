@@ -333,7 +333,7 @@ class MethodSettings(QWidget):
         return self._reading is not None
 
     def _on_from_model(self, name: str) -> None:
-        """Adopt the network settings of a zoo model, which its weights require."""
+        """Adopt the network settings of a zoo model; its weights require them."""
         if self._reading is not None:
             self._reading.detach()
             self._reading = None

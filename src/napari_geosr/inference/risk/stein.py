@@ -93,12 +93,12 @@ class CellMeans:
     def max_noise_scale(self) -> float:
         """Largest scale of the noise variance that is consistent with `removed`.
 
-        The noise removed by the denoiser cannot exceed the total that it removes. The
-        variance of the removed noise is `noise` - 2 `kept` + the variance of the noise
-        in the result, which is at least half of `passed`. A denoiser that passes on
-        more variance than ``tr(C J)`` amplifies parts of the noise and therefore sets
-        no limit. A denoiser that keeps most of the noise sets no limit either, because
-        it is uncertain how much noise it could remove.
+        The variance of the removed noise cannot exceed that of everything removed. The
+        former is `noise` - 2 `kept` + the variance of the noise in the result, which is
+        at least half of `passed`. A denoiser that passes on more variance than ``tr(C
+        J)`` amplifies parts of the noise and therefore sets no limit. A denoiser that
+        keeps most of the noise sets no limit either, because it is uncertain how much
+        noise it could remove.
         """
         noise, kept = self.mean(self.noise), self.mean(self.kept)
         if kept > _MOSTLY_KEPT * noise:
