@@ -351,7 +351,7 @@ def _cost_factor(
 
 
 def padded_span(layout: Layout, axis: int, part: slice) -> int:
-    """Return the minimum number of voxels that a network computes along an axis.
+    """Return the minimum number of voxels computed along an axis to restore `part`.
 
     Parameters
     ----------

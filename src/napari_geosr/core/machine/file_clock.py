@@ -33,7 +33,9 @@ def file_system_time(folder: Path) -> float:
 
 
 def is_older(moment: float, seconds: float, folder: Path) -> bool:
-    """Whether `moment` is over `seconds` ago by the clocks of computer and folder.
+    """Whether more than `seconds` have passed since `moment`, by two clocks.
+
+    These are the clocks of this computer and of the folder's file system.
 
     Parameters
     ----------
