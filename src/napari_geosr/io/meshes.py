@@ -75,7 +75,7 @@ def write_mesh(
     is_oblique: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write triangles atomically.
+    """Write a triangle mesh to a file atomically.
 
     Parameters
     ----------
