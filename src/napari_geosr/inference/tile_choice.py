@@ -101,7 +101,7 @@ def choose_tile(
     box: Sequence[slice] | None = None,
     enough: Callable[[], float] | None = None,
 ) -> TileChoice:
-    """Find the tile of least total work with a peak below `budget` bytes.
+    """Find the tile of least total work with a peak of at most `budget` bytes.
 
     Minimises the product of the total window lengths along the axes, so that few axes
     are split, preferably long ones. Among tiles that fit, those that take at most

@@ -188,7 +188,7 @@ class KnownContents:
     Attributes
     ----------
     is_same : callable
-        Whether the source has the same contents now.
+        Returns whether the source has the same contents now.
     is_complete : bool
         Whether all bytes are compared, rather than samples.
     """
