@@ -81,7 +81,7 @@ def explain(
     steps : int
         Number of steps of ``"lam"`` from the blurred to the sharp scan.
     blur : float
-        Standard deviation of the initial blur of ``"lam"``, in voxels.
+        Standard deviation of the initial blur of ``"lam"``, in voxels of the scan.
     patch : int
         Edge length of the cubes of ``"occlusion"``, in voxels of the scan.
     seed : int

@@ -123,7 +123,7 @@ def train(
     precision : {"auto", "float32", "bfloat16"}, optional
         Precision of the computation; ``"auto"`` uses bfloat16 on a GPU.
     threads : int, optional
-        CPU threads.
+        CPU threads; by default one per core.
     checkpoint_seconds : float, optional
         Maximum interval between checkpoints in seconds.
     preview_slice : int, optional

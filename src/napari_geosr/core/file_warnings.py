@@ -31,7 +31,7 @@ class Note(str):
     Parameters
     ----------
     text : str
-        One sentence.
+        The note, in one sentence.
     corrected_by : str
         ``"axes"``, ``"slice distance"`` or ``"unit"``; empty if nothing was assumed.
 

@@ -189,7 +189,7 @@ class ShardPlanner:
     Parameters
     ----------
     network : nn.Module
-        On its device.
+        Network, already on its device.
     source : ArrayLike
         The whole input.
     dtype : dtype

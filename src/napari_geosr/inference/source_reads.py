@@ -87,9 +87,9 @@ def blocks_along(
     axis : int
         0, 1 or 2, for Z, Y or X.
     windows : sequence of slice
-        In order, without the context of a 2.5D network.
+        Windows along the axis, in order, without the context of a 2.5D network.
     block : int
-        Length of a block.
+        Length of a block along the axis, in voxels.
     """
     around = layout.context if axis == 0 else 0
     n = layout.shape[axis]

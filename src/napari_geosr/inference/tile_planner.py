@@ -59,7 +59,7 @@ class TilePlanner:
     Parameters
     ----------
     network : nn.Module
-        Already on its device.
+        Network, already on its device.
     source, target, deviation : array-like
         As in `napari_geosr.inference.runner.restore_tiles`.
     budget : int

@@ -24,7 +24,7 @@ def ask_voxel_size(
     Parameters
     ----------
     volume : Volume
-        As read from its file.
+        The volume as read from its file.
     further : tuple of str
         Additional reasons for doubt, known only to the reader.
     trusted : bool

@@ -129,7 +129,7 @@ class FileWatch:
     Parameters
     ----------
     volumes : iterable of Volume
-        Volumes without a source are ignored.
+        Volumes to watch; those without a source are ignored.
     only_lazy : bool
         Whether to ignore volumes that are already in memory.
 

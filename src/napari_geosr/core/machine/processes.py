@@ -61,7 +61,7 @@ def start_facts(pid: int | None = None) -> AnyDict:
     Returns
     -------
     dict
-        ``started`` as in `own_start_time` and `SINCE_BOOT`.
+        ``started`` (as in `own_start_time`) and `SINCE_BOOT`.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def acquire_lock(
     wait : float
         Seconds to wait if the holder is still running.
     has_holder_ended : callable
-        Whether the process that is recorded as the holder ran on this host and has
+        Returns whether the process recorded as the holder ran on this host and has
         ended.
 
     Returns

@@ -237,7 +237,7 @@ class MessageLog:
     Parameters
     ----------
     message : MessageRow
-        Shows the outcomes.
+        Row that shows the outcomes.
     """
 
     def __init__(self, message: MessageRow) -> None:

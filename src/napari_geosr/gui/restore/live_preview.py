@@ -110,7 +110,7 @@ class LiveLayer(QObject):
     source : Image
         The layer of the scan.
     may_work : callable
-        Whether tiles can be restored now.
+        Returns whether tiles can be restored now.
     parent : QObject
 
     Signals

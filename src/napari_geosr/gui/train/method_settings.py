@@ -50,7 +50,7 @@ class MethodMemory:
         key : str
             The method and its use.
         kind : type of Config
-            Config class that validates them.
+            Config class that validates the values.
         start : mapping
             Initial values if the method was not shown before.
         """
