@@ -95,10 +95,10 @@ class CellMeans:
 
         The variance of the removed noise cannot exceed that of everything removed. The
         former is `noise` - 2 `kept` + the variance of the noise in the result, which is
-        at least half of `passed`. A denoiser that passes on more variance than ``tr(C
-        J)`` amplifies parts of the noise and therefore sets no limit. A denoiser that
-        keeps most of the noise sets no limit either, because it is uncertain how much
-        noise it could remove.
+        at least half of `passed`. A denoiser that passes on more variance than
+        ``tr(C J)`` amplifies parts of the noise and therefore sets no limit. A denoiser
+        that keeps most of the noise sets no limit either, because it is uncertain how
+        much noise it could remove.
         """
         noise, kept = self.mean(self.noise), self.mean(self.kept)
         if kept > _MOSTLY_KEPT * noise:
