@@ -165,7 +165,7 @@ class LazyArray:
     chunks : sequence of int
         Shape of the blocks that the source decodes as a whole.
     cache_bytes : int
-        Upper bound of the cache; larger requests bypass it.
+        Maximum size of the cache in bytes; larger requests bypass the cache.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class LazyArray:
 
     @property
     def cache_bytes(self) -> int:
-        """Upper bound of the cache in bytes; can be set, e.g. from a memory budget."""
+        """Maximum size of the cache in bytes; can be set, e.g. from a memory budget."""
         return self._limit
 
     @cache_bytes.setter

@@ -80,7 +80,7 @@ def stored_letters(order: Sequence[int | None], final: str) -> str:
 
 
 def frame_interval(metadata: AnyMapping) -> float | None:
-    """Return the frame interval in s of an ImageJ stack without slice spacing."""
+    """Return the frame interval in seconds of an ImageJ stack without slice spacing."""
     value = metadata.get("finterval")
     if not isinstance(value, int | float) or "spacing" in metadata:
         return None

@@ -67,7 +67,7 @@ class CellMeans:
         ``tr(C J)``: how much of the noise is passed on to the result; zeros with a
         second scan, like `passed`.
     passed : ndarray
-        ``tr(J C Jᵀ)``: an upper bound of the variance of the noise in the result.
+        ``tr(J C Jᵀ)``: an upper bound on the variance of the noise in the result.
     noise : ndarray
         ``tr C``, the variance of the noise.
     voxels : ndarray
