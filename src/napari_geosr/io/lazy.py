@@ -61,7 +61,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Return the maximum memory, apart from results, with a cache of this size."""
+        """Return the maximum bytes held, apart from results, for this cache size."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes
