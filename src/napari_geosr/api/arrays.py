@@ -101,7 +101,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Convert two volumes of one object; an array takes the position of the other.
+    """Convert two inputs to volumes of one object; an array takes the other's position.
 
     Parameters
     ----------

@@ -64,10 +64,10 @@ def explain(
         Meaning of the axes of a plain array.
     threshold : float, optional
         Grey value that separates pores from solid in the result; by default that of the
-        report that contains `pores`, or Otsu's threshold around the voxel.
+        report to which `pores` belongs, or Otsu's threshold around the voxel.
     phase : {"dark", "bright"}, optional
-        Whether pores are dark or bright; by default as in the report that contains
-        `pores`, or dark.
+        Whether pores are dark or bright; by default as in the report to which `pores`
+        belongs, or dark.
     draws : int
         Number of noise realisations.
     margin : int
@@ -81,7 +81,7 @@ def explain(
     steps : int
         Number of steps of ``"lam"`` from the blurred to the sharp scan.
     blur : float
-        Standard deviation of the initial blur of ``"lam"``, in voxels.
+        Standard deviation of the initial blur of ``"lam"``, in voxels of the scan.
     patch : int
         Edge length of the cubes of ``"occlusion"``, in voxels of the scan.
     seed : int

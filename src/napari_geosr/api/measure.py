@@ -88,7 +88,7 @@ def measure_porosity(
         calibrated for the model.
     graph : bool
         Whether to also trace the pores as a network of tubes; `report.graph` contains
-        its nodes and branches with their lengths. The volume is then read into memory.
+        its nodes and branches with their lengths. This reads the volume into memory.
     statistics : tuple of str
         Further statistics, computed from the voxels of both phases, such as
         ``("trabecular", "thickness")``; their values are in `report.figures` under
@@ -164,7 +164,7 @@ def measure_porosity(
 
 
 def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | None:
-    """Return the argument `name`, even if it was given under its earlier name."""
+    """Return the value of the argument `name`, even if given under its earlier name."""
     if former is None:
         return value
     if value is not None:

@@ -71,7 +71,7 @@ def restore(
         clipped. Label images are always stored as integers.
     nonfinite : {"mean", "zero", "refuse"}
         Value that replaces NaN and infinite voxels in the input of the model; these
-        voxels are NaN in the result. ``"refuse"`` raises `VolumeError` instead.
+        voxels are NaN in a float32 result. ``"refuse"`` raises `VolumeError` instead.
     threads : int, optional
         CPU threads; by default the number of cores minus one.
     backend : {"auto", "torch", "openvino"}

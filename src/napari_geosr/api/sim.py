@@ -77,7 +77,8 @@ def reconstruct_sim(
     psf : path, optional
         Image of a measured point-spread function; replaces `na` and `wavelength`.
     psf_sampling : int, optional
-        Pixels of the point-spread function per camera pixel.
+        Pixels of the point-spread function per camera pixel; by default calculated from
+        the two pixel sizes.
     damping : float
         Transfer of high frequencies relative to an ideal objective.
     patterns : path, optional

@@ -123,7 +123,7 @@ def train(
     precision : {"auto", "float32", "bfloat16"}, optional
         Precision of the computation; ``"auto"`` uses bfloat16 on a GPU.
     threads : int, optional
-        CPU threads.
+        CPU threads; by default one per core.
     checkpoint_seconds : float, optional
         Maximum interval between checkpoints in seconds.
     preview_slice : int, optional
@@ -208,7 +208,7 @@ def train(
 def _settings_entries(
     given: TrainingData, role: str, axes: str | None, volumes: dict[Path, Volume]
 ) -> tuple[Path, ...]:
-    """List the source or target data as settings; add data in memory to `volumes`.
+    """Return paths for the source or target data; add data in memory to `volumes`.
 
     Raises
     ------

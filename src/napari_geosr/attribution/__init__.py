@@ -134,7 +134,7 @@ class AttributionRequest:
         return not self.mean_gradient()[1].any()
 
     def distances(self) -> AnyArray:
-        """Return the distance of window voxels from the nearest explained voxel.
+        """Return each window voxel's distance from the nearest explained voxel.
 
         Distances are between voxel centres, in the unit of the voxel size.
         """

@@ -1,4 +1,4 @@
-"""Average the inputs of a network's last layer over patches of a scan."""
+"""Average the inputs of a network's last layer over each patch of a scan."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def training_patches(model: Model, scene: ExplainedScan) -> TrainingPatches:
 def patch_features(
     scene: ExplainedScan, core: Box, corners: Sequence[Size], edge: Size
 ) -> AnyArray:
-    """Return the means of the last feature maps over patches.
+    """Return the means of the last feature maps over each patch.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ class ExplainedScan:
         return Window(self, region)
 
     def clipped(self, region: Sequence[slice], by: int = 0) -> Box:
-        """Extend a region by a number of voxels, clipped to the result."""
+        """Extend a region by a number of voxels, but not beyond the result."""
         flat = self.layout.ndim == 2
         z, y, x = (
             slice(max(0, part.start - grow), min(n, part.stop + grow))
@@ -220,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return the values after a change of the input in a box, from `before`."""
+        """Return the values for an input changed in a box; reuse planes of `before`."""
         import torch
 
         if not self.layout.per_plane:

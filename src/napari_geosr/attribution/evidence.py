@@ -1,16 +1,16 @@
 """Assess the evidence for a pore: what remains of it if the scan shows solid instead.
 
 First, the voxels of the scan in and next to a pore are replaced several times with
-solid plus new noise of the same level and correlation, and the network restores the
-result. Any contrast of the pore that remains in the result does not originate from
-these voxels, but from training. Second, noise as strong as the scan's own noise is
-added everywhere, and a network conditioned on the stronger noise restores the result: a
-pore caused by noise should disappear. Third, the contrast of the scan at the pore is
-compared with its noise by a matched filter whose shape is that of the pore as the
-scanner would show it. If the contrast is no larger than that of noise in solid, the
-scan does not show the pore, even if the pore passes the other two tests. For example,
-if a network creates pores where it recognises memorised noise, replacing this noise
-removes the pore, as it would remove a real one.
+solid plus new noise that has the level and correlation of the scan's own, and the
+network restores each modified scan. Any contrast of the pore that remains in the result
+does not originate from these voxels, but from training. Second, noise as strong as the
+scan's own noise is added everywhere, and a network conditioned on the stronger noise
+restores the scan: a pore caused by noise should disappear. Third, the contrast of the
+scan at the pore is compared with its noise by a matched filter whose shape is that of
+the pore as the scanner would show it. If the contrast is no larger than that of noise
+in solid, the scan does not show the pore, even if the pore passes the other two tests.
+For example, if a network creates pores where it recognises memorised noise, replacing
+this noise removes the pore, as it would remove a real one.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced with
 realistic noise.

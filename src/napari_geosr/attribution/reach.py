@@ -1,4 +1,4 @@
-"""Find radii that contain given fractions of the attribution.
+"""Find the distances within which given fractions of the attribution lie.
 
 The absolute derivatives of the result with respect to the voxels of the scan are summed
 by distance (effective receptive field [1]_). The theoretical receptive field is the
@@ -28,7 +28,7 @@ SHARES = (0.5, 0.9, 0.99)
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the radii that contain the fractions `SHARES` of the attribution."""
+    """Find the distances within which the fractions `SHARES` of the attribution lie."""
     yield StageStarted(message="Computing the reach")
     window = request.window
     _, slope = request.mean_gradient()

@@ -168,7 +168,7 @@ def _refuse_studies(paths: Sequence[Path]) -> None:
 
 
 def _parse_fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | None]:
-    """Return the setting `fsc`, and the files of the halves, from the words typed."""
+    """Convert the words after ``--fsc`` to the setting and the two files of halves."""
     match words:
         case None:
             return "none", None

@@ -174,7 +174,7 @@ def rank_models(
 
 
 def _left_out(name: str, reason: str) -> str:
-    """State why a model was left out; some reasons already name the model."""
+    """State why a model was left out of the ranking, naming the model only once."""
     if reason.startswith(f"{name} "):
         return f"Left out: {reason}"
     return f"Not compared: {name} ({reason.rstrip('.')})"

@@ -165,7 +165,7 @@ def _list_methods(
 
 
 def _need_lines(known: Mapping[str, str], indent: int = 0) -> Iterator[str]:
-    """Yield lines of up to 79 columns with the data that each method needs."""
+    """Yield lines of up to 79 columns that state which data each method needs."""
     for name in sorted(known):
         summary = summary_of(name, known[name])
         first, *more = wrap(summary, 79 - indent - 21, break_on_hyphens=False)
@@ -254,7 +254,7 @@ def training_job(
 
 
 def _needs_of_shapes() -> dict[str, str]:
-    """Return the data that each method for shapes needs, by the name of its command."""
+    """Return which data each method for shapes needs, keyed by its command's name."""
     return {name.replace("_", "-"): need for name, need in shape_needs().items()}
 
 

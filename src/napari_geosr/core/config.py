@@ -297,5 +297,5 @@ def format_available(n: float) -> str:
 
 
 def _step(n: float) -> float:
-    """Return the step between neighbouring three-digit amounts near `n`, in bytes."""
+    """Return the step, in bytes, between amounts with three digits near `n`."""
     return 10.0 ** max(0, math.floor(math.log10(max(n, 1))) - 2)

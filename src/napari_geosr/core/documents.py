@@ -186,7 +186,7 @@ def _merged_mappings(value: yaml.Node) -> list[yaml.MappingNode]:
 def _pairs_by_key(
     node: yaml.MappingNode,
 ) -> dict[object, tuple[yaml.Node, yaml.Node]]:
-    """Return pairs of nodes by key; keys that are not scalars are never equal."""
+    """Return pairs of key and value nodes; keys other than scalars are never equal."""
     return {
         (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (
             key,

@@ -47,7 +47,7 @@ class ConfigError(GeoSRError, ValueError):
 
 
 class VolumeError(GeoSRError, ValueError):
-    """An array, its axes or its geometry are inconsistent or unsuitable."""
+    """An array, its axes or its geometry is inconsistent or unsuitable."""
 
 
 class UniformVolumeError(VolumeError):
@@ -78,7 +78,7 @@ class SeveralImagesError(FileError):
 
 
 class ModelError(GeoSRError):
-    """A model bundle is damaged, unknown or does not fit the volume."""
+    """A model bundle is damaged or unknown, or does not fit the volume."""
 
 
 class DeviceMemoryError(GeoSRError):

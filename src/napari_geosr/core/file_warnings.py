@@ -31,7 +31,7 @@ class Note(str):
     Parameters
     ----------
     text : str
-        One sentence.
+        The note, in one sentence.
     corrected_by : str
         ``"axes"``, ``"slice distance"`` or ``"unit"``; empty if nothing was assumed.
 
@@ -66,7 +66,7 @@ def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:
 def assumed_distances(metadata: AnyMapping) -> tuple[Note, ...]:
     """Return the notes on slice spacings that were assumed.
 
-    Measured lengths, volumes and numbers per volume depend on them.
+    Measured lengths, volumes and numbers per volume depend on these spacings.
 
     Examples
     --------

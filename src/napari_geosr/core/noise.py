@@ -34,9 +34,9 @@ class Noise:
         Root-mean-square standard deviation over the sample, in grey values. 0 if the
         noise is too weak to be measured.
     contrast : float
-        Contrast of the noise-free scan, in grey values: the distance between its 2nd
-        and 98th percentiles. If dark pores are too rare to be included, it is the
-        distance between the 0.1th and 98th percentiles.
+        Contrast of the noise-free scan, in grey values: the distance from its 2nd to
+        its 98th percentile. If dark pores are too rare to be included, it is the
+        distance from the 0.1th to the 98th percentile.
     greys, levels : tuple of float
         Standard deviation of the noise (`levels`) at ascending noise-free grey values
         (`greys`), linear in between and constant beyond. A single entry applies to all

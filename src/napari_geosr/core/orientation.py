@@ -54,7 +54,7 @@ def rotation_of(metadata: AnyMapping) -> tuple[float, ...]:
 
 
 def orientation_entry(orientation: str, rotation: Iterable[float] = ()) -> AnyDict:
-    """Return metadata entries with an orientation; empty if it is unknown.
+    """Return the metadata entries that record an orientation; empty if it is unknown.
 
     Examples
     --------

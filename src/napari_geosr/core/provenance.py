@@ -164,8 +164,8 @@ def describe_steps(
 
     The checksum of a file is given only if the file has not changed since it was
     opened. Otherwise, ``changed`` is set, a warning is issued, and the checksum is that
-    of the voxels if they are already in memory, or None if they are not. The voxels of
-    a layer that was edited are described by their own checksum, too.
+    of the voxels if they are already in memory, or None if they are not. If a layer was
+    edited, the checksum is likewise that of its voxels.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def _origins(volume: Volume) -> list[str]:
 
 
 def _contents(source: Path, text: str) -> KnownContents:
-    """Return the known contents of a source with the checksum `text`."""
+    """Return the contents of a source, known from its checksum `text`."""
     compute = folder_checksum if source.is_dir() else checksum
 
     def is_same() -> bool:
@@ -274,7 +274,7 @@ def _has_changed(before: FileState | None, source: Path) -> bool:
 def is_difference(provenance: Sequence[AnyMapping]) -> bool:
     """Whether a volume is a difference of two others, according to its records.
 
-    Its grey values belong to neither of the two, so nothing can be measured in it.
+    Its grey values are those of neither volume, so measurements in it are meaningless.
     """
     return bool(provenance) and provenance[-1].get("operation") in _DIFFERENCES
 

@@ -1,4 +1,4 @@
-"""How a volume was read: the part of its file, and what the user specified."""
+"""How a volume was read: which part of its file, and with which arguments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORDS = {"T": "time", "C": "channel"}
 
 
 def with_reading(metadata: AnyMapping, **values: object) -> AnyDict:
-    """Return a copy of `metadata` with further arguments; those that are None are kept.
+    """Return a copy of `metadata` with further arguments; None changes nothing.
 
     Examples
     --------

@@ -163,7 +163,7 @@ class Volume:
         axes : str or sequence of str, optional
             One letter of ``"TCZYX"`` for each axis of the array, in array order, e.g.
             ``"TYX"`` or ``"YXC"``. By default the dimensions of an xarray object, or
-            ``"YX"``, ``"ZYX"``, ``"TZYX"`` or ``"TCZYX"``, depending on their number.
+            ``"YX"``, ``"ZYX"``, ``"TZYX"`` or ``"TCZYX"``, by number of axes.
         name : str
             Name used in messages and results.
 
@@ -342,7 +342,7 @@ class Volume:
     def take(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point, one channel, or both, dropping those axes.
 
-        Axes without a choice are kept. Raises `VolumeError` if one is out of range.
+        Axes not chosen are kept. Raises `VolumeError` if an index is out of range.
         """
         indices: dict[int, int] = {}
         axes, metadata = self.axes, self.metadata

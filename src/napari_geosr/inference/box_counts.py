@@ -1,6 +1,7 @@
 """Count the mask voxels in boxes, and estimate the memory for processing boxes.
 
-The voxels are counted once, per cell of a coarse grid, so that many boxes can be tried.
+The voxels are counted once, per cell of a coarse grid, so that many boxes can be tried
+quickly.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def scan_steps(
 def _with_far_voxels(
     statistics: IntensityStatistics, sample: GreySample
 ) -> IntensityStatistics:
-    """Add to the statistics the extreme grey values of voxels that are not hot.
+    """Record in the statistics any voxels that are extreme but not hot.
 
     Raises
     ------

@@ -155,7 +155,7 @@ def label_steps(
     scale : (float, float)
         Mean and standard deviation of the grey values inside the mask.
     network : VoxelClassifier
-        In evaluation mode and on `device`.
+        Network in evaluation mode, on `device`.
     plan : MaskPlan
     device : str
     threads : int, optional

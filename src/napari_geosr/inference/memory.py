@@ -4,8 +4,8 @@ The network runs on two small windows under a dispatch mode that adds up the liv
 storage at every operation; the peak is exactly linear in the number of voxels. The
 estimate also includes the copies that convolution libraries make inside an operation
 (not visible as tensors), a fixed amount, and the buffers of the pipeline. After the
-first tile the runner compares the prediction with the measured growth and corrects it
-(`CostModel.corrected`).
+first tile, the runner compares the predicted with the measured growth and corrects the
+cost model (`CostModel.corrected`).
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ _REGION_COSTS: weakref.WeakKeyDictionary[Any, RegionCost] = weakref.WeakKeyDicti
 
 
 def _measure_region_cost(network: nn.Module, device: str) -> RegionCost:
-    """Fit the cost to counts for one-voxel cores in two windows, and one full core."""
+    """Fit the cost to bytes counted for two one-voxel cores and a full core."""
     known = _REGION_COSTS.get(network)
     if known is None:
         spec, kind = network_spec(network), device.partition(":")[0]
@@ -304,7 +304,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
 
 
 def _bytes_beyond(spec: NetworkSpec) -> float:
-    """Return the bytes per input voxel of a window beyond the size computed at once."""
+    """Return the bytes per input voxel for windows too large to be computed at once."""
     n_fine = math.prod(spec.upscale_factor)
     if spec.n_outputs == 1:
         # Bytes of the input, the running sum of the outputs and the sum of their

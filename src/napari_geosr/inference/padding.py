@@ -1,4 +1,4 @@
-"""Finds constant padding around a sample, such as zeros outside a circular field."""
+"""Find constant padding around a sample, such as zeros outside a circular field."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def padded_voxels(
     box : sequence of slice
         One per axis, with step 1 and within the volume.
     value : float
-        From `padding_value`.
+        Grey value of the padding, from `padding_value`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Finds the receptive field of a network by tracing a NaN through it.
+"""Find the receptive field of a network by tracing a NaN through it.
 
 Gradients underestimate it (dead ReLUs, maxima); a NaN passes through every layer, even
 if the weights are zero. A plane of NaN across a thin slab gives the reach along one

@@ -1,4 +1,4 @@
-"""Restores a volume tile by tile, exactly and within a memory budget."""
+"""Restore a volume tile by tile, exactly and within a memory budget."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def restore_tiles(
     Parameters
     ----------
     network : nn.Module
-        In evaluation mode, with a `NetworkSpec` as ``spec``; moved to `device`.
+        Network in evaluation mode, with a `NetworkSpec` as ``spec``; moved to `device`.
     source : ArrayLike
         2D or 3D, any real dtype; read window by window.
     target : array-like
@@ -280,7 +280,7 @@ def estimate(
     Parameters
     ----------
     network : nn.Module
-        In evaluation mode; moved to `device`.
+        Network in evaluation mode; moved to `device`.
     shape : sequence of int
         Shape of the input, (Z, Y, X) or (Y, X).
     budget : int

@@ -259,7 +259,7 @@ def refine_steps(
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
     refiner : ShapeRefiner
-        In evaluation mode and on `device`.
+        Network in evaluation mode, on `device`.
     plan : RefinementPlan
     device : str
     threads : int, optional

@@ -1,4 +1,4 @@
-"""Cuts a run into shards: blocks of its result that are computed independently."""
+"""Cut a run into shards: blocks of its result that are computed independently."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class ShardPlanner:
     Parameters
     ----------
     network : nn.Module
-        On its device.
+        Network, already on its device.
     source : ArrayLike
         The whole input.
     dtype : dtype

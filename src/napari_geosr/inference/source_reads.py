@@ -1,4 +1,4 @@
-"""Computes how often tiles decode the blocks of a file, for caches of various sizes."""
+"""Compute how often tiles decode the blocks of a file, for caches of various sizes."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def blocks_along(
     axis : int
         0, 1 or 2, for Z, Y or X.
     windows : sequence of slice
-        In order, without the context of a 2.5D network.
+        Windows along the axis, in order, without the context of a 2.5D network.
     block : int
-        Length of a block.
+        Length of a block along the axis, in voxels.
     """
     around = layout.context if axis == 0 else 0
     n = layout.shape[axis]
@@ -113,8 +113,8 @@ def ways_to_read(
     """Return the useful sizes of the cache for tiles in Z-Y-X order, smallest first.
 
     The cache keeps nothing, or the blocks of a tile, of a row of tiles, or of a layer
-    of tiles. A block is decoded again for each later tile that needs it after it was
-    dropped.
+    of tiles. A block that was dropped is decoded again for each later tile that needs
+    it.
     """
     kept = [
         (0, z.factor * y.factor * x.factor),

@@ -1,4 +1,4 @@
-"""Chooses the tile with the least work within the memory budget."""
+"""Choose the tile with the least work within the memory budget."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def choose_tile(
     box: Sequence[slice] | None = None,
     enough: Callable[[], float] | None = None,
 ) -> TileChoice:
-    """Find the tile of least total work with a peak below `budget` bytes.
+    """Find the tile of least total work with a peak of at most `budget` bytes.
 
     Minimises the product of the total window lengths along the axes, so that few axes
     are split, preferably long ones. Among tiles that fit, those that take at most
@@ -204,7 +204,7 @@ def choose_tile_for_workers(
         fitting = small
 
     def duration(choice: TileChoice) -> tuple[float, int, int]:
-        """Return the relative time until all finish (1: ideal), and tie-breakers."""
+        """Return the relative time for all workers (1: ideal), and tie-breakers."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # With fewer tiles, the wait for the slowest process is longer.

@@ -1,4 +1,4 @@
-"""Measures the memory of windows; remembers sizes that fit after memory ran out."""
+"""Measure the memory of windows; remember sizes that fit after memory ran out."""
 
 from __future__ import annotations
 

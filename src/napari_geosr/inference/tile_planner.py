@@ -1,4 +1,4 @@
-"""Chooses the tiles of a run within its budget and adapts them to measured memory."""
+"""Choose the tiles of a run within its budget and adapt them to measured memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TilePlanner:
     Parameters
     ----------
     network : nn.Module
-        Already on its device.
+        Network, already on its device.
     source, target, deviation : array-like
         As in `napari_geosr.inference.runner.restore_tiles`.
     budget : int

@@ -259,7 +259,7 @@ def cut_axis(
 def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
     """Return the window that gives exact values between `start` and `stop`.
 
-    `start` is on the stride's grid. Windows below the minimum size are enlarged.
+    Windows below the minimum size are enlarged.
 
     Parameters
     ----------
@@ -351,7 +351,7 @@ def _cost_factor(
 
 
 def padded_span(layout: Layout, axis: int, part: slice) -> int:
-    """Return the minimum number of voxels that a network computes along an axis.
+    """Return the minimum number of voxels computed along an axis to restore `part`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reads standardised windows and converts network outputs to grey values."""
+"""Read standardised windows and convert network outputs to grey values."""
 
 from __future__ import annotations
 

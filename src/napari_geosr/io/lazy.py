@@ -61,7 +61,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Return the maximum memory, apart from results, with a cache of this size."""
+        """Return the maximum bytes held, apart from results, for this cache size."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes
@@ -165,7 +165,7 @@ class LazyArray:
     chunks : sequence of int
         Shape of the blocks that the source decodes as a whole.
     cache_bytes : int
-        Upper bound of the cache; larger requests bypass it.
+        Maximum size of the cache in bytes; larger requests bypass the cache.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class LazyArray:
 
     @property
     def cache_bytes(self) -> int:
-        """Upper bound of the cache in bytes; can be set, e.g. from a memory budget."""
+        """Maximum size of the cache in bytes; can be set, e.g. from a memory budget."""
         return self._limit
 
     @cache_bytes.setter

@@ -1,4 +1,4 @@
-"""Memory-mapped files with few resident pages, however large the file is."""
+"""Memory-mapped files with few resident pages, however large the files are."""
 
 from __future__ import annotations
 

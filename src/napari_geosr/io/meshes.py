@@ -75,7 +75,7 @@ def write_mesh(
     is_oblique: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write triangles atomically.
+    """Write a triangle mesh to a file atomically.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def _stl(vertices: AnyArray, faces: AnyArray, header: bytes) -> bytearray:
 
 
 def _digits(vertices: AnyArray) -> int:
-    """Return the number of decimals of positions in text: more for tiny meshes."""
+    """Return how many decimals of positions to write as text; more for tiny meshes."""
     extent = float(np.ptp(vertices, axis=0).max(initial=0.0))
     if extent <= 0:
         return _MIN_DIGITS

@@ -24,7 +24,7 @@ def ask_voxel_size(
     Parameters
     ----------
     volume : Volume
-        As read from its file.
+        The volume as read from its file.
     further : tuple of str
         Additional reasons for doubt, known only to the reader.
     trusted : bool
@@ -80,7 +80,7 @@ def stored_letters(order: Sequence[int | None], final: str) -> str:
 
 
 def frame_interval(metadata: AnyMapping) -> float | None:
-    """Return the frame interval in s of an ImageJ stack without slice spacing."""
+    """Return the frame interval in seconds of an ImageJ stack without slice spacing."""
     value = metadata.get("finterval")
     if not isinstance(value, int | float) or "spacing" in metadata:
         return None

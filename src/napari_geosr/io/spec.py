@@ -24,7 +24,7 @@ class OutputSpec:
     Parameters
     ----------
     shape : sequence of int
-        In the order of `axes`.
+        Number of voxels along each of the `axes`.
     dtype : dtype
         bool is written as uint8; any other real dtype is kept.
     axes : str

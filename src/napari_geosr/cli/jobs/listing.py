@@ -96,8 +96,8 @@ def _shorten(
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
     """Describe what is wrong with jobs.
 
-    These are damaged jobs, jobs that will not start, the newest interrupted jobs, and
-    jobs with overwritten results.
+    Included are damaged jobs, jobs that will not start, the newest interrupted jobs,
+    and jobs with overwritten results.
     """
     texts = [
         f"{job.name}: {job.message}"

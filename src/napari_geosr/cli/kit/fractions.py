@@ -1,4 +1,4 @@
-"""Reject fractions for whole-number options, which cyclopts would round."""
+"""Reject fractional values of whole-number options; cyclopts would round them."""
 
 from __future__ import annotations
 

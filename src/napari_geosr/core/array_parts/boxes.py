@@ -1,4 +1,4 @@
-"""Boxes of an array: conversion to and from records, and fast look-up."""
+"""Boxes of an array: conversion to and from lists, and fast look-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Determine ages of files in shared folders, even if computers' clocks differ."""
+"""Determine the ages of files in shared folders, even if clocks differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def file_system_time(folder: Path) -> float:
 
 
 def is_older(moment: float, seconds: float, folder: Path) -> bool:
-    """Return whether a time stamp is older than `seconds`, by both clocks.
+    """Whether more than `seconds` have passed since `moment`, by two clocks.
+
+    These are the clocks of this computer and of the folder's file system.
 
     Parameters
     ----------

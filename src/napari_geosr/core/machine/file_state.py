@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FileState:
-    """Identity, size and modification times of a file, or of all files of a folder.
+    """Identity, size and modification times of a file, or of all files in a folder.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ def _files(folder: Path, name: str) -> Iterator[int]:
 
 
 def _slices(folder: Path) -> Iterator[int]:
-    """Yield the hashes of the files of a folder that may be slices of a volume."""
+    """Yield the hashes of those files in a folder that may be slices of a volume."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_file():
@@ -119,7 +119,7 @@ def state_when_opened(volume: Volume) -> FileState | None:
 
 
 class FileWatch:
-    """Detects changes to the sources of volumes while they are used.
+    """Detects changes to the sources of volumes while the volumes are used.
 
     Identity, size and times are compared and, for a single lazily read file, samples of
     it, because writes to a memory-mapped file may update its time late. If any of these
@@ -129,7 +129,7 @@ class FileWatch:
     Parameters
     ----------
     volumes : iterable of Volume
-        Volumes without a source are ignored.
+        Volumes to watch; those without a source are ignored.
     only_lazy : bool
         Whether to ignore volumes that are already in memory.
 
@@ -188,7 +188,7 @@ class KnownContents:
     Attributes
     ----------
     is_same : callable
-        Whether the source has the same contents now.
+        Returns whether the source has the same contents now.
     is_complete : bool
         Whether all bytes are compared, rather than samples.
     """

@@ -38,11 +38,11 @@ class Heartbeats:
         self._thread = threading.Thread(target=self._repeat, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; an object can be started only once."""
+        """Start the calls; can be used only once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, without waiting for a call in progress."""
+        """Stop the calls, without waiting for one in progress."""
         self._end.set()
 
     def __enter__(self) -> Self:

@@ -38,9 +38,9 @@ class LockFile:
     ----------
     path : Path
     owner : str
-        Identifier of the only process, on any computer, that may use the file, such as
-        the folder of a job that this process holds; "" if unknown. A file with the same
-        owner was left by an earlier process.
+        Identifies the only process, on any computer, that may use the file, for example
+        by the folder of the job that the process runs; "" if unknown. A file with the
+        same owner was left by an earlier process.
     """
 
     def __init__(self, path: Path, owner: str = "") -> None:

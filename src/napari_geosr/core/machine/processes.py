@@ -61,7 +61,7 @@ def start_facts(pid: int | None = None) -> AnyDict:
     Returns
     -------
     dict
-        ``started`` as in `own_start_time` and `SINCE_BOOT`.
+        ``started`` (as in `own_start_time`) and `SINCE_BOOT`.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def start_facts(pid: int | None = None) -> AnyDict:
 
 
 def _since_boot(pid: int) -> str:
-    """Return boot id, process and start in ticks since boot; "" if not available.
+    """Return boot id, process id and start time in ticks since boot; "" if unavailable.
 
     On Linux, psutil derives the start time from that of the computer, which changes
     whenever the clock is set.
@@ -161,7 +161,7 @@ def acquire_lock(
     wait : float
         Seconds to wait if the holder is still running.
     has_holder_ended : callable
-        Whether the process that is recorded as the holder ran on this host and has
+        Returns whether the process recorded as the holder ran on this host and has
         ended.
 
     Returns

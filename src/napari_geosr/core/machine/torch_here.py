@@ -22,7 +22,7 @@ def why_no_torch() -> str:
 
 
 def describe_missing_torch(error: BaseException) -> str:
-    """Explain an error if importing torch raised it; otherwise return an empty text."""
+    """Explain an error that importing torch raised; return "" for other errors."""
     if not (isinstance(error, ImportError | OSError) and _is_from_import(error)):
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Detect voxel sizes in files that are implausible or likely to be defaults."""
+"""Detect implausible voxel sizes in files, including likely default values."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def implausibility_reasons(
 def doubts_of_given_size(voxel_size: Sequence[float], unit: str) -> tuple[str, ...]:
     """List the reasons why a voxel size that the user gave is probably a mistake.
 
-    Inches and dots per inch are not among the reasons, because users do not enter them
-    by default.
+    Inches and dots per inch are not among the reasons, because a size that the user
+    entered is not a program's default.
 
     Examples
     --------

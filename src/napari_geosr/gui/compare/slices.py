@@ -41,7 +41,7 @@ class SliceRow:
     key : str
         Key of the volume in the report.
     image : ndarray of float32
-        NaN between the slices.
+        The slices side by side, with NaN between them.
     geometry : dict
         Position of the image, as attributes of a layer.
     """

@@ -60,7 +60,7 @@ class RunHandover(QObject):
     Parameters
     ----------
     activity : Activity
-        Runs the operation.
+        Activity that runs the operation.
     widget : QWidget
         The dock.
     operation : str

@@ -43,7 +43,7 @@ class JobRow(JobOffer):
     operation : str
         Kind of the jobs.
     dock : Dock
-        Shows messages.
+        Dock that shows the messages.
     """
 
     def __init__(

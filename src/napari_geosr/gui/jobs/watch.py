@@ -97,7 +97,7 @@ class JobWatch:
 
     @property
     def pending_request(self) -> str:
-        """The request by the user that is pending, or an empty string."""
+        """The user's pending request, or an empty string."""
         return self._pending_request
 
     def request(self, what: Any) -> None:

@@ -65,7 +65,7 @@ class ActionBar(QWidget):
     Attributes
     ----------
     progress : QProgressBar
-        Hidden while nothing runs.
+        Progress bar; hidden while nothing runs.
     state : StateLine
         Current operation and remaining time.
     """
@@ -228,7 +228,7 @@ class MessagePane(QScrollArea):
     Parameters
     ----------
     message : MessageRow
-        Takes no space while it is empty.
+        The message; takes no space while it is empty.
     max_lines : int, optional
         Number of lines beyond which the message scrolls; by default, a fraction of the
         dock's height.

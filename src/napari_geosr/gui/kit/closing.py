@@ -122,7 +122,7 @@ class CloseFilter(QObject):
         return False
 
     def _take_running_jobs(self) -> list[JobFolder]:
-        """Return the running jobs that are not yet reported; mark them as reported."""
+        """Return the running jobs not yet reported; mark them as reported."""
         running = []
         for path in sorted(self._jobs):
             try:

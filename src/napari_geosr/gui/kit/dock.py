@@ -130,7 +130,7 @@ class Dock(QWidget):
             self.scroller.show_part(fields[0])
 
     def show_in_fields(self, error: Exception) -> list[QWidget]:
-        """Show an error below the fields that it concerns, and return them."""
+        """Show an error below the fields that it concerns, and return these fields."""
         return show_in_fields(error, self.settings_forms())
 
     def reworded(self, error: Exception) -> Exception:

@@ -117,11 +117,11 @@ def show_information(
 
 
 class MessageRow(QWidget):
-    """Message in a dock: an icon and a text; for some kinds, with a word before it.
+    """Message in a dock: an icon and text; for some kinds, a word before the text.
 
     Hidden while it is empty. Errors and messages with details have a *Details* button.
-    Its shortcut can be changed if a dock has several rows; without a shortcut, there is
-    no *Details* button.
+    Its shortcut can be changed if a dock has several message rows; without a shortcut,
+    there is no *Details* button.
 
     Signals
     -------
@@ -237,7 +237,7 @@ class MessageLog:
     Parameters
     ----------
     message : MessageRow
-        Shows the outcomes.
+        Row that shows the outcomes.
     """
 
     def __init__(self, message: MessageRow) -> None:

@@ -163,7 +163,7 @@ def _dock_in_brackets(found: re.Match[str]) -> str:
 
 
 def _dock_of_command(found: re.Match[str]) -> str:
-    """Return text naming a command's dock; empty if the command follows "or"."""
+    """Replace a command in a message with the name of its dock; drop it after "or"."""
     alternative, preposition, verb, arguments, options = found.groups(default="")
     dock = _DOCKS.get(verb)
     if dock is None:

@@ -151,7 +151,7 @@ def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolBut
     name : str
         Accessible name.
     tool_tip : str
-        The shortcut is appended.
+        Tool tip, to which the shortcut is appended.
     shortcut : str
         Shortcut, such as ``"Alt+Shift+Y"``.
     """

@@ -78,11 +78,11 @@ class LayerCombo(ElidingCombo):
     Parameters
     ----------
     accept : callable
-        Whether a layer can be chosen.
+        Returns whether a layer can be chosen.
     fixed : sequence of str
         Entries above the layers, which do not represent layers.
     proposes : callable, optional
-        Whether a layer may be selected automatically; by default, all may.
+        Returns whether a layer may be selected automatically; by default, all may.
 
     Signals
     -------

@@ -151,7 +151,7 @@ def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def limits_of(values: AnyArray) -> Limits | None:
-    """Return the lowest and highest value without outliers; None if all are equal."""
+    """Return the lowest and highest values except outliers; None if all are equal."""
     if not values.size:
         return None
     ends = np.percentile(values, (0, _TAIL, 100 - _TAIL, 100))

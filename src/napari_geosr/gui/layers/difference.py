@@ -20,8 +20,8 @@ def difference_steps(
     Parameters
     ----------
     before, after : array of shape (…, Z, Y, X)
-        The size of `after` may be an integer multiple along each axis; each voxel
-        of `before` then corresponds to a block of voxels in `after`.
+        Along each axis, `after` may be larger than `before` by an integer factor; each
+        voxel of `before` then corresponds to a block of voxels in `after`.
 
     Returns
     -------

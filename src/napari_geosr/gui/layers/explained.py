@@ -1,4 +1,4 @@
-"""Settings for explaining a restored layer under the conditions of its run."""
+"""Settings for explaining a restored layer, as recorded when it was restored."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float
 def edges_in_canvas(
     viewer: ViewerModel, layer: Layer, axis: int
 ) -> tuple[float, float]:
-    """Return the visible range of an axis in voxels; all of it in 3D or if hidden."""
+    """Return the visible range of an axis in voxels (in 3D or if hidden, all of it)."""
     data: Any = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     size = float(data.shape[axis])
     ends = sorted(edge_at(viewer, layer, axis, x) for x in (0, _width(viewer)))

@@ -73,7 +73,7 @@ class SaveButton(QPushButton):
         source: Path | None = None,
         deviation: Layer | None = None,
     ) -> None:
-        """Offer to save `layer`, made from the file `source` if that is given.
+        """Offer to save `layer`; `source` is the file from which it was made, if any.
 
         The layer `deviation`, if given, is saved next to it.
         """

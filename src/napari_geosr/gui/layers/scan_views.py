@@ -133,7 +133,7 @@ def _on_inserted(event: Event) -> None:
 
 
 class _Reading(threading.Thread):
-    """Reads one plane; refers to no widget, so it may outlive all of them."""
+    """Reads one plane; does not refer to any widget, so it may outlive the window."""
 
     def __init__(self, planes: Planes, plane: int) -> None:
         super().__init__(name=f"reading plane {plane}", daemon=True)

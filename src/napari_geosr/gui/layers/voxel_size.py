@@ -126,7 +126,7 @@ class VoxelSizeRow(QWidget):
         return edge
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Ask for the voxel size of `layer` if it is unknown; otherwise hide."""
+        """Ask for the voxel size of `layer` if it is unknown, or else hide the row."""
         self._connections.end()  # events of the previous layer
         self._layer = None
         self._stop_reading()

@@ -470,7 +470,7 @@ class PorosityDock(PorosityWidgets):
         )
 
     def _keep(self, name: str, report: PorosityReport, table: object = None) -> None:
-        """Keep, for export, a report with new columns, such as a group of pores."""
+        """Store a report with new columns, such as a group of pores, for the export."""
         assert self._measured is not None
         self._measured.reports[name] = report
         self._measured.features[name] = features(report) if table is None else table

@@ -213,7 +213,7 @@ class SizeHistogram(HistogramView):
         return f"{text}; {len(self._sizes)} selected" if self.series else text
 
     def showEvent(self, event: object) -> None:
-        """Show the pores that have been selected in the meantime."""
+        """Show the pores that were selected while the chart was hidden."""
         super().showEvent(event)
         self._draw_selected()
 

@@ -107,7 +107,7 @@ class SampleProposal(QObject):
         Parameters
         ----------
         found : AutomaticSample or None
-            The mask; None if the volume is too large to compute it now.
+            The mask; None if the volume is too large for the mask to be computed now.
         """
         is_wanted, self.is_wanted = self.is_wanted, False
         if not is_wanted or self._sample.fixed_entry() != WHOLE:

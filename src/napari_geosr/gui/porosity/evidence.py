@@ -105,7 +105,7 @@ class ExplainedPores:
     Attributes
     ----------
     before, report : PorosityReport
-        Report without and with the added columns.
+        The reports without and with the added columns.
     features : DataFrame
         The table for the pore layer.
     result : ExplainResult
@@ -120,9 +120,10 @@ class ExplainedPores:
     warnings: tuple[str, ...]
 
     def added_to(self, report: PorosityReport) -> tuple[PorosityReport, object]:
-        """Return a report of the same pores with the added columns, and its features.
+        """Return `report` with the added columns, and its features.
 
-        The report may have new groups, because groups can be kept during the run.
+        It may contain groups of pores that were saved while the pores were being
+        explained.
         """
         if report is self.before:
             return self.report, self.features

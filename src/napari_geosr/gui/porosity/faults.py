@@ -32,7 +32,7 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Shows each error below its setting or layer, in any of three forms.
+    """Shows each error below its setting or layer, in the form that contains the row.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class SettingsFaults:
         return above | self._form.faults | below
 
     def show(self, error: Exception) -> list[QWidget]:
-        """Show an error below the widgets that it concerns, and return these."""
+        """Show an error below the widgets that it concerns; return these widgets."""
         self.clear()
         shown = show_in_fields(error, (self._form,))
         for name, text in texts_by_field(error).items():

@@ -99,7 +99,7 @@ def job_result_steps(
 
 
 def _place_of(job: MeasureJob, labelled: Volume) -> Volume:
-    """Return the reference, or `labelled` if the reference cannot be read."""
+    """Return the job's reference volume, or `labelled` if that cannot be read."""
     try:
         return job.open()[0]["reference"]
     except GeoSRError:

@@ -358,7 +358,7 @@ def add_rose(
     place: AnyDict | None = None,
     origin: AnyDict | None = None,
 ) -> Vectors | None:
-    """Draw a line in each direction, proportional to the mean intercept length (MIL).
+    """Draw a line in each direction; lengths show the mean intercept length (MIL).
 
     The layer is hidden, because the lines would cover the pores. An earlier layer of
     the same image is replaced; if it is shown, the new one is shown as well.

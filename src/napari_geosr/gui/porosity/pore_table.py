@@ -1,4 +1,4 @@
-"""Table of pores, which shows, sorts and filters columns of arrays without copies."""
+"""Table of pores, which shows, sorts and filters arrays as columns without copies."""
 
 from __future__ import annotations
 

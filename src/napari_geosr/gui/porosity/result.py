@@ -176,11 +176,11 @@ class PorosityResult(QWidget):
     reportChosen : str
         The user chose to show the pores of another report.
     colourChosen : str
-        Colour the pores by this column.
+        The user chose to colour the pores by this column.
     onlySelectedChanged : bool
         Whether to show only the selected pores instead of all.
     evidenceRequested
-        Explain the pores of the report that is shown.
+        The user requested evidence for the pores of the report that is shown.
     exportRequested
     """
 

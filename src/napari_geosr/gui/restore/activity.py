@@ -152,7 +152,7 @@ class RestoreActivity(Activity):
 
     @property
     def wants_run(self) -> bool:
-        """Whether a requested run has not begun yet."""
+        """Whether a run has been requested but has not yet begun."""
         return RUN in self._requests
 
     def source(self) -> Image | None:
@@ -291,7 +291,7 @@ class RestoreActivity(Activity):
             self._preview_key = None
 
     def _key(self, layer: Image) -> Key:
-        """Build a key of everything that statistics, verdict and estimate depend on."""
+        """Build a key from everything that affects statistics, verdict and estimate."""
         place = geometry_of_layer(layer)
         return (
             id(layer),

@@ -215,7 +215,7 @@ class CheckVerdict(MessageRow):
 
 
 class CompareButton(QPushButton):
-    """Opens the Compare dock with a result and its scan checked."""
+    """Opens the Compare dock with a result and its scan ticked in the list."""
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None

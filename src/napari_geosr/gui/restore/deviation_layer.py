@@ -55,7 +55,7 @@ class DeviationLayer:
         self._layer = self.stopped = None
 
     def can_resume(self) -> bool:
-        """Whether the layer still has the stopped run's data, if one was stopped."""
+        """Whether the layer still has the data of the last run, if that was stopped."""
         if self.stopped is None:
             return True
         layer = self.layer()

@@ -100,7 +100,7 @@ class LivePreview(QObject):
 class LiveLayer(QObject):
     """A layer whose tiles are restored in a worker.
 
-    The scan below remains visible where a tile is not restored yet.
+    The scan below remains visible where no tile has been restored yet.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class LiveLayer(QObject):
     source : Image
         The layer of the scan.
     may_work : callable
-        Whether tiles can be restored now.
+        Returns whether tiles can be restored now.
     parent : QObject
 
     Signals

@@ -176,7 +176,7 @@ class SegmentDock(SegmentWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def answer_key(self) -> Key | None:
-        """Return the key of everything that the prediction depends on.
+        """Return a key built from everything that affects the prediction.
 
         None if there is nothing to predict.
         """

@@ -22,7 +22,7 @@ class StrokesActivity(Activity):
     Attributes
     ----------
     key : callable
-        Returns a key of everything that the prediction depends on: equal keys give
+        Returns a key built from everything that affects the prediction: equal keys give
         equal predictions. None if there is nothing to predict.
     begin : callable
         Starts the operation with a given name.

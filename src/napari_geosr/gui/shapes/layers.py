@@ -72,7 +72,7 @@ def check_same_transform(mask: Layer, scan: Layer) -> None:
 
 
 def _is_turned(layer: Layer) -> bool:
-    """Whether a layer is rotated, sheared or mirrored by more than rounding."""
+    """Whether a layer is rotated, sheared or mirrored by more than rounding errors."""
     turn = geometry_of_layer(layer).affine[:-1, :-1]
     return bool(np.abs(turn - np.eye(len(turn))).max() > _SAME_TRANSFORM)
 

@@ -150,7 +150,7 @@ class SimDock(SimWidgets):
         return layer
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
-        """Return the key of the frames and the settings that the patterns depend on."""
+        """Return a key built from the frames and settings that affect the patterns."""
         return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _on_changed(self) -> None:

@@ -61,7 +61,7 @@ def moved_vectors(
     wave_vectors: Sequence[tuple[float, float]],
     shape: tuple[int, int],
 ) -> list[tuple[float, float]]:
-    """Return the wave vectors after one of their two peaks was moved.
+    """Return the wave vectors after the user has moved one of their peaks.
 
     Parameters
     ----------

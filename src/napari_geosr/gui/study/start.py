@@ -41,7 +41,7 @@ class StudyPlan:
     Attributes
     ----------
     reference, mask : Volume, optional
-        Volumes of layers.
+        Volumes of the chosen layers, if any.
     """
 
     opened: OpenedScan

@@ -75,7 +75,7 @@ class StudyWidgets(QWidget):
     Parameters
     ----------
     accept : callable
-        Whether a layer can be a reference or a mask.
+        Returns whether a layer can be a reference or a mask.
     skip : sequence of str
         Settings that the dock shows elsewhere.
 

@@ -42,7 +42,7 @@ class DataQuestion:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Key of everything on which the findings depend."""
+        """Key built from everything that affects the findings."""
         settings = (str(getattr(self.training, name, "")) for name in SETTINGS)
         return self.method, tuple(settings), self.identity
 

@@ -50,7 +50,7 @@ class MethodMemory:
         key : str
             The method and its use.
         kind : type of Config
-            Config class that validates them.
+            Config class that validates the values.
         start : mapping
             Initial values if the method was not shown before.
         """
@@ -333,7 +333,7 @@ class MethodSettings(QWidget):
         return self._reading is not None
 
     def _on_from_model(self, name: str) -> None:
-        """Adopt the network settings of a zoo model, which its weights require."""
+        """Adopt the network settings of a zoo model; its weights require them."""
         if self._reading is not None:
             self._reading.detach()
             self._reading = None

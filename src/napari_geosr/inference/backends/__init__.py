@@ -175,7 +175,7 @@ class Choice:
         return {"name": self.name or undecided, **self._facts}
 
     def release(self) -> None:
-        """Release the windows' memory between runs that share a choice."""
+        """Release the memory for windows between runs that share this backend."""
         if self._converted is not None:
             self._converted.release()
 

@@ -32,9 +32,9 @@ class EnsembleNetwork(nn.Module):
     Parameters
     ----------
     members : sequence of nn.Module
-        Each takes the window described by `spec` and outputs one channel.
+        Networks, each of which maps a window described by `spec` to one channel.
     spec : NetworkSpec
-        With a halo large enough for all members, and two outputs.
+        Specification with a halo large enough for all members, and two outputs.
     facts : sequence of str
         Description of each member, for the record of a run.
 

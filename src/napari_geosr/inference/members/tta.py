@@ -2,7 +2,7 @@
 
 The orientation of the sample in the scanner should not change how a structure is
 restored, so differences between orientations reveal errors of the model. Each member
-flips or rotates the window, runs the network and reverts this in the result.
+flips or rotates the window, runs the network and transforms the result back.
 """
 
 from __future__ import annotations

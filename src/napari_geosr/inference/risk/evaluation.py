@@ -299,7 +299,7 @@ def evaluate(
     Returns
     -------
     CellMeans
-        In squared grey values.
+        Mean responses, in squared grey values.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Generates noise with the level and spectrum measured in a scan; needs only numpy."""
+"""Generate noise with the level and spectrum measured in a scan; needs only numpy."""
 
 from __future__ import annotations
 

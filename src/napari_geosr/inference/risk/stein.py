@@ -67,13 +67,13 @@ class CellMeans:
         ``tr(C J)``: how much of the noise is passed on to the result; zeros with a
         second scan, like `passed`.
     passed : ndarray
-        ``tr(J C Jᵀ)``: an upper bound of the variance of the noise in the result.
+        ``tr(J C Jᵀ)``: an upper bound on the variance of the noise in the result.
     noise : ndarray
         ``tr C``, the variance of the noise.
     voxels : ndarray
         Number of valid voxels of the cell.
     second : ndarray or None
-        Mean squared difference of the two scans, if there is a second one.
+        Mean squared difference between the two scans, if there is a second one.
     """
 
     removed: FloatArray
@@ -93,12 +93,12 @@ class CellMeans:
     def max_noise_scale(self) -> float:
         """Largest scale of the noise variance that is consistent with `removed`.
 
-        The noise removed by the denoiser cannot exceed the total that it removes. The
-        variance of the removed noise is `noise` - 2 `kept` + the variance of the noise
-        in the result, which is at least half of `passed`. A denoiser that passes on
-        more variance than ``tr(C J)`` amplifies parts of the noise and therefore sets
-        no limit. A denoiser that keeps most of the noise sets no limit either, because
-        it is uncertain how much noise it could remove.
+        The variance of the removed noise cannot exceed that of everything removed. The
+        former is `noise` - 2 `kept` + the variance of the noise in the result, which is
+        at least half of `passed`. A denoiser that passes on more variance than
+        ``tr(C J)`` amplifies parts of the noise and therefore sets no limit. A denoiser
+        that keeps most of the noise sets no limit either, because it is uncertain how
+        much noise it could remove.
         """
         noise, kept = self.mean(self.noise), self.mean(self.kept)
         if kept > _MOSTLY_KEPT * noise:

@@ -87,7 +87,7 @@ def read_dicom(path: Path) -> Volume:
 
 
 def _inverted(data: AnyArray, dataset: Any) -> tuple[AnyArray, int]:
-    """Invert values so that white is the largest; also return the new value of 0."""
+    """Invert values so that white is brightest; also return the new value of 0."""
     bits = int(dataset.BitsStored)
     # Stored values are 0 … 2**bits - 1 or, if signed, centred on zero.
     white = -1 if int(dataset.get("PixelRepresentation", 0)) else 2**bits - 1

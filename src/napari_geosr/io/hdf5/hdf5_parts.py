@@ -129,7 +129,7 @@ def _external_parts(
 
 
 def _external_place(found: h5py.Dataset, name: str) -> Path | None:
-    """Return the external file that HDF5 opens, or None."""
+    """Return the path of an external file that HDF5 opens; None if it is missing."""
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX") or (
         found.id.get_access_plist().get_efile_prefix() or b""
     )

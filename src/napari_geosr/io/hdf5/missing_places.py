@@ -16,7 +16,7 @@ _MAX_SHOWN = 3
 
 @dataclass(frozen=True)
 class MissingParts:
-    """The cells of a grid over an array that are missing from its file.
+    """The cells of a grid over an array, and which of them are missing from its file.
 
     Attributes
     ----------

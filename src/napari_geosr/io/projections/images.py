@@ -107,7 +107,7 @@ def read_images(
 
 
 def _asked(views: Volume) -> VoxelSizeQuestion | None:
-    """Return any question about the pixel size, without the slice spacing."""
+    """Return the question about the pixel size, if any, without the slice spacing."""
     asked = voxel_size_question(views.metadata)
     if asked is None:
         return None

@@ -124,7 +124,7 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     Parameters
     ----------
     temporary : Path
-        On the same file system as `path`.
+        File or folder on the same file system as `path`.
     path : Path
     overwrite : bool
         Whether an existing file, or an existing zarr folder, is replaced.

@@ -45,7 +45,7 @@ def system_reason(error: BaseException) -> str:
 
 
 def check_openable(path: Path) -> None:
-    """Raise `OSError` if the system does not open a file or folder."""
+    """Raise `OSError` if the system cannot open a file or folder."""
     if path.is_dir():
         os.scandir(path).close()
     else:

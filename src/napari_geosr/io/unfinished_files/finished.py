@@ -1,4 +1,4 @@
-"""Records the files that a job finishes, to distinguish them from all other files.
+"""Record the files that a job finishes, to distinguish them from all other files.
 
 A job that is killed before it has reported its result finds the finished file when it
 resumes. The record shows whether the job itself has written that file.

@@ -69,8 +69,9 @@ class JournaledFile(Protocol):
 class Journal:
     """Record of the finished boxes of a file, and of the process that writes it.
 
-    A box is recorded when it is written, and enters the journal only after the file was
-    flushed to disk. The journal is replaced as a whole, so it is never half-written.
+    A box is recorded when it is written, and enters the journal only after the file has
+    been flushed to disk. The journal is replaced as a whole, so it is never
+    half-written.
 
     Parameters
     ----------

@@ -73,7 +73,8 @@ class ClusterButton(QObject):
         Parameters
         ----------
         get_run : callable
-            Returns None if the user decides against the run; may raise a `GeoSRError`.
+            Returns the run, or None if the user decides against it; may raise
+            `GeoSRError`.
         run_button : QAbstractButton
             Starts the same run on this computer. Both buttons are enabled and disabled
             together.

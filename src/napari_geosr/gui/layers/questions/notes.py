@@ -91,7 +91,7 @@ class NotesRow(QWidget):
         return self.message.text
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Show the warnings and notes of a layer's file; hide if there are none."""
+        """Show warnings and notes of a layer's file; hide the row if there are none."""
         self._connections.end()  # events of the previous layer
         self._layer = None if layer is None else weakref.ref(layer)
         if layer is not None:

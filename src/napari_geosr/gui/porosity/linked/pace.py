@@ -77,12 +77,12 @@ class PicturePace(QObject):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the picture does not show the last change yet."""
+        """Whether the picture does not yet show the last change."""
         return self._is_waiting
 
     @property
     def wait(self) -> float:
-        """Minimum milliseconds from the end of a frame with a new picture to the next.
+        """Minimum time (ms) from the end of a picture update to the start of the next.
 
         0 if a delay gains nothing, or as long as too few frames have been timed.
         """
@@ -102,7 +102,7 @@ class PicturePace(QObject):
         return min((full - _FRAME) * plain / (_FRAME - plain), _LONGEST_WAIT)
 
     def follow(self) -> None:
-        """Update the picture after a change of the lasso, now or after more changes."""
+        """Update the picture after a change to the lasso, now or after more changes."""
         if not self._is_watching:  # pyqtgraph's widget is created late
             self._scatter.plot.viewport().installEventFilter(self)
             self._is_watching = True
@@ -123,7 +123,7 @@ class PicturePace(QObject):
     def show_now(self) -> None:
         """Update the picture for a change now; the frame in progress is not timed.
 
-        That frame also shows changes other than those of the lasso.
+        That frame also shows changes other than those to the lasso.
         """
         self._began = None
         self._end.stop()

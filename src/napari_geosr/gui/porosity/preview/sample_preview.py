@@ -94,7 +94,7 @@ class SamplePreview(QObject):
             self._settings.set_levels_inside(None)
 
     def _key(self, layer: Image) -> Key:
-        """Build a key of the settings of the mask; empty if no mask is needed."""
+        """Build a key from the settings of the mask; empty if no mask is needed."""
         settings = self._settings
         is_asked = self._is_automatic or settings.proposal.is_wanted
         if not is_asked or self._whole is None:

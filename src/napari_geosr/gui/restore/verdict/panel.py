@@ -136,7 +136,7 @@ class VerdictPanel(QWidget):
         ----------
         volume : Volume or None
         source : Image or None
-            Its layer.
+            Layer of the scan.
         settings : callable or None
             As for `request_ranking`; with None, the models are not ranked.
         position : mapping of str to int, optional

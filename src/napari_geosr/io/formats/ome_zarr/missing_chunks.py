@@ -32,7 +32,7 @@ def missing_chunks(
     Parameters
     ----------
     array : zarr.Array
-        Version 2 or 3.
+        Array of zarr version 2 or 3.
     names : sequence of str
         Names of the axes, in stored order.
     all_written : bool

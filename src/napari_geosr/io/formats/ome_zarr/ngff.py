@@ -149,7 +149,7 @@ def geometry(entry: AnyMapping, level: int, axes: str) -> LevelSpace:
     entry : mapping
         An entry of ``multiscales``.
     level : int
-        0 is the finest.
+        Index of the level; 0 is the finest.
     axes : str
         Letters of the stored axes.
     """

@@ -146,7 +146,7 @@ def _reason(error: Exception) -> str:
 
 
 def _descend(node: ZarrNode, path: Path) -> ZarrNode:
-    """Descend into the first image of a converted series; reject plates."""
+    """Descend into the first image of a bioformats2raw series; reject plates."""
     attributes = dict(node.attrs)
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes

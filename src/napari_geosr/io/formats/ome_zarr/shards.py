@@ -1,4 +1,4 @@
-"""Chunks and shards of an OME-Zarr: their shapes, and writing complete shards.
+"""Chunks and shards of an OME-Zarr: their shapes, and buffers for whole shards.
 
 A single process buffers incomplete shards; if there are several processes, each writes
 its own part.
@@ -149,7 +149,7 @@ class ShardBuffer:
     block_shape : tuple of int
         Shape of a shard.
     buffer_bytes : int
-        Upper bound of the memory for incomplete shards.
+        Maximum memory for incomplete shards.
     fill : float
         Value of voxels that were never written.
     path : Path

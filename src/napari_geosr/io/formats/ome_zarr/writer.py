@@ -267,7 +267,7 @@ class ZarrOutput(Output):
 
 
 def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
-    """Reduce by `step` along each axis: replace blocks by their mean or first voxel.
+    """Reduce an array by `step` along each axis to means or first voxels of blocks.
 
     For means, the last voxels are repeated if a length is odd.
 

@@ -41,7 +41,7 @@ def truncated(path: Path, needed: int, size: int) -> FileError:
 
 
 def check_page_chain(tif: TiffFile, path: Path) -> frozenset[int]:
-    """Raise `FileError` if the chain of page directories points beyond the file.
+    """Raise `FileError` if a page directory lies beyond the end of the file.
 
     tifffile stops there and returns the pages found so far, so a truncated copy would
     open as a shorter stack.

@@ -143,7 +143,7 @@ def read_tiff(
 
 
 def _miscounted(tif: TiffFile, n_stored: int) -> str:
-    """Warn if an ImageJ description states a wrong number of planes.
+    """Return a warning if an ImageJ description states a wrong number of planes.
 
     All planes are then read as slices, as in ImageJ.
     """

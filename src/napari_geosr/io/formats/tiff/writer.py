@@ -226,7 +226,7 @@ class TiffOutput(Output):
 
 
 def _reserve(path: Path) -> None:
-    """Append the reserved space, which ends with the original size of the file."""
+    """Append reserved space; its last bytes contain the original size of the file."""
     with path.open("r+b") as stream:
         end = stream.seek(0, os.SEEK_END)
         stream.write(bytes(_RESERVED_BYTES - _MARK.size) + _MARK.pack(_MAGIC, end))
