@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Maximum number of planes per shard, for networks that restore single planes.
 _SHARD_DEPTH = 32
-#: The number of planes of a thicker shard is a multiple of this.
+#: Shards with more planes than this contain a multiple of this number of planes.
 _CHUNK_DEPTH = 8
 #: Minimum number of shards per worker, if the result is large enough.
 _SHARDS_PER_WORKER = 4

@@ -28,7 +28,7 @@ MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
 _REDUCING = "Reducing the number of triangles"
 #: Unit of positions in meshes: used when writing and assumed when reading.
 MESH_UNIT = "mm"
-#: Inches in a foot, which 3MF files may use.
+#: Inches per foot; lengths in 3MF files may be in feet.
 _INCHES_PER_FOOT = 12
 #: Number of triangles that are converted at a time.
 _AT_ONCE = 2**18

@@ -437,7 +437,7 @@ def _drop(path: Path) -> None:
 def _remove_leftovers() -> None:
     """Remove unusable results, and old results of programs that have ended."""
     for left in _folder().glob(f"*{_SUFFIX}"):
-        # If a result cannot be read now, it may be removed later.
+        # A result that is unreadable at the moment may be removed later.
         with suppress(OSError, FileError):
             if left not in _owned and _is_removable(left):
                 _drop(left)

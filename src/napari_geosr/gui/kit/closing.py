@@ -213,7 +213,7 @@ class CloseFilter(QObject):
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        # Some runs ended while the question was open; their results exist only here.
+        # Some runs ended while the dialog was open; their results exist only here.
         if ended:
             show_info(
                 f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "
@@ -249,7 +249,7 @@ class CloseFilter(QObject):
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):
             return
-        # Some runs may have become jobs while the question was open.
+        # Some runs may have become jobs while the dialog was open.
         for run in [run for run in handovers if isalive(run)]:
             run.cancel_hand_over()
 

@@ -392,7 +392,7 @@ def _cancel_if_waiting(job: JobFolder) -> None:
     """Record the cancellation of a job that no process runs yet."""
     if job.status().pid:
         return  # the job's process writes the state
-    # A process that has just started holds the job, and follows the request.
+    # If a process has just started, it holds the job and carries out the request.
     with suppress(JobError, FileError), job.hold():
         now = job.status()
         is_waiting = "queued" in (now.state, reading.recorded(job.path)[1])

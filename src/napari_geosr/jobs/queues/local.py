@@ -67,7 +67,7 @@ class Local:
         return {}
 
     def cancel(self, number: str) -> None:
-        """Do nothing, because the process follows the request in its folder."""
+        """Do nothing, because the process acts on the request in its folder."""
 
 
 QUEUE: QueueSystem = Local()

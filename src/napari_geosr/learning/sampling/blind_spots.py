@@ -180,7 +180,7 @@ def _random_visible(
         visible = ~blind[index]
         values[remaining[visible]] = patch[index][visible]
         remaining = remaining[~visible]
-    # Hardly any voxel is visible: take a random one, however far away.
+    # Hardly any voxels are visible: take a random visible one, however far away.
     for z in np.unique(positions[remaining, 0]):
         here = remaining[positions[remaining, 0] == z]
         candidates = patch[z][~blind[z]] if reach[0] == 0 else patch[~blind]

@@ -133,7 +133,7 @@ class Method(ShapeMethod):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
-        #: Shapes on the grid of the network, by the number of the volume.
+        #: Shapes on the grid of the network, by the index of the volume.
         self._on_grid: dict[int, AnyArray] = {}
 
     @classmethod

@@ -15,9 +15,9 @@ from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.models.bundle_files import MAX_WEIGHTS_BYTES
 
-#: Time limit without a response, in seconds.
+#: Maximum time to wait for a response, in seconds.
 _RESPONSE_SECONDS = 30.0
-#: Time limit in total, in seconds.
+#: Maximum duration of the whole download, in seconds.
 _TOTAL_SECONDS = 1800.0
 #: Maximum number of URLs requested in a row: the given one and its redirects.
 _MAX_HOPS = 6

@@ -251,7 +251,7 @@ def states_of_job(folder: Path, job: Path) -> list[Path]:
     """
     found = []
     for path in sorted(folder.glob(f".measuring*{_SUFFIX}")):
-        with suppress(FileError):  # it cannot be read now
+        with suppress(FileError):  # skip a record that is unreadable at the moment
             if _read_text(path, "job") == str(job):
                 found.append(path)
     return found

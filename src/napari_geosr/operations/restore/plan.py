@@ -255,7 +255,8 @@ def _write_seconds(
     sample = np.asarray(volume.data[window])
     for axis, factor in enumerate(factors):
         sample = sample.repeat(factor, axis)
-    with np.errstate(invalid="ignore"):  # clipped values do not affect the time
+    # Values outside the range of the output type do not affect the time.
+    with np.errstate(invalid="ignore"):
         voxels = np.nan_to_num(sample).astype(prepared.output_dtype)
     result = Volume(voxels, volume.axes)
     with TemporaryDirectory() as folder:

@@ -194,7 +194,7 @@ def _add_heart(chest: _Chest, replaced: Array, rng: np.random.Generator) -> None
     size = rng.uniform(0.9, 1.15)
     inside = 1 - (u / (68 * size)) ** 2 - (v / (50 * size)) ** 2
     found = (inside > 0) & (chest.labels > 0)
-    # The lungs reach in front of and behind the edge of the heart.
+    # Near the edge of the heart, there is lung in front of and behind it.
     chest.soft += replaced * np.sqrt(np.clip(inside, 0, None)) * found
     chest.labels[found] = ORGANS.index("heart")
 

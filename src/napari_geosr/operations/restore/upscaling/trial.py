@@ -46,7 +46,7 @@ _N_PARTS = 4
 _PART_EDGE = {2: 48, 3: 16}
 #: Minimum number of averaged voxels along an axis.
 _MIN_EDGE = 8
-#: Strength of the noise added at the scan's own scale, relative to the scan's noise.
+#: Level of the noise added at the scan's own scale, relative to the scan's noise level.
 _RATE = 0.6
 
 
@@ -137,8 +137,9 @@ class ScanTrial:
         self.blur = 0.0
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
-        # Strength of the added noise, relative to the scan's, with which the averaged
-        # scan is as noisy as the scan; at least 0.5 if averaging hardly reduces noise.
+        # Level of the noise added before averaging, relative to the scan's noise level:
+        # the averaged scan is then as noisy as the scan. At least 0.5 if averaging
+        # hardly reduces noise.
         self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = self._averaged_noise().scaled(math.hypot(1, self.rate))
