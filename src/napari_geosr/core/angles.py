@@ -38,7 +38,8 @@ _EVEN_STEP_TOLERANCE = 0.15
 #: start and end of a scan.
 _VIEW_FRACTION = 0.9
 
-#: Views closer together than this, in mean steps, have the same position on the turn.
+#: Distance between views, in mean steps, below which their positions in the rotation
+#: are considered equal.
 SAME_PLACE_STEPS = 0.1
 #: Minimum gap, in mean steps, that can mark the start of a scan: a narrower one only
 #: shows that the angles are uneven.

@@ -279,7 +279,8 @@ def _save_unfinished(output: Output) -> None:
     except (OSError, GeoSRError):  # usually a full disk: keep the data written so far
         output.close()
         if _may_be_resumed(output.temporary):
-            # Finished parts are recorded only in the journal, which needs this name.
+            # Finished parts are recorded only in the journal, which is found only if
+            # the file keeps its temporary name.
             output.is_left_in_place = True
             return
     record_finished({output.incomplete_path: output.temporary})

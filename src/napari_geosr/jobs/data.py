@@ -28,7 +28,7 @@ from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import index
 
-#: Number of bytes read at a time when a volume is compared with its file.
+#: Number of bytes that are read at a time to compare a volume with its file.
 _COMPARED_BYTES = 2**24
 #: Metadata keys that do not affect what a volume shows.
 _FROM_READER = {FILE_WARNINGS, OPENED, IS_IN_FILE}

@@ -21,7 +21,7 @@ from napari_geosr.core.machine.heartbeats import Heartbeats
 #: Seconds between two heartbeats.
 _BEAT_SECONDS = 20.0
 #: Seconds without a heartbeat after which a process on another computer, or one that
-#: has not written its name, counts as dead.
+#: has not finished writing its lock file, counts as dead.
 _MAX_SILENCE = 180.0
 #: Maximum number of attempts, if other processes replace the file at the same time.
 _ATTEMPTS = 5

@@ -345,7 +345,8 @@ class ReconstructDock(ReconstructWidgets):
         for widget in (self.layer_combo, self.algorithm, self.above, self.form):
             widget.setEnabled(not running)
         self._name_run_button()
-        # Previews run at every move, so a progress bar would flicker.
+        # A preview is computed whenever another slice is shown, so a progress bar would
+        # flicker.
         shown = what in ("run", "centre")
         self.progress.setVisible(shown)
         self.bar.state.idle = "Ready." if has_scan else NO_SCAN

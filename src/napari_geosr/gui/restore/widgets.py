@@ -268,7 +268,8 @@ class RestoreWidgets(Dock):
         awaited : bool
             Whether a run is waiting for its preparation.
         """
-        # Previews are computed at every move, so the bar would flicker.
+        # A preview is computed whenever the displayed region changes, so the bar would
+        # flicker.
         is_shown = awaited or what in ("run", "prepare")
         background = self._background()
         self.progress.setVisible(is_shown or (not what and bool(background)))

@@ -212,7 +212,7 @@ def _envelope(
         count += 1
     if count == 0:
         return
-    # Entries at sites are read after earlier entries are written: copy them first.
+    # Entries at sites are still needed after they have been overwritten: copy them.
     old_values = values[sites[:count]].copy()
     old_places = places[sites[:count]].copy()
     k = 0

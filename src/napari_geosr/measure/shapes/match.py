@@ -11,9 +11,9 @@ import numpy as np
 from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Number of planes processed at a time when cells are counted.
+#: Number of planes that are processed together to count cells.
 _PLANES = 16
-#: Number of triangles processed at a time when volumes are computed.
+#: Number of triangles that are processed together to compute volumes.
 _TRIANGLES = 2**18
 #: Maximum shortening of a surface, in voxels, that is tolerated because smoothing
 #: rounds corners.

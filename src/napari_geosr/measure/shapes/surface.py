@@ -23,7 +23,7 @@ SMOOTHING = 0.7
 #: Largest relative difference between the volume of a mesh and that of its voxels.
 VOLUME_TOLERANCE = 0.005
 _MAX_TRIES = 12
-#: Number of triangles processed at a time when a volume is computed.
+#: Number of triangles that are processed together to compute a volume.
 _TRIANGLES = 2**18
 #: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, for
 #: positions to be stored in float32.

@@ -18,7 +18,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.models.card import Normalisation
 
 Array = AnyArray
-#: Settings of an operation: an instance of a class of the library that reads packages.
+#: Settings of an operation, as an object of the library bioimageio.spec.
 Settings: TypeAlias = Any
 Operation = tuple[str, Settings]
 #: A pointwise operation as stored by networks: its name, followed by its parameters.

@@ -29,8 +29,8 @@ _SEARCH_RADII = (16, 32, 48)
 #: Minimum difference between the mean grey values of pore and solid, as a fraction of
 #: the contrast.
 _MIN_PHASE_DIFFERENCE = 0.5
-#: Maximum relative difference in voxel count between matching pores of table and
-#: result.
+#: Maximum relative difference in voxel count between a pore of the table and the
+#: matching pore of the result.
 _SIZE_TOLERANCE = 0.2
 
 

@@ -224,8 +224,8 @@ def measure_receptive_field(
             if stride == network.spec.stride:
                 update = {"halo": measured.halo, "stride": stride}
                 return config.model_copy(update=update), ()
-            # With a larger stride, the reach differs between more positions, so measure
-            # it again.
+            # The halo is the maximum over all positions within a stride. A larger
+            # stride contains more positions, so measure again.
             config = config.model_copy(update={"stride": stride})
             network = _with_config(network, config)
     n = config.ndim

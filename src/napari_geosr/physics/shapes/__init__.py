@@ -39,7 +39,7 @@ __all__ = [
     "vault_direction",
 ]
 
-#: Kinds of simulated solids: functions of a random generator.
+#: Functions that draw a simulated solid with a random generator, by kind.
 SOLIDS: dict[str, Callable[[np.random.Generator], Solid]] = {
     "ellipsoid": ellipsoid,
     "pores": pore_network,

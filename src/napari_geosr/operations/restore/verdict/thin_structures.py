@@ -42,8 +42,8 @@ MIN_VOXELS = 20
 #: Minimum sum of the contrasts in the two to four adjacent plates, relative to the
 #: contrast of the plate in which a structure was found.
 _MIN_CONTINUED = 0.25
-#: Variance of the difference between an average and the mean of its two neighbours,
-#: relative to that of one average.
+#: Variance of noise in the difference between the mean of a plate and that of its two
+#: parallel neighbours, relative to its variance in the mean of one plate.
 _VARIANCE = 1.5
 
 
