@@ -59,7 +59,7 @@ def test_advice_for_different_grids_works(tmp_path, capsys) -> None:
     assert run(words) == 2
     error = capsys.readouterr().err
     assert "there.ome.tif at 4 × 0 × 0 mm" in error
-    assert "save one of them without a position, such as a TIFF from ImageJ" in error
+    assert "save one of them without a position, e.g. as TIFF with ImageJ" in error
     plain = save_plain(tmp_path / "plain.tif", ball(12, 4.5), 0.4)
     assert run(["shapes", "compare", str(there), str(plain)]) == 0
     other = save_plain(tmp_path / "other.tif", ball(12, 4.5), 0.8)

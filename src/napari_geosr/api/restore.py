@@ -257,7 +257,7 @@ def restore_with_uncertainty(
     """
     if uncertainty == "none":
         raise ConfigError(
-            "Choose a kind of uncertainty: 'tta', 'ensemble' or 'diffusion'."
+            "Choose an uncertainty method: 'tta', 'ensemble' or 'diffusion'."
         )
     config = RestoreConfig.create(
         model=name_of(model),

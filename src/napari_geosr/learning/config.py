@@ -165,7 +165,8 @@ class TrainingConfig(Config):
         50,
         ge=0,
         title="Warm-up",
-        description="Steps over which the learning rate rises to its full value.",
+        description="Number of initial steps during which the learning rate rises to "
+        "its full value.",
         json_schema_extra={"unit": "steps"},
     )
     averaging: float = Field(
@@ -212,7 +213,8 @@ class TrainingConfig(Config):
         None,
         ge=1,
         title="Validate every",
-        description="Steps between validations; by default 40 validations per run.",
+        description="Number of steps between two validations; by default, a run has "
+        "40 validations.",
         json_schema_extra={"unit": "steps"},
     )
     from_model: str | None = Field(

@@ -63,8 +63,8 @@ Iterations = Annotated[
         ge=1,
         le=1000,
         title="Iterations",
-        description="Iterations of joint Richardson–Lucy; by default chosen with "
-        "held-out photons.",
+        description="Number of iterations of joint Richardson–Lucy; by default chosen "
+        "with held-out photons.",
     ),
 ]
 TotalVariation = Annotated[
@@ -102,8 +102,8 @@ NetworkWidth = Annotated[
         ge=4,
         le=128,
         title="Width",
-        description="For pinn: feature maps of the U-Net at full resolution (32 in "
-        "the publication).",
+        description="For pinn: number of feature maps of the U-Net at full resolution "
+        "(32 in the publication).",
     ),
 ]
 PatternsAfter = Annotated[

@@ -362,8 +362,8 @@ class LabelsStudyConfig(Config):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate of the layers of the pre-trained model; new layers, "
-        "and all layers when training from scratch, have 100 times this rate.",
+        description="Learning rate of the layers of the pre-trained model; new layers "
+        "have 100 times this rate, as do all layers of a model trained from scratch.",
     )
     seed: int = Field(
         0,
