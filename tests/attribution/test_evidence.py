@@ -234,5 +234,5 @@ def test_evidence_needs_a_threshold_and_solid_next_to_the_pore(scan: Any) -> Non
     scene = scene_of(relu_network(), scan(40, 40))
     with pytest.raises(ConfigError, match="--threshold"):
         ask("evidence", request_at(scene, 20, 20))
-    with pytest.raises(VolumeError, match="no solid next to the pore"):
+    with pytest.raises(VolumeError, match="too little solid near the pore"):
         ask("evidence", request_at(scene, 20, 20, threshold=1e6, noise=1.0))

@@ -165,7 +165,7 @@ def test_shapes_with_opposite_directions_are_compared(tmp_path, capsys) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["dice"] == 1
     assert "left.tif was rotated by 180° about Z" in found["warnings"][0]
-    with pytest.raises(VolumeError, match="Save both with the same directions"):
+    with pytest.raises(VolumeError, match="Save both with the same axis directions"):
         check_same_grid(left, right)
     for there in (right.replace(origin=(1, 2, 3)), left.replace(origin=(1, 2, 4))):
         io.write(there, tmp_path / "there.tif", kind="labels", overwrite=True)

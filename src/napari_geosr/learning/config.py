@@ -303,14 +303,14 @@ class TrainingConfig(Config):
     def _check_network_options(self) -> TrainingConfig:
         if "out_channels" in self.network_options:
             raise ValueError(
-                "network options: out_channels is set by 'labels' of the method "
-                "supervised; use that instead"
+                "network options: out_channels is determined by the setting 'labels' "
+                "of the method supervised; use that instead"
             )
         clash = {"ndim", "adjacent_slices"} & self.network_options.keys()
         if clash:
             raise ValueError(
-                f"network options: {', '.join(sorted(clash))} are set by 'dimensions' "
-                "and 'adjacent slices'; use those instead"
+                f"network options: {', '.join(sorted(clash))} are determined by the "
+                "settings 'dimensions' and 'adjacent slices'; use those instead"
             )
         return self
 

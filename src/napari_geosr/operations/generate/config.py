@@ -19,8 +19,8 @@ class GenerateConfig(Config):
     shape: Annotated[tuple[int, ...] | None, COMMAS] = Field(
         None,
         title="Shape",
-        description="Voxels along Y,X or Z,Y,X, such as 64,64,64; by default 128,128 "
-        "or 64,64,64.",
+        description="Number of voxels along Y,X or Z,Y,X, such as 64,64,64; by default "
+        "128,128 or 64,64,64.",
     )
     seed: int = Field(
         0,

@@ -182,8 +182,8 @@ def _check_directions(volume: Volume, reference: Volume, may_be_turned: bool) ->
     if may_be_turned:
         return f"{stated}: {volume.title} was rotated by 180° about Z."
     raise VolumeError(
-        f"{stated}. Save both with the same directions. If they do show the same "
-        "region, save one of them without directions, e.g. as TIFF with ImageJ."
+        f"{stated}. Save both with the same axis directions. If they do show the same "
+        "region, save one of them without axis directions, e.g. as TIFF with ImageJ."
     )
 
 
