@@ -156,7 +156,7 @@ def restore(
         _question_slices(cast("Sequence[object]", volume))
         if workers is not None:
             raise ConfigError(
-                "Workers can restore only one volume, not the mean of several. Omit "
+                "Workers can restore only one volume and cannot average several. Omit "
                 "workers, or restore the scans one by one."
             )
         several = cast("Sequence[VolumeLike]", volume)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari_geosr.attribution._window import Window
 
 TITLE = "Evidence"
-HELP = "Whether the pore here would appear even if the scan did not show it."
+HELP = "Whether the pore would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
