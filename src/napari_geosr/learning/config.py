@@ -91,7 +91,7 @@ class TrainingConfig(Config):
         ge=1,
         le=1024,
         title="Batch",
-        description="Patches per training step.",
+        description="Number of patches per training step.",
         json_schema_extra={"unit": "patches"},
     )
     patch: int = Field(

@@ -77,7 +77,11 @@ class Config(TranslationConfig):
     )
 
     batch_size: int = Field(
-        4, ge=1, le=1024, title="Batch", description="Patches per training step."
+        4,
+        ge=1,
+        le=1024,
+        title="Batch",
+        description="Number of patches per training step.",
     )
     distance: Distance = Field(
         "wasserstein",

@@ -93,7 +93,11 @@ class ShapeConfig(TrainingConfig):
         "float32", title="Precision", description="Number format during training."
     )
     batch_size: int = Field(
-        1, ge=1, le=64, title="Batch", description="Shapes per step."
+        1,
+        ge=1,
+        le=64,
+        title="Batch",
+        description="Number of shapes per training step.",
     )
     learning_rate: float = Field(
         3e-3,

@@ -50,7 +50,7 @@ class GenerateConfig(Config):
         ge=2,
         le=1000,
         title="Sampling steps",
-        description="Passes through the network per sample; more passes take "
+        description="Number of passes through the network per sample; more passes take "
         "longer, but give slightly more accurate samples.",
     )
     device: str = Field(

@@ -63,8 +63,8 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         ge=0,
         le=100_000,
         title="Refining steps",
-        description="Training steps for each further plane or stack, starting from "
-        "the fitted network.",
+        description="Number of training steps for each further plane or stack, "
+        "starting from the fitted network.",
     )
     upscale_factor: UpscaleFactor = 2
     iterations: Iterations = None

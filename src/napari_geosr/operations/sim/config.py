@@ -196,8 +196,8 @@ class FramesConfig(Config):
         ge=1,
         le=32,
         title="PSF sampling",
-        description="Pixels of the point-spread function per camera pixel; by default, "
-        "calculated from the pixel sizes of the two images.",
+        description="Number of pixels of the point-spread function per camera pixel; "
+        "by default, calculated from the pixel sizes of the two images.",
     )
     damping: float = Field(
         1.0,
