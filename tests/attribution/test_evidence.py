@@ -156,7 +156,7 @@ def test_a_pore_that_the_scan_does_not_show_is_of_the_prior() -> None:
     assert evidence._verdict(0.1, 1.0, 1.9, is_shown=False) == "prior only"
     assert evidence._verdict(0.1, 1.0, 2.1, is_shown=True) == "weak"
     text = evidence._sentence("prior only", 0.1, 1.0, 1.9, is_shown=False)
-    assert "its contrast there is 1.9 times the noise" in text
+    assert "the contrast at its position is 1.9 times the noise" in text
     # If the network draws the pore anyway, this is reported.
     text = evidence._sentence("prior only", 0.9, 1.0, 1.9, is_shown=False)
     assert "90 % of the pore's contrast would remain" in text
@@ -234,5 +234,5 @@ def test_evidence_needs_a_threshold_and_solid_next_to_the_pore(scan: Any) -> Non
     scene = scene_of(relu_network(), scan(40, 40))
     with pytest.raises(ConfigError, match="--threshold"):
         ask("evidence", request_at(scene, 20, 20))
-    with pytest.raises(VolumeError, match="no solid next to the pore"):
+    with pytest.raises(VolumeError, match="too little solid near the pore"):
         ask("evidence", request_at(scene, 20, 20, threshold=1e6, noise=1.0))

@@ -103,7 +103,7 @@ def test_targets_are_described_for_each_method(
 ) -> None:
     texts = {
         "noise2noise": "Second noisy scan of the same object",
-        "cyclegan": "they show other objects",
+        "cyclegan": "showing different objects",
         "sparse-segmentation": "0 outside the mask",
     }
     for method, text in texts.items():

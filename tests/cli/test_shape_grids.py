@@ -59,7 +59,7 @@ def test_advice_for_different_grids_works(tmp_path, capsys) -> None:
     assert run(words) == 2
     error = capsys.readouterr().err
     assert "there.ome.tif at 4 × 0 × 0 mm" in error
-    assert "save one of them without a position, such as a TIFF from ImageJ" in error
+    assert "save one of them without a position, e.g. as TIFF with ImageJ" in error
     plain = save_plain(tmp_path / "plain.tif", ball(12, 4.5), 0.4)
     assert run(["shapes", "compare", str(there), str(plain)]) == 0
     other = save_plain(tmp_path / "other.tif", ball(12, 4.5), 0.8)
@@ -165,7 +165,7 @@ def test_shapes_with_opposite_directions_are_compared(tmp_path, capsys) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["dice"] == 1
     assert "left.tif was rotated by 180° about Z" in found["warnings"][0]
-    with pytest.raises(VolumeError, match="Save both with the same directions"):
+    with pytest.raises(VolumeError, match="Save both with the same axis directions"):
         check_same_grid(left, right)
     for there in (right.replace(origin=(1, 2, 3)), left.replace(origin=(1, 2, 4))):
         io.write(there, tmp_path / "there.tif", kind="labels", overwrite=True)

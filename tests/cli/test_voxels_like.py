@@ -183,7 +183,7 @@ def test_the_volume_is_not_overwritten(tmp_path, capsys) -> None:
     [
         (["--like", "GRID", "--voxel-size", "1"], "either --voxel-size or --like"),
         (["--like", "GRID", "--margin", "2"], "--margin cannot be used with --like"),
-        ([], "Give their size (--voxel-size), or a volume"),
+        ([], "Give it (--voxel-size), or a volume"),
     ],
 )
 def test_one_grid_is_chosen(options: list[str], told: str, tmp_path, capsys) -> None:

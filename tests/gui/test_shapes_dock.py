@@ -208,7 +208,7 @@ def test_a_mesh_elsewhere_than_on_screen_is_refused(
         viewer.layers["bone refined 2×"].translate = (0, 0, 5)
     dock.export(tmp_path / "a.stl")
     idle(dock, qtbot)
-    assert "mesh would not be where they are shown" in dock.message.text
+    assert "mesh would not coincide with them" in dock.message.text
     assert not list(tmp_path.iterdir())
 
 

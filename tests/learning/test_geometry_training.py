@@ -272,7 +272,7 @@ def test_volumes_of_few_slices_have_flat_patches(build_trainer: Any) -> None:
 
 def test_labels_have_no_phases_in_grey_values() -> None:
     config = config_class("supervised").create(**PAIR, labels=2, loss="l1,cldice")
-    with pytest.raises(ConfigError, match="^cldice: geometric losses find"):
+    with pytest.raises(ConfigError, match="^cldice: geometric losses separate"):
         METHODS.load("supervised").Method.check(config)
 
 

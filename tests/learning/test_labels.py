@@ -100,7 +100,7 @@ def test_settings_that_do_not_go_together(values: dict[str, Any], message: str) 
 
 
 def test_output_channels_are_set_by_labels_alone() -> None:
-    with pytest.raises(ConfigError, match="is set by 'labels'"):
+    with pytest.raises(ConfigError, match="is determined by the setting 'labels'"):
         Config.create(**PAIR, network_options={"out_channels": 2})
 
 

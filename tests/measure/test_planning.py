@@ -140,7 +140,7 @@ def test_the_interval_holds_for_a_sample_that_spots_do_not_cover(
         for _ in range(400)
     ]
     assert 0.90 <= np.mean(np.array(errors) <= plan.half_width) <= 0.98
-    assert any(label == "Sample in whole spots" for label, _ in plan.rows())
+    assert any(label == "Sample covered by whole spots" for label, _ in plan.rows())
 
 
 def test_a_precision_that_spots_cannot_reach_is_told() -> None:

@@ -160,7 +160,7 @@ def test_one_grey_value_stays_what_it_is(tmp_path: Path) -> None:
     [
         (
             {"network_kwargs": {**MSDNET, "adjacent_slices": 3}},
-            "each input passed to the model (3 neighbouring slices); the command "
+            "each input passed to the model (3 adjacent slices); the command "
             "restore uses those of the whole volume",
         ),
         ({"network_kwargs": {**MSDNET, "ndim": 3}}, "Pass whole volumes"),

@@ -203,7 +203,8 @@ def test_line_integrals_cannot_be_thinned() -> None:
 
 
 def test_scans_of_different_detectors_are_refused() -> None:
-    with pytest.raises(ProjectionsError, match="differ in their pixel size"):
+    text = r"differ in their pixel size \(1 × 1 \w+ and 2 × 2 \w+\)"
+    with pytest.raises(ProjectionsError, match=text):
         check_same_detector(scan(), scan(pixel_size=(2.0, 2.0)))
 
 

@@ -149,7 +149,7 @@ def test_the_verdict_of_one_volume_holds_for_that_volume(
 ) -> None:
     finding = found(scan, model, PLACES[0])
     assert not finding.figures["across_volumes"]
-    assert "within the only training volume" in finding.sentence
+    assert "in the only training volume" in finding.sentence
     assert "applies only to that volume" in finding.notes[0]
 
 

@@ -156,7 +156,7 @@ def restore(
         _question_slices(cast("Sequence[object]", volume))
         if workers is not None:
             raise ConfigError(
-                "Workers can restore only one volume, not the mean of several. Omit "
+                "Workers can restore only one volume and cannot average several. Omit "
                 "workers, or restore the scans one by one."
             )
         several = cast("Sequence[VolumeLike]", volume)
@@ -257,7 +257,7 @@ def restore_with_uncertainty(
     """
     if uncertainty == "none":
         raise ConfigError(
-            "Choose a kind of uncertainty: 'tta', 'ensemble' or 'diffusion'."
+            "Choose an uncertainty method: 'tta', 'ensemble' or 'diffusion'."
         )
     config = RestoreConfig.create(
         model=name_of(model),

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari_geosr.attribution._window import Window
 
 TITLE = "Evidence"
-HELP = "Whether the pore here would appear even if the scan did not show it."
+HELP = "Whether the pore would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
@@ -193,9 +193,9 @@ def _sentence(
     )
     if not is_shown and remains < PRIOR_SHARE:
         return (
-            f"The scan does not show the pore: its contrast there is {support:.1f} "
-            "times the noise, as in solid without a pore. The model added the pore "
-            "because of its training."
+            "The scan does not show the pore: the contrast at its position is "
+            f"{support:.1f} times the noise, as in solid without a pore. The model "
+            "added the pore because of its training."
         )
     if verdict == "prior only":
         return (
@@ -247,8 +247,8 @@ def _pore(request: AttributionRequest) -> _Pore:
     solid = ~pores & ~mask
     if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:
         raise VolumeError(
-            "There is no solid next to the pore, so its grey value without the pore "
-            "cannot be estimated. Check the threshold (--threshold)."
+            "There is too little solid near the pore to estimate the grey value that "
+            "would replace it. Check the threshold (--threshold)."
         )
     return _Pore(
         wider,

@@ -35,7 +35,7 @@ from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray, AnyDict
 
 TITLE = "Occlusion"
-HELP = "Change of the result when cubes of the scan lose their structure."
+HELP = "Change of the result when the structure in cubes of the scan is removed."
 
 #: Maximum number of cubes tried: those nearest to the explained voxels.
 _MAX_CUBES = 216

@@ -90,10 +90,10 @@ def _sentence(
         "unlike": "so the training data contain nothing similar: 99 % of the training "
         f"patches have a neighbour {where}within {highest:.2g} × this median",
     }[index.verdict(first.distance)]
-    within = "" if index.is_across_volumes else ", within the only training volume"
+    within = "" if index.is_across_volumes else " in the only training volume"
     return (
         f"Closest training patch: {first.source!r} at "
         f"{'Y, X' if flat else 'Z, Y, X'} = {place} {first.unit}; its distance is "
-        f"{first.distance:.2g} × the median distance between neighbouring training "
-        f"patches{within}, {end}."
+        f"{first.distance:.2g} × the median distance of a training patch from its "
+        f"nearest neighbour{within}, {end}."
     )

@@ -81,7 +81,7 @@ def measure(
         Path | None,
         Parameter(
             name=["--deviation", "--uncertainty"],
-            help="Standard deviations of the input, as written by restore "
+            help="Deviation of each voxel of the input, as written by restore "
             "--uncertainty. The porosity is then given with an interval.",
         ),
     ] = None,

@@ -124,7 +124,7 @@ def refine(
     print(f"  {result.n_active:,} voxels of the input are next to the surface")
     print(f"  the volume of the shape changed by {100 * result.volume_change:+.2f} %")
     print(
-        "  surface voxels where the surface moved by one input voxel or more: "
+        "  voxels at which the surface moved by one input voxel or more: "
         f"{result.n_changed:,}"
     )
     suggest_next(f"shapes mesh {quoted(result.path)} -o surface.stl")
@@ -325,8 +325,8 @@ def voxelise(
     like: Annotated[
         Path | None,
         Parameter(
-            help="Volume with the voxels of the result (number, size, position and "
-            "directions), instead of --voxel-size."
+            help="Volume with the voxel grid to use for the result (number, size, "
+            "position and directions of voxels), instead of --voxel-size."
         ),
     ] = None,
     config: Annotated[VoxeliseConfig | None, AS_FLAGS] = None,

@@ -58,8 +58,8 @@ def reconstruct_sim(
         Path | None,
         Parameter(
             help="Folder for the checks of the result: checks.json, residual.ome.tif "
-            "(held-out frames, in units of the noise) and checks.png (with the "
-            "spectrum). Created if missing."
+            "(residual of the held-out frames, in units of the noise) and checks.png "
+            "(with the spectrum). Created if missing."
         ),
     ] = None,
     settings: SettingsPath = None,

@@ -359,7 +359,7 @@ def _refuse_long_number(event: yaml.ScalarEvent) -> None:
     is_quoted = event.implicit[1]
     length = len(event.value)
     if length > _MAX_DIGITS and not is_quoted and _NUMBER.fullmatch(event.value):
-        raise ConfigError(f"it contains a number of {length} digits.")
+        raise ConfigError(f"it contains a number with {length} digits.")
 
 
 class _Budget:

@@ -139,7 +139,7 @@ class OutputSpec:
         )
         if min(volume.shape) < 1:
             raise VolumeError(
-                f"{name} cannot be written: its shape {volume.shape} has no voxels."
+                f"{name} cannot be written: it has no voxels (shape {volume.shape})."
             )
         n_channels = dict(zip(volume.axes, volume.shape, strict=True)).get("C", 0)
         named = len(self.channels) == n_channels

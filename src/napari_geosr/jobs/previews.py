@@ -228,8 +228,8 @@ def fetch(job: Elsewhere, to: Path, should_stop: ShouldStop = never_stop) -> int
         content = base64.b64decode(tiff, validate=True)
     except (ValueError, TypeError, KeyError, binascii.Error) as error:
         raise JobError(
-            f"The response of {job.host} is not a preview. Install the same version of "
-            "napari-geosr on both computers."
+            f"The response from {job.host} is not a preview. Install the same version "
+            "of napari-geosr on both computers."
         ) from error
     if not content:
         return None

@@ -36,7 +36,7 @@ class AdversarialConfig(TrainingConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate of generators and critics at the start (Adam).",
+        description="Initial learning rate of generators and critics (Adam).",
     )
     distance: Distance = Field(
         "jensen-shannon",
@@ -56,8 +56,8 @@ class AdversarialConfig(TrainingConfig):
         ge=1,
         le=128,
         title="Critic width",
-        description="Feature maps in the first layer of the critic (the network that "
-        "judges the results); 64 in the original publications.",
+        description="Number of feature maps in the first layer of the critic (the "
+        "network that judges the results); 64 in the original publications.",
     )
 
 

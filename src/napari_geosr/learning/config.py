@@ -91,7 +91,7 @@ class TrainingConfig(Config):
         ge=1,
         le=1024,
         title="Batch",
-        description="Patches per training step.",
+        description="Number of patches per training step.",
         json_schema_extra={"unit": "patches"},
     )
     patch: int = Field(
@@ -165,7 +165,8 @@ class TrainingConfig(Config):
         50,
         ge=0,
         title="Warm-up",
-        description="Steps over which the learning rate rises to its full value.",
+        description="Number of initial steps during which the learning rate rises to "
+        "its full value.",
         json_schema_extra={"unit": "steps"},
     )
     averaging: float = Field(
@@ -212,7 +213,8 @@ class TrainingConfig(Config):
         None,
         ge=1,
         title="Validate every",
-        description="Steps between validations; by default 40 validations per run.",
+        description="Number of steps between two validations; by default, a run has "
+        "40 validations.",
         json_schema_extra={"unit": "steps"},
     )
     from_model: str | None = Field(
@@ -301,14 +303,14 @@ class TrainingConfig(Config):
     def _check_network_options(self) -> TrainingConfig:
         if "out_channels" in self.network_options:
             raise ValueError(
-                "network options: out_channels is set by 'labels' of the method "
-                "supervised; use that instead"
+                "network options: out_channels is determined by the setting 'labels' "
+                "of the method supervised; use that instead"
             )
         clash = {"ndim", "adjacent_slices"} & self.network_options.keys()
         if clash:
             raise ValueError(
-                f"network options: {', '.join(sorted(clash))} are set by 'dimensions' "
-                "and 'adjacent slices'; use those instead"
+                f"network options: {', '.join(sorted(clash))} are determined by the "
+                "settings 'dimensions' and 'adjacent slices'; use those instead"
             )
         return self
 

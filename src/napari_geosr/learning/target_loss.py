@@ -147,9 +147,9 @@ def check_no_geometry_losses(config: TargetLossConfig) -> None:
     """
     if config.geometry:
         raise ConfigError(
-            f"{', '.join(config.geometry)}: geometric losses find the phases in grey "
-            "values, and a label target has none. Remove them, or set the "
-            "number of labels to 1."
+            f"{', '.join(config.geometry)}: geometric losses separate the phases by "
+            "grey value, but a label target has no grey values. Remove these losses, "
+            "or set the number of labels to 1."
         )
 
 

@@ -424,7 +424,7 @@ def _check_arrays(
     if config.hysteresis is not None and deviation is not None:
         raise VolumeError(
             "The porosity interval cannot be measured with hysteresis. Turn off "
-            "hysteresis, or measure without standard deviations.",
+            "hysteresis, or omit the standard deviations.",
             fields=["hysteresis"],
         )
     check_real(volume.dtype, volume.name)

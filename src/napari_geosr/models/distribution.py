@@ -302,7 +302,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
         return ()
     edges = " × ".join(f"{edge:.3g}" for edge in volume.voxel_size)
     learned = (
-        f"according to its card, {card.name} was trained on voxels closer to cubes"
+        f"according to its card, {card.name} was trained on more nearly cubic voxels"
         if card.training.is_known
         else f"it is not known whether {card.name} was trained on such voxels"
     )

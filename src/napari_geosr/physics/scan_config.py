@@ -50,7 +50,7 @@ class ScanConfig(Config):
         gt=0,
         le=1e9,
         title="Photons",
-        description="Photons per pixel and projection without the sample.",
+        description="Number of photons per pixel and projection without the sample.",
     )
 
     noise: bool = Field(

@@ -361,7 +361,7 @@ def test_the_strength_counts(tmp_path: Path):
     )
     assert none.gain < full.gain - 3
     config = RestoreConfig(model="auto", upscale_factor=2, strength=0.5)
-    with pytest.raises(ConfigError, match="interpolation has none"):
+    with pytest.raises(ConfigError, match="interpolation has no strength"):
         run_to_end(choose_steps(volume, config))
 
 

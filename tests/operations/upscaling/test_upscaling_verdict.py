@@ -186,7 +186,7 @@ def test_what_cannot_be_judged_is_refused():
     with pytest.raises(VolumeError, match="too small: .* Restore a larger part"):
         upscaling_verdict(scan_of((8, 40, 40)), zoo.find("foam-sr-x2"), noise)
     flat = Volume(np.zeros((40, 40, 40), np.float32), "ZYX")
-    with pytest.raises(VolumeError, match="no region of it has structure"):
+    with pytest.raises(VolumeError, match="no region with structure"):
         upscaling_verdict(flat, zoo.find("foam-sr-x2"), noise)
 
 

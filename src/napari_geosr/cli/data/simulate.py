@@ -102,7 +102,7 @@ def simulate(
 
 @app.command(
     name="sim",
-    help="Simulate raw frames of structured illumination of a known object.",
+    help="Simulate raw frames of a known object under structured illumination.",
     help_epilogue=with_examples(*EXAMPLES["simulate sim"]),
 )
 def simulate_sim(
@@ -113,7 +113,7 @@ def simulate_sim(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Simulate raw frames of structured illumination of a known object.
+    """Simulate raw frames of a known object under structured illumination.
 
     Each option is documented in its declaration.
 

@@ -31,8 +31,8 @@ def _study(
 ) -> SubmitRequest:
     if overwrite:
         raise ConfigError(
-            "A submitted study always resumes the study in its folder and cannot "
-            "replace it. Omit --overwrite and choose a new folder."
+            "A submitted run resumes any study in its folder and cannot replace it. "
+            "Omit --overwrite and choose a new folder."
         )
     out = absolute_path(out)
     data = StudyInput(

@@ -98,9 +98,9 @@ def missing_values_text(
     if abs(extreme) < _MISSING_VALUE or others > _MAX_OTHERS * abs(extreme):
         return ""
     return (
-        f"{name} has grey values of {extreme:.2g}, and all others are between "
-        f"{usual[0]:.4g} and {usual[1]:.4g}: such values usually mark missing voxels. "
-        "Replace them with NaN first."
+        f"{name} has grey values of {extreme:.2g}, far from all others (between "
+        f"{usual[0]:.4g} and {usual[1]:.4g}): such values usually mark missing "
+        "voxels. Replace them with NaN first."
     )
 
 

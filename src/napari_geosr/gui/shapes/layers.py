@@ -109,9 +109,9 @@ def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) 
     if is_moved:
         raise VolumeError(
             "The layers of the result are rotated, sheared, mirrored, moved or given "
-            "another voxel size in napari, so the mesh would not be where they are "
-            "shown, and no file was written. Reset the transform of the shape's layer, "
-            "and run again."
+            "another voxel size in napari, so the mesh would not coincide with them, "
+            "and no file was written. Reset the transform of the shape's layer, and "
+            "run again."
         )
 
 

@@ -296,5 +296,5 @@ def _converted(network: nn.Module, threads: int | None) -> ConvertedNetwork:
     if compute.network_dtype(network) != "float32":
         raise ConversionError("it computes in double precision")
     if spec.at_once is not None:
-        raise ConversionError("it splits windows itself")
+        raise ConversionError("it splits its input into windows itself")
     return convert(network, compute.threads_used(threads), compute.interrupt)

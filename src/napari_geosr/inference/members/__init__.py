@@ -79,7 +79,7 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
         if n_others or n_members is not None:
             raise ConfigError(
                 "Additional models and the number of members have an effect only if "
-                "the uncertainty is computed: choose a kind of uncertainty "
+                "the uncertainty is computed: choose an uncertainty method "
                 "(--uncertainty tta, ensemble or diffusion), or remove them."
             )
         return

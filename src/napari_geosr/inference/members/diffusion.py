@@ -51,7 +51,7 @@ def make(inputs: EnsembleInputs) -> SampledNetwork:
     if card.adjacent_slices > 1:
         raise ConfigError(
             f"The model {card.name!r} needs adjacent slices and cannot draw samples. "
-            "Train one with --dimensions 2D or 3D."
+            "Train a model with --dimensions 2D or 3D."
         )
     network: Any = model.network()
     factors = network.spec.upscale_factor

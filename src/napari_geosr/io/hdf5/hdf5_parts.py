@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import h5py
 
 _UNWRITTEN = (
-    "Some programs omit chunks that contain only this value; otherwise the file was "
-    "not written completely."
+    "Some programs omit chunks that contain only this value; if this one did not, the "
+    "file was not written completely."
 )
 #: H5S_UNLIMITED, as a signed and as an unsigned number.
 _UNLIMITED = (-1, 2**64 - 1)

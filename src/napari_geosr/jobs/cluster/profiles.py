@@ -112,7 +112,7 @@ class Profile(Config):
     remote_folder: str = Field(
         "",
         title="Folder there",
-        description="Path of that folder on the login node, such as /bettik/me.",
+        description="Path of the shared folder on the login node, such as /bettik/me.",
     )
     remote_command: str = Field(
         "",

@@ -209,7 +209,7 @@ def list_jobs(
         return [_status(job) for job in jobs]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise JobError(
-            f"The response of {host} is not a list of jobs. Install the same version "
+            f"The response from {host} is not a list of jobs. Install the same version "
             "of napari-geosr on both computers."
         ) from error
 

@@ -191,7 +191,8 @@ def find_number(pattern: str, text: str, *, title: str) -> str:
     if not found:
         line = _first_line(text)
         raise UnansweredError(
-            f"The response of {title} contains no job number: {line}{_full_stop(line)} "
-            "Check whether the job is in the queue before you submit it again."
+            f"The response from {title} contains no job number: {line}"
+            f"{_full_stop(line)} Check whether the job is in the queue before you "
+            "submit it again."
         )
     return str(found[-1])

@@ -72,12 +72,16 @@ class Config(TranslationConfig):
     target: Files = Field(
         (),
         title="Target",
-        description="Volumes of the kind into which the sources are to be translated. "
-        "They show other objects, so their order does not matter.",
+        description="Unpaired target volumes: of the kind into which the sources are "
+        "to be translated, showing different objects, in any order.",
     )
 
     batch_size: int = Field(
-        4, ge=1, le=1024, title="Batch", description="Patches per training step."
+        4,
+        ge=1,
+        le=1024,
+        title="Batch",
+        description="Number of patches per training step.",
     )
     distance: Distance = Field(
         "wasserstein",
@@ -110,7 +114,7 @@ class Config(TranslationConfig):
         ge=0,
         title="Consistency weight",
         description="Weight of the consistency loss: the output, averaged over each "
-        "voxel of the input, must match the input. Only with an upscale factor.",
+        "voxel of the input, must match the input. Used only with an upscale factor.",
     )
     pool_size: int = Field(
         50,

@@ -100,7 +100,7 @@ class Config(TrainingConfig):
         "velocity",
         title="Prediction",
         description="What the network predicts: the noise, the image, or the velocity, "
-        "a mixture of both that is accurate at all time steps.",
+        "a mixture of noise and image that is accurate at all time steps.",
     )
     zero_terminal: bool = Field(
         False,

@@ -119,9 +119,9 @@ class Config(TrainingConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Initial learning rate (Adam) of the pre-trained layers; when "
-        "training from scratch, all layers use this rate times the factor for new "
-        "layers.",
+        description="Initial learning rate (Adam) of the pre-trained layers; if "
+        "training starts from scratch, all layers use this rate times the factor for "
+        "new layers.",
     )
     head_maps: int = Field(
         32,

@@ -62,9 +62,9 @@ class Config(TargetLossConfig):
         ge=1,
         le=256,
         title="Labels",
-        description="1: learn grey values. 2 or more: learn that number of labels, "
-        "numbered 0, 1, 2 and so on in the target (such as pore, solid, grain); the "
-        "model outputs the most likely label of each voxel.",
+        description="Number of labels to learn, numbered 0, 1, 2 and so on in the "
+        "target (such as pore, solid, grain); the model outputs the most likely label "
+        "of each voxel. 1: learn grey values.",
     )
     dilations: int | None = Field(
         None,

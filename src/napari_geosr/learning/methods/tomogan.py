@@ -114,7 +114,7 @@ class Config(AdversarialConfig, TargetLossConfig):
         ge=1,
         le=10,
         title="Critic steps",
-        description="Updates of the critic per update of the generator.",
+        description="Number of updates of the critic per update of the generator.",
     )
     pixel_steps: int | None = Field(
         None,

@@ -60,8 +60,8 @@ class PriorFeatures:
             )
         if card.axes != "YX" or card.adjacent_slices > 1:
             raise ModelError(
-                f"The model {card.name!r} does not work on single slices. Train one "
-                "with napari-geosr train ddpm --dimensions 2D."
+                f"The model {card.name!r} does not work on single slices. Train a "
+                "model with napari-geosr train ddpm --dimensions 2D."
             )
         scale = card.normalisation
         assert scale.mean is not None

@@ -81,18 +81,23 @@ class ShapeConfig(TrainingConfig):
     channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
         (16, 16, 24),
         title="Channels",
-        description="Feature maps per level, from the finest to the coarsest.",
+        description="Number of feature maps at each level, from the finest to the "
+        "coarsest.",
     )
     dimensions: Literal["2D", "2.5D", "3D"] = Field(
         "3D",
         title="Dimensions",
-        description="3D: volumes; shape networks have no other choice.",
+        description="3D: volumes; the only option for shape networks.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", title="Precision", description="Number format during training."
     )
     batch_size: int = Field(
-        1, ge=1, le=64, title="Batch", description="Shapes per step."
+        1,
+        ge=1,
+        le=64,
+        title="Batch",
+        description="Number of shapes per training step.",
     )
     learning_rate: float = Field(
         3e-3,

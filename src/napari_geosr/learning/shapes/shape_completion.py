@@ -69,7 +69,8 @@ class Config(ShapeConfig):
     channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
         (8, 8, 16, 16, 32),
         title="Channels",
-        description="Feature maps per level, from the finest to the coarsest.",
+        description="Number of feature maps at each level, from the finest to the "
+        "coarsest.",
     )
     preset: Literal["completion", "medium", "super-resolution"] | None = Field(
         None,

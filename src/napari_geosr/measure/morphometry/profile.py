@@ -19,7 +19,7 @@ CONVENTION = (
     "standard error is estimated from 4 × 4 equal fields of the slice, weighted by "
     "their share of the sample, as if they were independent (Cochran 1977, ratio "
     "estimator). Prof.SD is the standard deviation between slices that contain at "
-    "least half as much of the sample as the fullest one; Prof.min and Prof.max are "
+    "least half as much of the sample as the fullest slice; Prof.min and Prof.max are "
     "their extremes, and Prof.slope is the slope of the regression line along Z."
 )
 SOURCES = (

@@ -21,11 +21,11 @@ ABOUT = (
 CONVENTION = (
     "SMI is 6 × BV × S′ ÷ BS², where S′ is the rate at which the surface area "
     "changes as the bone grows (Hildebrand & Rüegsegger 1997): the integral of the "
-    "sum of both principal curvatures. The mask of the bone is smoothed by a "
+    "sum of the two principal curvatures. The mask of the bone is smoothed by a "
     "Gaussian with a standard deviation of 1.6 voxels. Volume, surface and S′ are "
     "measured on the surfaces of constant value around 0.5; S′ is the integral of "
     "the divergence of their normals. SMI.concave is the share of the surface where "
-    "the sum of both curvatures, averaged by a Gaussian with a standard deviation of "
+    "the sum of the curvatures, averaged by a Gaussian with a standard deviation of "
     "2.5 voxels, is below −0.02 per voxel. Eight voxels along the border of the volume "
     "are left out."
 )

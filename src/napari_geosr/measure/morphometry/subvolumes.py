@@ -36,7 +36,9 @@ QUANTITIES = (
     Quantity("Sub.low", "porosity, lower end of the 95 % interval", text="percent"),
     Quantity("Sub.high", "porosity, upper end of the 95 % interval", text="percent"),
     Quantity(
-        "RVE", "edge length of sub-volumes with a porosity within ± 5 % of the whole", 1
+        "RVE",
+        "edge length at which the porosity of sub-volumes varies by at most ± 5 %",
+        1,
     ),
 )
 #: Number of sub-volumes along the longest edge for the interval.

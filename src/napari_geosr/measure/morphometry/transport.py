@@ -85,7 +85,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             values[f"D_eff/D0.{letter}"] = share
             if not share:
                 remarks.append(
-                    f"τ.{letter} (tortuosity) has no value: no pores connect both "
+                    f"τ.{letter} (tortuosity) has no value: no pores connect the "
                     f"faces along {letter.upper()}."
                 )
                 continue

@@ -19,7 +19,7 @@ ABOUT = "S2, specific surface, correlation length, chord lengths, lineal path of
 CONVENTION = (
     "S2(r) is the probability that both ends of a segment of length r along an axis "
     "lie in pores, if both lie in the sample (Torquato 2002). S_v (surface per volume) "
-    "is −4 × its slope at 0, from differences over neighbouring voxels in 13 "
+    "is −4 × its slope at 0, from differences between neighbouring voxels in 13 "
     "directions (in an image, L_A is −π × the slope, from 4 directions). The "
     "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
     "Chords are runs of pore voxels along the axes with solid at both ends; their mean "

@@ -139,7 +139,7 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
         edge = config.spot_edge(shortest, voxel, geometry.unit)
     except ValueError as error:
         raise VolumeError(
-            f"A scan of {name!r} cannot be planned: {error}. Give the voxel size "
+            f"Scans cannot be planned from {name!r}: {error}. Give the voxel size "
             "(--voxel-size, --unit)."
         ) from error
     if isinstance(config.spot, str) and config.spot.strip().endswith("%"):
@@ -154,9 +154,9 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
         )
     if edge < SMALLEST_SPOT * voxel:
         raise VolumeError(
-            f"{spot} is only {edge / voxel:.2g} voxels of {name!r} wide, fewer than "
-            f"{SMALLEST_SPOT}. Choose a larger spot, or use a scan with smaller "
-            "voxels."
+            f"{spot} is only {edge / voxel:.2g} voxels of {name!r} wide; at least "
+            f"{SMALLEST_SPOT} are needed. Choose a larger spot, or use a scan with "
+            "smaller voxels."
         )
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(
@@ -415,8 +415,8 @@ def _remarks(
     reached = abs(average - porosity) < accepted
     if whole and reached and n >= max(FEWEST + 1, MANY * len(spots)):
         yield (
-            f"Spots of this size are not worthwhile: {n} of {len(spots)} "
-            "would be needed. Scan the whole sample at high resolution, or "
+            f"Spots of this size are not worthwhile: {n} of {len(spots)} possible "
+            "spots would be needed. Scan the whole sample at high resolution, or "
             "choose larger spots or a lower precision."
         )
     if not variation.is_measured(edge):

@@ -220,7 +220,8 @@ class ScanPlan:
         if share == percent_text(1.0):
             return []
         mean = percent_text(self.covered_porosity)
-        return [("Sample in whole spots", f"{share}, with a mean porosity of {mean}")]
+        text = f"{share}, with a mean porosity of {mean}"
+        return [("Sample covered by whole spots", text)]
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of labels and values for display."""

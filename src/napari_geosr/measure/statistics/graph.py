@@ -108,7 +108,7 @@ STATISTICS = (
             order=206,
             text=_along_axes,
             compares=False,
-            help="Number of connected pores that touch both opposite faces along Z, "
+            help="Number of connected pores that touch two opposite faces along Z, "
             "along Y and along X.",
         ),
     ),

@@ -76,7 +76,7 @@ def value_descriptions(card: ModelCard) -> tuple[str, str]:
         f"{_percentile_text(card)} are 0 and 1",
     }[kind]
     if card.adjacent_slices > 1:
-        input_text += f"; {card.adjacent_slices} neighbouring slices as channels"
+        input_text += f"; {card.adjacent_slices} adjacent slices as channels"
     output_text = "grey values on the same scale" if card.labels == 1 else "labels"
     if card.labels == 1 and card.normalisation.output_mean is not None:
         output_text = (
@@ -135,7 +135,7 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
             "contrast differs from that of the whole"
         )
     elif card.adjacent_slices > 1:
-        piece = f"{card.adjacent_slices} neighbouring slices"
+        piece = f"{card.adjacent_slices} adjacent slices"
     return [
         "Grey values are scaled by the mean and standard deviation of each input "
         f"passed to the model ({piece}); the command restore uses those of the whole "

@@ -42,7 +42,8 @@ class NetworkConfig(Config):
     channels: tuple[int, ...] = Field(
         PRESETS["medium"],
         title="Channels",
-        description="Feature maps per level, from the finest to the coarsest.",
+        description="Number of feature maps at each level, from the finest to the "
+        "coarsest.",
     )
 
     @field_validator("channels")

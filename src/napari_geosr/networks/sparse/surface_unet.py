@@ -71,7 +71,8 @@ class NetworkConfig(Config):
         ge=1,
         le=256,
         title="Output channels",
-        description="1: the phase; 2 or more: one channel for each label.",
+        description="Number of output channels. 1: the phase; 2 or more: one channel "
+        "for each label.",
     )
     upscale_factor: Literal[1, 2] = Field(
         2,

@@ -230,7 +230,7 @@ def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
         volume.name: pictures.middle(volume.data, volume.shape)
         for volume in report.differences.values()
     }
-    drawn["The middle slice of the common region, all with the same contrast"] = (
+    drawn["The middle slice of the common region, with the same contrast limits"] = (
         lambda theme: pictures.slices_png(planes, differences, theme=theme)
     )
     if report.fourier:
@@ -238,7 +238,7 @@ def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
             pictures.fourier_png(report, theme=theme)
         )
     if report.spectra:
-        drawn["Power spectra in slices"] = lambda theme: pictures.spectra_png(
+        drawn["Power spectra of slices"] = lambda theme: pictures.spectra_png(
             report, theme=theme
         )
     if any(len(match.of("matched")) for match in report.pores.values()):

@@ -48,7 +48,7 @@ def sentence_of(
     }[figures["verdict"]]
     if not figures["shown"] and figures["remains"] < PRIOR_SHARE:
         end = (
-            "the scan does not show it: its contrast there is "
+            "the scan does not show it: the contrast at its position is "
             f"{figures['support']:.1f} times the noise (prior only)"
         )
     return f"{start}; {end}."

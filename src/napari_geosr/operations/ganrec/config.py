@@ -42,8 +42,8 @@ class GanrecConfig(ObjectFitConfig, ProjectionsConfig):
         ge=1,
         le=1_000_000,
         title="Iterations",
-        description="Training steps per block of slices. With too many steps, the "
-        "network also reproduces the noise.",
+        description="Number of training steps per block of slices. With too many "
+        "steps, the network also reproduces the noise.",
     )
     together: int = Field(
         4,
@@ -92,7 +92,7 @@ class GanrecConfig(ObjectFitConfig, ProjectionsConfig):
         ge=1,
         le=128,
         title="Width",
-        description="Feature maps at the first level of the U-Net.",
+        description="Number of feature maps at the first level of the U-Net.",
     )
     levels: int = Field(
         2,

@@ -19,8 +19,8 @@ class GenerateConfig(Config):
     shape: Annotated[tuple[int, ...] | None, COMMAS] = Field(
         None,
         title="Shape",
-        description="Voxels along Y,X or Z,Y,X, such as 64,64,64; by default 128,128 "
-        "or 64,64,64.",
+        description="Number of voxels along Y,X or Z,Y,X, such as 64,64,64; by default "
+        "128,128 or 64,64,64.",
     )
     seed: int = Field(
         0,
@@ -50,7 +50,7 @@ class GenerateConfig(Config):
         ge=2,
         le=1000,
         title="Sampling steps",
-        description="Passes through the network per sample; more passes take "
+        description="Number of passes through the network per sample; more passes take "
         "longer, but give slightly more accurate samples.",
     )
     device: str = Field(

@@ -257,7 +257,7 @@ def _checked_shape(model: Model, config: GenerateConfig) -> tuple[int, ...]:
     if card.adjacent_slices > 1:
         raise ModelError(
             f"The model {card.name!r} works on slices with their neighbours and cannot "
-            "generate images; train one with --dimensions 2D or 3D."
+            "generate images; train a model with --dimensions 2D or 3D."
         )
     ndim = len(card.axes)
     shape = config.shape or (_EDGES[ndim],) * ndim

@@ -353,5 +353,7 @@ def _correlation_sentence(noise: Noise) -> list[str]:
         f"{shown})."
     ]
     if noise.cutoff is not None:
-        sentences.append("Within slices, it has the spectrum of a reconstruction.")
+        sentences.append(
+            "Within slices, its spectrum is that of noise in a reconstruction."
+        )
     return sentences

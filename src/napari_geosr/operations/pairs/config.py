@@ -47,7 +47,8 @@ class PairsInput(Config):
     high_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size, high resolution",
-        description="Voxel size of the high-resolution scan, in the same form.",
+        description="Voxel size of the high-resolution scan along Z,Y,X, such as "
+        "2,1,1, or one number for all axes. Overrides the voxel size in the file.",
     )
     unit: str | None = Field(
         None,

@@ -64,8 +64,8 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         ge=0,
         le=100_000,
         title="Refining steps",
-        description="Training steps for each further plane or stack, starting from "
-        "the fitted network.",
+        description="Number of training steps for each further plane or stack, "
+        "starting from the fitted network.",
     )
     upscale_factor: UpscaleFactor = 2
     iterations: Iterations = None
@@ -178,7 +178,7 @@ def check_same_optics(first: SimFrames, other: SimFrames) -> None:
         (a, p), (b, q) = counts
         raise ConfigError(
             f"{other.volume.title} has {b} angles × {q} phases, but the network is "
-            f"fitted to {a} × {p}. Apply it to stacks of the same acquisition."
+            f"fitted to {a} × {p}. Apply it only to stacks acquired in the same way."
         )
     for what, values in (
         ("pixel size", [(f.pixel_size,) for f in (first, other)]),
@@ -193,7 +193,7 @@ def check_same_optics(first: SimFrames, other: SimFrames) -> None:
             raise ConfigError(
                 f"{other.volume.title} has a different {what} ({_numbers(two)} "
                 f"instead of {_numbers(one)}), so the network is not valid for it. "
-                "Apply it to stacks of the same microscope."
+                "Apply it only to stacks from the same microscope."
             )
 
 

@@ -87,8 +87,8 @@ class SliceConfig(Config):
         ge=2,
         le=100_000,
         title="Slice size",
-        description="Edge length of the slices in voxels; by default the width seen by "
-        "the detector. Slices are centred on the rotation axis.",
+        description="Edge length of the slices in voxels; by default the number of "
+        "detector columns. Slices are centred on the rotation axis.",
     )
     full_turn: FullTurn = "auto"
     engine: Literal["own", "astra"] = Field(

@@ -370,17 +370,23 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
     ProjectionsError
         If the scans differ; the message states the difference.
     """
-    for what, mine, theirs in (
-        ("rows and columns", scan.shape[1:], other.shape[1:]),
-        ("pixel size", (scan.pixel_size, scan.unit), (other.pixel_size, other.unit)),
-        ("geometry", scan.geometry, other.geometry),
-    ):
+    properties = ("rows and columns", "pixel size", "geometry")
+    detectors = (_detector(scan), _detector(other))
+    for what, mine, theirs in zip(properties, *detectors, strict=True):
         if mine != theirs:
             raise ProjectionsError(
                 f"{scan.title} and {other.title} differ in their {what} ({mine} and "
                 f"{theirs}), so their slices would not align. Use two scans of the "
                 "same object in the same position, taken with the same detector."
             )
+
+
+def _detector(scan: Projections) -> tuple[str, str, str]:
+    """Return the detector's rows and columns, its pixel size and the geometry."""
+    _, rows, columns = scan.shape
+    height, width = scan.pixel_size
+    pixel = f"{height:.15g} × {width:.15g} {scan.unit}"
+    return f"{rows} × {columns}", pixel, scan.geometry
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:

@@ -82,7 +82,7 @@ AngleRange = Annotated[
     AfterValidator(_two),
     Field(
         title="Angular range",
-        description="First angle and end of a range of evenly spaced angles, in "
+        description="Start and end of a range of evenly spaced angles, in "
         "degrees, such as 0 180.",
     ),
 ]

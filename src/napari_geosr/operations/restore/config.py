@@ -102,8 +102,8 @@ class RestoreConfig(Config):
         ge=2,
         le=1000,
         title="Sampling steps",
-        description="Passes through the network per sample of a diffusion model. More "
-        "passes take longer, but give slightly more accurate samples.",
+        description="Number of passes through the network per sample of a diffusion "
+        "model. More passes take longer, but give slightly more accurate samples.",
     )
     upscale_factor: int = Field(
         1,

@@ -447,7 +447,7 @@ def _structure_text(checked: ConsistencyCheck) -> str:
             "The restoration removed more than noise: the removed part is weaker where "
             f"the result has edges (correlation {found:.2f}; noise: about 0). The grey "
             "values within the phases were changed, or the result shows a different "
-            "object: compare its grey values with the scan's."
+            "object: compare its grey values with those of the scan."
         )
     return (
         "The restoration removed more than noise: the removed part is stronger where "

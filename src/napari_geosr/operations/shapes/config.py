@@ -197,17 +197,17 @@ class VoxeliseConfig(Config):
         ge=1,
         le=4096,
         title="Margin",
-        description="Empty voxels on each side of the mesh. Leave room for a part that "
-        "will be completed. Not used with --like.",
+        description="Number of empty voxels on each side of the mesh. Leave room for a "
+        "part that will be completed. Not used with --like.",
     )
     samples: int = Field(
         1,
         ge=1,
         le=8,
         title="Samples",
-        description="Sampling points per voxel along each axis. A voxel is filled if "
-        "at least half of them are inside the mesh; by default, only its centre is "
-        "tested.",
+        description="Number of sampling points per voxel along each axis. A voxel is "
+        "filled if at least half of them are inside the mesh; by default, only its "
+        "centre is tested.",
     )
 
     @model_validator(mode="before")

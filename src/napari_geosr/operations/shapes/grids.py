@@ -114,7 +114,7 @@ def check_same_grid(
         f"{volume.title} begins at {_lengths(begin)} {volume.unit} and "
         f"{reference.title} at {_lengths(origin)} {volume.unit}, so they do not show "
         "the same region. Crop both to the same region. If they do show the same "
-        "region, save one of them without a position, such as a TIFF from ImageJ."
+        "region, save one of them without a position, e.g. as TIFF with ImageJ."
     )
 
 
@@ -170,8 +170,8 @@ def _check_directions(volume: Volume, reference: Volume, may_be_turned: bool) ->
         raise VolumeError(
             f"The axes of {volume.title} and {reference.title} are rotated relative to "
             "each other, so they do not show the same region. Resample one of them. If "
-            "they do show the same region, save one of them without a rotation, such "
-            "as a TIFF from ImageJ."
+            "they do show the same region, save one of them without a rotation, e.g. "
+            "as TIFF with ImageJ."
         )
     if not is_half_turned(volume, reference):
         return ""
@@ -182,8 +182,8 @@ def _check_directions(volume: Volume, reference: Volume, may_be_turned: bool) ->
     if may_be_turned:
         return f"{stated}: {volume.title} was rotated by 180° about Z."
     raise VolumeError(
-        f"{stated}. Save both with the same directions. If they do show the same "
-        "region, save one of them without directions, such as a TIFF from ImageJ."
+        f"{stated}. Save both with the same axis directions. If they do show the same "
+        "region, save one of them without axis directions, e.g. as TIFF with ImageJ."
     )
 
 
@@ -279,8 +279,8 @@ def check_choice(config: VoxeliseConfig, like: Volume | None) -> None:
     if like is None:
         if config.voxel_size is None:
             raise ConfigError(
-                "The voxels are unknown. Give their size (--voxel-size), or a volume "
-                "with the same voxels (--like)."
+                "The voxel size of the result is unknown. Give it (--voxel-size), or a "
+                "volume with the voxel grid to use (--like)."
             )
         return
     if config.voxel_size is not None:

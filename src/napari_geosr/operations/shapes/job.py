@@ -170,6 +170,6 @@ def _check_labels_steps(
         more = ", …" if len(missing) > _MAX_LISTED else ""
         noun = "label" if len(missing) == 1 else "labels"
         yield WarningIssued(
-            message=f"No voxel has the {noun} {listed}{more}, so the model cannot "
-            "predict such voxels. Check --n-labels and the labels."
+            message=f"No voxel has the {noun} {listed}{more}, which the model "
+            "therefore cannot predict. Check --n-labels and the labels."
         )

@@ -173,9 +173,9 @@ def read_labels_steps(
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
     if not present:
         raise VolumeError(
-            f"{volume.title} has no labelled voxel: all its values are 0, which is "
-            "outside the mask, so there is nothing to learn from it. Label voxels, or "
-            "leave out this file and its scan."
+            f"{volume.title} has no labelled voxel: all its values are 0 (outside the "
+            "mask), so there is nothing to learn from it. Label voxels, or leave out "
+            "this file and its scan."
         )
     return present, labelled
 

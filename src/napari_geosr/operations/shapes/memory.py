@@ -162,7 +162,7 @@ def check_surface_memory(inside: AnyArray, n_kept: int | None = None) -> None:
         check_free(
             bytes_for_reduction(n_faces, n_kept),
             f"Reducing the surface {what} to {n_kept:,} triangles",
-            "Keep all triangles (without --faces), close other programs, or cut the "
+            "Keep all triangles (without --faces), close other programs, or crop the "
             "volume to the shape.",
         )
 

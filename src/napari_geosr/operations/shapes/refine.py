@@ -168,7 +168,7 @@ class ChangeCounter:
         if self.n_changed > _MAX_CHANGED * active:
             share = 100 * self.n_changed / active
             yield WarningIssued(
-                message="The result moves the surface by at least one input voxel at "
+                message="The surface moved by at least one input voxel at "
                 f"{self.n_changed:,} of {active:,} surface voxels ({share:.2g} %). "
                 "Details at these positions do not come from the input: compare the "
                 "two shapes."

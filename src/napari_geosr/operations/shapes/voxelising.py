@@ -166,7 +166,7 @@ def voxelise_steps(
             yield WarningIssued(message=hardly)
     elif abs(volume - enclosed) > _MAX_DIFFERENCE * enclosed:
         yield WarningIssued(
-            message="The volume of the voxels differs from that of the mesh by "
+            message="The volume of the filled voxels differs from that of the mesh by "
             f"{100 * (volume / enclosed - 1):+.1f} % ({volume:.4g} instead of "
             f"{enclosed:.4g} {shown_unit(grid.unit, grid.size)}³). The voxels are too "
             "large for its details, or parts of the mesh overlap: the volume of the "
@@ -213,7 +213,7 @@ def _check_number(
         else f"which need {format_enough(needed)} ({format_available(free)} is free)"
     )
     if grid.like:
-        advice = f"Cut {grid.like}."
+        advice = f"Crop {grid.like}."
     else:
         size: AnyArray = np.asarray(grid.size)
         advice = _advice_on_number(vertices, size, config.margin, limit)

@@ -63,8 +63,8 @@ Iterations = Annotated[
         ge=1,
         le=1000,
         title="Iterations",
-        description="Iterations of joint Richardson–Lucy; by default chosen with "
-        "held-out photons.",
+        description="Number of iterations of joint Richardson–Lucy; by default chosen "
+        "with held-out photons.",
     ),
 ]
 TotalVariation = Annotated[
@@ -102,8 +102,8 @@ NetworkWidth = Annotated[
         ge=4,
         le=128,
         title="Width",
-        description="For pinn: feature maps of the U-Net at full resolution (32 in "
-        "the publication).",
+        description="For pinn: number of feature maps of the U-Net at full resolution "
+        "(32 in the publication).",
     ),
 ]
 PatternsAfter = Annotated[
@@ -196,8 +196,8 @@ class FramesConfig(Config):
         ge=1,
         le=32,
         title="PSF sampling",
-        description="Pixels of the point-spread function per camera pixel; by default, "
-        "calculated from the pixel sizes of the two images.",
+        description="Number of pixels of the point-spread function per camera pixel; "
+        "by default, calculated from the pixel sizes of the two images.",
     )
     damping: float = Field(
         1.0,

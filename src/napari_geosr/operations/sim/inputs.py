@@ -264,7 +264,7 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     best, rival = orders
     return (
         f"The order of the frames of {frames.volume.title} is unclear: {best} fits "
-        f"hardly better than {rival} (misfits {misfit[best]:.2f} and "
+        f"only slightly better than {rival} (misfits {misfit[best]:.2f} and "
         f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled, and "
         "give the order (--order)."
     )

@@ -156,11 +156,15 @@ class StudyConfig(Config):
         1000,
         ge=1,
         title="Training steps",
-        description="Training steps of each learned algorithm, for each number of "
-        "projections.",
+        description="Number of training steps of each learned algorithm, for each "
+        "number of projections.",
     )
     batch_size: int = Field(
-        8, ge=1, le=1024, title="Batch", description="Patches per training step."
+        8,
+        ge=1,
+        le=1024,
+        title="Batch",
+        description="Number of patches per training step.",
     )
     patch: int = Field(
         64,
@@ -347,7 +351,11 @@ class LabelsStudyConfig(Config):
         1000, ge=1, title="Steps", description="Number of training steps per model."
     )
     batch_size: int = Field(
-        8, ge=1, le=1024, title="Batch", description="Patches per training step."
+        8,
+        ge=1,
+        le=1024,
+        title="Batch",
+        description="Number of patches per training step.",
     )
     patch: int = Field(
         64,
@@ -362,8 +370,8 @@ class LabelsStudyConfig(Config):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Learning rate of the layers of the pre-trained model; new layers, "
-        "and all layers when training from scratch, have 100 times this rate.",
+        description="Learning rate of the layers of the pre-trained model; new layers "
+        "have 100 times this rate, as do all layers of a model trained from scratch.",
     )
     seed: int = Field(
         0,

@@ -174,7 +174,7 @@ class _LabelsStudy:
             if self.network["dimensions"] != "2D":
                 raise ConfigError(
                     f"The model {config.start_from!r} does not work on single slices: "
-                    "train one with --dimensions 2D."
+                    "train a model with --dimensions 2D."
                 )
         #: Checksums of the scan and the labels, set by `begin_steps`.
         self.checksums: AnyDict = {}

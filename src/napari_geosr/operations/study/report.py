@@ -186,10 +186,10 @@ _NOTES = (
     "mm³, which is (number of pores − Euler number) ÷ sample volume. Dice: overlap "
     "with the pores of the reference. PSNR: within the sample, relative to the "
     "contrast between solid and pores in the reference. SSIM: mean over up to 8 whole "
-    "slices, including the air around the sample, with a Gaussian window of 1.5 "
-    "pixels. Errors are relative to the reference and signed. The rendering shows the "
-    "pores in the centre of the evaluated rows, darker with distance. Times were "
-    "measured on this computer, for the evaluated rows."
+    "slices, including the air around the sample, with a Gaussian window of standard "
+    "deviation 1.5 pixels. Errors are relative to the reference and signed. The "
+    "rendering shows the pores in the centre of the evaluated rows, darker with "
+    "distance. Times were measured on this computer, for the evaluated rows."
 )
 _HEAD = (
     "Projections",

@@ -53,8 +53,8 @@ def learned_steps(
     if context.training_rows is None:
         raise ConfigError(
             f"{context.scan.title} has {context.scan.n_rows} rows, which is too few to "
-            "train on one half and evaluate on the other. Choose algorithms without "
-            "training."
+            "train on one half and evaluate on the other. Choose algorithms that need "
+            "no training."
         )
     if method == "noise2inverse":
         k = context.config.splits

@@ -44,7 +44,7 @@ class Config(DegradationConfig):
         gt=0,
         le=1e9,
         title="Photons",
-        description="Photons per low-resolution voxel in bright structures.",
+        description="Number of photons per low-resolution voxel in bright structures.",
     )
     read_noise: float = Field(
         1.0,

@@ -41,9 +41,9 @@ class Config(fluo.Config):
         gt=0,
         le=1e9,
         title="Photons",
-        description="Photons per voxel in bright structures, for a scan without "
-        "noise. By default no photon noise is added: the voxels have the noise of the "
-        "scan.",
+        description="Number of photons per voxel in bright structures, for a scan "
+        "without noise. By default no photon noise is added: the voxels have the noise "
+        "of the scan.",
     )
 
     shared_noise: bool = Field(

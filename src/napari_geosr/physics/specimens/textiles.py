@@ -121,8 +121,8 @@ def felt(
         np.maximum(part, render_tubes((z, y, x), [path - low], [radius]), out=part)
         filled += float(part.sum(dtype=np.float64)) - before
     raise ConfigError(
-        f"{_MAX_FIBRES} fibres of radius {radius} do not fill a box of {shape} to a "
-        f"porosity of {porosity}. Choose thicker fibres."
+        f"{_MAX_FIBRES} fibres of radius {radius} are too few for a porosity of "
+        f"{porosity} in a box of {shape}. Choose thicker fibres."
     )
 
 

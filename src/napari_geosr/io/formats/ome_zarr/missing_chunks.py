@@ -54,8 +54,8 @@ def missing_chunks(
     why = (
         "It was complete when it was written, so copy it again."
         if all_written
-        else "Some programs omit chunks that contain only this value; otherwise the "
-        "copy is incomplete."
+        else "Some programs omit chunks that contain only this value; if this one did "
+        "not, the copy is incomplete."
     )
     return missing_of_chunks(there, shape, size, names, float(fill), why).warning()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "centreline error"
-ABOUT = "keeps thin channels or struts connected and adds no false ones"
+ABOUT = "centrelines of thin channels or struts: avoids gaps and false branches"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.1

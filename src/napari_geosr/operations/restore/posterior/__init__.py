@@ -233,7 +233,7 @@ class PosteriorRun(VolumeRun):
             if not is_out_of_memory(error):
                 raise
             raise DeviceMemoryError(
-                "A sample of the scan does not fit into the memory of "
+                "A sample of the diffusion model does not fit into the memory of "
                 f"{self.prepared.device}. Crop the scan."
             ) from error
         return drawn

@@ -105,8 +105,8 @@ def _rank_steps(
     if config.upscale_factor > 1 and config.strength != 1:
         raise ConfigError(
             "The strength cannot be set while a super-resolution model is chosen "
-            "automatically, because interpolation has none: leave --strength at 1, or "
-            "name a model (--model)."
+            "automatically, because interpolation has no strength: leave --strength at "
+            "1, or name a model (--model)."
         )
     settings = RankConfig(
         device=config.device,

@@ -207,7 +207,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     is_correlated = max(noise.correlation.values(), default=0.0) > _CORRELATED
     chosen = _most_reliable(clear, is_correlated)
     reason = (
-        f"{chosen.name} is expected to gain {chosen.gain_text} over the scan as it is"
+        f"{chosen.name} is expected to gain {chosen.gain_text} over the unchanged scan"
     )
     return (
         chosen.name,

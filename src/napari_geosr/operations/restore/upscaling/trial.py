@@ -191,7 +191,7 @@ class ScanTrial:
         if not found:
             raise VolumeError(
                 f"The model {self.card.name!r} cannot be tested on "
-                f"{self.volume.title}: no region of it has structure and no NaN."
+                f"{self.volume.title}: it has no region with structure but without NaN."
             )
         return found
 

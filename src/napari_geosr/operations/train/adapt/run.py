@@ -208,7 +208,7 @@ def better_model_steps(
         return ""
     return (
         f"On this scan, {best.name} is expected to gain more: {best.gain_text} over "
-        f"the scan as it is; {ours.name}: {ours.gain_text}."
+        f"the unchanged scan; {ours.name}: {ours.gain_text}."
     )
 
 
