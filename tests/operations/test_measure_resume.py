@@ -229,7 +229,7 @@ def test_a_read_error_of_the_system_keeps_the_state(
     with monkeypatch.context() as broken:
         broken.setattr(np, "load", fail)
         with pytest.raises(
-            FileError, match=r"cannot be read now, .*Input/output error"
+            FileError, match=r"cannot be read at the moment, .*Input/output error"
         ):
             measured(scan, out)
     assert list(out.iterdir()) == [kept]

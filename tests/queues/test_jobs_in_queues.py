@@ -390,7 +390,7 @@ def test_a_record_that_cannot_be_read_now_is_not_lost(
         assert run(["jobs", "list"]) == 0
         assert run(["jobs", "resume", str(job.path)]) == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert "queue.json cannot be read now (Input/output error)" in said
+        assert "queue.json cannot be read at the moment (Input/output error)" in said
         assert submission.note_walltime(job, 60.0)
         # It may wait in a queue.
         assert run(["jobs", "remove", str(job.path), "--force"]) != 0

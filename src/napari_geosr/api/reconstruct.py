@@ -77,7 +77,8 @@ def reconstruct(
     rows : (int, int), optional
         Range of detector rows (start, stop); by default all rows.
     size : int, optional
-        Edge length of the slices in voxels; by default the width of the field of view.
+        Edge length of the slices in voxels; by default the number of detector
+        columns.
     full_turn : {"auto", "join", "keep"}
         For scans over 360°: stitch opposite projections, or use them as they are; by
         default, they are stitched if the rotation axis is off centre.

@@ -140,7 +140,8 @@ def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
         raise
     except Exception as error:
         if text := describe_system_error(error):  # the file may be intact
-            raise FileError(f"{path.name} cannot be read now. {text}") from error
+            message = f"{path.name} cannot be read at the moment. {text}"
+            raise FileError(message) from error
         reason = str(error).strip().splitlines()
         detail = reason[0].rstrip(".")[:120] if reason else type(error).__name__
         raise FileError(

@@ -53,9 +53,9 @@ def check_openable(path: Path) -> None:
 
 
 def unreadable_now(path: Path, reason: str) -> FileError:
-    """Return the error for unfinished work that the system cannot read now."""
+    """Return the error for unfinished work that is unreadable at the moment."""
     return FileError(
         f"The unfinished {with_user_names(path.name)} of an earlier run cannot be read "
-        f"now, so it was kept: {reason.rstrip('.')}. Run the same command again. If "
-        f"this error persists, delete {path} and start from the beginning."
+        f"at the moment, so it was kept: {reason.rstrip('.')}. Run the same command "
+        f"again. If this error persists, delete {path} and start from the beginning."
     )

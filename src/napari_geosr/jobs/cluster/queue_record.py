@@ -281,7 +281,8 @@ def _read_facts(path: Path) -> AnyDict:
         except OSError as error:
             if attempt + 1 == _ATTEMPTS:
                 raise FileError(
-                    f"{path} cannot be read now ({error.strerror or error}). Try again "
+                    f"{path} cannot be read at the moment "
+                    f"({error.strerror or error}). Try again "
                     "later."
                 ) from error
             time.sleep(_PAUSE)

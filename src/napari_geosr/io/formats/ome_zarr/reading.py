@@ -85,7 +85,8 @@ def read_levels(
         )
     except Exception as error:
         if text := describe_system_error(error):
-            raise FileError(f"{path.name} cannot be read now. {text}") from error
+            message = f"{path.name} cannot be read at the moment. {text}"
+            raise FileError(message) from error
         raise FileError(
             f"{path.name} is not a readable zarr folder"
             f"{f' or has no {dataset!r}' if dataset else ''}: {_reason(error)}. Check "

@@ -123,7 +123,7 @@ def _is_readable(array: ZarrNode, box: Box, path: Path) -> bool:
         array[box]
     except (OSError, MemoryError) as error:
         text = describe_system_error(error) or str(error)
-        raise FileError(f"{path.name} cannot be read now: {text}") from error
+        raise FileError(f"{path.name} cannot be read at the moment: {text}") from error
     except Exception:  # noqa: BLE001
         return False
     return True
