@@ -136,6 +136,19 @@ def test_only_what_is_missing_is_asked_for(tmp_path, capsys):
     assert "give --voxel-size" not in said
 
 
+def test_numbers_are_not_cut_off_in_a_narrow_terminal(
+    pores, tmp_path, capsys, monkeypatch
+):
+    words = ["measure", pores, "--reference", pores, pores, pores, "--out"]
+    numbers = []
+    for columns in ("240", "48"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run([*words, str(tmp_path / columns)]) == 0
+        shown = capsys.readouterr().out.split()
+        numbers.append(sorted(word for word in shown if word[0].isdigit()))
+    assert numbers[0] == numbers[1]
+
+
 def test_columns_of_a_comparison_are_told_apart(pores, tmp_path, capsys):
     data = tifffile.imread(pores)
     data[1:6, 30:35, 20:25] = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -258,3 +259,19 @@ def test_spread_of_volumes_and_representative_size() -> None:
     report = measured(grey, "subvolumes")
     assert report.figures["RVE"] is None
     assert any("the sample contains only solid" in w for w in report.warnings)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_sample_that_is_small_compared_with_the_structure_is_told() -> None:
+    """Values as large as the sample are unreliable, as in the cropped volume."""
+    solid = random_solid(48)
+    mask = np.zeros(solid.shape, bool)
+    mask[14:34, 14:34, 14:34] = True
+    names = ("thickness", "anisotropy", "two_point")
+    report = measured(solid, *names, mask=mask)
+    said = " ".join(report.warnings)
+    for name in ("Tb.Sp (Po.Dm)", "MIL.a"):
+        assert re.search(rf"{re.escape(name)} \(\d+ voxels\) is unreliable", said), name
+    assert "the shortest edge of the sample is 20 voxels" in said
+    curves = report.to_json_dict()["morphometry"]["two_point"]["curves"]["two_point"]
+    assert curves["S2_z"][0] == pytest.approx(report.porosity)

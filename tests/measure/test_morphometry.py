@@ -620,7 +620,7 @@ def test_structures_too_large_for_the_volume_are_told() -> None:
     said = " ".join(measured(ball, "thickness", "anisotropy").warnings)
     for name in ("Tb.Th", "MIL.a"):
         assert re.search(rf"{re.escape(name)} \(\d+ voxels\) is unreliable", said)
-    assert "the shortest edge of the volume is 48 voxels" in said
+    assert "the shortest edge of the sample is 48 voxels" in said
     assert "Tb.Sp" not in said
     wide = measured(~PLATES, "thickness").warnings
     assert not any("shortest edge" in warning for warning in wide)

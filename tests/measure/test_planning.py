@@ -143,6 +143,16 @@ def test_the_interval_holds_for_a_sample_that_spots_do_not_cover(
     assert any(label == "Sample covered by whole spots" for label, _ in plan.rows())
 
 
+def test_spots_start_at_the_edge_of_the_sample(rock: np.ndarray) -> None:
+    """A box of 4³ spots that is not aligned with the volume."""
+    mask = np.zeros_like(rock)
+    mask[10:74, 7:71, 21:85] = True
+    plan = planned(rock, mask, spot="16voxels", precision=1.0)
+    assert plan.n_possible == 64
+    assert plan.covered == pytest.approx(1.0)
+    assert plan.covered_porosity == pytest.approx(plan.porosity)
+
+
 def test_a_precision_that_spots_cannot_reach_is_told() -> None:
     """Spots cover 58 % of the sample, and all pores: every spot is planned."""
     pores = np.zeros((96, 96, 96), bool)

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Minimum width of the names of the values in a comparison, in characters.
 _LABEL_WIDTH = 24
+#: Space between two columns, in characters.
+_GAP = 2
 
 
 def measure(
@@ -231,6 +233,27 @@ def _describe(
     }
 
 
+def _blocks(widths: list[int], available: int) -> list[list[int]]:
+    """Divide columns into tables that fit into the terminal, by index.
+
+    Parameters
+    ----------
+    widths : list of int
+        Number of characters that each column needs.
+    available : int
+        Number of characters beside the labels.
+    """
+    blocks: list[list[int]] = [[]]
+    left = available
+    for i, width in enumerate(widths):
+        if blocks[-1] and width + _GAP > left:
+            blocks.append([])
+            left = available
+        blocks[-1].append(i)
+        left -= width + _GAP
+    return blocks
+
+
 def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -239,18 +262,34 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     compared = len(reports) > 1
     reports = reference_first(reports)
     names = list(reference_first(column_titles(volumes)).values())
-    table = Table(box=None)
-    table.add_column("", min_width=_LABEL_WIDTH if compared else None)
     several = len(names) > 2
-    for name in [*names, *(["change"] if compared and not several else [])]:
-        table.add_column(escape(name), overflow="fold")
-    for row in figure_rows(reports):
-        if several:  # a column for each change would not fit into a terminal
-            pairs = zip(row.texts, row.differences, strict=True)
-            table.add_row(row.label, *(f"{t}\n{d}".rstrip() for t, d in pairs))
-        else:
-            table.add_row(row.label, *row.texts, *(row.differences[1:]))
-    Console().print(table, highlight=False)
+    rows = figure_rows(reports)
+    if several:  # a column for each change would not fit into a terminal
+        cells = [
+            [f"{t}\n{d}".rstrip() for t, d in zip(r.texts, r.differences, strict=True)]
+            for r in rows
+        ]
+    else:
+        cells = [[*row.texts, *row.differences[1:]] for row in rows]
+    titles = [*names, *(["change"] if compared and not several else [])]
+    widths = [
+        max(len(line) for row in cells for line in [*row[i].split("\n"), ""])
+        for i in range(len(titles))
+    ]
+    columns = Console().width
+    labels = _LABEL_WIDTH if compared else max(len(row.label) for row in rows)
+    for block in _blocks(widths, columns - labels - _GAP):
+        table = Table(box=None)
+        table.add_column("", min_width=_LABEL_WIDTH if compared else None)
+        for i in block:
+            table.add_column(escape(titles[i]), overflow="fold", min_width=widths[i])
+        for row, texts in zip(rows, cells, strict=True):
+            table.add_row(row.label, *(texts[i] for i in block))
+        needed = labels + _GAP + sum(widths[i] + _GAP for i in block)
+        # Lines that are too long are broken by the terminal; with a narrower table,
+        # `rich` would cut the numbers off.
+        width = max(columns, needed)
+        Console(width=width).print(table, highlight=False)
     if compared:  # also stated in the dock and in the report
         change = "second lines: change" if several else "change:"
         print(f"{change} relative to {names[0]}")

@@ -103,7 +103,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         vectors,
         rate,
         float(rate.mean() * pairs[used].mean()),
-        phases.shape,
+        phases.sample_shape,
         phases.flat,
     )
 

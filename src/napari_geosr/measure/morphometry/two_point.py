@@ -113,7 +113,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         "lineal_path": lineal.tolist(),
     }
     for axis in axes:
-        curve[f"S2_{'zyx'[axis]}"] = (both[axis] / pairs[axis]).tolist()
+        # Distances wider than the sample have no pairs.
+        n = np.maximum(pairs[axis], 1)
+        along = np.where(pairs[axis] > 0, both[axis] / n, np.nan)
+        curve[f"S2_{'zyx'[axis]}"] = along.tolist()
     return Findings(values, remarks, curves={"two_point": curve})
 
 

@@ -255,6 +255,31 @@ class Phases:
         assert isinstance(n, int)
         return n
 
+    @property
+    def sample_box(self) -> tuple[slice, slice, slice]:
+        """Bounding box of the sample, in voxels; the whole volume if it is empty."""
+        if self.sample is None:
+            return tuple(slice(0, n) for n in self.shape)  # type: ignore[return-value]
+        if "sample box" not in self.results:
+            used = [np.zeros(n, bool) for n in self.shape]
+            for slab in self.slabs:
+                inside = self.planes(self.sample, slab)
+                used[0][slab] = inside.any(axis=(1, 2))
+                used[1] |= inside.any(axis=(0, 2))
+                used[2] |= inside.any(axis=(0, 1))
+            ends = [np.flatnonzero(u)[[0, -1]] if u.any() else [0, -1] for u in used]
+            self.results["sample box"] = tuple(
+                slice(int(a), int(b) + 1) if b >= 0 else slice(0, n)
+                for (a, b), n in zip(ends, self.shape, strict=True)
+            )
+        return self.results["sample box"]  # type: ignore[return-value]
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Edges of the bounding box of the sample, in voxels."""
+        z, y, x = (part.stop - part.start for part in self.sample_box)
+        return z, y, x
+
     def count(self, mask: MaskSource) -> int:
         """Return the number of voxels in a mask."""
         return sum(int(np.count_nonzero(self.planes(mask, s))) for s in self.slabs)

@@ -190,9 +190,9 @@ class Morphometry:
 
 
 def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[str]:
-    """Warn if a thickness is too large for this volume.
+    """Warn if a thickness is too large for the sample.
 
-    Spheres then extend beyond the border, and too few of them fit into the volume.
+    Spheres then extend beyond the border, and too few of them fit into the sample.
 
     Parameters
     ----------
@@ -201,14 +201,14 @@ def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[s
     voxels : float or None
         Its value in voxels.
     shape : sequence of int
-        Edges of the volume or image in voxels; edges of one voxel do not count.
+        Edges of the sample's bounding box in voxels; edges of one voxel do not count.
     """
     edge = min((n for n in shape if n > 1), default=1)
     if voxels is None or voxels <= edge / 2:
         return []
     return [
         f"{name} ({voxels:.0f} voxels) is unreliable, because the shortest edge of the "
-        f"volume is {edge} voxels. A larger volume is needed."
+        f"sample is {edge} voxels. A larger sample is needed."
     ]
 
 

@@ -142,6 +142,31 @@ def cells_per_spot(spot: float) -> tuple[int, int]:
     return min(choices, key=lambda pair: abs(math.prod(pair) - spot))
 
 
+def _grid(box: slice, length: int, edge: int, fewest: int) -> tuple[int, int]:
+    """Return the first voxel and the number of cells along one axis.
+
+    The cells are centred on the sample. There are at least `fewest`, if so many fit
+    into the volume.
+
+    Parameters
+    ----------
+    box : slice
+        Extent of the sample along the axis.
+    length : int
+        Number of voxels of the volume along the axis.
+    edge : int
+        Edge of a cell in voxels.
+
+    Examples
+    --------
+    >>> _grid(slice(10, 50), 64, 2, 5), _grid(slice(0, 65), 65, 2, 5)
+    ((10, 20), (0, 32))
+    """
+    number = min(max((box.stop - box.start) // edge, fewest), length // edge)
+    first = box.start + (box.stop - box.start - number * edge) // 2
+    return min(max(first, 0), length - number * edge), number
+
+
 def cell_steps(phases: Phases, spot: float) -> Generator[Step, None, CellCounts]:
     """Count pore and sample voxels in cells.
 
@@ -157,10 +182,11 @@ def cell_steps(phases: Phases, spot: float) -> Generator[Step, None, CellCounts]
     """
     per_spot, edge = cells_per_spot(spot)
     size = (1 if phases.flat else edge, edge, edge)
-    numbers = [n // s for n, s in zip(phases.shape, size, strict=True)]
-    first = [
-        (n - m * s) // 2 for n, m, s in zip(phases.shape, numbers, size, strict=True)
+    grids = [
+        _grid(box, n, s, 1 if s == 1 and phases.flat else per_spot)
+        for box, n, s in zip(phases.sample_box, phases.shape, size, strict=True)
     ]
+    first, numbers = [list(values) for values in zip(*grids, strict=True)]
     pores = np.zeros(numbers, np.int32)
     sample = np.zeros(numbers, np.int32)
     slabs = phases.slabs
