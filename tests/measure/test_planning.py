@@ -279,7 +279,7 @@ def test_numbers_and_units_of_a_plan_are_written_alike(rock: np.ndarray) -> None
         run_to_end(plan_steps(volume, PlanConfig(spot=400.0)))
     core = ellipsoid(rock.shape, (48, 48, 48), (1e9, 30, 30))
     sample = ellipsoid(rock.shape, (48, 48, 48), (1e9, 40, 40))
-    plan = planned(rock | ~core, sample.astype(np.uint8), spot="32um", precision="10%")
+    plan = planned(rock | ~core, sample.astype(np.uint8), spot="40um", precision="10%")
     assert any(re.search(r"fit into only \d\d\.\d % of", r) for r in plan.remarks)
     small = Volume(scan(rock[:64, :64, :64]), axes="ZYX", name="s")
     config = PlanConfig(spot=30.0, scan="spot", threshold=120.0)

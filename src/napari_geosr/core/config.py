@@ -239,7 +239,7 @@ def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
     shown = "" if known else f" (given: {given!r})"
     if shown and isinstance(given, str):
         expected = " ".join(str(item.get("ctx", {}).get("expected")) for item in items)
-        quoted = re.findall(r"'([^']*)'", f"{expected} {text}")
+        quoted = re.findall(r"'([^']*)'(?! is not )", f"{expected} {text}")
         guess = did_you_mean(given, quoted).strip()
         shown = f" (given: {given!r}{f'; d{guess[1:]}' if guess else ''})"
     prefix = "" if name == _SEVERAL else f"{name.replace('_', ' ')}: "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
-from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.number_text import number_text, rough_percent
 from napari_geosr.measure.phases import Box, Complement, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import (
@@ -163,8 +163,8 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
         ]
     return [
         "The constant in the formula of the connectivity (1 − Euler number) is "
-        f"{100 / connectivity:.2g} % of its value, so Conn.D is too high. A larger "
-        "volume is needed."
+        f"{rough_percent(1 / connectivity)} of its value, so Conn.D is too high. A "
+        "larger volume is needed."
     ]
 
 

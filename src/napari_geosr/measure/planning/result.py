@@ -237,10 +237,13 @@ class ScanPlan:
                 f"{percent_text(self.porosity)} ± {rough_percent(self.half_width)}",
             ),
             *self._coverage(),
-            ("Standard deviation between spots", rough_percent(self.sd)),
+            (
+                "Standard deviation between spots",
+                f"{rough_percent(self.sd).removesuffix(' %')} percentage points",
+            ),
             ("Correlation length", self.length_text(self.correlation_length)),
             (
-                "Representative size (single cube)",
+                f"Representative size (single {'square' if self.flat else 'cube'})",
                 self.length_text(self.representative_edge) + self._extrapolated(),
             ),
         ]
@@ -250,7 +253,7 @@ class ScanPlan:
             if value is not None:
                 label, unit = _COSTS[key.removesuffix("_saved")]
                 saved = " saved" if key.endswith("_saved") else ""
-                rows.append((f"{label}{saved}", f"{value:.4g} {unit}"))
+                rows.append((f"{label}{saved}", f"{number_text(value)} {unit}"))
         return rows
 
 

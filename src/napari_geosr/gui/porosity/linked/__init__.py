@@ -377,7 +377,10 @@ def _share(report: PorosityReport, mask: AnyArray) -> str:
     sizes = report.table.get(column)
     if sizes is None or not sizes.sum() > 0:
         return ""
-    return f" ({100 * sizes[mask].sum() / sizes.sum():.3g} % of the pore {column})"
+    percent = f"{100 * sizes[mask].sum() / sizes.sum():.3g}"
+    if percent == "100" and not mask.all():
+        percent = "over 99.9"
+    return f" ({percent} % of the pore {column})"
 
 
 def _column_menu(name: str, tool_tip: str) -> ElidingCombo:
