@@ -261,8 +261,7 @@ def _at_faces(
 def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
     """Select the pores that reach from one face of the volume to the opposite one."""
     low, high = _at_faces(pores, phases)
-    through: npt.NDArray[np.bool_] = (low & high).any(axis=1)
-    return through
+    return np.logical_or.reduce(low & high, axis=1)
 
 
 def _shares(pores: Pores, phases: Phases) -> npt.NDArray[np.float64]:
