@@ -273,10 +273,12 @@ class SpotArray:
                 np.atleast_1d(p), self._starts[:, i], edge
             )
             near &= first[:, i] < last[:, i]
+        whole = [slice(None) for p in places[:n_leading] if p.ndim]
         kept = [i for i, p in enumerate(places[n_leading:]) if p.ndim]
         for number in np.flatnonzero(near):
-            box = map(slice, first[number, kept], last[number, kept])
-            found[(..., *box)] = number + 1
+            ends = zip(first[number, kept], last[number, kept], strict=True)
+            box = [slice(low, high) for low, high in ends]
+            found[(*whole, *box)] = number + 1
         return found
 
     def __array__(

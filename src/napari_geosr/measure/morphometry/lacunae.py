@@ -261,7 +261,8 @@ def _at_faces(
 def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
     """Select the pores that reach from one face of the volume to the opposite one."""
     low, high = _at_faces(pores, phases)
-    return np.logical_or.reduce(low & high, axis=1)
+    through: npt.NDArray[np.bool_] = np.logical_or.reduce(low & high, axis=1)
+    return through
 
 
 def _shares(pores: Pores, phases: Phases) -> npt.NDArray[np.float64]:
