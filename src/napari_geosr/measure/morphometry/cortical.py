@@ -320,12 +320,13 @@ def _marrow_parts(
     seeds = np.where(np.isin(holes, large), holes, 0)
     distance, nearest = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
     nearest_hole = seeds[tuple(nearest)]
-    depth = ndimage.distance_transform_edt(np.pad(total, 1))[1:-1, 1:-1]
-    width = 2 * ndimage.distance_transform_edt(seeds > 0)
-    widest = np.zeros(len(sizes) + 1)
-    widest[large] = np.minimum(
-        ndimage.minimum(depth, seeds, large), ndimage.maximum(width, seeds, large)
-    )
+    inside = seeds > 0
+    depth = ndimage.distance_transform_edt(np.pad(total, 1))[1:-1, 1:-1][inside]
+    width = 2 * ndimage.distance_transform_edt(inside)[inside]
+    depths, widths = np.full(len(sizes) + 1, np.inf), np.zeros(len(sizes) + 1)
+    np.minimum.at(depths, seeds[inside], depth)
+    np.maximum.at(widths, seeds[inside], width)
+    widest = np.minimum(depths, widths)
     found = []
     for axis in (0, 1):
         hole, away = (np.moveaxis(array, axis, 0) for array in (nearest_hole, distance))
