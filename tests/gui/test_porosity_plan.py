@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from porosity_helpers import open_dock, wait_for_levels
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import geometry
+from napari_geosr.gui.porosity.plan_section import SpotArray
 
 SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, -20.0, 30.0)
 
@@ -101,3 +104,33 @@ def test_a_closed_image_gets_no_spots(viewer, qtbot, dock):
     viewer.layers.clear()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
     assert not viewer.layers
+
+
+@pytest.mark.parametrize("leading", [(), (3,)])
+def test_any_part_of_many_spots(leading):
+    """Also with more spots than 16 bits can number, and as fast as the mouse."""
+    rng = np.random.default_rng(0)
+    starts = rng.integers(-2, 20, (40, 3))
+    starts = np.concatenate([np.full((2**16, 3), 100), starts])
+    array = SpotArray((*leading, 20, 24, 28), starts, np.array([4, 5, 6]))
+    assert array.dtype == np.uint32
+    expected = np.zeros(array.shape, array.dtype)
+    for number, (z, y, x) in enumerate(starts, start=1):
+        box = (
+            slice(max(0, i), i + n) for i, n in zip((z, y, x), (4, 5, 6), strict=True)
+        )
+        expected[(..., *box)] = number
+    assert expected.max() == len(starts)
+    assert np.array_equal(np.asarray(array), expected)
+    any_slice, back, coarse = slice(None), slice(None, None, -1), slice(1, 17, 3)
+    for key in ((5,), (any_slice, 7), (back, coarse, 3), (coarse, -2, back)):
+        whole_key = (*([any_slice] * len(leading)), *key)
+        assert np.array_equal(array[whole_key], expected[whole_key])
+    few = SpotArray(
+        (1000,) * 3,
+        np.arange(20_000)[:, None] % 990 + np.zeros(3, int),
+        8 * np.ones(3, int),
+    )
+    start = time.perf_counter()
+    assert few[500].dtype == np.uint16
+    assert time.perf_counter() - start < 0.1

@@ -101,6 +101,22 @@ def test_a_range_of_sizes_selects_its_pores(qtbot, dock):
     assert not histogram._selected.isVisible()
 
 
+@pytest.mark.parametrize(
+    ("modifier", "before", "expected"),
+    [(SHIFT, [1], [2, 3]), (ALT, [1, 2, 3, 4], [2, 5, 8])],
+)
+def test_a_range_can_be_made_smaller_again(qtbot, dock, modifier, before, expected):
+    """Shift and Alt combine the range with the selection before it."""
+    histogram = shown_histogram(dock, qtbot)
+    order = np.argsort(dock.result.report.table["volume"])
+    dock.pores.marked.set_labels(order[np.array(before) - 1] + 1)
+    volumes = np.array([8, 27, 125, 512]) * 0.5
+    ends = [volumes[1] * 0.7, volumes[3] * 1.4, volumes[1] * 1.4]
+    places = [QPoint(round(histogram.x_of(value)), 40) for value in ends]
+    drag(qtbot, histogram, places, modifier)
+    assert sizes(dock) == expected
+
+
 def test_a_click_selects_one_bar(qtbot, dock):
     histogram = shown_histogram(dock, qtbot)
     (bars,) = histogram.series

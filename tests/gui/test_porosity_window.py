@@ -222,3 +222,17 @@ def test_the_preview_goes_with_the_dock_and_does_not_pile_up(viewer, qtbot, rng)
         # As with the close button of its title bar.
         viewer.window.remove_dock_widget(dock.parent())
         qtbot.waitUntil(lambda: list(viewer.layers) == [layer])
+
+
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+def test_unknown_values_are_last_in_a_sorted_table(qtbot, order):
+    from napari_geosr.gui.porosity.pore_table import PoreTableModel
+
+    table = PoreTableModel()
+    values = np.array([0.5, np.nan, 0.9, np.nan, 0.2])
+    table.set_table({"label": np.arange(1, 6), "sphericity": values}, {})
+    table.sort(1, getattr(Qt.SortOrder, f"{order}Order"))
+    known = [5, 1, 3] if order == "Ascending" else [3, 1, 5]
+    labels = [table.label_at(row) for row in range(5)]
+    assert labels[:3] == known
+    assert sorted(labels[3:]) == [2, 4]

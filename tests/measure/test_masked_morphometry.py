@@ -275,3 +275,16 @@ def test_a_sample_that_is_small_compared_with_the_structure_is_told() -> None:
     assert "the shortest edge of the sample is 20 voxels" in said
     curves = report.to_json_dict()["morphometry"]["two_point"]["curves"]["two_point"]
     assert curves["S2_z"][0] == pytest.approx(report.porosity)
+
+
+def test_a_representative_size_from_few_sub_volumes_is_uncertain() -> None:
+    """The eight octants of a symmetric volume are equal."""
+    grey = np.full((32, 32, 32), 180, np.float32)
+    grey[ellipsoid(grey.shape, (15.5,) * 3, 8)] = 60
+    report = measured(grey, "subvolumes")
+    assert report.figures["RVE"] == 16
+    assert any("only 8 sub-volumes have this size" in w for w in report.warnings)
+    grey = np.tile(np.where(ellipsoid((8,) * 3, (3.5,) * 3, 3), 60, 180), (6, 6, 6))
+    report = measured(grey.astype(np.float32), "subvolumes")
+    assert report.figures["RVE"] <= 16
+    assert not any("sub-volumes have this size" in w for w in report.warnings)

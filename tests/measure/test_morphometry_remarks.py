@@ -42,6 +42,17 @@ def test_a_permeability_along_one_axis_only_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("edge", "expected"), [(1, "only 1 voxel:"), (2, "8 voxels or fewer:")]
+)
+def test_the_size_of_most_pores_is_told(edge: int, expected: str) -> None:
+    pores = np.zeros((20, 20, 20), bool)
+    for place in (4, 9, 14):
+        pores[place : place + edge, 6 : 6 + edge, 6 : 6 + edge] = True
+    (remark,) = _remarks(pores, "additive", "Half of the pores", min_voxels=1)
+    assert expected in remark
+
+
+@pytest.mark.parametrize(
     ("shape", "radii", "expected"),
     [
         ((40, 40, 40), 19, "make up 81.7 % of the bone volume"),

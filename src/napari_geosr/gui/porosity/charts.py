@@ -144,6 +144,8 @@ class SizeHistogram(HistogramView):
 
     Signals
     -------
+    started
+        The user pressed the mouse to select a range.
     brushed : tuple of 2 float, Qt.KeyboardModifiers
         The user selected the pores in this range of sizes, both ends included, while
         holding down these keys.
@@ -151,6 +153,7 @@ class SizeHistogram(HistogramView):
         The user cleared the selection.
     """
 
+    started = Signal()
     brushed = Signal(object, object)
     cleared = Signal()
 
@@ -221,6 +224,7 @@ class SizeHistogram(HistogramView):
         """Begin to select a range."""
         if event.button() == Qt.MouseButton.LeftButton and self.series:
             self._press, self._has_moved = event.position(), False
+            self.started.emit()
 
     def mouseMoveEvent(self, event: QEvent) -> None:
         """Select the range between the click and the current mouse position."""

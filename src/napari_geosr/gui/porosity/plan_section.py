@@ -256,26 +256,42 @@ class SpotArray:
         self.shape = tuple(int(n) for n in shape)
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape))
-        self.dtype = np.dtype(np.uint16)
+        self.dtype = np.dtype(np.uint16 if len(starts) < 2**16 else np.uint32)
 
-    def __getitem__(self, key: Key | tuple[Key, ...]) -> npt.NDArray[np.uint16]:
+    def __getitem__(self, key: Key | tuple[Key, ...]) -> npt.NDArray[np.generic]:
         keys = list(key) if isinstance(key, tuple) else [key]
         keys += [slice(None)] * (self.ndim - len(keys))
         places = [np.arange(n)[k] for n, k in zip(self.shape, keys, strict=True)]
-        found = np.zeros([len(p) for p in places if p.ndim], np.uint16)
-        others = [np.ones(p.shape, bool) for p in places[: -len(self._edges)]]
-        for number, start in enumerate(self._starts, start=1):
-            inside = others + [
-                (p >= first) & (p < first + edge)
-                for p, first, edge in zip(
-                    places[-len(start) :], start, self._edges, strict=True
-                )
-            ]
-            if all(one.any() for one in inside):
-                found[np.ix_(*(one for one in inside if one.ndim))] = number
+        found = np.zeros([len(p) for p in places if p.ndim], self.dtype)
+        n_leading = self.ndim - len(self._edges)
+        near = np.ones(len(self._starts), bool)
+        first, last = np.zeros((2, *self._starts.shape), int)
+        for i, (p, edge) in enumerate(
+            zip(places[n_leading:], self._edges, strict=True)
+        ):
+            first[:, i], last[:, i] = _ranges(
+                np.atleast_1d(p), self._starts[:, i], edge
+            )
+            near &= first[:, i] < last[:, i]
+        whole = [slice(None) for p in places[:n_leading] if p.ndim]
+        kept = [i for i, p in enumerate(places[n_leading:]) if p.ndim]
+        for number in np.flatnonzero(near):
+            ends = zip(first[number, kept], last[number, kept], strict=True)
+            box = [slice(low, high) for low, high in ends]
+            found[(*whole, *box)] = number + 1
         return found
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[np.generic]:
         return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
+
+
+def _ranges(
+    places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], edge: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which places, evenly spaced, are in each box: the first, and one more."""
+    if len(places) > 1 and places[0] > places[-1]:
+        first, last = _ranges(places[::-1], starts, edge)
+        return len(places) - last, len(places) - first
+    return np.searchsorted(places, starts), np.searchsorted(places, starts + edge)

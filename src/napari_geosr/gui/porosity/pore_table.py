@@ -111,7 +111,7 @@ class PoreTableModel(QAbstractTableModel):
         values = self._columns[self._names[column]]
         rows = np.argsort(values, kind="stable")
         if order == Qt.SortOrder.DescendingOrder:
-            rows = rows[::-1]
+            rows = np.roll(rows[::-1], -np.count_nonzero(values != values))  # NaN last
         self._all_rows = rows
 
     def _filter_rows(self) -> None:

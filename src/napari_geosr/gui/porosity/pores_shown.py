@@ -81,6 +81,7 @@ class PoreDisplay(QObject):
         self._layers: dict[str, weakref.ref[Labels]] = {}
         #: Layers with outlines of automatic sample masks, and with intercept lengths.
         self._samples: dict[str, weakref.ref[Labels]] = {}
+        self._unbrushed: AnyArray = np.zeros(0, bool)
         self._roses: dict[str, weakref.ref[Vectors]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         result.labelChosen.connect(self.go_to)
@@ -92,6 +93,7 @@ class PoreDisplay(QObject):
         result.plot.labelChosen.connect(self.go_to)
         result.plot.groupSaved.connect(self._add_group)
         result.plot.listingChanged.connect(self._show_marked)
+        result.histogram.started.connect(self._on_sizes_start)
         result.histogram.brushed.connect(self._on_sizes)
         result.histogram.cleared.connect(lambda: self.marked.set_labels([]))
         self._outlines = PictureOutlines(viewer, self)
@@ -322,13 +324,17 @@ class PoreDisplay(QObject):
         if self._result.table.select_label(label):
             self.picked.emit()
 
+    def _on_sizes_start(self) -> None:
+        """Keep the selection with which a range of sizes will be combined."""
+        self._unbrushed = self.marked.mask
+
     def _on_sizes(self, ends: tuple[float, float], modifiers: object) -> None:
         """Select the pores in a range of sizes."""
         report = self._result.report
-        if report is not None:
+        if report is not None and len(self._unbrushed) == report.pore_count:
             sizes = report.table[report.size_column]
             inside = (sizes >= ends[0]) & (sizes <= ends[1])
-            self.marked.set_mask(combined(self.marked.mask, inside, modifiers))
+            self.marked.set_mask(combined(self._unbrushed, inside, modifiers))
 
     def _on_outline_request(self, is_on: bool) -> None:
         """Start or stop selecting pores with outlines in the picture."""

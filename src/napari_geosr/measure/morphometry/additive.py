@@ -53,6 +53,8 @@ COLUMNS = (
 #: Sphericity (2D: circularity) below which pores count as irregular, such as
 #: lack-of-fusion defects.
 _IRREGULAR = 0.6
+#: Median number of voxels of the pores below which their shape is uncertain.
+_FEW_VOXELS = 27
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
@@ -84,10 +86,11 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "surrounded by air, use a sample mask (--sample auto)."
         )
     shapes = "circularity is" if phases.flat else "√area and sphericity are"
-    if n and np.median(pores.voxels) < 27:
+    if n and (median := int(np.median(pores.voxels))) < _FEW_VOXELS:
+        count = "only 1 voxel" if median == 1 else f"{median} voxels or fewer"
         remarks.append(
-            f"Half of the pores have {np.median(pores.voxels):.0f} voxels or fewer: "
-            f"{shapes} uncertain. Smaller voxels are needed."
+            f"Half of the pores have {count}: {shapes} uncertain. Smaller voxels are "
+            "needed."
         )
     shape = totals.table.get("sphericity", totals.table.get("circularity"))
     irregular = None

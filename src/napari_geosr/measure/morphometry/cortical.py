@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,13 @@ TITLE = "Cortical bone"
 ABOUT = "Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N and Ct.Po.Dm of the slices normal to Z."
 CONVENTION = (
     "Each slice normal to Z is measured separately; values are means over the slices "
-    "with bone. The periosteal contour encloses the largest piece of bone with all "
-    "its holes; the marrow cavity is the largest hole, if it is larger than all the "
-    "other holes together; pores that open into it are part of it. Tt.Ar is "
+    "with bone, except those in which the ring of bone is open. The periosteal "
+    "contour encloses the largest piece of bone with all its holes. The marrow cavity "
+    "is the largest hole, if it is larger than all the other holes together. Holes of "
+    "at least 2 % of its area also belong to it, with the trabeculae in between, if "
+    "these are thinner than the holes and than the bone between hole and periosteal "
+    "contour, and if the cavity then is less than half bone. Pores that open into it "
+    "are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
     "(pores included), Ct.Po the share of the pores in Ct.Ar, Po.N their number, "
     "Ct.Po.Dm the mean diameter of the circle of equal area, and Ct.Th the mean "
@@ -57,6 +61,22 @@ _MOST_CUT = 2.5
 _LEAST_SHARED = 0.8
 #: Porosity of the cortex above which it is not compact bone.
 _MOST_POROUS = 0.5
+#: Minimum area of a part of a divided marrow cavity, as a fraction of the largest part.
+_LEAST_PART = 0.02
+#: Minimum fraction of bone in a marrow cavity that is reported as trabeculae.
+_FEW_TRABECULAE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class _Section:
+    """The cross-section of a bone in one slice."""
+
+    #: All bone, its largest piece, and the area inside the outline of this piece.
+    every_bone: Mask
+    bone: Mask
+    total: Mask
+    #: Marrow cavity with its trabeculae; None without a cavity.
+    cavity: Mask | None
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
@@ -64,19 +84,24 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     n = phases.shape[0]
     step = max(1, n // _MOST_THICKNESSES)
     rows = np.full((n, len(_NAMES)), np.nan)
-    ring = _RingCheck()
+    ring = _RingCheck(phases.sample_from == "cortex")
     yield StageStarted(0, n, message="Measuring the cortex")
     for z in range(n):
         phases.check()
         bone = phases.planes(phases.solid, slice(z, z + 1))[0]
         if bone.any():
-            rows[z] = _of_slice(bone, ring, with_thickness=z % step == 0)
+            section = _section(bone)
+            ring.add(z, section, _not_measured(phases, z, section))
+            rows[z] = _values_of(section, with_thickness=z % step == 0)
         yield BlockDone(z + 1, n)
+    for z in ring.not_compared:
+        ring.compare(z, _section(phases.planes(phases.solid, slice(z, z + 1))[0]))
+    remarks = ring.remarks(rows)
+    rows[ring.open] = np.nan
     values: dict[str, float | None] = dict.fromkeys(_NAMES)
     for i, name in enumerate(_NAMES):
         known = rows[np.isfinite(rows[:, i]), i]
         values[name] = float(known.mean()) if len(known) else None
-    remarks = []
     if values["Tt.Ar"] is None:
         remarks.append("There is no bone (solid) in the sample.")
     if values["Tt.Ar"] is not None and not values["Ma.Ar"]:
@@ -84,7 +109,6 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "No slice has a marrow cavity: the cortex is not a closed ring, and "
             "Ct.Th is the thickness of the whole bone."
         )
-    remarks += ring.remarks(rows)
     if values["Tt.Ar"] is not None and not values["Po.N"]:
         remarks.append("Ct.Po.Dm has no value: the cortex has no pores.")
     if step > 1:
@@ -102,30 +126,102 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 @dataclass
 class _RingCheck:
-    """Counts slices without a clear ring of compact bone around a marrow cavity."""
+    """Finds slices without a clear ring of compact bone around a marrow cavity."""
 
+    #: Whether the sample mask already separates the cortex from trabeculae.
+    has_contours: bool
     n_cut: int = 0
+    n_unknown: int = 0
+    n_trabecular: int = 0
     n_pairs: int = 0
     n_moved: int = 0
+    #: Slices in which the ring is open.
+    open: list[int] = field(default_factory=list)
+    #: Slices without a cavity before the first one with a cavity.
+    not_compared: list[int] = field(default_factory=list)
     _before: Mask | None = None
+    _first: Mask | None = None
+    _last: Mask | None = None
 
-    def add(self, bone: Mask, cavity: Mask | None) -> None:
-        """Add a slice: its largest piece of bone, and its marrow cavity."""
+    def add(self, z: int, section: _Section, unknown: Mask | None) -> None:
+        """Add a slice.
+
+        Parameters
+        ----------
+        z : int
+        section : _Section
+        unknown : ndarray of bool or None
+            Pixels where bone may continue that was not measured; None if there are
+            none.
+        """
+        bone, cavity = section.bone, section.cavity
         edges = (bone[0], bone[-1], bone[:, 0], bone[:, -1])
         touching = [np.count_nonzero(e) > _MOST_CUT * math.sqrt(len(e)) for e in edges]
         self.n_cut += any(touching)
+        self.n_unknown += unknown is not None and _touches(bone, unknown)
+        if cavity is not None:
+            n_bone = np.count_nonzero(cavity & section.every_bone)
+            n_least = _FEW_TRABECULAE * np.count_nonzero(cavity)
+            self.n_trabecular += int(n_bone > n_least)
         if cavity is not None and self._before is not None:
             shared = np.count_nonzero(cavity & self._before)
             larger = max(np.count_nonzero(cavity), np.count_nonzero(self._before))
             self.n_pairs += 1
             self.n_moved += int(shared < _LEAST_SHARED * larger)
         self._before = cavity
+        if cavity is not None:
+            self._first = cavity if self._first is None else self._first
+            self._last = cavity
+        elif self._last is not None:
+            self._compare(z, section, self._last)
+        else:
+            self.not_compared.append(z)
+
+    def compare(self, z: int, section: _Section) -> None:
+        """Compare a slice without a cavity with the first one that has a cavity."""
+        if self._first is not None:
+            self._compare(z, section, self._first)
+
+    def _compare(self, z: int, section: _Section, cavity: Mask) -> None:
+        """Note an open ring: where the marrow of other slices is, there is air."""
+        n = np.count_nonzero(cavity)
+        n_inside, n_bone = (
+            np.count_nonzero(cavity & part)
+            for part in (section.total, section.every_bone)
+        )
+        if n_inside < _LEAST_SHARED * n and 2 * n_bone < n:
+            self.open.append(z)
 
     def remarks(self, rows: npt.NDArray[np.float64]) -> list[str]:
-        """Return a remark if the slices may not show a cortex, else an empty list."""
+        """Return remarks on slices that may not show a cortex."""
         values = dict(zip(_NAMES, rows[np.isfinite(rows[:, 0])].T, strict=True))
         if not (n := len(values["Tt.Ar"])):
             return []
+        remarks = []
+        if self.open:
+            slices = "slice" if len(self.open) == 1 else "slices"
+            remarks.append(
+                f"{len(self.open)} of {n} slices {'is' if slices == 'slice' else 'are'}"
+                " left out, because the ring of bone is open there, for example at a "
+                "crack or a wide canal."
+            )
+        if self.n_trabecular and not self.has_contours:
+            remarks.append(
+                f"In {self.n_trabecular} of {n} slices, there are trabeculae in the "
+                "marrow cavity. Those that divide it belong to it, but others that are "
+                "attached to the cortex count as cortex. To separate them, use "
+                "--sample cortex with a suitable --mask-closing."
+            )
+        if reasons := self._reasons(values, n):
+            remarks.append(
+                f"The sample may not be a cortex: {'; '.join(reasons)}. The values "
+                "assume that each slice shows the whole cross-section of a long bone: "
+                "a ring of compact bone around a marrow cavity."
+            )
+        return remarks
+
+    def _reasons(self, values: dict[str, npt.NDArray[np.float64]], n: int) -> list[str]:
+        """Return why the slices may not show a cortex."""
         reasons = []
         closed = int(np.count_nonzero(values["Ma.Ar"]))
         if 0 < closed < _MOST_SLICES * n:
@@ -143,35 +239,133 @@ class _RingCheck:
                 f"bone lies on the border of the image in {self.n_cut} of {n} slices, "
                 "so the periosteal contour is probably cut off"
             )
+        if self.n_unknown > (1 - _MOST_SLICES) * n:
+            reasons.append(
+                "bone lies on the border of the sample mask or of NaN voxels in "
+                f"{self.n_unknown} of {n} slices, so its contours are probably cut off"
+            )
         if (porosity := float(values["Ct.Po"].mean())) > _MOST_POROUS:
             reasons.append(
                 f"pores make up {100 * porosity:.0f} % of the area of the cortex, so "
                 "it is not compact"
             )
-        if not reasons:
-            return []
-        return [
-            f"The sample may not be a cortex: {'; '.join(reasons)}. The values assume "
-            "that each slice shows the whole cross-section of a long bone: a ring of "
-            "compact bone around a marrow cavity."
-        ]
+        return reasons
 
 
-def _of_slice(bone: Mask, ring: _RingCheck, *, with_thickness: bool) -> list[float]:
-    """Return the values of one slice, in the order of `QUANTITIES`."""
+def _not_measured(phases: Phases, z: int, section: _Section) -> Mask | None:
+    """Return the pixels of a slice where bone may continue outside the sample.
+
+    These are NaN and infinite pixels, and bone outside a sample mask, except inside the
+    periosteal contour, where a mask may exclude the trabeculae.
+    """
+    if phases.missing is None or phases.around is None or phases.sample is None:
+        return None
+    slab = slice(z, z + 1)
+    missing = phases.planes(phases.missing, slab)[0]
+    outside = ~phases.planes(phases.sample, slab)[0] & ~section.total
+    unknown: Mask = missing | (outside & ~phases.planes(phases.around, slab)[0])
+    return unknown if unknown.any() else None
+
+
+def _touches(bone: Mask, unknown: Mask) -> bool:
+    """Whether more bone lies on the border of unknown pixels than by touching it."""
+    from scipy import ndimage
+
+    cross = ndimage.generate_binary_structure(2, 1)
+    near = ndimage.binary_dilation(unknown, cross) & ~unknown
+    n_border = np.count_nonzero(near)
+    n_bone = np.count_nonzero(near & bone)
+    # A side of a square border has a quarter of its pixels.
+    return bool(n_bone > _MOST_CUT * math.sqrt(n_border / 4))
+
+
+def _section(bone: Mask) -> _Section:
+    """Find the contours in a slice with bone."""
     from scipy import ndimage
 
     pieces, _ = ndimage.label(bone, np.ones((3, 3)))
     largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
     total = ndimage.binary_fill_holes(largest)
     holes, n_holes = ndimage.label(total & ~largest)
+    if not n_holes:
+        return _Section(bone, largest, total, None)
     sizes = np.bincount(holes.ravel(), minlength=n_holes + 1)[1:]
-    cortex, marrow, cavity = total, 0, None
-    if n_holes and 2 * sizes.max() > sizes.sum():
-        cavity = holes == sizes.argmax() + 1
-        cortex, marrow = total & ~cavity, int(sizes.max())
-    ring.add(largest, cavity)
-    pores, n_pores = ndimage.label(cortex & ~bone)
+    parts, gap = _marrow_parts(holes, sizes, total)
+    if len(parts) > 1:
+        cavity = _joined(np.isin(holes, parts), gap, total)
+        area = np.count_nonzero(cavity & (holes > 0))
+        if 2 * area > max(sizes.sum(), np.count_nonzero(cavity)):
+            return _Section(bone, largest, total, cavity)
+    if 2 * sizes.max() <= sizes.sum():
+        return _Section(bone, largest, total, None)
+    return _Section(bone, largest, total, holes == sizes.argmax() + 1)
+
+
+def _marrow_parts(
+    holes: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], total: Mask
+) -> tuple[npt.NDArray[np.int64], float]:
+    """Return the holes that form the marrow cavity, and the widest gap between them.
+
+    Two holes belong together if the bone between them is thinner than either hole, and
+    thinner than the bone between either hole and the periosteal contour.
+    """
+    from scipy import ndimage
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+    first = int(sizes.argmax()) + 1
+    large = np.flatnonzero(sizes >= _LEAST_PART * sizes.max()) + 1
+    if len(large) == 1:
+        return np.array([first]), 0.0
+    seeds = np.where(np.isin(holes, large), holes, 0)
+    distance, nearest = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
+    nearest_hole = seeds[tuple(nearest)]
+    inside = seeds > 0
+    depth = ndimage.distance_transform_edt(np.pad(total, 1))[1:-1, 1:-1][inside]
+    width = 2 * ndimage.distance_transform_edt(inside)[inside]
+    depths, widths = np.full(len(sizes) + 1, np.inf), np.zeros(len(sizes) + 1)
+    np.minimum.at(depths, seeds[inside], depth)
+    np.maximum.at(widths, seeds[inside], width)
+    widest = np.minimum(depths, widths)
+    found = []
+    for axis in (0, 1):
+        hole, away = (np.moveaxis(array, axis, 0) for array in (nearest_hole, distance))
+        met = hole[:-1] != hole[1:]
+        pair = np.sort([hole[:-1][met], hole[1:][met]], axis=0)
+        found.append([*pair, (away[:-1] + away[1:])[met]])
+    i, j, gaps = np.concatenate(found, axis=1)
+    i, j = i.astype(int), j.astype(int)
+    near = np.flatnonzero(gaps < np.minimum(widest[i], widest[j]))
+    near = near[np.argsort(gaps[near], kind="stable")]
+    pairs, chosen = np.unique([i[near], j[near]], axis=1, return_index=True)
+    edges = coo_array((gaps[near][chosen], pairs), shape=(len(widest),) * 2)
+    tree = minimum_spanning_tree(edges.tocsr()).tocoo()
+    _, component = connected_components(tree, directed=False)
+    parts = np.flatnonzero(component == component[first])
+    return parts, float(tree.data[np.isin(tree.row, parts)].max(initial=0.0))
+
+
+def _joined(parts: Mask, gap: float, total: Mask) -> Mask:
+    """Return the marrow cavity: its parts and the trabeculae between them, closed."""
+    from scipy import ndimage
+
+    radius = gap / 2 + 1
+    margin = math.ceil(radius) + 1
+    cavity = np.pad(parts, margin)
+    grown = ndimage.distance_transform_edt(~cavity) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    filled = ndimage.binary_fill_holes(closed | cavity)
+    joined: Mask = filled[margin:-margin, margin:-margin] & total
+    return joined
+
+
+def _values_of(section: _Section, *, with_thickness: bool) -> list[float]:
+    """Return the values of one slice, in the order of `QUANTITIES`."""
+    from scipy import ndimage
+
+    total, cavity = section.total, section.cavity
+    cortex = total if cavity is None else total & ~cavity
+    pores, n_pores = ndimage.label(cortex & ~section.every_bone)
     areas = np.bincount(pores.ravel(), minlength=n_pores + 1)[1:]
     diameters = np.sqrt(4 * areas / np.pi)
     n_total, n_cortex = np.count_nonzero(total), np.count_nonzero(cortex)
@@ -183,7 +377,7 @@ def _of_slice(bone: Mask, ring: _RingCheck, *, with_thickness: bool) -> list[flo
         n_total,
         n_cortex,
         n_cortex / n_total,
-        marrow,
+        0 if cavity is None else np.count_nonzero(cavity),
         thickness,
         areas.sum() / n_cortex,
         n_pores,

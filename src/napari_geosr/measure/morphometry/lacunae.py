@@ -18,21 +18,30 @@ TITLE = "Lacunae"
 ABOUT = "Number per bone volume, volume, stretch and orientation of the pores."
 CONVENTION = (
     "Every counted pore is a lacuna: choose the minimum pore size, and exclude "
-    "canals with a sample mask. Lc.N/BV is their number ÷ the volume of the solid; "
-    "Lc.V.SD is the standard deviation of their volumes (n − 1 degrees of freedom). "
+    "canals with a sample mask. Lc.N is the number of all lacunae, Lc.N/BV their "
+    "number ÷ the volume of the solid, in which lacunae cut by the border count only "
+    "in part: as a factor of 1/2 for each axis along which they touch a face of the "
+    "volume (the mean of Gundersen's counting rule over all choices of counted and "
+    "excluded faces), or once if they touch only NaN voxels or the border of a mask of "
+    "your own. The factor is larger by the ratio of a voxel to the mean extent of "
+    "whole lacunae, because lacunae can touch the border without being cut. Lc.V "
+    "is the mean volume of whole lacunae, and Lc.V.SD their standard deviation "
+    "(n − 1 degrees of freedom); Lc.TV/BV includes all lacunae. "
     "With the eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, "
     "the stretch Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is 2 (EV2 − "
     "EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
     "Lc.Align is the largest eigenvalue of the mean orientation tensor of the longest "
     "axes: 1/3 for many random axes, 1 for parallel axes (in an image, 1/2 to 1). "
     "Lacunae with a longest axis less than 5 % longer than the next one have no "
-    "orientation. Lacunae that touch the border are counted, but their shape is not "
-    "measured."
+    "orientation. Lacunae that touch the border have no shape."
 )
 SOURCES = (
     "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "
     "3D characterization of the osteocyte lacunar system. Bone 57:142-154 (2013), "
     "definitions of stretch, oblateness and alignment. doi:10.1016/j.bone.2013.06.026",
+    "Gundersen HJG. Notes on the estimation of the numerical density of arbitrary "
+    "profiles: the edge effect. J Microsc 111:219-223 (1977), definition of the "
+    "counting rule. doi:10.1111/j.1365-2818.1977.tb00062.x",
 )
 QUANTITIES = (
     Quantity("Lc.N", "number of lacunae"),
@@ -88,6 +97,8 @@ _CANAL = 20
 #: which fill a few per cent of bone.
 _MOST_LACUNAE = 0.2
 
+#: Origins of sample masks whose border cuts lacunae at random; "none" with NaN voxels.
+_CUTTING = ("none", "own")
 #: What to do about canals and marrow, by the origin of the sample mask.
 _ADVICE = {
     "none": "Exclude canals and marrow with a sample mask (--sample cortex).",
@@ -130,12 +141,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     solid = totals.sample_voxels - totals.pore_voxels
     cells = phases.edge ** (-phases.ndim)
     bone = solid * pores.geometry.voxel_volume * cells
-    volume = pores.size * cells
+    whole = ~pores.touches_border
+    volume = pores.size[whole] * cells
     eigenvalues, axes = principal_axes(pores)
     low, middle, high = eigenvalues.T
     if phases.flat:
         low = middle
-    whole = ~pores.touches_border
     with np.errstate(invalid="ignore", divide="ignore"):
         stretch = np.where(whole, (high - low) / high, np.nan)
         flatness = np.where(whole, 2 * (middle - low) / (high - low) - 1, np.nan)
@@ -146,14 +157,15 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         *_remarks(pores, whole),
         *(unaligned if whole.any() else []),
     ]
-    if n == 1:
-        remarks.append("Lc.V.SD has no value: there is only one lacuna.")
+    if len(volume) == 1:
+        kind = "lacuna" if n == 1 else "whole lacuna"
+        remarks.append(f"Lc.V.SD has no value: there is only one {kind}.")
     values: dict[str, float | None] = {
         "Lc.N": n,
-        "Lc.N/BV": n / bone if bone else None,
-        "Lc.V": float(volume.mean()) if n else None,
-        "Lc.V.SD": float(volume.std(ddof=1)) if n > 1 else None,
-        "Lc.TV/BV": float(volume.sum() / bone) if bone else None,
+        "Lc.N/BV": float(_shares(pores, phases).sum() / bone) if bone else None,
+        "Lc.V": float(volume.mean()) if len(volume) else None,
+        "Lc.V.SD": float(volume.std(ddof=1)) if len(volume) > 1 else None,
+        "Lc.TV/BV": float(pores.size.sum() * cells / bone) if bone else None,
         "Lc.St": _mean(stretch),
         "Lc.Ob": _mean(flatness),
         "Lc.Align": align,
@@ -230,16 +242,48 @@ def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
     return []
 
 
-def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
-    """Select the pores that reach from one face of the volume to the opposite one."""
+def _at_faces(
+    pores: Pores, phases: Phases
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return whether pores reach the low and high faces of the volume, (n, 3) each.
+
+    Along an axis with a single voxel, they do not.
+    """
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
     # Pores are on the grid of the volume, phases on a grid of cubic voxels.
     edges = np.array(pores.geometry.voxel_size)
     ends = phases.edge * np.array(phases.shape)
-    reach = (low == 0) & ((high + 1.5) * edges > ends)
-    through: npt.NDArray[np.bool_] = reach[:, np.array(phases.shape) > 1].any(axis=1)
+    counts = np.array(phases.shape) > 1
+    return (low == 0) & counts, ((high + 1.5) * edges > ends) & counts
+
+
+def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
+    """Select the pores that reach from one face of the volume to the opposite one."""
+    low, high = _at_faces(pores, phases)
+    through: npt.NDArray[np.bool_] = np.logical_or.reduce(low & high, axis=1)
     return through
+
+
+def _shares(pores: Pores, phases: Phases) -> npt.NDArray[np.float64]:
+    """Return how much each pore counts: 1, or less if the border probably cuts it.
+
+    Of the positions at which a pore of h voxels lies at least in part in a row of n
+    voxels, n − h − 1 do not touch an end, and 2 h do. With a factor of (1 + 1 / h) / 2
+    for the latter, n positions count.
+    """
+    low, high = _at_faces(pores, phases)
+    at_faces = low | high
+    whole = ~pores.touches_border
+    first = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
+    extent = pores.sums[:, column.MAX_Z : column.MAX_X + 1] - first + 1
+    extents = extent[whole].mean(axis=0) if whole.any() else np.full(3, np.inf)
+    factors = (1 + 1 / extents) / 2
+    shares: npt.NDArray[np.float64] = np.where(at_faces, factors, 1.0).prod(axis=1)
+    if phases.sample_from in _CUTTING:
+        mean = factors[np.array(phases.shape) > 1].mean()
+        shares[~whole & ~at_faces.any(axis=1)] = mean
+    return shares
 
 
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
@@ -247,8 +291,16 @@ def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
     remarks: list[str] = []
     if not whole.any():
         return [
-            "No lacuna lies completely inside the sample, so no shape was measured."
+            "No lacuna lies completely inside the sample, so neither sizes nor shapes "
+            "were measured."
         ]
+    if 2 * (n_cut := int(np.count_nonzero(~whole))) > len(whole):
+        kind = "area" if pores.geometry.flat else "volume"
+        remarks.append(
+            f"{n_cut} of {len(whole)} lacunae touch the border: their number per bone "
+            f"{kind} is uncertain, and large lacunae are underrepresented in the mean "
+            f"{kind}. A larger sample is needed."
+        )
     few = int(np.count_nonzero(pores.voxels[whole] < _FEW_VOXELS))
     if few * 2 > np.count_nonzero(whole):
         remarks.append(

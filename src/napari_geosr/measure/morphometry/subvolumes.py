@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 
 import numpy as np
@@ -51,6 +52,8 @@ _SMALLEST = 4
 _RESAMPLED = 2000
 #: Minimum number of sub-volumes for an interval.
 _FEWEST = 8
+#: Number of sub-volumes below which their standard deviation, and so RVE, is uncertain.
+_ENOUGH = 27
 #: Accepted relative error of the porosity of a representative volume.
 _ACCEPTED = 0.05
 #: Number of standard deviations that this error covers (95 %).
@@ -75,7 +78,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values["Sub.low"], values["Sub.high"] = _interval(*own)
     porosity = totals.pore_voxels / totals.sample_voxels
     rows = [
-        (max(phases.shape) / n, float((p / s).std(ddof=1)))
+        (max(phases.shape) / n, float((p / s).std(ddof=1)), len(p))
         for n, (p, s) in fractions.items()
         if len(p) >= _FEWEST
     ]
@@ -86,15 +89,23 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "RVE (representative volume) has no value: the sample contains only "
             f"{which}."
         )
-    elif (edge := _representative(rows, porosity)) is not None:
-        values["RVE"] = edge
+    elif (found := _representative(rows, porosity)) is not None:
+        values["RVE"], n = found
+        if n < _ENOUGH:
+            remarks.append(
+                f"RVE (representative volume) is uncertain: only {n} sub-volumes have "
+                "this size. The standard deviation of their porosity has an error of "
+                f"about ± {200 / math.sqrt(2 * (n - 1)):.0f} %, and it can be too "
+                "small by chance or because the sample is symmetric. Measure a larger "
+                "volume."
+            )
     else:
         remarks.append(
             "RVE (representative volume) has no value: even the porosity of the "
             "largest sub-volumes varies by more than ± 5 %. `napari-geosr "
             "plan` estimates how large a volume would be representative."
         )
-    curve = {"distance": [e for e, _ in rows], "SD": [sd for _, sd in rows]}
+    curve = {"distance": [e for e, _, _ in rows], "SD": [sd for _, sd, _ in rows]}
     return Findings(values, remarks, curves={"subvolumes": curve})
 
 
@@ -159,15 +170,19 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 
 
 def _representative(
-    rows: Sequence[tuple[float, float]], porosity: float
-) -> float | None:
+    rows: Sequence[tuple[float, float, int]], porosity: float
+) -> tuple[float, int] | None:
     """Find the smallest edge at and above which the spread is within its limit.
 
-    None if there is no such edge.
+    Returns
+    -------
+    tuple of float and int, or None
+        The edge, and the number of sub-volumes of this size; None if there is no such
+        edge.
     """
     found = None
-    for edge, sd in reversed(rows):
+    for edge, sd, n in reversed(rows):
         if _FACTOR * sd > _ACCEPTED * porosity:
             break
-        found = edge
+        found = edge, n
     return found

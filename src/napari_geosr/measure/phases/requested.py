@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -105,7 +106,7 @@ def _in_physical_units(
         phases.unit,
         module.CONVENTION,
         module.SOURCES,
-        tuple(found.remarks),
+        tuple(_with_names(r, module.QUANTITIES, phases.flat) for r in found.remarks),
         {
             key: {
                 "counts": list(counts),
@@ -126,6 +127,17 @@ def named_quantities(module: StatisticModule, *, flat: bool) -> tuple[Quantity, 
         for q in module.QUANTITIES
         if not (flat and q.flat_name == "-")
     )
+
+
+def _with_names(remark: str, quantities: Sequence[Quantity], flat: bool) -> str:
+    """Return a remark; for an image, with the names of quantities in images."""
+    names = {q.name: q.flat_name for q in quantities if q.flat_name not in ("", "-")}
+    if not (flat and names):
+        return remark
+    longest_first = sorted(names, key=len, reverse=True)
+    either = "|".join(re.escape(name) for name in longest_first)
+    whole_word = rf"(?<![\w/.])(?:{either})(?![\w/(]|\.\w)"
+    return re.sub(whole_word, lambda found: names[found.group()], remark)
 
 
 def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:

@@ -1,0 +1,99 @@
+"""The cortex of rings with trabeculae, cracks and a limited field of view."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from pore_shapes import measure
+from test_morphometry import measured
+
+from napari_geosr.measure.phases.findings import Morphometry
+
+#: Distance from the axis of a tube with radii of 50 and 35 voxels.
+RADIUS = np.hypot(*(np.indices((128, 128)) - np.array([63.3, 64.1])[:, None, None]))
+
+
+def _tube(depth: int) -> np.ndarray:
+    return np.repeat(((RADIUS <= 50) & (RADIUS >= 35))[None], depth, axis=0)
+
+
+def _cortex(bone: np.ndarray, **more) -> Morphometry:
+    return measured(~bone, "cortical", **more).morphometry["cortical"]
+
+
+def _check_tube(found: Morphometry) -> None:
+    area = math.pi * 50**2
+    assert found.values["Tt.Ar"] == pytest.approx(area, rel=0.002)
+    assert found.values["Ct.Ar"] == pytest.approx(area - math.pi * 35**2, rel=0.005)
+    assert found.values["Ma.Ar"] == pytest.approx(math.pi * 35**2, rel=0.005)
+    assert found.values["Ct.Th"] == pytest.approx(15, rel=0.03)
+
+
+@pytest.mark.parametrize("start", [40, 50, 56, 60, 62])
+def test_a_trabecula_across_the_marrow_is_no_cortex(start: int) -> None:
+    bone = _tube(2)
+    bone[1, start : start + 4] |= RADIUS[start : start + 4] <= 50
+    found = _cortex(bone)
+    _check_tube(found)
+    assert found.values["Ct.Po"] == found.values["Po.N"] == 0
+    assert any("In 1 of 2 slices, there are trabeculae" in r for r in found.remarks)
+
+
+def test_crossing_trabeculae_and_pores_of_the_cortex() -> None:
+    bone = _tube(2)
+    bone[:, 60:65] |= RADIUS[60:65] <= 50
+    bone[:, :, 80:84] |= RADIUS[:, 80:84] <= 50
+    bone[:, 40:43, 99:103] = False  # a pore between the contours
+    found = _cortex(bone)
+    assert found.values["Ma.Ar"] == pytest.approx(math.pi * 35**2, rel=0.015)
+    assert found.values["Po.N"] == 1
+    assert found.values["Ct.Po"] == pytest.approx(12 / found.values["Ct.Ar"])
+
+
+def test_canals_in_solid_bone_are_no_divided_marrow() -> None:
+    """Without a cavity, all canals are pores of the cortex."""
+    bone = np.repeat((RADIUS <= 50)[None], 2, axis=0)
+    for y, x in np.argwhere(np.ones((4, 4))) * 16 + 40:
+        bone[:, y - 2 : y + 2, x - 2 : x + 2] = False
+    found = _cortex(bone)
+    assert found.values["Ma.Ar"] == 0
+    assert found.values["Po.N"] == 16
+
+
+@pytest.mark.parametrize("cracked", [slice(0, 3), slice(8, 9)])
+def test_slices_with_an_open_ring_are_left_out(cracked: slice) -> None:
+    bone = _tube(40)
+    bone[cracked, :40, 64] = False
+    found = _cortex(bone)
+    _check_tube(found)
+    n = len(range(40)[cracked])
+    (remark,) = (r for r in found.remarks if "left out" in r)
+    assert remark.startswith(f"{n} of 40 slice")
+    solid = _tube(40)
+    solid[-1] = RADIUS < 30  # the tip of a bone has no cavity, but is no open ring
+    assert not any("left out" in r for r in _cortex(solid).remarks)
+
+
+def test_nan_voxels_or_a_mask_that_cut_the_bone_are_reported() -> None:
+    bone = _tube(4)
+    cut, whole = (np.repeat((r > RADIUS)[None], 4, axis=0) for r in (45, 53))
+    for inside, n_reports in ((cut, 1), (whole, 0)):
+        grey = np.where(bone, 200.0, 50.0).astype(np.float32)
+        grey[~inside] = np.nan
+        by_nan = measure(grey, threshold=120.0, statistics=("cortical",))
+        by_mask = measured(~bone, "cortical", mask=inside.astype(np.uint8))
+        for report in (by_nan, by_mask):
+            remarks = report.morphometry["cortical"].remarks
+            told = [r for r in remarks if "NaN voxels in 4 of 4 slices" in r]
+            assert len(told) == n_reports
+
+
+def test_a_mask_of_the_cortex_does_not_cut_the_bone() -> None:
+    bone = _tube(2)
+    bone[:, 60:64] |= RADIUS[60:64] <= 50
+    mask = np.repeat(((RADIUS <= 50) & (RADIUS >= 34))[None], 2, axis=0)
+    found = _cortex(bone, mask=mask.astype(np.uint8))
+    _check_tube(found)
+    assert not any("may not be a cortex" in r for r in found.remarks)
