@@ -240,6 +240,22 @@ def describe_steps(
     }
 
 
+def describe_other_input(before: AnyMapping, now: AnyMapping) -> str:
+    """Describe, for a message, how the input of a run differs from that of another.
+
+    Parameters
+    ----------
+    before, now : mapping
+        Descriptions of the two inputs in the records of the runs.
+    """
+    old, new = before.get("path"), now.get("path")
+    if not old or not new:
+        return "a different input"
+    if old != new:
+        return f"a different input ({old} instead of {new})"
+    return f"a different input ({new} has changed since then)"
+
+
 def _is_edited(volume: Volume, should_stop: ShouldStop) -> bool:
     """Whether the voxels of a layer are no longer those of its file."""
     is_in_file = volume.metadata.get(IS_IN_FILE)
