@@ -215,7 +215,10 @@ def check_same_input_steps(
     values = job.values()
     if values.get("operation") not in ("restore", "reconstruct"):
         return
-    spec = cast("_ResumableJob", read_job(values, job.path)[0])
+    try:
+        spec = cast("_ResumableJob", read_job(values, job.path)[0])
+    except GeoSRError:  # the run itself reports invalid settings
+        return
     out = spec.result(job.path)
     before = (unfinished_record(out).get("inputs") or {}).get("input") or {}
     if not before.get("checksum"):
