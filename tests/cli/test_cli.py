@@ -117,7 +117,7 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
     ("words", "says"),
     [
         (["--voxel-size", "1", "2", "3"], "several numbers with commas"),
-        (["--dataset", "-3GB"], "begins with a minus: =-3GB"),
+        (["--dataset", "-3GB"], "begins with a minus: --dataset=-3GB"),
     ],
 )
 def test_what_cannot_be_parsed_is_explained(pores, words, says, capsys):

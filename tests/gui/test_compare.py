@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from napari.components import ViewerModel
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
@@ -192,6 +193,15 @@ def test_names_differ_when_they_are_shortened(viewer, qtbot, rng):
         shown.append(combo.shown_text())
     assert len(set(shown)) == 3
     assert all("…" in text and text.startswith("a_scan") for text in shown)
+
+
+def test_a_name_with_a_line_break_is_one_line(qtbot):
+    model = ViewerModel()
+    layer = model.add_image(np.zeros((2, 2)), name="two\nlines")
+    combo = LayerCombo(model, lambda _layer: True)
+    qtbot.addWidget(combo)
+    assert combo.currentText() == "two lines"
+    assert combo.layer() is layer
 
 
 def test_there_is_no_line_over_a_turned_layer(viewer, box):

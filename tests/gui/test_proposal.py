@@ -69,3 +69,9 @@ def test_the_text_says_where_the_numbers_come_from():
     with_check = RunEstimate(600, 10**9, "20 s to predict the effect")
     text = propose(with_check, SLURM, limited=False).text
     assert "(10 min, including 20 s to predict the effect, and 1 GB of memory)" in text
+
+
+def test_a_part_of_the_time_is_named_without_a_stray_comma() -> None:
+    estimate = RunEstimate(23, None, "19 s to predict the effect")
+    text = propose(estimate, TEMPLATES["gricad"], limited=False).text
+    assert "(23 s, including 19 s to predict the effect): twice the time" in text

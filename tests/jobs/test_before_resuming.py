@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.cli.jobs import manage
-from napari_geosr.core.errors import CommandMissingError, JobError
+from napari_geosr.core.errors import CommandMissingError, ConfigError, JobError
+from napari_geosr.core.steps import Step, TileDone, run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import missing_inputs
 from napari_geosr.jobs.queues import slurm
+from napari_geosr.jobs.run import run_steps
+from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 
 
 @pytest.fixture
@@ -60,6 +68,53 @@ def test_a_job_is_not_resumed_without_its_model(
     assert run(["jobs", "resume", str(job.path)]) == 2
     assert model in capsys.readouterr().err
     assert job.status().state == "interrupted"
+
+
+@pytest.fixture(scope="module")
+def stopped(new_folder: Callable[[], Path]) -> JobFolder:
+    """A restoration that was paused after its first tile."""
+    folder = new_folder()
+    scan = folder / "scan.ome.tif"
+    write_scan(scan, seed=0)
+    job = RestoreJob(
+        name="clean",
+        data=RestoreInput(volume=scan),
+        settings=RestoreConfig.create(model="gaussian", memory="70MB", threads=1),
+        out=folder / "clean.ome.zarr",
+    )
+    made = JobFolder.create(folder / "clean.job", job.to_values(), name="clean")
+    tiles: list[TileDone] = []
+
+    def keep(step: Step) -> None:
+        tiles.extend([step] if isinstance(step, TileDone) else [])
+
+    run_to_end(run_steps(made, should_stop=lambda: bool(tiles)), keep)
+    assert made.status().state == "paused"
+    return made
+
+
+def write_scan(path: Path, seed: int) -> None:
+    data = np.random.default_rng(seed).normal(0.8, 0.1, (48, 96, 64))
+    volume = Volume(data.astype(np.float32), "ZYX", (2.0,) * 3, "µm", name="scan")
+    io.write(volume, path, overwrite=True)
+
+
+def test_a_job_is_not_resumed_with_another_scan(
+    stopped: JobFolder, capsys: Any
+) -> None:
+    scan = stopped.path.with_name("scan.ome.tif")
+    write_scan(scan, seed=1)
+    for more in ([], ["--detach"], ["--queue", "slurm"]):
+        assert run(["jobs", "resume", str(stopped.path), *more]) == 2
+        said = capsys.readouterr().err
+        assert f"a different input ({scan} has changed since then)" in said
+        assert "Put the original file back" in said
+    assert stopped.status().state == "paused"
+    # The process that resumes it names the file as well.
+    with pytest.raises(ConfigError, match="has changed since then"):
+        run_to_end(run_steps(stopped))
+    write_scan(scan, seed=0)
+    assert run(["jobs", "resume", str(stopped.path)]) == 0
 
 
 def test_names_and_finished_parts_are_not_inputs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_geosr.core.steps import IterationDone, Step, TileDone
+from napari_geosr.core.steps import IterationDone, StageStarted, Step, TileDone
 from napari_geosr.jobs import speed
 from napari_geosr.jobs.folder import JobFolder
 
@@ -55,3 +55,13 @@ def test_steps_of_different_kinds_may_alternate(
         steps += [(60.0 * n + i, IterationDone(i, 50)) for i in (10, 20, 30)]
         steps += [(60.0 * n + 40, TileDone(n, 10))]
     assert times_left(tmp_path, monkeypatch, steps)[-1] == 420.0
+
+
+def test_a_prediction_after_the_first_tile_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[float, Step]] = [(10.0, TileDone(1, 50))]
+    steps += [(300.0, StageStarted(1, 50, message="Restoring"))]
+    steps += [(300.0 + 2 * n, TileDone(1 + n, 50)) for n in range(1, 6)]
+    left = times_left(tmp_path, monkeypatch, steps)
+    assert left == [None, 96.0, 90.0]

@@ -247,6 +247,39 @@ def test_the_checksum_of_a_file_that_was_not_used_is_not_claimed(
     assert entry["changed"] == "after it was opened"
 
 
+@pytest.mark.parametrize(
+    ("make", "is_lazy"), [(make_tiff, True), (make_tiff, False), (make_zarr, True)]
+)
+def test_a_deleted_source_is_not_reported_as_changed(
+    make: Callable[[Path, np.ndarray], Callable[[], None]],
+    is_lazy: bool,
+    voxels: np.ndarray,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    if is_lazy:
+        request.getfixturevalue("lazily")
+    path = tmp_path / "scan"
+    path = path.with_suffix(".tif" if make is make_tiff else ".zarr")
+    make(path, voxels)
+    volume = io.read(path)
+    assert volume.is_lazy == is_lazy
+    watch = FileWatch([volume])
+    path.rename(tmp_path / "elsewhere")
+    said: list[Step] = []
+    facts = run_to_end(provenance.describe_steps(volume), said.append)
+    assert facts["changed"] == "deleted or moved after it was opened"
+    (warning,) = [step.message for step in said if isinstance(step, WarningIssued)]
+    assert warning.startswith(f"{path.name} was deleted or moved after it was opened")
+    is_complete = not (is_lazy and make is make_zarr)
+    assert ("the result is complete" in warning) == is_complete
+    assert facts["checksum"] == (
+        provenance.array_checksum(voxels) if is_complete else None
+    )
+    message = watch.check(now=True)
+    assert ("parts of the result may be missing" in message) != is_complete
+
+
 def test_a_file_that_changes_while_it_is_hashed_has_no_checksum(
     voxels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

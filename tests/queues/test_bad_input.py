@@ -58,6 +58,9 @@ def nothing_left(scan: Path) -> Any:
         (["--profile", "gricad", "--queue", "slurm"], "is for oar, not for slurm"),
         (["--queue", "slurm", "--walltime", "soon"], "'soon' is not a valid walltime"),
         (["--queue", "SLURM", "--walltime", "10"], "Did you mean 10h or 10min?"),
+        (["--queue", "slurm", "--walltime", "0"], "A walltime of 0 is too short."),
+        (["--queue", "slurm", "--options=--qos=x"], "profiles new NAME --options …"),
+        (["--queue", "slurm", "--setup", "x"], "--setup is a setting of the profile"),
         (["--queue", "slurm", "--mem", "64"], "Did you mean 64GB or 64MB?"),
         (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
         (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
@@ -256,7 +259,7 @@ def test_a_dry_run_prints_the_plan(
     words = ["-m", "gaussian", "--threads", "1", "--queue", "slurm"]
     said = _dry_run(scan, capsys, *words)
     for part in (
-        "parts 1 tiles of 16 × 48 × 48 voxels",
+        "parts 1 tile of 16 × 48 × 48 voxels",
         "data reads 147 kB, writes 147 kB before compression",
         "memory ",
         "(1 CPU thread), in one run within the walltime",

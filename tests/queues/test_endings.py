@@ -20,11 +20,13 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.jobs import manage
+from napari_geosr.cli.jobs.listing import explanations, table
 from napari_geosr.core.errors import FileError, GeoSRError, JobError
 from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs import run as run_module
+from napari_geosr.jobs import status as status_module
 from napari_geosr.jobs.cluster import queries, queue_record, submission, torchrun
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
@@ -34,7 +36,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 from napari_geosr.jobs.queues import slurm as slurm_queue
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.jobs.status import stopping_text
+from napari_geosr.jobs.status import main_reason, reasons, stopping_text
 
 
 @pytest.fixture
@@ -467,12 +469,85 @@ def test_an_interrupted_job_is_explained(
         assert run(["jobs", *words]) == code
         printed = capsys.readouterr()
         text = " ".join((printed.out + printed.err).split())
+        is_list = words == ["list"]
         assert "SLURM job 12 no longer exists (out of memory)" in text
-        assert "log.txt: slurmstepd: error: OUT OF MEMORY" in text
-        assert resume in text
+        assert ("log.txt: slurmstepd: error: OUT OF MEMORY" in text) != is_list
+        assert (resume in text) != is_list
+        assert ("jobs show FOLDER` gives all details" in text) == is_list
         assert "0 of 0" not in text
     assert run(["jobs", "stop", "job"]) == 2
     assert "job has ended (interrupted)" in capsys.readouterr().err
+
+
+def test_a_killed_process_is_explained_without_the_script(job: JobFolder) -> None:
+    job.set_state("running", pid=2**30, host=socket.gethostname())
+    log = job.path / "log.txt"
+    log.write_text(
+        "/tmp/job00023/slurm_script: line 26: 15906 Killed                  ( trap '' "
+        "USR1; exec /env/bin/python -P -m napari_geosr.jobs /a ) >> log.txt 2>&1\n"
+    )
+    killed = (
+        "Its process was killed (kill -9, or out of memory); request more memory if "
+        "this recurs."
+    )
+    assert reasons(job.status()) == [killed]
+    queue_says(job, "ended")
+    assert reasons(job.status())[1:] == [killed]
+    assert main_reason(job.status()) == killed
+    log.write_text(log.read_text().replace("Killed", "Bus error (core dumped)"))
+    said = "Its process was ended by a signal: Bus error (core dumped)."
+    assert main_reason(job.status()) == said
+
+
+def test_a_full_disk_of_an_interrupted_job_is_named(
+    job: JobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, the process could not write why it ended."""
+    out = tmp_path / "disk" / "clean.ome.zarr"
+    out.parent.mkdir()
+    job.replace_values({**job.values(), "out": str(out)})
+    job.set_state("running", pid=2**30, host=socket.gethostname())
+    free = {job.path: 10**9, out.parent: 10**9}
+    monkeypatch.setattr(
+        status_module.shutil,
+        "disk_usage",
+        lambda path: SimpleNamespace(total=10**10, free=free[path]),
+    )
+    assert "disk" not in " ".join(reasons(job.status()))
+    for folder in (out.parent, job.path):
+        free[folder] = 0
+        said = f"The disk of {folder} is full (0 B left); free some space before"
+        assert reasons(job.status())[-1].startswith(said)
+        assert main_reason(job.status()).startswith(said[:80])
+
+
+def test_a_job_that_never_started_points_to_its_setup(job: JobFolder) -> None:
+    queue_says(job, "ended")
+    assert "check the setup commands" in job.status().message
+    assert main_reason(job.status()) == (
+        "SLURM job 12 no longer exists (ended), and napari-geosr was not started in it."
+    )
+
+
+def test_old_interrupted_jobs_are_only_counted(
+    job: JobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.set_state("running", pid=2**30, host=socket.gethostname())
+    new = job.status()
+    old = dataclasses.replace(new, path=tmp_path / "old", name="old", updated=1e9)
+    said = explanations([new, old])
+    assert said[0].startswith("job was interrupted: Its process")
+    assert said[1] == "1 more interrupted job."
+    assert len(said) == 3
+    assert explanations([old]) == []
+
+
+def test_a_long_state_does_not_widen_the_list(job: JobFolder) -> None:
+    words = "will not start: more nodes than the partition allows; stop it and request"
+    queue_record.write_state(job.path, "waiting", words, job.status().updated)
+    row = table([job.status()], None)[1]
+    assert row.index("SLURM 12") < 85
+    assert "…" in row
 
 
 def test_an_output_is_free_once_the_queue_has_ended_its_job(

@@ -318,3 +318,32 @@ def test_on_windows_the_command_itself_is_shown_and_run(
     assert lines == [
         f'"C:\\my python.exe" -P -m napari_geosr.jobs "{tmp_path / "a job"}"'
     ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="setup commands are for bash")
+@pytest.mark.parametrize(
+    ("setup", "reason"),
+    [
+        (('echo "hi $USER',), "unexpected EOF"),
+        (("module load cuda", "if true; then"), "syntax error"),
+        (("cat <<EOF", "text"), "here-document"),
+    ],
+)
+def test_an_invalid_setup_is_refused(setup: tuple[str, ...], reason: str) -> None:
+    profile = profile_with("slurm", setup=setup)
+    with pytest.raises(ConfigError, match=f"(?s)not valid in bash.*{reason}.*--setup"):
+        script_of("job", Path("/data/x"), profile)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="setup commands are for bash")
+@pytest.mark.parametrize("queue", ["slurm", "local"])
+@pytest.mark.parametrize("setup", ["exit 0", "set -e; false", "true"])
+def test_the_log_states_that_the_setup_ended_the_script(
+    queue: str, setup: str, tmp_path: Path
+) -> None:
+    profile = profile_with(queue, setup=(setup,), python="/bin/true")
+    script = script_of("job", tmp_path, profile)
+    subprocess.run(["bash"], input=script, text=True, check=False)
+    log = tmp_path / "log.txt"
+    said = log.read_text() if log.exists() else ""
+    assert ("A setup command of the profile ended" in said) == (setup != "true")

@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 from pydantic import ValidationError
 
 from napari_geosr.cli.commands import COMMANDS, EXAMPLES, GROUPS, Command
@@ -36,6 +42,15 @@ _TAKE_ARGUMENTS = ("sim", "simulate")
 #: Options that every command accepts.
 _QUIET = ("-q", "--quiet")
 _VERBOSE = ("-v", "--verbose", "--debug")
+#: Options of `profiles new` that `submit` does not have.
+_PROFILE_OPTIONS = (
+    "--memory-property",
+    "--options",
+    "--properties",
+    "--python",
+    "--remote-command",
+    "--setup",
+)
 #: Hidden command of cyclopts, which completion scripts call.
 _COMPLETE = "__complete"
 
@@ -251,13 +266,34 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
             f"Unexpected argument: {unused}. Separate several numbers with commas "
             "(--voxel-size 4,2,2), and put names that contain spaces in quotes."
         )
+    if sentence := _profile_setting(error, words):
+        return sentence
     sentence = " ".join(str(error).split())
     if isinstance(error, MissingArgumentError):
         sentence = _missing(error) or sentence
     negative = [word for word in words if re.match(r"-[0-9.]", word)]
     if isinstance(error, MissingArgumentError) and negative:
-        sentence += f" Put = before a value that begins with a minus: ={negative[0]}"
+        before = words[: words.index(negative[0])][-1:]
+        option = before[0] if before and before[0].startswith("--") else ""
+        sentence += (
+            f" Put = before a value that begins with a minus: {option}={negative[0]}"
+        )
     return sentence
+
+
+def _profile_setting(error: CycloptsError, words: Sequence[str]) -> str:
+    """Explain that an option of `submit` belongs to the profile; "" if it does not."""
+    if not isinstance(error, UnknownOptionError) or words[0] != "submit":
+        return ""
+    # The word may be "--setup", or include a value: "--setup=module load cuda".
+    keyword = (error.token.keyword or error.token.value).partition("=")[0]
+    if keyword not in _PROFILE_OPTIONS:
+        return ""
+    return (
+        f"{keyword} is a setting of the profile, not of a single job. Save it in a "
+        f"profile (napari-geosr profiles new NAME {keyword} …), and submit the job "
+        "with --profile NAME."
+    )
 
 
 def _missing(error: MissingArgumentError) -> str:

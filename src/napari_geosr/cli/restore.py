@@ -23,6 +23,7 @@ from napari_geosr.cli.kit.run_plan import check_text, data_text, shape_text
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
@@ -207,12 +208,12 @@ def _show_plan(
         print_json(asdict(plan) | {"warnings": warnings})
         return 0
     data = data_text(plan)
-    what = "tiles" if workers is None else "shards"
+    parts = counted(plan.parts, "tile" if workers is None else "shard")
     each = f"; {plan.workers} workers" if workers is not None else ""
     seconds = plan.seconds + plan.check_seconds
     check = f"{check}, and " if (check := check_text(plan)) else ""
     print(
-        f"{plan.parts} {what} of {shape_text(plan)} voxels{each}, {plan.threads} CPU "
+        f"{parts} of {shape_text(plan)} voxels{each}, {plan.threads} CPU "
         f"thread{'s' if plan.threads > 1 else ''}{' each' if each else ''}\n"
         f"{data[:1].upper()}{data[1:]}\n"
         f"Memory: {format_bytes(plan.memory)}{' for each worker' if each else ''}, "

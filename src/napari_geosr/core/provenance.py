@@ -165,7 +165,7 @@ def describe_steps(
     The checksum of a file is given only if the file has not changed since it was
     opened. Otherwise, ``changed`` is set, a warning is issued, and the checksum is that
     of the voxels if they are already in memory, or None if they are not. If a layer was
-    edited, the checksum is likewise that of its voxels.
+    edited, or the file was deleted, the checksum is likewise that of the voxels.
 
     Raises
     ------
@@ -192,7 +192,18 @@ def describe_steps(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
             "its file is still there and complete."
         ) from error
-    if source is not None and _has_changed(before, source):
+    if source is not None and before is not None and file_state(source) is None:
+        changed = "deleted or moved after it was opened"
+        message = f"{volume.title} was {changed}"
+        if volume.is_lazy and before.is_folder:
+            checksum_text = None
+            message += (
+                ", so parts of the result may be missing. Put it back, and run again."
+            )
+        else:  # an open file stays readable
+            message += "; the result is complete and based on its contents."
+        yield WarningIssued(message=message)
+    elif source is not None and _has_changed(before, source):
         checksum_text, changed = None, "after it was opened"
         message = f"{volume.title} was changed after it was opened"
         if volume.is_lazy:
@@ -227,6 +238,22 @@ def describe_steps(
         **({"made_from": origins} if (origins := _origins(volume)) else {}),
         **({"assumptions": [str(each) for each in assumed]} if assumed else {}),
     }
+
+
+def describe_other_input(before: AnyMapping, now: AnyMapping) -> str:
+    """Describe, for a message, how the input of a run differs from that of another.
+
+    Parameters
+    ----------
+    before, now : mapping
+        Descriptions of the two inputs in the records of the runs.
+    """
+    old, new = before.get("path"), now.get("path")
+    if not old or not new:
+        return "a different input"
+    if old != new:
+        return f"a different input ({old} instead of {new})"
+    return f"a different input ({new} has changed since then)"
 
 
 def _is_edited(volume: Volume, should_stop: ShouldStop) -> bool:

@@ -287,6 +287,7 @@ class JobFolder:
             parts=reading.percentages(facts.get("parts")),
             n_warnings=reading.count(facts.get("warnings")),
             silence=silence,
+            output=out if isinstance(out := values.get("out"), str) else "",
         )
 
     # The process that runs the job

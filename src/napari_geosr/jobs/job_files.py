@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Protocol, cast
 
+from napari_geosr.core import provenance
 from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyMapping
-from napari_geosr.io.unfinished_files.unfinished import unfinished_of_job
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.unfinished_files.unfinished import (
+    unfinished_of_job,
+    unfinished_record,
+)
 from napari_geosr.jobs.facts import is_absolute
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import read_job
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore
 from napari_geosr.operations.restore.ranking.config import AUTO
@@ -178,6 +186,53 @@ def check_inputs(job: JobFolder) -> None:
         for name in names:
             if isinstance(name, str) and name != AUTO:
                 zoo.find(name)
+
+
+class _ResumableJob(Protocol):
+    """Settings of a job that completes an unfinished volume."""
+
+    def result(self, folder: Path) -> Path:
+        """Return the path of the result."""
+
+    def open_input(self) -> Volume:
+        """Open the input lazily."""
+
+
+def check_same_input_steps(
+    job: JobFolder, should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Check that a job would resume its unfinished volume with the same input.
+
+    The checksum of the input is computed only if there is an unfinished volume.
+
+    Raises
+    ------
+    JobError
+        If the input was replaced; the message names the file.
+    GeoSRError
+        If the input cannot be opened or read.
+    """
+    values = job.values()
+    if values.get("operation") not in ("restore", "reconstruct"):
+        return
+    try:
+        spec = cast("_ResumableJob", read_job(values, job.path)[0])
+    except GeoSRError:  # the run itself reports invalid settings
+        return
+    out = spec.result(job.path)
+    before = (unfinished_record(out).get("inputs") or {}).get("input") or {}
+    if not before.get("checksum"):
+        return
+    volume = spec.open_input()
+    if volume.source is None:  # it is in the folder of the job
+        return
+    now = yield from provenance.describe_steps(volume, should_stop)
+    if now["checksum"] != before["checksum"]:
+        raise JobError(
+            f"The finished part of {out.name} was made with "
+            f"{provenance.describe_other_input(before, now)}. Put the original file "
+            "back, or start a new job with another output."
+        )
 
 
 def check_output_paths(job: JobFolder) -> None:

@@ -7,7 +7,13 @@ from collections import defaultdict, deque
 from contextlib import suppress
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.steps import IterationDone, PartDone, Step, TileDone
+from napari_geosr.core.steps import (
+    IterationDone,
+    PartDone,
+    StageStarted,
+    Step,
+    TileDone,
+)
 from napari_geosr.jobs.folder import JobFolder
 
 #: Minimum time between two events, in seconds.
@@ -27,7 +33,9 @@ class Speed:
     Training runs report their progress themselves.
 
     The time until the first tile, in which the model is loaded and workers are started,
-    is not counted; neither are tiles of an earlier stage.
+    is not counted; neither are tiles of an earlier stage. If other work interrupts the
+    tiles, such as the prediction of a model's effect, its time is not counted either:
+    the stage that is then announced again states the tiles that are already done.
     """
 
     def __init__(self) -> None:
@@ -41,6 +49,8 @@ class Speed:
 
         A failed write is ignored, because the job's state also records the progress.
         """
+        if isinstance(step, StageStarted) and step.done:
+            self._restart(step)
         if not isinstance(step, TileDone | PartDone | IterationDone):
             return
         now = time.monotonic()
@@ -58,6 +68,14 @@ class Speed:
                 seconds_left=None if left is None else round(left, 1),
                 **({"what": text} if text else {}),
             )
+
+    def _restart(self, stage: StageStarted) -> None:
+        """Restart the clock of steps that resume after an interruption."""
+        now = time.monotonic()
+        for (_, total), latest in self._latest.items():
+            if total == stage.total:
+                latest.clear()
+                latest.append((now, stage.done))
 
     def _seconds_left(self, now: float, step: Step) -> float | None:
         """Return the time left according to the latest steps; None if unknown."""

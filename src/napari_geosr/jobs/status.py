@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_geosr.core.config import format_available
 from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
 from napari_geosr.jobs.facts import State
 
@@ -18,6 +22,13 @@ _MAY_RESTART = ("paused", "cancelled", "interrupted")
 _LOG_END = 4096
 #: Maximum length of a line from a log, in characters.
 _MAX_LINE_LENGTH = 300
+#: Maximum length of the reason given for a job in a list, in characters.
+_MAX_REASON_LENGTH = 120
+#: Free space below which a disk counts as full, in bytes.
+_FULL_BYTES = 1 << 24
+#: Line that bash writes to the log if a signal ends the process of a job's script
+#: (`queues._scripts`), with the name of the signal.
+_ENDED_BY_SIGNAL = re.compile(r": line \d+: +\d+ (.+?) *\( ?trap '' USR1;")
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ class JobStatus:
     energy : str
         Energy and emissions of a job on another computer, as stated there; see
         `JobCost.text`.
+    output : str
+        Path requested for the result; empty if it is in the job's folder.
     """
 
     path: Path
@@ -79,6 +92,7 @@ class JobStatus:
     n_warnings: int = 0
     silence: str = ""
     energy: str = ""
+    output: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -113,24 +127,72 @@ def outage_text(status: JobStatus) -> str:
 def reasons(status: JobStatus) -> list[str]:
     """Explain why a job is not done; empty if there is nothing to explain.
 
-    For a job that was interrupted, the last line of its log is quoted.
+    For a job that was interrupted, a full disk, the signal that ended its process or
+    else the last line of its log is named.
     """
     texts = [text for text in (status.message, outage_text(status)) if text]
     if status.state != "interrupted":
         return texts
-    if not status.message:
+    log = status.path / "log.txt"
+    line = _last_line(log)
+    signal = _signal_text(line)
+    if not status.message and not signal:
         which = f" (process {status.pid} on {status.host})" if status.pid else ""
         texts.insert(0, f"Its process{which} ended without an error message.")
-    log = status.path / "log.txt"
-    if line := _last_line(log):
+    if full := _full_disk_text(status):
+        texts.append(full)
+    if signal:
+        texts.append(signal)
+    elif line:
         texts.append(f"Last line of {log}: {line}")
     return texts
+
+
+def main_reason(status: JobStatus) -> str:
+    """Return the most informative reason why a job was interrupted, in few words."""
+    found = reasons(status)
+    known = (_full_disk_text(status), _signal_text(_last_line(status.path / "log.txt")))
+    text = next((each for each in known if each), found[0] if found else "")
+    if not any(known):
+        text = f"{re.split('[.;] ', text)[0].rstrip('.')}."
+    if len(text) > _MAX_REASON_LENGTH:
+        text = f"{text[: _MAX_REASON_LENGTH - 1]}…"
+    return text
+
+
+def _signal_text(line: str) -> str:
+    """Explain the line of a log that states which signal ended the job's process."""
+    found = _ENDED_BY_SIGNAL.search(line)
+    if found is None:
+        return ""
+    if found[1] == "Killed":
+        return (
+            "Its process was killed (kill -9, or out of memory); request more memory "
+            "if this recurs."
+        )
+    return f"Its process was ended by a signal: {found[1]}."
+
+
+def _full_disk_text(status: JobStatus) -> str:
+    """Name a full disk of the job's folder or output; empty if there is space."""
+    folders = [Path(status.path)]  # of a job on another computer, it may not exist
+    if status.output and folders[0].is_dir():
+        folders.append(Path(status.output).parent)
+    for folder in folders:
+        with suppress(OSError):
+            usage = shutil.disk_usage(folder)
+            if usage.total and usage.free < _FULL_BYTES:
+                return (
+                    f"The disk of {folder} is full ({format_available(usage.free)} "
+                    "left); free some space before you resume the job."
+                )
+    return ""
 
 
 def _last_line(path: Path) -> str:
     """Return the last non-empty line of a log."""
     try:
-        with path.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - _LOG_END))
             content = stream.read().decode("utf-8", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.verbosity import quoted
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.cost import cost_of
@@ -23,7 +25,7 @@ from napari_geosr.jobs.index import (
 )
 from napari_geosr.jobs.kinds import MAKE_MODELS
 from napari_geosr.jobs.queues import NEVER_STARTS
-from napari_geosr.jobs.status import outage_text, reasons
+from napari_geosr.jobs.status import main_reason, outage_text, reasons
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.cluster.queue_record import QueuePlace
@@ -33,10 +35,15 @@ if TYPE_CHECKING:
 _MAX_NAME_LENGTH = 12
 #: Maximum length of a state on a narrow terminal; states from a queue may be longer.
 _MAX_STATE_LENGTH = 24
+#: Maximum length of a state in a file or pipe, in characters.
+_MAX_LONG_STATE_LENGTH = 60
 #: Minimum length of the path of a job's folder on a narrow terminal, in characters.
 _MIN_FOLDER_LENGTH = 10
 #: Maximum number of interrupted jobs, the newest first, that are explained.
 _MAX_EXPLAINED = 3
+#: Time since its last sign of life after which an interrupted job is only counted, in
+#: seconds.
+_MAX_EXPLAINED_AGE = 7 * 86_400
 
 
 def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
@@ -59,11 +66,10 @@ def table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
         )
     if not any(status.queue.number for status in jobs):
         rows = [(*row[:3], "", *row[4:]) for row in rows]
+    longest = _MAX_LONG_STATE_LENGTH if width is None else _MAX_STATE_LENGTH
+    rows = [(*row[:2], _shorten(row[2], longest), *row[3:]) for row in rows]
     if width is not None:
-        rows = [
-            (_shorten(row[0]), row[1], _shorten(row[2], _MAX_STATE_LENGTH), *row[3:])
-            for row in rows
-        ]
+        rows = [(_shorten(row[0]), *row[1:]) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -96,8 +102,8 @@ def _shorten(
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
     """Describe what is wrong with jobs.
 
-    Included are damaged jobs, jobs that will not start, the newest interrupted jobs,
-    and jobs with overwritten results.
+    Included are damaged jobs, jobs that will not start, the newest jobs that were
+    interrupted in the last days, and jobs with overwritten results.
     """
     texts = [
         f"{job.name}: {job.message}"
@@ -110,14 +116,16 @@ def explanations(jobs: Sequence[JobStatus]) -> list[str]:
         if job.state == "queued" and job.queue.words.startswith(NEVER_STARTS)
     ]
     interrupted = [job for job in jobs if job.state == "interrupted"]
-    texts += [
-        f"{job.name}: {' '.join([*reasons(job), resume_hint(job)])}"
-        for job in interrupted[:_MAX_EXPLAINED]
-    ]
-    if (more := len(interrupted) - _MAX_EXPLAINED) > 0:
+    latest = time.time() - _MAX_EXPLAINED_AGE
+    explained = [job for job in interrupted if job.updated > latest][:_MAX_EXPLAINED]
+    texts += [f"{job.name} was interrupted: {main_reason(job)}" for job in explained]
+    more = len(interrupted) - len(explained)
+    if more and explained:
+        texts.append(f"{counted(more, 'more interrupted job')}.")
+    if explained:
         texts.append(
-            f"{more} more interrupted job{'s' if more > 1 else ''}: `napari-geosr jobs "
-            "show FOLDER` gives the reason."
+            "`napari-geosr jobs show FOLDER` gives all details of an interrupted job, "
+            "and the command that resumes it."
         )
     overwritten = later_writers(jobs)
     known = [job for job in jobs if job.path in overwritten]

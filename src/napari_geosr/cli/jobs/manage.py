@@ -43,7 +43,12 @@ from napari_geosr.jobs.cluster.reservation import check_only_writer
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.facts import RUN
 from napari_geosr.jobs.index import describe_state, find
-from napari_geosr.jobs.job_files import check_inputs, check_is_job, unfinished_results
+from napari_geosr.jobs.job_files import (
+    check_inputs,
+    check_is_job,
+    check_same_input_steps,
+    unfinished_results,
+)
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
@@ -87,7 +92,7 @@ def list_jobs(*, json: Json = False) -> int:
         print("No jobs yet: training runs, studies and submitted runs are listed here.")
         suggest_next("train --list")
         return 0
-    # In a file or pipe, nothing is shortened.
+    # In a file or pipe, only long states are shortened.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print("\n".join(table(jobs, width)))
     if any(status.state == "missing" for status in jobs):
@@ -284,6 +289,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     if elsewhere is None:
         check_inputs(folder)
         check_only_writer(folder)
+        run_command(lambda stop: check_same_input_steps(folder, stop))
     if elsewhere is not None and profile == submission.profile_of(folder):
         print_notes(remote.resume(elsewhere, in_queue=True))
         print(f"Submitted {status.name} on {elsewhere.host}.")

@@ -237,7 +237,7 @@ def _ask_all(base: Profile) -> AnyDict:
             value = (text,) if isinstance(default, tuple) else text
             change = {} if text == shown else {field: value}
             profile = Profile.create(**(base.model_dump() | given | change))
-            if field == "project":
+            if field in ("project", "setup"):
                 submission.check_profile(profile)
             given.update(change)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.cli.kit.console import run_command
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.machine.torch_here import why_no_torch
+from napari_geosr.core.text.counts import counted
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -77,7 +78,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     pieces = "one run" if runs == 1 else f"{runs} runs"
     within = f", in {pieces} within the walltime"
     threads = f"{plan.threads} CPU thread{'s' if plan.threads > 1 else ''}"
-    what = "tiles" if job.workers is None else "shards"
+    parts = counted(plan.parts, "tile" if job.workers is None else "shard")
     each = "" if job.workers is None else f"; {job.workers} workers"
     size = format_bytes(plan.memory) + (" for each worker" if each else "")
     place = f"a computer like this one ({threads}{' each' if each else ''})"
@@ -86,7 +87,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     check = check_text(plan)
     of_which = f"; this includes {check}" if check else ""
     return {
-        "parts": f"{plan.parts} {what} of {shape_text(plan)} voxels{each}",
+        "parts": f"{parts} of {shape_text(plan)} voxels{each}",
         "data": data_text(plan),
         "memory": f"{size}, plus the program and the model",
         "time": f"about {time_text(seconds)} on {place}{of_which}",

@@ -48,10 +48,13 @@ class FileState:
     is_growing : bool
         Whether new files do not count as a change. True for a folder of slices, because
         files added later are not read.
+    is_folder : bool
+        Whether it is the state of a folder.
     """
 
     files: frozenset[int]
     is_growing: bool = False
+    is_folder: bool = False
 
     @property
     def digest(self) -> str:
@@ -75,7 +78,7 @@ def file_state(path: Path | None) -> FileState | None:
             return FileState(frozenset([_identity("", path.stat())]))
         is_zarr = any((path / name).exists() for name in _ZARR_FILES)
         found = _files(path, "") if is_zarr else _slices(path)
-        return FileState(frozenset(found), is_growing=not is_zarr)
+        return FileState(frozenset(found), is_growing=not is_zarr, is_folder=True)
     except OSError:
         return None
 
@@ -245,11 +248,16 @@ class _Watched:
         self._state = state_when_opened(volume) or file_state(volume.source)
         self._is_folder = volume.source.is_dir()
         self._sample = self._sampled() if volume.is_lazy else b""
-        self._is_touched = False
+        self._is_touched = self._is_missing = False
         remember_small(self._path, self._state)
 
     @property
     def sentence(self) -> str:
+        if self._is_missing:
+            return (
+                f"{self._title} was deleted or moved while it was in use, so parts of "
+                "the result may be missing. Put it back, and run again."
+            )
         if self._is_touched:
             return (
                 f"{self._title} was touched or rewritten while it was in use. Samples "
@@ -269,8 +277,10 @@ class _Watched:
     def has_changed(self, *, sample: bool) -> bool:
         """Whether the source has changed, or may have; `sentence` states which."""
         now = file_state(self._path)
-        if now is None and not self._is_folder:
-            return False  # an open file stays readable; otherwise reading fails
+        if now is None:
+            # An open file stays readable; missing chunks of a folder may be read as 0.
+            self._is_missing = self._is_folder and self._is_lazy
+            return self._is_missing
         if self._state is not None and not self._state.matches(now):
             if is_identical(self._path, self._state, now):
                 self._state = now

@@ -158,7 +158,8 @@ class LayerCombo(ElidingCombo):
         layers = [layer for layer in self._viewer.layers if self._accept(layer)]
         self._layers = [weakref.ref(layer) for layer in layers]
         self.clear()
-        self.addItems([*self._fixed, *(layer.name for layer in layers)])
+        names = (" ".join(layer.name.splitlines()) for layer in layers)
+        self.addItems([*self._fixed, *names])
         if keep is not None and keep in layers:
             self.setCurrentIndex(len(self._fixed) + layers.index(keep))
         elif self._fixed:

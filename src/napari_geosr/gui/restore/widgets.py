@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, ClassVar
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
@@ -113,6 +114,9 @@ class RestoreWidgets(Dock):
         super().__init__(viewer)
         self._make_widgets()
         self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
+        self.verdict_panel.sendable.connect(
+            self.cluster.widget.click, Qt.ConnectionType.QueuedConnection
+        )
         self.live = LivePreview(self._viewer, self)
         self.more = MoreActions(
             (

@@ -16,7 +16,7 @@ from napari_geosr.core.array_parts.boxes import (
 )
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import WarningIssued
-from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.reading import read_file
@@ -92,6 +92,20 @@ def find_unfinished(out: Path) -> Volume:
     volume = _read_killed_run(best)
     _remove_superseded([entry for entry in entries if entry is not best], volume)
     return volume
+
+
+def unfinished_record(out: Path) -> AnyDict:
+    """Return the last record of an unfinished file of `out`, which is not changed.
+
+    Empty if there is no such file, or if it cannot be read.
+    """
+    found: list[Sequence[AnyMapping] | None] = []
+    stopped = incomplete_path(out)
+    with suppress(ConfigError, FileError, OSError):
+        found += [each.stamp.get("provenance") for each in _entries(out) if each.boxes]
+        if stopped.exists():
+            found.append(read_file(stopped, ReadOptions()).provenance)
+    return next((dict(history[-1]) for history in found if history), {})
 
 
 def usable_unfinished_steps(

@@ -273,8 +273,10 @@ def parse_walltime(text: str) -> int:
         parts = _UNITS.findall(found)
         valid = bool(parts) and not _UNITS.sub("", found).strip()
         total = round(sum(float(n) * _SECONDS[unit] for n, unit in parts))
+    number = re.fullmatch(r"\d+(\.\d+)?", found, re.ASCII)
+    if number and not float(found):  # too short in any unit
+        valid, total = True, 0
     if not valid:
-        number = re.fullmatch(r"\d+(\.\d+)?", found, re.ASCII)
         guess = f" Did you mean {found}h or {found}min?" if number else ""
         if re.fullmatch(r"\d+\s*h\s*[0-5]?\d", found, re.ASCII):
             guess = f" Did you mean {found}min?"

@@ -184,6 +184,18 @@ class QueuePlace:
             "log.txt in the job folder may contain the reason."
         )
 
+    @property
+    def _message_before_start(self) -> str:
+        """Explain why a job ended although its process never started."""
+        if self.words not in ("ended", "failed") or self.resubmitted:
+            return self.message
+        return (
+            f"{self.title} job {self.number} no longer exists ({self.words}), and "
+            "napari-geosr was not started in it. Unless it was cancelled, check the "
+            "setup commands and the Python interpreter of its profile; log.txt in the "
+            "job folder may contain the reason."
+        )
+
     def without_number(self) -> QueuePlace:
         """Return the entry without number and state, for a job outside the queue."""
         return QueuePlace(self.queue, self.title, resubmitted=self.resubmitted)
@@ -214,7 +226,9 @@ class QueuePlace:
         has_stopped = state in ("paused", "interrupted")
         if self.is_waiting and has_stopped:  # the queue itself ended the run
             return "queued", message
-        if self.has_ended and state in ("queued", "running", "finishing"):
+        if self.has_ended and state == "queued":
+            state, message = "interrupted", self._message_before_start
+        elif self.has_ended and state in ("running", "finishing"):
             state, message = "interrupted", self.message
         elif self.has_ended and state == "interrupted":
             message = self.message

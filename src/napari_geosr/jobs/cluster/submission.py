@@ -22,7 +22,7 @@ from napari_geosr.jobs.cluster.torchrun import torchrun_words
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import check_inputs
 from napari_geosr.jobs.queues import load_queue
-from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
+from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED, check_setup
 
 #: Name of the queue for this computer.
 LOCAL = "local"
@@ -37,12 +37,13 @@ _FULL_SHARE = 0.5
 
 
 def check_profile(profile: Profile) -> None:
-    """Reject an incomplete profile.
+    """Reject an incomplete profile, or one with invalid setup commands.
 
     Raises
     ------
     ConfigError
-        If the queue is unknown, or a required project is missing.
+        If the queue is unknown, a required project is missing, or the setup commands
+        are not valid in bash.
     """
     title = load_queue(profile.queue).title
     if profile.needs_project and not profile.project:
@@ -50,6 +51,7 @@ def check_profile(profile: Profile) -> None:
             f"This cluster ({title}) refuses jobs without a project. Give your project "
             "(--project pr-NAME)."
         )
+    check_setup(profile)
 
 
 def script_of(name: str, folder: Path, profile: Profile, operation: str = "") -> str:

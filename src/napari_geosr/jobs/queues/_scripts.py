@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -33,6 +34,11 @@ STARTED = "NAPARI_GEOSR_STARTED"
 NO_RESPONSE = "does not respond"
 #: Default: no advice about the messages of a queue.
 NO_ADVICE: Mapping[str, str] = MappingProxyType({})
+
+#: Line for the log if a command of the setup ends the script.
+_ENDED_BY_SETUP = (
+    "A setup command of the profile ended the script; napari-geosr was not started."
+)
 
 _BODY = """\
 # Runs the job in this folder, which also contains its state, log and settings.
@@ -77,14 +83,57 @@ def plain_name(text: str) -> str:
 
 def body(folder: Path, profile: Profile, command: Sequence[str]) -> str:
     """Return a script's body, which leaves the exit code in ``$code``."""
-    setup = "".join(f"{line}\n" for line in profile.setup)
     return _BODY.format(
         started=STARTED,
         folder=quote(folder),
-        setup=setup,
+        setup=setup_lines(profile),
         command=" ".join(quote(word) for word in command),
         log=quote(LOG),
     )
+
+
+def setup_lines(profile: Profile) -> str:
+    """Return the setup commands of a profile; the log states if they end the script."""
+    if not profile.setup:
+        return ""
+    lines = "".join(f"{line}\n" for line in profile.setup)
+    return (
+        f'setup_done=\ntrap \'[ -n "$setup_done" ] || echo "{_ENDED_BY_SETUP}" '
+        f">>{LOG}' EXIT\n{lines}setup_done=yes\n"
+    )
+
+
+def check_setup(profile: Profile) -> None:
+    """Reject setup commands that are not valid in bash, if bash is installed here.
+
+    Raises
+    ------
+    ConfigError
+        If they are invalid, with the message of bash.
+    """
+    if not profile.setup or os.name != "posix" or shutil.which("bash") is None:
+        return
+    known = {name: value for name, value in os.environ.items() if name != "BASH_ENV"}
+    try:
+        done = subprocess.run(
+            ["bash", "-n"],
+            input="".join(f"{line}\n" for line in profile.setup),
+            env=known | {"LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_MAX_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    # An unfinished here-document is only a warning.
+    if done.returncode or "here-document" in done.stderr:
+        reason = _first_line(done.stderr).removeprefix("bash: ")
+        raise ConfigError(
+            f"The setup commands are not valid in bash ({reason}). Correct them "
+            "(--setup, or setup in the profile)."
+        )
 
 
 def call(

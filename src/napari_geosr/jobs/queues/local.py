@@ -12,7 +12,7 @@ from napari_geosr.jobs import local
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.queues import QueueState, QueueSystem
-from napari_geosr.jobs.queues._scripts import LOG, SCRIPT, quote
+from napari_geosr.jobs.queues._scripts import LOG, SCRIPT, quote, setup_lines
 
 #: Whether scripts are run by bash.
 _HAS_BASH = os.name != "nt"
@@ -35,12 +35,11 @@ class Local:
         """
         if not _HAS_BASH:
             return f"{subprocess.list2cmdline(command)}\n"
-        setup = "".join(f"{line}\n" for line in profile.setup)
         words = " ".join(quote(word) for word in command)
         return (
             "#!/bin/bash\n# Runs the job in this folder, which also contains its "
-            f"state, log and settings.\ncd {quote(folder)} || exit 2\n{setup}"
-            f"exec {words} >>{quote(LOG)} 2>&1\n"
+            f"state, log and settings.\ncd {quote(folder)} || exit 2\n"
+            f"{setup_lines(profile)}exec {words} >>{quote(LOG)} 2>&1\n"
         )
 
     def submit(self, folder: Path) -> str:

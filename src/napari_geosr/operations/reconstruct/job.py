@@ -12,6 +12,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.finished import has_record
 from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
@@ -22,6 +23,7 @@ from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
+from napari_geosr.operations.reconstruct.resume import as_volume
 from napari_geosr.operations.storage import is_written, open_part, remove_parts
 
 OPERATION = "reconstruct"
@@ -74,6 +76,10 @@ class ReconstructJob(Config):
         open_projections(self.projections, self.reading)
         if self.workers is not None:
             check_workers(self.workers)
+
+    def open_input(self) -> Volume:
+        """Open the projections lazily, as a volume that refers to the same file."""
+        return as_volume(open_projections(self.projections, self.reading))
 
     def result(self, folder: Path) -> Path:
         """Return the path of the volume, by default in the folder of the job."""

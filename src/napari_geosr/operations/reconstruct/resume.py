@@ -110,7 +110,10 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         }
 
     ours, theirs = seen(now), seen(before)
-    found = differences(_entry_of(before), _entry_of(now))
+    old, new = _entry_of(before), _entry_of(now)
+    found = differences(old, new)
+    if found[:1] == [_OTHER_INPUT]:
+        return provenance.describe_other_input(old, new)
     found += [what for what in ours if ours[what] != theirs[what]]
     return next(iter(found), "")
 
@@ -119,9 +122,10 @@ def _entry_of(record: AnyMapping) -> AnyMapping:
     return (record.get("inputs") or {}).get("input") or {}
 
 
+_OTHER_INPUT = "a different input"
 #: Descriptions of possible differences between two scans, and the entries to compare.
 _ASPECTS: Mapping[str, tuple[str, ...]] = {
-    "a different input": ("checksum",),
+    _OTHER_INPUT: ("checksum",),
     "a different part of the input": ("dataset", "shape", "dtype"),
     "different angles": ("angles",),
     "a different beam": ("geometry", "source_distance", "detector_distance"),

@@ -137,6 +137,10 @@ class RestoreJob(Config):
         if self.check_consistency:
             refuse_series_check(self.data.open())
 
+    def open_input(self) -> Volume:
+        """Open the scan lazily; see `RestoreInput.open`."""
+        return self.data.open()
+
     def output_bytes(self) -> int:
         """Return the uncompressed size of the result and its deviations in bytes.
 

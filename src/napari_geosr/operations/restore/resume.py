@@ -15,6 +15,7 @@ from napari_geosr.core.array_parts.boxes import (
     boxes_to_lists,
 )
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.provenance import describe_other_input
 from napari_geosr.core.steps import Step, StepIterator, TileDone, WarningIssued
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
@@ -38,6 +39,7 @@ _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 _DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.items()}
 
 #: Difference to report if another channel or time point of the file was restored.
+_OTHER_INPUT = "a different input"
 _OTHER_PART = "a different part of the input"
 #: Maximum difference between statistics of the same grey values, in units of their
 #: standard deviation.
@@ -191,14 +193,13 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     """Describe a difference between two runs that affects the result; "" if none."""
 
     def seen(record: AnyMapping) -> AnyDict:
-        inputs = record.get("inputs") or {}
         # Earlier versions behaved as later ones do with the defaults of new settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
         if settings["sharpness"] == "auto":  # the sharpness chosen is compared below
             settings["sharpness"] = "scan"
         sharp = [one.get("as_sharp_as") for one in record.get("data_consistency") or ()]
         return {
-            "a different input": (inputs.get("input") or {}).get("checksum"),
+            _OTHER_INPUT: _input_of(record).get("checksum"),
             _OTHER_PART: (record.get("series") or {}).get("points"),
             "a different model": (
                 (record.get("model") or {}).get("weights_sha256"),
@@ -222,8 +223,14 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     ours, theirs = seen(now), seen(before)
     for what, value in ours.items():
         if value != theirs[what]:
+            if what == _OTHER_INPUT:
+                return describe_other_input(_input_of(before), _input_of(now))
             return what
     return "" if _have_same_greys(now, before) else _OTHER_PART
+
+
+def _input_of(record: AnyMapping) -> AnyMapping:
+    return (record.get("inputs") or {}).get("input") or {}
 
 
 def _have_same_greys(now: AnyMapping, before: AnyMapping) -> bool:

@@ -77,7 +77,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     seconds = min(needed, longest)
     values = {"walltime": format_walltime(seconds)}
     rules = [f"twice the time plus {_MORE_SECONDS // 60} min"]
-    included = f", including {estimate.includes}," if estimate.includes else ""
+    included = f", including {estimate.includes}" if estimate.includes else ""
     known = [format_duration(estimate.seconds) + included]
     if needed > longest:
         runs = math.ceil(_TIME_FACTOR * estimate.seconds / longest)
@@ -92,6 +92,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     elif profile.queue == "oar" and not profile.memory_property:
         remark = " OAR assigns memory in proportion to the number of cores."
     else:
+        known[0] += "," if included else ""
         known.append(f"{format_bytes(estimate.memory)} of memory")
         needs = _MEMORY_FACTOR * estimate.memory + _MORE_BYTES
         values["memory"] = f"{math.ceil(needs / 1e9)}GB"

@@ -57,10 +57,13 @@ class VerdictPanel(QWidget):
         The models were ranked for the scan.
     failed : object
         An error to be shown.
+    sendable
+        The run that the user wanted to send has been checked; see `confirm_sending`.
     """
 
     ranked = Signal(object)
     failed = Signal(object)
+    sendable = Signal()
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
@@ -101,7 +104,8 @@ class VerdictPanel(QWidget):
             lambda text: self.message.show_message(text, "warning")
         )
         self.activity.busyChanged.connect(self._on_busy)
-        self._has_scan = False
+        self.activity.verdictEnded.connect(self._on_verdict_ended)
+        self._has_scan = self._waits_to_send = False
 
     @property
     def run_verdict(self) -> RunVerdict | None:
@@ -171,6 +175,7 @@ class VerdictPanel(QWidget):
     def set_not_ready(self) -> None:
         """Clear the verdict after a change of the layer, model or settings."""
         self._run_verdict = None
+        self._waits_to_send = False
         self.message.clear()
         self.activity.set_prepared(None)
         self.removed_button.set_noise(None)
@@ -256,16 +261,24 @@ class VerdictPanel(QWidget):
         """Like `confirm_run`, for a run that is sent to another process or computer.
 
         While the run is being prepared or checked, it is not sent, because the user
-        could not be asked later.
+        could not be asked later. `sendable` is emitted at the end of the check, unless
+        the run has changed or the dock is hidden.
         """
+        self._waits_to_send = False
         if ready and self.activity.has_verdict:
             return self.confirm_run(model, name)
+        self._waits_to_send = True
         self.activity.find_verdict()
         self.message.show_message(
-            "The model is still being checked on this scan. Submit the run again when "
-            "the result is shown here."
+            "The model is still being checked on this scan. The dialog opens when the "
+            "result is known."
         )
         return False
+
+    def _on_verdict_ended(self) -> None:
+        if self._waits_to_send and self.isVisible():
+            self.sendable.emit()
+        self._waits_to_send = False
 
     def withdraw_verdict(self) -> None:
         """Withdraw the verdict *ok*: the result is not consistent with the scan."""
