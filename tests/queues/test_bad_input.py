@@ -212,17 +212,17 @@ def test_two_jobs_with_one_output(
     job = JobFolder(said["job"])
     error = refused(capsys, *words)
     assert f"The job in {job.path} (OAR job {said['number']}, " in error
-    assert f"is already writing {out}. Stop it first" in error
+    assert f"also writes {out}. Stop it first" in error
     link = scan.parent.with_name("link")
     link.symlink_to(scan.parent)
     out = link / out.name
     words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "oar"]
-    assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+    assert f"also writes {out}. Stop it first" in refused(capsys, *words)
     # Both commands check the output before either job is in the list.
     before = sorted(scan.parent.iterdir())
     with monkeypatch.context() as context:
         context.setattr(submit_command, "check_no_other_writer", lambda *_: None)
-        assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+        assert f"also writes {out}. Stop it first" in refused(capsys, *words)
         with reservation._only_output(scan.parent / out.name):
             assert "Another process is submitting" in refused(capsys, *words)
     assert sorted(scan.parent.iterdir()) == before
