@@ -1,11 +1,17 @@
-"""Locks that let only one process submit a job, and only one job write an output."""
+"""Protection of submissions against other processes, other jobs and Ctrl-C.
+
+Only one process at a time submits a job, and only one job writes an output.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +48,36 @@ def submitting(job: JobFolder) -> Iterator[None]:
         with _only_output(Path(out)):
             check_only_writer(job)
             yield
+
+
+@contextmanager
+def held_interrupt(title: str) -> Iterator[list[bool]]:
+    """Hold back Ctrl-C while a queue may be accepting a job; a second one has effect.
+
+    Yields
+    ------
+    list
+        Not empty if Ctrl-C was pressed.
+    """
+    pressed = list[bool]()
+
+    def hold(*_: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+        text = f"waiting for {title} to respond (press Ctrl-C again to stop at once)"
+        with suppress(OSError):  # stderr may be closed
+            print(text, file=sys.stderr, flush=True)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        yield pressed
+        return
+    old = signal.signal(signal.SIGINT, hold)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, old)
 
 
 @contextmanager
