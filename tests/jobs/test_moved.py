@@ -12,9 +12,17 @@ import tifffile
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
+from napari_geosr.io.unfinished_files.hidden import temporary_sibling
+from napari_geosr.io.unfinished_files.journal import (
+    journal_of,
+    load_journal,
+    written_by_job,
+)
 from napari_geosr.jobs import index
 from napari_geosr.jobs.facts import relocate_paths
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.job_files import check_output_paths, unfinished_results
+from napari_geosr.jobs.kinds import describe_resume
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations.train import TrainJob, config_class
@@ -106,6 +114,50 @@ def test_a_copy_is_a_job_of_its_own(job: JobFolder) -> None:
     shutil.copytree(job.path, copy)
     assert index.find(copy).path == copy
     assert states() == {job.path: "queued", copy: "queued"}
+
+
+def test_the_folder_has_another_path_on_a_node(tmp_path: Path) -> None:
+    """On a node, ``/scratch`` may be a link to ``/lustre/scratch``."""
+    (tmp_path / "lustre").mkdir()
+    (tmp_path / "scratch").symlink_to(tmp_path / "lustre")
+    out = tmp_path / "scratch" / "clean.ome.zarr"
+    values = {"operation": "restore", "name": "clean", "out": str(out)}
+    job = JobFolder.create(tmp_path / "scratch" / "job", values, name="clean")
+    given = str(tmp_path / "scratch" / "job")  # no link on the login node
+    for name in ("job.json", "origin.json"):
+        facts = json.loads((job.path / name).read_text())
+        (job.path / name).write_text(json.dumps(facts | {"place": given}))
+    assert str(job.path) != given
+    assert job.was_created_here
+    assert str(job.own_path) == given
+    check_output_paths(job)
+    # Records name the job by the path that all computers know.
+    part = temporary_sibling(out, ".ome.zarr")
+    part.mkdir()
+    entry = {"boxes": [[[0, 4], [0, 8], [0, 8]]], "host": "node1", "job": given}
+    journal_of(part).write_text(json.dumps(entry))
+    assert unfinished_results(job) == [part]
+    assert describe_resume("restore", job.path) == "resumes from the finished tiles"
+    with written_by_job(job.own_path):
+        known = load_journal(part)
+        assert known is not None
+        assert not known.is_running  # an earlier run of this job
+    job.set_state("done", result=str(out))
+    assert job.status().result == out
+
+
+def test_a_job_from_elsewhere_does_not_name_its_folder_by_a_link_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"operation": "restore", "name": "x", "out": str(tmp_path / "other.tif")}
+    job = JobFolder.create(tmp_path / "job", values, name="x")
+    monkeypatch.chdir(job.path)
+    facts = json.loads((job.path / "job.json").read_text())
+    facts["place"] = "/proc/self/cwd"
+    (job.path / "job.json").write_text(json.dumps(facts))
+    assert not job.was_created_here
+    with pytest.raises(JobError, match="was created elsewhere"):
+        check_output_paths(job)
 
 
 def test_a_copy_of_a_running_job_does_not_run(job: JobFolder) -> None:

@@ -325,10 +325,10 @@ def test_a_job_is_not_resumed_while_another_one_writes_its_output(
     job.replace_values({**job.values(), "out": str(job.path.parent / "clean.tif")})
     other = JobFolder.create(job.path.parent / "b", job.values(), name="b")
     index.register(other)
-    with pytest.raises(JobError, match="is already writing"):
+    with pytest.raises(JobError, match="also writes"):
         local.start(job)
     assert run(["jobs", "resume", str(job.path)]) == 2
-    assert "is already writing" in capsys.readouterr().err
+    assert "also writes" in capsys.readouterr().err
     assert (job.status().state, job.status().pid) == ("paused", 0)
 
 

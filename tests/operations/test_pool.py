@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -117,6 +118,18 @@ class _SlowWriter:
         return item
 
 
+@dataclass
+class _Waiting:
+    """Waits for a file, like a worker in a tile that does not stop."""
+
+    released: Path
+
+    def __call__(self, item: int, _should_stop: ShouldStop, _worker: int) -> int:
+        while not self.released.exists():
+            time.sleep(0.05)
+        return item
+
+
 def test_no_worker_of_a_client_writes_after_the_end(
     client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -130,6 +143,27 @@ def test_no_worker_of_a_client_writes_after_the_end(
     with pytest.raises(Cancelled):
         found += results
     assert work.path.exists()
+
+
+def test_busy_workers_of_an_allocation_are_waited_for_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The job needs the rest of the time before its walltime to save its work."""
+    monkeypatch.setattr(tasks, "_STOP_SECONDS", 2.0)
+    tasks.ALLOCATED.add(client)
+    released = tmp_path / "released"
+    task = PoolTask(WorkerPool(client), _Waiting(released), [1], in_order=False)
+    try:
+        stop_at = time.monotonic() + 0.5
+        with pytest.raises(Cancelled):
+            list(task.finished(lambda: time.monotonic() > stop_at))
+        after = time.monotonic()
+        assert after - stop_at >= 2.0
+        task.end()
+        assert time.monotonic() - after < 1.5
+    finally:
+        tasks.ALLOCATED.discard(client)
+        released.touch()
 
 
 def test_workers_are_counted_while_results_arrive(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +22,7 @@ from napari_geosr.cli.kit import run_plan
 from napari_geosr.cli.submit import command as submit_command
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster import queue_record, reservation
+from napari_geosr.jobs.cluster import queue_record, reservation, submission
 from napari_geosr.jobs.cluster.profiles import profiles_folder
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
@@ -31,6 +37,13 @@ def refused(capsys: Any, *words: str) -> str:
     assert "Traceback" not in said
     assert len(said.splitlines()) == 1, said
     return said.removeprefix("napari-geosr: ")
+
+
+def wait_until(is_reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_reached():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def restoring(scan: Path, *more: str) -> list[str]:
@@ -145,6 +158,91 @@ def test_a_refusal_names_the_option_to_change(
     assert f"sbatch: error: {line}. " in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("verb", "line"),
+    [
+        ("submit", "Socket timed out on send/recv operation"),
+        ("resume", "Socket timed out on send/recv operation"),
+        ("submit", "Unable to contact slurm controller (connect failure)"),
+        ("submit", "Zero Bytes were transmitted or received"),
+        ("submit", "killed"),
+    ],
+)
+def test_a_lost_connection_is_not_taken_for_a_refusal(
+    scan: Path,
+    capsys: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    line: str,
+) -> None:
+    """A busy controller often accepts a job after sbatch has given up."""
+    end = "kill $$" if line == "killed" else "exit 1"
+    text = f"#!/bin/sh\necho 'sbatch: error: {line}' >&2\n{end}\n"
+    write_program(tmp_path / "sbatch", text)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    words = restoring(scan, "--queue", "slurm")
+    folder = scan.parent / "clean.job"
+    if verb == "resume":
+        write_program(tmp_path / "sbatch", "#!/bin/sh\necho 11\n")
+        write_program(tmp_path / "squeue", "#!/bin/sh\n")
+        assert run(words) == 0
+        capsys.readouterr()
+        JobFolder(folder).set_state("paused")
+        write_program(tmp_path / "sbatch", text)
+        words = ["jobs", "resume", str(folder)]
+    said = refused(capsys, *words)
+    assert said.startswith(f"SLURM does not respond: sbatch: error: {line}. Try again")
+    assert "first check whether it is in the queue" in said
+    job = JobFolder(folder)
+    assert (job.status().state, job.status().queue.number) == ("queued", "")
+    # If it was accepted, it records its number itself when it starts.
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    submission.note_start(job)
+    assert job.status().queue.number == "12"
+
+
+#: Two ways in which ``sbatch`` behaves when Ctrl-C is pressed in the terminal.
+_SBATCH = {
+    "accepts": "sleep 1; echo 4321",
+    "does not respond": "sleep 60",
+}
+
+
+@pytest.mark.parametrize("how", list(_SBATCH))
+def test_ctrl_c_while_the_queue_accepts_a_job_keeps_its_folder(
+    scan: Path, tmp_path: Path, how: str
+) -> None:
+    write_program(tmp_path / "sbatch", f"#!/bin/sh\ntouch begun\n{_SBATCH[how]}\n")
+    write_program(tmp_path / "scancel", f"#!/bin/sh\necho $2 >{tmp_path}/cancelled\n")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    words = restoring(scan, "--queue", "slurm")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "napari_geosr", *words],
+        env=os.environ | {"PATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    job = scan.parent / "clean.job"
+    wait_until((job / "begun").exists)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    if how == "does not respond":
+        time.sleep(0.5)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "press Ctrl-C again" in said
+    assert "Its folder is kept" in said
+    assert JobFolder(job).status().state == "cancelled"
+    if how == "accepts":
+        assert "SLURM had already accepted clean as job 4321; it was cancelled" in said
+        assert (tmp_path / "cancelled").read_text() == "4321\n"
+    else:
+        assert "Stopped before SLURM had given clean a number" in said
+
+
 def test_an_accepted_job_is_kept_if_its_number_cannot_be_recorded(
     scan: Path, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,17 +313,17 @@ def test_two_jobs_with_one_output(
     job = JobFolder(said["job"])
     error = refused(capsys, *words)
     assert f"The job in {job.path} (OAR job {said['number']}, " in error
-    assert f"is already writing {out}. Stop it first" in error
+    assert f"also writes {out}. Stop it first" in error
     link = scan.parent.with_name("link")
     link.symlink_to(scan.parent)
     out = link / out.name
     words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "oar"]
-    assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+    assert f"also writes {out}. Stop it first" in refused(capsys, *words)
     # Both commands check the output before either job is in the list.
     before = sorted(scan.parent.iterdir())
     with monkeypatch.context() as context:
         context.setattr(submit_command, "check_no_other_writer", lambda *_: None)
-        assert f"is already writing {out}. Stop it first" in refused(capsys, *words)
+        assert f"also writes {out}. Stop it first" in refused(capsys, *words)
         with reservation._only_output(scan.parent / out.name):
             assert "Another process is submitting" in refused(capsys, *words)
     assert sorted(scan.parent.iterdir()) == before

@@ -21,7 +21,8 @@ from queue_helpers import Cluster, submit, wait_for
 from napari_geosr.cli.app import run
 from napari_geosr.cli.jobs import manage
 from napari_geosr.cli.jobs.listing import explanations, table
-from napari_geosr.core.errors import FileError, GeoSRError, JobError
+from napari_geosr.cli.submit import command as submit_command
+from napari_geosr.core.errors import FileError, GeoSRError, JobError, UnansweredError
 from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import feasibility, index
@@ -560,12 +561,68 @@ def test_an_output_is_free_once_the_queue_has_ended_its_job(
     monkeypatch.setattr(queries, "_FRESH_SECONDS", 0.0)
     line = "12|PENDING|Resources\n"
     monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: line)
-    refusal = r"SLURM job 12, waiting: resources\) is already writing"
+    refusal = r"SLURM job 12, waiting: resources\) also writes"
     with pytest.raises(JobError, match=refusal):
         check_no_other_writer(out, None)
     line = ""
     check_no_other_writer(out, None)
     assert job.status().state == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [
+        (
+            "PENDING|BeginTime",
+            r"SLURM job 12, waiting: starts again soon\) also writes",
+        ),
+        ("RUNNING|None", "is interrupted, but SLURM has not ended job 12 yet"),
+        ("no answer", "may be waiting as SLURM job 12 to start again: SLURM .* timed"),
+    ],
+)
+def test_an_output_is_not_free_while_its_job_waits_to_start_again(
+    job: JobFolder,
+    slurm_says: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    refusal: str,
+) -> None:
+    """SLURM has requeued a job that recorded its end; nobody has queried it since."""
+    out = job.path.with_name("clean.ome.zarr")
+    job.replace_values(job.values() | {"out": str(out)})
+    index.register(job)
+    job.set_state("interrupted", pid=0, host="")
+    slurm_says(said)
+    if said == "no answer":
+
+        def call(*_: Any, **__: Any) -> str:
+            raise UnansweredError(
+                "SLURM does not respond: socket timed out. Try later."
+            )
+
+        monkeypatch.setattr(slurm_queue, "call", call)
+    with pytest.raises(JobError, match=refusal):
+        check_no_other_writer(out, None)
+    slurm_says("TIMEOUT")
+    check_no_other_writer(out, None)
+
+
+def test_a_waiting_job_keeps_its_part_when_another_one_overwrites_its_output(
+    job: JobFolder, slurm_says: Any, scan: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    out = scan.parent / "clean.ome.zarr"
+    job.replace_values(job.values() | {"out": str(out)})
+    index.register(job)
+    job.set_state("interrupted", pid=0, host="")
+    slurm_says("PENDING|BeginTime")
+    checked: list[Any] = []
+    monkeypatch.setattr(
+        submit_command.io, "check_output", lambda *a, **_: checked.append(a)
+    )
+    words = ["submit", "restore", str(scan), "-o", str(out), "--overwrite"]
+    assert run([*words, "--queue", "slurm"]) == 2
+    assert "also writes" in capsys.readouterr().err
+    assert checked == []  # this check deletes unfinished files
 
 
 def test_a_dock_queries_seldom_if_nothing_changes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -40,6 +41,20 @@ def job(tmp_path: Path) -> JobFolder:
 
 def note_number(job: JobFolder, number: str) -> None:
     queue_record.write_record(job.path, QueueRecord("oar", "OAR", number, profile={}))
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_the_clock_of_a_node_does_not_delay_the_end(
+    job: JobFolder, seconds: float
+) -> None:
+    path = job.path / "job.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"updated": facts["updated"] + seconds}))
+    ended = {"exit_code": 99 * 256}
+    assert oar_queue._ending(ended, "12", job.path).phase == "waiting"
+    long_ago = time.time() - 400
+    os.utime(path, (long_ago, long_ago))
+    assert oar_queue._ending(ended, "12", job.path).words == "not resubmitted"
 
 
 @pytest.mark.usefixtures("oar")

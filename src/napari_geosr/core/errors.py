@@ -156,6 +156,12 @@ class UnansweredError(JobError):
     """A queue has (or may have) accepted a job, but the job's number is unknown."""
 
 
+class StoppedSubmissionError(UnansweredError):
+    """The user stopped a submission that the queue has accepted, or may accept."""
+
+    exit_code = 130
+
+
 def describe_system_error(error: BaseException) -> str:
     """Describe an error of the operating system, and what to do; ``""`` for others.
 

@@ -35,6 +35,9 @@ State = Literal[
     "unreadable",
     "missing",
 ]
+#: Folders with links that lead to a different file for each process, so that a job
+#: from elsewhere could name its folder without knowing where it is.
+_OWN_LINKS = ("/proc", "/dev")
 #: Copy of the lasting facts of ``job.json``, written once when the job is created.
 ORIGIN = "origin.json"
 #: Event at the start of each run of a job.
@@ -221,6 +224,30 @@ def is_absolute(text: str) -> bool:
     return any(path.is_absolute() and path.name for path in kinds)
 
 
+def is_same_folder(place: object, folder: Path) -> bool:
+    """Return whether a path in a job's files is the job's folder on this computer.
+
+    With links resolved, a shared folder may have another path on each computer.
+
+    Parameters
+    ----------
+    place : object
+        Value from the files of the job, which may come from elsewhere.
+    folder : Path
+        Folder of the job, with links resolved.
+    """
+    if not isinstance(place, str) or not is_absolute(place):
+        return False
+    if place == str(folder):
+        return True
+    if place.startswith(_OWN_LINKS):
+        return False
+    try:
+        return Path(place).samefile(folder)
+    except (OSError, ValueError):
+        return False
+
+
 def is_alive(facts: AnyMapping, folder: Path) -> bool:
     """Return whether the process in ``job.json`` is running, as far as is known.
 
@@ -290,7 +317,7 @@ def result(
 def _is_output(path: Path, facts: AnyMapping, values: AnyMapping, folder: Path) -> bool:
     """Return whether `path` is in the output requested for a job created here."""
     out = values.get("out")
-    if facts.get("place") != str(folder) or not isinstance(out, str):
+    if not (is_same_folder(facts.get("place"), folder) and isinstance(out, str)):
         return False
     return path.is_relative_to(Path(out).resolve())
 

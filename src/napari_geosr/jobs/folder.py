@@ -166,7 +166,16 @@ class JobFolder:
     @property
     def was_created_here(self) -> bool:
         """Whether the job was created here, rather than copied from elsewhere."""
-        return self._old_path() == str(self.path)
+        return reading.is_same_folder(self._old_path(), self.path)
+
+    @property
+    def own_path(self) -> Path:
+        """Path of the folder in records that several computers compare.
+
+        It is the path at the job's creation if that is still this folder; with links
+        resolved, the same folder may have another path on each computer.
+        """
+        return Path(self._old_path()) if self.was_created_here else self.path
 
     def _is_copy(self, facts: AnyMapping) -> bool:
         """Return whether this is a copy of a job folder that still exists."""

@@ -318,11 +318,12 @@ def unfinished_results(job: JobFolder) -> list[Path]:
     if status.operation == "measure":
         from napari_geosr.operations.measure.journal import states_of_job
 
-        return states_of_job(path, job.path)
+        return states_of_job(path, job.own_path)
     if status.operation not in ("restore", "reconstruct"):
         return []
     files = (path, restore.deviation_path(path), restore.residual_path(path))
-    return [part for file in files for part in unfinished_of_job(file, job.path)]
+    own = job.own_path
+    return [part for file in files for part in unfinished_of_job(file, own)]
 
 
 def foreign_files(folder: Path) -> list[Path]:

@@ -94,7 +94,7 @@ def _has_finished(operation: str, folder: Path) -> bool:
     """Return whether a job has a finished part from which it can resume."""
     if operation not in _RESUME_FROM:
         return any(folder.glob("checkpoints/*"))
-    out = _output_of(folder)
+    out, own = _output_of(folder)
     if operation == "study projections":
         cells = [] if out is None else [out.glob("cells/*.json")]
         return any(map(any, [folder.glob("*/cells/*.json"), *cells]))
@@ -109,17 +109,17 @@ def _has_finished(operation: str, folder: Path) -> bool:
     if any(_boxes_of(path) for path in journals):
         return True
     beside = [] if out is None else leftovers(out, suffix_of(out))
-    own = str(folder.resolve())
     return any(_boxes_of(journal_of(part), own) for part in beside)
 
 
-def _output_of(folder: Path) -> Path | None:
-    """Return the output of a job outside its folder; None if there is none."""
+def _output_of(folder: Path) -> tuple[Path | None, str]:
+    """Return a job's output outside its folder, and the job's name in journals."""
     try:
-        out = JobFolder(folder).values().get("out")
+        job = JobFolder(folder)
+        out = job.values().get("out")
     except JobError:
-        return None
-    return Path(out) if isinstance(out, str) else None
+        return None, ""
+    return Path(out) if isinstance(out, str) else None, str(job.own_path)
 
 
 def _boxes_of(journal: Path, job: str | None = None) -> bool:

@@ -131,7 +131,7 @@ def run_steps(
         # A killed run on several nodes leaves the keys of its workers.
         for left in job.path.glob(PRIVATE_FOLDERS):
             shutil.rmtree(left, ignore_errors=True)
-        with _heartbeats(job, meter), written_by_job(job.path):
+        with _heartbeats(job, meter), written_by_job(job.own_path):
             return (yield from _run(job, should_stop, meter))
 
 

@@ -79,7 +79,7 @@ def _repair_steps(
     folder: JobFolder, should_stop: ShouldStop
 ) -> Generator[Step, None, Repair]:
     settings = RestoreJob.from_values(_without_operation(folder.values()))
-    with folder.hold(), written_by_job(folder.path):
+    with folder.hold(), written_by_job(folder.own_path):
         return (
             yield from restoration.repair_steps(
                 settings, folder.path, should_stop=should_stop

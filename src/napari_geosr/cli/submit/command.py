@@ -206,6 +206,8 @@ def _processes(job: Job, profile: Profile) -> str:
 
 def _check_output(request: SubmitRequest, dry_run: bool) -> None:
     """Reject an output that cannot be written or that another job is writing."""
+    # First of all: with --overwrite, the next check deletes an unfinished file.
+    check_no_other_writer(request.out, request.folder)
     if request.is_volume:
         # A dry run removes nothing.
         continues = request.resume or dry_run
@@ -220,7 +222,6 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
             f"{request.out.parent} does not exist, so {request.out.name} cannot be "
             "written there. Create the folder first, or choose another one."
         )
-    check_no_other_writer(request.out, request.folder)
 
 
 def _create(request: SubmitRequest, folder: Path) -> JobFolder:

@@ -229,8 +229,14 @@ def written_by_job(folder: Path) -> Iterator[None]:
 
     The process must hold the lock of the job. Unfinished files of earlier runs of the
     job on other computers are then resumed without waiting.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder's path that all computers use; with links resolved, each computer may
+        have another one.
     """
-    name = str(folder.resolve())  # a relative path could name another job elsewhere
+    name = str(folder.absolute())  # a relative path could name another job elsewhere
     _jobs.append(name)
     try:
         yield
@@ -250,7 +256,7 @@ def is_left_by_job(part: Path) -> bool:
     computer has ended.
     """
     job = held_job()
-    is_inside = bool(job) and part.resolve().is_relative_to(job)
+    is_inside = bool(job) and part.resolve().is_relative_to(Path(job).resolve())
     return is_inside and is_of_other_computer(part)
 
 

@@ -227,7 +227,7 @@ def unfinished_of_job(out: Path, job: Path) -> list[Path]:
     Parameters
     ----------
     job : Path
-        Folder of the job, which must not be running.
+        Folder of the job, as in `written_by_job`; the job must not be running.
     """
     entries = map(read_journal, leftovers(out, suffix_of(out)))
     known = [entry for entry in entries if entry is not None]

@@ -1,11 +1,17 @@
-"""Locks that let only one process submit a job, and only one job write an output."""
+"""Protection of submissions against other processes, other jobs and Ctrl-C.
+
+Only one process at a time submits a job, and only one job writes an output.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +20,7 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.machine.lock_files import LockFile, LockFileHeldError
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
-from napari_geosr.jobs.cluster.queries import refresh
+from napari_geosr.jobs.cluster.queries import may_be_in_queue, refresh
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.status import JobStatus
 
@@ -31,8 +37,8 @@ def submitting(job: JobFolder) -> Iterator[None]:
     Raises
     ------
     JobError
-        If another process is submitting such a job, or another job is already writing
-        the output.
+        If another process is submitting such a job, or another job writes or will
+        write the output.
     """
     with _only_submission(job):
         out = job.values().get("out")
@@ -42,6 +48,36 @@ def submitting(job: JobFolder) -> Iterator[None]:
         with _only_output(Path(out)):
             check_only_writer(job)
             yield
+
+
+@contextmanager
+def held_interrupt(title: str) -> Iterator[list[bool]]:
+    """Hold back Ctrl-C while a queue may be accepting a job; a second one has effect.
+
+    Yields
+    ------
+    list
+        Not empty if Ctrl-C was pressed.
+    """
+    pressed = list[bool]()
+
+    def hold(*_: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+        text = f"waiting for {title} to respond (press Ctrl-C again to stop at once)"
+        with suppress(OSError):  # stderr may be closed
+            print(text, file=sys.stderr, flush=True)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        yield pressed
+        return
+    old = signal.signal(signal.SIGINT, hold)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, old)
 
 
 @contextmanager
@@ -113,20 +149,44 @@ def check_no_other_writer(out: Path, own: Path | None) -> None:
     JobError
     """
     for other in index.list_jobs():
-        if not other.is_alive or other.path == own:
+        # A run that its queue ended has stopped, but may wait there to start again.
+        is_open = other.is_alive or may_be_in_queue(other)
+        if not is_open or other.path == own:
             continue
         if not _is_same(_output_of(other), out):
             continue
-        refresh([other])  # the queue may have ended the job in the meantime
-        now = _status_of(other)
-        if now.is_alive:
-            place = now.queue
-            which = f"{place.title} job {place.number}, " if place.number else ""
-            raise JobError(
-                f"The job in {now.path} ({which}{index.describe_state(now)}) is "
-                f"already writing {out}. Stop it first (napari-geosr jobs stop "
-                f"{now.path}), or choose another output."
-            )
+        refresh(
+            [other]
+        )  # the queue may have ended or restarted the job in the meantime
+        if reason := _why_not_over(_status_of(other), out):
+            raise JobError(reason)
+
+
+def _why_not_over(job: JobStatus, out: Path) -> str:
+    """Explain why a job may still write its output; empty if it has ended."""
+    place = job.queue
+    stop = f"(napari-geosr jobs stop {job.path})"
+    if job.is_alive:
+        which = f"{place.title} job {place.number}, " if place.number else ""
+        return (
+            f"The job in {job.path} ({which}{index.describe_state(job)}) also writes "
+            f"{out}. Stop it first {stop}, or choose another output."
+        )
+    if job.is_unfinished_in_queue:
+        return (
+            f"The job in {job.path}, which also writes {out}, is {job.state}, but "
+            f"{place.title} has not ended job {place.number} yet, and may start it "
+            f"again. Try again in a few seconds, stop it {stop}, or choose another "
+            "output."
+        )
+    if may_be_in_queue(job) and place.problem:
+        return (
+            f"The job in {job.path} also writes {out}, and may be waiting as "
+            f"{place.title} job {place.number} to start again: {place.outage} Try "
+            "again later, or choose another output. If you no longer need that job, "
+            f"remove it (napari-geosr jobs remove {job.path})."
+        )
+    return ""
 
 
 def _output_of(status: JobStatus) -> object:

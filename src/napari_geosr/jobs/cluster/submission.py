@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError, FileError, JobError, UnansweredError
+from napari_geosr.core.errors import (
+    ConfigError,
+    FileError,
+    JobError,
+    StoppedSubmissionError,
+    UnansweredError,
+)
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
@@ -17,11 +24,11 @@ from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queries import may_be_in_queue, query, refresh
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
-from napari_geosr.jobs.cluster.reservation import submitting
+from napari_geosr.jobs.cluster.reservation import held_interrupt, submitting
 from napari_geosr.jobs.cluster.torchrun import torchrun_words
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import check_inputs
-from napari_geosr.jobs.queues import load_queue
+from napari_geosr.jobs.queues import QueueSystem, load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED, check_setup
 
 #: Name of the queue for this computer.
@@ -89,6 +96,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
     UnansweredError
         If the queue may have accepted the job, but its number is unknown or cannot be
         written. Look for the job in the queue before submitting it again.
+        Also if Ctrl-C was pressed meanwhile; the job is then cancelled.
     JobError
         If the job is done, waiting or running, another job writes its output, its input
         no longer exists, or the queue refuses it (with the queue's reason; a new job is
@@ -131,9 +139,42 @@ def _submit(job: JobFolder, profile: Profile) -> str:
             queue_record.forget_state(job.path)
             queue_record.write_record(job.path, record)
             job.set_state("queued", pid=0, host="", message="")
+    number = ""
+    try:
+        with held_interrupt(queue.title) as pressed:
+            number = _call_queue(job, queue, profile, before, earlier, pressed)
+            if pressed:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt as error:
+        raise _stopped(job, before.name, queue.title, number) from error
+    if profile.queue != LOCAL and job.status().state == "cancelled":
+        with suppress(JobError):  # stopped before the queue gave its number
+            queue.cancel(number)
+    return number
+
+
+def _call_queue(
+    job: JobFolder,
+    queue: QueueSystem,
+    profile: Profile,
+    before: JobStatus,
+    earlier: _Earlier,
+    pressed: Sequence[bool],
+) -> str:
+    """Hand a job to the queue; record and return the number that it is given.
+
+    Parameters
+    ----------
+    before, earlier
+        What to restore if the queue refuses the job.
+    pressed : sequence of bool
+        Not empty if Ctrl-C was pressed; a number that is then unknown is empty.
+    """
     try:
         number = queue.submit(job.path)
     except UnansweredError:  # when it starts, the job records its number itself
+        if pressed:
+            return ""
         raise
     except JobError:
         if profile.queue != LOCAL:
@@ -150,10 +191,33 @@ def _submit(job: JobFolder, profile: Profile) -> str:
                 f"number could not be recorded. {error} The job will record it when it "
                 "starts; do not submit it again."
             ) from error
-    if profile.queue != LOCAL and job.status().state == "cancelled":
-        with suppress(JobError):  # stopped before the queue gave its number
-            queue.cancel(number)
     return number
+
+
+def _stopped(
+    job: JobFolder, name: str, title: str, number: str
+) -> StoppedSubmissionError:
+    """Cancel a job whose submission the user stopped, and explain what remains.
+
+    The folder is kept in any case, because the queue may already be starting the job.
+    """
+    if not number:
+        text = (
+            f"Stopped before {title} had given {name} a number: it may be in the "
+            "queue, and ends at once if it starts."
+        )
+    elif title == load_queue(LOCAL).title:
+        text = f"{name} had already started as process {number}; it was stopped."
+    else:
+        text = f"{title} had already accepted {name} as job {number}; it was cancelled."
+    try:
+        stop(job)
+    except (JobError, FileError) as error:
+        text = f"Stopped, but {title} may have accepted {name}. {error}"
+    return StoppedSubmissionError(
+        f"{text} Its folder is kept: resume it (napari-geosr jobs resume {job.path}) "
+        f"or remove it (napari-geosr jobs remove {job.path})."
+    )
 
 
 def _store_number(job: JobFolder, number: str) -> None:

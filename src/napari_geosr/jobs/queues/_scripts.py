@@ -39,6 +39,25 @@ NO_ADVICE: Mapping[str, str] = MappingProxyType({})
 _ENDED_BY_SETUP = (
     "A setup command of the profile ended the script; napari-geosr was not started."
 )
+#: What to do if the queue does not answer a command.
+_CHECK_QUEUE = (
+    "Try again later; if you were submitting a job, first check whether it is in the "
+    "queue."
+)
+#: Parts, in lower case, of the messages of commands that lost their connection to the
+#: queue. A busy controller of SLURM often accepts a job after its command has given up.
+_LOST = (
+    "timed out",
+    "unable to contact",
+    "zero bytes were transmitted",
+    "connection refused",
+    "connection reset",
+    "connection failure",
+    "connection closed",
+    "not connected",
+    "receive failure",
+    "server has gone away",
+)
 
 _BODY = """\
 # Runs the job in this folder, which also contains its state, log and settings.
@@ -163,7 +182,7 @@ def call(
     Raises
     ------
     UnansweredError
-        If the command does not respond.
+        If the command does not respond, or has lost its connection to the queue.
     JobError
         If the command is not installed here or refuses (with the first line of its
         message).
@@ -183,19 +202,29 @@ def call(
             stdin=subprocess.DEVNULL,
             timeout=_MAX_SECONDS,
             check=False,
+            # Ctrl-C in the terminal must not end a command whose job has been accepted.
+            process_group=0,
         )
     except subprocess.TimeoutExpired as error:
         raise UnansweredError(
-            f"{title} has not responded for {_MAX_SECONDS} s ({words[0]}). Try again "
-            "later; if you were submitting a job, first check whether it is in the "
-            "queue."
+            f"{title} has not responded for {_MAX_SECONDS} s ({words[0]}). "
+            f"{_CHECK_QUEUE}"
         ) from error
     except OSError as error:
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
     if done.returncode not in accepted:
         line = _first_line(done.stderr, done.stdout)
+        if done.returncode < 0 or _is_lost(done.stderr):  # negative: killed
+            raise UnansweredError(
+                f"{title} {NO_RESPONSE}: {line}{_full_stop(line)} {_CHECK_QUEUE}"
+            )
         raise JobError(f"{title} {failure}: {line}{_matching(advice, line)}")
     return done.stdout
+
+
+def _is_lost(message: str) -> bool:
+    """Return whether a command lost its connection, perhaps after the queue acted."""
+    return any(part in message.lower() for part in _LOST)
 
 
 def _matching(advice: Mapping[str, str], line: str) -> str:

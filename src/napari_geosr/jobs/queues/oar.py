@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from napari_geosr.core.documents import load_json
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.core.machine.file_clock import file_system_time
 from napari_geosr.core.types import AnyDict
-from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
@@ -53,6 +52,8 @@ _ADVICE = {
     "--gpus, --mem, or these fields in the profile), or other nodes (properties in "
     "the profile).",
 }
+#: File in which a job records its state.
+_STATE_FILE = "job.json"
 #: Maximum time that OAR needs to resubmit a job that has ended, in seconds.
 _MAX_RESUBMISSION = 300.0
 #: Exit code of oardel if the job has already been deleted.
@@ -184,10 +185,7 @@ def _ending(job: AnyDict, number: str, folder: Path) -> QueueState:
     # OAR reports the exit status of `wait`, which is 256 times the exit code.
     if code in (RESUBMIT, RESUBMIT * 256):
         # OAR does not resubmit runs that were too short, or that it has killed.
-        silence = time.time() - reading.number(
-            reading.recorded(folder)[0].get("updated")
-        )
-        if silence < _MAX_RESUBMISSION:
+        if _silence(folder) < _MAX_RESUBMISSION:
             return QueueState("waiting", "waiting: resubmitted", number)
         return QueueState("ended", "not resubmitted", number)
     kinds = _event_types(job)
@@ -196,6 +194,18 @@ def _ending(job: AnyDict, number: str, folder: Path) -> QueueState:
             return QueueState("ended", words, number)
     failed = job.get("state") in ("Error", "toError")
     return QueueState("ended", "failed" if failed else "ended", number)
+
+
+def _silence(folder: Path) -> float:
+    """Return the seconds since a job last wrote its state, by one and the same clock.
+
+    The clocks of this computer and of the node may differ.
+    """
+    try:
+        written = (folder / _STATE_FILE).stat().st_mtime
+    except OSError:
+        return math.inf
+    return file_system_time(folder) - written
 
 
 def _event_types(job: AnyDict) -> set[str]:

@@ -165,6 +165,8 @@ class PoolTask(Generic[T, R]):
         self._next_look = 0.0
         self._n_workers = 1
         self._known: set[str] = set()
+        self._deadline = math.inf
+        self._is_stopping = False
         self._do_item, self._stop = worker.do_item, worker.stop
         plugin = worker.RunPlugin(self.token, cloudpickle.dumps(work), pool.is_own)
         with self._explained():
@@ -266,14 +268,17 @@ class PoolTask(Generic[T, R]):
         """Stop, and yield the items that finish in the meantime.
 
         Workers that were started for this run or job are ended if they do not stop in
-        time: a queue ends a job at its walltime.
+        time: a queue ends a job at its walltime. The time is counted from the first
+        call.
         Those of a client are waited for, because they may write to the output.
         """
         self.waiting.clear()
         next_word = now = time.monotonic()
-        is_ending = self.pool.is_own or self.client in ALLOCATED
-        deadline = now + (_STOP_SECONDS if is_ending else math.inf)
-        while self.running and (now := time.monotonic()) < deadline:
+        if not self._is_stopping:
+            self._is_stopping = True
+            is_ending = self.pool.is_own or self.client in ALLOCATED
+            self._deadline = now + (_STOP_SECONDS if is_ending else math.inf)
+        while self.running and (now := time.monotonic()) < self._deadline:
             if now >= next_word:
                 next_word = now + _TELL_SECONDS
                 with suppress(Exception):  # the cluster may be gone

@@ -247,7 +247,7 @@ def states_of_job(folder: Path, job: Path) -> list[Path]:
     Parameters
     ----------
     job : Path
-        Folder of the job; no process may be running the job.
+        Folder of the job, as in `written_by_job`; no process may be running the job.
     """
     found = []
     for path in sorted(folder.glob(f".measuring*{_SUFFIX}")):
