@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtGui import QPalette
-from qtpy.QtWidgets import QFormLayout, QLineEdit, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QWidget
 
 from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
 from napari_geosr.gui.kit.notify import MessageRow
@@ -71,6 +71,17 @@ def test_texts_in_empty_fields_can_be_read(viewer, qtbot, theme):
         ]
         assert contrast(mixed, base.getRgb()[:3]) >= 4.5
     viewer.window.remove_dock_widget("all")
+
+
+def test_the_field_of_a_menu_keeps_its_style(qtbot):
+    menu = QComboBox()
+    qtbot.addWidget(menu)
+    menu.setEditable(True)
+    show_placeholder(menu.lineEdit(), "automatic")
+    menu.show()
+    menu.setStyleSheet("QComboBox { padding: 3px; }")
+    assert menu.lineEdit().placeholderText() == "automatic"
+    assert not menu.lineEdit().styleSheet()
 
 
 def contrast(first, second) -> float:

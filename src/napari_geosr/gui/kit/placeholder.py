@@ -16,9 +16,13 @@ _DECLARATION = re.compile(r"\s*placeholder-text-color:[^;]*;")
 
 
 def show_placeholder(edit: QLineEdit | QComboBox, text: str) -> None:
-    """Show a text while a field is empty."""
+    """Show a text while a field is empty.
+
+    The field of a menu keeps Qt's colour: a style of its own would displace its text.
+    """
     edit.setPlaceholderText(text)
-    if isinstance(edit, QLineEdit) and edit.findChild(_PlaceholderColour) is None:
+    is_field = isinstance(edit, QLineEdit) and not isinstance(edit.parent(), QComboBox)
+    if is_field and edit.findChild(_PlaceholderColour) is None:
         _PlaceholderColour(edit)
 
 
