@@ -182,5 +182,5 @@ def test_the_state_line_says_what_was_measured(viewer, qtbot):
     measure(dock, qtbot)
     qtbot.waitUntil(lambda: not dock.is_running)
     said = dock.bar.state.text()
-    assert said.startswith("Measured: porosity ")
+    assert said.startswith("Porosity ")
     assert said.endswith(" %, 3 pores in scan.")

@@ -266,6 +266,9 @@ def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
     plot.expression.setText("diameter is large")
     plot.select.click()
     assert "does not define a group of pores" in plot.fault.text()
+    dock.tabs.setCurrentIndex(2)
+    plot.select.click()  # in a window of small height, the dock scrolls to the message
+    qtbot.waitUntil(lambda: not plot.fault.visibleRegion().isEmpty())
     assert dock.pores.marked.mask.tolist() == expected
 
 
@@ -385,4 +388,4 @@ def test_pores_that_cannot_be_drawn_are_counted(dock):
     report.table[column][0] = np.nan
     plot._on_axis()
     assert "0 of 3 pores selected. 1 without a value" in plot.summary.text()
-    assert plot.summary.text().endswith("is not drawn")
+    assert plot.summary.text().endswith("is not drawn.")

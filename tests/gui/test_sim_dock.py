@@ -61,11 +61,13 @@ def wait(qtbot, dock):
 def test_frames_become_a_result_in_their_place(viewer, qtbot, dock):
     raw = viewer.layers["raw"]
     dock.form.set_values({"method": "wiener"})
+    assert dock.find_button.isDefault()  # as the line below says
     dock.find_button.click()
     assert dock.cancel_button.isEnabled()
     assert not dock.run_button.isEnabled()
     wait(qtbot, dock)
     assert not dock.message.text, dock.message.text
+    assert dock.run_button.isDefault()
     assert dock.table.tree.topLevelItemCount() == 3
     assert "3 angles × 3 phases" in dock.arrangement.text()
     names = [layer.name for layer in viewer.layers]

@@ -203,7 +203,7 @@ def test_projections_become_pores(make_napari_viewer, qtbot, tmp_path):
 
     viewer.open(str(made["truth"]), plugin=PLUGIN)
     field(dock, "Use every", QSpinBox).setValue(1)
-    press(dock, "Study projections…")
+    press(dock, "Study projections")
     study = dock.study
     study.open_report.setChecked(False)
     study.folder.set_path(tmp_path / "studies")

@@ -35,6 +35,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.documents import dump_yaml, load_yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.text.name_choices import NameChoices
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import fit_entries
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _name_unset(editor: Any, text: str) -> None:
     if isinstance(editor, QAbstractSpinBox):
         editor.setSpecialValueText(text)
     else:
-        editor.setPlaceholderText(text)
+        show_placeholder(editor, text)
 
 
 def unit_of(field: FieldInfo) -> str:
@@ -255,7 +256,7 @@ class TextField(LineEdit):
         super(ValueWidget, self)._post_init()
         self.native.editingFinished.connect(self._on_edited)
         if self._nullable:
-            self.native.setPlaceholderText(AUTOMATIC)
+            show_placeholder(self.native, AUTOMATIC)
 
     def _on_edited(self) -> None:
         self.changed.emit(self.value)

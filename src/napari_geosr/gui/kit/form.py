@@ -294,11 +294,12 @@ class KindForm(QWidget):
         self.form: ConfigForm | None = None
         self._values: dict[str, AnyDict] = {}
         self._shown = ""
-        row = form_layout()
-        add_row(row, f"&{title}", self.combo)
+        #: Layout of the menu and its label.
+        self.rows = form_layout()
+        add_row(self.rows, f"&{title}", self.combo)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
-        self._column.addLayout(row)
+        self._column.addLayout(self.rows)
         self.combo.currentIndexChanged.connect(self._on_chosen)
 
     def config_type(self, kind: str) -> type[Config]:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, describe_system_error
+from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
 from napari_geosr.gui.kit.option_words import in_words_of_dock
 
 _ICONS = {
@@ -116,6 +117,18 @@ def show_information(
     return box
 
 
+class _MessageLabel(QLabel):
+    """A label that keeps each number and its unit on the same line."""
+
+    def setText(self, text: str) -> None:
+        """Show a text without line breaks between numbers and units."""
+        super().setText(keep_numbers_whole(text))
+
+    def text(self) -> str:
+        """Return the text with ordinary spaces."""
+        return str(super().text()).replace("\N{NO-BREAK SPACE}", " ")
+
+
 class MessageRow(QWidget):
     """Message in a dock: an icon and text; for some kinds, a word before the text.
 
@@ -140,7 +153,7 @@ class MessageRow(QWidget):
         self.icon = QLabel()
         self.icon.setAccessibleName("Kind of message")
         self.icon.setToolTip("Kind of message")
-        self.label = QLabel()
+        self.label = _MessageLabel()
         self.label.setWordWrap(True)
         self.label.setAccessibleName("Message")
         self.label.setToolTip("You can select and copy this text.")

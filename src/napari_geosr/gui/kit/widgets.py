@@ -6,7 +6,6 @@ Each has an accessible name and a tool tip.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,15 +29,11 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
+from napari_geosr.gui.kit.line_breaks import break_names, keep_numbers_whole
+
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent, QShowEvent
 
-#: Positions within a name at which a line may be broken.
-_JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d])")
-#: Spaces between a number and its unit, at which no line is broken.
-_BEFORE_UNIT = re.compile(
-    r"(?<=\d) (?=%|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|[km]?Wh|[km]?g|voxels?)\b)"
-)
 #: Maximum width that a menu reserves for its entries, in widths of an X.
 _MAX_ENTRY = 26
 #: Number of pixels that Qt adds at the sides of an entry, in addition to those of
@@ -91,8 +86,7 @@ class SentenceLabel(QLabel):
     def setText(self, text: str) -> None:
         """Show a text; lines may be broken at ``_-./`` in names, but not in numbers."""
         self._whole = text
-        joined = _BEFORE_UNIT.sub("\u00a0", text)
-        super().setText(_JOINT.sub("\\g<0>\u200b", joined))
+        super().setText(break_names(keep_numbers_whole(text)))
         self._fit()
 
     def text(self) -> str:
@@ -115,6 +109,13 @@ class SentenceLabel(QLabel):
         if self.isVisible():
             hint.setHeight(max(0, self.heightForWidth(self.width())))
         return hint
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the height at the current width; Qt keeps that of an earlier one."""
+        hint = super().minimumSizeHint()
+        return (
+            QSize(hint.width(), self.sizeHint().height()) if self.isVisible() else hint
+        )
 
     def _fit(self) -> None:
         if self.isVisible():  # a hidden label has no final width

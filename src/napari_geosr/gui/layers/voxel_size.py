@@ -26,6 +26,7 @@ from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import error_sentence
 from napari_geosr.gui.kit.option_words import VOXEL_SIZE_ROW
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
@@ -115,7 +116,7 @@ class VoxelSizeRow(QWidget):
         validator = QDoubleValidator(0.0, 1e9, 9, edge)
         validator.setLocale(QLocale(QLocale.Language.C))
         edge.setValidator(validator)
-        edge.setPlaceholderText(axis)
+        show_placeholder(edge, axis)
         edge.setMinimumWidth(36)
         edge.setToolTip(f"Edge length of a voxel along {axis}.")
         edge.setAccessibleName(f"Voxel size along {axis}")

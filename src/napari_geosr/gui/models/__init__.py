@@ -107,7 +107,7 @@ class ModelsDock(Dock):
             ["Model", "Task", "×", "Where"],
             "Models",
             "Bundled models and your own. Drop a file here to import it.",
-            heights=(110, 230),
+            heights=(110, 240),
         )
         self._hider = ColumnHider(self.tree, columns=(3, 1))
         self.use_button = button(

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.widgets import SentenceLabel
 from napari_geosr.gui.layers.combo import ElidingCombo
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig
@@ -98,7 +99,7 @@ class ModelBox(QWidget):
         self.open_button.setToolTip(
             "Open a model from its card.yaml or zip file (Alt+Shift+O)."
         )
-        self.summary = text_label("About the model")
+        self.summary = text_label("About the model", SentenceLabel())
         self.card_label = text_label("Model card")
         self.card_label.setTextFormat(Qt.TextFormat.RichText)
         row = QHBoxLayout()
@@ -314,9 +315,9 @@ class ModelBox(QWidget):
             self.failed.emit(error)
 
 
-def text_label(name: str) -> QLabel:
-    """Return a multi-line label with selectable text."""
-    label = QLabel()
+def text_label(name: str, label: QLabel | None = None) -> QLabel:
+    """Return a multi-line label with selectable text; `label` if it is given."""
+    label = QLabel() if label is None else label
     label.setWordWrap(True)
     label.setAccessibleName(name)
     label.setToolTip(name)

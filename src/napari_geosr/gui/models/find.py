@@ -18,6 +18,7 @@ from napari_geosr.core.text.vocabulary import MODALITIES, TASKS
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import combo
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.operations.models.catalogue import ModelFilter
@@ -46,7 +47,7 @@ class ModelSearch(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self.words = QLineEdit()
-        self.words.setPlaceholderText("Search models")
+        show_placeholder(self.words, "Search models")
         self.words.setClearButtonEnabled(True)
         self.words.setAccessibleName("Search models")
         self.words.setToolTip("Search names, purposes and descriptions.")

@@ -23,6 +23,7 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.kit.form import ConfigForm, show_in_fields
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
@@ -143,7 +144,7 @@ class GenerateDialog(QDialog):
         self.form = ConfigForm(GenerateConfig, skip=skip)
         self.images = QLineEdit()
         self.images.setAccessibleName("Training images")
-        self.images.setPlaceholderText("recommended: finds copies")
+        show_placeholder(self.images, "recommended: finds copies")
         self.images.setToolTip(
             "Images or volumes on which the model was trained, separated by "
             "semicolons. Samples are compared with them; if more than 1 % are copies, "

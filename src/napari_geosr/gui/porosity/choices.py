@@ -23,7 +23,9 @@ METHODS: dict[str, str | None] = {
     "Triangle": "triangle",
     "Manual": None,
 }
-WHOLE, AUTOMATIC, NOTHING = "whole volume", "automatic mask", "nothing"
+WHOLE, AUTOMATIC = "whole volume", "automatic mask"
+#: First entries of the menus of second images and of uncertainties.
+NOTHING, NO_UNCERTAINTY = "nothing", "none"
 #: Sample masks by menu entry, as named in settings.
 MASKS = {
     WHOLE: "none",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import Section
 from napari_geosr.operations.measure import morphometry_choices
 
@@ -48,7 +49,7 @@ class MorphometryBox(QWidget):
             self.boxes[name] = box
         label = QLabel("Group of pores")
         self.group = QLineEdit()
-        self.group.setPlaceholderText("diameter>20um & sphericity<0.6")
+        show_placeholder(self.group, "diameter>20um & sphericity<0.6")
         self.group.setToolTip(
             "Pores to count as a group: comparisons of columns of the pore table "
             "with numbers, combined with & (and), | (or) and ! (not)."

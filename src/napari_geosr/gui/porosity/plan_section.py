@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
 from napari_geosr.gui.kit.widgets import Section, form_layout
 from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
 from napari_geosr.gui.porosity.measuring import without_voxels
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
-#: Spaces between a number and its unit, and around ±.
-_JOINT = re.compile(r"(?<=\d) (?=%|[nµm]?m\b|voxels|h\b|kWh|kg)| (?=±)|(?<=±) ")
 #: Index along one axis.
 Key = int | slice
 #: Colour of the spots; visible on all greys from black to white.
@@ -58,6 +56,7 @@ class PlanSection(QWidget):
     """
 
     requested = Signal()
+    planned = Signal()
 
     def __init__(
         self, viewer: napari.viewer.Viewer, settings: PorositySettings
@@ -184,8 +183,9 @@ class PlanSection(QWidget):
 
     def _show(self, plan: ScanPlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
-        lines = (f"{label}: {_unbroken(text)}" for label, text in plan.rows())
+        lines = (f"{label}: {keep_numbers_whole(text)}" for label, text in plan.rows())
         self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
+        self.planned.emit()
         assert self._scanned is not None
         reference, volume = self._scanned
         layer = reference()
@@ -218,11 +218,6 @@ class PlanSection(QWidget):
         shown.contour = _CONTOUR
         shown.editable = False
         return shown
-
-
-def _unbroken(text: str) -> str:
-    """Prevent line breaks between a number and its unit, or around ±, in a text."""
-    return _JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def spot_colormap() -> DirectLabelColormap:

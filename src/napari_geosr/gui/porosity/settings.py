@@ -37,6 +37,7 @@ from napari_geosr.gui.porosity.choices import (
     AUTOMATIC,
     MASKS,
     METHODS,
+    NO_UNCERTAINTY,
     NOTHING,
     WHOLE,
     SampleProposal,
@@ -121,7 +122,7 @@ class PorositySettings(QWidget):
         self.morphometry = MorphometryBox()
         self.sample = LayerCombo(viewer, is_labels, fixed=tuple(MASKS))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
-        self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
+        self.deviation = LayerCombo(viewer, is_deviation, fixed=(NO_UNCERTAINTY,))
         self.proposal = SampleProposal(self.sample, self)
         closing = field_widget(MeasureConfig.model_fields["mask_closing"]).native
         assert isinstance(closing, QSpinBox)

@@ -77,10 +77,14 @@ class PorosityWidgets(Dock):
         self.scroll.setAccessibleName("Settings")
         self.scroll.setToolTip("Measurement settings.")
         self.scroller = PartScroller(self.scroll)
+        self.plan.planned.connect(
+            lambda: self.scroller.show_part(self.plan.button, at_top=True)
+        )
         self.tabs = QTabWidget()
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
         page = scrolling(self.result.plot)
+        self.result.plot.scroller = PartScroller(page)
         page.setAccessibleName("Plot")
         page.setToolTip("Scatter plot of the pores, filters and groups.")
         self.tabs.addTab(page, "Plot")
@@ -136,7 +140,7 @@ class PorosityWidgets(Dock):
         if (report := self.result.report) is not None:
             count = number_text(report.pore_count)
             self.stage.set_idle(
-                f"Measured: porosity {percent_text(report.porosity)}, {count} "
+                f"Porosity {percent_text(report.porosity)}, {count} "
                 f"{'pore' if report.pore_count == 1 else 'pores'} in {report.name}."
             )
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
+    QFormLayout,
     QHBoxLayout,
     QLineEdit,
     QSpinBox,
@@ -22,6 +23,7 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm, KindForm
 from napari_geosr.gui.kit.widgets import (
     FormAligner,
+    Heading,
     PartScroller,
     Section,
     add_row,
@@ -134,7 +136,7 @@ class ReconstructWidgets(Dock):
         )
         self.denoise = DenoiseBox(viewer)
         self.denoise_section = Section(
-            "Denoise with Noise&2Inverse…",
+            "Denoise with Noise&2Inverse",
             self.denoise,
             tool_tip="Train a denoising network on the projections alone.",
         )
@@ -144,7 +146,7 @@ class ReconstructWidgets(Dock):
         self._study_column = QVBoxLayout(place)
         self._study_column.setContentsMargins(0, 0, 0, 0)
         self.study_section = Section(
-            "Stud&y projections…",
+            "Stud&y projections",
             place,
             tool_tip="Find the smallest number of projections that still gives "
             "the correct porosity and pore sizes.",
@@ -195,6 +197,7 @@ class ReconstructWidgets(Dock):
         results = QHBoxLayout()
         results.addWidget(self.save_button, 1)
         results.addWidget(self.measure_button, 1)
+        column.addWidget(Heading("Result", (self.save_button, self.measure_button)))
         column.addLayout(results)
         column.addWidget(self.settings)
         column.addWidget(self.denoise_section)
@@ -232,6 +235,8 @@ class AlgorithmBox(KindForm):
             "results from few projections.",
             parent,
         )
+        # The names do not fit beside the label in a dock of the usual width.
+        self.rows.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapAllRows)
         self.set_beam("parallel")
 
     def config_type(self, kind: str) -> type[Config]:

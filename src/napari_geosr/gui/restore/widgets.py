@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -30,6 +29,7 @@ from napari_geosr.gui.kit.widgets import (
     add_row,
     form_layout,
     scrolling,
+    text_label,
 )
 from napari_geosr.gui.layers import (
     holds_deviations,
@@ -89,6 +89,7 @@ _BACKGROUND = {
     RANK: "Comparing models…",
     VERDICT: "Checking the effect of this model…",
 }
+_ESTIMATE_TIP = "Time and memory that a run needs on this device."
 _MEASURE = "&Measure porosity…"
 _MEASURE_TIP = "Open the Porosity dock with the restored layer."
 #: Reasons not to measure a result: harm that is predicted, or found by the check.
@@ -146,10 +147,9 @@ class RestoreWidgets(Dock):
         self.verdict = self.verdict_panel.message
         self.finished_part_row = FinishedPartRow()
         self.job_row = JobRow(viewer, "restore", self)
-        self.estimate = QLabel("Estimate: –")
-        self.estimate.setWordWrap(True)
-        self.estimate.setAccessibleName("Time and memory estimate")
-        self.estimate.setToolTip("Time and memory that a run needs on this device.")
+        self.estimate = text_label(
+            "Time and memory estimate", _ESTIMATE_TIP, "Estimate: –"
+        )
         self.preview_button = _button(
             "Pr&eview",
             "Restore the current slice, and update it when the slider moves.",
@@ -312,6 +312,7 @@ class RestoreWidgets(Dock):
             ("Uncertainty", self.uncertainty, self.uncertainty.combo),
         ):
             add_row(choices, title, widget, buddy)
+        choices.insertRow(2, "", self.model_box.summary)
         choices.insertRow(1, self.extent.label, self.extent)
         self.bar = ActionBar(
             (self.preview_button, self.run_button, self.cancel_button),
@@ -327,7 +328,6 @@ class RestoreWidgets(Dock):
         column.addWidget(self.job_row)
         column.addLayout(choices)
         for widget in (
-            self.model_box.summary,
             self.notes,
             self.voxel_size,
             self.frames,

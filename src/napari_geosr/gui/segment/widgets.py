@@ -140,7 +140,7 @@ class SegmentWidgets(Dock):
         )
         self.of_class = combo("Class", "Class whose porosity is measured.")
         self.porosity_button = button(
-            "Porosi&ty…",
+            "Measure porosi&ty…",
             "Open the Porosity dock with the chosen class as pores.",
         )
         self.results = QWidget()

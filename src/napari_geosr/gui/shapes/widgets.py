@@ -46,7 +46,7 @@ REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
 #: Text of the bar while nothing runs: without a shape, without a scan to segment,
 #: before a segmentation, before any other run, after a run, and after a completion in
 #: an assumed orientation.
-NO_SHAPE = "Open labels, or convert an image."
+NO_SHAPE = "Open labels, or segment a scan first."
 NO_SCAN = "Open the scan to segment and a mask."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
 READY = "Preview the result, or run the task."
@@ -270,14 +270,14 @@ def summary_of(made: shapes.ShapeLayer) -> str:
     share = 100 * made.n_changed / max(1, made.n_surface)
     return (
         f"Volume changed by {_text(change, '+.2f')} %. The surface moved by at least "
-        f"one input voxel at {made.n_changed:,} of {made.n_surface:,} surface voxels "
-        f"({share:.2g} %). {made.closed}"
+        f"one input voxel at {_spaced(made.n_changed)} of "
+        f"{_spaced(made.n_surface)} surface voxels ({share:.2g} %). {made.closed}"
     )
 
 
 def fractions_of(made: shapes.SegmentedLayer) -> str:
     """Return the number of segmented voxels and each label's fraction, line by line."""
-    lines = [f"{made.n_inside:,} voxels inside the mask were segmented."]
+    lines = [f"{_spaced(made.n_inside)} voxels inside the mask were segmented."]
     for label, fraction in made.fractions.items():
         lines.append(f"Label {label}: {100 * fraction:.2f} % of the mask")
     return "\n".join(lines)
@@ -286,3 +286,8 @@ def fractions_of(made: shapes.SegmentedLayer) -> str:
 def _text(value: float, style: str) -> str:
     """Return a number with a minus sign instead of a hyphen."""
     return f"{value:{style}}".replace("-", "\N{MINUS SIGN}")
+
+
+def _spaced(number: int) -> str:
+    """Return a number with thin spaces between groups of three digits."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

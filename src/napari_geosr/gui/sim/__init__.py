@@ -253,6 +253,7 @@ class SimDock(SimWidgets):
         self.arrangement.setVisible(bool(text))
         idle = IDLE if self.combo.layer() is not None else EMPTY
         self.bar.state.set_idle(idle if found is None else FOUND)
+        self.bar.set_primary(self.find_button if found is None else self.run_button)
 
     def _on_drawn(self) -> None:
         overview = self.strip.overview

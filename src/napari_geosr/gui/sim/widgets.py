@@ -12,6 +12,7 @@ from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import (
     FormAligner,
     PartScroller,
@@ -91,7 +92,7 @@ class SimWidgets(Dock):
         )
         order = self.form.editor("order")
         for line in order.findChildren(QLineEdit):
-            line.setPlaceholderText(AUTOMATIC)
+            show_placeholder(line, AUTOMATIC)
         self.rare = ConfigForm(SimConfig, skip=_SHOWN, groups=_RARE_GROUPS)
         self.advanced = Section(
             "&Advanced",
@@ -162,7 +163,7 @@ class SimWidgets(Dock):
             (self.find_button, self.preview_button),
             (self.run_button, self.cancel_button),
             idle=EMPTY,
-            primary=self.run_button,
+            primary=self.find_button,
         )
         area = scrolling(inner)
         self.scroller = PartScroller(area)

@@ -14,6 +14,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.remembered import recall, remember
 from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.kit.widgets import button
@@ -232,7 +233,7 @@ class MethodSettings(QWidget):
             return  # the user has just cleared the field to type a name
         is_free = not self.is_named
         self._proposed = name
-        self._name.setPlaceholderText(name)
+        show_placeholder(self._name, name)
         if is_free:
             self._name.setText(name)
 

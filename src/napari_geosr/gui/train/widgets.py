@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 NO_ESTIMATE = "Estimate: –"
-_NO_DATA = "Choose the data first: an open layer or files."
+_NO_DATA = "Choose an open layer or files first."
 
 
 class TrainWidgets(Dock):

@@ -25,6 +25,7 @@ from napari_geosr.gui.jobs.cluster.proposal import RunEstimate, propose
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import ConfigForm, error_in_fields, show_in_fields
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
@@ -112,7 +113,7 @@ class ClusterDialog(QDialog):
             "Login node of the cluster, as user@login or a name from ~/.ssh/config; "
             "leave it empty if jobs can be submitted from this computer."
         )
-        self.computer.setPlaceholderText("user@login (optional)")
+        show_placeholder(self.computer, "user@login (optional)")
         self.shared = ConfigForm(
             Profile, skip=[f for f in Profile.model_fields if f not in _REMOTE]
         )
@@ -127,7 +128,7 @@ class ClusterDialog(QDialog):
         self.keep_as.setToolTip(
             "Name under which these settings are saved as a profile."
         )
-        self.keep_as.setPlaceholderText("name of a profile (optional)")
+        show_placeholder(self.keep_as, "name of a profile (optional)")
         self.script = QPlainTextEdit()
         self.script.setReadOnly(True)
         self.script.setMinimumHeight(_SCRIPT_HEIGHT)

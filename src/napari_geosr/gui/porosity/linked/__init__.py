@@ -21,9 +21,11 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.option_words import in_words_of_dock
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.plots.chart import tick_text
 from napari_geosr.gui.kit.widgets import (
     ElidedLabel,
+    PartScroller,
     add_row,
     button,
     form_layout,
@@ -61,6 +63,8 @@ __all__ = [
 #: image has a circularity instead of a sphericity).
 _FIRST = (("equivalent_diameter",), ("sphericity", "circularity"))
 _EXAMPLE = "diameter>20um & sphericity<0.6"
+#: The same in a field of a narrow dock.
+_SHORT_EXAMPLE = "d>20um & sphericity<0.6"
 _SCATTER = (
     "One point per pore. Draw around points to select their pores in the picture and "
     "in the table; Shift adds to the selection, Alt removes from it. Click a point to "
@@ -150,6 +154,8 @@ class PorePlot(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        #: Scrolls to a message in a dock of small height; set by the dock.
+        self.scroller: PartScroller | None = None
         self._report: PorosityReport | None = None
         self._marked = MarkedPores(self)
         self.x = _column_menu("X axis", "Column shown on the horizontal axis.")
@@ -205,8 +211,8 @@ class PorePlot(QWidget):
         ):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
-        self.expression.setPlaceholderText(_EXAMPLE)
-        self.name.setPlaceholderText("name of the group")
+        show_placeholder(self.expression, _SHORT_EXAMPLE)
+        show_placeholder(self.name, "name of the group")
 
     def _lay_out(self) -> None:
         axes = form_layout()
@@ -290,12 +296,13 @@ class PorePlot(QWidget):
         text = f"{_spaced(count)} of {_spaced(total)} pores selected"
         if report is not None and count and len(mask) == report.pore_count:
             text += _share(report, mask)
+        text += "."
         missing = total - len(self.scatter.drawn_rows)
         if missing > 0 and report is not None:
             text += (
-                f". {_spaced(missing)} without a value in one of the two columns, such "
+                f" {_spaced(missing)} without a value in one of the two columns, such "
                 "as the sphericity of pores at the border, "
-                f"{'is' if missing == 1 else 'are'} not drawn"
+                f"{'is' if missing == 1 else 'are'} not drawn."
             )
         self.summary.setText(text)
 
@@ -323,6 +330,8 @@ class PorePlot(QWidget):
         self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")
         self.fault.setVisible(bool(text))
         self._show_note("")
+        if text and self.scroller is not None:
+            self.scroller.show_part(self.fault)
 
     def show_kept(self, name: str, before: AnyArray | None, mask: AnyArray) -> None:
         """Report that a group was kept, and which one it replaces, if any."""
