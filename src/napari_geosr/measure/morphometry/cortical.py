@@ -68,7 +68,7 @@ _FEW_TRABECULAE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class _Section:
+class _CrossSection:
     """The cross-section of a bone in one slice."""
 
     #: All bone, its largest piece, and the area inside the outline of this piece.
@@ -143,13 +143,13 @@ class _RingCheck:
     _first: Mask | None = None
     _last: Mask | None = None
 
-    def add(self, z: int, section: _Section, unknown: Mask | None) -> None:
+    def add(self, z: int, section: _CrossSection, unknown: Mask | None) -> None:
         """Add a slice.
 
         Parameters
         ----------
         z : int
-        section : _Section
+        section : _CrossSection
         unknown : ndarray of bool or None
             Pixels where bone may continue that was not measured; None if there are
             none.
@@ -177,12 +177,12 @@ class _RingCheck:
         else:
             self.not_compared.append(z)
 
-    def compare(self, z: int, section: _Section) -> None:
+    def compare(self, z: int, section: _CrossSection) -> None:
         """Compare a slice without a cavity with the first one that has a cavity."""
         if self._first is not None:
             self._compare(z, section, self._first)
 
-    def _compare(self, z: int, section: _Section, cavity: Mask) -> None:
+    def _compare(self, z: int, section: _CrossSection, cavity: Mask) -> None:
         """Note an open ring: where the marrow of other slices is, there is air."""
         n = np.count_nonzero(cavity)
         n_inside, n_bone = (
@@ -252,7 +252,7 @@ class _RingCheck:
         return reasons
 
 
-def _not_measured(phases: Phases, z: int, section: _Section) -> Mask | None:
+def _not_measured(phases: Phases, z: int, section: _CrossSection) -> Mask | None:
     """Return the pixels of a slice where bone may continue outside the sample.
 
     These are NaN and infinite pixels, and bone outside a sample mask, except inside the
@@ -279,7 +279,7 @@ def _touches(bone: Mask, unknown: Mask) -> bool:
     return bool(n_bone > _MOST_CUT * math.sqrt(n_border / 4))
 
 
-def _section(bone: Mask) -> _Section:
+def _section(bone: Mask) -> _CrossSection:
     """Find the contours in a slice with bone."""
     from scipy import ndimage
 
@@ -288,17 +288,17 @@ def _section(bone: Mask) -> _Section:
     total = ndimage.binary_fill_holes(largest)
     holes, n_holes = ndimage.label(total & ~largest)
     if not n_holes:
-        return _Section(bone, largest, total, None)
+        return _CrossSection(bone, largest, total, None)
     sizes = np.bincount(holes.ravel(), minlength=n_holes + 1)[1:]
     parts, gap = _marrow_parts(holes, sizes, total)
     if len(parts) > 1:
         cavity = _joined(np.isin(holes, parts), gap, total)
         area = np.count_nonzero(cavity & (holes > 0))
         if 2 * area > max(sizes.sum(), np.count_nonzero(cavity)):
-            return _Section(bone, largest, total, cavity)
+            return _CrossSection(bone, largest, total, cavity)
     if 2 * sizes.max() <= sizes.sum():
-        return _Section(bone, largest, total, None)
-    return _Section(bone, largest, total, holes == sizes.argmax() + 1)
+        return _CrossSection(bone, largest, total, None)
+    return _CrossSection(bone, largest, total, holes == sizes.argmax() + 1)
 
 
 def _marrow_parts(
@@ -359,7 +359,7 @@ def _joined(parts: Mask, gap: float, total: Mask) -> Mask:
     return joined
 
 
-def _values_of(section: _Section, *, with_thickness: bool) -> list[float]:
+def _values_of(section: _CrossSection, *, with_thickness: bool) -> list[float]:
     """Return the values of one slice, in the order of `QUANTITIES`."""
     from scipy import ndimage
 
