@@ -112,7 +112,8 @@ class SampleProposal(QObject):
         is_wanted, self.is_wanted = self.is_wanted, False
         if not is_wanted or self._sample.fixed_entry() != WHOLE:
             return  # another sample was chosen meanwhile
-        self._refused = found is not None and found.fit.cuts
+        fit = None if found is None else found.fit
+        self._refused = fit is not None and fit.cuts
         self.is_active = not self._refused
         text, tip = (_OPEN, _OPEN_HELP) if self._refused else _DECIDED
         self.note.setText(text)
