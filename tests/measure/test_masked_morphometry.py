@@ -258,3 +258,31 @@ def test_spread_of_volumes_and_representative_size() -> None:
     report = measured(grey, "subvolumes")
     assert report.figures["RVE"] is None
     assert any("the sample contains only solid" in w for w in report.warnings)
+
+
+def test_sub_volumes_of_a_box_are_those_of_the_cropped_box() -> None:
+    rng = np.random.default_rng(4)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((64, 64, 64)), 2)
+    grey = np.where(smooth > np.quantile(smooth, 0.2), 180, 60).astype(np.uint8)
+    box = (slice(9, 53), slice(11, 55), slice(10, 54))
+    mask = np.zeros(grey.shape, np.uint8)
+    mask[box] = 1
+    report = measured(grey, "subvolumes", mask=mask)
+    cropped = measured(grey[box], "subvolumes")
+    for name in ("Sub.N", "Sub.SD", "Sub.low", "Sub.high", "RVE"):
+        assert report.figures[name] == cropped.figures[name]
+    assert report.figures["Sub.N"] == 64
+
+
+def test_interval_that_leaves_out_a_porous_rim_is_reported() -> None:
+    z, y, x = np.indices((64, 64, 64)) - 31.5
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    noise = np.random.default_rng(0).random(radius.shape)
+    grey = np.where(noise > np.where(radius > 21, 0.5, 0.05), 180, 60).astype(np.uint8)
+    ball = (radius < 26).astype(np.uint8)
+    report = measured(grey, "subvolumes", mask=ball)
+    assert report.figures["Sub.high"] < report.porosity
+    assert any("do not apply to the whole sample" in w for w in report.warnings)
+    even = np.where(noise > 0.2, 180, 60).astype(np.uint8)
+    report = measured(even, "subvolumes", mask=ball)
+    assert not any("do not apply" in w for w in report.warnings)
