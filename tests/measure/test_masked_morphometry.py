@@ -286,3 +286,33 @@ def test_interval_that_leaves_out_a_porous_rim_is_reported() -> None:
     even = np.where(noise > 0.2, 180, 60).astype(np.uint8)
     report = measured(even, "subvolumes", mask=ball)
     assert not any("do not apply" in w for w in report.warnings)
+
+
+def test_permeability_of_a_sample_that_ends_inside_the_volume_has_no_value() -> None:
+    """Its pores connect its ends, but not the faces of the volume."""
+    solid = random_solid(40, 2.0)
+    alone = np.zeros(solid.shape, np.uint8)
+    alone[5:35, 6:34, 4:36] = 1
+    report = measured(solid, "transport", mask=alone)
+    assert report.figures["k(estimate)"] is None
+    assert report.figures["D_eff/D0.z"] is None
+    assert any("k(estimate) has no value" in w for w in report.warnings)
+    assert not any("no pores connect" in w for w in report.warnings)
+    missing = np.where(alone, solid, np.nan)
+    assert measured(missing, "transport").figures["k(estimate)"] is None
+
+
+def test_only_the_axis_of_a_full_height_cylinder_has_a_tortuosity() -> None:
+    solid = random_solid(40, 2.0)
+    y, x = np.indices((40, 40)) - 19.5
+    cylinder = np.broadcast_to(np.hypot(y, x) < 17, solid.shape).astype(np.uint8)
+    report = measured(solid, "transport", mask=cylinder)
+    assert report.figures["τ.z"] > 1
+    assert report.figures["k(estimate)"] > 0
+    assert report.figures["τ.y"] is None
+    assert any("no value along Y and X: the sample" in w for w in report.warnings)
+    assert not any("no pores connect" in w for w in report.warnings)
+    closed = solid.copy()
+    closed[20] = 180  # a solid plane: the sample reaches the faces, its pores do not
+    report = measured(closed, "transport")
+    assert report.figures["D_eff/D0.z"] == 0
