@@ -56,6 +56,11 @@ def is_deviation(layer: Layer) -> bool:
     return holds_deviations(layer) or (named and not is_helper(layer))
 
 
+def finds_mask(sample: LayerCombo) -> bool:
+    """Whether the chosen sample mask is found from the image."""
+    return MASKS.get(sample.fixed_entry() or WHOLE, "none") != "none"
+
+
 def is_labels(layer: Layer) -> bool:
     """Whether `layer` can mark the sample."""
     return bool(layer._type_string == "labels" and not is_helper(layer))

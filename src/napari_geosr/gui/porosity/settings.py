@@ -39,6 +39,7 @@ from napari_geosr.gui.porosity.choices import (
     NOTHING,
     WHOLE,
     SampleProposal,
+    finds_mask,
     is_deviation,
     is_labels,
 )
@@ -354,12 +355,7 @@ class PorositySettings(QWidget):
     def _show_closing(self) -> None:
         """Show the setting for morphological closing only for masks that use it."""
         for part in (self.closing, self.rows_below.labelForField(self.closing)):
-            part.setVisible(self.finds_mask)
-
-    @property
-    def finds_mask(self) -> bool:
-        """Whether the sample mask is found from the image."""
-        return MASKS.get(self.sample.fixed_entry() or WHOLE, "none") != "none"
+            part.setVisible(finds_mask(self.sample))
 
     @property
     def reusable_config(self) -> MeasureConfig:

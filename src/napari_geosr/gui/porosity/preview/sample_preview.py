@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.porosity.choices import finds_mask
 from napari_geosr.operations.measure.automatic_sample import (
     MAX_VOXELS,
     AutomaticSample,
@@ -74,7 +75,7 @@ class SamplePreview(QObject):
                 volume_from_layer(mask, self._viewer),
                 volume_from_layer(layer, self._viewer),
             )
-        if self._found is None or not self._settings.finds_mask:
+        if self._found is None or not finds_mask(self._settings.sample):
             return None
         return self._found[1].mask  # for now, the mask of the previous settings
 
@@ -95,11 +96,11 @@ class SamplePreview(QObject):
     def _key(self, layer: Image) -> Key:
         """Build a key from the settings of the mask; empty if no mask is needed."""
         settings = self._settings
-        is_asked = settings.finds_mask or settings.proposal.is_wanted
+        is_asked = finds_mask(settings.sample) or settings.proposal.is_wanted
         if not is_asked or self._whole is None:
             return ()
         config = settings.config()
-        kind = config.sample_mask if settings.finds_mask else "auto"
+        kind = config.sample_mask if finds_mask(settings.sample) else "auto"
         depends = (config.threshold, config.phase, config.mask_closing)
         return (self._reader.key(), kind, id(self._whole), *depends)
 
@@ -131,7 +132,7 @@ class SamplePreview(QObject):
         if key == self._wanted:
             self._found = (key, found)
             self._settings.proposal.decide(found)
-            if self._settings.finds_mask:
+            if finds_mask(self._settings.sample):
                 self._settings.set_levels_inside(found.levels)
 
     def _stop(self) -> None:
