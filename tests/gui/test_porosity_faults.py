@@ -14,7 +14,7 @@ from porosity_helpers import (
     wait_for_levels,
 )
 
-from napari_geosr.gui.porosity.settings import AUTOMATIC, WHOLE
+from napari_geosr.gui.porosity.choices import AUTOMATIC, WHOLE
 
 
 @pytest.fixture

@@ -14,15 +14,16 @@ from porosity_helpers import (
     physical,
     wait_for_levels,
 )
+from scipy.ndimage import gaussian_filter
 
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.porosity.choices import AUTOMATIC, MASKS, WHOLE
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 from napari_geosr.gui.porosity.pore_table import cell_text, decimals_of
-from napari_geosr.gui.porosity.settings import AUTOMATIC, WHOLE
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.grey_levels import histogram_steps
@@ -174,8 +175,8 @@ def test_what_was_taken_as_the_sample_is_outlined(viewer, qtbot, rng):
 
 
 def test_the_preview_is_confined_to_the_automatic_mask(viewer, qtbot, rng):
-    bone = cylinder(rng)
-    bone.data[:, :, 31:] += 15  # thresholds inside and for the whole volume differ
+    # Thresholds inside and for the whole volume differ.
+    bone = cylinder(rng, background=-60.0)
     add(viewer, bone)
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)
@@ -305,3 +306,41 @@ def test_a_restored_layer_is_compared_with_its_source(viewer, qtbot):
     third = viewer.add_image(data + 2, name="third")
     dock.settings.image.set_layer(third)
     assert dock.settings.other.layer() is result  # the user's choice is kept
+
+
+def bone_in_air(rng) -> Volume:
+    """A tube of dim bone along Z, with fat in its marrow space, surrounded by air."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    radius = np.hypot(y, x)
+    parts = np.where(radius <= 28, 200.0, 20.0)
+    parts[radius <= 17] = 70
+    for angle in np.arange(12) * np.pi / 6:
+        canal = np.hypot(y - 22.5 * np.sin(angle), x - 22.5 * np.cos(angle)) <= 2.5
+        parts[canal] = 70
+    noise = rng.normal(0, 4, (16, 64, 64))
+    return Volume((gaussian_filter(parts, 0.8) + noise).astype(np.float32), "ZYX")
+
+
+@pytest.mark.parametrize("kind", ["cortex", "marrow"])
+def test_preview_shows_cortex_and_marrow_as_measured(viewer, qtbot, rng, kind) -> None:
+    add(viewer, bone_in_air(rng))
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    settings = dock.settings
+    settings.sample.setCurrentText(WHOLE)
+    whole = settings.threshold
+    assert not settings.closing.isVisibleTo(settings)
+    entry = next(text for text, mask in MASKS.items() if mask == kind)
+    settings.sample.setCurrentText(entry)
+    assert settings.closing.isVisibleTo(settings)
+
+    def sample() -> object:
+        return dock.sample.of(settings.image.layer())
+
+    qtbot.waitUntil(lambda: sample() is not None, timeout=60_000)
+    measure(dock, qtbot)
+    assert settings.threshold == dock.result.report.threshold
+    if kind == "cortex":
+        assert settings.threshold > whole + 10
+    outline = next(la for la in viewer.layers if la.name.endswith("· sample"))
+    np.testing.assert_array_equal(sample(), np.asarray(outline.data) == 1)

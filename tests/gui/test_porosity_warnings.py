@@ -12,7 +12,8 @@ from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.questions.record import settle_distance
-from napari_geosr.gui.porosity.settings import AUTOMATIC, UNUSABLE, WHOLE
+from napari_geosr.gui.porosity.choices import AUTOMATIC, WHOLE
+from napari_geosr.gui.porosity.settings import UNUSABLE
 from napari_geosr.physics.specimens.textiles import felt
 
 

@@ -288,3 +288,61 @@ def test_a_representative_size_from_few_sub_volumes_is_uncertain() -> None:
     report = measured(grey.astype(np.float32), "subvolumes")
     assert report.figures["RVE"] <= 16
     assert not any("sub-volumes have this size" in w for w in report.warnings)
+
+
+def test_sub_volumes_of_a_box_are_those_of_the_cropped_box() -> None:
+    rng = np.random.default_rng(4)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((64, 64, 64)), 2)
+    grey = np.where(smooth > np.quantile(smooth, 0.2), 180, 60).astype(np.uint8)
+    box = (slice(9, 53), slice(11, 55), slice(10, 54))
+    mask = np.zeros(grey.shape, np.uint8)
+    mask[box] = 1
+    report = measured(grey, "subvolumes", mask=mask)
+    cropped = measured(grey[box], "subvolumes")
+    for name in ("Sub.N", "Sub.SD", "Sub.low", "Sub.high", "RVE"):
+        assert report.figures[name] == cropped.figures[name]
+    assert report.figures["Sub.N"] == 64
+
+
+def test_interval_that_leaves_out_a_porous_rim_is_reported() -> None:
+    z, y, x = np.indices((64, 64, 64)) - 31.5
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    noise = np.random.default_rng(0).random(radius.shape)
+    grey = np.where(noise > np.where(radius > 21, 0.5, 0.05), 180, 60).astype(np.uint8)
+    ball = (radius < 26).astype(np.uint8)
+    report = measured(grey, "subvolumes", mask=ball)
+    assert report.figures["Sub.high"] < report.porosity
+    assert any("do not apply to the whole sample" in w for w in report.warnings)
+    even = np.where(noise > 0.2, 180, 60).astype(np.uint8)
+    report = measured(even, "subvolumes", mask=ball)
+    assert not any("do not apply" in w for w in report.warnings)
+
+
+def test_permeability_of_a_sample_that_ends_inside_the_volume_has_no_value() -> None:
+    """Its pores connect its ends, but not the faces of the volume."""
+    solid = random_solid(40, 2.0)
+    alone = np.zeros(solid.shape, np.uint8)
+    alone[5:35, 6:34, 4:36] = 1
+    report = measured(solid, "transport", mask=alone)
+    assert report.figures["k(estimate)"] is None
+    assert report.figures["D_eff/D0.z"] is None
+    assert any("k(estimate) has no value" in w for w in report.warnings)
+    assert not any("no pores connect" in w for w in report.warnings)
+    missing = np.where(alone, solid, np.nan)
+    assert measured(missing, "transport").figures["k(estimate)"] is None
+
+
+def test_only_the_axis_of_a_full_height_cylinder_has_a_tortuosity() -> None:
+    solid = random_solid(40, 2.0)
+    y, x = np.indices((40, 40)) - 19.5
+    cylinder = np.broadcast_to(np.hypot(y, x) < 17, solid.shape).astype(np.uint8)
+    report = measured(solid, "transport", mask=cylinder)
+    assert report.figures["τ.z"] > 1
+    assert report.figures["k(estimate)"] > 0
+    assert report.figures["τ.y"] is None
+    assert any("no value along Y and X: the sample" in w for w in report.warnings)
+    assert not any("no pores connect" in w for w in report.warnings)
+    closed = solid.copy()
+    closed[20] = 180  # a solid plane: the sample reaches the faces, its pores do not
+    report = measured(closed, "transport")
+    assert report.figures["D_eff/D0.z"] == 0

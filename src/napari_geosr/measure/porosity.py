@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -19,13 +18,18 @@ from napari_geosr.core.steps import (
     StepIterator,
     WarningIssued,
     never_stop,
-    run_to_end,
 )
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.found_sample import (
+    FoundSample,
+    SampleSearch,
+    found_sample_steps,
+    mean_of,
+)
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.groups import Group
@@ -57,12 +61,9 @@ from napari_geosr.measure.reliability.noise_check import (
     noise_check_steps,
     noise_remarks,
 )
-from napari_geosr.measure.remarks import has_one_phase, remarks, speck_remarks
+from napari_geosr.measure.remarks import remarks, speck_remarks
 from napari_geosr.measure.reports.report import PorosityReport, build_report
 from napari_geosr.measure.reports.table import column_units, pore_table
-from napari_geosr.measure.sample_mask import (
-    sample_mask_steps,
-)
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
 from napari_geosr.measure.slabs.labelling import (
     interval_steps,
@@ -72,7 +73,6 @@ from napari_geosr.measure.slabs.labelling import (
 from napari_geosr.measure.slabs.pool import processed
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
-from napari_geosr.measure.thresholds.contours import compartment_steps
 from napari_geosr.measure.thresholds.stages import hysteresis_steps, level_grey_values
 
 
@@ -196,6 +196,7 @@ def _measure(
     raw = yield from label_steps(run, threshold, limits, progress)
     if config.hysteresis is not None:
         run.counts.at_low, run.counts.at_high = run.cored_at_limits
+    at_low, at_high = run.counts.at_limits
     pore_count, counts = len(raw.rows), run.counts
     for message in _pore_remarks(run, raw, noise):
         yield _warned(message, warnings)
@@ -214,8 +215,8 @@ def _measure(
         pore_table(pores),
         sample_voxels=counts.sample,
         pore_voxels=counts.pores,
-        pore_voxels_low=counts.at_low,
-        pore_voxels_high=counts.at_high,
+        pore_voxels_low=at_low,
+        pore_voxels_high=at_high,
         nonfinite_voxels=histogram.n_nonfinite,
         threshold=threshold,
         interval=interval,
@@ -333,21 +334,26 @@ def segment_steps(
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, run.config, dtype, name=run.name)
+    found = None
     if run.config.sample_mask != "none" and run.mask is None:
-        solid, run.mask = yield from _sample_mask(run, threshold)
-        histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
+        found = yield from _found_sample(run, histogram, threshold)
+        histogram, threshold = found.histogram, found.threshold
+        for message in found.remarks(run.name):
+            yield _warned(message, warnings)
         if run.config.sample_mask == "auto":
-            fit = yield from _mask_fit(run, solid, threshold)
+            fit = yield from _mask_fit(run, found)
             for message in sample_mask_remarks(fit, run.name):
                 yield _warned(message, warnings)
     if run.config.local_window is not None:
-        level_grey_values(run, histogram)
+        level_grey_values(run, mean_of(histogram) if found is None else found.level)
         yield StageStarted(message="Reading the local mean of the grey values")
         nonfinite = histogram.n_nonfinite
         histogram = yield from _histogram(run, progress)
         histogram.n_nonfinite = nonfinite
         dtype = np.dtype(run.source.dtype)
         threshold = threshold_of(histogram, run.config, dtype, name=run.name)
+        if found is not None:
+            threshold = found.levelled_threshold(histogram, threshold)
     return histogram, threshold
 
 
@@ -390,7 +396,7 @@ def _histogram(
         name=run.name,
         should_stop=run.should_stop,
         may_be_constant=isinstance(run.config.threshold, float),
-        mask=run.mask,
+        mask=run.mask if run.inner is None else run.inner,
     )
     with StepIterator(steps) as iterator:
         for _ in iterator:
@@ -399,59 +405,25 @@ def _histogram(
     return iterator.result
 
 
-def _threshold_inside(
-    run: PorosityRun, whole: GreyHistogram, threshold: float
-) -> Generator[Step, None, tuple[GreyHistogram, float]]:
-    """Find histogram and threshold from the voxels inside the automatic sample mask.
-
-    The surroundings of the sample (padding, a holder) should not affect its threshold.
-    If there is only one phase inside, the first threshold is kept: a dense body in air
-    has no pores, and a new threshold would only divide its noise.
-    """
-    if isinstance(run.config.threshold, float):
-        return whole, threshold
-    yield StageStarted(message="Reading the grey values of the sample")
-    steps = histogram_steps(
+def _found_sample(
+    run: PorosityRun, histogram: GreyHistogram, threshold: float
+) -> Generator[Step, None, FoundSample]:
+    """Find the sample mask, and the threshold of the phases inside."""
+    search = SampleSearch(
         run.source,
-        thickness=run.plan.standard,
-        piece=run.plan.thickness,
-        name=run.name,
-        should_stop=run.should_stop,
-        mask=run.mask,
+        run.slabs,
+        run.config,
+        run.name,
+        (run.plan.standard, run.plan.thickness),
+        run.should_stop,
     )
-    dtype = np.dtype(run.source.dtype)
-    try:
-        inside = run_to_end(steps)
-        inner_threshold = threshold_of(inside, run.config, dtype, name=run.name)
-    except VolumeError:  # too few grey values inside
-        return whole, threshold
-    if has_one_phase(inside, inner_threshold):
-        return whole, threshold
-    inside.n_nonfinite = whole.n_nonfinite
-    return inside, inner_threshold
-
-
-def _sample_mask(
-    run: PorosityRun, threshold: float
-) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
-    """Find the solid at the threshold of the whole volume, and the automatic mask."""
-    yield StageStarted(message="Finding the sample")
-    solid = np.zeros(run.shape, bool)
-    for slab in run.slabs:
-        run.check("finding the sample")
-        solid[slab] = _solid(run, slab, threshold)
-    closing, which = run.config.mask_closing, run.config.sample_mask
-    options: Any = {"name": run.name, "should_stop": run.should_stop}
-    if which in ("cortex", "marrow"):
-        mask = yield from compartment_steps(solid, closing, which, **options)
-    else:
-        options["thickness"] = run.plan.thickness
-        mask = yield from sample_mask_steps(solid, closing, **options)
-    return solid, mask
+    found = yield from found_sample_steps(search, histogram, threshold)
+    run.mask, run.inner = found.mask, found.inner
+    return found
 
 
 def _mask_fit(
-    run: PorosityRun, solid: np.ndarray, threshold: float
+    run: PorosityRun, found: FoundSample
 ) -> Generator[Step, None, SampleMaskFit]:
     """Check how well the automatic mask fits the material at the sample's threshold."""
     yield StageStarted(message="Checking the sample mask")
@@ -460,13 +432,16 @@ def _mask_fit(
         inside = 0
         for slab in run.slabs:
             run.check("checking the sample mask")
-            part = _solid(run, slab, threshold) & mask[slab]
+            block = np.asarray(run.source[slab])
+            part = mask[slab] & ~phase_mask(block, found.threshold, run.config.phase)
+            if block.dtype.kind == "f":
+                part &= np.isfinite(block)
             inside += int(np.count_nonzero(part))
         return 1 - inside / max(1, int(np.count_nonzero(mask)))
 
     fit = yield from sample_mask_fit_steps(
-        solid,
-        run.mask,
+        found.solid,
+        found.mask,
         run.config.mask_closing,
         name=run.name,
         thickness=run.plan.thickness,
@@ -474,11 +449,3 @@ def _mask_fit(
         should_stop=run.should_stop,
     )
     return fit
-
-
-def _solid(run: PorosityRun, slab: slice, threshold: float) -> np.ndarray:
-    block = np.asarray(run.source[slab])
-    solid: np.ndarray = ~phase_mask(block, threshold, run.config.phase)
-    if block.dtype.kind == "f":
-        solid &= np.isfinite(block)
-    return solid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,25 +41,12 @@ from napari_geosr.measure.phases import (
     phases_of,
 )
 from napari_geosr.measure.phases.gaps import GapFiller, filled_remark
+from napari_geosr.measure.sample_counts import SampleCounts
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Geometry
-
-
-@dataclass
-class SampleCounts:
-    """Numbers of voxels of the sample, its pores, and pores at shifted thresholds."""
-
-    sample: int = 0
-    pores: int = 0
-    at_low: int = 0
-    at_high: int = 0
-
-    def __add__(self, other: SampleCounts) -> SampleCounts:
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return SampleCounts(*(a + b for a, b in pairs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +110,8 @@ class PorosityRun:
     #: With hysteresis: number of voxels of pores that have a core, at both shifted
     #: thresholds.
     cored_at_limits: tuple[int, int] = (0, 0)
+    #: The sample below its blurred surface; None for the whole sample.
+    inner: Any = None
     #: Where the sample mask comes from; see `Phases.sample_from`.
     sample_from: str = "none"
 
@@ -166,6 +155,12 @@ class PorosityRun:
             if not finite.all():
                 sample = finite if sample is None else sample & finite
         return sample
+
+    def below_surface(self, slab: slice, sample: np.ndarray | None) -> Any:
+        """Return the part of a slab's sample that lies below its blurred surface."""
+        if self.inner is None or sample is None:
+            return sample
+        return sample & np.asarray(self.inner[slab])
 
     def labeller(self) -> SlabLabeller:
         """Create a labeller that labels the pores of the volume slab by slab."""
@@ -283,15 +278,21 @@ class PorosityRun:
         """Label the pores of a slab, without changing the state of this run."""
         block, pores, sample = self.pores(slab, threshold)
         n_sample = block.size if sample is None else int(np.count_nonzero(sample))
+        n_pores = int(np.count_nonzero(pores))
+        n_inner, n_inner_pores, inner = n_sample, n_pores, sample
+        if self.inner is not None:
+            inner = self.below_surface(slab, sample)
+            n_inner = int(np.count_nonzero(inner))
+            n_inner_pores = int(np.count_nonzero(pores & inner))
         shifted = []
         for value in limits if self.cored is None else ():
             mask = phase_mask(block, value, self.config.phase)
-            if sample is not None:
-                mask &= sample
+            if inner is not None:
+                mask &= inner
             shifted.append(int(np.count_nonzero(mask)))
         # With hysteresis, these voxels were counted with the cores.
-        at_limits = shifted or (0, 0)
-        counts = SampleCounts(n_sample, int(np.count_nonzero(pores)), *at_limits)
+        low, high = shifted or (0, 0)
+        counts = SampleCounts(n_sample, n_pores, low, high, n_inner, n_inner_pores)
         shares = []
         if self.overview is not None:
             shares = self.overview.shares(slab, pores, sample)

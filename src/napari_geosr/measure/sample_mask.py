@@ -88,7 +88,7 @@ def sample_mask_steps(
     for grow in (True, False):
         for _ in range(closing):
             check()
-            closed = _dilated(closed) if grow else ~_dilated(~closed)
+            closed = dilated(closed) if grow else ~dilated(~closed)
             yield _HEARTBEAT
     inner = tuple(
         slice(low, size - high)
@@ -142,7 +142,7 @@ def _chosen_bodies(
     return chosen
 
 
-def _dilated(mask: np.ndarray) -> np.ndarray:
+def dilated(mask: np.ndarray) -> np.ndarray:
     """Dilate `mask` to its 6-connected neighbours, faster than a general dilation."""
     result = mask.copy()
     for axis in range(3):

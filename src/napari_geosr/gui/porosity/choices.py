@@ -58,6 +58,11 @@ def is_deviation(layer: Layer) -> bool:
     return holds_deviations(layer) or (named and not is_helper(layer))
 
 
+def finds_mask(sample: LayerCombo) -> bool:
+    """Whether the chosen sample mask is found from the image."""
+    return MASKS.get(sample.fixed_entry() or WHOLE, "none") != "none"
+
+
 def is_labels(layer: Layer) -> bool:
     """Whether `layer` can mark the sample."""
     return bool(layer._type_string == "labels" and not is_helper(layer))
@@ -114,7 +119,8 @@ class SampleProposal(QObject):
         is_wanted, self.is_wanted = self.is_wanted, False
         if not is_wanted or self._sample.fixed_entry() != WHOLE:
             return  # another sample was chosen meanwhile
-        self._refused = found is not None and found.fit.cuts
+        fit = None if found is None else found.fit
+        self._refused = fit is not None and fit.cuts
         self.is_active = not self._refused
         text, tip = (_OPEN, _OPEN_HELP) if self._refused else _DECIDED
         self.note.setText(text)

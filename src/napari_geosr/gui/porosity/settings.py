@@ -34,13 +34,13 @@ from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.porosity.choices import (
-    AUTOMATIC,
     MASKS,
     METHODS,
     NO_UNCERTAINTY,
     NOTHING,
     WHOLE,
     SampleProposal,
+    finds_mask,
     is_deviation,
     is_labels,
 )
@@ -197,7 +197,8 @@ class PorositySettings(QWidget):
                 "Mask closing",
                 "Openings of pores up to twice this width are closed, so that the "
                 "pores belong to the sample. Increase the width until the porosity no "
-                "longer changes.",
+                "longer changes. For cortex and marrow: at least half the thickness "
+                "of the trabeculae, and less than half of their spacing.",
             ),
             (
                 self.smallest,
@@ -295,7 +296,7 @@ class PorositySettings(QWidget):
         self._propose_sample(levels)
 
     def set_levels_inside(self, levels: GreyLevels | None) -> None:
-        """Show the grey values inside the automatic mask; with None, show all."""
+        """Show the grey values inside the mask; with None, show all."""
         self._levels = levels or self._whole
         if self._levels is not None:
             self._draw_levels(self._levels)
@@ -353,10 +354,9 @@ class PorositySettings(QWidget):
         self.thresholdChanged.emit()
 
     def _show_closing(self) -> None:
-        """Show the setting for morphological closing only for the mask that uses it."""
-        is_automatic = self.sample.fixed_entry() == AUTOMATIC
+        """Show the setting for morphological closing only for masks that use it."""
         for part in (self.closing, self.rows_below.labelForField(self.closing)):
-            part.setVisible(is_automatic)
+            part.setVisible(finds_mask(self.sample))
 
     @property
     def reusable_config(self) -> MeasureConfig:

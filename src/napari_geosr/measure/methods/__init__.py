@@ -156,7 +156,8 @@ def sample_texts(report: MethodsSource) -> list[str]:
     if (sample := _SAMPLES.get(str(settings.get("sample_mask")))) is not None:
         found.append(
             f"Only the sample was measured: {sample}; openings of up to twice "
-            f"{settings['mask_closing']} voxels were closed."
+            f"{settings['mask_closing']} voxels were closed. Blurred voxels at its "
+            "surface did not affect the threshold or its limits."
         )
     inside = figures.get("sample_voxels")
     outside = figures.get("nonfinite_voxels") or 0

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.number_text import percent_text
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.sums import SweepTotals
@@ -16,12 +17,12 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Sub-volumes"
 ABOUT = "Porosity of sub-volumes: variation, 95 % interval, representative size."
 CONVENTION = (
-    "The volume is divided into nearly cubic sub-volumes, four along its longest "
-    "edge; those with at least half of their voxels in the sample are used. Sub.low "
-    "and Sub.high are the 2.5th and 97.5th percentiles of the porosity of 2000 "
-    "bootstrap samples of the sub-volumes, drawn with replacement (seed 0). RVE is "
-    "the edge length at and above which 1.96 standard deviations of the porosity of "
-    "sub-volumes are at most 5 % of the porosity (Kanit et al. 2003)."
+    "The smallest box around the sample is divided into nearly cubic sub-volumes, "
+    "four along its longest edge; those with at least half of their voxels in the "
+    "sample are used. Sub.low and Sub.high are the 2.5th and 97.5th percentiles of the "
+    "porosity of 2000 bootstrap samples of the sub-volumes, drawn with replacement "
+    "(seed 0). RVE is the edge length at and above which 1.96 standard deviations of "
+    "the porosity of sub-volumes are at most 5 % of the porosity (Kanit et al. 2003)."
 )
 SOURCES = (
     "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size "
@@ -56,14 +57,18 @@ _FEWEST = 8
 _ENOUGH = 27
 #: Accepted relative error of the porosity of a representative volume.
 _ACCEPTED = 0.05
+#: Relative difference of the porosity up to which it is only rounding.
+_ROUNDING = 0.005
 #: Number of standard deviations that this error covers (95 %).
 _FACTOR = 1.96
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Count the pore voxels of sub-volumes, and resample the sub-volumes."""
-    parts = [n for n in _CURVE if max(phases.shape) // n >= _SMALLEST]
-    counts = yield from _counted(phases, sorted({_PARTS, *parts}))
+    box = yield from _bounds(phases)
+    longest = max(part.stop - part.start for part in box)
+    parts = [n for n in _CURVE if longest // n >= _SMALLEST]
+    counts = yield from _counted(phases, box, sorted({_PARTS, *parts}))
     fractions = {n: _fractions(*pair) for n, pair in counts.items()}
     own = fractions[_PARTS]
     values: dict[str, float | None] = {"Sub.N": len(own[0])}
@@ -77,8 +82,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values["Sub.SD"] = float((own[0] / own[1]).std(ddof=1))
     values["Sub.low"], values["Sub.high"] = _interval(*own)
     porosity = totals.pore_voxels / totals.sample_voxels
+    remarks += _coverage(own, values, totals)
     rows = [
-        (max(phases.shape) / n, float((p / s).std(ddof=1)), len(p))
+        (longest / n, float((p / s).std(ddof=1)), len(p))
         for n, (p, s) in fractions.items()
         if len(p) >= _FEWEST
     ]
@@ -112,31 +118,72 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 Counts = npt.NDArray[np.int64]
 
 
+def _bounds(phases: Phases) -> Generator[Step, None, tuple[slice, slice, slice]]:
+    """Return the smallest box that contains the sample."""
+    whole = tuple(slice(0, n) for n in phases.shape)
+    if phases.sample is None:
+        return whole[0], whole[1], whole[2]
+    used = [np.zeros(n, bool) for n in phases.shape]
+    for slab in phases.slabs:
+        phases.check()
+        sample = phases.sample_planes(slab)
+        if sample is not None and sample.any():
+            used[0][slab] = sample.any(axis=(1, 2))
+            used[1] |= sample.any(axis=(0, 2))
+            used[2] |= sample.any(axis=(0, 1))
+        yield Step()
+    ends = [np.flatnonzero(along)[[0, -1]] for along in used]
+    z, y, x = (slice(int(low), int(high) + 1) for low, high in ends)
+    return z, y, x
+
+
+def _coverage(
+    own: tuple[Counts, Counts], values: dict[str, float | None], totals: SweepTotals
+) -> list[str]:
+    """Remark on a difference between the sub-volumes and the whole sample."""
+    pores, sample = (float(part.sum()) for part in own)
+    porosity, average = totals.pore_voxels / totals.sample_voxels, pores / sample
+    low, high = values["Sub.low"], values["Sub.high"]
+    assert low is not None
+    assert high is not None
+    if abs(average - porosity) <= max((high - low) / 4, _ROUNDING * porosity):
+        return []
+    return [
+        f"The sub-volumes cover only {percent_text(sample / totals.sample_voxels)} of "
+        f"the sample; their mean porosity is {percent_text(average)} instead of "
+        f"{percent_text(porosity)}. Sub.low and Sub.high do not apply to the whole "
+        "sample."
+    ]
+
+
 def _counted(
-    phases: Phases, parts: Sequence[int]
+    phases: Phases, box: tuple[slice, slice, slice], parts: Sequence[int]
 ) -> Generator[Step, None, dict[int, tuple[Counts, Counts, Counts]]]:
     """Count pore, sample and all voxels in sub-volumes, for each division."""
-    longest = max(phases.shape)
+    shape = [part.stop - part.start for part in box]
+    longest = max(shape)
     borders = {}
     counts = {}
     for n in parts:
-        numbers = [max(1, round(k * n / longest)) for k in phases.shape]
+        numbers = [max(1, round(k * n / longest)) for k in shape]
         borders[n] = [
             np.rint(np.arange(m) * k / m).astype(np.int64)
-            for m, k in zip(numbers, phases.shape, strict=True)
+            for m, k in zip(numbers, shape, strict=True)
         ]
-        sizes = [
-            np.diff([*b, k]) for b, k in zip(borders[n], phases.shape, strict=True)
-        ]
+        sizes = [np.diff([*b, k]) for b, k in zip(borders[n], shape, strict=True)]
         whole = sizes[0][:, None, None] * sizes[1][:, None] * sizes[2]
         counts[n] = (np.zeros_like(whole), np.zeros_like(whole), whole)
-    slabs = phases.slabs
+    slabs = [s for s in phases.slabs if s.start < box[0].stop and s.stop > box[0].start]
     yield StageStarted(0, len(slabs), message="Measuring sub-volumes")
     for i, slab in enumerate(slabs):
-        pores = phases.planes(phases.pores, slab)
+        first, last = max(slab.start, box[0].start), min(slab.stop, box[0].stop)
+        own = slice(first - slab.start, last - slab.start), *box[1:]
+        pores = phases.planes(phases.pores, slab)[own]
         sample = phases.sample_planes(slab)
+        sample = None if sample is None else sample[own]
+        planes = np.arange(first, last) - box[0].start
         for n, (starts, y, x) in borders.items():
-            rows = np.searchsorted(starts, np.arange(slab.start, slab.stop), "right")
+            rows = np.searchsorted(starts, planes, "right")
             for target, mask in zip(counts[n], (pores, sample), strict=False):
                 if mask is not None:
                     np.add.at(target, rows - 1, _summed(mask, y, x))

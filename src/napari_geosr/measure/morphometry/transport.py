@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,8 +27,9 @@ CONVENTION = (
     "flux through the others), as in TauFactor (Cooper et al. 2016). The solution has "
     "converged when the fluxes through all planes agree within 0.5 %. The permeability "
     "is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman equation), with the "
-    "surface per total volume S_v. The estimate includes isolated pores, and "
-    "is 0 if no pores connect opposite faces of the volume."
+    "surface per total volume S_v. The estimate includes isolated pores. It is 0 if "
+    "no pores connect opposite faces of the volume, and has no value if the sample "
+    "does not reach these faces."
 )
 SOURCES = (
     "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
@@ -57,6 +58,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     """Solve for the diffusion along each axis."""
     values: dict[str, float | None] = {}
     remarks: list[str] = []
+    outside: list[str] = []
     available = free_host_memory() // 2
     needed, n_pores = diffusion.bytes_needed(math.prod(phases.shape)), 0
     if needed <= available:  # if not, the pores need not be read
@@ -82,6 +84,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             along = np.ascontiguousarray(np.moveaxis(pores, axis, 0))
             found = yield from _diffusivity(phases, along, letter)
             share = found.flux * math.prod(phases.shape) / phases.sample_voxels
+            if not share and not _reaches_faces(phases, axis):
+                values[f"D_eff/D0.{letter}"] = None
+                outside.append(letter.upper())
+                continue
             values[f"D_eff/D0.{letter}"] = share
             if not share:
                 remarks.append(
@@ -95,15 +101,38 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                     f"τ.{letter} has not converged: the fluxes through different "
                     f"planes differ by {100 * found.spread:.1f} %."
                 )
+        if outside:
+            remarks.append(
+                "τ has no value along "
+                f"{' and '.join(outside)}: the sample does not reach both faces of "
+                "the volume, so it is unknown whether its pores connect them. Crop "
+                "the volume to the sample."
+            )
         if phases.sample is not None:
             remarks.append(_outside(phases))
     if not phases.flat:
         raw = yield from label_solid_steps(phases)
         surface = float(raw.surface.sum()) / phases.sample_voxels
         porosity = totals.pore_voxels / totals.sample_voxels
-        values["k(estimate)"], remark = _permeability(porosity, surface, values)
+        values["k(estimate)"], remark = _permeability(
+            porosity, surface, values, outside
+        )
         remarks += remark
     return Findings(values, remarks)
+
+
+def _reaches_faces(phases: Phases, axis: int) -> bool:
+    """Whether the sample covers both faces as much as half its mean cross-section."""
+    if phases.sample is None:
+        return True
+    n = phases.shape[axis]
+    enough = phases.sample_voxels / n / 2
+    for plane in (slice(0, 1), slice(n - 1, n)):
+        box = [slice(None)] * 3
+        box[axis] = plane
+        if np.count_nonzero(phases.sample[box[0], box[1], box[2]]) < enough:
+            return False
+    return True
 
 
 def _outside(phases: Phases) -> str:
@@ -122,10 +151,25 @@ def _outside(phases: Phases) -> str:
 
 
 def _permeability(
-    porosity: float, surface: float, values: Mapping[str, float | None]
+    porosity: float,
+    surface: float,
+    values: Mapping[str, float | None],
+    outside: Sequence[str],
 ) -> tuple[float | None, list[str]]:
-    """Estimate the permeability (Kozeny–Carman); remark on axes without connections."""
+    """Estimate the permeability (Kozeny–Carman); remark on axes without connections.
+
+    Parameters
+    ----------
+    outside : sequence of str
+        Axes along which the sample does not reach both faces of the volume.
+    """
     shares = {axis: values.get(f"D_eff/D0.{axis}") for axis in "zyx"}
+    if outside and not any(shares.values()):
+        return None, [
+            "k(estimate) has no value: the sample does not reach both faces of the "
+            f"volume along {' and '.join(outside)}, so it is unknown whether its "
+            "pores connect them. Crop the volume to the sample."
+        ]
     if all(share == 0 for share in shares.values()):
         return 0.0, [
             "k(estimate) is 0: no pores connect opposite faces of the volume along any "
@@ -140,7 +184,7 @@ def _permeability(
             "k(estimate) is the same for all directions, but the permeability along "
             f"{' and '.join(closed)} is 0, because no pores connect the faces."
         )
-    if None in shares.values():
+    if None in shares.values() and not outside:
         remarks.append(
             "k(estimate) assumes that the pores connect opposite faces of the volume, "
             "which was not checked."

@@ -18,10 +18,10 @@ from napari_geosr.measure.interval import (
 )
 from napari_geosr.measure.porosity_run import (
     PorosityRun,
-    SampleCounts,
     SweepProgress,
     as_stack,
 )
+from napari_geosr.measure.sample_counts import SampleCounts
 from napari_geosr.measure.slabs.pool import (
     IntervalWork,
     LabelWork,

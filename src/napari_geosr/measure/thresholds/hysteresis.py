@@ -56,18 +56,21 @@ class CoredComponents:
         self._n = 0
         self._last: npt.NDArray[np.int32] | None = None
 
-    def add(self, mask: Mask, core: Mask) -> int:
+    def add(self, mask: Mask, core: Mask, counted: Mask | None = None) -> int:
         """Label the next slab, and return the offset of its labels.
 
         Parameters
         ----------
         mask, core : ndarray of shape (z, Y, X), bool
             Pore voxels, and those beyond the core threshold; `core` is part of `mask`.
+        counted : ndarray of shape (z, Y, X), bool, optional
+            Voxels that `kept_voxels` counts; by default all.
         """
         joining = _joining()
         labels, n = provisional_labels(mask, self._connectivity)
         offset = self._n
-        self._sizes.append(np.bincount(labels.ravel(), minlength=n + 1)[1:])
+        sized = labels.ravel() if counted is None else labels[counted]
+        self._sizes.append(np.bincount(sized, minlength=n + 1)[1:])
         self._cored.append(np.bincount(labels[core], minlength=n + 1)[1:] > 0)
         self._n += n
         if self._n >= len(self._parent):
@@ -92,7 +95,7 @@ class CoredComponents:
         return kept
 
     def kept_voxels(self) -> int:
-        """Return the number of voxels in components with a core."""
+        """Return the number of counted voxels in components with a core."""
         return int(np.concatenate(self._sizes)[self.kept()].sum())
 
 

@@ -20,8 +20,14 @@ from napari_geosr.measure.thresholds.hysteresis import CoredComponents, core_thr
 from napari_geosr.measure.thresholds.local_mean import LevelledArray, levelled_bytes
 
 
-def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
+def level_grey_values(run: PorosityRun, level: float) -> None:
     """Make the run read all further grey values relative to their local mean.
+
+    Parameters
+    ----------
+    run : PorosityRun
+    level : float
+        Mean grey value, which replaces the local mean.
 
     Raises
     ------
@@ -41,7 +47,6 @@ def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
             f"{format_available(free)} is available. Use a smaller window.",
             fields=["local_window"],
         )
-    level = float(np.average(histogram.centres, weights=histogram.counts))
     source = LevelledArray(run.source, run.mask, window, level, flat=run.geometry.flat)
     run.uncorrected, run.plan = run.source, replace(run.plan, source=source)
 
@@ -70,7 +75,8 @@ def hysteresis_steps(
             )
             if sample is not None:
                 pores &= sample
-            offset = components.add(pores, inner & pores)
+            counted = run.below_surface(slab, sample)
+            offset = components.add(pores, inner & pores, counted)
             if components is found[0]:
                 offsets.append(offset)
         yield Step()

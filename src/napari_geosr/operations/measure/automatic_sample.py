@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.blocks import blocks_along_z, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.histogram import histogram_steps
+from napari_geosr.measure.found_sample import SampleSearch, found_sample_steps
 from napari_geosr.measure.reliability.mask_fit import (
     SampleMaskFit,
     sample_mask_fit_steps,
 )
-from napari_geosr.measure.remarks import has_one_phase
 from napari_geosr.measure.sample_mask import sample_mask_bytes, sample_mask_steps
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.measure.grey_levels import GreyLevels, one_volume
@@ -41,15 +40,15 @@ class AutomaticSample:
     mask : ndarray of bool
         True inside the sample; one value per voxel of the volume.
     levels : GreyLevels
-        Grey values that determine the threshold: those inside the mask, or all grey
-        values if the sample contains only one phase.
-    fit : SampleMaskFit
-        Whether the mask excludes only the surroundings of the sample.
+        Grey values inside the mask, or all grey values if the sample contains only one
+        phase, with the threshold.
+    fit : SampleMaskFit or None
+        Whether an automatic mask excludes only the surroundings of the sample.
     """
 
     mask: AnyArray
     levels: GreyLevels
-    fit: SampleMaskFit
+    fit: SampleMaskFit | None
 
 
 def automatic_sample_steps(
@@ -59,7 +58,7 @@ def automatic_sample_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, AutomaticSample]:
-    """Compute the automatic sample mask that `measure` would use.
+    """Compute the mask that `measure` would use: automatic, cortex or marrow.
 
     Parameters
     ----------
@@ -68,36 +67,42 @@ def automatic_sample_steps(
     levels : GreyLevels
         The grey values of the whole volume.
     config : PorosityConfig
-        Threshold, phase and closing of the mask.
+        Threshold, phase, kind of mask (automatic if it is "none") and its closing.
 
     Raises
     ------
     VolumeError
-        If there is no solid.
+        If there is no solid, or no such sample.
     """
     volume = one_volume(volume)
     data = np.asarray(volume.data)
     planes = data[None] if data.ndim == 2 else data
+    if config.sample_mask == "none":
+        config = config.model_copy(update={"sample_mask": "auto"})
+    search = SampleSearch(
+        planes,
+        blocks_along_z(planes.shape, slab_thickness(planes)),
+        config,
+        volume.name,
+        (len(planes), len(planes)),
+        should_stop,
+    )
     threshold = levels.threshold(config)
-    solid = ~phase_mask(planes, threshold, config.phase)
-    if planes.dtype.kind == "f":
-        solid &= np.isfinite(planes)
-    options: dict[str, Any] = {"name": volume.name, "should_stop": should_stop}
-    mask = yield from sample_mask_steps(solid, config.mask_closing, **options)
-    fit = yield from sample_mask_fit_steps(solid, mask, config.mask_closing, **options)
-    found = AutomaticSample(mask.reshape(data.shape), levels, fit)
-    if isinstance(config.threshold, float):
-        return found
-    try:
-        inside = yield from histogram_steps(
-            planes, thickness=len(planes), mask=mask, **options
+    found = yield from found_sample_steps(search, levels.histogram, threshold)
+    fit = None
+    if config.sample_mask == "auto":
+        fit = yield from sample_mask_fit_steps(
+            found.solid,
+            found.mask,
+            config.mask_closing,
+            name=volume.name,
+            should_stop=should_stop,
         )
-        inner = replace(levels, histogram=inside)
-        if not has_one_phase(inside, inner.threshold(config)):
-            return replace(found, levels=inner)
-    except VolumeError:  # too few grey values inside
-        pass
-    return found
+    inner = levels
+    if found.histogram is not levels.histogram:
+        known = (config.threshold, config.phase, found.threshold)
+        inner = replace(levels, histogram=found.histogram, known=known)
+    return AutomaticSample(found.mask.reshape(data.shape), inner, fit)
 
 
 def automatic_fit_steps(

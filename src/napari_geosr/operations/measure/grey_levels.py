@@ -43,6 +43,8 @@ class GreyLevels:
         not identical to, those of a measurement, which reads every voxel.
     surroundings : Surroundings
         Surroundings of the sample; unknown if a mask defines the sample.
+    known : (str or float, str, float) or None
+        Rule, phase and value of a threshold that was not found from this histogram.
     """
 
     histogram: GreyHistogram
@@ -50,6 +52,7 @@ class GreyLevels:
     name: str
     sampled: bool
     surroundings: Surroundings = field(default_factory=Surroundings)
+    known: tuple[str | float, str, float] | None = None
 
     def threshold(self, config: PorosityConfig) -> float:
         """Compute the threshold that `config` selects.
@@ -59,6 +62,10 @@ class GreyLevels:
         VolumeError
             If there are too few grey values for the method.
         """
+        if self.known is not None:
+            *settings, value = self.known
+            if settings == [config.threshold, config.phase]:
+                return value
         return threshold_of(self.histogram, config, self.dtype, name=self.name)
 
     def bars(self, n_bins: int = 160) -> tuple[AnyArray, AnyArray]:

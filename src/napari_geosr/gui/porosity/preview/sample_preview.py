@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.gui.porosity.choices import AUTOMATIC
+from napari_geosr.gui.porosity.choices import finds_mask
 from napari_geosr.operations.measure.automatic_sample import (
     MAX_VOXELS,
     AutomaticSample,
@@ -32,7 +32,7 @@ _DELAY_MS = 250
 
 
 class SamplePreview(QObject):
-    """Finds the automatic mask in a worker, and aligns labels with the image.
+    """Finds the mask (automatic, cortex, marrow) in a worker; aligns labels.
 
     While the mask is being found, and for volumes of more than `MAX_VOXELS` voxels, the
     preview shows the pores of the whole volume.
@@ -75,7 +75,7 @@ class SamplePreview(QObject):
                 volume_from_layer(mask, self._viewer),
                 volume_from_layer(layer, self._viewer),
             )
-        if self._found is None or not self._is_automatic:
+        if self._found is None or not finds_mask(self._settings.sample):
             return None
         return self._found[1].mask  # for now, the mask of the previous settings
 
@@ -88,20 +88,21 @@ class SamplePreview(QObject):
         self._wanted = wanted
         if wanted:
             self._timer.start()
-        if self._found is not None and self._found[0][:1] != wanted[:1]:
-            # the mask belongs to another image, or no automatic mask is needed
+        if self._found is not None and self._found[0][:2] != wanted[:2]:
+            # the mask belongs to another image, or another kind of mask is needed
             self._found = None
             self._settings.set_levels_inside(None)
 
     def _key(self, layer: Image) -> Key:
         """Build a key from the settings of the mask; empty if no mask is needed."""
         settings = self._settings
-        is_asked = self._is_automatic or settings.proposal.is_wanted
+        is_asked = finds_mask(settings.sample) or settings.proposal.is_wanted
         if not is_asked or self._whole is None:
             return ()
         config = settings.config()
+        kind = config.sample_mask if finds_mask(settings.sample) else "auto"
         depends = (config.threshold, config.phase, config.mask_closing)
-        return (self._reader.key(), id(self._whole), *depends)
+        return (self._reader.key(), kind, id(self._whole), *depends)
 
     def _start(self) -> None:
         layer, levels, key = self._reader.layer(), self._whole, self._wanted
@@ -123,10 +124,6 @@ class SamplePreview(QObject):
             on_error=lambda _error: None,  # reported by the measurement
         )
 
-    @property
-    def _is_automatic(self) -> bool:
-        return bool(self._settings.sample.fixed_entry() == AUTOMATIC)
-
     def _volume(self, layer: Image) -> Volume | None:
         volume = volume_from_layer(layer, self._viewer)
         return volume if math.prod(volume.shape) <= MAX_VOXELS else None
@@ -135,7 +132,7 @@ class SamplePreview(QObject):
         if key == self._wanted:
             self._found = (key, found)
             self._settings.proposal.decide(found)
-            if self._is_automatic:
+            if finds_mask(self._settings.sample):
                 self._settings.set_levels_inside(found.levels)
 
     def _stop(self) -> None:
