@@ -66,6 +66,13 @@ def test_a_project_with_a_config_file_is_not_resumed(
     assert index.list_jobs() == []
 
 
+def test_a_missing_folder_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(str(tmp_path / "missing")) == 2
+    assert "missing is not a job folder" in capsys.readouterr().err
+
+
 def test_a_job_without_an_operation_is_not_deleted(tmp_path: Path) -> None:
     job = JobFolder.create(tmp_path / "job", {"colour": "red"}, name="a")
     job.set_state("paused")

@@ -339,3 +339,16 @@ def test_no_two_uses_of_random_numbers_are_seeded_alike(
     assert len(seeds) >= 3
     drawn = [seed for found in seeds.values() for seed in found]
     assert len(drawn) == len(set(drawn)), seeds
+
+
+def test_training_uses_the_cores_that_a_queue_has_allocated(
+    noisy_pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    try:
+        torch.set_num_threads(2)
+        make(noisy_pair)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -99,12 +99,16 @@ def test_oar_asks_for_everything_in_the_profile() -> None:
         "#OAR --checkpoint 120",
         "#OAR --signal 10",
     ]
+    # OAR does not report the requested cores and memory to the job.
+    assert "\nexport NAPARI_GEOSR_CORES=8\n" in script
+    assert "\nexport NAPARI_GEOSR_MEGABYTES=61036\n" in script
     gpu = script_of("scan", Path("/scan"), profile_with("oar", gpus=2))
     assert "#OAR -l /nodes=1/gpu=2,walltime=2:00:00\n" in gpu
     # The memory belongs to the GPUs, whatever the number of cores in the profile.
     profile = profile_with("oar", gpus=1, cores=4, memory="64GB", properties="a='b'")
     gpu = script_of("scan", Path("/scan"), profile)
     assert "#OAR -p a='b'\n" in gpu
+    assert "NAPARI_GEOSR_CORES" not in gpu
     assert "# OAR allocates memory with the GPUs; --mem has no effect.\n" in gpu
 
 

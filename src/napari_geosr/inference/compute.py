@@ -19,6 +19,7 @@ from napari_geosr.core.errors import (
     GeoSRError,
     ModelError,
 )
+from napari_geosr.core.machine.allocation import is_in_allocation, within_allocation
 from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.memory import (
@@ -49,14 +50,20 @@ _flags_before: list[tuple[Any, str, Any]] = []
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     try:
-        return len(os.sched_getaffinity(0))
+        n = len(os.sched_getaffinity(0))
     except AttributeError:  # not available on this system
-        return os.cpu_count() or 1
+        n = os.cpu_count() or 1
+    return within_allocation(n)
 
 
 def default_threads() -> int:
-    """Return the number of cores minus one, so that the desktop remains responsive."""
-    return max(1, usable_cores() - 1)
+    """Return the number of threads of a run that does not set one.
+
+    Outside the jobs of a cluster, one core is left free, so that the desktop remains
+    responsive.
+    """
+    n = usable_cores()
+    return n if is_in_allocation() else max(1, n - 1)
 
 
 def threads_used(threads: int | None) -> int:

@@ -115,10 +115,10 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
         Options of torchrun, which then runs the job in several processes; this process
         starts torchrun and forwards the requests of the queue.
     """
-    job = JobFolder(folder)
-    asked = _Asked(asks_pause=lambda: _is_pausing(job))
-    signal.signal(signal.SIGTERM, asked.to_stop)
     try:
+        job = JobFolder(folder)
+        asked = _Asked(asks_pause=lambda: _is_pausing(job))
+        signal.signal(signal.SIGTERM, asked.to_stop)
         if in_queue:
             asked.warning_due = time.monotonic() + submission.seconds_until_warning(job)
             asked.walltime_end = asked.warning_due + submission.warning_seconds(job)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from napari_geosr.core.machine.allocation import allocated_memory
 
 #: Values at or above this mean no limit: cgroup v1 reports a huge number in that case.
 _NO_LIMIT = 1 << 60
@@ -54,8 +57,8 @@ def free_host_memory(root: Path = Path("/")) -> int:
 
     This is the minimum of the machine's available memory and the remainder of each
     memory limit that applies to the process: the limit of a container, a batch job
-    (SLURM, OAR), a user session and all enclosing groups, and the limit on its address
-    space (``ulimit -v``).
+    (SLURM, OAR), a user session and all enclosing groups, the memory that the job has
+    requested, and the limit on the address space (``ulimit -v``).
 
     Parameters
     ----------
@@ -65,7 +68,31 @@ def free_host_memory(root: Path = Path("/")) -> int:
     import psutil
 
     available = int(psutil.virtual_memory().available)
-    return min([available, *_rest_of_group_limits(root), *_rest_of_address_space(root)])
+    return min(
+        [
+            available,
+            *_rest_of_group_limits(root),
+            *_rest_of_address_space(root),
+            *_rest_of_allocation(),
+        ]
+    )
+
+
+def _rest_of_allocation() -> Iterator[int]:
+    """Yield the part of the requested memory that this process and its children left.
+
+    Queues may end a job that exceeds its memory without a limit that can be read.
+    """
+    import psutil
+
+    limit = allocated_memory()
+    if limit is None:
+        return
+    own, used = psutil.Process(), 0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):  # it has just ended
+            used += process.memory_info().rss
+    yield max(0, limit - used)
 
 
 def _rest_of_address_space(root: Path) -> Iterator[int]:

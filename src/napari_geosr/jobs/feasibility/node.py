@@ -25,7 +25,7 @@ class Node:
     workers : int or None
         Number of worker processes of the job; None if there are none.
     threads : int or None
-        CPU threads of the run; by default the number of cores minus one.
+        CPU threads of the run; by default all cores.
     program : int
         Memory of a process without its data, in bytes.
     """
@@ -51,7 +51,7 @@ class Node:
         #: Whether the processor time of a run is limited and can be estimated.
         self.is_timed = profile.queue != LOCAL and not profile.gpus
         #: CPU threads of the run.
-        self.threads = min(threads or max(1, profile.cores - 1), profile.cores)
+        self.threads = min(threads or profile.cores, profile.cores)
 
     @property
     def usable_seconds(self) -> float:

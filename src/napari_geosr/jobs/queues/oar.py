@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_geosr.core.documents import load_json
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
+from napari_geosr.core.machine.allocation import CORES, MEGABYTES
 from napari_geosr.core.machine.file_clock import file_system_time
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -104,7 +105,7 @@ class Oar:
             *profile.options,
         ]
         header = "".join(f"#OAR {option}\n" for option in options)
-        text = body(folder, profile, command)
+        text = _limits(profile) + body(folder, profile, command)
         return f'#!/bin/bash\n{header}{note}\n{text}exit "$code"\n'
 
     def submit(self, folder: Path) -> str:
@@ -166,6 +167,17 @@ class Oar:
     def cancel(self, number: str) -> None:
         """Cancel a job; see `QueueSystem.cancel`."""
         call(["oardel", number], title=self.title, accepted=(0, _ALREADY_DELETED))
+
+
+def _limits(profile: Profile) -> str:
+    """Return lines of a script that set limits that OAR reports in no variable.
+
+    With GPUs, the number of cores and the memory are not known here.
+    """
+    if profile.gpus:
+        return ""
+    memory = f"export {MEGABYTES}={profile.megabytes}\n" if profile.megabytes else ""
+    return f"export {CORES}={profile.cores}\n{memory}"
 
 
 def _nodes() -> list[str]:

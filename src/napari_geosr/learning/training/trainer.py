@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from napari_geosr.core.errors import TrainingError
+from napari_geosr.core.machine.allocation import within_allocation
 from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     CheckpointSaved,
@@ -102,10 +103,9 @@ class Trainer:
         self.method, self.patches, self.config = method, patches, config
         self.folder, self.watts = folder, watts
         self.steps, self.step = config.steps, 0
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        device = device or config.device
-        if device == "auto":
+        default_threads = within_allocation(torch.get_num_threads())
+        torch.set_num_threads(config.threads or default_threads)
+        if (device := device or config.device) == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         precision = accelerate_precision(config, device)
         self.accelerator = make_accelerator(device, precision)

@@ -29,6 +29,7 @@ from napari_geosr.operations.cluster.passed_on import (
     READ_EXPORTS,
     export_lines,
 )
+from napari_geosr.operations.cluster.shared_folders import FOLDERS_OF_JOBS
 from napari_geosr.operations.cluster.starters import start_all
 from napari_geosr.operations.cluster.tasks import ALLOCATED
 
@@ -61,7 +62,8 @@ def workers_on_nodes(
     ----------
     folder : Path
         A folder that all computers share. A hidden folder in it, which only this user
-        can read, contains the keys of the encrypted connections.
+        can read, contains the keys of the encrypted connections, and copies of inputs
+        that are in memory.
     commands : callable
     n_workers : int
     threads : int
@@ -100,6 +102,7 @@ def workers_on_nodes(
             try:
                 _wait_for_workers(client, n_workers, started, should_stop)
                 ALLOCATED.add(client)
+                FOLDERS_OF_JOBS[client] = private
                 yield client
             finally:
                 with suppress(OSError, TimeoutError, RuntimeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_geosr.core.steps import ShouldStop
@@ -13,6 +14,7 @@ from napari_geosr.operations.cluster import (
     open_pool,
     workers_per_host,
 )
+from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.cluster.tasks import WorkerPool
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ class SlabWorkers:
         self._budget = None if memory is None else memory // (self.per_host + 1)
         self._pool: WorkerPool | None = None
         self._stack = ExitStack()
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder for copies of inputs; None for the cache folder."""
+        return folder_for_copies(self._workers)
 
     def close(self) -> None:
         """End the processes that were started."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_geosr import io, learning
 from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.machine.allocation import within_allocation
 from napari_geosr.core.steps import (
     CheckpointSaved,
     JudgingStarted,
@@ -235,8 +236,8 @@ class _Blocks(ObjectFit):
         """Return the fit of the current block: resumed or initialised from `before`."""
         import torch
 
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
+        default_threads = within_allocation(torch.get_num_threads())
+        torch.set_num_threads(self.config.threads or default_threads)
         rows, _ = self.prepared.rows(*self.rows(self.block))
         start = reconstruct_rows(self.ready, rows, never_stop, ignore_iteration)
         sinogram, geometry = self.ready.sinogram(rows)

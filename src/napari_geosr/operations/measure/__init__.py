@@ -149,7 +149,7 @@ def measure_steps(
             volume, config, mask=mask, deviation=deviation, processes=n_processes(pool)
         )
         if pool is not None:
-            volume = for_workers(volume)
+            volume = for_workers(volume, pool)
         nbytes = cache_bytes(volume.data, config)
         stack.enter_context(cache_limited(volume.data, nbytes))
         return (
@@ -195,9 +195,9 @@ def _measure_steps(
     sample = None if mask is None else align_mask(mask, volume)
     if pool is not None:
         if sample is not None:
-            sample = array_for_workers(sample)
+            sample = array_for_workers(sample, pool.folder)
         if aligned_deviation is not None:
-            aligned_deviation = deviation_for_workers(aligned_deviation)
+            aligned_deviation = deviation_for_workers(aligned_deviation, pool)
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:

@@ -38,11 +38,11 @@ def n_processes(pool: SlabWorkers | None) -> int:
     return 1 if pool is None else pool.per_host + 1
 
 
-def for_workers(volume: Volume) -> Volume:
-    """Return the volume with an array that other processes can read."""
-    return volume.replace(data=array_for_workers(volume.data))
+def for_workers(volume: Volume, pool: SlabWorkers) -> Volume:
+    """Return the volume with an array that the workers can read."""
+    return volume.replace(data=array_for_workers(volume.data, pool.folder))
 
 
-def deviation_for_workers(deviation: Deviation) -> Deviation:
-    """Return the standard deviations with an array that other processes can read."""
-    return replace(deviation, data=array_for_workers(deviation.data))
+def deviation_for_workers(deviation: Deviation, pool: SlabWorkers) -> Deviation:
+    """Return the standard deviations with an array that the workers can read."""
+    return replace(deviation, data=array_for_workers(deviation.data, pool.folder))

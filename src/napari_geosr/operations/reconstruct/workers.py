@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from napari_geosr.operations.cluster import (
     open_pool,
     workers_per_host,
 )
+from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.reconstruct.blocks import (
     BlockRun,
     RowProgress,
@@ -50,7 +52,7 @@ _BLOCK_SHARE = 1 - _SLABS_HELD * _SLAB_SHARE
 #: same time; there are fewer if slabs consist of whole groups.
 _SLABS_PER_WORKER = 4
 #: Arrays in memory of up to this many bytes are sent to the workers; larger ones are
-#: copied to the cache folder.
+#: copied to a folder that the workers can access.
 _SENT_BYTES = 32 * 1024**2
 
 
@@ -210,7 +212,7 @@ class SlabRun:
             )
         named = f"{self.n_workers} worker{'s' if self.n_workers > 1 else ''}"
         yield StageStarted(message=f"Starting {named}")
-        work = SliceWork(for_workers(self.shared))
+        work = SliceWork(for_workers(self.shared, self.workers))
         memory = None if self.ready.device != "cpu" else self.budget
         progress = RowProgress(self.ready, finished)
         reported: set[str] = set()
@@ -230,14 +232,16 @@ class SlabRun:
                     yield TileDone(done, total, where, result.slices)
 
 
-def for_workers(ready: ReconstructionInput) -> ReconstructionInput:
-    """Return the same scan, with arrays that other processes can read.
+def for_workers(ready: ReconstructionInput, workers: Workers) -> ReconstructionInput:
+    """Return the same scan, with arrays that the workers can read.
 
-    Arrays that other processes cannot open are copied to the cache folder.
+    Arrays that the workers cannot open are copied to a folder that they can access.
     """
-    scan = ready.scan
+    scan, folder = ready.scan, folder_for_copies(workers)
     shared = scan.replace(
-        data=_frames(scan.data), flats=_frames(scan.flats), darks=_frames(scan.darks)
+        data=_frames(scan.data, folder),
+        flats=_frames(scan.flats, folder),
+        darks=_frames(scan.darks, folder),
     )
     return replace(ready, scan=shared, given=_without_metadata(shared))
 
@@ -246,9 +250,9 @@ def _without_metadata(scan: Projections) -> Projections:
     return scan.replace(metadata={}, provenance=())
 
 
-def _frames(frames: Any) -> Any:
+def _frames(frames: Any, folder: Path | None) -> Any:
     if frames is None:
         return None
     if isinstance(frames, np.ndarray) and frames.nbytes <= _SENT_BYTES:
         return frames
-    return array_for_workers(frames)
+    return array_for_workers(frames, folder)

@@ -22,6 +22,7 @@ from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
 from napari_geosr.measure.resolution.redegrade import Pair
 from napari_geosr.operations.cluster import Workers, check_workers
+from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.cluster.slabs import ordered_workers
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.restore.consistency_verdict import (
@@ -168,8 +169,7 @@ def consistency_steps(
     out : path, optional
         File for the residual; by default it is kept in memory.
     workers : int or distributed.Client, optional
-        Processes that share the comparison. The findings do not depend on the number of
-        processes.
+        Processes that share the comparison; their number does not affect the findings.
 
     Yields
     ------
@@ -259,8 +259,9 @@ def consistency_figures_steps(
     factors = _factors(scan, result)
     if workers is not None:
         check_workers(workers)
+        folder = folder_for_copies(workers)
         scan, result = (
-            volume.replace(data=array_for_workers(volume.data))
+            volume.replace(data=array_for_workers(volume.data, folder))
             for volume in (scan, result)
         )
     pair = Pair(
@@ -268,9 +269,8 @@ def consistency_figures_steps(
         _SinglePlane(result.data) if flat else result.data,
         factors,
     )
-    if residual is None:
-        target: object = _NullArray()
-    else:
+    target: object = _NullArray()
+    if residual is not None:
         target = residual[None] if flat else residual
     with ordered_workers(workers) as pool:
         return (

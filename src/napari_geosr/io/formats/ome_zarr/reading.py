@@ -26,6 +26,7 @@ from napari_geosr.io.reader_questions import (
     stored_letters,
     unnamed_axis,
 )
+from napari_geosr.io.shared_array import check_still_there, folder_of
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
 
@@ -259,9 +260,14 @@ class _Source:
         # Memory for the stored chunk, which is at most as large as its voxels, and for
         # the decoded chunk, which has the full size even at the border.
         self.decoding_bytes = 2 * math.prod(array.chunks) * self.dtype.itemsize
+        is_in_folder = isinstance(getattr(array.store, "root", None), Path)
+        self._folder = folder_of(array) if is_in_folder else None
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
-        return np.asarray(self.array[key])
+        voxels = np.asarray(self.array[key])
+        if self._folder is not None:
+            check_still_there(self._folder, self.array.store.root.name)
+        return voxels
 
 
 def _check(array: ZarrNode, path: Path) -> None:

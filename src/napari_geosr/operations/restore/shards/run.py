@@ -30,6 +30,7 @@ from napari_geosr.operations.cluster import (
     open_pool,
     workers_per_host,
 )
+from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.restore.run import TileProgress, VolumeRun, chosen_backend
 from napari_geosr.operations.restore.shards.work import (
     ShardResult,
@@ -183,7 +184,7 @@ class _ShardProgress:
             network = copy.deepcopy(network).to("cpu")
         return ShardWork(
             network,
-            array_for_workers(prepared.volume.data),
+            array_for_workers(prepared.volume.data, folder_for_copies(sharded.workers)),
             tile=self.planner.choice.tile,
             dtypes=[target.volume.dtype for target in self.targets.all],
             files=self.shared,

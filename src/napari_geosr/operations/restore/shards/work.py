@@ -127,8 +127,7 @@ class ShardWork:
         """Raise `FileError` if the input is missing: a zarr would be read as zeros."""
         if getattr(self.source, "is_remote", False):
             return  # connection errors are raised when the file is read
-        store = getattr(self.source, "store", None)
-        path = getattr(self.source, "path", None) if store is None else store.root
+        path = getattr(self.source, "path", None)
         if path is not None and not Path(path).exists():
             raise FileError(
                 f"{Path(path).name} can no longer be read: it was removed or renamed, "
