@@ -11,6 +11,8 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.data import new_folder, removed_on_failure, write_into_job
 
 
@@ -29,6 +31,17 @@ def test_a_job_that_is_made_keeps_its_folder(tmp_path: Path) -> None:
     with removed_on_failure(new_folder(tmp_path, "job")) as folder:
         (folder / "data").mkdir()
     assert (tmp_path / "job" / "data").is_dir()
+
+
+def test_a_job_that_a_queue_has_accepted_keeps_its_folder(tmp_path: Path) -> None:
+    def submit() -> None:
+        with removed_on_failure(new_folder(tmp_path, "job")) as folder:
+            queue_record.write_record(folder, QueueRecord("slurm", "SLURM", "12"))
+            raise KeyboardInterrupt  # just after the queue's answer
+
+    with pytest.raises(KeyboardInterrupt):
+        submit()
+    assert (tmp_path / "job").is_dir()
 
 
 def test_making_a_job_that_is_cancelled_between_steps_leaves_no_folder(

@@ -27,6 +27,7 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
 
 #: Number of bytes that are read at a time to compare a volume with its file.
 _COMPARED_BYTES = 2**24
@@ -83,9 +84,18 @@ def removed_on_failure(folder: Path) -> Iterator[Path]:
     except UnansweredError:  # the queue may be running the job
         raise
     except BaseException:  # any exception, including that of a closed generator
-        shutil.rmtree(folder, ignore_errors=True)
-        index.forget(folder)
+        if not _is_in_queue(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            index.forget(folder)
         raise
+
+
+def _is_in_queue(folder: Path) -> bool:
+    """Return whether a queue has accepted the new job in a folder."""
+    try:
+        return bool(queue_record.read_record(folder).number)
+    except FileError:  # unknown at the moment
+        return True
 
 
 def write_into_job(
