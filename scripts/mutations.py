@@ -506,7 +506,7 @@ MUTATIONS = (
     Mutation(
         "resume-restore-input",
         "operations/restore/resume.py",
-        '"a different input": (inputs.get("input") or {}).get("checksum"),',
+        '_OTHER_INPUT: _input_of(record).get("checksum"),',
         "",
         "a restoration is resumed with a different scan",
         ("tests/operations/test_restore_resume.py",),
