@@ -30,12 +30,12 @@ CONVENTION = (
     "voxels of the medial axis at which the largest sphere is at least 80 % as wide "
     "as the local thickness. Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is 1 − the Euler "
     "number of the largest component of the bone (26 neighbours) with its enclosed "
-    "cavities filled (purified, Odgaard & Gundersen 1993). The Euler number is corrected "
-    "at the border of the sample, so that the values of blocks that share one plane of voxels add up: it is the sum "
-    "over all groups of 2³ voxels that lie completely in the sample. In a volume "
-    "without a sample mask, half of the Euler number of each face and an eighth of "
-    "that of each corner are subtracted, and a quarter of that of each edge is added. "
-    "Conn.D is Conn ÷ TV."
+    "cavities filled (purified, Odgaard & Gundersen 1993). The Euler number is "
+    "corrected at the border of the sample, so that the values of blocks that share "
+    "one plane of voxels add up: it is the sum over all groups of 2³ voxels that lie "
+    "completely in the sample. In a volume without a sample mask, half of the Euler "
+    "number of each face and an eighth of that of each corner are subtracted, and a "
+    "quarter of that of each edge is added. Conn.D is Conn ÷ TV."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
