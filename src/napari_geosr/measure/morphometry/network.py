@@ -20,7 +20,7 @@ TITLE = "Pore network"
 ABOUT = "Pores and throats by a watershed; coordination number, diameters."
 CONVENTION = (
     "The pore space is divided at its constrictions by a watershed of the distance to "
-    "surface, smoothed by a Gaussian with a standard deviation of 0.4 voxels. The "
+    "the surface, smoothed by a Gaussian with a standard deviation of 0.4 voxels. The "
     "watershed starts from local maxima that are at least as far from each other as "
     "from the surface, and separated by a constriction: on every way between them, the "
     "largest sphere becomes smaller by at least 5 % and 0.4 voxels in radius. Maxima "
