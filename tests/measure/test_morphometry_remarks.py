@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 
@@ -252,3 +253,43 @@ def test_sources_say_what_is_taken_from_them(name: str) -> None:
     for source in MORPHOMETRY.load(name).SOURCES:
         _, after_the_year = re.split(r"\(\d{4}\)", source, maxsplit=1)
         assert re.search(_PLACES, after_the_year), source
+
+
+def spheres(radius: float, edge: int, every: int) -> np.ndarray:
+    """Spheres in a lattice, at different positions between voxels."""
+    pores = np.zeros((edge,) * 3, bool)
+    places = np.indices(pores.shape)
+    rng = np.random.default_rng(5)
+    for corner in np.ndindex((edge // every,) * 3):
+        centre = (np.array(corner) + 0.5) * every + rng.uniform(-0.5, 0.5, 3) - 0.5
+        box = tuple(slice(i * every, (i + 1) * every) for i in corner)
+        offsets = places[(slice(None), *box)] - centre[:, None, None, None]
+        pores[box] = (offsets**2).sum(axis=0) <= radius**2
+    return pores
+
+
+@pytest.mark.parametrize(
+    ("radius", "tolerance"), [(1.5, 0.28), (2, 0.13), (2.5, 0.07), (3, 0.08)]
+)
+def test_the_mil_of_small_spheres_is_told_to_be_uncertain(
+    radius: float, tolerance: float
+) -> None:
+    pores = spheres(radius, 50, 10)
+    found = measured(pores, "anisotropy")
+    true = 10**3 / (2 * math.pi * radius**2)
+    assert found.figures["MIL.c"] == pytest.approx(true, rel=tolerance)
+    said = any("MIL and DA are uncertain" in text for text in found.warnings)
+    assert said == (radius < 3)
+
+
+def test_sparse_pores_are_enough_for_their_mil() -> None:
+    """MIL is more than half of the edge, but there are 64 spheres."""
+    found = measured(spheres(3, 56, 14), "anisotropy")
+    assert found.figures["MIL.a"] > 28
+    assert not any("MIL.a" in text and "unreliable" in text for text in found.warnings)
+
+
+def test_a_single_voxel_has_a_finite_mil() -> None:
+    pores = np.zeros((20,) * 3, bool)
+    pores[10, 10, 10] = True
+    assert measured(pores, "anisotropy").figures["MIL.a"] < 30_000

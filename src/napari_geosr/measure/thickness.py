@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,11 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.measure.phases import Box, Mask, MaskSource
+from napari_geosr.measure.thickness_distribution import (
+    STEPS_PER_VOXEL,
+    ThicknessDistribution,
+)
 
-#: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.spheres.STEPS`).
-STEPS_PER_VOXEL = 32
 #: Default number of voxels of a block, without its margin.
 BLOCK_VOXELS = 200**3
 #: Number of planes of a block for which spheres are collected together.
@@ -51,70 +53,6 @@ def kernels() -> Any:
     )
 
     return kernels
-
-
-@dataclass(frozen=True, eq=False)
-class ThicknessDistribution:
-    """Numbers of voxels of a phase by local thickness.
-
-    Attributes
-    ----------
-    counts : ndarray of int64
-        Number of voxels by thickness in steps of 1/32 voxel.
-    unbounded_voxels : int
-        Number of voxels of a phase without any surface; their thickness is unknown.
-    """
-
-    counts: npt.NDArray[np.int64]
-    unbounded_voxels: int = 0
-
-    @classmethod
-    def of(cls, counts: npt.NDArray[np.int64]) -> ThicknessDistribution:
-        """Create a distribution from counts.
-
-        Voxels outside the phase (thickness 0) and empty counts at the upper end are
-        dropped.
-        """
-        counts[0] = 0
-        used = np.flatnonzero(counts)
-        return cls(counts[: used[-1] + 1 if used.size else 1].copy())
-
-    @property
-    def n_voxels(self) -> int:
-        """Number of voxels with a known thickness."""
-        return int(self.counts.sum())
-
-    @property
-    def values(self) -> npt.NDArray[np.float64]:
-        """Thickness to which each count belongs, in voxels."""
-        return np.arange(len(self.counts)) / STEPS_PER_VOXEL
-
-    @property
-    def mean(self) -> float | None:
-        """Volume-weighted mean in voxels; None if there are no voxels."""
-        if not self.n_voxels:
-            return None
-        return float((self.counts * self.values).sum() / self.n_voxels)
-
-    @property
-    def sd(self) -> float | None:
-        """Standard deviation over the voxels of the phase, in voxels."""
-        if (mean := self.mean) is None:
-            return None
-        squares = (self.counts * (self.values - mean) ** 2).sum()
-        return math.sqrt(float(squares) / self.n_voxels)
-
-    @property
-    def largest(self) -> float | None:
-        """Largest thickness in voxels."""
-        found = np.flatnonzero(self.counts)
-        return float(self.values[found[-1]]) if found.size else None
-
-    def histogram(self, n_bins: int = 24) -> tuple[list[int], list[float]]:
-        """Return counts and edges of equal bins from zero to the largest thickness."""
-        edges = np.linspace(0, self.largest or 1.0, n_bins + 1)
-        counts, _ = np.histogram(self.values, bins=edges, weights=self.counts)
-        return [int(n) for n in counts], [float(edge) for edge in edges]
 
 
 def thickness_steps(
@@ -179,24 +117,20 @@ def thickness_steps(
     z, y, x = phase.shape
     blocks = list(cut_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
     counts = np.zeros(2**16, np.int64)
-    margin, unbounded = FIRST_MARGIN, 0
-    found: list[SphereList] = []
     yield StageStarted(0, 2 * len(blocks), message=message)
-    for i, core in enumerate(blocks):
-        check()
-        block = with_margin(phase, core, margin, check, within)
-        if block is None:
-            found.append(SphereList.none())
-        elif block.phase.all():  # then the phase fills the whole volume
-            unbounded += count_within(phase, core, within)
-            if target is not None:
-                target[core] = 2**16 - 1
-        else:
-            margin = block.margin
-            found.append(collected(block, locate=not to_centres))
-        del block
-        yield BlockDone(i + 1, 2 * len(blocks))
+    found, unbounded = yield from sphere_steps(
+        phase,
+        blocks,
+        to_centres=to_centres,
+        within=within,
+        check=check,
+        n_steps=2 * len(blocks),
+    )
     if unbounded:
+        if target is not None:
+            for core in blocks:
+                if count_within(phase, core, within):
+                    target[core] = 2**16 - 1
         return ThicknessDistribution(counts[:1], unbounded)
     for i, core in enumerate(blocks):
         check()
@@ -206,6 +140,43 @@ def thickness_steps(
         kernels().spheres.count(diameters, counts)
         yield BlockDone(len(blocks) + i + 1, 2 * len(blocks))
     return ThicknessDistribution.of(counts)
+
+
+def sphere_steps(
+    phase: MaskSource,
+    blocks: Sequence[Box],
+    *,
+    to_centres: bool,
+    within: MaskSource | None,
+    check: Callable[[], None],
+    n_steps: int,
+) -> Generator[Step, None, tuple[list[SphereList], int]]:
+    """Collect the spheres of a phase, block by block.
+
+    Yields `BlockDone`, out of `n_steps`.
+
+    Returns
+    -------
+    list of SphereList
+        One for each block; empty if the phase fills the whole volume.
+    int
+        Number of voxels of a phase that fills the whole volume, else 0.
+    """
+    margin, unbounded = FIRST_MARGIN, 0
+    found: list[SphereList] = []
+    for i, core in enumerate(blocks):
+        check()
+        block = with_margin(phase, core, margin, check, within)
+        if block is None:
+            found.append(SphereList.none())
+        elif block.phase.all():  # then the phase fills the whole volume
+            unbounded += count_within(phase, core, within)
+        else:
+            margin = block.margin
+            found.append(collected(block, locate=not to_centres))
+        del block
+        yield BlockDone(i + 1, n_steps)
+    return ([] if unbounded else found), unbounded
 
 
 def count_within(phase: MaskSource, core: Box, within: MaskSource | None) -> int:
@@ -226,7 +197,7 @@ def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
 
 
 @dataclass(frozen=True, eq=False)
-class _PhaseBlock:
+class PhaseBlock:
     """A block of a phase with its surroundings, and distances to the outside.
 
     Attributes
@@ -255,6 +226,18 @@ class _PhaseBlock:
         z, y, x = (slice(int(a), int(b)) for a, b in self.place)
         return z, y, x
 
+    def to_surface(self, *, locate: bool) -> None:
+        """Replace squared distances with distances to the surface, in place.
+
+        Distances are in units of 1 / `kernels.surface.STEPS` voxel. If `locate`, the
+        surface is located between voxels, else at the centres of outside voxels.
+        """
+        surface = kernels().surface
+        if locate:
+            surface.to_patterns(self.phase)
+            surface.locate(self.phase, self.squares)
+        surface.to_surface(self.squares, self.nearest)
+
 
 def with_margin(
     phase: MaskSource,
@@ -262,7 +245,7 @@ def with_margin(
     margin: int,
     check: Callable[[], None],
     within: MaskSource | None = None,
-) -> _PhaseBlock | None:
+) -> PhaseBlock | None:
     """Read a block with the surroundings that its spheres depend on.
 
     Distances are 0 outside `within`, so that no sphere has its centre there. Returns
@@ -300,7 +283,7 @@ def with_margin(
             unknown = spheres.largest_unknown(squares, place, inner)
         if not unknown:
             start = np.array([b.start for b in box])
-            return _PhaseBlock(block, squares, nearest, place, start, margin)
+            return PhaseBlock(block, squares, nearest, place, start, margin)
         check()
         del block, squares, nearest  # free their memory before larger ones are made
         wide = math.ceil(unknown) + spheres.REACH + 5
@@ -368,15 +351,12 @@ class SphereList:
         return SphereList(self.centres[near], self.diameters[near], self.box)
 
 
-def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
+def collected(block: PhaseBlock, *, locate: bool) -> SphereList:
     """Return the spheres with centres in a block."""
     spheres = kernels().spheres
 
     squares, nearest = block.squares, block.nearest
-    if locate:
-        kernels().surface.to_patterns(block.phase)
-        kernels().surface.locate(block.phase, squares)
-    kernels().surface.to_surface(squares, nearest)
+    block.to_surface(locate=locate)
     (first, last), (y0, y1), (x0, x1) = block.place
     # Slabs end between two cells of 4³ voxels and have at most 8 spheres per cell.
     slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
@@ -407,15 +387,9 @@ def painted(
         for s, n in zip(core, phase.shape, strict=True)
     ]
     mask = np.ascontiguousarray(phase[box[0], box[1], box[2]], bool)
-    result = np.zeros(mask.shape, np.uint16)
-    if mask.any():
-        first = np.array([s.start for s in box])
-        near = [part.within(first, first + mask.shape) for part in found]
-        centres = np.concatenate([part.centres for part in near]).astype(np.int32)
-        diameters = np.concatenate([part.diameters for part in near])
-        order = np.argsort(np.uint16(spheres.MOST) - diameters, kind="stable")
-        unpainted = np.empty((*mask.shape[:2], (mask.shape[2] + 63) // 64), np.uint64)
-        spheres.paint(mask, order, centres, diameters, first, unpainted, result)
+    start = np.array([s.start for s in box])
+    result, unpainted = paint_mask(mask, start, found)
+    spheres.fill(unpainted, result)
     z, y, x = (
         slice(s.start - b.start, s.stop - b.start)
         for s, b in zip(core, box, strict=True)
@@ -423,45 +397,40 @@ def painted(
     return result[z, y, x]
 
 
-def medial_axis_steps(
-    phase: MaskSource,
-    write: Callable[[Box, Mask], None],
-    *,
-    block_voxels: int | None = None,
-    within: MaskSource | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> Generator[Step, None, None]:
-    """Find the medial axis (sheets and lines of voxels) of a phase, block by block.
+def paint_mask(
+    mask: Mask,
+    start: npt.NDArray[np.int64],
+    found: Iterable[SphereList],
+    extra: float = 0.0,
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint64]]:
+    """Find the diameter of the largest sphere at each voxel of a mask.
 
     Parameters
     ----------
-    write : callable
-        Receives a block of whole planes and the medial axis in it; blocks without the
-        phase are skipped.
-    within : MaskSource, optional
-        Part of the phase in which the medial axis is found; by default, all of it.
+    start : ndarray of 3 int
+        Position of the first voxel of the mask in the volume.
+    extra : float
+        Added to the radius of each sphere, in voxels, but not to its diameter.
+
+    Returns
+    -------
+    diameters : ndarray of uint16
+        0 outside the mask and all spheres.
+    unpainted : ndarray of shape (Z, Y, (X + 63) // 64), uint64
+        Voxels of the mask outside all spheres, one bit each.
     """
-    n_z, n_y, n_x = phase.shape
-    thick = max(1, (block_voxels or BLOCK_VOXELS) // max(1, n_y * n_x))
-    margin = FIRST_MARGIN
-    cores = [slice(z, min(z + thick, n_z)) for z in range(0, n_z, thick)]
-    yield StageStarted(0, len(cores), message="Finding the mid-axes")
-    for i, z in enumerate(cores):
-        check()
-        core = (z, slice(0, n_y), slice(0, n_x))
-        # Read one more plane on each side, because a voxel may be marked by its
-        # neighbour.
-        wide = (slice(max(0, z.start - 1), min(n_z, z.stop + 1)), *core[1:])
-        block = with_margin(phase, wide, margin, check, within)
-        if block is not None:
-            margin = block.margin
-            marked = np.empty(block.phase.shape, np.uint8)
-            inner = (block.squares > 0).view(np.uint8)  # the phase, as far as measured
-            kernels().axes.mark_axes(inner, block.squares, block.nearest, marked)
-            found = marked[block.inside].view(np.bool_)
-            start = z.start - wide[0].start
-            write(core, found[start : start + z.stop - z.start])
-        yield BlockDone(i + 1, len(cores))
+    spheres = kernels().spheres
+    result = np.zeros(mask.shape, np.uint16)
+    unpainted = np.zeros((*mask.shape[:2], (mask.shape[2] + 63) // 64), np.uint64)
+    if not mask.any():
+        return result, unpainted
+    reach = math.ceil(extra)
+    near = [part.within(start - reach, start + mask.shape + reach) for part in found]
+    centres = np.concatenate([part.centres for part in near]).astype(np.int32)
+    diameters = np.concatenate([part.diameters for part in near])
+    order = np.argsort(np.uint16(spheres.MOST) - diameters, kind="stable")
+    spheres.paint(mask, order, centres, diameters, start, extra, unpainted, result)
+    return result, unpainted
 
 
 def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:

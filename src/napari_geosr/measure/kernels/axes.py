@@ -5,6 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.measure.kernels.compiled import compiled
+from napari_geosr.measure.kernels.spheres import STEPS
+from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
+
+#: Difference between the diameters of two spheres, in voxels, up to which the smaller
+#: one is kept: a voxel of the medial axis may lie next to the true axis.
+NEAR = 0.6
+#: Fraction of the diameter of a covering sphere that is added to this difference,
+#: because thickness varies along the axis.
+TAPER = 0.2
 
 
 @compiled
@@ -44,7 +53,7 @@ def mark_axes(
                     v = (q // (n_x * n_y), q // n_x % n_y, q % n_x)
                     for i, (first, second) in enumerate(((z, a), (y, b), (x, c))):
                         apart += (u[i] - v[i]) ** 2
-                        middle += (u[i] - v[i]) * (first + second - u[i] - v[i])
+                        middle += (u[i] - v[i]) * (u[i] + v[i] - first - second)
                     # Skip angles of at most 130° (law of cosines, with two sides of
                     # equal length).
                     if apart <= 1.65 * (distances[z, y, x] + distances[a, b, c]):
@@ -53,3 +62,33 @@ def mark_axes(
                         marked[z, y, x] = 1
                     else:
                         marked[a, b, c] = 1
+
+
+@compiled
+def drop_covered(
+    marked: np.ndarray, distances: np.ndarray, diameters: np.ndarray
+) -> None:
+    """Unmark voxels of the medial axis that are covered by much larger spheres.
+
+    The steps of an oblique or rough surface have short axes of their own. Their spheres
+    add nothing to the volume filled by the larger spheres of the structure, and do not
+    belong to its mid-axes (Hildebrand et al., J. Bone Miner. Res. 14, 1167 (1999)).
+
+    Parameters
+    ----------
+    marked : ndarray of uint8
+        Changed in place.
+    distances : ndarray of the same shape, int32
+        Output of `surface.to_surface`, up to the centres of outside voxels.
+    diameters : ndarray of the same shape, uint16
+        Diameter of the largest sphere that covers each marked voxel, in `spheres.STEPS`
+        per voxel.
+    """
+    n_z, n_y, n_x = marked.shape
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                if marked[z, y, x]:
+                    wide = (1 - TAPER) * diameters[z, y, x] / STEPS - NEAR
+                    if 2 * distances[z, y, x] < wide * DEPTHS:
+                        marked[z, y, x] = 0

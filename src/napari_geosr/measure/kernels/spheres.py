@@ -233,24 +233,25 @@ def paint(
     centres: np.ndarray,
     diameters: np.ndarray,
     start: np.ndarray,
+    extra: float,
     unpainted: np.ndarray,
     result: np.ndarray,
 ) -> None:
     """Give each voxel of a phase the diameter of the largest sphere that contains it.
 
-    Spheres are painted in descending order, skipping painted voxels. Voxels that no
-    sphere contains take the largest diameter of their neighbours, in up to `FILLED`
-    passes; any that remain get a diameter of one voxel.
+    Spheres are painted in descending order, skipping painted voxels.
 
     Parameters
     ----------
     phase : ndarray of shape (Z, Y, X), bool
     start : ndarray of 3 int
         Position of the phase's first voxel in the volume.
+    extra : float
+        Added to the radius of each sphere, in voxels.
     unpainted : ndarray of shape (Z, Y, (X + 63) // 64), uint64
-        Memory for the unpainted voxels, one bit each.
+        Filled with the voxels that no sphere contains, one bit each.
     result : ndarray of the same shape as `phase`, uint16
-        Filled; 0 outside the phase.
+        Filled; 0 outside the phase and all spheres.
     """
     n_z, n_y, n_x = result.shape
     result[:] = 0
@@ -267,7 +268,7 @@ def paint(
         cz = centres[i, 0] / PLACES - start[0]
         cy = centres[i, 1] / PLACES - start[1]
         cx = centres[i, 2] / PLACES - start[2]
-        radius = painted_radius(value)
+        radius = painted_radius(value) + extra
         squared = radius * radius
         last_z = min(n_z - 1, int(np.floor(cz + radius)))
         for z in range(max(0, int(np.ceil(cz - radius))), last_z + 1):
@@ -295,7 +296,6 @@ def paint(
                     while bits != 0:
                         result[z, y, x + _lowest(bits)] = value
                         bits &= bits - ONE
-    _fill(unpainted, result)
 
 
 @compiled
@@ -312,8 +312,11 @@ def painted_radius(diameter: int) -> float:
 
 
 @compiled
-def _fill(unpainted: np.ndarray, result: np.ndarray) -> None:
-    """Give voxels missed by `paint` the largest diameter of their 26 neighbours."""
+def fill(unpainted: np.ndarray, result: np.ndarray) -> None:
+    """Give voxels missed by `paint` the largest diameter of their 26 neighbours.
+
+    This takes up to `FILLED` passes; voxels that remain get a diameter of one voxel.
+    """
     n_z, n_y, n_x = result.shape
     places = []
     for z in range(n_z):

@@ -20,14 +20,17 @@ TITLE = "Pore network"
 ABOUT = "Pores and throats by a watershed; coordination number, diameters."
 CONVENTION = (
     "The pore space is divided at its constrictions by a watershed of the distance to "
-    "the solid, smoothed by a Gaussian with a standard deviation of 0.4 voxels. The "
+    "the surface, smoothed by a Gaussian with a standard deviation of 0.4 voxels. The "
     "watershed starts from local maxima that are at least as far from each other as "
-    "from the solid (after Gostick 2017). Two pores share a throat if some of their "
-    "voxels share a face. The diameter of a pore is that of the largest sphere at its "
-    "centre, up to the surface between voxels (estimated from the surrounding 7³ "
-    "voxels); the diameter of a throat is that of the circle of the same area. The "
-    "coordination number is the number of throats of a pore, averaged over pores that "
-    "do not touch the border of the volume or of the sample."
+    "from the surface, and separated by a constriction: on every way between them, the "
+    "largest sphere becomes smaller by at least 5 % and 0.4 voxels in radius. Maxima "
+    "on saddles and plateaus, as in tubes, are left out (after Gostick 2017). Two "
+    "pores share a throat if some of their voxels share a face. The diameter of a pore "
+    "is that of the largest sphere at its centre, up to the surface between voxels "
+    "(estimated from the surrounding 7³ voxels); the diameter of a throat is that of "
+    "the circle of the same area. The coordination number is the number of throats of "
+    "a pore, averaged over pores that do not touch the border of the volume or of the "
+    "sample."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "
@@ -47,6 +50,13 @@ QUANTITIES = (
 TABLES = ("network",)
 #: Bytes per voxel for distances, markers, labels and the queue of the watershed.
 _BYTES_PER_VOXEL = 40
+#: Standard deviation of the Gaussian that smooths the distance map, in voxels.
+_SMOOTH = 0.4
+#: Minimum decrease in the radius of the largest sphere between two pores, in voxels: it
+#: varies by less along a tube of constant width.
+_FALL = 0.4
+#: Minimum decrease as a fraction of the radius of the narrower pore.
+_RELATIVE_FALL = 0.05
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
@@ -165,62 +175,152 @@ def divide(
         continuation outside the sample; by default, `space`.
     """
     from scipy import ndimage
-    from scipy.spatial import cKDTree
     from skimage.segmentation import watershed
 
-    distance = ndimage.distance_transform_edt(space if wide is None else wide)
-    smooth = ndimage.gaussian_filter(distance, 0.4)
-    if wide is not None:
-        smooth[~space] = 0
+    room = space if wide is None else wide
+    depths, nearest = _depths(room)
+    depth = depths.reshape(space.shape).astype(np.float32)
+    depth /= kernels().surface.STEPS
+    smooth = ndimage.gaussian_filter(depth, _SMOOTH)
+    smooth[~space] = 0
     highest = ndimage.maximum_filter(smooth, size=3)
-    tops, _ = ndimage.label((smooth == highest) & space, np.ones((3,) * space.ndim))
-    n = int(tops.max())
-    places = np.array(ndimage.center_of_mass(tops > 0, tops, np.arange(1, n + 1)))
-    heights = ndimage.maximum(distance, tops, np.arange(1, n + 1))
-    # In descending order of height, keep each maximum, and drop the others that are no
-    # farther from it than its height.
-    tree, kept = cKDTree(places), np.ones(n, bool)
-    for i in np.argsort(-heights, kind="stable"):
-        if kept[i]:
-            for j in tree.query_ball_point(places[i], heights[i]):
-                if j != i and heights[j] <= heights[i]:
-                    kept[j] = False
+    tops, n = ndimage.label((smooth == highest) & space, np.ones((3,) * space.ndim))
+    del highest
+    numbers = np.arange(1, n + 1)
+    labels = watershed(-smooth, tops, mask=space)
+    peaks = ndimage.maximum_position(smooth, tops, numbers)
+    pairs, passes = _passes(labels, smooth)
+    kept = _prominent(
+        _inscribed(depths, nearest, peaks) / 2,
+        pairs,
+        _inscribed(depths, nearest, passes) / 2,
+    )
+    places = np.array(ndimage.center_of_mass(tops > 0, tops, numbers))
+    kept[kept] = _apart(places[kept], ndimage.maximum(depth, tops, numbers[kept]))
     table = np.zeros(n + 1, np.int32)
     table[1:][kept] = np.arange(1, kept.sum() + 1)
-    labels = watershed(-smooth, table[tops], mask=space).astype(np.int32)
     tops = table[tops]
-    n, room = int(kept.sum()), space if wide is None else wide
-    return labels, _inscribed(room, distance, tops, n), places[kept]
+    labels = watershed(-smooth, tops, mask=space).astype(np.int32)
+    centres = ndimage.maximum_position(depth, tops, np.arange(1, kept.sum() + 1))
+    return labels, _inscribed(depths, nearest, centres), places[kept]
 
 
-def _inscribed(
-    space: npt.NDArray[np.bool_],
-    distance: npt.NDArray[np.float64],
-    tops: npt.NDArray[np.int32],
-    n: int,
-) -> npt.NDArray[np.float64]:
-    """Return the diameter of the largest sphere at each maximum of the distance map.
+def _depths(
+    room: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return distances to the surface between voxels, and the nearest outside voxels.
 
-    The surface is located between voxels, as for the local thickness.
+    The surface is located as for the local thickness.
     """
-    from scipy import ndimage
-
-    distances, surface, walls = (
-        getattr(kernels(), name) for name in ("distances", "surface", "walls")
-    )
-    patterns = space.astype(np.uint8).reshape((-1, *space.shape[-2:]))
+    distances, surface = kernels().distances, kernels().surface
+    patterns = room.astype(np.uint8).reshape((-1, *room.shape[-2:]))
     depths = np.empty(patterns.shape, np.int32)
     nearest = np.empty_like(depths)
     distances.squared_distances(patterns, depths, nearest)
     surface.to_patterns(patterns)
     surface.locate(patterns, depths)
     surface.to_surface(depths, nearest)
-    found, sphere = np.empty(n), np.empty(4)
+    return depths, nearest
+
+
+def _prominent(
+    heights: npt.NDArray[np.float64],
+    pairs: npt.NDArray[np.int64],
+    passes: npt.NDArray[np.float64],
+) -> Mask:
+    """Return which maxima are separated by a constriction from all higher ones.
+
+    Others lie on a plateau, a ridge or a saddle, as in tubes of constant width.
+
+    Parameters
+    ----------
+    heights : ndarray of shape (n,)
+        Radius of the largest sphere at every maximum, in voxels.
+    pairs : ndarray of shape (m, 2)
+        Numbers, from 1, of maxima with adjacent basins.
+    passes : ndarray of shape (m,)
+        Radius of the largest sphere at the pass between two basins.
+    """
+    kept = np.ones(len(heights), bool)
+    highest = list(range(len(heights)))
+    # Basins are joined from the widest pass downwards; the lower maximum ends there.
+    for k in np.argsort(-passes, kind="stable"):
+        low, high = (_root(highest, int(i)) for i in pairs[k] - 1)
+        if low == high:
+            continue
+        if (heights[low], -low) > (heights[high], -high):
+            low, high = high, low
+        fall = max(_FALL, _RELATIVE_FALL * heights[low])
+        kept[low] = heights[low] - passes[k] >= fall
+        highest[low] = high
+    return kept
+
+
+def _root(parents: list[int], i: int) -> int:
+    """Return the root of an element, and shorten the way to it."""
+    while parents[i] != i:
+        parents[i] = parents[parents[i]]
+        i = parents[i]
+    return i
+
+
+def _passes(
+    labels: npt.NDArray[np.int32], smooth: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int64], list[tuple[int, ...]]]:
+    """Return pairs of adjacent basins, and the voxel at the pass between them."""
+    n = int(labels.max(initial=0)) + 1
+    codes, places = [], []
+    for axis in range(labels.ndim):
+        one, other = labels[_but(axis, 0)], labels[_but(axis, 1)]
+        shared = (one != other) & (one > 0) & (other > 0)
+        low, high = np.sort(np.stack([one[shared], other[shared]]), axis=0)
+        codes.append(low.astype(np.int64) * n + high)
+        is_lower = smooth[_but(axis, 0)][shared] <= smooth[_but(axis, 1)][shared]
+        at = np.array(np.nonzero(shared))
+        at[axis] += ~is_lower
+        places.append(np.ravel_multi_index(tuple(at), labels.shape))
+    code, place = np.concatenate(codes), np.concatenate(places)
+    order = np.lexsort((place, -smooth.ravel()[place], code))
+    found, first = np.unique(code[order], return_index=True)
+    lowest = np.unravel_index(place[order][first], labels.shape)
+    pairs = np.stack([found // n, found % n], axis=1)
+    return pairs, list(zip(*(i.tolist() for i in lowest), strict=True))
+
+
+def _but(axis: int, first: int) -> tuple[slice, ...]:
+    """Return slices without the last (`first` = 0) or first plane along an axis."""
+    part = slice(1, None) if first else slice(-1)
+    return (*(slice(None),) * axis, part)
+
+
+def _apart(places: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]) -> Mask:
+    """Return which maxima are kept if those within a higher one's sphere are dropped.
+
+    In descending order of height, each maximum is kept, and the others that are no
+    farther from it than its height are dropped.
+    """
+    from scipy.spatial import cKDTree
+
+    tree, kept = cKDTree(places), np.ones(len(places), bool)
+    for i in np.argsort(-np.asarray(heights), kind="stable"):
+        if kept[i]:
+            for j in tree.query_ball_point(places[i], heights[i]):
+                if j != i and heights[j] <= heights[i]:
+                    kept[j] = False
+    return kept
+
+
+def _inscribed(
+    depths: npt.NDArray[np.int32],
+    nearest: npt.NDArray[np.int32],
+    centres: list[tuple[int, ...]],
+) -> npt.NDArray[np.float64]:
+    """Return the diameter of the largest sphere near each centre."""
+    found, sphere = np.empty(len(centres)), np.empty(4)
     memory = np.empty((7, 27)), np.empty(27, np.int64)
-    highest = ndimage.maximum_position(distance, tops, np.arange(1, n + 1))
-    for i, place in enumerate(highest):
+    for i, place in enumerate(centres):
         z, y, x = (0, *place)[-3:]
-        walls.fit_sphere(depths, nearest, z, y, x, True, *memory, sphere)
+        kernels().walls.fit_sphere(depths, nearest, z, y, x, True, *memory, sphere)
         found[i] = 2 * sphere[3]
     return found
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
+from napari_geosr.measure.mid_axes import mid_axis_steps
 from napari_geosr.measure.number_text import number_text, rough_percent
 from napari_geosr.measure.phases import Box, Complement, Mask, PackedMask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
@@ -17,10 +18,7 @@ from napari_geosr.measure.phases.shared import (
 )
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import (
-    ThicknessDistribution,
-    medial_axis_steps,
-)
+from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 
 TITLE = "Trabecular bone"
 ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."
@@ -28,15 +26,16 @@ CONVENTION = (
     "Bone is the solid. BV/TV is its share of the sample. BS is its surface, from "
     "Crofton's formula in 13 directions, without faces on the border. Tb.N is 1 ÷ "
     "the mean distance between the mid-axes, measured as the local thickness of "
-    "the sample without the medial axis (Hildebrand et al. 1999); Tb.N(Th+Sp) is 1 ÷ "
-    "(Tb.Th + Tb.Sp). Conn is 1 − the Euler number of the largest component of the "
-    "bone (26 neighbours) with its enclosed cavities filled (purified, Odgaard & "
-    "Gundersen 1993). The Euler number is corrected at the border of the sample, so "
-    "that the values of blocks that share one plane of voxels add up: it is the sum "
-    "over all groups of 2³ voxels that lie completely in the sample. In a volume "
-    "without a sample mask, half of the Euler number of each face and an eighth of "
-    "that of each corner are subtracted, and a quarter of that of each edge is added. "
-    "Conn.D is Conn ÷ TV."
+    "the sample without the mid-axes (Hildebrand et al. 1999). The mid-axes are the "
+    "voxels of the medial axis at which the largest sphere is at least 80 % as wide "
+    "as the local thickness. Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is 1 − the Euler "
+    "number of the largest component of the bone (26 neighbours) with its enclosed "
+    "cavities filled (purified, Odgaard & Gundersen 1993). The Euler number is "
+    "corrected at the border of the sample, so that the values of blocks that share "
+    "one plane of voxels add up: it is the sum over all groups of 2³ voxels that lie "
+    "completely in the sample. In a volume without a sample mask, half of the Euler "
+    "number of each face and an eighth of that of each corner are subtracted, and a "
+    "quarter of that of each edge is added. Conn.D is Conn ÷ TV."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
@@ -178,10 +177,11 @@ def _number(
         def write(box: Box, marked: Mask) -> None:
             mask.write(box[0].start, marked)
 
-        yield from medial_axis_steps(
+        yield from mid_axis_steps(
             phases.space("solid"),
             write,
-            within=None if phases.sample is None else phases.solid,
+            known=phases.known_solid,
+            share=phases.share,
             check=phases.check,
         )
         between = Complement(mask)

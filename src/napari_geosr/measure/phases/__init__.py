@@ -229,6 +229,13 @@ class Phases:
         return Complement(Complement(self.around, self.missing))
 
     @property
+    def known_solid(self) -> MaskSource:
+        """The solid within and outside the sample, without unmeasured voxels."""
+        if self.around is None or self.missing is None:
+            return self.solid
+        return Complement(self.around, self.missing)
+
+    @property
     def slabs(self) -> list[slice]:
         """Slices along Z of about 4 million voxels."""
         n_z, n_y, n_x = self.shape

@@ -17,7 +17,7 @@ from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, MaskSource, PackedMask, Phases
 from napari_geosr.measure.slabs.part import provisional_labels
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
-from napari_geosr.measure.thickness import ThicknessDistribution
+from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 
 Which = Literal["solid", "pores"]
 _WORDS = {"solid": "solid", "pores": "pores"}

@@ -17,11 +17,11 @@ from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
 from napari_geosr.measure.thickness import (
     FIRST_MARGIN,
     SphereList,
-    ThicknessDistribution,
     collected,
     painted,
     with_margin,
 )
+from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 
 T = TypeVar("T")
 
@@ -259,11 +259,74 @@ def shared_thickness_steps(
     to_centres, within, message
         As in `thickness_steps`.
     """
-    n, done = len(blocks), 0
-    found: list[SphereList] = [SphereList.none()] * n
-    to_collect, unbounded = _ToCollect(phase, within, blocks), 0
-    todo = list(range(n))
+    n = len(blocks)
     yield StageStarted(0, 2 * n, message=message)
+    found, unbounded = yield from _shared_sphere_steps(
+        phase, blocks, share, to_centres=to_centres, within=within, n_steps=2 * n
+    )
+    done = n
+    if unbounded:
+        return ThicknessDistribution(np.zeros(1, np.int64), unbounded)
+    counts = np.zeros(2**16, np.int64)
+    counted = phase if within is None else within
+    to_paint = _Lazy(range(n), lambda i: _to_paint(counted, blocks[i], found))
+    with closing(share(PaintWork(), to_paint)) as results:
+        for part in results:
+            counts[: len(part)] += part
+            done += 1
+            yield BlockDone(done, 2 * n)
+    return ThicknessDistribution.of(counts)
+
+
+def block_sphere_steps(
+    phase: MaskSource,
+    blocks: Sequence[Box],
+    *,
+    to_centres: bool,
+    within: MaskSource | None,
+    share: Share | None,
+    check: Callable[[], None],
+    n_steps: int,
+) -> Generator[Step, None, tuple[list[SphereList], int]]:
+    """Collect the spheres of a phase, in worker processes if there are any.
+
+    Parameters and result are those of `napari_geosr.measure.thickness.sphere_steps`.
+    """
+    if share is not None and len(blocks) > 1:
+        steps = _shared_sphere_steps(
+            phase,
+            blocks,
+            share,
+            to_centres=to_centres,
+            within=within,
+            n_steps=n_steps,
+        )
+    else:
+        steps = thickness.sphere_steps(
+            phase,
+            blocks,
+            to_centres=to_centres,
+            within=within,
+            check=check,
+            n_steps=n_steps,
+        )
+    return (yield from steps)
+
+
+def _shared_sphere_steps(
+    phase: MaskSource,
+    blocks: Sequence[Box],
+    share: Share,
+    *,
+    to_centres: bool,
+    within: MaskSource | None,
+    n_steps: int,
+) -> Generator[Step, None, tuple[list[SphereList], int]]:
+    """Collect the spheres of a phase in several processes."""
+    done, unbounded = 0, 0
+    found: list[SphereList] = [SphereList.none()] * len(blocks)
+    to_collect = _ToCollect(phase, within, blocks)
+    todo = list(range(len(blocks)))
     while todo:
         again = []
         items = _Lazy(todo, to_collect)
@@ -277,19 +340,9 @@ def shared_thickness_steps(
                 if result.is_unbounded:
                     unbounded += thickness.count_within(phase, blocks[i], within)
                 done += 1
-                yield BlockDone(done, 2 * n)
+                yield BlockDone(done, n_steps)
         todo = again
-    if unbounded:
-        return ThicknessDistribution(np.zeros(1, np.int64), unbounded)
-    counts = np.zeros(2**16, np.int64)
-    counted = phase if within is None else within
-    to_paint = _Lazy(range(n), lambda i: _to_paint(counted, blocks[i], found))
-    with closing(share(PaintWork(), to_paint)) as results:
-        for part in results:
-            counts[: len(part)] += part
-            done += 1
-            yield BlockDone(done, 2 * n)
-    return ThicknessDistribution.of(counts)
+    return ([] if unbounded else found), unbounded
 
 
 def _to_paint(
