@@ -342,8 +342,8 @@ class PorositySettings(QWidget):
         """Propose the automatic mask if background may surround the sample."""
         if self.threshold is not None:
             phase = self.form.values()["phase"]
-            around = levels.surroundings.has_background(self.threshold, phase)
-            self.proposal.consider(around)
+            around = levels.surroundings.suggests_mask(self.threshold, phase)
+            self.proposal.consider(around, phase)
             if self.proposal.is_wanted:
                 self.thresholdChanged.emit()
 
@@ -457,6 +457,8 @@ class PorositySettings(QWidget):
     def _on_form(self) -> None:
         self._show_smallest()
         self._follow_rule()
+        if self._whole and self.proposal.phase != self.form.values()["phase"]:
+            self._propose_sample(self._whole)
 
     def _show_smallest(self) -> None:
         volume = self._volume
