@@ -114,6 +114,7 @@ class PorosityDock(PorosityWidgets):
         self.plan.requested.connect(self.plan_scan)
         self.pores.picked.connect(self.leave_settings)
         self.pores.extended.connect(self._keep)
+        self.pores.measured_layers.changed.connect(self._mark_result)
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)
@@ -353,7 +354,7 @@ class PorosityDock(PorosityWidgets):
     ) -> None:
         """Show values and a table; for a job, `folder` already holds the files."""
         self._measured = measured.without_labels()
-        self.result.set_reports(self._measured.reports)
+        self.result.set_reports(self._measured.reports, measured.position)
         self.result.set_exported_to(folder)
         self.show_results()
 
@@ -392,10 +393,9 @@ class PorosityDock(PorosityWidgets):
         self._show_warnings(found.measured)
 
     def _mark_result(self) -> None:
-        """Show a note if the result does not belong to the chosen image."""
-        if self._measured is not None:
-            chosen = self.settings.image.layer()
-            self.result.set_stale(chosen is not None and not self.pores.is_of(chosen))
+        """Show a note if the result does not belong to the chosen image as shown."""
+        chosen = self.settings.image.layer()
+        self.result.set_stale(self.pores.measured_layers.note(chosen))
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold of the measurement if the data are unchanged."""

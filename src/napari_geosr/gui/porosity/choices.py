@@ -41,9 +41,9 @@ _SURROUNDED_HELP = (
 _DECIDED = (_SURROUNDED, _SURROUNDED_HELP)
 _BRIGHT = "Bright regions at the faces are counted as pores."
 _BRIGHT_HELP = (
-    "Bright regions reach the faces of the volume. If they are the material, set “Pores "
-    "are” to “dark”. If they are background around a dark sample, draw the sample in a "
-    "Labels layer and choose that layer here."
+    "Bright regions reach the faces of the volume. If they are the material, set "
+    "“Pores are” to “dark”. If they are background around a dark sample, draw the "
+    "sample in a Labels layer and choose that layer here."
 )
 _OPEN = "Dark space at the faces is counted as pores."
 _OPEN_HELP = (

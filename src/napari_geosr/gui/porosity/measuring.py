@@ -65,6 +65,12 @@ class PoreMeasurement:
     kept: tuple[str, ...] = ()
     origins: dict[str, AnyDict] = field(default_factory=dict)
 
+    @property
+    def position(self) -> str:
+        """The time point and channel of the first image; empty without them."""
+        key = next(iter(self.reports))
+        return pore_layers.position_text(self.origins.get(key, {}))
+
     def without_labels(self) -> PoreMeasurement:
         """Return a copy without labels and masks, which are now stored in layers."""
         reports = {

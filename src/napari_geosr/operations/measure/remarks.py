@@ -127,9 +127,9 @@ def _bright_at_faces(volume: Volume, report: PorosityReport, *, suggests: bool) 
 def _encloses_dark(volume: Volume) -> str:
     """Describe an automatic mask that may enclose air instead of the material."""
     return (
-        f"The automatic sample mask of {volume.name!r} encloses the dark phase, because "
-        "pores are bright. If the dark phase is air around the sample, choose dark "
-        "pores (--phase dark), or a sample mask of your own (--mask)."
+        f"The automatic sample mask of {volume.name!r} encloses the dark phase, "
+        "because pores are bright. If the dark phase is air around the sample, choose "
+        "dark pores (--phase dark), or a sample mask of your own (--mask)."
     )
 
 
