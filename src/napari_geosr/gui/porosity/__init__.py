@@ -16,6 +16,7 @@ from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.layers.position import click_callback
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.evidence import (
     OUTDATED,
     ExplainedPores,
@@ -265,9 +266,10 @@ class PorosityDock(PorosityWidgets):
                 for chosen in (layer, other)
                 if chosen is not None
             }
-            mask, deviation = (
-                None if chosen is None else volume_from_layer(chosen, self._viewer)
-                for chosen in (mask_layer, self.settings.deviation.layer())
+            mask = sample_volume(mask_layer, layer, self._viewer)
+            spread = self.settings.deviation.layer()
+            deviation = (
+                None if spread is None else volume_from_layer(spread, self._viewer)
             )
             self.remember(self.settings.reusable_config)
         except GeoSRError as error:

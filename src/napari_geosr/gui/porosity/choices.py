@@ -43,14 +43,14 @@ _BRIGHT = "Bright regions at the faces are counted as pores."
 _BRIGHT_HELP = (
     "Bright regions reach the faces of the volume. If they are the material, set "
     "“Pores are” to “dark”. If they are background around a dark sample, draw the "
-    "sample in a Labels layer and choose that layer here."
+    "sample in a Labels or Shapes layer and choose that layer here."
 )
 _OPEN = "Dark space at the faces is counted as pores."
 _OPEN_HELP = (
     "Empty space reaches the faces of the volume. It may be air, or pores that "
     "the border cuts open, such as marrow. An automatic mask would exclude open pores "
-    "too, so everything is counted. If it is air, draw the sample in a Labels layer "
-    "and choose that layer here."
+    "too, so everything is counted. If it is air, draw the sample in a Labels or "
+    "Shapes layer and choose that layer here."
 )  #: Texts and tool tips if the mask is refused, by the phase of the pores.
 _REFUSED = {"dark": (_OPEN, _OPEN_HELP), "bright": (_BRIGHT, _BRIGHT_HELP)}
 
@@ -61,11 +61,6 @@ def is_deviation(layer: Layer) -> bool:
         return False
     named = layer.name.endswith(_DEVIATIONS)
     return holds_deviations(layer) or (named and not is_helper(layer))
-
-
-def is_labels(layer: Layer) -> bool:
-    """Whether `layer` can mark the sample."""
-    return bool(layer._type_string == "labels" and not is_helper(layer))
 
 
 class SampleProposal(QObject):

@@ -17,6 +17,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.pore_layers import PoreTarget
 from napari_geosr.jobs.handover import LayerVolume, StoppedMeasurement
 from napari_geosr.operations.measure import (
@@ -160,8 +161,13 @@ def stopped_measurement(
     found = {
         role: LayerVolume(*part_of_file(layer, viewer))
         for role, layer in layers.items()
-        if layer is not None
+        if layer is not None and layer._type_string != "shapes"
     }
+    mask, image = layers["mask"], layers["data"]
+    if "mask" not in found and mask is not None and image is not None:
+        drawn = sample_volume(mask, image, viewer)
+        assert drawn is not None
+        found["mask"] = LayerVolume(drawn, {})
     return StoppedMeasurement(found, config)
 
 

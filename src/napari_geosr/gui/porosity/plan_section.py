@@ -24,6 +24,7 @@ from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import Section, form_layout
 from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.measuring import without_voxels
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
@@ -165,7 +166,7 @@ class PlanSection(QWidget):
                 raise ConfigError("No layer is selected. Open an image first.")
             config = self.config()
             volume = volume_from_layer(layer, self._viewer)
-            sample = None if mask is None else volume_from_layer(mask, self._viewer)
+            sample = sample_volume(mask, layer, self._viewer)
         except GeoSRError as error:
             on_error(error)
             return

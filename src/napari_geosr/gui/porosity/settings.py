@@ -41,8 +41,8 @@ from napari_geosr.gui.porosity.choices import (
     WHOLE,
     SampleProposal,
     is_deviation,
-    is_labels,
 )
+from napari_geosr.gui.porosity.drawn_sample import marks_sample
 from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
 from napari_geosr.gui.porosity.rows import (
@@ -119,7 +119,7 @@ class PorositySettings(QWidget):
         self.smallest = ElidedLabel("")
         add_physical_size(self.form, self.smallest)
         self.morphometry = MorphometryBox()
-        self.sample = LayerCombo(viewer, is_labels, fixed=tuple(MASKS))
+        self.sample = LayerCombo(viewer, marks_sample, fixed=tuple(MASKS))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
         self.proposal = SampleProposal(self.sample, self)
@@ -174,8 +174,9 @@ class PorositySettings(QWidget):
                 self.sample,
                 "Sample",
                 "Sample region: everything, an automatic mask of the solid including "
-                "its pores, the cortex or the marrow space of a bone along Z, or a "
-                "Labels layer (all labels except 0).",
+                "its pores, the cortex or the marrow space of a bone along Z, a Labels "
+                "layer (all labels except 0), or a Shapes layer (its polygons, "
+                "rectangles and ellipses apply to all slices).",
             ),
             (
                 self.other,
