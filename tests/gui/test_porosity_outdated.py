@@ -15,8 +15,10 @@ from porosity_helpers import (
     wait_for_levels,
 )
 
+from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers.position import position_of
 from napari_geosr.gui.porosity.pore_layers import label_at
+from napari_geosr.operations.measure import MeasureConfig
 
 
 def is_shown(layer) -> bool:
@@ -94,3 +96,14 @@ def test_results_name_their_time_point(viewer, qtbot):
     assert result.stale_note.text().startswith("These results belong to time 1, but")
     viewer.dims.set_point(0, 1)
     qtbot.waitUntil(lambda: not result.stale_note.text())
+
+
+def test_a_minimum_size_that_leaves_no_pores_is_not_kept(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    for size, kept in ((20, 20), (10**9, 20)):
+        dock.settings.form.set_values({"min_voxels": size})
+        measure(dock, qtbot)
+        assert recall("porosity", MeasureConfig).min_voxels == kept
+    assert dock.result.report.pore_count == 0

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from porosity_helpers import open_dock, wait_for_levels
 
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import geometry
+from napari_geosr.gui.porosity import plan_section
 
 SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, -20.0, 30.0)
 
@@ -39,6 +42,9 @@ def planned(dock, qtbot) -> str:
 
 def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     text = planned(dock, qtbot)
+    assert text.startswith(
+        "Planned for: spot 32um, precision 2%, scan of the whole sample\n"
+    )
     assert "Spots: 8 of 64 possible\nEdge length of a spot: 32\xa0µm" in text
     assert "Porosity (95 % interval): 20" in text
     spots, image = viewer.layers["rock · spots"], viewer.layers["rock"]
@@ -81,12 +87,15 @@ def test_the_plan_of_another_image_is_not_shown(viewer, qtbot, dock):
 def test_one_spot_has_no_places(viewer, qtbot, dock):
     dock.plan.scan.setCurrentIndex(1)
     text = planned(dock, qtbot)
-    assert text.startswith("Spots: ")
-    assert " of " not in text.splitlines()[0]
+    spots = text.splitlines()[1]
+    assert spots.startswith("Spots: ")
+    assert " of " not in spots
     assert "rock · spots" not in viewer.layers
 
 
 def test_a_text_without_meaning_is_refused(viewer, qtbot, dock):
+    assert planned(dock, qtbot)
+    viewer.layers.remove("rock · spots")
     dock.plan.spot.setText("large")
     assert planned(dock, qtbot) == ""
     assert "spot" in dock.message.text
@@ -101,3 +110,17 @@ def test_a_closed_image_gets_no_spots(viewer, qtbot, dock):
     viewer.layers.clear()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
     assert not viewer.layers
+
+
+def test_a_plan_stops_when_its_image_is_closed(viewer, qtbot, dock, monkeypatch):
+    def endless_steps(*_, should_stop):
+        while not should_stop():
+            yield Step()
+        raise Cancelled("Cancelled.")
+
+    monkeypatch.setattr(plan_section, "plan_steps", endless_steps)
+    dock.plan.button.click()
+    viewer.layers.remove("rock")
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+    text = "Layer 'rock' was removed, so its plan was stopped."
+    assert dock.message.text == text

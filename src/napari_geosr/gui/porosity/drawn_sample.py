@@ -33,7 +33,7 @@ _MAX_TILT = 0.5
 Outline = tuple[int | None, AnyArray]
 
 #: Masks of Shapes layers, with the outlines from which they were made.
-_known: weakref.WeakKeyDictionary[Layer, tuple[object, Volume]] = (
+_known: weakref.WeakKeyDictionary[Layer, tuple[object, Volume | None]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -74,15 +74,16 @@ def sample_volume(
     if known is None or known[0] != key:
         data = _inside(outlines, volume.shape)
         place = volume.axes, volume.voxel_size, volume.unit, volume.origin
-        known = key, Volume(data, *place)
+        known = key, None if data is None else Volume(data, *place)
         _known[mask] = known
-    if not outlines or not np.any(known[1].data):
+    found = known[1]
+    if found is None:
         raise VolumeError(
             f"Layer {mask.name!r} has no polygon, rectangle or ellipse on "
             f"{image.name!r}. Draw an outline of the sample.",
             fields=["mask"],
         )
-    return known[1].replace(name=mask.name)
+    return found.replace(name=mask.name)
 
 
 def sample_contents_key(
@@ -139,8 +140,8 @@ def _outlines(shapes: Shapes, image: Layer, viewer: ViewerModel) -> list[Outline
     return found
 
 
-def _inside(outlines: list[Outline], shape: tuple[int, ...]) -> AnyArray:
-    """Return a mask of the voxels with centres inside at least one outline."""
+def _inside(outlines: list[Outline], shape: tuple[int, ...]) -> AnyArray | None:
+    """Return a mask of the voxels with centres inside an outline; None without any."""
     from skimage.draw import polygon2mask
 
     planes: dict[int | None, AnyArray] = {}
@@ -152,4 +153,4 @@ def _inside(outlines: list[Outline], shape: tuple[int, ...]) -> AnyArray:
     for axis, plane in planes.items():
         whole = plane if axis is None else np.expand_dims(plane, axis)
         found = found | whole.view(np.uint8)
-    return np.broadcast_to(found, shape)
+    return np.broadcast_to(found, shape) if found.any() else None

@@ -66,6 +66,7 @@ class PlanSection(QWidget):
         super().__init__()
         self._viewer, self._settings = viewer, settings
         self._scanned: tuple[weakref.ref[Layer], Volume] | None = None
+        self._request = ""
         self.spot = QLineEdit("10%")
         self.precision = QLineEdit("5%")
         self.scan = QComboBox()
@@ -126,8 +127,12 @@ class PlanSection(QWidget):
         if not self._is_of_chosen_image():
             self.text.setText("")
 
+    def image(self) -> Layer | None:
+        """Return the image of the latest plan, if it still exists."""
+        return None if self._scanned is None else self._scanned[0]()
+
     def _is_of_chosen_image(self) -> bool:
-        scanned = None if self._scanned is None else self._scanned[0]()
+        scanned = self.image()
         return scanned is not None and scanned is self._settings.image.layer()
 
     def config(self) -> PlanConfig:
@@ -161,6 +166,7 @@ class PlanSection(QWidget):
     ) -> None:
         """Plan the spots from the chosen image, in a worker."""
         layer, mask = self._settings.image.layer(), self._settings.sample.layer()
+        self.text.setText("")  # also if the new plan fails
         try:
             if layer is None:
                 raise ConfigError("No layer is selected. Open an image first.")
@@ -171,7 +177,10 @@ class PlanSection(QWidget):
             on_error(error)
             return
         self._scanned = (weakref.ref(layer), without_voxels(volume))
-        self.text.setText("")
+        self._request = (
+            f"Planned for: spot {self.spot.text()}, precision {self.precision.text()}, "
+            f"scan of {self.scan.currentText()}"
+        )
         activity.start(
             "plan",
             lambda should_stop: plan_steps(
@@ -185,7 +194,8 @@ class PlanSection(QWidget):
 
     def _show(self, plan: ScanPlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
-        lines = (f"{label}: {_unbroken(text)}" for label, text in plan.rows())
+        rows = (f"{label}: {_unbroken(text)}" for label, text in plan.rows())
+        lines = [_unbroken(self._request), *rows]
         self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
         assert self._scanned is not None
         reference, volume = self._scanned

@@ -79,6 +79,9 @@ class PoreDisplay(QObject):
         self._listing.setSingleShot(True)
         self._listing.setInterval(_LISTING_DELAY)
         self._listing.timeout.connect(self._list_marked)
+        #: The report that is shown, and the selected pores of the others.
+        self._shown = ""
+        self._selections: dict[str, AnyArray] = {}
         self._label = 0  # last known `selected_label` of the layer
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
@@ -125,6 +128,7 @@ class PoreDisplay(QObject):
         before, shown = self._measured, {k: [*self._layers_of(k)] for k in self._layers}
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
+        self._selections.clear()
         self._unfollow()
         first = next(iter(measured.reports))
         # Add the first layer last, so that it lies on top and is the active layer.
@@ -178,11 +182,15 @@ class PoreDisplay(QObject):
                     layer.visible = False
 
     def _restart(self) -> None:
-        """Follow the layer of the report that is shown, and clear the selection."""
+        """Follow the layer of the report that is shown, and restore its selection."""
         report, layer = self._result.report, self.layer()
+        self._shown = self._result.which.currentText()
         self._unfollow()
         # This emits `changed`, which updates all views.
         self.marked.restart(0 if report is None else report.pore_count)
+        selected = self._selections.get(self._shown)
+        if selected is not None:
+            self.marked.set_mask(selected)
         self._features.set_layer(layer)
         if layer is not None:
             events = layer.events
@@ -364,6 +372,7 @@ class PoreDisplay(QObject):
         self.marked.set_mask(combined(self.marked.mask, inside, modifiers))
 
     def _on_report(self, name: str) -> None:
+        self._selections[self._shown] = self.marked.mask
         for key in self._measured.reports if self._measured is not None else ():
             for layer in self._layers_of(key):
                 layer.visible = key == name
