@@ -129,6 +129,8 @@ def test_outlines_of_shapes_are_a_sample(viewer, qtbot):
     found = stopped_measurement(settings.layers(), settings.config(), viewer)
     mask = np.asarray(found.volumes["mask"].volume.data)
     np.testing.assert_array_equal(mask > 0, expected)
+    _, sample = dock.local_preview._volumes(source)  # with hysteresis
+    np.testing.assert_array_equal(np.asarray(sample.data) > 0, expected)
 
 
 def test_outlines_are_drawn_in_any_slice(viewer, qtbot):

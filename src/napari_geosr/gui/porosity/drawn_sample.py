@@ -69,11 +69,11 @@ def sample_volume(
         return volume_from_layer(mask, viewer)
     volume = volume_from_layer(image, viewer)
     outlines = _outlines(mask, image, viewer)
-    key = (_key_of(outlines), volume.shape, volume.voxel_size, volume.origin)
+    place = volume.axes, volume.voxel_size, volume.unit, volume.origin
+    key = (_key_of(outlines), volume.shape, place)
     known = _known.get(mask)
     if known is None or known[0] != key:
         data = _inside(outlines, volume.shape)
-        place = volume.axes, volume.voxel_size, volume.unit, volume.origin
         known = key, None if data is None else Volume(data, *place)
         _known[mask] = known
     found = known[1]
@@ -114,17 +114,18 @@ def corners_of(data: AnyArray, kind: str) -> AnyArray:
 def _outlines(shapes: Shapes, image: Layer, viewer: ViewerModel) -> list[Outline]:
     """Return the outlines of a Shapes layer in voxels of the image."""
     n = spatial_ndim(image)
+    # The transform is affine, so a few points determine it.
+    start, *ends = (
+        indices_at(viewer, image, position_of(viewer, shapes, point))[-n:]
+        for point in np.vstack([np.zeros(shapes.ndim), np.eye(shapes.ndim)])
+    )
+    edges = np.array(ends) - start
     found = []
     kinds = zip(shapes.data, shapes.shape_type, strict=True)
     for number, (data, kind) in enumerate(kinds, start=1):
         if kind not in _CLOSED:
             continue
-        corners = np.array(
-            [
-                indices_at(viewer, image, position_of(viewer, shapes, corner))[-n:]
-                for corner in corners_of(np.asarray(data, float), str(kind))
-            ]
-        )
+        corners = start + corners_of(np.asarray(data, float), str(kind)) @ edges
         axis = None
         if n == 3:
             extents = np.ptp(corners, axis=0)
