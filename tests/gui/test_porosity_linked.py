@@ -323,6 +323,46 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     assert plot.legend.title.text() == "large and flat"
 
 
+def test_a_group_survives_the_next_measurement_of_the_same_pores(viewer, qtbot, dock):
+    plot, settings = dock.result.plot, dock.settings
+    plot.expression.setText("voxels>200")
+    plot.select.click()
+    expected = dock.pores.marked.mask.tolist()
+    assert True in expected
+    plot.name.setText("mine")
+    plot.save.click()
+    measure(dock, qtbot)
+    report = dock.result.report
+    assert report.table["mine"].tolist() == expected
+    assert report.groups["mine"].text == "voxels>200"
+    assert list(dock.pores.layer().features["mine"]) == [False, *expected]
+    assert "mine" not in dock.message.text
+    settings.form.set_values({"min_voxels": 900})  # other pores
+    measure(dock, qtbot)
+    assert "mine" not in dock.result.report.table
+    assert "Groups of earlier pores were dropped: mine." in dock.message.text
+
+
+def test_every_volume_keeps_its_selection(viewer, qtbot, dock):
+    other = add(viewer, physical(name="other", seed=1))
+    dock.settings.image.set_layer(viewer.layers["scan"])
+    dock.settings.other.set_layer(other)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    which, marked = dock.result.which, dock.pores.marked
+    for name, labels in (("scan", [1, 3]), ("other", [2])):
+        which.setCurrentText(name)
+        marked.set_labels(labels)
+    for name, labels in (("scan", [1, 3]), ("other", [2])):
+        which.setCurrentText(name)
+        assert marked.labels.tolist() == labels
+        assert marked_rows(dock.result.table) == labels
+        layer = dock.pores.layer()
+        qtbot.waitUntil(lambda shown=layer: any(stored(shown)))
+        expected = [label in labels for label in (1, 2, 3)]
+        assert stored(layer) == expected
+
+
 def test_colours_of_more_pores_than_napari_has(qtbot):
     from napari.layers import Labels
 

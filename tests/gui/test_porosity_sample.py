@@ -15,7 +15,10 @@ from porosity_helpers import (
     wait_for_levels,
 )
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.gui.layers import geometry
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
+from napari_geosr.gui.porosity.measuring import stopped_measurement
 
 
 def shown(dock) -> np.ndarray:
@@ -90,3 +93,65 @@ def test_one_mask_for_all_times_of_a_series(viewer, qtbot):
     for plane, is_sample in ((8, True), (22, False)):
         viewer.dims.set_point(1, ORIGIN[0] + plane * SIZE[0])
         qtbot.waitUntil(lambda sample=is_sample: bool(shown(dock).any()) == sample)
+
+
+def test_outlines_of_shapes_are_a_sample(viewer, qtbot):
+    """In the place where they were drawn, and in all slices."""
+    volume = physical()
+    source = add(viewer, volume)
+    # In millimetres with another scale: corners between voxels of the scan.
+    shapes = viewer.add_shapes(
+        ndim=2,
+        name="outline",
+        scale=(1e-3, 1e-3),
+        translate=(ORIGIN[1] * 1e-3, ORIGIN[2] * 1e-3),
+        units=("mm", "mm"),
+    )
+    dock = open_dock(viewer, qtbot)
+    settings = dock.settings
+    wait_for_levels(dock, qtbot)
+    settings.sample.set_layer(shapes)
+    assert "no polygon" in settings.faults.texts["mask"]
+    box = np.array([[19.5, 4.5], [19.5, 24.5], [35.5, 24.5], [35.5, 4.5]]) * SIZE[1]
+    shapes.add_rectangles(box)
+    expected = np.zeros(SHAPE, bool)
+    expected[:, 20:36, 5:25] = True
+    qtbot.waitUntil(lambda: not settings.faults.texts and dock.preview.layer.visible)
+    viewer.dims.set_point(0, ORIGIN[0] + 8 * SIZE[0])
+    pores = expected[8] & (source.data[8] < settings.threshold)
+    assert pores.any()
+    qtbot.waitUntil(lambda: np.array_equal(shown(dock), pores))
+    measure(dock, qtbot)
+    report = dock.result.report
+    assert report.sample_voxels == expected.sum()
+    dark = source.data < report.threshold
+    assert report.pore_voxels == (dark & expected).sum()
+    found = stopped_measurement(settings.layers(), settings.config(), viewer)
+    mask = np.asarray(found.volumes["mask"].volume.data)
+    np.testing.assert_array_equal(mask > 0, expected)
+    _, sample = dock.local_preview._volumes(source)  # with hysteresis
+    np.testing.assert_array_equal(np.asarray(sample.data) > 0, expected)
+
+
+def test_outlines_are_drawn_in_any_slice(viewer, qtbot):
+    volume = physical()
+    source = add(viewer, volume)
+    place = geometry(volume)
+    in_slice = np.array([[12, 9, 4], [12, 29, 4], [12, 29, 24], [12, 9, 24]])
+    across = np.array([[2, 5, 6], [30, 5, 6], [30, 5, 46], [2, 5, 46]])
+    shapes = viewer.add_shapes(name="outline", **place, ndim=3)
+    shapes.add_ellipses(in_slice)
+    inside = np.asarray(sample_volume(shapes, source, viewer).data) > 0
+    assert (inside == inside[:1]).all()
+    y, x = np.ogrid[:40, :48]
+    disc = ((y - 19) / 10) ** 2 + ((x - 14) / 10) ** 2 <= 1
+    assert np.mean(inside[0] != disc) < 0.01
+    shapes.add_lines(np.array([[0, 0, 0], [0, 5, 5]]))  # encloses nothing
+    shapes.add_polygons(across)
+    inside = np.asarray(sample_volume(shapes, source, viewer).data) > 0
+    expected = np.repeat(disc[None], 32, axis=0)
+    expected[2:31, :, 6:47] = True
+    assert np.mean(inside != expected) < 0.01
+    shapes.add_polygons(across + np.array([[0, 0, 0], [0, 9, 0], [0, 9, 0], [0, 0, 0]]))
+    with pytest.raises(VolumeError, match="Shape 4 .* not parallel"):
+        sample_volume(shapes, source, viewer)

@@ -150,6 +150,22 @@ def test_marrow_at_the_faces_is_not_taken_for_air(
     assert dock.settings.sample.currentText() == WHOLE
 
 
+def test_the_mask_is_not_proposed_for_bright_material(viewer, qtbot, rng):
+    """With bright pores, the automatic mask would enclose the air."""
+    bone = cylinder(rng)
+    bone.data[:, :, 40:] = 200  # also reaches the faces
+    add(viewer, bone)
+    dock = open_dock(viewer, qtbot)
+    settings = dock.settings
+    wait_for_sample(dock, qtbot, AUTOMATIC)
+    settings.form.set_values({"phase": "bright"})
+    wait_for_sample(dock, qtbot, WHOLE)
+    qtbot.wait(500)
+    assert settings.sample.currentText() == WHOLE
+    settings.form.set_values({"phase": "dark"})
+    wait_for_sample(dock, qtbot, AUTOMATIC)
+
+
 def test_what_was_taken_as_the_sample_is_outlined(viewer, qtbot, rng):
     bone = cylinder(rng)
     source = add(viewer, bone)

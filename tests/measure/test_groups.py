@@ -231,6 +231,8 @@ def test_a_group_replaces_only_an_earlier_group() -> None:
     for name in ("d", "diameter", "psi", "or"):
         with pytest.raises(ConfigError, match="another meaning in filters"):
             plain.with_group(name, np.array([True, True]))
+    with pytest.raises(ConfigError, match="has 41 characters"):
+        plain.with_group("x" * 41, np.array([True, True]))
     kept = first.with_group("big", np.array([True, False]), "d>40um")
     again = kept.with_group("big", np.array([False, True]))
     assert again.table["big"].tolist() == [False, True]

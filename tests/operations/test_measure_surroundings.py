@@ -53,6 +53,24 @@ def test_it_is_not_said_of_a_sample_that_is_told_apart_or_fills_the_volume():
     assert not warnings_of(rod, phase="bright")
 
 
+def test_bright_material_is_not_taken_for_background(shared_data: Path):
+    """The automatic mask encloses the dark phase, which is air."""
+    bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
+    corner = bone.replace(data=bone.data[:64, :64, :64])
+    (warning,) = warnings_of(corner, phase="bright")
+    assert "If they are the material, choose dark pores" in warning
+    assert "--sample auto" not in warning
+    assert not includes_background([warning])
+    steps = measure_steps(
+        corner, MeasureConfig(phase="bright", sample_mask="auto"), keep_labels=False
+    )
+    assert any("encloses the dark phase" in w for w in run_to_end(steps).warnings)
+    rod = cylinder(20)
+    specimen = rod.replace(data=220 - rod.data)  # dark in a bright field
+    (warning,) = warnings_of(specimen, phase="bright")
+    assert "--sample auto" in warning
+
+
 class Unreadable:
     """An image that must not be read completely."""
 

@@ -24,12 +24,14 @@ from napari_geosr.gui.porosity.evidence import (
 )
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
 from napari_geosr.gui.porosity.measuring import (
+    MeasuringInput,
     PoreMeasurement,
     export_dialog,
-    measured_steps,
     stopped_measurement,
+    with_groups_of,
 )
-from napari_geosr.gui.porosity.pore_layers import PoreTarget, features
+from napari_geosr.gui.porosity.minimum_size import RememberedMinimum
+from napari_geosr.gui.porosity.pore_layers import features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.preview.local_preview import LocalPreview
@@ -53,6 +55,14 @@ _RUNNING = {
     "measure": "Measuring…",
     "evidence": "Evaluating the evidence…",
     "plan": "Planning…",
+}
+
+
+#: What is stopped when its layer is removed, by operation.
+_STOPPED = {
+    "measure": "its measurement",
+    "evidence": "the evaluation of the evidence",
+    "plan": "its plan",
 }
 
 
@@ -114,6 +124,7 @@ class PorosityDock(PorosityWidgets):
         self.plan.requested.connect(self.plan_scan)
         self.pores.picked.connect(self.leave_settings)
         self.pores.extended.connect(self._keep)
+        self.pores.measured_layers.changed.connect(self._mark_result)
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
         result.exportRequested.connect(self.export)
@@ -131,10 +142,10 @@ class PorosityDock(PorosityWidgets):
         config, error = self.recall(MeasureConfig)
         if error is not None:
             self.message.show_error(error)
-            return
         if not isinstance(config.threshold, str):
             # A manual threshold is not valid for another image.
             config = config.model_copy(update={"threshold": "otsu"})
+        self._minimum = RememberedMinimum(config.min_voxels, self.remember)
         self.settings.set_config(config)
 
     # The image and its grey values
@@ -251,24 +262,14 @@ class PorosityDock(PorosityWidgets):
 
     def measure(self) -> None:
         """Measure the chosen image and its reference, if any."""
-        if self.is_running:
-            return
-        layer, other = self.settings.image.layer(), self.settings.other.layer()
-        mask_layer = self.settings.sample.layer()
-        if layer is None:
+        layers = self.settings.layers()
+        layer = layers["data"]
+        if self.is_running or layer is None:
             return
         try:
             config = self.settings.config()
-            volumes = {
-                chosen.name: volume_from_layer(chosen, self._viewer)
-                for chosen in (layer, other)
-                if chosen is not None
-            }
-            mask, deviation = (
-                None if chosen is None else volume_from_layer(chosen, self._viewer)
-                for chosen in (mask_layer, self.settings.deviation.layer())
-            )
-            self.remember(self.settings.reusable_config)
+            given = MeasuringInput.of(layers, config, self._viewer)
+            self._minimum.begin(self.settings.reusable_config)
         except GeoSRError as error:
             self.show_refusal(error)
             return
@@ -276,17 +277,13 @@ class PorosityDock(PorosityWidgets):
         self._removed = ""
         self._progress.restart()
         self._measured_at = self.levels.key()
-        measured = [chosen for chosen in (layer, other) if chosen is not None]
-        self._sources = {chosen.name: weakref.ref(chosen) for chosen in measured}
-        targets = {each.name: PoreTarget.of(each, self._viewer) for each in measured}
+        self._sources = given.sources
         description = f"Measuring {layer.name}"
-        stopped = stopped_measurement(self.settings.layers(), config, self._viewer)
+        stopped = stopped_measurement(layers, config, self._viewer)
         self.handover.begin("measure", description, lambda: stopped)
         self.activity.start(
             "measure",
-            lambda should_stop: measured_steps(
-                volumes, config, mask, targets, should_stop, deviation
-            ),
+            given.steps,
             self._on_measured,
             on_step=self._progress.show_step,
             on_error=self._on_error,
@@ -297,6 +294,7 @@ class PorosityDock(PorosityWidgets):
         """Plan how many spots of the chosen image's sample to scan."""
         if not self.is_running:
             self.clear_errors()
+            self._removed = ""
             self._progress.restart()
             self.plan.start(self.activity, self._progress.show_step, self._on_error)
 
@@ -328,22 +326,18 @@ class PorosityDock(PorosityWidgets):
         if not isinstance(error, Cancelled):
             self.show_refusal(error)
         elif self._removed:
-            self._farewell = (
-                f"Layer {self._removed!r} was removed, so its measurement was stopped."
-            )
+            self._farewell = self._removed
             self.message.show_message(self._farewell)
         elif not self.message.text:
             self.message.show_message("Cancelled. Nothing was changed.")
 
     def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show the results. The layers may have been removed in the meantime."""
+        self._minimum.end(measured.reports.values())
+        measured = with_groups_of(measured, self._measured)
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
-        if not self._show_warnings(measured) and measured.kept:
-            self.message.show_message(
-                f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
-                "new labels are in a separate layer."
-            )
+        self._show_notes(measured)
         self.pores.show(measured, self._sources, self.settings.sample.layer())
         self._mark_result()
         self._offer_evidence()
@@ -353,16 +347,16 @@ class PorosityDock(PorosityWidgets):
     ) -> None:
         """Show values and a table; for a job, `folder` already holds the files."""
         self._measured = measured.without_labels()
-        self.result.set_reports(self._measured.reports)
+        self.result.set_reports(self._measured.reports, measured.position)
         self.result.set_exported_to(folder)
         self.show_results()
 
-    def _show_warnings(self, measured: PoreMeasurement) -> bool:
-        """Show the warnings of the reports; return whether there are any."""
-        warnings = [w for r in measured.reports.values() for w in r.warnings]
-        if warnings:
-            self.show_warning(" ".join(warnings))
-        return bool(warnings)
+    def _show_notes(self, measured: PoreMeasurement) -> None:
+        """Show the warnings of the reports, and what was kept of earlier results."""
+        texts = [*measured.warnings, *measured.notes]
+        if texts:
+            kind = "warning" if measured.warnings else "info"
+            self.message.show_message(" ".join(texts), kind)
 
     def show_job(self, job: Path, then: Callable[[str], None]) -> None:
         """Show the measurement of a job.
@@ -389,13 +383,12 @@ class PorosityDock(PorosityWidgets):
         self._mark_result()
         self._offer_evidence()
         then(f"The pore layers were opened; the report is in {found.page}.")
-        self._show_warnings(found.measured)
+        self._show_notes(found.measured)
 
     def _mark_result(self) -> None:
-        """Show a note if the result does not belong to the chosen image."""
-        if self._measured is not None:
-            chosen = self.settings.image.layer()
-            self.result.set_stale(chosen is not None and not self.pores.is_of(chosen))
+        """Show a note if the result does not belong to the chosen image as shown."""
+        chosen = self.settings.image.layer()
+        self.result.set_stale(self.pores.measured_layers.note(chosen))
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold of the measurement if the data are unchanged."""
@@ -412,9 +405,14 @@ class PorosityDock(PorosityWidgets):
 
     def _on_removed(self, event: QEvent) -> None:
         """Stop work on a layer that was removed."""
-        running = [reference() for reference in self._sources.values()]
-        if self.is_running and event.value in running:
-            self._removed = event.value.name
+        what = str(self.activity.busy)
+        sources = [reference() for reference in self._sources.values()]
+        used = [self.plan.image()] if what == "plan" else sources
+        if what and event.value in used:
+            name = event.value.name
+            self._removed = (
+                f"Layer {name!r} was removed, so {_STOPPED[what]} was stopped."
+            )
             self.cancel()
         self._offer_evidence()
 

@@ -41,13 +41,21 @@ _SURROUNDED_HELP = (
     f"automatic sample mask. Choose “{WHOLE}” to count everything."
 )
 _DECIDED = (_SURROUNDED, _SURROUNDED_HELP)
+_BRIGHT = "Bright regions at the faces are counted as pores."
+_BRIGHT_HELP = (
+    "Bright regions reach the faces of the volume. If they are the material, set "
+    "“Pores are” to “dark”. If they are background around a dark sample, draw the "
+    "sample in a Labels or Shapes layer and choose that layer here."
+)
 _OPEN = "Dark space at the faces is counted as pores."
 _OPEN_HELP = (
     "Empty space reaches the faces of the volume. It may be air, or pores that "
     "the border cuts open, such as marrow. An automatic mask would exclude open pores "
-    "too, so everything is counted. If it is air, draw the sample in a Labels layer "
-    "and choose that layer here."
+    "too, so everything is counted. If it is air, draw the sample in a Labels or "
+    "Shapes layer and choose that layer here."
 )
+#: Texts and tool tips if the mask is refused, by the phase of the pores.
+_REFUSED = {"dark": (_OPEN, _OPEN_HELP), "bright": (_BRIGHT, _BRIGHT_HELP)}
 
 
 def is_deviation(layer: Layer) -> bool:
@@ -63,11 +71,6 @@ def finds_mask(sample: LayerCombo) -> bool:
     return MASKS.get(sample.fixed_entry() or WHOLE, "none") != "none"
 
 
-def is_labels(layer: Layer) -> bool:
-    """Whether `layer` can mark the sample."""
-    return bool(layer._type_string == "labels" and not is_helper(layer))
-
-
 class SampleProposal(QObject):
     """Chooses the automatic mask, unless the user has made a choice.
 
@@ -81,6 +84,8 @@ class SampleProposal(QObject):
     ----------
     note : QLabel
         States why the mask was chosen or refused; hidden if neither is the case.
+    phase : str
+        Phase of the pores for which the proposal was made.
     is_active : bool
         Whether the automatic mask is chosen because it was proposed.
     is_wanted : bool
@@ -91,13 +96,24 @@ class SampleProposal(QObject):
         super().__init__(parent)
         self._sample = sample
         self._by_hand = self._refused = False
+        self.phase = "dark"
         self.is_active = self.is_wanted = False
         self.note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
         self.note.setVisible(False)
         sample.activated.connect(self._on_choice)
 
-    def consider(self, surrounded: bool) -> None:
-        """Request the mask, or withdraw it if no background surrounds the sample."""
+    def consider(self, surrounded: bool, phase: str) -> None:
+        """Request the mask, or withdraw it if no background surrounds the sample.
+
+        Parameters
+        ----------
+        surrounded : bool
+        phase : str
+            Phase of the pores; another one calls for a new decision.
+        """
+        if phase != self.phase:
+            self.phase, self._refused = phase, False
+            self._withdraw()
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
@@ -122,7 +138,8 @@ class SampleProposal(QObject):
         fit = None if found is None else found.fit
         self._refused = fit is not None and fit.cuts
         self.is_active = not self._refused
-        text, tip = (_OPEN, _OPEN_HELP) if self._refused else _DECIDED
+        refused = _REFUSED[self.phase]
+        text, tip = refused if self._refused else _DECIDED
         self.note.setText(text)
         self.note.setToolTip(tip)
         self.note.setVisible(True)
@@ -132,6 +149,10 @@ class SampleProposal(QObject):
     def restart(self) -> None:
         """Discard the proposal and the choice made for another image."""
         self._by_hand = self._refused = self.is_wanted = False
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Choose the whole volume if the mask was chosen because it was proposed."""
         if self.is_active:
             self.is_active = False
             self._sample.setCurrentText(WHOLE)

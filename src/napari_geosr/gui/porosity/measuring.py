@@ -14,9 +14,10 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_geosr.core.provenance import IS_IN_FILE
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
-from napari_geosr.gui.layers import part_of_file
+from napari_geosr.gui.layers import part_of_file, volume_from_layer
 from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.pore_layers import PoreTarget
 from napari_geosr.jobs.handover import LayerVolume, StoppedMeasurement
 from napari_geosr.operations.measure import (
@@ -49,8 +50,8 @@ class PoreMeasurement:
         Checksums of the labels, by key of the report.
     into : dict of str to weak reference
         Layers of earlier measurements that can be reused for the labels.
-    kept : tuple of str
-        Names of layers that cannot be reused because the user edited their labels.
+    notes : tuple of str
+        What was kept of the user's changes to the previous results, and what was not.
     origins : dict of str to dict
         The images measured, by key of the report (`PoreTarget.origin`).
     """
@@ -62,8 +63,19 @@ class PoreMeasurement:
     features: AnyDict
     checksums: dict[str, int] = field(default_factory=dict)
     into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     origins: dict[str, AnyDict] = field(default_factory=dict)
+
+    @property
+    def position(self) -> str:
+        """The time point and channel of the first image; empty without them."""
+        key = next(iter(self.reports))
+        return pore_layers.position_text(self.origins.get(key, {}))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of all reports."""
+        return [w for report in self.reports.values() for w in report.warnings]
 
     def without_labels(self) -> PoreMeasurement:
         """Return a copy without labels and masks, which are now stored in layers."""
@@ -120,6 +132,68 @@ def measured_steps(
     return _with_layers(measured, targets, should_stop)
 
 
+@dataclass(frozen=True)
+class MeasuringInput:
+    """The volumes and settings of a measurement.
+
+    Attributes
+    ----------
+    volumes : dict of str to Volume
+        The image and the volume to compare it with, by the names of their layers.
+    config : MeasureConfig
+    mask, deviation : Volume or None
+        Sample mask, and standard deviations of the image.
+    targets : dict of str to PoreTarget
+        Where to show the pores of each volume.
+    sources : dict of weakref
+        Layers of the volumes.
+    """
+
+    volumes: dict[str, Volume]
+    config: MeasureConfig
+    mask: Volume | None
+    deviation: Volume | None
+    targets: dict[str, PoreTarget]
+    sources: dict[str, weakref.ref[Layer]]
+
+    @classmethod
+    def of(
+        cls,
+        layers: Mapping[str, Layer | None],
+        config: MeasureConfig,
+        viewer: napari.viewer.Viewer,
+    ) -> MeasuringInput:
+        """Take the volumes of layers by their role, such as ``"data"``.
+
+        Raises
+        ------
+        GeoSRError
+            If a layer cannot be used.
+        """
+        image, spread = layers["data"], layers["deviation"]
+        assert image is not None
+        measured = [one for one in (image, layers["reference"]) if one is not None]
+        return cls(
+            {one.name: volume_from_layer(one, viewer) for one in measured},
+            config,
+            sample_volume(layers["mask"], image, viewer),
+            None if spread is None else volume_from_layer(spread, viewer),
+            {one.name: PoreTarget.of(one, viewer) for one in measured},
+            {one.name: weakref.ref(one) for one in measured},
+        )
+
+    def steps(self, should_stop: ShouldStop) -> Generator[Step, None, PoreMeasurement]:
+        """Measure in a worker."""
+        return measured_steps(
+            self.volumes,
+            self.config,
+            self.mask,
+            self.targets,
+            should_stop,
+            self.deviation,
+        )
+
+
 def _with_layers(
     measured: PoreMeasurement,
     targets: Mapping[str, PoreTarget],
@@ -140,9 +214,50 @@ def _with_layers(
                 break
             kept.append(layer.name)
     origins = {key: target.origin for key, target in targets.items()}
+    notes = measured.notes
+    if kept:
+        notes += (
+            f"Labels changed by hand are kept ({', '.join(kept)}); the new labels are "
+            "in a separate layer.",
+        )
     return replace(
-        measured, checksums=checksums, into=into, kept=tuple(kept), origins=origins
+        measured, checksums=checksums, into=into, notes=notes, origins=origins
     )
+
+
+def with_groups_of(
+    measured: PoreMeasurement, before: PoreMeasurement | None
+) -> PoreMeasurement:
+    """Add the groups of pores that the user kept in the previous measurement.
+
+    Groups are kept only if the pores are the same; otherwise, a note says that they
+    were dropped.
+    """
+    if before is None:
+        return measured
+    reports, tables = dict(measured.reports), dict(measured.features)
+    dropped: list[str] = []
+    for key, old in before.reports.items():
+        new = reports.get(key)
+        names = [name for name in old.groups if name in old.table]
+        if new is None or not names:
+            continue
+        column = old.size_column
+        is_same = (
+            before.origins.get(key) == measured.origins.get(key)
+            and before.checksums.get(key) == measured.checksums.get(key)
+            and np.array_equal(old.table[column], new.table.get(column, ()))
+        )
+        for name in names:
+            if is_same and name not in new.table:
+                new = new.with_group(name, old.table[name], old.groups[name].text)
+            elif name not in dropped:
+                dropped.append(name)
+        reports[key], tables[key] = new, pore_layers.features(new)
+    notes = measured.notes
+    if dropped:
+        notes += (f"Groups of earlier pores were dropped: {', '.join(dropped)}.",)
+    return replace(measured, reports=reports, features=tables, notes=notes)
 
 
 def stopped_measurement(
@@ -154,8 +269,13 @@ def stopped_measurement(
     found = {
         role: LayerVolume(*part_of_file(layer, viewer))
         for role, layer in layers.items()
-        if layer is not None
+        if layer is not None and layer._type_string != "shapes"
     }
+    mask, image = layers["mask"], layers["data"]
+    if "mask" not in found and mask is not None and image is not None:
+        drawn = sample_volume(mask, image, viewer)
+        assert drawn is not None
+        found["mask"] = LayerVolume(drawn, {})
     return StoppedMeasurement(found, config)
 
 

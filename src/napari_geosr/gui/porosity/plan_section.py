@@ -24,6 +24,7 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
 from napari_geosr.gui.kit.widgets import Section, form_layout
 from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.measuring import without_voxels
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
@@ -64,6 +65,7 @@ class PlanSection(QWidget):
         super().__init__()
         self._viewer, self._settings = viewer, settings
         self._scanned: tuple[weakref.ref[Layer], Volume] | None = None
+        self._request = ""
         self.spot = QLineEdit("10%")
         self.precision = QLineEdit("5%")
         self.scan = QComboBox()
@@ -124,8 +126,12 @@ class PlanSection(QWidget):
         if not self._is_of_chosen_image():
             self.text.setText("")
 
+    def image(self) -> Layer | None:
+        """Return the image of the latest plan, if it still exists."""
+        return None if self._scanned is None else self._scanned[0]()
+
     def _is_of_chosen_image(self) -> bool:
-        scanned = None if self._scanned is None else self._scanned[0]()
+        scanned = self.image()
         return scanned is not None and scanned is self._settings.image.layer()
 
     def config(self) -> PlanConfig:
@@ -159,17 +165,21 @@ class PlanSection(QWidget):
     ) -> None:
         """Plan the spots from the chosen image, in a worker."""
         layer, mask = self._settings.image.layer(), self._settings.sample.layer()
+        self.text.setText("")  # also if the new plan fails
         try:
             if layer is None:
                 raise ConfigError("No layer is selected. Open an image first.")
             config = self.config()
             volume = volume_from_layer(layer, self._viewer)
-            sample = None if mask is None else volume_from_layer(mask, self._viewer)
+            sample = sample_volume(mask, layer, self._viewer)
         except GeoSRError as error:
             on_error(error)
             return
         self._scanned = (weakref.ref(layer), without_voxels(volume))
-        self.text.setText("")
+        self._request = (
+            f"Planned for: spot {self.spot.text()}, precision {self.precision.text()}, "
+            f"scan of {self.scan.currentText()}"
+        )
         activity.start(
             "plan",
             lambda should_stop: plan_steps(
@@ -183,7 +193,8 @@ class PlanSection(QWidget):
 
     def _show(self, plan: ScanPlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
-        lines = (f"{label}: {keep_numbers_whole(text)}" for label, text in plan.rows())
+        rows = (f"{label}: {keep_numbers_whole(text)}" for label, text in plan.rows())
+        lines = [keep_numbers_whole(self._request), *rows]
         self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
         self.planned.emit()
         assert self._scanned is not None

@@ -140,7 +140,7 @@ def add_pores(
         },
     }
     if into is None or into not in viewer.layers or into.ndim != report.labels.ndim:
-        options["name"] = _name(volume.name)
+        options["name"] = _name(volume.name, origin)
         made: Labels = add_labels_result(
             viewer, report.labels, volume, opacity=0.7, **options
         )
@@ -195,8 +195,16 @@ def pore_text(label: int, columns: Mapping[str, tuple[AnyArray, str]]) -> str:
     return f"pore {label}" + (f": {', '.join(values)}" if values else "")
 
 
-def _name(volume_name: str) -> str:
-    return f"{volume_name} · pores"
+def _name(volume_name: str, origin: AnyDict | None, kind: str = "pores") -> str:
+    """Return the name of a layer, which states the time point and channel, if any."""
+    position = position_text(origin or {})
+    return f"{volume_name} · {kind}" + (f" ({position})" if position else "")
+
+
+def position_text(position: Mapping[str, Any]) -> str:
+    """Describe a time point and channel: ``time 2, channel 0``; empty without them."""
+    names = [name for name in ("time", "channel") if name in position]
+    return ", ".join(f"{name} {position[name]}" for name in names)
 
 
 def add_sample(
@@ -236,12 +244,12 @@ def add_sample(
                 setattr(into, attribute, value)
             return into
     metadata = layer_metadata(volume)
-    metadata[METADATA][_SAMPLE_OF] = image_of(origin)
+    metadata[METADATA][_SAMPLE_OF] = origin
     layer: Labels = add_labels_result(
         viewer,
         mask,
         volume,
-        name=f"{volume.name} · sample",
+        name=_name(volume.name, origin, "sample"),
         colormap=sample_colormap(),
         metadata=metadata,
         **options,
@@ -252,11 +260,10 @@ def add_sample(
 
 def earlier_samples(viewer: ViewerModel, origin: AnyDict | None) -> list[Labels]:
     """Return the outlines of automatic sample masks of an image, latest first."""
-    image = image_of(origin)
     return [
         layer
         for layer in reversed(viewer.layers)
-        if image and layer.metadata.get(METADATA, {}).get(_SAMPLE_OF) == image
+        if origin and layer.metadata.get(METADATA, {}).get(_SAMPLE_OF) == origin
     ]
 
 
@@ -293,7 +300,7 @@ class PoreTarget:
     def of(cls, layer: Layer, viewer: ViewerModel) -> PoreTarget:
         """Return the target for the part of `layer` that is on screen."""
         origin = {"layer": str(layer.unique_id), **chosen_position(layer, viewer)}
-        ours = re.compile(re.escape(_name(layer.name)) + r"( \[\d+\])?")
+        ours = re.compile(re.escape(_name(layer.name, origin)) + r"( \[\d+\])?")
         earlier = [
             weakref.ref(pores)
             for pores in reversed(viewer.layers)
@@ -379,7 +386,7 @@ def add_rose(
     Vectors or None
         None if the anisotropy was not measured.
     """
-    name, record = f"{volume.name} · anisotropy", helper_metadata(_ROSE)
+    name, record = _name(volume.name, origin, "anisotropy"), helper_metadata(_ROSE)
     record[METADATA][_ORIGIN] = image_of(origin)
     active, visible = viewer.layers.selection.active, False
     for earlier in list(viewer.layers):

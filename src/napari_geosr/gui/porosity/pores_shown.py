@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from napari_geosr.gui.porosity.linked import (
     PicturePace,
     combined,
 )
+from napari_geosr.gui.porosity.measured_layers import MeasuredLayers
 from napari_geosr.gui.porosity.pore_colours import (
     Highlighter,
     PoreColours,
@@ -49,6 +50,8 @@ class PoreDisplay(QObject):
     ----------
     marked : MarkedPores
         The selected pores.
+    measured_layers : MeasuredLayers
+        The layers in which the pores were measured.
 
     Signals
     -------
@@ -76,6 +79,9 @@ class PoreDisplay(QObject):
         self._listing.setSingleShot(True)
         self._listing.setInterval(_LISTING_DELAY)
         self._listing.timeout.connect(self._list_marked)
+        #: The report that is shown, and the selected pores of the others.
+        self._shown = ""
+        self._selections: dict[str, AnyArray] = {}
         self._label = 0  # last known `selected_label` of the layer
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
@@ -84,6 +90,7 @@ class PoreDisplay(QObject):
         self._unbrushed: AnyArray = np.zeros(0, bool)
         self._roses: dict[str, weakref.ref[Vectors]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
+        self.measured_layers = MeasuredLayers(viewer, self._layers_of, self)
         result.labelChosen.connect(self.go_to)
         result.reportChosen.connect(self._on_report)
         result.colourChosen.connect(self._on_colour)
@@ -120,9 +127,10 @@ class PoreDisplay(QObject):
         mask : Layer, optional
             The user's sample mask, which may be the outline of an earlier mask.
         """
-        before, earlier_pores = self._measured, dict(self._layers)
+        before, shown = self._measured, {k: [*self._layers_of(k)] for k in self._layers}
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
+        self._selections.clear()
         self._unfollow()
         first = next(iter(measured.reports))
         # Add the first layer last, so that it lies on top and is the active layer.
@@ -145,29 +153,46 @@ class PoreDisplay(QObject):
             if layer is not None:
                 self._layers[key] = weakref.ref(layer)
         if before is not None:
-            self._hide_other_points(before, earlier_pores)
+            self._hide_other_points(before, shown, mask)
         self._show_samples(measured, first, mask)
         self._show_roses(measured)
+        self.measured_layers.set_measured(self._measured, sources)
         self._restart()
 
+    def _layers_of(self, key: str) -> Iterator[Layer]:
+        """Yield the layers that show the result of an image, except removed ones."""
+        for layers in (self._layers, self._samples, self._roses):
+            layer = self._in_viewer(layers, key)
+            if layer is not None:
+                yield layer
+
     def _hide_other_points(
-        self, before: PoreMeasurement, layers: Mapping[str, weakref.ref[Labels]]
+        self,
+        before: PoreMeasurement,
+        shown: Mapping[str, list[Layer]],
+        mask: Layer | None,
     ) -> None:
-        """Hide the pores of other time points or channels of the images measured."""
+        """Hide the results of other time points or channels of the images measured."""
         assert self._measured is not None
         origins = list(self._measured.origins.values())
-        for key in layers:
-            layer, origin = self._in_viewer(layers, key), before.origins.get(key)
-            is_same_image = image_of(origin) in map(image_of, origins)
-            if layer is not None and is_same_image and origin not in origins:
-                layer.visible = False
+        for key, layers in shown.items():
+            origin = before.origins.get(key)
+            if origin in origins or image_of(origin) not in map(image_of, origins):
+                continue
+            for layer in layers:
+                if layer is not mask:
+                    layer.visible = False
 
     def _restart(self) -> None:
-        """Follow the layer of the report that is shown, and clear the selection."""
+        """Follow the layer of the report that is shown, and restore its selection."""
         report, layer = self._result.report, self.layer()
+        self._shown = self._result.which.currentText()
         self._unfollow()
         # This emits `changed`, which updates all views.
         self.marked.restart(0 if report is None else report.pore_count)
+        selected = self._selections.get(self._shown)
+        if selected is not None:
+            self.marked.set_mask(selected)
         self._features.set_layer(layer)
         if layer is not None:
             events = layer.events
@@ -227,10 +252,6 @@ class PoreDisplay(QObject):
         """Return the layer in which the listed pores were found, if it still exists."""
         found: Layer | None = self._in_viewer(self._sources)
         return found
-
-    def is_of(self, layer: Layer) -> bool:
-        """Whether the listed pores were measured in `layer`."""
-        return any(source() is layer for source in self._sources.values())
 
     def set_features(self, name: str, features: object) -> None:
         """Replace the features table of a report's pore layer."""
@@ -357,11 +378,10 @@ class PoreDisplay(QObject):
         self.marked.set_mask(combined(self.marked.mask, inside, modifiers))
 
     def _on_report(self, name: str) -> None:
-        for layers in (self._layers, self._samples, self._roses):
-            for key in layers:
-                layer = self._in_viewer(layers, key)
-                if layer is not None:
-                    layer.visible = key == name
+        self._selections[self._shown] = self.marked.mask
+        for key in self._measured.reports if self._measured is not None else ():
+            for layer in self._layers_of(key):
+                layer.visible = key == name
         shown = self.layer(name)
         if shown is not None:
             self._viewer.layers.selection.active = shown

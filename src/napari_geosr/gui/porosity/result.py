@@ -49,10 +49,6 @@ _NO_EVIDENCE = (
     "Pores can be explained only in a layer restored by a model, and only if the scan "
     "is open or stored in a file."
 )
-_STALE = (
-    "These results belong to a different image from the one chosen under Settings. "
-    "Press Measure to measure the chosen image."
-)
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum height of the figures, in pixels.
 _MIN_FIGURES_HEIGHT = 60
@@ -194,9 +190,13 @@ class PorosityResult(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._reports: dict[str, PorosityReport] = {}
+        #: Time point and channel of the first image.
+        self.position = ""
         self.figures = FiguresTable()
         self.image = ElidedLabel("")
-        self.stale_note = text_label("About the result", _STALE, _STALE)
+        self.stale_note = text_label(
+            "About the result", "Whether the results are outdated."
+        )
         self.stale_note.setVisible(False)
         self.which = QComboBox()
         self.which_label = QLabel("P&ores of")
@@ -374,11 +374,21 @@ class PorosityResult(QWidget):
         """The report whose pores are shown."""
         return self._reports.get(self.which.currentText())
 
-    def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
-        """Show one report, or two to compare; list the pores of the first one."""
-        self._reports = dict(reports)
+    def set_reports(
+        self, reports: Mapping[str, PorosityReport], position: str = ""
+    ) -> None:
+        """Show one report, or two to compare; list the pores of the first one.
+
+        Parameters
+        ----------
+        reports : mapping of PorosityReport
+        position : str
+            Time point and channel of the first image.
+        """
+        self._reports, self.position = dict(reports), position
         self.figures.set_reports(reports)
-        self.image.setText(f"Image: {next(iter(reports))}")
+        image = next(iter(reports))
+        self.image.setText(f"Image: {image}" + (position and f", {position}"))
         self.image.setToolTip("The image that was measured.")
         with QSignalBlocker(self.which):
             self.which.clear()
@@ -425,9 +435,14 @@ class PorosityResult(QWidget):
         self.evidence.setEnabled(can_explain and not running)
         self.evidence.setToolTip(_EVIDENCE if can_explain else _NO_EVIDENCE)
 
-    def set_stale(self, stale: bool) -> None:
-        """Show or hide the note that the chosen image was not the measured one."""
-        self.stale_note.setVisible(stale)
+    def set_stale(self, note: str) -> None:
+        """Show why the results are outdated; hide the note if they are not."""
+        if note == self.stale_note.text():
+            return
+        for label in (self.stale_note, self.plot.stale_note):
+            label.setText(note)
+            label.setToolTip(note)
+            label.setVisible(bool(note))
         if self.isVisible():
             self._sharing.start()
 

@@ -42,8 +42,8 @@ from napari_geosr.gui.porosity.choices import (
     SampleProposal,
     finds_mask,
     is_deviation,
-    is_labels,
 )
+from napari_geosr.gui.porosity.drawn_sample import marks_sample
 from napari_geosr.gui.porosity.faults import SettingsFaults
 from napari_geosr.gui.porosity.morphometry_box import SHOWN_ELSEWHERE, MorphometryBox
 from napari_geosr.gui.porosity.rows import (
@@ -120,7 +120,7 @@ class PorositySettings(QWidget):
         self.smallest = ElidedLabel("")
         add_physical_size(self.form, self.smallest)
         self.morphometry = MorphometryBox()
-        self.sample = LayerCombo(viewer, is_labels, fixed=tuple(MASKS))
+        self.sample = LayerCombo(viewer, marks_sample, fixed=tuple(MASKS))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NO_UNCERTAINTY,))
         self.proposal = SampleProposal(self.sample, self)
@@ -175,8 +175,9 @@ class PorositySettings(QWidget):
                 self.sample,
                 "Sample",
                 "Sample region: everything, an automatic mask of the solid including "
-                "its pores, the cortex or the marrow space of a bone along Z, or a "
-                "Labels layer (all labels except 0).",
+                "its pores, the cortex or the marrow space of a bone along Z, a Labels "
+                "layer (all labels except 0), or a Shapes layer (its polygons, "
+                "rectangles and ellipses apply to all slices).",
             ),
             (
                 self.other,
@@ -344,8 +345,8 @@ class PorositySettings(QWidget):
         """Propose the automatic mask if background may surround the sample."""
         if self.threshold is not None:
             phase = self.form.values()["phase"]
-            around = levels.surroundings.has_background(self.threshold, phase)
-            self.proposal.consider(around)
+            around = levels.surroundings.suggests_mask(self.threshold, phase)
+            self.proposal.consider(around, phase)
             if self.proposal.is_wanted:
                 self.thresholdChanged.emit()
 
@@ -458,6 +459,8 @@ class PorositySettings(QWidget):
     def _on_form(self) -> None:
         self._show_smallest()
         self._follow_rule()
+        if self._whole and self.proposal.phase != self.form.values()["phase"]:
+            self._propose_sample(self._whole)
 
     def _show_smallest(self) -> None:
         volume = self._volume

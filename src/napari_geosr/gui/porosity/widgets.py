@@ -139,9 +139,10 @@ class PorosityWidgets(Dock):
         self.tabs.setCurrentIndex(1)
         if (report := self.result.report) is not None:
             count = number_text(report.pore_count)
+            where = ", ".join(filter(None, (report.name, self.result.position)))
             self.stage.set_idle(
                 f"Porosity {percent_text(report.porosity)}, {count} "
-                f"{'pore' if report.pore_count == 1 else 'pores'} in {report.name}."
+                f"{'pore' if report.pore_count == 1 else 'pores'} in {where}."
             )
 
     def leave_settings(self) -> None:

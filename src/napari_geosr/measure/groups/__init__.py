@@ -28,6 +28,8 @@ ALIASES = {
     "ψ": "sphericity",
     "psi": "sphericity",
 }
+#: Maximum length of a group's name.
+_LONGEST_NAME = 40
 #: Columns that are added to the table elsewhere: the group that was measured, the rows
 #: and the selection of napari's features, and explanations of pores.
 _RESERVED = (
@@ -77,8 +79,14 @@ def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> 
     Raises
     ------
     ConfigError
-        If the name belongs to another column, or has another meaning in expressions.
+        If the name is too long, belongs to another column, or has another meaning in
+        expressions.
     """
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"The name of the group has {len(name)} characters. Choose one of up to "
+            f"{_LONGEST_NAME} characters."
+        )
     if name in columns and name not in groups:
         raise ConfigError(
             f"The table already has a column {name!r}. Choose another name."

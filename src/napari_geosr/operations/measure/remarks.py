@@ -59,9 +59,12 @@ def background_steps(
     """Warn if the porosity may include the surroundings of the sample.
 
     The pore phase at the faces can be air, or pores cut by the border, such as marrow.
-    The automatic mask is suggested only if it would exclude neither solid nor pores.
+    The automatic mask is suggested only if it would exclude neither solid nor pores,
+    and if it would not enclose air.
     """
-    if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
+    is_bright = config.phase == "bright"
+    masks = ("none", "auto") if is_bright else ("none",)
+    if config.sample_mask not in masks or volume.metadata.get("kind") == "labels":
         return ""
     if report.pore_voxels >= report.sample_voxels:  # every voxel is classified as pore
         return ""
@@ -72,11 +75,19 @@ def background_steps(
     around = Surroundings.of(volume.data, most)
     if not around.has_background(report.threshold, config.phase):
         return ""
+    suggests = around.suggests_mask(report.threshold, config.phase)
+    if config.sample_mask == "auto":
+        return "" if suggests else _encloses_dark(volume)
     if hides_phases(report.warnings):  # background may be solid at another threshold
         return ""
+    if not suggests:
+        return _bright_at_faces(volume, report, suggests=False)
     fit = yield from automatic_fit_steps(
         volume, report.threshold, config, max_bytes=limit, should_stop=should_stop
     )
+    if is_bright:
+        suggests = fit is not None and not fit.cuts
+        return _bright_at_faces(volume, report, suggests=suggests)
     porosity = percent_text(report.porosity)
     if fit is not None and fit.cuts:
         return (
@@ -98,6 +109,28 @@ def background_steps(
             "open, such as marrow, look the same."
         )
     return text
+
+
+def _bright_at_faces(volume: Volume, report: PorosityReport, *, suggests: bool) -> str:
+    """Describe bright pores that may be the material or the background."""
+    mask = "a sample mask of your own (--mask)"
+    if suggests:
+        mask = "the automatic sample mask (--sample auto)"
+    return (
+        f"Bright regions at the faces of {volume.name!r} are counted as pores: they "
+        f"are part of the porosity of {percent_text(report.porosity)}. If they are the "
+        "material, choose dark pores (--phase dark). If they are background around a "
+        f"dark sample, use {mask}."
+    )
+
+
+def _encloses_dark(volume: Volume) -> str:
+    """Describe an automatic mask that may enclose air instead of the material."""
+    return (
+        f"The automatic sample mask of {volume.name!r} encloses the dark phase, "
+        "because pores are bright. If the dark phase is air around the sample, choose "
+        "dark pores (--phase dark), or a sample mask of your own (--mask)."
+    )
 
 
 def includes_background(warnings: Iterable[str]) -> bool:

@@ -131,6 +131,17 @@ class Surroundings:
             return True
         return self.background_depth(threshold, phase) >= _MIN_DEPTH
 
+    def suggests_mask(self, threshold: float, phase: Literal["dark", "bright"]) -> bool:
+        """Return whether an automatic mask may exclude the background.
+
+        The mask encloses the phase of the solid. If pores are bright, that is the dark
+        phase, which may be air. It is assumed to be air if it reaches the faces as
+        background does; the bright phase is then the material.
+        """
+        if not self.has_background(threshold, phase):
+            return False
+        return phase == "dark" or not self.has_background(threshold, "dark")
+
     def background_depth(
         self, threshold: float, phase: Literal["dark", "bright"]
     ) -> float:

@@ -172,6 +172,9 @@ class PorePlot(QWidget):
             "Mark the currently selected pores in a new column of the table. It is "
             "exported, and pores can be coloured by it.",
         )
+        #: Why the pores are outdated; hidden if they are not.
+        self.stale_note = text_label("About the pores", "")
+        self.stale_note.setVisible(False)
         self.fault = text_label("Problem with the filter or name", "")
         self.fault.setVisible(False)
         self.note = text_label("Group that was kept", "")
@@ -220,6 +223,7 @@ class PorePlot(QWidget):
         add_row(axes, "Y axis", self.y)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(6, 6, 6, 6)
+        rows.addWidget(self.stale_note)
         rows.addLayout(axes)
         rows.addWidget(self.scatter, 1)
         rows.addWidget(self.legend)

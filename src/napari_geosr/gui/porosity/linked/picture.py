@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped, when_destroyed
 from napari_geosr.gui.layers import helper_metadata, same_place
+from napari_geosr.gui.porosity.drawn_sample import corners_of
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Name of the layer in which outlines are drawn.
 LAYER_NAME = "select pores"
-#: Number of corners of the polygon that approximates an ellipse.
-_CORNERS = 64
 
 
 class PictureOutlines(QObject):
@@ -104,7 +103,7 @@ class PictureOutlines(QObject):
         shapes, pores = self._layers()
         if str(event.action) != "added" or not shapes or not pores or not shapes.data:
             return
-        outline = _corners(np.asarray(shapes.data[-1]), str(shapes.shape_type[-1]))
+        outline = corners_of(np.asarray(shapes.data[-1]), str(shapes.shape_type[-1]))
         self._clearing.start(0)  # napari is still processing the shape
         if len(outline) < 3:
             return
@@ -128,18 +127,6 @@ def _remove(
         if there is not None and layer in there.layers:
             with suppress(RuntimeError):  # napari's window is being deleted, too
                 there.layers.remove(layer)
-
-
-def _corners(data: AnyArray, kind: str) -> AnyArray:
-    """Return a shape's outline as a polygon; napari stores the box of an ellipse."""
-    if kind != "ellipse":
-        return data
-    turns = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)[:, None]
-    halves = (data[1] - data[0]) / 2, (data[3] - data[0]) / 2
-    outline: AnyArray = (
-        data.mean(axis=0) + np.cos(turns) * halves[0] + np.sin(turns) * halves[1]
-    )
-    return outline
 
 
 def labels_inside(labels: Any, outline: AnyArray, axes: list[int]) -> AnyArray:

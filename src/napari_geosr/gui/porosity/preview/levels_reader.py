@@ -12,6 +12,10 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.layers.contents import contents_key, is_unfinished
+from napari_geosr.gui.porosity.drawn_sample import (
+    sample_contents_key,
+    sample_volume,
+)
 from napari_geosr.gui.porosity.measuring import levels_steps
 from napari_geosr.operations.measure.grey_levels import GreyLevels
 from napari_geosr.operations.measure.mask import align_mask
@@ -93,9 +97,8 @@ class LevelsReader(QObject):
             return ()
         volume = volume_from_layer(layer, self._viewer)
         places = ((v.axes, v.voxel_size, v.origin, v.unit) for v in (sample, volume))
-        position = tuple(chosen_position(mask, self._viewer).items())
-        strokes = self._strokes.get(mask, 0)
-        return id(mask), contents_key(mask), strokes, position, *places
+        contents = sample_contents_key(mask, layer, self._viewer)
+        return id(mask), contents, self._strokes.get(mask, 0), *places
 
     def _sample(self) -> Volume | None:
         """Return the mask if it fits the layer; if not, the preview reports why."""
@@ -103,14 +106,15 @@ class LevelsReader(QObject):
         if layer is None or mask is None:
             return None
         try:
-            sample = volume_from_layer(mask, self._viewer)
+            sample = sample_volume(mask, layer, self._viewer)
+            assert sample is not None
             align_mask(sample, volume_from_layer(layer, self._viewer))
         except VolumeError:
             return None
         return sample
 
     def mask(self) -> Layer | None:
-        """Return the labels that mark the sample, if there are any."""
+        """Return the layer that marks the sample, if there is one."""
         return None if self._mask is None else self._mask()
 
     def set_layer(self, layer: Layer | None) -> None:
@@ -118,9 +122,11 @@ class LevelsReader(QObject):
         self._layer = self._follow(layer)
 
     def set_mask(self, mask: Layer | None) -> None:
-        """Choose the labels that mark the sample; None for the whole image."""
+        """Choose the layer that marks the sample; None for the whole image."""
         if mask is not None and mask not in self._followed:
-            self._connections.connect(mask.events.paint, self._on_painted)
+            is_drawn = mask._type_string == "shapes"
+            edited = mask.events.data if is_drawn else mask.events.paint
+            self._connections.connect(edited, self._on_painted)
         self._mask = self._follow(mask)
 
     def _follow(self, layer: Layer | None) -> weakref.ref[Layer] | None:
@@ -165,7 +171,7 @@ class LevelsReader(QObject):
             self._on_moved()
 
     def _on_painted(self, event: Event) -> None:
-        """Handle painting; the voxel check may miss a small stroke."""
+        """Handle painting or drawing; the voxel check may miss a small stroke."""
         self._strokes[event.source] = self._strokes.get(event.source, 0) + 1
         self._on_drawn(event)
 

@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.operations.measure.automatic_sample import MAX_VOXELS
 from napari_geosr.operations.measure.local_pores import local_pores_steps
 
@@ -106,8 +107,7 @@ class LocalPreview(QObject):
         )
 
     def _volumes(self, layer: Image) -> tuple[Volume, Volume | None]:
-        mask = self._reader.mask()
-        sample = None if mask is None else volume_from_layer(mask, self._viewer)
+        sample = sample_volume(self._reader.mask(), layer, self._viewer)
         return volume_from_layer(layer, self._viewer), sample
 
     def _on_found(self, key: Key, pores: AnyArray) -> None:

@@ -11,6 +11,7 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.porosity.choices import finds_mask
+from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.operations.measure.automatic_sample import (
     MAX_VOXELS,
     AutomaticSample,
@@ -66,15 +67,12 @@ class SamplePreview(QObject):
         Raises
         ------
         GeoSRError
-            If the labels do not fit the image.
+            If the labels or outlines do not fit the image.
         """
         self._refresh(layer)
-        mask = self._settings.sample.layer()
+        mask = sample_volume(self._settings.sample.layer(), layer, self._viewer)
         if mask is not None:
-            return align_mask(
-                volume_from_layer(mask, self._viewer),
-                volume_from_layer(layer, self._viewer),
-            )
+            return align_mask(mask, volume_from_layer(layer, self._viewer))
         if self._found is None or not finds_mask(self._settings.sample):
             return None
         return self._found[1].mask  # for now, the mask of the previous settings

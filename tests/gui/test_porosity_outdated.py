@@ -1,0 +1,109 @@
+"""Results that no longer belong to what is shown: another voxel size or time point."""
+
+from __future__ import annotations
+
+import numpy as np
+from porosity_helpers import (
+    BALLS,
+    ORIGIN,
+    SIZE,
+    add,
+    measure,
+    open_dock,
+    physical,
+    scan,
+    wait_for_levels,
+)
+
+from napari_geosr.gui.kit.remembered import recall
+from napari_geosr.gui.layers.position import position_of
+from napari_geosr.gui.porosity.pore_layers import label_at
+from napari_geosr.operations.measure import MeasureConfig
+
+
+def is_shown(layer) -> bool:
+    """Whether napari shows pores in the current slice."""
+    return bool(np.asarray(layer._slice.image.raw).any())
+
+
+def test_results_follow_the_voxel_size_and_are_outdated(viewer, qtbot):
+    source = add(viewer, scan())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.morphometry.boxes["anisotropy"].click()
+    measure(dock, qtbot)
+    pores, result = dock.pores.layer(), dock.result
+    row = dock.settings.voxel_size
+    for edge in row.edges:
+        edge.setText("2.5")
+    row.apply()
+    qtbot.waitUntil(lambda: np.array_equal(pores.scale, source.scale))
+    rose = viewer.layers["scan · anisotropy"]
+    for layer in (pores, rose):
+        assert layer.units == source.units
+        np.testing.assert_array_equal(layer.scale, (2.5, 2.5, 2.5))
+    assert "voxel size" in result.stale_note.text()
+    assert "voxel size" in result.plot.stale_note.text()
+    for centre, _ in BALLS:
+        place = position_of(viewer, source, centre)
+        label = int(pores.data[centre])
+        dock.pores.go_to(label)
+        shown = (viewer.dims.point[0], *viewer.scene.camera.center[-2:])
+        np.testing.assert_allclose(shown, place, atol=1.3)
+        assert label == label_at(viewer, pores, place)
+        assert is_shown(pores)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    assert not result.stale_note.text()
+    source.scale = (5, 5, 5)  # with a script
+    qtbot.waitUntil(lambda: bool(result.stale_note.text()))
+    np.testing.assert_array_equal(pores.scale, source.scale)
+    source.scale = (2.5, 2.5, 2.5)
+    qtbot.waitUntil(lambda: not result.stale_note.text())
+    source.translate = (10, 0, 0)  # the results are the same elsewhere
+    qtbot.waitUntil(lambda: np.array_equal(pores.translate, source.translate))
+    assert not result.stale_note.text()
+
+
+def test_results_name_their_time_point(viewer, qtbot):
+    volume = physical()
+    data = np.stack([volume.data, volume.data[::-1]])
+    viewer.add_image(
+        data,
+        name="series",
+        scale=(1, *SIZE),
+        translate=(0, *ORIGIN),
+        units=("pixel", "um", "um", "um"),
+        axis_labels=("t", "z", "y", "x"),
+    )
+    viewer.dims.set_point(0, 0)
+    dock = open_dock(viewer, qtbot)
+    dock.settings.sample.setCurrentText("automatic mask")
+    result = dock.result
+    for time in (0, 1):
+        viewer.dims.set_point(0, time)
+        dock.levels.check_data()
+        wait_for_levels(dock, qtbot)
+        measure(dock, qtbot)
+        assert result.image.text() == f"Image: series, time {time}"
+        assert f"in series, time {time}." in dock.stage.text()
+        assert not result.stale_note.text()
+    for kind in ("pores", "sample"):
+        shown = [viewer.layers[f"series · {kind} (time {t})"].visible for t in (0, 1)]
+        assert shown == [False, True]
+    viewer.dims.set_point(0, 0)
+    qtbot.waitUntil(lambda: bool(result.stale_note.text()))
+    assert result.stale_note.text().startswith("These results belong to time 1, but")
+    viewer.dims.set_point(0, 1)
+    qtbot.waitUntil(lambda: not result.stale_note.text())
+
+
+def test_a_minimum_size_that_leaves_no_pores_is_not_kept(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    for size, kept in ((20, 20), (10**9, 20)):
+        dock.settings.form.set_values({"min_voxels": size})
+        measure(dock, qtbot)
+        assert recall("porosity", MeasureConfig).min_voxels == kept
+    assert dock.result.report.pore_count == 0
