@@ -85,8 +85,8 @@ _OTHER_EDGES = (4, 5, 8)
 _MAX_EDGE_RATIO = 1.15
 #: The same for noise that is white; structure rarely is.
 _MAX_EDGE_RATIO_WHITE = 1.3
-#: Ratio of another noise level (after averaging voxels, or in blocks of another size)
-#: to the measured one, above which all of the supposed noise may be structure.
+#: Ratio of the level after averaging, or in other blocks, to the measured one, above
+#: which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
 #: Contrast of rare pores, as a multiple of the noise in the values from which it was
 #: measured, above which it cannot be noise.
@@ -379,8 +379,7 @@ def _noise(
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(level * (1 + half), sample.step / 2))
-    # The noise level may be anything up to the range of the grey values.
-    if unknown := sample.is_mostly_clipped:
+    if unknown := sample.is_mostly_clipped:  # any level up to the range of the values
         interval = (0.0, float(np.ptp(sample.values)))
     if structured := quiet.is_structure:
         interval = (0.0, level * (1 + half))
