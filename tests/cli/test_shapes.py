@@ -452,7 +452,7 @@ def test_a_changed_volume_is_told(tmp_path, capsys, spacing: int) -> None:
     words = ["shapes", "refine", str(source), "-o", str(out), "--json"]
     assert run([*words, "--model", "trilinear"]) == 0
     found = answer(capsys)
-    assert "moves the surface" in found["warnings"][0]
+    assert "surface moved" in found["warnings"][0]
     told = f"The volume of the shape changed by {100 * found['volume_change']:+.1f} %."
     assert any(told in warning for warning in found["warnings"]) is (spacing == 4)
 

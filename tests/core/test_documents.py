@@ -46,7 +46,7 @@ def joined(parts: int) -> str:
         ("[" + "1," * documents.MAX_VALUES + "1]", "values"),
         ("x" * (documents.MAX_BYTES + 1), "larger than 1 MB"),
         ("1" + ":1" * 100_000, "a number with"),
-        ("!!int '1" + ":1" * 100_000 + "'", "a number of"),
+        ("!!int '1" + ":1" * 100_000 + "'", "a number with"),
     ],
     ids=lambda value: value[:12],
 )

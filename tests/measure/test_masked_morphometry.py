@@ -80,8 +80,11 @@ def test_a_masked_part_is_like_a_cropped_volume(
     assert values["BV/TV"] == expected["BV/TV"]
     assert values["BS/BV"] == pytest.approx(expected["BS/BV"])
     assert values["Conn.D"] == pytest.approx(expected["Conn.D"], abs=1e-12)
-    for name in ("Tb.N", "Tb.Th", "Tb.Sp", "Net.Po.N", "Coordination"):
+    for name in ("Tb.N", "Tb.Th", "Tb.Sp"):
         assert values[name] == pytest.approx(expected[name], rel=tolerance), name
+    # There are about 40 pores, and the surface is located differently at the border.
+    for name in ("Net.Po.N", "Coordination"):
+        assert values[name] == pytest.approx(expected[name], rel=max(tolerance, 0.1))
 
 
 def test_connectivity_of_cylinders_is_that_of_the_whole_volume() -> None:

@@ -38,7 +38,7 @@ def hull_area(mask: Mask) -> int:
 
 
 def _lower_chain(x: Ends, y: Ends) -> tuple[Ends, Ends]:
-    """Return the corners of the lower convex hull of points sorted by x."""
+    """Return the corners of the lower half of the hull around points sorted by x."""
     kept: list[int] = []
     for i in range(len(x)):
         while len(kept) > 1:
