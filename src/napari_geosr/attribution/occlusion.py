@@ -112,8 +112,8 @@ def _changes(
     limit = _limit(len(cubes), draws)
     done = 0
     for j in range(draws):
-        # One draw can be used for all cubes, because they are not compared with each
-        # other.
+        # All cubes can use the same noise, because their changes are not compared with
+        # each other.
         unit = fresh.draw_unit()
         total = done + len(active) * (draws - j)
         for i in active:

@@ -24,7 +24,7 @@ _POLICY = "OMP_WAIT_POLICY"
 #: Tolerance for start times, in seconds, because system clocks are adjusted.
 _TOLERANCE = 2.0
 
-#: Key of the time from boot to the start of a process, in the files that name it.
+#: Key of the time from boot to the start of a process, in files that identify it.
 SINCE_BOOT = "since_boot"
 #: Identifier that Linux creates at each start of the computer.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
