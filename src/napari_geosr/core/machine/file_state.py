@@ -22,7 +22,7 @@ OPENED = "opened"
 #: Files that mark a folder as a Zarr store. A new file in such a folder counts as a
 #: change, because it is a chunk that was missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
-#: Minimum time between two checks, in seconds.
+#: Minimum time between two checks of whether a source has changed, in seconds.
 _MIN_INTERVAL = 1.0
 #: Interval between checks as a multiple of the duration of the last check.
 _INTERVAL_FACTOR = 100.0

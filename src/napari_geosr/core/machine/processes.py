@@ -18,7 +18,8 @@ from napari_geosr.core.types import AnyDict
 if TYPE_CHECKING:
     from filelock import BaseFileLock, FileLock
 
-#: Environment variable that OpenMP, which torch uses, reads when it is loaded.
+#: Environment variable that OpenMP, which torch uses, reads when it is loaded: whether
+#: waiting threads keep their cores busy.
 _POLICY = "OMP_WAIT_POLICY"
 
 #: Tolerance for start times, in seconds, because system clocks are adjusted.

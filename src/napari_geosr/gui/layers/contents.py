@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _N_ROWS = 512
 #: Maximum number of bytes in the checksum, unless 16 rows are larger.
 _MAX_BYTES = 2**20
-#: The same number of rows for memory-mapped files; each may need a disk access.
+#: Maximum number of rows of a memory-mapped file; each may need a disk access.
 _MAPPED_ROWS = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
