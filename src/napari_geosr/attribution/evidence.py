@@ -65,7 +65,7 @@ _BLUR = 0.7
 #: Number of noise realisations from which the standard deviation of the matched
 #: filter's output is estimated.
 _FILTER_DRAWS = 200
-#: Lower bound of the remaining fraction in the log ratio, which is infinite at zero.
+#: Lower limit of the remaining fraction in the log ratio, which is infinite for 0.
 _MIN_SHARE = 0.01
 #: Width of the zone of solid around a pore, in voxels: of the scan for the grey value
 #: that replaces the pore, of the result for the contrast.

@@ -34,8 +34,8 @@ HELP = (
     "gradients)."
 )
 
-#: Maximum difference between the sum of the attributions and the change that they
-#: explain, as a fraction of this change, without a note on the accuracy.
+#: Maximum difference between the sum of the attributions and the change to explain, as
+#: a fraction of the change; above it, a note advises more steps.
 _MAX_ERROR = 0.1
 
 

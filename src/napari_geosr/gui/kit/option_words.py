@@ -42,7 +42,8 @@ _DOCKS = {
     **{"pairs": "Pairs", "segment": "Segment", "shapes": "Shapes", "sim": "SIM"},
     **{"models": "Models", "jobs": "Jobs"},
 }
-#: Sentences on options that a dock's buttons replace, and sentences on these buttons.
+#: Patterns of sentences that name options, and the sentences that replace them in docks
+#: with buttons for the same answers.
 _ANSWERS = (
     (
         re.compile(
