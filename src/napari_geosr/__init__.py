@@ -8,8 +8,8 @@ Ctrl-C only after this file has run.
 
 import os
 
-# Torch reads this variable when it creates its first tensor. With 2 MB instead of 4 kB
-# pages, where Linux provides them, restoration takes about one sixth less time.
+# Use memory pages of 2 MB instead of 4 kB where Linux provides them: restoration takes
+# about one sixth less time. Torch reads this variable when it creates its first tensor.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 

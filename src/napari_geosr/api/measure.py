@@ -171,7 +171,7 @@ def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | 
         raise ConfigError(
             f"{earlier!r} is the earlier name of {name!r}. Give only one of the two."
         )
-    # The stack level skips this function and the public function.
+    # The warning refers to the line that called the public function.
     warnings.warn(
         f"{earlier!r} was renamed {name!r}.", DeprecationWarning, stacklevel=3
     )

@@ -107,7 +107,7 @@ def build_pairs(
         transform=transform,
         intensity=intensity,
     )
-    # If one input is a volume, `axes` describes the other one.
+    # If only one input is a volume, `axes` describes the other one, an array.
     is_volume = isinstance(low, Volume), isinstance(high, Volume)
     coarse = as_volume(low, None if is_volume == (True, False) else axes, name="low")
     fine = as_volume(high, None if is_volume[1] else axes, name="high")

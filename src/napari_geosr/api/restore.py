@@ -382,7 +382,8 @@ def _question_slices(volumes: Sequence[object]) -> None:
         )
 
 
-#: Minimum length of a list of images that is probably a volume, not repeated scans.
+#: Minimum number of images in a list that are probably the slices of one volume rather
+#: than repeated scans.
 _MANY = 4
 
 

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Maximum number of voxels in a window; networks with an unlimited receptive field need
-#: whole volumes.
+#: Maximum number of voxels in a window; if the receptive field of a network is
+#: unlimited, the window is the whole volume.
 _MAX_VOXELS = 1 << 26
 #: Maximum number of voxels in a window for finite differences, which take two forward
 #: passes per voxel.

@@ -47,7 +47,7 @@ HELP = "Whether the pore would appear even if the scan did not show it."
 Verdict = Literal["well supported", "weak", "prior only"]
 
 #: A pore counts as "prior only" if at least this fraction of its contrast in the result
-#: remains without its input.
+#: remains when its input voxels are replaced by solid.
 PRIOR_SHARE = 0.5
 #: Maximum fraction of this contrast that may remain for a "well supported" pore.
 _SUPPORTED_SHARE = 0.2
@@ -59,15 +59,16 @@ _MIN_SUPPORT = 4.0
 #: Contrast, in standard deviations of the noise, below which the scan does not show a
 #: pore: solid without a pore exceeds it at 2 % of all positions.
 _NO_SUPPORT = 2.0
-#: Blur of the scan assumed by the matched filter, in voxels of the scan.
+#: Standard deviation of the Gaussian blur that the matched filter assumes, in voxels of
+#: the scan.
 _BLUR = 0.7
 #: Number of noise realisations from which the standard deviation of the matched
 #: filter's output is estimated.
 _FILTER_DRAWS = 200
-#: Smallest remaining fraction that is distinguished from zero.
+#: Lower limit of the remaining fraction in the log ratio, which is infinite for 0.
 _MIN_SHARE = 0.01
-#: Width of the zone around a pore that supplies the solid for comparison, in voxels of
-#: the result.
+#: Width of the zone of solid around a pore, in voxels: of the scan for the grey value
+#: that replaces the pore, of the result for the contrast.
 _AROUND = 3
 #: Minimum number of solid voxels from which a mean is calculated.
 _MIN_SOLID = 8
@@ -124,7 +125,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     darkness = pore.contrast(window.values())
     without, kept = [], []
     smooth = _smoothed(window.network_input)
-    # Adding noise of the scan's own level makes the total noise √2 times as strong.
+    # Adding noise of the scan's own level raises the noise level by a factor of √2.
     noisier = _noisier(pore.request)
     for i in range(request.draws):
         emptied = window.network_input.astype(np.float64)

@@ -34,7 +34,8 @@ HELP = (
     "gradients)."
 )
 
-#: Relative completeness error above which a note is added.
+#: Maximum difference between the sum of the attributions and the change to explain, as
+#: a fraction of the change; above it, a note advises more steps.
 _MAX_ERROR = 0.1
 
 
@@ -128,7 +129,7 @@ def _feature(request: AttributionRequest, values: torch.Tensor) -> torch.Tensor:
             difference = values.diff(dim=axis)
             end = torch.zeros_like(values.narrow(axis, 0, 1))
             square = square + torch.cat([difference, end], axis).square()
-    # The square root has no finite derivative at zero.
+    # The constant keeps the derivative of the square root finite at zero.
     return (square[mask] + 1e-12).sqrt().mean()
 
 

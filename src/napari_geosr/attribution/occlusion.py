@@ -47,7 +47,7 @@ _MIN_DRAWS = 4
 #: Numbers of draws after which cubes are dropped, and the fractions of the final limit
 #: that the change of a cube must exceed for the cube to be tested further.
 _STAGES = ((2, 1 / 3), (4, 1 / 2))
-#: Maximum number of progress steps.
+#: Approximate number of progress reports.
 _MAX_STEPS = 200
 #: Smallest change that is distinguished from rounding, in standard deviations of the
 #: scan.
@@ -112,8 +112,8 @@ def _changes(
     limit = _limit(len(cubes), draws)
     done = 0
     for j in range(draws):
-        # One draw can be used for all cubes, because they are not compared with each
-        # other.
+        # All cubes can use the same noise, because their changes are not compared with
+        # each other.
         unit = fresh.draw_unit()
         total = done + len(active) * (draws - j)
         for i in active:

@@ -106,7 +106,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     QUIET.set(quiet)
     try:
         app = build_app()
-        if words[:1] != [_COMPLETE]:  # the Tab key may complete an empty word
+        if words[:1] != [_COMPLETE]:  # completing an empty word is allowed
             _refuse_odd(words)
             refuse_fractions(app, words)
         with (

@@ -47,7 +47,7 @@ from napari_geosr.operations.restore.series.plan import noise_of_points
 
 #: Smallest width to which rows are wrapped, in columns of the terminal.
 _MIN_WIDTH = 40
-#: How to correct each kind of assumption that file readers make.
+#: Advice on correcting an assumption of a file reader, by kind of assumption.
 _CORRECTIONS = {
     "axes": "give --axes, such as TYX for a time-lapse",
     "slice distance": "give --voxel-size and --unit",

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
 
-#: Minimum width of the names of the values in a comparison, in characters.
+#: Minimum width of the first column of a comparison (names of values), in characters.
 _LABEL_WIDTH = 24
 #: Space between two columns, in characters.
 _GAP = 2

@@ -144,7 +144,7 @@ def merge_settings(
     if path is not None:
         stored = ReconstructFields.from_yaml(path).model_dump(exclude_unset=True)
     if given.get("algorithm", stored.get("algorithm")) != stored.get("algorithm"):
-        for name in (*SHARED_SETTINGS, "options"):  # belong to another algorithm
+        for name in (*SHARED_SETTINGS, "options"):  # set for another algorithm
             stored.pop(name, None)
     both = {**stored.get("options", {}), **given.pop("options", {}), **options}
     return ReconstructConfig.create(**{**stored, **given, "options": both})

@@ -12,7 +12,8 @@ ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
 _HIDDEN = "…"
-#: Minimum length, in characters, of a query value that is hidden wherever it occurs.
+#: Minimum length, in characters, of a value in the query of an address that is hidden
+#: wherever a message contains it.
 _MIN_SECRET = 4
 
 

@@ -91,7 +91,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     ...
     napari_geosr.core.errors.ConfigError: it has more than 64 levels of nesting.
     """
-    # In UTF-8, a character takes at least one byte.
+    # The number of characters is a lower limit of the number of bytes in UTF-8.
     _refuse_long(len(text), MAX_BYTES)
     loader = _loader()
     try:
@@ -132,7 +132,8 @@ def _loader() -> type[yaml.SafeLoader]:
             first of several merged mappings over the others. PyYAML 6.0.4 violates the
             second rule, and the first rule for keys of one character.
             """
-            # PyYAML calls this method again when it constructs the merged mapping.
+            # PyYAML calls this method again when it constructs the merged mapping,
+            # which is complete by then.
             known = self.__dict__.setdefault("flat_nodes", set())
             if id(node) in known:
                 return

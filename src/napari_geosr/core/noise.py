@@ -19,8 +19,8 @@ from napari_geosr.core.types import AnyDict
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Noise below this fraction of the contrast cannot be distinguished from texture and
-#: rounding.
+#: Noise level, as a fraction of the contrast, below which noise cannot be distinguished
+#: from texture and rounding errors.
 FLOOR = 0.01
 
 

@@ -25,8 +25,8 @@ MILLIMETRES: dict[str, float] = {
     "in": 25.4,
 }
 
-#: Tolerance for rounding: relative difference of voxel sizes, and distance between
-#: positions as a fraction of a voxel.
+#: Tolerances for rounding errors: relative difference of voxel sizes, and distance
+#: between positions as a fraction of a voxel.
 _SAME_SIZE = 1e-6
 _SAME_POSITION = 1e-2
 

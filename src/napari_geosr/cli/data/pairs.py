@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
-#: Options that are not named after their fields: ``--noise`` is a number here but a
-#: flag in other commands.
+#: Options that are not named after their fields: the main name is ``--noise-level``,
+#: because ``--noise`` is a flag in other commands.
 _NAMES = {"noise": ("--noise-level", "--noise")}
 
 

@@ -39,7 +39,7 @@ _MAX_STATE_LENGTH = 24
 _MAX_LONG_STATE_LENGTH = 60
 #: Minimum length of the path of a job's folder on a narrow terminal, in characters.
 _MIN_FOLDER_LENGTH = 10
-#: Maximum number of interrupted jobs, the newest first, that are explained.
+#: Maximum number of interrupted jobs, newest first, for which the reason is printed.
 _MAX_EXPLAINED = 3
 #: Time since its last sign of life after which an interrupted job is only counted, in
 #: seconds.
@@ -173,7 +173,7 @@ def resume_hint(status: JobStatus) -> str:
 def kept_results(job: JobFolder) -> list[str]:
     """Return sentences on results outside the folder of a job that is to be removed."""
     out: object = None
-    with suppress(JobError):  # the settings cannot be read
+    with suppress(JobError):  # the settings may be unreadable
         out = job.values().get("out")
     if not isinstance(out, str) or Path(out).is_relative_to(job.path):
         return []

@@ -64,7 +64,7 @@ Job = Annotated[str, Parameter(help="Folder, output, name or queue number of the
 _POLL_SECONDS = 0.3
 #: Seconds between two queries to the queue of a cluster.
 _QUEUE_SECONDS = 3.0
-#: Seconds for which an interrupted job is watched after it has left its queue.
+#: Seconds to wait for a job that its queue does not find, but may be resubmitting.
 _DOUBT_SECONDS = 10.0
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
@@ -254,7 +254,8 @@ def resume_jobs(
             change_training(folder, **changes)
         return _resume(folder, where, detach=detach, json=json)
     except JobDoneError:
-        # A script that resumes killed jobs cannot know that one of them has ended.
+        # Not an error unless settings would change: a script that resumes killed jobs
+        # cannot know that one of them has finished.
         if changes and not (changes.items() <= folder.values()["training"].items()):
             raise
         return print_done(folder, json=json)
@@ -386,7 +387,8 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
     """Convert the events of another process to steps."""
     n_runs, is_running = 0, False
     for event in _events(folder, should_stop):
-        # A killed run does not record its end; earlier releases recorded no start.
+        # A killed run does not record its end, so each recorded start begins a run.
+        # Earlier releases recorded no start: the first event after an end begins one.
         kind = event["event"]
         if kind == RUN or (not is_running and kind not in _BETWEEN_RUNS):
             n_runs += 1

@@ -17,7 +17,7 @@ from napari_geosr.jobs import previews
 from napari_geosr.jobs.cluster.login_node import check_host
 from napari_geosr.jobs.index import Elsewhere, find
 
-#: Suffixes of the file that is written.
+#: Suffixes allowed for the file to which the preview is written.
 _SUFFIXES = (".tif", ".tiff")
 
 

@@ -16,7 +16,7 @@ from napari_geosr.core.errors import ConfigError
 _LOAD_ZSH = "autoload -Uz compinit && compinit"
 #: Command that exits with 0 if an interactive zsh has loaded completions.
 _ASK_ZSH = ("zsh", "-i", "-c", "(( $+functions[compdef] ))")
-#: Seconds that starting an interactive zsh may take.
+#: Maximum time, in seconds, to wait for the answer of an interactive zsh.
 _ZSH_SECONDS = 20
 #: Commands that restart a shell or reload its settings.
 _RESTART = {"bash": "source ~/.bashrc", "zsh": "exec zsh", "fish": "exec fish"}

@@ -196,7 +196,7 @@ def _processes(job: Job, profile: Profile) -> str:
     if not n or not hasattr(job, "workers"):
         return ""
     try:
-        # If the profile does not name a Python, the nodes use this one.
+        # If the profile names no Python interpreter, the nodes use the one running now.
         with_workers(job, n, is_here=not profile.python)
     except GeoSRError as error:
         used = "node" if profile.nodes > 1 else unit

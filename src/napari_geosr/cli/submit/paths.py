@@ -55,7 +55,7 @@ def absolute_model(name: str) -> str:
     path = Path(name).expanduser()
     if not path.exists():
         return name
-    # Reading the catalogue takes a fifth of the time of a submission.
+    # Imported here: loading the catalogue takes a fifth of the time of a submission.
     from napari_geosr.operations.models import catalogue
 
     if name in {entry.name for entry in catalogue.list_models()}:

@@ -39,7 +39,7 @@ def _restore(
         volume=absolute_path(input), reading=reading or InputConfig(), whole=True
     )
     companions = [residual_path(out)] if check_consistency else []
-    # An interrupted run may have completed its deviations.
+    # When a run is resumed, the file of deviations may exist, so it is not checked.
     if merged.uncertainty != NONE and not resume:
         companions.append(deviation_path(out))
     check_not_source(data.open(), out, *companions)

@@ -61,7 +61,8 @@ def float32_contrast_fault(
     digits = math.floor(math.log10(1000 * std))
     constant = f"{round(mean / 10.0**digits) * 10.0**digits:.15g}"
     if dtype.kind in "iu":
-        # A constant above the exact minimum would make unsigned integers wrap around.
+        # If a constant above the minimum were subtracted, unsigned integers would wrap
+        # around.
         constant = str(int(minimum) - int(np.spacing(abs(minimum))))
     return (
         "Its grey values are too far from zero for models, which compute in float32: "

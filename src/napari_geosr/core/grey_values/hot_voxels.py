@@ -43,9 +43,10 @@ _BATCH = 1 << 13
 #: Minimum absolute grey value that marks missing voxels, provided that all others are
 #: far smaller. Files use the largest float32 (3.4e38) or values such as 1e30 and -1e31.
 _MISSING_VALUE = 1e30
-#: Maximum of the other grey values relative to those that mark missing voxels.
+#: Maximum magnitude of the other grey values, relative to those that mark missing
+#: voxels.
 _MAX_OTHERS = 1e-6
-#: Minimum fraction of voxels that are not missing.
+#: Minimum fraction of other voxels; if fewer remain, no voxels are considered missing.
 _MIN_OTHERS = 0.05
 #: The usual range excludes this fraction of the voxels at either end of a sample. If a
 #: voxel is further from this range than `_FAR_DISTANCE` times the width of the range, a

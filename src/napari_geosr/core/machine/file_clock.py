@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryFile
 
-#: Seconds after a query during which a file system's clock is not queried again.
+#: Minimum time between two queries of a file system's clock, in seconds.
 _VALID_SECONDS = 60.0
 #: For each device, the time of its last query and the time that its clock showed then.
 _queried: dict[int, tuple[float, float]] = {}

@@ -22,11 +22,11 @@ OPENED = "opened"
 #: Files that mark a folder as a Zarr store. A new file in such a folder counts as a
 #: change, because it is a chunk that was missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
-#: Minimum time between two checks, in seconds.
+#: Minimum time between two checks of whether a source has changed, in seconds.
 _MIN_INTERVAL = 1.0
 #: Interval between checks as a multiple of the duration of the last check.
 _INTERVAL_FACTOR = 100.0
-#: Approximate number of samples of a file that are compared.
+#: Approximate number of samples of a file from which its checksum is calculated.
 _N_SAMPLES = 32
 #: Size of a sample, in bytes.
 _SAMPLE_BYTES = 4096
@@ -278,7 +278,8 @@ class _Watched:
         """Whether the source has changed, or may have; `sentence` states which."""
         now = file_state(self._path)
         if now is None:
-            # An open file stays readable; missing chunks of a folder may be read as 0.
+            # A deleted file stays readable while it is open, but missing chunks of a
+            # folder may be read as 0.
             self._is_missing = self._is_folder and self._is_lazy
             return self._is_missing
         if self._state is not None and not self._state.matches(now):

@@ -23,7 +23,7 @@ _BEAT_SECONDS = 20.0
 #: Seconds without a heartbeat after which a process on another computer, or one that
 #: has not finished writing its lock file, counts as dead.
 _MAX_SILENCE = 180.0
-#: Maximum number of attempts, if other processes replace the file at the same time.
+#: Maximum number of attempts to create the file while other processes do the same.
 _ATTEMPTS = 5
 
 
@@ -94,7 +94,7 @@ class LockFile:
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)
-        except BaseException:  # usually a full disk; an empty file would be a lock
+        except BaseException:  # e.g. a full disk; the empty file would act as a lock
             with suppress(OSError):
                 self.path.unlink()
             raise

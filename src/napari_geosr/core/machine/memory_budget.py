@@ -25,7 +25,8 @@ def _checked(value: str | None) -> str | None:
     return value
 
 
-#: Minimum number of bytes; below it, the unit was probably forgotten (4 for 4 GB).
+#: Minimum budget in bytes; for a smaller one, the unit was probably forgotten (4 for
+#: 4 GB).
 _MIN_BYTES = 1000
 
 MemoryBudget = Annotated[

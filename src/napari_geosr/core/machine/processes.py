@@ -18,13 +18,14 @@ from napari_geosr.core.types import AnyDict
 if TYPE_CHECKING:
     from filelock import BaseFileLock, FileLock
 
-#: Environment variable that OpenMP, which torch uses, reads when it is loaded.
+#: Environment variable that OpenMP, which torch uses, reads when it is loaded: whether
+#: waiting threads keep their cores busy.
 _POLICY = "OMP_WAIT_POLICY"
 
 #: Tolerance for start times, in seconds, because system clocks are adjusted.
 _TOLERANCE = 2.0
 
-#: Key of the time from boot to the start of a process, in the files that name it.
+#: Key of the time from boot to the start of a process, in files that identify it.
 SINCE_BOOT = "since_boot"
 #: Identifier that Linux creates at each start of the computer.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

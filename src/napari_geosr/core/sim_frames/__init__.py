@@ -40,7 +40,7 @@ USUAL_COUNTS: dict[int, tuple[int, int]] = {
 _MAX_PIXELS = 50
 #: Minimum of this resolution limit, in pixels.
 _MIN_PIXELS = 0.25
-#: Largest number of pixels along each axis that are read to guess the order.
+#: Maximum edge, in pixels, of the central region from which the order is guessed.
 _GUESS_EDGE = 256
 #: Maximum ratio of the best order's misfit to that of another order at which the two
 #: can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order, and

@@ -71,7 +71,7 @@ def array_facts(
         The kind of size (``"voxel size"``), the edge lengths, and their unit; a size in
         pixels is shown as unknown.
     """
-    # Imported here because it loads pydantic.
+    # Imported here because loading pydantic takes noticeable time.
     from napari_geosr.core.config import format_bytes
 
     word, edges, unit = size

@@ -42,10 +42,10 @@ KINDS: dict[Status, str] = {
 #: Maximum number of pores listed, largest first; more would make the window slow.
 MAX_LISTED = 1000
 _MIN_HEIGHT = 160
-#: Maximum width of the names of the measured values, in pixels; tool tips show them in
-#: full.
+#: Maximum width of the row titles (names of measured values), in pixels; tool tips show
+#: them in full.
 _LABELS = 100
-#: Maximum number of characters in a line of such a name.
+#: Maximum number of characters in a line of a row title.
 _LABEL_CHARACTERS = 14
 #: Maximum width, in pixels, to which a column is widened for its title, so that two
 #: columns fit into the dock; values are never truncated.
@@ -88,8 +88,8 @@ class QualityTable(QTableWidget):
         rows = [] if report is None else report.rows()
         titles = {} if report is None else dict(report.titles)
         base = "" if report is None else report.base
-        # The base is the last column because it has the fewest figures and the dock is
-        # narrow.
+        # In a narrow dock, the last columns may be out of view. The base has the fewest
+        # figures, so it comes last.
         keys = sorted(titles, key=lambda key: key == base)
         self._keys = keys
         places = [list(titles).index(key) for key in keys]

@@ -144,7 +144,7 @@ class SliceMontage(QObject):
         self._request: _Request | None = None
         #: Number of the latest request; results of earlier requests are discarded.
         self._number = 0
-        #: Number of shown axes, order of the axes, centre and zoom.
+        #: View to restore: number of displayed axes, their order, camera centre, zoom.
         self._view_before: (
             tuple[int, tuple[int, ...], tuple[float, ...], float] | None
         ) = None

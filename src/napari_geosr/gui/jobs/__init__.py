@@ -69,7 +69,7 @@ class JobsDock(Dock):
         self._known: dict[str, JobStatus] = {}
         self._local: list[JobStatus] = []
         self._shared: set[Identity] = set()
-        self._hosts: dict[str, str] = {}  # of jobs that are not accessible here, by key
+        self._hosts: dict[str, str] = {}  # host of each remote job, by key
         self._chosen = False
         self._make_widgets()
         self._lay_out()

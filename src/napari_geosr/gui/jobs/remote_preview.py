@@ -22,7 +22,7 @@ from napari_geosr.jobs.index import Elsewhere
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Title of the layer, after the name of the job.
+#: Word that follows the name of the job in the name of the layer.
 _TITLE = "preview"
 #: Seconds from an error to the next attempt to fetch a preview.
 _RETRY_SECONDS = 10.0

@@ -16,8 +16,8 @@ from napari_geosr.jobs.status import is_stopping, outage_text
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
-#: Units of progress for jobs that do not train a network; jobs not listed here are
-#: shown in per cent.
+#: Units of progress of jobs that do not train a network; the progress of kinds not
+#: listed here is shown in per cent.
 _UNITS = {"restore": "tiles", "study projections": "cells"}
 _PERCENTAGE_AT_END = re.compile(r" \(\d+ %\)$| \d+ % done\.$")
 _REQUEST_TEXTS = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}

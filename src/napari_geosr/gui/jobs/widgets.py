@@ -40,7 +40,7 @@ FIGURES_TIP = "Time left, memory, speed and energy."
 _INDENT = 5
 #: Height of the strip of finished parts in pixels.
 _STRIP_HEIGHT = 10
-#: Opacity of a part with no progress.
+#: Opacity of a part of the strip with no progress.
 _FAINT = 0.15
 
 

@@ -331,7 +331,7 @@ class KindForm(QWidget):
         self._values[kind] = dict(values)
         index = self.combo.findData(kind)
         if index == self.combo.currentIndex():
-            self._shown = ""  # force an update; the form shows old values
+            self._shown = ""  # force an update, because the form shows old values
             self._show()
         elif index >= 0:
             self.combo.setCurrentIndex(index)

@@ -68,7 +68,7 @@ class DockFrame(QWidget):
 
     filled = Signal(object)
 
-    #: Whether a dock of this kind can be created without waiting.
+    #: Whether the modules of this dock are loaded, so that it is created without delay.
     _is_loaded: ClassVar[bool] = False
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:

@@ -42,7 +42,8 @@ _DOCKS = {
     **{"pairs": "Pairs", "segment": "Segment", "shapes": "Shapes", "sim": "SIM"},
     **{"models": "Models", "jobs": "Jobs"},
 }
-#: Questions that docks ask with buttons, and texts that name these buttons.
+#: Patterns of sentences that name options, and the sentences that replace them in docks
+#: with buttons for the same answers.
 _ANSWERS = (
     (
         re.compile(
@@ -147,7 +148,7 @@ def in_words_of_dock(text: str, widget: QWidget | None) -> str:
         dock = dock.parentWidget()
     if dock is None:
         return fields_of_options(text, ())[0]
-    # Imported here because it loads Qt, which readers do not need.
+    # Imported here because it loads Qt, which file readers do not need.
     from qtpy.QtWidgets import QWidget
 
     rows = dock.findChildren(QWidget, VOXEL_SIZE_ROW)

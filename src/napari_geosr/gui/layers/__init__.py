@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-#: Keys of the plugin's record that name the layer from which another layer was made.
+#: Keys of the plugin's entry in ``layer.metadata`` that name the layer from which this
+#: layer was made.
 _MADE_HERE = frozenset({"source_layer", "residual_of"})
 
 

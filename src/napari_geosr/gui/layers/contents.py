@@ -17,11 +17,11 @@ from napari_geosr.gui.layers import METADATA, finest
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Maximum number of rows compared; this many take a few milliseconds.
+#: Maximum number of rows of an array in the checksum; it takes a few milliseconds.
 _N_ROWS = 512
-#: Maximum number of bytes compared, unless 16 rows are larger.
+#: Maximum number of bytes in the checksum, unless 16 rows are larger.
 _MAX_BYTES = 2**20
-#: Maximum number of rows of memory-mapped files; each may need a disk access.
+#: Maximum number of rows of a memory-mapped file; each may need a disk access.
 _MAPPED_ROWS = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -70,7 +70,7 @@ def _checksum(data: object) -> int:
     n_all = data.size // data.shape[-1]
     max_rows = _MAPPED_ROWS if is_mapped else _N_ROWS
     n = min(n_all, max_rows, max(16, _MAX_BYTES // row_bytes))
-    # Golden-section steps avoid sampling the same positions of an axis repeatedly.
+    # Steps in the golden ratio do not sample the same positions of an axis repeatedly.
     places = (np.arange(n) * _GOLDEN % 1 * n_all).astype(np.int64)
     if n == n_all:
         places = np.arange(n)

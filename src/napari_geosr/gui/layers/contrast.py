@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.utils.events import Event
 
-#: Number of planes sampled.
+#: Number of planes sampled to find the contrast limits of a layer.
 _N_PLANES = 9
 #: Maximum edge length of the window read from a plane, in voxels.
 _MAX_WINDOW = 2048
-#: Maximum number of voxels sampled: in all if in memory, otherwise per plane.
+#: Maximum number of voxels sampled: in total from arrays in memory, per plane from
+#: others.
 _MAX_VOXELS = 2**16
 #: Percentage of the voxels, at either end of the histogram, that may be outliers.
 _TAIL = 0.1

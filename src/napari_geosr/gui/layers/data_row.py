@@ -62,7 +62,7 @@ class _Questions(QWidget):
 
     def _fit(self) -> None:
         is_empty = all(widget.isHidden() for widget in self._widgets)
-        # Without a parent, it would be shown as a window; a layout shows it later.
+        # A row without a parent would be shown as a window; its layout shows it later.
         if is_empty or self.parentWidget() is not None:
             self.setVisible(not is_empty)
 
@@ -271,7 +271,8 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     """
     is_paired = not any(row.takes_several for row in rows)
     for row in rows:
-        # The row needs several volumes, so a single layer would be rejected.
+        # Choose the selected layers: a single layer would be rejected, because this row
+        # needs several volumes.
         if not row.touched and row.takes_several and len(rows) == 1:
             row.combo.setCurrentText(SELECTED)
             return
@@ -307,7 +308,7 @@ def _may_match(layer: Layer | None, first: Layer | None) -> bool:
     if len(shapes[0]) != len(shapes[1]):
         return False
     factors = {max(a, b) / min(a, b) for a, b in zip(*shapes, strict=True) if a != b}
-    # A 2D network does not change the number of slices.
+    # Some axes may be equal: a 2D network does not change the number of slices.
     return len(factors) == 0 or (len(factors) == 1 and factors.pop().is_integer())
 
 

@@ -101,8 +101,8 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     affine = np.eye(n + 1)
     turned = np.abs(linear - np.diag(size)).max() > _NEGLIGIBLE * np.abs(size).max()
     if turned or size.min() <= 0:
-        # From X to Z: edge of a voxel along X, distance between rows, and distance
-        # between planes.
+        # The diagonal of the triangular matrix contains, from X to Z: the edge of a
+        # voxel along X, the distance between rows, and that between planes.
         size = np.abs(np.diag(np.linalg.qr(linear[:, ::-1])[1]))[::-1]
         upright = np.diag([*size, 1.0])
         upright[:-1, -1] = origin

@@ -72,7 +72,8 @@ def index_on_screen(viewer: ViewerModel, layer: Layer, axis: int) -> float:
     """Return the viewer's slice position along a layer axis, in voxels."""
     point = np.array(viewer.dims.point, dtype=np.float64)
     cut = viewer.dims.ndim - layer.ndim + axis
-    # As in napari, displayed axes do not move the cut through a rotated layer.
+    # As in napari, the viewer's position along displayed axes does not move the cut
+    # through a rotated layer.
     point[[shown for shown in viewer.dims.displayed if shown != cut]] = 0
     return float(indices_at(viewer, layer, point)[axis])
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
-#: Number of rows below which sinograms are shown first, because such projections are
-#: too thin.
+#: Number of detector rows below which the sinograms are visible and the projections are
+#: hidden, because these would be too thin to recognise anything.
 _FEW_ROWS = 16
 #: Maximum number of pixels per axis used for the contrast of a projection.
 _MAX_SAMPLES = 256

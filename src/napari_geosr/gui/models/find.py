@@ -26,7 +26,7 @@ from napari_geosr.operations.models.catalogue import ModelFilter
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Delay in milliseconds from the last keystroke until the list is updated.
+#: Delay in milliseconds from the last keystroke until the list of models is updated.
 _PAUSE = 150
 
 

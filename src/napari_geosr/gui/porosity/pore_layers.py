@@ -44,7 +44,8 @@ _SAMPLE_OF = "sample_of"
 #: Metadata key of the image whose pores a layer shows (`PoreTarget.origin`).
 _ORIGIN = "pores_origin"
 _BLOCK_BYTES = 2**24
-#: Length of the longest line relative to the shortest edge of the volume.
+#: Length of the longest line of a rose plot, measured from the centre, relative to the
+#: shortest edge of the volume.
 _LONGEST_LINE = 0.45
 #: Kind of the layer of mean intercept lengths (a rose plot).
 _ROSE = "rose"

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 LABEL = "label"
 #: Number of rows sampled to choose a column's decimals.
 _SAMPLE_ROWS = 10_000
-#: Maximum number of decimals.
+#: Maximum number of decimals that all numbers of a column have in common.
 _MAX_DECIMALS = 6
 #: Width of a cell in addition to its text, in pixels: with the usual units, the columns
 #: up to the diameter fit into a dock of 360 pixels.
 _CELL_PADDING = 16
 #: Text shown if there are no selected pores to list.
 _NONE_SELECTED = "No selected pores. To list all, clear “List only selected pores”."
-#: Magnitude at and above which the numbers of a column are not aligned.
+#: Decimal points are not aligned in a column with a number of at least this magnitude.
 _MAX_ALIGNED = 1e10
 
 

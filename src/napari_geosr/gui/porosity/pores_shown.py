@@ -85,9 +85,10 @@ class PoreDisplay(QObject):
         self._label = 0  # last known `selected_label` of the layer
         self._follower = Connections(self)
         self._layers: dict[str, weakref.ref[Labels]] = {}
-        #: Layers with outlines of automatic sample masks, and with intercept lengths.
+        #: Layers with outlines of automatic sample masks, by report.
         self._samples: dict[str, weakref.ref[Labels]] = {}
         self._unbrushed: AnyArray = np.zeros(0, bool)
+        #: Layers with rose plots of mean intercept lengths, by report.
         self._roses: dict[str, weakref.ref[Vectors]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self.measured_layers = MeasuredLayers(viewer, self._layers_of, self)

@@ -54,7 +54,7 @@ _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 _MIN_FIGURES_HEIGHT = 60
 #: Minimum height of the pore table, in pixels.
 _MIN_TABLE_HEIGHT = 90
-#: Height, in pixels, that the figures get even if the table shrinks to its minimum.
+#: Height, in pixels, below which the figures do not shrink while the table can.
 _FIGURES_HEIGHT = 230
 
 

@@ -197,7 +197,7 @@ class ReconstructActivity(Activity):
 
     def _start_next(self) -> None:
         if not self._requests & {PREVIEW, RUN}:
-            self.preview.remove(show_views=True)  # no requested run can reuse the data
+            self.preview.remove(show_views=True)  # neither shown nor reused by a run
         opened = self._opened
         if opened is None:
             return

@@ -15,7 +15,7 @@ from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 #: Combinations of algorithm and beam that were prepared in this process.
 _ready: set[tuple[str, str]] = set()
-#: Number of projections of the tiny scan; a few voxels suffice to compile the loops.
+#: Number of projections of the tiny scan that is reconstructed to compile the loops.
 _N_ANGLES = 6
 #: Number of detector rows of the tiny scan.
 _N_ROWS = 8

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore import RestorationResult
 
-#: Number of planes sampled.
+#: Number of planes sampled to find the upper contrast limit.
 _N_PLANES = 8
 #: Approximate number of voxels sampled per plane.
 _PLANE_VOXELS = 1 << 16
+#: Percentile of the sampled deviations that is the upper contrast limit.
 _PERCENTILE = 99.8
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Methods for the usual questions; all others are chosen one at a time.
+#: Methods of the first entry of the menu; every other entry is a single method.
 _METHODS = ("evidence", "reach")
 _USUAL = "Evidence and reach"
 _ABOUT = (

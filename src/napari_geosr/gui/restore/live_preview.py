@@ -202,7 +202,7 @@ class LiveLayer(QObject):
             self._start_timer.start(0)
 
     def _on_idle(self) -> None:
-        if self.layer is None:  # the run has ended
+        if self.layer is None:  # the preview has ended
             self.deleteLater()
         elif self._tiles.is_waiting:
             self._start_timer.start(0)
@@ -234,6 +234,6 @@ class LiveLayer(QObject):
             return
         step = self._tiles.step_on_screen(layer.data_level)
         name = self._name if step == 1 else f"{self._name} at 1/{step}"
-        # Unless the user has renamed the layer.
+        # Keep the name if the user has renamed the layer.
         if layer.name != name and layer.name.startswith(self._name):
             layer.name = name

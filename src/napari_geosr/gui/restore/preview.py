@@ -91,8 +91,8 @@ def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
     factors = unit_factors(viewer, layer)
     if np.allclose(factors, 1):
         return corners
-    # napari ignores units here and clips the result, so use the region around the
-    # camera.
+    # napari ignores units in `corner_pixels` and clips the corners to the layer, so use
+    # a region around the centre of the camera instead.
     middle = np.array(viewer.dims.point, dtype=float)
     middle[list(viewer.dims.order[-2:])] = viewer.scene.camera.center[-2:]
     last = np.array(finest(layer).shape) - 1

@@ -10,7 +10,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.jobs.cluster.profiles import Profile, format_walltime
 
-#: Factor for the run time, because nodes may be slower than this computer.
+#: Factor for the estimated run time, because nodes may be slower than this computer.
 _TIME_FACTOR = 2.0
 #: Additional time for starting the program and reading data, in seconds.
 _MORE_SECONDS = 600
@@ -19,7 +19,7 @@ _MORE_SECONDS = 600
 _STEPS = ((2 * 3600, 600), (12 * 3600, 1800), (math.inf, 3600))
 #: Maximum proposed walltime, in seconds, unless the user has set a limit.
 _LONGEST = 24 * 3600
-#: Factor for memory, because runs on other data may need more than estimated.
+#: Factor for the estimated memory, because runs on other data may need more.
 _MEMORY_FACTOR = 1.25
 #: Additional memory for the program and its libraries, in bytes.
 _MORE_BYTES = 10**9

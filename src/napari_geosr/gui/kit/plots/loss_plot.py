@@ -29,7 +29,8 @@ _MAX_POINTS = 400
 #: Label that sets the minimum width of the vertical axis, so that the axis does not
 #: move while losses change.
 _WIDEST_LABEL = "0.005"
-#: The axis is linear below this fraction of the largest magnitude.
+#: If there are losses of zero or below, the axis is linear up to this fraction of the
+#: largest magnitude.
 _LINEAR_FRACTION = 0.01
 #: Maximum number of ticks on each side of zero.
 _MAX_TICKS_PER_SIDE = 2

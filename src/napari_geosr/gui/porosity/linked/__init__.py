@@ -59,11 +59,11 @@ __all__ = [
     "combined",
 ]
 
-#: Columns selected initially for each axis; of several, the first one in the table (an
-#: image has a circularity instead of a sphericity).
+#: Columns selected initially for each axis; of several, the first one that the table
+#: has (pores of an image have a circularity instead of a sphericity).
 _FIRST = (("equivalent_diameter",), ("sphericity", "circularity"))
 _EXAMPLE = "diameter>20um & sphericity<0.6"
-#: The same in a field of a narrow dock.
+#: Shorter example for the field in a narrow dock.
 _SHORT_EXAMPLE = "d>20um & sphericity<0.6"
 _SCATTER = (
     "One point per pore. Draw around points to select their pores in the picture and "

@@ -45,7 +45,8 @@ from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
-#: Pairs of a maximum number of points and the radius of each point in pixels.
+#: Pairs of a maximum number of points and the radius, in pixels, in which each of them
+#: is drawn; with more points, the radius is 1 pixel.
 _RADII = ((2_000, 3), (20_000, 2))
 #: Maximum distance, in pixels, from a point at which a click selects it.
 _REACH = 8.0
@@ -234,8 +235,8 @@ class ScatterView(Chart):
         )
         self._pixels = (x, y)
         self._flat = y * width + x
-        #: Positions in an image with a margin, so that no point extends beyond it; the
-        #: first row is at the top.
+        #: Flat indices of the points in an image with a margin of one radius, so that
+        #: no point extends beyond it; the first row is at the top.
         self._radius, self._stride = radius, width + 2 * radius
         self._places = (height - 1 - y + radius) * self._stride + x + radius
         canvas = np.zeros((height + 2 * radius) * self._stride, np.uint32)

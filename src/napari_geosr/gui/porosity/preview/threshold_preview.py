@@ -41,8 +41,8 @@ class ThresholdedArray:
 
     def __init__(self, data: Any, sample: Any = None) -> None:
         self._data, self.sample = data, sample
-        #: Mask of pores that were found before, in the same form as `sample`; None to
-        #: apply the threshold.
+        #: Mask of pores found with a local threshold or hysteresis, in the same form as
+        #: `sample`; None to apply `threshold`.
         self.pores: Any = None
         self.shape = tuple(data.shape)
         self.ndim = len(self.shape)
