@@ -265,7 +265,7 @@ class TrainDock(TrainWidgets):
         self._used_layers = [
             weakref.ref(layer) for layer in chosen if layer is not None
         ]
-        # A running estimate checks for changed settings when it has finished.
+        # While an estimate runs, leave the text: `_on_estimated` checks the revision.
         if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
         self._clear_faults()
