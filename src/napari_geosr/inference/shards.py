@@ -46,8 +46,8 @@ _ACCEPTED_WORK = 1.05
 #: Work, relative to that of a single process with all the memory, above which the user
 #: is warned.
 _COSTLY_WORK = 1.25
-#: Memory for a file, as a multiple of the maximum size of a shard: the shard itself,
-#: and memory for packing it.
+#: Memory for a file, as a multiple of the maximum size of a shard: incomplete shards,
+#: and memory for packing one (as in `io.formats.ome_zarr.writer`).
 _PARTS = 6
 
 

@@ -18,7 +18,7 @@ from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Letters of the directions, in the order of the convention.
+#: Axis letters of a convention's directions, in their order (e.g. right, front and up).
 _LETTERS = "XYZ"
 #: Differences between components of a unit vector and of an axis up to this value count
 #: as rounding errors.

@@ -83,7 +83,7 @@ class SimDock(SimWidgets):
         self._found_key: tuple[object, ...] = ()
         #: Layer and settings for which the frames in the strip were drawn.
         self._drawn_key: tuple[object, ...] = ()
-        #: Results of each method with the current patterns, for comparison.
+        #: Result of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()

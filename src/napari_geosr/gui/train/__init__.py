@@ -228,7 +228,7 @@ class TrainDock(TrainWidgets):
         self._suggesting.start(0)
 
     def _on_removed(self, event: QEvent) -> None:
-        # The rows may already have released the layer.
+        # Not looked up in the rows, which may already have released the layer.
         if any(ref() is event.value for ref in self._used_layers):
             self._removed_layer = event.value.name
         self._on_layers()

@@ -58,7 +58,7 @@ _FROM_LPS = np.diag([-1.0, -1.0, 1.0])
 #: NIfTI-2.
 _LONGEST = 32767
 _COMPRESSION = 5
-#: Relative difference between two voxel sizes that counts as rounding.
+#: Relative difference up to which two voxel sizes count as equal.
 _SAME_SIZE = 1e-3
 #: Lock that is held while nibabel's messages are collected.
 _LOGGING = threading.Lock()
