@@ -23,11 +23,11 @@ _Pair = tuple[Volume, Volume]
 _Result = TypeVar("_Result")
 #: Milliseconds between checks of whether a sample is ready.
 _POLL_MS = 10
-#: Number of projections of the sample with few projections.
+#: Number of projections of the sample `few_projections`.
 _N_PROJECTIONS = 40
-#: Edge length of the slices of this sample, in voxels.
+#: Edge length of the slices of `few_projections`, in voxels.
 _SLICE_EDGE = 128
-#: Number of slices of this sample.
+#: Number of slices of `few_projections`.
 _N_SLICES = 32
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD = -1
 #: Parameter of glibc's ``mallopt``: minimum size of blocks that are mapped separately.
 _M_MMAP_THRESHOLD = -3
-#: Budget in bytes below which the frugal allocator is used: the C library keeps up to
-#: about 100 MB in reserve.
+#: Budget in bytes below which `frugal_allocator` is used: by default, the C library
+#: keeps up to about 100 MB in reserve.
 _FRUGAL_BELOW_BYTES = 1 << 30
 _frugal_lock = threading.Lock()
 _frugal_runs: list[str] = []
@@ -332,7 +332,7 @@ def frugal_allocator(device: str) -> Iterator[None]:
     finally:
         with _frugal_lock:
             _frugal_runs.pop()
-            if not _frugal_runs:  # a preview must not undo this for another run
+            if not _frugal_runs:  # another run may still need it
                 libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
                 libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
         release_memory(device)

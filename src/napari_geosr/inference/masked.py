@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 #: Candidate edge lengths of blocks in voxels, largest first; see `block_edges`.
 _EDGES = (160, 128, 96, 64, 48, 32, 16)
-#: Bytes for each voxel of a window: grey values, and their means in float32.
+#: Bytes for each voxel of a window while the network's input is prepared: grey values,
+#: and their means over neighbourhoods, in float32.
 _WINDOW_BYTES = 40
 #: Of these, the bytes that are still held while the network computes.
 _INPUT_BYTES = 12

@@ -310,8 +310,8 @@ def _bytes_beyond(spec: NetworkSpec) -> float:
         # Bytes of the input, the running sum of the outputs and the sum of their
         # weights.
         return 4.0 + 8.0 * n_fine
-    # Bytes of the input (counted twice: as read and for a member), a member's output,
-    # the mean, the squares, and two intermediate results.
+    # Bytes of the input (three copies: as read, while transformed, and for a member), a
+    # member's output, the mean, the squares, and two intermediate results.
     return 12.0 + 20.0 * n_fine
 
 

@@ -10,11 +10,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from napari_geosr.core.volume import ArrayLike
 
-#: Edge length, in voxels, of the patches in the corners of a slice.
+#: Edge length, in voxels, of the corners of a slice that are searched for padding.
 _CORNER = 5
-#: Minimum size of a slice, in patches.
+#: Minimum edge length of a slice, as a multiple of that of its corners.
 _MIN_PATCHES = 4
-#: Half the edge of the central square of a slice, in voxels.
+#: Half the edge, in voxels, of the central square in which the sample is examined.
 _HALF = 128
 #: The sample itself counts as uniform if more than this fraction of the voxels examined
 #: is in uniform squares of a value other than the padding's.

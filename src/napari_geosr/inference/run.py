@@ -372,8 +372,8 @@ class TiledRun:
             pipe.stop_reading()
         else:
             return
-        # Not inside the exception handler: there, the traceback would keep the tensors
-        # of the failed tile alive.
+        # Release memory after the exception handler, in which the traceback would keep
+        # the tensors of the failed tile alive.
         compute.release_memory(self.device)
         self.n_retries += 1
         self.free_at_failure = free_memory(self.device)

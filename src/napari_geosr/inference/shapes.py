@@ -38,8 +38,8 @@ _EDGES = (128, 96, 64, 48, 32, 16)
 _WINDOW_BYTES = 64
 #: Of these, the bytes that are still held while the network computes.
 _INPUT_BYTES = 8
-#: Factor by which the number of voxels next to a surface grows with each doubling: 4
-#: for smooth surfaces, and more for refined ones, which are rougher.
+#: Factor by which the number of voxels next to a surface grows if the resolution is
+#: doubled: 4 for smooth surfaces, and more for refined ones, which are rougher.
 _GROWTH = 4.5
 #: Fraction of occupied voxels above which dense convolutions are used.
 MAX_SPARSE = 0.25

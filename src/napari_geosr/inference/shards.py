@@ -32,7 +32,7 @@ from napari_geosr.inference.windows import NonFinite, Standardisation
 if TYPE_CHECKING:
     from torch import nn
 
-#: Maximum number of planes per shard, for networks that restore single planes.
+#: Maximum number of planes per shard, for networks that restore planes one by one.
 _SHARD_DEPTH = 32
 #: Shards with more planes than this contain a multiple of this number of planes.
 _CHUNK_DEPTH = 8
@@ -46,8 +46,8 @@ _ACCEPTED_WORK = 1.05
 #: Work, relative to that of a single process with all the memory, above which the user
 #: is warned.
 _COSTLY_WORK = 1.25
-#: Memory for a file, as a multiple of the maximum size of a shard: the shard itself,
-#: and memory for packing it.
+#: Memory for a file, as a multiple of the maximum size of a shard: incomplete shards,
+#: and memory for packing one (as in `io.formats.ome_zarr.writer`).
 _PARTS = 6
 
 
@@ -93,8 +93,8 @@ def plan_shards(
     cuts = []
     for axis in range(3):
         n, scale = layout.shape[axis], layout.scale[axis]
-        # Smallest number of input voxels that gives a whole number of units of the
-        # result.
+        # Smallest number of input voxels from which a whole number of units (blocks of
+        # the result that must be written as a whole) is computed.
         step = math.lcm(units[axis], scale) // scale
         size = n if units[axis] >= n * scale else -(-tile[axis] // step) * step
         cuts.append([slice(a, min(a + size, n)) for a in range(0, n, size)])
@@ -289,7 +289,7 @@ class ShardPlanner:
         in_plane = -(-self.choice.n_tiles // -(-self.layout.shape[0] // z))
         wanted = -(-_SHARDS_PER_WORKER * self._n_planned // in_plane)
         depth = min(most, max(1, self.layout.shape[0] // wanted))
-        if depth > _CHUNK_DEPTH:  # so that whole chunks of a file fit
+        if depth > _CHUNK_DEPTH:  # so that shards consist of whole chunks
             depth = depth // _CHUNK_DEPTH * _CHUNK_DEPTH
         return max(1, depth // z) * z, y, x
 

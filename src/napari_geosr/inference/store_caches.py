@@ -43,7 +43,7 @@ def budget_share(budget: int) -> int:
 def held_bytes(array: object, budget: int) -> int:
     """Return the bytes that `array` will hold within `limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
-        return MappedFile.held_bytes  # the runner releases its pages
+        return MappedFile.held_bytes  # `windows` releases its pages as it reads
     return min(int(getattr(array, "held_bytes", 0)), budget_share(budget))
 
 

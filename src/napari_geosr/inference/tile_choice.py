@@ -36,8 +36,8 @@ from napari_geosr.inference.tiling import (
 )
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Longest time for a tile, in seconds, so that progress and cancelling stay responsive.
-#: Tiles may take longer if shorter ones cost too much work.
+#: Longest time for a tile, in seconds, so that progress is reported often. Tiles may
+#: take longer if shorter ones cost too much work.
 SECONDS_PER_TILE = 2.0
 #: Largest cost factor (voxels computed ÷ voxels needed) accepted for short tiles; for a
 #: region, relative to the cheapest tile.
@@ -300,7 +300,7 @@ def _best(
         if total(choice) <= max(accepted, total(cheapest) * 1.02):
             return choice
     # No tile is fast enough: take the fastest of those that cost little more than the
-    # cheapest. Cancelling does not wait for a tile to finish.
+    # cheapest. Cancelling takes effect within a tile.
     cheap = [c for c in fitting if total(c) <= max(accepted, total(cheapest) * 1.03)]
     return min(cheap, key=lambda c: (seconds(c), work(c)))
 

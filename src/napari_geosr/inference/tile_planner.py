@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Memory assumed per input voxel, in bytes, until the network is measured. A preview
-#: that fits into memory under this assumption and the next needs no measurement.
+#: that fits with this value and `_SAFE_OUTPUT_BYTES` needs no measurement.
 _SAFE_INPUT_BYTES = 8192.0
 #: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0
@@ -132,8 +132,8 @@ class TilePlanner:
                     // max(1, budget_share(self.budget))
                 )
             elif array is self.source and read_unit(array) is not None:
-                # If there is a read unit, this memory is taken into account when a tile
-                # is chosen.
+                # If `self.unit` is set, the choice of a tile takes the memory of this
+                # cache into account.
                 held += 0 if self.unit else int(getattr(array, "held_bytes", 0))
             elif array is not None:
                 held += held_bytes(array, budget)

@@ -217,7 +217,7 @@ class FileVoxels:
         room = 0 if _ROW_CACHE.unwanted else _ROW_CACHE.nbytes
         max_width = min(room // max(1, n_rows * self.dtype.itemsize), self.shape[-1])
         if max_width < self.shape[-1] and n_rows < math.prod(self.shape[:-1]):
-            return None  # a tile of a larger volume: the band is replaced before reuse
+            return None  # for a tile, the band would be replaced before reuse
         start = key[-1].start // max(1, max_width) * max_width
         stop = min(start + max_width, self.shape[-1])
         if max_width < 2 * width or stop < key[-1].stop:
@@ -376,7 +376,7 @@ class FileArray(LazyArray):
 
     def __init__(self, source: VoxelSource, path: Path, chunks: Sequence[int]) -> None:
         super().__init__(source, path, chunks, cache_bytes=0)
-        self._decoding_bytes = 0  # large requests are read at once
+        self._decoding_bytes = 0  # 0: voxels are read individually
 
     def _over(self, source: VoxelSource, chunks: Sequence[int]) -> FileArray:
         """Return another array of the same kind and file."""

@@ -139,7 +139,7 @@ def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
     except (GeoSRError, MemoryError):
         raise
     except Exception as error:
-        if text := describe_system_error(error):  # the file may be intact
+        if text := describe_system_error(error):  # the file itself may be intact
             message = f"{path.name} cannot be read at the moment. {text}"
             raise FileError(message) from error
         reason = str(error).strip().splitlines()
@@ -187,7 +187,7 @@ class LazyArray:
         #: Function and arguments with which another process can open the same array;
         #: None if this is impossible.
         self.reopening: Reopening | None = None
-        # Caches of dask's results outlive arrays, so the name must never be reused.
+        # Caches of dask's results outlive arrays, so every array has its own token.
         self.token = uuid.uuid4().hex
         self._decoding_bytes: int | None = getattr(source, "decoding_bytes", None)
         self._limit = int(cache_bytes)

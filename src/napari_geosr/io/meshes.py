@@ -28,7 +28,7 @@ MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
 _REDUCING = "Reducing the number of triangles"
 #: Unit of positions in meshes: used when writing and assumed when reading.
 MESH_UNIT = "mm"
-#: Inches per foot; lengths in 3MF files may be in feet.
+#: Inches per foot: feet, which 3MF files may use, are converted to inches.
 _INCHES_PER_FOOT = 12
 #: Number of triangles that are converted at a time.
 _AT_ONCE = 2**18
@@ -38,15 +38,16 @@ _MIN_DIGITS = 8
 _RELATIVE_DIGITS = 9
 #: Length of the header of an STL file, in bytes.
 _HEADER = 80
-#: Length of the beginning of PLY and OBJ files that may contain comments, in bytes.
+#: Number of bytes at the beginning of PLY and OBJ files that are searched for comments.
 _COMMENTS = 2**14
 #: First word of comments, by suffix.
 _COMMENT = {".ply": "comment", ".obj": "#"}
-#: Statement of the coordinate system in headers and comments, as in 3D Slicer.
+#: Text before the name of the coordinate system in headers and comments, as written by
+#: 3D Slicer.
 _SPACE = "SPACE="
-#: Word before this statement for positions along the axes of an oblique volume.
+#: Word before this text if positions are along the axes of an oblique volume.
 _OBLIQUE = "oblique"
-#: A triangle in a binary STL file.
+#: Layout of a triangle in a binary STL file.
 _TRIANGLE = np.dtype(
     [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
 )
@@ -111,7 +112,7 @@ def write_mesh(
         exported = mesh.export(file_type=kind, **more)
         content = exported.encode() if isinstance(exported, str) else exported
         if kind == "ply":
-            first, second, rest = content.split(b"\n", 2)  # the kind of PLY file
+            first, second, rest = content.split(b"\n", 2)  # "ply" and the format
             content = b"\n".join((first, second, b"comment " + header, rest))
         elif kind == "obj":
             content = b"# " + header + b"\n" + content

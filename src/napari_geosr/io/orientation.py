@@ -18,10 +18,10 @@ from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Letters of the directions, in the order of the convention.
+#: Axis letters of a convention's directions, in their order (e.g. right, front and up).
 _LETTERS = "XYZ"
-#: Largest difference between the components of a unit direction and of an axis that
-#: counts as rounding.
+#: Differences between components of a unit vector and of an axis up to this value count
+#: as rounding errors.
 _ROUNDING = 1e-4
 #: Shear in degrees up to which no message is given, because it may be due to rounding.
 _SLIGHT_SHEAR = 0.1

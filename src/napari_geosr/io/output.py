@@ -21,7 +21,7 @@ from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import Stamp
 
-#: Number of bytes copied at once between a lazy volume and a file.
+#: Number of bytes copied at a time from a lazy volume to a file.
 COPY_BYTES = 32 * 1024**2
 
 

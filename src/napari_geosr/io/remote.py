@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Number of bytes that are fetched from a file at a time.
 _BLOCK_BYTES = 1 << 20
-#: Metadata that identify the contents of a file without reading the file.
+#: Metadata that change with the contents of a file, so that these need not be read.
 _IDENTITY = ("size", "etag", "lastmodified", "last-modified", "mtime", "modified")
 #: Schemes that can be read, with settings of their file systems. Redirects are not
 #: followed, as they could lead to an unencrypted connection.
@@ -46,7 +46,7 @@ _SCHEMES: dict[str, AnyDict] = {
     "https": {"allow_redirects": False},
     "memory": {},
 }
-#: Libraries that these schemes need in addition to those of the extra.
+#: Libraries that schemes need in addition to those of the extra ``remote``.
 _OWN_LIBRARY = {"sftp": "paramiko"}
 
 
@@ -79,7 +79,7 @@ def read_address(address: str, options: ReadOptions) -> Volume:
             node = _open(address, (options.dataset or "").strip("/"))
             volume = volumes_of(node, path, axes=options.axes)[0]
             checksum = _metadata_checksum(node)
-    except FileError as error:  # may quote a library's message
+    except FileError as error:  # a quoted message may show the address
         raise FileError(clean_text(str(error), address)) from None
     except GeoSRError:
         raise

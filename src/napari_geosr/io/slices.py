@@ -26,7 +26,7 @@ from napari_geosr.io.formats import format_of
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
 
-#: Maximum number of gaps in the numbering that the warning lists.
+#: Maximum number of gaps in the numbering of slices that a warning lists.
 _MAX_SHOWN = 3
 #: Approximate maximum number of headers checked when a folder is opened; if it contains
 #: more slices, they are sampled evenly.
@@ -201,7 +201,7 @@ class Stack:
         self.first = first
         self.shape = (len(files), *first.shape)
         self.dtype = first.dtype
-        # Uncompressed slices are read in parts.
+        # Voxels of uncompressed slices are read individually, without a buffer.
         self.decoding_bytes = 0 if isinstance(first.data, FileArray) else None
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:

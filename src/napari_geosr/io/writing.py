@@ -146,7 +146,7 @@ def _created(
                 _save_unfinished(output)
             else:
                 output.close()
-                # Keep the file as it was before this run.
+                # A reopened file stays where an earlier run left it.
                 output.is_left_in_place = output.is_reopened
             raise
         if output.is_kept_incomplete:

@@ -22,7 +22,7 @@ from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 #: File in the folder of a training job with the energy that codecarbon has measured.
 _MEASURED = "energy.json"
-#: Folder inside a job folder, with a file for each process of the job but the first.
+#: Folder in a job folder: the processor time of each process of the job but the first.
 _TIMES = "processor_time"
 #: Seconds between updates of such a file.
 _INTERVAL_SECONDS = 5.0
@@ -160,7 +160,7 @@ def _profile_of(status: JobStatus) -> Profile:
     try:
         record = queue_record.read_record(status.path)
         return Profile.from_mapping(record.profile)
-    except (ConfigError, FileError):  # damaged, or not readable now
+    except (ConfigError, FileError):  # damaged, or unreadable at the moment
         return Profile()
 
 

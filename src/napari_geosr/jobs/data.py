@@ -137,7 +137,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     Cancelled
         If `should_stop` returns True.
     """
-    # File warnings come from the file itself, so they do not count as a change.
+    # Metadata that the reader adds do not count as a change.
     if volume.source is None or volume.metadata.keys() - _FROM_READER:
         return False
     try:
@@ -184,7 +184,7 @@ class UneditedCheck:
             If `should_stop` returns True.
         """
         voxels = self._voxels
-        if volume.shape == voxels.shape:  # perhaps a copy from before an edit
+        if volume.shape == voxels.shape:  # the layer's voxels, perhaps edited since
             voxels = volume.data
         if not isinstance(voxels, np.ndarray):
             return not str(getattr(voxels, "name", "")).startswith(_ASSIGNED)
@@ -193,7 +193,7 @@ class UneditedCheck:
         assert volume.source is not None
         try:
             file = io.read(volume.source, dataset=self._dataset)
-            # Labels have another data type than the image they were converted from.
+            # Data types are not compared: converting an image to labels changes it.
             if file.shape != voxels.shape:
                 return True
             return same_voxels(file.data, voxels, should_stop)

@@ -50,7 +50,7 @@ _MAX_COUNT = 2**31 - 1
 _MAX_TIME = 2.0**37
 #: Seconds without a heartbeat after which a job on another host counts as interrupted.
 _MAX_SILENCE = 180.0
-#: Maximum number of percentages (finished parts of a volume) in ``job.json``.
+#: Maximum number of parts of a volume for which ``job.json`` may state percentages.
 _MAX_PARTS = 1000
 #: Numeric fields of ``progress`` events, in addition to steps and losses.
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")

@@ -140,7 +140,7 @@ def missing_inputs(values: object) -> list[str]:
     if not isinstance(values, str) or not is_absolute(values):
         return []
     try:
-        # A series is given by a pattern of names, in a folder with any name.
+        # Only the last part of a path may be a pattern (of a series), not its folders.
         path = Path(values)
         is_pattern = any(character in path.name for character in "*?[")
         found = path.parent.glob(path.name) if is_pattern else iter(())

@@ -83,7 +83,7 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
         return "starts again from the beginning"
     try:
         is_finished = folder is None or _has_finished(operation, folder)
-    except (OSError, ValueError, GeoSRError):  # its drive is not connected
+    except (OSError, ValueError, GeoSRError):  # e.g. a drive that is not connected
         is_finished = True
     if is_finished:
         return f"resumes from {start}"
@@ -126,7 +126,7 @@ def _boxes_of(journal: Path, job: str | None = None) -> bool:
     """Return whether a journal, optionally of a certain job, has finished boxes."""
     try:
         has_boxes, written_by = _read_boxes(journal, journal.stat().st_mtime_ns)
-    except (OSError, GeoSRError):  # deleted in the meantime, or not readable now
+    except (OSError, GeoSRError):  # deleted, or unreadable at the moment
         return False
     return has_boxes and job in (None, written_by)
 

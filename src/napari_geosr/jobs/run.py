@@ -262,7 +262,7 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
-    if advice := advice_on_inputs(job):  # the cause of the error
+    if advice := advice_on_inputs(job):  # missing inputs are the cause
         text, message = f"{message}\n{text}", advice
     try:
         _set_final_state(job, "failed", message=message)
@@ -334,7 +334,7 @@ def _stage(job: JobFolder, step: StageStarted) -> None:
 
 
 def _judging(job: JobFolder, step: JudgingStarted) -> None:
-    with suppress(FileError):  # ignored, as for a heartbeat
+    with suppress(FileError):  # not fatal, as for a failed heartbeat
         job.set_state("finishing", message=step.message)
     _stage(job, step)
 

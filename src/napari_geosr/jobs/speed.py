@@ -39,7 +39,7 @@ class Speed:
     """
 
     def __init__(self) -> None:
-        #: Times and counts of the latest steps of each kind with the same total.
+        #: Times and counts of the latest steps, by kind of step and total number.
         self._latest: defaultdict[tuple[type[Step], int], deque[tuple[float, int]]]
         self._latest = defaultdict(deque)
         self._due = 0.0

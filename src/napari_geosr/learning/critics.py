@@ -106,8 +106,8 @@ class TomoGANCritic(nn.Module):
         conv = nn.Conv3d if ndim == 3 else nn.Conv2d
         self.norm: Norm = "none"
         self.edge = edge
-        # Four maps are enough if all positions are kept; a mean over positions needs
-        # more.
+        # Four feature maps are enough if all positions are kept; a mean over positions
+        # needs more.
         final = 4 if edge else 2 * width
         table = [
             (channels, width, 1),

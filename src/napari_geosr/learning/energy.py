@@ -135,7 +135,7 @@ class Meter:
                 warnings.simplefilter("ignore")
                 try:
                     self._tracker.stop()
-                except Exception as error:  # noqa: BLE001  # the model is trained
+                except Exception as error:  # noqa: BLE001  # must not lose the model
                     self.method = _failure_text(error)
             # codecarbon suppresses most of its own errors.
             if self._last is None and self.method == _NOT_MEASURED:

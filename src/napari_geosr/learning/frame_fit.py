@@ -50,9 +50,9 @@ _DECAY = 0.9
 _DECAY_STEPS = 50
 #: Learning rate of the corrections of the patterns, in their units.
 _FRINGE_RATE = 2e-3
-#: Weight of the structural similarity.
+#: Weight of the structural similarity in the loss.
 _SIMILARITY = 0.1
-#: Weight of the total variation.
+#: Weight of the total variation in the loss.
 _VARIATION = 1e-3
 
 

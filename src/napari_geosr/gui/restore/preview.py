@@ -124,7 +124,7 @@ class PreviewLayer:
         name = f"{volume.name} · preview"
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
-            self._remove_hidden()  # the hidden layer has the same name as the new one
+            self._remove_hidden()  # napari would rename a second layer of this name
             active = self._viewer.layers.selection.active
             metadata = layer_metadata(volume)
             metadata[METADATA]["helper"] = "preview"

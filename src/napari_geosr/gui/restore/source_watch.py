@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Minimum time between checks during a run, in seconds; a check takes milliseconds.
 _SECONDS_BETWEEN_CHECKS = 1.0
-#: Milliseconds for which a time point or channel must stay on screen before it counts.
+#: Milliseconds for which a new point of a series must stay on screen to be reported.
 _SETTLED_MS = 300
 
 

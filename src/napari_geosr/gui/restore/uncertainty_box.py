@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore import RestoreConfig
 
-#: Maximum number of members; the settings check the limit of each kind.
+#: Largest number of members, as in the settings; a kind of uncertainty may allow fewer.
 _MAX_MEMBERS = 64
 #: Maximum height of the list of models, in rows.
 _MAX_ROWS = 3

@@ -272,8 +272,8 @@ class RestoreWidgets(Dock):
         awaited : bool
             Whether a run is waiting for its preparation.
         """
-        # A preview is computed whenever the displayed region changes, so the bar would
-        # flicker.
+        # Not shown for previews: a preview is computed whenever the displayed region
+        # changes, so the bar would flicker.
         is_shown = awaited or what in ("run", "prepare")
         background = self._background()
         self.progress.setVisible(is_shown or (not what and bool(background)))

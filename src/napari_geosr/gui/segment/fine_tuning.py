@@ -46,7 +46,7 @@ def read_settings_steps(
     """
     yield StageStarted(message="Reading the painted labels")
     classes = painted_classes(painted, should_stop)
-    if model is None:  # also remove the model of an earlier training run
+    if model is None:  # reset what an earlier fine-tuning may have set
         defaults = config_class(_METHOD)().model_dump()
         fields = {"from_model", "learning_rate", *NETWORK_FIELDS}
         settings = {name: defaults[name] for name in fields & defaults.keys()}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _STROKES, _PREDICTION, _EXTRA = "labels", "prediction", "certainty"
 #: Opacity of the prediction, low enough to see the scan below.
 _OPACITY = 0.4
-#: Opacity of the segmented scan.
+#: Opacity of the labels of the segmented scan.
 _RESULT_OPACITY = 0.6
 
 

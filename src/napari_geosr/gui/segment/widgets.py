@@ -40,7 +40,7 @@ NO_SCAN = "Open a scan to segment."
 NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."
 READY = "Paint over mistakes, then segment."
-#: Entries of the overlay menu, which also lists the probability of each class.
+#: First entries of the overlay menu; the probability of each class follows.
 CLASSES, UNCERTAINTY = "nothing", "uncertainty"
 #: Minimum and maximum height of the list of slices, in pixels.
 _LIST_HEIGHTS = (80, 140)

@@ -295,7 +295,7 @@ class ShapesDock(ShapesWidgets):
     def _on_run(self) -> None:
         try:
             layer, volume, config = self._begin()
-            # Do not remember the label, which is valid for one image only.
+            # Do not remember the label, which is valid for this layer only.
             kept = config.model_copy(update={"label": None})
             self.remember(kept, _settings_part(self.task.currentText()))
             if isinstance(config, MaskFormConfig):
@@ -365,7 +365,7 @@ class ShapesDock(ShapesWidgets):
     def _on_made(self, made: ShapeLayer, layer: Labels) -> None:
         self.preview.clear()
         labels, surface = add_shape(self._viewer, made, layer)
-        # Only now: a result without layers would be released by `_on_removed`.
+        # Set after the layers exist: `_on_removed` releases a result without layers.
         self._made = made
         self._shown = (weakref.ref(labels), weakref.ref(surface))
         self.show_figures(made, made.volume.name)

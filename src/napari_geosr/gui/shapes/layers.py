@@ -37,8 +37,8 @@ _RESULT, _PART, _PREVIEW = "gray", "bop orange", "bop blue"
 _PART_COLOUR = "orange"
 #: Opacity of the result's labels.
 _OPACITY = 0.6
-#: Largest difference between elements of the transforms of two layers that counts as
-#: rounding.
+#: Differences between elements of two layers' transforms up to this value count as
+#: rounding errors.
 _SAME_TRANSFORM = 1e-4
 
 

@@ -58,7 +58,7 @@ EDITED = (
     "without the edits; to export the edited labels, save them and use napari-geosr "
     "shapes mesh."
 )
-#: Labels of the first row: for a segmentation, the shape is a mask.
+#: Text beside the first field: a shape or, if the task is a segmentation, a mask.
 _SHAPE, _MASK = "&Shape", "Ma&sk"
 #: General settings of a run that are rarely changed.
 _ADVANCED = ("memory", "device", "threads")
@@ -241,7 +241,7 @@ class ShapesWidgets(Dock):
         self._show_results(name, fractions_of(made), has_surface=False)
 
     def _show_results(self, name: str, summary: str, *, has_surface: bool) -> None:
-        # Another shape may be chosen while these figures are shown.
+        # The name is shown, because another shape may be chosen in the meantime.
         self.result_name.setText(f"Result: {name}")
         self.table.setVisible(has_surface)
         self.mesh_button.setVisible(has_surface)

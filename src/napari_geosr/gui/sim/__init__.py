@@ -81,9 +81,9 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
-        #: Like `_found_key`, for the frames drawn in the strip.
+        #: Layer and settings for which the frames in the strip were drawn.
         self._drawn_key: tuple[object, ...] = ()
-        #: Results of each method with the current patterns, for comparison.
+        #: Result of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()

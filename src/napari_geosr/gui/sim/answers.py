@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
-#: Labels on the line of the curtain, which must be short.
+#: Short names of the methods, for the labels at the line of the curtain.
 _SHORT = {
     "widefield": "widefield",
     "wiener": "Wiener",
@@ -54,7 +54,7 @@ class AnswerCompare(QWidget):
         row.addWidget(middle)
         row.addWidget(self.right, 1)
         self.box = CompareBox(viewer, labels=("left", "right"))
-        # The grey values of the methods differ by an order of magnitude.
+        # Contrast is not linked: grey values of the results differ about tenfold.
         self.box.link_box.setChecked(False)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

@@ -31,7 +31,7 @@ from napari_geosr.operations.sim.inputs import (
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Maximum edge length of a thumbnail, in screen pixels and in camera pixels.
+#: Maximum edge length of a thumbnail, in pixels, each of which shows one camera pixel.
 _EDGE = 40
 #: Largest width of a row of thumbnails in pixels.
 _ROW = 210
@@ -166,7 +166,7 @@ class OrderStrip(QWidget):
             lambda _stop: overview_steps(volume, config),
             owner=self,
             on_result=lambda found: self._show(found, wanted),
-            # Mismatches are reported when the patterns are searched for.
+            # The search for patterns reports invalid frames and settings.
             on_error=lambda error: self._on_error(error, wanted),
             on_finished=lambda: self._on_finished(wanted),
         )

@@ -21,7 +21,7 @@ _COLUMNS = ("Direction", "Period", "Modulation", "Peak")
 #: Columns that can be edited.
 _DIRECTION = 0
 _PERIOD = 1
-#: Columns that are aligned like numbers.
+#: Columns that are right-aligned, because they contain numbers.
 _NUMBERS = (1, 2, 3)
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 

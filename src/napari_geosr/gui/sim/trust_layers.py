@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer, Shapes
 
-#: Colours of the cut-off of widefield and of the reconstruction.
+#: Colours of the circles at the cut-off frequencies of the widefield image and of the
+#: reconstruction.
 _COLOURS = ("white", "#56b4e9")
 
 

@@ -62,8 +62,8 @@ class StudyWatch:
         """Number of cells, from the status of the job if it matches the settings."""
         n_algorithms = len(self.config.algorithms)
         n = len(all_subsets(self.config)) * n_algorithms
-        # The whole scan is not a cell. After a change of settings, the job's total may
-        # still be that of a smaller study.
+        # `all_subsets` may include the whole scan, which is not a cell. After a change
+        # of settings, the job's total may still be that of a smaller study.
         total = self.status.total
         return total if n - n_algorithms <= total <= n else n
 
@@ -109,7 +109,7 @@ class StudyWatch:
         """Describe, by algorithm, the fewest projections or lowest exposure needed."""
         try:
             values = read_json(self._store.files["json"])
-            # Studies of earlier releases used only the full exposure.
+            # Studies of earlier releases, without "least", used only the full exposure.
             shorter = min(self.config.exposure) < 1 and "least" in values
             smallest = {
                 name: None if value is None else _as_subset(value)

@@ -228,7 +228,7 @@ class TrainDock(TrainWidgets):
         self._suggesting.start(0)
 
     def _on_removed(self, event: QEvent) -> None:
-        # The rows may already have released the layer.
+        # Not looked up in the rows, which may already have released the layer.
         if any(ref() is event.value for ref in self._used_layers):
             self._removed_layer = event.value.name
         self._on_layers()
@@ -265,7 +265,7 @@ class TrainDock(TrainWidgets):
         self._used_layers = [
             weakref.ref(layer) for layer in chosen if layer is not None
         ]
-        # A running estimate checks for changed settings when it has finished.
+        # While an estimate runs, leave the text: `_on_estimated` checks the revision.
         if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
         self._clear_faults()

@@ -102,7 +102,7 @@ TUNED = "-tuned"
 ABOVE = ("source", "target", "name", "steps")
 
 
-#: Titles of groups of settings; the group without names has the method's own settings.
+#: Settings by title of their group; *Method* lists none, and receives all the others.
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Method": (),
     "Data": (

@@ -44,10 +44,10 @@ OPENVINO: Setting = "openvino"
 #: graph and the kernels took 20 to 56 MB. Its memory per window was below the
 #: prediction of the memory model for torch.
 FIXED_BYTES = 64 * 10**6
-#: Shortest remaining run, in seconds, for which `auto` converts: converting and
-#: checking takes a few seconds.
+#: Shortest remaining time of a run, in seconds, for which `auto` tries openvino:
+#: converting and checking the network takes a few seconds.
 MIN_REMAINING_SECONDS = 60.0
-#: Smallest speed-up for which `auto` switches; larger than the scatter of short
+#: Smallest speed-up for which `auto` uses openvino; larger than the scatter of short
 #: timings.
 MIN_SPEED_UP = 1.05
 
@@ -192,7 +192,7 @@ class Choice:
         """
         check_available(self.setting, device)
         if self.setting == AUTO:
-            # No message: openvino does not apply here.
+            # Without a message: nobody asked for openvino, and it was not tried.
             reason = self._reason_against(network, device, tile)
             if reason is not None:
                 self._use_torch(reason)

@@ -55,7 +55,7 @@ class ConvertedNetwork:
         """Return the network's output for a window."""
         import torch
 
-        array = np.ascontiguousarray(x.numpy())  # kept alive while it is shared
+        array = np.ascontiguousarray(x.numpy())  # openvino reads its memory
         if self._request is None:
             self._request = self._compiled.create_infer_request()
         request = self._request

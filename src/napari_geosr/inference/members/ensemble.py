@@ -86,8 +86,8 @@ def _spec_of(specs: list[NetworkSpec]) -> NetworkSpec:
         adjacent_slices=max(s.adjacent_slices for s in specs),
         minimum_size=tuple(max(s.minimum_size[i] for s in specs) for i in axes),
         local=all(s.local for s in specs),
-        # The largest number of voxels that any member computes at once; None if any
-        # member is unlimited.
+        # The largest number of voxels that any member computes at once; None if a
+        # member has no limit.
         at_once=max(pieces) if len(pieces) == len(specs) else None,
         n_outputs=2,
     )

@@ -29,8 +29,8 @@ Box = tuple[slice, ...]
 
 #: Memory, in bytes, for running a network on the blocks; it limits the size of tiles.
 BUDGET = 2 * 10**9
-#: Strength of the probe in units of the noise: small compared with the noise, large
-#: compared with rounding errors.
+#: Amplitude of the probe, as a fraction of the noise level: small compared with the
+#: noise, large compared with rounding errors.
 _EPSILON = 0.1
 _SEED = 20_813
 #: Number of blocks; their size and the margin read around them, in voxels, by number
@@ -192,7 +192,7 @@ def _read(
     padded = None if padding is None else padded_voxels(source, box, padding)
     core_box = tuple(inner)
     valid = (finite & ~is_constant)[core_box]
-    if padded is not None:  # includes padding next to the sample, where values vary
+    if padded is not None:  # near the sample, padding is not locally constant
         valid &= ~padded[core_box]
     return Block(tuple(box), window, core_box, valid, finite, padded)
 

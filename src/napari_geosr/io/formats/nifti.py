@@ -50,15 +50,15 @@ _COMMENT = "comment"
 _UNITS = {"µm": "micron", "mm": "mm", "m": "meter", PIXEL: "unknown"}
 #: Unit in which lengths are stored, for each unit that NIfTI does not support.
 _STORED_IN = {"pm": "µm", "Å": "µm", "nm": "µm", "cm": "mm", "in": "mm"}
-#: Axes of a NIfTI file, fastest first.
+#: Axes of a NIfTI file, fastest-varying first.
 _AXES = "XYZTC"
-#: Rotation from left, back and up to right, front and up.
+#: Converts vectors along left, back and up into vectors along right, front and up.
 _FROM_LPS = np.diag([-1.0, -1.0, 1.0])
 #: Maximum length of an axis in NIfTI-1, in voxels; larger volumes are written as
 #: NIfTI-2.
 _LONGEST = 32767
 _COMPRESSION = 5
-#: Relative difference between two voxel sizes that counts as rounding.
+#: Relative difference up to which two voxel sizes count as equal.
 _SAME_SIZE = 1e-3
 #: Lock that is held while nibabel's messages are collected.
 _LOGGING = threading.Lock()
@@ -144,7 +144,7 @@ def read_nifti(path: Path) -> Volume:
 def _other_size(image: Any) -> str:
     """Return a warning if the header states two different voxel sizes; else ""."""
     header = image.header
-    if not header["sform_code"]:  # the other matrix contains no voxel size
+    if not header["sform_code"]:  # the qform has no voxel size of its own
         return ""
     matrix = np.asarray(image.affine, dtype=np.float64)[:3, :3]
     sizes: AnyArray = np.array([*header.get_zooms(), 1.0, 1.0][:3], np.float64)

@@ -30,10 +30,10 @@ _UNWRITTEN = (
 )
 #: H5S_UNLIMITED, as a signed and as an unsigned number.
 _UNLIMITED = (-1, 2**64 - 1)
-#: Maximum number of cells for which the missing parts of a virtual dataset are located.
+#: Maximum number of cells for which missing parts are located. A virtual dataset is cut
+#: into cells at the edges of its mapped parts.
 _MAX_LOCATED = 10**6
-#: Maximum number of cells for which overlapping parts of a virtual dataset are counted
-#: once.
+#: Maximum number of these cells for which overlaps of mapped parts are counted once.
 _MAX_CELLS = 10**8
 #: Maximum depth of nested virtual datasets that are checked.
 _MAX_DEPTH = 4
@@ -244,7 +244,8 @@ def _some(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 
-#: Text for each reason, from the names of the sources that it concerns.
+#: Functions that return the text for a reason, from the names of the sources that it
+#: concerns and the number of files.
 _SENTENCES: dict[str, Callable[[list[str], int], str]] = {
     "gone": lambda names, n_files: (
         f"{len(names):,} of {n_files:,} files that contain them cannot be found "
@@ -393,7 +394,7 @@ def _reached(mapping: h5py.VDSmap, shape: tuple[int, ...]) -> tuple[bool, int | 
     from h5py import h5s
 
     space = mapping.src_space
-    if space.get_select_type() == h5s.SEL_ALL:  # the file does not state its extent
+    if space.get_select_type() == h5s.SEL_ALL:  # the source's extent is unknown
         return math.prod(shape) >= mapping.vspace.get_select_npoints(), None
     if space.get_select_type() != h5s.SEL_HYPERSLABS:
         return True, None

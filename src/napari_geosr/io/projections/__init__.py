@@ -299,7 +299,7 @@ def _implausible_size_changes(scan: Projections) -> AnyDict:
 def _may_be_line_integrals(scan: Projections) -> bool:
     is_float = np.dtype(scan.data.dtype).kind == "f"
     known = scan.is_line_integrals or "written_by" in scan.metadata
-    # If there are dark fields, the projections are counts.
+    # Projections with flat or dark fields are counts.
     bare = scan.flats is None and scan.darks is None
     return is_float and bare and not known
 

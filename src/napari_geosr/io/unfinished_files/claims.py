@@ -17,7 +17,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.machine import processes
 from napari_geosr.io.unfinished_files.atomic import check_writable
 
-#: Thread and number of claims of each output claimed by this process.
+#: For each output claimed by this process: the thread, and its number of claims.
 _claims: dict[Path, tuple[int, int]] = {}
 _changing = threading.Lock()
 

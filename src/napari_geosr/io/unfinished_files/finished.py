@@ -18,7 +18,7 @@ from napari_geosr.io.unfinished_files.journal import held_job
 #: File in the folder of a job with the size and the modification time of each file that
 #: the job has finished, by the name of the file.
 RECORD = "output.json"
-#: File of an OME-Zarr whose state stands for that of the whole folder.
+#: File of an OME-Zarr that represents the state of the whole folder.
 _MAIN_FILE = "zarr.json"
 #: Maximum difference between two modification times of the same file, in ns: some file
 #: systems store whole seconds only.

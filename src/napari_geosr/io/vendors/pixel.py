@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-#: Pixels smaller than this, in metres, are given in nm, others in µm.
+#: Width in metres below which pixels are given in nm instead of µm.
 _MICROMETRE = 1e-6
 
 

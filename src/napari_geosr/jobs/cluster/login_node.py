@@ -73,7 +73,8 @@ exit "$code"
 """
 
 
-#: Start of the line that reports a different version, and type of its callback.
+#: Start of the line that reports a different version, and type of a function that
+#: receives the report.
 _NOTE = "note: "
 OnNote = Callable[[str], object]
 

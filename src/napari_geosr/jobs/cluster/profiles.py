@@ -258,7 +258,7 @@ def parse_walltime(text: str) -> int:
     """
     found = text.strip().lower()
     short = re.fullmatch(r"(\d{1,5}):([0-5]\d)", found, re.ASCII)
-    if short and int(short[1]):  # SLURM reads minutes and seconds, others do not
+    if short and int(short[1]):  # H:MM or, as in SLURM, MM:SS
         in_hours = f"{int(short[1])}:{short[2]}:00"
         in_minutes = format_walltime(int(short[1]) * 60 + int(short[2]))
         raise ConfigError(

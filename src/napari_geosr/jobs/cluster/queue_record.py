@@ -29,8 +29,8 @@ _PAUSE = 0.3
 #: Number of consecutive full runs without progress after which a job is not
 #: resubmitted.
 MAX_IDLE = 3
-#: The same limit for runs of any length: the queue may warn a run long before its
-#: walltime (SLURM up to a minute), so that the run has no time for a step.
+#: The same limit for full and shorter runs together: a queue may warn a run so early
+#: (SLURM up to a minute before its walltime) that there is no time for a step.
 MAX_IDLE_OR_SHORT = 12
 
 

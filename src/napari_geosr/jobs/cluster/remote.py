@@ -36,8 +36,7 @@ from napari_geosr.jobs.index import Elsewhere
 
 #: File with the names of the watched computers, one per line.
 _HOSTS = "hosts.txt"
-#: File, next to that list, with the folders that each other computer shares with this
-#: one.
+#: File, next to that list, with the folders that other computers share with this one.
 _SHARED = "shared.json"
 #: Settings that name an object inside a file, even if they look like paths.
 _NOT_PATHS = ("dataset",)
@@ -133,7 +132,7 @@ class SharedFolder:
         path = Path(value)
         if not self.here or path.is_relative_to(job):
             return value
-        # Other text may look like a path, such as the name of a group in a file.
+        # Text that only looks like a path, such as a group in a file, is kept.
         if is_output or path.exists() or self._contains(path):
             return self.there_of(path)
         return value

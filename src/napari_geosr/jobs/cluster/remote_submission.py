@@ -105,7 +105,7 @@ def _submit(
         # The job may have been submitted before the connection ended.
         if number := queue_record.read_record(job.path).number:
             return number, []
-        # The script is written before the queue is called, and a job that the queue has
+        # If the script exists, the queue may have been called; a job that the queue has
         # refused is paused.
         if (job.path / SCRIPT).exists() and job.status().state != "paused":
             with suppress(FileError):

@@ -31,13 +31,13 @@ from napari_geosr.jobs.job_files import check_inputs
 from napari_geosr.jobs.queues import QueueSystem, load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED, check_setup
 
-#: Name of the queue for this computer.
+#: Name of the queue that runs jobs on this computer.
 LOCAL = "local"
 #: Option of ``python -m napari_geosr.jobs`` for jobs started by a queue.
 IN_QUEUE = "--in-queue"
-#: Fields of a profile from which the energy of a job is estimated.
+#: Fields of a profile from which the energy and CO2eq of a job are estimated.
 _POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
-#: Maximum time between a request to stop and a start that it prevents, in seconds.
+#: Age, in seconds, up to which a request to stop also stops a resubmitted job.
 _MAX_RESUBMISSION = 600.0
 #: Fraction of the time until the queue's warning that a run must last to count as full.
 _FULL_SHARE = 0.5
@@ -148,7 +148,7 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     except KeyboardInterrupt as error:
         raise _stopped(job, before.name, queue.title, number) from error
     if profile.queue != LOCAL and job.status().state == "cancelled":
-        with suppress(JobError):  # stopped before the queue gave its number
+        with suppress(JobError):  # stopped before its number was known
             queue.cancel(number)
     return number
 
@@ -410,7 +410,7 @@ def stop(job: JobFolder) -> None:
     """
     status = job.status()
     if not status.is_alive:
-        refresh([status])  # a run that the queue ended may wait there
+        refresh([status])  # the queue may have put the job back
         status = job.status()
     if not (status.is_alive or may_be_in_queue(status)):
         raise JobError(

@@ -28,7 +28,7 @@ from napari_geosr.operations.cluster.starters import start_all
 
 #: Argument of ``python -m napari_geosr.jobs`` that precedes torchrun's options.
 TORCHRUN = "torchrun"
-#: Operations that can use several processes.
+#: Operations that torchrun can run in several processes.
 SHARED_OPERATIONS = ("train",)
 #: Module that the command torchrun runs.
 _MODULE = "torch.distributed.run"

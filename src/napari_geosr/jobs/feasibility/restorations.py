@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.config import RestoreConfig
     from napari_geosr.operations.restore.plan import RestorePlan
 
-#: Memory of a process without its tiles: the program, its libraries and the model.
+#: Memory of a process without its tiles, in bytes: program, libraries and model.
 _PROGRAM_BYTES = 500 * 10**6
-#: Walltime in seconds that is accepted without timing the model.
+#: Walltime, in seconds, from which a job is accepted without timing the model.
 _AMPLE_WALLTIME = 2 * 3600
 #: Memory assumed per input voxel of a tile, and per voxel of its result, in bytes, to
 #: accept a budget without loading the model. Models need less.

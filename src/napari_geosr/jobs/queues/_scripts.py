@@ -30,9 +30,9 @@ _MAX_NAME = 40
 #: 1970.
 STARTED = "NAPARI_GEOSR_STARTED"
 
-#: Meaning of an error of a command that only queries a queue.
+#: Words for the error message if a queue does not answer, or a query fails.
 NO_RESPONSE = "does not respond"
-#: Default: no advice about the messages of a queue.
+#: Default value of `call`: no advice about the messages of a queue.
 NO_ADVICE: Mapping[str, str] = MappingProxyType({})
 
 #: Line for the log if a command of the setup ends the script.

@@ -25,7 +25,7 @@ from napari_geosr.jobs.queues._scripts import (
     quote,
 )
 
-#: Number of SIGUSR1, as required by OAR.
+#: Signal number of SIGUSR1; OAR requires signals as numbers.
 _SIGNAL = 10
 _WAITING = {
     "Waiting": "waiting",

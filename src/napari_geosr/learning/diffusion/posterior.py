@@ -151,7 +151,7 @@ class PosteriorSampler:
 
     def corrected(self, image: Tensor, y: Tensor, time: int) -> Tensor:
         """Correct the expected image so that its block means agree with the scan."""
-        if self.factor == 1:  # the scan is the state itself
+        if self.factor == 1:  # the first state already contains the scan
             return image
         a, s = (float(part) for part in self.schedule.shares(time, y))
         # Variance of a block's mean if only the state is known, for images of unit

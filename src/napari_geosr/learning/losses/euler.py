@@ -42,7 +42,8 @@ def euler_density(phase: Tensor, *, by_faces: bool = False) -> Tensor:
         Values at the corners of voxels: one more along every spatial axis.
     """
     n_axes = phase.ndim - 2
-    # Maxima use the voxel before each corner, minima the one after it.
+    # Pad so that the window of a maximum begins at the voxel before its corner, and
+    # that of a minimum at the voxel after it.
     padded = functional.pad(phase, ((0, 1) if by_faces else (1, 0)) * n_axes)
     total = torch.zeros_like(padded)
     cells: dict[tuple[int, ...], Tensor] = {(): padded}

@@ -44,7 +44,7 @@ STRUCTURE_FILE = "structure_features.safetensors"
 STRUCTURE_SHA256 = "b0bfc8faa1920b28d37cb5f4b66e282c2e7cc664a712b397b5a1c9580fc86541"
 #: Number of feature maps of each layer; there are two layers at each of three scales.
 STRUCTURE_WIDTHS = (16, 16, 32, 32, 48, 48)
-#: VGG-19's last feature layer before its last pooling: relu5_4.
+#: Number of layers of VGG-19 up to relu5_4, the last one before the last pooling.
 _VGG_LAYERS = 36
 
 

@@ -56,11 +56,11 @@ UNPAINTED = 255
 _MAX_SLICES = 256
 #: Maximum number of patches drawn until one contains painted voxels.
 _TRIES = 100
-#: Standard deviation of the logarithm of random contrast.
+#: Standard deviation of the logarithm of random contrast factors.
 _CONTRAST = 0.15
-#: Standard deviation of random brightness, in standard deviations of the grey values.
+#: Standard deviation of random offsets, in standard deviations of the grey values.
 _BRIGHTNESS = 0.15
-#: Maximum standard deviation of added noise, in standard deviations of the grey values.
+#: Maximum level of added noise, in standard deviations of the grey values.
 _NOISE = 0.2
 #: Name of the last layer in networks that this method can train.
 _HEAD = "head."

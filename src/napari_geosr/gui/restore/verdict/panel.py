@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.restore.ranking import Ranking
 
-    #: Voxel data, model, strength, point and expected harm of a run that the user has
-    #: accepted.
+    #: Identifies a run that the user has approved: voxel data, model, strength, point
+    #: of the series, and expected harm.
     _Approval = tuple[Key, str, float, Point | None, tuple[str, ...]]
 
 
@@ -286,7 +286,7 @@ class VerdictPanel(QWidget):
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
     def _on_verdict(self, verdict: RunVerdict, channel: str = "") -> None:
-        if channel:  # the question before the run also names the channel
+        if channel:  # so that the question before the run names it, too
             verdict = replace(verdict, sentence=f"{channel}: {verdict.sentence}")
         self._run_verdict = verdict
         self.removed_button.set_noise(verdict.noise)
@@ -295,7 +295,7 @@ class VerdictPanel(QWidget):
             kind = "info"  # no tick if detail is lost, or the noise is unknown
         sentence = self._sentence(verdict)
         if kind == "ok" and sentence != verdict.sentence:
-            kind = "info"  # interpolation, because no model is clearly better
+            kind = "info"  # no model is clearly better than interpolation
         self.message.show_message(
             sentence if channel else self._of_point(sentence), kind
         )

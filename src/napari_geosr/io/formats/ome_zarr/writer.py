@@ -70,7 +70,7 @@ class ZarrOutput(Output):
             buffer = memory - PACKING * self.shard_bytes
         shapes = chunk_shapes(stamp.shape, dtype.itemsize, self.shard_bytes)
         if tile is not None:
-            room = 0 if spec.shared else buffer  # a separate shard for every tile
+            room = 0 if spec.shared else buffer  # 0 if shared: one shard per tile
             shapes = fitted_shapes(
                 stamp.shape, dtype.itemsize, tile, self.shard_bytes, room
             )

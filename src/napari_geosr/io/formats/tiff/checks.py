@@ -138,7 +138,7 @@ def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
     if len(ends) and ends.max() > size:
         raise truncated(path, int(ends.max()), size)
     keyframe = page.keyframe
-    is_sparse = keyframe is not None and 42113 in keyframe.tags  # as written by GDAL
+    is_sparse = keyframe is not None and 42113 in keyframe.tags  # GDAL's no-data tag
     if (counts == 0).any() and not is_sparse:
         raise FileError(
             f"{path.name} is damaged: parts of its pages contain no data. Copy or "

@@ -45,7 +45,7 @@ _INFO_COUNTS_TAG = 50838
 #: Bytes reserved at the end of an unfinished file for its final description, which is
 #: longer than the initial one; the disk may be full by then.
 _RESERVED_BYTES = 64 * 1024
-#: End of the reserved space: a magic number, and the size of the file without it.
+#: End of the reserved space: a magic number, and the file's size without this space.
 _MARK = struct.Struct("<8sQ")
 _MAGIC = b"GEOSRend"
 
