@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.noise import Noise
 
-#: Number of points of a noise curve, the same for all samples of a batch.
+#: Number of grey values at which noise levels are given; fixed, to stack samples.
 POINTS = 16
 _AXES = ("z", "y", "x")
 

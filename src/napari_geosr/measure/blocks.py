@@ -166,7 +166,7 @@ class SlabLabeller:
         self.shape = shape
         self.min_voxels = min_voxels
         self.rules = SlabRules.of(shape, voxel_size, connectivity, flat=flat)
-        #: Physical value of one unit in each column of the boundary table.
+        #: Factors that convert the integers in each column of the boundary table.
         self._units = np.array([self.rules.unit, 1.0])
         self._z = 0
         #: Number of labels used so far, and number of open pores (labels 1 … n_open).
@@ -179,7 +179,8 @@ class SlabLabeller:
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
         self._compaction_limit = _MIN_COMPACTION_LABELS
-        #: Rows of completed pores, and their numbers by provisional label.
+        #: Completed pores: their rows in both tables, their number, and the number of
+        #: each row (from 1; 0: none) by provisional label.
         self._complete: list[tuple[np.ndarray, np.ndarray]] = [
             (column.new_table(-1), np.zeros((0, column.N_BOUNDARY_COLUMNS)))
         ]
@@ -361,7 +362,7 @@ class SlabLabeller:
     def state(self) -> dict[str, np.ndarray]:
         """Return the state after the slabs labelled so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
-        # Only the rows of open and completed pores and the labels grow with the volume.
+        # The size depends on the area of a plane and the numbers of pores and labels.
         values: dict[str, np.ndarray] = {
             "numbers": np.array(
                 [

@@ -52,8 +52,8 @@ TABLES = ("network",)
 _BYTES_PER_VOXEL = 40
 #: Standard deviation of the Gaussian that smooths the distance map, in voxels.
 _SMOOTH = 0.4
-#: Minimum decrease in the radius of the largest sphere between two pores, in voxels: it
-#: varies by less along a tube of constant width.
+#: Minimum decrease in the radius of the largest sphere between two pores, in voxels:
+#: along a tube of constant width, the radius varies by less.
 _FALL = 0.4
 #: Minimum decrease as a fraction of the radius of the narrower pore.
 _RELATIVE_FALL = 0.05
@@ -340,7 +340,7 @@ def _throats(
         one, other = moved[:-1], moved[1:]
         shared = (one != other) & (one > 0) & (other > 0)
         low, high = np.sort(np.stack([one[shared], other[shared]]), axis=0)
-        # One number per pair: rows are far slower to sort, and block the window.
+        # Encode pairs as numbers: sorting rows is far slower and blocks the GUI.
         pairs.append(low.astype(np.int64) * n + high)
         across.append(np.full(len(low), axis))
     found, index = np.unique(np.concatenate(pairs), return_inverse=True)

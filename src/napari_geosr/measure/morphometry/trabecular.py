@@ -89,7 +89,7 @@ QUANTITIES = (
     Quantity("Conn", "connectivity: loops of the purified bone", flat_name="-"),
     Quantity("Conn.D", "connectivity density", -3, True, flat_name="-"),
 )
-#: Connectivity below which the constant in its formula makes up more than 10 % of it.
+#: Connectivity below which the 1 in its formula (1 − Euler number) exceeds 10 % of it.
 _FEW_LOOPS = 10
 
 
@@ -152,7 +152,7 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
             f"or many are cut by the border. {advice}"
         ]
-    # Without contact with the border, no part belongs to neighbouring blocks.
+    # Bone that does not touch the border shares nothing with its surroundings.
     if not pure.shared_euler or connectivity >= _FEW_LOOPS:
         return []
     if connectivity == 1 and pure.euler_number == 1:

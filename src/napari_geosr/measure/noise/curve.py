@@ -11,7 +11,7 @@ from napari_geosr.measure.noise.sample import Bools
 
 #: Minimum improvement in chi squared for a curve with more parameters.
 _MIN_IMPROVEMENT = 5.0
-#: Minimum improvement where the curve fits closely.
+#: Minimum improvement in chi squared if the curve fits closely (see `_CLOSE_RATIO`).
 _MIN_CLOSE_IMPROVEMENT = 1.0
 #: Minimum ratio of this improvement to the remaining chi squared per degree of freedom.
 _CLOSE_RATIO = 60.0
