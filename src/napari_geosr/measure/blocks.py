@@ -362,7 +362,7 @@ class SlabLabeller:
     def state(self) -> dict[str, np.ndarray]:
         """Return the state after the slabs labelled so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
-        # The size depends on the area of a plane and the numbers of pores and labels.
+        # Its size depends on the area of a plane and the numbers of pores and labels.
         values: dict[str, np.ndarray] = {
             "numbers": np.array(
                 [

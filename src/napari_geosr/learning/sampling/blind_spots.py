@@ -20,7 +20,8 @@ from napari_geosr.core.types import AnyArray
 Array = AnyArray
 Points = npt.NDArray[np.intp]
 
-#: Radius, in voxels, of the neighbourhood that gives the replacement, by dimension.
+#: Radius, in voxels, of the neighbourhood from which replacement values are taken, by
+#: number of dimensions.
 _RADIUS = {2: 5, 3: 2}
 #: Number of failed draws after which the neighbourhood is enlarged.
 _TRIES_PER_RADIUS = 20

@@ -152,7 +152,7 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
             f"or many are cut by the border. {advice}"
         ]
-    # Bone that does not touch the border shares nothing with its surroundings.
+    # If the bone does not touch the border, the border has no effect.
     if not pure.shared_euler or connectivity >= _FEW_LOOPS:
         return []
     if connectivity == 1 and pure.euler_number == 1:
