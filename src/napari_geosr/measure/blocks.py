@@ -166,7 +166,7 @@ class SlabLabeller:
         self.shape = shape
         self.min_voxels = min_voxels
         self.rules = SlabRules.of(shape, voxel_size, connectivity, flat=flat)
-        #: Factors that convert the integers in each column of the boundary table.
+        #: Factors that convert the integers of the boundary table to values, by column.
         self._units = np.array([self.rules.unit, 1.0])
         self._z = 0
         #: Number of labels used so far, and number of open pores (labels 1 … n_open).
@@ -362,7 +362,7 @@ class SlabLabeller:
     def state(self) -> dict[str, np.ndarray]:
         """Return the state after the slabs labelled so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
-        # Its size depends on the area of a plane and the numbers of pores and labels.
+        # The state grows with a plane's area and with the numbers of pores and labels.
         values: dict[str, np.ndarray] = {
             "numbers": np.array(
                 [

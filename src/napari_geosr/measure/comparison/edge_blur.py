@@ -21,7 +21,7 @@ FWHM = 2 * math.sqrt(2 * math.log(2))
 VOXEL_VARIANCE = 1 / 12
 #: Standard deviation of the smoothing, in voxels.
 _SMOOTHING = 1.0
-#: Distance from edges, in voxels, from which grey values are those of the pure phase.
+#: Minimum distance from edges, in voxels, of voxels with the grey value of a phase.
 _DEPTH = 4
 #: Minimum number of voxels in each phase that are at least `_DEPTH` from any edge, and
 #: minimum number of edges normal to an axis.

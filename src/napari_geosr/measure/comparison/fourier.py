@@ -386,7 +386,7 @@ def checkerboard_correlation(
         f"checkerboard {last.kind}",
         last.frequency,
         np.asarray(np.minimum(whole, 1), np.float64),
-        # Dividing by `times`²: the conversion scales the scatter near zero by `times`.
+        # Divide by `times`²: the conversion scales the scatter near zero by `times`.
         last.independent * len(found) / times**2,
         last.nyquist,
         unit,

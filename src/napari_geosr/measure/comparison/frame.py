@@ -29,7 +29,7 @@ FloatArray = npt.NDArray[np.float32]
 #: Maximum drift from end to end, in voxels of the frame, if a ratio of voxel sizes is
 #: rounded to a whole number: voxel sizes in files have rounding errors.
 _DRIFT = 0.1
-#: Distance, in voxels of the frame, below which borders of voxels count as equal.
+#: Distance, in voxels of the frame, below which voxel borders count as aligned.
 _SAME_EDGE = 0.02
 
 

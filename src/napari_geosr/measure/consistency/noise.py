@@ -128,7 +128,7 @@ def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     z, y, x = (
         min(n, limit) for n, limit in zip(shape, _MAX_WHITE_NOISE_SHAPE, strict=True)
     )
-    if z == 1:  # an image has few windows: use a larger one
+    if z == 1:  # few windows fit: use a larger image
         return (
             1,
             min(shape[1], 4 * _MAX_WHITE_NOISE_SHAPE[1]),

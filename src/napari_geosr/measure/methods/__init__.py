@@ -31,7 +31,7 @@ _RULES = {
     "li": "Li's method",
     "triangle": "the triangle method",
 }
-#: Entry of the settings for the definitions of groups kept after the measurement.
+#: Settings entry with the definitions of groups that were kept after the measurement.
 GROUPS = "groups"
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
 _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")

@@ -268,7 +268,7 @@ def _not_measured(phases: Phases, z: int, section: _CrossSection) -> Mask | None
 
 
 def _touches(bone: Mask, unknown: Mask) -> bool:
-    """Whether more bone lies on the border of unknown pixels than by touching it."""
+    """Whether more bone lies along unknown pixels than if it only touched them."""
     from scipy import ndimage
 
     cross = ndimage.generate_binary_structure(2, 1)
