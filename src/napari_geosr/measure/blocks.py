@@ -69,7 +69,7 @@ def slab_thickness(source: Any, target: Any = None) -> int:
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
         chunk = chunk_thickness(array)
-        # Whole chunks are read only once; huge chunks are cut to save memory.
+        # Use whole chunks, so that each is read only once, unless they are huge.
         if chunk * plane <= 16 * SLAB_VOXELS:
             planes = max(chunk, planes // chunk * chunk)
     return planes
@@ -406,7 +406,7 @@ class SlabLabeller:
         complete = state["complete_0"], state["complete_1"]
         contacts = state["contact_0"], state["contact_1"]
         ids = state["part_0"]
-        # Compiled code uses the indices without bounds checks.
+        # Check the indices, because compiled code uses them without bounds checks.
         bounds = (
             (parent, n_open),
             (last, n_open),

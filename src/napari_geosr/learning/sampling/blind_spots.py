@@ -204,7 +204,7 @@ def _median_visible(
         window = tuple(2 * r + 1 for r in radius)
         around = np.lib.stride_tricks.sliding_window_view(padded, window)
         values = np.sort(around[tuple(positions.T)].reshape(len(positions), -1), axis=1)
-        n = np.isfinite(values).sum(1)  # NaN are sorted to the end
+        n = np.isfinite(values).sum(1)  # NaN is sorted to the end
         if n.min() > 0:
             break
         radius = radius + np.sign(reach)

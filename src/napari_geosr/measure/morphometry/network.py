@@ -243,7 +243,8 @@ def _prominent(
     """
     kept = np.ones(len(heights), bool)
     highest = list(range(len(heights)))
-    # Basins are joined from the widest pass downwards; the lower maximum ends there.
+    # Join basins, beginning with the widest pass. Of two maxima, keep the lower one
+    # only if it is clearly wider than the pass.
     for k in np.argsort(-passes, kind="stable"):
         low, high = (_root(highest, int(i)) for i in pairs[k] - 1)
         if low == high:
