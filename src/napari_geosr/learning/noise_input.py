@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.noise import Noise
 
-#: Number of points of a noise curve, the same for all samples of a batch.
+#: Number of grey values at which noise levels are given; fixed, so that samples can be
+#: stacked.
 POINTS = 16
 _AXES = ("z", "y", "x")
 

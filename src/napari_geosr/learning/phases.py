@@ -15,11 +15,11 @@ from napari_geosr.learning.statistics import GreyScale, sample_planes
 
 Phase = Literal["dark", "bright"]
 
-#: Maximum number of volumes sampled.
+#: Maximum number of volumes from which the phases and their widths are determined.
 _MAX_VOLUMES = 16
 #: Approximate edge of the subsampled planes, in voxels.
 _PLANE_EDGE = 128
-#: Maximum number of planes per volume in which widths are measured.
+#: Maximum number of planes per volume in which the width of a phase is measured.
 _MEASURED_PLANES = 4
 #: Percentiles between which Otsu's threshold is sought: if hot voxels were included,
 #: nearly all other values would be in one bin of the histogram.

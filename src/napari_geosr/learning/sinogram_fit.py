@@ -113,7 +113,8 @@ class Generator(nn.Module):
             batch_norm=False,
         )
         with torch.no_grad():
-            # With other values, sigmoids and softpluses saturate within a few steps.
+            # Start at 0; otherwise, sigmoids and softpluses saturate within a few
+            # steps.
             for parameter in self.network.get_submodule("head").parameters():
                 parameter.zero_()
 

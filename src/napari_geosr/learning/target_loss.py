@@ -179,7 +179,7 @@ class TargetLoss:
         self._terms: AnyDict = {name: TERMS.load(name) for name in self.weights}
         self._geometry = frozenset(config.geometry)
         self._is_one = len(names_in(config.loss)) == 1
-        #: Fraction of the steps done, 0 … 1.
+        #: Fraction of the training steps completed, 0 … 1.
         self.progress = 0.0
         self.soft_phase: SoftPhase | None = None
         self.scales = GeometryScales(config.window, config.radius or 1)

@@ -69,7 +69,7 @@ def slab_thickness(source: Any, target: Any = None) -> int:
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
         chunk = chunk_thickness(array)
-        # Whole chunks are read only once; huge chunks are cut to save memory.
+        # Use whole chunks, so that each is read only once, unless they are huge.
         if chunk * plane <= 16 * SLAB_VOXELS:
             planes = max(chunk, planes // chunk * chunk)
     return planes
@@ -166,7 +166,7 @@ class SlabLabeller:
         self.shape = shape
         self.min_voxels = min_voxels
         self.rules = SlabRules.of(shape, voxel_size, connectivity, flat=flat)
-        #: Physical value of one unit in each column of the boundary table.
+        #: Factors that convert the integers of the boundary table to values, by column.
         self._units = np.array([self.rules.unit, 1.0])
         self._z = 0
         #: Number of labels used so far, and number of open pores (labels 1 … n_open).
@@ -179,7 +179,8 @@ class SlabLabeller:
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
         self._compaction_limit = _MIN_COMPACTION_LABELS
-        #: Rows of completed pores, and their numbers by provisional label.
+        #: Completed pores: their rows in both tables, their number, and the number of
+        #: each row (from 1; 0: none) by provisional label.
         self._complete: list[tuple[np.ndarray, np.ndarray]] = [
             (column.new_table(-1), np.zeros((0, column.N_BOUNDARY_COLUMNS)))
         ]
@@ -361,7 +362,7 @@ class SlabLabeller:
     def state(self) -> dict[str, np.ndarray]:
         """Return the state after the slabs labelled so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
-        # Only the rows of open and completed pores and the labels grow with the volume.
+        # The state grows with a plane's area and with the numbers of pores and labels.
         values: dict[str, np.ndarray] = {
             "numbers": np.array(
                 [
@@ -405,7 +406,7 @@ class SlabLabeller:
         complete = state["complete_0"], state["complete_1"]
         contacts = state["contact_0"], state["contact_1"]
         ids = state["part_0"]
-        # Compiled code uses the indices without bounds checks.
+        # Check the indices, because compiled code uses them without bounds checks.
         bounds = (
             (parent, n_open),
             (last, n_open),

@@ -24,7 +24,7 @@ from napari_geosr.measure.blocks import chunk_thickness, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.sample_mask import sample_mask_bytes
 
-#: Sample mask and standard deviations: arrays that are read along with a volume.
+#: Arrays that are read along with a volume: the sample mask and the deviations.
 Companions: TypeAlias = Sequence[Any]
 #: Fraction of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5
@@ -45,15 +45,15 @@ _FIXED_BYTES = 90 * 10**6
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
-#: Maximum number of times a voxel may be decoded; a budget that would need more is
-#: rejected.
+#: Maximum number of times that a voxel may be decoded on average; a budget that would
+#: need more is rejected.
 _MAX_READ_FACTOR = 20.0
-#: Maximum number of times a voxel may be decoded without a warning.
+#: Average number of times that a voxel is decoded above which a warning is given.
 _COSTLY_FACTOR = 3.0
-#: Maximum number of times a voxel is decoded by the preferred ways of reading; other
-#: ways are used only if none of these fits.
+#: Maximum average number of times that a voxel is decoded by the preferred ways of
+#: reading; other ways are used only if none of these fits into the budget.
 _ALIGNED_FACTOR = 1.1
-#: Number of sweeps over the volume.
+#: Number of sweeps over the volume in one measurement.
 _SWEEPS = 2
 #: Number of small windows that are read to measure the noise.
 _WINDOWS = 45
@@ -184,7 +184,7 @@ def _ways_for(
     blocks = (1,) * (3 - len(unit.shape)) + tuple(unit.shape)
     n, depth = shape[0], blocks[0]
     layer = math.prod(-(-a // b) for a, b in zip(shape[1:], blocks[1:], strict=True))
-    ratio = n / n_planes  # a mask may have another grid
+    ratio = n / n_planes  # a mask may have more or fewer planes
     edges = [
         (math.floor(z * ratio), min(n, math.ceil((z + thickness) * ratio)))
         for z in range(0, n_planes, thickness)

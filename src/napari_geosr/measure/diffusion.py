@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-#: Memory for a solution, in bytes per voxel of the volume and per voxel of the phase.
+#: Memory for solving, in bytes per voxel of the volume and per voxel of the phase.
 _BYTES = (10, 165)
 #: Weight of a Jacobi step.
 _DAMPING = np.float32(0.7)

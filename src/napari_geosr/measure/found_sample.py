@@ -35,9 +35,9 @@ Layers = npt.NDArray[np.uint8]
 
 #: Number of layers, one voxel thick, in which the surface of the sample is examined.
 _N_LAYERS = 8
-#: Number of numbers of layers: outside, layers, and all deeper voxels.
+#: Number of classes of voxels: outside the sample, in each layer, and deeper inside.
 _N_NUMBERS = _N_LAYERS + 2
-#: Minimum number of voxels of a layer for a mean grey value.
+#: Minimum number of voxels in a layer for measuring its mean grey value.
 _FEWEST = 100
 #: Change of the mean grey value from one layer to the next, relative to the contrast,
 #: above which the outer layer belongs to the blurred surface.
@@ -50,7 +50,7 @@ _PURE = 0.125
 #: Difference between the pure grey values of the pores and of the surroundings,
 #: relative to the contrast, up to which they are the same phase.
 _SAME_PHASE = 0.2
-#: Minimum difference between the phases inside, relative to the same contrast.
+#: Minimum difference between both phases of the sample, relative to this contrast.
 _MIN_CONTRAST = 0.05
 #: Width of the range of grey values, relative to the contrast, in which voxels are
 #: counted to find the peak of a phase.

@@ -19,7 +19,7 @@ _MANY_NAN = "are NaN or infinite. They belong"
 _FAR = "have grey values far from all others"
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
-#: Minimum fraction of each of two phases that outliers hide.
+#: Minimum fraction of each of two phases for a message that outliers hide them.
 _MIN_HIDDEN_SHARE = 5e-3
 #: Fraction of the voxels up to which a group far from all others counts as neither
 #: pores nor solid.
@@ -35,10 +35,10 @@ _MAX_VALLEY = 0.5
 #: group of voxels far from all others.
 _SATURATED_RANGE = 0.01
 _MIN_SATURATED_SHARE = 0.8
-#: Half-width of the range around a grey value, relative to the distance between the
-#: phases.
+#: Half-width of the range of values that count as near a grey value, relative to the
+#: distance between the phases.
 _HALF_WIDTH = 0.05
-#: Maximum number of voxels along an axis that are read for recognising labels.
+#: Maximum number of voxels along an axis that are read to recognise a label image.
 _MAX_EDGE = 2048
 #: Minimum fraction of adjacent non-zero voxels that are equal in a label image; then
 #: the minimum number of such pairs.

@@ -49,7 +49,7 @@ _CORRELATION_RANGE = (0.05, 0.99)
 _MANY_PLANES = 100
 #: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _MANY_PLANES_RATIO = 2.0
-#: Minimum number of planes at which the depth of a stack alone leads to a question.
+#: Minimum number of planes at which a stack's depth alone suggests a time series.
 _DEEP_PLANES = 200
 #: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _DEEP_RATIO = 4.0
@@ -61,9 +61,9 @@ _MIN_SIMILARITY = 0.5
 #: Maximum difference, in a volume, between the correlation of planes and that of pixels
 #: within a plane at the same distance.
 _MAX_DIFFERENCE = 0.12
-#: Width of the Gaussian filter that suppresses noise, in pixels.
+#: Standard deviation of the Gaussian filter that suppresses noise, in pixels.
 _SMOOTHING = 1.5
-#: Distances at which these correlations are compared, in voxels.
+#: Distances at which correlations between and within planes are compared, in voxels.
 _DISTANCES = (1, 3)
 
 
@@ -178,7 +178,7 @@ class _PlaneSimilarity:
         if math.isnan(coarse[1]) or math.isnan(fine[1]):
             return None
         raw = _excesses(planes, starts, list(coarse))
-        # Noise that is correlated only within planes makes a volume appear uneven.
+        # Suppress noise that is correlated within planes: it looks like fast changes.
         smooth = {i: _smooth(planes[i]) for i in planes}
         filtered = _excesses(smooth, starts, list(coarse))
         even = all(abs(excess) <= _MAX_DIFFERENCE for excess in raw)

@@ -431,7 +431,7 @@ def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
         return False
     try:
         count = networks.parameter_count(card.network, **card.network_kwargs)
-    except Exception:  # noqa: BLE001 - building the network reports it, with the file
+    except Exception:  # noqa: BLE001 - reported when the network is built
         return False
     return count is not None and count <= sum(t.numel() for t in state.values())
 

@@ -35,7 +35,7 @@ _UNLIKE_DISTANCE = 2.6
 #: Minimum edge length of a patch, in voxels; smaller patches have too few voxels for a
 #: spectrum.
 _MIN_EDGE = 12
-#: Minimum ratio of the power of structure to that of noise.
+#: Ratio of the power of structure to that of noise below which there is a warning.
 _MIN_STRUCTURE = 1.2
 #: Maximum ratio of the longest to the shortest voxel edge that a 3D model trained on
 #: cubic voxels tolerates.

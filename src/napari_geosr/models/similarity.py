@@ -25,7 +25,7 @@ from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.types import AnyArray, AnyDict
 
 SIMILARITY_FILE = "similarity.safetensors"
-#: Maximum size of the file in bytes.
+#: Maximum size of a similarity file in bytes.
 MAX_INDEX_BYTES = 150_000
 #: Maximum number of patches, of features of a patch, and of volumes.
 MAX_PATCHES = 2000
@@ -34,7 +34,7 @@ MAX_SOURCES = 64
 #: Maximum number of feature maps that are used; if there are more, an evenly spaced
 #: selection is used.
 MAX_MAPS = 256
-#: Minimum number of patches.
+#: Minimum number of patches in a similarity file.
 MIN_PATCHES = 8
 #: Maximum length of the name of a volume, in characters.
 MAX_NAME_LENGTH = 80

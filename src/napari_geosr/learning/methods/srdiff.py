@@ -42,7 +42,8 @@ NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same obje
 
 #: Number of time steps in the noise schedule.
 _TIMES = 1000
-#: Fraction of the patches at the last time step, from which the mean image is learned.
+#: Fraction of the training patches at the last time step, where the network learns the
+#: mean image.
 _AT_LAST_TIME = 0.125
 #: Time steps at which the network is validated.
 _VALIDATED = (*range(_TIMES // 16, _TIMES, _TIMES // 8), _TIMES - 1)

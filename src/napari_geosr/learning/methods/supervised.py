@@ -181,8 +181,7 @@ class Method(TargetLossMethod):
         scores = self.output(batch)
         error = losses.labels.cross_entropy(scores, batch["target"])
         missed = self._dice_loss(scores.argmax(dim=1, keepdim=True), batch["target"])
-        # The first loss is drawn in the colour of the validation curve: both are 1 -
-        # Dice.
+        # The plot shows the first loss in the colour of the validation loss, 1 - Dice.
         return error, {"missed overlap": torch.tensor(missed), "loss": error}
 
     def _dice_loss(self, output: Tensor, target: Tensor) -> float:

@@ -23,8 +23,8 @@ from napari_geosr.core.types import AnyArray
 
 #: Standard deviations of the Gaussian filters, in voxels.
 SCALES = (1.0, 2.0, 4.0, 8.0)
-#: Number of slices on either side that are included in a mean, and their weights
-#: relative to the central slice.
+#: Number of slices on either side that are averaged with a slice, and the weights of
+#: all of these slices, relative to that of the slice itself.
 SLICES = 2
 WEIGHTS = tuple(math.exp(-(d**2) / 2) for d in range(-SLICES, SLICES + 1))
 #: Standard deviations, in voxels, of the Gaussian filters applied to this mean; 0 means
@@ -33,10 +33,10 @@ _SCALES_OF_MEAN = (0.0, 1.0, 2.0)
 #: Features of a voxel: its grey value; the mean, the gradient and two eigenvalues at
 #: each scale; and means over slices.
 N_FEATURES = 1 + 4 * len(SCALES) + len(_SCALES_OF_MEAN)
-#: Radius, in voxels, of the neighbourhood that determines the features: the Gaussian
-#: filters end at four standard deviations, and two differences between voxels follow.
+#: Radius, in voxels, of the neighbourhood that determines the features: four standard
+#: deviations of the widest Gaussian filter, and one voxel for each of two differences.
 _REACH = int(4 * SCALES[-1] + 0.5) + 2
-#: Approximate number of voxels in a band of rows.
+#: Approximate number of voxels in a band of rows, for which features are computed.
 _BAND_VOXELS = 1 << 19
 
 

@@ -128,6 +128,6 @@ def _at_full_size(maps: torch.Tensor, factor: int, shape: tuple[int, ...]) -> An
         maps = functional.interpolate(
             maps, scale_factor=factor, mode="bilinear", align_corners=False
         )
-    # The network pads the slice at the end to a multiple of its stride.
+    # Crop: the network pads the end of each axis to a multiple of its stride.
     whole: AnyArray = maps[0, :, : shape[0], : shape[1]].half().cpu().numpy()
     return whole

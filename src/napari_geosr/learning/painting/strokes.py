@@ -13,7 +13,7 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
-#: Value of unpainted voxels in files of ``train ptdr``; in napari, it is 0.
+#: Value of unpainted voxels in label files for ``train ptdr``; in napari, it is 0.
 _UNPAINTED_IN_FILES = 255
 #: Maximum number of painted slices used for training, and maximum number of voxels per
 #: class in each slice.

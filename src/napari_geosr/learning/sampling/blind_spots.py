@@ -20,7 +20,8 @@ from napari_geosr.core.types import AnyArray
 Array = AnyArray
 Points = npt.NDArray[np.intp]
 
-#: Radius in voxels of the neighbourhood of replacement values, by number of axes.
+#: Radius, in voxels, of the neighbourhood from which replacement values are taken, by
+#: number of dimensions.
 _RADIUS = {2: 5, 3: 2}
 #: Number of failed draws after which the neighbourhood is enlarged.
 _TRIES_PER_RADIUS = 20
@@ -78,7 +79,7 @@ class BlindSpots:
         """
         middle = patch.shape[0] // 2
         if slices is not None:
-            # Sorted slices are still adjacent, even if the patch was mirrored.
+            # Hide voxels once per distinct slice. Sorting keeps neighbours adjacent.
             _, first, copies = np.unique(slices, return_index=True, return_inverse=True)
             hidden, chosen = self._hide(patch[first], int(copies[middle]), rng)
             return hidden[copies], chosen
@@ -150,7 +151,7 @@ def _one_per_cell(
     corners = np.indices(counts).reshape(3, -1).T * edges
     points = corners + rng.integers(0, edges, corners.shape)
     inside: Points = points[(points < shape).all(1)]
-    if not len(inside):  # patches smaller than a cell
+    if not len(inside):  # the patch is smaller than a cell
         inside = rng.integers(0, shape, (1, 3))
     return inside
 
@@ -203,7 +204,7 @@ def _median_visible(
         window = tuple(2 * r + 1 for r in radius)
         around = np.lib.stride_tricks.sliding_window_view(padded, window)
         values = np.sort(around[tuple(positions.T)].reshape(len(positions), -1), axis=1)
-        n = np.isfinite(values).sum(1)  # NaN are sorted to the end
+        n = np.isfinite(values).sum(1)  # NaN is sorted to the end
         if n.min() > 0:
             break
         radius = radius + np.sign(reach)

@@ -143,7 +143,7 @@ def _shift(
         a, b = a.mean(axis=0), b.mean(axis=0)
     a, b = (_apply_window(part) for part in (a, b))
     if not (a.any() and b.any()):
-        return (0.0,) * a.ndim  # the middle is constant: no shift can be measured
+        return (0.0,) * a.ndim  # a block is constant: no shift can be measured
     shift, _, _ = phase_cross_correlation(a, b, upsample_factor=20, normalization=None)
     return tuple(float(v) for v in shift)
 

@@ -23,8 +23,8 @@ from napari_geosr.learning.statistics import GreyScale, grey_scale
 from napari_geosr.physics.simulated import is_simulated
 
 Array = AnyArray
-#: Number of candidate patches when sampling structure; one of them is drawn with a
-#: probability proportional to its standard deviation.
+#: Number of candidate patches if `sampling` is ``"structure"``; one of them is drawn
+#: with a probability proportional to its standard deviation.
 _CANDIDATES = 4
 
 #: Lock for reading: patches are prefetched in a thread, and file handles must not be

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 ShapeKind = Literal["skulls", "mixed"]
 
-#: Maximum ratio of voxel edges that count as equal.
+#: Maximum ratio of two voxel edges that count as equal.
 NEARLY_CUBIC = 1.05
 #: Minimum number of planes that are held out if there is only one volume.
 _MIN_HELD_OUT = 8
 #: Minimum number of planes of the shape; if it has fewer, none is held out.
 _MIN_DEPTH = 32
-#: Number of planes beyond the shape that are also used for validation.
+#: Number of empty planes after the shape that are also used for validation.
 _MARGIN = 2
 #: Maximum number of files that a note lists.
 _MAX_LISTED = 10
@@ -366,7 +366,7 @@ class ShapeMethod(Method):
     config: ShapeConfig
     #: Whether the models can only be used for shapes with nearly cubic voxels.
     needs_cubic: ClassVar[bool] = True
-    #: Whether the method draws blocks of shapes, not whole ones.
+    #: Whether the method draws blocks of shapes, not whole shapes.
     draws_blocks: ClassVar[bool] = False
 
     @classmethod

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 PURPOSE = "Refine shapes"
 NEEDS = "shapes at high resolution (label volumes), or simulated ones"
 
-#: Range of the size of simulated solids, relative to half the edge of a block.
+#: Range of sizes of each kind of simulated solid, relative to half the edge of a block.
 _SCALES = {
     "ellipsoid": (0.4, 1.3),
     "pores": (0.6, 1.6),

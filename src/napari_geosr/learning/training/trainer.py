@@ -57,7 +57,7 @@ from napari_geosr.learning.training.checkpoint import (
 from napari_geosr.learning.training.clock import Clock
 from napari_geosr.networks import set_network_noise
 
-#: Number of patches per validation.
+#: Number of batches per validation, each of a single patch.
 _VALIDATION_BATCHES = 4
 #: Part of the seed for validation; no other random numbers of a run use it.
 _VALIDATION_KEY = 3
@@ -119,8 +119,8 @@ class Trainer:
         self.average = copy.deepcopy(method.modules[method.result]).eval()
         self.average.requires_grad_(False)
         self.optimisers: AnyDict = {}
-        #: Learning rates of the parameter groups, relative to that of the settings,
-        #: which may change when training is resumed.
+        #: Learning rates of the parameter groups, relative to the learning rate in the
+        #: settings, which may differ in a resumed run.
         self._rates: dict[str, list[float]] = {}
         self._prepare()
         self.parts = BatchParts(self.processes)

@@ -21,7 +21,7 @@ FWHM = 2 * math.sqrt(2 * math.log(2))
 VOXEL_VARIANCE = 1 / 12
 #: Standard deviation of the smoothing, in voxels.
 _SMOOTHING = 1.0
-#: Distance from an edge, in voxels, at which the grey value equals that of the phase.
+#: Minimum distance from edges, in voxels, of voxels with the grey value of a phase.
 _DEPTH = 4
 #: Minimum number of voxels in each phase that are at least `_DEPTH` from any edge, and
 #: minimum number of edges normal to an axis.
@@ -30,7 +30,7 @@ _MIN_EDGES = 64
 #: Maximum sum of the squared components of an edge's unit normal along axes with an
 #: unknown blur.
 _MAX_UNKNOWN = 0.05
-#: Maximum distance of the grey value at an edge from the midpoint between both phases,
+#: Maximum difference between the grey value at an edge and the midpoint of both phases,
 #: as a fraction of the contrast.
 _MIDDLE = 0.35
 #: Maximum standard deviation within a smoothed phase, as a fraction of the contrast.
@@ -129,7 +129,7 @@ def _fitted(
     known = squares.sum(axis=0) >= _MIN_EDGES
     if not known.any():
         return ScanBlur.unknown("it has too few isolated edges")
-    # Edges normal to an axis with an unknown blur do not constrain the other blurs.
+    # Leave out edges that are also blurred along an axis with an unknown blur.
     used = squares[:, ~known].sum(axis=1) < _MAX_UNKNOWN
     logs, parts = np.log(sigmas[used]), squares[used][:, known]
 

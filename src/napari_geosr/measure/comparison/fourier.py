@@ -28,20 +28,21 @@ Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 
 Criterion = Literal["half-bit", "1-bit", "1/7"]
-#: Signal-to-noise ratio in each half, for the information criteria.
+#: Signal-to-noise ratio of each half of the data at which an information criterion is
+#: met.
 _RATIOS: dict[str, float] = {"half-bit": math.sqrt(2) / 2 - 0.5, "1-bit": 0.5}
 CRITERIA: tuple[Criterion, ...] = ("half-bit", "1-bit", "1/7")
-#: Minimum number of independent values in a shell that is used.
+#: Minimum number of independent values for a shell to be used.
 _MIN_VALUES = 4.0
 #: Number of independent values below which a shell is averaged with its neighbours
 #: before searching for the crossing.
 _ENOUGH_VALUES = 50.0
-#: Maximum number of shells that are averaged.
+#: Maximum number of adjacent shells that are averaged.
 _MAX_AVERAGED_SHELLS = 7
 #: Largest grey value for which squares of Fourier coefficients fit into float32.
 _MAX_VALUE = 2.0**30
-#: Fraction of all shells for which the correlation must stay below the criterion:
-#: single shells may be below it by chance.
+#: Length of the run of shells, as a fraction of all shells, in which the correlation
+#: must stay below the criterion: single shells may be below it by chance.
 _STAYS_BELOW = 0.03
 
 
@@ -182,7 +183,7 @@ class _Shells:
         self.axes = [np.fft.fftfreq(n, v) for n, v in edges]
         self.axes[-1] = np.fft.rfftfreq(shape[-1], voxel_size[-1])
         self._shape = tuple(shape)
-        # Most frequencies also represent their negative counterparts and count twice.
+        # Along X, most frequencies also represent the negative one and count twice.
         self._twice = np.full(len(self.axes[-1]), 2.0)
         self._twice[0] = 1
         if shape[-1] % 2 == 0:
@@ -282,7 +283,7 @@ def fourier_correlation(
     """
     planes = planes or one.ndim == 2
     shells = _Shells(one.shape, voxel_size, planes=planes)
-    # The units cancel in a correlation.
+    # The powers of two that divide each volume cancel in a correlation.
     first, second = (_transformed(v, planes=planes)[0] for v in (one, other))
     first = first.reshape(-1, *first.shape[-2:])
     second = second.reshape(-1, *second.shape[-2:])
@@ -385,7 +386,7 @@ def checkerboard_correlation(
         f"checkerboard {last.kind}",
         last.frequency,
         np.asarray(np.minimum(whole, 1), np.float64),
-        # The conversion multiplies the scatter of values near zero by `times`.
+        # Divide by `times`²: the conversion scales the scatter near zero by `times`.
         last.independent * len(found) / times**2,
         last.nyquist,
         unit,

@@ -26,11 +26,10 @@ from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Tolerance for treating a ratio of voxel sizes as a whole number, expressed as the
-#: drift accumulated from end to end, in voxels of the frame: voxel sizes in files are
-#: rounded.
+#: Maximum drift from end to end, in voxels of the frame, if a ratio of voxel sizes is
+#: rounded to a whole number: voxel sizes in files have rounding errors.
 _DRIFT = 0.1
-#: Distance, in voxels of the frame, below which edges count as equal.
+#: Distance, in voxels of the frame, below which voxel borders count as aligned.
 _SAME_EDGE = 0.02
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Percentiles that define the range of grey values; then the maximum number of voxels
+#: Percentiles that define the range of grey values, and the maximum number of voxels
 #: from which they are determined.
 RANGE = (0.1, 99.9)
 _MAX_SAMPLED = 1 << 22

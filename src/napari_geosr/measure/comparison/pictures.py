@@ -15,7 +15,7 @@ from napari_geosr.measure.reports.export import COLOURS, INK, PAPER, Theme
 
 #: Line styles of the criteria.
 _DASHES = {"half-bit": "--", "1-bit": ":", "1/7": "-."}
-#: Colour scale of differences: ± this many standard deviations of the noise.
+#: Limit of the colour scale of differences, in standard deviations of the noise.
 _DIFFERENCE_LIMIT = 4.0
 
 

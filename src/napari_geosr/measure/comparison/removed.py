@@ -237,7 +237,7 @@ def _lag_sums(r: Array, valid: BoolArray, axis: int) -> tuple[float, float]:
 
 
 def _pair_sums(u: Array, g: Array) -> Array:
-    # Clip at five standard deviations, so that a few bright spots do not dominate.
+    # `u` is a square: limit it to 5², so that a few bright spots do not dominate.
     u = np.minimum(u, 25.0)
     return np.array([u.size, u.sum(), g.sum(), u @ u, g @ g, u @ g])
 

@@ -34,7 +34,7 @@ from napari_geosr.measure.reports.report import PorosityReport
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Numbers in a porosity report that are settings.
+#: Numbers in a porosity report that are settings, not results.
 _SETTINGS = {"min_voxels", "connectivity"}
 
 

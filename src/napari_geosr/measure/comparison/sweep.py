@@ -279,7 +279,7 @@ def known_block(
             _shrunk(s, max(1, round(n * (1 - _SHRINK_FACTOR)))) if a in axes else s
             for a, (s, n) in enumerate(zip(inner, edges, strict=True))
         )
-        # Remove slices without known voxels at the ends.
+        # Remove slices at the ends that contain no known voxels.
         if len(edges) == 3 and not known[inner].all():
             inner = _without_empty_ends(known, inner)
     place = tuple(

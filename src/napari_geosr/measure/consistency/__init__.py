@@ -56,7 +56,7 @@ Array = npt.NDArray[np.float64]
 #: Candidate standard deviations of the blur, in voxels of the scan; the one with the
 #: smallest residual is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
-#: Edge length of the boxes that several processes share, in voxels of the result.
+#: Edge length of the boxes that are distributed to processes, in voxels of the result.
 _SHARED_EDGE = 192
 #: Approximate number of result voxels from which blur and noise are estimated.
 _SAMPLE_VOXELS = 1 << 20
@@ -69,16 +69,17 @@ _MIN_CLASS_WIDTH = 1e-3
 #: Minimum noise of a class, as a fraction of the median of all classes.
 _MIN_NOISE = 0.2
 #: Standard deviation of the smoothing of the residual, in units of the smallest voxel
-#: edge: a pore of a few voxels then stands out even from noise stronger than the pore.
+#: edge: a pore of a few voxels then stands out even from noise stronger than its
+#: contrast.
 SMOOTHING = 1.5
 #: Number of standard deviations by which a flagged residual must exceed the expected
 #: maximum of pure noise.
 _MARGIN = 1.2
 #: Absolute correlation above which the residual follows the structure of the result.
 STRUCTURE_LIMIT = 0.1
-#: Limits of the slope of a consistent result, with a tolerance of three standard
-#: errors. Conservative models have slopes above 1 in strong noise: they underestimate
-#: contrast.
+#: Limits of the regression slope of the scan on a consistent result, with a tolerance
+#: of three standard errors. Conservative models have slopes above 1 in strong noise:
+#: they underestimate contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
 #: Maximum noise in the noisiest windows of a residual that is pure noise, relative to

@@ -200,7 +200,7 @@ def smoothed(
 
     level = noise.at(np.nan_to_num(simulated))
     residual = np.nan_to_num((scan - simulated) / level)
-    # Zero padding: at the border fewer voxels are averaged, and the sum stays small.
+    # Zero padding keeps values small at the border, where fewer voxels contribute.
     smooth = ndimage.gaussian_filter(
         residual, widths, mode="constant", truncate=TRUNCATE
     )

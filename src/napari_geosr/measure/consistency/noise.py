@@ -28,7 +28,7 @@ Windows = npt.NDArray[np.float32]
 
 #: Edge of a window, in voxels.
 _WINDOW_EDGE = 5
-#: Width of the Gaussian smoothing before the windows are evaluated, in voxels.
+#: Standard deviation, in voxels, of the smoothing before the windows are evaluated.
 _SMOOTHING_WIDTH = 1.0
 #: Distance between adjacent windows, in voxels; smaller than a window, so they overlap.
 _STEP = 2
@@ -128,7 +128,7 @@ def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     z, y, x = (
         min(n, limit) for n, limit in zip(shape, _MAX_WHITE_NOISE_SHAPE, strict=True)
     )
-    if z == 1:  # an image has few windows
+    if z == 1:  # few windows fit: use a larger image
         return (
             1,
             min(shape[1], 4 * _MAX_WHITE_NOISE_SHAPE[1]),

@@ -39,7 +39,8 @@ Indices = npt.NDArray[np.intp]
 _ROUNDS = 3
 #: Number of voxels on either side that are averaged to smooth a chain.
 _SMOOTHED = 2
-#: Minimum cosine of the angle between a tube and the normal of a plane that it crosses.
+#: Minimum cosine of the angle between a tube and the normal of a plane for the tube to
+#: count as crossing the plane.
 _MIN_COSINE = math.sqrt(0.5)
 
 

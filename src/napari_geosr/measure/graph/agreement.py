@@ -13,8 +13,8 @@ from napari_geosr.measure.graph import NetworkGraph, segment_lengths
 
 Array = npt.NDArray[np.float64]
 
-#: Minimum fraction of a branch that must lie near the other graph for it to count as
-#: found.
+#: Minimum fraction of a branch that must lie near the other graph for the branch to
+#: count as found.
 COVERED = 0.8
 
 

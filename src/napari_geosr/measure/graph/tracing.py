@@ -82,8 +82,8 @@ class SkeletonTrace:
         for start in np.flatnonzero(self._node >= 0).tolist():
             for step in self._near[start]:
                 if self._node[step] >= 0:
-                    # A free end next to a node is a branch without a chain; adjacent
-                    # junctions are one node.
+                    # A free end next to a node is a branch without a chain. Other
+                    # adjacent node voxels belong to one junction.
                     if start < step and 1 in (degree[start], degree[step]):
                         self._add_branch([], start, step)
                 elif not visited[step]:

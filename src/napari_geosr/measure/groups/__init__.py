@@ -21,7 +21,7 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL, VOXEL
 
 BoolArray = npt.NDArray[np.bool_]
 Table = Mapping[str, npt.NDArray[np.generic]]
-#: Short names of columns.
+#: Columns by short name.
 ALIASES = {
     "d": "equivalent_diameter",
     "diameter": "equivalent_diameter",
@@ -30,8 +30,9 @@ ALIASES = {
 }
 #: Maximum length of a group's name.
 _LONGEST_NAME = 40
-#: Columns that are added to the table elsewhere: the group that was measured, the rows
-#: and the selection of napari's features, and explanations of pores.
+#: Columns that other code adds to the table, so that groups cannot have their names:
+#: whether a pore is in the measured group, row and selection in napari, and
+#: explanations.
 _RESERVED = (
     *("in_group", "index", "selected"),
     *("evidence", "evidence_log_ratio", "evidence_survival", "evidence_support"),
@@ -55,7 +56,7 @@ _WORDS = {
     **{"≤": "<=", "≥": ">=", "≠": "!="},
 }
 _MOST_DEPTH = 50
-#: Spellings of units.
+#: Units by their other spellings.
 _SPELLINGS = {"um": "µm", "μm": "µm", "deg": "°"}
 #: Units of lengths in a scan without a voxel size, and their names in messages.
 _UNKNOWN = {

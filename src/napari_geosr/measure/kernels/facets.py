@@ -15,7 +15,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 #: Areas are integers in units of 1 / `STEPS` of a voxel face, so that their sums do not
 #: depend on the order of addition.
 STEPS = 2**20
-#: Number of steps from an axis to the diagonal in which orientations are grouped.
+#: Number of steps between an axis and the diagonal, by which orientations are grouped.
 HALF = 16
 #: Number of groups of orientations.
 GROUPS = 3 * (2 * HALF + 1) ** 2

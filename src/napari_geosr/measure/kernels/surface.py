@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_geosr.measure.kernels.compiled import compiled
 
-#: Number of voxels on each side that are taken into account.
+#: Number of voxels on either side from which the distance to the surface is estimated.
 REACH = 3
 #: Distances are stored in steps of 1/1024 voxel.
 STEPS = 1024

@@ -10,8 +10,8 @@ from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 #: A sphere touches a wall if the wall is at most this much farther away than the
 #: nearest one, in voxels.
 TOUCHING = 0.18
-#: Increase in the radius of a sphere touched on all sides, in voxels: a spherical pore
-#: has a single sphere, whereas plates and rods have many, the largest of which count.
+#: Added to the radius, in voxels, if walls touch a sphere on all sides: plates and rods
+#: contain many spheres, of which the largest count, but a spherical pore only one.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
 #: because directions are too coarse.
@@ -103,7 +103,7 @@ def _points(
     for a in range(max(z - 1, 0), min(z + 2, n_z)):
         for b in range(max(y - 1, 0), min(y + 2, n_y)):
             for c in range(max(x - 1, 0), min(x + 2, n_x)):
-                index = nearest[a, b, c]  # a voxel outside is its own nearest one
+                index = nearest[a, b, c]  # outside the phase, the voxel itself
                 if index < 0:
                     continue
                 known = 0
@@ -199,7 +199,7 @@ def _move(walls: np.ndarray, count: int, is_point: bool, sphere: np.ndarray) -> 
     `walls`.
     """
     z, y, x = 0.0, 0.0, 0.0
-    here, there = 5, 6  # rows of distances from this and from the next position
+    here, there = 5, 6  # rows with distances from the current and next position
     best = _reach(walls, count, is_point, z, y, x, walls[here])
     step = 0.5
     for _ in range(9):

@@ -22,7 +22,7 @@ from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.groups.kept import definitions, group_texts
 from napari_geosr.measure.phases.findings import Morphometry
 
-#: Settings that change neither values nor their definition.
+#: Settings that affect neither the measured values nor their definition.
 _WITHOUT_EFFECT = {"memory"}
 #: The threshold rules in words.
 _RULES = {
@@ -31,7 +31,7 @@ _RULES = {
     "li": "Li's method",
     "triangle": "the triangle method",
 }
-#: Name of the entry with the definitions of groups kept after the measurement.
+#: Settings entry with the definitions of groups that were kept after the measurement.
 GROUPS = "groups"
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
 _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")

@@ -53,7 +53,7 @@ COLUMNS = (
 #: Sphericity (2D: circularity) below which pores count as irregular, such as
 #: lack-of-fusion defects.
 _IRREGULAR = 0.6
-#: Median number of voxels of the pores below which their shape is uncertain.
+#: Median size of the pores, in voxels, below which their shapes are uncertain.
 _FEW_VOXELS = 27
 
 

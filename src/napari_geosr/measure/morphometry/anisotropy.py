@@ -52,23 +52,23 @@ QUANTITIES = (
     Quantity("MIL.y", "main direction, component along Y"),
     Quantity("MIL.x", "main direction, component along X"),
 )
-#: Number of directions in a volume.
+#: Number of directions in which the mean intercept length of a volume is measured.
 _N_DIRECTIONS = 307
-#: Number of directions in an image.
+#: Number of directions in which the mean intercept length of an image is measured.
 _N_FLAT = 90
 #: Number of phase changes per direction, on lines one voxel apart, below which the fit
 #: is unreliable.
 _FEW = 200
-#: Number of planes around a slab from which its surface is located.
+#: Number of planes on either side of a slab that are read to locate its surfaces.
 _HALO = 8
-#: Number of voxels of a phase in the 7³ around it up to which its surface is assumed to
-#: lie midway between voxels, because the estimate is not valid for such small objects.
+#: Number of voxels of a phase among 7³ voxels up to which its surface is assumed to lie
+#: midway between voxels, because the estimate is not valid for such small objects.
 _FEW_VOXELS = 80
 #: Mean chord of a phase, in voxels, below which MIL and DA are uncertain: that of
-#: spheres of 6 voxels.
+#: spheres with a diameter of 6 voxels.
 _SHORT_CHORD = 4.0
 #: Number of objects in a cross-section of the whole volume below which a MIL longer
-#: than half of its shortest edge is unreliable.
+#: than half of the volume's shortest edge is unreliable.
 _FEW_OBJECTS = 30
 #: Difference between two values of 1/MIL², relative to the largest one, below which the
 #: two radii count as equal.

@@ -268,14 +268,14 @@ def _not_measured(phases: Phases, z: int, section: _CrossSection) -> Mask | None
 
 
 def _touches(bone: Mask, unknown: Mask) -> bool:
-    """Whether more bone lies on the border of unknown pixels than by touching it."""
+    """Whether more bone lies along unknown pixels than if it only touched them."""
     from scipy import ndimage
 
     cross = ndimage.generate_binary_structure(2, 1)
     near = ndimage.binary_dilation(unknown, cross) & ~unknown
     n_border = np.count_nonzero(near)
     n_bone = np.count_nonzero(near & bone)
-    # A side of a square border has a quarter of its pixels.
+    # Take a quarter of the border as the length of an edge, as in a square.
     return bool(n_bone > _MOST_CUT * math.sqrt(n_border / 4))
 
 

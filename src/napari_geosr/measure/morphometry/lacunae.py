@@ -97,7 +97,7 @@ _CANAL = 20
 #: which fill a few per cent of bone.
 _MOST_LACUNAE = 0.2
 
-#: Origins of sample masks whose border cuts lacunae at random; "none" with NaN voxels.
+#: Origins of sample masks that may cut lacunae at their borders ("none": at NaN).
 _CUTTING = ("none", "own")
 #: What to do about canals and marrow, by the origin of the sample mask.
 _ADVICE = {

@@ -52,8 +52,8 @@ TABLES = ("network",)
 _BYTES_PER_VOXEL = 40
 #: Standard deviation of the Gaussian that smooths the distance map, in voxels.
 _SMOOTH = 0.4
-#: Minimum decrease in the radius of the largest sphere between two pores, in voxels: it
-#: varies by less along a tube of constant width.
+#: Minimum decrease in the radius of the largest sphere between two pores, in voxels:
+#: along a tube of constant width, the radius varies by less.
 _FALL = 0.4
 #: Minimum decrease as a fraction of the radius of the narrower pore.
 _RELATIVE_FALL = 0.05
@@ -243,7 +243,8 @@ def _prominent(
     """
     kept = np.ones(len(heights), bool)
     highest = list(range(len(heights)))
-    # Basins are joined from the widest pass downwards; the lower maximum ends there.
+    # Join basins, beginning with the widest pass. Of two maxima, keep the lower one
+    # only if it is clearly wider than the pass.
     for k in np.argsort(-passes, kind="stable"):
         low, high = (_root(highest, int(i)) for i in pairs[k] - 1)
         if low == high:
@@ -340,7 +341,7 @@ def _throats(
         one, other = moved[:-1], moved[1:]
         shared = (one != other) & (one > 0) & (other > 0)
         low, high = np.sort(np.stack([one[shared], other[shared]]), axis=0)
-        # One number per pair: rows are far slower to sort, and block the window.
+        # Encode pairs as numbers: sorting rows is far slower and blocks the GUI.
         pairs.append(low.astype(np.int64) * n + high)
         across.append(np.full(len(low), axis))
     found, index = np.unique(np.concatenate(pairs), return_inverse=True)

@@ -34,8 +34,8 @@ QUANTITIES = (
 )
 #: Number of fields into which a slice is divided along each axis.
 _FIELDS = 4
-#: Minimum area of the sample in a slice that is evaluated, as a fraction of its largest
-#: area in any slice.
+#: Minimum area of the sample in a slice that is evaluated, as a fraction of the largest
+#: area in all slices.
 _ENOUGH = 0.5
 
 

@@ -43,7 +43,7 @@ QUANTITIES = (
         1,
     ),
 )
-#: Number of sub-volumes along the longest edge for the interval.
+#: Number of sub-volumes along the longest edge from which the interval is computed.
 _PARTS = 4
 #: Numbers of sub-volumes along the longest edge for the points of the curve.
 _CURVE = (16, 12, 8, 6, 4, 3, 2)
@@ -53,13 +53,14 @@ _SMALLEST = 4
 _RESAMPLED = 2000
 #: Minimum number of sub-volumes for an interval.
 _FEWEST = 8
-#: Number of sub-volumes below which their standard deviation, and so RVE, is uncertain.
+#: Number of sub-volumes below which their standard deviation, and hence RVE, is
+#: uncertain.
 _ENOUGH = 27
 #: Accepted relative error of the porosity of a representative volume.
 _ACCEPTED = 0.05
-#: Relative difference of the porosity up to which it is only rounding.
+#: Relative difference between porosities up to which it may be due to rounding.
 _ROUNDING = 0.005
-#: Number of standard deviations that this error covers (95 %).
+#: Number of standard deviations that the accepted error must cover (95 %).
 _FACTOR = 1.96
 
 

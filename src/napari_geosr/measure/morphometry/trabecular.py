@@ -110,7 +110,7 @@ QUANTITIES = (
     Quantity("Conn", "connectivity: loops of the purified bone", flat_name="-"),
     Quantity("Conn.D", "connectivity density", -3, True, flat_name="-"),
 )
-#: Connectivity below which the constant in its formula makes up more than 10 % of it.
+#: Connectivity below which the 1 in its formula (1 − Euler number) exceeds 10 % of it.
 _FEW_LOOPS = 10
 #: Distance from a sphere, in voxels, up to which it covers a voxel of the medial axis:
 #: spheres do not reach into the corners of the steps of a surface.
@@ -176,7 +176,7 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             f"Connectivity is {number_text(connectivity)}: there are no closed loops, "
             f"or many are cut by the border. {advice}"
         ]
-    # Without contact with the border, no part belongs to neighbouring blocks.
+    # If the bone does not touch the border, the border has no effect.
     if not pure.shared_euler or connectivity >= _FEW_LOOPS:
         return []
     if connectivity == 1 and pure.euler_number == 1:

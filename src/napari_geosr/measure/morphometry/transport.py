@@ -50,7 +50,7 @@ QUANTITIES = (
         "k(estimate)", "permeability by the Kozeny–Carman equation", 2, flat_name="-"
     ),
 )
-#: Maximum relative difference between the fluxes through the planes.
+#: Maximum difference between the fluxes through the planes, relative to their mean.
 _TOLERANCE = 0.005
 
 

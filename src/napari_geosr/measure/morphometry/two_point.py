@@ -116,7 +116,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         "lineal_path": lineal.tolist(),
     }
     for axis in axes:
-        # Distances wider than the sample have no pairs.
+        # At distances larger than the sample, there are no pairs.
         n = np.maximum(pairs[axis], 1)
         along = np.where(pairs[axis] > 0, both[axis] / n, np.nan)
         curve[f"S2_{'zyx'[axis]}"] = along.tolist()

@@ -27,14 +27,14 @@ Numbers = npt.NDArray[np.intp]
 _MAX_RUNS = 4
 #: Minimum number of blocks for the remarks of this module.
 _MIN_BLOCKS = 1000
-#: Minimum number of blocks of a slice.
+#: Minimum number of blocks for measuring the noise of a slice.
 _MIN_SLICE_BLOCKS = 40
-#: Minimum number of slices to compare.
+#: Minimum number of slices within `_REACH` for comparing a slice with their median.
 _MIN_SLICES = 5
 #: Maximum distance, in slices, between a slice and the slices it is compared with. At
 #: most half of them may be noisy.
 _REACH = 12
-#: Noise level, in steps between grey values, that may be a rounding error.
+#: Noise level, in steps between grey values, up to which it may be due to rounding.
 _ROUNDING = 0.5
 #: Quantile of the blocks' noise that is taken as the noise of a slice; noisier blocks
 #: contain structure.
@@ -57,15 +57,15 @@ _MIN_KEPT = 200
 #: fraction of the voxel's distance from this median. In a microscope image, the
 #: neighbours of a voxel in a small spot are also bright.
 _ISOLATED = 0.25
-#: Maximum distance of this median from the range of grey values, as a fraction of the
-#: voxel's distance from the median.
+#: Maximum distance of the neighbours' median from usual grey values, as a fraction of
+#: the voxel's distance from the median.
 _RAISED = 0.1
 #: Maximum number of voxels at the ends of the grey scale that are examined.
 _MAX_PLACES = 50_000
 #: Minimum distance of such voxels from their neighbours, in steps between grey values.
 _MIN_STEPS = 2.0
-#: Minimum fraction of such single voxels. Noise seldom makes voxels differ this much
-#: from their neighbours.
+#: Minimum fraction of single voxels at the ends of the grey scale for a remark: noise
+#: seldom makes more voxels differ so much from their neighbours.
 _MIN_END_SHARE = 5e-4
 #: Mean square of the outliers, relative to that of the noise, above which they matter.
 _MIN_OUTLIER_POWER = 0.25

@@ -17,15 +17,16 @@ Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 Edges = tuple[int, int, int]
 
-#: Coefficients up to this total degree are attributed to structure (local quadratics).
+#: Polynomial coefficients up to this total degree are attributed to structure (local
+#: quadratics).
 SMOOTH_DEGREE = 2
-#: Tabulated widths of Gaussian blurs, in voxels.
+#: Tabulated widths (standard deviations) of Gaussian blurs, in voxels.
 WIDTHS = np.linspace(0, 4.0, 161)
 #: Tabulated cutoffs of reconstruction filters, in units of the Nyquist frequency.
 CUTOFFS = np.linspace(0.3, 2.5, 45)
 #: Width, in voxels, below which a sampled Gaussian covers a single voxel.
 _MIN_WIDTH = 0.05
-#: Edge of the window for the covariance of reconstructed slices, in voxels.
+#: Edge of the window for tabulated covariances of noise, in voxels.
 _PERIOD = 64
 
 

@@ -24,8 +24,8 @@ RARE_PERCENTILES = (0.1, 98.0)
 #: from the histogram.
 _USUAL = (0.1, 99.9)
 _MAX_RANGES = 4.0
-#: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
-#: voxels are averaged first.
+#: Noise level, relative to the range between the percentiles of the contrast, above
+#: which voxels are first averaged in pairs along each axis.
 _STRONG_NOISE = 0.12
 
 

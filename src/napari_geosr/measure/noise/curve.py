@@ -11,7 +11,7 @@ from napari_geosr.measure.noise.sample import Bools
 
 #: Minimum improvement in chi squared for a curve with more parameters.
 _MIN_IMPROVEMENT = 5.0
-#: Minimum improvement where the curve fits closely.
+#: Minimum improvement in chi squared if the curve fits closely (see `_CLOSE_RATIO`).
 _MIN_CLOSE_IMPROVEMENT = 1.0
 #: Minimum ratio of this improvement to the remaining chi squared per degree of freedom.
 _CLOSE_RATIO = 60.0
@@ -19,16 +19,16 @@ _CLOSE_RATIO = 60.0
 _STRUCTURE_FACTOR = 1.3
 #: Weight of classes that contain structure.
 _STRUCTURE_WEIGHT = 0.02
-#: Factor by which the curve may exceed the lower hull of the classes, because of
-#: statistical scatter: no class varies less than its noise.
+#: Factor by which the curve may exceed the lower hull of the classes: apart from
+#: statistical scatter, no class varies less than its noise.
 _SCATTER_FACTOR = 1.1
 #: Smallest variance distinguished from zero, as a fraction of the largest.
 _ZERO_SHARE = 1e-8
-#: Maximum relative error of the variance for a class that counts as certain.
+#: Maximum relative error of the variance of a class that counts as certain.
 _CERTAIN_ERROR = 0.1
 #: Relative error of the variance above which a class may consist only of structure.
 _STRUCTURE_ERROR = 0.5
-#: Relative difference below which levels count as equal.
+#: Relative difference below which all levels of a curve count as equal.
 _SAME_LEVEL = 0.1
 #: The tolerance for removing knots is relative to the level, or to this fraction of the
 #: largest level if the level is lower.
@@ -153,8 +153,8 @@ def fit_curve(
     if is_uniform is not None:
         is_certain = is_uniform | (doubts <= _CERTAIN_ERROR)
         found = _without_mixtures(found, variances, is_uniform, is_certain, is_line)
-    # The variance of a mixture of two noise-free grey values also resembles photon
-    # noise.
+    # Require noise in all certain classes: the variance of mixtures of two noise-free
+    # grey values resembles photon noise.
     has_noise = variances[doubts <= _CERTAIN_ERROR] > _ZERO_SHARE * variances.max()
     is_photons = is_line and found[-1] > found[0] and has_noise.all()
     return NoiseCurve(places, found, bool(is_photons))

@@ -64,7 +64,7 @@ _QUIET = 0.05
 _SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
-#: Percentiles of the grey values between which photon noise is extrapolated.
+#: Percentiles of the grey values up to which photon noise is extrapolated.
 _NEARLY_ALL = (0.01, 99.99)
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
@@ -79,7 +79,7 @@ _MAX_AVERAGED_RATIO = 1.3
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
 #: the supposed noise cannot be structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
-#: Other edge lengths of blocks, in voxels; structure varies more in larger blocks.
+#: Edge lengths of other blocks, in voxels: structure varies more in larger blocks.
 _OTHER_EDGES = (4, 5, 8)
 #: Maximum ratio of noise levels, in blocks of different sizes, that count as equal.
 _MAX_EDGE_RATIO = 1.15

@@ -160,7 +160,7 @@ def without_structure(mixture: Mixture) -> Mixture | None:
         return None
     white = mixture.variances - correlated
     variances = np.minimum(correlated, usual * ratio) + white
-    # Rounded classes have no variance at all.
+    # Classes with noise that is lost in rounding have no variance.
     left = np.divide(variances, mixture.variances, where=variances > 0, out=white * 0)
     return replace(
         mixture,

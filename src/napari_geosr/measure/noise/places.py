@@ -25,13 +25,13 @@ from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet, quietest
 from napari_geosr.measure.noise.sample import Bools, NoiseSample
 from napari_geosr.measure.noise.spectrum import noise_and_structure
 
-#: Number of cells along each axis of a volume.
+#: Number of cells along each axis of a volume, for comparing their noise.
 _CELLS = 4
-#: Number of cells along each axis of an image.
+#: Number of cells along each axis of an image, for comparing their noise.
 _CELLS_2D = 6
-#: Number of slabs along each axis.
+#: Number of slabs along each axis, for comparing their noise.
 _SLABS = 8
-#: Noise, as a fraction of the range of grey values, that may be a rounding error.
+#: Noise, as a fraction of the range of grey values, that may be due to rounding.
 _ROUNDING = 1e-6
 #: Minimum number of blocks in a region.
 _MIN_BLOCKS = 60
@@ -50,7 +50,7 @@ _MAX_DETAIL_RATIO = 1.35
 _MAX_CANDIDATES = 5
 #: Noise level of a region, as a multiple of the floor, above which it is noisy.
 _CLEARLY_NOISY = 2.0
-#: Fraction of the blocks of a region that are measured.
+#: Fraction of the blocks of a region, the quietest ones, in which noise is measured.
 _QUIETEST_SHARE = 0.05
 #: Maximum fraction of structure in the quietest blocks of a region; then their maximum
 #: deviance from noise of the known spectrum, and the maximum scatter of their energies.
@@ -179,7 +179,7 @@ def noisiest_region(
         low, high = np.quantile(detail[region], _CALM)
         if low > floor / 2 and high < _MAX_DETAIL_RATIO * low:
             candidates.append((float(high / low), region))
-    candidates.sort(key=lambda one: one[0])  # smallest for noise alone
+    candidates.sort(key=lambda one: one[0])  # lowest if there is only noise
     for _, region in candidates[:_MAX_CANDIDATES]:  # each takes up to a second
         check()
         found = find_quiet(energy[region], sample.greys[region], check=check)

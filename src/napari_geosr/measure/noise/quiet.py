@@ -57,7 +57,7 @@ _MAX_VARIANCE_RATIO = 1.3
 _MAX_DOUBT_RATIO = 1.25
 #: Maximum relative error of the most certain class at which `_MAX_DOUBT_RATIO` applies.
 _MAX_CERTAIN_ERROR = 0.1
-#: Fraction of the classes that always contribute.
+#: Minimum fraction of the classes that contribute to the spectrum.
 _MIN_CERTAIN_SHARE = 0.25
 #: Minimum relative error of the variance of a class.
 _MIN_CLASS_ERROR = 0.06
@@ -81,8 +81,8 @@ _MIN_UNCERTAIN_ERROR = 0.3
 _MIN_MISFIT = 1.12
 #: Maximum deviance from the mixtures, relative to that from one spectrum.
 _MAX_DEVIANCE_RATIO = 0.9
-#: Minimum range of the white fraction over the classes; below it, all classes have
-#: nearly the same spectrum, and another fit of it only adds structure.
+#: Minimum range of the white fraction over the classes; below it, the spectra of all
+#: classes are nearly the same, and separate mixtures would describe structure.
 _MIN_WHITE_RANGE = 0.02
 #: Fraction of the blocks of a class that are measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
@@ -182,7 +182,7 @@ def quiet_curve(
         )
         if curve.is_line or best is None:
             best = found, curve
-        # Neighbouring voxels with correlated noise are not independent.
+        # With correlated noise, the two halves of the voxels are not independent.
         if not curve.is_line or max(found.spectrum.lags) > _MAX_LAG:
             break
     return best
@@ -323,7 +323,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     classes than in others.
     """
     quiet = found.quiet
-    # The errors of the classes depend on the spectrum in question: where it does not
+    # Weight classes equally: their errors depend on the spectrum. Where it does not
     # fit, noise counts as structure, and the class would have no weight.
     weights = np.ones(len(quiet.greys))
     deviance = mean_deviance(found.energies, quiet.spectrum.noise, weights)
@@ -331,7 +331,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     if deviance < _MIN_MISFIT * expected:
         return None
     mixture = fit_mixture(found.energies, weights, quiet.spectrum, check)
-    noisy = mixture.variances > 0  # rounded classes have no noise
+    noisy = mixture.variances > 0  # in other classes, noise is lost in rounding
     if (
         mixture.deviance > _MAX_DEVIANCE_RATIO * deviance
         or mixture.shares.mean() >= found.shares.mean()

@@ -62,7 +62,7 @@ _STEP_QUANTILE = 0.1
 _CONSTANT = 1e-6
 
 
-#: Number of steps between floating-point numbers by which a constant may vary.
+#: Number of steps between adjacent float numbers by which a constant may vary.
 _ROUNDING_STEPS = 4
 #: Difference between neighbouring voxels, relative to the range of grey values, below
 #: which they belong to the blurred border of a flat phase.
@@ -446,7 +446,7 @@ def _steps(values: Array) -> tuple[float, int]:
     """Find the typical smallest step between grey values, and count distinct values."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
-    # Sorting is slow, so skip other values if there are already too many distinct ones.
+    # Sorting is slow: skip it if the first values already have too many distinct ones.
     distinct = np.unique(some[: 2 * most])
     numbers: Any = None
     if len(distinct) <= most:

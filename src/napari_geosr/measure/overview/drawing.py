@@ -46,7 +46,7 @@ _COLOUR = {"pores": (0.86, 0.47, 0.16), "solid": (0.80, 0.72, 0.58)}
 _INK = "#8a8f98"
 #: Number of pixels of the picture per cell.
 _FINER = 2.0
-#: Number of steps per cell along the direction of view.
+#: Number of samples per cell along the viewing direction.
 _STEPS = 1.4
 
 

@@ -14,7 +14,7 @@ from napari_geosr.measure.crofton import PAIRS, pair_weights
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-#: Largest distance that is taken into account, in units of a voxel's longest edge.
+#: Distances to the other phase are limited to this multiple of a voxel's longest edge.
 _FARTHEST = 3.0
 
 

@@ -157,8 +157,8 @@ def _euler_of_cells() -> npt.NDArray[np.float64]:
     corners = list(itertools.product((0, 1), repeat=3))
     for code in range(256):
         cubes = [c for bit, c in enumerate(corners) if code >> bit & 1]
-        # Faces, edges etc. that meet the centre: the side along each axis along which
-        # they extend, and None along the others.
+        # Cubes, faces and edges that meet at the centre: along each axis, the side on
+        # which they extend, or None.
         parts = {
             tuple(
                 side if extends else None for side, extends in zip(c, axes, strict=True)

@@ -38,8 +38,8 @@ from napari_geosr.measure.thresholds.stages import hysteresis_steps
 
 #: Minimum number of spots: at least two are needed to estimate their variation.
 FEWEST = 2
-#: Minimum number of cubes for a standard deviation, by number of axes: in a scan of the
-#: whole sample, or of one spot.
+#: Minimum number of cubes for a standard deviation, by what was scanned (the whole
+#: sample or one spot) and the number of axes.
 _ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
 #: Maximum edge of cubes in a scan of one spot, relative to the scan's shortest edge.
 _PART = 0.25

@@ -17,7 +17,7 @@ Counts = npt.NDArray[np.int64]
 
 #: Minimum edge of a spot in voxels; smaller spots do not represent the structure.
 SMALLEST_SPOT = 8
-#: Minimum fraction of a cube within the sample for the cube to be evaluated.
+#: Fraction of a cube that must lie within the sample for the cube to be evaluated.
 INSIDE = 0.5
 #: Minimum and maximum number of cells along an edge of a spot.
 _CELLS = (4, 12)

@@ -27,10 +27,10 @@ Mask = npt.NDArray[np.bool_]
 
 #: Fraction of the solid outside the mask above which a message is shown.
 _MAX_SOLID_OUTSIDE = 0.05
-#: Minimum fraction of every face of the volume that the hull of the solid must cover if
-#: the solid fills the volume.
+#: Minimum fraction of every face of the volume that the convex hull of the solid covers
+#: if the solid fills the volume.
 _FILLED = 0.6
-#: Maximum fraction of the convex hulls outside a mask that follows their outlines.
+#: Fraction of the convex hulls outside the mask up to which the mask counts as convex.
 _CONVEX = 0.03
 #: Minimum fraction of the excluded part that a mask with twice the closing radius
 #: includes if that part consists of pores; the recess of a concave outline (an L, a

@@ -39,11 +39,11 @@ _CONSTANT = 0.6
 #: noise, the fraction is at most 1.2 %.
 _MIN_POSSIBLE_SHARE = 0.05
 _MIN_POSSIBLE_RATIO = 2.5
-#: Number of planes for distinguishing padding from a phase without noise.
+#: Number of planes that are examined to tell padding from a phase without noise.
 _PLANES = 9
-#: Edge length of the squares compared in a plane, in pixels.
+#: Edge length of the squares into which a plane is divided, in pixels.
 _SQUARE_EDGE = 8
-#: Minimum fraction of constant voxels in a square that counts as mixed.
+#: Minimum fraction of constant voxels in a mixed square, which also has other voxels.
 _MIN_CONSTANT_SHARE = 0.1
 #: Minimum fraction of mixed squares at which the constant values count as a phase of
 #: the sample.

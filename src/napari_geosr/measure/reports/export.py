@@ -28,8 +28,8 @@ from napari_geosr.measure.reports.report import PorosityReport
 Theme = Literal["light", "dark"]
 INK = {"light": "#222222", "dark": "#e6e6e6"}
 PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Colours that are distinguishable with any type of colour vision, on both backgrounds
-#: (palette of Okabe and Ito).
+#: Colours that are distinguishable with any type of colour vision, on light and dark
+#: backgrounds (palette of Okabe and Ito).
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _N_BINS = 24
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -122,7 +122,7 @@ def write_json(
     FileError
         As in `write_csv`.
     """
-    # Convert twice, because NaN in reports and arrays is found only in plain values.
+    # First convert reports and arrays to plain values, in which NaN can be found.
     plain = json.loads(json.dumps(values, default=_plain))
     text = json.dumps(json_values(plain), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n", overwrite=overwrite)

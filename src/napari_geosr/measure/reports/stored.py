@@ -138,7 +138,7 @@ def _figures(values: AnyMapping, table: Table) -> AnyDict:
     known = volume_statistics(flat=flat)
     # The file may lack a statistic from another package.
     figures = {s.name: values[s.name] for s in known if s.name in values}
-    # If the voxel size is unknown, figures in voxels are not in the file.
+    # Without a voxel size, the file lacks figures in voxels: use the table.
     quantiles = quantiles_of(table[size])
     of_size = {"mean": "mean", "median": "median", "largest": "max"}
     figures |= {f"{word}_{size}": quantiles[key] for word, key in of_size.items()}

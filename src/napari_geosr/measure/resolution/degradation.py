@@ -33,13 +33,13 @@ from napari_geosr.physics.sampling import area_downsample
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-#: Maximum window of the spectrum along Y and X, in low-resolution voxels.
+#: Maximum edge of the spectrum's windows along Y and X, in low-resolution voxels.
 MAX_WINDOW = 32
-#: Minimum window of the spectrum along Y and X, in low-resolution voxels.
+#: Minimum edge of the spectrum's windows along Y and X, in low-resolution voxels.
 MIN_WINDOW = 16
-#: Maximum window along Z, in low-resolution voxels.
+#: Maximum edge of the spectrum's windows along Z, in low-resolution voxels.
 MAX_DEPTH = 16
-#: Minimum window along Z; fewer planes are treated as single images.
+#: Minimum edge of these windows along Z; fewer planes are treated as single images.
 _MIN_DEPTH = 8
 #: Factor by which each spectrum must fit better than white noise to be preferred.
 #: Smooth noise can be mistaken for structure, and vice versa.

@@ -26,7 +26,7 @@ _FIRST_VALUES = 9
 _FIRST_WIDTHS = (0.0, 0.3, 0.5, 0.9)
 #: Number of the best initial values that are refined.
 _N_REFINED = 3
-#: Number of iterations for the contributions of structure and noise.
+#: Number of iterations for fitting the amplitudes of structure and noise.
 _ITERATIONS = 60
 #: Number of tabulated values of the noise parameter.
 _PARAMETERS = 33

@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 #: Lowest frequency used, in cycles per window; below it, the power depends on which
 #: structures happen to be in the windows.
 _FIRST_RING = 2
-#: Number of frequencies below which a mean gets less weight.
+#: Number of frequencies in a class below which the class gets less weight.
 _FULL_WEIGHT_COUNT = 24
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Number of planes that are processed together to count cells.
+#: Number of planes processed together to count voxels, faces, edges and corners.
 _PLANES = 16
 #: Number of triangles that are processed together to compute volumes.
 _TRIANGLES = 2**18
-#: Maximum shortening of a surface, in voxels, that is tolerated because smoothing
-#: rounds corners.
+#: Maximum distance, in voxels, by which a surface may end inside the end of the shape,
+#: because smoothing rounds corners.
 _SHORTER = 1.0
 
 

@@ -18,7 +18,7 @@ from napari_geosr.measure.shapes.match import (
     voxel_topology,
 )
 
-#: Width of the smoothing that removes steps, in voxels.
+#: Standard deviation of the smoothing that removes steps, in voxels.
 SMOOTHING = 0.7
 #: Largest relative difference between the volume of a mesh and that of its voxels.
 VOLUME_TOLERANCE = 0.005
@@ -30,7 +30,7 @@ _TRIANGLES = 2**18
 _MAX_ROUNDING = 0.05
 #: Lowest and highest level of a surface, as fractions of a voxel.
 _LEVELS = (0.02, 0.98)
-#: Parts of a surface that are not smoothed, in the order in which these are tried.
+#: Parts of a surface that are not smoothed ("": none), in the order of the attempts.
 _KINDS = ("", "thin", "all")
 #: Level that is tried first.
 _FIRST_LEVEL = 0.499

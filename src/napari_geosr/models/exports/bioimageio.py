@@ -220,7 +220,7 @@ def _validate(package: Path) -> None:
         from bioimageio.core import test_description
 
         with warnings.catch_warnings():
-            # Ignore warnings that percentiles are computed from a single image; this is
+            # Ignore warnings that percentiles are computed from a single image, as is
             # intended.
             warnings.simplefilter("ignore", UserWarning)
             summary = test_description(package, weight_format="onnx")
