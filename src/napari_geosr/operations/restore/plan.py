@@ -256,7 +256,8 @@ def _write_seconds(
     sample = np.asarray(volume.data[window])
     for axis, factor in enumerate(factors):
         sample = sample.repeat(factor, axis)
-    # Values outside the range of the output type do not affect the time.
+    # Values outside the range of the output type are converted to wrong values, which
+    # does not affect the time.
     with np.errstate(invalid="ignore"):
         voxels = np.nan_to_num(sample).astype(prepared.output_dtype)
     result = Volume(voxels, volume.axes)
