@@ -149,7 +149,7 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
             f"Reports cannot be written to {folder}: {there} is not writable. Choose "
             "another folder."
         )
-    atomic.check_writable(there / "report")  # `there` may be `/`, without a name
+    atomic.check_writable(there / "report")  # `there` may be `/`, which has no name
 
 
 def check_space(files: Mapping[str, Path], volume: Volume) -> None:

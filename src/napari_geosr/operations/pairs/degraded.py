@@ -55,7 +55,7 @@ from napari_geosr.physics.degradations import (
 
 __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 
-#: Maximum residual of a good estimate: root-mean-square error of the logarithmic
+#: Maximum misfit of a good estimate: root-mean-square error of the logarithmic
 #: spectrum.
 _MISFIT = 0.35
 #: Noise correlation of neighbouring voxels of the high-resolution scan at and above

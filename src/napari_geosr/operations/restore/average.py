@@ -245,8 +245,8 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
     limits = np.iinfo(dtype)
     found, n_clipped = array_for(values.shape, dtype), 0
     for key in _slabs(values):
-        # float64 represents the limits of all integer types exactly, except of 64-bit
-        # types.
+        # float64 represents the limits of all integer types exactly, except those of
+        # 64-bit types.
         wide = np.rint(np.asarray(values[key], np.float64))
         n_clipped += int(np.count_nonzero((wide < limits.min) | (wide > limits.max)))
         found[key] = np.clip(wide, limits.min, limits.max).astype(dtype)

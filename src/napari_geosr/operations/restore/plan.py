@@ -211,8 +211,8 @@ def _planned(
     speed = seconds_per_voxel(
         prepared.network, prepared.device, run.threads, choice.window_voxels
     )
-    # Shards are restored in rounds, one per worker; in the last round, some workers may
-    # be idle.
+    # Shards are restored in rounds, one shard per worker; in the last round, some
+    # workers may be idle.
     rounds = math.ceil(len(shards) / run.n_workers) / len(shards)
     voxels = choice.cost_factor * math.prod(planner.layout.padded)
     return RestorePlan(
