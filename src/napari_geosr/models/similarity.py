@@ -339,7 +339,8 @@ def build_index(
     usual = float(np.median(std[std > 0])) if (std > 0).any() else 0.0
     if not np.isfinite(maps).all() or not usual > 0:
         raise ModelError("the feature maps of the training patches do not differ")
-    # A map that is constant in the training data reveals new structure if it varies.
+    # Keep maps that are constant in the training data: if they vary in a scan, they
+    # reveal new structure.
     std = np.maximum(std, _MIN_STD * usual)
     mean, std = mean.astype(np.float32), std.astype(np.float32)
     scaled = (maps - mean) / std
@@ -404,7 +405,7 @@ def _neighbour_distances(
         else:
             steps = np.abs(places[:, 1:].astype(np.int64) - place[1:])
             other = steps.max(axis=1) >= near
-        if not other.any():  # a volume of a few patches
+        if not other.any():  # all patches of the volume are nearby
             other = np.arange(len(wide)) != i
         nearest.append(float(distances[other].min()))
     found = np.percentile(nearest, LEVELS)

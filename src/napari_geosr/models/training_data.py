@@ -17,12 +17,13 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Total number of parts at which halving the volumes ends; each part is an example.
+#: Number of parts, in all volumes together, at which no volume is halved again; each
+#: part is an example.
 _ENOUGH_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24
-#: Minimum stored distance between examples: parts of one scan are nearly equal, whereas
-#: two scans of the same kind differ slightly more.
+#: Lower limit of the stored distances between examples, because parts of one scan are
+#: nearly equal, whereas two scans of the same kind differ slightly more.
 _MIN_DISTANCE = 0.05
 
 

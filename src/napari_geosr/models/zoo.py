@@ -339,7 +339,7 @@ def _parsed(path: Path, *_stamp: int) -> ModelCard:
 def _bundles(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    # Hidden entries are being created or removed.
+    # Hidden entries belong to models that are being created or removed.
     paths = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(path for path in paths if _may_be_bundle(path))
 

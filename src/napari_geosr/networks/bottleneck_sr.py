@@ -64,7 +64,8 @@ class Bottleneck(nn.Module):
         point, conv = pointwise_layer(ndim), plain_layer(ndim)
         self.mix = point(features, inner)
         self.conv = conv(inner, inner)
-        # The names of these three layers are part of the keys of stored weights.
+        # The names of these three layers must not change: they are part of the keys of
+        # stored weights.
         self.spread = point(inner, features)
         for parameter in self.spread.parameters():
             nn.init.zeros_(parameter)

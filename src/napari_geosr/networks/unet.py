@@ -116,7 +116,8 @@ def reach(config: NetworkConfig) -> int:
         low = high = place
         for _ in range(config.levels):
             low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
-            # A fine voxel lies between two coarse ones, closer to one of them.
+            # Linear upsampling also needs the coarse voxel next to the one that
+            # contains the fine voxel.
             low, high = (low - wide) // 2, (high + wide) // 2
         low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
         for _ in range(config.levels):

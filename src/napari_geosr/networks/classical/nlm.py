@@ -31,7 +31,8 @@ _PATCH_RADIUS = 1
 _BOX_RADIUS = {2: 6, 3: 2}
 #: Strengths that are tried on a scan, in ascending order.
 STRENGTHS = (0.3, 0.5, 0.75, 1.05, 1.5, 2.2)
-#: Correlated noise makes patches similar; the ranking allows for this.
+#: The filter compares patches, which correlated noise makes similar; the ranking of
+#: filters and networks allows for this.
 COMPARES_PATCHES = True
 
 

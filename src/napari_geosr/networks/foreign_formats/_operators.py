@@ -82,12 +82,12 @@ def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
     return [int(v) for v in values]
 
 
-#: Data types by their number in ONNX; all floating-point types are replaced with the
+#: Data types by their code in ONNX; all floating-point types are replaced with the
 #: network's type.
 _TYPES = {3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 2: torch.uint8}
-#: Numbers of the floating-point types in ONNX.
+#: Codes of the floating-point types in ONNX.
 _FLOATING = (1, 10, 11, 16)
-#: Number of the Boolean type in ONNX.
+#: Code of the Boolean type in ONNX.
 _BOOL = 9
 
 _UNARY: dict[str, Callable[[Tensor], Tensor]] = {

@@ -22,7 +22,8 @@ from napari_geosr.core.types import AnyMapping
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Architectures for special tasks: face restoration and inpainting.
+#: Architectures that cannot be imported, because they serve special tasks: face
+#: restoration and inpainting.
 UNSUPPORTED = frozenset({"GFPGAN", "RestoreFormer", "LaMa"})
 _importing = threading.Lock()
 
@@ -94,7 +95,8 @@ class SpandrelNetwork(nn.Module):
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
         self.model: nn.Module = descriptor.model
-        #: Function for architectures that take a noise map or return several results.
+        #: Function that calls the model, if it takes a noise map or returns several
+        #: results; otherwise None.
         self._call = getattr(descriptor, "_call_fn", None)
 
     def forward(self, x: Tensor) -> Tensor:

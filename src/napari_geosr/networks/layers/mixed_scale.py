@@ -102,7 +102,7 @@ class MixedScale(nn.Module):
             x.to(self.training_dtype or x.dtype), self.dilations, *pairs
         )
         y = weight.to(maps.dtype) @ maps.flatten(1)
-        # The axis of the feature maps comes before the batch axis.
+        # In `maps` and `y`, the axis of the feature maps comes before the batch axis.
         out: torch.Tensor = y.view(len(weight), x.shape[0], *x.shape[2:]).to(x.dtype)
         return out.transpose(0, 1)
 

@@ -115,7 +115,8 @@ def convolved_part(
         slice(max(h.start, n.start - 1), min(h.stop, n.stop + 1))
         for h, n in zip(have, need, strict=True)
     )
-    # Zeros are added on both sides, even if the window ends on one side only.
+    # The convolution adds zeros on both sides of an axis, even if the window ends on
+    # one side only; the excess voxels are cut off below.
     pad = [
         1 - min(n.start - a.start, a.stop - n.stop)
         for a, n in zip(around, need, strict=True)

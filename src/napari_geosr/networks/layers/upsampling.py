@@ -39,7 +39,8 @@ from napari_geosr.networks.layers.parts import (
 from napari_geosr.networks.layers.planes import PlanesConfig
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Makes a layer, which preserves the grid, from its numbers of input and output maps.
+#: Function that makes a layer from its numbers of input and output maps; the layer
+#: preserves the grid.
 MakeLayer = Callable[[int, int], nn.Module]
 #: Function that convolves maps with weights, without padding.
 Convolve = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -48,7 +49,8 @@ Apply = Callable[[torch.Tensor], torch.Tensor]
 
 #: Reach of cubic interpolation on either side, in voxels.
 CUBIC_REACH = 2
-#: Maximum factor by which the last convolution enlarges each axis at once.
+#: Maximum factor by which the last layer enlarges each axis; for larger factors, all
+#: maps are first enlarged by 2, once or several times.
 _MAX_SHUFFLE_FACTOR = 4
 
 

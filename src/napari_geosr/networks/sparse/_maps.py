@@ -20,14 +20,16 @@ from napari_geosr.core.interruption import check_stop
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Number of samples, then planes, rows and columns of their boxes.
+#: Number of samples, followed by the numbers of planes, rows and columns of their
+#: boxes.
 Grid = tuple[int, ...]
 #: Offsets (plane, row, column) of a 3³ kernel; the centre is the 14th.
 OFFSETS = tuple(itertools.product((-1, 0, 1), repeat=3))
 CENTRE = 13
 #: Positions of the eight children of a voxel.
 CHILDREN = tuple(itertools.product((0, 1), repeat=3))
-#: Positions of the candidates around a voxel, for generation with a 4³ kernel.
+#: Positions of the 64 finer voxels that a 4³ kernel generates from a voxel: its
+#: children and the voxels around them.
 WIDE_CHILDREN = tuple(itertools.product((-1, 0, 1, 2), repeat=3))
 
 

@@ -34,9 +34,9 @@ _DEVIATION = 0.08
 #: Minimum fraction of the directions with an expected wall in which a closed shell has
 #: a wall.
 MIN_PRESENT = 0.3
-#: Number of neighbours of a direction.
+#: Number of nearest directions that count as neighbours of a direction.
 _NEIGHBOURS = 8
-#: Number of neighbours for interpolation between directions.
+#: Number of nearest directions whose values are interpolated.
 _NEAREST = 6
 #: Value at which the surface lies, between 0 (empty) and 1 (full).
 _HALF = 0.5

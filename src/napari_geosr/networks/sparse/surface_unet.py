@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 SURFACE_FEATURES = 3
 #: Edges, in voxels, of the boxes over which the phase is averaged.
 _MEAN_EDGES = (3, 5)
-#: Steepness of the logit of the trilinear interpolation.
+#: Factor that turns the trilinearly interpolated shape, minus one half, into a logit.
 _STEEPNESS = 8.0
 #: Probability above which a voxel is kept if the result will be refined again. With
 #: 0.5, thin walls and tubes, which have an uncertain position, lose volume in each
@@ -239,7 +239,8 @@ def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
         means = _means(grey)
     else:
         grey = grey.where(finite, 0.0)
-        # Neighbourhoods without finite values contain no voxel of the mask.
+        # Without finite values in the neighbourhood, the means are NaN; no voxel of the
+        # mask is there.
         shares = _means(finite.to(grey.dtype))
         means = [m / s for m, s in zip(_means(grey), shares, strict=True)]
     return SparseTensor.from_dense(torch.cat([grey, *means], 1), mask)

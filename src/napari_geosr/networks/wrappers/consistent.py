@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 #: Largest difference between the averaged result and the scan, in standard deviations
 #: of the noise.
 BOUND = 4.0
-#: Maximum excess sharpness, in voxels of the scan; it determines the halo of the layer.
+#: Maximum excess sharpness (standard deviation of a blur), in voxels of the scan; it
+#: determines the halo of the layer.
 MAX_EXCESS = 0.9
 #: Radius at which Gaussian kernels are cut off, in standard deviations.
 _TRUNCATE = 3.0

@@ -145,7 +145,8 @@ def open_pool(
     from distributed import Client
 
     if os.environ.get(_TRIM) == _TRIM_OF_DASK:
-        # Set by an earlier cluster of this process; it would take precedence.
+        # An earlier cluster of this process has set this variable, which would take
+        # precedence over the setting below.
         del os.environ[_TRIM]
     start_resource_tracker()
     with dask.config.set(worker_settings(threads)):

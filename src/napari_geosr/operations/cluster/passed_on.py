@@ -42,7 +42,7 @@ READ_EXPORTS = (
     'passed=$(cat)\neval "$passed"\n[ -n "$passed" ] || '
     'echo "The environment of the job was not passed on to this node." >&2\n'
 )
-#: Variables whose values are only valid on their own node.
+#: Variables that are not passed on, because their values are only valid on one node.
 _OF_NODE = ("CUDA_VISIBLE_DEVICES",)
 
 

@@ -33,5 +33,6 @@ class WorkerTime:
         return new
 
 
-#: Processor time that workers have reported to this process; in a worker, its own.
+#: Processor time that workers have reported to this process; in a worker, it reports
+#: the worker's own time.
 WORKER_TIME = WorkerTime()

@@ -43,9 +43,10 @@ _MAX_AHEAD = 4
 _INTERVAL_SECONDS = 0.2
 #: Number of seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0
-#: Initial timeout for fetching a result, in seconds; the item is then checked again.
+#: Initial timeout for fetching a result, in seconds; it is doubled as long as the item
+#: is still reported as finished.
 _FETCH_SECONDS = 2.0
-#: Seconds after which workers are told again to stop, because some may be new.
+#: Interval, in seconds, at which workers are told to stop: new ones may have started.
 _TELL_SECONDS = 5.0
 #: Maximum time that a stopped run waits for its own workers to stop, in seconds.
 _STOP_SECONDS = 60.0
@@ -220,7 +221,7 @@ class PoolTask(Generic[T, R]):
             return None
         item = self.running.pop(future)
         if (outcome := self._fetch(future)) is not None:
-            if not self.pool.is_own:  # own workers are children of this process
+            if not self.pool.is_own:  # own workers are children, counted anyway
                 WORKER_TIME.add(outcome.processor_seconds)
             return item, outcome
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:

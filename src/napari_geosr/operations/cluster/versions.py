@@ -14,8 +14,8 @@ from napari_geosr.core.version import __version__
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Expression for the version in a worker. It is sent as text, because a worker without
-#: this package cannot unpickle a function of it.
+#: Expression that returns the version of this package in a worker. It is sent as text,
+#: because a worker without this package cannot unpickle a function of it.
 _EXPRESSION = "__import__('napari_geosr.core.version', fromlist=['x']).__version__"
 
 

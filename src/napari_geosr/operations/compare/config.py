@@ -17,7 +17,8 @@ from napari_geosr.measure.config import (
     finite_threshold,
 )
 
-#: Source of the Fourier correlation: two halves, a pair of scans or single scans.
+#: Data for the Fourier correlation: none, two halves, a pair of scans, or each volume
+#: with itself.
 FscSource = Literal["none", "halves", "pair", "single"]
 
 

@@ -12,7 +12,8 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
 
-#: Maximum distance from the training range, as a fraction of the exceeded limit.
+#: Maximum distance of a porosity from the training range, as a fraction of the exceeded
+#: limit.
 _MAX_EXCESS = 0.2
 _NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 

@@ -19,7 +19,8 @@ from napari_geosr.core.units import require_unit, same_position, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import is_volume_folder
 
-#: On the command line, ``4,2,2`` is one token; no ``--empty-…`` flag is created.
+#: Options for lists of numbers: ``4,2,2`` is one token of the command line, and no
+#: ``--empty-…`` flag is created.
 COMMAS = Parameter(n_tokens=1, negative="")
 #: Voxel size followed by a unit, as in ``1.95um``.
 _WITH_UNIT = re.compile(r"(?P<size>[\d.,]+) ?(?P<unit>[a-zA-Zµμ]+)")

@@ -149,7 +149,7 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
             f"Reports cannot be written to {folder}: {there} is not writable. Choose "
             "another folder."
         )
-    atomic.check_writable(there / "report")  # `/` and `.` have no name
+    atomic.check_writable(there / "report")  # `there` may be `/`, which has no name
 
 
 def check_space(files: Mapping[str, Path], volume: Volume) -> None:
@@ -224,7 +224,7 @@ def write(
         record = measure_record(volumes, config, companions)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for i, name in enumerate(others):  # a name could equal another key of the file
+    for i, name in enumerate(others):  # a volume's name could equal another key
         values[reference_key(i)] = reports[name].to_json_dict()
     values |= more or {}
     tables = {

@@ -22,12 +22,12 @@ from napari_geosr.operations.measure.surroundings import Surroundings
 if TYPE_CHECKING:
     from napari_geosr.measure.histogram import GreyHistogram
 
-#: Maximum sizes in bytes of volumes on disk and of volumes in memory in which the
-#: preview counts every voxel.
+#: Sizes in bytes up to which the preview counts every voxel: of a volume on disk, and
+#: of a volume in memory.
 _MAX_READ_BYTES = 2**29
 _MAX_COUNTED = 2**32
-#: Number of voxels per block; a block takes a few milliseconds between calls of
-#: `should_stop`.
+#: Number of voxels per block; `should_stop` is called between blocks, every few
+#: milliseconds.
 _BLOCK_VOXELS = 1 << 22
 
 
@@ -79,7 +79,8 @@ class GreyLevels:
         first = int(np.searchsorted(share, 2e-4))
         last = int(np.searchsorted(share, 1 - 2e-4)) + 1
         counts, edges = counts[first:last], edges[first : last + 1]
-        # Merge whole bins: splitting integers unevenly would produce a comb pattern.
+        # Merge whole bins: bins with different numbers of integers would produce a comb
+        # pattern.
         join = -(-len(counts) // n_bins)
         starts = np.arange(0, len(counts), join)
         width = edges[1] - edges[0]
@@ -111,7 +112,7 @@ def histogram_steps(
     VolumeError
         If there is no finite value, only one value, or the mask does not fit.
     """
-    from skimage import filters  # noqa: F401  # thresholds must not wait for it later
+    from skimage import filters  # noqa: F401  # slow; needed for thresholds later
 
     volume = one_volume(volume)
     source: Any = volume.data

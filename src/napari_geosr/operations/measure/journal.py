@@ -235,7 +235,8 @@ def _is_left(path: Path) -> bool:
     """Return whether the run that wrote a state is known to have ended."""
     if is_abandoned(path) or is_left_by_job(path):
         return True
-    # Only one process at a time holds a job, so a run on another computer has ended.
+    # Only one process at a time holds a job, so a run of this job on another computer
+    # has ended.
     job = held_job()
     is_own = bool(job) and _read_text(path, "job") == job
     return is_own and is_of_other_computer(path)
@@ -251,7 +252,7 @@ def states_of_job(folder: Path, job: Path) -> list[Path]:
     """
     found = []
     for path in sorted(folder.glob(f".measuring*{_SUFFIX}")):
-        with suppress(FileError):  # skip a record that is unreadable at the moment
+        with suppress(FileError):  # skip a state that is unreadable at the moment
             if _read_text(path, "job") == str(job):
                 found.append(path)
     return found

@@ -94,7 +94,8 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
         if not same_unit:
             position = position * convert_length(1.0, volume.unit, mask.unit)
         found = (position - mask.origin[axis]) / mask.voxel_size[axis]
-        # Allow a quarter of a mask voxel beyond the mask: edges may be rounded.
+        # Positions may be rounded, so allow centres up to a quarter of a mask voxel
+        # outside the mask.
         if found[0] < -0.75 or found[-1] > mask.shape[axis] - 0.25:
             raise VolumeError(
                 f"The sample mask {mask.name!r} does not cover {volume.name!r} along "

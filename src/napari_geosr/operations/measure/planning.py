@@ -161,7 +161,7 @@ def spots_table(plan: ScanPlan) -> str:
     axes = [f"{axis} ({plan.shown_unit})" for axis in names]
     writer.writerow(["spot", *axes, "porosity"])
     for spot in plan.spots:
-        # Stages give positions to fractions of a micrometre over many centimetres.
+        # Stages position samples to fractions of a micrometre over many centimetres.
         centre = [f"{value:.12g}" for value in spot.centre[-len(names) :]]
         writer.writerow([spot.stratum, *centre, f"{spot.porosity:.6g}"])
     return text.getvalue()

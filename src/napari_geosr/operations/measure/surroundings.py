@@ -17,11 +17,13 @@ _RIM_PLANES = 9
 #: Maximum size in bytes of a plane that is read as a whole.
 MAX_PLANE_BYTES = 2**28
 #: Edge length of the corner regions examined in a plane, as a fraction of the plane's
-#: edge length.
+#: shorter edge.
 _CORNER_SHARE = 0.02
-#: Minimum fraction of the corners that background fills if it surrounds a sample.
+#: Minimum fraction of each corner, on average over the planes, that background fills if
+#: it surrounds a sample.
 _MIN_CORNER_SHARE = 0.97
-#: Minimum fraction of the rims that background fills if it surrounds a sample.
+#: Minimum fraction of the rim, on average over the planes, that background fills if it
+#: surrounds a sample.
 _MIN_RIM_SHARE = 0.3
 #: The same minimum for a single image; it is larger because all four corners may be
 #: pores by chance.
@@ -173,7 +175,8 @@ class Surroundings:
         for plane in self.planes:
             pores = phase_mask(plane.reduced, threshold, phase)
             depth = ndimage.distance_transform_edt(pores)
-            # Without any solid, the distance is undefined.
+            # Without any solid, the distance is undefined: use the plane's shorter
+            # edge.
             depths.append(_rim(depth if not pores.all() else np.full_like(depth, edge)))
         return float(np.median(depths, axis=0).max() / edge)
 

@@ -114,7 +114,8 @@ class ModelFilter:
                 "3D volumes" if card.axes == "ZYX" else "2D slices images",
             )
         ).casefold()
-        # Origins must equal the word: "own" is also a part of "unknown" and "down".
+        # Compare origins with whole words: "own" is also a part of "unknown" and
+        # "down".
         return all(
             word == entry.origin if word in get_args(ModelOrigin) else word in text
             for word in self.words.casefold().split()

@@ -42,13 +42,14 @@ if TYPE_CHECKING:
     from napari_geosr.models.foreign.draft import ImportDraft
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 
-#: Maximum window, in voxels by number of axes, for measuring the receptive field. A
-#: network with a receptive-field radius of more than half this window is treated as
-#: global, because exact tiles would be too expensive.
+#: Maximum edge length of the window in which the receptive field is measured, in
+#: voxels, by number of axes. A network with a receptive-field radius of more than half
+#: this window is treated as global, because exact tiles would be too expensive.
 _MAX_WINDOW = {2: 1024, 3: 256}
-#: Window size of global networks, in voxels by number of axes.
+#: Edge length of the windows in which global networks are run, in voxels, by number of
+#: axes.
 _GLOBAL_WINDOW = {2: 512, 3: 96}
-#: Overlap of these windows, in voxels by number of axes.
+#: Overlap of these windows, in voxels, by number of axes.
 _GLOBAL_OVERLAP = {2: 128, 3: 32}
 #: Maximum accepted difference between the outputs of the imported and the stored
 #: network, relative to the largest output or, if that is below 1, absolute.

@@ -15,7 +15,7 @@ from napari_geosr.operations.inputs import check_not_source
 
 #: Upscale factors for which networks are available.
 _TRAINED = (1, 2, 4, 8)
-#: Names of the files, by content.
+#: Names of the files of a pair, by content.
 FILES = {
     "low": "low.ome.tif",
     "high": "high.ome.tif",

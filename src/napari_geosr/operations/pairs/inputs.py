@@ -22,7 +22,7 @@ from napari_geosr.operations.pairs.config import (
 #: a warning states that several high-resolution voxels are averaged; below its inverse,
 #: the high-resolution scan is too coarse.
 _TOLERANCE = 1.25
-#: Default memory for voxels, as a fraction of the free memory.
+#: Default memory budget for blocks of voxels, as a fraction of the free memory.
 _MEMORY_SHARE = 0.25
 #: Upper limit of this default, in bytes.
 _MAX_BYTES = 2 * 10**9

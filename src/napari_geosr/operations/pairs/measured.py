@@ -34,12 +34,12 @@ _PLANE_VOXELS = 1 << 18
 _BACKGROUND_PERCENTILE = 0.5
 #: Percentile of the grey values that counts as bright structures.
 _BRIGHT_PERCENTILE = 99.5
-#: Maximum number of high-resolution voxels that are blurred repeatedly.
+#: Maximum number of high-resolution voxels that are used to measure blur and noise.
 _MAX_HIGH_VOXELS = 1 << 23
-#: Maximum number of low-resolution voxels with which the blurred ones are compared.
+#: Maximum number of low-resolution voxels that are used to measure blur and noise.
 _MAX_LOW_VOXELS = 1 << 22
-#: Noise spectra considered for each imaging modality; all of them for third-party
-#: modalities.
+#: Noise spectra considered for each simulated imaging modality; for third-party
+#: modalities, all of these spectra are considered.
 _NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 

@@ -263,7 +263,7 @@ def times(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape))
 
 
-#: Names of the noise spectra.
+#: Descriptions of the noise spectra in reports.
 _SHAPES = {
     "white": "independent from voxel to voxel",
     "reconstruction": "correlated as in reconstructed slices",

@@ -119,7 +119,7 @@ def pinn_sim_steps(
             paths = []
             for frames, name in zip(opened, config.file_names(), strict=True):
                 path = folder / "result" / f"{name}.ome.tif"
-                if not path.exists():  # written before the job was killed
+                if not path.exists():  # a killed run may have written it
                     yield from _write_steps(fit, frames, path, should_stop)
                 paths.append(path)
     except Cancelled:

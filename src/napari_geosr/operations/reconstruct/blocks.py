@@ -41,7 +41,8 @@ from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 Slices = npt.NDArray[np.float32]
 Rows = tuple[int, int]
 
-#: Number of significant digits that are independent of the order of summation.
+#: Number of significant digits of the recorded residual; further digits would depend on
+#: the order of summation.
 _DIGITS = 6
 
 
@@ -162,7 +163,8 @@ def block_steps(
     most = ready.max_rows()
     missing = list(gaps(finished, ready.n_slices))
     first, end = (missing[0][0], missing[-1][1]) if missing else (0, 1)
-    # Rows beyond the last slice are not read, because other workers process them.
+    # Read no rows beyond the first and last missing slices: the slices outside are
+    # finished, or other workers reconstruct them.
     needed = ready.detector_rows((first, end))
     band = min(ready.band_rows(), needed[1] - needed[0])
     prepared = RowIntegrals(
@@ -362,7 +364,8 @@ def _one_block(
                 return _ReconstructedBlock(made, report, residual, measured)
             residual = iteration.residual
             done, total = progress.within(slices[1] - slices[0], iteration)
-            # Algorithms without iterations report rows in the same way.
+            # Algorithms without iterations report their progress as iterations as well:
+            # omit it.
             of = (iteration.done, iteration.total) if progress.steps > 1 else (0, 0)
             yield IterationDone(done, total, residual, *of)
     finally:

@@ -18,7 +18,8 @@ from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 #: Maximum distance of source or detector from the axis, in the unit of the pixel size.
 _MAX_DISTANCE = 1e12
-#: Options with two values: ``--angle-range 0 180`` or ``0,180``; also for ``--rows``.
+#: Options with two values, separated by a space or a comma: ``--angle-range 0 180`` or
+#: ``--angle-range 0,180``.
 _TWO_VALUES = Parameter(negative="", consume_multiple=True)
 
 

@@ -119,7 +119,8 @@ def reconstruct_job_steps(
         If the run fails; finished slices are kept.
     """
     out = job.result(folder)
-    # If the job was killed before it reported its result, the file already exists.
+    # A run that was killed before it reported its result may already have written the
+    # file.
     if is_written(out, folder, OPERATION, job.replaces):
         if has_record(folder):  # otherwise, it may be the result of another run
             remove_parts(folder, job.part)

@@ -50,9 +50,9 @@ _GROUP_CPU = 16
 _GROUP_DEVICE = 64
 #: Number of slices per group for a cone beam.
 _GROUP_CONE = 64
-#: Number of positions at which the memory of a block is evaluated.
+#: Number of positions along Z for which the memory of a block is estimated.
 _PLACES = 17
-#: Fraction of the budget for rows that are read ahead.
+#: Fraction of the memory budget for rows that are read ahead.
 _BAND_SHARE = 0.3
 #: Fixed memory of a run in bytes: threads, ray tables, file buffers (up to 14 MB were
 #: observed).
@@ -418,7 +418,8 @@ def ready_scan(
     joined = _joins(scan, config, centre.column)
     n_columns = scan.n_columns
     if joined:
-        # The width depends only on shape and angles, so use zeros as projections.
+        # The width of the joined projections does not depend on their values, so use
+        # zeros.
         like = np.zeros((1, scan.n_angles, n_columns), np.float32)
         n_columns = fold_full_turn(like, scan.angles, centre.column)[0].shape[2]
     return ReconstructionInput(

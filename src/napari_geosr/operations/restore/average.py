@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Pattern for a number with its sign.
+#: Pattern for a number with its sign; numbers are ignored when warnings are compared.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
 #: Number of planes that are summed at a time.
 _PLANES = 8
@@ -245,7 +245,8 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
     limits = np.iinfo(dtype)
     found, n_clipped = array_for(values.shape, dtype), 0
     for key in _slabs(values):
-        # float64 represents the limits of all types except 64-bit integers.
+        # float64 represents the limits of all integer types exactly, except those of
+        # 64-bit types.
         wide = np.rint(np.asarray(values[key], np.float64))
         n_clipped += int(np.count_nonzero((wide < limits.min) | (wide > limits.max)))
         found[key] = np.clip(wide, limits.min, limits.max).astype(dtype)

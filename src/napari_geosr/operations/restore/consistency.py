@@ -44,7 +44,7 @@ NOTHING_FOUND = (
 RESIDUAL = "residual"
 #: Maximum number of regions listed individually.
 _LISTED = 20
-#: Absolute slope below which a result is considered unrelated to the scan.
+#: Absolute regression slope (scan on result) below which the two count as unrelated.
 _UNRELATED = 0.2
 #: Tolerance for the positions of the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
 
-#: Faults of a result that is wrong everywhere and must not be measured.
+#: Faults that mean that a result is wrong everywhere and must not be measured.
 _FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
 #: Fraction of suspicious voxels above which the result is considered wrong everywhere.
 _MANY_FLAGGED = 0.01

@@ -156,7 +156,7 @@ class RestoreJob(Config):
             card = zoo.find(settings.model).card
             factor, labels = card.upscale_factor, card.labels
             n_axes = min(n_axes, len(card.axes))
-        factor = max(factor, settings.upscale_factor)  # for "auto" and for samples
+        factor = max(factor, settings.upscale_factor)  # set for "auto" and for sampling
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
         itemsize = 1 if labels > 1 else itemsize
@@ -201,7 +201,8 @@ def restore_job_steps(
         If the run fails; finished tiles are kept.
     """
     out = job.result(folder)
-    # If the job was killed before it reported its result, the file already exists.
+    # A run that was killed before it reported its result may already have written the
+    # file.
     if is_written(out, folder, OPERATION, job.replaces):
         if has_record(folder):  # otherwise, it may be the result of another run
             remove_parts(folder, job.part, job.part_deviation)

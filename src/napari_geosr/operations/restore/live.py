@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 EDGE = 512
 #: Maximum number of tiles per request, because in 3D a viewer requests every plane.
 _MAX_TILES = 64
-#: Step between the voxels of the quick version of a tile, relative to its level.
+#: Step, in voxels of a tile's level, between the voxels that its quick version is
+#: restored from.
 QUICK_STEP = 4
 #: Time taken by the latest tile, in seconds, above which quick versions are restored
 #: first.
 _QUICK_SECONDS = 0.5
-#: Minimum edge length of a tile with a quick version, in voxels of a level's input.
+#: Minimum edge length of a tile with a quick version, in input voxels of its level.
 _MIN_QUICK_EDGE = 64
 #: Maximum number of quick versions; the oldest are removed.
 _MAX_QUICK = 256
@@ -157,7 +158,7 @@ class LiveTiles:
                 self._done.move_to_end(tile)
                 return found
             is_new = tile not in self._waiting
-            # Planes that are no longer on screen are not restored.
+            # Drop requests for planes that are no longer on screen.
             for other in [*self._waiting]:
                 if other.level == tile.level and other.plane != tile.plane:
                     del self._waiting[other]

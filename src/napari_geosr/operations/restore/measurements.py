@@ -21,7 +21,7 @@ from napari_geosr.io.unfinished_files import atomic
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: Name of the file in the folder of a job.
+#: Name of the file that stores the measurements in the folder of a job.
 FILE = "measurements.json"
 #: Fields that are not stored because they contain models or voxels, and placeholders
 #: for their types.

@@ -211,7 +211,8 @@ def _planned(
     speed = seconds_per_voxel(
         prepared.network, prepared.device, run.threads, choice.window_voxels
     )
-    # The workers finish together, apart from the last round of shards.
+    # Shards are restored in rounds, one shard per worker; in the last round, some
+    # workers may be idle.
     rounds = math.ceil(len(shards) / run.n_workers) / len(shards)
     voxels = choice.cost_factor * math.prod(planner.layout.padded)
     return RestorePlan(
@@ -255,7 +256,8 @@ def _write_seconds(
     sample = np.asarray(volume.data[window])
     for axis, factor in enumerate(factors):
         sample = sample.repeat(factor, axis)
-    # Values outside the range of the output type do not affect the time.
+    # Values outside the range of the output type are converted to wrong values, which
+    # does not affect the time.
     with np.errstate(invalid="ignore"):
         voxels = np.nan_to_num(sample).astype(prepared.output_dtype)
     result = Volume(voxels, volume.axes)

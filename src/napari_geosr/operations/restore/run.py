@@ -221,8 +221,8 @@ def work_steps(
     watch = FileWatch([prepared.volume], only_lazy=True)
     stage = f"Restoring with {work.models_text()}"
     yield StageStarted(message=stage)
-    # Keep this limit until the end, because work after the tiles (coarser levels) also
-    # needs memory.
+    # Keep the frugal allocator until the end, because work after the tiles (coarser
+    # levels) also needs memory.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
         open_targets(expected, out, overwrite, kept, work.output_layout) as targets,
@@ -247,7 +247,7 @@ def work_steps(
         predicted = {} if late is None else late.to_record()
         if any(target.cached for target in targets.all):
             for journal in journals:
-                journal.commit()  # a cached result is temporary, even if complete
+                journal.commit()  # a later run can reuse it if this process is killed
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error if out is None else without_finished_part(filled.error)
         for target, volume in zip(targets.all, expected, strict=True):

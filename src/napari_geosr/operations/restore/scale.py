@@ -25,9 +25,10 @@ _RANGE_PERCENTILES = (0.5, 99.5)
 #: Minimum fraction of the grey-value range that these percentiles should span.
 _MIN_FILLED_SHARE = 0.1
 #: Largest difference between the mean grey values of a scan and of the training data of
-#: a diffusion model, in standard deviations.
+#: a diffusion model, in standard deviations of the training data.
 _MAX_SHIFT = 2.0
-#: Maximum ratio of the standard deviations of the scan and of the training data.
+#: Maximum ratio of the standard deviations of scan and training data, in either
+#: direction.
 _MAX_RATIO = 3.0
 #: Maximum number of voxels that are examined completely; larger volumes are sampled.
 _MAX_VOXELS = 2**22

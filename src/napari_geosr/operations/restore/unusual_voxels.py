@@ -14,8 +14,8 @@ from napari_geosr.measure.number_text import number_text, percent_text
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
 
-#: Limit for a warning: the smallest difference that a result can represent, in standard
-#: deviations of the input.
+#: Smallest difference that a result can represent, in standard deviations of the input,
+#: above which a warning is given.
 _COARSE = 0.02
 
 

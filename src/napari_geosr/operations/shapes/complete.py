@@ -82,7 +82,7 @@ _EXTENT = 0.9
 _FACTORS = (1, 2, 4, 8, 16)
 #: Memory per voxel of the refined box, in bytes.
 _BYTES_PER_VOXEL = 12
-#: Memory per voxel of the grid for the distances from the given shape, in bytes.
+#: Memory, in bytes per voxel of the grid, for the distances from the given shape.
 _DISTANCE_BYTES = 56
 #: Number of voxels that the network computes for each occupied voxel of the grid.
 _COMPUTED = 8

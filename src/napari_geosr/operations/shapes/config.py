@@ -14,7 +14,7 @@ from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.core.units import PIXEL, convert_length, require_unit
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
-#: Name of the refinement without a model.
+#: Name of the refinement by interpolation, without a model.
 TRILINEAR = "trilinear"
 #: Example of a voxel size in messages.
 _EXAMPLE = "0.4 or 0.5,0.4,0.4"

@@ -267,7 +267,8 @@ class PosteriorRun(VolumeRun):
         """
         assert self.network.noise is not None
         limit = math.hypot(_MAX_MISFIT * self.network.noise.level, _TOLERANCE)
-        # The scans of training pairs may differ by more than the noise of this scan.
+        # In training pairs, the two scans may differ by more than the noise of this
+        # scan.
         usual = float(getattr(self.network.network, "misfit", 0.0))
         limit = max(limit, _MAX_MISFIT * usual)
         used = [i for i, misfit in enumerate(misfits) if misfit <= limit]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AUTO", "NONE", "RankConfig", "Ranking", "RankingEntry", "rank_steps"]
 
-# Loaded on first use, so that settings can be imported alone.
+# Loaded on first use, so that settings can be imported without the engine.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 #: Title of the candidate that leaves the scan unchanged.
 KEEP_SCAN_TITLE = "Leave the scan as it is"
-#: Largest gain, in dB, that is sacrificed to keep structures of the scan.
+#: Maximum loss of gain, in dB, that is accepted to keep structures of the scan.
 _MAX_LOSS = 1.0
 _CANCELLED = "Stopped while comparing the models; nothing was written."
 
@@ -364,7 +364,7 @@ def without_fading(
             fading = fading_of(row)
         except Cancelled:
             raise Cancelled(_CANCELLED) from None
-        except GeoSRError:  # the run reports the error
+        except GeoSRError:  # the run will report the error
             return rows
         if not fading:
             skipped |= left_out

@@ -22,7 +22,7 @@ from napari_geosr.operations.restore.targets import Target, Targets
 
 #: Axes that index the points of a series (time points and channels).
 POINT_AXES = "TC"
-#: First words of a warning about a verdict.
+#: Possible first words of a warning about a verdict.
 _LEVELS = ("Caution", "Harmful")
 
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
 
-#: Key in a record for the channels that were copied.
+#: Key, in a record, of the channels that were copied instead of restored.
 _COPIED = "copied_channels"
 
 

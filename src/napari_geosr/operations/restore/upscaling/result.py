@@ -14,10 +14,10 @@ from napari_geosr.measure.number_text import rough_percent, signed_text
 CLEAR_GAIN = 1.0
 #: Interpolation with which all models are compared.
 BASELINE = "cubic"
-#: Level, as a fraction of the contrast, above which measured noise may be fine
+#: Noise level, as a fraction of the contrast, above which measured noise may be fine
 #: structure: in a scan 32 voxels wide, texture was mistaken for noise.
 _DOUBTFUL_LEVEL = 0.33
-#: Correlation of measured noise above which it may be fine structure.
+#: Noise correlation along every axis above which measured noise may be fine structure.
 _DOUBTFUL_CORRELATION = 0.35
 
 

@@ -84,7 +84,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
             )
         )
     free.sort(key=lambda each: each.spread)
-    # Take the requested number of boxes around the upper quartile.
+    # Take the requested number of boxes around the upper quartile of the variation.
     first = max(0, min(len(free) - count, round(0.75 * len(free) - count / 2)))
     chosen = [each.box for each in free[first : first + count]]
     return sorted(chosen, key=lambda box: [part.start for part in box])

@@ -135,7 +135,8 @@ class ScanTrial:
         self.excess = 0.0
         #: Blur applied to results at the scan's own scale, in voxels of the scan.
         self.blur = 0.0
-        #: Fraction of the noise variance that remains after averaging over a block.
+        #: Fraction of the noise variance that remains after averaging over a block: at
+        #: the scan's own scale, and when the averaged scan is averaged again.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
         # Level of the noise added before averaging, relative to the scan's noise level:
         # the averaged scan is then as noisy as the scan. At least 0.5 if averaging

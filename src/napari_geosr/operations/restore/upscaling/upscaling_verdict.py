@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 MARGIN_BELOW = 2.2
 #: The same margin above the expected gain, in dB.
 MARGIN_ABOVE = 4.1
-#: Minimum ratio of the detail at one scale to the detail at the next coarser one.
+#: Lower limit of the ratio of the detail at one scale to that at the next coarser one.
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
 _Z_90 = 1.645

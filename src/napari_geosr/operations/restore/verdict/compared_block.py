@@ -16,7 +16,7 @@ AnyArray = TypeVar("AnyArray", bound=npt.NDArray[Any])
 Vector = npt.NDArray[np.intp]
 
 
-#: Smallest noise level, as a fraction of the grey-value range of a block.
+#: Lower limit of the noise level, as a fraction of the grey-value range of a block.
 _LEAST_LEVEL = 1e-6
 
 

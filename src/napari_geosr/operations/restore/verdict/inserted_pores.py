@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Restore = Callable[[Array, tuple[slice, ...]], Array]
 
-#: Minimum fraction of the test pores of a size that must be found.
+#: Minimum fraction of the test pores of a size that must be found for this size to
+#: count as found.
 MIN_FOUND_SHARE = 0.7
 #: Radii of test pores in voxels.
 _RADII = (1.26, 1.55, 2.0, 2.5, 3.2)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.small_objects import SmallObjects
     from napari_geosr.operations.restore.verdict.thin_structures import ThinStructures
 
-#: Ratio of the small objects in the scan to those that keep their contrast, above which
-#: a remark reports the loss: more than an eighth of the objects fade.
+#: Ratio of the number of small objects in the scan to the number of those that keep
+#: their contrast, above which a remark reports the loss: more than an eighth of the
+#: objects fade.
 LOSSY_RATIO = 8 / 7
 
 

@@ -52,12 +52,12 @@ if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import EvaluationSample
 
 
-#: Candidate widths of the Gaussian filter, in voxels.
+#: Candidate widths, in voxels, of the Gaussian filter that removes noise from a scan.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 #: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
 MIN_RADIUS = 2.0
 _SEED = 4711
-#: Seed for the noise that is added to the result.
+#: Seed for the noise that is added to the result when it is used as ground truth.
 _REPEAT_SEED = 4713
 #: Seed for the noise with which structures of the scan are compared.
 _COMPARED_SEED = 4714

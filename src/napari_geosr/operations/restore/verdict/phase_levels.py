@@ -32,7 +32,8 @@ _MIN_RARE_DISTANCE = 4.0
 #: Minimum depth of the valleys next to a peak, relative to its height, at which the
 #: peak is a separate phase.
 _MIN_PROMINENCE = 0.5
-#: Minimum fraction of the voxels in a phase.
+#: Minimum fraction of the voxels that a peak of the histogram must contain to be a
+#: phase.
 _MIN_PHASE = 0.05
 #: Value added to each bin of the histogram, so that no class is empty.
 _TINY = 1e-9

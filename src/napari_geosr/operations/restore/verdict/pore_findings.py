@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 #: Ratio of the pore count to the expected one, or its inverse, above which the count is
 #: doubtful.
 DOUBTFUL_PORE_RATIO = 1.5
-#: Ratio of the pores of a simulated scan to those in its result, above which the count
-#: is doubtful: more than a quarter are lost.
+#: Ratio of the number of pores in a simulated scan to the number in its result, above
+#: which the count is doubtful: more than a quarter are lost.
 LOSSY_PORE_RATIO = 4 / 3
 #: Maximum number of phases for which Otsu's threshold separates pores from solid.
 MAX_PHASES = 2

@@ -34,7 +34,7 @@ _RADII = (1.28, 1.6, 2.0, 2.5, 3.1)
 #: Width of the Gaussian filter that finds objects, relative to their radius; at this
 #: width, spheres of each radius stand out most.
 _WIDTH = 0.7
-#: Distance of the surroundings from the centre: the radius plus this many voxels.
+#: Distance, in voxels, of the examined surroundings from the surface of an object.
 _DISTANCE = 2.0
 #: Number of standard deviations by which an object must exceed the expected maximum of
 #: noise alone.
@@ -45,13 +45,15 @@ _MIN_DIRECTIONS = 0.6
 #: Minimum length of an axis, in voxels, for which objects at its ends are not examined:
 #: fibres that are cut off there look like small objects.
 _LONG = 32
-#: Quantile of the differences in all directions; it must exceed the noise. (The mean is
-#: also large next to other objects.)
+#: Quantile, over all directions, of the difference between an object and its
+#: surroundings; it must exceed the noise. (The mean is also large next to other
+#: objects.)
 _WEAK = 0.3
 #: Number of standard deviations of the noise from the median of the neighbours at which
 #: a voxel is hot or dead.
 _HOT = 6.0
-#: Minimum difference in every direction, relative to the mean over all directions.
+#: Minimum of this difference in every direction, relative to its mean over all
+#: directions.
 _MIN_NEAREST = 0.4
 #: The same minimum in standard deviations of the noise, which makes some parts of a
 #: fibre brighter than others.

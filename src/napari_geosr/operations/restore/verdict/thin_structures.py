@@ -32,12 +32,13 @@ _HALF_SQUARE = 3.0
 _HALF_LINE = 6
 #: Number of directions of lines in an image.
 _DIRECTIONS = 16
-#: Distance, in voxels, of the averages on both sides from the one between them.
+#: Distance, in voxels, of a plate or line from its parallel neighbour on either side.
 _DISTANCE = 3.0
 #: Number of standard deviations by which a thin structure must exceed the expected
 #: maximum of noise alone.
 _MARGIN = 1.2
-#: Minimum number of voxels at which thin structures must be found.
+#: Minimum number of voxels at which thin structures must be found for their contrast to
+#: be reported.
 MIN_VOXELS = 20
 #: Minimum sum of the contrasts in the two to four adjacent plates, relative to the
 #: contrast of the plate in which a structure was found.
