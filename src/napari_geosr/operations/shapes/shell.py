@@ -55,8 +55,8 @@ _MIN_OPENED = 4.0
 _MIN_ALONG = 3.2
 #: Margin around the predicted wall, in voxels.
 _MARGIN = 3
-#: Maximum extent of the wall beyond the centres of the outermost voxels, in voxels,
-#: that is not reported.
+#: Distance from the centres of the outermost voxels, in voxels, up to which the wall
+#: may extend beyond the volume without a warning.
 _MAX_BEYOND = 1.5
 
 
@@ -161,7 +161,7 @@ def _box_of(
     last = np.array(shape) - 1
     over = np.maximum(-missing.min(0), missing.max(0) - last)
     # Small values are ignored: voxels extend half a voxel beyond their centres, and the
-    # smooth maps are not exact.
+    # predicted maps of the wall are smooth and therefore not exact.
     return box, [int(np.ceil(n)) if n > _MAX_BEYOND else 0 for n in over]
 
 

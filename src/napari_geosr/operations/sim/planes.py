@@ -52,7 +52,7 @@ MOST_NONLINEAR_ITERATIONS = 1000
 #: chosen, for 9 frames; see `trial_edge`.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
-#: Margin around a tile, in cut-off periods.
+#: Margin around a tile, in periods of the cut-off frequency.
 _HALO = 12.0
 #: Number of arrays of the result's size in memory, in addition to the pattern terms.
 _OTHER_ARRAYS = 9

@@ -42,10 +42,11 @@ FloatArray = npt.NDArray[np.float32]
 CHECKED_EDGE = 192
 #: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
-#: Difference of a phase from that in the frames above which a warning is issued.
+#: Difference of a phase from that measured in the frames, in radians, above which a
+#: warning is issued.
 MAX_PHASE_ERROR = math.radians(5)
-#: Difference of a wave vector from that in the frames, in cycles per field of view,
-#: above which a warning is issued.
+#: Difference of a wave vector from that measured in the frames, in cycles per field of
+#: view, above which a warning is issued.
 MAX_CYCLES = 0.2
 #: Residual of a frame, relative to that with the best-fitting pattern, above which a
 #: warning about the order of the frames is issued.
