@@ -33,7 +33,7 @@ Array = npt.NDArray[np.float64]
 #: Brightness of the dentin between tubules, relative to that of the stain inside the
 #: tubules.
 AUTOFLUORESCENCE = 0.15
-#: Attenuation of a cuff divided by that of other dentin, minus one.
+#: Excess attenuation of a cuff relative to the attenuation of other dentin.
 CUFF_DENSITY = 0.25
 #: Thickness of a cuff divided by the radius of its tubule.
 _CUFF = 0.6
