@@ -65,7 +65,7 @@ class GreyMatch:
                 np.float32, copy=False
             )
         mapped = np.interp(values, self.source, self.target)
-        # Beyond its ends, the curve is extrapolated with its mean slope.
+        # Extrapolate the curve beyond its ends with its mean slope.
         below, above = self.source[0] - values, values - self.source[-1]
         slope = (self.target[-1] - self.target[0]) / (self.source[-1] - self.source[0])
         mapped += slope * (np.maximum(above, 0) - np.maximum(below, 0))

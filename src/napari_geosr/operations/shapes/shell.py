@@ -47,11 +47,11 @@ _BYTES_PER_VOXEL = 10
 _SLAB_BYTES = 64
 #: Number of voxels per slab.
 _AT_ONCE = 2**21
-#: Minimum thickness of a wall, in voxels, at which layers of one or two voxels are
-#: removed.
+#: Minimum mean thickness of the wall, in voxels, at which layers of one or two voxels
+#: on the given shape are removed from the completed part.
 _MIN_OPENED = 4.0
-#: Minimum thickness of this wall along an axis, in voxels, at which layers that are
-#: thin along this axis are removed.
+#: Minimum thickness of the wall along an axis, in voxels, at which layers that are thin
+#: along this axis are removed.
 _MIN_ALONG = 3.2
 #: Margin around the predicted wall, in voxels.
 _MARGIN = 3

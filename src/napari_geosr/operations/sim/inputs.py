@@ -30,7 +30,8 @@ from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Fraction of pixels with the largest value, above which frames count as saturated.
+#: Maximum fraction of a frame's pixels at the camera's maximum value; with more, the
+#: frame counts as saturated.
 MAX_SATURATED = 0.01
 #: Refractive index of immersion oil, used if no other is given or stated in the file.
 OIL = 1.515

@@ -38,7 +38,7 @@ from napari_geosr.sim.refine import fitted_phases
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Edge length, in camera pixels, of the part that is checked.
+#: Edge length, in camera pixels, of the part of the frames that is checked.
 CHECKED_EDGE = 192
 #: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
@@ -374,7 +374,7 @@ def _resolution_steps(
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
     edge = patterns.pixel_size / config.upscale_factor
-    # Fitting two more networks would take minutes, so measure their initial result.
+    # Fitting two more networks would take minutes, so measure their starting point.
     method = "joint-rl" if config.method == "pinn" else config.method
     changes = {"iterations": iterations or None, "method": method}
     settings = config.model_copy(update=changes)

@@ -41,9 +41,9 @@ _CUFF = 0.6
 _MIN_DISTANCE_SHARE = 0.7
 #: Maximum porosity of parallel tubules that do not touch.
 _MAX_POROSITY = 0.35
-#: Number of slices between the points of a tubule.
+#: Approximate number of slices between the points that define the path of a tubule.
 _PIECE = 8
-#: Range of the radius of a branch, relative to that of a median tubule.
+#: Range of the radius of a branch, relative to the median radius of the tubules.
 _BRANCH = (0.15, 0.3)
 _MIN_BRANCH_RADIUS = 0.6
 _MAX_TRIES = 60

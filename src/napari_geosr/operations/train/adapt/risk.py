@@ -159,8 +159,8 @@ class Gain:
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
     """Return the gain of `after` over `before`, two evaluations of the same blocks."""
-    # Estimated errors may be too small, even negative: limit them to the variance of
-    # the noise that at least remains in the result, and to a fraction of the scan's.
+    # Estimated errors may be too small, even negative. Lower limits are the variance of
+    # the noise that remains in the result, and 0.1 % of the noise variance of the scan.
     scale = common_scale((before, after))
     floor = 1e-3 * scale * before.mean(before.noise)
     old, new = (
