@@ -196,7 +196,7 @@ class CachedResult:
 
     def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
-        # all chunks, because it is unknown which ones are new
+        # all files of the system, because it is unknown which chunks are new
         sync = getattr(os, "sync", None)
         if sync is not None:
             sync()
@@ -344,7 +344,7 @@ def is_written(out: Path, folder: Path, operation: str, replaces: int = 0) -> bo
         is_old = out.stat().st_mtime_ns == replaces
     except FileNotFoundError:
         return False
-    # Other programs do not write into the folder of a job.
+    # Files in the folder of a job are its own: other programs do not write there.
     is_own = out.is_relative_to(folder) or is_recorded(out, folder)
     if not (is_old or is_own or _may_be_result(out, folder, operation)):
         raise FileError(
@@ -479,7 +479,7 @@ def _is_removable(left: Path) -> bool:
     `_DAYS`.
     """
     entry = load_journal(left)
-    if entry is None:  # the name identifies the process
+    if entry is None:  # without a journal, the folder's name identifies the process
         is_useless, is_in_use = is_abandoned(left), is_of_this_computer(left)
     else:
         is_useless = entry.is_useless

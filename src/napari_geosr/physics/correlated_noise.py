@@ -18,14 +18,16 @@ from napari_geosr.physics.noise_spectrum import reconstruction_power
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Largest kernel width in voxels.
+#: Maximum standard deviation, in voxels, of the Gaussian kernels with which white noise
+#: is filtered.
 _MAX_WIDTH = 3.2
 #: Largest correlation of the non-white part of the noise: the correlation of adjacent
-#: voxels at the largest kernel width.
+#: voxels for the widest kernel.
 _MAX_CORRELATION = math.exp(-1 / (4 * _MAX_WIDTH**2))
 #: Fraction of white noise above which the correlated part is not simulated.
 _ALL_WHITE = 0.98
-#: Number of voxels added at each edge of planes that are filtered as a whole.
+#: Minimum number of voxels by which planes are extended along each axis while they are
+#: filtered, because the filter is periodic.
 _PLANE_MARGIN = 16
 #: Smallest number of frequencies along an axis at which a spectrum is integrated.
 _FREQUENCIES = 256
@@ -215,7 +217,7 @@ def _reconstruction_like(
     """Draw noise of variance 1 with the spectrum of filtered back-projection."""
     from scipy import fft
 
-    # Planes are periodic: generate larger ones and crop them.
+    # Filtered planes are periodic, so generate larger ones and crop them.
     plane = [fft.next_fast_len(n + _PLANE_MARGIN, real=True) for n in shape[-2:]]
     noise = noise_like((*shape[:-2], *plane), {"z": along_z}, rng)
     f = np.hypot(fft.fftfreq(plane[0])[:, None], fft.fftfreq(plane[1]))

@@ -28,7 +28,8 @@ from napari_geosr.physics.specimens.phantoms import Shape
 FloatArray = npt.NDArray[np.float32]
 Grid = tuple[FloatArray, FloatArray, FloatArray]
 
-#: Minimum and maximum radius, in voxels; radii r are distributed as ``r^-3``.
+#: Minimum and maximum radius r of objects, in voxels; the number of objects of a radius
+#: is proportional to ``r^-3``.
 _RADII = (0.8, 30.0)
 _KINDS = ("ellipsoid", "box", "octahedron", "fibre", "plate")
 

@@ -24,7 +24,8 @@ StartKind = Literal["search", "centres", "positions"]
 
 #: Maximum number of voxels in the arrays that a search correlates, including margins.
 _SEARCH_VOXELS = 1 << 22
-#: Minimum number of voxels along each axis of the small volume for a reliable search.
+#: Minimum number of averaged voxels along each axis of the small volume for a reliable
+#: search.
 _MIN_SEARCHED = 8
 #: Maximum number of voxels to which the small volume is resampled for refinement.
 _MAX_HIGH_VOXELS = 1 << 24

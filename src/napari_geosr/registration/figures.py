@@ -17,13 +17,14 @@ _BINS = 48
 _MAX_COUNTED = 1 << 22
 #: Percentiles beyond which grey values fall into the outermost bins.
 _RANGE = (0.5, 99.5)
-#: Maximum edge length of a block, in voxels.
+#: Maximum edge length of a block in which the local shift is measured, in voxels.
 _MAX_BLOCK_EDGE = 48
 #: Minimum edge length of a block, in voxels.
 _MIN_BLOCK_EDGE = 16
 #: Maximum number of blocks along an axis.
 _MAX_BLOCKS = 3
-#: Number of rounds; each undoes the shift found so far and measures the remaining one.
+#: Maximum number of measurements of a shift; each one undoes the shift found so far and
+#: measures the remaining one.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
 _MIN_CORRELATION = 0.2

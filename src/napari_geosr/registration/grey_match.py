@@ -15,11 +15,12 @@ from napari_geosr.registration.figures import correlation
 FloatArray = npt.NDArray[np.float32]
 MatchKind = Literal["linear", "histogram", "none"]
 
-#: Blur that suppresses noise before fitting, in voxels.
+#: Standard deviation of the blur that suppresses noise before fitting, in voxels.
 _BLUR = 1.0
-#: Candidate blurs of the low-resolution scan relative to the other, in voxels.
+#: Standard deviations, in voxels, that are tried for the blur of the low-resolution
+#: scan relative to the high-resolution scan.
 _SHARPNESS = tuple(0.2 * i for i in range(13))
-#: Maximum edge of the compared central part, in voxels, by number of axes.
+#: Maximum edge length of the compared central part, in voxels, by number of axes.
 _MIDDLE = {3: 160, 2: 2048}
 #: Number of fits, each without the outliers of the previous one.
 _N_ROUNDS = 5
@@ -64,7 +65,7 @@ class GreyMatch:
                 np.float32, copy=False
             )
         mapped = np.interp(values, self.source, self.target)
-        # Beyond its ends, the curve is extrapolated with its mean slope.
+        # Extrapolate the curve beyond its ends with its mean slope.
         below, above = self.source[0] - values, values - self.source[-1]
         slope = (self.target[-1] - self.target[0]) / (self.source[-1] - self.source[0])
         mapped += slope * (np.maximum(above, 0) - np.maximum(below, 0))

@@ -32,16 +32,16 @@ _BINS = 32
 #: Maximum number of voxels of the small volume that are compared in each iteration.
 _SAMPLES = 200_000
 _ITERATIONS = 200
-#: Shrink factor and blur (in voxels) of each level, coarsest first. Without the last
-#: blur, interpolation would smooth the noise, and the metric would favour positions
-#: with such smoothing.
+#: Shrink factor and blur (in voxels) of each level, coarsest first. Without the blur of
+#: the last level, interpolation would smooth the noise more at some positions than at
+#: others, and the metric would favour these positions.
 _LEVELS = ((2, 1.0), (1, 0.5))
-#: Minimum number of voxels along each axis after shrinking; smaller volumes are not
-#: shrunk.
+#: Minimum number of voxels along each axis of the small volume after shrinking; smaller
+#: volumes are not shrunk.
 _MIN_EDGE = 16
-#: Length of the first optimisation step, in voxels.
+#: Length of the first optimisation step, in (shrunk) voxels of the large volume.
 _FIRST_MOVE = 1.0
-#: Length of the last optimisation step, in voxels.
+#: Length of the last optimisation step, in voxels of the large volume.
 _LAST_MOVE = 1e-3
 
 

@@ -28,8 +28,8 @@ _ORDER = 3
 #: Distance, in voxels, over which the spline's prefilter decays to less than 10⁻⁶.
 _SPLINE_REACH = 12
 _BLUR_REACH = 4
-#: Ratio of target to source voxel size above which a target voxel is the mean of
-#: several source voxels.
+#: Ratio of target to source voxel size above which the source is blurred before it is
+#: sampled, by about as much as by averaging over a target voxel.
 _MEANS_FROM = 1.05
 #: Bytes per voxel of the source while a block is computed: as float32, and twice as
 #: float64 for the spline.
@@ -305,7 +305,7 @@ class Resampling:
         ends = way.apply(corners([0.0] * len(last), last))
         margin = _SPLINE_REACH + np.ceil(_BLUR_REACH * self.blur)
         shape = np.array(self.source.shape)
-        # A region outside the source still needs the nearest voxels.
+        # Positions outside the source have the values of the nearest voxels.
         first = np.clip(np.floor(ends.min(axis=0) - margin), 0, shape - 1).astype(int)
         stop = np.ceil(ends.max(axis=0) + margin) + 1
         stop = np.clip(stop, first + 1, shape).astype(int)

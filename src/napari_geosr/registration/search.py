@@ -198,7 +198,7 @@ class _Correlator:
         of_low = self._sums(self.squares, m) - low_sum**2 / count
         of_high = self._sums(self.ones, self._transformed(shown**2))
         of_high -= high_sum**2 / count
-        # Where the large volume is uniform, only rounding errors remain.
+        # Where the large volume is uniform, its variance consists of rounding errors.
         floor = 1e-4 * count * self.spread**2
         enough &= (of_low > floor) & (of_high > 0)
         power = np.sqrt(np.maximum(of_low, floor) * np.maximum(of_high, 1e-30))

@@ -32,10 +32,11 @@ FloatArray = npt.NDArray[np.float32]
 _FLOOR = 1e-3
 #: Smallest weight by which an update is divided, relative to the largest.
 _WEIGHT_FLOOR = 0.02
-#: Number of iterations without improvement after which the search ends.
+#: Number of iterations without improvement after which the search for the best number
+#: of iterations ends.
 _PATIENCE = 6
-#: Factor for the number of iterations. Held-out photons give the best number for half
-#: of the photons; with all photons, more iterations are useful.
+#: Factor for the best number of iterations, which is found with half of the photons:
+#: with all photons, more iterations are useful.
 _MORE = 1.15
 
 

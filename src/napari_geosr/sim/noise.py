@@ -15,7 +15,8 @@ FloatArray = npt.NDArray[np.float32]
 _BEYOND = 1.05
 #: Minimum fraction of the frequency plane that must contain only noise.
 _MIN_SHARE = 0.02
-#: Lowest frequency used if the objective transmits nearly all frequencies.
+#: Frequency, in cycles per pixel, above which noise is measured if the objective
+#: transmits nearly all frequencies.
 _HIGHEST = 0.47
 #: Maximum edge length of the part of a frame that is used, in pixels.
 _EDGE = 512
@@ -121,7 +122,8 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
     scale = np.array([1.0, max(float(np.abs(centres).max()), 1e-20)])
     (dark, gain), _ = nnls(columns / scale * weight[:, None], levels * weight)
     dark, gain = float(dark / scale[0]), float(gain / scale[1])
-    # Blurring both images flattens the line, so scale it to the mean variance.
+    # Mean and variance were smoothed, which flattens the line: scale it to the mean
+    # variance.
     fitted = dark + gain * float(mean.mean())
     return (
         (dark * overall / fitted, gain * overall / fitted)

@@ -24,13 +24,14 @@ from napari_geosr.physics.illumination.otf import Otf
 FloatArray = npt.NDArray[np.float32]
 Complex = npt.NDArray[np.complex64]
 
-#: Range of fundamental frequencies that are searched, relative to the cut-off.
+#: Range of fundamental frequencies searched for patterns, relative to the cut-off.
 RING = (0.5, 1.12)
 #: Highest frequency that is searched, in cycles per pixel.
 _NYQUIST = 0.49
 #: Number of rings in which the background of the correlation is measured.
 _RINGS = 12
-#: Width of the notch at zero frequency, relative to the cut-off.
+#: Standard deviation of the Gaussian notch that suppresses frequencies around zero,
+#: relative to the cut-off.
 _NOTCH = 0.08
 #: Fraction of each edge over which frames fade to zero before filtering.
 _FADE = 0.06
@@ -39,7 +40,7 @@ _FADE = 0.06
 _INNER = (0.07, 0.2)
 #: Lower limit of a band's signal, as a fraction of the band's energy.
 _MIN_SIGNAL = 0.02
-#: Number of times that the bands are separated again with the estimated phases.
+#: Maximum number of times that bands are separated with the phases estimated before.
 _SEPARATIONS = 4
 #: Condition number of the fit above which points do not determine a circle.
 _MAX_CONDITION = 20

@@ -118,7 +118,7 @@ def fitted_phases(
         normal = (basis * flat_weight) @ basis.T
         right = (basis * flat_weight) @ frames.reshape(len(frames), -1).T
         found = np.linalg.lstsq(normal, right, rcond=None)[0]
-        # The sign of the fundamental's amplitude is part of its phase.
+        # A negative amplitude of the fundamental corresponds to a phase of π.
         phases = np.arctan2(-found[2], found[1])
         if fringe.modulation[0] < 0:
             phases = phases + math.pi

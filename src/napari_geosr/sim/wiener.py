@@ -21,7 +21,7 @@ from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Width of the notch against haze, relative to the cut-off.
+#: Standard deviation of the Gaussian notch against haze, relative to the cut-off.
 _NOTCH_WIDTH = 0.15
 
 

@@ -89,7 +89,7 @@ def reconstruct_slices(
     require(name, beam_of(geometry), config)
     check_sinogram(sinogram, geometry)
     sinogram = sinogram.detach().cpu().float()
-    if name == "fbp":  # ASTRA's FBP requires a centred axis and evenly spaced angles
+    if name == "fbp":  # filter here: ASTRA's FBP needs a centred axis and equal steps
         sinogram = filter_rows(sinogram, config.filter, 1.0, config.padding)
         weights = angle_weights(geometry.angles, geometry.unseen)
         sinogram *= sinogram.new_tensor(weights)[:, None]

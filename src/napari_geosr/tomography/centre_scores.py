@@ -20,7 +20,8 @@ FloatArray = npt.NDArray[np.floating[Any]]
 Curve = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: Maximum number of coefficients outside the double wedge that are used for a curve.
+#: Number of coefficients outside the double wedge up to which all are used for scores;
+#: of more, at least this number and less than twice as many are used.
 _MAX_COEFFICIENTS = 40_000
 #: Number of harmonics next to the wedge that are counted as part of it.
 _MARGIN = 2

@@ -27,15 +27,16 @@ _BRIGHTER = 0.01
 _SAMPLE_VALUES = 2**24
 #: Minimum number of frames for estimating a variance.
 _FRAMES = 3
-#: Number of pixels over which the variance is averaged; the median of these patches is
-#: used, so that hot pixels do not matter.
+#: Number of pixels per patch over which the variance is averaged; the median over all
+#: patches is used, so that hot pixels do not matter.
 _PATCH = 256
-#: Maximum number of values for the variance; if there are more, only every n-th row is
-#: used.
+#: Maximum number of values from which the variance is estimated; for more, only every
+#: n-th row is used.
 _VALUES = 2**23
 #: Pixels with less than this fraction of the median light are ignored.
 _LIT = 0.1
-#: Largest deviation of the estimate from 1 at which counts are treated as photons.
+#: Largest difference from 1 of the estimated counts per photon at which counts are
+#: treated as photons.
 _COUNT_TOLERANCE = 0.05
 #: The same limit in standard errors; the larger of the two applies.
 _COUNT_ERRORS = 3.0

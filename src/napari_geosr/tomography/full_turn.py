@@ -19,7 +19,7 @@ from napari_geosr.core.errors import ProjectionsError
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
 
-#: Maximum gap between views, in steps; views within it are interpolated.
+#: Maximum gap between views, in mean steps; views within a gap are interpolated.
 _MAX_GAP_STEPS = 2.5
 
 
@@ -119,7 +119,7 @@ def _interpolate_views(
     at = np.mod(targets, 360)
     after = np.clip(np.searchsorted(closed, at), 1, len(closed) - 1)
     gap = closed[after] - closed[after - 1]
-    # Round the weight, so that a view exactly at that angle is used unchanged.
+    # Round the weight, so that a view exactly at the target angle is used unchanged.
     share = np.round((at - closed[after - 1]) / gap, 4).astype(np.float32)[:, None]
     before, behind = (after - 2) % len(places), (after - 1) % len(places)
     seen: FloatArray = views[:, before] * (1 - share) + views[:, behind] * share

@@ -32,8 +32,8 @@ _MAX_DEAD_SHARE = 0.05
 #: Ratio of the given counts without a sample to those of the brightest pixels, or its
 #: inverse, above which the given number is considered wrong.
 _MAX_INCIDENT_RATIO = 1e3
-#: Minimum noise assumed for a row, in units of the intensity without a sample;
-#: otherwise noise-free data would appear to be full of zingers.
+#: Minimum noise level assumed for a row, in units of the intensity without a sample;
+#: otherwise, nearly noise-free data would appear to be full of zingers.
 _MIN_NOISE = 1e-3
 
 

@@ -38,7 +38,8 @@ FloatArray = npt.NDArray[np.float32]
 #: Fraction of the ranks at either end that is ignored when the strength of a stripe is
 #: computed.
 _DROPPED_RANKS = 0.1
-#: Fraction of the sorted columns at either end that is excluded from the line fit.
+#: Fraction at either end of the sorted column values that is excluded from the line fit
+#: by which outlying columns are found.
 _DROPPED_COLUMNS = 0.25
 #: The maximum width of narrow windows is the detector's width divided by this number:
 #: the sample must vary slowly across a window. (Narrow detectors occur in tests and in
@@ -46,7 +47,8 @@ _DROPPED_COLUMNS = 0.25
 _NARROW_PART = 24
 #: The maximum width of wide windows is the detector's width divided by this number.
 _WIDE_PART = 8
-#: Length in views of the moving average that follows the values of a working column.
+#: Length, in views, of the moving average along the angles; dead columns deviate less
+#: from it than working ones.
 _SMOOTH_VIEWS = 10
 
 

@@ -205,7 +205,7 @@ def segmented_layer_steps(
             f"{format_available(free)} is free. Write the result to a file with "
             "napari-geosr shapes segment."
         )
-    # A large scan is not copied, but compared with its earlier state at the end.
+    # A large scan is not copied; its fingerprint shows whether it changes meanwhile.
     scan = snapshot(volume, memory_budget(config.memory, "cpu"))
     before = fingerprint(scan)
     ready = yield from _plan_steps(scan, snapshot(mask), config, should_stop)

@@ -153,7 +153,7 @@ def refined_layer_steps(
         the number of triangles of its surface can be estimated from the input.
     """
     factor = config.upscale_factor
-    _check_result(volume.shape, 0, factor)  # before the shape is read
+    _check_result(volume.shape, 0, factor)  # without a surface: fails before reading
     read = snapshot(volume)
     ready = yield from plan_shape_steps(read, config, should_stop)
     record = yield from refinement_record_steps(read, config, ready, should_stop)
@@ -217,12 +217,12 @@ def completed_layer_steps(
     VolumeError
         If the model finds nothing to complete.
     """
-    _check_result(volume.shape, 0)  # before the shape is read
+    _check_result(volume.shape, 0)  # without a surface: fails before reading
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     read = snapshot(volume)
     inside = yield from read_shape_steps(read, config.label, should_stop)
-    pose = yield from pose_steps(volume, model)  # the main warning comes first
+    pose = yield from pose_steps(volume, model)  # warn about the orientation first
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(read, config, model, should_stop)

@@ -24,16 +24,17 @@ from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 _MAX_LABELS = 64
 #: Maximum number of different values that are taken to be labels without further tests.
 _FEW_LABELS = 8
-#: Fraction of unequal pairs of neighbouring labelled voxels above which many values are
-#: grey values, because labels form regions; then the fraction above which they may be
-#: grey values.
+#: Maximum fraction of neighbouring labelled voxels with different values. Labels form
+#: regions, so more than `_FEW_LABELS` values are grey values above the first limit, and
+#: may be grey values above the second one.
 _MAX_DIFFERENT = 0.5
 _DOUBTFUL_DIFFERENT = 0.2
-#: Fraction of voxels outside all labels below which many values may be grey values.
+#: Fraction of voxels with the value 0 below which more than `_FEW_LABELS` different
+#: values may be grey values.
 _MIN_OUTSIDE = 0.01
 #: Number of voxels read at a time.
 _AT_ONCE = 2**24
-#: Items of a series, of which one is chosen, by the axis of the series.
+#: What the user must choose from a series, by the axis of the series.
 _CHOICES = {"T": "time point", "C": "channel"}
 #: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
 MAX_ANISOTROPY = 1.5
@@ -74,7 +75,7 @@ def read_shape_steps(
     doubts: AnyArray = np.zeros(3, np.int64)
     inside: AnyArray = np.empty(volume.shape, bool)
     depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
-    values: set[float] = set()  # of many values, only some
+    values: set[float] = set()  # incomplete if there are more than `_MAX_LABELS`
     for start in range(0, volume.shape[0], depth):
         if should_stop():
             raise Cancelled("Stopped while reading; no file was written.")

@@ -18,8 +18,8 @@ from napari_geosr.core.types import AnyArray
 
 #: Number of voxels for which faces are counted at a time.
 _AT_ONCE = 2**20
-#: Bytes for each voxel while a surface is extracted: smoothed shape, pieces, and thin
-#: parts. The box of the shape has a margin on each side.
+#: Bytes for each voxel while a surface is extracted (smoothed shape, pieces, and thin
+#: parts), and the margin that is added at each side of the volume, in voxels.
 _BYTES_PER_VOXEL = 17
 _MARGIN = 4
 #: Bytes for each face (two triangles) between the phases; up to 400 were measured.
@@ -29,12 +29,13 @@ _FIXED_BYTES = 32_000_000
 #: Bytes for each face of a surface that is kept.
 _KEPT_BYTES = 40
 #: Bytes for each face, and for each triangle that is kept, while the number of
-#: triangles is reduced. For each triangle, the package stores a record of 168 bytes in
-#: an array that grows by doubling, and half a vertex of 120 bytes; the rest was
-#: measured.
+#: triangles is reduced. For each triangle, fast-simplification stores a record of 168
+#: bytes in an array that grows by doubling, and half a vertex of 120 bytes; the
+#: remaining bytes were measured.
 _REDUCED_BYTES = 1100
 _REDUCED_KEPT_BYTES = 120
-#: Number of triangles to keep per face, above which their number is not reduced.
+#: Requested number of triangles per face above which nothing is reduced: the surface
+#: has fewer triangles than that.
 _TRIANGLES_PER_FACE = 2.2
 #: Factor by which the number of faces grows with each doubling of the resolution: 4 for
 #: smooth surfaces, and more for rough ones.
@@ -44,7 +45,8 @@ _GROWTH = 4.3
 _RESULT_BYTES = 3
 #: Bytes for each voxel of the common box of two shapes that are compared.
 _COMPARED_BYTES = 56
-#: Bytes for each face of both shapes: distance and area at the corners of the voxels.
+#: Bytes for each face of the two shapes, for the corners of voxels on their surfaces:
+#: the area that each corner represents, and its distance from the other surface.
 _COMPARED_FACE_BYTES = 25
 
 

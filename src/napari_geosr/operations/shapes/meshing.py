@@ -39,7 +39,8 @@ from napari_geosr.operations.shapes.config import MeshConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_surface_memory
 
-#: Suffixes of files with positions in float32, and a note on the loss of precision.
+#: Suffixes of files that store positions as float32, and the warning for surfaces that
+#: are too far from the origin for this precision.
 _FLOAT32 = (".stl", ".ply")
 _ROUNDED = (
     "The surface is so far from the origin that this kind of file rounds its positions "

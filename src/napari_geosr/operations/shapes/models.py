@@ -12,7 +12,7 @@ from napari_geosr.operations.shapes.config import TRILINEAR
 
 #: Learning methods of the models that complete shapes.
 COMPLETING = ("shape_completion", "shell_completion")
-#: Network of models of closed shells, which are not evaluated on a grid.
+#: Network for closed shells. The other networks are evaluated on a grid of voxels.
 ATLAS = "shell_atlas"
 #: Folder of the bundled models for shapes.
 BUNDLED = zoo.bundled_folder() / "shapes"

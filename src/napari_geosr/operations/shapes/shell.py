@@ -47,16 +47,16 @@ _BYTES_PER_VOXEL = 10
 _SLAB_BYTES = 64
 #: Number of voxels per slab.
 _AT_ONCE = 2**21
-#: Minimum thickness of a wall, in voxels, at which layers of one or two voxels are
-#: removed.
+#: Minimum mean thickness of the wall, in voxels, at which layers of one or two voxels
+#: on the given shape are removed from the completed part.
 _MIN_OPENED = 4.0
-#: Minimum thickness of this wall along an axis, in voxels, at which layers that are
-#: thin along this axis are removed.
+#: Minimum thickness of the wall along an axis, in voxels, at which layers that are thin
+#: along this axis are removed.
 _MIN_ALONG = 3.2
 #: Margin around the predicted wall, in voxels.
 _MARGIN = 3
-#: Maximum extent of the wall beyond the centres of the outermost voxels, in voxels,
-#: that is not reported.
+#: Distance from the centres of the outermost voxels, in voxels, up to which the wall
+#: may extend beyond the volume without a warning.
 _MAX_BEYOND = 1.5
 
 
@@ -161,7 +161,7 @@ def _box_of(
     last = np.array(shape) - 1
     over = np.maximum(-missing.min(0), missing.max(0) - last)
     # Small values are ignored: voxels extend half a voxel beyond their centres, and the
-    # smooth maps are not exact.
+    # predicted maps of the wall are smooth and therefore not exact.
     return box, [int(np.ceil(n)) if n > _MAX_BEYOND else 0 for n in over]
 
 

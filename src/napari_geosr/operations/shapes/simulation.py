@@ -30,9 +30,9 @@ from napari_geosr.physics.shapes import (
     vault_direction,
 )
 
-#: Default width of the box, in mm.
+#: Default edge length of the cubic volume that contains a skull, in mm.
 _BOX = 200.0
-#: Range of defect sizes, as fractions of half the box width.
+#: Range of defect sizes, as fractions of half the edge length of the volume.
 _SIZES = (0.15, 0.4)
 
 

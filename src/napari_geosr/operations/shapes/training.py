@@ -62,7 +62,7 @@ _TEXTS["shell_completion"] = (
     "Shells of the kind and orientation that the model was trained on.",
     "Medical use. A completion is a guess that resembles the training shapes.",
 )
-#: Remarks on the cards of models without measured figures.
+#: Remarks for the cards of models that were not evaluated, by learning method.
 _REMARKS = {
     "shape_completion": (
         "The accuracy of this model was not measured. Compare its results with "

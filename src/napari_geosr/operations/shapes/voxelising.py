@@ -48,7 +48,7 @@ from napari_geosr.operations.shapes.grids import (
 )
 from napari_geosr.physics.shapes import coarsened
 
-#: Maximum number of voxels of a voxelised mesh, and memory per voxel in bytes.
+#: Maximum number of voxels of a voxelised mesh, and memory needed per voxel, in bytes.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
 #: Number of rays that are traced at a time.
@@ -57,9 +57,11 @@ _RAYS = 2**18
 _MAX_DIFFERENCE = 0.05
 #: Fraction of a mesh inside the volume of ``--like`` below which a warning is given.
 _MIN_INSIDE = 0.01
-#: Factor by which a voxel size is repeatedly increased until the mesh fits.
+#: Factor by which a voxel size is repeatedly increased until the number of voxels that
+#: the mesh needs is permitted.
 _WIDENING = 1.02
-#: Maximum number of times that the voxel size is halved to suit a mesh.
+#: Maximum number of times that the voxel size is halved in the search for one at which
+#: the voxels have the volume of the mesh.
 _MAX_HALVINGS = 12
 #: Maximum number of voxels during this search.
 _MAX_TRIED = 2**25

@@ -29,7 +29,8 @@ FILES = {
     "json": "check.json",
     "picture": "check.png",
 }
-#: Relative change of the mean intensity above which the illumination is called uneven.
+#: Difference between the highest and the lowest mean intensity of the frames, relative
+#: to the mean of all frames, above which the illumination is called uneven.
 UNEVEN = 0.1
 #: Modulation contrast, relative to the noise, below which frames are too noisy.
 LOW_CONTRAST = 3.0

@@ -46,7 +46,7 @@ def parse_nanometres(value: object, *, default: str = "nm") -> object:
     return float(match[1]) * MILLIMETRES[unit] / MILLIMETRES["nm"]
 
 
-#: Settings that the command ``train pinn-sim`` shares.
+#: Types of the settings that the command ``train pinn-sim`` also has.
 UpscaleFactor = Annotated[
     int,
     Field(

@@ -40,7 +40,8 @@ from napari_geosr.sim.refine import refine_phases_steps
 FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-#: Distance of wave vectors, relative to the cut-off, below which they count as equal.
+#: Distance between two wave vectors, relative to the cut-off, below which they count as
+#: equal.
 _SAME_DIRECTION = 0.1
 #: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192

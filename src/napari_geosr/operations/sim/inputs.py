@@ -30,9 +30,10 @@ from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Fraction of pixels with the largest value, above which frames count as saturated.
+#: Maximum fraction of a frame's pixels at the camera's maximum value; with more, the
+#: frame counts as saturated.
 MAX_SATURATED = 0.01
-#: Refractive index of immersion oil.
+#: Refractive index of immersion oil, used if no other is given or stated in the file.
 OIL = 1.515
 #: Percentile of the mean frame that is used as the camera offset.
 _DARK_PERCENTILE = 0.1
@@ -354,7 +355,8 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
             f"{path.name} has negative values or contains no signal. "
             "Subtract its offset, or choose another file."
         )
-    # Patterns are stored in the order of the frames of one plane.
+    # The file has the patterns in the order of the frames of one plane; the result has
+    # those of one angle next to each other.
     flat = "".join(letter for letter in frames.order if letter != "z")
     if flat == "pa":
         images = images.reshape(frames.phases, frames.angles, *images.shape[1:])

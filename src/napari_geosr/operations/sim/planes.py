@@ -48,19 +48,20 @@ FloatArray = npt.NDArray[np.float32]
 #: on average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
-#: Edge length, in camera pixels, of the part in which the number of iterations is
-#: chosen, for 9 frames; see `trial_edge`.
+#: Edge length, in camera pixels, of the part of the frames with which the number of
+#: iterations is chosen, for 9 frames per plane; see `trial_edge`.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
-#: Margin around a tile, in cut-off periods.
+#: Margin around a tile, in periods of the cut-off frequency.
 _HALO = 12.0
 #: Number of arrays of the result's size in memory, in addition to the pattern terms.
 _OTHER_ARRAYS = 9
 #: Bytes for a network's feature maps, per feature and per pixel of the result.
 _NETWORK_MAPS = 110
-#: Edge length, in camera pixels, of the part in which the number of steps is chosen.
+#: Edge length, in camera pixels, of the part of the frames with which the number of
+#: training steps of a network is chosen.
 _NETWORK_TRIAL_EDGE = 96
-#: Number of steps without improvement after which the search ends.
+#: Number of training steps without improvement after which that search ends.
 _NETWORK_PATIENCE = 25
 #: Seconds between two previews of a network.
 _PREVIEW_SECONDS = 3.0

@@ -55,7 +55,8 @@ from napari_geosr.operations.storage import array_for
 FloatArray = npt.NDArray[np.float32]
 
 
-#: Change of a phase between time points above which patterns are considered to drift.
+#: Change of a phase between time points, in radians, above which patterns are
+#: considered to drift.
 MAX_DRIFT = math.radians(10)
 
 

@@ -38,14 +38,15 @@ from napari_geosr.sim.refine import fitted_phases
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Edge length, in camera pixels, of the part that is checked.
+#: Edge length, in camera pixels, of the part of the frames that is checked.
 CHECKED_EDGE = 192
 #: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
-#: Difference of a phase from that in the frames above which a warning is issued.
+#: Difference of a phase from that measured in the frames, in radians, above which a
+#: warning is issued.
 MAX_PHASE_ERROR = math.radians(5)
-#: Difference of a wave vector from that in the frames, in cycles per field of view,
-#: above which a warning is issued.
+#: Difference of a wave vector from that measured in the frames, in cycles per field of
+#: view, above which a warning is issued.
 MAX_CYCLES = 0.2
 #: Residual of a frame, relative to that with the best-fitting pattern, above which a
 #: warning about the order of the frames is issued.
@@ -373,7 +374,7 @@ def _resolution_steps(
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
     edge = patterns.pixel_size / config.upscale_factor
-    # Fitting two more networks would take minutes, so measure their initial result.
+    # Fitting two more networks would take minutes, so measure their starting point.
     method = "joint-rl" if config.method == "pinn" else config.method
     changes = {"iterations": iterations or None, "method": method}
     settings = config.model_copy(update=changes)

@@ -31,7 +31,8 @@ from napari_geosr.physics.shapes.chest import (
 from napari_geosr.physics.shapes.radiographs import TISSUES, WIDTH, radiographs
 
 _NOTE = "Simulated: not a radiograph of any person."
-#: Function, names of the labels and width of the detector in mm, by kind.
+#: Function that simulates radiographs, names of the labels, and width of the detector
+#: in mm, by kind of radiograph.
 _KINDS = {
     "dental": (radiographs, TISSUES, WIDTH),
     "chest": (chest_radiographs, ORGANS, CHEST_WIDTH),

@@ -122,7 +122,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     ),
     # Trained to turn reconstructions from few projections into those from all.
     "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
-    # The published method, and a variant with a Wasserstein critic.
+    # TomoGAN as published, and a variant with a Wasserstein critic.
     "tomogan-js": LearningMethod(
         "TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}
     ),

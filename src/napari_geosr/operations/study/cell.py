@@ -123,7 +123,7 @@ class StudyContext:
                 unfinished=(yield from usable_unfinished_steps(path)),
                 should_stop=should_stop,
             )
-            # Warnings about the scan are issued only once, for the whole scan.
+            # Issue warnings only for the whole scan, not again for its subsets.
             told = (WarningIssued,) if scan is self.scan else ()
             done = yield from recount(steps, *told, saved=(TileDone,))
             if not done.complete:

@@ -62,7 +62,7 @@ def classical_steps(
         settings, tuned_on = {**chosen, **settings}, {"tuned_on": target_description}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
-        # Do not reuse results of a study with other settings.
+        # Name the file by its settings, so that no result of other settings is reused.
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = cell.folder / f"{cell.name}-{digest}.ome.tif"

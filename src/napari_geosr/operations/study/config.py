@@ -22,8 +22,8 @@ from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
 
-#: Settings that do not affect finished cells; results that depend on them are
-#: recomputed.
+#: Settings that do not affect finished cells. If they change, a study can be resumed,
+#: and the figures computed from its cells are updated.
 _LATE_SETTINGS = (
     "counts",
     "exposure",
@@ -48,7 +48,8 @@ _MIN_EXPOSURE = 0.001
 _MAX_EXPOSURE = 0.9
 
 
-#: Minimum number of points of a curve over the number of projections.
+#: Minimum number of default numbers of projections below that of the scan; if there are
+#: fewer, fractions of the scan's number are used instead.
 _MIN_COUNTS = 3
 
 

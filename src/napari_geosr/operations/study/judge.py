@@ -33,7 +33,7 @@ _SSIM_WINDOW = 11
 _PICTURE_EDGE = 320
 #: Edge length of the rendered cube of pores, in voxels.
 _CUBE_EDGE = 96
-#: Percentiles of the reference's grey values that define the contrast of pictures.
+#: Percentiles of the reference's grey values that pictures show as black and white.
 _LEVELS = (0.5, 99.5)
 #: Direction of the light for renderings (depth, y, x).
 _LIGHT = (0.7, -0.5, -0.5)
@@ -161,7 +161,7 @@ def measured_figures(report: PorosityReport) -> AnyDict:
     components = report.pore_count + report.small_pore_count
     density = None
     if report.pores_per_mm3 is not None and report.pore_count:
-        # For a pore network: tunnels minus enclosed solids, b1 - b2 = b0 - χ.
+        # Connectivity: tunnels minus enclosed solids, b1 - b2 = b0 - χ.
         volume = report.pore_count / report.pores_per_mm3
         density = (components - report.euler_number) / volume
     return {

@@ -47,8 +47,8 @@ _MAX_CLASSES = 50
 #: Maximum number of draws until one contains painted voxels of all classes; otherwise,
 #: the best draw is used.
 _TRIES = 50
-#: Maximum difference from the mean IoU for the largest number of slices, at which
-#: another number counts as equally good.
+#: Maximum difference in mean IoU at which a number of slices counts as equally good as
+#: the largest one.
 TOLERANCE = 0.01
 _SCRATCH = "from scratch"
 #: Settings that do not affect finished cells.

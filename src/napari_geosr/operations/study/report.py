@@ -173,7 +173,8 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
     ]
 
 
-#: Words that introduce the descriptions of the training data, by setting.
+#: Words that introduce the data with which a network was trained or settings were
+#: chosen, by the key of the description.
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (

@@ -71,7 +71,7 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
             "whole scan. Their input contains part of the same noise, which they "
             "preserve. Noise2Inverse is not affected."
         )
-    # For shorter exposures, the warning is given when those scans are derived.
+    # For shorter exposures, the note on photons is issued when such scans are derived.
     quick = config.acquisition == "continuous" and config.light == "one"
     shorter = quick or min(config.exposure) < 1
     if paired and not shorter and (note := photon_note(scan, config)):

@@ -77,7 +77,8 @@ class TrainingPair(NamedTuple):
     target_description: str
 
 
-#: Kinds of targets: the first two have independent noise, the last one does not.
+#: Descriptions of training targets: the noise of the first two is independent of that
+#: of the source; the whole scan contains the noise of the source.
 _LIGHT, _VIEWS, _WHOLE = "light left out", "views left out", "the whole scan"
 
 

@@ -191,7 +191,7 @@ def _record(
 ) -> AnyDict:
     names = ("torch", "accelerate", "numpy")
     # Simulated volumes are determined by their seeds, so a few checksums suffice to
-    # detect a machine that produces different ones.
+    # detect a computer that produces different volumes from the same seeds.
     inputs = {
         f"{role} {i + 1}": volume
         for role, volumes in opened.items()

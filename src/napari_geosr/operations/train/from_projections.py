@@ -366,7 +366,8 @@ def _unfinished_restoration_steps(
     made_with = (provenance[-1].get("model") or {}) if provenance else {}
     if made_with.get("weights_sha256") == zoo.find(model).card.weights_sha256:
         return unfinished
-    if unfinished.source != incomplete_path(out):  # this is a temporary file
+    # Remove a temporary file of a killed run, but not the file saved by a stopped run.
+    if unfinished.source != incomplete_path(out):
         remove_unfinished(unfinished, out)
     return None
 

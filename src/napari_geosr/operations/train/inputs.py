@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 FILE = "inputs.json"
-#: Number of bytes in each block of a file that is checked.
+#: Size of the blocks of a file that its checksum includes, in bytes.
 _BLOCK_BYTES = 1 << 20
-#: Maximum number of blocks checked per file: this limits the time to a fraction of a
-#: second.
+#: Maximum number of blocks per file, which limits the time to a fraction of a second.
+#: In larger files, the blocks are evenly spaced.
 _MAX_BLOCKS = 64
-#: Number of bytes checked at the start and in the middle of each file of a folder.
+#: Number of bytes that the checksum of a folder includes from the start and from the
+#: middle of each of its files.
 _PIECE = 4096
 
 Volumes = Mapping[str, Sequence["Volume"]]
@@ -63,7 +64,7 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
     try:
         recorded = read_json(folder / FILE)
     except (OSError, ValueError):
-        return  # started by an earlier release, or killed while writing the record
+        return  # job of an earlier release, or killed before the record was written
     current = _describe_inputs(volumes)
     for key in (*recorded, *(k for k in current if k not in recorded)):
         before, now = recorded.get(key), current.get(key)

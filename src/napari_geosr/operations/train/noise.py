@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from napari_geosr.learning.sampling.patches import Patches
 
 
-#: Minimum correlation at which blind-spot training visibly preserves noise.
+#: Minimum correlation between the noise of neighbouring voxels at which blind-spot
+#: training visibly preserves noise.
 MIN_CORRELATION = 0.1
 
 

@@ -66,7 +66,7 @@ class ObjectFit(ABC):
         Seconds between two checkpoints.
     """
 
-    #: Number of images that are fitted in each step.
+    #: Number of images fitted in each step, for the reported speed.
     images_per_step: int = 1
 
     def __init__(self, meter: Meter, checkpoint_seconds: float) -> None:

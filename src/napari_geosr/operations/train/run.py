@@ -144,7 +144,7 @@ def train_steps(
         should_stop=lambda: should_stop() and not keep_unfinished(),
     )
     path: Path | None = None
-    # If cancelled, the model is evaluated again when training is resumed.
+    # If the evaluation is cancelled, it is repeated when training is resumed.
     with suppress(Cancelled):
         path = yield from steps
     if adaptation is not None and finished and path is not None:
@@ -229,10 +229,11 @@ def _check_pairs(
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
         if is_simulated(source.name):
-            # these are aligned by construction, and noise could be mistaken for a shift
+            # simulated pairs are aligned, and noise could be mistaken for a shift
             continue
         ndim, factor = method.config.ndim, method.upscale_factor
-        # Two labels correlate with grey values; three or more have no meaningful order.
+        # With two labels, the numbers correlate with grey values; with more, their
+        # order is arbitrary.
         result = check_pair(
             source, target, factor, ndim, is_correlated=method.labels <= 2
         )

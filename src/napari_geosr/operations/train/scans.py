@@ -36,7 +36,8 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.tomography.filters import FilterName, Padding
 from napari_geosr.tomography.preparation_config import PreparationConfig, StripeRemoval
 
-#: Training data of each method that accepts projections.
+#: How each method that accepts projections uses them: as parts of one scan, or as pairs
+#: of a source scan and a target scan.
 METHODS_FROM_PROJECTIONS = {
     "noise2inverse": "parts",
     "supervised": "pairs",

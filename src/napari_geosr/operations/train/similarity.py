@@ -61,7 +61,8 @@ EDGE = 16
 _BOX_PATCHES = {2: 4, 3: 2}
 #: Minimum number of patches; if there are fewer, their overlap is increased.
 _FEW = 256
-#: Divisors of the patch edge, which give the step between patches.
+#: Divisors of the patch edge that are tried, in this order, for the step from one patch
+#: to the next.
 _OVERLAPS = (1, 2, 4, 8)
 #: Maximum number of voxels that the network processes for the index.
 _MAX_VOXELS = 1 << 26

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Margin around a frame in units of the cut-off period.
+#: Margin around a frame, in periods of the cut-off frequency.
 _MARGIN = 4.0
 
 

@@ -25,7 +25,8 @@ Array = npt.NDArray[np.float64]
 
 #: Value of the transfer function below which a frequency counts as not transmitted.
 SUPPORT = 0.005
-#: Number of frequencies at which the radial mean of a measured function is computed.
+#: Number of frequencies at which the radial mean of a measured transfer function is
+#: computed.
 _RADII = 512
 
 

@@ -29,11 +29,12 @@ STRUCTURES = ("filaments", "rings", "er", "spots")
 RESPONSES = ("linear", "saturated", "saturated-hyperbolic", "switching")
 #: Number of pixels of the finest grid per camera pixel, along each axis.
 _FINE = 4
-#: Blur of structures, in fine pixels; it avoids undersampling.
+#: Standard deviation of the blur of structures, in fine pixels; the blur avoids
+#: undersampling.
 _THICKNESS = 0.8
 #: Number of points along one period for the expansion of a response into harmonics.
 _PERIOD = 256
-#: Maximum frequency of out-of-focus haze, relative to the cut-off.
+#: Standard deviation of the spectrum of out-of-focus haze, relative to the cut-off.
 _HAZE_CUT_OFF = 0.12
 #: Minimum relative amplitude of the harmonics of a nonlinear response that are
 #: simulated.

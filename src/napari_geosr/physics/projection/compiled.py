@@ -21,8 +21,8 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PARTS_PER_THREAD = 4
-#: Minimum number of parts, even for one thread, because cancellation is checked between
-#: parts.
+#: Minimum number of parts of a loop, even for one thread, because cancellation is
+#: checked between parts.
 _MIN_PARTS = 16
 _caller = threading.local()
 

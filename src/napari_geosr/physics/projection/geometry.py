@@ -249,7 +249,8 @@ class ConeGeometry(FanGeometry):
             First row and the one after the last, including neighbours needed for
             interpolation; at least one row.
         """
-        # Voxels between the source and the axis are projected farther outwards.
+        # Relative to the axis, voxels near the source are projected farther from the
+        # middle row, and those near the detector less far.
         reach = (self.size - 1) / math.sqrt(2) * self.voxel_size / self.source_distance
         heights = [
             (z - self.slice_centre) * self.pixel_size / self.row_size / depth

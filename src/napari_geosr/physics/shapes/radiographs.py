@@ -36,7 +36,7 @@ from napari_geosr.physics.shapes.exposure import (
 
 #: Tissues by their label. The background includes the cheeks.
 TISSUES = ("background", "gum", "bone", "dentine", "enamel", "pulp")
-#: Label of restorations, which are not tissue: they are neither learned nor evaluated.
+#: Label of fillings, which are not tissue: they are neither learned nor evaluated.
 RESTORATION = 255
 #: Width of the detector, in mm.
 WIDTH = 32.0
@@ -48,12 +48,13 @@ _CORTICAL = 0.15
 _DENTINE = 0.16
 #: Attenuation of enamel per mm at 35 keV.
 _ENAMEL = 0.33
-#: Attenuation of composite or metal fillings per mm at 35 keV; thin layers are opaque.
+#: Attenuation of fillings (composite or metal) per mm at 35 keV: even thin layers are
+#: opaque.
 _FILLING = 1.5
 _MATERIALS = ("soft", "bone", "dentine", "enamel", "filling")
 #: Volume fraction of bone between the cortical plates.
 _TRABECULAE = 0.3
-#: Exposures of an intraoral sensor.
+#: Ranges of the exposure conditions of an intraoral sensor.
 _EXPOSURE = ExposureRange(
     blur=(0.05, 0.15),
     scatter_width=5.0,
@@ -63,8 +64,8 @@ _EXPOSURE = ExposureRange(
 )
 #: Smallest number of pixels along an edge.
 _MIN_EDGE = 32
-#: Kinds of teeth from the middle of the jaw: width, length of crown and root, thickness
-#: (all in mm), and number of roots.
+#: Teeth from the middle of the jaw outwards: width, length of the crown, length of the
+#: root, thickness (all in mm), and number of roots.
 _KINDS = (
     (7.0, 9.5, 13.0, 6.5, 1),
     (6.2, 9.0, 13.0, 6.0, 1),
@@ -374,7 +375,7 @@ class _ToothShape:
         horns = 0.8 * np.cos(2 * np.pi * u / (0.5 * self.width)) * (self.roots > 1)
         top = self.horn + 0.4 + horns
         chamber: Array | float = self.chamber * w * (1.0 + 0.9 * (self.roots > 1))
-        if self.roots == 1:  # narrows to the width of the canal, with a round top
+        if self.roots == 1:  # the chamber narrows to the canal, and its top is round
             bottom, canal = self.fork, self.width * self.canal
             chamber = chamber + (canal - chamber) * np.clip(
                 (s - top) / (bottom - top), 0, 1

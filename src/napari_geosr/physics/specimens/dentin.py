@@ -33,7 +33,7 @@ Array = npt.NDArray[np.float64]
 #: Brightness of the dentin between tubules, relative to that of the stain inside the
 #: tubules.
 AUTOFLUORESCENCE = 0.15
-#: Attenuation of a cuff divided by that of other dentin, minus one.
+#: Excess attenuation of a cuff relative to the attenuation of other dentin.
 CUFF_DENSITY = 0.25
 #: Thickness of a cuff divided by the radius of its tubule.
 _CUFF = 0.6
@@ -41,9 +41,9 @@ _CUFF = 0.6
 _MIN_DISTANCE_SHARE = 0.7
 #: Maximum porosity of parallel tubules that do not touch.
 _MAX_POROSITY = 0.35
-#: Number of slices between the points of a tubule.
+#: Approximate number of slices between the points that define the path of a tubule.
 _PIECE = 8
-#: Range of the radius of a branch, relative to that of a median tubule.
+#: Range of the radius of a branch, relative to the median radius of the tubules.
 _BRANCH = (0.15, 0.3)
 _MIN_BRANCH_RADIUS = 0.6
 _MAX_TRIES = 60

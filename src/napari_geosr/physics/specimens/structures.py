@@ -42,7 +42,8 @@ Array = npt.NDArray[np.float64]
 _WAVES = 384
 #: Number of points for estimating a quantile of a random field.
 _POINTS = 100_000
-#: Relative width of the ring of frequencies of a bicontinuous structure.
+#: Standard deviation of the spatial frequencies of a bicontinuous structure, as a
+#: fraction of their mean.
 _RING_WIDTH = 0.18
 #: Semi-axes of a lacuna relative to the longest one; about 9 × 4.5 × 2.5 µm [3]_.
 _LACUNA = (1.0, 0.5, 0.28)

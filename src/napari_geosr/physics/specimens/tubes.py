@@ -177,7 +177,7 @@ def _distant_points(
             f"axis, not {' × '.join(map(str, shape))}."
         )
     found: list[Array] = []
-    # Keyed by cube; the edge of the cubes is the minimum spacing.
+    # Accepted points, by the cube that contains them; its edge is the minimum spacing.
     near: dict[tuple[int, ...], list[Array]] = {}
     tries = _MAX_TRIES * (1 + math.prod(shape) / spacing**3)
     for point in rng.uniform(low, high, (int(tries), 3)):

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 #: Maximum number of scans to evaluate.
 _MAX_SCANS = 3
-#: Number of sample blocks over all scans.
+#: Number of held-out blocks on which errors are estimated, divided among the scans;
+#: each scan has at least two.
 _BLOCKS = 6
 
 
@@ -158,7 +159,8 @@ class Gain:
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
     """Return the gain of `after` over `before`, two evaluations of the same blocks."""
-    # No error can be smaller than the noise that remains in the result.
+    # Estimated errors may be too small, even negative. Lower limits are the variance of
+    # the noise that remains in the result, and 0.1 % of the noise variance of the scan.
     scale = common_scale((before, after))
     floor = 1e-3 * scale * before.mean(before.noise)
     old, new = (

@@ -159,7 +159,7 @@ def adapt_steps(
         tracker.estimate_start(start)
         yield from tracker.train_steps()
     except Cancelled:
-        yield Step(trainer.step, trainer.steps)  # completes the progress bar
+        yield Step(trainer.step, trainer.steps)  # updates the progress bar
         return Adaptation(finished=False)
     if not tracker.is_over:
         return Adaptation(finished=False)

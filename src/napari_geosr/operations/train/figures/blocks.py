@@ -22,9 +22,9 @@ _MAX_SCENES = 8
 #: Minimum edge length of a block along Y and X in the input, in voxels. The minima take
 #: precedence over the maximum number of voxels.
 _MIN_EDGE = 64
-#: Minimum edge length along Z, in voxels.
+#: Minimum edge length of a block along Z, in voxels.
 _MIN_DEPTH = 8
-#: Minimum edge length along Y and X in the output, in voxels.
+#: Minimum edge length of a block along Y and X in the output, in voxels.
 _MIN_OUTPUT_EDGE = 256
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Array = AnyArray
 Rows = tuple[FigureRow, ...]
 
-#: Widths of the Gaussian filters used for comparison, in voxels.
+#: Standard deviations of the Gaussian filters that models are compared with, in voxels.
 SIGMAS = (0.5, 0.8, 1.0, 1.3, 1.6, 2.0, 2.6, 3.4)
 #: Fraction of the free device memory used for tiles; the training run also needs
 #: memory.
@@ -115,7 +115,7 @@ class Evaluator:
                 if self.device == "cpu":
                     raise
                 failed = True
-            if failed:  # not in the handler, where the error still holds tensors
+            if failed:  # the error that held tensors on the device no longer exists
                 yield self.move_to_cpu()
                 yield from self._tiles(block, target, before, total)
             before += target.size
