@@ -33,7 +33,7 @@ _COARSE_SCALE = np.float32(0.5)
 #: Maximum number of unknowns for which the equations are solved directly.
 _DIRECT = 2000
 #: Maximum number of unknowns of the next grid, as a fraction of those of this grid.
-_LEAST_COARSENING = 0.9
+_MAX_COARSE_SHARE = 0.9
 _MOST_ITERATIONS = 500
 #: Largest number of voxels of the phase: the equations have up to 7 entries per voxel,
 #: which are counted with 32 bits.
@@ -193,7 +193,7 @@ def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
         box = np.ravel_multi_index(places, shape)
         coarse = _parts(matrix, box)
         n_coarse = int(coarse.max()) + 1
-        if n_coarse > _LEAST_COARSENING * count:
+        if n_coarse > _MAX_COARSE_SHARE * count:
             break
         inverse = 1 / matrix.diagonal()
         levels.append(_Level(matrix, inverse, coarse, n_coarse))

@@ -51,7 +51,7 @@ _NAMES = tuple(q.name for q in QUANTITIES)
 _MOST_THICKNESSES = 64
 #: Minimum fraction of the slices with bone in which the bone must form a closed ring
 #: within the image.
-_MOST_SLICES = 0.9
+_MIN_CLOSED_SHARE = 0.9
 #: Number of bone pixels on an edge of the image, divided by the square root of the
 #: edge's length, above which the bone counts as cut off. A circle that just touches the
 #: edge reaches 2.
@@ -224,22 +224,22 @@ class _RingCheck:
         """Return why the slices may not show a cortex."""
         reasons = []
         closed = int(np.count_nonzero(values["Ma.Ar"]))
-        if 0 < closed < _MOST_SLICES * n:
+        if 0 < closed < _MIN_CLOSED_SHARE * n:
             reasons.append(
                 "there is a marrow cavity (a hole larger than all the others "
                 f"together) in only {closed} of {n} slices"
             )
-        elif self.n_moved > (1 - _MOST_SLICES) * self.n_pairs:
+        elif self.n_moved > (1 - _MIN_CLOSED_SHARE) * self.n_pairs:
             reasons.append(
                 "the largest hole changes position or size between adjacent slices "
                 f"({self.n_moved} of {self.n_pairs} pairs), unlike a marrow cavity"
             )
-        if self.n_cut > (1 - _MOST_SLICES) * n:
+        if self.n_cut > (1 - _MIN_CLOSED_SHARE) * n:
             reasons.append(
                 f"bone lies on the border of the image in {self.n_cut} of {n} slices, "
                 "so the periosteal contour is probably cut off"
             )
-        if self.n_unknown > (1 - _MOST_SLICES) * n:
+        if self.n_unknown > (1 - _MIN_CLOSED_SHARE) * n:
             reasons.append(
                 "bone lies on the border of the sample mask or of NaN voxels in "
                 f"{self.n_unknown} of {n} slices, so its contours are probably cut off"

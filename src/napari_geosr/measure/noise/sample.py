@@ -80,7 +80,7 @@ _CLEARLY = 4.0
 #: Number of blocks that share voxels or correlated noise and therefore count as one.
 _DEPENDENT = 4.0
 #: Maximum ratio of two scans' noise levels at which these are treated as equal.
-_MIN_PAIR_RATIO = 1.1
+_MAX_EQUAL_RATIO = 1.1
 
 
 class NoiseUnknownError(VolumeError):
@@ -362,7 +362,7 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
         smallest = _CLEARLY * error
         own, other = max(own, smallest), max(other, smallest)
     ratio = math.sqrt(other / own)
-    return ratio if max(ratio, 1 / ratio) > _MIN_PAIR_RATIO else 1.0
+    return ratio if max(ratio, 1 / ratio) > _MAX_EQUAL_RATIO else 1.0
 
 
 def _extreme(blocks: Any, known: Bools) -> Bools:
