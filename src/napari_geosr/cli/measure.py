@@ -233,6 +233,19 @@ def _describe(
     }
 
 
+def _widths(cells: list[list[str]], separator: str) -> list[int]:
+    """Return the length of the longest part of the texts of each column."""
+    return [
+        max(
+            len(part)
+            for text in column
+            for line in text.split("\n")
+            for part in line.split(separator)
+        )
+        for column in zip(*cells, strict=True)
+    ]
+
+
 def _blocks(widths: list[int], available: int) -> list[list[int]]:
     """Divide columns into tables that fit into the terminal, by index.
 
@@ -272,13 +285,13 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     else:
         cells = [[*row.texts, *row.differences[1:]] for row in rows]
     titles = [*names, *(["change"] if compared and not several else [])]
-    widths = [
-        max(len(line) for row in cells for line in [*row[i].split("\n"), ""])
-        for i in range(len(titles))
-    ]
     columns = Console().width
     labels = _LABEL_WIDTH if compared else max(len(row.label) for row in rows)
-    for block in _blocks(widths, columns - labels - _GAP):
+    available = columns - labels - _GAP
+    widths = _widths(cells, " ")  # values and units on separate lines
+    if sum(widths) + _GAP * len(widths) > available:
+        widths = _widths(cells, "\n")
+    for block in _blocks(widths, available):
         table = Table(box=None)
         table.add_column("", min_width=_LABEL_WIDTH if compared else None)
         for i in block:
