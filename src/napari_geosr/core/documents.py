@@ -371,7 +371,7 @@ class _Budget:
         #: Open collections: anchor, number of values before the collection, levels
         #: inside.
         self._open: list[tuple[str | None, int, int]] = []
-        #: Finished anchors: number of values, levels.
+        #: Numbers of values and of levels of each complete value with an anchor.
         self._anchors: dict[str, tuple[int, int]] = {}
 
     def add(self, anchor: str | None) -> None:

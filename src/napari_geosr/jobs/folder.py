@@ -344,7 +344,7 @@ class JobFolder:
         return lock_text(self.status(), lock, has_ended=has_ended)
 
     def claim(self, state: State) -> None:
-        """Record that this process runs the job; the caller must hold the lock.
+        """Record that this process is running the job; the caller must hold the lock.
 
         Raises
         ------

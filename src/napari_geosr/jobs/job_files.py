@@ -307,7 +307,7 @@ def unfinished_results(job: JobFolder) -> list[Path]:
     Parameters
     ----------
     job : JobFolder
-        A job that no process runs. A finished job has no unfinished results.
+        A job that no process is running. A finished job has no unfinished results.
     """
     status, values = job.status(), job.values()
     out = values.get("out")

@@ -110,7 +110,8 @@ def run_steps(
     Raises
     ------
     JobError
-        If another process runs the job, or the job is done; the job is then unchanged.
+        If another process is running the job, or the job is done; the job is then
+        unchanged.
     GeoSRError
         Raised by the operation; it is also recorded in the job's state.
     """

@@ -29,8 +29,8 @@ def change_training(job: JobFolder, **changes: Any) -> None:
     ConfigError
         If a value is invalid; nothing is changed.
     JobError
-        If a process runs the job, the job is done or is not a training run, or it has
-        already done more than the new number of steps.
+        If a process is running the job, the job is done or is not a training run, or it
+        has already done more than the new number of steps.
     """
     with job.hold():
         job.check_not_done()

@@ -8,7 +8,8 @@ import math
 NOTHING = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
-#: Absolute change, in per cent, from which only "> 999 %" or "< −999 %" is shown.
+#: Absolute change, in per cent, at and above which only "> 999 %" or "< −999 %" is
+#: shown.
 _MAX_CHANGE = 999.5
 
 

@@ -178,7 +178,7 @@ def _require_light(projections: Projections, how: str) -> None:
 
 
 def counts_per_photon(projections: Projections) -> float | None:
-    """Estimate the counts per photon as variance over mean of the flat fields.
+    """Estimate the counts per photon: the variance of the flat fields over their mean.
 
     The variance of the number of photons in a pixel equals its mean, and counts are the
     gain times that number. Flicker of the whole beam and the variance of the dark

@@ -108,7 +108,7 @@ class TrainDock(TrainWidgets):
         yield StageStarted(message="Reading the methods")
         needs()
         networks()
-        formats()  # loaded here because proposed names omit the suffixes of formats
+        formats()  # needed later to omit file suffixes from proposed names
         load_pyqtgraph()
 
     def _connect(self) -> None:

@@ -225,7 +225,7 @@ class JournalEntry:
 
 @contextmanager
 def written_by_job(folder: Path) -> Iterator[None]:
-    """Record in all journals that this process runs the job in a folder.
+    """Record in all journals that this process is running the job in a folder.
 
     The process must hold the lock of the job. Unfinished files of earlier runs of the
     job on other computers are then resumed without waiting.

@@ -455,7 +455,7 @@ def _latest_number(job: JobFolder, status: JobStatus) -> str:
 
 
 def _cancel_if_waiting(job: JobFolder) -> None:
-    """Record the cancellation of a job that no process runs yet."""
+    """Record the cancellation of a job that no process is running yet."""
     if job.status().pid:
         return  # the job's process writes the state
     # If a process has just started, it holds the job and carries out the request.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Memory of a process without its tiles, in bytes: program, libraries and model.
 _PROGRAM_BYTES = 500 * 10**6
-#: Walltime, in seconds, from which a job is accepted without timing the model.
+#: Minimum walltime, in seconds, for a job to be accepted without timing the model.
 _AMPLE_WALLTIME = 2 * 3600
 #: Memory assumed per input voxel of a tile, and per voxel of its result, in bytes, to
 #: accept a budget without loading the model. Models need less.

@@ -86,7 +86,7 @@ _MAX_DEVIANCE_RATIO = 0.9
 _MIN_WHITE_RANGE = 0.02
 #: Fraction of the blocks of a class that are measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
-#: Maximum structure, deviance and scatter of uniform blocks.
+#: Maximum fraction of structure, deviance and scatter of uniform blocks.
 _MAX_UNIFORM_STRUCTURE = 0.05
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2

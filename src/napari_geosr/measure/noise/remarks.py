@@ -112,7 +112,8 @@ def remarks(
                 "smooth variation",
             )
         )
-    # If `quiet` is None, nothing varies, and voxels at an end may be one material.
+    # If `quiet` is None, nothing varies, and the voxels at an end of the grey scale may
+    # be a single material.
     if quiet is not None and sample.clipped > _MAX_CLIPPED_SHARE:
         found.append(_clipped(sample))
     if sample.extreme > 0:

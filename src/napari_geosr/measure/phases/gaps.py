@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from napari_geosr.measure.phases import Mask, PackedMask, PhasePlanes
 
-#: Width, in voxels, from which a gap of unmeasured voxels is left out, not filled.
+#: Minimum width, in voxels, of a gap of unmeasured voxels that is excluded, not filled.
 GAP_WIDTH = 3
 #: Number of planes on each side of a slab on which its gaps depend.
 _GAP_HALO = 4

@@ -221,7 +221,8 @@ class PoolTask(Generic[T, R]):
             return None
         item = self.running.pop(future)
         if (outcome := self._fetch(future)) is not None:
-            if not self.pool.is_own:  # own workers are children, counted anyway
+            # The run's own workers are child processes, whose time is counted anyway.
+            if not self.pool.is_own:
                 WORKER_TIME.add(outcome.processor_seconds)
             return item, outcome
         if future.status != "error" and self._lost[item[0]] < _MAX_LOST:
@@ -307,7 +308,8 @@ class PoolTask(Generic[T, R]):
 
         No worker writes afterwards, so that the output file can be renamed.
         """
-        if self.running and not self.pool.is_own:  # own workers will be ended
+        # The run's own workers are ended afterwards.
+        if self.running and not self.pool.is_own:
             for _ in self._stopped():
                 pass
         with suppress(Exception):  # the cluster may be gone

@@ -18,7 +18,7 @@ from napari_geosr.models import bundle, zoo
 from napari_geosr.models.names import MODEL_NAME
 
 if TYPE_CHECKING:
-    # Re-exported, because docks, commands and public functions do not import engines.
+    # Re-exported, because docks, commands and public functions do not import `models`.
     from napari_geosr.models.bundle import Model as Model
     from napari_geosr.models.card import FigureRow
     from napari_geosr.models.card import ModelCard as ModelCard

@@ -37,7 +37,7 @@ class Target:
     Attributes
     ----------
     volume : Volume
-        The array at its position, with the provenance known before the run.
+        The array with its position, and with the provenance known before the run.
     path : Path or None
         Path of its file after the run.
     cached : CachedResult or None

@@ -61,7 +61,7 @@ _NETWORK_MAPS = 110
 #: Edge length, in camera pixels, of the part of the frames with which the number of
 #: training steps of a network is chosen.
 _NETWORK_TRIAL_EDGE = 96
-#: Number of training steps without improvement after which that search ends.
+#: Number of training steps without improvement after which training on this part ends.
 _NETWORK_PATIENCE = 25
 #: Seconds between two previews of a network.
 _PREVIEW_SECONDS = 3.0

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
 FOAM_GAP = 1.0
 #: Minimum radius of a pore that the grid can represent, in voxels.
 _MIN_RADIUS = 2.0
-#: Maximum radius of the pores, in voxels, which exceeds that of the largest sample.
+#: Upper limit of the pore radii, in voxels; larger than the radius of any sample.
 _MAX_RADIUS = 10_000
 #: Default number of angles per exposure for continuous rotation.
 _SUB_ANGLES = 8
