@@ -73,8 +73,8 @@ def test_several_detectors_need_a_choice(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        ({f"{DETECTOR}/image_key": KEYS[:5]}, "8 frames but image_key has 5 values"),
-        ({f"{DETECTOR}/image_key": KEYS * 0 + 1}, "no frame of .* is a projection"),
+        ({f"{DETECTOR}/image_key": KEYS[:5]}, "8 images but image_key has 5 values"),
+        ({f"{DETECTOR}/image_key": KEYS * 0 + 1}, "no image of .* is a projection"),
         (
             {"entry/sample/rotation_angle": None},
             "contain the angles of its 8 projections",

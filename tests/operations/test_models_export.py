@@ -317,7 +317,7 @@ def test_a_package_asks_for_the_scale_that_its_network_takes(
 ) -> None:
     folder, package = make(tmp_path, normalisation=scale), tmp_path / "tiny.zip"
     [remark] = told(folder, "bioimageio", package)
-    assert "scaled to 0 … 1 by " in remark
+    assert "scaled to 0 … 1 using " in remark
     with zipfile.ZipFile(package) as archive:
         values = yaml.safe_load(archive.read("rdf.yaml"))
         assert remark in archive.read("README.md").decode()

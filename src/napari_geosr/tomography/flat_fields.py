@@ -150,7 +150,7 @@ def _frame(
         bad = np.argwhere(~np.isfinite(values))[0]
         raise ProjectionsError(
             f"{projections.title}: {word} field {bad[0]} contains NaN or infinite "
-            f"values (row {start + bad[1]}, column {bad[2]}). Exclude that frame, or "
+            f"values (row {start + bad[1]}, column {bad[2]}). Exclude that image, or "
             f"record the {word} fields again."
         )
     combine = np.median if how == "median" else np.mean

@@ -240,12 +240,12 @@ def _end_dask_pool(thread: threading.Thread) -> None:
 def _guarded(
     make_steps: MakeSteps[T], control: Control
 ) -> Generator[list[Step], None, tuple[str, T | Exception]]:
-    """Run the operation; yield its steps in bundles, and return its result or error.
+    """Run the operation; yield its steps in batches, and return its result or error.
 
     Errors are returned, not raised: napari would re-raise them on the main thread and
-    lose every `RuntimeError`. Bundles keep fast tiles from flooding the event loop.
+    lose every `RuntimeError`. Batches keep fast tiles from flooding the event loop.
     """
-    bundle: list[Step] = []
+    batch: list[Step] = []
     last = 0.0
     thread = threading.current_thread()
     control.began.set()
@@ -259,13 +259,13 @@ def _guarded(
                     # The layer has the voxels; queued steps would keep another copy in
                     # memory.
                     step = replace(step, array=None)
-                bundle.append(step)
+                batch.append(step)
                 now = time.monotonic()
                 if now - last >= _SECONDS_BETWEEN_STEPS:
-                    yield bundle
-                    bundle, last = [], now
-            if bundle:
-                yield bundle
+                    yield batch
+                    batch, last = [], now
+            if batch:
+                yield batch
     except GeoSRError as error:
         return "error", error
     except Exception as error:  # noqa: BLE001  # report every error to the user

@@ -219,7 +219,8 @@ class VolumeLayer:
     def abandon(self) -> None:
         """Remove the layer of a run without any finished slice.
 
-        An earlier partial result can still be resumed.
+        If an earlier run was resumed, its partial result is kept, so that the run can
+        be resumed again.
         """
         self._refresher = None
         if self._resumed is not None:

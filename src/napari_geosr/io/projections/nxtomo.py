@@ -49,7 +49,7 @@ _LOOKS_LIKE_ANGLE = re.compile(r"theta|angle|rot|omega|phi", re.IGNORECASE)
 
 
 def detectors(file: object) -> list[str]:
-    """Return the paths of the groups that hold an ``image_key``; no frame is read."""
+    """Return the paths of the groups that hold an ``image_key``; no image is read."""
     return list(_keyed(file, "", 0, set()))
 
 
@@ -84,7 +84,7 @@ def read_nxtomo(
     given : AngleSettings
         Takes precedence over the file's angles.
     detector : str, optional
-        Path of the detector's group, if several detectors have frames.
+        Path of the detector's group, if several detectors have images.
 
     Raises
     ------
@@ -99,13 +99,13 @@ def read_nxtomo(
     keys = np.ravel(open_item(file, f"{where}/image_key", path)[()])
     if keys.shape != (frames.shape[0],):
         raise FileError(
-            f"{path.name}: {data} has {frames.shape[0]} frames but image_key has "
+            f"{path.name}: {data} has {frames.shape[0]} images but image_key has "
             f"{keys.size} values. The scan may not be complete: export it again."
         )
     chosen = {key: np.flatnonzero(keys == key) for key in (PROJECTION, FLAT, DARK)}
     if not chosen[PROJECTION].size:
         raise FileError(
-            f"{path.name}: no frame of {data} is a projection (image_key 0). Choose "
+            f"{path.name}: no image of {data} is a projection (image_key 0). Choose "
             "another detector (--dataset)."
         )
     n = chosen[PROJECTION].size
@@ -142,14 +142,14 @@ def _frames(frames: Any, chosen: Any) -> Any:
 
 
 def _choose(file: h5py.File, path: Path) -> str:
-    """Return the path of the only detector that has frames."""
+    """Return the path of the only detector that has images."""
     names = detectors(file)
     there = [name for name in names if followed(file, f"{name}/data") is not None]
     if len(there) == 1:
         return there[0]
     if there:
         raise FileError(
-            f"{path.name} has several detectors with frames: {', '.join(there)}. "
+            f"{path.name} has several detectors with images: {', '.join(there)}. "
             f"Choose one (--dataset {there[0]})."
         )
     if not names:
@@ -158,7 +158,7 @@ def _choose(file: h5py.File, path: Path) -> str:
             "projections from flat and dark fields. Choose another file."
         )
     open_item(file, f"{names[0]}/data", path)  # raises, naming the missing file
-    raise FileError(f"{path.name}: {names[0]} has no frames. Export the scan again.")
+    raise FileError(f"{path.name}: {names[0]} has no images. Export the scan again.")
 
 
 def _angles(

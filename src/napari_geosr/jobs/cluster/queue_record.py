@@ -61,7 +61,7 @@ class QueueRecord:
     profile : dict
         Fields of the `Profile` with which it was submitted.
     earlier : tuple of str
-        Numbers of the job before it was resubmitted or submitted again.
+        Numbers of earlier submissions of the job, automatic or by the user.
     """
 
     queue: str = ""

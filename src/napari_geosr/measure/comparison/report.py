@@ -86,7 +86,8 @@ class QualityReport:
     """Differences between volumes of the same object.
 
     Volumes are identified by keys: ``"before"``, ``"after"`` and ``"reference"`` in
-    Python, otherwise the letters of the command line. All are compared with the base.
+    Python; letters (A, B, …) and ``"reference"`` on the command line. All are compared
+    with the base.
 
     Attributes
     ----------

@@ -154,7 +154,7 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
         )
     if edge < SMALLEST_SPOT * voxel:
         raise VolumeError(
-            f"{spot} is only {edge / voxel:.2g} voxels of {name!r} wide; at least "
+            f"{spot} is only {edge / voxel:.2g} voxels wide in {name!r}; at least "
             f"{SMALLEST_SPOT} are needed. Choose a larger spot, or use a scan with "
             "smaller voxels."
         )

@@ -117,10 +117,10 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
         here = f"the command restore uses those of the whole volume{note}"
         if inside:
             return [
-                f"Grey values are scaled to 0 … 1 by {ends} of each input passed "
-                f"to the model; {here}."
+                f"Grey values are scaled to 0 … 1 using {ends} of each input "
+                f"passed to the model; {here}."
             ]
-        return [f"Scale grey values to 0 … 1 first, by {ends}; {here}."]
+        return [f"Scale grey values to 0 … 1 first, using {ends}; {here}."]
     if kind != "standardise":
         return []
     piece, follows = (

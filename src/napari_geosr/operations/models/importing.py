@@ -206,14 +206,18 @@ def measure_receptive_field(
     """
     config = network.config
     if config.window:
-        return config, (_not_exact(config, "its windows have a fixed size"),)
-    reason = "its results do not follow a regular grid"
+        return config, (_not_exact(config, "the network has windows of a fixed size"),)
+    reason = (
+        "no shift of the input was found that shifts the output by the same distance"
+    )
     with interruptible(network, lambda: _raise_if_stopped(should_stop)):
         for _ in range(3):
             try:
                 measured = probe(network, longest=_MAX_WINDOW[config.ndim])
             except ModelError as error:
-                reason = f"its receptive field cannot be measured ({error})"
+                reason = (
+                    f"the receptive field of the network cannot be measured ({error})"
+                )
                 break
             if not measured.local:
                 reason = measured.reason

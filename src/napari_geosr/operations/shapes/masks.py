@@ -146,7 +146,7 @@ def read_labels_steps(
     Returns
     -------
     present : set of int
-        The labels that occur, without 0.
+        The labels that occur, except 0.
     labelled : ndarray of bool
         For each plane, whether it contains a labelled voxel.
 

@@ -220,7 +220,8 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
 
     Only models that were chosen in one of the rankings were tested for their effect on
     pores. If such a model is left out of another ranking, its gain there counts as 0,
-    because the verdict before the run would then leave that channel unchanged.
+    because that channel would be left unchanged as a result of the verdict before the
+    run.
     """
     gains = {
         ranking.choice: sum(_gain(ranking.choice, each) for each in rankings)
