@@ -442,7 +442,8 @@ def test_a_scan_is_segmented_inside_a_mask_as_by_the_command(
     written = run_to_end(steps)
     np.testing.assert_array_equal(found, io.read(tmp_path / "out.tif").data)
     text = dock.summary.text()
-    assert f"{ball().sum():,} voxels inside the mask" in text
+    count = f"{ball().sum():,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    assert f"{count} voxels inside the mask" in text
     for label, fraction in written.fractions.items():
         assert f"Label {label}: {100 * fraction:.2f} % of the mask" in text
     assert not dock.mesh_button.isVisibleTo(dock)
