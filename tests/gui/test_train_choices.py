@@ -250,8 +250,9 @@ def test_nothing_can_be_started_before_data_are_chosen(viewer, qtbot, rng):
     dock = opened(viewer, TRAIN)
     buttons = (dock.start_button, dock.estimate_button, dock.cluster.widget)
     assert not any(button.isEnabled() for button in buttons)
-    assert all("Choose the data first" in button.toolTip() for button in buttons)
-    assert dock.bar.state.text().startswith("Choose the data first")
+    reason = "Choose an open layer or files first"
+    assert all(reason in button.toolTip() for button in buttons)
+    assert dock.bar.state.text().startswith(reason)
     assert dock.jobs_button.isEnabled()  # earlier trainings need no data
     viewer.add_image(rng.random((6, 32, 32)).astype(np.float32), name="scan")
     qtbot.waitUntil(lambda: all(button.isEnabled() for button in buttons))
