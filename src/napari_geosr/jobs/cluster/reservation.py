@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,6 +29,10 @@ from napari_geosr.jobs.status import JobStatus
 _SUBMISSION_LOCK = ".submission.lock"
 #: File that replaces this lock on file systems without locks.
 _SUBMITTER = ".submission.owner.lock"
+#: Maximum time, in seconds, to wait until a queue has ended a cancelled job.
+_ENDING_SECONDS = 5.0
+#: Time between two queries, in seconds.
+_POLL_SECONDS = 0.5
 
 
 @contextmanager
@@ -155,11 +160,20 @@ def check_no_other_writer(out: Path, own: Path | None) -> None:
             continue
         if not _is_same(_output_of(other), out):
             continue
-        refresh(
-            [other]
-        )  # the queue may have ended or restarted the job in the meantime
-        if reason := _why_not_over(_status_of(other), out):
+        if reason := _why_not_over(_settled(other), out):
             raise JobError(reason)
+
+
+def _settled(other: JobStatus) -> JobStatus:
+    """Query the queue; give it a few seconds to end a job that was cancelled."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        refresh([other])  # it may have ended or restarted the job in the meantime
+        found = _status_of(other)
+        is_ending = found.state == "cancelled" and found.is_unfinished_in_queue
+        if not is_ending or time.monotonic() >= deadline:
+            return found
+        time.sleep(_POLL_SECONDS)
 
 
 def _why_not_over(job: JobStatus, out: Path) -> str:
