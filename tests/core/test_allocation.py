@@ -46,7 +46,17 @@ def test_outside_an_allocation_one_core_is_left_free(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "cores", "megabytes"),
     [
-        ({"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "8"}, 4, None),
+        # A script that will start eight tasks, and one of two tasks.
+        ({"SLURM_CPUS_PER_TASK": "1", "SLURM_CPUS_ON_NODE": "8"}, 8, None),
+        (
+            {
+                "SLURM_CPUS_PER_TASK": "4",
+                "SLURM_CPUS_ON_NODE": "8",
+                "SLURM_STEP_NUM_TASKS": "2",
+            },
+            4,
+            None,
+        ),
         ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "16384"}, 8, 16384),
         ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_CPU": "2000"}, 8, 16000),
         # 0 means all of the memory of the node.

@@ -146,14 +146,18 @@ def test_the_folder_has_another_path_on_a_node(tmp_path: Path) -> None:
     assert job.status().result == out
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["/proc/self/cwd", "//proc/self/cwd", "/./proc/self/cwd", "/tmp/../proc/self/cwd"],
+)
 def test_a_job_from_elsewhere_does_not_name_its_folder_by_a_link_of_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {"operation": "restore", "name": "x", "out": str(tmp_path / "other.tif")}
     job = JobFolder.create(tmp_path / "job", values, name="x")
     monkeypatch.chdir(job.path)
     facts = json.loads((job.path / "job.json").read_text())
-    facts["place"] = "/proc/self/cwd"
+    facts["place"] = place
     (job.path / "job.json").write_text(json.dumps(facts))
     assert not job.was_created_here
     with pytest.raises(JobError, match="was created elsewhere"):

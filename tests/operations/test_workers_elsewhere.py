@@ -18,6 +18,7 @@ from napari_geosr import io
 from napari_geosr.core.array_parts.selection import Selection
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.shared_array import mark_as_copy
 from napari_geosr.measure import blocks, consistency
 from napari_geosr.operations import storage
 from napari_geosr.operations.cluster import worker_settings
@@ -59,6 +60,14 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shared"
     monkeypatch.setenv("NAPARI_GEOSR_SHARED_FOLDER", str(folder))
     return folder
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<f4", "u1"])
+def test_a_copy_is_recognised_with_any_byte_order(tmp_path: Path, dtype: str) -> None:
+    data = np.arange(64, dtype=dtype).reshape(4, 4, 4)
+    array = zarr.create_array(tmp_path / "a.zarr", data=data, chunks=(2, 2, 2))
+    reopened = pickle.loads(pickle.dumps(mark_as_copy(array)))
+    np.testing.assert_array_equal(reopened, data)
 
 
 @pytest.fixture

@@ -192,8 +192,8 @@ def test_a_lost_connection_is_not_taken_for_a_refusal(
         write_program(tmp_path / "sbatch", text)
         words = ["jobs", "resume", str(folder)]
     said = refused(capsys, *words)
-    assert said.startswith(f"SLURM does not respond: sbatch: error: {line}. Try again")
-    assert "first check whether it is in the queue" in said
+    assert said.startswith(f"SLURM does not respond: sbatch: error: {line}. Check")
+    assert "whether the job is in the queue before you submit it again" in said
     job = JobFolder(folder)
     assert (job.status().state, job.status().queue.number) == ("queued", "")
     # If it was accepted, it records its number itself when it starts.

@@ -23,6 +23,7 @@ from napari_geosr.jobs.cluster.submission import script_of, submit
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.queues import QUEUES, RESUBMIT, load_queue
 from napari_geosr.jobs.queues import local as local_queue
+from napari_geosr.jobs.queues._scripts import check_setup
 
 #: Characters with a special meaning in shells and queues.
 HOSTILE = st.text(st.sampled_from("ab ;'\"`$(){}&|<>*?!#\\~=%\n\r\t-é"), max_size=25)
@@ -322,6 +323,11 @@ def test_on_windows_the_command_itself_is_shown_and_run(
     assert lines == [
         f'"C:\\my python.exe" -P -m napari_geosr.jobs "{tmp_path / "a job"}"'
     ]
+
+
+def test_a_setup_with_other_rules_is_not_checked() -> None:
+    check_setup(profile_with("slurm", setup=("shopt -s extglob", "ls !(x)")))
+    check_setup(profile_with("slurm", setup=("if true; then",), host="elsewhere"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="setup commands are for bash")

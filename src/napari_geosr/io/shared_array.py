@@ -51,7 +51,7 @@ class SharedArray:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path of the folder, and what identifies the array."""
         mark = str(self._array.attrs.get(_MARK, ""))
-        return _opened, (self.path, self.shape, self.dtype.str, mark)
+        return _opened, (self.path, self.shape, _kind(self.dtype), mark)
 
     def __repr__(self) -> str:
         name = self.path.name
@@ -94,13 +94,22 @@ def _opened(path: Path, shape: tuple[int, ...], dtype: str, mark: str) -> Shared
 
     try:
         array: Any = zarr.open_array(path, mode="r")
-        found = (tuple(array.shape), np.dtype(array.dtype).str)
+        found = (tuple(array.shape), _kind(np.dtype(array.dtype)))
         is_same = (*found, str(array.attrs.get(_MARK, ""))) == (shape, dtype, mark)
     except (OSError, ValueError, KeyError, TypeError):
         is_same = False
     if not is_same:
         raise FileError(_not_visible(path, is_copy=bool(mark)))
     return SharedArray(array)
+
+
+def _kind(dtype: AnyDType) -> str:
+    """Return the name of a type without its byte order.
+
+    A new zarr array reports the byte order of its file; reopened, it reports that of
+    the values that it returns.
+    """
+    return str(dtype.newbyteorder("=").str)
 
 
 def _not_visible(path: Path, *, is_copy: bool) -> str:

@@ -37,7 +37,7 @@ State = Literal[
 ]
 #: Folders with links that lead to a different file for each process, so that a job
 #: from elsewhere could name its folder without knowing where it is.
-_OWN_LINKS = ("/proc", "/dev")
+_OWN_LINKS = ("proc", "dev")
 #: Copy of the lasting facts of ``job.json``, written once when the job is created.
 ORIGIN = "origin.json"
 #: Event at the start of each run of a job.
@@ -240,7 +240,8 @@ def is_same_folder(place: object, folder: Path) -> bool:
         return False
     if place == str(folder):
         return True
-    if place.startswith(_OWN_LINKS):
+    names = place.split("/")[1:]
+    if {"", ".", ".."} & {*names} or {*names[:1]} & {*_OWN_LINKS}:
         return False
     try:
         return Path(place).samefile(folder)

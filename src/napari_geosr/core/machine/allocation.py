@@ -13,8 +13,10 @@ from pathlib import Path
 #: Environment variables with the number of cores per node, and the memory per node in
 #: MiB, that a job has requested from a queue that does not report them.
 CORES, MEGABYTES = "NAPARI_GEOSR_CORES", "NAPARI_GEOSR_MEGABYTES"
-#: SLURM: cores of a task (if requested by task), or of the job on this node.
-_SLURM_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
+#: SLURM: cores of the job on this node, and of one task (if requested by task).
+_ON_NODE, _PER_TASK = "SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK"
+#: SLURM: number of tasks that ``srun`` started together with this process.
+_N_TASKS = "SLURM_STEP_NUM_TASKS"
 #: OAR: file with one line for each allocated core, which contains the name of its node.
 _OAR_FILES = ("OAR_NODEFILE", "OAR_NODE_FILE")
 _MEBIBYTE = 2**20
@@ -22,14 +24,16 @@ _MEBIBYTE = 2**20
 
 def is_in_allocation() -> bool:
     """Return whether this process runs on cores that a queue has allocated to it."""
-    names = (*_SLURM_CORES, *_OAR_FILES, CORES)
+    names = (_ON_NODE, _PER_TASK, *_OAR_FILES, CORES)
     return any(os.environ.get(name) for name in names)
 
 
 def allocated_cores() -> int | None:
     """Return the number of allocated cores on this computer; None if unknown."""
-    known = [n for name in _SLURM_CORES if (n := _count(name))]
-    return min(known, default=None) or _lines_of_node() or _count(CORES) or None
+    known = _count(_ON_NODE) or _count(_PER_TASK)
+    if _count(_N_TASKS) > 1:  # the cores of the node belong to several tasks
+        known = _count(_PER_TASK) or known
+    return known or _lines_of_node() or _count(CORES) or None
 
 
 def within_allocation(n: int) -> int:
@@ -41,7 +45,7 @@ def allocated_memory() -> int | None:
     """Return the bytes allocated to the job on this computer; None if unknown."""
     megabytes = _count("SLURM_MEM_PER_NODE") or _count(MEGABYTES)
     if not megabytes and (per_core := _count("SLURM_MEM_PER_CPU")):
-        n = _count("SLURM_CPUS_ON_NODE") or _count("SLURM_CPUS_PER_TASK")
+        n = _count(_ON_NODE) or _count(_PER_TASK)
         megabytes = n * per_core
     return megabytes * _MEBIBYTE or None
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -40,10 +41,11 @@ _ENDED_BY_SETUP = (
     "A setup command of the profile ended the script; napari-geosr was not started."
 )
 #: What to do if the queue does not answer a command.
-_CHECK_QUEUE = (
-    "Try again later; if you were submitting a job, first check whether it is in the "
-    "queue."
-)
+_TRY_AGAIN = "Try again later."
+#: The same for the commands that submit a job.
+_CHECK_QUEUE = "Check whether the job is in the queue before you submit it again."
+#: These commands.
+_SUBMITTING = ("sbatch", "oarsub")
 #: Parts, in lower case, of the messages of commands that lost their connection to the
 #: queue. A busy controller of SLURM often accepts a job after its command has given up.
 _LOST = (
@@ -118,7 +120,7 @@ def setup_lines(profile: Profile) -> str:
     lines = "".join(f"{line}\n" for line in profile.setup)
     return (
         f'setup_done=\ntrap \'[ -n "$setup_done" ] || echo "{_ENDED_BY_SETUP}" '
-        f">>{LOG}' EXIT\n{lines}setup_done=yes\n"
+        f">>{LOG}' EXIT\n{lines}\nsetup_done=yes\n"
     )
 
 
@@ -130,8 +132,10 @@ def check_setup(profile: Profile) -> None:
     ConfigError
         If they are invalid, with the message of bash.
     """
-    if not profile.setup or os.name != "posix" or shutil.which("bash") is None:
-        return
+    if not profile.setup or profile.host or shutil.which("bash") is None:
+        return  # the bash of another computer may be newer
+    if sys.platform != "linux" or any("shopt" in line for line in profile.setup):
+        return  # an older bash, or commands that change what is valid
     known = {name: value for name, value in os.environ.items() if name != "BASH_ENV"}
     try:
         done = subprocess.run(
@@ -192,6 +196,7 @@ def call(
             f"{title} is not available here, because {words[0]!r} is not on PATH. Run "
             "this on the cluster's login node, or choose another queue (--queue local)."
         )
+    what_to_do = _CHECK_QUEUE if words[0] in _SUBMITTING else _TRY_AGAIN
     try:
         done = subprocess.run(
             list(words),
@@ -207,8 +212,7 @@ def call(
         )
     except subprocess.TimeoutExpired as error:
         raise UnansweredError(
-            f"{title} has not responded for {_MAX_SECONDS} s ({words[0]}). "
-            f"{_CHECK_QUEUE}"
+            f"{title} has not responded for {_MAX_SECONDS} s ({words[0]}). {what_to_do}"
         ) from error
     except OSError as error:
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
@@ -216,7 +220,7 @@ def call(
         line = _first_line(done.stderr, done.stdout)
         if done.returncode < 0 or _is_lost(done.stderr):  # negative: killed
             raise UnansweredError(
-                f"{title} {NO_RESPONSE}: {line}{_full_stop(line)} {_CHECK_QUEUE}"
+                f"{title} {NO_RESPONSE}: {line}{_full_stop(line)} {what_to_do}"
             )
         raise JobError(f"{title} {failure}: {line}{_matching(advice, line)}")
     return done.stdout
