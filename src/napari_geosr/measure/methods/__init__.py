@@ -158,9 +158,9 @@ def sample_texts(report: MethodsSource) -> list[str]:
             f"Only the sample was measured: {sample}; openings of up to twice "
             f"{settings['mask_closing']} voxels were closed. Blurred voxels at its "
             "surface did not affect the threshold or its limits, unless the threshold "
-            "of the whole volume was kept (pores with the grey value of the "
-            "surroundings, or too few or too small for a peak of their own) or too "
-            "little of the sample lies below its blurred surface."
+            "was set by hand or is that of the whole volume (for example, because the "
+            "pores have the grey value of the surroundings), or too little of the "
+            "sample lies below the blurred surface."
         )
     inside = figures.get("sample_voxels")
     outside = figures.get("nonfinite_voxels") or 0
