@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -119,9 +120,26 @@ def test_pores_too_small_for_a_threshold_are_reported() -> None:
     parts = np.where(cylinder, SOLID, 0.0)
     parts[pores] = 110
     report = measure(blurred(parts), sample_mask="auto")
-    assert any("too small for a reliable threshold" in w for w in report.warnings)
+    (text,) = (w for w in report.warnings if "reliable threshold" in w)
+    assert "too small, too rare or too low in contrast" in text
+    other = re.search(r"alone give ([\d.]+), and a porosity of about (\S+) %", text)
+    assert other is not None
+    threshold, percent = map(float, other.groups())
+    by_hand = measure(blurred(parts), sample_mask="auto", threshold=threshold)
+    assert by_hand.porosity == pytest.approx(percent / 100, rel=0.2)
+    assert by_hand.porosity > 2 * report.porosity
     metal = measure(blurred(np.where(cylinder, SOLID, 0.0)), sample_mask="auto")
     assert not any("reliable threshold" in w for w in metal.warnings)
+
+
+@pytest.mark.parametrize("blur", [1.0, 3.0])
+def test_no_pores_are_not_reported_as_too_small(blur: float) -> None:
+    """Remainders of the blur lie beyond the threshold found inside."""
+    cylinder, _ = spheres(SHAPE, 3.5, 3.0)
+    scan = ndimage.gaussian_filter(cylinder.astype(np.float32), blur)
+    report = measure(scan, sample_mask="auto")
+    assert report.porosity == 0
+    assert not any("reliable threshold" in w for w in report.warnings)
 
 
 @pytest.fixture(scope="module")

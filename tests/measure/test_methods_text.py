@@ -106,6 +106,7 @@ def test_the_sample_is_in_words(sample: str, bone: np.ndarray) -> None:
     words = methods_text(report(bone, sample_mask=sample, mask_closing=4))
     assert "Only the sample was measured: the " in words
     assert "twice 4 voxels" in words
+    assert "unless the threshold was set by hand or is that of the whole" in words
 
 
 def test_files_that_the_text_does_not_contain_are_told(bone: np.ndarray) -> None:

@@ -151,6 +151,22 @@ def test_other_settings_start_again_and_keep_what_is_stored(
     assert list(out.iterdir()) == []
 
 
+def test_a_state_with_fewer_counts_is_measured_again(
+    scan: Path, tmp_path: Path
+) -> None:
+    """As written by an earlier version, without counts below the surface."""
+    out = tmp_path / "out"
+    assert measured(scan, out, 6, kill=True)[1] == 6
+    (kept,) = out.iterdir()
+    with np.load(kept) as stored:
+        state = dict(stored)
+    with kept.open("wb") as stream:
+        np.savez(stream, **(state | {"counts": state["counts"][:4]}))
+    report, n = measured(scan, out)
+    assert n == 14
+    same(report, measured(scan, tmp_path / "again")[0])
+
+
 def test_a_stopped_command_says_how_to_resume(
     scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

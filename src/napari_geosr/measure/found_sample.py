@@ -25,6 +25,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
+from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.remarks import has_one_phase
 from napari_geosr.measure.sample_mask import dilated, sample_mask_steps
 from napari_geosr.measure.segment import phase_mask, threshold_of
@@ -58,6 +59,11 @@ _WINDOW = 0.1
 #: Minimum number of voxels at such a peak, relative to those at the threshold. For
 #: small pores with the grey value of the surroundings, it is 0.74 to 0.83.
 _MIN_PEAK = 0.95
+#: Minimum porosity at a threshold that was not used, for a warning.
+_MIN_OTHER_POROSITY = 1e-3
+#: Minimum difference between both phases at this threshold, relative to the contrast.
+#: Below it, they may be a remainder of the blur (up to 0.02) in a sample without pores.
+_MIN_OTHER_CONTRAST = 0.03
 #: Progress report between two calls of `should_stop`.
 _HEARTBEAT = Step()
 
@@ -129,7 +135,9 @@ class FoundSample:
         Grey values next to the surface of the first mask.
     other_threshold : float or None
         Threshold of the grey values inside, if it was not used but at least doubles
-        the porosity.
+        the porosity, to a considerable value.
+    other_porosity : float
+        Approximate porosity at this threshold.
     """
 
     mask: Mask
@@ -140,17 +148,18 @@ class FoundSample:
     level: float = 0.0
     surface: SampleSurface | None = None
     other_threshold: float | None = None
+    other_porosity: float = 0.0
 
     def remarks(self, name: str) -> Iterator[str]:
         """Yield a warning if the threshold may not fit the pores of the sample."""
         if self.other_threshold is not None:
             yield (
-                f"The pores in the sample mask of {name!r} are too small for a "
-                f"reliable threshold. That of the whole volume ({self.threshold:.4g}) "
-                "was used; the grey values inside the mask alone give "
-                f"{self.other_threshold:.4g}, with at least twice the porosity. Check "
-                "the pores in the slices, and give the threshold as a number if "
-                "necessary."
+                f"The pores in the sample mask of {name!r} are too small, too rare or "
+                "too low in contrast for a reliable threshold. That of the whole "
+                f"volume ({self.threshold:.4g}) was used; the grey values inside the "
+                f"mask alone give {self.other_threshold:.4g}, and a porosity of about "
+                f"{rough_percent(self.other_porosity)}. Check the pores in the slices, "
+                "and give the threshold as a number if necessary."
             )
 
     def levelled_threshold(self, levelled: GreyHistogram, threshold: float) -> float:
@@ -220,8 +229,14 @@ def found_sample_steps(
     if not depth:
         return replace(found, histogram=inside, threshold=new)
     if surface.keeps_threshold(inside, new):
-        if not _separates(inside, threshold, new, search.is_dark_outside):
-            found = replace(found, other_threshold=new)
+        is_dark = search.config.phase == "dark"
+        porosity = float(_counts_of(inside, new, is_dark).sum() / inside.n)
+        if (
+            porosity >= _MIN_OTHER_POROSITY
+            and surface.has_contrast(inside, new)
+            and not _separates(inside, threshold, new, is_dark)
+        ):
+            found = replace(found, other_threshold=new, other_porosity=porosity)
         if has_one_phase(inside, threshold):
             return found
         return replace(found, histogram=inside)
@@ -303,24 +318,19 @@ def _inside_steps(
     return iterator.result
 
 
-def _separates(
-    inside: GreyHistogram, first: float, new: float, is_dark_outside: bool
-) -> bool:
-    """Whether most pores at the new threshold are also pores at the first one.
-
-    With the bright phase outside, this applies to the solid.
-    """
-    at_new = _outer_counts(inside, new, is_dark_outside).sum()
-    at_both = min(at_new, _outer_counts(inside, first, is_dark_outside).sum())
+def _separates(inside: GreyHistogram, first: float, new: float, is_dark: bool) -> bool:
+    """Whether most of the dark (or bright) phase at `new` is also in it at `first`."""
+    at_new = _counts_of(inside, new, is_dark).sum()
+    at_both = min(at_new, _counts_of(inside, first, is_dark).sum())
     return bool(2 * at_both >= at_new)
 
 
-def _outer_counts(
-    histogram: GreyHistogram, threshold: float, is_dark_outside: bool
+def _counts_of(
+    histogram: GreyHistogram, threshold: float, is_dark: bool
 ) -> npt.NDArray[np.int64]:
-    """Return the counts of the phase that also surrounds the sample, else 0."""
+    """Return the counts of the dark (or bright) phase, and 0 for the other one."""
     low = histogram.centres <= threshold
-    return histogram.counts * (low if is_dark_outside else ~low)
+    return histogram.counts * (low if is_dark else ~low)
 
 
 @dataclass
@@ -392,18 +402,31 @@ class SampleSurface:
         This is the case if the surroundings also occur inside, or if the phase beyond
         the threshold has no grey value of its own, as with small, blurred pores.
         """
-        counts = _outer_counts(inside, threshold, self.is_dark_outside)
-        inner = _quantile(inside.centres, counts, self.is_dark_outside)
-        outer = _quantile(
-            self.outside.centres, self.outside.counts, self.is_dark_outside
-        )
-        body = float(np.average(inside.centres, weights=inside.counts - counts))
+        counts = _counts_of(inside, threshold, self.is_dark_outside)
+        inner, outer, body = self._levels(inside, counts)
         contrast = abs(body - outer)
         if abs(inner - outer) <= _SAME_PHASE * contrast:
             return True
         if abs(body - inner) < _MIN_CONTRAST * contrast:
             return True
         return not _has_peak(inside, counts, threshold, abs(body - inner))
+
+    def has_contrast(self, inside: GreyHistogram, threshold: float) -> bool:
+        """Whether the phases inside differ by more than the remainder of the blur."""
+        counts = _counts_of(inside, threshold, self.is_dark_outside)
+        inner, outer, body = self._levels(inside, counts)
+        return abs(body - inner) >= _MIN_OTHER_CONTRAST * abs(body - outer)
+
+    def _levels(
+        self, inside: GreyHistogram, counts: npt.NDArray[np.int64]
+    ) -> tuple[float, float, float]:
+        """Return grey values: of a phase inside, of the surroundings, of the rest."""
+        inner = _quantile(inside.centres, counts, self.is_dark_outside)
+        outer = _quantile(
+            self.outside.centres, self.outside.counts, self.is_dark_outside
+        )
+        body = float(np.average(inside.centres, weights=inside.counts - counts))
+        return inner, outer, body
 
 
 def _has_peak(

@@ -176,8 +176,9 @@ class PorositySettings(QWidget):
                 "Sample",
                 "Sample region: everything, an automatic mask of the solid including "
                 "its pores, the cortex or the marrow space of a bone along Z, a Labels "
-                "layer (all labels except 0), or a Shapes layer (its polygons, "
-                "rectangles and ellipses apply to all slices).",
+                "layer (all labels except 0), or a Shapes layer (the union of "
+                "its polygons, rectangles and ellipses, in all slices, time points and "
+                "channels).",
             ),
             (
                 self.other,

@@ -157,7 +157,10 @@ def sample_texts(report: MethodsSource) -> list[str]:
         found.append(
             f"Only the sample was measured: {sample}; openings of up to twice "
             f"{settings['mask_closing']} voxels were closed. Blurred voxels at its "
-            "surface did not affect the threshold or its limits."
+            "surface did not affect the threshold or its limits, unless the threshold "
+            "was set by hand or is that of the whole volume (for example, because the "
+            "pores have the grey value of the surroundings), or too little of the "
+            "sample lies below the blurred surface."
         )
     inside = figures.get("sample_voxels")
     outside = figures.get("nonfinite_voxels") or 0

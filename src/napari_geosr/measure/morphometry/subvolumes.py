@@ -66,7 +66,7 @@ _FACTOR = 1.96
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Count the pore voxels of sub-volumes, and resample the sub-volumes."""
-    box = yield from _bounds(phases)
+    box = phases.sample_box
     longest = max(part.stop - part.start for part in box)
     parts = [n for n in _CURVE if longest // n >= _SMALLEST]
     counts = yield from _counted(phases, box, sorted({_PARTS, *parts}))
@@ -117,25 +117,6 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 
 Counts = npt.NDArray[np.int64]
-
-
-def _bounds(phases: Phases) -> Generator[Step, None, tuple[slice, slice, slice]]:
-    """Return the smallest box that contains the sample."""
-    whole = tuple(slice(0, n) for n in phases.shape)
-    if phases.sample is None:
-        return whole[0], whole[1], whole[2]
-    used = [np.zeros(n, bool) for n in phases.shape]
-    for slab in phases.slabs:
-        phases.check()
-        sample = phases.sample_planes(slab)
-        if sample is not None and sample.any():
-            used[0][slab] = sample.any(axis=(1, 2))
-            used[1] |= sample.any(axis=(0, 2))
-            used[2] |= sample.any(axis=(0, 1))
-        yield Step()
-    ends = [np.flatnonzero(along)[[0, -1]] for along in used]
-    z, y, x = (slice(int(low), int(high) + 1) for low, high in ends)
-    return z, y, x
 
 
 def _coverage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields, replace
 
 import numpy as np
 
@@ -93,6 +93,8 @@ def _resume_labelling(
     """Load the state of an interrupted run, if there is one."""
     state = None if run.journal is None else run.journal.load()
     if state is None or not np.array_equal(state["thresholds"], [threshold, *limits]):
+        return
+    if len(state["counts"]) != len(fields(SampleCounts)):  # of an earlier version
         return
     if labeller.restore(state):
         run.counts = SampleCounts(*state["counts"].tolist())
