@@ -185,8 +185,9 @@ def describe_steps(
             checksum_text = folder_checksum(source, should_stop)
         elif address is not None:  # hashing the voxels would fetch all of them
             checksum_text = str(volume.metadata.get(METADATA_CHECKSUM))
-        elif before is not None and before.is_folder and volume.is_lazy:
-            checksum_text = None  # the folder no longer exists
+        elif source is not None and before is not None and before.is_folder:
+            # It no longer exists; voxels that are not in memory cannot be read.
+            checksum_text = None if volume.is_lazy else array_checksum(volume.data)
         else:
             checksum_text = array_checksum(volume.data)
     except OSError as error:
