@@ -66,12 +66,8 @@ MOST = 1000
 SEEDS = (0, 1, 2)
 #: For each kind: edge of the frames and upscale factor.
 SIZES = {"linear": (64, 2), "nonlinear": (48, 4)}
-#: Largest number of steps of the network that starts from Richardson–Lucy.
-MOST_STEPS = {"linear": STEPS[-1], "nonlinear": STEPS[0]}
 #: Cases in which the published recipe is run first.
 FIRST = (("linear", "filaments", 5), ("linear", "filaments", 20), ("linear", "er", 20))
-#: Cases in which it is run for all of `STEPS`; in others, only for the smallest.
-LONG = (("linear", "filaments", 20),)
 #: Smallest difference in PSNR (dB) that counts in the verdict.
 MARGIN = 0.5
 
@@ -140,8 +136,7 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
         begun = time.process_time()
         image, _ = run_to_end(plane_steps(*scene.plane, scene.config(method=method)))
         yield method, scene.judged(image, time.process_time() - begun)
-    most = MOST_STEPS[scene.kind]
-    config = scene.config(method="pinn", recipe="ours", steps=most)
+    config = scene.config(method="pinn", recipe="ours", steps=STEPS[-1])
     begun = time.process_time()
     never = lambda: False  # noqa: E731
     n = run_to_end(choose_iterations(*scene.plane, config, "cpu", never))
@@ -151,7 +146,7 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     steps = run_to_end(choose_network_steps(*scene.plane, config, n, "cpu", never))
     noise = frame_noise(scene.block, scene.otf)
     network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
-    for last in (n for n in STEPS if n <= most):
+    for last in STEPS:
         with exact_settings(1, gradients=True):
             while network.iteration < min(steps, last):
                 network.step()
@@ -163,15 +158,13 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
 
 
 def published_rows(
-    scene: Scene, most: int, limit: float
+    scene: Scene, limit: float
 ) -> Iterator[tuple[str, Figures]]:
     """Evaluate the published recipe, and Richardson–Lucy in equal time.
 
     Parameters
     ----------
     scene : Scene
-    most : int
-        Total number of steps.
     limit : float
         Time of Richardson–Lucy in seconds, after which the recipe is also evaluated.
     """
@@ -180,7 +173,7 @@ def published_rows(
     noise = frame_noise(scene.block, scene.otf)
     network = frame_fit_of(start, scene.block, scene.patterns, noise, config)
     seconds, equal = 0.0, False
-    for step in range(1, most + 1):
+    for step in range(1, STEPS[-1] + 1):
         begun = time.process_time()
         with exact_settings(1, gradients=True):
             network.step()
@@ -285,9 +278,8 @@ def fill(
             return
         scene = Scene(case)
         if part == "published":
-            most = STEPS[-1] if case[:3] in LONG else STEPS[0]
             limit = _seconds(read(path), case, "joint-rl")
-            found = list(published_rows(scene, most, limit))
+            found = list(published_rows(scene, limit))
         else:
             found = list(_ROWS[part](scene))
         lines = [
