@@ -113,6 +113,31 @@ def test_pores_with_a_grey_value_of_their_own(level: float) -> None:
     expected = pores.sum() / report.sample_voxels
     assert report.porosity == pytest.approx(expected, rel=0.25)
     assert report.open_porosity < 0.2 * report.porosity
+    assert report.threshold_scope == "inner"
+    # The mask keeps the blurred surface, or the report states how much is missing.
+    share = report.sample_voxels / cylinder.sum()
+    text = " ".join(report.warnings)
+    if level < 100:
+        assert share == pytest.approx(1, abs=0.01)
+        assert "leaves out" not in text
+    else:
+        lost = re.search(r"sample, which is (\d+) % of its volume", text)
+        assert lost is not None
+        assert float(lost[1]) == pytest.approx(100 * (1 - share), abs=1)
+
+
+def test_surface_stays_solid_in_the_preview_and_by_workers() -> None:
+    cylinder, pores = spheres(SHAPE, 4.5, 3.0)
+    parts = np.where(cylinder, SOLID, 0.0)
+    parts[pores] = 50
+    scan = blurred(parts)
+    report = measure(scan, sample_mask="auto", statistics=("partial_volume",))
+    assert report.figures["φ(grey)"] == pytest.approx(report.porosity, rel=0.1)
+    config, volume = PorosityConfig(sample_mask="auto"), Volume(scan, "ZYX")
+    levels = run_to_end(histogram_steps(volume))
+    found = run_to_end(automatic_sample_steps(volume, levels, config))
+    is_pore = found.mask & (scan <= found.levels.threshold(config))
+    assert is_pore.sum() == pytest.approx(report.porosity * report.sample_voxels)
 
 
 def test_pores_too_small_for_a_threshold_are_reported() -> None:

@@ -106,7 +106,7 @@ def test_the_sample_is_in_words(sample: str, bone: np.ndarray) -> None:
     words = methods_text(report(bone, sample_mask=sample, mask_closing=4))
     assert "Only the sample was measured: the " in words
     assert "twice 4 voxels" in words
-    assert "unless the threshold was set by hand or is that of the whole" in words
+    assert "Otsu's method from the grey values of the " in words
 
 
 def test_files_that_the_text_does_not_contain_are_told(bone: np.ndarray) -> None:
@@ -114,6 +114,7 @@ def test_files_that_the_text_does_not_contain_are_told(bone: np.ndarray) -> None
     mask[:, 10:50, 10:50] = True
     words = methods_text(report(bone, mask=mask))
     assert "inside a sample mask (38,400)" in words
+    assert "from the grey values inside the sample mask, were" in words
     assert "standard deviations of the restoration" in words
     plain = methods_text(report(bone, deviation=None))
     assert "not part of this text" not in plain

@@ -3,7 +3,7 @@
 A mask drawn at the threshold of the whole volume ends half-way up the blurred surface
 of the sample. At a higher threshold inside the mask, a layer of voxels at the surface
 would become pores. Therefore, voxels near the surface do not affect the threshold, and
-the mask is drawn at the threshold that also separates the phases inside.
+solid voxels of that layer remain solid.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.remarks import has_one_phase
 from napari_geosr.measure.sample_mask import dilated, sample_mask_steps
-from napari_geosr.measure.segment import phase_mask, threshold_of
+from napari_geosr.measure.segment import ThresholdScope, phase_mask, threshold_of
 from napari_geosr.measure.thresholds.contours import compartment_steps
 
 Mask = npt.NDArray[np.bool_]
@@ -61,9 +61,11 @@ _WINDOW = 0.1
 _MIN_PEAK = 0.95
 #: Minimum porosity at a threshold that was not used, for a warning.
 _MIN_OTHER_POROSITY = 1e-3
-#: Minimum difference between both phases at this threshold, relative to the contrast.
-#: Below it, they may be a remainder of the blur (up to 0.02) in a sample without pores.
+#: Minimum difference between both phases at this threshold, relative to the contrast;
+#: a remainder of the blur in a sample without pores differs by up to 0.02.
 _MIN_OTHER_CONTRAST = 0.03
+#: Fraction of the sample by which a redrawn mask may be smaller without a warning.
+_MAX_LOST = 0.03
 #: Progress report between two calls of `should_stop`.
 _HEARTBEAT = Step()
 
@@ -119,12 +121,10 @@ class FoundSample:
 
     Attributes
     ----------
-    mask : ndarray of bool
-        True inside the sample.
-    solid : ndarray of bool
-        The solid from which the mask was made.
+    mask, solid : ndarray of bool
+        The sample, and the solid from which the mask was made.
     histogram : GreyHistogram
-        Grey values that describe the phases of the sample.
+        Grey values of the sample.
     threshold : float
     inner : ndarray of bool, or None
         The sample below its blurred surface; None if its surface is sharp, or if too
@@ -132,12 +132,19 @@ class FoundSample:
     level : float
         Mean grey value of the sample, below its blurred surface.
     surface : SampleSurface or None
-        Grey values next to the surface of the first mask.
     other_threshold : float or None
         Threshold of the grey values inside, if it was not used but at least doubles
-        the porosity, to a considerable value.
+        a considerable porosity.
     other_porosity : float
         Approximate porosity at this threshold.
+    scope : str
+        See `PorosityReport.threshold_scope`.
+    lost : float
+        Fraction of the sample that the mask leaves out because it is blurred.
+    covered : ndarray of bool or None
+        Solid voxels at the surface that would be pores at the threshold, by blur.
+    solid_level : float
+        Grey value of the solid, for these voxels.
     """
 
     mask: Mask
@@ -149,9 +156,20 @@ class FoundSample:
     surface: SampleSurface | None = None
     other_threshold: float | None = None
     other_porosity: float = 0.0
+    scope: ThresholdScope = "volume"
+    lost: float = 0.0
+    covered: Mask | None = None
+    solid_level: float = 0.0
 
     def remarks(self, name: str) -> Iterator[str]:
-        """Yield a warning if the threshold may not fit the pores of the sample."""
+        """Yield warnings if the threshold or the mask may not fit the sample."""
+        if self.lost > _MAX_LOST:
+            yield (
+                f"The sample mask of {name!r} leaves out the blurred surface of the "
+                f"sample, which is {rough_percent(self.lost)} of its volume, because "
+                "the blur would count as pores. Sample volume, densities and open "
+                "pores concern the rest."
+            )
         if self.other_threshold is not None:
             yield (
                 f"The pores in the sample mask of {name!r} are too small, too rare or "
@@ -168,9 +186,8 @@ class FoundSample:
         Parameters
         ----------
         levelled : GreyHistogram
-            Levelled grey values of the sample, with the mean `level`.
+            Their histogram, with the mean `level`.
         threshold : float
-            Threshold of these values.
         """
         surface = self.surface
         if surface is None or not surface.depth:
@@ -188,7 +205,6 @@ def found_sample_steps(
     ----------
     search : SampleSearch
     whole : GreyHistogram
-        Grey values of the whole volume.
     threshold : float
         Threshold of the whole volume.
 
@@ -204,6 +220,8 @@ def found_sample_steps(
     for a grey value of their own, the threshold of the whole volume is kept: it
     separates two well-populated phases, and the mask was drawn at it. Otherwise, the
     threshold is that of the voxels below the surface, and the mask is drawn again. If
+    it is smaller now (a sample or cortex with pores brighter than its surroundings),
+    the first mask is kept, and its solid voxels outside the second one remain solid. If
     the first threshold does not separate the phases inside at all, as with padding, the
     mask is kept except for its blurred surface.
     """
@@ -220,14 +238,14 @@ def found_sample_steps(
     inside = yield from _inside_steps(search, found.mask if inner is None else inner)
     if inside is None:
         return found
-    found = replace(found, level=mean_of(inside))
-    dtype = np.dtype(search.source.dtype)
-    new = threshold_of(inside, search.config, dtype, name=search.name)
+    found, dtype = replace(found, level=mean_of(inside)), search.source.dtype
+    new = threshold_of(inside, search.config, np.dtype(dtype), name=search.name)
     if has_one_phase(inside, new):
         return found
     inside.n_nonfinite = whole.n_nonfinite
+    scope: ThresholdScope = "sample" if inner is None else "inner"
     if not depth:
-        return replace(found, histogram=inside, threshold=new)
+        return replace(found, histogram=inside, threshold=new, scope=scope)
     if surface.keeps_threshold(inside, new):
         is_dark = search.config.phase == "dark"
         porosity = float(_counts_of(inside, new, is_dark).sum() / inside.n)
@@ -241,12 +259,16 @@ def found_sample_steps(
             return found
         return replace(found, histogram=inside)
     if not _separates(inside, threshold, new, search.is_dark_outside):
-        found = replace(found, histogram=inside, threshold=new)
+        found = replace(found, histogram=inside, threshold=new, scope=scope)
         return found if inner is None else _without_surface(found, layers, depth)
-    del found, inner, layers
-    found = yield from _drawn(search, inside, new)
-    inner, level = _below(_layers(found.mask), depth), mean_of(inside)
-    return replace(found, inner=inner, level=level, surface=surface)
+    del inner, layers
+    redrawn = yield from _drawn(search, inside, new)
+    inner = _below(_layers(redrawn.mask), depth)
+    redrawn = replace(redrawn, inner=inner, surface=surface, scope=scope)
+    if search.config.sample_mask == "marrow":
+        lost = 1 - np.count_nonzero(redrawn.mask) / np.count_nonzero(found.mask)
+        return replace(redrawn, lost=float(lost))
+    return _with_surface(redrawn, found, search.is_dark_outside)
 
 
 def _drawn(
@@ -271,9 +293,25 @@ def _drawn(
 def _without_surface(found: FoundSample, layers: Layers, depth: int) -> FoundSample:
     """Remove the blurred surface from a sample."""
     surface = (layers > 0) & (layers <= depth)
-    return replace(
-        found, mask=found.mask & ~surface, solid=found.solid & ~surface, inner=None
-    )
+    mask = found.mask & ~surface
+    lost = 1 - np.count_nonzero(mask) / np.count_nonzero(found.mask)
+    solid = found.solid & ~surface
+    return replace(found, mask=mask, solid=solid, inner=None, lost=float(lost))
+
+
+def _with_surface(
+    redrawn: FoundSample, first: FoundSample, is_dark_outside: bool
+) -> FoundSample:
+    """Add the solid surface of the first mask to a redrawn one."""
+    covered = first.mask & ~redrawn.mask
+    if not covered.any():
+        return redrawn
+    mask = first.mask | redrawn.mask
+    covered &= first.solid
+    solid, inside = redrawn.solid | covered, redrawn.histogram
+    counts = _counts_of(inside, redrawn.threshold, not is_dark_outside)
+    level = float(np.average(inside.centres, weights=counts))
+    return replace(redrawn, mask=mask, solid=solid, covered=covered, solid_level=level)
 
 
 def _layers(mask: Mask) -> Layers:

@@ -73,6 +73,7 @@ from napari_geosr.measure.slabs.labelling import (
 from napari_geosr.measure.slabs.pool import processed
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
+from napari_geosr.measure.thresholds.covered import CoveredArray
 from napari_geosr.measure.thresholds.stages import hysteresis_steps, level_grey_values
 
 
@@ -225,7 +226,7 @@ def _measure(
     morphometry: dict[str, Morphometry] = {}
     if config.statistics:
         morphometry = yield from _morphometry(run, totals, warnings)
-    return build_report(
+    report = build_report(
         totals,
         config,
         name=volume.name,
@@ -240,6 +241,7 @@ def _measure(
         overview=_overview(run, threshold),
         reading=reading_of(volume.metadata),
     )
+    return replace(report, threshold_scope=run.threshold_scope)
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:
@@ -335,9 +337,11 @@ def segment_steps(
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, run.config, dtype, name=run.name)
     found = None
+    run.threshold_scope = "volume" if run.mask is None else "mask"
     if run.config.sample_mask != "none" and run.mask is None:
         found = yield from _found_sample(run, histogram, threshold)
         histogram, threshold = found.histogram, found.threshold
+        run.threshold_scope = found.scope
         for message in found.remarks(run.name):
             yield _warned(message, warnings)
         if run.config.sample_mask == "auto":
@@ -353,7 +357,10 @@ def segment_steps(
         dtype = np.dtype(run.source.dtype)
         threshold = threshold_of(histogram, run.config, dtype, name=run.name)
         if found is not None:
-            threshold = found.levelled_threshold(histogram, threshold)
+            run.threshold_scope = "sample" if run.inner is None else "inner"
+            kept = found.levelled_threshold(histogram, threshold)
+            if kept != threshold:
+                threshold, run.threshold_scope = kept, "volume"
     return histogram, threshold
 
 
@@ -419,6 +426,9 @@ def _found_sample(
     )
     found = yield from found_sample_steps(search, histogram, threshold)
     run.mask, run.inner = found.mask, found.inner
+    if found.covered is not None:
+        source = CoveredArray(run.source, found.covered, found.solid_level)
+        run.plan = replace(run.plan, source=source)
     return found
 
 

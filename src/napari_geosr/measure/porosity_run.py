@@ -43,7 +43,7 @@ from napari_geosr.measure.phases import (
 from napari_geosr.measure.phases.gaps import GapFiller, filled_remark
 from napari_geosr.measure.sample_counts import SampleCounts
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
-from napari_geosr.measure.segment import phase_mask
+from napari_geosr.measure.segment import ThresholdScope, phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Geometry
@@ -114,7 +114,8 @@ class PorosityRun:
     inner: Any = None
     #: Where the sample mask comes from; see `Phases.sample_from`.
     sample_from: str = "none"
-
+    #: Voxels whose grey values determined the threshold.
+    threshold_scope: ThresholdScope = "volume"
     #: With a local threshold: the grey values without any correction.
     uncorrected: Any = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 
+#: Voxels whose grey values determined a threshold: see `PorosityReport`.
+ThresholdScope = Literal["volume", "mask", "sample", "inner"]
 #: Number of bins for multi-otsu (and for triangle without exact counts).
 _RULE_BINS = 256
 #: Shift of the threshold, relative to the distance between the phases' means.

@@ -31,6 +31,13 @@ _RULES = {
     "li": "Li's method",
     "triangle": "the triangle method",
 }
+#: The voxels whose grey values determined the threshold, in words.
+_SCOPES = {
+    "volume": " from the grey values of the whole volume",
+    "mask": " from the grey values inside the sample mask",
+    "sample": " from the grey values of the sample",
+    "inner": " from the grey values of the sample below its blurred surface",
+}
 #: Settings entry with the definitions of groups that were kept after the measurement.
 GROUPS = "groups"
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
@@ -52,6 +59,8 @@ class MethodsSource(Protocol):
     def threshold(self) -> float: ...
     @property
     def threshold_rule(self) -> str: ...
+    @property
+    def threshold_scope(self) -> str: ...
     @property
     def phase(self) -> str: ...
     @property
@@ -90,6 +99,7 @@ def methods_text(report: MethodsSource) -> str:
         "set by hand"
         if report.threshold_rule == "manual"
         else f"found by {_RULES.get(report.threshold_rule, report.threshold_rule)}"
+        f"{_SCOPES.get(report.threshold_scope, '')}"
     )
     neighbours = report.connectivity
     if len(report.shape) == 2:
@@ -156,11 +166,7 @@ def sample_texts(report: MethodsSource) -> list[str]:
     if (sample := _SAMPLES.get(str(settings.get("sample_mask")))) is not None:
         found.append(
             f"Only the sample was measured: {sample}; openings of up to twice "
-            f"{settings['mask_closing']} voxels were closed. Blurred voxels at its "
-            "surface did not affect the threshold or its limits, unless the threshold "
-            "was set by hand or is that of the whole volume (for example, because the "
-            "pores have the grey value of the surroundings), or too little of the "
-            "sample lies below the blurred surface."
+            f"{settings['mask_closing']} voxels were closed."
         )
     inside = figures.get("sample_voxels")
     outside = figures.get("nonfinite_voxels") or 0

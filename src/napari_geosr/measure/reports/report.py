@@ -89,8 +89,7 @@ class PorosityReport:
         Pore voxels ÷ sample voxels, including pores of every size.
     porosity_low, porosity_high : float
         Porosity with the threshold shifted by ±5 % of the distance between the mean
-        grey values of the two phases: its sensitivity to the threshold. It is not an
-        uncertainty of the measurement; noise and artefacts are not included.
+        grey values of the two phases. This is no uncertainty of the measurement.
     counted_porosity : float
         Porosity from pores of at least `min_voxels` voxels only.
     pore_count : int
@@ -142,6 +141,10 @@ class PorosityReport:
         `napari_geosr.read`.
     overview : Overview or None
         Phases on a coarse grid, for the picture in the report; None for an image.
+    threshold_scope : str
+        Voxels whose grey values determined the threshold: ``"volume"``, ``"mask"``
+        (a given one), ``"sample"`` (the one found), ``"inner"`` (below its blurred
+        surface); empty if unknown.
     """
 
     name: str
@@ -169,6 +172,7 @@ class PorosityReport:
     groups: Mapping[str, GroupSummary] = field(default_factory=dict)
     settings: AnyMapping = field(default_factory=dict, repr=False)
     overview: Overview | None = field(default=None, repr=False)
+    threshold_scope: str = ""
 
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()
@@ -347,6 +351,7 @@ class PorosityReport:
             "shape": list(self.shape),
             "threshold": self.threshold,
             "threshold_rule": self.threshold_rule,
+            "threshold_scope": self.threshold_scope,
             "phase": self.phase,
             "min_voxels": self.min_voxels,
             "connectivity": self.connectivity,

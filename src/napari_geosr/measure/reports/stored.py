@@ -111,6 +111,7 @@ def report_from_files(
             }
             | ({} if methods is None else _settings(str(methods))),
             overview=overview,
+            threshold_scope=str(values.get("threshold_scope", "")),
         )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{table} cannot be read: {error}.") from error

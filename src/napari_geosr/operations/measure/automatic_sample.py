@@ -38,7 +38,8 @@ class AutomaticSample:
     Attributes
     ----------
     mask : ndarray of bool
-        True inside the sample; one value per voxel of the volume.
+        True inside the sample, except in solid voxels at its surface that would be
+        pores at the threshold, by blur; one value per voxel of the volume.
     levels : GreyLevels
         Grey values inside the mask, or all grey values if the sample contains only one
         phase, with the threshold.
@@ -102,7 +103,8 @@ def automatic_sample_steps(
     if found.histogram is not levels.histogram:
         known = (config.threshold, config.phase, found.threshold)
         inner = replace(levels, histogram=found.histogram, known=known)
-    return AutomaticSample(found.mask.reshape(data.shape), inner, fit)
+    mask = found.mask if found.covered is None else found.mask & ~found.covered
+    return AutomaticSample(mask.reshape(data.shape), inner, fit)
 
 
 def automatic_fit_steps(
