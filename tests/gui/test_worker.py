@@ -9,6 +9,7 @@ import weakref
 import dask.array
 import numpy as np
 import pytest
+from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import Cancelled, EngineError, VolumeError
@@ -50,6 +51,33 @@ class Heard:
 @pytest.fixture(autouse=True)
 def application(qapp):
     return qapp
+
+
+def test_long_operations_do_not_delay_short_ones(qtbot):
+    pool, done = QThreadPool.globalInstance(), threading.Event()
+
+    def long(should_stop):
+        yield StageStarted(message="long")
+        done.wait(30)
+        return "long"
+
+    def short(should_stop):
+        yield StageStarted(message="short")
+        return "short"
+
+    most, before = pool.maxThreadCount(), pool.activeThreadCount()
+    waiting = [Heard(qtbot, long) for _ in range(most + 1)]
+    try:
+        quick = Heard(qtbot, short)
+        quick.wait()
+        assert quick.results == ["short"]
+        assert not any(heard.results for heard in waiting)
+    finally:
+        done.set()
+        for heard in waiting:
+            heard.wait()
+    assert pool.maxThreadCount() == most
+    qtbot.waitUntil(lambda: pool.activeThreadCount() == before, timeout=10_000)
 
 
 def test_steps_and_result_arrive_in_order_on_the_main_thread(qtbot):

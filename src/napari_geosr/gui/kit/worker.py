@@ -252,6 +252,10 @@ def _guarded(
     if control.stop.is_set():
         control.ended.set()
         return "error", Cancelled("Cancelled.")
+    # The pool has as many threads as the computer has cores. Without another thread in
+    # place of this one, a few long operations would delay all short ones.
+    pool = QThreadPool.globalInstance()
+    pool.releaseThread()
     try:
         with StepIterator(make_steps(control.stop.is_set)) as iterator:
             for step in iterator:
@@ -278,6 +282,7 @@ def _guarded(
         fault.__cause__ = error
         return "error", fault
     finally:
+        pool.reserveThread()
         control.ended.set()
         _end_dask_pool(thread)
     result = iterator.result

@@ -49,7 +49,7 @@ QUANTITIES = (
 #: Table of pores and throats, written to a file that OpenPNM can read.
 TABLES = ("network",)
 #: Bytes per voxel for distances, markers, labels and the queue of the watershed.
-_BYTES_PER_VOXEL = 40
+_BYTES_PER_VOXEL = 60
 #: Standard deviation of the Gaussian that smooths the distance map, in voxels.
 _SMOOTH = 0.4
 #: Minimum decrease in the radius of the largest sphere between two pores, in voxels:
