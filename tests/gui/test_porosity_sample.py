@@ -14,10 +14,11 @@ from porosity_helpers import (
     physical,
     wait_for_levels,
 )
+from skimage.draw import polygon2mask
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.gui.layers import geometry
-from napari_geosr.gui.porosity.drawn_sample import sample_volume
+from napari_geosr.gui.porosity.drawn_sample import filled, sample_volume
 from napari_geosr.gui.porosity.measuring import stopped_measurement
 
 
@@ -131,6 +132,16 @@ def test_outlines_of_shapes_are_a_sample(viewer, qtbot):
     np.testing.assert_array_equal(mask > 0, expected)
     _, sample = dock.local_preview._volumes(source)  # with hysteresis
     np.testing.assert_array_equal(np.asarray(sample.data) > 0, expected)
+
+
+def test_polygons_are_filled_as_by_scikit_image():
+    numbers = np.random.default_rng(3)
+    for n in range(3, 40):  # these polygons cross themselves and leave the image
+        corners = numbers.uniform(-20, 80, (n, 2))
+        expected = polygon2mask((50, 60), corners)
+        np.testing.assert_array_equal(filled(corners, (50, 60)), expected)
+    square = np.array([[1.5, 1.5], [1.5, 4.5], [3.5, 4.5], [3.5, 1.5]])
+    assert filled(square, (6, 6)).sum() == 2 * 3
 
 
 def test_outlines_are_drawn_in_any_slice(viewer, qtbot):

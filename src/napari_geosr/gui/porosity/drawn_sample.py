@@ -143,15 +143,33 @@ def _outlines(shapes: Shapes, image: Layer, viewer: ViewerModel) -> list[Outline
 
 def _inside(outlines: list[Outline], shape: tuple[int, ...]) -> AnyArray | None:
     """Return a mask of the voxels with centres inside an outline; None without any."""
-    from skimage.draw import polygon2mask
-
     planes: dict[int | None, AnyArray] = {}
     for axis, corners in outlines:
         edges = [size for i, size in enumerate(shape) if i != axis]
-        mask = polygon2mask(tuple(edges), corners)
+        mask = filled(corners, (edges[0], edges[1]))
         planes[axis] = planes.get(axis, False) | mask
     found: AnyArray = np.zeros((), np.uint8)
     for axis, plane in planes.items():
         whole = plane if axis is None else np.expand_dims(plane, axis)
         found = found | whole.view(np.uint8)
     return np.broadcast_to(found, shape) if found.any() else None
+
+
+def filled(corners: AnyArray, shape: tuple[int, int]) -> AnyArray:
+    """Return a mask of the pixels with centres inside a polygon (even-odd rule).
+
+    The number of operations is proportional to the number of pixels plus that of
+    corners; `skimage.draw.polygon2mask` tests every pixel against every corner, which
+    would block the window for about a second.
+    """
+    height, width = shape
+    toggled = np.zeros((height, width + 1), bool)
+    for (y0, x0), (y1, x1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y0 == y1:
+            continue
+        low, high = np.clip(np.ceil([min(y0, y1), max(y0, y1)]), 0, height).astype(int)
+        rows = np.arange(low, high)
+        crossings = np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0))
+        toggled[rows, np.clip(crossings, 0, width).astype(int)] ^= True
+    mask: AnyArray = np.logical_xor.accumulate(toggled, axis=1)[:, :width]
+    return mask
