@@ -40,7 +40,7 @@ from napari_geosr.measure.noise.spectrum import (
 
 #: Minimum number of blocks per class of grey values.
 _MIN_CLASS_BLOCKS = 150
-#: Maximum number of classes.
+#: Maximum number of classes of grey values.
 _MAX_CLASSES = 10
 #: Fraction of the blocks of a class that count as its quietest.
 _QUIETEST_SHARE = 0.05
