@@ -258,7 +258,7 @@ def test_what_fewer_triangles_lose_is_told(tmp_path, capsys, monkeypatch) -> Non
     assert (found["watertight"], found["keeps_parts"]) == (True, False)
     assert (found["pieces"], found["voxel_pieces"]) == (1, 2)
     assert "pieces are missing or merged" in " ".join(found["warnings"])
-    assert "19.9 voxels inside the end" in " ".join(found["warnings"])
+    assert "19.9 voxels before the end" in " ".join(found["warnings"])
 
 
 def test_a_missing_package_is_found_before_the_surface(

@@ -284,7 +284,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
             window = probe_window(spec, length)
             try:
                 counts[math.prod(window)] = count_storage(network, window, kind)
-            except MemoryError:  # use a line through the origin
+            except MemoryError:  # then fit a line through the origin
                 break
         if len(counts) == 1:
             raise DeviceMemoryError(

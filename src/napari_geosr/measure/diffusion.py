@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-#: Memory for solving, in bytes per voxel of the volume and per voxel of the phase.
+#: Memory for solving the equations, in bytes per voxel of the volume and of the phase.
 _BYTES = (10, 165)
 #: Weight of a Jacobi step.
 _DAMPING = np.float32(0.7)
-#: On a coarse grid, distances are doubled, which halves the conductances of faces.
+#: Factor for conductances on the next coarser grid, where distances are doubled.
 _COARSE_SCALE = np.float32(0.5)
 #: Maximum number of unknowns for which the equations are solved directly.
 _DIRECT = 2000

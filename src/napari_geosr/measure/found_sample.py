@@ -51,7 +51,7 @@ _PURE = 0.125
 #: Difference between the pure grey values of the pores and of the surroundings,
 #: relative to the contrast, up to which they are the same phase.
 _SAME_PHASE = 0.2
-#: Minimum difference between both phases of the sample, relative to this contrast.
+#: Minimum difference between the phases of the sample, relative to the same contrast.
 _MIN_CONTRAST = 0.05
 #: Width of the range of grey values, relative to the contrast, in which voxels are
 #: counted to find the peak of a phase.
@@ -59,10 +59,10 @@ _WINDOW = 0.1
 #: Minimum number of voxels at such a peak, relative to those at the threshold. For
 #: small pores with the grey value of the surroundings, it is 0.74 to 0.83.
 _MIN_PEAK = 0.95
-#: Minimum porosity at a threshold that was not used, for a warning.
+#: Minimum porosity, at a threshold found inside the sample but not used, for a warning.
 _MIN_OTHER_POROSITY = 1e-3
-#: Minimum difference between both phases at this threshold, relative to the contrast;
-#: a remainder of the blur in a sample without pores differs by up to 0.02.
+#: Minimum difference between the phases at this threshold, relative to the contrast. In
+#: a sample without pores, voxels that are still blurred differ by up to 0.02.
 _MIN_OTHER_CONTRAST = 0.03
 #: Fraction of the sample by which a redrawn mask may be smaller without a warning.
 _MAX_LOST = 0.03
@@ -72,7 +72,7 @@ _HEARTBEAT = Step()
 
 @dataclass(frozen=True, eq=False)
 class SampleSearch:
-    """The grey values in which a sample is searched.
+    """The grey values in which a sample is searched for.
 
     Attributes
     ----------

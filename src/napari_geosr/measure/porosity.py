@@ -245,7 +245,7 @@ def _measure(
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:
-    """Return the coarse grid for the picture; read planes that are still missing."""
+    """Return the grid for the picture of the phases; read any planes not yet read."""
     if run.overview is None:
         return None
     for slab in run.overview.missing():

@@ -94,7 +94,7 @@ class Pores:
 
     @cached_property
     def equivalent_diameter(self) -> FloatArray:
-        """Diameter of the sphere (flat: circle) of the same size."""
+        """Diameter of the sphere of the same volume (flat: circle of the same area)."""
         diameter: FloatArray = (
             np.sqrt(4 * self.size / math.pi)
             if self.geometry.flat

@@ -17,8 +17,8 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Number of parts, in all volumes together, at which no volume is halved again; each
-#: part is an example.
+#: Approximate number of parts, in all volumes together, into which volumes are halved;
+#: each part is an example.
 _ENOUGH_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24

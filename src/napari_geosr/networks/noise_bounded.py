@@ -114,7 +114,7 @@ class _TwoLayerBlock(nn.Module):
 class MultiscaleBody(nn.Module):
     """Residual blocks at half, a quarter and again half the resolution."""
 
-    #: Number of voxels along every axis per voxel of the coarsest maps.
+    #: Number of input voxels, along each axis, per voxel of the coarsest feature maps.
     stride = 4
 
     def __init__(self, config: NetworkConfig) -> None:

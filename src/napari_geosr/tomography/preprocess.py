@@ -242,7 +242,7 @@ class LineIntegrals:
         return values, report
 
     def _notes(self) -> tuple[str, ...]:
-        """Return notes on missing fields; may estimate the counts without a sample."""
+        """Return notes on missing flat or dark fields; may estimate incident counts."""
         scan = self.projections
         notes = []
         if scan.flats is None:

@@ -213,7 +213,7 @@ class CloseFilter(QObject):
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        # Some runs ended while the dialog was open; their results exist only here.
+        # These runs ended while the dialog was open; their results exist only here.
         if ended:
             show_info(
                 f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "

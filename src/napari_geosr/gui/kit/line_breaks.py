@@ -6,7 +6,7 @@ import re
 
 #: Positions within a name at which a line may be broken.
 _JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d])")
-#: Spaces between a number and its unit, and around ± and ×.
+#: Spaces at which no line may be broken: before a unit, and around ± and ×.
 _IN_NUMBER = re.compile(
     r"(?<=\d) (?=%|×|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|[km]?Wh|[km]?g)\b)"
     r"|(?<=\d) (?=(?:voxels?|patches)\b)"

@@ -17,7 +17,7 @@ from napari_geosr.gui.layers import METADATA, finest
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Maximum number of rows of an array in the checksum; it takes a few milliseconds.
+#: Maximum number of rows of an array in the checksum, which takes a few milliseconds.
 _N_ROWS = 512
 #: Maximum number of bytes in the checksum, unless 16 rows are larger.
 _MAX_BYTES = 2**20

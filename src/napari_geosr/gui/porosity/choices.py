@@ -24,7 +24,7 @@ METHODS: dict[str, str | None] = {
     "Manual": None,
 }
 WHOLE, AUTOMATIC = "whole volume", "automatic mask"
-#: First entries of the menus of second images and of uncertainties.
+#: First entries of the menus for the second image and for the uncertainty.
 NOTHING, NO_UNCERTAINTY = "nothing", "none"
 #: Sample masks by menu entry, as named in settings.
 MASKS = {

@@ -37,8 +37,8 @@ class SettingsFaults:
     Parameters
     ----------
     settings : FieldsOfSettings
-        Their changes clear the errors. Slots that may show new errors must therefore
-        be connected to these fields after this object has been created.
+        Fields whose changes clear the errors. Slots that may show new errors must
+        therefore be connected to these fields after this object has been created.
     """
 
     def __init__(self, settings: FieldsOfSettings) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Events of a layer that change its position or voxel size.
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
-#: Delay in milliseconds after which a moved slider or layer is considered.
+#: Delay in milliseconds until a moved slider or layer is taken into account.
 _DELAY = 50
 _OTHER_IMAGE = (
     "These results belong to a different image from the one chosen under Settings. "

@@ -320,7 +320,7 @@ class Highlighter(QObject):
 
 
 def _can_be_quick(layer: Labels) -> bool:
-    """Whether it is sufficient to replace the labels on screen."""
+    """Whether new colours can be drawn by replacing only the displayed values."""
     from napari.settings import get_settings
 
     image = layer._slice.image

@@ -23,8 +23,8 @@ from napari_geosr.operations.reconstruct.preview import TrialSlice, contrast
 if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
-#: Number of ray-pixel pairs of a coarse slice, over all iterations; two cores process
-#: them in about half a second.
+#: Maximum number of ray-pixel pairs of a coarse slice, over all iterations; two cores
+#: process them in about half a second.
 _MAX_WORK = 2.5e8
 #: Minimum edge length of a coarse slice, in pixels.
 _MIN_EDGE = 64

@@ -202,7 +202,7 @@ def _corrections() -> Iterator[list[str]]:
     notes: list[str] = []
 
     class Collector(logging.Handler):
-        """Turns messages into notes."""
+        """Turns the messages that nibabel logs into notes."""
 
         def emit(self, record: logging.LogRecord) -> None:
             notes.append(f"The file's header is invalid: {record.getMessage()}.")

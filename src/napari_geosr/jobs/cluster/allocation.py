@@ -120,8 +120,8 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
             job.append("warning", message=f"{text} The reason is in log.txt.")
         if port := dashboard_port(client):
             job.append("stage", message=_dashboard_text(port, gethostname()))
-        # A run accepts a client instead of a number, but a client cannot be stored in a
-        # file.
+        # A run accepts a Dask client instead of a number of workers. A client cannot be
+        # stored in a file, so only this copy of the job contains it.
         shared: Job = values.model_copy(update={"workers": client})
         yield shared
 

@@ -364,7 +364,8 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)
         return False
-    # A run that was warned immediately has not recorded any steps.
+    # Take the progress from the record: a run that the queue warned before its first
+    # step has not recorded any.
     job.set_state("queued", pid=0, host="", message="", done=record.done)
     job.append("state", state="queued", resubmitted=record.resubmitted)
     return True

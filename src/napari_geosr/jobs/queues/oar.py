@@ -209,7 +209,7 @@ def _ending(job: AnyDict, number: str, folder: Path) -> QueueState:
 
 
 def _silence(folder: Path) -> float:
-    """Return the seconds since a job last wrote its state, by one and the same clock.
+    """Return the seconds since a job last wrote its state, by the file system's clock.
 
     The clocks of this computer and of the node may differ.
     """

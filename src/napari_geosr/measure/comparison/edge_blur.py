@@ -19,9 +19,9 @@ from napari_geosr.core.types import AnyArray
 FWHM = 2 * math.sqrt(2 * math.log(2))
 #: Variance of the blur due to averaging over one voxel, in squared voxel edges.
 VOXEL_VARIANCE = 1 / 12
-#: Standard deviation of the smoothing, in voxels.
+#: Standard deviation, in voxels, of the smoothing before edges are measured.
 _SMOOTHING = 1.0
-#: Minimum distance from edges, in voxels, of voxels with the grey value of a phase.
+#: Minimum distance from edges, in voxels, of voxels used for a phase's grey value.
 _DEPTH = 4
 #: Minimum number of voxels in each phase that are at least `_DEPTH` from any edge, and
 #: minimum number of edges normal to an axis.
@@ -30,8 +30,8 @@ _MIN_EDGES = 64
 #: Maximum sum of the squared components of an edge's unit normal along axes with an
 #: unknown blur.
 _MAX_UNKNOWN = 0.05
-#: Maximum difference between the grey value at an edge and the midpoint of both phases,
-#: as a fraction of the contrast.
+#: Maximum difference between the grey value at an edge and the midpoint between the two
+#: phases, as a fraction of the contrast.
 _MIDDLE = 0.35
 #: Maximum standard deviation within a smoothed phase, as a fraction of the contrast.
 _MAX_VARIATION = 0.15
@@ -154,7 +154,7 @@ class _EdgeBlock:
         from scipy import ndimage
 
         wide = np.asarray(values, np.float64)
-        #: A single plane has no slope along Z.
+        # Neither smooth nor differentiate along Z if there is a single plane.
         sigma = [0.0 if n == 1 else _SMOOTHING for n in wide.shape]
         self.smooth = ndimage.gaussian_filter(wide, sigma, mode="nearest")
         self.gradient = [

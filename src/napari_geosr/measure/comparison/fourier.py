@@ -283,7 +283,7 @@ def fourier_correlation(
     """
     planes = planes or one.ndim == 2
     shells = _Shells(one.shape, voxel_size, planes=planes)
-    # The powers of two that divide each volume cancel in a correlation.
+    # The powers of two by which the volumes were divided cancel in a correlation.
     first, second = (_transformed(v, planes=planes)[0] for v in (one, other))
     first = first.reshape(-1, *first.shape[-2:])
     second = second.reshape(-1, *second.shape[-2:])

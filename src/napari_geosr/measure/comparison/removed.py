@@ -25,7 +25,7 @@ BoolArray = npt.NDArray[np.bool_]
 SMOOTHING = 1.2
 #: Radius at which the smoothing is truncated, in standard deviations.
 _TRUNCATE = 3.0
-#: Tolerated shift of an edge, in voxels.
+#: Shift of an edge, in voxels, that does not count as removed structure.
 _EDGE_SHIFT = 0.5
 #: Number of standard deviations by which removed structure must exceed the expected
 #: maximum of noise alone.

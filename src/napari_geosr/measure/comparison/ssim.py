@@ -33,7 +33,7 @@ SSIM_REACH = 5
 SSIM_WINDOW = 2 * SSIM_REACH + 1
 #: Exponents of the scales of MS-SSIM, from the finest to the coarsest [2]_.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-#: Minimum edge length for MS-SSIM: the window at the coarsest scale, in voxels.
+#: Minimum edge length, in voxels, at which the window of the coarsest scale fits.
 MS_SSIM_EDGE = SSIM_WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 
 

@@ -20,7 +20,7 @@ from napari_geosr.measure.resolution.redegrade import (
 
 Array = npt.NDArray[np.float64]
 
-#: Tolerated shift of an edge of the result, in voxels.
+#: Shift of an edge of the result, in voxels, that is not flagged.
 _EDGE_SHIFT = 0.5
 #: Number of flagged voxels above which they are counted, but not grouped into regions.
 MAX_GROUPED_VOXELS = 200_000

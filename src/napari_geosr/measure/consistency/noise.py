@@ -40,7 +40,7 @@ _NOISY_QUANTILE = 0.8
 _MIN_PART_WINDOWS = 2000
 #: Minimum number of windows per class of grey values.
 _MIN_CLASS_WINDOWS = 300
-#: Maximum number of classes.
+#: Maximum number of classes of grey values.
 _MAX_CLASSES = 6
 #: Fraction of the median variance below which a window counts as padding.
 _PADDING = 1e-4

@@ -13,7 +13,7 @@ from napari_geosr.measure.resolution.redegrade import Box, FloatArray
 
 Array = npt.NDArray[np.float64]
 
-#: Minimum edge length of the blocks for the standard error, in voxels.
+#: Minimum edge length, in voxels, of the blocks that give the standard error.
 _MIN_BLOCK_EDGE = 8
 #: Maximum number of these blocks.
 _MAX_BLOCKS = 4096

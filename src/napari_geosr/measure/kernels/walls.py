@@ -14,7 +14,7 @@ TOUCHING = 0.18
 #: contain many spheres, of which the largest count, but a spherical pore only one.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
-#: because directions are too coarse.
+#: because the directions to voxels so near are too imprecise for planes.
 SMALL = 3.3
 
 

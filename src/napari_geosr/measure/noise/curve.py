@@ -33,7 +33,7 @@ _SAME_LEVEL = 0.1
 #: The tolerance for removing knots is relative to the level, or to this fraction of the
 #: largest level if the level is lower.
 _LOW_SHARE = 0.1
-#: Number of knots from which levels are chosen.
+#: Number of evenly spaced knots before redundant ones are removed.
 _KNOTS = 17
 #: Number of iterations of reweighting.
 _ITERATIONS = 8

@@ -29,7 +29,8 @@ from napari_geosr.measure.noise.spectrum import (
 
 #: Maximum number of groups of adjacent classes to which the spectrum is fitted.
 _MAX_GROUPS = 4
-#: Initial step of the simplex search, in voxels (widths) or Nyquist units (cutoffs).
+#: Initial step of the simplex search, in voxels (widths) or in units of the Nyquist
+#: frequency (cutoffs).
 _STEP = 0.12
 #: Maximum number of evaluations in the simplex search, for each kind of noise.
 _MAX_EVALUATIONS = 50

@@ -40,7 +40,7 @@ from napari_geosr.measure.noise.spectrum import (
 
 #: Minimum number of blocks per class of grey values.
 _MIN_CLASS_BLOCKS = 150
-#: Maximum number of classes.
+#: Maximum number of classes of grey values.
 _MAX_CLASSES = 10
 #: Fraction of the blocks of a class that count as its quietest.
 _QUIETEST_SHARE = 0.05
@@ -61,8 +61,8 @@ _MAX_CERTAIN_ERROR = 0.1
 _MIN_CERTAIN_SHARE = 0.25
 #: Minimum relative error of the variance of a class.
 _MIN_CLASS_ERROR = 0.06
-#: Relative error of the variance of a class, divided by the square of its fraction of
-#: structure.
+#: Relative error due to structure that cannot be separated from the noise of a class,
+#: divided by the square of the fraction of structure.
 _NOT_SEPARATED = 1.5
 #: Expected scatter of (correlated) noise in a class.
 _EXPECTED_SCATTER = 2.0
@@ -84,9 +84,11 @@ _MAX_DEVIANCE_RATIO = 0.9
 #: Minimum range of the white fraction over the classes; below it, the spectra of all
 #: classes are nearly the same, and separate mixtures would describe structure.
 _MIN_WHITE_RANGE = 0.02
-#: Fraction of the blocks of a class that are measured if most of them are uniform.
+#: Fraction of the blocks of a class, the quietest ones, that are measured if they are
+#: uniform.
 _UNIFORM_SHARE = 0.5
-#: Maximum fraction of structure, deviance and scatter of uniform blocks.
+#: Maximum fraction of structure in uniform blocks; then their maximum deviance and
+#: scatter.
 _MAX_UNIFORM_STRUCTURE = 0.05
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2

@@ -34,7 +34,7 @@ _WINDOWS_ALONG_Z = 5
 #: Number of windows along Y and along X.
 _WINDOWS_IN_PLANE = 3
 _WINDOW_2D = 384
-#: Maximum number of blocks.
+#: Approximate maximum number of blocks in which the noise is measured.
 _MAX_BLOCKS = 10_000
 #: Number of voxels that are averaged along an axis.
 _PAIR = 2

@@ -72,8 +72,8 @@ _MAX_DRIFT = 0.3
 #: Maximum additional variance of the difference of two scans at edges, relative to that
 #: of their noise.
 _MAX_EXTRA = 0.1
-#: Variance of a block, relative to the median of all, above which it is not used to
-#: compare two scans.
+#: Variance of the difference between two scans in a block, relative to the median of
+#: all blocks, above which the block is not used to compare the scans.
 _MAX_SUM = 20.0
 #: Number of standard errors beyond which two noise levels differ.
 _CLEARLY = 4.0

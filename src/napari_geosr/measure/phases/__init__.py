@@ -24,7 +24,7 @@ Box = tuple[slice, slice, slice]
 #: several processes, and yields the results in the order of the items.
 Share = Callable[[Any, Sequence[Any]], Generator[Any, None, None]]
 
-#: Approximate number of voxels of the slabs of whole planes in which phases are read.
+#: Approximate number of voxels of a slab of whole planes; phases are read slab by slab.
 SLAB_VOXELS = 2**22
 #: Maximum size in bytes of a mask (one bit per voxel) that is kept in memory; larger
 #: masks are stored in a temporary file.

@@ -48,7 +48,7 @@ MANY = 1 / 3
 #: Minimum edge of a spot in correlation lengths; smaller spots contain little more than
 #: a single pore.
 _FEW_LENGTHS = 5
-#: Relative error of the half-width of an interval.
+#: Relative tolerance to which the half-width of an interval is computed.
 _TOLERANCE = 1e-9
 
 

@@ -85,7 +85,7 @@ class CellCounts:
     def cubes(self, n_cells: int) -> Cubes:
         """Return the cubes (squares in an image) with an edge of `n_cells` cells.
 
-        The remainder at the border is divided between both sides.
+        The remainder at the border is divided between the two sides.
         """
         size = (1 if self.flat else n_cells, n_cells, n_cells)
         shape = self.pores.shape

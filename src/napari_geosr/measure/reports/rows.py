@@ -218,8 +218,8 @@ def _row_unit(
     if not power or not typical:
         return "µm"
     if power < 0:
-        # Keep a unit of the volumes, such as 1/µm, even if values are below 1; if they
-        # differ, choose the one that gives the most readable value.
+        # Keep a unit of the volumes, such as 1/µm, even if values are below 1; if their
+        # units differ, choose the one that gives the most readable value.
         own = {u for u, is_known in zip(units, known, strict=True) if is_known}
         return min(
             sorted(own),

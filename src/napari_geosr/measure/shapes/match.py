@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 _PLANES = 16
 #: Number of triangles that are processed together to compute volumes.
 _TRIANGLES = 2**18
-#: Maximum distance, in voxels, by which a surface may end inside the end of the shape,
+#: Maximum distance, in voxels, by which a surface may end before the end of the shape,
 #: because smoothing rounds corners.
 _SHORTER = 1.0
 
@@ -106,7 +106,7 @@ class SurfaceMatch:
             )
         if self.shorter > _SHORTER:
             found.append(
-                f"The surface ends {self.shorter:.1f} voxels inside the end of the "
+                f"The surface ends {self.shorter:.1f} voxels before the end of the "
                 "shape."
             )
         if not self.keeps_pieces:

@@ -28,7 +28,7 @@ _TRIANGLES = 2**18
 #: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, for
 #: positions to be stored in float32.
 _MAX_ROUNDING = 0.05
-#: Lowest and highest level of a surface, as fractions of a voxel.
+#: Lowest and highest level of a surface in a smoothed mask, whose values are 0 to 1.
 _LEVELS = (0.02, 0.98)
 #: Parts of a surface that are not smoothed ("": none), in the order of the attempts.
 _KINDS = ("", "thin", "all")

@@ -147,12 +147,12 @@ def number_steps(
     """Renumber the counted pores 1..n and set all others to 0."""
     yield StageStarted(progress.done, progress.total, message="Numbering the pores")
     slabs, doing = run.slabs, "numbering the pores"
-    # Labels from an earlier run or from other processes are computed again.
     ends = [*run.offsets[1:], len(raw.lookup) - 1]
     items = [
         (planes, raw.lookup[start : end + 1])
         for planes, start, end in zip(planes_of(slabs), run.offsets, ends, strict=True)
     ]
+    # Labels that an earlier run or other processes did not store are computed again.
     work = NumberWork(run, threshold)
     for planes, block in processed(run, work, items[: run.first_stored], doing):
         run.target[slice(*planes)] = block

@@ -12,8 +12,8 @@ RELIABLE_RADIUS = 4.0
 def surface_reliable(pores: Pores) -> BoolArray:
     """Whether a pore is large enough for its surface to be reliable.
 
-    The sphere (image: circle) of the same size must have a radius of at least
-    `RELIABLE_RADIUS` times the longest edge of a voxel.
+    The sphere of the same volume (image: circle of the same area) must have a radius of
+    at least `RELIABLE_RADIUS` times the longest edge of a voxel.
     """
     edges = pores.geometry.voxel_size[1 if pores.geometry.flat else 0 :]
     diameter = 2 * RELIABLE_RADIUS * max(edges)

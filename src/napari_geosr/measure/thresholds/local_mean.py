@@ -18,7 +18,7 @@ from napari_geosr.measure.blocks import inside_mask
 
 Floats = npt.NDArray[np.float64]
 
-#: The Gaussian ends at this many standard deviations, as in scipy and scikit-image.
+#: Radius, in standard deviations, at which the Gaussian is truncated: scipy's default.
 _TRUNCATE = 4.0
 #: Number of values in a block of rows that is smoothed along Z at once.
 _BLOCK_VALUES = 1 << 22

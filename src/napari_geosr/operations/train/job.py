@@ -172,8 +172,8 @@ class TrainJob(Config):
         """Return the values that `from_values` reads."""
         training = self.training.model_dump(mode="json")
         if not self.training.similarity_index:
-            # Omit the default, so that records of models without a similarity index do
-            # not change.
+            # Omit the default, so that models without a similarity index have the same
+            # records as in releases without this setting.
             del training["similarity_index"]
         return {
             "operation": "train",

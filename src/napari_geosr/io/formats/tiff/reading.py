@@ -369,7 +369,7 @@ class Pages:
     def fit(series: TiffPageSeries) -> bool:
         """Return whether the shape of a page matches the last axes of the series.
 
-        tifffile stores images one voxel wide with their axes swapped.
+        It does not if tifffile wrote a stack one voxel wide: Z and Y then form a page.
         """
         page = tuple(series.keyframe.shape)
         return tuple(series.shape[len(series.shape) - len(page) :]) == page

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.evaluation import EvaluationSample
 
-#: Number of blocks.
+#: Number of blocks of the scan that are used for the test.
 _BLOCKS = 2
 #: Number of slices of a block.
 _DEPTH = 16

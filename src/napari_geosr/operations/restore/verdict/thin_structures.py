@@ -111,7 +111,8 @@ def thin_structures(
 
 def _summary(totals: Array) -> ThinStructures:
     voxels, found, before, after = totals
-    # Gaps between structures of the other kind do not continue in the adjacent plates.
+    # Gaps between bright structures look like dark ones (and vice versa), but do not
+    # continue in the adjacent plates.
     if voxels < MIN_VOXELS or before < _MIN_CONTINUED * found:
         return ThinStructures(0, math.nan)
     return ThinStructures(int(voxels), float(after / before))
