@@ -330,7 +330,7 @@ def _below(layers: Layers, depth: int) -> Mask | None:
     """Return the voxels below a surface `depth` layers thick, if they are enough."""
     if not depth:
         return None
-    inner: Mask = layers > depth + 1  # layers of an oblique surface are not exact
+    inner: Mask = layers > depth + 1  # one more: oblique layers are not exact
     enough = _MIN_INSIDE * np.count_nonzero(layers)
     return inner if np.count_nonzero(inner) >= enough else None
 

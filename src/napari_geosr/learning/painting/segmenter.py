@@ -32,8 +32,8 @@ _CACHE_BYTES = 256 * 1024**2
 #: edge, in voxels, to which they are subsampled.
 _COMPARED = 64
 _COMPARED_EDGE = 128
-#: Maximum number of slices for which the entropy is computed for these suggestions, and
-#: edge of their central part, in voxels.
+#: Maximum number of slices that are classified to suggest those with the largest
+#: entropy, and edge, in voxels, of the central part of a slice that is classified.
 _DOUBTED = 16
 _DOUBTED_EDGE = 128
 
