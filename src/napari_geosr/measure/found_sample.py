@@ -317,7 +317,7 @@ def _with_surface(
 def _layers(mask: Mask) -> Layers:
     """Number the layers of a mask from 1 at its surface; deeper voxels share a number.
 
-    The faces of the volume are no surface: the sample continues beyond them.
+    The faces of the volume are not a surface: the sample continues beyond them.
     """
     layers, outside = mask.astype(np.uint8), ~mask
     for _ in range(_N_LAYERS):
