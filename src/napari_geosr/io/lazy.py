@@ -29,10 +29,10 @@ Reopening: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
 
 #: Default maximum size of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
-#: Minimum total size, in bytes, of blocks that are decoded together, so that small
-#: blocks are read fast.
+#: Lower limit, in bytes, of the total size up to which blocks are decoded together, so
+#: that small blocks are read fast.
 _MIN_GROUP_BYTES = 4 * 1024**2
-#: Maximum size of blocks that are decoded together, as a fraction of the cache.
+#: Total size up to which blocks are decoded together, as a fraction of the cache.
 _GROUP_SHARE = 1 / 8
 #: Minimum number of decoded bytes for an estimate of the decoding time.
 _TIMED_BYTES = 16 * 1024**2
@@ -122,7 +122,7 @@ def useful_cache(array: object, room: int) -> int | None:
 
 
 def _group_bytes(block: int, cache: int) -> int:
-    """Return the total size, in bytes, of blocks that are decoded in one call."""
+    """Return the total size, in bytes, up to which blocks are decoded together."""
     return max(block, _MIN_GROUP_BYTES, int(cache * _GROUP_SHARE))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Attribute of a copy that distinguishes it from all other arrays.
 _MARK = "napari_geosr_copy"
-#: Files of which one is in the folder of every zarr array, by version of the format.
+#: Names of the metadata file in the folder of a zarr array, in version 3 and version 2.
 _METADATA_FILES = ("zarr.json", ".zarray")
 
 

@@ -317,7 +317,7 @@ def _with_surface(
 def _layers(mask: Mask) -> Layers:
     """Number the layers of a mask from 1 at its surface; deeper voxels share a number.
 
-    The faces of the volume are no surface: the sample continues beyond them.
+    The faces of the volume are not a surface: the sample continues beyond them.
     """
     layers, outside = mask.astype(np.uint8), ~mask
     for _ in range(_N_LAYERS):
@@ -330,7 +330,7 @@ def _below(layers: Layers, depth: int) -> Mask | None:
     """Return the voxels below a surface `depth` layers thick, if they are enough."""
     if not depth:
         return None
-    inner: Mask = layers > depth + 1  # layers of an oblique surface are not exact
+    inner: Mask = layers > depth + 1  # one more: oblique layers are not exact
     enough = _MIN_INSIDE * np.count_nonzero(layers)
     return inner if np.count_nonzero(inner) >= enough else None
 

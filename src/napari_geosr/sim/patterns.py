@@ -35,8 +35,8 @@ _RINGS = 12
 _NOTCH = 0.08
 #: Fraction of each edge over which frames fade to zero before filtering.
 _FADE = 0.06
-#: Fractions of each edge over which filtered frames fade: 0 up to the first, 1 from the
-#: second on.
+#: Fractions of each edge between which filtered frames fade; their weight is 0 up to
+#: the first and 1 from the second on.
 _INNER = (0.07, 0.2)
 #: Lower limit of a band's signal, as a fraction of the band's energy.
 _MIN_SIGNAL = 0.02

@@ -100,7 +100,8 @@ def read_images(
         metadata={
             "format": "sinogram" if is_sinogram else str(views.metadata.get("format")),
             **({"notes": tuple(notes)} if notes else {}),
-            **({"remarks": remarks} if remarks else {}),  # facts, not assumptions
+            # Notes that state facts, not assumptions.
+            **({"remarks": remarks} if remarks else {}),
             **with_voxel_size_question({}, asked),
         },
     )

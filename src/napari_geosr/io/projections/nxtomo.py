@@ -119,7 +119,7 @@ def read_nxtomo(
     lost = missing_frames(found, data, path)
     if stored is not None:
         facts = (f"The angles were read from {stored.location}.",)
-        metadata["remarks"] = facts  # facts, not assumptions
+        metadata["remarks"] = facts  # notes that state no assumptions
         metadata["notes"] = (*facts, *lost)
     elif lost:
         metadata["notes"] = lost

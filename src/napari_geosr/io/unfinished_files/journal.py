@@ -275,7 +275,7 @@ def load_journal(part: Path) -> JournalEntry | None:
     """
     try:
         text = journal_of(part).read_text(encoding="utf-8")
-    except (FileNotFoundError, ValueError):  # the text is damaged
+    except (FileNotFoundError, ValueError):  # missing, or the text is damaged
         return None
     except OSError as error:
         raise unreadable_now(part, system_reason(error) or str(error)) from error

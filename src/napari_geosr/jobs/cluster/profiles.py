@@ -174,7 +174,7 @@ class Profile(Config):
     def _check_memory(cls, value: str) -> str:
         if value:
             parse_bytes(value)
-        if (number := value.strip()).isdecimal():  # a few bytes otherwise
+        if (number := value.strip()).isdecimal():  # would be a few bytes
             raise ValueError(f"needs a unit. Did you mean {number}GB or {number}MB?")
         return value
 

@@ -44,7 +44,7 @@ _ENDED_BY_SETUP = (
 _TRY_AGAIN = "Try again later."
 #: The same for the commands that submit a job.
 _CHECK_QUEUE = "Check whether the job is in the queue before you submit it again."
-#: These commands.
+#: Names of the commands that submit a job.
 _SUBMITTING = ("sbatch", "oarsub")
 #: Parts, in lower case, of the messages of commands that lost their connection to the
 #: queue. A busy controller of SLURM often accepts a job after its command has given up.

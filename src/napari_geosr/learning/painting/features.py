@@ -36,7 +36,7 @@ N_FEATURES = 1 + 4 * len(SCALES) + len(_SCALES_OF_MEAN)
 #: Radius, in voxels, of the neighbourhood that determines the features: four standard
 #: deviations of the widest Gaussian filter, and one voxel for each of two differences.
 _REACH = int(4 * SCALES[-1] + 0.5) + 2
-#: Approximate number of voxels in a band of rows, for which features are computed.
+#: Approximate number of voxels in a band of rows; bands are processed one at a time.
 _BAND_VOXELS = 1 << 19
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.training.batches import Batches
 
-#: Part of the random seed, so that no other random numbers of a run use the same seed.
+#: Last entry of the random seed, which differs from that of the training steps.
 _SEED_KEY = 5
 #: Approximate number of voxels used for the fit.
 _N_VOXELS = 2**17

@@ -275,7 +275,7 @@ def _touches(bone: Mask, unknown: Mask) -> bool:
     near = ndimage.binary_dilation(unknown, cross) & ~unknown
     n_border = np.count_nonzero(near)
     n_bone = np.count_nonzero(near & bone)
-    # Take a quarter of the border as the length of an edge, as in a square.
+    # The length of an edge is a quarter of the border, as in a square image.
     return bool(n_bone > _MOST_CUT * math.sqrt(n_border / 4))
 
 

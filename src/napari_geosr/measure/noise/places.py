@@ -167,7 +167,7 @@ def noisiest_region(
     detail = np.sqrt(energy[:, fine].mean(1))
     candidates = []
     strongest = 0.0
-    # Blocks across the border of two regions may contain the noise of both.
+    # Blocks across the border between two regions may contain the noise of both.
     offset = sample.centres * _LARGE_SLABS
     inside = np.abs(offset - np.rint(offset)) > _BORDER
     inside |= (np.rint(offset) == 0) | (np.rint(offset) == _LARGE_SLABS)

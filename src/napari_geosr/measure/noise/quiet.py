@@ -325,8 +325,8 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     classes than in others.
     """
     quiet = found.quiet
-    # Weight classes equally: their errors depend on the spectrum. Where it does not
-    # fit, noise counts as structure, and the class would have no weight.
+    # Weight classes equally, not by their errors, which depend on the spectrum: a class
+    # that it does not fit would have no weight, because its noise counts as structure.
     weights = np.ones(len(quiet.greys))
     deviance = mean_deviance(found.energies, quiet.spectrum.noise, weights)
     expected = len(found.energies) / quiet.blocks

@@ -89,7 +89,7 @@ class PorosityReport:
         Pore voxels ÷ sample voxels, including pores of every size.
     porosity_low, porosity_high : float
         Porosity with the threshold shifted by ±5 % of the distance between the mean
-        grey values of the two phases. This is no uncertainty of the measurement.
+        grey values of the two phases. This is not an uncertainty of the measurement.
     counted_porosity : float
         Porosity from pores of at least `min_voxels` voxels only.
     pore_count : int

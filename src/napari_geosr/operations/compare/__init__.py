@@ -326,7 +326,7 @@ def _shift_steps(
                 f"{shift.unit} ({shift.length:.2g} voxels; "
                 f"{', '.join(base.frame.axes)}: {vector}) relative to "
                 f"{_title(group.placed, group.base)}, which affects PSNR, SSIM and "
-                "differences. Align the two first (Pairs, or napari-geosr pairs)."
+                "differences. First align the two (Pairs, or napari-geosr pairs)."
             )
     return found
 

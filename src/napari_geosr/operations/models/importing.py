@@ -343,7 +343,7 @@ def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
         )
     return (
         f"{reference.known_difference} For the package's own test image, the two "
-        f"differ by up to {difference:.2g} standard deviations."
+        f"results differ by up to {difference:.2g} standard deviations."
     )
 
 

@@ -407,7 +407,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
     by_direction = np.argsort(places, kind="stable")
     places, order = places[by_direction], order[by_direction]
     first = np.arange(0, len(order) - 1, 2)
-    # If the number of parts is odd, each part gets alternating sides anyway.
+    # If the number of parts is odd, each part gets views from alternating sides anyway.
     by_turns = (first // k % 2 == 1) & (k % 2 == 0)
     swapped = first[by_turns & (places[first + 1] - places[first] <= same)]
     order[swapped], order[swapped + 1] = order[swapped + 1], order[swapped].copy()

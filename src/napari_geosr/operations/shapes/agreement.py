@@ -80,7 +80,7 @@ def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
     VolumeError
         If both have a voxel size and these contradict each other.
     """
-    sized = max((volume, reference), key=knowledge_of_size)  # the volume if both tie
+    sized = max((volume, reference), key=knowledge_of_size)  # at a tie, the volume
     other = reference if sized is volume else volume
     check_known_sizes(volume, reference)
     if knowledge_of_size(other) == knowledge_of_size(sized):

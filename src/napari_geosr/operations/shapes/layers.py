@@ -153,7 +153,8 @@ def refined_layer_steps(
         the number of triangles of its surface can be estimated from the input.
     """
     factor = config.upscale_factor
-    _check_result(volume.shape, 0, factor)  # without a surface: fails before reading
+    # Before reading, check whether the voxels fit; the surface is unknown until then.
+    _check_result(volume.shape, 0, factor)
     read = snapshot(volume)
     ready = yield from plan_shape_steps(read, config, should_stop)
     record = yield from refinement_record_steps(read, config, ready, should_stop)
@@ -217,7 +218,8 @@ def completed_layer_steps(
     VolumeError
         If the model finds nothing to complete.
     """
-    _check_result(volume.shape, 0)  # without a surface: fails before reading
+    # Before reading, check whether the voxels fit; the surface is unknown until then.
+    _check_result(volume.shape, 0)
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     read = snapshot(volume)

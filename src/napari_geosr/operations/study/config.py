@@ -48,8 +48,8 @@ _MIN_EXPOSURE = 0.001
 _MAX_EXPOSURE = 0.9
 
 
-#: Minimum number of default numbers of projections below that of the scan; if there are
-#: fewer, fractions of the scan's number are used instead.
+#: If fewer than this many of the default numbers of projections are smaller than the
+#: scan's number, fractions of the scan's number are used instead.
 _MIN_COUNTS = 3
 
 

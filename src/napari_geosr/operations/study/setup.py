@@ -31,7 +31,7 @@ from napari_geosr.operations.study.subset import (
 )
 from napari_geosr.tomography.flat_fields import incident_counts
 
-#: Number of rows between those for training and those for evaluation, because a network
+#: Number of rows omitted between those for training and those for evaluation: a network
 #: uses two slices on each side.
 _GAP = 4
 #: Minimum number of rows for training; with fewer, all rows are evaluated.

@@ -45,8 +45,8 @@ from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
-#: Pairs of a maximum number of points and the radius, in pixels, in which each of them
-#: is drawn; with more points, the radius is 1 pixel.
+#: Pairs of a maximum number of points and the radius, in pixels, with which each of
+#: them is drawn; with more points, the radius is 1 pixel.
 _RADII = ((2_000, 3), (20_000, 2))
 #: Maximum distance, in pixels, from a point at which a click selects it.
 _REACH = 8.0

@@ -204,8 +204,8 @@ def _combine_parts(
     def errors_of(kept: list[int], shift: float = 0.0) -> tuple[float, float]:
         fine, wide = detail[kept].mean(axis=0)
         ratio = float(np.clip(fine / wide, _MIN_RATIO, 1.0)) if wide > 0 else 1.0
-        # If there is more noise than measured, the model is better and cubic
-        # interpolation worse.
+        # If there is more noise than measured, the model is better than estimated, and
+        # cubic interpolation is worse.
         off = unsure[0] if shift > 0 else unsure[1]
         change = shift * np.array([math.hypot(scatter[0], off), -off])
         of_means = means[kept].mean(axis=0) + change

@@ -138,7 +138,7 @@ def _balls(
     from scipy import ndimage
 
     room = ndimage.distance_transform_edt(solid)
-    # Place one sphere of each size in turn, so that all sizes find space.
+    # Place one sphere of each size in turn, so that there is space for all sizes.
     for _ in range(per_size):
         for radius in reversed(_RADII):
             inside = np.zeros(solid.shape, bool)

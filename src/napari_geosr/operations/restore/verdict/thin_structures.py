@@ -146,7 +146,7 @@ def _compare(block: ComparedBlock) -> Array:
             for mean in (one, _mean(result, plate))
         )
         before, after = _adjacent(depth, plate), _adjacent(left, plate)
-        # The side nearer in grey value: an edge differs from one side only.
+        # Use the side nearer in grey value, because an edge differs from one side only.
         for sign, kind, nearer in ((1, best[0], np.minimum), (-1, best[1], np.maximum)):
             strength = np.where(valid, sign * (nearer(*sides) - one), 0) / unit
             better = strength > kind[0]

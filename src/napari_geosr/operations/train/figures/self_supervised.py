@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Number of held-out patches used.
 _PATCHES = 8
-#: Last entry of the random seed; it makes these random numbers differ from all others.
+#: Last entry of the random seed, which differs from that of the training steps.
 _SEED_KEY = 5
 
 
