@@ -157,9 +157,7 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
         yield f"ours-{last}", scene.judged(start.result(), used, steps=steps)
 
 
-def published_rows(
-    scene: Scene, limit: float
-) -> Iterator[tuple[str, Figures]]:
+def published_rows(scene: Scene, limit: float) -> Iterator[tuple[str, Figures]]:
     """Evaluate the published recipe, and Richardson–Lucy in equal time.
 
     Parameters
