@@ -117,11 +117,11 @@ def _not_visible(path: Path, *, is_copy: bool) -> str:
     if is_copy:
         return (
             f"{start} the temporary copy of the input in {path.parent}. All workers "
-            "must be able to read this folder under the same path. For a job, choose a "
+            "must be able to read this folder at the same path. For a job, choose a "
             "folder that all nodes can access (--job-folder); for a Dask client, set "
             "NAPARI_GEOSR_SHARED_FOLDER to such a folder."
         )
     return (
         f"{start} {path}, or finds another array there. All workers must be able to "
-        "read this folder under the same path."
+        "read this folder at the same path."
     )

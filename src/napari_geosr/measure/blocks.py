@@ -106,7 +106,7 @@ class RawTable:
     rows : ndarray of shape (n, N_COLUMNS), int64
         Columns as numbered in `napari_geosr.measure.kernels.columns`.
     boundary : ndarray of shape (n, 2), float64
-        Surface (flat: perimeter) in physical units, and eight times the Euler number.
+        Surface (image: perimeter) in physical units, and eight times the Euler number.
     lookup : ndarray of shape (n_provisional + 1,), uint32
         Row number + 1 of each provisional label; 0 for the background and for pores too
         small for a row.
@@ -121,7 +121,7 @@ class RawTable:
 
     @property
     def surface(self) -> np.ndarray:
-        """Surface (flat: perimeter) of each pore, in physical units."""
+        """Surface (image: perimeter) of each pore, in physical units."""
         values: np.ndarray = self.boundary[:, column.SURFACE]
         return values
 

@@ -45,13 +45,13 @@ _FIXED_BYTES = 90 * 10**6
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
-#: Maximum number of times that a voxel may be decoded on average; a budget that would
-#: need more is rejected.
+#: Maximum number of decodings per voxel, on average; a budget that would need more is
+#: rejected.
 _MAX_READ_FACTOR = 20.0
-#: Average number of times that a voxel is decoded above which a warning is given.
+#: Average number of decodings per voxel above which a warning is given.
 _COSTLY_FACTOR = 3.0
-#: Maximum average number of times that a voxel is decoded by the preferred ways of
-#: reading; other ways are used only if none of these fits into the budget.
+#: Maximum average number of decodings per voxel for the preferred ways of reading;
+#: other ways are used only if none of these fits into the budget.
 _ALIGNED_FACTOR = 1.1
 #: Number of sweeps over the volume in one measurement.
 _SWEEPS = 2

@@ -72,7 +72,7 @@ def pair_weights(
     Returns
     -------
     ndarray of shape (13,), float64
-        Surfaces in units of the voxel size squared (flat: lengths in units of the
+        Surfaces in units of the voxel size squared (image: lengths in units of the
         voxel size).
     """
     size = np.asarray(voxel_size, dtype=np.float64)

@@ -31,7 +31,7 @@ _MAX_DOUBTFUL_SHARE = 0.25
 #: at the means of the phases.
 _MAX_VALLEY = 0.5
 #: Distance from the end of the range of grey values, as a fraction of the range, within
-#: which voxels count as saturated; then the minimum fraction of saturated voxels in a
+#: which voxels count as saturated, and the minimum fraction of saturated voxels in a
 #: group of voxels far from all others.
 _SATURATED_RANGE = 0.01
 _MIN_SATURATED_SHARE = 0.8
@@ -40,7 +40,7 @@ _MIN_SATURATED_SHARE = 0.8
 _HALF_WIDTH = 0.05
 #: Maximum number of voxels along an axis that are read to recognise a label image.
 _MAX_EDGE = 2048
-#: Minimum fraction of adjacent non-zero voxels that are equal in a label image; then
+#: Minimum fraction of adjacent non-zero voxels that are equal in a label image, and
 #: the minimum number of such pairs.
 _EQUAL_IN_LABELS = 0.9
 _MIN_PAIRS = 50

@@ -38,7 +38,7 @@ class Geometry:
 
     @property
     def voxel_volume(self) -> float:
-        """Volume (flat: area) of a voxel in `unit` cubed (squared)."""
+        """Volume (image: area) of a voxel in `unit` cubed (squared)."""
         return math.prod(self.voxel_size[1:] if self.flat else self.voxel_size)
 
     @property
@@ -88,13 +88,13 @@ class Pores:
 
     @cached_property
     def size(self) -> FloatArray:
-        """Volume (flat: area) in the unit of length cubed (squared)."""
+        """Volume (image: area) in the unit of length cubed (squared)."""
         size = np.asarray(self.voxels * self.geometry.voxel_volume, np.float64)
         return size
 
     @cached_property
     def equivalent_diameter(self) -> FloatArray:
-        """Diameter of the sphere of the same volume (flat: circle of the same area)."""
+        """Diameter of the sphere of equal volume (image: circle of equal area)."""
         diameter: FloatArray = (
             np.sqrt(4 * self.size / math.pi)
             if self.geometry.flat
@@ -104,7 +104,7 @@ class Pores:
 
     @cached_property
     def surface(self) -> FloatArray:
-        """Surface area (flat: perimeter) without faces on the border."""
+        """Surface area (image: perimeter) without faces on the border."""
         return self.boundary[:, column.SURFACE].copy()
 
     @cached_property
@@ -180,7 +180,7 @@ class SweepTotals:
 
     @cached_property
     def surface(self) -> float | None:
-        """Surface (flat: perimeter) of all pores; None if the unit is the pixel."""
+        """Surface (image: perimeter) of all pores; None if the unit is the pixel."""
         if not self.geometry.has_physical_size:
             return None
         parts = itertools.chain(self.pores.surface, self.small.surface_parts)
@@ -188,16 +188,16 @@ class SweepTotals:
 
     @property
     def sample_size(self) -> float | None:
-        """Volume (flat: area) of the sample; None if the unit is the pixel."""
+        """Volume (image: area) of the sample; None if the unit is the pixel."""
         return self.size_of(self.sample_voxels)
 
     def size_of(self, n_voxels: int) -> float | None:
-        """Convert a number of voxels to a volume (flat: area); None for pixel units."""
+        """Return the volume (image: area) of `n_voxels`; None for pixel units."""
         geometry = self.geometry
         return n_voxels * geometry.voxel_volume if geometry.has_physical_size else None
 
     def per_millimetre(self, count: float) -> float | None:
-        """Return the number of objects per mm³ (flat: mm²); None for pixel units."""
+        """Return the number of objects per mm³ (image: mm²); None for pixel units."""
         if self.sample_size is None:
             return None
         power = 2 if self.geometry.flat else 3

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _MAX_NAME_LENGTH = 12
 #: Maximum length of a state on a narrow terminal; states from a queue may be longer.
 _MAX_STATE_LENGTH = 24
-#: Maximum length of a state in a file or pipe, in characters.
+#: Maximum length of a state if the output goes to a file or a pipe, in characters.
 _MAX_LONG_STATE_LENGTH = 60
 #: Minimum length of the path of a job's folder on a narrow terminal, in characters.
 _MIN_FOLDER_LENGTH = 10

@@ -92,7 +92,7 @@ def list_jobs(*, json: Json = False) -> int:
         print("No jobs yet: training runs, studies and submitted runs are listed here.")
         suggest_next("train --list")
         return 0
-    # In a file or pipe, only long states are shortened.
+    # If the output goes to a file or a pipe, only long states are shortened.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print("\n".join(table(jobs, width)))
     if any(status.state == "missing" for status in jobs):

@@ -328,7 +328,7 @@ class ReconstructDock(ReconstructWidgets):
         return [form for form in forms if form is not None]
 
     def reworded(self, error: Exception) -> Exception:
-        """Return the error with the field titles of all forms of the dock."""
+        """Return the error with names of settings replaced by titles of fields."""
         forms = [*self.settings_forms(), *self.findChildren(ConfigForm)]
         return error_in_fields(error, forms)
 

@@ -300,7 +300,7 @@ def _status(values: AnyDict) -> JobStatus:
 def path_here(host: str, path: PurePosixPath) -> Path | None:
     """Return the local path of a file on another computer, if it exists here.
 
-    The file is looked for under the same path, and in the shared folders that this
+    The file is looked for at the same path, and in the shared folders that this
     computer's profiles name or `share_folder` has recorded.
     """
     shared = [*_stored_folders(host), *_profile_folders(host)]

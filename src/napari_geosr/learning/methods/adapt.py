@@ -139,7 +139,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
     Parameters
     ----------
     noise : Noise
-        Noise of the scan; if there are several, that of the scan with the most skew.
+        Noise of the scan; of several scans, the most skewed noise.
     has_second : bool
         Whether there is another scan of the same object.
 

@@ -35,15 +35,15 @@ _SLABS = 8
 _ROUNDING = 1e-6
 #: Minimum number of blocks in a region.
 _MIN_BLOCKS = 60
-#: Number of cells and of slabs along each axis of a scan without measurable noise; then
-#: the minimum number of blocks in such a region, which is measured independently.
+#: Number of cells and of slabs along each axis of a scan without measurable noise, and
+#: minimum number of blocks in such a region, which is measured independently.
 _LARGE_CELLS = 2
 _LARGE_SLABS = 4
 _MIN_BLOCKS_ALONE = 300
 #: Minimum distance of blocks from the border of such a region, as a fraction of a slab.
 _BORDER = 0.2
-#: Quantiles of the fine detail of the blocks of a region; then their maximum ratio in a
-#: region where quiet blocks contain equal noise.
+#: Quantiles of the fine detail of the blocks of a region, and the maximum ratio of
+#: these quantiles in a region where quiet blocks contain equal noise.
 _CALM = (0.05, 0.25)
 _MAX_DETAIL_RATIO = 1.35
 #: Maximum number of such regions that are measured.
@@ -52,8 +52,8 @@ _MAX_CANDIDATES = 5
 _CLEARLY_NOISY = 2.0
 #: Fraction of the blocks of a region, the quietest ones, in which noise is measured.
 _QUIETEST_SHARE = 0.05
-#: Maximum fraction of structure in the quietest blocks of a region; then their maximum
-#: deviance from noise of the known spectrum, and the maximum scatter of their energies.
+#: Limits for the quietest blocks of a region: maximum fraction of structure, maximum
+#: deviance from noise of the known spectrum, and maximum scatter of their energies.
 #: With noise that is equal everywhere, deviance and scatter are near 1. The limits were
 #: chosen on real and simulated scans with known noise, among them rock with few voxels
 #: per grain: its structure varies across the scan and resembles correlated noise.

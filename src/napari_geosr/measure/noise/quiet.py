@@ -87,8 +87,7 @@ _MIN_WHITE_RANGE = 0.02
 #: Fraction of the blocks of a class, the quietest ones, that are measured if they are
 #: uniform.
 _UNIFORM_SHARE = 0.5
-#: Maximum fraction of structure in uniform blocks; then their maximum deviance and
-#: scatter.
+#: Limits for uniform blocks: maximum fraction of structure, deviance and scatter.
 _MAX_UNIFORM_STRUCTURE = 0.05
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2

@@ -47,7 +47,7 @@ MEDIAN_FILTERED = Remark(
 #: 0.55 after a median filter over 3 × 3 (× 3) voxels.
 _FILTERED_LAG = 0.35
 #: Range of the white fraction of such noise; it is 0.04 to 0.15 after a median filter,
-#: and 0 after a Gaussian filter or in a blurring detector.
+#: and 0 after a Gaussian filter or if the detector blurs the image.
 _FILTERED_WHITE = (0.04, 0.2)
 #: Factor by which the noise of a median-filtered scan may be stronger than measured.
 FILTERED_FACTOR = 2.0

@@ -26,9 +26,8 @@ _SEGMENTED = 4
 #: Half a step between grey values, relative to their range, above which noise that is
 #: lost in rounding matters. Noise of a sixth of a step changes one voxel in 400.
 _MAX_HIDDEN = 3 * FLOOR
-#: Maximum fraction of the voxels of a block that may differ from its usual grey
-#: value, and minimum number of such blocks, for recognising noise that is lost in
-#: rounding.
+#: Maximum fraction of the voxels of a block that may differ from its median, and
+#: minimum number of such blocks, for recognising noise that is lost in rounding.
 _NEARLY_UNIFORM = 0.05
 _MIN_ROUNDED_BLOCKS = 20
 #: Minimum fraction of the differing voxels that have no differing neighbour: 0.45 to

@@ -79,13 +79,13 @@ class OriginalGrid:
 
     @property
     def surface(self) -> float:
-        """Area of the surface between the phases (flat: its length)."""
+        """Area of the surface between the phases (image: its length)."""
         weights = pair_weights(self.voxel_size, flat=self.flat)
         return float((weights * self.changes).sum())
 
     @property
     def specific_surface(self) -> float | None:
-        """Surface per volume (flat: per area) from the slope of S2."""
+        """Surface per volume (image: per area) from the slope of S2."""
         weights = pair_weights(self.voxel_size, flat=self.flat)
         used = (self.pairs > 0) & (weights > 0)
         if not used.any():

@@ -34,7 +34,7 @@ from napari_geosr.measure.reliability.misclassification import (
 #: at which this side counts as padding or as free of noise.
 _CONSTANT = 0.6
 #: Fraction of voxels that may be misclassified because of smooth noise, at and above
-#: which smooth noise is reported in addition to measured noise; then the minimum ratio
+#: which smooth noise is reported in addition to measured noise, and the minimum ratio
 #: of this fraction to that expected from measured noise. In real scans without added
 #: noise, the fraction is at most 1.2 %.
 _MIN_POSSIBLE_SHARE = 0.05

@@ -140,7 +140,7 @@ def compare_shapes(
             "label (--label)."
         )
     limit = max(voxel_size) if tolerance is None else tolerance
-    border = max(limit, *voxel_size)  # voxels are at least one edge apart
+    border = max(limit, *voxel_size)  # includes the neighbours along every axis
     box = _common_box(shape | reference)
     one, one_areas = _corners(shape[box], voxel_size)
     other, other_areas = _corners(reference[box], voxel_size)

@@ -31,8 +31,8 @@ _FIT_DIRECTIONS = 1500
 _FITS = 3
 #: Relative deviation at which the weight of a position in the fit drops to one half.
 _DEVIATION = 0.08
-#: Minimum fraction of the directions with an expected wall in which a closed shell has
-#: a wall.
+#: Minimum fraction of directions in which a closed shell has a wall, among those in
+#: which a wall is expected.
 MIN_PRESENT = 0.3
 #: Number of nearest directions that count as neighbours of a direction.
 _NEIGHBOURS = 8

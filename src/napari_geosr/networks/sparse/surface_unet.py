@@ -239,8 +239,8 @@ def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
         means = _means(grey)
     else:
         grey = grey.where(finite, 0.0)
-        # Without finite values in the neighbourhood, the means are NaN; no voxel of the
-        # mask is there.
+        # Means over neighbourhoods without finite values are NaN, but such
+        # neighbourhoods contain no voxel of the mask.
         shares = _means(finite.to(grey.dtype))
         means = [m / s for m, s in zip(_means(grey), shares, strict=True)]
     return SparseTensor.from_dense(torch.cat([grey, *means], 1), mask)

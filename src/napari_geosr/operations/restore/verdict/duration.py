@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 #: Seconds for everything but running the model: drawing blocks and counting pores.
 _START_SECONDS = 10.0
-#: Approximate number of voxels, with margins, on which a denoiser is run in the whole
-#: prediction.
+#: Approximate number of voxels that a denoiser processes during a prediction, with
+#: margins.
 _VOXELS = 4_000_000
-#: Approximate number of voxels on which a super-resolution model is run in the whole
+#: Approximate number of voxels that a super-resolution model processes during a
 #: prediction.
 _VOXELS_FINER = 2_000_000
 #: Approximate maximum number of runs over the same voxel of a small scan.
