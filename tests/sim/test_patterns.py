@@ -5,13 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.operations.sim import FramesConfig, estimate_steps
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.sim import (
+    FramesConfig,
+    SimConfig,
+    estimate_steps,
+    run_steps,
+)
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import frame_noise
 from napari_geosr.sim.patterns import circle_centre, fit_fringe
 from napari_geosr.sim.wiener import unmixing
-from sim.sim_scenes import frames_of_scene, scene
+from sim.sim_scenes import OPTICS, frames_of_scene, scene, volume_of
 
 CONFIG = FramesConfig()
 
@@ -67,6 +76,55 @@ def test_absent_patterns_are_refused_in_words(structure):
     assert "no pattern found" in found.problems[0]
     with pytest.raises(Exception, match=r"Angle 1: no pattern found; modulation 0\.0"):
         found.require()
+
+
+def test_search_near_another_pattern_has_a_confidence():
+    made = scene(snr=20)
+    frames, otf = made.frames[0] - np.float32(100), Otf(0.37)
+    noise = frame_noise(frames[None], otf).variance
+    anywhere = fit_fringe(frames, otf, noise=noise)
+    ky, kx = anywhere.pattern.wave_vector
+    near = fit_fringe(frames, otf, noise=noise, near=(ky + 0.002, kx))
+    assert near.pattern.wave_vector == pytest.approx((ky, kx), abs=1e-5)
+    assert near.confidence == pytest.approx(anywhere.confidence, rel=1e-6)
+    assert near.prominence == pytest.approx(1)
+    away = fit_fringe(frames, otf, noise=noise, near=(ky - 0.04, kx + 0.04))
+    assert away.confidence < 0.5 * near.confidence
+    assert away.prominence < 0.5
+
+
+def test_patterns_far_from_those_of_the_previous_time_point_are_found():
+    times = [scene(snr=20, frequency=f) for f in (0.85, 0.9)]
+    volumes = [volume_of(made) for made in times]
+    data = np.stack([v.data for v in volumes])
+    series = Volume(data, "TZYX", volumes[0].voxel_size, "µm", name="series")
+    given = {"order": "apz", "optics": OPTICS, "offset": 100.0}
+    frames = SimFrames.from_volume(series, angles=3, phases=3, **given)
+    config = SimConfig(method="wiener", checks=False)
+    result = run_to_end(run_steps(frames, config))
+    for time, made in enumerate(times):
+        assert errors(made, result.estimates[time, 0].patterns)[0] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"direction_degrees": 40}, "direction_degrees is 40, but the wave vector"),
+        ({"period": 9.9}, "period is 9.9, but the wave vector"),
+        ({"modulation": []}, "modulation must be above 0"),
+        ({"modulation": [0.0]}, "modulation must be above 0"),
+        ({"modulation": [5.0]}, "modulation must be above 0"),
+        ({"intensity": [-1, 1, 1]}, "intensity must be above 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_patterns_in_a_file_are_consistent(change, words):
+    values = scene().patterns.to_dict()
+    assert PatternSet.from_dict(values).to_dict() == values
+    assert all(0 <= p < 360 for row in values["angles"] for p in row["phases_degrees"])
+    values["angles"][1] |= change
+    with pytest.raises(ConfigError, match=words):
+        PatternSet.from_dict(values)
 
 
 def test_frames_of_different_angles_are_refused():

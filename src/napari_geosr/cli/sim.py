@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -167,7 +168,7 @@ def _check_lines(check: SimCheck) -> list[str]:
         f"Modulation contrast {check.contrast_to_noise:.1f} times the noise",
     ]
     for i, fringe in enumerate(patterns.fringes, start=1):
-        phases = " ".join(f"{p * 180 / 3.141592653589793:.0f}°" for p in fringe.phases)
+        phases = " ".join(f"{math.degrees(p) % 360:.0f}°" for p in fringe.phases)
         text = (
             f"Angle {i}: direction {fringe.direction:.2f}°, period "
             f"{patterns.pixel_size / fringe.frequency:.4g} {patterns.unit}, phases "

@@ -60,8 +60,10 @@ class FringeFit:
     ----------
     pattern : FringePattern
     confidence : float
-        Height of the correlation peak relative to the median at this frequency;
-        infinite if an approximate wave vector was given.
+        Height of the correlation peak relative to the median at this frequency.
+    prominence : float
+        This confidence relative to that of the highest peak in the frames: 1, unless
+        an approximate wave vector was given.
     evenness : float
         Smallest modulation of a frame relative to the mean: small if the frames do not
         share one wave vector.
@@ -73,6 +75,39 @@ class FringeFit:
     confidence: float
     evenness: float = 1.0
     problem: str = ""
+    prominence: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationPeaks:
+    """Correlation of the frames of one angle with the object, shifted in frequency.
+
+    Attributes
+    ----------
+    values : ndarray of shape (2 Y, 2 X), float32
+        Squared correlation relative to its median at the same frequency.
+    inside : ndarray of bool
+        Frequencies at which patterns are searched for.
+    """
+
+    values: FloatArray
+    inside: npt.NDArray[np.bool_]
+
+    def highest(self) -> tuple[tuple[float, float], float]:
+        """Return the frequency and confidence of the highest peak."""
+        found = np.where(self.inside, self.values, -1)
+        y, x = np.unravel_index(int(np.argmax(found)), found.shape)
+        rows, columns = (np.fft.fftfreq(n) for n in found.shape)
+        k = float(rows[y]), float(columns[x])
+        return _upward(k), math.sqrt(max(0.0, float(found[y, x])))
+
+    def confidence_at(self, k: tuple[float, float]) -> float:
+        """Return the confidence at the highest point next to a frequency."""
+        shape = self.values.shape
+        rows, columns = (
+            (np.arange(-1, 2) + round(f * n)) % n for f, n in zip(k, shape, strict=True)
+        )
+        return math.sqrt(float(self.values[np.ix_(rows, columns)].max()))
 
 
 class AngleFit:
@@ -117,8 +152,8 @@ class AngleFit:
     def _transfer(self, ky: float = 0.0, kx: float = 0.0) -> FloatArray:
         return self.otf.at(self.fy - ky, self.fx - kx).astype(np.float32)
 
-    def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
-        """Return the grid point nearest to the wave vector, and its confidence.
+    def peaks(self, ring: tuple[float, float]) -> CorrelationPeaks:
+        """Correlate the frames with the object at all frequencies.
 
         Parameters
         ----------
@@ -129,22 +164,15 @@ class AngleFit:
         size = [2 * n for n in self.shape]
         radius = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1]))
         inside = (radius >= ring[0]) & (radius <= ring[1])
+        total = np.zeros(size, np.float32)
         if not inside.any():
-            return (0.0, ring[0]), 0.0
+            return CorrelationPeaks(total, inside)
         weight = self._transfer() * self._notch()
         still = fft.ifft2(self.centre * weight)
-        total = np.zeros(size, np.float32)
         for spectrum in self.modulated:
             moving = fft.ifft2(spectrum * weight)
             total += np.abs(fft.fft2(moving * still.conj(), size)) ** 2
-        total = total / _radial_median(total, radius, ring)
-        at = np.unravel_index(int(np.argmax(np.where(inside, total, -1))), total.shape)
-        height, typical = float(total[at]), 1.0
-        k = (
-            float(np.fft.fftfreq(size[0])[at[0]]),
-            float(np.fft.fftfreq(size[1])[at[1]]),
-        )
-        return _upward(k), math.sqrt(height / typical) if typical > 0 else 0.0
+        return CorrelationPeaks(total / _radial_median(total, radius, ring), inside)
 
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
@@ -366,12 +394,16 @@ def fit_fringe(
         ring around the cut-off (`search_ring`).
     """
     fit = AngleFit(frames, otf, noise)
-    if near is None:
-        k, confidence = fit.coarse(search_ring(otf))
-    else:
-        k, confidence = near, math.inf
+    peaks = fit.peaks(search_ring(otf))
+    highest, confidence = peaks.highest()
+    prominence = 1.0
     if confidence > 0:
-        k = _upward(fit.refine(k))
+        k = _upward(fit.refine(highest if near is None else near))
+    else:
+        k = highest
+    if near is not None and confidence > 0:
+        best, confidence = confidence, peaks.confidence_at(k)
+        prominence = min(1.0, confidence / best)
     phases, modulation, evenness = fit.phases_at(k)
     pattern = FringePattern(
         k, tuple(float(p) for p in phases), (modulation,) * harmonics, fit.intensity
@@ -379,7 +411,8 @@ def fit_fringe(
     if harmonics > 1 and modulation > 0:
         amplitudes = harmonic_modulation(fit, pattern)
         pattern = replace(pattern, modulation=amplitudes)
-    return FringeFit(pattern, confidence, evenness, _problem(pattern, confidence))
+    problem = _problem(pattern, confidence)
+    return FringeFit(pattern, confidence, evenness, problem, prominence)
 
 
 def _problem(pattern: FringePattern, confidence: float) -> str:

@@ -14,6 +14,13 @@ from napari_geosr.core.units import PIXEL
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Largest modulation of the fundamental in a file; estimates may slightly exceed 1.
+_MAX_MODULATION = 1.5
+#: Largest difference, in degrees, between a direction in a file and its wave vector.
+_MAX_TURN = 0.1
+#: Largest relative difference between a period in a file and its wave vector.
+_MAX_STRETCH = 1e-3
+
 
 @dataclass(frozen=True)
 class FringePattern:
@@ -183,7 +190,7 @@ class PatternSet:
                 ],
                 "direction_degrees": fringe.direction,
                 "period": self.pixel_size / fringe.frequency,
-                "phases_degrees": [math.degrees(p) for p in fringe.phases],
+                "phases_degrees": [math.degrees(p) % 360 for p in fringe.phases],
                 "modulation": [float(m) for m in fringe.modulation],
                 "intensity": [float(v) for v in fringe.intensity],
             }
@@ -212,6 +219,8 @@ class PatternSet:
             fringes = tuple(_fringe(row) for row in values["angles"])
             y, x = (int(n) for n in values["shape"])
             size, unit = float(values.get("pixel_size", 1)), values.get("unit", PIXEL)
+            for row, fringe in zip(values["angles"], fringes, strict=True):
+                _check_same(row, fringe, size)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{name} does not describe illumination patterns ({error}). Use a file "
@@ -234,7 +243,32 @@ def _fringe(row: AnyMapping) -> FringePattern:
         raise ValueError("a number is not finite, or a wave vector is zero")
     if intensity and len(intensity) != len(phases):
         raise ValueError("one intensity for each phase is needed")
+    if not modulation or not 0 < abs(modulation[0]) <= _MAX_MODULATION:
+        raise ValueError(
+            f"the modulation must be above 0 and at most {_MAX_MODULATION:g}"
+        )
+    if any(value <= 0 for value in intensity):
+        raise ValueError("an intensity must be above 0")
     return FringePattern((ky, kx), phases, modulation, intensity)
+
+
+def _check_same(row: AnyMapping, fringe: FringePattern, size: float) -> None:
+    """Refuse a direction or period that contradicts the wave vector of a file."""
+    if (direction := row.get("direction_degrees")) is not None:
+        difference = (float(direction) - fringe.direction + 90) % 180 - 90
+        if abs(difference) > _MAX_TURN:
+            raise ValueError(
+                f"direction_degrees is {float(direction):g}, but the wave vector has "
+                f"the direction {fringe.direction:.4g}: edit wave_vector, and remove "
+                "direction_degrees"
+            )
+    if (period := row.get("period")) is not None:
+        expected = size / fringe.frequency
+        if abs(float(period) - expected) > _MAX_STRETCH * expected:
+            raise ValueError(
+                f"period is {float(period):g}, but the wave vector has the period "
+                f"{expected:.4g}: edit wave_vector, and remove period"
+            )
 
 
 def _floats(value: object) -> tuple[float, ...]:

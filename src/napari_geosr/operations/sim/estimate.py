@@ -45,6 +45,9 @@ T = TypeVar("T")
 _SAME_DIRECTION = 0.1
 #: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192
+#: Minimum confidence of patterns found near those of another time point, relative to
+#: the clearest ones in the frames; below it, the whole ring is searched.
+_MIN_PROMINENCE = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,11 @@ class PatternEstimate:
             for i, fit in enumerate(self.fits, start=1)
             if fit.problem
         )
+
+    @property
+    def is_prominent(self) -> bool:
+        """Whether patterns found near others are the clearest ones in the frames."""
+        return all(fit.prominence >= _MIN_PROMINENCE for fit in self.fits)
 
     def require(self) -> None:
         """Raise an error if the pattern of any angle was not found.

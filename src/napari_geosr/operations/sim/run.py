@@ -328,7 +328,7 @@ class _PlaneRun:
                 near=near,
                 should_stop=self.should_stop,
             )
-            if not found.problems:
+            if not found.problems and found.is_prominent:
                 break
         return found
 
