@@ -289,6 +289,13 @@ def test_sparse_pores_are_enough_for_their_mil() -> None:
     assert not any("MIL.a" in text and "unreliable" in text for text in found.warnings)
 
 
+def test_a_mil_longer_than_the_sample_is_unreliable() -> None:
+    """There are 64 spheres, but few pores on a line across the sample."""
+    found = measured(spheres(2, 56, 14), "anisotropy")
+    assert found.figures["MIL.a"] > 56
+    assert any("MIL.a" in text and "unreliable" in text for text in found.warnings)
+
+
 def test_a_single_voxel_has_a_finite_mil() -> None:
     pores = np.zeros((20,) * 3, bool)
     pores[10, 10, 10] = True
