@@ -107,3 +107,79 @@ def test_a_minimum_size_that_leaves_no_pores_is_not_kept(viewer, qtbot):
         measure(dock, qtbot)
         assert recall("porosity", MeasureConfig).min_voxels == kept
     assert dock.result.report.pore_count == 0
+
+
+def test_results_are_outdated_after_edits_of_their_inputs(viewer, qtbot):
+    source = add(viewer, physical())
+    part = np.ones(source.data.shape, np.uint8)
+    part[:, :4] = 0
+    mask = viewer.add_labels(
+        part,
+        name="part",
+        scale=source.scale,
+        translate=source.translate,
+        units=source.units,
+    )
+    dock = open_dock(viewer, qtbot)
+    dock.settings.image.set_layer(source)
+    dock.settings.sample.set_layer(mask)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    note = dock.result.stale_note
+    assert not note.text()
+    dock.settings.sample.set_layer(None)
+    qtbot.waitUntil(lambda: note.text().startswith("The sample was changed"))
+    dock.settings.sample.set_layer(mask)
+    qtbot.waitUntil(lambda: not note.text())
+    mask.data_setitem((np.array([5]), np.array([6]), np.array([6])), 0)
+    qtbot.waitUntil(lambda: note.text().startswith("The sample was changed"))
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    assert not note.text()
+    source.data[:] = source.data[::-1].copy()
+    source.refresh()
+    qtbot.waitUntil(lambda: note.text().startswith("The grey values of 'scan' were"))
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    assert not note.text()
+    dock.settings.method.setCurrentText("Li")
+    assert note.text().startswith("The threshold settings were changed")
+    assert dock.result.plot.stale_note.text() == note.text()
+
+
+def test_edited_pores_no_longer_match_the_table(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    pores, note = dock.pores.layer(), dock.result.stale_note
+    assert not note.text()
+    original, (centre, _) = pores.data, BALLS[0]
+    pores.n_edit_dimensions = 3
+    pores.fill(centre, 0)
+    qtbot.waitUntil(lambda: "was edited after the measurement" in note.text())
+    pores.undo()
+    qtbot.waitUntil(lambda: not note.text())
+    pores.data[:] += 1
+    pores.refresh()
+    qtbot.waitUntil(lambda: "was edited after the measurement" in note.text())
+    pores.data[:] -= 1
+    pores.refresh()
+    qtbot.waitUntil(lambda: not note.text())
+    pores.data = np.zeros_like(original)
+    qtbot.waitUntil(lambda: "was edited after the measurement" in note.text())
+    measure(dock, qtbot)  # in a new layer
+    assert not note.text()
+
+
+def test_a_mask_that_does_not_fit_starts_no_measurement(viewer, qtbot):
+    source = add(viewer, physical())
+    mask = viewer.add_labels(np.ones(source.data.shape[1:], np.uint8), name="slice")
+    dock = open_dock(viewer, qtbot)
+    dock.settings.image.set_layer(source)
+    wait_for_levels(dock, qtbot)
+    dock.settings.sample.set_layer(mask)
+    for start in (dock.measure_button.click, dock.plan_scan):
+        start()
+        assert not dock.is_running
+        assert "has axes Y, X" in dock.settings.faults.texts["mask"]

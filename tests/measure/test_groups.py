@@ -84,7 +84,11 @@ def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
         ("sphericity > 1°", "is in no unit, not °"),
         ("angle_to_z > 1um", "is in °, not um"),
         ("d > 45 deg", "is in µm, not deg"),
-        ("d > 45 degrees", "'degrees' is unexpected"),
+        ("d > 45 degrees", "'degrees' is not a known unit; use nm, µm"),
+        ("d > 20UM", "'UM' is not a known unit; use nm, µm"),
+        ("d > 1e400um", "1e400 is too large a number"),
+        ("20um < d < 40um", "starts with a column; join two comparisons with &"),
+        ("d > 20um < 40um", "'<' is unexpected; join two comparisons with &"),
     ],
 )
 def test_columns_and_units_must_fit(text: str, says: str) -> None:

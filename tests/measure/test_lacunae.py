@@ -115,3 +115,17 @@ def test_remarks_on_images_have_the_names_of_images() -> None:
     found = measured(pore, "lacunae").morphometry["lacunae"]
     assert "Lc.Ar.SD has no value: there is only one lacuna." in found.remarks
     assert not any("Lc.V" in remark for remark in found.remarks)
+
+
+def test_round_lacunae_have_no_oblateness() -> None:
+    """A sphere of voxels has equal axes; a long and a flat ellipsoid have not."""
+    ball = ellipsoid((24,) * 3, (12,) * 3, 6)
+    report = measured(ball, "lacunae")
+    assert report.figures["Lc.Ob"] is None
+    assert report.figures["Lc.St"] == 0
+    assert any("Lc.Ob has no value" in text for text in report.warnings)
+    rod = ellipsoid((24,) * 3, (12,) * 3, (9, 4, 4))
+    report = measured(np.concatenate([ball, rod]), "lacunae")
+    assert report.figures["Lc.Ob"] == pytest.approx(-1, abs=0.02)
+    assert np.isnan(report.table["oblateness"]).sum() == 1
+    assert any("Lc.Ob is measured from 1 of 2" in text for text in report.warnings)

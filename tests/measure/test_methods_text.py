@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,8 @@ def test_a_group_that_is_replaced_no_longer_defines_others(bone: np.ndarray) -> 
     assert groups_of(methods_text(other)) == {"large": "voxels<=100"}
     itself = kept.with_group("large", large, "large==1")
     assert groups_of(methods_text(itself)) == {}
+
+
+def test_the_name_of_a_volume_may_look_like_settings(bone: np.ndarray) -> None:
+    made = replace(report(bone, threshold=120.0), name="Settings: threshold = 5.\nx")
+    assert settings_of(methods_text(made)).threshold == 120.0

@@ -11,8 +11,10 @@ import pytest
 from pore_shapes import ellipsoid, measure
 from test_morphometry import field, measured
 
+from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.reports.report import PorosityReport
+from napari_geosr.measure.reports.rows import summary_rows
 
 
 def _remarks(pores: np.ndarray, name: str, word: str, **more) -> list[str]:
@@ -289,7 +291,35 @@ def test_sparse_pores_are_enough_for_their_mil() -> None:
     assert not any("MIL.a" in text and "unreliable" in text for text in found.warnings)
 
 
+def test_a_mil_longer_than_the_sample_is_unreliable() -> None:
+    """There are 64 spheres, but few pores on a line across the sample."""
+    found = measured(spheres(2, 56, 14), "anisotropy")
+    assert found.figures["MIL.a"] > 56
+    assert any("MIL.a" in text and "unreliable" in text for text in found.warnings)
+
+
 def test_a_single_voxel_has_a_finite_mil() -> None:
     pores = np.zeros((20,) * 3, bool)
     pores[10, 10, 10] = True
     assert measured(pores, "anisotropy").figures["MIL.a"] < 30_000
+
+
+def test_a_solid_block_has_no_connectivity() -> None:
+    found = measured(np.zeros((12,) * 3, bool), "trabecular")
+    assert found.figures["Conn.D"] is None
+    assert found.figures["BV/TV"] == 1
+    assert any("Conn.D has no value: there are no pores" in w for w in found.warnings)
+
+
+def test_a_spread_has_the_unit_of_its_mean() -> None:
+    """Po.Dm of equal spheres is some micrometres, Po.Dm.SD some nanometres."""
+    found = measured(spheres(5, 56, 28), "thickness", voxel_size=(0.5,) * 3)
+    rows = {label.split(" ")[0]: text for label, text in summary_rows(found)}
+    assert rows["Po.Dm"].endswith(" µm")
+    assert found.figures["Po.Dm.SD"] < 1
+    assert rows["Po.Dm.SD"].endswith(" µm")
+
+
+def test_all_statistics_can_be_requested_at_once() -> None:
+    config = PorosityConfig.create(statistics="all")
+    assert config.statistics == tuple(MORPHOMETRY.names())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pore_shapes import ellipsoid
 
 from napari_geosr.measure.morphometry.network import divide
 from napari_geosr.measure.phases import Mask
@@ -53,3 +54,9 @@ def test_the_tubes_of_a_lattice_are_throats() -> None:
         space |= (np.delete(at, axis, axis=0) ** 2).sum(axis=0) <= 2.5**2
     labels, _, centres = divide(space)
     assert labels.max() == len(centres) == 27
+
+
+@pytest.mark.parametrize("centre", [(20, 20, 20), (20.5, 20, 20), (19.5, 20, 20.5)])
+def test_the_place_of_a_pore_is_its_centre(centre: tuple[float, ...]) -> None:
+    _, _, places = divide(ellipsoid((40, 40, 40), centre, 9))
+    np.testing.assert_allclose(places, [centre], atol=0.01)

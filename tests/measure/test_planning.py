@@ -10,11 +10,11 @@ import pytest
 from pore_shapes import ellipsoid, scan
 
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.planning import half_width, n_spots, plan_steps
-from napari_geosr.measure.planning.cells import SMALLEST_SPOT, cells_per_spot
+from napari_geosr.measure.planning.cells import SMALLEST_SPOT, cell_edge
 from napari_geosr.measure.planning.config import PlanConfig
 from napari_geosr.measure.planning.result import ScanPlan
 from napari_geosr.measure.planning.variation import variance_of_cubes
@@ -59,6 +59,12 @@ def cubes(pores: np.ndarray, edge: int) -> np.ndarray:
     cut = pores[tuple(slice(0, n * edge) for n in numbers)]
     split = [k for n in numbers for k in (n, edge)]
     return cut.reshape(split).mean(axis=tuple(range(1, 2 * pores.ndim, 2))).ravel()
+
+
+def cubes_centred(pores: np.ndarray, edge: int) -> np.ndarray:
+    """Porosity of all adjacent cubes in the centre of a volume."""
+    first = [(n % edge) // 2 for n in pores.shape]
+    return cubes(pores[tuple(slice(f, None) for f in first)], edge)
 
 
 def test_random_voxels_follow_the_binomial_distribution() -> None:
@@ -243,11 +249,74 @@ def test_time_and_energy(rock: np.ndarray) -> None:
     assert any(label == "CO2eq saved" for label, _ in plan.rows())
 
 
-@pytest.mark.parametrize("spot", [8.0, 9.3, 32.0, 97.0, 251.0, 1000.0])
-def test_cells_make_up_a_spot(spot: float) -> None:
-    n, edge = cells_per_spot(spot)
+@pytest.mark.parametrize(
+    ("spot", "edge"),
+    [("23voxels", 23), ("26um", 13), ("27.4um", 13), ("0.0349mm", 17), ("23%", 22)],
+)
+def test_spots_are_never_larger_than_requested(
+    spot: str, edge: int, rock: np.ndarray
+) -> None:
+    plan = planned(rock, spot=spot, precision="10%")
+    assert plan.spot_edge == 2 * edge
+    assert plan.sd == pytest.approx(cubes_centred(rock, edge).std(ddof=1))
+    told = [r for r in plan.remarks if "planned with" in r]
+    assert len(told) == (spot in ("27.4um", "0.0349mm"))
+    for place in plan.spots[:2]:
+        corner = [round(c / 2 - (edge - 1) / 2) for c in place.centre]
+        found = rock[tuple(slice(c, c + edge) for c in corner)]
+        assert found.mean() == pytest.approx(place.porosity)
+
+
+def test_spots_without_positions_have_exactly_the_requested_size(
+    rock: np.ndarray,
+) -> None:
+    plan = planned(rock, spot="27.4um", precision="10%", scan="spot")
+    assert plan.spot_edge == pytest.approx(27.4)
+    assert not any("planned with" in remark for remark in plan.remarks)
+
+
+@pytest.mark.parametrize("spot", [8, 9, 32, 97, 251, 1000])
+def test_cells_make_up_a_spot(spot: int) -> None:
+    edge = cell_edge(spot)
     tolerance = 0.03 if spot > SMALLEST_SPOT + 2 else 0.1
-    assert n * edge == pytest.approx(spot, rel=tolerance)
+    assert round(spot / edge) * edge == pytest.approx(spot, rel=tolerance)
+
+
+@pytest.mark.parametrize("more", [{}, {"local_window": 41}, {"hysteresis": 0.1}])
+def test_nan_voxels_are_no_part_of_the_sample(more: dict[str, object]) -> None:
+    """A cylinder of rock; the pores of the whole rock are 20 % of it."""
+    pores = field((72, 72, 72), 2, -0.8, 1)
+    y, x = np.ogrid[:72, :72]
+    inside = np.broadcast_to(np.hypot(y - 35.5, x - 35.5) < 34, pores.shape)
+    grey = np.where(inside, np.where(pores, 60.0, 180.0), np.nan).astype("f4")
+    grey[30, 30, 30] = np.nan
+    volume = Volume(grey, "ZYX", voxel_size=(2.0,) * 3, unit="µm", name="core")
+    config = PlanConfig.create(spot="16voxels", precision="20%", **more)
+    warnings: list[str] = []
+    plan = run_to_end(
+        plan_steps(volume, config),
+        lambda s: warnings.append(s.message) if isinstance(s, WarningIssued) else None,
+    )
+    assert plan.porosity == pytest.approx(pores[inside].mean(), abs=2e-4)
+    for spot in plan.spots:
+        z, y, x = (round(c / 2) for c in spot.centre)
+        assert inside[z, y, x]
+    assert any("are NaN or infinite. They belong neither" in w for w in warnings)
+    assert any("For the plan, 1 NaN or infinite voxel " in w for w in warnings)
+
+
+def test_voxels_that_are_not_cubic() -> None:
+    """A plan measures no thickness."""
+    pores = field((72, 72, 72), 2, -0.8, 1)[::2]
+    volume = Volume(scan(pores), "ZYX", voxel_size=(4, 2, 2), unit="µm", name="s")
+    config = PlanConfig.create(spot="32um", precision="20%", threshold=120.0)
+    warnings: list[str] = []
+    run_to_end(
+        plan_steps(volume, config),
+        lambda s: warnings.append(s.message) if isinstance(s, WarningIssued) else None,
+    )
+    note = next(w for w in warnings if "not cubic (4 × 2 × 2 µm)" in w)
+    assert "too thin" not in note
 
 
 def test_number_of_spots_by_hand() -> None:
@@ -262,6 +331,7 @@ def test_number_of_spots_by_hand() -> None:
     ("more", "sentence"),
     [
         ({"spot": "10um"}, "only 5 voxels"),
+        ({"spot": "2um"}, "only 1 voxel wide"),
         ({"spot": "120um"}, "more than half as wide"),
         ({"spot": "32um", "threshold": 10.0}, "no pores"),
     ],

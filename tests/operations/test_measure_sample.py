@@ -12,8 +12,11 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import (
     MeasureConfig,
     grey_levels,
+    measure_several_steps,
+    measure_steps,
 )
 from napari_geosr.operations.measure.grey_levels import histogram_steps, threshold_steps
+from napari_geosr.operations.measure.planning import PlanConfig, plan_steps
 
 SHAPE = (32, 20, 24)
 
@@ -66,3 +69,48 @@ def test_a_mask_elsewhere_is_refused(rng):
     volume, mask = padded(rng)
     with pytest.raises(VolumeError, match="does not cover"):
         run_to_end(histogram_steps(volume, mask.replace(origin=(400.0, 0.0, 0.0))))
+
+
+def measured(volume, mask):
+    return run_to_end(measure_steps(volume, MeasureConfig(threshold=100.0), mask))
+
+
+def test_a_mask_with_other_voxels_is_mentioned(rng):
+    volume, mask = padded(rng)
+    assert not any("placed by position" in w for w in measured(volume, mask).warnings)
+    in_mm = mask.replace(voxel_size=(0.004, 0.002, 0.002), unit="mm")
+    assert not any("placed by position" in w for w in measured(volume, in_mm).warnings)
+    coarse = mask.replace(
+        data=np.ones(SHAPE, np.uint8),
+        voxel_size=(8.0, 8.0, 8.0),
+        origin=(2.0, 3.0, 3.0),
+    )
+    (told,) = [
+        w for w in measured(volume, coarse).warnings if "placed by position" in w
+    ]
+    assert "(8 against 4 × 2 × 2 µm)" in told
+    assert "covers 3.12 % of it" in told
+    config = PlanConfig(spot=16.0, precision=0.9, threshold=100.0)
+    large = Volume(np.tile(volume.data, (1, 2, 2)), "ZYX", (2.0,) * 3, "µm")
+    mask = Volume(np.ones(large.shape, "u1"), "ZYX", (3.0,) * 3, "µm", name="sample")
+    said: list[str] = []
+    steps = plan_steps(large, config, mask)
+    run_to_end(steps, lambda s: said.append(getattr(s, "message", "")))
+    assert any("It was placed by position" in text for text in said)
+
+
+def test_samples_without_nan_voxels_differ_from_those_with(rng):
+    volume, _ = padded(rng)
+    cut = volume.data.copy()
+    cut[:3] = np.nan
+    volumes = {"cut": volume.replace(data=cut, name="cut"), "scan": volume}
+    config = MeasureConfig(threshold=100.0)
+    reports = run_to_end(measure_several_steps(volumes, config))
+    for report in reports.values():
+        assert any(
+            "9.4 % of the voxels of 'cut', but 0 % of those of 'scan'," in w
+            for w in report.warnings
+        )
+    twice = {"cut": volumes["cut"], "again": volumes["cut"].replace(name="again")}
+    for report in run_to_end(measure_several_steps(twice, config)).values():
+        assert not any("samples differ" in w for w in report.warnings)

@@ -158,7 +158,7 @@ class PorosityConfig(Config):
         title="Morphometry",
         description="Additional morphometric statistics, separated by commas: "
         + ", ".join(MORPHOMETRY.names())
-        + ".",
+        + "; or all.",
     )
 
     group: str | None = Field(
@@ -208,13 +208,18 @@ class PorosityConfig(Config):
     @field_validator("statistics", mode="after")
     @classmethod
     def _check_statistics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Reject unknown names; return the names in the given order, each only once."""
+        """Reject unknown names; return the names in the given order, each only once.
+
+        The word ``all`` stands for all statistics.
+        """
         known = MORPHOMETRY.names()
+        if "all" in value:
+            value = tuple(known)
         for name in value:
             if name not in known:
                 raise ValueError(
                     f"there is no statistic {name!r}.{did_you_mean(name, known)} "
-                    f"Choose from {', '.join(known)}"
+                    f"Choose from {', '.join(known)}, or all"
                 )
         return tuple(dict.fromkeys(value))
 

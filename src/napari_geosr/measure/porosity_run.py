@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from napari_geosr.measure.phases import (
     Phases,
     phases_of,
 )
+from napari_geosr.measure.phases.cubic import not_cubic_text
 from napari_geosr.measure.phases.gaps import GapFiller, filled_remark
 from napari_geosr.measure.sample_counts import SampleCounts
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
@@ -210,7 +211,13 @@ class PorosityRun:
         self.check("tracing the graph")
         return self.pores(slab, threshold)[1]
 
-    def phases(self, threshold: float, n_nonfinite: int = 0) -> Phases:
+    def phases(
+        self,
+        threshold: float,
+        n_nonfinite: int = 0,
+        *,
+        purpose: Literal["morphometry", "the plan"] = "morphometry",
+    ) -> Phases:
         """Store both phases with one bit per voxel, for statistics that read voxels.
 
         Parameters
@@ -218,6 +225,8 @@ class PorosityRun:
         threshold : float
         n_nonfinite : int
             Number of NaN and infinite voxels of the sample.
+        purpose : {"morphometry", "the plan"}
+            What the phases are used for, for messages.
         """
         geometry = self.geometry
         gaps = None
@@ -247,8 +256,15 @@ class PorosityRun:
             check=lambda: self.check("measuring morphometry"),
         )
         notes = phases.notes
+        if purpose == "the plan" and phases.original is not None:
+            sizes = geometry.voxel_size
+            notes = (
+                f"{not_cubic_text(sizes, geometry.unit, geometry.flat)}: the spots "
+                f"were planned on cubic voxels of {phases.edge:.4g} {geometry.unit}, "
+                "with the surface interpolated between voxels.",
+            )
         if gaps is not None and gaps.n_filled:
-            notes = (filled_remark(gaps.n_filled), *notes)
+            notes = (filled_remark(gaps.n_filled, purpose), *notes)
         grey = GreyPlanes(self.slabs, lambda slab: self.grey_planes(slab, threshold))
         return replace(phases, grey=grey, notes=notes, sample_from=self.sample_from)
 

@@ -147,6 +147,8 @@ def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
         moved = other
         if total.any():
             moved = ndimage.shift(other, total, order=1, mode="nearest")
+            if moved.min() == moved.max():  # nothing in common is left
+                break
         step, _, _ = phase_cross_correlation(
             _windowed(one), _windowed(moved), upsample_factor=20, normalization=None
         )
@@ -168,6 +170,8 @@ def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
 
 def _windowed(block: FloatArray) -> npt.NDArray[np.float64]:
     windowed: npt.NDArray[np.float64] = block.astype(np.float64) - float(block.mean())
+    # Squares of values far from 1 would be lost to rounding.
+    windowed /= float(windowed.std()) or 1.0
     for axis, n in enumerate(block.shape):
         shape = [n if i == axis else 1 for i in range(block.ndim)]
         windowed = windowed * np.hanning(n + 2)[1:-1].reshape(shape)

@@ -17,6 +17,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.compare import CompareConfig
 from napari_geosr.operations.compare import files as report_files
 
+#: Grey values only.
+NO_PORES = CompareConfig(pores=False)
+
 
 @pytest.fixture(scope="module")
 def truth() -> np.ndarray:
@@ -293,3 +296,64 @@ def test_images_of_one_bit_are_compared(truth, tmp_path):
     report_files.write(files, volumes, report, config)
     assert report.porosity["A"].porosity == pytest.approx(1 - mask.data.mean())
     assert files["html"].read_text(encoding="utf-8").count("<img") >= 3
+
+
+@pytest.mark.parametrize("scale", [(1e7, 0.0), (1.0, -1000.0), (-3e-9, 0.0)])
+def test_volumes_on_different_grey_scales(fine, truth, scale) -> None:
+    """The order does not matter for PSNR; the fit gives that of the base's scale."""
+    gain, offset = scale
+    scaled = Volume(
+        gain * truth.astype("f8") + offset, "ZYX", (1.0,) * 3, "µm", name="scaled"
+    )
+    alike = run({"A": fine, "B": scaled.replace(data=truth)}, config=NO_PORES)
+    said: list[str] = []
+    found = run({"A": fine, "B": scaled}, said=said, config=NO_PORES)
+    other = run({"A": scaled, "B": fine}, config=NO_PORES)
+    assert found.figures["B"].psnr == pytest.approx(other.figures["B"].psnr, abs=1e-3)
+    invariant = alike.figures["B"].psnr_range_invariant
+    assert found.figures["B"].psnr_range_invariant == pytest.approx(invariant, abs=0.01)
+    assert 20 < other.figures["B"].psnr_range_invariant < 60
+    assert any("on different scales" in text and "--affine" in text for text in said)
+    said.clear()
+    fitted = run(
+        {"A": fine, "B": scaled},
+        said=said,
+        config=CompareConfig(pores=False, affine=True),
+    )
+    assert fitted.figures["B"].psnr == pytest.approx(invariant, abs=0.01)
+    assert fitted.figures["B"].ssim > 0.5
+    assert not any("scales" in text for text in said)
+
+
+@pytest.mark.parametrize("noise", [3.0, 300.0])
+def test_noise_is_no_different_scale(truth, rng, noise: float) -> None:
+    said: list[str] = []
+    data = truth + rng.normal(0, noise, truth.shape)
+    volumes = {"A": Volume(data, "ZYX"), "B": Volume(truth, "ZYX")}
+    run(volumes, said=said, config=NO_PORES)
+    assert not any("scales" in text for text in said)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_pores_are_measured_where_all_volumes_are_known(truth, factor: int) -> None:
+    """A cylinder of the same grey values, also with voxels of twice the size."""
+    size = (float(factor),) * 3
+    origin = ((factor - 1) / 2,) * 3
+    cut = means(truth, factor).astype("f4")
+    y, x = np.indices(cut.shape[1:])
+    cut[:, np.hypot(y - y.mean(), x - x.mean()) > 0.4 * min(y.shape)] = np.nan
+    part = Volume(cut, "ZYX", size, "µm", origin, name="cylinder")
+    whole = Volume(truth.astype("u1"), "ZYX", (1.0,) * 3, "µm", name="whole")
+    said: list[str] = []
+    found = run(
+        {"A": part, "B": whole}, said=said, config=CompareConfig(threshold=128.0)
+    )
+    inside = np.isfinite(cut)
+    for axis in range(3):
+        inside = inside.repeat(factor, axis)
+    pores = truth[tuple(map(slice, inside.shape))] < 128
+    assert found.porosity["B"].porosity == pytest.approx(pores[inside].mean())
+    assert found.porosity["B"].sample_voxels == inside.sum()
+    assert found.porosity["A"].sample_voxels == np.isfinite(cut).sum()
+    assert any("pores were measured without them" in text for text in found.remarks)
+    assert not any("samples differ" in text for text in said)

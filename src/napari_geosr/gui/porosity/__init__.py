@@ -23,6 +23,7 @@ from napari_geosr.gui.porosity.evidence import (
     explained_source,
 )
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
+from napari_geosr.gui.porosity.measured_inputs import MeasuredInputs
 from napari_geosr.gui.porosity.measuring import (
     MeasuringInput,
     PoreMeasurement,
@@ -33,7 +34,7 @@ from napari_geosr.gui.porosity.measuring import (
 from napari_geosr.gui.porosity.minimum_size import RememberedMinimum
 from napari_geosr.gui.porosity.pore_layers import features
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
-from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
+from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
 from napari_geosr.gui.porosity.preview.local_preview import LocalPreview
 from napari_geosr.gui.porosity.preview.sample_preview import SamplePreview
 from napari_geosr.gui.porosity.preview.threshold_preview import ThresholdPreview
@@ -56,8 +57,6 @@ _RUNNING = {
     "evidence": "Evaluating the evidence…",
     "plan": "Planning…",
 }
-
-
 #: What is stopped when its layer is removed, by operation.
 _STOPPED = {
     "measure": "its measurement",
@@ -77,7 +76,6 @@ class PorosityDock(PorosityWidgets):
         self._opening = Activity(self)
         self.handover = RunHandover(self.activity, self, "measure")
         self.handover.can_keep_part = False
-        self._measured_at: Key = ()
         self._measured: PoreMeasurement | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._removed = ""
@@ -91,6 +89,7 @@ class PorosityDock(PorosityWidgets):
             spans_stages=True,
         )
         self.levels = LevelsReader(self._viewer, self)
+        self._inputs = MeasuredInputs(self.levels, self.settings)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
         self.local_preview = LocalPreview(self._viewer, self.levels, self.preview, self)
@@ -124,9 +123,12 @@ class PorosityDock(PorosityWidgets):
         self.plan.requested.connect(self.plan_scan)
         self.pores.picked.connect(self.leave_settings)
         self.pores.extended.connect(self._keep)
-        self.pores.measured_layers.changed.connect(self._mark_result)
+        for part in (self.pores.measured_layers, self.pores.edited):
+            part.changed.connect(self._mark_result)
+        settings.thresholdChanged.connect(self._mark_result)
         result.evidenceRequested.connect(self.explain)
         result.reportChosen.connect(lambda _name: self._offer_evidence())
+        result.reportChosen.connect(lambda _name: self._mark_result())
         result.exportRequested.connect(self.export)
         self._exporting.idle.connect(lambda: self.result.export.setEnabled(True))
         self.activity.idle.connect(self._on_idle)
@@ -187,6 +189,7 @@ class PorosityDock(PorosityWidgets):
 
     def _on_outdated(self) -> None:
         """Read the grey values again, because those shown are outdated."""
+        self._mark_result()
         if not self.is_running:
             self.preview.pause()
             self._read_levels(self._volume(self.levels.layer()))
@@ -276,7 +279,7 @@ class PorosityDock(PorosityWidgets):
         self.clear_errors()
         self._removed = ""
         self._progress.restart()
-        self._measured_at = self.levels.key()
+        self._inputs.begin(config)
         self._sources = given.sources
         description = f"Measuring {layer.name}"
         stopped = stopped_measurement(layers, config, self._viewer)
@@ -334,6 +337,7 @@ class PorosityDock(PorosityWidgets):
     def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show the results. The layers may have been removed in the meantime."""
         self._minimum.end(measured.reports.values())
+        self._inputs.finish()
         measured = with_groups_of(measured, self._measured)
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
@@ -378,6 +382,7 @@ class PorosityDock(PorosityWidgets):
 
     def _on_job_read(self, then: Callable[[str], None], found: JobMeasurement) -> None:
         self.message.clear()
+        self._inputs.forget()
         self._show_result(found.measured, found.page.parent)
         self.pores.show(found.measured, found.layers(self._viewer))
         self._mark_result()
@@ -386,15 +391,16 @@ class PorosityDock(PorosityWidgets):
         self._show_notes(found.measured)
 
     def _mark_result(self) -> None:
-        """Show a note if the result does not belong to the chosen image as shown."""
-        chosen = self.settings.image.layer()
-        self.result.set_stale(self.pores.measured_layers.note(chosen))
+        """Show a note if the result does not belong to what is chosen and shown."""
+        pores, chosen = self.pores, self.settings.image.layer()
+        note = pores.measured_layers.note(chosen) or self._inputs.note()
+        self.result.set_stale(note or pores.edited.note(pores.layer()))
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold of the measurement if the data are unchanged."""
         if self.levels.layer() is None or self.settings.threshold is None:
             return
-        if self._measured_at == self.levels.key():
+        if self._inputs.is_current:
             self.settings.show_used(threshold)
 
     def _on_inserted(self, event: QEvent) -> None:

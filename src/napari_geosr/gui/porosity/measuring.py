@@ -26,7 +26,8 @@ from napari_geosr.operations.measure import (
     measure_several_steps,
 )
 from napari_geosr.operations.measure import files as report_files
-from napari_geosr.operations.measure.grey_levels import histogram_steps
+from napari_geosr.operations.measure.grey_levels import histogram_steps, one_volume
+from napari_geosr.operations.measure.mask import align_mask
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -173,10 +174,14 @@ class MeasuringInput:
         image, spread = layers["data"], layers["deviation"]
         assert image is not None
         measured = [one for one in (image, layers["reference"]) if one is not None]
+        volumes = {one.name: volume_from_layer(one, viewer) for one in measured}
+        sample = sample_volume(layers["mask"], image, viewer)
+        if sample is not None:
+            align_mask(sample, one_volume(volumes[image.name]))  # refuses a misfit
         return cls(
-            {one.name: volume_from_layer(one, viewer) for one in measured},
+            volumes,
             config,
-            sample_volume(layers["mask"], image, viewer),
+            sample,
             None if spread is None else volume_from_layer(spread, viewer),
             {one.name: PoreTarget.of(one, viewer) for one in measured},
             {one.name: weakref.ref(one) for one in measured},

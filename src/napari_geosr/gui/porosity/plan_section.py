@@ -28,6 +28,8 @@ from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.measuring import without_voxels
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
+from napari_geosr.operations.measure.grey_levels import one_volume
+from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
 
 if TYPE_CHECKING:
@@ -172,6 +174,8 @@ class PlanSection(QWidget):
             config = self.config()
             volume = volume_from_layer(layer, self._viewer)
             sample = sample_volume(mask, layer, self._viewer)
+            if sample is not None:
+                align_mask(sample, one_volume(volume))  # refuses a misfit
         except GeoSRError as error:
             on_error(error)
             return

@@ -15,6 +15,7 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.gui.porosity.edited_pores import EditedPores
 from napari_geosr.gui.porosity.linked import (
     FeatureLink,
     MarkedPores,
@@ -52,6 +53,8 @@ class PoreDisplay(QObject):
         The selected pores.
     measured_layers : MeasuredLayers
         The layers in which the pores were measured.
+    edited : EditedPores
+        Which pore layers the user has edited.
 
     Signals
     -------
@@ -92,6 +95,7 @@ class PoreDisplay(QObject):
         self._roses: dict[str, weakref.ref[Vectors]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self.measured_layers = MeasuredLayers(viewer, self._layers_of, self)
+        self.edited = EditedPores(self)
         result.labelChosen.connect(self.go_to)
         result.reportChosen.connect(self._on_report)
         result.colourChosen.connect(self._on_colour)
@@ -158,6 +162,8 @@ class PoreDisplay(QObject):
         self._show_samples(measured, first, mask)
         self._show_roses(measured)
         self.measured_layers.set_measured(self._measured, sources)
+        layers = (reference() for reference in self._layers.values())
+        self.edited.follow([layer for layer in layers if layer is not None])
         self._restart()
 
     def _layers_of(self, key: str) -> Iterator[Layer]:

@@ -19,6 +19,9 @@ from napari_geosr.core.types import AnyArray, AnyDict
 #: from which they are determined.
 RANGE = (0.1, 99.9)
 _MAX_SAMPLED = 1 << 22
+#: Ratio of the contrasts of two volumes, beyond what noise explains, from which they
+#: are on different scales.
+_MAX_SCALE = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class GreyFigures:
         Root-mean-square difference divided by the standard deviation of the second
         volume.
     psnr_range_invariant : float
-        PSNR in dB after fitting gain and offset.
+        PSNR in dB after fitting gain and offset, for the range of the second volume.
     correlation : float
         Correlation coefficient.
     gain, offset : float
@@ -90,13 +93,40 @@ class GreySums:
             difference @ difference,
         ]
 
-    def figures(self, data_range: float, *, affine: bool) -> GreyFigures:
+    def is_same_scale(self, ranges: tuple[float, float]) -> bool:
+        """Whether grey values of both volumes have about the same meaning.
+
+        Independent noise in one volume changes the ratio of the standard deviations by
+        up to the correlation coefficient.
+
+        Parameters
+        ----------
+        ranges : tuple of 2 float
+            Ranges of grey values of both volumes.
+        """
+        assert self._centre is not None
+        means = self._sums / self.n
+        a, b = means[0], means[1]
+        variances = means[2] - a * a, means[3] - b * b
+        if min(variances) <= 0:
+            return True
+        spreads = [math.sqrt(v) for v in variances]
+        correlation = abs(means[4] - a * b) / math.prod(spreads)
+        shift = abs(a + self._centre[0] - b - self._centre[1])
+        ratio = max(spreads) / min(spreads)
+        return bool(ratio * correlation <= _MAX_SCALE and shift <= max(ranges))
+
+    def figures(
+        self, data_range: float, base_range: float, *, affine: bool
+    ) -> GreyFigures:
         """Return the metrics for all voxels added so far.
 
         Parameters
         ----------
         data_range : float
             Range for the PSNR.
+        base_range : float
+            Range of the second volume, for the range-invariant PSNR.
         affine : bool
             Whether to fit gain and offset first.
         """
@@ -113,7 +143,7 @@ class GreySums:
         return GreyFigures(
             psnr=_decibels(data_range, mse),
             nrmse=math.sqrt(mse / var_b) if var_b > 0 else math.inf,
-            psnr_range_invariant=_decibels(data_range, fitted),
+            psnr_range_invariant=_decibels(base_range, fitted),
             correlation=covariance / spread if spread > 0 else 0.0,
             gain=gain if affine else 1.0,
             offset=offset if affine else 0.0,

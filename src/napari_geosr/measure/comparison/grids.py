@@ -26,12 +26,15 @@ class PairGrid:
         Range of grey values for PSNR and SSIM.
     ssim_window : str
         Window of the structural similarity; empty if it does not fit.
+    base_range : float
+        Range of grey values of the base, for the range-invariant PSNR.
     """
 
     frame: Frame
     voxels: int
     data_range: float
     ssim_window: str
+    base_range: float
 
     @property
     def voxel_text(self) -> str:
@@ -46,6 +49,7 @@ class PairGrid:
             "frame": self.frame.to_json_dict(),
             "voxels": self.voxels,
             "data_range": self.data_range,
+            "base_range": self.base_range,
             "ssim_window": self.ssim_window,
         }
 

@@ -133,12 +133,14 @@ def _pore_row(change: PoreChange) -> str:
 
 def _method(report: QualityReport) -> list[str]:
     ranges = {k: number_text(g.data_range) for k, g in report.grids.items()}
+    own = {k: number_text(g.base_range) for k, g in report.grids.items()}
     windows = {k: g.ssim_window for k, g in report.grids.items() if g.ssim_window}
     lines = [
         *sentences_of(report.grids, report.titles),
         f"PSNR and SSIM refer to a range of {each_once(ranges, report.titles)} grey "
-        "values. NRMSE is the root-mean-square difference in standard deviations of "
-        f"{report.titles[report.base]}.",
+        "values, and the range-invariant PSNR to a range of "
+        f"{each_once(own, report.titles)}. NRMSE is the root-mean-square "
+        f"difference in standard deviations of {report.titles[report.base]}.",
     ]
     if windows:
         lines.append(

@@ -260,6 +260,7 @@ class QualityReport:
     def _grey_rows(self) -> Iterator[QualityRow]:
         found = self.figures
         ranges = {k: number_text(g.data_range) for k, g in self.grids.items()}
+        own = {k: number_text(g.base_range) for k, g in self.grids.items()}
         windows = {k: g.ssim_window for k, g in self.grids.items() if g.ssim_window}
         yield self._row(
             "PSNR",
@@ -270,7 +271,8 @@ class QualityReport:
         yield self._row(
             "PSNR, range-invariant",
             {k: _decibels(f.psnr_range_invariant) for k, f in found.items()},
-            "PSNR after fitting gain and offset.",
+            "PSNR after fitting gain and offset, for a range of "
+            f"{each_once(own, self.titles)}.",
         )
         yield self._row(
             "SSIM",

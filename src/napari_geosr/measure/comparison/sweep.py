@@ -75,9 +75,21 @@ class FrameVolumes:
         values = {name: p.array[key] for name, p in self.placed.items()}
         known: Mask = np.logical_and.reduce([np.isfinite(v) for v in values.values()])
         if self.mask is not None:
-            # Unknown voxels of the mask are outside the sample.
-            known &= np.nan_to_num(self.mask[key]) > 0.5
+            known &= self.inside(key, known.shape)
         return values, known
+
+    def inside(self, key: Any, shape: tuple[int, ...]) -> Mask:
+        """Read the sample mask in a part of the frame that has this shape."""
+        if self.mask is None:
+            return np.ones(shape, bool)
+        # Unknown voxels of the mask are outside the sample.
+        found: Mask = np.nan_to_num(self.mask[key]) > 0.5
+        return found
+
+    @property
+    def may_be_unknown(self) -> bool:
+        """Whether voxels of a volume may be NaN or infinite."""
+        return any(p.volume.dtype.kind == "f" for p in self.placed.values())
 
     def thickness(self, budget: int, halo: int = 0) -> int:
         """Return the number of slices (for an image: rows) to read at a time."""
@@ -98,20 +110,27 @@ class GreyResult:
     Attributes
     ----------
     figures : mapping of GreyFigures
-    data_range : float
-    voxels : int
-        Number of compared voxels.
+    data_range, base_range : float
+        Range of grey values for PSNR and SSIM, and for the range-invariant PSNR.
+    voxels, unknown : int
+        Number of compared voxels, and of all other voxels inside the sample: they are
+        NaN or infinite in at least one volume.
     window : str
         Description of the SSIM window; empty if it does not fit into the volumes.
     remark : str
         Why MS-SSIM is missing; empty if it was computed.
+    other_scales : tuple of str
+        Keys of the volumes with grey values on another scale than the base.
     """
 
     figures: Mapping[str, GreyFigures]
     data_range: float
+    base_range: float
     voxels: int
+    unknown: int
     window: str
     remark: str = ""
+    other_scales: tuple[str, ...] = ()
 
 
 def grey_steps(
@@ -133,7 +152,8 @@ def grey_steps(
         By default, the range between the 0.1th and 99.9th percentiles.
     of_base : bool
         Whether to take the range from the base; otherwise, the smallest range of all
-        volumes is used, because noise widens it least.
+        volumes is used, because noise widens it least. After a fit of gain and offset,
+        grey values are those of the base, so its range is always used.
     affine : bool
         Whether to fit gain and offset of each volume first.
     slicewise : bool, optional
@@ -156,19 +176,7 @@ def grey_steps(
             f"The data range must be a number greater than zero, not {data_range}."
         )
     shape = volumes.shape
-    sums = {key: GreySums() for key in volumes.others}
-    ranges = {key: RangeSample(math.prod(shape)) for key in volumes.placed}
-    thickness, total = volumes.thickness(budget), 2 * shape[0]
-    for start in range(0, shape[0], thickness):
-        _check(should_stop)
-        stop = min(start + thickness, shape[0])
-        values, known = volumes.read((slice(start, stop),))
-        chosen = {key: v[known] for key, v in values.items()}
-        for key, sample in ranges.items():
-            sample.add(chosen[key])
-        for key, one in sums.items():
-            one.add(chosen[key], chosen[volumes.base])
-        yield BlockDone(stop, total)
+    sums, found, unknown = yield from _sum_steps(volumes, budget, should_stop)
     voxels = next(iter(sums.values())).n
     if not voxels:
         raise VolumeError(
@@ -176,22 +184,16 @@ def grey_steps(
             "sample mask in at least one of them. Check the volumes and the mask."
         )
     if data_range is None:
-        found = {key: sample.range() for key, sample in ranges.items()}
-        usable = [found[volumes.base]] if of_base else list(found.values())
-        data_range = min((r for r in usable if r > 0), default=0.0)
-        if data_range == 0:
-            raise VolumeError(
-                f"{volumes.placed[volumes.base].volume.title} has only one grey "
-                "value, so PSNR and SSIM are undefined. Give the data range "
-                "(--data-range)."
-            )
-    figures = {k: s.figures(data_range, affine=affine) for k, s in sums.items()}
+        used, own = _ranges(volumes, found, of_base=of_base or affine)
+    else:
+        used = own = data_range
+    figures = {k: s.figures(used, own, affine=affine) for k, s in sums.items()}
     if slicewise is None:
         slicewise = len(shape) == 3 and shape[0] < SSIM_WINDOW
     window = ""
     if window_fits(shape, SSIM_WINDOW, slicewise=slicewise):
         figures = yield from _ssim_steps(
-            volumes, figures, data_range, slicewise, budget, should_stop
+            volumes, figures, used, slicewise, budget, should_stop
         )
         edges = 2 if slicewise or len(shape) == 2 else 3
         window = " × ".join([str(SSIM_WINDOW)] * edges) + " voxels"
@@ -200,7 +202,48 @@ def grey_steps(
     remark = ""
     if any(f.ms_ssim is None for f in figures.values()):
         remark = _no_multiscale(shape, slicewise)
-    return GreyResult(figures, data_range, voxels, window, remark)
+    base = found[volumes.base]
+    scales = tuple(k for k, s in sums.items() if not s.is_same_scale((found[k], base)))
+    return GreyResult(figures, used, own, voxels, unknown, window, remark, scales)
+
+
+def _sum_steps(
+    volumes: FrameVolumes, budget: int, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[dict[str, GreySums], dict[str, float], int]]:
+    """Return the sums, the ranges, and the number of unknown voxels of the sample."""
+    shape = volumes.shape
+    sums = {key: GreySums() for key in volumes.others}
+    ranges = {key: RangeSample(math.prod(shape)) for key in volumes.placed}
+    thickness, unknown = volumes.thickness(budget), 0
+    for start in range(0, shape[0], thickness):
+        _check(should_stop)
+        stop = min(start + thickness, shape[0])
+        part = (slice(start, stop),)
+        values, known = volumes.read(part)
+        if volumes.may_be_unknown:
+            unknown += int(np.count_nonzero(volumes.inside(part, known.shape) & ~known))
+        chosen = {key: v[known] for key, v in values.items()}
+        for key, sample in ranges.items():
+            sample.add(chosen[key])
+        for key, one in sums.items():
+            one.add(chosen[key], chosen[volumes.base])
+        yield BlockDone(stop, 2 * shape[0])
+    return sums, {key: sample.range() for key, sample in ranges.items()}, unknown
+
+
+def _ranges(
+    volumes: FrameVolumes, found: Mapping[str, float], *, of_base: bool
+) -> tuple[float, float]:
+    """Return the ranges for PSNR and SSIM, and for the range-invariant PSNR."""
+    own = found[volumes.base]
+    usable = [own] if of_base else list(found.values())
+    smallest = min((r for r in usable if r > 0), default=0.0)
+    if smallest == 0:
+        raise VolumeError(
+            f"{volumes.placed[volumes.base].volume.title} has only one grey value, so "
+            "PSNR and SSIM are undefined. Give the data range (--data-range)."
+        )
+    return smallest, own or smallest
 
 
 def _ssim_steps(
@@ -313,6 +356,22 @@ def central_box(shape: Sequence[int], most_voxels: int) -> tuple[slice, ...]:
         edges = [max(1, min(n, int(low))) for n in edges]
     starts = [(n - e) // 2 for n, e in zip(shape, edges, strict=True)]
     return tuple(slice(s, s + e) for s, e in zip(starts, edges, strict=True))
+
+
+class KnownArray:
+    """Mask of the voxels that are known in all volumes, read on demand."""
+
+    def __init__(self, volumes: FrameVolumes) -> None:
+        self._volumes = volumes
+        self.shape = volumes.shape
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(bool)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
+        return np.asarray(self[(slice(None),) * self.ndim], dtype)
+
+    def __getitem__(self, key: Any) -> Mask:
+        return self._volumes.read(key)[1]
 
 
 class DifferenceArray:

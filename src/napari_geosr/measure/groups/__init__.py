@@ -6,6 +6,7 @@ number, combined with ``&``, ``|``, ``!`` (or and, or, not) and parentheses.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -56,6 +57,8 @@ _WORDS = {
     **{"≤": "<=", "≥": ">=", "≠": "!="},
 }
 _MOST_DEPTH = 50
+#: Advice on expressions such as ``20um < d < 40um``.
+_JOINED = "; join two comparisons with &, such as d>20um & d<40um"
 #: Units by their other spellings.
 _SPELLINGS = {"um": "µm", "μm": "µm", "deg": "°"}
 #: Units of lengths in a scan without a voxel size, and their names in messages.
@@ -241,6 +244,8 @@ class Group:
             if not self._take("sign", ")"):
                 raise self._error("a closing parenthesis is missing")
             return inner
+        if self._take("number"):
+            raise self._error(f"a comparison starts with a column{_JOINED}")
         column = self._take("word")
         if column is None:
             raise self._error("a column is missing")
@@ -248,6 +253,15 @@ class Group:
         number = self._take("number") if sign else None
         if sign is None or number is None:
             raise self._error(f"{column[0]!r} needs a comparison with a number")
+        if not math.isfinite(float(number[0])):
+            raise self._error(f"{number[0]} is too large a number")
+        if unit := self._take("word"):
+            raise self._error(
+                f"{unit[0]!r} is not a known unit; use nm, µm (or um), mm, cm or m "
+                "(also squared, such as um2, or cubed), % or °"
+            )
+        if more := self._take("sign", *_COMPARISONS):
+            raise self._error(f"{more[0]!r} is unexpected{_JOINED}")
         name = ALIASES.get(column[0], column[0])
         return _Comparison(name, sign[0], float(number[0]), number[1])
 

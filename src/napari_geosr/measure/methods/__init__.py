@@ -272,13 +272,14 @@ def settings_values(text: str) -> AnyDict:
     ConfigError
         If the text contains no settings, or a setting is damaged.
     """
-    found = _SETTINGS.search(text)
-    if found is None:
+    found = _SETTINGS.findall(text)
+    if not found:
         raise ConfigError(
             "The text has no settings. Copy the line that begins with “Settings:”."
         )
     values: AnyDict = {}
-    for name, value in _ONE.findall(found[1]):
+    # Earlier lines may begin with the name of a volume, which may be anything.
+    for name, value in _ONE.findall(found[-1]):
         try:
             values[name] = json.loads(value)
         except json.JSONDecodeError as error:

@@ -67,8 +67,8 @@ _FEW_VOXELS = 80
 #: Mean chord of a phase, in voxels, below which MIL and DA are uncertain: that of
 #: spheres with a diameter of 6 voxels.
 _SHORT_CHORD = 4.0
-#: Number of objects in a cross-section of the whole volume below which a MIL longer
-#: than half of the volume's shortest edge is unreliable.
+#: Number of objects in a cross-section of the whole volume from which a MIL longer than
+#: half of the volume's shortest edge, but not than this edge, is reliable.
 _FEW_OBJECTS = 30
 #: Difference between two values of 1/MIL², relative to the largest one, below which the
 #: two radii count as equal.
@@ -233,7 +233,10 @@ def _findings(
         remarks.append(
             "There are no phase changes along the main direction: its MIL is infinite."
         )
-    elif pairs / (a * chord ** (1 if flat else 2)) < _FEW_OBJECTS:
+    elif (
+        a > min((n for n in shape if n > 1), default=1)
+        or pairs / (a * chord ** (1 if flat else 2)) < _FEW_OBJECTS
+    ):
         remarks += wide_remark("MIL.a", float(a), shape)
     if chord < _SHORT_CHORD:
         remarks.append(

@@ -33,7 +33,8 @@ CONVENTION = (
     "Lc.Align is the largest eigenvalue of the mean orientation tensor of the longest "
     "axes: 1/3 for many random axes, 1 for parallel axes (in an image, 1/2 to 1). "
     "Lacunae with a longest axis less than 5 % longer than the next one have no "
-    "orientation. Lacunae that touch the border have no shape."
+    "orientation, and those with a longest axis less than 5 % longer than the shortest "
+    "one have no oblateness. Lacunae that touch the border have no shape."
 )
 SOURCES = (
     "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "
@@ -81,8 +82,11 @@ COLUMNS = (
     Column("oblateness", flat=False),
     Column("angle_to_z", unit="°", flat=False),
 )
-#: Minimum ratio of the longest axis to the next one for a lacuna with an orientation.
+#: Minimum ratio of the longest axis to the next one for a lacuna with an orientation,
+#: and to the shortest one for a lacuna with an oblateness.
 _DISTINCT = 1.05
+#: Stretch below which the axes of a lacuna differ only by rounding errors.
+_ROUNDING = 1e-6
 #: Lc.Align of n random axes in space exceeds 1/3 + this value / √n in 5 % of cases
 #: (20,000 simulations for n from 2 to 400: 0.88 to 0.94).
 _RANDOM_ALIGNMENT = 0.91
@@ -149,12 +153,15 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         low = middle
     with np.errstate(invalid="ignore", divide="ignore"):
         stretch = np.where(whole, (high - low) / high, np.nan)
-        flatness = np.where(whole, 2 * (middle - low) / (high - low) - 1, np.nan)
+        stretch[stretch < _ROUNDING] = 0.0
+        shaped = whole & (high > _DISTINCT**2 * low)
+        flatness = np.where(shaped, 2 * (middle - low) / (high - low) - 1, np.nan)
     oriented = whole & (high > _DISTINCT**2 * middle)
     align, unaligned = _alignment(axes[oriented], int(whole.sum()), phases)
     remarks = [
         *_no_lacunae(pores, solid, phases),
         *_remarks(pores, whole),
+        *([] if phases.flat else _round_remarks(whole, shaped)),
         *(unaligned if whole.any() else []),
     ]
     if len(volume) == 1:
@@ -176,6 +183,21 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         tilt[~oriented] = np.nan
         columns |= {"oblateness": flatness, "angle_to_z": tilt}
     return Findings(values, remarks, columns=columns)
+
+
+def _round_remarks(
+    whole: npt.NDArray[np.bool_], shaped: npt.NDArray[np.bool_]
+) -> list[str]:
+    """Remark on lacunae that are too round to be compared with rods and plates."""
+    n, n_whole = int(shaped.sum()), int(whole.sum())
+    if n == n_whole:
+        return []
+    if not n:
+        return ["Lc.Ob has no value: the lacunae are too round for an oblateness."]
+    return [
+        f"Lc.Ob is measured from {n} of {n_whole} lacunae; the others are too round "
+        "for an oblateness."
+    ]
 
 
 def _alignment(

@@ -151,6 +151,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     connectivity = 1 - (pure.euler_number - pure.shared_euler)
     if not bone:
         remarks.append("There is no bone (solid) in the sample.")
+    elif bone == total:
+        remarks.append("Conn.D has no value: there are no pores in the sample.")
+        return Findings({**values, "Conn": None, "Conn.D": None}, remarks)
     left_out = [
         f"{count} {one if count == 1 else several}"
         for count, one, several in (

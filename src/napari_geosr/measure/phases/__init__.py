@@ -15,6 +15,7 @@ from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
     halo,
     interpolated,
+    not_cubic_text,
     places_of,
 )
 
@@ -347,9 +348,8 @@ def phases_of(
     sample, around, missing = more if n_outside else (None, None, None)
     notes: tuple[str, ...] = ()
     if original is not None:
-        sizes = " × ".join(f"{v:.4g}" for v in voxel_size[-(2 if flat else 3) :])
         notes = (
-            f"The voxels are not cubic ({sizes} {unit}): volumes and surfaces were "
+            f"{not_cubic_text(voxel_size, unit, flat)}: volumes and surfaces were "
             "measured on these voxels, all other morphometry on cubic voxels of "
             f"{edge:.4g} {unit}, with the surface interpolated between voxels. "
             "Pores and walls thinner than ten times the longest edge of a voxel "

@@ -164,3 +164,11 @@ def _between(
     one, other = np.take(values, low, axis), np.take(values, high, axis)
     found: npt.NDArray[np.float32] = one + share * (other - one)
     return found
+
+
+def not_cubic_text(
+    voxel_size: tuple[float, float, float], unit: str, flat: bool
+) -> str:
+    """Return the beginning of a remark on voxels that are not cubic."""
+    sizes = " × ".join(f"{v:.4g}" for v in voxel_size[1 if flat else 0 :])
+    return f"The voxels are not cubic ({sizes} {unit})"

@@ -88,11 +88,11 @@ class GapFiller:
         return mask[slab, slice(None), slice(None)]
 
 
-def filled_remark(n_filled: int) -> str:
-    """Return a remark on filled voxels of the sample."""
+def filled_remark(n_filled: int, purpose: str) -> str:
+    """Return a remark on filled voxels of the sample, such as for ``"morphometry"``."""
     voxels = "voxel" if n_filled == 1 else "voxels"
     return (
-        f"For morphometry, {n_filled:,} NaN or infinite {voxels} in gaps narrower than "
+        f"For {purpose}, {n_filled:,} NaN or infinite {voxels} in gaps narrower than "
         f"{GAP_WIDTH} voxels took the phase of most of their neighbours."
     )
 

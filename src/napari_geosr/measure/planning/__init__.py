@@ -20,34 +20,30 @@ from napari_geosr.core.units import shown_units
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.morphometry.two_point import decay_length, lags, pair_steps
-from napari_geosr.measure.number_text import number_text, percent_text
+from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.planning.cells import (
     SMALLEST_SPOT,
-    CellCounts,
     Cubes,
+    SpotCounts,
     cell_steps,
+    whole_voxels,
 )
 from napari_geosr.measure.planning.config import PlanConfig
+from napari_geosr.measure.planning.remarks import FEWEST, plan_remarks, size_remarks
 from napari_geosr.measure.planning.result import Costs, ScanPlan, SizeRow, Spot
 from napari_geosr.measure.planning.variation import Variation
 from napari_geosr.measure.porosity import segment_steps
 from napari_geosr.measure.porosity_run import PorosityRun, SweepProgress, prepare
+from napari_geosr.measure.remarks import remarks as grey_remarks
 from napari_geosr.measure.segment import shifted_thresholds
 from napari_geosr.measure.thresholds.stages import hysteresis_steps
 
-#: Minimum number of spots: at least two are needed to estimate their variation.
-FEWEST = 2
 #: Minimum number of cubes for a standard deviation, by what was scanned (the whole
 #: sample or one spot) and the number of axes.
 _ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
 #: Maximum edge of cubes in a scan of one spot, relative to the scan's shortest edge.
 _PART = 0.25
-#: Fraction of all spots at and above which scanning the whole sample is recommended.
-MANY = 1 / 3
-#: Minimum edge of a spot in correlation lengths; smaller spots contain little more than
-#: a single pore.
-_FEW_LENGTHS = 5
 #: Relative tolerance to which the half-width of an interval is computed.
 _TOLERANCE = 1e-9
 
@@ -97,15 +93,18 @@ def plan_steps(
         wanted, shortest = _spot_and_scan(run, config)
         progress = SweepProgress(2 * len(run.slabs))
         histogram, threshold = yield from segment_steps(run, warnings, progress)
+        for message in grey_remarks(histogram, own, threshold, volume.name):
+            yield WarningIssued(message=message)
         if config.hysteresis is not None:
             limits = shifted_thresholds(histogram, threshold)
             yield from hysteresis_steps(run, histogram, threshold, limits)
-        phases = run.phases(threshold)
+        phases = run.phases(threshold, histogram.n_nonfinite, purpose="the plan")
     for note in phases.notes:
         yield WarningIssued(message=note)
     fitting = shortest * (1.0 if config.scan == "whole" else _PART)
-    cells = yield from cell_steps(phases, min(wanted, fitting))
-    spot = float(cells.spot) if wanted <= fitting else wanted
+    counts = yield from cell_steps(phases, whole_voxels(min(wanted, fitting)))
+    # Only spots with positions in this scan consist of whole voxels of this scan.
+    spot = float(counts.spots.edge) if config.scan == "whole" else wanted
     distances = lags(phases.shape, phases.flat)
     axes = (1, 2) if phases.flat else (0, 1, 2)
     both, pairs = yield from pair_steps(phases, axes, distances)
@@ -113,9 +112,11 @@ def plan_steps(
     known = pairs.sum(axis=0) > 0
     found = np.array(distances, float)[known]
     enough = _ENOUGH[config.scan][2 if phases.flat else 3]
-    variation = _variation(volume, cells, enough, found, s2[known])
+    variation = _variation(volume, counts, enough, found, s2[known])
     length = decay_length([int(d) for d in found], s2[known])
-    plan = _plan(volume, config, phases, cells, spot, variation, length, threshold)
+    plan = _plan(
+        volume, config, phases, counts, (wanted, spot), variation, length, threshold
+    )
     for remark in plan.remarks:
         yield WarningIssued(message=remark)
     return plan
@@ -142,7 +143,7 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
             f"Scans cannot be planned from {name!r}: {error}. Give the voxel size "
             "(--voxel-size, --unit)."
         ) from error
-    if isinstance(config.spot, str) and config.spot.strip().endswith("%"):
+    if config.is_relative:
         # A spot given in per cent of a small scan is never rejected as too small.
         edge = max(edge, SMALLEST_SPOT * voxel)
     spot = f"A spot of {number_text(edge)} {unit}"
@@ -154,7 +155,7 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
         )
     if edge < SMALLEST_SPOT * voxel:
         raise VolumeError(
-            f"{spot} is only {edge / voxel:.2g} voxels wide in {name!r}; at least "
+            f"{spot} is only {_voxels_text(edge / voxel)} wide in {name!r}; at least "
             f"{SMALLEST_SPOT} are needed. Choose a larger spot, or use a scan with "
             "smaller voxels."
         )
@@ -168,17 +169,22 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     return edge / voxel, shortest / voxel
 
 
+def _voxels_text(number: float) -> str:
+    """Format a small number of voxels: ``1 voxel``, ``2.5 voxels``."""
+    text = f"{number:.2g}"
+    return f"{text} voxel{'' if text == '1' else 's'}"
+
+
 def _variation(
     volume: Volume,
-    cells: CellCounts,
+    counts: SpotCounts,
     enough: int,
     distances: np.ndarray,
     s2: np.ndarray,
 ) -> Variation:
     """Return the variation of the porosity of cubes as a function of their size."""
-    ndim = 2 if cells.flat else 3
-    cubes = [cells.cubes(n) for n in cells.sizes()]
-    measured = tuple(c for c in cubes if len(c) >= enough)
+    ndim = 2 if counts.cells.flat else 3
+    measured = tuple(c for c in counts.all_sizes() if len(c) >= enough)
     if not measured:
         raise VolumeError(
             f"Too few cubes of {volume.name!r} lie inside the sample for a plan. Use "
@@ -196,20 +202,27 @@ def _plan(
     volume: Volume,
     config: PlanConfig,
     phases: Phases,
-    cells: CellCounts,
-    spot: float,
+    counts: SpotCounts,
+    edges: tuple[float, float],
     variation: Variation,
     length: float | None,
     threshold: float,
 ) -> ScanPlan:
-    """Compute the number of spots and their positions."""
+    """Compute the number of spots and their positions.
+
+    Parameters
+    ----------
+    edges : tuple of 2 float
+        Edge of a spot in voxels: as requested, and as planned.
+    """
     whole = config.scan == "whole"
-    spots = cells.cubes(cells.per_spot)
+    wanted, spot = edges
+    spots = counts.spots
     porosity = phases.count(phases.pores) / phases.sample_voxels
     accepted = float(config.precision) * porosity
     rows = [
         _row(cubes.edge, cubes, phases, porosity, config, variation)
-        for cubes in map(cells.cubes, cells.sizes())
+        for cubes in counts.all_sizes()
         if cubes.edge >= SMALLEST_SPOT and len(cubes) >= FEWEST
     ]
     own = _row(spot, spots, phases, porosity, config, variation)
@@ -239,8 +252,11 @@ def _plan(
         sizes=tuple(rows),
         spots=places,
         costs=_costs(config, n, len(spots) if whole else None),
-        remarks=tuple(
-            _remarks(phases, spots, variation, length, porosity, accepted, config, own)
+        remarks=(
+            *size_remarks(phases, wanted, spot, config),
+            *plan_remarks(
+                phases, spots, variation, length, porosity, accepted, config, own
+            ),
         ),
         settings=config.model_dump(mode="json"),
     )
@@ -396,60 +412,3 @@ def _costs(config: PlanConfig, n: int, possible: int | None) -> Costs | None:
     hours = n * config.hours_per_spot
     saved = None if possible is None else (possible - n) * config.hours_per_spot
     return Costs(hours, saved, config.kilowatts, config.kilograms_per_kilowatt_hour)
-
-
-def _remarks(
-    phases: Phases,
-    spots: Cubes,
-    variation: Variation,
-    length: float | None,
-    porosity: float,
-    accepted: float,
-    config: PlanConfig,
-    own: SizeRow,
-) -> Generator[str, None, None]:
-    """Yield remarks on the limitations of the plan for this scan."""
-    n, edge = own.n_spots, own.voxels
-    whole = config.scan == "whole"
-    average = float(spots.porosity.mean()) if whole else porosity
-    reached = abs(average - porosity) < accepted
-    if whole and reached and n >= max(FEWEST + 1, MANY * len(spots)):
-        yield (
-            f"Spots of this size are not worthwhile: {n} of {len(spots)} possible "
-            "spots would be needed. Scan the whole sample at high resolution, or "
-            "choose larger spots or a lower precision."
-        )
-    if not variation.is_measured(edge):
-        most = variation.largest
-        unit = shown_units(phases.unit, [phases.edge], flat=phases.flat)
-        yield (
-            "The scan has too few cubes of the spot's size: the differences between "
-            f"spots were extrapolated from {len(most)} cubes of "
-            f"{number_text(most.edge * phases.edge)} {unit} "
-            "with the two-point statistics. A larger scan gives a more reliable plan."
-        )
-    if length is not None and edge < _FEW_LENGTHS * length:
-        yield (
-            f"A spot is only {edge / length:.1f} correlation lengths wide, so many "
-            "spots are needed, and many pores are cut by the edges of the spots."
-        )
-    if whole:
-        if abs(average - porosity) > accepted / 2:
-            yield (
-                "Whole spots fit into only "
-                f"{percent_text(spots.sample / phases.sample_voxels)} of the sample; "
-                f"their mean porosity is {percent_text(average)} instead of "
-                f"{percent_text(porosity)}. The interval includes this difference"
-                + ("" if reached else ", so the requested precision is not reached")
-                + ". Choose a smaller spot."
-            )
-        yield (
-            "The interval reflects how much the spots differ in this scan. Pores that "
-            "this scan does not resolve increase the differences: plan again after the "
-            "first high-resolution scan."
-        )
-    elif length is None:
-        yield (
-            "The porosity is correlated over more than half of the scan, so the "
-            "number of spots is underestimated. Use a larger scan."
-        )

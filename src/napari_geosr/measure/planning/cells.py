@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases import Mask, Phases
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -21,6 +21,10 @@ SMALLEST_SPOT = 8
 INSIDE = 0.5
 #: Minimum and maximum number of cells along an edge of a spot.
 _CELLS = (4, 12)
+#: Rounding error of an edge in voxels that was converted from a length.
+_ROUNDING = 1e-6
+#: Number of voxels above which counts need 64 bits.
+_MAX_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,27 +64,19 @@ class CellCounts:
 
     Attributes
     ----------
-    pores, sample : ndarray of shape (Z, Y, X), int32
+    pores, sample : ndarray of shape (Z, Y, X), int32 or int64
     edge : int
         Edge of a cell in voxels; an image has cells one voxel thick.
     first : tuple of 3 int
         First voxel of the first cell.
-    per_spot : int
-        Number of cells along the edge of a spot.
     flat : bool
     """
 
-    pores: npt.NDArray[np.int32]
-    sample: npt.NDArray[np.int32]
+    pores: npt.NDArray[np.integer]
+    sample: npt.NDArray[np.integer]
     edge: int
     first: tuple[int, int, int]
-    per_spot: int
     flat: bool
-
-    @property
-    def spot(self) -> int:
-        """Edge of a spot in voxels."""
-        return self.edge * self.per_spot
 
     def cubes(self, n_cells: int) -> Cubes:
         """Return the cubes (squares in an image) with an edge of `n_cells` cells.
@@ -120,26 +116,58 @@ class CellCounts:
             int(voxels.sum()),
         )
 
-    def sizes(self) -> list[int]:
-        """Return the edge lengths of cubes, in cells.
 
-        There are about three per factor of two; the edge of a spot is included.
+@dataclass(frozen=True, eq=False)
+class SpotCounts:
+    """Numbers of pore and sample voxels in spots, and in smaller cells.
+
+    Attributes
+    ----------
+    whole : CellCounts
+        Cells of exactly the size of a spot.
+    cells : CellCounts
+        Smaller cells, of which cubes of other sizes are composed.
+    """
+
+    whole: CellCounts
+    cells: CellCounts
+
+    @property
+    def spots(self) -> Cubes:
+        """The spots."""
+        return self.whole.cubes(1)
+
+    def all_sizes(self) -> list[Cubes]:
+        """Return cubes of increasing size: about three sizes per factor of two.
+
+        The spots are included, instead of cubes of almost the same size.
         """
-        lengths = self.pores.shape[1:] if self.flat else self.pores.shape
-        most = min(lengths)
-        found = {round(2 ** (i / 3)) for i in range(3 * most.bit_length() + 1)}
-        return sorted(n for n in {*found, self.per_spot} if n <= most)
+        spots, cells = self.spots, self.cells
+        shape = cells.pores.shape
+        most = min(shape[1:] if cells.flat else shape)
+        numbers = {round(2 ** (i / 3)) for i in range(3 * most.bit_length() + 1)}
+        others = [
+            cells.cubes(n)
+            for n in numbers
+            if n <= most and abs(n * cells.edge - spots.edge) >= cells.edge
+        ]
+        return sorted([*others, spots], key=lambda cubes: cubes.edge)
 
 
-def cells_per_spot(spot: float) -> tuple[int, int]:
-    """Return the number of cells along the edge of a spot, and their edge in voxels.
+def whole_voxels(edge: float) -> int:
+    """Return the largest whole number of voxels that is at most `edge`."""
+    return math.floor(edge + _ROUNDING)
 
-    The product of the two numbers is as close to `spot` voxels as possible.
+
+def cell_edge(spot: int) -> int:
+    """Return the edge of the cells for spots of a given edge, both in voxels.
+
+    If possible, a spot is a whole number of cells wide.
     """
     choices = [
         (n, max(1, round(spot / n))) for n in range(_CELLS[1], _CELLS[0] - 1, -1)
     ]
-    return min(choices, key=lambda pair: abs(math.prod(pair) - spot))
+    return min(choices, key=lambda pair: abs(math.prod(pair) - spot))[1]
 
 
 def _grid(box: slice, length: int, edge: int, fewest: int) -> tuple[int, int]:
@@ -167,48 +195,64 @@ def _grid(box: slice, length: int, edge: int, fewest: int) -> tuple[int, int]:
     return min(max(first, 0), length - number * edge), number
 
 
-def cell_steps(phases: Phases, spot: float) -> Generator[Step, None, CellCounts]:
-    """Count pore and sample voxels in cells.
+def cell_steps(phases: Phases, spot: int) -> Generator[Step, None, SpotCounts]:
+    """Count pore and sample voxels in spots and in smaller cells.
 
     Parameters
     ----------
     phases : Phases
-    spot : float
+    spot : int
         Edge of a spot in voxels.
 
     Returns
     -------
-    CellCounts
+    SpotCounts
     """
-    per_spot, edge = cells_per_spot(spot)
-    size = (1 if phases.flat else edge, edge, edge)
+    edge = cell_edge(spot)
     grids = [
-        _grid(box, n, s, 1 if s == 1 and phases.flat else per_spot)
-        for box, n, s in zip(phases.sample_box, phases.shape, size, strict=True)
+        _empty(phases, spot, 1),
+        _empty(phases, edge, max(1, spot // edge)),
     ]
-    first, numbers = [list(values) for values in zip(*grids, strict=True)]
-    pores = np.zeros(numbers, np.int32)
-    sample = np.zeros(numbers, np.int32)
     slabs = phases.slabs
-    inner = tuple(
-        slice(f, f + m * s)
-        for f, m, s in zip(first[1:], numbers[1:], size[1:], strict=True)
-    )
-    split = (numbers[1], edge, numbers[2], edge)
     yield StageStarted(0, len(slabs), message="Measuring the porosity of cubes")
     for i, slab in enumerate(slabs):
-        rows = (np.arange(slab.start, slab.stop) - first[0]) // size[0]
-        used = (rows >= 0) & (rows < numbers[0])
-        parts = [(pores, phases.planes(phases.pores, slab))]
+        pores = phases.planes(phases.pores, slab)
         inside = phases.sample_planes(slab)
-        if inside is None:
-            np.add.at(sample, rows[used], edge**2)
-        else:
-            parts.append((sample, inside))
-        for target, planes in parts:
-            cut = planes[used][(slice(None), *inner)].view(np.uint8)
-            sums = cut.reshape(-1, *split).sum(axis=(2, 4), dtype=np.int32)
-            np.add.at(target, rows[used], sums)
+        for counts in grids:
+            _add(counts, slab, pores, inside)
         yield BlockDone(i + 1, len(slabs))
-    z, y, x = first
-    return CellCounts(pores, sample, edge, (z, y, x), per_spot, phases.flat)
+    return SpotCounts(*grids)
+
+
+def _empty(phases: Phases, edge: int, fewest: int) -> CellCounts:
+    """Return cells centred on the sample, with no voxels counted yet."""
+    size = (1 if phases.flat else edge, edge, edge)
+    grids = [
+        _grid(box, n, s, 1 if s == 1 and phases.flat else fewest)
+        for box, n, s in zip(phases.sample_box, phases.shape, size, strict=True)
+    ]
+    (z, y, x), numbers = zip(*grids, strict=True)
+    dtype = np.int32 if edge**3 <= _MAX_INT32 else np.int64
+    pores, sample = (np.zeros(numbers, dtype) for _ in range(2))
+    return CellCounts(pores, sample, edge, (z, y, x), phases.flat)
+
+
+def _add(counts: CellCounts, slab: slice, pores: Mask, inside: Mask | None) -> None:
+    """Count the voxels of a slab; `inside` is None if all belong to the sample."""
+    numbers, edge, first = counts.pores.shape, counts.edge, counts.first
+    depth = 1 if counts.flat else edge
+    rows = (np.arange(slab.start, slab.stop) - first[0]) // depth
+    used = (rows >= 0) & (rows < numbers[0])
+    inner = tuple(
+        slice(f, f + n * edge) for f, n in zip(first[1:], numbers[1:], strict=True)
+    )
+    split = (numbers[1], edge, numbers[2], edge)
+    parts = [(counts.pores, pores)]
+    if inside is None:
+        np.add.at(counts.sample, rows[used], edge**2)
+    else:
+        parts.append((counts.sample, inside))
+    for target, planes in parts:
+        cut = planes[used][(slice(None), *inner)].view(np.uint8)
+        sums = cut.reshape(-1, *split).sum(axis=(2, 4), dtype=np.int32)
+        np.add.at(target, rows[used], sums)

@@ -167,6 +167,11 @@ class PlanConfig(Config):
             raise ValueError("the edge of a spot must be greater than 0")
         return value
 
+    @property
+    def is_relative(self) -> bool:
+        """Whether the edge of a spot is a percentage of the scan's shortest edge."""
+        return isinstance(self.spot, str) and self.spot.strip().endswith("%")
+
     def spot_edge(self, shortest: float, voxel: float, unit: str) -> float:
         """Convert the edge length of a spot to the unit of a scan.
 

@@ -116,7 +116,8 @@ class ScanPlan:
         Accepted error of the porosity.
     confidence : float
     spot_edge : float
-        Edge of a spot, rounded to a whole number of cells.
+        Edge of a spot; with positions, a whole number of voxels and never larger than
+        requested.
     sd : float
         Standard deviation of the porosity between spots.
     n_spots : int

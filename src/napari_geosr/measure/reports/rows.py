@@ -21,6 +21,8 @@ from napari_geosr.measure.statistics import volume_statistics
 _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
 #: Units for display, from small to large.
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
+#: End of the name of a standard deviation; the rest is the name of the mean.
+_SPREAD = ".SD"
 
 
 class FiguresSource(Protocol):
@@ -70,7 +72,8 @@ def figure_rows(
     """Yield rows with one value per report, and its difference from the reference.
 
     The lengths in a row share one unit, chosen by the size of the reference's value.
-    All rows of volumes (areas) share the unit of the first of these rows.
+    All rows of volumes (areas) share the unit of the first of these rows, and a
+    standard deviation has the unit of its mean.
     """
     figures = [report.figures for report in reports]
     units = [shown_unit(one.unit, one.voxel_size, flat=one.is_flat) for one in reports]
@@ -78,6 +81,7 @@ def figure_rows(
     # Only fractions are comparable between images (sections of pores) and volumes.
     comparable = all(report.is_flat == flat for report in reports)
     chosen: dict[int, str] = {}
+    of_means: dict[str, str] = {}
     for statistic, row in [*_rows(flat=flat), *_morphometry_rows(reports)]:
         if row.text is None and not comparable:
             continue
@@ -87,11 +91,16 @@ def figure_rows(
         differences = [""] * len(values)
         if row.text is None:
             power = statistic.power
-            unit = chosen.get(power) or _row_unit(values, units, power, reference)
+            unit = (
+                chosen.get(power)
+                or of_means.get(statistic.name.removesuffix(_SPREAD))
+                or _row_unit(values, units, power, reference)
+            )
             if row.unit and any(one in MILLIMETRES for one in units):
                 unit = row.unit
             if power > 1 and values[reference]:
                 chosen[power] = unit
+            of_means[statistic.name] = unit
             values = _in_unit(values, units, power, unit)
             suffix = f"{unit}{_POWERS[power]}" if power else ""
             if suffix in (PIXEL, VOXEL):

@@ -106,8 +106,9 @@ def compare_steps(
     config : CompareConfig, optional
     reference : str, optional
         Key of the volume with which all others are compared; by default, the first one.
-        If it is given, PSNR and SSIM refer to the grey-value range of this volume,
-        otherwise to the smallest of the ranges of all volumes.
+        If it is given, or gain and offset are fitted, PSNR and SSIM refer to the
+        grey-value range of this volume, otherwise to the smallest of the ranges of all
+        volumes.
     mask : Volume, optional
         Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
         without a voxel size, it must have the shape of the base.
@@ -173,7 +174,10 @@ def compare_steps(
     shifts = yield from _shift_steps(groups, log, should_stop)
     titles = column_titles(chosen)
     detail, spectra = yield from spectrum_steps(groups, titles, budget, should_stop)
-    pores = yield from _pore_steps(groups, config, mask, budget, log, should_stop)
+    unknown = [result.unknown for result in grey]
+    pores = yield from _pore_steps(
+        groups, config, mask, unknown, budget, log, should_stop
+    )
     differences, units = _differences(groups, config, grey, noise)
     if message := watch.check(now=True):
         yield log.warn(message)
@@ -212,7 +216,7 @@ def _in_order(keys: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[st
 
 def _grids(group: FrameVolumes, grey: GreyResult) -> dict[str, PairGrid]:
     frame = group.placed[group.base].frame
-    grid = PairGrid(frame, grey.voxels, grey.data_range, grey.window)
+    grid = PairGrid(frame, grey.voxels, grey.data_range, grey.window, grey.base_range)
     return dict.fromkeys(group.others, grid)
 
 
@@ -238,19 +242,26 @@ def _all_grey_steps(
         )
         if grey.remark:
             add_remarks(log, group, [grey.remark], is_only=len(groups) == 1)
-        yield from _grey_warnings(group, grey, log)
+        yield from _grey_warnings(group, grey, log, fitted=config.affine)
         found.append(grey)
     return found
 
 
 def _grey_warnings(
-    group: FrameVolumes, grey: GreyResult, log: RunLog
+    group: FrameVolumes, grey: GreyResult, log: RunLog, *, fitted: bool
 ) -> Iterator[WarningIssued]:
-    """Warn about volumes that are identical to the base."""
+    """Warn about volumes that are identical to the base, or on another scale."""
+    base = _title(group.placed, group.base)
+    for key in () if fitted else grey.other_scales:
+        yield log.warn(
+            f"The grey values of {_title(group.placed, key)} and {base} are on "
+            "different scales, so PSNR, SSIM, MS-SSIM, NRMSE and the difference are "
+            "meaningless. Fit gain and offset (--affine)."
+        )
     for key, figures in grey.figures.items():
         if math.isinf(figures.psnr):
             yield log.warn(
-                f"{_title(group.placed, key)} and {_title(group.placed, group.base)} "
+                f"{_title(group.placed, key)} and {base} "
                 "contain the same grey values: comparing a volume with itself gives "
                 "no information. Check that these are the right volumes."
             )
@@ -363,6 +374,7 @@ def _pore_steps(
     groups: Sequence[FrameVolumes],
     config: CompareConfig,
     mask: Volume | None,
+    unknown: Sequence[int],
     budget: int,
     log: RunLog,
     should_stop: ShouldStop,
@@ -370,9 +382,11 @@ def _pore_steps(
     """Measure and match the pores of each group, and compare graphs, if requested."""
     found: list[_GroupPores] = []
     said: set[str] = set()
-    for group in groups if config.pores else ():
+    for group, n in zip(groups, unknown, strict=True) if config.pores else ():
         remarks: list[str] = []
-        steps = pore_steps(group, config, mask, budget, remarks, log.warn, should_stop)
+        steps = pore_steps(
+            group, config, mask, n, budget, remarks, log.warn, should_stop
+        )
         with StepIterator(steps) as iterator:
             for step in iterator:
                 if isinstance(step, WarningIssued):

@@ -30,7 +30,8 @@ class CompareFields(Config):
         title="Data range",
         description="Grey-value range for PSNR and SSIM. By default, from the 0.1th to "
         "the 99.9th percentile of the reference; without a reference, the smallest "
-        "such range among the volumes on the same grid.",
+        "such range among the volumes on the same grid. After a fit of gain and "
+        "offset, and for the range-invariant PSNR, the range of the base is used.",
     )
     affine: bool = Field(
         default=False,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.pores import PoreMatch, Status, match_pores
-from napari_geosr.measure.comparison.sweep import FrameVolumes, central_box
+from napari_geosr.measure.comparison.sweep import (
+    FrameVolumes,
+    KnownArray,
+    central_box,
+)
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.compare.config import CompareConfig
@@ -30,6 +35,7 @@ def pore_steps(
     group: FrameVolumes,
     config: CompareConfig,
     mask: Volume | None,
+    unknown: int,
     budget: int,
     remarks: list[str],
     warn: Callable[[str], WarningIssued],
@@ -41,6 +47,12 @@ def pore_steps(
     grey value), a warning is issued and the pores are not compared; all other results
     are kept.
 
+    Parameters
+    ----------
+    unknown : int
+        Number of voxels that are NaN or infinite in at least one volume. If there are
+        any, the pores of all volumes are measured without them.
+
     Raises
     ------
     Cancelled
@@ -48,6 +60,13 @@ def pore_steps(
     """
     cropped = {key: placed.cropped() for key, placed in group.placed.items()}
     titles = titles_of({key: p.volume for key, p in group.placed.items()})
+    if unknown:
+        mask = _known_mask(group, mask, cropped)
+        remarks.append(
+            f"{counted(unknown, 'voxel')} of the comparison "
+            f"{'is' if unknown == 1 else 'are'} NaN or infinite in at least one "
+            "volume; pores were measured without them in all volumes."
+        )
     try:
         if mask is not None:
             for volume in cropped.values():
@@ -91,3 +110,17 @@ def pore_steps(
             connectivity=config.connectivity,
         )
     return reports, found
+
+
+def _known_mask(
+    group: FrameVolumes, mask: Volume | None, cropped: Mapping[str, Volume]
+) -> Volume | None:
+    """Return a mask of the voxels known in all volumes; `mask` if it has no place."""
+    frame = group.placed[group.base].frame
+    known = frame.as_volume(KnownArray(group), name="known voxels")
+    try:
+        for volume in cropped.values():
+            align_mask(known, volume)
+    except VolumeError:  # voxel sizes differ and have no unit
+        return mask
+    return known

@@ -46,10 +46,11 @@ from napari_geosr.operations.measure.deviation import (
 )
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.group import check_group
-from napari_geosr.operations.measure.mask import align_mask
+from napari_geosr.operations.measure.mask import align_mask, placement_remark
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.measure.remarks import (
     background_steps,
+    different_regions,
     generated,
     kept_hot_voxels,
     lost_voxels,
@@ -182,6 +183,8 @@ def _measure_steps(
     config, remarks = _settings_for_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)
+    elif placed := placement_remark(mask, volume):
+        remarks.append(placed)
     aligned_deviation = None
     if deviation is None:
         refuse_factor_alone(config)
@@ -379,9 +382,12 @@ def measure_several_steps(
                 else:
                     yield step
         reports[name] = iterator.result
-    if watch.message:
+    regions = different_regions({titles[name]: r for name, r in reports.items()})
+    if regions:
+        yield WarningIssued(message=regions)
+    if added := [each for each in (regions, watch.message) if each]:
         reports = {
-            name: replace(report, warnings=(*report.warnings, watch.message))
+            name: replace(report, warnings=(*report.warnings, *added))
             for name, report in reports.items()
         }
     return reports

@@ -12,6 +12,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import convert_length, same_position, same_sizes
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.blocks import inside_mask
+from napari_geosr.measure.number_text import percent_text
 
 
 class ResampledMask:
@@ -48,6 +49,30 @@ class ResampledMask:
         for axis in reversed(range(self.ndim)):
             block = np.take(block, indices[axis] - starts[axis], axis=axis)
         return block
+
+
+def placement_remark(mask: Volume, volume: Volume) -> str:
+    """Return a remark if a mask with the volume's shape is placed by position."""
+    mask = mask.select()
+    if mask.shape != volume.shape or mask.axes != volume.axes:
+        return ""
+    if not (mask.has_physical_size and volume.has_physical_size):
+        return ""
+    scale = convert_length(1.0, mask.unit, volume.unit)
+    sizes = tuple(v * scale for v in mask.voxel_size)
+    if same_sizes(sizes, volume.voxel_size):
+        return ""
+    share = math.prod(volume.voxel_size) / math.prod(sizes)
+    theirs, ours = (
+        " × ".join(f"{v:.4g}" for v in (each[:1] if len(set(each)) == 1 else each))
+        for each in (sizes, volume.voxel_size)
+    )
+    return (
+        f"The sample mask {mask.name!r} has the shape of {volume.name!r}, but other "
+        f"voxels ({theirs} against {ours} {volume.unit}). It was placed by position: "
+        f"the volume covers {percent_text(share)} of it. If both have the same "
+        "voxels, correct the voxel size."
+    )
 
 
 def align_mask(mask: Volume, volume: Volume) -> ArrayLike:

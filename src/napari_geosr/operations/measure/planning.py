@@ -22,7 +22,7 @@ from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import one_volume
-from napari_geosr.operations.measure.mask import align_mask
+from napari_geosr.operations.measure.mask import align_mask, placement_remark
 
 __all__ = ["PlanConfig", "ScanPlan", "check_files", "plan_files", "plan_steps", "write"]
 
@@ -66,7 +66,11 @@ def plan_steps(
     volume = one_volume(volume)
     for remark in input_warnings(volume):
         yield WarningIssued(message=remark)
-    sample = None if mask is None else align_mask(mask, volume)
+    sample = None
+    if mask is not None:
+        if placed := placement_remark(mask, volume):
+            yield WarningIssued(message=placed)
+        sample = align_mask(mask, volume)
     nbytes = cache_bytes(volume.data, config.porosity_config())
     with cache_limited(volume.data, nbytes):
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Number of hot voxels kept by a restoration, as a fraction of the voxels of the rarer
 #: phase, at and above which a warning is given.
 _MIN_HOT_SHARE = 0.01
+#: Difference between the fractions of NaN voxels of two volumes from which a warning is
+#: given.
+_DIFFERENT_SHARE = 0.002
 #: Number of planes that must fit into the memory budget for whole planes to be read.
 _PLANES_IN_BUDGET = 8
 #: First words of the warning about background.
@@ -47,6 +50,29 @@ def lost_voxels(volume: Volume, report: PorosityReport) -> str:
         "infinite voxels, but this volume has none, so voxels without data are "
         "measured as sample. Restore the scan again with float32 output, or use a "
         "sample mask."
+    )
+
+
+def different_regions(reports: Mapping[str, PorosityReport]) -> str:
+    """Warn if NaN voxels reduce the samples of several volumes by different parts.
+
+    Parameters
+    ----------
+    reports : mapping of PorosityReport
+        By the names of the volumes in messages.
+    """
+    shares = {
+        name: report.nonfinite_voxels / math.prod(report.shape)
+        for name, report in reports.items()
+    }
+    least, most = (f(shares, key=lambda name: shares[name]) for f in (min, max))
+    if shares[most] - shares[least] < _DIFFERENT_SHARE:
+        return ""
+    return (
+        f"The samples differ: {rough_percent(shares[most])} of the voxels of {most}, "
+        f"but {rough_percent(shares[least])} of those of {least}, are NaN or infinite, "
+        "so the porosities refer to different regions. Use a sample mask of the "
+        "common region."
     )
 
 

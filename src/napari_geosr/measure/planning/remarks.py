@@ -1,0 +1,111 @@
+"""Remarks on the limitations of a scan plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from napari_geosr.core.units import shown_units
+from napari_geosr.measure.number_text import number_text, percent_text
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.planning.cells import Cubes
+from napari_geosr.measure.planning.config import PlanConfig
+from napari_geosr.measure.planning.result import SizeRow
+from napari_geosr.measure.planning.variation import Variation
+
+#: Minimum number of spots: at least two are needed to estimate their variation.
+FEWEST = 2
+#: Fraction of all spots at and above which scanning the whole sample is recommended.
+MANY = 1 / 3
+#: Minimum edge of a spot in correlation lengths; smaller spots contain little more than
+#: a single pore.
+_FEW_LENGTHS = 5
+#: Difference between two edges of a spot, in voxels, up to which they are equal.
+_TOLERANCE = 1e-6
+
+
+def size_remarks(
+    phases: Phases, wanted: float, spot: float, config: PlanConfig
+) -> Iterator[str]:
+    """Yield a remark if the spots are smaller than requested; edges in voxels."""
+    if config.is_relative or wanted - spot < _TOLERANCE:
+        return
+    requested, planned = (
+        f"{number_text(edge * phases.edge)} "
+        + shown_units(phases.unit, [edge * phases.edge], flat=phases.flat)
+        for edge in (wanted, spot)
+    )
+    yield (
+        f"Spots of {requested} were requested; planned with {planned}, because spots "
+        "are a whole number of voxels of this scan wide."
+    )
+
+
+def plan_remarks(
+    phases: Phases,
+    spots: Cubes,
+    variation: Variation,
+    length: float | None,
+    porosity: float,
+    accepted: float,
+    config: PlanConfig,
+    own: SizeRow,
+) -> Iterator[str]:
+    """Yield remarks on the limitations of the plan for this scan.
+
+    Parameters
+    ----------
+    spots : Cubes
+        All spots of the scan.
+    variation : Variation
+    length : float or None
+        Correlation length in voxels.
+    porosity, accepted : float
+        Porosity of the sample, and its accepted error.
+    config : PlanConfig
+    own : SizeRow
+        Row of the requested spots.
+    """
+    n, edge = own.n_spots, own.voxels
+    whole = config.scan == "whole"
+    average = float(spots.porosity.mean()) if whole else porosity
+    reached = abs(average - porosity) < accepted
+    if whole and reached and n >= max(FEWEST + 1, MANY * len(spots)):
+        yield (
+            f"Spots of this size are not worthwhile: {n} of {len(spots)} possible "
+            "spots would be needed. Scan the whole sample at high resolution, or "
+            "choose larger spots or a lower precision."
+        )
+    if not variation.is_measured(edge):
+        most = variation.largest
+        unit = shown_units(phases.unit, [phases.edge], flat=phases.flat)
+        yield (
+            "The scan has too few cubes of the spot's size: the differences between "
+            f"spots were extrapolated from {len(most)} cubes of "
+            f"{number_text(most.edge * phases.edge)} {unit} "
+            "with the two-point statistics. A larger scan gives a more reliable plan."
+        )
+    if length is not None and edge < _FEW_LENGTHS * length:
+        yield (
+            f"A spot is only {edge / length:.1f} correlation lengths wide, so many "
+            "spots are needed, and many pores are cut by the edges of the spots."
+        )
+    if whole:
+        if abs(average - porosity) > accepted / 2:
+            yield (
+                "Whole spots fit into only "
+                f"{percent_text(spots.sample / phases.sample_voxels)} of the sample; "
+                f"their mean porosity is {percent_text(average)} instead of "
+                f"{percent_text(porosity)}. The interval includes this difference"
+                + ("" if reached else ", so the requested precision is not reached")
+                + ". Choose a smaller spot."
+            )
+        yield (
+            "The interval reflects how much the spots differ in this scan. Pores that "
+            "this scan does not resolve increase the differences: plan again after the "
+            "first high-resolution scan."
+        )
+    elif length is None:
+        yield (
+            "The porosity is correlated over more than half of the scan, so the "
+            "number of spots is underestimated. Use a larger scan."
+        )
