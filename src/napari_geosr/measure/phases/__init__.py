@@ -186,6 +186,13 @@ class Phases:
     missing : PackedMask or None
         Voxels that were not measured (NaN or infinite); None if all voxels belong to
         the sample.
+    min_voxels : int
+        Minimum size of a counted pore, in voxels of the scan.
+    connectivity : {6, 26}
+        Neighbours that belong to the same pore.
+    budget : int or None
+        Memory budget of the measurement in bytes; None if only the free memory limits
+        it.
     """
 
     pores: MaskSource
@@ -204,6 +211,9 @@ class Phases:
     original: OriginalGrid | None = None
     around: PackedMask | None = None
     missing: PackedMask | None = None
+    min_voxels: int = 1
+    connectivity: Literal[6, 26] = 26
+    budget: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -241,6 +251,13 @@ class Phases:
         n_z, n_y, n_x = self.shape
         thickness = max(1, SLAB_VOXELS // (n_y * n_x))
         return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
+
+    @property
+    def scan_slices(self) -> list[int]:
+        """The plane at the centre of each slice of the scan."""
+        n = self.shape[0]
+        m = n if self.original is None else self.original.slices
+        return [(2 * k + 1) * n // (2 * m) for k in range(m)]
 
     def planes(self, mask: MaskSource, slab: slice) -> Mask:
         """Read whole planes of a phase; raise `Cancelled` if the run is to stop."""

@@ -27,6 +27,8 @@ class OriginalGrid:
     voxel_size : tuple of 3 float
     flat : bool
         Whether this is one image.
+    slices : int
+        Number of slices along Z.
     pores, sample : int
         Number of voxels.
     changes, pairs : ndarray of shape (13,)
@@ -36,6 +38,7 @@ class OriginalGrid:
 
     voxel_size: tuple[float, float, float]
     flat: bool
+    slices: int = 0
     pores: int = 0
     sample: int = 0
     changes: npt.NDArray[np.int64] = field(
@@ -47,6 +50,7 @@ class OriginalGrid:
 
     def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
         """Add `n` planes; unless they are the last, `pores` must contain one more."""
+        self.slices += n
         self.pores += int(np.count_nonzero(pores[:n]))
         self.sample += (
             pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))
