@@ -50,7 +50,7 @@ def test_boxes_at_all_positions_count_as_the_number_of_voxels(
     sums[:, column.TOUCHES] = ((low == 0) | (high == shape - 1)).any(axis=1)
     geometry = Geometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "µm", flat=False)
     pores = Pores(sums, np.zeros((len(sums), 2)), geometry)
-    phases = SimpleNamespace(edge=1.0, shape=tuple(shape), sample_from="none")
+    phases = SimpleNamespace(scan_shape=tuple(shape), sample_from="none")
     assert lacunae._shares(pores, phases).sum() == pytest.approx(shape.prod())
 
 

@@ -251,11 +251,9 @@ def _at_faces(
     """
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
-    # Pores are on the grid of the volume, phases on a grid of cubic voxels.
-    edges = np.array(pores.geometry.voxel_size)
-    ends = phases.edge * np.array(phases.shape)
-    counts = np.array(phases.shape) > 1
-    return (low == 0) & counts, ((high + 1.5) * edges > ends) & counts
+    # Pores are on the grid of the scan, phases on a grid of cubic voxels.
+    n = np.array(phases.scan_shape)
+    return (low == 0) & (n > 1), (high == n - 1) & (n > 1)
 
 
 def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
@@ -281,7 +279,7 @@ def _shares(pores: Pores, phases: Phases) -> npt.NDArray[np.float64]:
     factors = (1 + 1 / extents) / 2
     shares: npt.NDArray[np.float64] = np.where(at_faces, factors, 1.0).prod(axis=1)
     if phases.sample_from in _CUTTING:
-        mean = factors[np.array(phases.shape) > 1].mean()
+        mean = factors[np.array(phases.scan_shape) > 1].mean()
         shares[~whole & ~at_faces.any(axis=1)] = mean
     return shares
 

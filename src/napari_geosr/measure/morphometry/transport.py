@@ -111,14 +111,22 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         if phases.sample is not None:
             remarks.append(_outside(phases))
     if not phases.flat:
-        raw = yield from label_solid_steps(phases)
-        surface = float(raw.surface.sum()) / phases.sample_voxels
+        surface = yield from _surface(phases)
         porosity = totals.pore_voxels / totals.sample_voxels
         values["k(estimate)"], remark = _permeability(
             porosity, surface, values, outside
         )
         remarks += remark
     return Findings(values, remarks)
+
+
+def _surface(phases: Phases) -> Generator[Step, None, float]:
+    """Return the surface per volume of the sample, per voxel edge."""
+    if (original := phases.original) is not None:
+        volume = original.sample * math.prod(original.voxel_size)
+        return original.surface / volume * phases.edge
+    raw = yield from label_solid_steps(phases)
+    return float(raw.surface.sum()) / phases.sample_voxels
 
 
 def _reaches_faces(phases: Phases, axis: int) -> bool:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
     halo,
+    is_cubic,
     interpolated,
     places_of,
 )
@@ -104,6 +105,14 @@ class PhasePlanes:
     sample: Mask | None = None
     around: Mask | None = None
     missing: Mask | None = None
+
+    def part(self, planes: slice) -> PhasePlanes:
+        """Return some of the planes."""
+        sample, around, missing = (
+            None if mask is None else mask[planes]
+            for mask in (self.sample, self.around, self.missing)
+        )
+        return PhasePlanes(self.pores[planes], sample, around, missing)
 
 
 class Complement:
@@ -253,10 +262,14 @@ class Phases:
         return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
 
     @property
+    def scan_shape(self) -> tuple[int, int, int]:
+        """Number of voxels of the scan along Z, Y, X."""
+        return self.shape if self.original is None else self.original.shape
+
+    @property
     def scan_slices(self) -> list[int]:
         """The plane at the centre of each slice of the scan."""
-        n = self.shape[0]
-        m = n if self.original is None else self.original.slices
+        n, m = self.shape[0], self.scan_shape[0]
         return [(2 * k + 1) * n // (2 * m) for k in range(m)]
 
     def planes(self, mask: MaskSource, slab: slice) -> Mask:
@@ -339,13 +352,14 @@ def phases_of(
     edge = min(voxel_size[1:] if flat else voxel_size)
     if flat:
         voxel_size = (edge, *voxel_size[1:])
-    n_z, n_y, n_x = (
-        max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
-    )
-    pores = PackedMask((n_z, n_y, n_x))
-    original = None
-    if pores.shape != shape:
-        original = OriginalGrid(voxel_size, flat)
+    original, grid = None, shape
+    if not is_cubic(voxel_size):
+        original = OriginalGrid(voxel_size, flat, shape)
+        z, y, x = (
+            max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
+        )
+        grid = z, y, x
+    pores = PackedMask(grid)
     more: list[PackedMask] = []
     n_outside = 0
     for slab in slabs if original is None else _thinner(slabs, shape, pores.shape):
@@ -362,16 +376,7 @@ def phases_of(
             assert part is not None
             mask.write(first, part)
     sample, around, missing = more if n_outside else (None, None, None)
-    notes: tuple[str, ...] = ()
-    if original is not None:
-        sizes = " × ".join(f"{v:.4g}" for v in voxel_size[-(2 if flat else 3) :])
-        notes = (
-            f"The voxels are not cubic ({sizes} {unit}): volumes and surfaces were "
-            "measured on these voxels, all other morphometry on cubic voxels of "
-            f"{edge:.4g} {unit}, with the surface interpolated between voxels. "
-            "Pores and walls thinner than ten times the longest edge of a voxel "
-            f"({10 * max(voxel_size):.4g} {unit}) appear too thin.",
-        )
+    notes = () if original is None else (_not_cubic(original, grid, unit),)
     return Phases(
         pores,
         Complement(pores, within=sample),
@@ -389,6 +394,24 @@ def phases_of(
         original=original,
         around=around,
         missing=missing,
+    )
+
+
+def _not_cubic(original: OriginalGrid, grid: tuple[int, ...], unit: str) -> str:
+    """Return a remark on voxels that are not cubic."""
+    sizes = original.voxel_size[1 if original.flat else 0 :]
+    edge = min(sizes)
+    text = (
+        f"The voxels are not cubic ({' × '.join(f'{v:.4g}' for v in sizes)} {unit}): "
+        "volumes and surfaces were measured on these voxels, all other morphometry on "
+        f"cubic voxels of {edge:.4g} {unit}"
+    )
+    if grid == original.shape:
+        return f"{text}, as many as in the scan."
+    return (
+        f"{text}, with the surface interpolated between voxels. Pores and walls "
+        f"thinner than ten times the longest edge of a voxel ({10 * max(sizes):.4g} "
+        f"{unit}) appear too thin."
     )
 
 
@@ -424,6 +447,8 @@ def _cubic(
     near = slice(before, before + n + 1)
     inside = planes.sample
     original.add(planes.pores[near], None if inside is None else inside[near], n)
+    if finer == shape:
+        return slab.start, planes.part(slice(before, before + n))
     places = (z[own] - wide.start, y, x)
     first = int(own[0]) if own.size else 0
     if inside is None or planes.around is None or planes.missing is None:

@@ -14,6 +14,8 @@ from napari_geosr.measure.crofton import PAIRS, pair_weights
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
+#: Relative difference between the edges of a voxel up to which it counts as cubic.
+_ROUNDING = 1e-3
 #: Distances to the other phase are limited to this multiple of a voxel's longest edge.
 _FARTHEST = 3.0
 
@@ -27,8 +29,8 @@ class OriginalGrid:
     voxel_size : tuple of 3 float
     flat : bool
         Whether this is one image.
-    slices : int
-        Number of slices along Z.
+    shape : tuple of 3 int
+        Number of voxels along each axis.
     pores, sample : int
         Number of voxels.
     changes, pairs : ndarray of shape (13,)
@@ -38,7 +40,7 @@ class OriginalGrid:
 
     voxel_size: tuple[float, float, float]
     flat: bool
-    slices: int = 0
+    shape: tuple[int, int, int]
     pores: int = 0
     sample: int = 0
     changes: npt.NDArray[np.int64] = field(
@@ -50,7 +52,6 @@ class OriginalGrid:
 
     def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
         """Add `n` planes; unless they are the last, `pores` must contain one more."""
-        self.slices += n
         self.pores += int(np.count_nonzero(pores[:n]))
         self.sample += (
             pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))
@@ -97,6 +98,11 @@ class OriginalGrid:
         one = math.prod(self.voxel_size[1:] if self.flat else self.voxel_size)
         share = self.changes[used] / self.pairs[used]
         return float((weights[used] * share).sum()) / one
+
+
+def is_cubic(voxel_size: Sequence[float]) -> bool:
+    """Whether all edges of a voxel are equal, except for rounding."""
+    return max(voxel_size) <= (1 + _ROUNDING) * min(voxel_size)
 
 
 def halo(voxel_size: Sequence[float]) -> int:
