@@ -285,9 +285,11 @@ def _not_small(phases: Phases, z: int, counted: MaskSource) -> Mask:
     unknown, so they count as well.
     """
     slab = slice(z, z + 1)
-    found = phases.planes(counted, slab)[0]
+    found: Mask = phases.planes(counted, slab)[0]
     sample = phases.sample_planes(slab)
-    return found if sample is None else found | ~sample[0]
+    if sample is not None:
+        found |= ~sample[0]
+    return found
 
 
 def _touches(bone: Mask, unknown: Mask) -> bool:

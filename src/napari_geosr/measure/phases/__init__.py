@@ -14,8 +14,8 @@ import numpy.typing as npt
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
     halo,
-    is_cubic,
     interpolated,
+    is_cubic,
     places_of,
 )
 
