@@ -16,6 +16,7 @@ from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.layers.position import click_callback
+from napari_geosr.gui.porosity.edits import EditWatch, with_edits
 from napari_geosr.gui.porosity.evidence import (
     OUTDATED,
     ExplainedPores,
@@ -90,6 +91,7 @@ class PorosityDock(PorosityWidgets):
             shows_time_left=True,
             spans_stages=True,
         )
+        self._edits = EditWatch(self)
         self.levels = LevelsReader(self._viewer, self)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
@@ -278,6 +280,7 @@ class PorosityDock(PorosityWidgets):
         self._progress.restart()
         self._measured_at = self.levels.key()
         self._sources = given.sources
+        self._edits.begin(layers.values())
         description = f"Measuring {layer.name}"
         stopped = stopped_measurement(layers, config, self._viewer)
         self.handover.begin("measure", description, lambda: stopped)
@@ -334,6 +337,7 @@ class PorosityDock(PorosityWidgets):
     def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show the results. The layers may have been removed in the meantime."""
         self._minimum.end(measured.reports.values())
+        measured = with_edits(measured, self._edits.end())
         measured = with_groups_of(measured, self._measured)
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
@@ -388,7 +392,8 @@ class PorosityDock(PorosityWidgets):
     def _mark_result(self) -> None:
         """Show a note if the result does not belong to the chosen image as shown."""
         chosen = self.settings.image.layer()
-        self.result.set_stale(self.pores.measured_layers.note(chosen))
+        edited = "" if self._measured is None else self._measured.edited
+        self.result.set_stale(self.pores.measured_layers.note(chosen) or edited)
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold of the measurement if the data are unchanged."""

@@ -54,6 +54,8 @@ class PoreMeasurement:
         What was kept of the user's changes to the previous results, and what was not.
     origins : dict of str to dict
         The images measured, by key of the report (`PoreTarget.origin`).
+    edited : str
+        Warning that layers were edited during the measurement; empty if not.
     """
 
     volumes: dict[str, Volume]
@@ -65,6 +67,7 @@ class PoreMeasurement:
     into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     origins: dict[str, AnyDict] = field(default_factory=dict)
+    edited: str = ""
 
     @property
     def position(self) -> str:
