@@ -11,6 +11,7 @@ from pore_shapes import ellipsoid, measure
 from scipy import ndimage
 
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.measure import phases
 from napari_geosr.measure.morphometry import transport
 from napari_geosr.measure.phases import PhasePlanes, Phases, phases_of
 from napari_geosr.measure.phases.gaps import GapFiller
@@ -376,3 +377,25 @@ def test_a_sample_too_narrow_for_sub_volumes_is_told() -> None:
     ):
         assert report.figures["Sub.SD"] is report.figures["Sub.N"] is None
         assert any("There are no sub-volumes" in w for w in report.warnings)
+
+
+def test_statistics_that_exceed_the_memory_budget_are_left_out(
+    monkeypatch: Any,
+) -> None:
+    solid = np.full((128, 128, 128), 180, np.uint8)
+    solid[:, :, ::2] = 60
+    report = measured(solid, "network", "transport", memory="100MB", min_voxels=1)
+    assert report.figures["Net.Po.N"] is report.figures["τ.z"] is None
+    for what in ("The pore network was", "The tortuosity factor was"):
+        (said,) = (w for w in report.warnings if w.startswith(what))
+        assert "MB of memory" in said
+        assert said.endswith("or increase the memory budget (--memory).")
+    ball = np.where(ellipsoid((24,) * 3, (12,) * 3, 10), 180, 60).astype(np.float32)
+    ball[11:14, 11:14, 11:14] = 60
+    more = {"sample_mask": "auto", "mask_closing": 2}
+    assert measured(ball, "additive", **more).figures["Depth.min"] > 8
+    monkeypatch.setattr(phases, "free_host_memory", lambda: 10**5)
+    report = measured(ball, "additive", **more)
+    assert report.figures["Depth.min"] is None
+    (said,) = (w for w in report.warnings if w.startswith("The depth of the pores"))
+    assert said.endswith("kB of memory. Measure a part of the volume.")

@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.measure import diffusion
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.findings import Findings, Quantity, memory_remark
 from napari_geosr.measure.phases.shared import label_solid_steps
 from napari_geosr.measure.sums import SweepTotals
 
@@ -59,7 +58,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values: dict[str, float | None] = {}
     remarks: list[str] = []
     outside: list[str] = []
-    available = free_host_memory() // 2
+    available = phases.available_bytes
     needed, n_pores = diffusion.bytes_needed(math.prod(phases.shape)), 0
     if needed <= available:  # if not, the pores need not be read
         pores = np.ascontiguousarray(phases.pores[:, :, :])
@@ -72,10 +71,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "of the volume."
         )
     elif needed > available:
-        remarks.append(
-            f"The tortuosity factor was not measured: it needs {needed / 1e9:.1f} GB "
-            "of memory. Measure a part of the volume."
-        )
+        has_budget = phases.budget is not None
+        what = "The tortuosity factor was"
+        remarks.append(memory_remark(what, needed, has_budget=has_budget))
     else:
         phi = n_pores / phases.sample_voxels
         for axis, letter in enumerate("zyx"):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
     halo,
@@ -316,6 +317,12 @@ class Phases:
         """Edges of the bounding box of the sample, in voxels."""
         z, y, x = (part.stop - part.start for part in self.sample_box)
         return z, y, x
+
+    @property
+    def available_bytes(self) -> int:
+        """Memory for whole volumes: half of the free memory, and within the budget."""
+        free = free_host_memory() // 2
+        return free if self.budget is None else min(free, self.budget)
 
     def count(self, mask: MaskSource) -> int:
         """Return the number of voxels in a mask."""
