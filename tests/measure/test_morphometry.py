@@ -626,6 +626,22 @@ def test_structures_too_large_for_the_volume_are_told() -> None:
     assert not any("shortest edge" in warning for warning in wide)
 
 
+def test_two_point_statistics_read_few_planes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Distances along Z can be much larger than a slab."""
+    monkeypatch.setattr(phases, "SLAB_VOXELS", 4 * 48**2)
+    planes, sizes = phases.Phases.planes, []
+
+    def counted(self, mask, slab: slice) -> np.ndarray:
+        sizes.append(slab.stop - slab.start)
+        return planes(self, mask, slab)
+
+    monkeypatch.setattr(phases.Phases, "planes", counted)
+    assert measured(~PLATES, "two_point").figures["Chord.solid"] == 10
+    assert max(sizes) <= 5
+
+
 def test_voxels_that_are_not_cubic_are_divided() -> None:
     found = measured(~PLATES[::2], "thickness", voxel_size=(2.0, 1.0, 1.0))
     assert found.figures["Tb.Th"] == pytest.approx(10, rel=0.02)

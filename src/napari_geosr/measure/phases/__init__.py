@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
+    cubic_shape,
     halo,
     interpolated,
     is_cubic,
@@ -359,14 +360,10 @@ def phases_of(
     edge = min(voxel_size[1:] if flat else voxel_size)
     if flat:
         voxel_size = (edge, *voxel_size[1:])
-    original, grid = None, shape
-    if not is_cubic(voxel_size):
-        original = OriginalGrid(voxel_size, flat, shape)
-        z, y, x = (
-            max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
-        )
-        grid = z, y, x
-    pores = PackedMask(grid)
+    is_same = is_cubic(voxel_size)
+    original = None if is_same else OriginalGrid(voxel_size, flat, shape)
+    z, y, x = cubic_shape(shape, voxel_size)
+    pores = PackedMask((z, y, x))
     more: list[PackedMask] = []
     n_outside = 0
     for slab in slabs if original is None else _thinner(slabs, shape, pores.shape):
@@ -383,7 +380,7 @@ def phases_of(
             assert part is not None
             mask.write(first, part)
     sample, around, missing = more if n_outside else (None, None, None)
-    notes = () if original is None else (_not_cubic(original, grid, unit),)
+    notes = () if original is None else (_not_cubic(original, (z, y, x), unit),)
     return Phases(
         pores,
         Complement(pores, within=sample),

@@ -105,6 +105,22 @@ def is_cubic(voxel_size: Sequence[float]) -> bool:
     return max(voxel_size) <= (1 + _ROUNDING) * min(voxel_size)
 
 
+def cubic_shape(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[int, ...]:
+    """Return the number of cubic voxels, as long as the shortest edge, along each axis.
+
+    Examples
+    --------
+    >>> cubic_shape((10, 64, 64), (2.5, 1.0, 1.0))
+    (25, 64, 64)
+    """
+    if is_cubic(voxel_size):
+        return tuple(shape)
+    edge = min(voxel_size)
+    return tuple(
+        max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
+    )
+
+
 def halo(voxel_size: Sequence[float]) -> int:
     """Return the number of planes around a slab that its interpolation depends on."""
     return math.ceil(_FARTHEST * max(voxel_size) / voxel_size[0]) + 1
