@@ -15,8 +15,8 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
+from napari_geosr.gui.layers.contents import EditWatch
 from napari_geosr.gui.layers.position import click_callback
-from napari_geosr.gui.porosity.edits import EditWatch, with_edits
 from napari_geosr.gui.porosity.evidence import (
     OUTDATED,
     ExplainedPores,
@@ -29,6 +29,7 @@ from napari_geosr.gui.porosity.measuring import (
     PoreMeasurement,
     export_dialog,
     stopped_measurement,
+    with_edits,
     with_groups_of,
 )
 from napari_geosr.gui.porosity.minimum_size import RememberedMinimum
@@ -337,8 +338,8 @@ class PorosityDock(PorosityWidgets):
     def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show the results. The layers may have been removed in the meantime."""
         self._minimum.end(measured.reports.values())
-        measured = with_edits(measured, self._edits.end())
         measured = with_groups_of(measured, self._measured)
+        measured = with_edits(measured, self._edits.end())
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
         self._show_notes(measured)

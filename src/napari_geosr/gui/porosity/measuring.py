@@ -228,6 +228,23 @@ def _with_layers(
     )
 
 
+def with_edits(measured: PoreMeasurement, edited: list[str]) -> PoreMeasurement:
+    """Add a warning to the reports if layers were edited while they were measured."""
+    if not edited:
+        return measured
+    names = " and ".join(map(repr, edited))
+    warning = (
+        f"{names} {'was' if len(edited) == 1 else 'were'} edited during the "
+        "measurement, so these results may combine values from before and after the "
+        "edit. Press Measure to measure again."
+    )
+    reports = {
+        key: replace(report, warnings=(warning, *report.warnings))
+        for key, report in measured.reports.items()
+    }
+    return replace(measured, reports=reports, edited=warning)
+
+
 def with_groups_of(
     measured: PoreMeasurement, before: PoreMeasurement | None
 ) -> PoreMeasurement:
