@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from porosity_helpers import (
     BALLS,
     ORIGIN,
+    SHAPE,
     SIZE,
     add,
     measure,
@@ -17,6 +20,7 @@ from porosity_helpers import (
 
 from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers.position import position_of
+from napari_geosr.gui.porosity import measuring
 from napari_geosr.gui.porosity.pore_layers import label_at
 from napari_geosr.operations.measure import MeasureConfig
 
@@ -183,3 +187,41 @@ def test_a_mask_that_does_not_fit_starts_no_measurement(viewer, qtbot):
         start()
         assert not dock.is_running
         assert "has axes Y, X" in dock.settings.faults.texts["mask"]
+
+
+def test_layers_edited_during_the_measurement_are_named(viewer, qtbot, monkeypatch):
+    source = add(viewer, physical())
+    roi = viewer.add_labels(
+        np.ones(SHAPE, np.uint8), name="roi", scale=SIZE, translate=ORIGIN, units="um"
+    )
+    dock = open_dock(viewer, qtbot)
+    dock.settings.sample.set_layer(roi)
+    wait_for_levels(dock, qtbot)
+    begun, goes_on = threading.Event(), threading.Event()
+    steps = measuring.measured_steps
+
+    def held(*args, **more):
+        begun.set()
+        assert goes_on.wait(60)
+        return (yield from steps(*args, **more))
+
+    monkeypatch.setattr(measuring, "measured_steps", held)
+
+    def edited(edit) -> list[str]:
+        begun.clear()
+        goes_on.clear()
+        dock.measure_button.click()
+        qtbot.waitUntil(begun.is_set)
+        edit()
+        goes_on.set()
+        qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+        found = [w for w in dock.result.report.warnings if "was edited during" in w]
+        assert dock.result.stale_note.text() == "".join(found)
+        return found
+
+    (warning,) = edited(lambda: roi.paint((8, 20, 20), 0))
+    assert warning.startswith("'roi' was edited during the measurement")
+    (warning,) = edited(lambda: np.multiply(source.data, 2, out=source.data))
+    assert warning.startswith("'scan' was edited during the measurement")
+    roi.paint((8, 20, 22), 0)  # before the measurement
+    assert not edited(lambda: viewer.dims.set_point(0, ORIGIN[0] + 8 * SIZE[0]))

@@ -97,3 +97,32 @@ def test_a_mask_of_the_cortex_does_not_cut_the_bone() -> None:
     found = _cortex(bone, mask=mask.astype(np.uint8))
     _check_tube(found)
     assert not any("may not be a cortex" in r for r in found.remarks)
+
+
+def test_pores_below_the_minimum_size_are_not_counted() -> None:
+    """A canal, a thin canal and specks, of which a slice shows single pixels."""
+    bone = _tube(12)
+    bone[:, 18:22, 62:66] = bone[:, 105, 64] = False
+    bone[3, 64, 20:28:2] = bone[5:7, 64, 105] = False
+    found, every = (_cortex(bone, min_voxels=n).values for n in (8, 1))
+    assert found["Po.N"] == 2
+    assert every["Po.N"] == pytest.approx(2 + 6 / 12)
+    widths = [math.sqrt(4 * area / math.pi) for area in (16, 1)]
+    assert found["Ct.Po.Dm"] == pytest.approx(np.mean(widths))
+    assert found["Ct.Po"] == every["Ct.Po"]
+    bone[:, 18:22, 62:66] = bone[:, 105, 64] = True
+    specks = _cortex(bone)
+    assert specks.values["Po.N"] == 0
+    assert any("no pores that reach the minimum size" in r for r in specks.remarks)
+
+
+def test_slices_are_those_of_the_scan() -> None:
+    """With slices twice as thick as the other edges of a voxel."""
+    bone = _tube(12)
+    bone[8, :40, 64] = False
+    found = _cortex(bone, voxel_size=(2.0, 1.0, 1.0))
+    _check_tube(found)
+    assert found.curves["slices"]["slice"] == list(range(12))
+    assert [z for z in range(12) if np.isnan(found.curves["slices"]["Ct.Po"][z])] == [8]
+    (remark,) = (r for r in found.remarks if "left out" in r)
+    assert remark.startswith("1 of 12 slices")

@@ -50,7 +50,7 @@ def test_boxes_at_all_positions_count_as_the_number_of_voxels(
     sums[:, column.TOUCHES] = ((low == 0) | (high == shape - 1)).any(axis=1)
     geometry = Geometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "µm", flat=False)
     pores = Pores(sums, np.zeros((len(sums), 2)), geometry)
-    phases = SimpleNamespace(edge=1.0, shape=tuple(shape), sample_from="none")
+    phases = SimpleNamespace(scan_shape=tuple(shape), sample_from="none", min_voxels=1)
     assert lacunae._shares(pores, phases).sum() == pytest.approx(shape.prod())
 
 
@@ -83,6 +83,44 @@ def test_density_and_volume_of_lacunae_cut_by_the_border(
     assert values["Lc.V"] == pytest.approx(volume, rel=0.01)
     assert values["Lc.V.SD"] < 0.05 * volume
     assert values["Lc.TV/BV"] == pytest.approx(periodic.sum() / bone, rel=1e-3)
+
+
+def _spheres_in_a_box(edge: int, radius: float, number: int) -> np.ndarray:
+    """Sums of spheres at random positions, of which the box may contain only a part."""
+    sums = np.zeros((number, column.N_COLUMNS), np.int64)
+    places = np.random.default_rng(2).uniform(-radius - 1, edge + radius, (number, 3))
+    for row, place in zip(sums, places, strict=True):
+        first = np.maximum(0, np.ceil(place - radius)).astype(int)
+        last = np.minimum(edge - 1, place + radius).astype(int)
+        if (last < first).any():
+            continue
+        z, y, x = (
+            np.arange(a, b + 1) - c for a, b, c in zip(first, last, place, strict=True)
+        )
+        found = np.argwhere(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 <= radius**2)
+        if len(found):
+            low, high = found.min(axis=0) + first, found.max(axis=0) + first
+            row[column.MIN_Z : column.MIN_X + 1] = low
+            row[column.MAX_Z : column.MAX_X + 1] = high
+            row[column.TOUCHES] = min(low) == 0 or max(high) == edge - 1
+            row[column.COUNT] = len(found)
+    return sums[sums[:, column.COUNT] > 0]
+
+
+def test_density_hardly_depends_on_the_minimum_size() -> None:
+    """Parts of lacunae below the minimum size are missing at the border."""
+    every = _spheres_in_a_box(72, 5, 8000)
+    geometry = Geometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "µm", flat=False)
+    numbers = []
+    for least in (1, 8, 27, 100):
+        sums = every[every[:, column.COUNT] >= least]
+        phases = SimpleNamespace(
+            scan_shape=(72,) * 3, sample_from="none", min_voxels=least, flat=False
+        )
+        pores = Pores(sums, np.zeros((len(sums), 2)), geometry)
+        numbers.append(lacunae._shares(pores, phases).sum())
+    assert len(sums) < 0.85 * len(every)
+    assert numbers == pytest.approx([8000 * (72 / 83) ** 3] * 4, rel=0.02)
 
 
 def test_pores_at_the_surface_of_a_bone_count_once() -> None:

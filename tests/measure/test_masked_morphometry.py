@@ -11,6 +11,7 @@ from pore_shapes import ellipsoid, measure
 from scipy import ndimage
 
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.measure import phases
 from napari_geosr.measure.morphometry import transport
 from napari_geosr.measure.phases import PhasePlanes, Phases, phases_of
 from napari_geosr.measure.phases.gaps import GapFiller
@@ -349,3 +350,52 @@ def test_only_the_axis_of_a_full_height_cylinder_has_a_tortuosity() -> None:
     closed[20] = 180  # a solid plane: the sample reaches the faces, its pores do not
     report = measured(closed, "transport")
     assert report.figures["D_eff/D0.z"] == 0
+
+
+def test_sub_volumes_of_a_flat_sample_are_nearly_cubic() -> None:
+    noise = np.random.default_rng(6).random((16, 128, 128))
+    grey = np.where(noise < 0.3, 60, 180).astype(np.float32)
+    report = measured(grey, "subvolumes")
+    assert report.figures["Sub.N"] == 7 * 7  # of 16 × 18.3 × 18.3 voxels
+    curves = report.morphometry["subvolumes"].curves["subvolumes"]
+    assert max(curves["distance"]) == pytest.approx((16 + 2 * 128 / 7) / 3)
+    expected = (0.3 * 0.7 / (grey.size / 49)) ** 0.5
+    assert report.figures["Sub.SD"] == pytest.approx(expected, rel=0.25)
+    report = measured(grey[:10, :20, :40], "subvolumes")
+    assert report.figures["Sub.N"] == 8
+    assert any("the interval is about 22 % too narrow" in w for w in report.warnings)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_sample_too_narrow_for_sub_volumes_is_told() -> None:
+    grey = random_solid(24)
+    mask = np.zeros(grey.shape, bool)
+    mask[4:7, 4:7, 4:7] = True
+    for report in (
+        measured(grey, "subvolumes", mask=mask, threshold=120.0),
+        measured(grey[:3], "subvolumes"),
+    ):
+        assert report.figures["Sub.SD"] is report.figures["Sub.N"] is None
+        assert any("There are no sub-volumes" in w for w in report.warnings)
+
+
+def test_statistics_that_exceed_the_memory_budget_are_left_out(
+    monkeypatch: Any,
+) -> None:
+    solid = np.full((128, 128, 128), 180, np.uint8)
+    solid[:, :, ::2] = 60
+    report = measured(solid, "network", "transport", memory="100MB", min_voxels=1)
+    assert report.figures["Net.Po.N"] is report.figures["τ.z"] is None
+    for what in ("The pore network was", "The tortuosity factor was"):
+        (said,) = (w for w in report.warnings if w.startswith(what))
+        assert "MB of memory" in said
+        assert said.endswith("or increase the memory budget (--memory).")
+    ball = np.where(ellipsoid((24,) * 3, (12,) * 3, 10), 180, 60).astype(np.float32)
+    ball[11:14, 11:14, 11:14] = 60
+    more = {"sample_mask": "auto", "mask_closing": 2}
+    assert measured(ball, "additive", **more).figures["Depth.min"] > 8
+    monkeypatch.setattr(phases, "free_host_memory", lambda: 10**5)
+    report = measured(ball, "additive", **more)
+    assert report.figures["Depth.min"] is None
+    (said,) = (w for w in report.warnings if w.startswith("The depth of the pores"))
+    assert said.endswith("kB of memory. Measure a part of the volume.")

@@ -211,3 +211,19 @@ def test_a_group_that_is_replaced_no_longer_defines_others(bone: np.ndarray) -> 
 def test_the_name_of_a_volume_may_look_like_settings(bone: np.ndarray) -> None:
     made = replace(report(bone, threshold=120.0), name="Settings: threshold = 5.\nx")
     assert settings_of(methods_text(made)).threshold == 120.0
+
+
+def test_changes_of_voxels_for_morphometry_are_in_the_text(bone: np.ndarray) -> None:
+    grey = bone.astype(np.float32)
+    grey[3, 40, 40] = np.nan
+    more: dict[str, Any] = {"unit": "µm", "statistics": ("profile",)}
+    text = methods_text(measure(grey, voxel_size=(2.5, 1.2, 1.2), **more))
+    assert "NaN and infinite voxels in gaps narrower than 3 voxels took" in text
+    assert "cubic voxels with an edge length of 1.2 µm, obtained by linear" in text
+    assert "] Raya SP, Udupa JK." in text
+    nearly = methods_text(measure(bone, voxel_size=(1.21, 1.2, 1.2), **more))
+    assert "1.2 µm, obtained with the same number of voxels." in nearly
+    assert "NaN" not in nearly
+    more["statistics"] = ()
+    for size in ((2.5, 1.2, 1.2), (1.2, 1.2, 1.2)):
+        assert "cubic" not in methods_text(measure(bone, voxel_size=size, **more))

@@ -626,10 +626,54 @@ def test_structures_too_large_for_the_volume_are_told() -> None:
     assert not any("shortest edge" in warning for warning in wide)
 
 
+def test_two_point_statistics_read_few_planes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Distances along Z can be much larger than a slab."""
+    monkeypatch.setattr(phases, "SLAB_VOXELS", 4 * 48**2)
+    planes, sizes = phases.Phases.planes, []
+
+    def counted(self, mask, slab: slice) -> np.ndarray:
+        sizes.append(slab.stop - slab.start)
+        return planes(self, mask, slab)
+
+    monkeypatch.setattr(phases.Phases, "planes", counted)
+    assert measured(~PLATES, "two_point").figures["Chord.solid"] == 10
+    assert max(sizes) <= 5
+
+
 def test_voxels_that_are_not_cubic_are_divided() -> None:
     found = measured(~PLATES[::2], "thickness", voxel_size=(2.0, 1.0, 1.0))
     assert found.figures["Tb.Th"] == pytest.approx(10, rel=0.02)
     assert any("not cubic" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("size", "is_cubic"),
+    [((1.953, 1.9531, 1.953), True), ((1.02, 1.0, 1.0), False)],
+)
+def test_edges_of_voxels_decide_whether_they_are_cubic(
+    foam: np.ndarray, size: tuple[float, ...], is_cubic: bool
+) -> None:
+    """The number of cubic voxels along each axis is that of the scan in both cases."""
+    pores = foam[:20]
+    found = measured(pores, "trabecular", voxel_size=size)
+    assert any("not cubic" in warning for warning in found.warnings) is not is_cubic
+    tolerance = 1e-3 if is_cubic else 1e-9
+    volume = pores.size * math.prod(size)
+    assert found.figures["TV"] == pytest.approx(volume, rel=tolerance)
+    surface = found.figures["surface_area"]
+    assert found.figures["BS"] == pytest.approx(surface, rel=tolerance)
+
+
+def test_rounded_voxel_sizes_leave_large_volumes_as_they_are() -> None:
+    pores = np.broadcast_to(np.arange(4) < 2, (1, 600, 4))
+    one = phases.phases_of(
+        lambda slab: phases.PhasePlanes(pores[slab]),
+        *([slice(0, 1)], pores.shape, (1.0, 1.0009, 1.0), "µm"),
+    )
+    assert one.original is None
+    assert one.shape == pores.shape
 
 
 def _balls(ratio: int) -> np.ndarray:
@@ -661,6 +705,13 @@ def test_spheres_in_voxels_that_are_not_cubic(ratio: int, tolerance: float) -> N
     assert values["Lc.St"] < 0.045 * ratio  # few slices per sphere
     note = next(w for w in found.warnings if "not cubic" in w)
     assert "with the surface interpolated between voxels" in note
+
+
+def test_permeability_of_voxels_that_are_not_cubic(foam: np.ndarray) -> None:
+    """It uses the surface of the voxels of the scan."""
+    found = measured(~foam, "transport", "trabecular", voxel_size=(2.0, 1.0, 1.0))
+    expected = found.porosity**3 / (5 * found.figures["BS/TV"] ** 2)
+    assert found.figures["k(estimate)"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("size", [(3.0, 1.0, 1.0), (1.0, 2.0, 1.3), (2.0, 1.0, 1.5)])

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pore_shapes import ellipsoid
+from scipy import ndimage
+from test_morphometry import measured
 
-from napari_geosr.measure.morphometry.network import divide
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.measure.morphometry.network import divide, divide_steps
 from napari_geosr.measure.phases import Mask
 
 PLACES = np.indices((60,) * 3) - np.array([29.7, 30.1, 29.4])[:, None, None, None]
@@ -60,3 +64,41 @@ def test_the_tubes_of_a_lattice_are_throats() -> None:
 def test_the_place_of_a_pore_is_its_centre(centre: tuple[float, ...]) -> None:
     _, _, places = divide(ellipsoid((40, 40, 40), centre, 9))
     np.testing.assert_allclose(places, [centre], atol=0.01)
+
+
+@pytest.mark.parametrize("connectivity", [26, 6])
+@pytest.mark.parametrize("shape", [(2, 40, 40), (24, 24, 24)])
+def test_every_pore_voxel_belongs_to_a_pore(
+    shape: tuple[int, ...], connectivity: int
+) -> None:
+    """With specks of one voxel, some of which touch only through edges or corners."""
+    space = np.random.default_rng(0).random(shape) < 0.05
+    labels, diameters, centres = divide(space, connectivity=connectivity)
+    assert np.array_equal(labels > 0, space)
+    neighbours = ndimage.generate_binary_structure(3, 3 if connectivity == 26 else 1)
+    assert len(diameters) == len(centres) >= ndimage.label(space, neighbours)[1]
+    assert np.array_equal(np.unique(labels[space]), np.arange(1, len(centres) + 1))
+
+
+def test_a_single_voxel_at_the_last_face_is_a_pore() -> None:
+    space = np.zeros((2, 8, 8), bool)
+    space[1, 4, 4] = True
+    labels, _, centres = divide(space)
+    assert labels[1, 4, 4] == 1
+    assert centres.tolist() == [[1, 4, 4]]
+
+
+def test_pore_volumes_add_up_and_the_division_can_be_stopped() -> None:
+    grey = np.where(np.random.default_rng(1).random((20, 20, 20)) < 0.1, 60, 180)
+    table = measured(grey < 100, "network").morphometry["network"].tables["network"]
+    assert table["pore.volume"].sum() * 1e18 == pytest.approx((grey < 100).sum())
+    calls = []
+
+    def check() -> None:
+        calls.append(None)
+        if len(calls) == 3:
+            raise Cancelled("Stopped.")
+
+    steps = divide_steps(grey < 100, None, 26, check)
+    with pytest.raises(Cancelled):
+        run_to_end(steps)

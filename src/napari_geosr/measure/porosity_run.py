@@ -266,7 +266,16 @@ class PorosityRun:
         if gaps is not None and gaps.n_filled:
             notes = (filled_remark(gaps.n_filled, purpose), *notes)
         grey = GreyPlanes(self.slabs, lambda slab: self.grey_planes(slab, threshold))
-        return replace(phases, grey=grey, notes=notes, sample_from=self.sample_from)
+        config = self.config
+        return replace(
+            phases,
+            grey=grey,
+            notes=notes,
+            sample_from=self.sample_from,
+            min_voxels=config.min_voxels,
+            connectivity=config.connectivity,
+            budget=None if config.memory is None else available_bytes(config),
+        )
 
     def _parts(
         self, slab: slice, threshold: float

@@ -8,14 +8,18 @@ from __future__ import annotations
 import itertools
 import weakref
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QObject
 
+from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import METADATA, finest
 
 if TYPE_CHECKING:
     from napari.layers import Layer
+    from napari.utils.events import Event
 
 #: Maximum number of rows of an array in the checksum, which takes a few milliseconds.
 _N_ROWS = 512
@@ -76,3 +80,44 @@ def _checksum(data: object) -> int:
         places = np.arange(n)
     rows = data[np.unravel_index(places, data.shape[:-1])] if data.ndim > 1 else data
     return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data)
+
+
+class EditWatch(QObject):
+    """Detects edits of layers while an operation, such as a measurement, reads them.
+
+    Outlines in a Shapes layer are left out, because a mask is made of them when the
+    operation begins.
+    """
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._contents: list[tuple[weakref.ref[Layer], Any]] = []
+        self._painted: weakref.WeakSet[Layer] = weakref.WeakSet()
+        self._connections = Connections(self)
+
+    def begin(self, layers: Iterable[Layer | None]) -> None:
+        """Watch the layers that an operation reads."""
+        self._connections.end()
+        self._painted.clear()
+        self._contents = []
+        for layer in layers:
+            if layer is None or layer._type_string == "shapes":
+                continue
+            self._contents.append((weakref.ref(layer), contents_key(layer)))
+            if layer._type_string == "labels":
+                self._connections.connect(layer.events.paint, self._on_painted)
+
+    def _on_painted(self, event: Event) -> None:
+        """Handle painting; the comparison of contents may miss a small stroke."""
+        self._painted.add(event.source)
+
+    def end(self) -> list[str]:
+        """Return the names of the layers that were edited since `begin`."""
+        self._connections.end()
+        existing = [(reference(), key) for reference, key in self._contents]
+        return [
+            layer.name
+            for layer, key in existing
+            if layer is not None
+            and (layer in self._painted or contents_key(layer) != key)
+        ]

@@ -15,6 +15,7 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
+from napari_geosr.gui.layers.contents import EditWatch
 from napari_geosr.gui.layers.position import click_callback
 from napari_geosr.gui.porosity.evidence import (
     OUTDATED,
@@ -29,6 +30,7 @@ from napari_geosr.gui.porosity.measuring import (
     PoreMeasurement,
     export_dialog,
     stopped_measurement,
+    with_edits,
     with_groups_of,
 )
 from napari_geosr.gui.porosity.minimum_size import RememberedMinimum
@@ -39,7 +41,7 @@ from napari_geosr.gui.porosity.preview.local_preview import LocalPreview
 from napari_geosr.gui.porosity.preview.sample_preview import SamplePreview
 from napari_geosr.gui.porosity.preview.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
-from napari_geosr.gui.porosity.widgets import PorosityWidgets
+from napari_geosr.gui.porosity.widgets import RUNNING, STOPPED, PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig, morphometry_choices
 from napari_geosr.operations.measure.grey_levels import GreyLevels
 
@@ -50,19 +52,6 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.measure import PorosityReport
-
-#: Text of the status line when an operation starts.
-_RUNNING = {
-    "measure": "Measuring…",
-    "evidence": "Evaluating the evidence…",
-    "plan": "Planning…",
-}
-#: What is stopped when its layer is removed, by operation.
-_STOPPED = {
-    "measure": "its measurement",
-    "evidence": "the evaluation of the evidence",
-    "plan": "its plan",
-}
 
 
 class PorosityDock(PorosityWidgets):
@@ -88,6 +77,7 @@ class PorosityDock(PorosityWidgets):
             shows_time_left=True,
             spans_stages=True,
         )
+        self._edits = EditWatch(self)
         self.levels = LevelsReader(self._viewer, self)
         self._inputs = MeasuredInputs(self.levels, self.settings)
         self.pores = PoreDisplay(self._viewer, self.result, self)
@@ -281,6 +271,7 @@ class PorosityDock(PorosityWidgets):
         self._progress.restart()
         self._inputs.begin(config)
         self._sources = given.sources
+        self._edits.begin(layers.values())
         description = f"Measuring {layer.name}"
         stopped = stopped_measurement(layers, config, self._viewer)
         self.handover.begin("measure", description, lambda: stopped)
@@ -315,7 +306,7 @@ class PorosityDock(PorosityWidgets):
         self.settings.setEnabled(not running)
         self.cancel_button.setEnabled(running)
         self.progress.setVisible(running)
-        self.stage.setText(_RUNNING.get(what, ""))
+        self.stage.setText(RUNNING.get(what, ""))
         self._offer_evidence()
         if running:
             self.progress.setRange(0, 0)
@@ -339,6 +330,7 @@ class PorosityDock(PorosityWidgets):
         self._minimum.end(measured.reports.values())
         self._inputs.finish()
         measured = with_groups_of(measured, self._measured)
+        measured = with_edits(measured, self._edits.end())
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
         self._show_notes(measured)
@@ -393,7 +385,8 @@ class PorosityDock(PorosityWidgets):
     def _mark_result(self) -> None:
         """Show a note if the result does not belong to what is chosen and shown."""
         pores, chosen = self.pores, self.settings.image.layer()
-        note = pores.measured_layers.note(chosen) or self._inputs.note()
+        edited = "" if self._measured is None else self._measured.edited
+        note = pores.measured_layers.note(chosen) or edited or self._inputs.note()
         self.result.set_stale(note or pores.edited.note(pores.layer()))
 
     def _show_used(self, threshold: float) -> None:
@@ -417,7 +410,7 @@ class PorosityDock(PorosityWidgets):
         if what and event.value in used:
             name = event.value.name
             self._removed = (
-                f"Layer {name!r} was removed, so {_STOPPED[what]} was stopped."
+                f"Layer {name!r} was removed, so {STOPPED[what]} was stopped."
             )
             self.cancel()
         self._offer_evidence()

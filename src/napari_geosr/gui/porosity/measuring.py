@@ -55,6 +55,8 @@ class PoreMeasurement:
         What was kept of the user's changes to the previous results, and what was not.
     origins : dict of str to dict
         The images measured, by key of the report (`PoreTarget.origin`).
+    edited : str
+        Warning that layers were edited during the measurement; empty if not.
     """
 
     volumes: dict[str, Volume]
@@ -66,6 +68,7 @@ class PoreMeasurement:
     into: dict[str, weakref.ref[Labels]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     origins: dict[str, AnyDict] = field(default_factory=dict)
+    edited: str = ""
 
     @property
     def position(self) -> str:
@@ -228,6 +231,23 @@ def _with_layers(
     return replace(
         measured, checksums=checksums, into=into, notes=notes, origins=origins
     )
+
+
+def with_edits(measured: PoreMeasurement, edited: list[str]) -> PoreMeasurement:
+    """Add a warning to the reports if layers were edited while they were measured."""
+    if not edited:
+        return measured
+    names = " and ".join(map(repr, edited))
+    warning = (
+        f"{names} {'was' if len(edited) == 1 else 'were'} edited during the "
+        "measurement, so these results may combine values from before and after the "
+        "edit. Press Measure to measure again."
+    )
+    reports = {
+        key: replace(report, warnings=(warning, *report.warnings))
+        for key, report in measured.reports.items()
+    }
+    return replace(measured, reports=reports, edited=warning)
 
 
 def with_groups_of(

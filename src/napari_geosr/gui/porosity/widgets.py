@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 
 _MIN_HEIGHT = 330
 
+#: Text of the status line when an operation starts.
+RUNNING = {
+    "measure": "Measuring…",
+    "evidence": "Evaluating the evidence…",
+    "plan": "Planning…",
+}
+#: What is stopped when its layer is removed, by operation.
+STOPPED = {
+    "measure": "its measurement",
+    "evidence": "the evaluation of the evidence",
+    "plan": "its plan",
+}
+
 
 class PorosityWidgets(Dock):
     """The widgets of the Porosity dock."""

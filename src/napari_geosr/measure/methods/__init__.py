@@ -20,7 +20,9 @@ from napari_geosr.core.version import __version__
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.groups.kept import definitions, group_texts
+from napari_geosr.measure.phases.cubic import cubic_shape, is_cubic
 from napari_geosr.measure.phases.findings import Morphometry
+from napari_geosr.measure.phases.gaps import GAP_WIDTH
 
 #: Settings that affect neither the measured values nor their definition.
 _WITHOUT_EFFECT = {"memory"}
@@ -115,6 +117,9 @@ def methods_text(report: MethodsSource) -> str:
     lines += [text for text, _ in neighbourhood_texts(report.settings)]
     lines += sample_texts(report)
     sources = [source for _, source in neighbourhood_texts(report.settings)]
+    for text, source in grid_texts(report) if report.morphometry else ():
+        lines.append(text)
+        sources += [source] if source else []
     for found in report.morphometry.values():
         lines.append(f"{found.title}: {found.convention}")
         sources += [s for s in found.sources if s not in sources]
@@ -211,6 +216,38 @@ def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
             )
         )
     return found
+
+
+def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
+    """Describe how voxels were changed for morphometry: sentences with sources."""
+    found = []
+    if report.figures.get("nonfinite_voxels"):
+        found.append(
+            (
+                "For morphometry, NaN and infinite voxels in gaps narrower than "
+                f"{GAP_WIDTH} voxels took the phase of most of their neighbours; wider "
+                "gaps were left out.",
+                "",
+            )
+        )
+    size = report.voxel_size
+    if is_cubic(size):
+        return found
+    if cubic_shape(report.shape, size) == tuple(report.shape):
+        how, source = "with the same number of voxels", ""
+    else:
+        how = "by linear interpolation of the signed distances to the other phase"
+        source = (
+            "Raya SP, Udupa JK. Shape-based interpolation of multidimensional objects. "
+            "IEEE Trans Med Imaging 9:32-42 (1990). doi:10.1109/42.52980"
+        )
+    unit = "" if report.unit == PIXEL else f" {report.unit}"
+    text = (
+        "Volumes and surfaces were measured on the voxels of the scan, all other "
+        f"morphometry on cubic voxels with an edge length of {min(size):.6g}{unit}, "
+        f"obtained {how}."
+    )
+    return [*found, (text, source)]
 
 
 def settings_of(text: str) -> PorosityConfig:

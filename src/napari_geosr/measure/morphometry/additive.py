@@ -11,7 +11,12 @@ import numpy.typing as npt
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.morphometry.lacunae import principal_axes
 from napari_geosr.measure.phases import Mask, Phases
-from napari_geosr.measure.phases.findings import Column, Findings, Quantity
+from napari_geosr.measure.phases.findings import (
+    Column,
+    Findings,
+    Quantity,
+    memory_remark,
+)
 from napari_geosr.measure.statistics.centroid import centroid
 from napari_geosr.measure.sums import SweepTotals
 
@@ -53,6 +58,8 @@ COLUMNS = (
 #: Sphericity (2D: circularity) below which pores count as irregular, such as
 #: lack-of-fusion defects.
 _IRREGULAR = 0.6
+#: Bytes for a face of the free surface: its position, copies and a search tree.
+_BYTES_PER_FACE = 120
 #: Median size of the pores, in voxels, below which their shapes are uncertain.
 _FEW_VOXELS = 27
 
@@ -64,7 +71,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     pores = totals.pores
     n, edge = len(pores), phases.edge
     places = np.stack([centroid(pores, axis) for axis in range(3)], axis=1)
-    depth = yield from _depths(phases, places)
+    available = phases.available_bytes
+    depth, needed = yield from _depths(phases, places, available)
     neighbour = np.full(n, np.nan)
     if n > 1:
         neighbour = cKDTree(places).query(places, k=2)[0][:, 1]
@@ -79,6 +87,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "The depth of pores has no value: without a sample mask, the free surface "
             "is unknown. Use a sample mask (--sample auto)."
         )
+    elif needed > available:
+        has_budget = phases.budget is not None
+        what = "The depth of the pores was"
+        remarks.append(memory_remark(what, needed, has_budget=has_budget))
     elif not np.isfinite(depth).any():
         remarks.append(
             "The depth of pores has no value: the sample has no free surface, because "
@@ -126,15 +138,32 @@ def _known(
 
 
 def _depths(
-    phases: Phases, places: npt.NDArray[np.float64]
-) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Measure the distance of positions from the free surface; NaN if there is none."""
+    phases: Phases, places: npt.NDArray[np.float64], available: int
+) -> Generator[Step, None, tuple[npt.NDArray[np.float64], int]]:
+    """Measure the distance of positions from the free surface.
+
+    Parameters
+    ----------
+    phases : Phases
+    places : ndarray of shape (n, 3)
+        Positions in the unit of the volume.
+    available : int
+        Memory that may be used, in bytes.
+
+    Returns
+    -------
+    ndarray
+        NaN if there is no free surface, or not enough memory for its faces.
+    int
+        The memory needed, in bytes.
+    """
     from scipy.spatial import cKDTree
 
     depth = np.full(len(places), np.nan)
     if phases.sample is None or not len(places):
-        return depth
-    surface = []
+        return depth, 0
+    surface: list[npt.NDArray[np.float64]] = []
+    needed = 0
     slabs, n_z = phases.slabs, phases.shape[0]
     yield StageStarted(0, len(slabs), message="Finding the free surface")
     for i, slab in enumerate(slabs):
@@ -148,6 +177,10 @@ def _depths(
             is_face = np.diff(sample, axis=axis)
             is_face &= ~(_cut(missing, axis, 0) | _cut(missing, axis, 1))
             step = np.flatnonzero(is_face)
+            needed += _BYTES_PER_FACE * len(step)
+            if needed > available:
+                surface.clear()  # only count the remaining faces
+                continue
             shape = list(sample.shape)
             shape[axis] -= 1
             found = np.stack(np.unravel_index(step, shape), axis=1).astype(np.float64)
@@ -155,13 +188,12 @@ def _depths(
             found[:, 0] += wide.start
             surface.append(found)
         yield BlockDone(i + 1, len(slabs))
-    faces = np.concatenate(surface)
-    if not len(faces):
-        return depth
+    if not surface or not len(faces := np.concatenate(surface)):
+        return depth, needed
     origin = np.array(phases.origin)
     faces = faces * phases.edge + origin
     distance: npt.NDArray[np.float64] = cKDTree(faces).query(places)[0]
-    return distance
+    return distance, needed
 
 
 def _cut(mask: Mask, axis: int, start: int) -> Mask:

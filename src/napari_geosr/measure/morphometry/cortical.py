@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases import Mask, MaskSource, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
+from napari_geosr.measure.phases.shared import counted_pores_steps
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import local_thickness
 
@@ -27,9 +28,11 @@ CONVENTION = (
     "contour, and if the cavity then is less than half bone. Pores that open into it "
     "are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
-    "(pores included), Ct.Po the share of the pores in Ct.Ar, Po.N their number, "
-    "Ct.Po.Dm the mean diameter of the circle of equal area, and Ct.Th the mean "
-    "local thickness of the cortex with its pores filled, in the slice."
+    "(pores included), Ct.Po the share of all pores in Ct.Ar, and Ct.Th the mean "
+    "local thickness of the cortex with its pores filled, in the slice. Po.N is the "
+    "number of pores in the slice that belong to a counted pore of the volume, which "
+    "reaches the minimum size, and Ct.Po.Dm the mean diameter of the circles of the "
+    "same area as these pores."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
@@ -81,21 +84,28 @@ class _CrossSection:
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure the cortex in every slice."""
-    n = phases.shape[0]
+    counted = yield from counted_pores_steps(phases)
+    slices = phases.scan_slices
+    n = len(slices)
     step = max(1, n // _MOST_THICKNESSES)
     rows = np.full((n, len(_NAMES)), np.nan)
     ring = _RingCheck(phases.sample_from == "cortex")
     yield StageStarted(0, n, message="Measuring the cortex")
-    for z in range(n):
-        phases.check()
+    for i, z in enumerate(slices):
         bone = phases.planes(phases.solid, slice(z, z + 1))[0]
         if bone.any():
             section = _section(bone)
-            ring.add(z, section, _not_measured(phases, z, section))
-            rows[z] = _values_of(section, with_thickness=z % step == 0)
-        yield BlockDone(z + 1, n)
-    for z in ring.not_compared:
-        ring.compare(z, _section(phases.planes(phases.solid, slice(z, z + 1))[0]))
+            ring.add(i, section, _not_measured(phases, z, section))
+            rows[i] = _values_of(
+                section,
+                _not_small(phases, z, counted),
+                phases.connectivity,
+                with_thickness=i % step == 0,
+            )
+        yield BlockDone(i + 1, n)
+    for i in ring.not_compared:
+        plane = slice(slices[i], slices[i] + 1)
+        ring.compare(i, _section(phases.planes(phases.solid, plane)[0]))
     remarks = ring.remarks(rows)
     rows[ring.open] = np.nan
     values: dict[str, float | None] = dict.fromkeys(_NAMES)
@@ -110,7 +120,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "Ct.Th is the thickness of the whole bone."
         )
     if values["Tt.Ar"] is not None and not values["Po.N"]:
-        remarks.append("Ct.Po.Dm has no value: the cortex has no pores.")
+        pores = "pores that reach the minimum size" if values["Ct.Po"] else "pores"
+        remarks.append(f"Ct.Po.Dm has no value: the cortex has no {pores}.")
     if step > 1:
         remarks.append(f"Ct.Th was measured in one of every {step} slices.")
     remarks += coarse_remark("Ct.Th", values["Ct.Th"])
@@ -267,6 +278,20 @@ def _not_measured(phases: Phases, z: int, section: _CrossSection) -> Mask | None
     return unknown if unknown.any() else None
 
 
+def _not_small(phases: Phases, z: int, counted: MaskSource) -> Mask:
+    """Return the pixels of a slice that may make a pore count.
+
+    These are pores that reach the minimum size. The size of pores outside the sample is
+    unknown, so they count as well.
+    """
+    slab = slice(z, z + 1)
+    found: Mask = phases.planes(counted, slab)[0]
+    sample = phases.sample_planes(slab)
+    if sample is not None:
+        found |= ~sample[0]
+    return found
+
+
 def _touches(bone: Mask, unknown: Mask) -> bool:
     """Whether more bone lies along unknown pixels than if it only touched them."""
     from scipy import ndimage
@@ -359,15 +384,33 @@ def _joined(parts: Mask, gap: float, total: Mask) -> Mask:
     return joined
 
 
-def _values_of(section: _CrossSection, *, with_thickness: bool) -> list[float]:
-    """Return the values of one slice, in the order of `QUANTITIES`."""
+def _values_of(
+    section: _CrossSection,
+    not_small: Mask,
+    connectivity: int,
+    *,
+    with_thickness: bool,
+) -> list[float]:
+    """Return the values of one slice, in the order of `QUANTITIES`.
+
+    Parameters
+    ----------
+    section : _CrossSection
+    not_small : ndarray of bool
+        Pores with at least one of these pixels are counted.
+    connectivity : {6, 26}
+    with_thickness : bool
+        Whether to measure the cortical thickness.
+    """
     from scipy import ndimage
 
     total, cavity = section.total, section.cavity
     cortex = total if cavity is None else total & ~cavity
-    pores, n_pores = ndimage.label(cortex & ~section.every_bone)
+    neighbours = ndimage.generate_binary_structure(2, 2 if connectivity == 26 else 1)
+    pores, n_pores = ndimage.label(cortex & ~section.every_bone, neighbours)
     areas = np.bincount(pores.ravel(), minlength=n_pores + 1)[1:]
-    diameters = np.sqrt(4 * areas / np.pi)
+    is_counted = np.bincount(pores[not_small], minlength=n_pores + 1)[1:] > 0
+    diameters = np.sqrt(4 * areas[is_counted] / np.pi)
     n_total, n_cortex = np.count_nonzero(total), np.count_nonzero(cortex)
     thickness = np.nan
     if with_thickness:
@@ -380,6 +423,6 @@ def _values_of(section: _CrossSection, *, with_thickness: bool) -> list[float]:
         0 if cavity is None else np.count_nonzero(cavity),
         thickness,
         areas.sum() / n_cortex,
-        n_pores,
-        float(diameters.mean()) if n_pores else np.nan,
+        len(diameters),
+        float(diameters.mean()) if len(diameters) else np.nan,
     ]

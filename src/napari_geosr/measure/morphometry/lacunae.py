@@ -24,7 +24,9 @@ CONVENTION = (
     "volume (the mean of Gundersen's counting rule over all choices of counted and "
     "excluded faces), or once if they touch only NaN voxels or the border of a mask of "
     "your own. The factor is larger by the ratio of a voxel to the mean extent of "
-    "whole lacunae, because lacunae can touch the border without being cut. Lc.V "
+    "whole lacunae, because lacunae can touch the border without being cut, and by "
+    "the share of cut ellipsoids of the same size that are below the minimum pore "
+    "size. Lc.V "
     "is the mean volume of whole lacunae, and Lc.V.SD their standard deviation "
     "(n − 1 degrees of freedom); Lc.TV/BV includes all lacunae. "
     "With the eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, "
@@ -273,11 +275,9 @@ def _at_faces(
     """
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
-    # Pores are on the grid of the volume, phases on a grid of cubic voxels.
-    edges = np.array(pores.geometry.voxel_size)
-    ends = phases.edge * np.array(phases.shape)
-    counts = np.array(phases.shape) > 1
-    return (low == 0) & counts, ((high + 1.5) * edges > ends) & counts
+    # Pores are on the grid of the scan, phases on a grid of cubic voxels.
+    n = np.array(phases.scan_shape)
+    return (low == 0) & (n > 1), (high == n - 1) & (n > 1)
 
 
 def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
@@ -291,21 +291,55 @@ def _shares(pores: Pores, phases: Phases) -> npt.NDArray[np.float64]:
     """Return how much each pore counts: 1, or less if the border probably cuts it.
 
     Of the positions at which a pore of h voxels lies at least in part in a row of n
-    voxels, n − h − 1 do not touch an end, and 2 h do. With a factor of (1 + 1 / h) / 2
-    for the latter, n positions count.
+    voxels, n − h − 1 do not touch an end, and 2 h do. If the part inside the row is
+    smaller than the minimum size at 2 k of the latter, a factor of
+    (h + 1) / (2 h − 2 k) for the others makes n positions count.
     """
     low, high = _at_faces(pores, phases)
     at_faces = low | high
     whole = ~pores.touches_border
     first = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     extent = pores.sums[:, column.MAX_Z : column.MAX_X + 1] - first + 1
-    extents = extent[whole].mean(axis=0) if whole.any() else np.full(3, np.inf)
-    factors = (1 + 1 / extents) / 2
+    factors = np.full(3, 0.5)
+    if whole.any():
+        h = extent[whole].astype(np.float64)
+        lost = _too_small(h, pores.voxels[whole], phases)
+        factors = (h + 1).mean(axis=0) / (2 * (h - lost).mean(axis=0))
     shares: npt.NDArray[np.float64] = np.where(at_faces, factors, 1.0).prod(axis=1)
     if phases.sample_from in _CUTTING:
-        mean = factors[np.array(phases.shape) > 1].mean()
+        mean = factors[np.array(phases.scan_shape) > 1].mean()
         shares[~whole & ~at_faces.any(axis=1)] = mean
     return shares
+
+
+def _too_small(
+    extents: npt.NDArray[np.float64], voxels: npt.NDArray[np.int64], phases: Phases
+) -> npt.NDArray[np.float64]:
+    """Return how many of the parts that a face cuts off are below the minimum size.
+
+    Pores are assumed to be ellipsoids (in an image, ellipses).
+
+    Parameters
+    ----------
+    extents : ndarray of shape (n, 3)
+        Number of voxels of each pore along each axis, hence of parts cut off.
+    voxels : ndarray of shape (n,)
+        Number of voxels of each pore.
+    phases : Phases
+    """
+    if phases.min_voxels == 1:
+        return np.zeros_like(extents)
+    depth = np.linspace(0, 1, 1001)
+    share = depth**2 * (3 - 2 * depth)
+    if phases.flat:
+        chord = 2 * np.sqrt(depth * (1 - depth))
+        share = (np.arccos(1 - 2 * depth) - (1 - 2 * depth) * chord) / math.pi
+    least = np.interp(phases.min_voxels / voxels, share, depth)
+    # The first of the parts is between 0.5 and 1.5 voxels deep.
+    found: npt.NDArray[np.float64] = np.clip(
+        least[:, None] * extents - 0.5, 0, extents - 1
+    )
+    return found
 
 
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:

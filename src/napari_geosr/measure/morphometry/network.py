@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.machine.memory import free_host_memory
-from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.core.units import MILLIMETRES, convert_length
 from napari_geosr.measure.phases import Mask, Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
+from napari_geosr.measure.phases.findings import (
+    Findings,
+    Quantity,
+    coarse_remark,
+    memory_remark,
+)
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import kernels
 
@@ -24,7 +28,8 @@ CONVENTION = (
     "watershed starts from local maxima that are at least as far from each other as "
     "from the surface, and separated by a constriction: on every path between them, "
     "the largest sphere becomes smaller by at least 5 % and 0.4 voxels in radius. "
-    "Maxima on saddles and plateaus, as in tubes, are left out (after Gostick 2017). "
+    "Maxima on saddles and plateaus, as in tubes, are left out (after Gostick 2017), "
+    "but every connected part of the pore space has at least one pore. "
     "Two pores share a throat if some of their voxels share a face. The diameter of a "
     "pore is that of the largest sphere at its centre, up to the surface between "
     "voxels (estimated from the surrounding 7³ voxels); the diameter of a throat is "
@@ -64,23 +69,17 @@ _RELATIVE_FALL = 0.05
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Divide the pore space into pores, and find the throats between them."""
-    yield StageStarted(message="Dividing the pores at their throats")
     needed = _BYTES_PER_VOXEL * math.prod(phases.shape)
-    if needed > free_host_memory() // 2:
-        return Findings(
-            {},
-            [
-                f"The pore network was not measured: it needs {needed / 1e9:.1f} GB of "
-                "memory. Measure a part of the volume."
-            ],
-        )
+    if needed > phases.available_bytes:
+        what, has_budget = "The pore network was", phases.budget is not None
+        return Findings({}, [memory_remark(what, needed, has_budget=has_budget)])
     pores = phases.pores[:, :, :]
     around = pores if phases.sample is None else phases.space("pores")[:, :, :]
     space, around = (pores[0], around[0]) if phases.flat else (pores, around)
     if not space.any() or around.all():
         return Findings({}, ["There is no pore network: only one phase is present."])
-    labels, diameters, centres = divide(space, around)
-    phases.check()
+    steps = divide_steps(space, around, phases.connectivity, phases.check)
+    labels, diameters, centres = yield from steps
     throats, areas = _throats(labels)
     at_faces = _at_faces(labels, len(diameters))
     at_sample = _at_sample(phases, labels, len(diameters))
@@ -165,9 +164,20 @@ def _at_sample(phases: Phases, labels: npt.NDArray[np.int32], n: int) -> Mask:
     return touches[1:]
 
 
-def divide(
-    space: npt.NDArray[np.bool_], wide: npt.NDArray[np.bool_] | None = None
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+Network = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def divide(space: Mask, wide: Mask | None = None, connectivity: int = 26) -> Network:
+    """Divide a pore space as `divide_steps` does, without reporting progress."""
+    return run_to_end(divide_steps(space, wide, connectivity))
+
+
+def divide_steps(
+    space: Mask,
+    wide: Mask | None = None,
+    connectivity: int = 26,
+    check: Callable[[], None] = lambda: None,
+) -> Generator[Step, None, Network]:
     """Divide a pore space; return labels, inscribed diameters and centres, in voxels.
 
     Parameters
@@ -176,37 +186,52 @@ def divide(
     wide : ndarray of bool, same shape, optional
         Mask in which the distance map is computed: the pore space with its
         continuation outside the sample; by default, `space`.
+    connectivity : {6, 26}
+        Neighbours that belong to the same part of the pore space.
+    check : callable
+        Raises `Cancelled` if the measurement is to stop; called between the stages,
+        each of which takes up to half a minute for 400³ voxels.
     """
     from scipy import ndimage
-    from skimage.segmentation import watershed
 
-    room = space if wide is None else wide
-    depths, nearest = _depths(room)
+    yield StageStarted(0, 5, message="Dividing the pores at their throats")
+    depths, nearest = _depths(space if wide is None else wide)
+    yield BlockDone(1, 5)
+    check()
     depth = depths.reshape(space.shape).astype(np.float32)
     depth /= kernels().surface.STEPS
     smooth = ndimage.gaussian_filter(depth, _SMOOTH)
-    smooth[~space] = 0
-    highest = ndimage.maximum_filter(smooth, size=3)
-    tops, n = ndimage.label((smooth == highest) & space, np.ones((3,) * space.ndim))
-    del highest
+    tops, parts = _tops(space, smooth, connectivity)
+    n = len(parts)
+    yield BlockDone(2, 5)
+    check()
+    labels = _flooded(smooth, tops, space, connectivity)
+    yield BlockDone(3, 5)
+    check()
     numbers = np.arange(1, n + 1)
-    labels = watershed(-smooth, tops, mask=space)
     peaks = ndimage.maximum_position(smooth, tops, numbers)
     pairs, passes = _passes(labels, smooth)
+    del labels
     kept = _prominent(
         _inscribed(depths, nearest, peaks) / 2,
         pairs,
         _inscribed(depths, nearest, passes) / 2,
     )
     places = np.array(ndimage.center_of_mass(tops > 0, tops, numbers))
-    kept[kept] = _apart(places[kept], ndimage.maximum(depth, tops, numbers[kept]))
+    heights = np.asarray(ndimage.maximum(depth, tops, numbers))
+    kept[kept] = _apart(places[kept], heights[kept])
+    kept |= _highest_of_lost(parts, heights, kept)
     table = np.zeros(n + 1, np.int32)
     table[1:][kept] = np.arange(1, kept.sum() + 1)
     tops = table[tops]
-    labels = watershed(-smooth, tops, mask=space).astype(np.int32)
+    yield BlockDone(4, 5)
+    check()
+    labels = _flooded(smooth, tops, space, connectivity)
     centres = ndimage.maximum_position(depth, tops, np.arange(1, kept.sum() + 1))
     sizes = np.bincount(tops.ravel())[1:]
     middles = _middles(places[kept], sizes, smooth)
+    yield BlockDone(5, 5)
+    check()
     return labels, _inscribed(depths, nearest, centres), middles
 
 
@@ -240,6 +265,74 @@ def _middles(
         equal = np.argwhere(part >= smooth[tuple(first[i])] - _EQUAL)
         found[i] = starts + equal.mean(axis=0)
     return found
+
+
+def _tops(
+    space: Mask, smooth: npt.NDArray[np.float32], connectivity: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return the numbered local maxima of the smoothed distances in a pore space.
+
+    Outside the pore space, `smooth` is set to its minimum.
+
+    Returns
+    -------
+    tops : ndarray of int32
+        Number of each maximum, from 1; 0 elsewhere.
+    parts : ndarray of shape (n,)
+        Number of the connected part of the pore space in which each maximum lies.
+    """
+    from scipy import ndimage
+
+    # Depths can be negative in pores of one voxel, which must not be lost.
+    smooth[~space] = smooth.min() - 1
+    is_top = smooth == ndimage.maximum_filter(smooth, size=3)
+    is_top &= space
+    neighbours = ndimage.generate_binary_structure(
+        space.ndim, 1 if connectivity == 6 else space.ndim
+    )
+    components, n_parts = ndimage.label(space, neighbours)
+    found = np.zeros(n_parts + 1, bool)
+    found[components[is_top]] = True
+    if len(without := np.flatnonzero(~found[1:]) + 1):
+        # With 6 neighbours, a higher voxel may belong to another part.
+        at = ndimage.maximum_position(smooth, components, without)
+        is_top[tuple(np.transpose(at))] = True
+    tops, n = ndimage.label(is_top, neighbours)
+    parts = np.zeros(n + 1, np.int64)
+    parts[tops[is_top]] = components[is_top]
+    return tops, parts[1:]
+
+
+def _flooded(
+    smooth: npt.NDArray[np.float32],
+    tops: npt.NDArray[np.int32],
+    space: Mask,
+    connectivity: int,
+) -> npt.NDArray[np.int32]:
+    """Return the basins of maxima, which grow through the faces of voxels.
+
+    With 26 neighbours, they also grow through edges and corners, but only into voxels
+    that they cannot reach through faces.
+    """
+    from skimage.segmentation import watershed
+
+    labels = watershed(-smooth, tops, mask=space)
+    if connectivity == 26 and np.any((labels == 0) & space):
+        labels = watershed(-smooth, labels, connectivity=space.ndim, mask=space)
+    found: npt.NDArray[np.int32] = labels.astype(np.int32, copy=False)
+    return found
+
+
+def _highest_of_lost(
+    parts: npt.NDArray[np.int64], heights: npt.NDArray[np.float64], kept: Mask
+) -> Mask:
+    """Return the highest maxima of the parts of the pore space without a kept one."""
+    chosen = np.zeros(len(kept), bool)
+    lost = np.flatnonzero(~np.isin(parts, parts[kept]))
+    order = lost[np.lexsort((-heights[lost], parts[lost]))]
+    _, first = np.unique(parts[order], return_index=True)
+    chosen[order[first]] = True
+    return chosen
 
 
 def _depths(

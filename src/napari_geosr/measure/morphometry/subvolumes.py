@@ -18,11 +18,13 @@ TITLE = "Sub-volumes"
 ABOUT = "Porosity of sub-volumes: variation, 95 % interval, representative size."
 CONVENTION = (
     "The smallest box around the sample is divided into nearly cubic sub-volumes, "
-    "four along its longest edge; those with at least half of their voxels in the "
+    "four along its longest edge, or more if the box is flat (edges of a sub-volume "
+    "differ by at most 25 %); those with at least half of their voxels in the "
     "sample are used. Sub.low and Sub.high are the 2.5th and 97.5th percentiles of the "
     "porosity of 2000 bootstrap samples of the sub-volumes, drawn with replacement "
-    "(seed 0). RVE is the edge length at and above which 1.96 standard deviations of "
-    "the porosity of sub-volumes are at most 5 % of the porosity (Kanit et al. 2003)."
+    "(seed 0). RVE is the mean edge length at and above which 1.96 standard deviations "
+    "of the porosity of sub-volumes are at most 5 % of the porosity (Kanit et al. "
+    "2003)."
 )
 SOURCES = (
     "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size "
@@ -43,16 +45,22 @@ QUANTITIES = (
         1,
     ),
 )
-#: Number of sub-volumes along the longest edge from which the interval is computed.
+#: Minimum number of sub-volumes along the longest edge for the interval.
 _PARTS = 4
+#: Maximum ratio of the longest to the shortest edge of a sub-volume.
+_MOST_UNEQUAL = 1.25
+#: Minimum edge length of a sub-volume for the interval, in voxels.
+_LEAST_EDGE = 2
 #: Numbers of sub-volumes along the longest edge for the points of the curve.
 _CURVE = (16, 12, 8, 6, 4, 3, 2)
-#: Minimum edge length of a sub-volume, in voxels.
+#: Minimum edge length of a sub-volume for the curve, in voxels.
 _SMALLEST = 4
 #: Number of bootstrap samples.
 _RESAMPLED = 2000
 #: Minimum number of sub-volumes for an interval.
 _FEWEST = 8
+#: Number of sub-volumes below which the bootstrap interval is clearly too narrow.
+_FEW = 16
 #: Number of sub-volumes below which their standard deviation, and hence RVE, is
 #: uncertain.
 _ENOUGH = 27
@@ -67,11 +75,21 @@ _FACTOR = 1.96
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Count the pore voxels of sub-volumes, and resample the sub-volumes."""
     box = phases.sample_box
-    longest = max(part.stop - part.start for part in box)
-    parts = [n for n in _CURVE if longest // n >= _SMALLEST]
-    counts = yield from _counted(phases, box, sorted({_PARTS, *parts}))
-    fractions = {n: _fractions(*pair) for n, pair in counts.items()}
-    own = fractions[_PARTS]
+    shape = phases.sample_shape
+    divisions = _divisions(shape)
+    if not divisions:
+        sizes = " × ".join(map(str, shape[1 if phases.flat else 0 :]))
+        return Findings(
+            {},
+            [
+                "There are no sub-volumes: the smallest box around the sample "
+                f"({sizes} voxels) cannot be divided into enough nearly cubic parts. "
+                "Measure a larger volume."
+            ],
+        )
+    counts = yield from _counted(phases, box, divisions)
+    fractions = [_fractions(*found) for found in counts]
+    own = fractions[0]
     values: dict[str, float | None] = {"Sub.N": len(own[0])}
     remarks = []
     if len(own[0]) < _FEWEST:
@@ -83,10 +101,11 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values["Sub.SD"] = float((own[0] / own[1]).std(ddof=1))
     values["Sub.low"], values["Sub.high"] = _interval(*own)
     porosity = totals.pore_voxels / totals.sample_voxels
+    remarks += _few(len(own[0]))
     remarks += _coverage(own, values, totals)
     rows = [
-        (longest / n, float((p / s).std(ddof=1)), len(p))
-        for n, (p, s) in fractions.items()
+        (_edge(shape, numbers), float((p / s).std(ddof=1)), len(p))
+        for numbers, (p, s) in zip(divisions, fractions, strict=True)
         if len(p) >= _FEWEST
     ]
     rows.sort()
@@ -117,6 +136,60 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 
 Counts = npt.NDArray[np.int64]
+#: Numbers of sub-volumes along Z, Y, X.
+Division = tuple[int, ...]
+
+
+def _divisions(shape: tuple[int, ...]) -> list[Division]:
+    """Return the divisions of a box; the first one is that for the interval.
+
+    The list is empty if the box cannot be divided into nearly cubic sub-volumes.
+    """
+    longest = max(shape)
+    numbers = range(_PARTS, max(_PARTS, longest // _SMALLEST) + 1)
+    own = next(
+        (d for n in numbers if (d := _nearly_cubic(shape, n, _LEAST_EDGE))), None
+    )
+    if own is None:
+        return []
+    curve = [_nearly_cubic(shape, n, _SMALLEST) for n in _CURVE]
+    return [own, *(d for d in curve if d is not None and d != own)]
+
+
+def _nearly_cubic(shape: tuple[int, ...], n: int, least: int) -> Division | None:
+    """Divide a box into `n` parts along its longest edge; None if not nearly cubic.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    n : int
+    least : int
+        Minimum edge length of a part, in voxels.
+    """
+    division = tuple(max(1, round(k * n / max(shape))) for k in shape)
+    edges = [k / m for k, m in zip(shape, division, strict=True) if k > 1]
+    if not edges or min(edges) < least or max(edges) > _MOST_UNEQUAL * min(edges):
+        return None
+    return division
+
+
+def _edge(shape: tuple[int, ...], division: Division) -> float:
+    """Return the mean edge length of a part, in voxels."""
+    edges = [k / m for k, m in zip(shape, division, strict=True) if k > 1]
+    return sum(edges) / len(edges)
+
+
+def _few(n: int) -> list[str]:
+    """Remark on an interval from few sub-volumes."""
+    from scipy import stats
+
+    if n >= _FEW:
+        return []
+    narrow = 1 - _FACTOR * math.sqrt((n - 1) / n) / stats.t.ppf(0.975, n - 1)
+    return [
+        f"Sub.low and Sub.high are from only {n} sub-volumes, so the interval is about "
+        f"{100 * narrow:.0f} % too narrow. Measure a larger volume."
+    ]
 
 
 def _coverage(
@@ -139,22 +212,20 @@ def _coverage(
 
 
 def _counted(
-    phases: Phases, box: tuple[slice, slice, slice], parts: Sequence[int]
-) -> Generator[Step, None, dict[int, tuple[Counts, Counts, Counts]]]:
+    phases: Phases, box: tuple[slice, slice, slice], divisions: Sequence[Division]
+) -> Generator[Step, None, list[tuple[Counts, Counts, Counts]]]:
     """Count pore, sample and all voxels in sub-volumes, for each division."""
     shape = [part.stop - part.start for part in box]
-    longest = max(shape)
-    borders = {}
-    counts = {}
-    for n in parts:
-        numbers = [max(1, round(k * n / longest)) for k in shape]
-        borders[n] = [
+    borders, counts = [], []
+    for division in divisions:
+        starts = [
             np.rint(np.arange(m) * k / m).astype(np.int64)
-            for m, k in zip(numbers, shape, strict=True)
+            for m, k in zip(division, shape, strict=True)
         ]
-        sizes = [np.diff([*b, k]) for b, k in zip(borders[n], shape, strict=True)]
+        sizes = [np.diff([*b, k]) for b, k in zip(starts, shape, strict=True)]
         whole = sizes[0][:, None, None] * sizes[1][:, None] * sizes[2]
-        counts[n] = (np.zeros_like(whole), np.zeros_like(whole), whole)
+        borders.append(starts)
+        counts.append((np.zeros_like(whole), np.zeros_like(whole), whole))
     slabs = [s for s in phases.slabs if s.start < box[0].stop and s.stop > box[0].start]
     yield StageStarted(0, len(slabs), message="Measuring sub-volumes")
     for i, slab in enumerate(slabs):
@@ -164,16 +235,15 @@ def _counted(
         sample = phases.sample_planes(slab)
         sample = None if sample is None else sample[own]
         planes = np.arange(first, last) - box[0].start
-        for n, (starts, y, x) in borders.items():
-            rows = np.searchsorted(starts, planes, "right")
-            for target, mask in zip(counts[n], (pores, sample), strict=False):
+        for (z, y, x), targets in zip(borders, counts, strict=True):
+            rows = np.searchsorted(z, planes, "right")
+            for target, mask in zip(targets, (pores, sample), strict=False):
                 if mask is not None:
                     np.add.at(target, rows - 1, _summed(mask, y, x))
         yield BlockDone(i + 1, len(slabs))
-    return {
-        n: (p, s if phases.sample is not None else whole, whole)
-        for n, (p, s, whole) in counts.items()
-    }
+    return [
+        (p, s if phases.sample is not None else whole, whole) for p, s, whole in counts
+    ]
 
 
 def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:

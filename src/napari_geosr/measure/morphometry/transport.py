@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.measure import diffusion
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.findings import Findings, Quantity, memory_remark
 from napari_geosr.measure.phases.shared import label_solid_steps
 from napari_geosr.measure.sums import SweepTotals
 
@@ -59,7 +58,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values: dict[str, float | None] = {}
     remarks: list[str] = []
     outside: list[str] = []
-    available = free_host_memory() // 2
+    available = phases.available_bytes
     needed, n_pores = diffusion.bytes_needed(math.prod(phases.shape)), 0
     if needed <= available:  # if not, the pores need not be read
         pores = np.ascontiguousarray(phases.pores[:, :, :])
@@ -72,10 +71,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "of the volume."
         )
     elif needed > available:
-        remarks.append(
-            f"The tortuosity factor was not measured: it needs {needed / 1e9:.1f} GB "
-            "of memory. Measure a part of the volume."
-        )
+        has_budget = phases.budget is not None
+        what = "The tortuosity factor was"
+        remarks.append(memory_remark(what, needed, has_budget=has_budget))
     else:
         phi = n_pores / phases.sample_voxels
         for axis, letter in enumerate("zyx"):
@@ -111,14 +109,22 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         if phases.sample is not None:
             remarks.append(_outside(phases))
     if not phases.flat:
-        raw = yield from label_solid_steps(phases)
-        surface = float(raw.surface.sum()) / phases.sample_voxels
+        surface = yield from _surface(phases)
         porosity = totals.pore_voxels / totals.sample_voxels
         values["k(estimate)"], remark = _permeability(
             porosity, surface, values, outside
         )
         remarks += remark
     return Findings(values, remarks)
+
+
+def _surface(phases: Phases) -> Generator[Step, None, float]:
+    """Return the surface per volume of the sample, per voxel edge."""
+    if (original := phases.original) is not None:
+        volume = original.sample * math.prod(original.voxel_size)
+        return original.surface / volume * phases.edge
+    raw = yield from label_solid_steps(phases)
+    return float(raw.surface.sum()) / phases.sample_voxels
 
 
 def _reaches_faces(phases: Phases, axis: int) -> bool:

@@ -132,41 +132,36 @@ def pair_steps(
     slabs, n_z = phases.slabs, phases.shape[0]
     yield StageStarted(0, len(slabs), message="Measuring two-point statistics")
     for i, slab in enumerate(slabs):
-        wide = slice(slab.start, min(n_z, slab.stop + distances[-1]))
-        pores = phases.planes(phases.pores, wide)
-        sample = phases.sample_planes(wide)
-        n = slab.stop - slab.start
+        pores, sample = phases.planes(phases.pores, slab), phases.sample_planes(slab)
         for axis in axes:
             for k, lag in enumerate(distances):
-                phases.check()
-                keys = [_shifted(axis, 0, lag, n), _shifted(axis, lag, lag, n)]
-                both[axis, k] += _count(pores[keys[0]], pores[keys[1]])
-                if sample is None:
-                    size = [n, *phases.shape[1:]]
-                    if axis == 0:  # planes with a partner within the volume
-                        size[0] = max(0, min(n, wide.stop - wide.start - lag))
-                    else:
-                        size[axis] -= lag
-                    pairs[axis, k] += math.prod(size)
-                else:
-                    pairs[axis, k] += _count(sample[keys[0]], sample[keys[1]])
+                far_pores, far_sample = pores, sample
+                if axis == 0:  # read other planes for each distance, to save memory
+                    far = slice(min(n_z, slab.start + lag), min(n_z, slab.stop + lag))
+                    far_pores = phases.planes(phases.pores, far)
+                    far_sample = phases.sample_planes(far)
+                both[axis, k] += _count(pores, far_pores, axis, lag)
+                if sample is not None and far_sample is not None:
+                    pairs[axis, k] += _count(sample, far_sample, axis, lag)
+                    continue
+                size = [len(far_pores), *phases.shape[1:]]
+                size[axis] -= lag if axis else 0
+                pairs[axis, k] += math.prod(size)
         yield BlockDone(i + 1, len(slabs))
     return both, pairs
 
 
-def _shifted(axis: int, offset: int, lag: int, n: int) -> Box:
-    """Return the voxels at one end of pairs along an axis, in a slab of `n` planes."""
-    key = [slice(0, n), slice(None), slice(None)]
+def _count(one: Mask, other: Mask, axis: int, lag: int) -> int:
+    """Count the pairs at a distance `lag` with both ends in a mask.
+
+    Along Z, `other` already consists of the planes at this distance.
+    """
     if axis == 0:
-        key[0] = slice(offset, n + offset)
+        one = one[: len(other)]
     else:
-        key[axis] = slice(offset, None) if offset else slice(0, -lag or None)
-    return key[0], key[1], key[2]
-
-
-def _count(one: Mask, other: Mask) -> int:
-    n = min(len(one), len(other))
-    return int(np.count_nonzero(one[:n] & other[:n]))
+        one = np.moveaxis(one, axis, 0)[: one.shape[axis] - lag]
+        other = np.moveaxis(other, axis, 0)[lag:]
+    return int(np.count_nonzero(one & other))
 
 
 def _surface(phases: Phases) -> Generator[Step, None, float | None]:

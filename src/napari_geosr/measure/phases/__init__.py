@@ -11,10 +11,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
+    cubic_shape,
     halo,
     interpolated,
+    is_cubic,
     not_cubic_text,
     places_of,
 )
@@ -106,6 +109,14 @@ class PhasePlanes:
     around: Mask | None = None
     missing: Mask | None = None
 
+    def part(self, planes: slice) -> PhasePlanes:
+        """Return some of the planes."""
+        sample, around, missing = (
+            None if mask is None else mask[planes]
+            for mask in (self.sample, self.around, self.missing)
+        )
+        return PhasePlanes(self.pores[planes], sample, around, missing)
+
 
 class Complement:
     """The voxels that are in none of several masks.
@@ -187,6 +198,13 @@ class Phases:
     missing : PackedMask or None
         Voxels that were not measured (NaN or infinite); None if all voxels belong to
         the sample.
+    min_voxels : int
+        Minimum size of a counted pore, in voxels of the scan.
+    connectivity : {6, 26}
+        Neighbours that belong to the same pore.
+    budget : int or None
+        Memory budget of the measurement in bytes; None if only the free memory limits
+        it.
     """
 
     pores: MaskSource
@@ -205,6 +223,9 @@ class Phases:
     original: OriginalGrid | None = None
     around: PackedMask | None = None
     missing: PackedMask | None = None
+    min_voxels: int = 1
+    connectivity: Literal[6, 26] = 26
+    budget: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -242,6 +263,17 @@ class Phases:
         n_z, n_y, n_x = self.shape
         thickness = max(1, SLAB_VOXELS // (n_y * n_x))
         return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
+
+    @property
+    def scan_shape(self) -> tuple[int, int, int]:
+        """Number of voxels of the scan along Z, Y, X."""
+        return self.shape if self.original is None else self.original.shape
+
+    @property
+    def scan_slices(self) -> list[int]:
+        """The plane at the centre of each slice of the scan."""
+        n, m = self.shape[0], self.scan_shape[0]
+        return [(2 * k + 1) * n // (2 * m) for k in range(m)]
 
     def planes(self, mask: MaskSource, slab: slice) -> Mask:
         """Read whole planes of a phase; raise `Cancelled` if the run is to stop."""
@@ -288,6 +320,12 @@ class Phases:
         z, y, x = (part.stop - part.start for part in self.sample_box)
         return z, y, x
 
+    @property
+    def available_bytes(self) -> int:
+        """Memory for whole volumes: half of the free memory, and within the budget."""
+        free = free_host_memory() // 2
+        return free if self.budget is None else min(free, self.budget)
+
     def count(self, mask: MaskSource) -> int:
         """Return the number of voxels in a mask."""
         return sum(int(np.count_nonzero(self.planes(mask, s))) for s in self.slabs)
@@ -323,13 +361,10 @@ def phases_of(
     edge = min(voxel_size[1:] if flat else voxel_size)
     if flat:
         voxel_size = (edge, *voxel_size[1:])
-    n_z, n_y, n_x = (
-        max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
-    )
-    pores = PackedMask((n_z, n_y, n_x))
-    original = None
-    if pores.shape != shape:
-        original = OriginalGrid(voxel_size, flat)
+    is_same = is_cubic(voxel_size)
+    original = None if is_same else OriginalGrid(voxel_size, flat, shape)
+    z, y, x = cubic_shape(shape, voxel_size)
+    pores = PackedMask((z, y, x))
     more: list[PackedMask] = []
     n_outside = 0
     for slab in slabs if original is None else _thinner(slabs, shape, pores.shape):
@@ -346,15 +381,7 @@ def phases_of(
             assert part is not None
             mask.write(first, part)
     sample, around, missing = more if n_outside else (None, None, None)
-    notes: tuple[str, ...] = ()
-    if original is not None:
-        notes = (
-            f"{not_cubic_text(voxel_size, unit, flat)}: volumes and surfaces were "
-            "measured on these voxels, all other morphometry on cubic voxels of "
-            f"{edge:.4g} {unit}, with the surface interpolated between voxels. "
-            "Pores and walls thinner than ten times the longest edge of a voxel "
-            f"({10 * max(voxel_size):.4g} {unit}) appear too thin.",
-        )
+    notes = () if original is None else (_not_cubic(original, (z, y, x), unit),)
     return Phases(
         pores,
         Complement(pores, within=sample),
@@ -372,6 +399,24 @@ def phases_of(
         original=original,
         around=around,
         missing=missing,
+    )
+
+
+def _not_cubic(original: OriginalGrid, grid: tuple[int, ...], unit: str) -> str:
+    """Return a remark on voxels that are not cubic."""
+    sizes = original.voxel_size[1 if original.flat else 0 :]
+    edge = min(sizes)
+    beginning = not_cubic_text(original.voxel_size, unit, original.flat)
+    text = (
+        f"{beginning}: volumes and surfaces were measured on these voxels, all other "
+        f"morphometry on cubic voxels of {edge:.4g} {unit}"
+    )
+    if grid == original.shape:
+        return f"{text}, as many as in the scan."
+    return (
+        f"{text}, with the surface interpolated between voxels. Pores and walls "
+        f"thinner than ten times the longest edge of a voxel ({10 * max(sizes):.4g} "
+        f"{unit}) appear too thin."
     )
 
 
@@ -407,6 +452,8 @@ def _cubic(
     near = slice(before, before + n + 1)
     inside = planes.sample
     original.add(planes.pores[near], None if inside is None else inside[near], n)
+    if finer == shape:
+        return slab.start, planes.part(slice(before, before + n))
     places = (z[own] - wide.start, y, x)
     first = int(own[0]) if own.size else 0
     if inside is None or planes.around is None or planes.missing is None:

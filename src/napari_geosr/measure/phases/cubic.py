@@ -14,6 +14,8 @@ from napari_geosr.measure.crofton import PAIRS, pair_weights
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
+#: Relative difference between the edges of a voxel up to which it counts as cubic.
+_ROUNDING = 1e-3
 #: Distances to the other phase are limited to this multiple of a voxel's longest edge.
 _FARTHEST = 3.0
 
@@ -27,6 +29,8 @@ class OriginalGrid:
     voxel_size : tuple of 3 float
     flat : bool
         Whether this is one image.
+    shape : tuple of 3 int
+        Number of voxels along each axis.
     pores, sample : int
         Number of voxels.
     changes, pairs : ndarray of shape (13,)
@@ -36,6 +40,7 @@ class OriginalGrid:
 
     voxel_size: tuple[float, float, float]
     flat: bool
+    shape: tuple[int, int, int]
     pores: int = 0
     sample: int = 0
     changes: npt.NDArray[np.int64] = field(
@@ -93,6 +98,27 @@ class OriginalGrid:
         one = math.prod(self.voxel_size[1:] if self.flat else self.voxel_size)
         share = self.changes[used] / self.pairs[used]
         return float((weights[used] * share).sum()) / one
+
+
+def is_cubic(voxel_size: Sequence[float]) -> bool:
+    """Whether all edges of a voxel are equal, except for rounding."""
+    return max(voxel_size) <= (1 + _ROUNDING) * min(voxel_size)
+
+
+def cubic_shape(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[int, ...]:
+    """Return the number of cubic voxels, as long as the shortest edge, along each axis.
+
+    Examples
+    --------
+    >>> cubic_shape((10, 64, 64), (2.5, 1.0, 1.0))
+    (25, 64, 64)
+    """
+    if is_cubic(voxel_size):
+        return tuple(shape)
+    edge = min(voxel_size)
+    return tuple(
+        max(1, round(n * v / edge)) for n, v in zip(shape, voxel_size, strict=True)
+    )
 
 
 def halo(voxel_size: Sequence[float]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.config import format_enough
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.measure.number_text import unit_text
@@ -187,6 +188,25 @@ class Morphometry:
             "sources": list(self.sources),
             "remarks": list(self.remarks),
         }
+
+
+def memory_remark(what: str, needed: int, *, has_budget: bool) -> str:
+    """Return a remark on values that were not measured for lack of memory.
+
+    Parameters
+    ----------
+    what : str
+        Beginning of the sentence, such as "The pore network was".
+    needed : int
+        Memory in bytes that would suffice.
+    has_budget : bool
+        Whether the user limited the memory.
+    """
+    more = ", or increase the memory budget (--memory)" if has_budget else ""
+    return (
+        f"{what} not measured: it needs {format_enough(needed)} of memory. Measure a "
+        f"part of the volume{more}."
+    )
 
 
 def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[str]:

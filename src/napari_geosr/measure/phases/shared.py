@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal
@@ -64,6 +65,37 @@ def label_solid_steps(phases: Phases) -> Generator[Step, None, RawTable]:
         phases.results["solid offsets"] = offsets
     assert isinstance(found, RawTable)
     return found
+
+
+def counted_pores_steps(phases: Phases) -> Generator[Step, None, MaskSource]:
+    """Find the pores of the sample that reach the minimum size."""
+    least = phases.min_voxels
+    if phases.original is not None:
+        ratio = math.prod(phases.original.voxel_size) / phases.edge**3
+        least = max(1, round(least * ratio))
+    if least == 1:
+        return phases.pores
+    labeller = SlabLabeller(
+        *(phases.shape, (1.0, 1.0, 1.0), phases.connectivity),
+        flat=phases.flat,
+        min_voxels=least,
+    )
+    slabs = phases.slabs
+    offsets = []
+    yield StageStarted(0, 2 * len(slabs), message="Finding the counted pores")
+    for i, slab in enumerate(slabs):
+        pores = phases.planes(phases.pores, slab)
+        offsets.append(labeller.add(pores, phases.sample_planes(slab))[1])
+        yield BlockDone(i + 1, 2 * len(slabs))
+    lookup = labeller.finish().lookup
+    counted = PackedMask(phases.shape)
+    for i, (slab, offset) in enumerate(zip(slabs, offsets, strict=True)):
+        pores = phases.planes(phases.pores, slab)
+        labels, _ = provisional_labels(pores, phases.connectivity)
+        table = np.concatenate([[False], lookup[offset + 1 :] > 0])
+        counted.write(slab.start, table[labels])
+        yield BlockDone(len(slabs) + i + 1, 2 * len(slabs))
+    return counted
 
 
 @dataclass(frozen=True)
