@@ -24,7 +24,7 @@ from napari_geosr.gui.porosity.evidence import (
     explained_source,
 )
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
-from napari_geosr.gui.porosity.measured_inputs import MeasuredInputs
+from napari_geosr.gui.porosity.measured_layers import MeasuredInputs
 from napari_geosr.gui.porosity.measuring import (
     MeasuringInput,
     PoreMeasurement,

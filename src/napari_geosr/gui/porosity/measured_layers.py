@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, convert_length, same_sizes
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     alignment_with,
     chosen_position,
@@ -21,18 +25,30 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import preserve_point
-from napari_geosr.gui.porosity.pore_layers import position_text
+from napari_geosr.gui.layers.contents import contents_key
+from napari_geosr.gui.porosity.pore_layers import is_untouched, position_text
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
 
     from napari_geosr.gui.porosity.measuring import PoreMeasurement
+    from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
+    from napari_geosr.gui.porosity.settings import PorositySettings
+    from napari_geosr.operations.measure import MeasureConfig
 
 #: Events of a layer that change its position or voxel size.
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
 #: Delay in milliseconds until a moved slider or layer is taken into account.
 _DELAY = 50
+#: Delay in milliseconds from the last redraw until the labels are checked for edits.
+_CHECK_DELAY = 300
+#: Maximum size in bytes of labels that are compared with the original ones after edits,
+#: to find out whether these were undone.
+_MAX_BYTES = 2**30
+#: Settings that select the sample, and settings that distinguish pores from solid.
+_SAMPLE = ("sample_mask", "mask_closing")
+_PORES = ("threshold", "phase", "local_window", "hysteresis")
 _OTHER_IMAGE = (
     "These results belong to a different image from the one chosen under Settings. "
     "Press Measure to measure the chosen image."
@@ -167,3 +183,175 @@ def _has_same_voxels(first: Volume, second: Volume) -> bool:
 
 def _is_same(first: AnyDict, second: AnyDict) -> bool:
     return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+class MeasuredInputs:
+    """Remembers the grey values, the sample and the threshold of a measurement.
+
+    Parameters
+    ----------
+    levels : LevelsReader
+        Identifies the current grey values and the current sample.
+    settings : PorositySettings
+    """
+
+    def __init__(self, levels: LevelsReader, settings: PorositySettings) -> None:
+        self._levels, self._settings = levels, settings
+        self._begun: tuple[Key, MeasureConfig] | None = None
+        self._measured: tuple[Key, MeasureConfig] | None = None
+
+    def begin(self, config: MeasureConfig) -> None:
+        """Store the inputs when a measurement starts."""
+        self._begun = self._levels.key(), config
+
+    def finish(self) -> None:
+        """Adopt the inputs of the measurement that has finished."""
+        self._measured = self._begun
+
+    def forget(self) -> None:
+        """Forget the inputs, because other results are shown."""
+        self._measured = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the measured grey values and sample are the current ones."""
+        return self._measured is not None and self._measured[0] == self._levels.key()
+
+    def note(self) -> str:
+        """Return which input was changed after the measurement; empty if none was.
+
+        Another layer, time point or channel is described by `MeasuredLayers.note`.
+        """
+        if self._measured is None:
+            return ""
+        (before, config), now = self._measured, self._levels.key()
+        layer = self._levels.layer()
+        if layer is None or not before or not now:
+            return ""
+        same = [a == b for a, b in zip(before, now, strict=True)]
+        is_layer, is_grey, is_position, is_sample = same
+        if not (is_layer and is_position):
+            return ""
+        if not is_grey:
+            return _changed(f"The grey values of {layer.name!r} were")
+        if not is_sample or self._differs(config, _SAMPLE):
+            return _changed("The sample was")
+        if self._differs(config, _PORES):
+            return _changed("The threshold settings were")
+        return ""
+
+    def _differs(self, config: MeasureConfig, names: tuple[str, ...]) -> bool:
+        try:
+            current = self._settings.config()
+        except GeoSRError:  # shown next to the setting
+            return False
+        if config.sample_mask == current.sample_mask == "none":
+            names = tuple(name for name in names if name != "mask_closing")
+        return any(getattr(config, name) != getattr(current, name) for name in names)
+
+
+def _changed(what: str) -> str:
+    return f"{what} changed after the measurement. Press Measure to measure again."
+
+
+class EditedPores(QObject):
+    """Follows the pore layers of the last measurement.
+
+    napari emits no event when an edit is undone or an array is changed in place, so
+    that labels are also checked after the layer was redrawn.
+
+    Signals
+    -------
+    changed
+        The note may have changed.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._followed = Connections(self)
+        self._original: weakref.WeakKeyDictionary[Labels, Any] = (
+            weakref.WeakKeyDictionary()
+        )
+        #: Number of edits of each edited layer.
+        self._edits: weakref.WeakKeyDictionary[Labels, int] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._checks: set[BackgroundTask] = set()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_CHECK_DELAY)
+        self._timer.timeout.connect(self._check)
+
+    def follow(self, layers: Iterable[Labels]) -> None:
+        """Follow the layers of a new measurement, which are not edited yet."""
+        self._followed.end()
+        self._original.clear()
+        self._edits.clear()
+        for layer in layers:
+            self._original[layer] = contents_key(layer)
+            for event in (layer.events.paint, layer.events.data):
+                self._followed.connect(event, self._on_edited)
+            self._followed.connect(layer.events.set_data, self._on_drawn)
+
+    def note(self, layer: Labels | None) -> str:
+        """Return that a layer no longer matches the table; empty if it does."""
+        if layer is None or layer not in self._edits:
+            return ""
+        return (
+            f"Layer {layer.name!r} was edited after the measurement, so it no longer "
+            "matches the table. Undo the changes, or press Measure to measure again."
+        )
+
+    def _on_edited(self, event: Any) -> None:
+        self._set_edited(event.source)
+
+    def _on_drawn(self, _event: object = None) -> None:
+        self._timer.start()
+
+    def _set_edited(self, layer: Labels) -> None:
+        if layer in self._original:
+            self._edits[layer] = self._edits.get(layer, 0) + 1
+            self._timer.start()
+            self.changed.emit()
+
+    def _check(self) -> None:
+        """Compare the labels with those of the measurement."""
+        for layer in list(self._original):
+            is_same = contents_key(layer) == self._original[layer]
+            if layer not in self._edits:
+                if not is_same:
+                    self._set_edited(layer)
+            elif math.prod(layer.data.shape) * layer.data.dtype.itemsize <= _MAX_BYTES:
+                self._compare(layer)
+
+    def _compare(self, layer: Labels) -> None:
+        """Check in a worker whether all edits of a layer were undone."""
+        reference, edits = weakref.ref(layer), self._edits[layer]
+
+        def steps(should_stop: ShouldStop) -> Generator[Step, None, bool]:
+            yield from ()
+            shown = reference()
+            return shown is not None and is_untouched(shown, should_stop)
+
+        def finish() -> None:
+            self._checks.discard(task)
+
+        task = BackgroundTask(
+            steps,
+            owner=self,
+            on_result=partial(self._on_compared, reference, edits),
+            on_finished=finish,
+        )
+        self._checks.add(task)
+
+    def _on_compared(
+        self, reference: weakref.ref[Labels], edits: int, is_undone: bool
+    ) -> None:
+        layer = reference()
+        if layer is None or not is_undone or self._edits.get(layer) != edits:
+            return
+        del self._edits[layer]
+        self._original[layer] = contents_key(layer)
+        self.changed.emit()

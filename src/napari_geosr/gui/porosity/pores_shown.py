@@ -15,7 +15,6 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
-from napari_geosr.gui.porosity.edited_pores import EditedPores
 from napari_geosr.gui.porosity.linked import (
     FeatureLink,
     MarkedPores,
@@ -23,7 +22,7 @@ from napari_geosr.gui.porosity.linked import (
     PicturePace,
     combined,
 )
-from napari_geosr.gui.porosity.measured_layers import MeasuredLayers
+from napari_geosr.gui.porosity.measured_layers import EditedPores, MeasuredLayers
 from napari_geosr.gui.porosity.pore_colours import (
     Highlighter,
     PoreColours,
