@@ -147,7 +147,7 @@ def test_results_are_outdated_after_edits_of_their_inputs(viewer, qtbot):
     measure(dock, qtbot)
     assert not note.text()
     dock.settings.method.setCurrentText("Li")
-    assert note.text().startswith("The threshold settings were changed")
+    qtbot.waitUntil(lambda: note.text().startswith("The threshold settings were"))
     assert dock.result.plot.stale_note.text() == note.text()
 
 
