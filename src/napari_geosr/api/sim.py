@@ -24,7 +24,7 @@ def reconstruct_sim(
     order: str | None = None,
     offset: float | None = None,
     psf: str | Path | None = None,
-    psf_sampling: int | None = None,
+    psf_sampling: float | None = None,
     damping: float = 1.0,
     patterns: str | Path | None = None,
     harmonics: int = 1,
@@ -76,7 +76,7 @@ def reconstruct_sim(
         Grey value without light; by default estimated from the darkest pixels.
     psf : path, optional
         Image of a measured point-spread function; replaces `na` and `wavelength`.
-    psf_sampling : int, optional
+    psf_sampling : float, optional
         Pixels of the point-spread function per camera pixel; by default calculated from
         the two pixel sizes.
     damping : float
@@ -85,7 +85,8 @@ def reconstruct_sim(
         Known patterns: ``patterns.yaml`` written by ``napari-geosr sim check``, or an
         image stack with one pattern per frame.
     harmonics : int
-        Number of harmonics of the pattern; more than 1 for nonlinear illumination.
+        Number of harmonics of the pattern; 2 for three-beam illumination, 2 or more for
+        nonlinear illumination.
     upscale_factor : int
         Pixels of the result per camera pixel along each axis.
     regularisation : float, optional

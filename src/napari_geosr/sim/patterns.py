@@ -48,6 +48,15 @@ _MAX_CONDITION = 20
 MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
+#: Minimum number of phases with which two patterns in one direction can be separated.
+_MIN_PHASES = 5
+#: Range of frequencies searched for a second pattern, relative to the expected one.
+_NEAR = (0.85, 1.15)
+#: Maximum distance of a second pattern from where it is expected, in cycles per field
+#: of view.
+_MAX_DISTANCE = 1.5
+#: Minimum agreement of the phases of two patterns, between 0 and 1.
+_MIN_AGREEMENT = 0.8
 #: Distance between two phases below which they count as equal, in radians.
 _MIN_GAP = math.radians(10)
 
@@ -67,12 +76,16 @@ class FringeFit:
         share one wave vector.
     problem : str
         Why the pattern cannot be relied on; empty if it can.
+    unused : float
+        Frequency, relative to that of the pattern, of another pattern with the same
+        direction (0.5 or 2) that is not used; 0 if there is none.
     """
 
     pattern: FringePattern
     confidence: float
     evenness: float = 1.0
     problem: str = ""
+    unused: float = 0.0
 
 
 class AngleFit:
@@ -145,6 +158,42 @@ class AngleFit:
             float(np.fft.fftfreq(size[1])[at[1]]),
         )
         return _upward(k), math.sqrt(height / typical) if typical > 0 else 0.0
+
+    def related(
+        self, k: tuple[float, float], factor: float
+    ) -> tuple[float, float] | None:
+        """Search for a pattern at a multiple of a wave vector; None if there is none.
+
+        Three-beam illumination has two patterns in each direction, the frequency of one
+        of which is twice that of the other [1]_. The phases of the finer pattern must
+        be twice those of the coarser one.
+
+        Parameters
+        ----------
+        k : (float, float)
+            Wave vector of a pattern that was found, in cycles per pixel.
+        factor : float
+            0.5 or 2.
+        """
+        expected = (factor * k[0], factor * k[1])
+        frequency = math.hypot(*expected)
+        highest = min(RING[1] * self.otf.cut_off, _NYQUIST)
+        if len(self.spectra) < _MIN_PHASES or frequency > highest:
+            return None
+        ring = (_NEAR[0] * frequency, min(_NEAR[1] * frequency, highest))
+        found, confidence = self.coarse(ring)
+        if np.dot(found, k) < 0:
+            found = (-found[0], -found[1])
+        cycles = np.subtract(found, expected) * self.shape
+        if confidence < MIN_CONFIDENCE or np.hypot(*cycles) > _MAX_DISTANCE:
+            return None
+        fine, coarse = (k, found) if factor < 1 else (found, k)
+        turns = [
+            np.angle(self.correlations(self.products(at, self.modulated)[0], at))
+            for at in (fine, coarse)
+        ]
+        agreement = abs(np.exp(1j * (turns[0] - 2 * turns[1])).mean())
+        return found if agreement > _MIN_AGREEMENT else None
 
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
@@ -370,8 +419,12 @@ def fit_fringe(
         k, confidence = fit.coarse(search_ring(otf))
     else:
         k, confidence = near, math.inf
+    unused = 0.0
     if confidence > 0:
-        k = _upward(fit.refine(k))
+        k = fit.refine(k)
+        if near is None:
+            k, unused = _with_both_orders(fit, k, harmonics)
+        k = _upward(k)
     phases, modulation, evenness = fit.phases_at(k)
     pattern = FringePattern(
         k, tuple(float(p) for p in phases), (modulation,) * harmonics, fit.intensity
@@ -379,7 +432,24 @@ def fit_fringe(
     if harmonics > 1 and modulation > 0:
         amplitudes = harmonic_modulation(fit, pattern)
         pattern = replace(pattern, modulation=amplitudes)
-    return FringeFit(pattern, confidence, evenness, _problem(pattern, confidence))
+    problem = _problem(pattern, confidence)
+    return FringeFit(pattern, confidence, evenness, problem, unused)
+
+
+def _with_both_orders(
+    fit: AngleFit, k: tuple[float, float], harmonics: int
+) -> tuple[tuple[float, float], float]:
+    """Return the fundamental of two related patterns, and the unused frequency.
+
+    With several harmonics, a pattern at half the frequency is the fundamental, and the
+    pattern that was found is its second harmonic.
+    """
+    coarser = fit.related(k, 0.5)
+    if harmonics > 1:
+        return (k if coarser is None else fit.refine(coarser)), 0.0
+    if coarser is not None:
+        return k, 0.5
+    return k, 0.0 if fit.related(k, 2.0) is None else 2.0
 
 
 def _problem(pattern: FringePattern, confidence: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,33 @@ def fourier_support(
 def highest_frequency(patterns: PatternSet) -> float:
     """Return the highest pattern frequency in cycles per pixel; 0 without fringes."""
     return max((f.harmonics * f.frequency for f in patterns.fringes), default=0.0)
+
+
+def resolution_remark(patterns: PatternSet, otf: Otf, upscale_factor: int) -> str:
+    """Return a sentence if the pixels of the result are too large for its detail.
+
+    Parameters
+    ----------
+    patterns : PatternSet
+    otf : Otf
+    upscale_factor : int
+
+    Returns
+    -------
+    str
+        Empty if the pixels are small enough.
+    """
+    reach = otf.cut_off + max(
+        (f.harmonics * max(map(abs, f.wave_vector)) for f in patterns.fringes),
+        default=0.0,
+    )
+    if 2 * reach <= upscale_factor:
+        return ""
+    return (
+        f"The frames contain detail with periods down to {1 / reach:.2g} camera "
+        f"pixels, but the result's pixels can show only {2 / upscale_factor:.2g} or "
+        f"more. Use --upscale-factor {math.ceil(2 * reach)}."
+    )
 
 
 def draw_circles(axes: Axes, widefield: float, reconstruction: float) -> None:

@@ -147,6 +147,7 @@ def trust_steps(
     *,
     iterations: int = 0,
     device: str = "cpu",
+    has_resolution: bool = True,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SimTrust]:
     """Check the reconstruction of one plane.
@@ -160,6 +161,8 @@ def trust_steps(
     iterations : int
         Iterations of the reconstruction, if it is iterative.
     device : str
+    has_resolution : bool
+        Whether to measure the resolution.
     should_stop : callable
 
     Raises
@@ -179,9 +182,11 @@ def trust_steps(
     yield BlockDone(2, 4)
     cycles = _wave_vector_errors(block, estimate)
     yield BlockDone(3, 4)
-    sizes = yield from _resolution_steps(
-        part, patterns, estimate, config, iterations, device, should_stop
-    )
+    sizes: tuple[float | None, float | None, float | None] = (None, None, None)
+    if has_resolution:
+        sizes = yield from _resolution_steps(
+            part, patterns, estimate, config, iterations, device, should_stop
+        )
     images = yield from _image_warnings(
         part, patterns, estimate, config, device, should_stop
     )
