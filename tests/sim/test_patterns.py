@@ -9,7 +9,8 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.operations.sim import FramesConfig, estimate_steps
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import frame_noise
-from napari_geosr.sim.patterns import circle_centre, fit_fringe
+from napari_geosr.sim.patterns import fit_fringe
+from napari_geosr.sim.refine import circle_centre
 from napari_geosr.sim.wiener import unmixing
 from sim.sim_scenes import frames_of_scene, scene
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.sim_frames.fringes import FringePattern
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.refine import circle_centre
 
 FloatArray = npt.NDArray[np.float32]
 Complex = npt.NDArray[np.complex64]
@@ -42,12 +43,14 @@ _INNER = (0.07, 0.2)
 _MIN_SIGNAL = 0.02
 #: Maximum number of times that bands are separated with the phases estimated before.
 _SEPARATIONS = 4
-#: Condition number of the fit above which points do not determine a circle.
-_MAX_CONDITION = 20
 #: Confidence below which a pattern does not count as found.
 MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
+#: Smallest modulation of a frame, relative to the mean, below which a pattern does not
+#: count as found. The ratio is at least 0.97 for correct frames, and at most 0.6 if
+#: frames of two angles are swapped.
+MIN_EVENNESS = 0.7
 #: Minimum number of phases with which two patterns in one direction can be separated.
 _MIN_PHASES = 5
 #: Range of frequencies searched for a second pattern, relative to the expected one.
@@ -161,7 +164,7 @@ class AngleFit:
 
     def related(
         self, k: tuple[float, float], factor: float
-    ) -> tuple[float, float] | None:
+    ) -> tuple[tuple[float, float], float] | None:
         """Search for a pattern at a multiple of a wave vector; None if there is none.
 
         Three-beam illumination has two patterns in each direction, the frequency of one
@@ -174,6 +177,12 @@ class AngleFit:
             Wave vector of a pattern that was found, in cycles per pixel.
         factor : float
             0.5 or 2.
+
+        Returns
+        -------
+        k : (float, float)
+            Approximate wave vector.
+        confidence : float
         """
         expected = (factor * k[0], factor * k[1])
         frequency = math.hypot(*expected)
@@ -193,7 +202,7 @@ class AngleFit:
             for at in (fine, coarse)
         ]
         agreement = abs(np.exp(1j * (turns[0] - 2 * turns[1])).mean())
-        return found if agreement > _MIN_AGREEMENT else None
+        return (found, confidence) if agreement > _MIN_AGREEMENT else None
 
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
@@ -302,30 +311,6 @@ class AngleFit:
         return True
 
 
-def circle_centre(
-    points: npt.NDArray[np.complexfloating],
-) -> complex:
-    """Return the centre of the circle through points, in the least-squares sense.
-
-    The correlation of frame n with the central band is ``A + B exp(i φ_n)``: the
-    object's own correlation A is the same for all frames. If the points do not
-    determine a circle, their mean is returned.
-    """
-    x, y = points.real, points.imag
-    mean = complex(points.mean())
-    spread = float(np.abs(points - mean).mean())
-    if len(points) < 3 or not spread > 0:
-        return mean
-    u, v = (x - mean.real) / spread, (y - mean.imag) / spread
-    matrix = np.stack([2 * u, 2 * v, np.ones_like(u)], 1)
-    if np.linalg.cond(matrix) > _MAX_CONDITION:
-        return mean
-    (cu, cv, _), *_ = np.linalg.lstsq(matrix, u**2 + v**2, rcond=None)
-    if np.hypot(cu, cv) > 0.5:
-        return mean
-    return mean + spread * complex(cu, cv)
-
-
 def _radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
 ) -> FloatArray:
@@ -423,7 +408,8 @@ def fit_fringe(
     if confidence > 0:
         k = fit.refine(k)
         if near is None:
-            k, unused = _with_both_orders(fit, k, harmonics)
+            k, other, unused = _with_both_orders(fit, k, harmonics)
+            confidence = max(confidence, other)
         k = _upward(k)
     phases, modulation, evenness = fit.phases_at(k)
     pattern = FringePattern(
@@ -432,27 +418,42 @@ def fit_fringe(
     if harmonics > 1 and modulation > 0:
         amplitudes = harmonic_modulation(fit, pattern)
         pattern = replace(pattern, modulation=amplitudes)
-    problem = _problem(pattern, confidence)
+    problem = _problem(pattern, confidence, evenness)
     return FringeFit(pattern, confidence, evenness, problem, unused)
 
 
 def _with_both_orders(
     fit: AngleFit, k: tuple[float, float], harmonics: int
-) -> tuple[tuple[float, float], float]:
-    """Return the fundamental of two related patterns, and the unused frequency.
+) -> tuple[tuple[float, float], float, float]:
+    """Search for a second pattern in the direction of the one that was found.
 
     With several harmonics, a pattern at half the frequency is the fundamental, and the
     pattern that was found is its second harmonic.
+
+    Returns
+    -------
+    k : (float, float)
+        Wave vector of the fundamental.
+    confidence : float
+        Confidence of the second pattern; 0 if there is none.
+    unused : float
+        Its frequency, relative to that of `k`, if it is not used.
     """
     coarser = fit.related(k, 0.5)
-    if harmonics > 1:
-        return (k if coarser is None else fit.refine(coarser)), 0.0
     if coarser is not None:
-        return k, 0.5
-    return k, 0.0 if fit.related(k, 2.0) is None else 2.0
+        half, confidence = coarser
+        return (
+            (fit.refine(half), confidence, 0.0)
+            if harmonics > 1
+            else (k, confidence, 0.5)
+        )
+    finer = fit.related(k, 2.0)
+    if finer is None:
+        return k, 0.0, 0.0
+    return k, finer[1], 0.0 if harmonics > 1 else 2.0
 
 
-def _problem(pattern: FringePattern, confidence: float) -> str:
+def _problem(pattern: FringePattern, confidence: float, evenness: float) -> str:
     """Return why a pattern cannot be relied on; empty if it can."""
     modulation = abs(pattern.modulation[0])
     if confidence < MIN_CONFIDENCE or modulation < MIN_MODULATION:
@@ -465,6 +466,12 @@ def _problem(pattern: FringePattern, confidence: float) -> str:
         return (
             f"two frames have nearly the same phase ({math.degrees(gap):.0f}° apart): "
             "check the order of the frames (--order)."
+        )
+    if evenness < MIN_EVENNESS:
+        return (
+            f"one frame has only {100 * evenness:.0f} % of the mean modulation of the "
+            "others, so it probably belongs to another angle: check the order of the "
+            "frames (--order)."
         )
     return ""
 
