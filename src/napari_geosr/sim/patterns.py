@@ -58,6 +58,11 @@ _NEAR = (0.85, 1.15)
 #: Maximum distance of a second pattern from where it is expected, in cycles per field
 #: of view.
 _MAX_DISTANCE = 1.5
+#: Minimum confidence of a second pattern where it is expected; noise reaches 3.
+_MIN_RELATED = 3.5
+#: Range of frequencies searched for the coarser of two patterns if none was found,
+#: relative to the cut-off.
+_LOW_RING = (0.25, 0.5)
 #: Minimum agreement of the phases of two patterns, between 0 and 1.
 _MIN_AGREEMENT = 0.8
 #: Distance between two phases below which they count as equal, in radians.
@@ -194,7 +199,7 @@ class AngleFit:
         if np.dot(found, k) < 0:
             found = (-found[0], -found[1])
         cycles = np.subtract(found, expected) * self.shape
-        if confidence < MIN_CONFIDENCE or np.hypot(*cycles) > _MAX_DISTANCE:
+        if confidence < _MIN_RELATED or np.hypot(*cycles) > _MAX_DISTANCE:
             return None
         fine, coarse = (k, found) if factor < 1 else (found, k)
         turns = [
@@ -408,8 +413,7 @@ def fit_fringe(
     if confidence > 0:
         k = fit.refine(k)
         if near is None:
-            k, other, unused = _with_both_orders(fit, k, harmonics)
-            confidence = max(confidence, other)
+            k, confidence, unused = _with_both_orders(fit, k, confidence, harmonics)
         k = _upward(k)
     phases, modulation, evenness = fit.phases_at(k)
     pattern = FringePattern(
@@ -423,7 +427,7 @@ def fit_fringe(
 
 
 def _with_both_orders(
-    fit: AngleFit, k: tuple[float, float], harmonics: int
+    fit: AngleFit, k: tuple[float, float], confidence: float, harmonics: int
 ) -> tuple[tuple[float, float], float, float]:
     """Search for a second pattern in the direction of the one that was found.
 
@@ -435,22 +439,31 @@ def _with_both_orders(
     k : (float, float)
         Wave vector of the fundamental.
     confidence : float
-        Confidence of the second pattern; 0 if there is none.
+        Confidences of both patterns, added in quadrature.
     unused : float
-        Its frequency, relative to that of `k`, if it is not used.
+        Frequency of the second pattern, relative to that of `k`, if it is not used.
     """
     coarser = fit.related(k, 0.5)
+    if coarser is None and confidence < MIN_CONFIDENCE:
+        low, height = fit.coarse(
+            (_LOW_RING[0] * fit.otf.cut_off, _LOW_RING[1] * fit.otf.cut_off)
+        )
+        finer = fit.related(low, 2.0) if height >= MIN_CONFIDENCE else None
+        if finer is not None:
+            k, confidence = fit.refine(finer[0]), finer[1]
+            coarser = low, height
     if coarser is not None:
-        half, confidence = coarser
+        half, height = coarser
+        confidence = math.hypot(confidence, height)
         return (
             (fit.refine(half), confidence, 0.0)
             if harmonics > 1
             else (k, confidence, 0.5)
         )
-    finer = fit.related(k, 2.0)
-    if finer is None:
-        return k, 0.0, 0.0
-    return k, finer[1], 0.0 if harmonics > 1 else 2.0
+    related = fit.related(k, 2.0)
+    if related is None:
+        return k, confidence, 0.0
+    return k, math.hypot(confidence, related[1]), 0.0 if harmonics > 1 else 2.0
 
 
 def _problem(pattern: FringePattern, confidence: float, evenness: float) -> str:
