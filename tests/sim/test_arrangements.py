@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+import napari_geosr as geosr
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
@@ -342,3 +343,32 @@ def test_a_measured_spot_is_sampled_as_its_file_says(tmp_path):
         found = transfer_function(frames, config)
         assert found.sampling == pytest.approx(ratio, rel=1e-3)
         assert found.cut_off == pytest.approx(0.37, rel=0.06)
+
+
+def test_patterns_and_spot_may_be_arrays(tmp_path):
+    """As accepted from files."""
+    made = scene("er", snr=20, size=SIZE)
+    volume = raw(made.frames.reshape(9, SIZE, SIZE), "ZYX")
+    f = np.fft.fftfreq(32)
+    spot = np.fft.fftshift(np.fft.ifft2(made.otf.at(f[:, None], f[None])).real)
+    images = np.abs(np.random.default_rng(0).normal(1, 0.2, (9, SIZE, SIZE)))
+    values = made.patterns.to_dict()
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
+    io.write(Volume(images.astype(np.float32), "ZYX"), tmp_path / "p.tif")
+    io.write(Volume(spot.astype(np.float32), "YX"), tmp_path / "s.tif")
+    settings = {
+        "psf_sampling": 1, "offset": 100, "order": "apz", "iterations": 3,
+        "checks": False, "device": "cpu", "threads": 1,
+    }  # fmt: skip
+    for known, file in (
+        (values, "p.yaml"),
+        (made.patterns, "p.yaml"),
+        (images.astype(np.float32), "p.tif"),
+    ):
+        one = geosr.reconstruct_sim(
+            volume, patterns=known, psf=spot.astype(np.float32), **settings
+        )
+        other = geosr.reconstruct_sim(
+            volume, patterns=tmp_path / file, psf=tmp_path / "s.tif", **settings
+        )
+        np.testing.assert_allclose(one.data, other.data, rtol=1e-5)

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from napari_geosr.core.arrays import at_indices
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.sim_frames.optics import Optics
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 
 __all__ = [
@@ -76,6 +78,10 @@ class SimFrames:
     offsets : tuple of float
         Grey value without light in each channel, subtracted when frames are read; a
         single value applies to all channels.
+    psf : Volume or None
+        Point-spread function, if it is not in a file.
+    patterns : PatternSet, mapping, Volume or None
+        Known patterns, if they are not in a file; a volume has one image per frame.
 
     Examples
     --------
@@ -93,6 +99,8 @@ class SimFrames:
     frame_axes: str
     optics: Optics = field(default_factory=Optics)
     offsets: tuple[float, ...] = (0.0,)
+    psf: Volume | None = None
+    patterns: PatternSet | AnyMapping | Volume | None = None
 
     @classmethod
     def from_volume(

@@ -27,6 +27,7 @@ from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.inputs import (
+    known_patterns,
     order_remark,
     psf_remark,
     transfer_function,
@@ -153,8 +154,9 @@ def estimate_steps(
     for remark in remarks:
         if message := remark(frames, config):
             yield WarningIssued(message=message)
-    if config.patterns is not None:
-        given = read_patterns(config.patterns, frames, channel)
+    known = known_patterns(frames, config)
+    if known is not None:
+        given = read_patterns(known, frames, channel)
         check_patterns(given, otf)
         return PatternEstimate(given, (), otf, noise, block)
     near_vectors = None if near is None else [f.wave_vector for f in near.fringes]

@@ -17,6 +17,7 @@ from napari_geosr.core.sim_frames import (
     guess_order,
     unclear_order,
 )
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.sim_frames.optics import Optics
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length
@@ -24,7 +25,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.optics import StatedOptics, read_optics
 from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.sim.config import FramesConfig
-from napari_geosr.operations.sim.known_patterns import pattern_counts
+from napari_geosr.operations.sim.known_patterns import Source, pattern_counts
 from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
@@ -55,8 +56,28 @@ def open_frames(
     return frames_of(open_series(path, reading), config)
 
 
-def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
+def known_patterns(frames: SimFrames, config: FramesConfig) -> Source | None:
+    """Return the known patterns, or their file, if there are any."""
+    return frames.patterns if config.patterns is None else config.patterns
+
+
+def frames_of(
+    volume: Volume,
+    config: FramesConfig,
+    *,
+    psf: Volume | None = None,
+    patterns: PatternSet | AnyMapping | Volume | None = None,
+) -> SimFrames:
     """Return the raw frames in a volume, with optics from its file and the settings.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : FramesConfig
+    psf : Volume, optional
+        Measured point-spread function, instead of a file.
+    patterns : PatternSet, mapping or Volume, optional
+        Known patterns, instead of a file.
 
     Raises
     ------
@@ -85,8 +106,9 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
         config.index or stated.refractive_index or OIL,
     )
     angles, phases = config.angles, config.phases
-    if config.patterns is not None and angles is phases is None:
-        angles, phases = pattern_counts(config.patterns)
+    known = patterns if config.patterns is None else config.patterns
+    if known is not None and angles is phases is None:
+        angles, phases = pattern_counts(known)
     frames = SimFrames.from_volume(
         volume,
         angles=angles,
@@ -94,7 +116,7 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
         order=config.order,
         optics=optics,
     )
-    if frames.phases < 2 * config.harmonics + 1 and config.patterns is None:
+    if frames.phases < 2 * config.harmonics + 1 and known is None:
         raise ConfigError(
             f"{config.harmonics} harmonics need at least {2 * config.harmonics + 1} "
             f"phases per angle, but there are {frames.phases}. Use fewer harmonics "
@@ -111,7 +133,7 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
         )
     given_offset = config.offset
     offsets = camera_offsets(frames) if given_offset is None else (given_offset,)
-    return replace(frames, offsets=offsets)
+    return replace(frames, offsets=offsets, psf=psf, patterns=patterns)
 
 
 def _refuse_oblong(volume: Volume) -> None:
@@ -201,8 +223,9 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
     FileError, VolumeError
         If the point-spread function cannot be used.
     """
-    if config.psf is not None:
-        return _measured(frames, config)
+    psf = measured_psf(frames, config)
+    if psf is not None:
+        return _measured(psf, frames, config)
     cut_off = frames.cut_off(channel)
     if cut_off is None:
         missing = {
@@ -238,17 +261,20 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _measured(frames: SimFrames, config: FramesConfig) -> Otf:
-    assert config.psf is not None
-    volume = io.read(config.psf)
+def measured_psf(frames: SimFrames, config: FramesConfig) -> Volume | None:
+    """Return the measured point-spread function, if there is one."""
+    return frames.psf if config.psf is None else io.read(config.psf)
+
+
+def _measured(volume: Volume, frames: SimFrames, config: FramesConfig) -> Otf:
     values = np.squeeze(np.asarray(volume.data, np.float64))
     if values.ndim == 3:  # the slice in focus
         values = values[int(np.argmax(values.max(axis=(1, 2))))]
     sampling = config.psf_sampling or _psf_sampling(volume, frames) or 1.0
-    found = Otf.from_psf(values, sampling, config.psf.name)
+    found = Otf.from_psf(values, sampling, volume.title)
     if not found.cut_off > 0.02:
         raise ConfigError(
-            f"{config.psf.name} transmits no detail finer than 50 camera pixels. Check "
+            f"{volume.title} transmits no detail finer than 50 camera pixels. Check "
             "--psf-sampling, and crop the image to the spot."
         )
     return found
@@ -292,9 +318,9 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
     str
         Empty if the sampling is given or stated in the files.
     """
-    if config.psf is None or config.psf_sampling is not None:
+    psf = measured_psf(frames, config)
+    if psf is None or config.psf_sampling is not None:
         return ""
-    psf = io.read(config.psf)
     if _psf_sampling(psf, frames) is not None:
         return ""
     silent = frames.volume if psf.has_physical_size else psf
@@ -319,7 +345,8 @@ def wavelength_remark(frames: SimFrames, config: FramesConfig) -> str:
         Empty if each channel has its own wavelength, or none is needed.
     """
     wavelengths = frames.optics.wavelengths
-    if config.psf is not None or frames.n_channels == 1 or len(wavelengths) != 1:
+    is_measured = config.psf is not None or frames.psf is not None
+    if is_measured or frames.n_channels == 1 or len(wavelengths) != 1:
         return ""
     return (
         f"The wavelength of {wavelengths[0]:.4g} nm is used for all "
@@ -341,7 +368,7 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     str
         Empty if the order is given or clear from the frames.
     """
-    if config.order is not None or config.patterns is not None:
+    if config.order is not None or known_patterns(frames, config) is not None:
         return ""
     growth = difference_growth(frames)
     if growth > MAX_GROWTH:

@@ -14,14 +14,17 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.volume import Volume
 from napari_geosr.physics.illumination.otf import Otf
 
+#: Known patterns, or the file that contains them.
+Source = Path | PatternSet | AnyMapping | Volume
 #: Maximum frequency of a pattern, relative to the cut-off.
 MAX_FREQUENCY = 1.2
 
 
-def pattern_counts(path: Path) -> tuple[int, int]:
-    """Return the numbers of angles and phases in a file with known patterns.
+def pattern_counts(source: Source) -> tuple[int, int]:
+    """Return the numbers of angles and phases of known patterns.
 
     Images count as one angle with a phase for each image.
 
@@ -30,41 +33,52 @@ def pattern_counts(path: Path) -> tuple[int, int]:
     FileError, ConfigError
         If the file cannot be read, or does not contain patterns.
     """
-    if not _is_document(path):
-        return 1, math.prod(io.read(path).shape[:-2])
-    values = _document(path)
-    channels = values.get("channels")
-    if isinstance(channels, list) and channels and isinstance(channels[0], dict):
-        values = channels[0]
-    fringes = PatternSet.from_dict(values, path.name).fringes
-    return len(fringes), len(fringes[0].phases)
+    found, name = _opened(source)
+    if isinstance(found, Volume):
+        return 1, math.prod(found.shape[:-2])
+    if not isinstance(found, PatternSet):
+        channels = found.get("channels")
+        if isinstance(channels, list) and channels and isinstance(channels[0], dict):
+            found = channels[0]
+        found = PatternSet.from_dict(found, name)
+    return len(found.fringes), len(found.fringes[0].phases)
 
 
-def read_patterns(path: Path, frames: SimFrames, channel: int = 0) -> PatternSet:
+def _opened(source: Source) -> tuple[PatternSet | AnyMapping | Volume, str]:
+    """Read a file; also return the name of the patterns in messages."""
+    if isinstance(source, Path):
+        is_document = source.suffix.lower() in (".yaml", ".yml", ".json")
+        return _document(source) if is_document else io.read(source), source.name
+    return source, source.title if isinstance(source, Volume) else "The pattern file"
+
+
+def read_patterns(source: Source, frames: SimFrames, channel: int = 0) -> PatternSet:
     """Read known patterns from a YAML file, or from images with one pattern per frame.
 
-    Images apply to all channels. A YAML file contains the patterns of each channel in
-    the list ``channels``; patterns for all channels need the entry ``channels: all``.
+    Images and a `PatternSet` apply to all channels. A YAML file contains the patterns
+    of each channel in the list ``channels``; patterns for all channels need the entry
+    ``channels: all``.
 
     Raises
     ------
     FileError, ConfigError
         If the file cannot be read, or its patterns do not fit the frames.
     """
-    if not _is_document(path):
-        return _images(path, frames)
-    values = _of_channel(_document(path), path.name, frames, channel)
-    found = PatternSet.from_dict(values, path.name)
+    found, name = _opened(source)
+    if isinstance(found, Volume):
+        return _images(found, name, frames)
+    if not isinstance(found, PatternSet):
+        found = PatternSet.from_dict(_of_channel(found, name, frames, channel), name)
     counts = (len(found.fringes), len(found.fringes[0].phases))
     if counts != (frames.angles, frames.phases):
         raise ConfigError(
-            f"{path.name} describes {counts[0]} angles × {counts[1]} phases, but "
+            f"{name} describes {counts[0]} angles × {counts[1]} phases, but "
             f"{frames.volume.title} has {frames.angles} × {frames.phases}. Check "
             "--angles and --phases."
         )
     if found.shape != frames.plane_shape:
         raise ConfigError(
-            f"{path.name} is for frames of {found.shape[0]} × {found.shape[1]} "
+            f"{name} is for frames of {found.shape[0]} × {found.shape[1]} "
             f"pixels, but those of {frames.volume.title} have "
             f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the "
             "patterns in these frames instead (omit --patterns)."
@@ -77,10 +91,6 @@ def patterns_document(channels: Sequence[PatternSet]) -> AnyDict:
     if len(channels) == 1:
         return channels[0].to_dict()
     return {"channels": [patterns.to_dict() for patterns in channels]}
-
-
-def _is_document(path: Path) -> bool:
-    return path.suffix.lower() in (".yaml", ".yml", ".json")
 
 
 def _document(path: Path) -> AnyMapping:
@@ -127,23 +137,23 @@ def _of_channel(
     return values
 
 
-def _images(path: Path, frames: SimFrames) -> PatternSet:
+def _images(volume: Volume, name: str, frames: SimFrames) -> PatternSet:
     """Read images with one pattern per frame."""
-    images = np.asarray(io.read(path).data, np.float32)
+    images = np.asarray(volume.data, np.float32)
     images = images.reshape(-1, *images.shape[-2:])
     if len(images) != frames.n_frames:
         raise ConfigError(
-            f"{path.name} has {len(images)} patterns, but there are {frames.n_frames} "
+            f"{name} has {len(images)} patterns, but there are {frames.n_frames} "
             "frames. Give one pattern for each frame."
         )
     if not np.isfinite(images).all():
         raise ConfigError(
-            f"{path.name} contains NaN or infinite values. Use complete patterns."
+            f"{name} contains NaN or infinite values. Use complete patterns."
         )
     mean = float(images.mean())
     if images.min() < 0 or not mean > 0:
         raise ConfigError(
-            f"{path.name} has negative values or contains no signal. "
+            f"{name} has negative values or contains no signal. "
             "Subtract its offset, or choose another file."
         )
     # The file has the patterns in the order of the frames of one plane; the result has

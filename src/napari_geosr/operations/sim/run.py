@@ -26,11 +26,12 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.output import Output
+from napari_geosr.operations.inputs import open_series
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry
-from napari_geosr.operations.sim.inputs import axis_facts, frames_of, open_frames
+from napari_geosr.operations.sim.inputs import axis_facts, frames_of
 from napari_geosr.operations.sim.plane_run import (
     PlaneRun,
     trust_summary,
@@ -90,7 +91,11 @@ class SimResult:
 
 
 def sim_steps(
-    source: Volume | str | Path, config: SimConfig
+    source: Volume | str | Path,
+    config: SimConfig,
+    *,
+    psf: Volume | None = None,
+    patterns: PatternSet | AnyMapping | Volume | None = None,
 ) -> Generator[Step, None, SimResult]:
     """Open raw frames and reconstruct all planes in memory.
 
@@ -98,6 +103,10 @@ def sim_steps(
     ----------
     source : Volume or path
     config : SimConfig
+    psf : Volume, optional
+        Measured point-spread function, instead of a file.
+    patterns : PatternSet, mapping or Volume, optional
+        Known patterns, instead of a file.
 
     Returns
     -------
@@ -108,10 +117,8 @@ def sim_steps(
     GeoSRError
         If the run fails.
     """
-    if isinstance(source, Volume):
-        frames = frames_of(source, config)
-    else:
-        frames = open_frames(source, config)
+    volume = source if isinstance(source, Volume) else open_series(source)
+    frames = frames_of(volume, config, psf=psf, patterns=patterns)
     result = yield from run_steps(frames, config)
     return result
 
@@ -156,9 +163,10 @@ def run_steps(
     Cancelled
         If `should_stop` returns True.
     """
+    inputs = {"frames": frames.volume, "psf": frames.psf, "patterns": frames.patterns}
     record = yield from provenance.record_steps(
         "sim",
-        inputs={"frames": frames.volume},
+        inputs={k: v for k, v in inputs.items() if isinstance(v, Volume)},
         settings=config.model_dump(mode="json", exclude={"memory"}),
         should_stop=should_stop,
     )
