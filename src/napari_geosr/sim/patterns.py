@@ -48,9 +48,9 @@ MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
 #: Smallest modulation of a frame, relative to the mean, below which a pattern does not
-#: count as found. The ratio is at least 0.97 for correct frames, and at most 0.6 if
-#: frames of two angles are swapped.
-MIN_EVENNESS = 0.7
+#: count as found. The ratio is at least 0.76 for correct frames, even noisy ones; if
+#: frames of two angles are swapped, it is 0.37 to 0.51 for at least one of the angles.
+MIN_EVENNESS = 0.6
 #: Minimum number of phases with which two patterns in one direction can be separated.
 _MIN_PHASES = 5
 #: Range of frequencies searched for a second pattern, relative to the expected one.
