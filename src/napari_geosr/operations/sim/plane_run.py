@@ -137,8 +137,8 @@ class PlaneRun:
         if moved > MAX_DRIFT and not self.has_drifted:
             self.has_drifted = True
             yield WarningIssued(
-                message=f"The patterns drift: at time point {time}, one phase differs "
-                f"by {math.degrees(moved):.0f}° from that at the previous time point. "
+                message=f"The patterns drift: at time point {time + 1}, one phase "
+                f"differs by {math.degrees(moved):.0f}° from that at the previous one. "
                 "The patterns are therefore determined for every time point."
             )
 
