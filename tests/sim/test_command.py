@@ -154,7 +154,8 @@ def test_time_channels_and_interleaved_slices(tmp_path, capsys, order):
     io.write(Volume(data, "TCZYX", (0.2, PIXEL, PIXEL), "µm"), tmp_path / "raw.ome.tif")
     words = ["sim", f"{tmp_path}/raw.ome.tif", "--out", f"{tmp_path}/o.ome.tif"]
     # The same patterns everywhere, so that no plane depends on the search in another.
-    given = yaml.safe_dump(scene(snr=30, size=64).patterns.to_dict())
+    values = {**scene(snr=30, size=64).patterns.to_dict(), "channels": "all"}
+    given = yaml.safe_dump(values)
     (tmp_path / "p.yaml").write_text(given, "utf-8")
     options = [*OPTICS, "--method", "wiener", "--no-checks", "--offset", "100"]
     options += ["--patterns", f"{tmp_path}/p.yaml", "--json"]

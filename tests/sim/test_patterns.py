@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import (
     FramesConfig,
@@ -16,9 +18,14 @@ from napari_geosr.operations.sim import (
     estimate_steps,
     run_steps,
 )
+from napari_geosr.operations.sim.check import modulation_contrast
+from napari_geosr.operations.sim.trust import trust_steps
+from napari_geosr.physics.illumination import simulation
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.physics.illumination.simulation import SimScene
 from napari_geosr.sim.noise import frame_noise
-from napari_geosr.sim.patterns import circle_centre, fit_fringe
+from napari_geosr.sim.patterns import fit_fringe
+from napari_geosr.sim.refine import circle_centre
 from napari_geosr.sim.wiener import unmixing
 from sim.sim_scenes import OPTICS, frames_of_scene, scene, volume_of
 
@@ -189,3 +196,91 @@ def test_noise_is_measured_beyond_the_cut_off(gain, read):
     assert found.gain == pytest.approx(gain, abs=0.2)
     weights = found.weights(np.array([0.0, 1000.0]))
     assert (weights > 0).all()
+
+
+@pytest.fixture
+def three_beams(monkeypatch):
+    """Frames with two patterns in each direction, at .45 and .9 of the cut-off."""
+    monkeypatch.setattr(simulation, "harmonic_amplitudes", lambda _scene: (0.6, 0.5))
+    return lambda structure: simulation.simulate_frames(
+        structure, SimScene(size=96, phases=5, snr=30, seed=1, frequency=0.45)
+    )
+
+
+@pytest.mark.parametrize("structure", ["er", "spots"])
+def test_the_coarser_of_two_patterns_is_the_fundamental(three_beams, structure):
+    made = three_beams(structure)
+    frames = frames_of_scene(made)
+    found = run_to_end(estimate_steps(frames, FramesConfig(harmonics=2)))
+    assert not found.problems
+    cycles, degrees = errors(made, found.patterns)
+    assert cycles < 0.1
+    assert degrees < 3
+    for fringe in found.patterns.fringes:
+        np.testing.assert_allclose(fringe.modulation, (0.6, 0.5), atol=0.05)
+    seen = []
+    linear = run_to_end(estimate_steps(frames, CONFIG), seen.append)
+    assert linear.patterns.fringes[0].frequency == pytest.approx(0.9 * 0.37, rel=0.02)
+    said = [step.message for step in seen if isinstance(step, WarningIssued)]
+    assert "half the frequency" in said[0]
+    assert "--harmonics 2" in said[0]
+
+
+def test_two_beams_have_no_coarser_pattern():
+    made = scene("er", snr=50, phases=5, size=96)
+    seen = []
+    found = run_to_end(
+        estimate_steps(frames_of_scene(made), FramesConfig(harmonics=2)), seen.append
+    )
+    assert errors(made, found.patterns)[0] < 0.1
+    assert not any(isinstance(step, WarningIssued) for step in seen)
+
+
+def test_intensities_are_relative_to_all_frames():
+    """Angles with less light, as an imperfect polariser causes."""
+    made = scene("er", snr=30, size=96)
+    light = np.array([1.2, 1.0, 0.5], np.float32)[:, None, None, None]
+    dimmed = replace(made, frames=100 + (made.frames - 100) * light)
+    found = run_to_end(estimate_steps(frames_of_scene(dimmed), CONFIG))
+    means = [np.mean(fringe.intensity) for fringe in found.patterns.fringes]
+    np.testing.assert_allclose(means, light.ravel() / light.mean(), rtol=0.02)
+    config = SimConfig(method="wiener", threads=1)
+    trust = run_to_end(trust_steps(found.block, found, config, has_resolution=False))
+    assert trust.warnings == ()
+    equal = replace(
+        found.patterns,
+        fringes=tuple(replace(f, intensity=(1.0,) * 3) for f in found.patterns.fringes),
+    )
+    wrong = run_to_end(
+        trust_steps(
+            found.block, replace(found, patterns=equal), config, has_resolution=False
+        )
+    )
+    assert "relative intensity of this frame" in wrong.warnings[0]
+    assert trust.held_out < 0.7 * wrong.held_out
+
+
+def test_frames_of_two_angles_that_are_swapped_are_noticed():
+    made = scene("er", snr=20, size=96)
+    mixed = made.frames.copy()
+    mixed[0, 1], mixed[1, 1] = made.frames[1, 1], made.frames[0, 1]
+    frames = frames_of_scene(replace(made, frames=mixed))
+    problems = run_to_end(estimate_steps(frames, CONFIG)).problems
+    assert "probably belongs to another angle" in problems[0]
+
+
+def contrast(made) -> float:
+    """Modulation contrast relative to the noise, with the patterns found."""
+    found = run_to_end(estimate_steps(frames_of_scene(made), CONFIG))
+    return float(np.percentile(modulation_contrast(found.block, found), 90))
+
+
+def test_contrast_does_not_depend_on_intensity_and_order_of_phases():
+    made = scene("er", snr=50, size=96, phases=5)
+    plain = contrast(made)
+    skipped = replace(made, frames=made.frames[:, [0, 2, 4, 1, 3]])
+    assert contrast(skipped) == pytest.approx(plain, rel=0.02)
+    flat = scene("er", snr=50, size=96, modulation=0.0)
+    bleached = scene("er", snr=50, size=96, modulation=0.0, bleaching=0.4)
+    assert contrast(flat) < 2
+    assert contrast(bleached) == pytest.approx(contrast(flat), rel=0.1)

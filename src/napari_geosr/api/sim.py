@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
 from napari_geosr.api.running import run_with_warnings
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import SimConfig, sim_steps
 
@@ -23,10 +26,10 @@ def reconstruct_sim(
     phases: int | None = None,
     order: str | None = None,
     offset: float | None = None,
-    psf: str | Path | None = None,
-    psf_sampling: int | None = None,
+    psf: VolumeLike | str | Path | None = None,
+    psf_sampling: float | None = None,
     damping: float = 1.0,
-    patterns: str | Path | None = None,
+    patterns: PatternSet | AnyMapping | VolumeLike | str | Path | None = None,
     harmonics: int = 1,
     upscale_factor: int = 2,
     regularisation: float | None = None,
@@ -74,18 +77,19 @@ def reconstruct_sim(
         determined from the frames.
     offset : float, optional
         Grey value without light; by default estimated from the darkest pixels.
-    psf : path, optional
+    psf : Volume, array or path, optional
         Image of a measured point-spread function; replaces `na` and `wavelength`.
-    psf_sampling : int, optional
+    psf_sampling : float, optional
         Pixels of the point-spread function per camera pixel; by default calculated from
         the two pixel sizes.
     damping : float
         Transfer of high frequencies relative to an ideal objective.
-    patterns : path, optional
-        Known patterns: ``patterns.yaml`` written by ``napari-geosr sim check``, or an
-        image stack with one pattern per frame.
+    patterns : path, Volume, array or mapping, optional
+        Known patterns: ``patterns.yaml`` written by ``napari-geosr sim check``, its
+        contents, or an image stack with one pattern per frame.
     harmonics : int
-        Number of harmonics of the pattern; more than 1 for nonlinear illumination.
+        Number of harmonics of the pattern; 2 for three-beam illumination, 2 or more for
+        nonlinear illumination.
     upscale_factor : int
         Pixels of the result per camera pixel along each axis.
     regularisation : float, optional
@@ -167,10 +171,10 @@ def reconstruct_sim(
         phases=phases,
         order=order,
         offset=offset,
-        psf=psf,
+        psf=psf if isinstance(psf, str | Path) else None,
         psf_sampling=psf_sampling,
         damping=damping,
-        patterns=patterns,
+        patterns=patterns if isinstance(patterns, str | Path) else None,
         harmonics=harmonics,
         upscale_factor=upscale_factor,
         regularisation=regularisation,
@@ -189,4 +193,9 @@ def reconstruct_sim(
     )
     if not isinstance(frames, str | Path):
         frames = as_volume(frames, name="frames")
-    return run_with_warnings(sim_steps(frames, config)).volume
+    known = None if isinstance(patterns, str | Path) else patterns
+    if known is not None and not isinstance(known, Mapping | PatternSet):
+        known = as_volume(known, name="patterns")
+    spot = None if psf is None or isinstance(psf, str | Path) else as_volume(psf)
+    run = sim_steps(frames, config, psf=spot, patterns=known)
+    return run_with_warnings(run).volume

@@ -89,7 +89,8 @@ def reconstruct_sim(
         stopping=STOPPING,
         out=out,
     )
-    if report is not None:
+    has_report = report is not None and result.checks is not None
+    if report is not None and has_report:
         write_report(report, result, overwrite=overwrite)
     if json:
         print_json(_describe(result, warnings))
@@ -97,7 +98,7 @@ def reconstruct_sim(
     for line in _pattern_lines(result):
         print(line)
     print(f"Wrote {result.path}")
-    if report is not None:
+    if has_report:
         print(f"Wrote {report}")
     suggest_next(f"compare {quoted(raw)} {quoted(out)} -o comparison")
     return 0
@@ -135,7 +136,12 @@ def check_sim(
     frames = open_frames(raw, merged, reading)
     check, warnings = run_command(
         lambda should_stop: check_steps(
-            frames, merged, out=out, overwrite=overwrite, should_stop=should_stop
+            frames,
+            merged,
+            every_channel=True,
+            out=out,
+            overwrite=overwrite,
+            should_stop=should_stop,
         ),
         stopping=STOPPING,
     )
@@ -161,12 +167,21 @@ def _pattern_lines(result: SimResult) -> list[str]:
 
 
 def _check_lines(check: SimCheck) -> list[str]:
-    patterns = check.estimate.patterns
+    frames = check.frames
     lines = [
-        f"{check.frames.angles} angles × {check.frames.phases} phases, order "
-        f"{check.frames.order}, {check.frames.n_planes} slices",
-        f"Modulation contrast {check.contrast_to_noise:.1f} times the noise",
+        f"{frames.angles} angles × {frames.phases} phases, order {frames.order}, "
+        f"{frames.n_planes} slices"
     ]
+    for each in (check, *check.others):
+        where = frames.where(time=each.time, channel=each.channel).strip(" ()")
+        lines += [f"{where[0].upper()}{where[1:]}"] if where else []
+        lines += _plane_lines(each)
+    return lines
+
+
+def _plane_lines(check: SimCheck) -> list[str]:
+    patterns = check.estimate.patterns
+    lines = [f"Modulation contrast {check.contrast_to_noise:.1f} times the noise"]
     for i, fringe in enumerate(patterns.fringes, start=1):
         phases = " ".join(f"{math.degrees(p) % 360:.0f}°" for p in fringe.phases)
         text = (

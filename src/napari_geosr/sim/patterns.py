@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.sim_frames.fringes import FringePattern
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.refine import circle_centre
 
 FloatArray = npt.NDArray[np.float32]
 Complex = npt.NDArray[np.complex64]
@@ -42,12 +43,28 @@ _INNER = (0.07, 0.2)
 _MIN_SIGNAL = 0.02
 #: Maximum number of times that bands are separated with the phases estimated before.
 _SEPARATIONS = 4
-#: Condition number of the fit above which points do not determine a circle.
-_MAX_CONDITION = 20
 #: Confidence below which a pattern does not count as found.
 MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
+#: Smallest modulation of a frame, relative to the mean, below which a pattern does not
+#: count as found. The ratio is at least 0.76 for correct frames, even noisy ones; if
+#: frames of two angles are swapped, it is 0.37 to 0.51 for at least one of the angles.
+MIN_EVENNESS = 0.6
+#: Minimum number of phases with which two patterns in one direction can be separated.
+_MIN_PHASES = 5
+#: Range of frequencies searched for a second pattern, relative to the expected one.
+_NEAR = (0.85, 1.15)
+#: Maximum distance of a second pattern from where it is expected, in cycles per field
+#: of view.
+_MAX_DISTANCE = 1.5
+#: Minimum confidence of a second pattern where it is expected; noise reaches 3.
+_MIN_RELATED = 3.5
+#: Range of frequencies searched for the coarser of two patterns if none was found,
+#: relative to the cut-off.
+_LOW_RING = (0.25, 0.5)
+#: Minimum agreement of the phases of two patterns, between 0 and 1.
+_MIN_AGREEMENT = 0.8
 #: Distance between two phases below which they count as equal, in radians.
 _MIN_GAP = math.radians(10)
 
@@ -69,6 +86,9 @@ class FringeFit:
         share one wave vector.
     problem : str
         Why the pattern cannot be relied on; empty if it can.
+    unused : float
+        Frequency, relative to that of the pattern, of another pattern with the same
+        direction (0.5 or 2) that is not used; 0 if there is none.
     """
 
     pattern: FringePattern
@@ -76,6 +96,7 @@ class FringeFit:
     evenness: float = 1.0
     problem: str = ""
     prominence: float = 1.0
+    unused: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +194,52 @@ class AngleFit:
             moving = fft.ifft2(spectrum * weight)
             total += np.abs(fft.fft2(moving * still.conj(), size)) ** 2
         return CorrelationPeaks(total / _radial_median(total, radius, ring), inside)
+
+    def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
+        """Return the grid point nearest to the wave vector, and its confidence."""
+        return self.peaks(ring).highest()
+
+    def related(
+        self, k: tuple[float, float], factor: float
+    ) -> tuple[tuple[float, float], float] | None:
+        """Search for a pattern at a multiple of a wave vector; None if there is none.
+
+        Three-beam illumination has two patterns in each direction, the frequency of one
+        of which is twice that of the other [1]_. The phases of the finer pattern must
+        be twice those of the coarser one.
+
+        Parameters
+        ----------
+        k : (float, float)
+            Wave vector of a pattern that was found, in cycles per pixel.
+        factor : float
+            0.5 or 2.
+
+        Returns
+        -------
+        k : (float, float)
+            Approximate wave vector.
+        confidence : float
+        """
+        expected = (factor * k[0], factor * k[1])
+        frequency = math.hypot(*expected)
+        highest = min(RING[1] * self.otf.cut_off, _NYQUIST)
+        if len(self.spectra) < _MIN_PHASES or frequency > highest:
+            return None
+        ring = (_NEAR[0] * frequency, min(_NEAR[1] * frequency, highest))
+        found, confidence = self.coarse(ring)
+        if np.dot(found, k) < 0:
+            found = (-found[0], -found[1])
+        cycles = np.subtract(found, expected) * self.shape
+        if confidence < _MIN_RELATED or np.hypot(*cycles) > _MAX_DISTANCE:
+            return None
+        fine, coarse = (k, found) if factor < 1 else (found, k)
+        turns = [
+            np.angle(self.correlations(self.products(at, self.modulated)[0], at))
+            for at in (fine, coarse)
+        ]
+        agreement = abs(np.exp(1j * (turns[0] - 2 * turns[1])).mean())
+        return (found, confidence) if agreement > _MIN_AGREEMENT else None
 
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
@@ -281,30 +348,6 @@ class AngleFit:
         return True
 
 
-def circle_centre(
-    points: npt.NDArray[np.complexfloating],
-) -> complex:
-    """Return the centre of the circle through points, in the least-squares sense.
-
-    The correlation of frame n with the central band is ``A + B exp(i φ_n)``: the
-    object's own correlation A is the same for all frames. If the points do not
-    determine a circle, their mean is returned.
-    """
-    x, y = points.real, points.imag
-    mean = complex(points.mean())
-    spread = float(np.abs(points - mean).mean())
-    if len(points) < 3 or not spread > 0:
-        return mean
-    u, v = (x - mean.real) / spread, (y - mean.imag) / spread
-    matrix = np.stack([2 * u, 2 * v, np.ones_like(u)], 1)
-    if np.linalg.cond(matrix) > _MAX_CONDITION:
-        return mean
-    (cu, cv, _), *_ = np.linalg.lstsq(matrix, u**2 + v**2, rcond=None)
-    if np.hypot(cu, cv) > 0.5:
-        return mean
-    return mean + spread * complex(cu, cv)
-
-
 def _radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
 ) -> FloatArray:
@@ -394,16 +437,24 @@ def fit_fringe(
         ring around the cut-off (`search_ring`).
     """
     fit = AngleFit(frames, otf, noise)
-    peaks = fit.peaks(search_ring(otf))
-    highest, confidence = peaks.highest()
-    prominence = 1.0
-    if confidence > 0:
-        k = _upward(fit.refine(highest if near is None else near))
-    else:
-        k = highest
-    if near is not None and confidence > 0:
-        best, confidence = confidence, peaks.confidence_at(k)
+    ring = low, high = search_ring(otf)
+    if near is not None:  # three-beam illumination has coarser patterns, too
+        ring = min(low, _NEAR[0] * math.hypot(*near)), high
+    peaks = fit.peaks(ring)
+    k, confidence = peaks.highest()
+    prominence, unused = 1.0, 0.0
+    if confidence > 0 and near is None:
+        k, confidence, unused = _with_both_orders(
+            fit, fit.refine(k), confidence, harmonics
+        )
+    elif near is not None and confidence > 0:
+        k, best = fit.refine(near), confidence
+        confidence = peaks.confidence_at(k)
+        if harmonics > 1 and 2 * math.hypot(*k) <= high:
+            finer = peaks.confidence_at((2 * k[0], 2 * k[1]))
+            confidence = math.hypot(confidence, finer)
         prominence = min(1.0, confidence / best)
+    k = _upward(k)
     phases, modulation, evenness = fit.phases_at(k)
     pattern = FringePattern(
         k, tuple(float(p) for p in phases), (modulation,) * harmonics, fit.intensity
@@ -411,11 +462,51 @@ def fit_fringe(
     if harmonics > 1 and modulation > 0:
         amplitudes = harmonic_modulation(fit, pattern)
         pattern = replace(pattern, modulation=amplitudes)
-    problem = _problem(pattern, confidence)
-    return FringeFit(pattern, confidence, evenness, problem, prominence)
+    problem = _problem(pattern, confidence, evenness)
+    return FringeFit(pattern, confidence, evenness, problem, prominence, unused)
 
 
-def _problem(pattern: FringePattern, confidence: float) -> str:
+def _with_both_orders(
+    fit: AngleFit, k: tuple[float, float], confidence: float, harmonics: int
+) -> tuple[tuple[float, float], float, float]:
+    """Search for a second pattern in the direction of the one that was found.
+
+    With several harmonics, a pattern at half the frequency is the fundamental, and the
+    pattern that was found is its second harmonic.
+
+    Returns
+    -------
+    k : (float, float)
+        Wave vector of the fundamental.
+    confidence : float
+        Confidences of both patterns, added in quadrature.
+    unused : float
+        Frequency of the second pattern, relative to that of `k`, if it is not used.
+    """
+    coarser = fit.related(k, 0.5)
+    if coarser is None and confidence < MIN_CONFIDENCE:
+        low, height = fit.coarse(
+            (_LOW_RING[0] * fit.otf.cut_off, _LOW_RING[1] * fit.otf.cut_off)
+        )
+        finer = fit.related(low, 2.0) if height >= MIN_CONFIDENCE else None
+        if finer is not None:
+            k, confidence = fit.refine(finer[0]), finer[1]
+            coarser = low, height
+    if coarser is not None:
+        half, height = coarser
+        confidence = math.hypot(confidence, height)
+        return (
+            (fit.refine(half), confidence, 0.0)
+            if harmonics > 1
+            else (k, confidence, 0.5)
+        )
+    related = fit.related(k, 2.0)
+    if related is None:
+        return k, confidence, 0.0
+    return k, math.hypot(confidence, related[1]), 0.0 if harmonics > 1 else 2.0
+
+
+def _problem(pattern: FringePattern, confidence: float, evenness: float) -> str:
     """Return why a pattern cannot be relied on; empty if it can."""
     modulation = abs(pattern.modulation[0])
     if confidence < MIN_CONFIDENCE or modulation < MIN_MODULATION:
@@ -428,6 +519,12 @@ def _problem(pattern: FringePattern, confidence: float) -> str:
         return (
             f"two frames have nearly the same phase ({math.degrees(gap):.0f}° apart): "
             "check the order of the frames (--order)."
+        )
+    if evenness < MIN_EVENNESS:
+        return (
+            f"one frame has only {100 * evenness:.0f} % of the mean modulation of the "
+            "others, so it probably belongs to another angle: check the order of the "
+            "frames (--order)."
         )
     return ""
 

@@ -35,6 +35,8 @@ ROUNDS = 3
 _ITERATIONS = 10
 #: Number of pixels of the object per camera pixel, along each axis.
 _UPSCALE = 2
+#: Condition number of the fit above which points do not determine a circle.
+_MAX_CONDITION = 20
 
 
 def refine_phases_steps(
@@ -125,3 +127,27 @@ def fitted_phases(
         turned = tuple(float(p) for p in np.angle(np.exp(1j * phases)))
         fringes.append(replace(fringe, phases=turned))
     return replace(patterns, fringes=tuple(fringes))
+
+
+def circle_centre(
+    points: npt.NDArray[np.complexfloating],
+) -> complex:
+    """Return the centre of the circle through points, in the least-squares sense.
+
+    The correlation of frame n with the central band is ``A + B exp(i φ_n)``: the
+    object's own correlation A is the same for all frames. If the points do not
+    determine a circle, their mean is returned.
+    """
+    x, y = points.real, points.imag
+    mean = complex(points.mean())
+    spread = float(np.abs(points - mean).mean())
+    if len(points) < 3 or not spread > 0:
+        return mean
+    u, v = (x - mean.real) / spread, (y - mean.imag) / spread
+    matrix = np.stack([2 * u, 2 * v, np.ones_like(u)], 1)
+    if np.linalg.cond(matrix) > _MAX_CONDITION:
+        return mean
+    (cu, cv, _), *_ = np.linalg.lstsq(matrix, u**2 + v**2, rcond=None)
+    if np.hypot(cu, cv) > 0.5:
+        return mean
+    return mean + spread * complex(cu, cv)

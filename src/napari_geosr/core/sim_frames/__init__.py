@@ -5,15 +5,28 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.arrays import at_indices
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.sim_frames.optics import Optics
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
+
+__all__ = [
+    "ORDERS",
+    "ORDER_PRESETS",
+    "Optics",
+    "SimFrames",
+    "best_counts",
+    "guess_order",
+    "order_misfits",
+    "unclear_order",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -35,87 +48,16 @@ USUAL_COUNTS: dict[int, tuple[int, int]] = {
     35: (5, 7),
     45: (5, 9),
 }
-#: Maximum of the resolution limit of the objective, λ/(2 NA), in pixels; if it is
-#: exceeded, the pixel size probably has the wrong unit.
-_MAX_PIXELS = 50
-#: Minimum of this resolution limit, in pixels.
-_MIN_PIXELS = 0.25
 #: Maximum edge, in pixels, of the central region from which the order is guessed.
 _GUESS_EDGE = 256
 #: Maximum ratio of the best order's misfit to that of another order at which the two
 #: can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order, and
 #: 0.96 or more for shuffled frames.
 _CLEAR = 0.9
-
-
-@dataclass(frozen=True)
-class Optics:
-    """Properties of the microscope that determine its resolution.
-
-    Attributes
-    ----------
-    numerical_aperture : float or None
-    wavelengths : tuple of float
-        Emission wavelength of each channel in nm; a single value applies to all.
-    refractive_index : float
-        Refractive index of the immersion medium.
-    """
-
-    numerical_aperture: float | None = None
-    wavelengths: tuple[float, ...] = ()
-    refractive_index: float = 1.515
-
-    def __post_init__(self) -> None:
-        aperture, index = self.numerical_aperture, self.refractive_index
-        if aperture is not None and aperture > index:
-            raise ConfigError(
-                f"The numerical aperture {aperture:g} exceeds the refractive index "
-                f"{index:g}, which is impossible. Correct one of them (--na, --index)."
-            )
-
-    def wavelength(self, channel: int = 0) -> float | None:
-        """Return the emission wavelength of a channel in nm; None if unknown."""
-        if len(self.wavelengths) <= 1:
-            return next(iter(self.wavelengths), None)
-        if channel >= len(self.wavelengths):
-            raise ConfigError(
-                f"Channel {channel} has no wavelength: {len(self.wavelengths)} are "
-                "given. Give one for each channel, or one for all (--wavelength)."
-            )
-        return self.wavelengths[channel]
-
-    def cut_off(self, pixel_size: float, unit: str, channel: int = 0) -> float | None:
-        """Return the highest frequency that the optics transmit, in cycles per pixel.
-
-        Parameters
-        ----------
-        pixel_size : float
-            Edge length of a camera pixel in the sample, in `unit`.
-        unit : str
-
-        Returns
-        -------
-        float or None
-            None if numerical aperture, wavelength or pixel size is unknown.
-
-        Raises
-        ------
-        ConfigError
-            If pixel size and wavelength cannot both be right.
-        """
-        wavelength = self.wavelength(channel)
-        if self.numerical_aperture is None or wavelength is None or unit == PIXEL:
-            return None
-        half_period = wavelength / (2 * self.numerical_aperture)
-        pixel = convert_length(pixel_size, unit, "nm")
-        if not pixel * _MIN_PIXELS < half_period < pixel * _MAX_PIXELS:
-            raise ConfigError(
-                f"A pixel of {pixel_size:g} {unit} cannot be right: the resolution of "
-                f"the objective, λ/(2 NA) = {half_period:.4g} nm, would be "
-                f"{half_period / pixel:.3g} pixels. Check the unit of the pixel size "
-                "(--pixel) and the wavelength (--wavelength)."
-            )
-        return pixel / half_period
+#: Minimum ratio of two misfits at which other numbers of angles and phases than the
+#: usual ones are chosen. The ratio is 3 to 12 for a stack of five slices with 3 × 3
+#: frames read as 5 × 9 frames, and less than 1.2 for 5 × 9 frames.
+_CLEARLY_BETTER = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +75,13 @@ class SimFrames:
     frame_axes : str
         Axes of `volume` along which angles, phases and slices are interleaved.
     optics : Optics
-    offset : float
-        Grey value without light, subtracted when frames are read.
+    offsets : tuple of float
+        Grey value without light in each channel, subtracted when frames are read; a
+        single value applies to all channels.
+    psf : Volume or None
+        Point-spread function, if it is not in a file.
+    patterns : PatternSet, mapping, Volume or None
+        Known patterns, if they are not in a file; a volume has one image per frame.
 
     Examples
     --------
@@ -150,8 +97,10 @@ class SimFrames:
     phases: int
     order: str
     frame_axes: str
-    optics: Optics = Optics()
-    offset: float = 0.0
+    optics: Optics = field(default_factory=Optics)
+    offsets: tuple[float, ...] = (0.0,)
+    psf: Volume | None = None
+    patterns: PatternSet | AnyMapping | Volume | None = None
 
     @classmethod
     def from_volume(
@@ -188,16 +137,23 @@ class SimFrames:
             If there is no such order.
         """
         _check_grey(volume)
-        angles, phases = _counts(volume, angles, phases)
-        axes = _frame_axes(volume, angles * phases)
         if order is not None and sorted(order) != sorted("apz"):
             raise ConfigError(
                 f"{order!r} is not an order of frames. Use each of the letters a "
                 "(angle), p (phase) and z (slice) once, such as apz (--order)."
             )
-        found = cls(
-            volume, angles, phases, order or "apz", axes, optics or Optics(), offset
-        )
+        possible = [
+            cls(
+                volume,
+                *counts,
+                order or "apz",
+                frame_axes_of(volume, math.prod(counts)),
+                optics or Optics(),
+                (offset,),
+            )
+            for counts in possible_counts(volume, angles, phases)
+        ]
+        found = possible[0] if len(possible) == 1 else best_counts(possible, order)
         if order is None:
             found = replace(found, order=guess_order(found)[0])
         return found
@@ -210,24 +166,45 @@ class SimFrames:
     @property
     def n_planes(self) -> int:
         """Number of slices."""
-        lengths = (self.volume.length(axis) for axis in self.frame_axes)
-        interleaved = math.prod(lengths) // self.n_frames
-        return interleaved * (("Z" in self.kept_axes and self.volume.length("Z")) or 1)
+        return self._count("Z")
 
     @property
     def n_times(self) -> int:
         """Number of time points."""
-        return self.volume.length("T") if "T" in self.kept_axes else 1
+        return self._count("T")
 
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return self.volume.length("C") if "C" in self.kept_axes else 1
+        return self._count("C")
+
+    def _count(self, axis: str) -> int:
+        if axis == self.plane_axis:
+            return self._interleaved_planes
+        return self.volume.length(axis) if axis in self.kept_axes else 1
 
     @property
     def kept_axes(self) -> str:
         """Axes of `volume` along which no frames are interleaved."""
         return "".join(a for a in self.volume.axes if a not in self.frame_axes)
+
+    @property
+    def plane_axis(self) -> str:
+        """Axis (Z, T or C) along which planes are interleaved with the frames.
+
+        Planes along a single axis are those of this axis: in a time series, they are
+        time points. If frames are interleaved along several axes, the planes are
+        slices if one of the axes is Z.
+        """
+        return next((a for a in "ZTC" if a in self.frame_axes), "Z")
+
+    @property
+    def result_axes(self) -> str:
+        """Axes of a result: those of `volume` without the frames of a plane."""
+        kept = [a for a in self.kept_axes if a not in "ZYX"]
+        if self._interleaved_planes > 1 and self.plane_axis != "Z":
+            kept = [a for a in self.volume.axes if a in (*kept, self.plane_axis)]
+        return "".join(kept) + "Z" * (self.n_planes > 1) + "YX"
 
     @property
     def plane_shape(self) -> tuple[int, int]:
@@ -244,10 +221,45 @@ class SimFrames:
         """Return the highest transmitted frequency in cycles per pixel, or None."""
         return self.optics.cut_off(self.pixel_size, self.volume.unit, channel)
 
-    def index(self, angle: int, phase: int, plane: int = 0) -> int:
-        """Return the position of a frame along the interleaved axes."""
+    @property
+    def offset(self) -> float:
+        """Grey value without light in the first channel."""
+        return self.offsets[0]
+
+    def channel_offset(self, channel: int = 0) -> float:
+        """Return the grey value without light in a channel."""
+        return self.offsets[channel if len(self.offsets) > 1 else 0]
+
+    def where(self, plane: int | None = None, time: int = 0, channel: int = 0) -> str:
+        """Name a plane in a message: ``" (time point 2, slice 1)"``; empty if single.
+
+        Time points, channels and slices are counted from 1. The slice is omitted if
+        `plane` is None.
+        """
+        parts = [
+            f"{name} {at + 1}"
+            for name, at, n in (
+                ("time point", time, self.n_times),
+                ("channel", channel, self.n_channels),
+                ("slice", plane, self.n_planes),
+            )
+            if n > 1 and at is not None
+        ]
+        return f" ({', '.join(parts)})" if parts else ""
+
+    def index(
+        self, angle: int, phase: int, plane: int = 0, time: int = 0, channel: int = 0
+    ) -> int:
+        """Return the position of a frame along the interleaved axes.
+
+        Of slice, time point and channel, only the one that is interleaved with the
+        frames matters.
+        """
         lengths = {"a": self.angles, "p": self.phases, "z": self._interleaved_planes}
-        places = {"a": angle, "p": phase, "z": plane}
+        z = {"Z": plane, "T": time, "C": channel}[self.plane_axis]
+        if self._interleaved_planes == 1:
+            z = 0
+        places = {"a": angle, "p": phase, "z": z}
         shape = tuple(lengths[letter] for letter in self.order)
         at = tuple(places[letter] for letter in self.order)
         return int(np.ravel_multi_index(at, shape))
@@ -257,12 +269,49 @@ class SimFrames:
         lengths = (self.volume.length(axis) for axis in self.frame_axes)
         return math.prod(lengths) // self.n_frames
 
+    def possible_orders(self) -> list[str]:
+        """Return the orders that the frames can have, the most common first.
+
+        Time points are always slowest.
+        """
+        known = [*ORDER_PRESETS, *(o for o in ORDERS if o not in ORDER_PRESETS)]
+        is_series = self.plane_axis == "T" and self._interleaved_planes > 1
+        return [o for o in known if o[0] == "z"] if is_series else known
+
+    def middle(self) -> tuple[int, int, int]:
+        """Return slice, time point and channel of a middle plane.
+
+        Time point and channel are the first, unless they are interleaved with the
+        frames.
+        """
+        found = {"Z": self.n_planes // 2, "T": 0, "C": 0}
+        found[self.plane_axis] = self._count(self.plane_axis) // 2
+        return found["Z"], found["T"], found["C"]
+
+    def plane_at(self, places: Mapping[str, int]) -> tuple[int, int, int]:
+        """Return slice, time point and channel of an image of `volume`.
+
+        Parameters
+        ----------
+        places : mapping of str to int
+            Position along each axis T, C and Z; missing ones are 0.
+        """
+        lengths = [self.volume.length(axis) for axis in self.frame_axes]
+        at = np.ravel_multi_index([places.get(a, 0) for a in self.frame_axes], lengths)
+        counts = {"a": self.angles, "p": self.phases, "z": self._interleaved_planes}
+        shape = [counts[letter] for letter in self.order]
+        z = int(np.unravel_index(int(at), shape)[self.order.index("z")])
+        found = {a: places.get(a, 0) if a in self.kept_axes else 0 for a in "ZTC"}
+        if self._interleaved_planes > 1:
+            found[self.plane_axis] = z
+        return found["Z"], found["T"], found["C"]
+
     def frame(
         self, angle: int, phase: int, plane: int = 0, time: int = 0, channel: int = 0
     ) -> FloatArray:
         """Return one frame of shape (Y, X), with the offset subtracted."""
         kept = self.kept_axes
-        at = self.index(angle, phase, plane if "Z" not in kept else 0)
+        at = self.index(angle, phase, plane, time, channel)
         lengths = tuple(self.volume.length(axis) for axis in self.frame_axes)
         at_axes = (int(i) for i in np.unravel_index(at, lengths))
         places = dict(zip(self.frame_axes, at_axes, strict=True))
@@ -272,7 +321,7 @@ class SimFrames:
         axes = self.volume.axes
         indices = {axes.index(axis): i for axis, i in places.items()}
         values = np.asarray(at_indices(self.volume.data, indices), np.float32)
-        return values - np.float32(self.offset)
+        return values - np.float32(self.channel_offset(channel))
 
     def frames(self, plane: int = 0, time: int = 0, channel: int = 0) -> FloatArray:
         """Return all frames of one plane.
@@ -302,27 +351,31 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
         Misfit by order; orders that cannot be distinguished have the same misfit, and
         the more common one is chosen.
     """
-    plane_count = frames._interleaved_planes
-    known = list(ORDER_PRESETS) + [o for o in ORDERS if o not in ORDER_PRESETS]
-    middle = plane_count // 2
-    y, x = frames.plane_shape
+    known = frames.possible_orders()
+    misfit = order_misfits(frames, known)
+    best = min(misfit.values())
+    order = next(o for o in known if misfit[o] <= best * (1 + 1e-6))
+    return order, misfit
+
+
+def order_misfits(frames: SimFrames, orders: Sequence[str]) -> dict[str, float]:
+    """Return how badly the frames of a middle plane fit each order (`guess_order`)."""
     rows, columns = (
         slice((n - min(n, _GUESS_EDGE)) // 2, (n + min(n, _GUESS_EDGE)) // 2)
-        for n in (y, x)
+        for n in frames.plane_shape
     )
+    middle = frames.middle()
     misfit = {}
-    for order in known:
-        block = replace(frames, order=order).frames(middle)[..., rows, columns]
+    for order in orders:
+        block = replace(frames, order=order).frames(*middle)[..., rows, columns]
         means = block.mean(axis=(2, 3), keepdims=True)
         block = block * (means.mean() / np.where(means > 0, means, 1))
         sums = block.mean(axis=1)
         mean = sums.mean(axis=0)
         between = float(np.square(sums - mean).mean())
         contrast = float(mean.var())
-        misfit[order] = math.sqrt(between / contrast) if contrast > 0 else 1.0
-    best = min(misfit.values())
-    order = next(o for o in known if misfit[o] <= best * (1 + 1e-6))
-    return order, misfit
+        misfit[order] = math.sqrt(between / contrast) if contrast > 0 else 0.0
+    return misfit
 
 
 def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
@@ -359,28 +412,66 @@ def _check_grey(volume: Volume) -> None:
         )
 
 
-def _counts(volume: Volume, angles: int | None, phases: int | None) -> tuple[int, int]:
-    """Return the numbers of angles and phases; guess missing ones from axis lengths."""
-    lengths = [volume.length(axis) for axis in "TCZ"]
+def best_counts(possible: Sequence[SimFrames], order: str | None) -> SimFrames:
+    """Choose the numbers of angles and phases that fit the frames best.
+
+    Parameters
+    ----------
+    possible : sequence of SimFrames
+        The same images with different numbers of angles and phases, the most probable
+        first.
+    order : str or None
+        Order of the frames, if it is known.
+
+    Returns
+    -------
+    SimFrames
+        The first one, unless another one fits clearly better.
+    """
+    misfits = []
+    for frames in possible:
+        usual = [o for o in frames.possible_orders() if o in ORDER_PRESETS]
+        found = order_misfits(frames, usual if order is None else [order])
+        # The noise of the mean of all phases decreases with their number.
+        misfits.append(min(found.values()) * math.sqrt(frames.phases))
+    best = misfits.index(min(misfits))
+    return possible[best if misfits[0] > _CLEARLY_BETTER * misfits[best] else 0]
+
+
+def possible_counts(
+    volume: Volume, angles: int | None = None, phases: int | None = None
+) -> list[tuple[int, int]]:
+    """Return the usual numbers of angles and phases that fit, the most probable first.
+
+    Parameters
+    ----------
+    volume : Volume
+    angles, phases : int, optional
+        Known numbers.
+    """
     if angles and phases:
-        return angles, phases
+        return [(angles, phases)]
+    lengths = [volume.length(axis) for axis in "TCZ"]
+    usual = list(USUAL_COUNTS.values())
     if angles or phases:
-        one = angles or phases or 1
-        totals = [n for n in lengths if n > 1 and n % one == 0]
-        for n in totals:
-            for usual in USUAL_COUNTS.values():
-                if (angles or usual[0], phases or usual[1]) == usual and (
-                    n % math.prod(usual) == 0
-                ):
-                    return usual
-        return angles or 3, phases or 3
-    for n in (*lengths, math.prod(lengths)):
-        if n in USUAL_COUNTS:
-            return USUAL_COUNTS[n]
-    return 3, 3
+        for n in lengths:
+            for one, other in usual:
+                is_same = (angles or one, phases or other) == (one, other)
+                if is_same and n > 1 and n % (one * other) == 0:
+                    return [(one, other)]
+        return [(angles or 3, phases or 3)]
+    total = math.prod(lengths)
+    exact = [USUAL_COUNTS[n] for n in (*lengths, total) if n in USUAL_COUNTS]
+    fitting = [
+        counts
+        for counts in usual
+        if any(n > 1 and n % math.prod(counts) == 0 for n in lengths)
+    ]
+    found = [*exact[:1], *fitting]
+    return list(dict.fromkeys(found)) or [(3, 3)]
 
 
-def _frame_axes(volume: Volume, n_frames: int) -> str:
+def frame_axes_of(volume: Volume, n_frames: int) -> str:
     """Return the axes along which frames are interleaved.
 
     Raises
@@ -406,9 +497,3 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
         f"not a multiple of the {n_frames} frames of one plane. Check that the stack "
         "is complete and that --angles and --phases match the acquisition."
     )
-
-
-def fields_of_view(shape: Sequence[int]) -> tuple[float, float]:
-    """Return the centre (y, x) of a frame in pixels, to which pattern phases refer."""
-    y, x = shape[-2:]
-    return (y - 1) / 2, (x - 1) / 2

@@ -25,7 +25,8 @@ from napari_geosr.operations.sim import (
     run_steps,
 )
 from napari_geosr.operations.sim.check import spectrum_picture
-from napari_geosr.operations.sim.run import place_of, preview
+from napari_geosr.operations.sim.geometry import place_of
+from napari_geosr.operations.sim.run import preview
 
 FloatArray = npt.NDArray[np.float32]
 

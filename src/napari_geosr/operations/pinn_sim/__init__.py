@@ -47,14 +47,15 @@ from napari_geosr.operations.pinn_sim.config import (
 )
 from napari_geosr.operations.sim import SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
-from napari_geosr.operations.sim.inputs import axis_facts, check_plane
+from napari_geosr.operations.sim.frame_checks import check_plane
+from napari_geosr.operations.sim.geometry import geometry, place_of
+from napari_geosr.operations.sim.inputs import axis_facts
 from napari_geosr.operations.sim.planes import (
     choose_iterations,
     choose_network_steps,
     fit_steps,
     frame_fit_of,
 )
-from napari_geosr.operations.sim.run import geometry, place_of
 from napari_geosr.operations.train.object_fit import ObjectFit
 from napari_geosr.operations.train.parts import require_one_process
 from napari_geosr.physics.illumination.otf import Otf
@@ -354,7 +355,7 @@ def _write_steps(
                     )
                     estimates[key].require()
                 block = frames.frames(plane, moment, channel)
-                check_plane(block, frames)
+                check_plane(block, frames, plane, moment, channel)
                 image = yield from fit.apply_steps(block, estimates[key], should_stop)
             output.array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,19 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.sim.config import FramesConfig
-from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
-from napari_geosr.operations.sim.inputs import axis_facts, saturated_fraction
+from napari_geosr.operations.sim.estimate import (
+    MAX_DRIFT,
+    PatternEstimate,
+    drift,
+    estimate_steps,
+)
+from napari_geosr.operations.sim.frame_checks import saturated_fraction
+from napari_geosr.operations.sim.inputs import axis_facts
+from napari_geosr.operations.sim.known_patterns import patterns_document
 from napari_geosr.operations.sim.support import draw_circles, highest_frequency
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -37,6 +48,8 @@ LOW_CONTRAST = 3.0
 #: Misfit of the best order, relative to that of the order used, below which the best
 #: order clearly fits better and a warning is issued.
 _CLEAR_ORDER = 0.9
+#: Maximum condition number of the phases with which the modulation is measured.
+_MAX_CONDITION = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +68,11 @@ class SimCheck:
     order_misfit : dict of str to float
         Misfit of the frames for each possible order.
     warnings : tuple of str
+    frames : SimFrames
+    time, channel : int
+        Position of the checked frames, from 0.
+    others : tuple of SimCheck
+        Checks of the other channels and of the last time point.
     """
 
     estimate: PatternEstimate
@@ -64,6 +82,9 @@ class SimCheck:
     order_misfit: dict[str, float]
     warnings: tuple[str, ...]
     frames: SimFrames
+    time: int = 0
+    channel: int = 0
+    others: tuple[SimCheck, ...] = ()
 
     @property
     def contrast_to_noise(self) -> float:
@@ -75,6 +96,8 @@ class SimCheck:
         fits = self.estimate.fits
         found: AnyDict = {
             "frames": dict(axis_facts(self.frames)),
+            "time_point": self.time + 1,
+            "channel": self.channel + 1,
             "intensities": self.intensities.tolist(),
             "saturated": self.saturated.tolist(),
             "contrast_to_noise": self.contrast_to_noise,
@@ -98,6 +121,8 @@ class SimCheck:
         }
         if self.estimate.patterns.images is None:
             found["patterns"] = self.estimate.patterns.to_dict()
+        if self.others:
+            found["others"] = [other.to_json_dict() for other in self.others]
         return found
 
 
@@ -105,6 +130,7 @@ def check_steps(
     frames: SimFrames,
     config: FramesConfig,
     *,
+    every_channel: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
@@ -115,6 +141,9 @@ def check_steps(
     ----------
     frames : SimFrames
     config : FramesConfig
+    every_channel : bool
+        Check all channels at the first and the last time point, instead of only the
+        first channel at the first time point.
     out : path, optional
         Folder for ``patterns.yaml``, ``check.json`` and ``check.png``.
     overwrite : bool
@@ -136,30 +165,65 @@ def check_steps(
     files = (
         {} if out is None else folder_files(Path(out).expanduser(), FILES, overwrite)
     )
-    estimate = yield from estimate_steps(frames, config, should_stop=should_stop)
+    check = yield from _plane_steps(frames, config, 0, 0, should_stop)
+    if every_channel:
+        found = {(0, 0): check}
+        for time in sorted({0, frames.n_times - 1}):
+            for channel in range(frames.n_channels):
+                if (time, channel) in found:
+                    continue
+                other = yield from _plane_steps(
+                    frames, config, time, channel, should_stop
+                )
+                if time and (message := _drift_warning(found[0, channel], other)):
+                    other = replace(other, warnings=(*other.warnings, message))
+                found[time, channel] = other
+        check = replace(check, others=tuple(found.values())[1:])
+    if out is not None:
+        _write(check, files, overwrite)
+    return check
+
+
+def _plane_steps(
+    frames: SimFrames,
+    config: FramesConfig,
+    time: int,
+    channel: int,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, SimCheck]:
+    """Check one channel at one time point."""
+    estimate = yield from estimate_steps(
+        frames, config, time=time, channel=channel, should_stop=should_stop
+    )
     yield StageStarted(message="Checking the frames")
     block = estimate.block
     means = block.mean(axis=(2, 3))
     check = SimCheck(
         estimate,
         (means / means.mean()).astype(np.float32),
-        saturated_fraction(block, frames),
+        saturated_fraction(block, frames, channel),
         modulation_contrast(block, estimate),
         guess_order(frames)[1],
         (),
         frames,
+        time,
+        channel,
     )
-    check = SimCheck(**{**vars(check), "warnings": tuple(_warnings(check))})
-    if out is not None:
-        _write(check, files, overwrite)
-    return check
+    return replace(check, warnings=tuple(_warnings(check)))
 
 
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
     """Return the local modulation of the frames relative to the noise.
 
-    For each pixel, this is the smoothed amplitude of the first harmonic over the phases
-    (maximum over all angles), divided by the value for noise alone.
+    The frames are equalised. For each pixel, this is then the smoothed amplitude of the
+    fundamental (maximum over all angles), divided by the value for noise alone. Without
+    known phases, it is the standard deviation over the phases.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+        Raw frames with the offset subtracted.
+    estimate : PatternEstimate
 
     Returns
     -------
@@ -167,16 +231,47 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
     """
     from scipy import ndimage
 
-    n = block.shape[1]
-    turn = np.exp(2j * np.pi * np.arange(n) / n).astype(np.complex64)
+    means = block.mean(axis=(2, 3), keepdims=True)
+    scales = means.mean() / np.where(means > 0, means, means.mean() or 1)
     width = 0.5 / estimate.otf.cut_off
     largest = np.zeros(block.shape[-2:], np.float32)
-    for frames in block:
-        level = np.abs(np.tensordot(turn, frames, axes=1)) ** 2
+    for angle, frames in enumerate(block):
+        weights = _weights(angle, estimate, block.shape[1])
+        scale = scales[angle, :, 0, 0]
+        parts = np.tensordot((weights * scale).astype(np.float32), frames, axes=1)
+        noise = float((np.square(weights) @ np.square(scale)).sum())
+        noise *= max(estimate.noise.variance, 1e-20)
+        level = np.square(parts).sum(axis=0) / noise
         smooth = ndimage.gaussian_filter(level, width, mode="nearest")
         largest = np.maximum(largest, smooth)
-    noise = n * np.maximum(estimate.noise.variance, 1e-20)
-    return np.asarray(np.sqrt(largest / noise), np.float32)
+    return np.asarray(np.sqrt(largest), np.float32)
+
+
+def _weights(angle: int, estimate: PatternEstimate, n: int) -> npt.NDArray[np.float64]:
+    """Return the weights of the frames of an angle in its modulated parts."""
+    fringes, fits = estimate.patterns.fringes, estimate.fits
+    is_known = bool(fringes) and not (fits and fits[angle].problem)
+    if is_known and n >= 3:
+        phases = np.asarray(fringes[angle].phases)
+        matrix = np.stack([np.ones(n), np.cos(phases), np.sin(phases)], 1)
+        if np.linalg.cond(matrix) < _MAX_CONDITION:
+            found: npt.NDArray[np.float64] = np.linalg.pinv(matrix)[1:]
+            return found
+    return np.eye(n) - 1 / n
+
+
+def _drift_warning(first: SimCheck, last: SimCheck) -> str:
+    """Return a warning if patterns change during a series; empty if they do not."""
+    if first.estimate.problems or last.estimate.problems or not last.estimate.fits:
+        return ""
+    moved = drift(first.estimate.patterns, last.estimate.patterns)
+    if moved <= MAX_DRIFT:
+        return ""
+    return (
+        f"The patterns drift: one phase differs by {np.degrees(moved):.0f}° from that "
+        "at the first time point. Do not use patterns.yaml for the whole series; "
+        "without --patterns, the patterns are found at every time point."
+    )
 
 
 def _warnings(check: SimCheck) -> list[str]:
@@ -204,7 +299,7 @@ def _warnings(check: SimCheck) -> list[str]:
         )
     order, misfit = check.frames.order, check.order_misfit
     best = min(misfit, key=lambda o: misfit[o])
-    if misfit[best] < _CLEAR_ORDER * misfit[order]:
+    if misfit[best] < _CLEAR_ORDER * misfit.get(order, 0.0):
         found.append(
             f"The frames fit the order {best} better than {order}: check --order."
         )
@@ -236,14 +331,14 @@ def folder_files(
 def _write(check: SimCheck, files: dict[str, Path], overwrite: bool) -> None:
     import json
 
-    patterns = check.estimate.patterns
+    first = [each for each in (check, *check.others) if each.time == 0]
+    patterns = [each.estimate.patterns for each in first]
     with atomic.created_folder(files["json"].parent):
         text = json.dumps(check.to_json_dict(), indent=2, ensure_ascii=False) + "\n"
         atomic.write_text(files["json"], text, overwrite=overwrite)
-        if patterns.images is None:
-            atomic.write_text(
-                files["patterns"], dump_yaml(patterns.to_dict()), overwrite=overwrite
-            )
+        if patterns[0].images is None:
+            document = dump_yaml(patterns_document(patterns))
+            atomic.write_text(files["patterns"], document, overwrite=overwrite)
         atomic.write_bytes(files["picture"], check_picture(check), overwrite=overwrite)
 
 
@@ -269,15 +364,26 @@ def spectrum_picture(check: SimCheck) -> FloatArray:
 
 
 def check_picture(check: SimCheck) -> bytes:
-    """Return a PNG with intensities, spectrum and modulation contrast."""
+    """Return a PNG with intensities, spectrum and modulation contrast.
+
+    Each row shows one channel at one time point.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    checks = (check, *check.others)
+    figure = Figure(figsize=(12, 4 * len(checks)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    left, middle, right = figure.subplots(1, 3)
+    rows = figure.subplots(len(checks), 3, squeeze=False)
+    for each, axes in zip(checks, rows, strict=True):
+        _draw_row(each, *axes)
+    return as_png(canvas)
+
+
+def _draw_row(check: SimCheck, left: Axes, middle: Axes, right: Axes) -> None:
     left.plot(check.intensities.ravel(), "o-")
-    left.set_title("Mean intensity of each frame")
+    where = check.frames.where(time=check.time, channel=check.channel)
+    left.set_title(f"Mean intensity of each frame{where}")
     left.set_xlabel("frame (angle by angle)")
     left.set_ylim(0, 1.1 * float(check.intensities.max()))
     middle.imshow(spectrum_picture(check), cmap="magma", extent=(-0.5, 0.5, 0.5, -0.5))
@@ -295,5 +401,4 @@ def check_picture(check: SimCheck) -> bytes:
     shown = right.imshow(check.contrast, vmin=0, vmax=12, cmap="viridis")
     right.set_title("Modulation contrast / noise")
     right.set_axis_off()
-    figure.colorbar(shown, ax=right)
-    return as_png(canvas)
+    right.figure.colorbar(shown, ax=right)

@@ -161,22 +161,24 @@ class FramesConfig(Config):
         ge=1,
         le=64,
         title="Angles",
-        description="Number of pattern directions; by default 3 for 9 or 15 frames, "
-        "5 for 25, 35 or 45.",
+        description="Number of pattern directions; by default, taken from a patterns "
+        "file or derived from the number of frames (3 for 9 or 15; 5 for 25, 35 or "
+        "45).",
     )
     phases: int | None = Field(
         None,
         ge=1,
-        le=64,
+        le=4096,
         title="Phases",
-        description="Number of phases (frames) per direction; by default, derived from "
-        "the number of frames.",
+        description="Number of phases (frames) per direction; by default, taken from a "
+        "patterns file or derived from the number of frames.",
     )
     order: str | None = Field(
         None,
         title="Order",
         description="Order of angle (a), phase (p) and slice (z) in the file, "
-        "slowest-varying first, such as apz; by default, determined from the frames.",
+        "slowest-varying first, such as apz; by default, determined from the frames. "
+        "In a time series, z is the time point.",
     )
     offset: float | None = Field(
         None,
@@ -191,7 +193,7 @@ class FramesConfig(Config):
         "aperture and wavelength.",
         json_schema_extra={"unset": "none"},
     )
-    psf_sampling: int | None = Field(
+    psf_sampling: float | None = Field(
         None,
         ge=1,
         le=32,
@@ -219,8 +221,9 @@ class FramesConfig(Config):
         ge=1,
         le=4,
         title="Harmonics",
-        description="Harmonics of the pattern: 1 for linear illumination, 2 or more "
-        "for nonlinear illumination, which needs 2 × harmonics + 1 phases.",
+        description="Harmonics of the pattern: 1 for two-beam illumination, 2 for "
+        "three-beam illumination, 2 or more for nonlinear illumination. Needs at least "
+        "2 × harmonics + 1 phases.",
     )
 
     threads: int | None = Field(

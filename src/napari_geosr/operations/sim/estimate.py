@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.sim_frames import SimFrames
-from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -24,14 +25,15 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import FramesConfig
+from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.inputs import (
-    check_patterns,
-    check_plane,
+    known_patterns,
     order_remark,
     psf_remark,
-    read_patterns,
     transfer_function,
+    wavelength_remark,
 )
+from napari_geosr.operations.sim.known_patterns import check_patterns, read_patterns
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import FrameNoise, frame_noise
 from napari_geosr.sim.patterns import FringeFit, fit_fringe
@@ -48,6 +50,9 @@ REFINED_EDGE = 192
 #: Minimum confidence of patterns found near those of another time point, relative to
 #: the clearest ones in the frames; below it, the whole ring is searched.
 _MIN_PROMINENCE = 0.7
+#: Change of a phase between time points, in radians, above which patterns are
+#: considered to drift.
+MAX_DRIFT = math.radians(10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,10 @@ class PatternEstimate:
     noise : FrameNoise
     block : ndarray of shape (angles, phases, Y, X), float32
         The frames in which the patterns were found, with the offset subtracted.
+    where : str
+        Name of the plane in messages, such as ``" (time point 2)"``.
+    assumption : str
+        A sentence on the assumed numbers of angles and phases; empty if they are given.
     """
 
     patterns: PatternSet
@@ -70,12 +79,14 @@ class PatternEstimate:
     otf: Otf
     noise: FrameNoise
     block: FloatArray = field(repr=False)
+    where: str = ""
+    assumption: str = ""
 
     @property
     def problems(self) -> tuple[str, ...]:
         """One sentence for each angle with an unreliable pattern."""
         return tuple(
-            f"Angle {i}: {fit.problem}"
+            f"Angle {i}{self.where}: {fit.problem}"
             for i, fit in enumerate(self.fits, start=1)
             if fit.problem
         )
@@ -94,9 +105,10 @@ class PatternEstimate:
             If a pattern was not found; the message states each problem.
         """
         if self.problems:
+            sentences = " ".join((*self.problems, self.assumption)).rstrip()
             raise ConfigError(
-                f"{' '.join(self.problems)} Check the frames with 'napari-geosr sim "
-                "check', or give the patterns (--patterns).",
+                f"{sentences} Check the frames with 'napari-geosr sim check', or give "
+                "the patterns (--patterns).",
                 fields=("patterns",),
             )
 
@@ -143,34 +155,24 @@ def estimate_steps(
     at = frames.n_planes // 2 if plane is None else plane
     otf = transfer_function(frames, config, channel)
     block = frames.frames(at, time, channel)
-    check_plane(block, frames)
+    check_plane(block, frames, at, time, channel)
     noise = frame_noise(block, otf)
     is_first = near is None and time == channel == 0
-    remarks = (psf_remark, order_remark) if is_first else ()
+    remarks = (psf_remark, wavelength_remark, order_remark) if is_first else ()
     for remark in remarks:
         if message := remark(frames, config):
             yield WarningIssued(message=message)
-    if config.patterns is not None:
-        given = read_patterns(config.patterns, frames)
+    known = known_patterns(frames, config)
+    if known is not None:
+        given = read_patterns(known, frames, channel)
         check_patterns(given, otf)
         return PatternEstimate(given, (), otf, noise, block)
-    yield StageStarted(message="Finding the patterns")
-    fits: list[FringeFit] = []
-    for angle in range(frames.angles):
-        if should_stop():
-            raise Cancelled("Stopped before the patterns were found.")
-        fits.append(
-            fit_fringe(
-                block[angle],
-                otf,
-                noise=noise.variance,
-                harmonics=config.harmonics,
-                near=None if near is None else near.fringes[angle].wave_vector,
-            )
-        )
-        yield BlockDone(angle + 1, frames.angles)
+    near_vectors = None if near is None else [f.wave_vector for f in near.fringes]
+    fits = yield from _fit_steps(block, otf, noise, config, near_vectors, should_stop)
+    if is_first and (message := _unused_remark(fits)):
+        yield WarningIssued(message=message)
     patterns = PatternSet(
-        tuple(fit.pattern for fit in fits),
+        _with_common_intensity([fit.pattern for fit in fits], block),
         frames.plane_shape,
         frames.pixel_size,
         frames.volume.unit,
@@ -182,12 +184,77 @@ def estimate_steps(
         otf,
         noise,
         block,
+        frames.where(time=time, channel=channel),
+        "" if config.angles and config.phases else _assumption(frames),
     )
     if found.problems:
         return found
     yield StageStarted(message="Refining the phases")
     refined = yield from _refine_steps(found, config.threads, should_stop)
     return replace(found, patterns=refined)
+
+
+def _fit_steps(
+    block: FloatArray,
+    otf: Otf,
+    noise: FrameNoise,
+    config: FramesConfig,
+    near: Sequence[tuple[float, float]] | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, list[FringeFit]]:
+    """Find the pattern of each angle."""
+    yield StageStarted(message="Finding the patterns")
+    fits: list[FringeFit] = []
+    for angle, frames in enumerate(block):
+        if should_stop():
+            raise Cancelled("Stopped before the patterns were found.")
+        fits.append(
+            fit_fringe(
+                frames,
+                otf,
+                noise=noise.variance,
+                harmonics=config.harmonics,
+                near=None if near is None else near[angle],
+            )
+        )
+        yield BlockDone(angle + 1, len(block))
+    return fits
+
+
+def _assumption(frames: SimFrames) -> str:
+    return (
+        f"The images were taken as {frames.angles} angles × {frames.phases} phases "
+        f"in the order {frames.order}: if this is wrong, give --angles, --phases and "
+        "--order."
+    )
+
+
+def _unused_remark(fits: Sequence[FringeFit]) -> str:
+    """Describe patterns in the frames that are not used; empty if there are none."""
+    count = sum(fit.unused > 0 and not fit.problem for fit in fits)
+    if 2 * count <= len(fits):
+        return ""
+    half = sum(fit.unused == 0.5 for fit in fits) * 2 > count
+    return (
+        "The frames contain a second pattern in each direction, with "
+        f"{'half' if half else 'twice'} the frequency of the one that is used, as in "
+        "three-beam illumination. Use both (--harmonics 2)."
+    )
+
+
+def _with_common_intensity(
+    fringes: Sequence[FringePattern], block: FloatArray
+) -> tuple[FringePattern, ...]:
+    """Return the fringes with intensities relative to the mean of all angles."""
+    means = block.mean(axis=(2, 3), dtype=np.float64)
+    overall = float(means.mean())
+    if not overall > 0:
+        return tuple(fringes)
+    relative = means / overall
+    return tuple(
+        replace(fringe, intensity=tuple(float(v) for v in row))
+        for fringe, row in zip(fringes, relative, strict=True)
+    )
 
 
 def _with_distinct_directions(
@@ -280,3 +347,20 @@ def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
     valid = sums[half[0][0] : half[0][1] + 1, half[1][0] : half[1][1] + 1]
     y, x = np.unravel_index(int(np.argmax(valid)), valid.shape)
     return slice(int(y), int(y) + sizes[0]), slice(int(x), int(x) + sizes[1])
+
+
+def drift(before: PatternSet, after: PatternSet) -> float:
+    """Return the largest phase change of a pattern in the field of view, in radians.
+
+    The effect of a change of the wave vector is largest in the corners.
+    """
+    corner = np.asarray(before.shape) / 2
+    largest = 0.0
+    for one, other in zip(before.fringes, after.fringes, strict=True):
+        k, new = np.asarray(one.wave_vector), np.asarray(other.wave_vector)
+        sign = 1.0 if float(k @ new) >= 0 else -1.0
+        shift = 2 * math.pi * float(np.abs(sign * new - k) @ corner)
+        phases = sign * np.asarray(other.phases) - np.asarray(one.phases)
+        turned = np.abs(np.angle(np.exp(1j * phases)))
+        largest = max(largest, float(turned.max()) + shift)
+    return min(largest, math.pi)

@@ -1,4 +1,4 @@
-"""Open raw frames, a point-spread function and patterns; refuse unusable ones."""
+"""Open raw frames and a point-spread function; refuse unusable ones."""
 
 from __future__ import annotations
 
@@ -11,39 +11,36 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr import io
-from napari_geosr.core.documents import load_yaml, read_document
-from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.sim_frames import (
-    Optics,
     SimFrames,
     guess_order,
     unclear_order,
 )
 from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.sim_frames.optics import Optics
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.optics import StatedOptics, read_optics
 from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.sim.config import FramesConfig
+from napari_geosr.operations.sim.known_patterns import Source, pattern_counts
 from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Maximum fraction of a frame's pixels at the camera's maximum value; with more, the
-#: frame counts as saturated.
-MAX_SATURATED = 0.01
 #: Refractive index of immersion oil, used if no other is given or stated in the file.
 OIL = 1.515
-#: Percentile of the mean frame that is used as the camera offset.
-_DARK_PERCENTILE = 0.1
-#: Maximum frequency of a pattern, relative to the cut-off.
-MAX_FREQUENCY = 1.2
 #: Growth of differences above which images are not raw frames of one plane; see
 #: `difference_growth`.
 MAX_GROWTH = 1.8
-#: Standard deviation, relative to the mean, below which a frame has no detail.
-_CONSTANT = 1e-6
+#: Percentile of the mean frame that is used as the camera offset.
+_DARK_PERCENTILE = 0.1
+#: Maximum number of slices among which the dimmest is searched for.
+_MOST_SLICES = 16
+#: Relative difference up to which two pixel sizes count as equal.
+_SAME_SIZE = 0.01
 
 
 def open_frames(
@@ -59,8 +56,28 @@ def open_frames(
     return frames_of(open_series(path, reading), config)
 
 
-def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
+def known_patterns(frames: SimFrames, config: FramesConfig) -> Source | None:
+    """Return the known patterns, or their file, if there are any."""
+    return frames.patterns if config.patterns is None else config.patterns
+
+
+def frames_of(
+    volume: Volume,
+    config: FramesConfig,
+    *,
+    psf: Volume | None = None,
+    patterns: PatternSet | AnyMapping | Volume | None = None,
+) -> SimFrames:
     """Return the raw frames in a volume, with optics from its file and the settings.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : FramesConfig
+    psf : Volume, optional
+        Measured point-spread function, instead of a file.
+    patterns : PatternSet, mapping or Volume, optional
+        Known patterns, instead of a file.
 
     Raises
     ------
@@ -82,19 +99,24 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
             depth = convert_length(volume.voxel_size[0], volume.unit, "µm")
             sizes = (depth, edge, edge)
         volume = volume.with_geometry(sizes, "µm")
+    _refuse_oblong(volume)
     optics = Optics(
         config.na or stated.numerical_aperture,
         config.wavelength or stated.wavelengths,
         config.index or stated.refractive_index or OIL,
     )
+    angles, phases = config.angles, config.phases
+    known = patterns if config.patterns is None else config.patterns
+    if known is not None and angles is phases is None:
+        angles, phases = pattern_counts(known)
     frames = SimFrames.from_volume(
         volume,
-        angles=config.angles,
-        phases=config.phases,
+        angles=angles,
+        phases=phases,
         order=config.order,
         optics=optics,
     )
-    if frames.phases < 2 * config.harmonics + 1 and config.patterns is None:
+    if frames.phases < 2 * config.harmonics + 1 and known is None:
         raise ConfigError(
             f"{config.harmonics} harmonics need at least {2 * config.harmonics + 1} "
             f"phases per angle, but there are {frames.phases}. Use fewer harmonics "
@@ -109,8 +131,27 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
             "one for each channel, or one for all (--wavelength).",
             fields=("wavelength",),
         )
-    offset = config.offset
-    return replace(frames, offset=_dark_level(frames) if offset is None else offset)
+    given_offset = config.offset
+    offsets = camera_offsets(frames) if given_offset is None else (given_offset,)
+    return replace(frames, offsets=offsets, psf=psf, patterns=patterns)
+
+
+def _refuse_oblong(volume: Volume) -> None:
+    """Refuse pixels that are not square.
+
+    Raises
+    ------
+    VolumeError
+        If width and height differ by more than 1 %.
+    """
+    height, width = volume.voxel_size[-2:]
+    if abs(height - width) > _SAME_SIZE * max(height, width):
+        raise VolumeError(
+            f"The pixels of {volume.title} are {width:.4g} {volume.unit} wide and "
+            f"{height:.4g} {volume.unit} high, but structured illumination needs "
+            "square pixels. If the pixel size in the file is wrong, give the correct "
+            "one (--pixel)."
+        )
 
 
 def _stated_optics(volume: Volume) -> StatedOptics:
@@ -126,16 +167,50 @@ def _stated_optics(volume: Volume) -> StatedOptics:
     return StatedOptics() if volume.source is None else read_optics(volume.source)
 
 
-def _dark_level(frames: SimFrames) -> float:
-    """Return the grey value of the darkest parts of the smoothed mean frame."""
+def camera_offsets(frames: SimFrames) -> tuple[float, ...]:
+    """Return the grey value without light in each channel.
+
+    It is the grey value of the darkest parts of the smoothed mean frame, in the middle
+    slice or in the dimmest slice of the first or last time point, whichever is lower:
+    out-of-focus light can fill a whole slice.
+
+    Parameters
+    ----------
+    frames : SimFrames
+        Frames with an offset of 0.
+
+    Returns
+    -------
+    tuple of float
+        A single value if all channels have the same offset.
+    """
+    found = [_dark_level(frames, channel) for channel in range(frames.n_channels)]
+    return tuple(found) if len(set(found)) > 1 else (found[0],)
+
+
+def _dark_level(frames: SimFrames, channel: int) -> float:
     from scipy import ndimage
 
-    block = frames.frames(frames.n_planes // 2)
-    mean = block.mean(axis=(0, 1))
-    if not np.isfinite(mean).all():
-        return 0.0
-    smooth = ndimage.uniform_filter(mean, 3, mode="nearest")
-    return max(0.0, float(np.percentile(smooth, _DARK_PERCENTILE)))
+    planes = np.linspace(0, frames.n_planes - 1, min(frames.n_planes, _MOST_SLICES))
+    places = list(
+        product(
+            sorted({round(float(plane)) for plane in planes}),
+            sorted({0, frames.n_times - 1}),
+        )
+    )
+    used = [(frames.n_planes // 2, 0)]
+    if len(places) > 1:
+        means = [float(frames.frame(0, 0, *at, channel).mean()) for at in places]
+        if np.isfinite(means).any():
+            used.append(places[int(np.nanargmin(means))])
+    levels = []
+    for plane, time in dict.fromkeys(used):
+        mean = frames.frames(plane, time, channel).mean(axis=(0, 1))
+        # A slice that is missing, i.e. filled with one value, is not suitable.
+        if np.isfinite(mean).all() and np.ptp(mean) > 0:
+            smooth = ndimage.uniform_filter(mean, 3, mode="nearest")
+            levels.append(float(np.percentile(smooth, _DARK_PERCENTILE)))
+    return max(0.0, min(levels, default=0.0))
 
 
 def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0) -> Otf:
@@ -148,8 +223,9 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
     FileError, VolumeError
         If the point-spread function cannot be used.
     """
-    if config.psf is not None:
-        return _measured(frames, config)
+    psf = measured_psf(frames, config)
+    if psf is not None:
+        return _measured(psf, frames, config)
     cut_off = frames.cut_off(channel)
     if cut_off is None:
         missing = {
@@ -185,28 +261,48 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _measured(frames: SimFrames, config: FramesConfig) -> Otf:
-    assert config.psf is not None
-    volume = io.read(config.psf)
+def measured_psf(frames: SimFrames, config: FramesConfig) -> Volume | None:
+    """Return the measured point-spread function, if there is one."""
+    return frames.psf if config.psf is None else io.read(config.psf)
+
+
+def _measured(volume: Volume, frames: SimFrames, config: FramesConfig) -> Otf:
     values = np.squeeze(np.asarray(volume.data, np.float64))
     if values.ndim == 3:  # the slice in focus
         values = values[int(np.argmax(values.max(axis=(1, 2))))]
-    sampling = config.psf_sampling or _psf_sampling(volume, frames) or 1
-    found = Otf.from_psf(values, sampling, config.psf.name)
+    sampling = config.psf_sampling or _psf_sampling(volume, frames) or 1.0
+    found = Otf.from_psf(values, sampling, volume.title)
     if not found.cut_off > 0.02:
         raise ConfigError(
-            f"{config.psf.name} transmits no detail finer than 50 camera pixels. Check "
+            f"{volume.title} transmits no detail finer than 50 camera pixels. Check "
             "--psf-sampling, and crop the image to the spot."
         )
     return found
 
 
-def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
-    """Return the number of PSF pixels per camera pixel; None if unknown."""
+def _psf_sampling(psf: Volume, frames: SimFrames) -> float | None:
+    """Return the number of PSF pixels per camera pixel; None if unknown.
+
+    Raises
+    ------
+    ConfigError
+        If the pixels of the point-spread function are larger than those of the camera.
+    """
     if not (psf.has_physical_size and frames.volume.has_physical_size):
         return None
     edge = convert_length(psf.voxel_size[-1], psf.unit, frames.volume.unit)
-    return max(1, round(frames.pixel_size / edge))
+    ratio = frames.pixel_size / edge
+    if abs(ratio - 1) < _SAME_SIZE:
+        return 1.0
+    if ratio < 1:
+        raise ConfigError(
+            f"The pixels of {psf.title} ({edge:.4g} {frames.volume.unit}) are larger "
+            f"than those of the camera ({frames.pixel_size:.4g} {frames.volume.unit}). "
+            "Use an image of the point-spread function with pixels of at most this "
+            "size, or correct one of the pixel sizes (--pixel, --psf-sampling).",
+            fields=("psf",),
+        )
+    return ratio
 
 
 def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
@@ -222,9 +318,9 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
     str
         Empty if the sampling is given or stated in the files.
     """
-    if config.psf is None or config.psf_sampling is not None:
+    psf = measured_psf(frames, config)
+    if psf is None or config.psf_sampling is not None:
         return ""
-    psf = io.read(config.psf)
     if _psf_sampling(psf, frames) is not None:
         return ""
     silent = frames.volume if psf.has_physical_size else psf
@@ -232,6 +328,30 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
         f"{silent.title} does not state its pixel size, so the pixels of the "
         "point-spread function are assumed to be as large as those of the camera. If "
         "they are smaller, give their number per camera pixel (--psf-sampling)."
+    )
+
+
+def wavelength_remark(frames: SimFrames, config: FramesConfig) -> str:
+    """Return a sentence if one wavelength is used for several channels.
+
+    Parameters
+    ----------
+    frames : SimFrames
+    config : FramesConfig
+
+    Returns
+    -------
+    str
+        Empty if each channel has its own wavelength, or none is needed.
+    """
+    wavelengths = frames.optics.wavelengths
+    is_measured = config.psf is not None or frames.psf is not None
+    if is_measured or frames.n_channels == 1 or len(wavelengths) != 1:
+        return ""
+    return (
+        f"The wavelength of {wavelengths[0]:.4g} nm is used for all "
+        f"{frames.n_channels} channels. If the channels differ, give one for each "
+        "(--wavelength)."
     )
 
 
@@ -248,7 +368,7 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     str
         Empty if the order is given or clear from the frames.
     """
-    if config.order is not None or config.patterns is not None:
+    if config.order is not None or known_patterns(frames, config) is not None:
         return ""
     growth = difference_growth(frames)
     if growth > MAX_GROWTH:
@@ -283,10 +403,10 @@ def difference_growth(frames: SimFrames) -> float:
     frames : SimFrames
         Only the frames of the middle plane are read.
     """
-    plane = frames.n_planes // 2
-    block = np.nan_to_num(frames.frames(plane)).astype(np.float64)
+    middle = frames.middle()
+    block = np.nan_to_num(frames.frames(*middle)).astype(np.float64)
     counts = range(frames.angles), range(frames.phases)
-    places = [frames.index(angle, phase, plane) for angle, phase in product(*counts)]
+    places = [frames.index(angle, phase, *middle) for angle, phase in product(*counts)]
     images = block.reshape(-1, *block.shape[2:])[np.argsort(places)]
     means = images.mean((1, 2), keepdims=True)
     images = images * (means.mean() / np.where(means > 0, means, 1))
@@ -299,158 +419,6 @@ def difference_growth(frames: SimFrames) -> float:
     return float(np.mean(far)) / adjacent if adjacent > 0 and far else 1.0
 
 
-def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
-    """Read known patterns from a YAML file, or from images with one pattern per frame.
-
-    Raises
-    ------
-    FileError, ConfigError
-        If the file cannot be read, or its patterns do not fit the frames.
-    """
-    if path.suffix.lower() in (".yaml", ".yml", ".json"):
-        if not path.exists():
-            raise FileError(f"{path} does not exist. Check the name and the folder.")
-        try:
-            values = load_yaml(read_document(path))
-        except (OSError, UnicodeDecodeError, ConfigError) as error:
-            raise FileError(
-                f"{path} cannot be read as YAML: {str(error).rstrip('.')}. Use a file "
-                "written by 'napari-geosr sim check'."
-            ) from error
-        if not isinstance(values, dict):
-            raise ConfigError(
-                f"{path.name} contains no patterns. Use a file written "
-                "by 'napari-geosr sim check'."
-            )
-        found = PatternSet.from_dict(values, path.name)
-        counts = (len(found.fringes), len(found.fringes[0].phases))
-        if counts != (frames.angles, frames.phases):
-            raise ConfigError(
-                f"{path.name} describes {counts[0]} angles × {counts[1]} phases, but "
-                f"{frames.volume.title} has {frames.angles} × {frames.phases}. Check "
-                "--angles and --phases."
-            )
-        if found.shape != frames.plane_shape:
-            raise ConfigError(
-                f"{path.name} is for frames of {found.shape[0]} × {found.shape[1]} "
-                f"pixels, but those of {frames.volume.title} have "
-                f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the "
-                "patterns in these frames instead (omit --patterns)."
-            )
-        return found
-    images = np.asarray(io.read(path).data, np.float32)
-    images = images.reshape(-1, *images.shape[-2:])
-    if len(images) != frames.n_frames:
-        raise ConfigError(
-            f"{path.name} has {len(images)} patterns, but there are {frames.n_frames} "
-            "frames. Give one pattern for each frame."
-        )
-    if not np.isfinite(images).all():
-        raise ConfigError(
-            f"{path.name} contains NaN or infinite values. Use complete patterns."
-        )
-    mean = float(images.mean())
-    if images.min() < 0 or not mean > 0:
-        raise ConfigError(
-            f"{path.name} has negative values or contains no signal. "
-            "Subtract its offset, or choose another file."
-        )
-    # The file has the patterns in the order of the frames of one plane; the result has
-    # those of one angle next to each other.
-    flat = "".join(letter for letter in frames.order if letter != "z")
-    if flat == "pa":
-        images = images.reshape(frames.phases, frames.angles, *images.shape[1:])
-        images = images.swapaxes(0, 1).reshape(-1, *images.shape[2:])
-    return PatternSet(
-        (),
-        frames.plane_shape,
-        frames.pixel_size,
-        frames.volume.unit,
-        images / np.float32(mean),
-    )
-
-
-def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
-    """Refuse the frames of a plane that cannot be reconstructed.
-
-    Parameters
-    ----------
-    block : ndarray of shape (angles, phases, Y, X)
-    frames : SimFrames
-    where : str
-        Name of the plane in messages.
-
-    Raises
-    ------
-    VolumeError
-        If frames have NaN or infinite pixels, lack light or detail, are saturated, or
-        are very small.
-    """
-    title = f"{frames.volume.title}{where}"
-    if min(block.shape[-2:]) < 16:
-        raise VolumeError(
-            f"{title} has frames of {block.shape[-2]} × {block.shape[-1]} pixels; at "
-            "least 16 × 16 are needed. Use larger frames."
-        )
-    unknown = ~np.isfinite(block)
-    if unknown.any():
-        angle, phase = np.argwhere(unknown)[0][:2]
-        raise VolumeError(
-            f"{title} has {int(unknown.sum())} NaN or infinite pixels, the first in "
-            f"angle {angle + 1}, phase {phase + 1}. Replace or crop them."
-        )
-    mean = block.mean(axis=(2, 3), dtype=np.float64)
-    if mean.min() < 0:
-        angle, phase = np.unravel_index(int(np.argmin(mean)), mean.shape)
-        raise VolumeError(
-            f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has a "
-            f"mean of {mean.min():.4g} after the camera offset of "
-            f"{frames.offset:.4g} is subtracted, so it contains no light. Correct "
-            "the offset (--offset)."
-        )
-    _refuse_saturated(block, frames, title)
-    spread = block.std(axis=(2, 3))
-    flat = np.argwhere(spread <= _CONSTANT * np.maximum(mean, 1e-30))
-    if len(flat):
-        angle, phase = flat[0]
-        raise VolumeError(
-            f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has the same "
-            "grey value everywhere. Check that the acquisition is complete."
-        )
-
-
-def _refuse_saturated(block: FloatArray, frames: SimFrames, title: str) -> None:
-    shares = saturated_fraction(block, frames)
-    if shares.max() > MAX_SATURATED:
-        angle, phase = np.unravel_index(int(np.argmax(shares)), shares.shape)
-        raise VolumeError(
-            f"{title}: {100 * shares.max():.1f} % of the pixels of angle {angle + 1}, "
-            f"phase {phase + 1} have the largest grey value, so the frame is "
-            "saturated. Record it with less light or a shorter exposure."
-        )
-
-
-def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
-    """Return the fraction of pixels in each frame at the camera's maximum value.
-
-    For integers, the camera's maximum is that of the lowest bit depth (8, 10, 12, 14 or
-    16) that holds all values; for floating point, it is the largest grey value of all
-    frames.
-    """
-    values = block + np.float32(frames.offset)
-    top = float(values.max())
-    if frames.volume.dtype.kind in "iu":
-        limits = [2**b - 1 for b in (8, 10, 12, 14, 16) if 2**b - 1 >= top]
-        limit = limits[0] if limits else top
-        if top < limit:
-            return np.zeros(block.shape[:2], np.float32)
-        top = limit
-    found: FloatArray = (values >= top - 1e-6 * abs(top)).mean(
-        axis=(2, 3), dtype=np.float32
-    )
-    return found
-
-
 def axis_facts(frames: SimFrames) -> AnyMapping:
     """Describe the arrangement of the frames, for records and messages."""
     return {
@@ -460,32 +428,8 @@ def axis_facts(frames: SimFrames) -> AnyMapping:
         "slices": frames.n_planes,
         "time_points": frames.n_times,
         "channels": frames.n_channels,
-        "offset": frames.offset,
+        "offset": frames.offsets[0] if len(frames.offsets) == 1 else frames.offsets,
         "numerical_aperture": frames.optics.numerical_aperture,
         "wavelengths": list(frames.optics.wavelengths),
         "refractive_index": frames.optics.refractive_index,
     }
-
-
-def check_patterns(patterns: PatternSet, otf: Otf) -> None:
-    """Refuse patterns that the objective cannot transmit or the camera cannot sample.
-
-    Raises
-    ------
-    ConfigError
-        If a period is too short for the camera or the objective.
-    """
-    for i, fringe in enumerate(patterns.fringes, start=1):
-        k = fringe.frequency
-        if max(abs(v) for v in fringe.wave_vector) >= 0.5:
-            raise ConfigError(
-                f"Angle {i}: the pattern has a period of {1 / k:.3g} pixels, which the "
-                "camera cannot resolve (at least 2 pixels are needed). Check the "
-                "pixel size (--pixel) and the patterns."
-            )
-        if k > MAX_FREQUENCY * otf.cut_off:
-            raise ConfigError(
-                f"Angle {i}: the pattern has a period of {1 / k:.3g} pixels, but the "
-                f"objective transmits no period below {1 / otf.cut_off:.3g} pixels. "
-                "Check numerical aperture, wavelength and pixel size."
-            )

@@ -13,6 +13,7 @@ from napari_geosr.core.figure_png import as_png
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.sim.check import folder_files
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
+from napari_geosr.operations.sim.plane_run import trust_summary
 from napari_geosr.operations.sim.run import SimResult
 from napari_geosr.operations.sim.support import draw_circles
 
@@ -57,7 +58,9 @@ def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) ->
     assert residual is not None, "a run with checks has a residual"
     files = folder_files(folder, FILES, overwrite)
     with atomic.created_folder(folder):
-        text = json.dumps(checks.to_json_dict(), indent=2, ensure_ascii=False) + "\n"
+        summary = trust_summary({(0, 0): checks, **result.other_checks})
+        values = {**summary.pop("checks"), **summary}
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         atomic.write_text(files["json"], text, overwrite=overwrite)
         io.write(residual, files["residual"], overwrite=overwrite)
         atomic.write_bytes(files["picture"], picture(result), overwrite=overwrite)

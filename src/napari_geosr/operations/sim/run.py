@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time as clock
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -10,54 +9,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.array_parts.indexing import Slices
-from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
-    BlockDone,
-    IterationDone,
-    PreviewReady,
     ShouldStop,
     StageStarted,
     Step,
-    StepIterator,
     TargetReady,
-    TileDone,
     WarningIssued,
     never_stop,
     run_to_end,
 )
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference.device import pick_device
 from napari_geosr.io.output import Output
+from napari_geosr.operations.inputs import open_series
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
-from napari_geosr.operations.sim.estimate import (
-    PatternEstimate,
-    estimate_steps,
-)
-from napari_geosr.operations.sim.inputs import (
-    axis_facts,
-    check_plane,
-    frames_of,
-    open_frames,
+from napari_geosr.operations.sim.estimate import PatternEstimate
+from napari_geosr.operations.sim.frame_checks import check_plane
+from napari_geosr.operations.sim.geometry import geometry
+from napari_geosr.operations.sim.inputs import axis_facts, frames_of
+from napari_geosr.operations.sim.plane_run import (
+    PlaneRun,
+    trust_summary,
+    trust_warnings,
 )
 from napari_geosr.operations.sim.planes import plane_steps
-from napari_geosr.operations.sim.support import FourierSupport, fourier_support
-from napari_geosr.operations.sim.trust import SimTrust, residual_volume, trust_steps
+from napari_geosr.operations.sim.support import FourierSupport
+from napari_geosr.operations.sim.trust import SimTrust, residual_volume
 from napari_geosr.operations.storage import array_for
-
-FloatArray = npt.NDArray[np.float32]
-
-
-#: Change of a phase between time points, in radians, above which patterns are
-#: considered to drift.
-MAX_DRIFT = math.radians(10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +57,16 @@ class SimResult:
     summary : mapping
         Seconds, iterations and other figures, JSON-serialisable.
     checks : SimTrust or None
-        Checks of the middle slice; None if they are switched off.
+        Checks of the middle slice at the first time point, in the first channel; None
+        if they are switched off, or for widefield without patterns.
     path : Path or None
         The file, if there is one.
     residual : Volume or None
         Map of the held-out residual, in units of the noise; None without checks.
     support : FourierSupport or None
         Spectrum of the middle slice; None without checks.
+    other_checks : dict of (int, int) to SimTrust
+        Checks of the other channels and of the last time point, without resolution.
     """
 
     volume: Volume
@@ -91,57 +77,25 @@ class SimResult:
     path: Path | None = None
     residual: Volume | None = None
     support: FourierSupport | None = field(default=None, repr=False)
+    other_checks: dict[tuple[int, int], SimTrust] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def patterns(self) -> PatternSet:
-        """Patterns of the first time point and channel."""
-        return next(iter(self.estimates.values())).patterns
-
-
-def geometry(frames: SimFrames, upscale_factor: int) -> AnyDict:
-    """Return the shape, axes, voxel size, unit and origin of a result."""
-    volume = frames.volume
-    axes = "".join(a for a in frames.kept_axes if a not in "ZYX")
-    axes += "Z" * (frames.n_planes > 1) + "YX"
-    lengths = {
-        "T": frames.n_times,
-        "C": frames.n_channels,
-        "Z": frames.n_planes,
-        "Y": upscale_factor * frames.plane_shape[0],
-        "X": upscale_factor * frames.plane_shape[1],
-    }
-    sizes = dict(zip(volume.spatial_axes, volume.voxel_size, strict=True))
-    places = dict(zip(volume.spatial_axes, volume.origin, strict=True))
-    size, origin = [], []
-    for axis in axes:
-        if axis not in "ZYX":
-            continue
-        s = 1 if axis == "Z" else upscale_factor
-        edge = sizes.get(axis, 1.0)
-        size.append(edge / s)
-        origin.append(places.get(axis, 0.0) - (s - 1) / (2 * s) * edge)
-    return {
-        "shape": tuple(lengths[a] for a in axes),
-        "axes": axes,
-        "voxel_size": tuple(size),
-        "unit": volume.unit,
-        "origin": tuple(origin),
-    }
-
-
-def place_of(
-    frames: SimFrames, upscale_factor: int, time: int, channel: int, plane: int
-) -> Slices:
-    """Return the index of a plane in the array of a result."""
-    kept = frames.kept_axes
-    at = [time] * ("T" in kept) + [channel] * ("C" in kept)
-    at += [plane] * (frames.n_planes > 1)
-    rows, columns = (slice(0, n * upscale_factor) for n in frames.plane_shape)
-    return (*(slice(i, i + 1) for i in at), rows, columns)
+        """Patterns of the first time point and channel; empty if they are unknown."""
+        for estimate in self.estimates.values():
+            return estimate.patterns
+        rows, columns = self.volume.shape[-2:]
+        return PatternSet((), (rows, columns))
 
 
 def sim_steps(
-    source: Volume | str | Path, config: SimConfig
+    source: Volume | str | Path,
+    config: SimConfig,
+    *,
+    psf: Volume | None = None,
+    patterns: PatternSet | AnyMapping | Volume | None = None,
 ) -> Generator[Step, None, SimResult]:
     """Open raw frames and reconstruct all planes in memory.
 
@@ -149,6 +103,10 @@ def sim_steps(
     ----------
     source : Volume or path
     config : SimConfig
+    psf : Volume, optional
+        Measured point-spread function, instead of a file.
+    patterns : PatternSet, mapping or Volume, optional
+        Known patterns, instead of a file.
 
     Returns
     -------
@@ -159,10 +117,8 @@ def sim_steps(
     GeoSRError
         If the run fails.
     """
-    if isinstance(source, Volume):
-        frames = frames_of(source, config)
-    else:
-        frames = open_frames(source, config)
+    volume = source if isinstance(source, Volume) else open_series(source)
+    frames = frames_of(volume, config, psf=psf, patterns=patterns)
     result = yield from run_steps(frames, config)
     return result
 
@@ -207,15 +163,16 @@ def run_steps(
     Cancelled
         If `should_stop` returns True.
     """
+    inputs = {"frames": frames.volume, "psf": frames.psf, "patterns": frames.patterns}
     record = yield from provenance.record_steps(
         "sim",
-        inputs={"frames": frames.volume},
+        inputs={k: v for k, v in inputs.items() if isinstance(v, Volume)},
         settings=config.model_dump(mode="json", exclude={"memory"}),
         should_stop=should_stop,
     )
     space = geometry(frames, config.upscale_factor)
     begun = clock.monotonic()
-    run = _PlaneRun(frames, config, patterns, should_stop)
+    run = PlaneRun(frames, config, patterns, should_stop)
     yield from run.prepare_steps()
     history = frames.volume.provenance
     with _target(space, out, (*history, record), overwrite) as (array, output):
@@ -231,11 +188,12 @@ def run_steps(
         yield StageStarted(message=METHOD_TITLES[config.method])
         yield from run.fill_steps(array)
         summary = {"seconds": round(clock.monotonic() - begun, 3), **run.facts()}
-        checks = residual = support = None
-        if config.checks:
-            checks = yield from run.trust_steps()
-            residual, support = residual_volume(frames, checks), run.support(array)
-            summary["checks"] = checks.to_json_dict()
+        residual = support = None
+        checks = yield from run.trust_steps()
+        first = checks.get((0, 0))
+        if first is not None:
+            residual, support = residual_volume(frames, first), run.support(array)
+            summary |= trust_summary(checks)
         done = {**record, "frames": axis_facts(frames), "run": summary}
         volume = volume.replace(provenance=(*history, done))
         if output is not None:
@@ -245,17 +203,18 @@ def run_steps(
         volume = io.read_back(path).replace(name=volume.name)
         if output is not None and output.note:
             yield WarningIssued(message=output.note)
-    for message in () if checks is None else checks.warnings:
+    for message in trust_warnings(frames, checks):
         yield WarningIssued(message=message)
     return SimResult(
         volume,
         config.method,
         run.estimates,
         summary,
-        checks,
+        first,
         path,
         residual,
         support,
+        {place: each for place, each in checks.items() if place != (0, 0)},
     )
 
 
@@ -273,171 +232,6 @@ def _target(
     spec = io.OutputSpec(dtype=np.float32, provenance=history, **space)
     with io.create(Path(out), spec, overwrite=overwrite) as file:
         yield file.array, file
-
-
-class _PlaneRun:
-    """The planes of a run, with their patterns and warnings."""
-
-    def __init__(
-        self,
-        frames: SimFrames,
-        config: SimConfig,
-        given: PatternEstimate | None,
-        should_stop: ShouldStop,
-    ) -> None:
-        self.frames, self.config, self.given = frames, config, given
-        self.should_stop = should_stop
-        self.estimates: dict[tuple[int, int], PatternEstimate] = {}
-        self.iterations: dict[tuple[int, int], int] = {}
-        self.device = pick_device(config.device)
-        self.has_drifted = False
-
-    def prepare_steps(self) -> Generator[Step, None, None]:
-        """Find the patterns at each channel's first time point, before any output."""
-        for channel in range(self.frames.n_channels):
-            yield from self._estimate_steps(0, channel)
-
-    def _estimate_steps(
-        self, time: int, channel: int
-    ) -> Generator[Step, None, PatternEstimate]:
-        key = (time, channel)
-        if key in self.estimates:
-            return self.estimates[key]
-        if self.given is not None:
-            found = self.given
-        else:
-            before = self.estimates.get((time - 1, channel))
-            found = yield from self._search_steps(time, channel, before)
-            found.require()
-            if before is not None and before.fits:
-                yield from self._drift_steps(before, found, time)
-        self.estimates[key] = found
-        return found
-
-    def _search_steps(
-        self, time: int, channel: int, before: PatternEstimate | None
-    ) -> Generator[Step, None, PatternEstimate]:
-        """Find patterns near those of the previous time point, or else anywhere."""
-        tries = [None] if before is None or not before.fits else [before.patterns, None]
-        for near in tries:
-            found = yield from estimate_steps(
-                self.frames,
-                self.config,
-                time=time,
-                channel=channel,
-                near=near,
-                should_stop=self.should_stop,
-            )
-            if not found.problems and found.is_prominent:
-                break
-        return found
-
-    def _drift_steps(
-        self, before: PatternEstimate, found: PatternEstimate, time: int
-    ) -> Generator[Step, None, None]:
-        """Warn once if patterns drift from one time point to the next."""
-        moved = drift(before.patterns, found.patterns)
-        if moved > MAX_DRIFT and not self.has_drifted:
-            self.has_drifted = True
-            yield WarningIssued(
-                message=f"The patterns drift: at time point {time}, one phase differs "
-                f"by {math.degrees(moved):.0f}° from that at the previous time point. "
-                "The patterns are therefore determined for every time point."
-            )
-
-    def fill_steps(self, array: AnyArray) -> Generator[Step, None, None]:
-        """Reconstruct every plane into `array`."""
-        frames = self.frames
-        shape = frames.n_times, frames.n_channels, frames.n_planes
-        total = int(np.prod(shape))
-        for done, (time, channel, plane) in enumerate(np.ndindex(shape)):
-            if self.should_stop():
-                raise Cancelled("Stopped before the result was complete.")
-            estimate = yield from self._estimate_steps(time, channel)
-            block = frames.frames(plane, time, channel)
-            check_plane(block, frames)
-            with StepIterator(
-                plane_steps(
-                    block,
-                    estimate.patterns,
-                    estimate.otf,
-                    self.config,
-                    device=self.device,
-                    iterations=self.iterations.get((time, channel)),
-                    should_stop=self.should_stop,
-                )
-            ) as steps:
-                for step in steps:
-                    if isinstance(step, WarningIssued | StageStarted | BlockDone):
-                        yield step
-                    elif isinstance(step, PreviewReady):
-                        part = step.done / max(step.total, 1)
-                        yield PreviewReady(
-                            int(1000 * (done + part)),
-                            1000 * total,
-                            self._placed(step.volume),
-                        )
-                    elif isinstance(step, IterationDone):
-                        part = step.done / max(step.total, 1)
-                        yield IterationDone(
-                            int(1000 * (done + part)),
-                            1000 * total,
-                            iteration=step.iteration,
-                            iterations=step.iterations,
-                        )
-            image, used = steps.result
-            self.iterations[(time, channel)] = used
-            scale = self.config.upscale_factor
-            place = place_of(frames, scale, time, channel, plane)
-            array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
-            yield TileDone(1000 * (done + 1), 1000 * total, place, image)
-
-    def _placed(self, volume: Volume) -> Volume:
-        """Return a preview at its position in the sample."""
-        space = geometry(self.frames, self.config.upscale_factor)
-        size, origin = space["voxel_size"][-2:], space["origin"][-2:]
-        return volume.replace(voxel_size=size, unit=space["unit"], origin=origin)
-
-    def trust_steps(self) -> Generator[Step, None, SimTrust]:
-        """Check the middle slice of the first time point and channel."""
-        estimate = self.estimates[0, 0]
-        block = self.frames.frames(self.frames.n_planes // 2)
-        found = yield from trust_steps(
-            block,
-            estimate,
-            self.config,
-            iterations=self.iterations.get((0, 0), 0),
-            device=self.device,
-            should_stop=self.should_stop,
-        )
-        return found
-
-    def support(self, array: AnyArray) -> FourierSupport:
-        """Return the spectrum of the checked slice of the result."""
-        scale, estimate = self.config.upscale_factor, self.estimates[0, 0]
-        place = place_of(self.frames, scale, 0, 0, self.frames.n_planes // 2)
-        image = np.asarray(array[place], np.float32)
-        return fourier_support(
-            image.reshape(image.shape[-2:]),
-            estimate.patterns,
-            estimate.otf,
-            scale,
-            is_widefield=self.config.method == "widefield",
-        )
-
-    def facts(self) -> AnyDict:
-        """Return the statistics of the run for its record."""
-        first = next(iter(self.estimates.values()))
-        facts: AnyDict = {
-            "device": self.device,
-            "noise_variance": float(first.noise.variance),
-            "snr": float(first.noise.snr),
-            "cut_off_cycles_per_pixel": float(first.otf.cut_off),
-        }
-        if first.patterns.images is None:
-            facts["patterns"] = first.patterns.to_dict()
-        used = [n for n in self.iterations.values() if n]
-        return {**facts, **({"iterations": used} if used else {})}
 
 
 def preview(
@@ -468,7 +262,7 @@ def preview(
         (Y, X), at the position of the part.
     """
     block = frames.frames(plane, time, channel)[(..., *place)]
-    check_plane(block, frames)
+    check_plane(block, frames, plane, time, channel)
     patterns = estimate.patterns.cropped(place)
     image, _ = run_to_end(plane_steps(block, patterns, estimate.otf, config))
     space = geometry(frames, config.upscale_factor)
@@ -478,20 +272,3 @@ def preview(
         for axis, (o, part) in enumerate(zip(origin, place, strict=True))
     )
     return Volume(image, "YX", size, space["unit"], moved, name="preview")
-
-
-def drift(before: PatternSet, after: PatternSet) -> float:
-    """Return the largest phase change of a pattern in the field of view, in radians.
-
-    The effect of a change of the wave vector is largest in the corners.
-    """
-    corner = np.asarray(before.shape) / 2
-    largest = 0.0
-    for one, other in zip(before.fringes, after.fringes, strict=True):
-        k, new = np.asarray(one.wave_vector), np.asarray(other.wave_vector)
-        sign = 1.0 if float(k @ new) >= 0 else -1.0
-        shift = 2 * math.pi * float(np.abs(sign * new - k) @ corner)
-        phases = sign * np.asarray(other.phases) - np.asarray(one.phases)
-        turned = np.abs(np.angle(np.exp(1j * phases)))
-        largest = max(largest, float(turned.max()) + shift)
-    return min(largest, math.pi)

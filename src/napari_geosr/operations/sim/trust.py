@@ -6,7 +6,7 @@ All checks except that of the wave vectors use the brightest part of one plane.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.measure.comparison.decorrelation import finest_detail
 from napari_geosr.measure.comparison.fourier import fourier_correlation
-from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
+from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
 from napari_geosr.operations.sim.planes import plane_steps, trial_edge, widefield
 from napari_geosr.physics.illumination import IlluminationOperator
@@ -51,12 +51,11 @@ MAX_CYCLES = 0.2
 #: Residual of a frame, relative to that with the best-fitting pattern, above which a
 #: warning about the order of the frames is issued.
 _WORSE = 1.05
+#: Residual of a frame, relative to the mean of all frames, above which a warning is
+#: issued. The ratio is less than 1.1 for correct patterns, also if the sample bleaches.
+_UNEVEN_RESIDUAL = 1.2
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Smallest reported difference of a result from the frames, in units of the noise.
-MAX_DIFFERENCE = 3.0
-#: Smallest reported difference, as a fraction of the contrast.
-_MIN_SHARE = 0.05
 #: Threshold of the Fourier ring correlation that defines the resolution.
 CRITERION = "1/7"
 
@@ -147,6 +146,7 @@ def trust_steps(
     *,
     iterations: int = 0,
     device: str = "cpu",
+    has_resolution: bool = True,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SimTrust]:
     """Check the reconstruction of one plane.
@@ -160,6 +160,8 @@ def trust_steps(
     iterations : int
         Iterations of the reconstruction, if it is iterative.
     device : str
+    has_resolution : bool
+        Whether to measure the resolution.
     should_stop : callable
 
     Raises
@@ -179,9 +181,11 @@ def trust_steps(
     yield BlockDone(2, 4)
     cycles = _wave_vector_errors(block, estimate)
     yield BlockDone(3, 4)
-    sizes = yield from _resolution_steps(
-        part, patterns, estimate, config, iterations, device, should_stop
-    )
+    sizes: tuple[float | None, float | None, float | None] = (None, None, None)
+    if has_resolution:
+        sizes = yield from _resolution_steps(
+            part, patterns, estimate, config, iterations, device, should_stop
+        )
     images = yield from _image_warnings(
         part, patterns, estimate, config, device, should_stop
     )
@@ -190,7 +194,7 @@ def trust_steps(
         *_phase_warnings(explained.phase_errors),
         *_cycle_warnings(cycles),
         *images,
-    ]
+    ] or _residual_warnings(explained.residuals, part.mean(axis=(2, 3)))
     return SimTrust(
         explained.residuals,
         held_out,
@@ -419,6 +423,25 @@ def _phase_warnings(errors: FloatArray) -> list[str]:
     return found
 
 
+def _residual_warnings(residuals: FloatArray, means: FloatArray) -> list[str]:
+    """Warn about a frame that is explained less well than the others.
+
+    The expected residual increases with the square root of a frame's mean intensity.
+    """
+    relative = np.sqrt(np.maximum(means / means.mean(), 1e-6))
+    ratios = residuals / relative
+    ratios = ratios / ratios.mean()
+    angle, phase = np.unravel_index(int(np.argmax(ratios)), ratios.shape)
+    if ratios[angle, phase] <= _UNEVEN_RESIDUAL:
+        return []
+    return [
+        f"Angle {angle + 1}, phase {phase + 1}: the residual is "
+        f"{residuals[angle, phase]:.1f} times the noise, more than in other frames "
+        f"(mean {residuals.mean():.1f}). The pattern or the relative intensity of this "
+        "frame is probably wrong."
+    ]
+
+
 def _cycle_warnings(cycles: Sequence[float]) -> list[str]:
     return [
         f"Angle {angle}: the pattern in the frames differs by {value:.2f} cycles per "
@@ -426,60 +449,3 @@ def _cycle_warnings(cycles: Sequence[float]) -> list[str]:
         for angle, value in enumerate(cycles, start=1)
         if value > MAX_CYCLES
     ]
-
-
-def compare_answers(
-    answers: Mapping[str, FloatArray], estimate: PatternEstimate
-) -> tuple[str, ...]:
-    """Warn if the result of a method for a plane contradicts the frames.
-
-    Each result is blurred by the objective, sampled by the camera and scaled; it should
-    then agree with the mean of the frames to within the noise.
-
-    Parameters
-    ----------
-    answers : mapping of str to ndarray of shape (upscale_factor · Y, …)
-        Results of one plane by method; all but widefield are compared.
-    estimate : PatternEstimate
-        Estimate in which `block` contains the frames of this plane.
-
-    Returns
-    -------
-    tuple of str
-        One sentence for each method that differs.
-    """
-    import torch
-
-    mean = estimate.block.mean(axis=(0, 1))
-    n_frames = estimate.block.shape[0] * estimate.block.shape[1]
-    sigma = np.sqrt(estimate.noise.weights(mean) / n_frames)
-    uniform = PatternSet(
-        (), estimate.patterns.shape, images=np.ones((1, *mean.shape), np.float32)
-    )
-    border = max(2, round(2 / estimate.otf.cut_off))
-    inner = (slice(border, -border), slice(border, -border))
-    contrast = float(mean[inner].std())
-    found = []
-    for method, answer in answers.items():
-        if method == "widefield":
-            continue
-        factor = answer.shape[0] // mean.shape[0]
-        operator = IlluminationOperator.create(uniform, estimate.otf, factor)
-        rows, columns = operator.grid.inside_fine
-        pads = [
-            (part.start, n - part.stop)
-            for part, n in zip((rows, columns), operator.grid.fine, strict=True)
-        ]
-        image = torch.from_numpy(np.pad(answer, pads, mode="edge"))
-        seen = operator.forward(image)[0].numpy()[inner]
-        slope, start = np.polyfit(seen.ravel(), mean[inner].ravel(), 1)
-        difference = slope * seen + start - mean[inner]
-        rms = float(np.sqrt(np.square(difference / sigma[inner]).mean()))
-        share = float(difference.std()) / contrast if contrast else 0.0
-        if rms > MAX_DIFFERENCE and share > _MIN_SHARE:
-            found.append(
-                f"{METHOD_TITLES.get(method, method)} differs from the mean of the "
-                f"frames by {rms:.1f} times the noise ({100 * share:.0f} % of the "
-                "contrast): do not trust detail that only this method shows."
-            )
-    return tuple(found)

@@ -40,7 +40,7 @@ class Otf:
         Highest transmitted frequency, in cycles per camera pixel.
     psf : ndarray of shape (rows, columns), float64, or None
         Measured point-spread function; None for the function of a circular pupil [1]_.
-    sampling : int
+    sampling : float
         Pixels of `psf` per camera pixel, along each axis.
     damping : float
         Transfer at the cut-off relative to that of an ideal objective: real objectives
@@ -52,13 +52,16 @@ class Otf:
 
     cut_off: float
     psf: Array | None = field(default=None, repr=False)
-    sampling: int = 1
+    sampling: float = 1.0
     damping: float = 1.0
     camera: bool = True
 
     @classmethod
     def from_psf(
-        cls, psf: AnyArray, sampling: int = 1, name: str = "The point-spread function"
+        cls,
+        psf: AnyArray,
+        sampling: float = 1.0,
+        name: str = "The point-spread function",
     ) -> Otf:
         """Return the transfer function of a measured point-spread function.
 
@@ -66,7 +69,7 @@ class Otf:
         ----------
         psf : ndarray of shape (rows, columns)
             Image without background; the smallest value is subtracted.
-        sampling : int
+        sampling : float
             Pixels of `psf` per camera pixel. With 1, the image already contains the
             averaging over a camera pixel.
 

@@ -1,0 +1,105 @@
+"""Refuse frames that cannot be reconstructed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.sim_frames import SimFrames
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Maximum fraction of a frame's pixels at the camera's maximum value; with more, the
+#: frame counts as saturated.
+MAX_SATURATED = 0.01
+#: Standard deviation, relative to the mean, below which a frame has no detail.
+_CONSTANT = 1e-6
+
+
+def check_plane(
+    block: FloatArray, frames: SimFrames, plane: int, time: int, channel: int
+) -> None:
+    """Refuse the frames of a plane that cannot be reconstructed.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+    frames : SimFrames
+    plane, time, channel : int
+        Position of the plane, which messages name.
+
+    Raises
+    ------
+    VolumeError
+        If frames have NaN or infinite pixels, lack light or detail, are saturated, or
+        are very small.
+    """
+    title = f"{frames.volume.title}{frames.where(plane, time, channel)}"
+    offset = frames.channel_offset(channel)
+    if min(block.shape[-2:]) < 16:
+        raise VolumeError(
+            f"{title} has frames of {block.shape[-2]} × {block.shape[-1]} pixels; at "
+            "least 16 × 16 are needed. Use larger frames."
+        )
+    unknown = ~np.isfinite(block)
+    if unknown.any():
+        angle, phase = np.argwhere(unknown)[0][:2]
+        raise VolumeError(
+            f"{title} has {int(unknown.sum())} NaN or infinite pixels, the first in "
+            f"angle {angle + 1}, phase {phase + 1}. Replace or crop them."
+        )
+    mean = block.mean(axis=(2, 3), dtype=np.float64)
+    if mean.min() < 0:
+        angle, phase = np.unravel_index(int(np.argmin(mean)), mean.shape)
+        raise VolumeError(
+            f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has a "
+            f"mean of {mean.min():.4g} after the camera offset of "
+            f"{offset:.4g} is subtracted, so it contains no light. Correct "
+            "the offset (--offset)."
+        )
+    _refuse_saturated(block, frames, title, channel)
+    spread = block.std(axis=(2, 3))
+    flat = np.argwhere(spread <= _CONSTANT * np.maximum(mean, 1e-30))
+    if len(flat):
+        angle, phase = flat[0]
+        raise VolumeError(
+            f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has the same "
+            "grey value everywhere. Check that the acquisition is complete."
+        )
+
+
+def _refuse_saturated(
+    block: FloatArray, frames: SimFrames, title: str, channel: int
+) -> None:
+    shares = saturated_fraction(block, frames, channel)
+    if shares.max() > MAX_SATURATED:
+        angle, phase = np.unravel_index(int(np.argmax(shares)), shares.shape)
+        raise VolumeError(
+            f"{title}: {100 * shares.max():.1f} % of the pixels of angle {angle + 1}, "
+            f"phase {phase + 1} have the largest grey value, so the frame is "
+            "saturated. Record it with less light or a shorter exposure."
+        )
+
+
+def saturated_fraction(
+    block: FloatArray, frames: SimFrames, channel: int = 0
+) -> FloatArray:
+    """Return the fraction of pixels in each frame at the camera's maximum value.
+
+    For integers, the camera's maximum is that of the lowest bit depth (8, 10, 12, 14 or
+    16) that holds all values; for floating point, it is the largest grey value of all
+    frames.
+    """
+    values = block + np.float32(frames.channel_offset(channel))
+    top = float(values.max())
+    if frames.volume.dtype.kind in "iu":
+        limits = [2**b - 1 for b in (8, 10, 12, 14, 16) if 2**b - 1 >= top]
+        limit = limits[0] if limits else top
+        if top < limit:
+            return np.zeros(block.shape[:2], np.float32)
+        top = limit
+    found: FloatArray = (values >= top - 1e-6 * abs(top)).mean(
+        axis=(2, 3), dtype=np.float32
+    )
+    return found
