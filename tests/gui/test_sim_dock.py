@@ -161,6 +161,12 @@ def test_a_moved_peak_is_found_again(viewer, qtbot, dock):
     qtbot.waitUntil(lambda: not np.allclose(peaks.data, moved), timeout=60_000)
     wait(qtbot, dock)
     assert np.allclose(peaks.data, before, atol=0.3)
+    before = np.array(peaks.data)
+    for place in ((SIZE / 2, SIZE / 2), (2 * SIZE, 0)):  # the centre; outside
+        peaks.data = np.array([place, *before[1:]])
+        assert not dock.activity.busy
+        assert "Angle 1: " in dock.message.text
+        np.testing.assert_allclose(peaks.data, before)
 
 
 def test_a_preview_replaces_the_last_one(viewer, qtbot, dock):

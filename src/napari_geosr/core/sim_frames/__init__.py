@@ -257,6 +257,22 @@ class SimFrames:
         lengths = (self.volume.length(axis) for axis in self.frame_axes)
         return math.prod(lengths) // self.n_frames
 
+    def plane_at(self, places: Mapping[str, int]) -> tuple[int, int, int]:
+        """Return slice, time point and channel of an image of `volume`.
+
+        Parameters
+        ----------
+        places : mapping of str to int
+            Position along each axis T, C and Z; missing ones are 0.
+        """
+        lengths = [self.volume.length(axis) for axis in self.frame_axes]
+        at = np.ravel_multi_index([places.get(a, 0) for a in self.frame_axes], lengths)
+        counts = {"a": self.angles, "p": self.phases, "z": self._interleaved_planes}
+        shape = [counts[letter] for letter in self.order]
+        plane = int(np.unravel_index(int(at), shape)[self.order.index("z")])
+        found = {a: places.get(a, 0) if a in self.kept_axes else 0 for a in "ZTC"}
+        return found["Z"] if "Z" in self.kept_axes else plane, found["T"], found["C"]
+
     def frame(
         self, angle: int, phase: int, plane: int = 0, time: int = 0, channel: int = 0
     ) -> FloatArray:

@@ -37,6 +37,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.io.output import Output
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
+from napari_geosr.operations.sim.drift import MAX_DRIFT, drift
 from napari_geosr.operations.sim.estimate import (
     PatternEstimate,
     estimate_steps,
@@ -48,16 +49,12 @@ from napari_geosr.operations.sim.inputs import (
     open_frames,
 )
 from napari_geosr.operations.sim.planes import plane_steps
+from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.operations.sim.support import FourierSupport, fourier_support
 from napari_geosr.operations.sim.trust import SimTrust, residual_volume, trust_steps
 from napari_geosr.operations.storage import array_for
 
 FloatArray = npt.NDArray[np.float32]
-
-
-#: Change of a phase between time points, in radians, above which patterns are
-#: considered to drift.
-MAX_DRIFT = math.radians(10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +169,7 @@ def run_steps(
     config: SimConfig,
     *,
     patterns: PatternEstimate | None = None,
+    near: PatternSet | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
@@ -185,6 +183,9 @@ def run_steps(
     patterns : PatternEstimate, optional
         Patterns to use for all planes, such as those shown to the user; by default they
         are found for each time point and channel.
+    near : PatternSet, optional
+        Patterns of the first time point and channel, corrected by the user; the others
+        are searched for accordingly, see `search_starts`.
     out : path, optional
         File to fill; by default the result is kept in memory, or in the cache folder
         if it does not fit.
@@ -215,7 +216,7 @@ def run_steps(
     )
     space = geometry(frames, config.upscale_factor)
     begun = clock.monotonic()
-    run = _PlaneRun(frames, config, patterns, should_stop)
+    run = _PlaneRun(frames, config, patterns, should_stop, near)
     yield from run.prepare_steps()
     history = frames.volume.provenance
     with _target(space, out, (*history, record), overwrite) as (array, output):
@@ -284,9 +285,10 @@ class _PlaneRun:
         config: SimConfig,
         given: PatternEstimate | None,
         should_stop: ShouldStop,
+        near: PatternSet | None = None,
     ) -> None:
         self.frames, self.config, self.given = frames, config, given
-        self.should_stop = should_stop
+        self.should_stop, self.near = should_stop, near
         self.estimates: dict[tuple[int, int], PatternEstimate] = {}
         self.iterations: dict[tuple[int, int], int] = {}
         self.device = pick_device(config.device)
@@ -318,8 +320,10 @@ class _PlaneRun:
         self, time: int, channel: int, before: PatternEstimate | None
     ) -> Generator[Step, None, PatternEstimate]:
         """Find patterns near those of the previous time point, or else anywhere."""
-        tries = [None] if before is None or not before.fits else [before.patterns, None]
-        for near in tries:
+        earlier = None if before is None or not before.fits else before.patterns
+        for near in search_starts(
+            self.frames, channel, before=earlier, corrected=self.near
+        ):
             found = yield from estimate_steps(
                 self.frames,
                 self.config,
@@ -478,20 +482,3 @@ def preview(
         for axis, (o, part) in enumerate(zip(origin, place, strict=True))
     )
     return Volume(image, "YX", size, space["unit"], moved, name="preview")
-
-
-def drift(before: PatternSet, after: PatternSet) -> float:
-    """Return the largest phase change of a pattern in the field of view, in radians.
-
-    The effect of a change of the wave vector is largest in the corners.
-    """
-    corner = np.asarray(before.shape) / 2
-    largest = 0.0
-    for one, other in zip(before.fringes, after.fringes, strict=True):
-        k, new = np.asarray(one.wave_vector), np.asarray(other.wave_vector)
-        sign = 1.0 if float(k @ new) >= 0 else -1.0
-        shift = 2 * math.pi * float(np.abs(sign * new - k) @ corner)
-        phases = sign * np.asarray(other.phases) - np.asarray(one.phases)
-        turned = np.abs(np.angle(np.exp(1j * phases)))
-        largest = max(largest, float(turned.max()) + shift)
-    return min(largest, math.pi)

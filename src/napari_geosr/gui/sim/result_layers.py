@@ -1,0 +1,76 @@
+"""The layers that show results of the SIM dock over the frames."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.layers import METADATA, add_image_result
+from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.sim.trust_layers import TrustLayers
+from napari_geosr.operations.sim import SimResult
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+
+class SimResultLayers:
+    """Adds results, previews and checks as layers.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._trust = TrustLayers(viewer)
+        self._preview: weakref.ref[Image] | None = None
+
+    def add(
+        self, volume: Volume, source: Image | None, name: str, helper: str = ""
+    ) -> Image:
+        """Add a result at the position of its frames, with its own contrast limits."""
+        values = np.asarray(volume.data[..., ::4, ::4], np.float32)
+        values = values[np.isfinite(values)]
+        low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
+        options: AnyDict = {
+            "name": name,
+            "contrast_limits": (low, high if high > low else low + 1),
+        }
+        if helper:
+            options["metadata"] = {METADATA: {"helper": helper}}
+        if source is not None:
+            options["colormap"] = source.colormap
+            n = len(volume.spatial_axes) + 1
+            options["affine"] = geometry_of_layer(source).affine[-n:, -n:]
+        return unwrapped(add_image_result(self._viewer, volume, None, **options))
+
+    def show_preview(self, volume: Volume, source: Image) -> None:
+        """Show a preview, and remove the last one."""
+        active = self._viewer.layers.selection.active
+        old = None if self._preview is None else self._preview()
+        if old is not None and old in self._viewer.layers:
+            self._viewer.layers.remove(old)
+        layer = self.add(volume, source, f"{source.name} preview", helper="preview")
+        self._preview = weakref.ref(layer)
+        self._viewer.layers.selection.active = active
+
+    def show_trust(self, result: SimResult, source: Image | None, name: str) -> None:
+        """Show the residual of the frames and the spectrum of the result."""
+        self._trust.remove()
+        if result.residual is None or result.support is None or source is None:
+            return
+        active = self._viewer.layers.selection.active
+        residual = self.add(
+            result.residual, source, f"{name} residual", helper="residual"
+        )
+        self._trust.show_residual(residual)
+        self._trust.show_support(result.support, source, name)
+        self._viewer.layers.selection.active = active
