@@ -16,6 +16,7 @@ from napari_geosr.gui.layers.camera import is_in_view
 from napari_geosr.gui.sim.answers import AnswerCompare
 from napari_geosr.gui.sim.corrections import check_corrected
 from napari_geosr.gui.sim.placement import give_pixel_size, plane_of_frame
+from napari_geosr.gui.sim.result_layers import SimResultLayers
 from napari_geosr.gui.sim.steps import (
     FoundPatterns,
     find_steps,
@@ -27,8 +28,9 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.handover import LayerVolume, StoppedSim, job_from_run_steps
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.operations.sim import PatternEstimate, SimConfig
+from napari_geosr.operations.sim import PatternEstimate, SimConfig, SimResult
 from napari_geosr.operations.sim.starts import search_starts
+from napari_geosr.operations.sim.support import FourierSupport
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
 from napari_geosr.sim.noise import FrameNoise
@@ -218,3 +220,27 @@ def test_frames_stay_in_view_when_they_are_given_a_pixel_size(viewer):
     give_pixel_size(viewer, layer, 0.065)
     assert is_in_view(viewer, layer)
     assert viewer.scene.camera.zoom == pytest.approx(zoom / 0.065, rel=0.2)
+
+
+def test_checks_of_a_further_result_are_shown_in_the_same_layers(viewer):
+    """Removing layers freezes the window, because napari collects garbage."""
+    frames = viewer.add_image(np.zeros((9, 32, 32), np.float32), name="raw")
+    results = SimResultLayers(viewer)
+    made = []
+    for name, reach in (("one", 0.6), ("two", 0.7)):
+        image = np.full((32, 32), reach, np.float32)
+        volume = Volume(image, "YX", (1.0, 1.0), "pixel")
+        support = FourierSupport(np.tile(image, (2, 2)), 0.4, reach, 2)
+        result = SimResult(volume, "wiener", {}, {}, residual=volume, support=support)
+        results.show_trust(result, frames, name)
+        results.show_preview(volume, frames)
+        made.append(list(viewer.layers))
+    assert set(made[0]) == set(made[1])
+    names = {f"two {part}" for part in ("residual", "spectrum", "cut-off")}
+    assert {layer.name for layer in viewer.layers} == {"raw", "raw preview", *names}
+    assert viewer.layers[-1].name == "raw preview"
+    assert np.unique(viewer.layers["two spectrum"].data) == np.float32(0.7)
+    circles = viewer.layers["two cut-off"]
+    assert circles.shape_type == ["ellipse", "ellipse"]
+    radii = [np.ptp(np.asarray(data)[:, 0]) / 2 for data in circles.data]
+    np.testing.assert_allclose(radii, [32 * 0.4, 32 * 0.7])

@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
-from napari_geosr.gui.layers import METADATA, add_image_result
+from napari_geosr.gui.layers import add_image_result, helper_metadata, replace_data
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim.trust_layers import TrustLayers
 from napari_geosr.operations.sim import SimResult
@@ -37,40 +37,66 @@ class SimResultLayers:
         self, volume: Volume, source: Image | None, name: str, helper: str = ""
     ) -> Image:
         """Add a result at the position of its frames, with its own contrast limits."""
-        values = np.asarray(volume.data[..., ::4, ::4], np.float32)
-        values = values[np.isfinite(values)]
-        low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
-        options: AnyDict = {
-            "name": name,
-            "contrast_limits": (low, high if high > low else low + 1),
-        }
+        options = _appearance(volume, source) | {"name": name}
         if helper:
-            options["metadata"] = {METADATA: {"helper": helper}}
-        if source is not None:
-            options["colormap"] = source.colormap
-            n = len(volume.spatial_axes) + 1
-            options["affine"] = geometry_of_layer(source).affine[-n:, -n:]
+            options["metadata"] = helper_metadata(helper)
         return unwrapped(add_image_result(self._viewer, volume, None, **options))
+
+    def _show(
+        self, old: Image | None, volume: Volume, source: Image, name: str, helper: str
+    ) -> Image:
+        """Show a volume on top, in the layer of an earlier one if its shape is equal.
+
+        Removing a layer takes much longer, because napari then collects garbage.
+        """
+        layers = self._viewer.layers
+        if old is None or old not in layers or old.data.shape != volume.shape:
+            if old is not None and old in layers:
+                layers.remove(old)
+            return self.add(volume, source, name, helper)
+        replace_data(self._viewer, old, volume, like=None)
+        for key, value in _appearance(volume, source).items():
+            setattr(old, key, value)
+        old.name, old.visible = name, True
+        layers.move(layers.index(old), len(layers))
+        return old
 
     def show_preview(self, volume: Volume, source: Image) -> None:
         """Show a preview, and remove the last one."""
         active = self._viewer.layers.selection.active
         old = None if self._preview is None else self._preview()
-        if old is not None and old in self._viewer.layers:
-            self._viewer.layers.remove(old)
-        layer = self.add(volume, source, f"{source.name} preview", helper="preview")
+        layer = self._show(old, volume, source, f"{source.name} preview", "preview")
         self._preview = weakref.ref(layer)
         self._viewer.layers.selection.active = active
 
     def show_trust(self, result: SimResult, source: Image | None, name: str) -> None:
         """Show the residual of the frames and the spectrum of the result."""
-        self._trust.remove()
         if result.residual is None or result.support is None or source is None:
+            self._trust.remove()
             return
         active = self._viewer.layers.selection.active
-        residual = self.add(
-            result.residual, source, f"{name} residual", helper="residual"
-        )
+        old, title = self._trust.residual, f"{name} residual"
+        residual = self._show(old, result.residual, source, title, "residual")
         self._trust.show_residual(residual)
         self._trust.show_support(result.support, source, name)
         self._viewer.layers.selection.active = active
+
+
+def _appearance(volume: Volume, source: Image | None) -> AnyDict:
+    """Return contrast limits for a result, and the colours and position of its frames.
+
+    Parameters
+    ----------
+    volume : Volume
+    source : Image or None
+        Layer of the frames.
+    """
+    values = np.asarray(volume.data[..., ::4, ::4], np.float32)
+    values = values[np.isfinite(values)]
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
+    options: AnyDict = {"contrast_limits": (low, high if high > low else low + 1)}
+    if source is not None:
+        options["colormap"] = source.colormap
+        n = len(volume.spatial_axes) + 1
+        options["affine"] = geometry_of_layer(source).affine[-n:, -n:]
+    return options

@@ -12,7 +12,7 @@ from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.warm_up import load_torch
+from napari_geosr.gui.kit.warm_up import load_torch, prepare_shapes
 from napari_geosr.operations.sim import (
     PatternEstimate,
     SimCheck,
@@ -75,6 +75,7 @@ def find_steps(
     """
     yield StageStarted(message="Reading the frames")
     load_torch()
+    prepare_shapes()
     frames = frames_of(volume, config)
     check = yield from check_steps(frames, config, should_stop=should_stop)
     return FoundPatterns(frames, check, spectrum_picture(check), check.estimate)
