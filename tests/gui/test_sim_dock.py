@@ -185,6 +185,10 @@ def test_missing_optics_are_asked_for_below_their_fields(viewer, qtbot):
     wait(qtbot, dock)
     assert "na" in dock.form.faults
     assert "--" not in dock.form.faults["na"]
+    assert dock.form.faults["na"].endswith(
+        "does not state the numerical aperture, the emission wavelength and the pixel "
+        "size. Give them, or a measured point-spread function."
+    )
 
 
 def test_without_frames_the_dock_says_what_to_do(viewer, qtbot):
@@ -365,7 +369,7 @@ def test_shuffled_frames_are_noticed_before_the_search(viewer, qtbot, dock):
     qtbot.waitUntil(lambda: bool(dock.strip.remark.text()), timeout=60_000)
     said = dock.strip.remark.text()
     assert "order of the frames of raw.ome.tif is unclear" in said
-    assert "give the order (Order)" in said
+    assert "give the order." in said
 
 
 def test_a_typed_period_is_searched_nearby(viewer, qtbot, dock):

@@ -244,3 +244,19 @@ def test_checks_of_a_further_result_are_shown_in_the_same_layers(viewer):
     assert circles.shape_type == ["ellipse", "ellipse"]
     radii = [np.ptp(np.asarray(data)[:, 0]) / 2 for data in circles.data]
     np.testing.assert_allclose(radii, [32 * 0.4, 32 * 0.7])
+
+
+def test_results_have_the_sliders_of_their_frames(viewer):
+    names = {"axis_labels": tuple("tczyx"), "units": ("s", "pixel", "um", "um", "um")}
+    stack = np.zeros((2, 3, 9, 16, 16), np.float32)
+    scale = (5.0, 1.0, 0.125, 0.065, 0.065)
+    frames = viewer.add_image(stack, name="raw", scale=scale, **names)
+    size = (0.0325, 0.0325)
+    image = np.zeros((2, 3, 32, 32), np.float32)
+    volume = Volume(image, "TCYX", size, "µm", (-0.01625, -0.01625))
+    layer = SimResultLayers(viewer).add(volume, frames, "result")
+    assert layer.data.shape == (2, 3, 1, 32, 32)
+    assert layer.units == frames.units
+    assert viewer.layers.units is not None  # not "Inconsistent units across layers"
+    edges = [la.extent.world + np.outer((-0.5, 0.5), la.scale) for la in viewer.layers]
+    np.testing.assert_allclose(edges[0], edges[1], atol=1e-6)

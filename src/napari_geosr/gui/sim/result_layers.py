@@ -10,7 +10,12 @@ import numpy as np
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
-from napari_geosr.gui.layers import add_image_result, helper_metadata, replace_data
+from napari_geosr.gui.layers import (
+    add_image_result,
+    finest,
+    helper_metadata,
+    replace_data,
+)
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim.trust_layers import TrustLayers
 from napari_geosr.operations.sim import SimResult
@@ -37,7 +42,11 @@ class SimResultLayers:
         self, volume: Volume, source: Image | None, name: str, helper: str = ""
     ) -> Image:
         """Add a result at the position of its frames, with its own contrast limits."""
-        options = _appearance(volume, source) | {"name": name}
+        options: AnyDict = {"name": name}
+        if source is not None:
+            volume, options = with_axes_of(volume, source)
+            options["name"] = name
+        options |= _appearance(volume, source)
         if helper:
             options["metadata"] = helper_metadata(helper)
         return unwrapped(add_image_result(self._viewer, volume, None, **options))
@@ -80,6 +89,53 @@ class SimResultLayers:
         self._trust.show_residual(residual)
         self._trust.show_support(result.support, source, name)
         self._viewer.layers.selection.active = active
+
+
+def with_axes_of(volume: Volume, source: Image) -> tuple[Volume, AnyDict]:
+    """Give a result with time points or channels the same axes as its frames.
+
+    Otherwise, its time points would be on the slider of another axis of the frames.
+    Along axes of angles and phases, the result has one element as long as all frames.
+
+    Parameters
+    ----------
+    volume : Volume
+    source : Image
+        Layer of the frames.
+
+    Returns
+    -------
+    volume : Volume
+        Unchanged if it has neither time points nor channels.
+    options : dict
+        Positions along all axes, for the layer.
+    """
+    axes, shape = geometry_of_layer(source).axes, finest(source).shape
+    own, data = volume.axes, volume.data
+    if not set(own) - set("ZYX") or not set(own) < set(axes):
+        return volume, {}
+    if not isinstance(data, np.ndarray):  # on disk, where an axis cannot be inserted
+        return volume, {}
+    sizes = dict(zip(volume.spatial_axes, volume.voxel_size, strict=True))
+    places = dict(zip(volume.spatial_axes, volume.origin, strict=True))
+    scale, translate = [], []
+    for i, axis in enumerate(axes):
+        step, start = float(source.scale[i]), float(source.translate[i])
+        if axis in sizes:
+            step, start = sizes[axis], places[axis]
+        elif axis not in own:
+            step, start = shape[i] * step, start + (shape[i] - 1) / 2 * step
+        scale.append(step)
+        translate.append(start)
+    missing = tuple(i for i, axis in enumerate(axes) if axis not in own)
+    n = sum(axis in "ZYX" for axis in axes)
+    changed = volume.replace(
+        data=np.expand_dims(data, missing),
+        axes=axes,
+        voxel_size=tuple(scale[-n:]),
+        origin=tuple(translate[-n:]),
+    )
+    return changed, {"scale": scale, "translate": translate, "units": source.units}
 
 
 def _appearance(volume: Volume, source: Image | None) -> AnyDict:
