@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from opening import opened
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import ORDERS, SimFrames
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.dock_tabs import SIM
+from napari_geosr.gui.layers import geometry
 from napari_geosr.gui.layers.camera import is_in_view
 from napari_geosr.gui.sim.answers import AnswerCompare
 from napari_geosr.gui.sim.corrections import check_corrected
@@ -260,3 +263,33 @@ def test_results_have_the_sliders_of_their_frames(viewer):
     assert viewer.layers.units is not None  # not "Inconsistent units across layers"
     edges = [la.extent.world + np.outer((-0.5, 0.5), la.scale) for la in viewer.layers]
     np.testing.assert_allclose(edges[0], edges[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("phase", ["find", "run"])
+def test_a_run_goes_on_as_a_job_when_the_window_is_closed(
+    viewer, qtbot, channels, config, corrected, tmp_path, monkeypatch, phase
+):
+    volume = channels[0]
+    viewer.add_image(np.asarray(volume.data), name="raw", **geometry(volume))
+    dock = opened(viewer, SIM)
+    dock.handover.folder = tmp_path
+    for form in dock.settings_forms():
+        form.set_values(config.model_dump())
+    dock.form.set_values({"method": "joint-rl"})
+    if phase == "run":
+        layer = viewer.layers["raw"]
+        dock._found, dock._found_key = corrected, dock._key(layer, dock.config())
+    dock.run_button.click()
+    assert dock.activity.busy == phase
+    assert dock.handover.is_running
+    started, ended = [], []
+    monkeypatch.setattr("napari_geosr.jobs.local.start", started.append)
+    dock.handover.hand_over(
+        start=True, on_done=lambda: ended.append("job"), failed=lambda: None
+    )
+    qtbot.waitUntil(lambda: bool(ended) and not dock.activity.busy, timeout=60_000)
+    (job,) = started
+    values = job.values()
+    assert values["method"] == "joint-rl"
+    assert ("near" in values) == (phase == "run")
+    assert not dock.handover.is_running

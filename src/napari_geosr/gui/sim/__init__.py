@@ -13,7 +13,7 @@ from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import PreviewReady, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.jobs.handover import RunHandover
+from napari_geosr.gui.jobs.handover import ExpectedRun, RunHandover
 from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
@@ -80,6 +80,9 @@ class SimDock(SimWidgets):
         self._drawn_key: tuple[object, ...] = ()
         #: Result of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
+        #: What follows the search for patterns, and whether this has succeeded.
+        self._next: Callable[[], None] | None = None
+        self._is_next_due = False
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
         self._progress = OperationProgress(
@@ -206,20 +209,34 @@ class SimDock(SimWidgets):
 
         def on_found(found: FoundPatterns) -> None:
             self._on_found(found, key, source())
-            if then is not None and self._found is found:
-                self.activity.idle.connect(run_next)
+            if self._next is not None and self._found is found:
+                self._is_next_due = True
+                self.activity.idle.connect(self._go_on)
 
-        def run_next() -> None:
-            self.activity.idle.disconnect(run_next)
-            if then is not None:
-                then()
-
+        self._next = then
         self.activity.start(
             _FIND,
             lambda stop: find_steps(volume, config, stop),
             on_found,
             on_step=self._progress.show_step,
         )
+
+    def _go_on(self) -> None:
+        """Do what was requested before the patterns were known."""
+        self.activity.idle.disconnect(self._go_on)
+        then, self._next, self._is_next_due = self._next, None, False
+        if then is not None:
+            then()
+
+    def _is_run_awaited(self) -> bool:
+        """Return whether a requested run has yet to begin."""
+        return self._next is not None and (
+            self.activity.busy == _FIND or self._is_next_due
+        )
+
+    def _withdraw_run(self) -> None:
+        self._next = None
+        self.activity.cancel()
 
     def _on_found(
         self, found: FoundPatterns, key: tuple[object, ...], layer: Image | None
@@ -344,13 +361,18 @@ class SimDock(SimWidgets):
         except GeoSRError as error:
             self.show_settings_error(error)
             return
+        description = f"{METHOD_TITLES[config.method]} of {layer.name}"
+        as_job = self._as_job(layer, config, found)
         if found is None:  # show the patterns before they are used
             self._start_find(layer, volume, config, then=self._on_run)
+            self.handover.expect(
+                description,
+                lambda: as_job,
+                ExpectedRun(self._is_run_awaited, self._withdraw_run),
+            )
             return
         source, answers, key = weakref.ref(layer), self._answers, contents_key(layer)
         self.answers.show_source(key)
-        description = f"{METHOD_TITLES[config.method]} of {layer.name}"
-        as_job = self._as_job(layer, config, found)
         self.handover.begin(_RUN, description, lambda: as_job)
         self.network.begin()
         self.activity.start(
