@@ -87,6 +87,10 @@ def test_frames_become_a_result_in_their_place(viewer, qtbot, dock):
     assert record["operation"] == "sim"
     assert record["settings"]["method"] == "wiener"
     assert "Wiener-SIM" in dock.figures.text()
+    dock.rare.set_values({"checks": False})
+    dock.run_button.click()
+    wait(qtbot, dock)
+    assert dock.message.text.endswith("Added raw · Wiener-SIM [1].")
 
 
 def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):

@@ -17,7 +17,7 @@ from napari_geosr.gui.kit.dock_tabs import SIM
 from napari_geosr.gui.layers import geometry
 from napari_geosr.gui.layers.camera import is_in_view
 from napari_geosr.gui.sim.answers import AnswerCompare
-from napari_geosr.gui.sim.corrections import check_corrected
+from napari_geosr.gui.sim.pattern_table import check_corrected
 from napari_geosr.gui.sim.placement import give_pixel_size, plane_of_frame
 from napari_geosr.gui.sim.result_layers import SimResultLayers
 from napari_geosr.gui.sim.steps import (

@@ -23,9 +23,9 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim import texts
-from napari_geosr.gui.sim.corrections import check_corrected
 from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
+from napari_geosr.gui.sim.pattern_table import check_corrected
 from napari_geosr.gui.sim.placement import (
     give_pixel_size,
     plane_of_frame,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,9 @@ T = TypeVar("T")
 _SAME_DIRECTION = 0.1
 #: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192
+#: Change of a phase between time points, in radians, above which patterns are
+#: considered to drift.
+MAX_DRIFT = math.radians(10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,3 +276,20 @@ def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
     valid = sums[half[0][0] : half[0][1] + 1, half[1][0] : half[1][1] + 1]
     y, x = np.unravel_index(int(np.argmax(valid)), valid.shape)
     return slice(int(y), int(y) + sizes[0]), slice(int(x), int(x) + sizes[1])
+
+
+def drift(before: PatternSet, after: PatternSet) -> float:
+    """Return the largest phase change of a pattern in the field of view, in radians.
+
+    The effect of a change of the wave vector is largest in the corners.
+    """
+    corner = np.asarray(before.shape) / 2
+    largest = 0.0
+    for one, other in zip(before.fringes, after.fringes, strict=True):
+        k, new = np.asarray(one.wave_vector), np.asarray(other.wave_vector)
+        sign = 1.0 if float(k @ new) >= 0 else -1.0
+        shift = 2 * math.pi * float(np.abs(sign * new - k) @ corner)
+        phases = sign * np.asarray(other.phases) - np.asarray(one.phases)
+        turned = np.abs(np.angle(np.exp(1j * phases)))
+        largest = max(largest, float(turned.max()) + shift)
+    return min(largest, math.pi)

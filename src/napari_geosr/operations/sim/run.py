@@ -37,9 +37,10 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.io.output import Output
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
-from napari_geosr.operations.sim.drift import MAX_DRIFT, drift
 from napari_geosr.operations.sim.estimate import (
+    MAX_DRIFT,
     PatternEstimate,
+    drift,
     estimate_steps,
 )
 from napari_geosr.operations.sim.inputs import (
