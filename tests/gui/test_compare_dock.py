@@ -438,7 +438,7 @@ def test_messages_name_fields_and_no_options(viewer, qtbot, dock):
     dock.choose_images(add(viewer, flat), add(viewer, flat.replace(name="same")))
     compare(dock, qtbot)
     said = dock.rare.faults | dock.common.faults
-    assert "Give the data range (Data range)." in said["data_range"]
+    assert "Give the data range." in said["data_range"]
     assert not dock.message.text
     assert dock.tabs.currentIndex() == 0
     small = balls().replace(unit="pixel", voxel_size=(1.0,) * 3)

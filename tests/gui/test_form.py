@@ -28,6 +28,7 @@ from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
 from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.widgets import Heading, SentenceLabel, form_layout
 from napari_geosr.operations.restore import RestoreConfig
+from napari_geosr.operations.sim import SimConfig
 
 
 class Example(Config):
@@ -174,6 +175,15 @@ def test_numbers_have_their_digits_and_units(qtbot):
     assert form.values()["length"] == 0.25
     form.set_values({"length": 30.0})
     assert form.editor("length").text() == "30 mm"
+
+
+@pytest.mark.parametrize("wavelengths", [(525.0,), (525.0, 605.5)])
+def test_lists_of_numbers_are_shown_as_they_are_typed(qtbot, wavelengths):
+    form = ConfigForm(SimConfig)
+    qtbot.addWidget(form)
+    form.set_values({"wavelength": wavelengths})
+    assert form.values()["wavelength"].startswith("525")
+    assert SimConfig.create(**form.values()).wavelength == wavelengths
 
 
 def test_fields_stand_in_groups(qtbot):

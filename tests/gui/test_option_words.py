@@ -97,4 +97,4 @@ def test_messages_of_the_restore_dock_name_its_fields(viewer, qtbot, tmp_path, r
     dock.message.show_message("Leave --strength at 1, or name a model (--model).")
     assert dock.message.text == "Leave Strength at 1, or name a model (Model)."
     dock.show_failure(ConfigError("Set the members (--uncertainty-members) to 2."))
-    assert dock.message.text == "Error: Set the members (Members) to 2."
+    assert dock.message.text == "Error: Set the members to 2."

@@ -87,6 +87,10 @@ def test_frames_become_a_result_in_their_place(viewer, qtbot, dock):
     assert record["operation"] == "sim"
     assert record["settings"]["method"] == "wiener"
     assert "Wiener-SIM" in dock.figures.text()
+    dock.rare.set_values({"checks": False})
+    dock.run_button.click()
+    wait(qtbot, dock)
+    assert dock.message.text.endswith("Added raw · Wiener-SIM [1].")
 
 
 def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
@@ -161,6 +165,12 @@ def test_a_moved_peak_is_found_again(viewer, qtbot, dock):
     qtbot.waitUntil(lambda: not np.allclose(peaks.data, moved), timeout=60_000)
     wait(qtbot, dock)
     assert np.allclose(peaks.data, before, atol=0.3)
+    before = np.array(peaks.data)
+    for place in ((SIZE / 2, SIZE / 2), (2 * SIZE, 0)):  # the centre; outside
+        peaks.data = np.array([place, *before[1:]])
+        assert not dock.activity.busy
+        assert "Angle 1: " in dock.message.text
+        np.testing.assert_allclose(peaks.data, before)
 
 
 def test_a_preview_replaces_the_last_one(viewer, qtbot, dock):
@@ -179,6 +189,10 @@ def test_missing_optics_are_asked_for_below_their_fields(viewer, qtbot):
     wait(qtbot, dock)
     assert "na" in dock.form.faults
     assert "--" not in dock.form.faults["na"]
+    assert dock.form.faults["na"].endswith(
+        "does not state the numerical aperture, the emission wavelength and the pixel "
+        "size. Give them, or a measured point-spread function."
+    )
 
 
 def test_without_frames_the_dock_says_what_to_do(viewer, qtbot):
@@ -359,7 +373,7 @@ def test_shuffled_frames_are_noticed_before_the_search(viewer, qtbot, dock):
     qtbot.waitUntil(lambda: bool(dock.strip.remark.text()), timeout=60_000)
     said = dock.strip.remark.text()
     assert "order of the frames of raw.ome.tif is unclear" in said
-    assert "give the order (Order)" in said
+    assert "give the order." in said
 
 
 def test_a_typed_period_is_searched_nearby(viewer, qtbot, dock):

@@ -260,11 +260,14 @@ class StoppedSim:
         The raw frames, with all time points and channels.
     patterns : PatternSet or None
         Patterns already shown to the user; by default, the job estimates them.
+    near : PatternSet or None
+        Corrected patterns of the first of several time points or channels.
     """
 
     input: LayerVolume
     settings: SimConfig
     patterns: PatternSet | None = None
+    near: PatternSet | None = None
 
     @property
     def name(self) -> str:
@@ -283,12 +286,12 @@ class StoppedSim:
         path, reading = yield from _file_steps(
             self.input, folder / "data" / "frames.ome.zarr", should_stop
         )
-        settings = self.settings
-        if self.patterns is not None and self.patterns.images is None:
-            file = folder / "data" / "patterns.yaml"
-            write_patterns(file, self.patterns)
-            settings = settings.model_copy(update={"patterns": file})
-        return SimJob(name=self.name, frames=path, reading=reading, settings=settings)
+        data, settings = folder / "data", self.settings
+        if given := write_patterns(data / "patterns.yaml", self.patterns):
+            settings = settings.model_copy(update={"patterns": given})
+        near = write_patterns(data / "near.yaml", self.near)
+        values = {"frames": path, "reading": reading, "settings": settings}
+        return SimJob(name=self.name, near=near, **values)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ _MORE = {
     "pinn-sim": _VOLUMES,
     "restore": _VOLUMES,
     "reconstruct": _VOLUMES,
-    "sim": (*_VOLUMES, "data/patterns.yaml"),
+    "sim": (*_VOLUMES, "data/patterns.yaml", "data/near.yaml"),
     "measure": _REPORT,
     "study projections": _STUDY,
 }

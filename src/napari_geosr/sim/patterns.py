@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.sim_frames.fringes import FringePattern
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.peaks import CorrelationPeaks, radial_median, upward
 from napari_geosr.sim.refine import circle_centre
 
 FloatArray = npt.NDArray[np.float32]
@@ -29,8 +30,6 @@ Complex = npt.NDArray[np.complex64]
 RING = (0.5, 1.12)
 #: Highest frequency that is searched, in cycles per pixel.
 _NYQUIST = 0.49
-#: Number of rings in which the background of the correlation is measured.
-_RINGS = 12
 #: Standard deviation of the Gaussian notch that suppresses frequencies around zero,
 #: relative to the cut-off.
 _NOTCH = 0.08
@@ -99,38 +98,6 @@ class FringeFit:
     unused: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class CorrelationPeaks:
-    """Correlation of the frames of one angle with the object, shifted in frequency.
-
-    Attributes
-    ----------
-    values : ndarray of shape (2 Y, 2 X), float32
-        Squared correlation relative to its median at the same frequency.
-    inside : ndarray of bool
-        Frequencies at which patterns are searched for.
-    """
-
-    values: FloatArray
-    inside: npt.NDArray[np.bool_]
-
-    def highest(self) -> tuple[tuple[float, float], float]:
-        """Return the frequency and confidence of the highest peak."""
-        found = np.where(self.inside, self.values, -1)
-        y, x = np.unravel_index(int(np.argmax(found)), found.shape)
-        rows, columns = (np.fft.fftfreq(n) for n in found.shape)
-        k = float(rows[y]), float(columns[x])
-        return _upward(k), math.sqrt(max(0.0, float(found[y, x])))
-
-    def confidence_at(self, k: tuple[float, float]) -> float:
-        """Return the confidence at the highest point next to a frequency."""
-        shape = self.values.shape
-        rows, columns = (
-            (np.arange(-1, 2) + round(f * n)) % n for f, n in zip(k, shape, strict=True)
-        )
-        return math.sqrt(float(self.values[np.ix_(rows, columns)].max()))
-
-
 class AngleFit:
     """Correlations of the frames of one angle.
 
@@ -193,7 +160,7 @@ class AngleFit:
         for spectrum in self.modulated:
             moving = fft.ifft2(spectrum * weight)
             total += np.abs(fft.fft2(moving * still.conj(), size)) ** 2
-        return CorrelationPeaks(total / _radial_median(total, radius, ring), inside)
+        return CorrelationPeaks(total / radial_median(total, radius, ring), inside)
 
     def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
         """Return the grid point nearest to the wave vector, and its confidence."""
@@ -348,24 +315,6 @@ class AngleFit:
         return True
 
 
-def _radial_median(
-    values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
-) -> FloatArray:
-    """Return the radial median within a range, interpolated between rings."""
-    edges = np.linspace(ring[0], ring[1], _RINGS + 1)
-    inside = (radius >= ring[0]) & (radius <= ring[1])
-    radii, found = radius[inside], values[inside]
-    index = np.clip(np.searchsorted(edges, radii, "right") - 1, 0, _RINGS - 1)
-    medians = [
-        float(np.median(part)) if len(part := found[index == i]) else np.nan
-        for i in range(_RINGS)
-    ]
-    centres = (edges[1:] + edges[:-1]) / 2
-    known = np.isfinite(medians)
-    level = np.interp(radius, centres[known], np.asarray(medians)[known])
-    return np.asarray(np.maximum(level, 1e-30), np.float32)
-
-
 def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, ...]:
     """Return the amplitudes of all harmonics, from the overlap of neighbouring bands.
 
@@ -399,13 +348,6 @@ def _inner_window(n: int) -> FloatArray:
     edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
     part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
     return np.asarray(np.sin(np.pi / 2 * part) ** 2, np.float32)
-
-
-def _upward(k: tuple[float, float]) -> tuple[float, float]:
-    """Return ±`k`, whichever points towards positive Y (or X if it is horizontal)."""
-    ky, kx = k
-    flat = abs(ky) < 1e-3 * math.hypot(ky, kx)
-    return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)
 
 
 def search_ring(otf: Otf) -> tuple[float, float]:
@@ -454,7 +396,7 @@ def fit_fringe(
             finer = peaks.confidence_at((2 * k[0], 2 * k[1]))
             confidence = math.hypot(confidence, finer)
         prominence = min(1.0, confidence / best)
-    k = _upward(k)
+    k = upward(k)
     phases, modulation, evenness = fit.phases_at(k)
     pattern = FringePattern(
         k, tuple(float(p) for p in phases), (modulation,) * harmonics, fit.intensity

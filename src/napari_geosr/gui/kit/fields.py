@@ -141,6 +141,10 @@ def show(widget: ValueWidget[Any], value: Any) -> None:
         return
     elif isinstance(widget, CheckBox):
         value = bool(value)
+    elif isinstance(widget, TextField) and isinstance(value, list | tuple):
+        value = ", ".join(
+            f"{part:.10g}" if isinstance(part, float) else str(part) for part in value
+        )
     widget.value = value
 
 

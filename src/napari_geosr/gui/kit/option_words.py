@@ -29,6 +29,8 @@ _OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
 _BARE_OPTION = re.compile(rf"{_START}([a-z][a-z0-9-]*)")
 #: An option and its value before another option.
 _ONE_OF_SEVERAL = re.compile(rf"({_START}[a-z][a-z0-9-]* (?!and |or )[^\s-]\S*) (?=--)")
+#: A unit at the end of a title.
+_UNIT = re.compile(r" \([^)]*\)$")
 #: Commands with options, in brackets and within a sentence.
 _COMMAND_IN_BRACKETS = re.compile(r"\(napari-geosr ([a-z]+)[^)]*--[^)]*\)")
 _COMMAND = re.compile(
@@ -122,7 +124,7 @@ def fields_of_options(
             fields.append((known[name], name))
         if name in titles:
             title = titles[name]
-            if f"{title} setting (--{option}" not in text:  # the field is not named yet
+            if not _is_named(title, option, text):
                 shown = f" ({title}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
     for option in _BARE_OPTION.findall(text):
@@ -130,6 +132,13 @@ def fields_of_options(
         title = titles.get(name, name.replace("_", " "))
         text = re.sub(rf"{_START}{option}(?![a-z0-9-])", title, text)
     return text, fields
+
+
+def _is_named(title: str, option: str, text: str) -> bool:
+    """Return whether a message has the title of a field before its option."""
+    word = re.escape(_UNIT.sub("", title))
+    named = rf"\bthe (?:\w+ )?{word} \(--{option}|{word} setting \(--{option}"
+    return re.search(named, text, re.IGNORECASE) is not None
 
 
 def in_words_of_dock(text: str, widget: QWidget | None) -> str:

@@ -32,6 +32,19 @@ def load_torch() -> None:
         importlib.import_module("torch")
 
 
+def prepare_shapes() -> None:
+    """Import and compile what napari needs for its first shapes layer.
+
+    Call it in a worker: it takes half a second, during which the window would freeze.
+    """
+    import numpy as np
+    from napari.layers import Shapes
+
+    box = np.asarray([(0, 0), (0, 9), (9, 9), (9, 0)], float)
+    with garbage_collection_paused():
+        Shapes([box], shape_type="ellipse")
+
+
 def _map_torch_libraries() -> None:
     """Map torch's shared libraries before Python loads them.
 

@@ -9,31 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import PreviewReady, Step
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.jobs.handover import RunHandover
-from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.jobs.handover import ExpectedRun, RunHandover
 from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
-    METADATA,
-    add_image_result,
-    chosen_position,
-    finest,
     part_of_file,
-    set_voxel_size,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
-from napari_geosr.gui.layers.position import indices_at, plane_on_screen
 from napari_geosr.gui.sim import texts
 from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
+from napari_geosr.gui.sim.pattern_table import check_corrected
+from napari_geosr.gui.sim.placement import (
+    give_pixel_size,
+    plane_of_frame,
+    visible_part,
+)
+from napari_geosr.gui.sim.result_layers import SimResultLayers
 from napari_geosr.gui.sim.steps import (
     FloatArray,
     FoundPatterns,
@@ -42,7 +40,6 @@ from napari_geosr.gui.sim.steps import (
     reconstruct_steps,
     refine_steps,
 )
-from napari_geosr.gui.sim.trust_layers import TrustLayers
 from napari_geosr.gui.sim.widgets import DONE, EMPTY, FOUND, IDLE, SimWidgets
 from napari_geosr.jobs.handover import LayerVolume, StoppedSim
 from napari_geosr.operations.sim import (
@@ -62,8 +59,6 @@ _NOT_REMEMBERED = ("pixel", "angles", "phases", "order", "offset", "patterns")
 _OF_PATTERNS = FramesConfig.model_fields.keys() - {"threads"}
 #: Names of the operations.
 _FIND, _REFINE, _PREVIEW, _RUN = "find", "refine", "preview", "run"
-#: Edge length of a preview, in camera pixels.
-PREVIEW_EDGE = 512
 
 
 class SimDock(SimWidgets):
@@ -85,16 +80,18 @@ class SimDock(SimWidgets):
         self._drawn_key: tuple[object, ...] = ()
         #: Result of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
+        #: What follows the search for patterns, and whether this has succeeded.
+        self._next: Callable[[], None] | None = None
+        self._is_next_due = False
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
-        self._preview: weakref.ref[Image] | None = None
         self._progress = OperationProgress(
             self.bar.state.setText,
             show_bar=self.bar.show_progress,
             shows_time_left=True,
         )
         self.patterns = PatternLayers(self._viewer, self)
-        self.trust = TrustLayers(self._viewer)
+        self.results = SimResultLayers(self._viewer)
         self.network = NetworkPreview(self._viewer, self)
         self.handover = RunHandover(self.activity, self, "sim")
         self.handover.can_keep_part = False
@@ -159,6 +156,7 @@ class SimDock(SimWidgets):
         try:
             layer, config = self._source(), self.config()
             key = self._key(layer, config)
+            self.answers.show_source(key[0])
             if key != self._drawn_key:
                 self.strip.look(volume_from_layer(layer, whole=True), config)
         except GeoSRError:
@@ -184,7 +182,7 @@ class SimDock(SimWidgets):
         self._progress.restart()
         layer, config = self._source(), self.config()
         if config.pixel is not None:
-            _give_pixel_size(layer, config.pixel / 1000)
+            give_pixel_size(self._viewer, layer, config.pixel / 1000)
         self.remember(
             config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)),
         )
@@ -211,20 +209,34 @@ class SimDock(SimWidgets):
 
         def on_found(found: FoundPatterns) -> None:
             self._on_found(found, key, source())
-            if then is not None and self._found is found:
-                self.activity.idle.connect(run_next)
+            if self._next is not None and self._found is found:
+                self._is_next_due = True
+                self.activity.idle.connect(self._go_on)
 
-        def run_next() -> None:
-            self.activity.idle.disconnect(run_next)
-            if then is not None:
-                then()
-
+        self._next = then
         self.activity.start(
             _FIND,
             lambda stop: find_steps(volume, config, stop),
             on_found,
             on_step=self._progress.show_step,
         )
+
+    def _go_on(self) -> None:
+        """Do what was requested before the patterns were known."""
+        self.activity.idle.disconnect(self._go_on)
+        then, self._next, self._is_next_due = self._next, None, False
+        if then is not None:
+            then()
+
+    def _is_run_awaited(self) -> bool:
+        """Return whether a requested run has yet to begin."""
+        return self._next is not None and (
+            self.activity.busy == _FIND or self._is_next_due
+        )
+
+    def _withdraw_run(self) -> None:
+        self._next = None
+        self.activity.cancel()
 
     def _on_found(
         self, found: FoundPatterns, key: tuple[object, ...], layer: Image | None
@@ -282,14 +294,16 @@ class SimDock(SimWidgets):
     def _on_moved(self, near: PatternSet) -> None:
         """Find the patterns again, close to a peak that the user has moved."""
         found = self._found
-        if found is None or self.activity.busy:
-            if found is not None:
-                self.patterns.update_patterns(found.estimate.patterns)
-                self.table.reset()
+        if found is None:
+            return
+        if self.activity.busy:
+            self._undo_move(found)
             return
         try:
             config = self.config()
+            check_corrected(found.estimate, near)
         except GeoSRError as error:
+            self._undo_move(found)
             self.show_settings_error(error)
             return
         self.message.clear()
@@ -299,6 +313,10 @@ class SimDock(SimWidgets):
             self._on_refined,
             on_step=self._progress.show_step,
         )
+
+    def _undo_move(self, found: FoundPatterns) -> None:
+        self.patterns.update_patterns(found.estimate.patterns)
+        self.table.reset()
 
     def _on_refined(self, found: FoundPatterns) -> None:
         if self._found is None:
@@ -317,50 +335,21 @@ class SimDock(SimWidgets):
                 self._start_find(layer, volume, config, then=self._on_preview)
                 return
             found.estimate.require()
-            place, at = self._place(layer, found.frames)
+            place = visible_part(self._viewer, layer, found.frames)
+            at = plane_of_frame(self._viewer, layer, found.frames)
         except GeoSRError as error:
             self.show_settings_error(error)
             return
         self.activity.start(
             _PREVIEW,
-            lambda _stop: preview_steps(found, config, place, at),
+            lambda stop: preview_steps(found, config, place, at, stop),
             lambda volume: self._on_previewed(volume, layer),
             on_step=self._progress.show_step,
         )
 
-    def _place(
-        self, layer: Image, frames: SimFrames
-    ) -> tuple[tuple[slice, slice], tuple[int, int, int]]:
-        """Return the rows and columns to preview, and the plane, time and channel."""
-        point = np.array(self._viewer.dims.point, dtype=float)
-        point[-2:] = self._viewer.scene.camera.center[-2:]
-        middle = indices_at(self._viewer, layer, point)[-2:]
-        parts = []
-        for centre, size in zip(middle, frames.plane_shape, strict=True):
-            edge = min(PREVIEW_EDGE, size)
-            start = int(np.clip(round(float(centre)) - edge // 2, 0, size - edge))
-            parts.append(slice(start, start + edge))
-        position = chosen_position(layer, self._viewer)
-        time = position.get("time", 0) if "T" in frames.kept_axes else 0
-        channel = position.get("channel", 0) if "C" in frames.kept_axes else 0
-        plane = 0
-        axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
-        if frames.n_planes > 1 and "Z" in axes:
-            axis = axes.index("Z")
-            index = plane_on_screen(self._viewer, layer, axis, shape[axis])
-            plane = index * frames.n_planes // shape[axis]
-        return (parts[0], parts[1]), (plane, time, channel)
-
     def _on_previewed(self, volume: Volume, source: Image) -> None:
-        if source not in self._viewer.layers:
-            return
-        active = self._viewer.layers.selection.active
-        old = None if self._preview is None else self._preview()
-        if old is not None and old in self._viewer.layers:
-            self._viewer.layers.remove(old)
-        layer = self._add(volume, source, f"{source.name} preview", helper="preview")
-        self._preview = weakref.ref(layer)
-        self._viewer.layers.selection.active = active
+        if source in self._viewer.layers:
+            self.results.show_preview(volume, source)
 
     def _on_run(self) -> None:
         try:
@@ -372,18 +361,24 @@ class SimDock(SimWidgets):
         except GeoSRError as error:
             self.show_settings_error(error)
             return
-        if found is None:  # show the patterns before they are used
-            self._start_find(layer, volume, config, then=self._on_run)
-            return
-        source, answers = weakref.ref(layer), self._answers
         description = f"{METHOD_TITLES[config.method]} of {layer.name}"
         as_job = self._as_job(layer, config, found)
+        if found is None:  # show the patterns before they are used
+            self._start_find(layer, volume, config, then=self._on_run)
+            self.handover.expect(
+                description,
+                lambda: as_job,
+                ExpectedRun(self._is_run_awaited, self._withdraw_run),
+            )
+            return
+        source, answers, key = weakref.ref(layer), self._answers, contents_key(layer)
+        self.answers.show_source(key)
         self.handover.begin(_RUN, description, lambda: as_job)
         self.network.begin()
         self.activity.start(
             _RUN,
             lambda stop: reconstruct_steps(volume, config, found, answers, stop),
-            lambda result: self._on_done(result, source()),
+            lambda result: self._on_done(result, source(), key),
             on_step=lambda step: self._on_run_step(step, source()),
             description=description,
         )
@@ -395,7 +390,8 @@ class SimDock(SimWidgets):
         elif source is not None and source in self._viewer.layers:
             name = f"{source.name} · network so far"
             self.network.show(
-                step.volume, lambda v: self._add(v, source, name, helper="preview")
+                step.volume,
+                lambda v: self.results.add(v, source, name, helper="preview"),
             )
 
     def _as_job(
@@ -404,10 +400,12 @@ class SimDock(SimWidgets):
         """Return the run as a job for another process, with the patterns on screen."""
         volume, position = part_of_file(layer, self._viewer, whole=True)
         data = LayerVolume(volume.replace(name=layer.name), position, whole=True)
-        patterns = None
-        if found is not None and found.frames.n_times == found.frames.n_channels == 1:
+        patterns = near = None
+        if found is not None and found.is_single:
             patterns = found.estimate.patterns
-        return StoppedSim(data, config, patterns)
+        elif found is not None:
+            near = found.corrected
+        return StoppedSim(data, config, patterns, near)
 
     def _run_elsewhere(self) -> StoppedSim:
         layer, config = self._prepare()
@@ -416,14 +414,16 @@ class SimDock(SimWidgets):
             found.estimate.require()
         return self._as_job(layer, config, found)
 
-    def _on_done(self, result: SimResult, source: Image | None) -> None:
+    def _on_done(
+        self, result: SimResult, source: Image | None, key: tuple[object, ...]
+    ) -> None:
         if source is None or source not in self._viewer.layers:
             source = None
         title = METHOD_TITLES[result.method]
         name = title if source is None else f"{source.name} · {title}"
-        layer = self._add(result.volume, source, name)
-        self.answers.add(result.method, layer)
-        self._show_trust(result, source, name)
+        layer = self.results.add(result.volume, source, name)
+        self.answers.add(result.method, layer, key)
+        self.results.show_trust(result, source, layer.name)
         self.figures.setText(texts.figures(result))
         self.figures.setVisible(True)
         self.bar.state.set_idle(DONE)
@@ -434,39 +434,7 @@ class SimDock(SimWidgets):
         ]
         self._show_warnings(warnings)
         if not warnings:
-            self.message.show_message(f"Added {name}.", "ok")
-
-    def _show_trust(self, result: SimResult, source: Image | None, name: str) -> None:
-        """Show the residual of the frames and the spectrum of the result."""
-        self.trust.remove()
-        if result.residual is None or result.support is None or source is None:
-            return
-        active = self._viewer.layers.selection.active
-        residual = self._add(
-            result.residual, source, f"{name} residual", helper="residual"
-        )
-        self.trust.show_residual(residual)
-        self.trust.show_support(result.support, source, name)
-        self._viewer.layers.selection.active = active
-
-    def _add(
-        self, volume: Volume, source: Image | None, name: str, helper: str = ""
-    ) -> Image:
-        """Add a result at the position of its frames, with its own contrast limits."""
-        values = np.asarray(volume.data[..., ::4, ::4], np.float32)
-        values = values[np.isfinite(values)]
-        low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
-        options: AnyDict = {
-            "name": name,
-            "contrast_limits": (low, high if high > low else low + 1),
-        }
-        if helper:
-            options["metadata"] = {METADATA: {"helper": helper}}
-        if source is not None:
-            options["colormap"] = source.colormap
-            n = len(volume.spatial_axes) + 1
-            options["affine"] = geometry_of_layer(source).affine[-n:, -n:]
-        return unwrapped(add_image_result(self._viewer, volume, None, **options))
+            self.message.show_message(f"Added {layer.name}.", "ok")
 
     def _on_cancel(self) -> None:
         self.bar.state.setText("Stopping…")
@@ -486,14 +454,3 @@ class SimDock(SimWidgets):
     def _offer(self, *, busy: bool) -> None:
         for action in (self.find_button, self.preview_button, self.run_button):
             action.setEnabled(not busy and self.combo.layer() is not None)
-
-
-def _give_pixel_size(layer: Image, edge: float) -> None:
-    """Give the frames a pixel size of `edge` µm, so that results lie over them."""
-    known = geometry_of_layer(layer)
-    sizes = (edge,) * len(known.voxel_size)
-    if known.unit != PIXEL and len(sizes) == 3:
-        depth = convert_length(known.voxel_size[0], known.unit, "µm")
-        sizes = (depth, edge, edge)
-    if known.unit != "µm" or not np.allclose(known.voxel_size, sizes, rtol=1e-6):
-        set_voxel_size(layer, sizes, "µm")

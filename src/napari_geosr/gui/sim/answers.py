@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
@@ -28,7 +29,7 @@ _SHORT = {
 class AnswerCompare(QWidget):
     """Menus that choose two results to compare, above the curtain and blink buttons.
 
-    Each menu lists one result per method.
+    Each menu lists one result per method, of the same frames.
 
     Parameters
     ----------
@@ -40,7 +41,9 @@ class AnswerCompare(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._layers: dict[str, weakref.ref[Image]] = {}
+        #: Results of each method, by the key of their frames.
+        self._results: dict[Hashable, dict[str, weakref.ref[Image]]] = {}
+        self._source: Hashable = None
         self.left, self.right = (
             self._menu(side) for side in ("to the left", "to the right")
         )
@@ -71,23 +74,43 @@ class AnswerCompare(QWidget):
         menu.currentIndexChanged.connect(self._on_chosen)
         return menu
 
+    @property
+    def _layers(self) -> dict[str, weakref.ref[Image]]:
+        return self._results.setdefault(self._source, {})
+
+    def show_source(self, source: Hashable) -> None:
+        """Offer the results of other frames.
+
+        Parameters
+        ----------
+        source : hashable
+            Identifies the frames, such as their `contents_key`.
+        """
+        if source != self._source:
+            self._source = source
+            last = next(reversed(self._layers), None)
+            self._fill(self._partner(last, None), last)
+
     def layer(self, method: str) -> Image | None:
         """Return the newest result of a method, if it is still in the viewer."""
         found = self._layers.get(method)
         layer = None if found is None else found()
         return layer if layer is not None and layer in self._viewer.layers else None
 
-    def add(self, method: str, layer: Image) -> None:
+    def add(self, method: str, layer: Image, source: Hashable = None) -> None:
         """Offer a new result; compare it with the widefield or an earlier result."""
-        before = self.left.currentData()
-        self._layers.pop(method, None)
-        others = [name for name in self._layers if self.layer(name) is not None]
-        self._layers[method] = weakref.ref(layer)
+        results = self._results.setdefault(source, {})
+        results.pop(method, None)
+        results[method] = weakref.ref(layer)
+        if source == self._source:
+            self._fill(self._partner(method, self.left.currentData()), method)
+
+    def _partner(self, method: str | None, before: str | None) -> str | None:
+        """Return the method with which to compare a result, by default as before."""
+        others = [n for n in self._layers if n != method and self.layer(n) is not None]
         if "widefield" in others:
-            before = "widefield"
-        elif before not in others:
-            before = others[0] if others else None
-        self._fill(before, method)
+            return "widefield"
+        return before if before in others else next(iter(others), None)
 
     def _fill(self, left: str | None, right: str | None) -> None:
         """List the results that are in the viewer, and select two of them."""

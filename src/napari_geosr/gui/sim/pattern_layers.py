@@ -15,6 +15,7 @@ from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import helper_metadata
+from napari_geosr.gui.layers.camera import remove_together
 from napari_geosr.gui.sim.steps import FoundPatterns
 
 if TYPE_CHECKING:
@@ -190,8 +191,7 @@ class PatternLayers(QObject):
 
     def remove(self) -> None:
         """Remove those layers that are still in the viewer."""
-        for layer in self.layers:
-            self._viewer.layers.remove(layer)
+        remove_together(self._viewer, *self.layers)
         self.spectrum = self.peaks = self.cut_off = None
         self._patterns = None
 

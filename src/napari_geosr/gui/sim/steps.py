@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.warm_up import load_torch
+from napari_geosr.gui.kit.warm_up import load_torch, prepare_shapes
 from napari_geosr.operations.sim import (
     PatternEstimate,
     SimCheck,
@@ -27,6 +27,7 @@ from napari_geosr.operations.sim import (
 from napari_geosr.operations.sim.check import spectrum_picture
 from napari_geosr.operations.sim.geometry import place_of
 from napari_geosr.operations.sim.run import preview
+from napari_geosr.operations.sim.starts import search_starts
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -42,13 +43,25 @@ class FoundPatterns:
     spectrum : ndarray of shape (Y, X), float32
         Zero frequency at ``(Y // 2, X // 2)``.
     estimate : PatternEstimate
-        Patterns to use; those of `check` until the user has moved a peak.
+        Patterns of the first time point and channel; those of `check` until the user
+        has moved a peak.
+    corrected : PatternSet or None
+        These patterns, if the user has moved a peak.
+    others : dict of (int, int) to PatternEstimate
+        Patterns found later, by time point and channel.
     """
 
     frames: SimFrames
     check: SimCheck
     spectrum: FloatArray
     estimate: PatternEstimate
+    corrected: PatternSet | None = None
+    others: dict[tuple[int, int], PatternEstimate] = field(default_factory=dict)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the frames have one time point and one channel."""
+        return self.frames.n_times == self.frames.n_channels == 1
 
 
 def find_steps(
@@ -63,6 +76,7 @@ def find_steps(
     """
     yield StageStarted(message="Reading the frames")
     load_torch()
+    prepare_shapes()
     frames = frames_of(volume, config)
     check = yield from check_steps(frames, config, should_stop=should_stop)
     return FoundPatterns(frames, check, spectrum_picture(check), check.estimate)
@@ -78,7 +92,46 @@ def refine_steps(
     estimate = yield from estimate_steps(
         found.frames, config, near=near, should_stop=should_stop
     )
-    return FoundPatterns(found.frames, found.check, found.spectrum, estimate)
+    return replace(found, estimate=estimate, corrected=estimate.patterns, others={})
+
+
+def patterns_steps(
+    found: FoundPatterns,
+    config: SimConfig,
+    time: int,
+    channel: int,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, PatternEstimate]:
+    """Return the patterns of a time point and channel; find them if they are unknown.
+
+    Raises
+    ------
+    GeoSRError
+        If they are not found.
+    """
+    if time == channel == 0:
+        return found.estimate
+    if (time, channel) not in found.others:
+        starts = search_starts(
+            found.frames,
+            channel,
+            before=None if channel else found.estimate.patterns,
+            corrected=found.corrected,
+        )
+        for near in starts:
+            estimate = yield from estimate_steps(
+                found.frames,
+                config,
+                time=time,
+                channel=channel,
+                near=near,
+                should_stop=should_stop,
+            )
+            if not estimate.problems:
+                break
+        estimate.require()
+        found.others[time, channel] = estimate
+    return found.others[time, channel]
 
 
 def preview_steps(
@@ -86,8 +139,11 @@ def preview_steps(
     config: SimConfig,
     place: tuple[slice, slice],
     at: tuple[int, int, int],
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, Volume]:
     """Reconstruct a part of one plane with Wiener-SIM, which takes about a second.
+
+    For another time point or channel than the first, the patterns are found first.
 
     Parameters
     ----------
@@ -101,13 +157,14 @@ def preview_steps(
     Volume
         Axes ``"YX"``, at its position in the sample.
     """
-    yield StageStarted(message="Reconstructing the preview")
     plane, time, channel = at
+    estimate = yield from patterns_steps(found, config, time, channel, should_stop)
+    yield StageStarted(message="Reconstructing the preview")
     fast = config.model_copy(update={"method": "wiener"})
     return preview(
         found.frames,
         fast,
-        found.estimate,
+        estimate,
         place,
         plane=plane,
         time=time,
@@ -128,19 +185,20 @@ def reconstruct_steps(
     ----------
     found : FoundPatterns, optional
         Patterns on screen. They are used if there is one time point and one channel;
-        otherwise, patterns are found for each time point and channel.
+        otherwise, patterns are found for each time point and channel, starting from
+        those that the user has corrected.
     answers : dict of str to ndarray of shape (Y, X)
         Results of each method for the plane in which the patterns were found; the
         result of this run is added.
     """
     load_torch()
     frames = frames_of(volume, config) if found is None else found.frames
-    is_single = frames.n_times == frames.n_channels == 1
-    patterns = found.estimate if found is not None and is_single else None
+    patterns = found.estimate if found is not None and found.is_single else None
+    near = found.corrected if found is not None and not found.is_single else None
     if patterns is not None:
         patterns.require()
     result = yield from run_steps(
-        frames, config, patterns=patterns, should_stop=should_stop
+        frames, config, patterns=patterns, near=near, should_stop=should_stop
     )
     if patterns is not None:
         place = place_of(frames, config.upscale_factor, 0, 0, frames.n_planes // 2)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.documents import dump_yaml
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
@@ -24,7 +24,8 @@ OPERATION = "sim"
 class SimJob(Config):
     """Everything needed to run a reconstruction, on this or another computer.
 
-    Patterns corrected by hand are passed as a file: `SimConfig.patterns`.
+    Patterns corrected by hand are passed as a file: `SimConfig.patterns` for a single
+    time point and channel, `near` for several.
     """
 
     name: str
@@ -34,6 +35,8 @@ class SimJob(Config):
     reading: InputConfig = InputConfig()
     """Information about the frames that is missing from the file."""
     settings: SimConfig = SimConfig()
+    near: Path | None = None
+    """Patterns of the first time point and channel, corrected by the user."""
     out: Path | None = None
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
@@ -72,17 +75,25 @@ class SimJob(Config):
         return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 
-def write_patterns(path: Path, patterns: PatternSet) -> None:
+def write_patterns(path: Path, patterns: PatternSet | None) -> Path | None:
     """Write patterns into the folder of a job.
+
+    Returns
+    -------
+    Path or None
+        The file; None if there are no patterns, or they are images.
 
     Raises
     ------
     FileError
         If the file cannot be written.
     """
+    if patterns is None or patterns.images is not None:
+        return None
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, dump_yaml(patterns.to_dict()), overwrite=True)
+    return path
 
 
 def sim_job_steps(
@@ -130,6 +141,7 @@ def sim_job_steps(
         done = yield from run_steps(
             open_frames(job.frames, job.settings, job.reading),
             job.settings,
+            near=_read_near(job.near),
             out=out,
             overwrite=bool(job.replaces),
             should_stop=should_stop,
@@ -137,3 +149,23 @@ def sim_job_steps(
     except Cancelled:
         return None
     return done.path
+
+
+def _read_near(path: Path | None) -> PatternSet | None:
+    """Read the patterns that `write_patterns` wrote.
+
+    Raises
+    ------
+    FileError, ConfigError
+        If the file has been deleted or changed.
+    """
+    if path is None:
+        return None
+    try:
+        values = load_yaml(read_document(path))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise FileError(
+            f"{path} cannot be read: {str(error).rstrip('.')}. Start the run again "
+            "from the SIM dock."
+        ) from error
+    return PatternSet.from_dict(values if isinstance(values, dict) else {}, path.name)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
     IterationDone,
@@ -36,6 +37,7 @@ from napari_geosr.operations.sim.estimate import (
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
 from napari_geosr.operations.sim.planes import plane_steps, widefield
+from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.operations.sim.support import (
     FourierSupport,
     fourier_support,
@@ -61,9 +63,10 @@ class PlaneRun:
         config: SimConfig,
         given: PatternEstimate | None,
         should_stop: ShouldStop,
+        near: PatternSet | None = None,
     ) -> None:
         self.frames, self.config, self.given = frames, config, given
-        self.should_stop = should_stop
+        self.should_stop, self.near = should_stop, near
         self.estimates: dict[tuple[int, int], PatternEstimate] = {}
         self.iterations: dict[tuple[int, int, int], int] = {}
         self.chosen: dict[int, list[tuple[float, int]]] = {}
@@ -115,8 +118,11 @@ class PlaneRun:
         self, time: int, channel: int, before: PatternEstimate | None
     ) -> Generator[Step, None, PatternEstimate]:
         """Find patterns near those of the previous time point, or else anywhere."""
-        tries = [None] if before is None or not before.fits else [before.patterns, None]
-        for near in tries:
+        earlier = None if before is None or not before.fits else before.patterns
+        starts = search_starts(
+            self.frames, channel, before=earlier, corrected=self.near
+        )
+        for near in starts:
             found = yield from estimate_steps(
                 self.frames,
                 self.config,
@@ -125,7 +131,9 @@ class PlaneRun:
                 near=near,
                 should_stop=self.should_stop,
             )
-            if not found.problems and found.is_prominent:
+            # Patterns that the user has corrected may be less clear than others.
+            is_wanted = self.near is not None or found.is_prominent
+            if not found.problems and is_wanted:
                 break
         return found
 

@@ -128,6 +128,7 @@ def run_steps(
     config: SimConfig,
     *,
     patterns: PatternEstimate | None = None,
+    near: PatternSet | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
@@ -141,6 +142,9 @@ def run_steps(
     patterns : PatternEstimate, optional
         Patterns to use for all planes, such as those shown to the user; by default they
         are found for each time point and channel.
+    near : PatternSet, optional
+        Patterns of the first time point and channel, corrected by the user; the others
+        are searched for accordingly, see `search_starts`.
     out : path, optional
         File to fill; by default the result is kept in memory, or in the cache folder
         if it does not fit.
@@ -172,7 +176,7 @@ def run_steps(
     )
     space = geometry(frames, config.upscale_factor)
     begun = clock.monotonic()
-    run = PlaneRun(frames, config, patterns, should_stop)
+    run = PlaneRun(frames, config, patterns, should_stop, near)
     yield from run.prepare_steps()
     history = frames.volume.provenance
     with _target(space, out, (*history, record), overwrite) as (array, output):

@@ -1,0 +1,64 @@
+"""The part of the frames on screen, and the pixel size of their layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.gui.layers import finest, set_voxel_size
+from napari_geosr.gui.layers.camera import fit_camera
+from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.position import indices_at, plane_on_screen
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+#: Edge length of a preview, in camera pixels.
+PREVIEW_EDGE = 512
+
+
+def visible_part(
+    viewer: napari.viewer.Viewer, layer: Image, frames: SimFrames
+) -> tuple[slice, slice]:
+    """Return the rows and columns of the camera to preview."""
+    point = np.array(viewer.dims.point, dtype=float)
+    point[-2:] = viewer.scene.camera.center[-2:]
+    middle = indices_at(viewer, layer, point)[-2:]
+    parts = []
+    for centre, size in zip(middle, frames.plane_shape, strict=True):
+        edge = min(PREVIEW_EDGE, size)
+        start = int(np.clip(round(float(centre)) - edge // 2, 0, size - edge))
+        parts.append(slice(start, start + edge))
+    return parts[0], parts[1]
+
+
+def plane_of_frame(
+    viewer: napari.viewer.Viewer, layer: Image, frames: SimFrames
+) -> tuple[int, int, int]:
+    """Return slice, time point and channel of the frame on screen."""
+    axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
+    places = {
+        letter: plane_on_screen(viewer, layer, axis, shape[axis])
+        for axis, letter in enumerate(axes)
+        if letter in "TCZ"
+    }
+    return frames.plane_at(places)
+
+
+def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> None:
+    """Give the frames a pixel size of `edge` µm, so that results lie over them.
+
+    The view is fitted to the frames, because their size in the viewer changes.
+    """
+    known = geometry_of_layer(layer)
+    sizes = (edge,) * len(known.voxel_size)
+    if known.unit != PIXEL and len(sizes) == 3:
+        depth = convert_length(known.voxel_size[0], known.unit, "µm")
+        sizes = (depth, edge, edge)
+    if known.unit != "µm" or not np.allclose(known.voxel_size, sizes, rtol=1e-6):
+        set_voxel_size(layer, sizes, "µm")
+        fit_camera(viewer, layer)

@@ -1,0 +1,71 @@
+"""Peaks in the correlation of frames with the object, shifted in frequency."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Number of rings in which the background of the correlation is measured.
+_RINGS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationPeaks:
+    """Correlation of the frames of one angle with the object, shifted in frequency.
+
+    Attributes
+    ----------
+    values : ndarray of shape (2 Y, 2 X), float32
+        Squared correlation relative to its median at the same frequency.
+    inside : ndarray of bool
+        Frequencies at which patterns are searched for.
+    """
+
+    values: FloatArray
+    inside: npt.NDArray[np.bool_]
+
+    def highest(self) -> tuple[tuple[float, float], float]:
+        """Return the frequency and confidence of the highest peak."""
+        found = np.where(self.inside, self.values, -1)
+        y, x = np.unravel_index(int(np.argmax(found)), found.shape)
+        rows, columns = (np.fft.fftfreq(n) for n in found.shape)
+        k = float(rows[y]), float(columns[x])
+        return upward(k), math.sqrt(max(0.0, float(found[y, x])))
+
+    def confidence_at(self, k: tuple[float, float]) -> float:
+        """Return the confidence at the highest point next to a frequency."""
+        shape = self.values.shape
+        rows, columns = (
+            (np.arange(-1, 2) + round(f * n)) % n for f, n in zip(k, shape, strict=True)
+        )
+        return math.sqrt(float(self.values[np.ix_(rows, columns)].max()))
+
+
+def radial_median(
+    values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
+) -> FloatArray:
+    """Return the radial median within a range, interpolated between rings."""
+    edges = np.linspace(ring[0], ring[1], _RINGS + 1)
+    inside = (radius >= ring[0]) & (radius <= ring[1])
+    radii, found = radius[inside], values[inside]
+    index = np.clip(np.searchsorted(edges, radii, "right") - 1, 0, _RINGS - 1)
+    medians = [
+        float(np.median(part)) if len(part := found[index == i]) else np.nan
+        for i in range(_RINGS)
+    ]
+    centres = (edges[1:] + edges[:-1]) / 2
+    known = np.isfinite(medians)
+    level = np.interp(radius, centres[known], np.asarray(medians)[known])
+    return np.asarray(np.maximum(level, 1e-30), np.float32)
+
+
+def upward(k: tuple[float, float]) -> tuple[float, float]:
+    """Return ±`k`, whichever points towards positive Y (or X if it is horizontal)."""
+    ky, kx = k
+    flat = abs(ky) < 1e-3 * math.hypot(ky, kx)
+    return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)
