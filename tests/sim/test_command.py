@@ -268,7 +268,8 @@ def test_colours_are_refused(tmp_path, capsys):
 def test_patterns_that_cannot_be_seen_are_refused(k, message, tmp_path, capsys):
     made = scene(snr=20, size=96)
     values = made.patterns.to_dict()
-    values["angles"][0]["wave_vector"] = [0.0, k]
+    values["angles"][0] |= {"wave_vector": [0.0, k], "period": None}
+    del values["angles"][0]["direction_degrees"]
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
     path = save(tmp_path / "raw.tif", made.frames)
     words = ["sim", str(path), "--out", f"{tmp_path}/o.tif", *OPTICS]
