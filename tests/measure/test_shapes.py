@@ -254,7 +254,7 @@ def test_missing_and_broken_pieces_are_told() -> None:
     assert (half.pieces, half.keeps_parts) == (1, False)
     text = " ".join(half.sentences)
     assert "consists of 1 closed parts, the shape of 2 pieces" in text
-    assert "ends 16.8 voxels inside" in text
+    assert "ends 16.8 voxels before" in text
     whole = extract_surface(two[:, :, :15], (1, 1, 1), "mm").match.voxels
     broken = match_surface(mesh.vertices, mesh.faces, whole, (1, 1, 1), (0, 0, 0))
     assert "thin parts are broken" in " ".join(broken.sentences)
