@@ -86,16 +86,16 @@ def corrected(found, config) -> FoundPatterns:
 @pytest.fixture
 def starts(monkeypatch) -> list[tuple[int, int, PatternSet | None]]:
     """Record time point, channel and start of each search during a run."""
-    from napari_geosr.operations.sim import plane_run
+    from napari_geosr.operations.sim import estimate
 
     seen = []
-    original = plane_run.estimate_steps
+    original = estimate.estimate_steps
 
     def recorded(frames, config, *, time=0, channel=0, near=None, **rest):
         seen.append((time, channel, near))
         return original(frames, config, time=time, channel=channel, near=near, **rest)
 
-    monkeypatch.setattr(plane_run, "estimate_steps", recorded)
+    monkeypatch.setattr(estimate, "estimate_steps", recorded)
     return seen
 
 

@@ -140,11 +140,11 @@ class FoundSample:
     scope : str
         See `PorosityReport.threshold_scope`.
     lost : float
-        Fraction of the sample that the mask leaves out because it is blurred.
+        Fraction of the sample left out because of its blur.
     covered : ndarray of bool or None
         Solid voxels at the surface that would be pores at the threshold, by blur.
     solid_level : float
-        Grey value of the solid, for these voxels.
+        Grey value of these voxels.
     """
 
     mask: Mask
@@ -212,18 +212,16 @@ def found_sample_steps(
     ------
     VolumeError
         If there is no solid, or no such sample.
-    Cancelled
 
     Notes
     -----
     If the pores and the surroundings are the same phase, or if the pores are too small
     for a grey value of their own, the threshold of the whole volume is kept: it
     separates two well-populated phases, and the mask was drawn at it. Otherwise, the
-    threshold is that of the voxels below the surface, and the mask is drawn again. If
-    it is smaller now (a sample or cortex with pores brighter than its surroundings),
-    the first mask is kept, and its solid voxels outside the second one remain solid. If
-    the first threshold does not separate the phases inside at all, as with padding, the
-    mask is kept except for its blurred surface.
+    threshold is that of the voxels below the surface, and the mask is drawn again; the
+    blurred surface that it then lacks is added as solid. If the first threshold does
+    not separate the phases inside at all, as with padding, the mask is kept except for
+    its blurred surface.
     """
     found = yield from _drawn(search, whole, threshold)
     layers = _layers(found.mask)
@@ -261,14 +259,13 @@ def found_sample_steps(
     if not _separates(inside, threshold, new, search.is_dark_outside):
         found = replace(found, histogram=inside, threshold=new, scope=scope)
         return found if inner is None else _without_surface(found, layers, depth)
-    del inner, layers
     redrawn = yield from _drawn(search, inside, new)
     inner = _below(_layers(redrawn.mask), depth)
     redrawn = replace(redrawn, inner=inner, surface=surface, scope=scope)
     if search.config.sample_mask == "marrow":
         lost = 1 - np.count_nonzero(redrawn.mask) / np.count_nonzero(found.mask)
         return replace(redrawn, lost=float(lost))
-    return _with_surface(redrawn, found, search.is_dark_outside)
+    return _with_surface(redrawn, found, layers, depth, search.is_dark_outside)
 
 
 def _drawn(
@@ -300,17 +297,20 @@ def _without_surface(found: FoundSample, layers: Layers, depth: int) -> FoundSam
 
 
 def _with_surface(
-    redrawn: FoundSample, first: FoundSample, is_dark_outside: bool
+    redrawn: FoundSample, first: FoundSample, layers: Layers, depth: int, is_dark: bool
 ) -> FoundSample:
-    """Add the solid surface of the first mask to a redrawn one."""
-    covered = first.mask & ~redrawn.mask
-    if not covered.any():
-        return redrawn
-    mask = first.mask | redrawn.mask
-    covered &= first.solid
-    solid, inside = redrawn.solid | covered, redrawn.histogram
-    counts = _counts_of(inside, redrawn.threshold, not is_dark_outside)
+    """Add the solid surface of the first mask to a redrawn one.
+
+    Open pores outside the redrawn mask remain outside, except for their blurred rims.
+    """
+    mask, inside = redrawn.mask, redrawn.histogram
+    for _ in range(depth + 1):
+        mask = dilated(mask)
+    mask = redrawn.mask | (mask & (layers > 0) & (layers <= depth + 1))
+    covered = mask & ~redrawn.mask & first.solid
+    counts = _counts_of(inside, redrawn.threshold, not is_dark)
     level = float(np.average(inside.centres, weights=counts))
+    solid = redrawn.solid | covered
     return replace(redrawn, mask=mask, solid=solid, covered=covered, solid_level=level)
 
 

@@ -44,6 +44,12 @@ _MIN_SIGNAL = 0.02
 _SEPARATIONS = 4
 #: Confidence below which a pattern does not count as found.
 MIN_CONFIDENCE = 6.0
+#: Minimum confidence of a pattern near a given one, if it is the clearest pattern in
+#: the frames: frames of less than 64 × 64 pixels do not reach more.
+_MIN_NEAR = 4.0
+#: Minimum confidence of patterns found near given ones, relative to the clearest ones
+#: in the frames.
+MIN_PROMINENCE = 0.7
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
 #: Smallest modulation of a frame, relative to the mean, below which a pattern does not
@@ -64,6 +70,8 @@ _MIN_RELATED = 3.5
 _LOW_RING = (0.25, 0.5)
 #: Minimum agreement of the phases of two patterns, between 0 and 1.
 _MIN_AGREEMENT = 0.8
+#: Number of phases from which on some may be equal.
+_MANY_PHASES = 6
 #: Distance between two phases below which they count as equal, in radians.
 _MIN_GAP = math.radians(10)
 
@@ -404,7 +412,10 @@ def fit_fringe(
     if harmonics > 1 and modulation > 0:
         amplitudes = harmonic_modulation(fit, pattern)
         pattern = replace(pattern, modulation=amplitudes)
-    problem = _problem(pattern, confidence, evenness)
+    needed = MIN_CONFIDENCE
+    if near is not None and prominence >= MIN_PROMINENCE:
+        needed = _MIN_NEAR
+    problem = _problem(pattern, confidence, evenness, needed)
     return FringeFit(pattern, confidence, evenness, problem, prominence, unused)
 
 
@@ -448,16 +459,19 @@ def _with_both_orders(
     return k, math.hypot(confidence, related[1]), 0.0 if harmonics > 1 else 2.0
 
 
-def _problem(pattern: FringePattern, confidence: float, evenness: float) -> str:
+def _problem(
+    pattern: FringePattern, confidence: float, evenness: float, needed: float
+) -> str:
     """Return why a pattern cannot be relied on; empty if it can."""
     modulation = abs(pattern.modulation[0])
-    if confidence < MIN_CONFIDENCE or modulation < MIN_MODULATION:
+    if confidence < needed or modulation < MIN_MODULATION:
         return (
             f"no pattern found; modulation {modulation:.2f}, confidence "
-            f"{confidence:.1f} (at least {MIN_CONFIDENCE:g} is needed)."
+            f"{confidence:.1f} (at least {needed:g} is needed)."
         )
     gap = _smallest_gap(pattern.phases)
-    if gap < _MIN_GAP:
+    # With many phases, some may be equal.
+    if gap < _MIN_GAP and len(pattern.phases) < _MANY_PHASES:
         return (
             f"two frames have nearly the same phase ({math.degrees(gap):.0f}° apart): "
             "check the order of the frames (--order)."

@@ -191,7 +191,10 @@ class PatternSet:
                 "direction_degrees": fringe.direction,
                 "period": self.pixel_size / fringe.frequency,
                 "phases_degrees": [math.degrees(p) % 360 for p in fringe.phases],
-                "modulation": [float(m) for m in fringe.modulation],
+                "modulation": [
+                    float(np.clip(m, -_MAX_MODULATION, _MAX_MODULATION))
+                    for m in fringe.modulation
+                ],
                 "intensity": [float(v) for v in fringe.intensity],
             }
             if self.confidence:
@@ -216,7 +219,9 @@ class PatternSet:
             If a value is missing or invalid, or the numbers of phases differ.
         """
         try:
-            fringes = tuple(_fringe(row) for row in values["angles"])
+            fringes = tuple(
+                _fringe(row, number) for number, row in enumerate(values["angles"], 1)
+            )
             y, x = (int(n) for n in values["shape"])
             size, unit = float(values.get("pixel_size", 1)), values.get("unit", PIXEL)
             for row, fringe in zip(values["angles"], fringes, strict=True):
@@ -233,7 +238,7 @@ class PatternSet:
         return cls(fringes, (y, x), size, str(unit))
 
 
-def _fringe(row: AnyMapping) -> FringePattern:
+def _fringe(row: AnyMapping, number: int) -> FringePattern:
     ky, kx = (float(k) for k in row["wave_vector"])
     phases = tuple(math.radians(float(p)) for p in row["phases_degrees"])
     modulation = _floats(row.get("modulation", (1.0,)))
@@ -245,10 +250,11 @@ def _fringe(row: AnyMapping) -> FringePattern:
         raise ValueError("one intensity for each phase is needed")
     if not modulation or not 0 < abs(modulation[0]) <= _MAX_MODULATION:
         raise ValueError(
-            f"the modulation must be above 0 and at most {_MAX_MODULATION:g}"
+            f"the modulation of angle {number} must be above 0 and at most "
+            f"{_MAX_MODULATION:g}"
         )
     if any(value <= 0 for value in intensity):
-        raise ValueError("an intensity must be above 0")
+        raise ValueError(f"an intensity of angle {number} is not above 0")
     return FringePattern((ky, kx), phases, modulation, intensity)
 
 

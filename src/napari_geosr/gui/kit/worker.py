@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -282,9 +283,10 @@ def _guarded(
         fault.__cause__ = error
         return "error", fault
     finally:
-        pool.reserveThread()
         control.ended.set()
         _end_dask_pool(thread)
+        with suppress(RuntimeError):  # at exit, Qt may have deleted the pool
+            pool.reserveThread()
     result = iterator.result
     if result is None and control.stop.is_set():
         return "error", Cancelled("Cancelled.")

@@ -278,7 +278,9 @@ class EditedPores(QObject):
         self._edits: weakref.WeakKeyDictionary[Labels, int] = (
             weakref.WeakKeyDictionary()
         )
-        self._checks: set[BackgroundTask] = set()
+        self._checks: weakref.WeakKeyDictionary[Labels, BackgroundTask] = (
+            weakref.WeakKeyDictionary()
+        )
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_CHECK_DELAY)
@@ -335,16 +337,13 @@ class EditedPores(QObject):
             shown = reference()
             return shown is not None and is_untouched(shown, should_stop)
 
-        def finish() -> None:
-            self._checks.discard(task)
-
-        task = BackgroundTask(
+        if (earlier := self._checks.get(layer)) is not None:
+            earlier.detach()
+        self._checks[layer] = BackgroundTask(
             steps,
             owner=self,
             on_result=partial(self._on_compared, reference, edits),
-            on_finished=finish,
         )
-        self._checks.add(task)
 
     def _on_compared(
         self, reference: weakref.ref[Labels], edits: int, is_undone: bool

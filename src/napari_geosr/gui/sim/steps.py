@@ -25,9 +25,9 @@ from napari_geosr.operations.sim import (
     run_steps,
 )
 from napari_geosr.operations.sim.check import spectrum_picture
+from napari_geosr.operations.sim.estimate import search_steps
 from napari_geosr.operations.sim.geometry import place_of
 from napari_geosr.operations.sim.run import preview
-from napari_geosr.operations.sim.starts import search_starts
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -112,23 +112,19 @@ def patterns_steps(
     if time == channel == 0:
         return found.estimate
     if (time, channel) not in found.others:
-        starts = search_starts(
+        known = [t for t, c in found.others if c == channel and t < time]
+        before = None if channel else found.estimate.patterns
+        if known:
+            before = found.others[max(known), channel].patterns
+        estimate = yield from search_steps(
             found.frames,
-            channel,
-            before=None if channel else found.estimate.patterns,
+            config,
+            time=time,
+            channel=channel,
+            before=before,
             corrected=found.corrected,
+            should_stop=should_stop,
         )
-        for near in starts:
-            estimate = yield from estimate_steps(
-                found.frames,
-                config,
-                time=time,
-                channel=channel,
-                near=near,
-                should_stop=should_stop,
-            )
-            if not estimate.problems:
-                break
         estimate.require()
         found.others[time, channel] = estimate
     return found.others[time, channel]

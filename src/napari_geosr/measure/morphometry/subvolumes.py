@@ -84,7 +84,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             [
                 "There are no sub-volumes: the smallest box around the sample "
                 f"({sizes} voxels) cannot be divided into enough nearly cubic parts. "
-                "Measure a larger volume."
+                "Measure a larger or thicker volume."
             ],
         )
     counts = yield from _counted(phases, box, divisions)
@@ -146,7 +146,7 @@ def _divisions(shape: tuple[int, ...]) -> list[Division]:
     The list is empty if the box cannot be divided into nearly cubic sub-volumes.
     """
     longest = max(shape)
-    numbers = range(_PARTS, max(_PARTS, longest // _SMALLEST) + 1)
+    numbers = range(_PARTS, max(_PARTS, longest // _LEAST_EDGE) + 1)
     own = next(
         (d for n in numbers if (d := _nearly_cubic(shape, n, _LEAST_EDGE))), None
     )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.documents import dump_yaml
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.core.figure_png import as_png
 from napari_geosr.core.sim_frames import SimFrames, guess_order
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
@@ -88,8 +88,14 @@ class SimCheck:
 
     @property
     def contrast_to_noise(self) -> float:
-        """Modulation contrast relative to the noise, 90th percentile over the image."""
-        return float(np.percentile(self.contrast, 90))
+        """Modulation contrast relative to the noise: 90th percentile in the sample.
+
+        The sample is the brightest quarter of the image, so that dark surroundings do
+        not count.
+        """
+        mean = self.estimate.block.mean(axis=(0, 1))
+        sample = self.contrast[mean >= np.percentile(mean, 75)]
+        return float(np.percentile(sample, 90))
 
     def to_json_dict(self) -> AnyDict:
         """Return all values in JSON-serialisable form."""
@@ -172,10 +178,17 @@ def check_steps(
             for channel in range(frames.n_channels):
                 if (time, channel) in found:
                     continue
-                other = yield from _plane_steps(
-                    frames, config, time, channel, should_stop
-                )
-                if time and (message := _drift_warning(found[0, channel], other)):
+                try:
+                    other = yield from _plane_steps(
+                        frames, config, time, channel, should_stop
+                    )
+                except (VolumeError, ConfigError) as error:
+                    # The other planes can be checked nevertheless.
+                    warnings = (*check.warnings, str(error))
+                    check = replace(check, warnings=warnings)
+                    continue
+                first = found.get((0, channel))
+                if time and first and (message := _drift_warning(first, other)):
                     other = replace(other, warnings=(*other.warnings, message))
                 found[time, channel] = other
         check = replace(check, others=tuple(found.values())[1:])

@@ -34,9 +34,10 @@ from napari_geosr.operations.sim.inputs import (
     wavelength_remark,
 )
 from napari_geosr.operations.sim.known_patterns import check_patterns, read_patterns
+from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import FrameNoise, frame_noise
-from napari_geosr.sim.patterns import FringeFit, fit_fringe
+from napari_geosr.sim.patterns import MIN_PROMINENCE, FringeFit, fit_fringe
 from napari_geosr.sim.refine import refine_phases_steps
 
 FloatArray = npt.NDArray[np.float32]
@@ -47,9 +48,6 @@ T = TypeVar("T")
 _SAME_DIRECTION = 0.1
 #: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192
-#: Minimum confidence of patterns found near those of another time point, relative to
-#: the clearest ones in the frames; below it, the whole ring is searched.
-_MIN_PROMINENCE = 0.7
 #: Change of a phase between time points, in radians, above which patterns are
 #: considered to drift.
 MAX_DRIFT = math.radians(10)
@@ -94,7 +92,7 @@ class PatternEstimate:
     @property
     def is_prominent(self) -> bool:
         """Whether patterns found near others are the clearest ones in the frames."""
-        return all(fit.prominence >= _MIN_PROMINENCE for fit in self.fits)
+        return all(fit.prominence >= MIN_PROMINENCE for fit in self.fits)
 
     def require(self) -> None:
         """Raise an error if the pattern of any angle was not found.
@@ -255,6 +253,52 @@ def _with_common_intensity(
         replace(fringe, intensity=tuple(float(v) for v in row))
         for fringe, row in zip(fringes, relative, strict=True)
     )
+
+
+def search_steps(
+    frames: SimFrames,
+    config: FramesConfig,
+    *,
+    time: int,
+    channel: int,
+    before: PatternSet | None = None,
+    corrected: PatternSet | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, PatternEstimate]:
+    """Find patterns near known ones, or else anywhere.
+
+    Parameters
+    ----------
+    frames : SimFrames
+    config : FramesConfig
+    time, channel : int
+    before : PatternSet, optional
+        Patterns of an earlier time point of this channel.
+    corrected : PatternSet, optional
+        Patterns of the first time point and channel, corrected by the user.
+
+    Returns
+    -------
+    PatternEstimate
+        With problems if the patterns were not found anywhere.
+    """
+    second: PatternEstimate | None = None
+    starts = search_starts(frames, channel, before=before, corrected=corrected)
+    for near in starts:
+        found = yield from estimate_steps(
+            frames,
+            config,
+            time=time,
+            channel=channel,
+            near=near,
+            should_stop=should_stop,
+        )
+        # Patterns that the user has corrected may be less clear than others.
+        if not found.problems and (corrected is not None or found.is_prominent):
+            return found
+        if not found.problems and second is None:
+            second = found
+    return found if second is None else second
 
 
 def _with_distinct_directions(

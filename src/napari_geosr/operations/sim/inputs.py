@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations, product
@@ -116,6 +117,16 @@ def frames_of(
         order=config.order,
         optics=optics,
     )
+    n_images = math.prod(volume.length(axis) for axis in frames.frame_axes)
+    has_slices = n_images > frames.n_frames and frames.plane_axis != "T"
+    if frames.angles == 1 and has_slices and config.order is None:
+        raise ConfigError(
+            f"{volume.title} has more images than there are patterns. With a single "
+            "angle, the images do not show whether slices or patterns change first. "
+            "Give the order: --order zap if slices change last, or apz if they change "
+            "first.",
+            fields=("order",),
+        )
     if frames.phases < 2 * config.harmonics + 1 and known is None:
         raise ConfigError(
             f"{config.harmonics} harmonics need at least {2 * config.harmonics + 1} "

@@ -32,12 +32,11 @@ from napari_geosr.operations.sim.estimate import (
     MAX_DRIFT,
     PatternEstimate,
     drift,
-    estimate_steps,
+    search_steps,
 )
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
 from napari_geosr.operations.sim.planes import plane_steps, widefield
-from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.operations.sim.support import (
     FourierSupport,
     fourier_support,
@@ -119,22 +118,15 @@ class PlaneRun:
     ) -> Generator[Step, None, PatternEstimate]:
         """Find patterns near those of the previous time point, or else anywhere."""
         earlier = None if before is None or not before.fits else before.patterns
-        starts = search_starts(
-            self.frames, channel, before=earlier, corrected=self.near
+        found = yield from search_steps(
+            self.frames,
+            self.config,
+            time=time,
+            channel=channel,
+            before=earlier,
+            corrected=self.near,
+            should_stop=self.should_stop,
         )
-        for near in starts:
-            found = yield from estimate_steps(
-                self.frames,
-                self.config,
-                time=time,
-                channel=channel,
-                near=near,
-                should_stop=self.should_stop,
-            )
-            # Patterns that the user has corrected may be less clear than others.
-            is_wanted = self.near is not None or found.is_prominent
-            if not found.problems and is_wanted:
-                break
         return found
 
     def _drift_steps(
