@@ -118,10 +118,10 @@ def test_patterns_far_from_those_of_the_previous_time_point_are_found():
     [
         ({"direction_degrees": 40}, "direction_degrees is 40, but the wave vector"),
         ({"period": 9.9}, "period is 9.9, but the wave vector"),
-        ({"modulation": []}, "modulation must be above 0"),
-        ({"modulation": [0.0]}, "modulation must be above 0"),
-        ({"modulation": [5.0]}, "modulation must be above 0"),
-        ({"intensity": [-1, 1, 1]}, "intensity must be above 0"),
+        ({"modulation": []}, "modulation of angle 2 must be above 0"),
+        ({"modulation": [0.0]}, "modulation of angle 2 must be above 0"),
+        ({"modulation": [5.0]}, "modulation of angle 2 must be above 0"),
+        ({"intensity": [-1, 1, 1]}, "intensity of angle 2 is not above 0"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

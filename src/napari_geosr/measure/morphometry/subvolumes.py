@@ -146,7 +146,7 @@ def _divisions(shape: tuple[int, ...]) -> list[Division]:
     The list is empty if the box cannot be divided into nearly cubic sub-volumes.
     """
     longest = max(shape)
-    numbers = range(_PARTS, max(_PARTS, longest // _LEAST_EDGE) + 1)
+    numbers = range(_PARTS, max(_PARTS, longest // _SMALLEST) + 1)
     own = next(
         (d for n in numbers if (d := _nearly_cubic(shape, n, _LEAST_EDGE))), None
     )
