@@ -15,10 +15,12 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import (
     FramesConfig,
     SimConfig,
+    estimate,
     estimate_steps,
     run_steps,
 )
-from napari_geosr.operations.sim.check import modulation_contrast
+from napari_geosr.operations.sim.check import check_steps, modulation_contrast
+from napari_geosr.operations.sim.inputs import frames_of
 from napari_geosr.operations.sim.trust import trust_steps
 from napari_geosr.physics.illumination import simulation
 from napari_geosr.physics.illumination.otf import Otf
@@ -284,3 +286,62 @@ def test_contrast_does_not_depend_on_intensity_and_order_of_phases():
     bleached = scene("er", snr=50, size=96, modulation=0.0, bleaching=0.4)
     assert contrast(flat) < 2
     assert contrast(bleached) == pytest.approx(contrast(flat), rel=0.1)
+
+
+def test_clearest_pattern_of_a_small_field_is_found_near_a_given_one():
+    """In small frames, the correlation peak is low; the user can still choose it."""
+    made = scene("rings", snr=20, size=48)
+    otf, true = Otf(0.37), made.patterns.fringes
+    block = made.frames.astype(np.float32) - np.float32(100)
+    noise = frame_noise(block, otf).variance
+    anywhere = [fit_fringe(part, otf, noise=noise) for part in block]
+    at = int(np.argmin([fit.confidence for fit in anywhere]))
+    assert anywhere[at].confidence < 6
+    assert "no pattern found" in anywhere[at].problem
+    near = fit_fringe(block[at], otf, noise=noise, near=true[at].wave_vector)
+    assert not near.problem
+    assert near.pattern.wave_vector == pytest.approx(true[at].wave_vector, abs=1e-3)
+    ky, kx = true[at].wave_vector
+    assert fit_fringe(block[at], otf, noise=noise, near=(kx, -ky)).problem
+
+
+def test_patterns_near_earlier_ones_are_kept_if_no_others_are_found(monkeypatch):
+    made = scene(snr=20)
+    frames = frames_of_scene(made)
+    good = run_to_end(estimate_steps(frames, CONFIG))
+    faint = replace(good, fits=tuple(replace(f, prominence=0.5) for f in good.fits))
+    bad = replace(good, fits=tuple(replace(f, problem="none") for f in good.fits))
+    found = {True: faint, False: bad}
+
+    def steps(*_args, near=None, **_more):
+        yield from ()
+        return found[near is not None]
+
+    monkeypatch.setattr(estimate, "estimate_steps", steps)
+    options = {"time": 1, "channel": 0, "before": good.patterns}
+    assert run_to_end(estimate.search_steps(frames, CONFIG, **options)) is faint
+    found[False] = good
+    assert run_to_end(estimate.search_steps(frames, CONFIG, **options)) is good
+
+
+def test_images_of_patterns_do_not_show_the_order_of_slices():
+    made = scene(snr=20, size=48)
+    stack = np.concatenate([made.frames.reshape(-1, 48, 48)] * 2)
+    volume = Volume(stack, "ZYX", (0.2, 0.065, 0.065), "µm", name="slices")
+    images = Volume(np.ones((9, 48, 48), np.float32), "ZYX", name="patterns")
+    with pytest.raises(ConfigError, match="Give the order: --order zap"):
+        frames_of(volume, SimConfig(na=1.4, wavelength=(525.0,)), patterns=images)
+    config = SimConfig(na=1.4, wavelength=(525.0,), order="zap")
+    assert frames_of(volume, config, patterns=images).n_planes == 2
+
+
+def test_other_channels_are_checked_if_one_cannot_be():
+    made = scene(snr=20)
+    data = np.stack([made.frames.reshape(-1, 128, 128)] * 2)
+    data[1] = data[1].max()
+    volume = Volume(data, "CZYX", (0.2, 0.065, 0.065), "µm", name="two")
+    given = {"order": "apz", "optics": OPTICS, "offset": 100.0}
+    frames = SimFrames.from_volume(volume, angles=3, phases=3, **given)
+    check = run_to_end(check_steps(frames, CONFIG, every_channel=True))
+    assert not check.estimate.problems
+    assert any("channel 2" in text for text in check.warnings)
