@@ -1,7 +1,7 @@
 """Structured illumination: the untrained network and joint Richardson–Lucy.
 
     python benchmarks/bench_sim_network.py --rows rows.jsonl [--minutes 60]
-        [--parts curve methods long published] [--kinds linear] [--snrs 5 20]
+        [--parts curve methods published] [--kinds linear] [--snrs 5 20]
         [--out docs/evidence/sim.md]
 
 Every row is appended to a file, so an interrupted run can be resumed. When the time is
@@ -199,13 +199,6 @@ def published_rows(scene: Scene, limit: float) -> Iterator[tuple[str, Figures]]:
     yield "joint-rl-equal", scene.judged(fit.result(), used, iterations=n)
 
 
-def long_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
-    """Richardson–Lucy with the largest number of iterations, without early stopping."""
-    begun = time.process_time()
-    fit = run_to_end(fit_steps(*scene.plane, scene.config(), MOST))
-    yield "joint-rl-long", scene.judged(fit.result(), time.process_time() - begun)
-
-
 def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     """Evaluate Richardson–Lucy at some iterations, and at the held-out optimum."""
     variance = frame_noise(scene.block, scene.otf).weights(
@@ -293,7 +286,6 @@ def fill(
 _ROWS: dict[str, Callable[[Scene], Iterator[tuple[str, Figures]]]] = {
     "curve": curve_rows,
     "methods": method_rows,
-    "long": long_rows,
 }
 PARTS = (*_ROWS, "published")
 
@@ -335,13 +327,11 @@ def psnr_table(table: Table) -> str:
     """Compare the network that starts from Richardson–Lucy with Richardson–Lucy."""
     lines = [
         "| illumination | structure | SNR | seeds | Wiener-SIM | joint Richardson–Lucy "
-        "| joint Richardson–Lucy, 1000 iterations "
         "| network `ours`, at most 200 / 500 / 1000 steps | steps chosen "
         "| network minus Richardson–Lucy | network better? |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key in table.cases():
-        long = table.mean(key, "joint-rl-long", "psnr")
         rl = table.mean(key, "joint-rl", "psnr")
         ours = [table.mean(key, f"ours-{n}", "psnr") for n in STEPS]
         ours = [v for v in ours if np.isfinite(v)]
@@ -353,7 +343,6 @@ def psnr_table(table: Table) -> str:
         lines.append(
             f"| {' | '.join(map(str, key))} | {table.seeds(key)} "
             f"| {table.mean(key, 'wiener', 'psnr'):.1f} | {rl:.1f} "
-            f"| {f'{long:.1f}' if np.isfinite(long) else ''} "
             f"| {' / '.join(f'{v:.1f}' for v in ours)} "
             f"| {', '.join(map(str, chosen))} | {gain:+.1f} dB | {verdict} |"
         )
