@@ -20,7 +20,9 @@ from napari_geosr.operations.sim import (
     run_steps,
 )
 from napari_geosr.operations.sim.check import check_steps, modulation_contrast
+from napari_geosr.operations.sim.frame_checks import saturated_fraction
 from napari_geosr.operations.sim.inputs import frames_of
+from napari_geosr.operations.sim.known_patterns import read_patterns
 from napari_geosr.operations.sim.trust import trust_steps
 from napari_geosr.physics.illumination import simulation
 from napari_geosr.physics.illumination.otf import Otf
@@ -345,3 +347,26 @@ def test_other_channels_are_checked_if_one_cannot_be():
     check = run_to_end(check_steps(frames, CONFIG, every_channel=True))
     assert not check.estimate.problems
     assert any("channel 2" in text for text in check.warnings)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize("limit", [1023, 2600])
+def test_clipped_values_are_recognised_at_any_level(dtype, limit):
+    made = scene("filaments", snr=20)
+    frames = made.frames / np.percentile(made.frames, 97) * limit
+    clipped = frames_of_scene(replace(made, frames=frames.clip(0, limit).astype(dtype)))
+    share = saturated_fraction(clipped.frames(), clipped)
+    assert share.mean() == pytest.approx(0.03, abs=0.002)
+    whole = frames_of_scene(replace(made, frames=frames.astype(dtype)))
+    assert not saturated_fraction(whole.frames(), whole).any()
+
+
+def test_patterns_for_other_pixels_are_refused():
+    made = scene(snr=20)
+    frames = frames_of_scene(made)
+    values = made.patterns.to_dict() | {"unit": "µm"}
+    for row in values["angles"]:
+        del row["period"]
+    assert read_patterns(values | {"pixel_size": 0.065}, frames).unit == "µm"
+    with pytest.raises(ConfigError, match="is for pixels of 0.13 µm, but those of"):
+        read_patterns(values | {"pixel_size": 0.13}, frames)

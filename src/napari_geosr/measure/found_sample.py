@@ -133,8 +133,8 @@ class FoundSample:
         Mean grey value of the sample, below its blurred surface.
     surface : SampleSurface or None
     other_threshold : float or None
-        Threshold of the grey values inside, if it was not used but at least doubles
-        a considerable porosity.
+        Threshold of the grey values inside, if it was not used but gives at least
+        twice the porosity, and a considerable one.
     other_porosity : float
         Approximate porosity at this threshold.
     scope : str

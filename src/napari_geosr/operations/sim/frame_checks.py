@@ -13,6 +13,12 @@ FloatArray = npt.NDArray[np.float32]
 #: Maximum fraction of a frame's pixels at the camera's maximum value; with more, the
 #: frame counts as saturated.
 MAX_SATURATED = 0.01
+#: Maximum grey values of cameras.
+_CAMERA_LIMITS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
+#: Minimum fraction of pixels at the largest grey value for it to be a limit.
+_MANY = 1e-3
+#: Range of grey values just below the largest one, relative to the whole range.
+_TAIL = 0.02
 #: Standard deviation, relative to the mean, below which a frame has no detail.
 _CONSTANT = 1e-6
 
@@ -87,19 +93,20 @@ def saturated_fraction(
 ) -> FloatArray:
     """Return the fraction of pixels in each frame at the camera's maximum value.
 
-    For integers, the camera's maximum is that of the lowest bit depth (8, 10, 12, 14 or
-    16) that holds all values; for floating point, it is the largest grey value of all
-    frames.
+    This is the largest grey value of all frames, if it is that of a common bit depth
+    (8, 10, 12, 14 or 16), or if many pixels have it, and more than have grey values
+    just below: cameras and corrections also clip at other values.
     """
     values = block + np.float32(frames.channel_offset(channel))
-    top = float(values.max())
-    if frames.volume.dtype.kind in "iu":
-        limits = [2**b - 1 for b in (8, 10, 12, 14, 16) if 2**b - 1 >= top]
-        limit = limits[0] if limits else top
-        if top < limit:
+    is_integer = frames.volume.dtype.kind in "iu"
+    if is_integer:
+        values = np.rint(values)
+    top, lowest = float(values.max()), float(values.min())
+    at_top = values >= top - 1e-6 * abs(top)
+    if not (is_integer and top in _CAMERA_LIMITS):
+        width = max(float(is_integer), _TAIL * (top - lowest))
+        n, below = np.count_nonzero(at_top), np.count_nonzero(values >= top - width)
+        if n < _MANY * values.size or 2 * n <= below:
             return np.zeros(block.shape[:2], np.float32)
-        top = limit
-    found: FloatArray = (values >= top - 1e-6 * abs(top)).mean(
-        axis=(2, 3), dtype=np.float32
-    )
+    found: FloatArray = at_top.mean(axis=(2, 3), dtype=np.float32)
     return found

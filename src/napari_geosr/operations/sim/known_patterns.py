@@ -14,11 +14,14 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics.illumination.otf import Otf
 
 #: Known patterns, or the file that contains them.
 Source = Path | PatternSet | AnyMapping | Volume
+#: Largest relative difference between the pixel sizes of patterns and frames.
+_MAX_SCALE = 0.01
 #: Maximum frequency of a pattern, relative to the cut-off.
 MAX_FREQUENCY = 1.2
 
@@ -83,7 +86,24 @@ def read_patterns(source: Source, frames: SimFrames, channel: int = 0) -> Patter
             f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the "
             "patterns in these frames instead (omit --patterns)."
         )
+    _check_pixel_size(found, name, frames)
     return found
+
+
+def _check_pixel_size(patterns: PatternSet, name: str, frames: SimFrames) -> None:
+    """Refuse patterns that were found in frames with another pixel size."""
+    volume = frames.volume
+    if not volume.has_physical_size or patterns.unit == PIXEL:
+        return
+    stated = convert_length(patterns.pixel_size, patterns.unit, volume.unit)
+    if abs(stated - frames.pixel_size) > _MAX_SCALE * frames.pixel_size:
+        raise ConfigError(
+            f"{name} is for pixels of {stated:.4g} {volume.unit}, but those of "
+            f"{volume.title} have {frames.pixel_size:.4g} {volume.unit}. Correct the "
+            "pixel size of the frames (--pixel), or find the patterns in these frames "
+            "(omit --patterns).",
+            fields=("patterns",),
+        )
 
 
 def patterns_document(channels: Sequence[PatternSet]) -> AnyDict:
