@@ -168,7 +168,7 @@ class FoundSample:
                 f"The sample mask of {name!r} leaves out the blurred surface of the "
                 f"sample, which is {rough_percent(self.lost)} of its volume, because "
                 "the blur would count as pores. Sample volume, densities and open "
-                "pores concern the rest."
+                "pores refer to the rest."
             )
         if self.other_threshold is not None:
             yield (

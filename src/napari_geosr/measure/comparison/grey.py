@@ -21,7 +21,7 @@ RANGE = (0.1, 99.9)
 _MAX_SAMPLED = 1 << 22
 #: Ratio of the contrasts of two volumes, beyond what noise explains, from which they
 #: are on different scales.
-_MAX_SCALE = 2
+_MAX_SCALE = 3
 
 
 @dataclass(frozen=True)
