@@ -102,6 +102,8 @@ def saturated_fraction(
     if is_integer:
         values = np.rint(values)
     top, lowest = float(values.max()), float(values.min())
+    if top == lowest:  # constant frames are refused as such
+        return np.zeros(block.shape[:2], np.float32)
     at_top = values >= top - 1e-6 * abs(top)
     if not (is_integer and top in _CAMERA_LIMITS):
         width = max(float(is_integer), _TAIL * (top - lowest))
