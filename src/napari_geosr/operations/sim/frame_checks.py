@@ -102,13 +102,12 @@ def saturated_fraction(
     if is_integer:
         values = np.rint(values)
     top, lowest = float(values.max()), float(values.min())
-    if top == lowest:  # constant frames are refused as such
-        return np.zeros(block.shape[:2], np.float32)
     at_top = values >= top - 1e-6 * abs(top)
     if not (is_integer and top in _CAMERA_LIMITS):
         width = max(float(is_integer), _TAIL * (top - lowest))
         n, below = np.count_nonzero(at_top), np.count_nonzero(values >= top - width)
-        if n < _MANY * values.size or 2 * n <= below:
+        is_limit = n >= _MANY * values.size and 2 * n > below
+        if top == lowest or not is_limit:  # constant frames are refused as such
             return np.zeros(block.shape[:2], np.float32)
     found: FloatArray = at_top.mean(axis=(2, 3), dtype=np.float32)
     return found
