@@ -126,6 +126,18 @@ def test_pores_with_a_grey_value_of_their_own(level: float) -> None:
         assert float(lost[1]) == pytest.approx(100 * (1 - share), abs=1)
 
 
+def test_pores_that_touch_the_surface_are_kept() -> None:
+    """The surface beside pores filled with resin stays solid, and the pores open."""
+    cylinder, pores = spheres(SHAPE, 4.5, 0.0)
+    parts = np.where(cylinder, SOLID, 0.0)
+    parts[pores] = 50
+    report = measure(blurred(parts), sample_mask="auto")
+    expected = pores.sum() / cylinder.sum()
+    assert report.porosity == pytest.approx(expected, rel=0.15)
+    assert report.open_porosity > 0.9 * report.porosity
+    assert report.sample_voxels == pytest.approx(cylinder.sum(), rel=0.02)
+
+
 def test_surface_stays_solid_in_the_preview_and_by_workers() -> None:
     cylinder, pores = spheres(SHAPE, 4.5, 3.0)
     parts = np.where(cylinder, SOLID, 0.0)

@@ -168,7 +168,15 @@ def test_a_precision_that_spots_cannot_reach_is_told() -> None:
     bias = pores[8:88, 8:88, 8:88].mean() - pores.mean()
     assert plan.half_width == pytest.approx(bias)
     assert any("precision is not reached" in remark for remark in plan.remarks)
-    assert not any("larger spots" in remark for remark in plan.remarks)
+    assert not any("not worthwhile" in remark for remark in plan.remarks)
+
+
+def test_spots_of_a_useless_size_are_not_recommended_smaller() -> None:
+    pores = field((96, 96, 96), 4, -0.8, 2)
+    advice = " ".join(planned(pores, spot="20voxels", precision="6%").remarks)
+    assert "or spots of another size" in advice
+    assert "Whole spots fit into only 57.9 % of the sample" in advice
+    assert "smaller spot" not in advice
 
 
 def test_strata_are_at_least_as_precise(rock: np.ndarray) -> None:

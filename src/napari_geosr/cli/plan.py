@@ -100,3 +100,10 @@ def _print(made: ScanPlan) -> None:
     console.print(table, highlight=False)
     console.print("\nOther spot sizes for the same precision:", highlight=False)
     console.print(sizes, highlight=False)
+    numbers = [row.n_spots for row in made.sizes]
+    if made.whole and numbers != sorted(numbers, reverse=True):
+        console.print(
+            "The number does not fall steadily with the size: whole spots of each size "
+            "fit into a different part of the sample.",
+            highlight=False,
+        )

@@ -116,7 +116,17 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             f"{which}."
         )
     elif (found := _representative(rows, porosity)) is not None:
-        values["RVE"], n = found
+        values["RVE"], n, n_sizes = found
+        if n_sizes == 1:
+            remarks.append(
+                "RVE (representative volume) is uncertain: the porosity of smaller "
+                "sub-volumes varies by more than ± 5 %, so only the largest size is "
+                "representative, and no larger one confirms it. Measure a larger "
+                "volume."
+                if len(rows) > 1
+                else "RVE (representative volume) is uncertain: sub-volumes of only "
+                "one size fit into the sample. Measure a larger volume."
+            )
         if n < _ENOUGH:
             remarks.append(
                 f"RVE (representative volume) is uncertain: only {n} sub-volumes have "
@@ -270,18 +280,18 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 
 def _representative(
     rows: Sequence[tuple[float, float, int]], porosity: float
-) -> tuple[float, int] | None:
+) -> tuple[float, int, int] | None:
     """Find the smallest edge at and above which the spread is within its limit.
 
     Returns
     -------
-    tuple of float and int, or None
-        The edge, and the number of sub-volumes of this size; None if there is no such
-        edge.
+    tuple of float, int and int, or None
+        The edge, the number of sub-volumes of this size, and the number of sizes within
+        the limit; None if there is no such edge.
     """
     found = None
-    for edge, sd, n in reversed(rows):
+    for n_sizes, (edge, sd, n) in enumerate(reversed(rows), start=1):
         if _FACTOR * sd > _ACCEPTED * porosity:
             break
-        found = edge, n
+        found = edge, n, n_sizes
     return found

@@ -69,11 +69,12 @@ def plan_remarks(
     whole = config.scan == "whole"
     average = float(spots.porosity.mean()) if whole else porosity
     reached = abs(average - porosity) < accepted
-    if whole and reached and n >= max(FEWEST + 1, MANY * len(spots)):
+    worthwhile = n < max(FEWEST + 1, MANY * len(spots)) if whole else True
+    if reached and not worthwhile:
         yield (
             f"Spots of this size are not worthwhile: {n} of {len(spots)} possible "
             "spots would be needed. Scan the whole sample at high resolution, or "
-            "choose larger spots or a lower precision."
+            "choose a lower precision or spots of another size."
         )
     if not variation.is_measured(edge):
         most = variation.largest
@@ -97,7 +98,7 @@ def plan_remarks(
                 f"their mean porosity is {percent_text(average)} instead of "
                 f"{percent_text(porosity)}. The interval includes this difference"
                 + ("" if reached else ", so the requested precision is not reached")
-                + ". Choose a smaller spot."
+                + ("." if reached and not worthwhile else ". Choose a smaller spot.")
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores that "
