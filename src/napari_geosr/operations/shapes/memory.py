@@ -24,9 +24,10 @@ _BYTES_PER_VOXEL = 17
 _MARGIN = 4
 #: Bytes for each face (two triangles) between the phases; up to 400 were measured.
 _BYTES_PER_FACE = 450
-#: Additional bytes, which dominate for small volumes. They include what the allocator
-#: keeps for later, which differed by 20 MB between equal runs.
-_FIXED_BYTES = 44_000_000
+#: Additional bytes, which dominate for small volumes.
+_FIXED_BYTES = 32_000_000
+#: Bytes that the allocator keeps for later; equal runs differ by up to this amount.
+_ALLOCATOR_BYTES = 20_000_000
 #: Bytes for each face of a surface that is kept.
 _KEPT_BYTES = 40
 #: Bytes for each face, and for each triangle that is kept, while the number of
@@ -118,7 +119,8 @@ def bytes_for_result(
     fine = [factor * n for n in shape]
     n_fine = int(n_faces * _GROWTH ** math.log2(factor))
     surface = bytes_for_surface(fine, n_fine) + _KEPT_BYTES * n_faces
-    return _RESULT_BYTES * math.prod(fine) + max(surface, computing)
+    needed = _RESULT_BYTES * math.prod(fine) + max(surface, computing)
+    return needed + _ALLOCATOR_BYTES
 
 
 def bytes_for_comparison(n_voxels: int, n_faces: int) -> int:
