@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import faulthandler
 import functools
 import gc
 import os
 import sys
+import tempfile
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -118,3 +120,14 @@ def viewer(shared_viewer, qtbot):
     """The window that tests share; `make_napari_viewer` makes a separate one."""
     with shared_viewer.lent() as viewer:
         yield viewer
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Add the stacks of all threads to a test that waited in vain."""
+    outcome = yield
+    if call.excinfo is not None and call.excinfo.typename == "TimeoutError":
+        with tempfile.TemporaryFile("w+") as file:
+            faulthandler.dump_traceback(file)
+            file.seek(0)
+            outcome.get_result().sections.append(("Threads", file.read()))
