@@ -154,6 +154,7 @@ def test_an_estimate_is_for_the_settings_that_it_was_made_of(
     set_small(dock, steps=1000, folder=tmp_path)
 
     def estimated():
+        qtbot.waitUntil(dock.estimate_button.isEnabled, timeout=10_000)
         dock.estimate_button.click()
         qtbot.waitUntil(lambda: "60 s" in dock.estimate.text(), timeout=10_000)
 
@@ -168,6 +169,7 @@ def test_an_estimate_is_for_the_settings_that_it_was_made_of(
     line = dock.settings.form.editor("patch").lineEdit()
     line.textEdited.emit("4")  # typed, with the cursor still in the field
     assert "out of date" in dock.estimate.text()
+    qtbot.waitUntil(dock.estimate_button.isEnabled, timeout=10_000)
     dock.estimate_button.click()
     dock.steps.setValue(60)  # while the steps are timed
     qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
@@ -273,6 +275,7 @@ def test_after_a_refused_start_the_state_line_says_what_to_correct(viewer, qtbot
     other = viewer.add_image(data[:, :20], name="other")
     target.combo.set_layer(other)
     assert dock.bar.state.text() == "Ready to train."
+    qtbot.waitUntil(dock.start_button.isEnabled)
     dock.start_button.click()
     qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
     assert dock.bar.state.text().startswith("Correct this first: ")
