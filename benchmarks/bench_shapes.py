@@ -192,7 +192,10 @@ def refine(
     from napari_geosr.physics.shapes import SOLIDS, coarsened, sampled
 
     torch.set_num_threads(1)
-    print("| shape | factor | method | Dice | band | volume | thickness | Conn.D |")
+    print(
+        "| shape | factor | method | Dice | Dice (surface) | volume | thickness "
+        "| Conn.D |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for kind in kinds:
         for factor in factors:
