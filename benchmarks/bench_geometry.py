@@ -1,12 +1,12 @@
 r"""Compare networks trained with and without geometry-aware losses.
 
-Coarse scans of bone, foam and bone cells are super-resolved by factors of four and
-eight. The same lightweight network is trained with a loss on grey values alone and with
-additional geometry-aware losses, with the same volumes, seed, steps and number of
+Low-resolution scans of bone, foam and bone cells are super-resolved by factors of four
+and eight. The same lightweight network is trained with a loss on grey values alone and
+with additional geometry-aware losses, with the same volumes, seed, steps and number of
 parameters. The pores of objects that were not used for training are compared.
-``--adversarial`` adds Pix2Pix, and CycleGAN with coarse and fine scans of different
-objects. Prints Markdown tables and whether the targets are reached, or writes them into
-a document with ``--out``.
+``--adversarial`` adds Pix2Pix, and CycleGAN with low- and high-resolution scans of
+different objects. Prints Markdown tables and whether the targets are reached, or writes
+them into a document with ``--out``.
 
     python benchmarks/bench_geometry.py --steps 600 \
         --out docs/evidence/geometry_tables.md
@@ -159,7 +159,8 @@ class Test:
     ----------
     threshold : float
         Midpoint between the grey values of the two phases in the training targets. A
-        user with fine scans of other regions would choose the same threshold.
+        user with high-resolution scans of other regions would choose the same
+        threshold.
     """
 
     scan: Scan

@@ -314,7 +314,7 @@ def learned(
 def write_pairs(
     made: Sequence[Specimen], factor: int, folder: Path
 ) -> tuple[list[Path], list[Path]]:
-    """Write noisy coarse and fine scans to files, as if from a microscope."""
+    """Write noisy low- and high-resolution scans to files, as if from a microscope."""
     pairs: tuple[list[Path], list[Path]] = ([], [])
     for i, one in enumerate(made):
         for name, data, size, paths in (

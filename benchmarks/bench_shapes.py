@@ -192,7 +192,10 @@ def refine(
     from napari_geosr.physics.shapes import SOLIDS, coarsened, sampled
 
     torch.set_num_threads(1)
-    print("| shape | factor | method | Dice | band | volume | thickness | Conn.D |")
+    print(
+        "| shape | factor | method | Dice | Dice (surface) | volume | thickness "
+        "| Conn.D |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for kind in kinds:
         for factor in factors:
@@ -277,7 +280,7 @@ def scan(edge: int, factors: Sequence[int], kinds: Sequence[str], number: int) -
     from napari_geosr.physics.shapes import SOLIDS, sampled
 
     torch.set_num_threads(1)
-    print("| shape | factor | method | porosity | Tb.Th | Tb.Sp | band |")
+    print("| shape | factor | method | porosity | Tb.Th | Tb.Sp | Dice (surface) |")
     print("|---|---|---|---|---|---|---|")
     for kind, factor in itertools.product(kinds, factors):
         rows: dict[str, list[list[float]]] = {}

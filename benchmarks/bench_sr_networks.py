@@ -1,7 +1,7 @@
 """Quality and cost of lightweight super-resolution networks, compared with large ones.
 
-All networks are trained to super-resolve coarse scans by a factor of four along Z, Y
-and X, with the same volumes, steps, patches and seeds. They are tested on other
+All networks are trained to super-resolve low-resolution scans by a factor of four along
+Z, Y and X, with the same volumes, steps, patches and seeds. They are tested on other
 objects, by grey values, by porosity and by the Euler number (connectivity) of the pores
 at Otsu's threshold. The objects are simulated foams, or parts of a real object
 (``--rock``, a TIFF stack with 0 in pores): the pores of Berea sandstone, a file of

@@ -19,8 +19,8 @@ from napari_geosr.physics.specimens import phantoms
 from napari_geosr.physics.specimens.phantoms import Phantom, Shape
 
 CALIBRATION_SEED, TEST_SEED = 940_001, 950_001
-#: Length scales of "fine" and "coarse" scans, relative to the structures below.
-RESOLUTIONS = {"fine": 1.3, "coarse": 0.65}
+#: Length scales by resolution, relative to the structures below.
+RESOLUTIONS = {"high resolution": 1.3, "low resolution": 0.65}
 #: Minimum porosity; if a scan has less, another is drawn.
 _LEAST_POROSITY = 0.003
 _ATTEMPTS = 20

@@ -71,7 +71,8 @@ def test_an_estimate_names_what_ran_meanwhile():
     alone = TrainingEstimate(60.0, 10**9, 6)
     assert "meanwhile" not in format_estimate(alone)
     text = format_estimate(replace(alone, concurrent=("foam", "sand")))
-    assert "'foam' and 'sand' are running at the same time" in text
+    assert "'foam' and 'sand' were running at the same time" in text
+    assert text.endswith("it starts when those jobs have finished")
 
 
 def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):

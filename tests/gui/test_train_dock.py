@@ -24,7 +24,7 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     view = dock.view
     qtbot.waitUntil(lambda: view.job is not None, timeout=20_000)
     assert view.job.parent == tmp_path
-    assert "continues when napari is closed" in dock.message.text
+    assert "continues after napari is closed" in dock.message.text
     qtbot.waitUntil(lambda: view.state == "done", timeout=60_000)
     assert not dock.message.text  # nothing is left that could continue
     assert set(view.plot.names()) == {"training", "validation"}

@@ -82,7 +82,7 @@ def measure_porosity(
         Radius, in voxels, of the morphological closing for the automatic mask; openings
         up to twice this wide are closed.
     histogram_bins : int
-        Number of logarithmic bins of the histogram of pore sizes.
+        Number of logarithmic bins in the histogram of pore volumes.
     interval_factor : float, optional
         Half-width of the interval in standard deviations; by default the value
         calibrated for the model.

@@ -127,7 +127,8 @@ def build_pairs(
 def _refined(volume: Volume, factors: Sequence[int]) -> Volume:
     """Divide the voxel size by the factor along each axis; keep the extent.
 
-    The voxel size of `volume` must be 1 pixel, with its first voxel centred at 0.
+    `volume` must have a voxel size of 1 pixel, and its first voxel must be centred
+    at 0.
     """
     size = tuple(1 / factor for factor in factors)
     origin = tuple((edge - 1) / 2 for edge in size)

@@ -288,7 +288,9 @@ class AngleFit:
     def phases_at(
         self, k: tuple[float, float]
     ) -> tuple[npt.NDArray[np.float64], float, float]:
-        """Return the phases of the frames, modulation and evenness for a wave vector.
+        """Return the phases, the modulation and its evenness for a wave vector.
+
+        The evenness is the modulation of the weakest frame relative to the mean.
 
         The bands are separated several times, each time with the phases found before;
         the phases need not be equally spaced [2]_.

@@ -27,10 +27,10 @@ _TOLERANCE = 2.0
 
 #: Key of the time from boot to the start of a process, in files that identify it.
 SINCE_BOOT = "since_boot"
-#: Identifier that Linux creates at each start of the computer.
+#: Identifier that Linux creates each time the computer boots.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-#: Position of the start time, in clock ticks since the start of the computer, in
-#: ``/proc/PID/stat``, counted after the name of the program, which may contain spaces.
+#: Index of the field in ``/proc/PID/stat`` that contains the start time (in clock ticks
+#: since boot), counted after the name of the program, which may contain spaces.
 _START_FIELD = 19
 
 #: Maximum time, in seconds, that the system needs to release the locks of a killed

@@ -215,8 +215,8 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
     path = status.result
     if path is None or not path.exists():
         raise JobError(
-            f"{status.name} no longer has its result in {folder.path}: the result was "
-            "moved or deleted. Run the job again."
+            f"The result of {status.name} is no longer in {folder.path}: it was moved "
+            "or deleted. Run the job again."
         )
     later = index.later_writer(status)
     note = "" if later is None else index.overwritten_text(status, later)

@@ -53,7 +53,7 @@ def state_text(watch: JobWatch) -> str:
         "cancelled": f"Stopped{position}; it {resumption}.",
         "interrupted": f"Interrupted{position}; it {resumption}.",
         "failed": f"Failed{position}.",
-        "damaged": f"Its state is unknown; it {resumption}.",
+        "damaged": f"The state file is damaged; the job {resumption}.",
         "unreadable": "The job cannot be read.",
         "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]

@@ -51,21 +51,21 @@ class ActionBar(QWidget):
     """Buttons, a progress bar and one status line, with a fixed layout.
 
     Buttons are enabled or disabled, but never hidden, and keep their function. A line
-    that is too long is elided, and the bar keeps its space while nothing runs.
+    that is too long is elided, and the bar keeps its space while nothing is running.
 
     Parameters
     ----------
     *rows : sequence of QWidget
         Buttons of each row, from left to right.
     idle : str
-        Text of the line while nothing runs.
+        Text of the line while nothing is running.
     primary : QPushButton, optional
         Button for the next step; it is highlighted (`set_primary`).
 
     Attributes
     ----------
     progress : QProgressBar
-        Progress bar; hidden while nothing runs.
+        Progress bar; hidden while nothing is running.
     state : StateLine
         Current operation and remaining time.
     """
@@ -189,7 +189,7 @@ class StateLine(ElidedLabel):
     Attributes
     ----------
     idle : str
-        Text while nothing runs.
+        Text while nothing is running.
     """
 
     idle = ""  # superqt sets the text before __init__ assigns this
@@ -202,7 +202,7 @@ class StateLine(ElidedLabel):
         self.setText("")
 
     def set_idle(self, text: str) -> None:
-        """Set the text shown while nothing runs."""
+        """Set the text shown while nothing is running."""
         is_shown = self.text() == self.idle
         self.idle = text
         if is_shown:

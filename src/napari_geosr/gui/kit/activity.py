@@ -26,7 +26,8 @@ class Activity(QObject):
 
     The base class runs what is passed to `start`. A subclass that starts operations
     on its own keeps the user's requests in `_requests` and overrides `_start_next`,
-    which is called when nothing runs and the requests or their input may have changed.
+    which is called when nothing is running and the requests or their input may
+    have changed.
 
     Signals
     -------
@@ -68,7 +69,7 @@ class Activity(QObject):
 
     @property
     def busy(self) -> str:
-        """Name of the running operation; empty while nothing runs."""
+        """Name of the running operation; empty while nothing is running."""
         return self._busy
 
     def start(

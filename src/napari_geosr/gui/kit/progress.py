@@ -134,8 +134,11 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     if not estimate.concurrent:
         return text
     names = " and ".join(repr(name) for name in estimate.concurrent)
-    run = "is running" if len(estimate.concurrent) == 1 else "are running"
+    if len(estimate.concurrent) == 1:
+        run, ended = "was running", "that job has finished"
+    else:
+        run, ended = "were running", "those jobs have finished"
     return (
-        f"{text}. {names} {run} at the same time, so this run alone would be "
-        "faster; it starts when the others have finished"
+        f"{text}. {names} {run} at the same time, so the training itself will be "
+        f"faster; it starts when {ended}"
     )

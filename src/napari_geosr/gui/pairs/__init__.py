@@ -303,7 +303,7 @@ class PairsDock(PairsWidgets):
         self.progress_label.setText("Reading the scans…" if busy else "")
 
     def _enable(self) -> None:
-        """Enable *Build pair* once the scans are chosen and nothing runs."""
+        """Enable *Build pair* once the scans are chosen and nothing is running."""
         rows = [self.low, self.high] if self.is_aligned() else [self.high]
         chosen = not any(row.is_empty() for row in rows)
         self.build_button.setEnabled(chosen and not self.activity.busy)

@@ -67,7 +67,7 @@ def is_deviation(layer: Layer) -> bool:
 
 
 def finds_mask(sample: LayerCombo) -> bool:
-    """Whether the chosen sample mask is found from the image."""
+    """Whether the chosen sample mask is determined from the grey values."""
     return MASKS.get(sample.fixed_entry() or WHOLE, "none") != "none"
 
 

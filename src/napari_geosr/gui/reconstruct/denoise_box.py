@@ -44,7 +44,7 @@ _AUTO = 1
 _ABOUT = (
     "Train a network on the noisy projections alone: the scan is split, each part is "
     "reconstructed, and the network learns to predict one from the others. Training "
-    "runs in the background and continues when napari is closed."
+    "runs in the background and continues after napari is closed."
 )
 METHOD = "noise2inverse"
 #: File name of the denoised volume in the folder of its job.
@@ -105,9 +105,7 @@ class DenoiseBox(QWidget):
         )
         self.steps.setValue(3000)
         self.start_button = button("Star&t denoising", _ABOUT)
-        self.jobs_button = button(
-            "Jobs…", "Open the list of all training runs.", "Alt+Shift+J"
-        )
+        self.jobs_button = button("Jobs…", "Open the list of all jobs.", "Alt+Shift+J")
         self.jobs_button.setAccessibleName("Jobs")
         self.state = text_label("Denoising status", "Current status of the job.")
         self.open_button = button(
@@ -199,7 +197,7 @@ class DenoiseBox(QWidget):
         self._show_job(job)
         self._on_jobs()
         self.reported.emit(
-            "Denoising continues when napari is closed. You will find it under Jobs."
+            "Denoising continues after napari is closed. You will find it under Jobs."
         )
 
     def _on_jobs(self) -> None:

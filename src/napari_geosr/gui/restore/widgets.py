@@ -295,7 +295,7 @@ class RestoreWidgets(Dock):
         return _BACKGROUND.get(self.verdict_panel.activity.busy, "")
 
     def idle_text(self) -> str:
-        """Return the text of the status line while nothing runs in the foreground."""
+        """Return the status line's text while nothing is running in the foreground."""
         if background := self._background():
             return background
         if self.layer_combo.layer() is not None:

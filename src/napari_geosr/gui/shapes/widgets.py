@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 #: Tasks, in the order of their menu.
 REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
-#: Text of the bar while nothing runs: without a shape, without a scan to segment,
+#: Text of the bar while nothing is running: without a shape, without a scan to segment,
 #: before a segmentation, before any other run, after a run, and after a completion in
 #: an assumed orientation.
 NO_SHAPE = "Open labels, or segment a scan first."
@@ -150,7 +150,9 @@ class ShapesWidgets(Dock):
             heights=_TABLE_HEIGHTS,
             numbers=(1, 2),
         )
-        self.result_name = text_label("Name of the result", "Layer of these results.")
+        self.result_name = text_label(
+            "Name of the result", "Layer to which these results belong."
+        )
         self.summary = text_label(
             "Result", "Differences between the result and the input."
         )

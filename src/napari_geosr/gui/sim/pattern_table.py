@@ -194,7 +194,7 @@ def with_typed(
     if max(abs(k) for k in vector) >= 0.5:
         raise ConfigError(
             f"A period of {length_text(period, patterns.unit)} is below two pixels, "
-            "which the camera cannot resolve. Enter a longer one."
+            "which the camera cannot resolve. Enter a longer period."
         )
     fringes = list(patterns.fringes)
     fringes[angle] = replace(fringe, wave_vector=vector)
@@ -234,7 +234,9 @@ def _problem(fringe: FringePattern, patterns: PatternSet, cut_off: float) -> str
             "the spectrum, or enter a shorter period."
         )
     period = length_text(size / fringe.frequency, unit)
-    remedy = "Move the circle towards the centre of the spectrum, or enter a longer one"
+    remedy = (
+        "Move the circle towards the centre of the spectrum, or enter a longer period"
+    )
     if max(abs(k) for k in fringe.wave_vector) >= _NYQUIST:
         return (
             f"a period of {period} is below two pixels, which the camera cannot "

@@ -46,7 +46,7 @@ FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
 class StudyBox(StudyWidgets):
     """Settings of a study, its progress, its curves and its report.
 
-    The study runs as a job in a separate process, which continues when napari is
+    The study runs as a job in a separate process, which continues after napari is
     closed.
 
     Signals
@@ -223,7 +223,7 @@ class StudyBox(StudyWidgets):
         if opened is self._scan:
             self.show_job(job)
         self.reported.emit(
-            "The study continues when napari is closed. You will find it here and in "
+            "The study continues after napari is closed. You will find it here and in "
             "the Jobs dock.",
             "ok",
         )

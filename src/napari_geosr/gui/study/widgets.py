@@ -52,7 +52,7 @@ _FACTORS = (
 _ABOUT = (
     "Reconstruct from fewer projections or shorter exposures with several algorithms, "
     "and compare porosity, pores and images with the full scan or a reference. The "
-    "study runs in the background and continues when napari is closed."
+    "study runs in the background and continues after napari is closed."
 )
 _COLUMNS = (
     ("Projections", "Number of projections, and their exposure if it is shortened."),
@@ -140,7 +140,7 @@ class StudyWidgets(QWidget):
         self.resume_button.setShortcut("Alt+Shift+G")
         self.resume_button.setAccessibleName("Resume the study")
         self.jobs_button = button(
-            "All jobs…", "Open the list of studies and training runs (Alt+Shift+L)."
+            "All jobs…", "Open the list of all jobs (Alt+Shift+L)."
         )
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
-_CONTINUES = "Training continues when napari is closed. You will find it under Jobs."
+_CONTINUES = "Training continues after napari is closed. You will find it under Jobs."
 #: Text of the status line when an operation starts.
 _WORKING = {
     "read": "Reading the initial model…",

@@ -97,10 +97,10 @@ class TrainWidgets(Dock):
         )
         self.start_button = button(
             "&Start",
-            "Train in the background. Training continues when napari is closed.",
+            "Train in the background. Training continues after napari is closed.",
         )
         self.cancel_button = button("&Cancel", "Stop the estimate or the preparation.")
-        self.jobs_button = button("&Jobs…", "Open the list of all training runs.")
+        self.jobs_button = button("&Jobs…", "Open the list of all jobs.")
         self.jobs_button.setAccessibleName("Jobs")
         self.cluster = ClusterButton(viewer, self, "Alt+Shift+G")
         starting = self.estimate_button, self.start_button, self.cluster.widget

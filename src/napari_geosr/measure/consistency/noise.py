@@ -3,9 +3,9 @@
 Metrics computed from the residual alone would treat any error of the result as noise.
 The scan provides an independent measure: where the sample is uniform, the scan varies
 only by noise. Scan and residual are slightly smoothed, and their variance is computed
-in small windows. The quietest windows of the scan give the variance that noise causes
-in such windows, including the effect of correlations between voxels; the variance of
-the residual should hardly exceed it anywhere.
+in small windows. The least noisy windows of the scan give the variance that noise
+causes in such windows, including the effect of correlations between voxels; the
+variance of the residual should hardly exceed it anywhere.
 
 Noise may depend on the grey value (photon counting) and on the position (reconstructed
 slices): it is estimated for each part of the volume, as a convex function of the grey

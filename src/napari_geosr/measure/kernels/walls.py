@@ -11,7 +11,8 @@ from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 #: nearest one, in voxels.
 TOUCHING = 0.18
 #: Added to the radius, in voxels, if walls touch a sphere on all sides: plates and rods
-#: contain many spheres, of which the largest count, but a spherical pore only one.
+#: contain many spheres, of which only the largest are used, whereas a spherical pore
+#: contains only one.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
 #: because the directions to voxels so near are too imprecise for planes.

@@ -26,8 +26,8 @@ CONVENTION = (
     "measured on the surfaces of constant value around 0.5; S′ is the integral of "
     "the divergence of their normals. SMI.concave is the share of the surface where "
     "the sum of the curvatures, averaged by a Gaussian with a standard deviation of "
-    "2.5 voxels, is below −0.02 per voxel. Eight voxels along the border of the volume "
-    "are left out."
+    "2.5 voxels, is below −0.02 per voxel. A margin of eight voxels along the border "
+    "of the volume is left out."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. Quantification of bone microarchitecture with the "

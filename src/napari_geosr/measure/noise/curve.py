@@ -109,9 +109,10 @@ def fit_curve(
 ) -> NoiseCurve:
     """Fit a constant, a line or a convex curve to the variances of grey-value classes.
 
-    The variances of photon noise and camera noise add up to a line; in reconstructed
-    slices, the minimum may lie at a medium grey value. Classes without uniform blocks
-    lie above the curve and get little weight; no class lies below the curve.
+    The sum of the variances of photon noise and camera noise is linear in the grey
+    value; in reconstructed slices, the minimum may lie at an intermediate grey value.
+    Classes without uniform blocks lie above the curve and get little weight; no class
+    lies below the curve.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ _MAX_DETAIL_RATIO = 1.35
 _MAX_CANDIDATES = 5
 #: Noise level of a region, as a multiple of the floor, above which it is noisy.
 _CLEARLY_NOISY = 2.0
-#: Fraction of the blocks of a region, the quietest ones, in which noise is measured.
+#: Fraction of the blocks of a region (the quietest ones) in which noise is measured.
 _QUIETEST_SHARE = 0.05
 #: Limits for the quietest blocks of a region: maximum fraction of structure, maximum
 #: deviance from noise of the known spectrum, and maximum scatter of their energies.

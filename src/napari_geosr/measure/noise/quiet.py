@@ -84,8 +84,8 @@ _MAX_DEVIANCE_RATIO = 0.9
 #: Minimum range of the white fraction over the classes; below it, the spectra of all
 #: classes are nearly the same, and separate mixtures would describe structure.
 _MIN_WHITE_RANGE = 0.02
-#: Fraction of the blocks of a class, the quietest ones, that are measured if they are
-#: uniform.
+#: Fraction of the blocks of a class (the least noisy ones) from which its noise is
+#: measured, if these blocks are uniform.
 _UNIFORM_SHARE = 0.5
 #: Limits for uniform blocks: maximum fraction of structure, deviance and scatter.
 _MAX_UNIFORM_STRUCTURE = 0.05

@@ -113,7 +113,7 @@ def provisional_labels(
 def label_slab(
     pores: np.ndarray, sample: np.ndarray | None, z: int, rules: SlabRules
 ) -> tuple[np.ndarray, SlabPart]:
-    """Label a slab and sum up its pores.
+    """Label a slab and compute the sums of its pores.
 
     Parameters
     ----------

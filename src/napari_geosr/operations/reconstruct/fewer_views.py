@@ -345,7 +345,7 @@ def reason_without_counts(scan: Projections) -> str:
     for view in sorted({0, scan.n_angles // 2, scan.n_angles - 1}):
         values = np.asarray(scan.data[view])
         if not np.array_equal(values, np.rint(values), equal_nan=True):
-            return "fractions (means of frames, or corrected values)"
+            return "fractions (means of several exposures, or corrected values)"
     return ""
 
 

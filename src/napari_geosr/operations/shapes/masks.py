@@ -65,8 +65,8 @@ def read_shape_steps(
     Raises
     ------
     VolumeError
-        If the volume is empty, full or an image, has several labels, or lacks this
-        label.
+        If the axes are not Z, Y, X, or the volume is empty or full, contains grey
+        values, has several labels of which none was chosen, or lacks the chosen label.
     Cancelled
         If `should_stop` returns True.
     """

@@ -62,7 +62,8 @@ class SimResult:
     path : Path or None
         The file, if there is one.
     residual : Volume or None
-        Map of the held-out residual, in units of the noise; None without checks.
+        Map of the residual of held-out frames, in units of the noise; None without
+        checks.
     support : FourierSupport or None
         Spectrum of the middle slice; None without checks.
     other_checks : dict of (int, int) to SimTrust

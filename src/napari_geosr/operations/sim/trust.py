@@ -123,7 +123,7 @@ class SimTrust:
 
 
 def residual_volume(frames: SimFrames, checks: SimTrust) -> Volume:
-    """Return the map of the held-out residual as a volume, at its position.
+    """Return the residual of held-out frames as a volume, at its position.
 
     Returns
     -------

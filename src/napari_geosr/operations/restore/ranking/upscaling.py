@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: be chosen. Above this limit, the sign of the estimate was always correct if the noise
 #: was certain.
 _MIN_INTERPOLATION_GAIN = 0.25
-#: Topics of doubts about the noise that do not rule out such an interpolation.
+#: Reasons to doubt the noise that do not rule out an interpolation other than cubic.
 _HARMLESS: tuple[Topic, ...] = ("rounding", "fine structure")
 
 
