@@ -370,3 +370,15 @@ def test_patterns_for_other_pixels_are_refused():
     assert read_patterns(values | {"pixel_size": 0.065}, frames).unit == "µm"
     with pytest.raises(ConfigError, match="is for pixels of 0.13 µm, but those of"):
         read_patterns(values | {"pixel_size": 0.13}, frames)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.5, (1, 2)])
+def test_images_of_patterns_must_have_whole_pixels_per_camera_pixel(factor):
+    """They are neither cropped nor stretched without notice."""
+    frames = frames_of_scene(scene())
+    whole = Volume(np.ones((9, 256, 256), np.float32), "ZYX", name="patterns")
+    assert read_patterns(whole, frames).images.shape == (9, 256, 256)
+    shape = tuple(int(n) for n in 128 * np.broadcast_to(factor, 2))
+    images = Volume(np.ones((9, *shape), np.float32), "ZYX", name="patterns")
+    with pytest.raises(ConfigError, match=rf"{shape[0]} × {shape[1]} pixels, but the"):
+        read_patterns(images, frames)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.sim_frames.fringes import PatternSet
@@ -15,18 +16,19 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import ExpectedRun, RunHandover
 from napari_geosr.gui.kit.option_words import fields_of_options
+from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     part_of_file,
     volume_from_layer,
 )
-from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim import texts
 from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.pattern_table import check_corrected
 from napari_geosr.gui.sim.placement import (
+    frames_key,
     give_pixel_size,
     plane_of_frame,
     visible_part,
@@ -100,12 +102,17 @@ class SimDock(SimWidgets):
             form.set_values(config.model_dump())
         if error is not None:
             self.message.show_error(error)
+        # napari changes scale and units one after the other.
+        self._rescaled = QTimer(self)
+        self._rescaled.setSingleShot(True)
+        self._layer_events = Connections(self)
         self._connect()
-        self._on_changed()
+        self._on_layer()
         self.show_busy("")
 
     def _connect(self) -> None:
-        self.combo.layerChanged.connect(self._on_changed)
+        self._rescaled.timeout.connect(self._on_changed)
+        self.combo.layerChanged.connect(self._on_layer)
         for form in self.settings_forms():
             form.changed.connect(self._on_changed)
         self.find_button.clicked.connect(self._on_find)
@@ -148,7 +155,20 @@ class SimDock(SimWidgets):
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
         """Return a key built from the frames and settings that affect the patterns."""
-        return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
+        return frames_key(layer), config.model_dump_json(include=_OF_PATTERNS)
+
+    def _on_layer(self) -> None:
+        """Follow the pixel size and the axes of the chosen layer."""
+        self._layer_events.end()
+        layer = self.combo.layer()
+        if layer is not None:
+            for name in ("scale", "affine", "units", "axis_labels"):
+                event = getattr(layer.events, name)
+                self._layer_events.connect(event, self._on_rescaled)
+        self._on_changed()
+
+    def _on_rescaled(self, _event: object) -> None:
+        self._rescaled.start(0)
 
     def _on_changed(self) -> None:
         """Discard patterns of another layer or other settings; draw the frames."""
@@ -170,10 +190,14 @@ class SimDock(SimWidgets):
             self._show_found()
 
     def _current(self, config: SimConfig) -> FoundPatterns | None:
-        """Return the patterns on screen if they match the chosen layer and settings."""
-        if self._found_key != self._key(self._source(), config):
+        """Return the patterns on screen if they match the chosen layer and settings.
+
+        Their frames are at the present position of the layer, which may have moved.
+        """
+        layer = self._source()
+        if self._found is None or self._found_key != self._key(layer, config):
             return None
-        return self._found
+        return self._found.moved_to(geometry_of_layer(layer).origin)
 
     # Actions
 
@@ -371,7 +395,7 @@ class SimDock(SimWidgets):
                 ExpectedRun(self._is_run_awaited, self._withdraw_run),
             )
             return
-        source, answers, key = weakref.ref(layer), self._answers, contents_key(layer)
+        source, answers, key = weakref.ref(layer), self._answers, frames_key(layer)
         self.answers.show_source(key)
         self.handover.begin(_RUN, description, lambda: as_job)
         self.network.begin()

@@ -10,6 +10,7 @@ from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.gui.layers import finest, set_voxel_size
 from napari_geosr.gui.layers.camera import fit_camera
+from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 #: Edge length of a preview, in camera pixels.
 PREVIEW_EDGE = 512
+
+
+def frames_key(layer: Image) -> tuple[object, ...]:
+    """Return a key that changes with the frames, their axes and their pixel size.
+
+    It does not depend on the position of the layer.
+    """
+    known = geometry_of_layer(layer)
+    return contents_key(layer), known.axes, known.voxel_size, known.unit
 
 
 def visible_part(

@@ -63,6 +63,17 @@ class FoundPatterns:
         """Whether the frames have one time point and one channel."""
         return self.frames.n_times == self.frames.n_channels == 1
 
+    def moved_to(self, origin: tuple[float, ...]) -> FoundPatterns:
+        """Return the same patterns, with frames at another position in the sample.
+
+        Parameters
+        ----------
+        origin : tuple of float
+            In the unit of the frames.
+        """
+        volume = self.frames.volume.replace(origin=origin)
+        return replace(self, frames=replace(self.frames, volume=volume))
+
 
 def find_steps(
     volume: Volume, config: SimConfig, should_stop: ShouldStop
