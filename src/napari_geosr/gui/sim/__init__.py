@@ -15,8 +15,8 @@ from napari_geosr.core.steps import PreviewReady, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import ExpectedRun, RunHandover
-from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     part_of_file,
