@@ -397,8 +397,8 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     return (
         f"The order of the frames of {frames.volume.title} is unclear: {best} fits "
         f"only slightly better than {rival} (misfits {misfit[best]:.2f} and "
-        f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled, and "
-        "give the order (--order)."
+        f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled and "
+        "that the sample did not move, and give the order (--order)."
     )
 
 
