@@ -303,6 +303,16 @@ def test_bright_and_dim_slices_have_their_own_number_of_iterations():
     assert used[1:] == alone.summary["iterations"]
 
 
+def test_an_unknown_distance_of_slices_is_said():
+    stack = planes(2).reshape(18, SIZE, SIZE).astype(np.float32)
+    settings = {"order": "zap", "method": "widefield"}
+    plain = Volume(stack, "ZYX", name="raw")
+    _, said = warned(plain, pixel=65, **settings)
+    assert said[0].startswith("The distance of the slices is unknown")
+    assert warned(raw(stack, "ZYX"), pixel=65, **settings)[1] == []
+    assert warned(plain.replace(data=stack[:9]), pixel=65, **settings)[1] == []
+
+
 def test_pixels_must_be_square():
     volume = raw(planes(1)[0], "ZYX")
     for width, is_right in ((1.005, True), (1.08, False)):

@@ -35,8 +35,8 @@ _GUESS_EDGE = 256
 #: 0.96 or more for shuffled frames.
 _CLEAR = 0.9
 #: Minimum ratio of two misfits, each divided by the contrast of the patterns, at which
-#: other axes or numbers of angles and phases than the most probable ones are chosen. The
-#: ratio is 3 or more for five slices or time points of 3 × 3 frames read as 5 × 9
+#: other axes or numbers of angles and phases than the most probable ones are chosen.
+#: The ratio is 3 or more for five slices or time points of 3 × 3 frames read as 5 × 9
 #: frames, and less than 1 for 5 × 9 frames.
 _CLEARLY_BETTER = 1.5
 #: Smallest fraction of the variation between phases that is assumed to be modulation.

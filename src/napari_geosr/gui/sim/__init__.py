@@ -50,6 +50,7 @@ from napari_geosr.operations.sim import (
     SimConfig,
     SimResult,
 )
+from napari_geosr.operations.sim.inputs import STEP_ASSUMED
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -85,6 +86,8 @@ class SimDock(SimWidgets):
         #: What follows the search for patterns, and whether this has succeeded.
         self._next: Callable[[], None] | None = None
         self._is_next_due = False
+        #: Layer in which the distance of slices was set to the pixel size.
+        self._without_step: weakref.ref[Image] | None = None
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
         self._progress = OperationProgress(
@@ -181,6 +184,8 @@ class SimDock(SimWidgets):
                 self.strip.look(volume_from_layer(layer, whole=True), config)
         except GeoSRError:
             self.strip.look(None, None)
+        if key[:1] != self._drawn_key[:1]:  # the figures describe other frames
+            self.figures.setVisible(False)
         self._drawn_key = key
         if self._found is not None and key != self._found_key:
             self._found = None
@@ -205,8 +210,10 @@ class SimDock(SimWidgets):
         self.clear_errors()
         self._progress.restart()
         layer, config = self._source(), self.config()
-        if config.pixel is not None:
-            give_pixel_size(self._viewer, layer, config.pixel / 1000)
+        if config.pixel is not None and give_pixel_size(
+            self._viewer, layer, config.pixel / 1000
+        ):
+            self._without_step = weakref.ref(layer)
         self.remember(
             config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)),
         )
@@ -271,7 +278,10 @@ class SimDock(SimWidgets):
         self.patterns.show(found, layer)
         self._show_found()
         self.scroller.show_part(self.table)
-        self._remarks = tuple(self._progress.warnings)
+        remarks = list(self._progress.warnings)
+        if self._without_step is not None and self._without_step() is layer:
+            remarks += [STEP_ASSUMED] * (found.frames.n_planes > 1)
+        self._remarks = tuple(remarks)
         self._show_warnings([*self._remarks, *found.check.warnings])
 
     def _show_warnings(self, warnings: Sequence[str]) -> None:
@@ -448,9 +458,10 @@ class SimDock(SimWidgets):
         layer = self.results.add(result.volume, source, name)
         self.answers.add(result.method, layer, key)
         self.results.show_trust(result, source, layer.name)
-        self.figures.setText(texts.figures(result))
-        self.figures.setVisible(True)
-        self.bar.state.set_idle(DONE)
+        if source is not None and self._drawn_key[:1] == (key,):
+            self.figures.setText(texts.figures(result))
+            self.figures.setVisible(True)
+            self.bar.state.set_idle(DONE)
         warnings = [
             *self._remarks,
             *self._progress.warnings,
@@ -474,6 +485,8 @@ class SimDock(SimWidgets):
         else:
             self.network.end()
             self.bar.state.setText("")
+            if self._found is None:  # perhaps discarded during the operation
+                self._show_found()
 
     def _offer(self, *, busy: bool) -> None:
         for action in (self.find_button, self.preview_button, self.run_button):

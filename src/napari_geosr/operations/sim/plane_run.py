@@ -36,6 +36,7 @@ from napari_geosr.operations.sim.estimate import (
 )
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
+from napari_geosr.operations.sim.inputs import step_remark
 from napari_geosr.operations.sim.planes import plane_steps, widefield
 from napari_geosr.operations.sim.support import (
     FourierSupport,
@@ -87,6 +88,8 @@ class PlaneRun:
         GeoSRError
             If there are none at the first time points.
         """
+        if message := step_remark(self.frames):
+            yield WarningIssued(message=message)
         if self.config.method == "widefield":
             yield from self._prepare_widefield()
             return
