@@ -267,6 +267,10 @@ class SimFrames:
         is_series = self.plane_axis == "T" and self._interleaved_planes > 1
         return [o for o in known if o[0] == "z"] if is_series else known
 
+    def with_order(self, order: str) -> SimFrames:
+        """Return the same images in another order."""
+        return replace(self, order=order)
+
     def middle(self) -> tuple[int, int, int]:
         """Return slice, time point and channel of a middle plane.
 

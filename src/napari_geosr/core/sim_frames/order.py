@@ -5,14 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from napari_geosr.core.sim_frames import SimFrames
 
 FloatArray = npt.NDArray[np.float32]
 #: Slice, time point and channel.
@@ -45,6 +41,39 @@ _LEAST = 0.05
 _SMOOTH = 2.0
 
 
+class OrderedFrames(Protocol):
+    """Frames in any order; implemented by `napari_geosr.core.sim_frames.SimFrames`."""
+
+    @property
+    def angles(self) -> int: ...
+    @property
+    def phases(self) -> int: ...
+    @property
+    def n_planes(self) -> int: ...
+    @property
+    def n_times(self) -> int: ...
+    @property
+    def n_channels(self) -> int: ...
+    @property
+    def plane_axis(self) -> str: ...
+    @property
+    def kept_axes(self) -> str: ...
+    @property
+    def plane_shape(self) -> tuple[int, int]: ...
+    def with_order(self, order: str) -> Self: ...
+    def possible_orders(self) -> list[str]: ...
+    def middle(self) -> Place: ...
+    def index(
+        self, angle: int, phase: int, plane: int, time: int, channel: int
+    ) -> int: ...
+    def frame(
+        self, angle: int, phase: int, plane: int, time: int, channel: int
+    ) -> FloatArray: ...
+
+
+Frames = TypeVar("Frames", bound=OrderedFrames)
+
+
 class OrderImages:
     """Central parts of the frames at some places, read once for all orders.
 
@@ -53,7 +82,7 @@ class OrderImages:
     frames : SimFrames
     """
 
-    def __init__(self, frames: SimFrames) -> None:
+    def __init__(self, frames: OrderedFrames) -> None:
         self.frames = frames
         self.part = tuple(
             slice((n - min(n, _GUESS_EDGE)) // 2, (n + min(n, _GUESS_EDGE)) // 2)
@@ -72,7 +101,7 @@ class OrderImages:
         return [_equalised(block) for block in good or found[:1]]
 
     def _block(self, order: str, place: Place) -> FloatArray:
-        frames = replace(self.frames, order=order)
+        frames = self.frames.with_order(order)
         kept = [i for i, axis in zip(place, "ZTC", strict=True) if axis in self._kept]
         rows = []
         for angle, phase in np.ndindex(frames.angles, frames.phases):
@@ -87,7 +116,7 @@ class OrderImages:
         return self.frames.kept_axes
 
 
-def _places(frames: SimFrames) -> list[Place]:
+def _places(frames: OrderedFrames) -> list[Place]:
     """Return a middle plane, and a few others."""
     first = dict(zip("ZTC", frames.middle(), strict=True))
     counts = {"Z": frames.n_planes, "T": frames.n_times, "C": frames.n_channels}
@@ -102,10 +131,11 @@ def _places(frames: SimFrames) -> list[Place]:
 
 def _equalised(block: FloatArray) -> FloatArray:
     means = block.mean(axis=(2, 3), keepdims=True)
-    return block * (means.mean() / np.where(means > 0, means, 1))
+    found: FloatArray = block * (means.mean() / np.where(means > 0, means, 1))
+    return found
 
 
-def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
+def guess_order(frames: OrderedFrames) -> tuple[str, dict[str, float]]:
     """Return the most probable order of the frames, and how badly each order fits.
 
     The sum over the phases of one angle is the widefield image, whatever the angle:
@@ -128,7 +158,7 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     return order, misfit
 
 
-def order_misfits(frames: SimFrames, orders: Sequence[str]) -> dict[str, float]:
+def order_misfits(frames: OrderedFrames, orders: Sequence[str]) -> dict[str, float]:
     """Return how badly the frames of some planes fit each order (`guess_order`)."""
     images = OrderImages(frames)
     misfit = {order: sums_misfit(images.blocks(order)) for order in orders}
@@ -249,7 +279,7 @@ def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     return (best, rival) if misfit[best] > _CLEAR * misfit[rival] else None
 
 
-def best_counts(possible: Sequence[SimFrames], order: str | None) -> SimFrames:
+def best_counts(possible: Sequence[Frames], order: str | None) -> Frames:
     """Choose the axes and the numbers of angles and phases that fit the frames best.
 
     Parameters
