@@ -415,6 +415,31 @@ def curve_table(table: Table) -> str:
     return "\n".join(lines)
 
 
+#: Function of each table of the document.
+_TABLES: dict[str, Callable[[Table], str]] = {
+    "network psnr": psnr_table,
+    "network methods": method_table,
+    "network published": published_table,
+    "network iterations": curve_table,
+}
+
+
+def write_tables(table: Table, document: Path | None) -> None:
+    """Print all tables and write them into a document.
+
+    A table without rows does not replace that of the document.
+    """
+    for name, make in _TABLES.items():
+        text = make(table)
+        if len(text.splitlines()) <= 2:  # only the header
+            kept = "" if document is None else f"; {document} keeps its table"
+            print(f"No rows for 'benchmark {name}'{kept}.")
+            continue
+        print(text)
+        if document is not None:
+            replace_section(document, f"benchmark {name}", text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, required=True, help="file of rows (JSONL)")
@@ -425,16 +450,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     options = parser.parse_args()
     fill(options.rows, options.minutes, options.parts, options.kinds, options.snrs)
-    table = Table(read(options.rows))
-    for name, make in (
-        ("network psnr", psnr_table),
-        ("network methods", method_table),
-        ("network published", published_table),
-        ("network iterations", curve_table),
-    ):
-        print(text := make(table))
-        if options.out is not None:
-            replace_section(options.out, f"benchmark {name}", text)
+    write_tables(Table(read(options.rows)), options.out)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,9 @@ def test_words_about_a_function_change_nothing(geometry: Any) -> None:
 
 
 def test_rows_of_the_network_for_structured_illumination_become_means(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Over the seeds; a case that has only curves is excluded from the comparison."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
@@ -106,3 +108,11 @@ def test_rows_of_the_network_for_structured_illumination_become_means(
     assert "| 2 | nan | 30.5 |" in row
     assert row.endswith("| -1.5 dB | **worse** |")
     assert "| 30.0 | 77 |" in bench.curve_table(table).splitlines()[-1]
+    document = tmp_path / "doc.md"
+    name = "benchmark network published"  # has no rows
+    document.write_text(f"<!-- {name} -->\nold\n<!-- end of {name} -->\n")
+    bench.write_tables(table, document)
+    text = document.read_text()
+    assert text.startswith(f"<!-- {name} -->\nold\n")
+    assert "| 30.0 | 77 |" in text
+    assert f"No rows for '{name}'" in capsys.readouterr().out

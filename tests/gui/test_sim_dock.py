@@ -212,6 +212,30 @@ def test_patterns_of_other_settings_are_discarded(viewer, qtbot, dock):
     assert dock.table.isHidden()
 
 
+def test_patterns_follow_a_moved_layer_but_not_another_pixel_size(viewer, qtbot, dock):
+    raw = viewer.layers["raw"]
+    dock.form.set_values({"method": "wiener"})
+    dock.rare.set_values({"checks": False})
+    dock.find_button.click()
+    wait(qtbot, dock)
+    raw.translate = (0, 10, 20)
+    assert dock._found is not None
+    dock.run_button.click()
+    assert dock.activity.busy == "run"
+    wait(qtbot, dock)
+    result = viewer.layers["raw · Wiener-SIM"]
+    np.testing.assert_allclose(
+        result.translate, np.array((10, 20)) - raw.scale[-2:] / 4, rtol=1e-6
+    )
+    raw.scale = raw.scale * (1, 1.1, 1.1)
+    assert dock._current(dock.config()) is None
+    qtbot.waitUntil(lambda: dock._found is None)
+    assert "raw patterns" not in viewer.layers
+    dock.run_button.click()
+    assert dock.activity.busy == "find"
+    wait(qtbot, dock)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

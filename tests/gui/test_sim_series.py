@@ -14,12 +14,13 @@ from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import SIM
-from napari_geosr.gui.layers import geometry
+from napari_geosr.gui.layers import METADATA, geometry
 from napari_geosr.gui.layers.camera import is_in_view
 from napari_geosr.gui.sim.answers import AnswerCompare
+from napari_geosr.gui.sim.pattern_layers import beside
 from napari_geosr.gui.sim.pattern_table import check_corrected
 from napari_geosr.gui.sim.placement import give_pixel_size, plane_of_frame
-from napari_geosr.gui.sim.result_layers import SimResultLayers
+from napari_geosr.gui.sim.result_layers import SimResultLayers, with_axes_of
 from napari_geosr.gui.sim.steps import (
     FoundPatterns,
     find_steps,
@@ -27,6 +28,7 @@ from napari_geosr.gui.sim.steps import (
     reconstruct_steps,
     refine_steps,
 )
+from napari_geosr.gui.sim.widgets import DONE
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.handover import LayerVolume, StoppedSim, job_from_run_steps
 from napari_geosr.jobs.job_files import foreign_files
@@ -34,6 +36,7 @@ from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.sim import PatternEstimate, SimConfig, SimResult
 from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.operations.sim.support import FourierSupport
+from napari_geosr.operations.storage import cached_zarr
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
 from napari_geosr.sim.noise import FrameNoise
@@ -220,9 +223,54 @@ def test_frames_stay_in_view_when_they_are_given_a_pixel_size(viewer):
     layer = viewer.add_image(np.zeros((9, 64, 64), np.uint8))
     viewer.reset_view()
     zoom = viewer.scene.camera.zoom
-    give_pixel_size(viewer, layer, 0.065)
+    assert give_pixel_size(viewer, layer, 0.065)
+    assert not give_pixel_size(viewer, layer, 0.065)  # known by now
     assert is_in_view(viewer, layer)
     assert viewer.scene.camera.zoom == pytest.approx(zoom / 0.065, rel=0.2)
+
+
+def test_a_spectrum_is_beside_rotated_frames(viewer):
+    angle = np.deg2rad(90)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    frames = viewer.add_image(
+        np.zeros((9, 32, 32)), scale=(1, 2, 2), translate=(0, 5, 7), affine=turn
+    )
+    layer = viewer.add_image(np.zeros((32, 32)), **beside(frames, (32, 32)))
+    corners = [frames.data_to_world((0, 0, 40))[1:], layer.data_to_world((0, 0))]
+    origin = np.array(frames.data_to_world((0, 0, 0))[1:])
+    ways = [np.subtract(corner, origin) for corner in corners]
+    lengths = [np.hypot(*way) for way in ways]
+    assert np.dot(*ways) == pytest.approx(lengths[0] * lengths[1])
+    assert 64 < lengths[1] < 96
+
+
+def test_results_are_not_proposed_as_raw_frames(viewer, qtbot):
+    stack = np.random.default_rng(0).random((9, 32, 32)).astype(np.float32)
+    raw = viewer.add_image(stack, name="raw")
+    dock = opened(viewer, SIM)
+    assert dock.combo.layer() is raw
+    record = {"provenance": ({"operation": "sim"},)}
+    viewer.add_image(stack, name="result", metadata={METADATA: record})
+    viewer.add_image(stack[0], name="plane")
+    dock.figures.setText("0.4 s")
+    dock.figures.setVisible(True)
+    dock.bar.state.set_idle(DONE)
+    viewer.layers.remove(raw)
+    assert dock.combo.layer() is None
+    qtbot.waitUntil(dock.figures.isHidden)
+    assert dock.arrangement.isHidden()
+    assert dock.bar.state.text() != DONE
+
+
+def test_results_on_disk_have_the_sliders_of_their_frames(viewer):
+    frames = viewer.add_image(np.zeros((2, 9, 16, 16)), axis_labels=tuple("tzyx"))
+    data = cached_zarr((2, 32, 32), np.dtype(np.float32), 1.0)
+    volume = Volume(data, "TYX", (0.5, 0.5))
+    changed, options = with_axes_of(volume, frames)
+    assert changed.shape == (2, 1, 32, 32)
+    assert len(options["scale"]) == 4
+    assert np.unique(np.asarray(changed.data)) == 1
 
 
 def test_checks_of_a_further_result_are_shown_in_the_same_layers(viewer):

@@ -238,17 +238,53 @@ def test_a_dim_slice_sets_the_offset():
     assert frames.offset > 50
 
 
-def test_messages_name_the_plane():
-    data = np.stack([planes(1)[0], planes(1)[0]])
-    flat = data.copy()
-    flat[1, 4] = 150
-    with pytest.raises(VolumeError, match=r"'raw' \(time point 2\): the frame of"):
-        warned(raw(flat, "TZYX"), offset=100)
-    plain = np.random.default_rng(0).poisson(
-        np.broadcast_to(data[0].mean(0), (9, SIZE, SIZE))
-    )
-    with pytest.raises(ConfigError, match=r"Angle 1 \(time point 2\): no pattern"):
-        warned(raw(np.stack([data[0], plain]), "TZYX"), offset=100)
+def noise_only() -> np.ndarray:
+    """Frames without a pattern."""
+    mean = np.broadcast_to(planes(1)[0].mean(0), (9, SIZE, SIZE))
+    return np.random.default_rng(0).poisson(mean)
+
+
+def test_unclear_time_points_use_the_patterns_of_others():
+    """The first one uses those of the second, the last one those of the third."""
+    good = planes(1)[0]
+    data = raw(np.stack([noise_only(), good, good, noise_only()]), "TZYX")
+    result, said = warned(data, offset=100)
+    assert np.isfinite(result.volume.data).all()
+    vectors = {f.wave_vector for f in result.patterns.fringes}
+    for time, used in ((0, 2), (3, 3)):
+        estimate = result.estimates[time, 0]
+        assert f"time point {used}" in estimate.where
+        (message,) = (m for m in said if f"(time point {time + 1}): no pat" in m)
+        assert message.endswith(
+            f"The patterns of time point {used} are used instead; do not trust this "
+            "time point without checking it."
+        )
+    assert {f.wave_vector for f in result.estimates[0, 0].patterns.fringes} == vectors
+    with pytest.raises(ConfigError, match=r"Angle 1 \(time point 1\): no pattern"):
+        warned(raw(np.stack([noise_only()] * 2), "TZYX"), offset=100)
+
+
+@pytest.mark.parametrize("fault", [np.nan, 90])
+def test_unusable_planes_are_left_empty(tmp_path, fault):
+    """At the first time point, and in the middle slice of the second one."""
+    good = planes(3).transpose(1, 0, 2, 3)
+    data = np.stack([good, good]).reshape(2, 27, SIZE, SIZE).astype(np.float32)
+    data[0, 5] = data[0, 7] = data[0, 18] = data[1, 1] = fault
+    volume = raw(good.reshape(27, SIZE, SIZE), "ZYX")
+    volume = Volume(data, "TZYX", volume.voxel_size, "µm", name="raw")
+    settings = {"offset": 100, "order": "apz", "checks": True}
+    result, said = warned(volume, **settings)
+    is_empty = np.isnan(result.volume.data).all(axis=(2, 3))
+    np.testing.assert_array_equal(is_empty, [[1, 1, 1], [0, 1, 0]])
+    assert np.isfinite(result.volume.data[~is_empty]).all()
+    assert result.checks is not None
+    left = [m for m in said if m.endswith("This plane is left empty (NaN).")]
+    assert len(left) == 4
+    assert "'raw' (time point 2, slice 2)" in left[-1]
+    assert ("NaN or infinite" if np.isnan(fault) else "same grey value") in left[-1]
+    assert len(result.summary["empty_planes"]) == 4
+    with pytest.raises(VolumeError, match=r"\(time point 1, slice 2\)"):
+        warned(volume.replace(data=np.full_like(data, fault)), **settings)
 
 
 def test_bright_and_dim_slices_have_their_own_number_of_iterations():
@@ -265,6 +301,16 @@ def test_bright_and_dim_slices_have_their_own_number_of_iterations():
     assert len(used) == 2  # the bright slices share one
     assert used[0] < used[1]
     assert used[1:] == alone.summary["iterations"]
+
+
+def test_an_unknown_distance_of_slices_is_said():
+    stack = planes(2).reshape(18, SIZE, SIZE).astype(np.float32)
+    settings = {"order": "zap", "method": "widefield"}
+    plain = Volume(stack, "ZYX", name="raw")
+    _, said = warned(plain, pixel=65, **settings)
+    assert said[0].startswith("The distance of the slices is unknown")
+    assert warned(raw(stack, "ZYX"), pixel=65, **settings)[1] == []
+    assert warned(plain.replace(data=stack[:9]), pixel=65, **settings)[1] == []
 
 
 def test_pixels_must_be_square():
@@ -313,12 +359,15 @@ def test_numbers_of_frames_are_taken_from_known_patterns(tmp_path):
     FramesConfig(phases=500)
 
 
-def test_pixels_too_large_for_the_detail_are_said():
+def test_pixels_too_large_for_the_detail_are_said(channels):
     made = scene("er", snr=30, size=SIZE)
     volume = raw(made.frames.reshape(9, SIZE, SIZE), "ZYX")
     _, said = warned(volume, upscale_factor=1)
     assert "Use --upscale-factor 2." in said[0]
     assert warned(volume)[1] == []
+    both = {"wavelength": (WAVELENGTH, WAVELENGTH), "offset": 100, "order": "apz"}
+    _, said = warned(channels[0], upscale_factor=1, **both)
+    assert [message[:10] for message in said] == ["Channel 1:", "Channel 2:"]
 
 
 def test_a_measured_spot_is_sampled_as_its_file_says(tmp_path):

@@ -222,6 +222,7 @@ BAD = {
     "aperture": (lambda f: f, ["--index", "1.33"], "exceeds the refractive index"),
     "pixel unit": (lambda f: f, ["--pixel", "65um"], "unit of the pixel size"),
     "wavelength": (lambda f: f, ["--wavelength", "525um"], "100 to 5000 nm"),
+    "micrometres": (lambda f: f, ["--wavelength", ".525"], r"write 0\.525um"),
     "harmonics": (lambda f: f, ["--harmonics", "2"], "need at least 5 phases"),
     "order": (lambda f: f, ["--order", "xyz"], "such as apz"),
     "tiny": (lambda f: f[..., :12, :12], [], "at least 16"),

@@ -101,6 +101,42 @@ def test_order_of_a_stack_is_guessed(order):
     assert misfit[order] < 0.8 * sorted(misfit.values())[1]
 
 
+def series(n: int, snr: float = 20.0, size: int = 64) -> np.ndarray:
+    """Time points of one object, which differ in their noise: (n, 3, 3, Y, X)."""
+    clean = scene("er", snr=0, size=size).clean
+    light = np.broadcast_to(clean * snr**2 / clean.max(), (n, *clean.shape))
+    return 100 + np.random.default_rng(0).poisson(light)
+
+
+@pytest.mark.parametrize("order", ["apz", "azp", "zap", "paz"])
+@pytest.mark.parametrize("n", [2, 5])
+def test_time_points_along_z_are_not_mixed(n, order):
+    """Their sums over the phases are equal in several orders, but not their patterns.
+
+    45 images are not taken as 5 × 9 frames.
+    """
+    places = {"z": 0, "a": 1, "p": 2}
+    stack = series(n, snr=5).transpose([*(places[c] for c in order), 3, 4])
+    frames = SimFrames.from_volume(Volume(stack.reshape(-1, 64, 64), "ZYX"))
+    assert (frames.angles, frames.phases, frames.order) == (3, 3, order)
+    assert unclear_order(guess_order(frames)[1]) is None
+
+
+def test_frames_are_along_the_axis_with_the_patterns():
+    """27 images along Z are three slices at nine time points, or the reverse."""
+    stack = series(27, size=48).reshape(9, 27, 48, 48)
+    frames = SimFrames.from_volume(Volume(stack, "TZYX"))
+    assert (frames.frame_axes, frames.n_times, frames.n_planes) == ("Z", 9, 3)
+    stack = series(27, size=48).reshape(27, 9, 48, 48).swapaxes(0, 1)
+    frames = SimFrames.from_volume(Volume(stack, "TZYX"))
+    assert (frames.frame_axes, frames.n_times, frames.n_planes) == ("T", 1, 27)
+
+
+def test_a_mask_is_refused():
+    with pytest.raises(VolumeError, match="is a mask"):
+        SimFrames.from_volume(Volume(np.ones((9, 32, 32), bool), "ZYX"))
+
+
 def test_optics_that_cannot_be_right():
     with pytest.raises(ConfigError, match="refractive index"):
         Optics(1.49, (525,), 1.33)

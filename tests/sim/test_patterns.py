@@ -370,3 +370,40 @@ def test_patterns_for_other_pixels_are_refused():
     assert read_patterns(values | {"pixel_size": 0.065}, frames).unit == "µm"
     with pytest.raises(ConfigError, match="is for pixels of 0.13 µm, but those of"):
         read_patterns(values | {"pixel_size": 0.13}, frames)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.5, (1, 2)])
+def test_images_of_patterns_must_have_whole_pixels_per_camera_pixel(factor):
+    """They are neither cropped nor stretched without notice."""
+    frames = frames_of_scene(scene())
+    whole = Volume(np.ones((9, 256, 256), np.float32), "ZYX", name="patterns")
+    assert read_patterns(whole, frames).images.shape == (9, 256, 256)
+    shape = tuple(int(n) for n in 128 * np.broadcast_to(factor, 2))
+    images = Volume(np.ones((9, *shape), np.float32), "ZYX", name="patterns")
+    with pytest.raises(ConfigError, match=rf"{shape[0]} × {shape[1]} pixels, but the"):
+        read_patterns(images, frames)
+
+
+def test_phases_may_be_60_degrees_apart(monkeypatch):
+    """They are not mistaken for a frame of another angle, with a point near 0."""
+    turned = np.exp(1j * np.deg2rad([10, 70, 130]))
+    assert circle_centre(turned) == pytest.approx(0, abs=1e-9)
+    swapped = turned * (1, 0, 1)
+    assert circle_centre(swapped) == pytest.approx(swapped.mean())
+    original = simulation.scene_patterns
+
+    def close(given, rng):
+        patterns = original(given, rng)
+        fringes = tuple(
+            replace(f, phases=tuple(f.phases[0] + np.deg2rad((0, 60, 120))))
+            for f in patterns.fringes
+        )
+        return replace(patterns, fringes=fringes)
+
+    monkeypatch.setattr(simulation, "scene_patterns", close)
+    made = simulation.simulate_frames("er", SimScene(size=128, snr=20, seed=1))
+    found = run_to_end(estimate_steps(frames_of_scene(made), CONFIG))
+    assert found.problems == ()
+    for fringe in found.patterns.fringes:
+        steps = np.rad2deg(np.diff(np.unwrap(fringe.phases)))
+        np.testing.assert_allclose(np.abs(steps), 60, atol=6)

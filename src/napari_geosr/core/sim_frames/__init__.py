@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +14,14 @@ from napari_geosr.core.arrays import at_indices
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.sim_frames.optics import Optics
+from napari_geosr.core.sim_frames.order import (
+    ORDER_PRESETS,
+    ORDERS,
+    best_counts,
+    guess_order,
+    order_misfits,
+    unclear_order,
+)
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 
@@ -30,16 +38,6 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Common orders of angle (a), phase (p) and slice (z), slowest-varying first, with
-#: their descriptions.
-ORDER_PRESETS: dict[str, str] = {
-    "apz": "angle, then phase, then slice",
-    "azp": "angle, then slice, then phase (OMX)",
-    "zap": "slice, then angle, then phase (OMX, fast)",
-    "paz": "phase, then angle, then slice",
-}
-#: All possible orders of these letters.
-ORDERS = tuple("".join(letters) for letters in itertools.permutations("apz"))
 #: Usual numbers of angles and phases, by the number of recorded frames.
 USUAL_COUNTS: dict[int, tuple[int, int]] = {
     9: (3, 3),
@@ -48,16 +46,6 @@ USUAL_COUNTS: dict[int, tuple[int, int]] = {
     35: (5, 7),
     45: (5, 9),
 }
-#: Maximum edge, in pixels, of the central region from which the order is guessed.
-_GUESS_EDGE = 256
-#: Maximum ratio of the best order's misfit to that of another order at which the two
-#: can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order, and
-#: 0.96 or more for shuffled frames.
-_CLEAR = 0.9
-#: Minimum ratio of two misfits at which other numbers of angles and phases than the
-#: usual ones are chosen. The ratio is 3 to 12 for a stack of five slices with 3 × 3
-#: frames read as 5 × 9 frames, and less than 1.2 for 5 × 9 frames.
-_CLEARLY_BETTER = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +135,12 @@ class SimFrames:
                 volume,
                 *counts,
                 order or "apz",
-                frame_axes_of(volume, math.prod(counts)),
+                axes,
                 optics or Optics(),
                 (offset,),
             )
             for counts in possible_counts(volume, angles, phases)
+            for axes in possible_axes(volume, math.prod(counts))
         ]
         found = possible[0] if len(possible) == 1 else best_counts(possible, order)
         if order is None:
@@ -278,6 +267,10 @@ class SimFrames:
         is_series = self.plane_axis == "T" and self._interleaved_planes > 1
         return [o for o in known if o[0] == "z"] if is_series else known
 
+    def with_order(self, order: str) -> SimFrames:
+        """Return the same images in another order."""
+        return replace(self, order=order)
+
     def middle(self) -> tuple[int, int, int]:
         """Return slice, time point and channel of a middle plane.
 
@@ -337,72 +330,6 @@ class SimFrames:
         return found
 
 
-def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
-    """Return the most probable order of the frames, and how badly each order fits.
-
-    The sum over the phases of one angle is the widefield image, whatever the angle:
-    in the right order, these sums differ only by noise. The misfit is the root mean
-    square of their deviations from their mean, relative to the contrast.
-
-    Returns
-    -------
-    order : str
-    misfit : dict of str to float
-        Misfit by order; orders that cannot be distinguished have the same misfit, and
-        the more common one is chosen.
-    """
-    known = frames.possible_orders()
-    misfit = order_misfits(frames, known)
-    best = min(misfit.values())
-    order = next(o for o in known if misfit[o] <= best * (1 + 1e-6))
-    return order, misfit
-
-
-def order_misfits(frames: SimFrames, orders: Sequence[str]) -> dict[str, float]:
-    """Return how badly the frames of a middle plane fit each order (`guess_order`)."""
-    rows, columns = (
-        slice((n - min(n, _GUESS_EDGE)) // 2, (n + min(n, _GUESS_EDGE)) // 2)
-        for n in frames.plane_shape
-    )
-    middle = frames.middle()
-    misfit = {}
-    for order in orders:
-        block = replace(frames, order=order).frames(*middle)[..., rows, columns]
-        means = block.mean(axis=(2, 3), keepdims=True)
-        block = block * (means.mean() / np.where(means > 0, means, 1))
-        sums = block.mean(axis=1)
-        mean = sums.mean(axis=0)
-        between = float(np.square(sums - mean).mean())
-        contrast = float(mean.var())
-        misfit[order] = math.sqrt(between / contrast) if contrast > 0 else 0.0
-    return misfit
-
-
-def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
-    """Return two different orders that fit the frames about equally well, or None.
-
-    Frames in neither order, such as shuffled frames or frames of another kind of
-    acquisition, fit all orders equally badly.
-
-    Parameters
-    ----------
-    misfit : mapping of str to float
-        Misfit by order, from `guess_order`; orders with the same misfit assign the
-        frames in the same way.
-
-    Returns
-    -------
-    (str, str) or None
-        The best order and its rival; None if the best one is clear.
-    """
-    best = min(misfit, key=lambda order: misfit[order])
-    others = [o for o in misfit if misfit[o] > misfit[best] * (1 + 1e-6)]
-    if not others:
-        return None
-    rival = min(others, key=lambda order: misfit[order])
-    return (best, rival) if misfit[best] > _CLEAR * misfit[rival] else None
-
-
 def _check_grey(volume: Volume) -> None:
     channels = volume.metadata.get("colour_channels") or volume.metadata.get("rgb")
     if channels:
@@ -410,32 +337,11 @@ def _check_grey(volume: Volume) -> None:
             f"{volume.title} is a colour image; structured illumination needs "
             "greyscale frames. Export the raw frames in greyscale."
         )
-
-
-def best_counts(possible: Sequence[SimFrames], order: str | None) -> SimFrames:
-    """Choose the numbers of angles and phases that fit the frames best.
-
-    Parameters
-    ----------
-    possible : sequence of SimFrames
-        The same images with different numbers of angles and phases, the most probable
-        first.
-    order : str or None
-        Order of the frames, if it is known.
-
-    Returns
-    -------
-    SimFrames
-        The first one, unless another one fits clearly better.
-    """
-    misfits = []
-    for frames in possible:
-        usual = [o for o in frames.possible_orders() if o in ORDER_PRESETS]
-        found = order_misfits(frames, usual if order is None else [order])
-        # The noise of the mean of all phases decreases with their number.
-        misfits.append(min(found.values()) * math.sqrt(frames.phases))
-    best = misfits.index(min(misfits))
-    return possible[best if misfits[0] > _CLEARLY_BETTER * misfits[best] else 0]
+    if volume.dtype.kind == "b":
+        raise VolumeError(
+            f"{volume.title} is a mask, with only the values true and false. Choose "
+            "the raw frames."
+        )
 
 
 def possible_counts(
@@ -471,8 +377,8 @@ def possible_counts(
     return list(dict.fromkeys(found)) or [(3, 3)]
 
 
-def frame_axes_of(volume: Volume, n_frames: int) -> str:
-    """Return the axes along which frames are interleaved.
+def possible_axes(volume: Volume, n_frames: int) -> list[str]:
+    """Return the axes along which frames can be interleaved, most probable first.
 
     Raises
     ------
@@ -484,12 +390,12 @@ def frame_axes_of(volume: Volume, n_frames: int) -> str:
     exact = [a for a in "ZCT" if lengths.get(a) == n_frames]
     multiple = [a for a in "ZTC" if lengths.get(a, 1) % n_frames == 0 and a in lengths]
     if exact or multiple:
-        return (exact or multiple)[0]
+        return list(dict.fromkeys((*exact, *multiple)))
     for number in (2, 3):
         for axes in itertools.combinations(present, number):
             total = math.prod(lengths[a] for a in axes)
             if total == n_frames or (number == len(present) and total % n_frames == 0):
-                return "".join(axes)
+                return ["".join(axes)]
     images = math.prod(lengths.values())
     shown = ", ".join(f"{a} {n}" for a, n in lengths.items()) or "2D"
     raise VolumeError(

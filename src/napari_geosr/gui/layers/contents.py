@@ -100,11 +100,13 @@ class EditWatch(QObject):
         self._connections.end()
         self._painted.clear()
         self._contents = []
+        from napari.layers import Labels, Shapes
+
         for layer in layers:
-            if layer is None or layer._type_string == "shapes":
+            if layer is None or isinstance(layer, Shapes):
                 continue
             self._contents.append((weakref.ref(layer), contents_key(layer)))
-            if layer._type_string == "labels":
+            if isinstance(layer, Labels):
                 self._connections.connect(layer.events.paint, self._on_painted)
 
     def _on_painted(self, event: Event) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.sim_frames.fringes import PatternSet
@@ -14,19 +15,20 @@ from napari_geosr.core.steps import PreviewReady, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import ExpectedRun, RunHandover
+from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     part_of_file,
     volume_from_layer,
 )
-from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim import texts
 from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.pattern_table import check_corrected
 from napari_geosr.gui.sim.placement import (
+    frames_key,
     give_pixel_size,
     plane_of_frame,
     visible_part,
@@ -48,6 +50,7 @@ from napari_geosr.operations.sim import (
     SimConfig,
     SimResult,
 )
+from napari_geosr.operations.sim.inputs import STEP_ASSUMED
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -83,6 +86,8 @@ class SimDock(SimWidgets):
         #: What follows the search for patterns, and whether this has succeeded.
         self._next: Callable[[], None] | None = None
         self._is_next_due = False
+        #: Layer in which the distance of slices was set to the pixel size.
+        self._without_step: weakref.ref[Image] | None = None
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
         self._progress = OperationProgress(
@@ -100,12 +105,17 @@ class SimDock(SimWidgets):
             form.set_values(config.model_dump())
         if error is not None:
             self.message.show_error(error)
+        # napari changes scale and units one after the other.
+        self._rescaled = QTimer(self)
+        self._rescaled.setSingleShot(True)
+        self._layer_events = Connections(self)
         self._connect()
-        self._on_changed()
+        self._on_layer()
         self.show_busy("")
 
     def _connect(self) -> None:
-        self.combo.layerChanged.connect(self._on_changed)
+        self._rescaled.timeout.connect(self._on_changed)
+        self.combo.layerChanged.connect(self._on_layer)
         for form in self.settings_forms():
             form.changed.connect(self._on_changed)
         self.find_button.clicked.connect(self._on_find)
@@ -148,7 +158,20 @@ class SimDock(SimWidgets):
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
         """Return a key built from the frames and settings that affect the patterns."""
-        return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
+        return frames_key(layer), config.model_dump_json(include=_OF_PATTERNS)
+
+    def _on_layer(self) -> None:
+        """Follow the pixel size and the axes of the chosen layer."""
+        self._layer_events.end()
+        layer = self.combo.layer()
+        if layer is not None:
+            for name in ("scale", "affine", "units", "axis_labels"):
+                event = getattr(layer.events, name)
+                self._layer_events.connect(event, self._on_rescaled)
+        self._on_changed()
+
+    def _on_rescaled(self, _event: object) -> None:
+        self._rescaled.start(0)
 
     def _on_changed(self) -> None:
         """Discard patterns of another layer or other settings; draw the frames."""
@@ -161,6 +184,8 @@ class SimDock(SimWidgets):
                 self.strip.look(volume_from_layer(layer, whole=True), config)
         except GeoSRError:
             self.strip.look(None, None)
+        if key[:1] != self._drawn_key[:1]:  # the figures describe other frames
+            self.figures.setVisible(False)
         self._drawn_key = key
         if self._found is not None and key != self._found_key:
             self._found = None
@@ -170,10 +195,14 @@ class SimDock(SimWidgets):
             self._show_found()
 
     def _current(self, config: SimConfig) -> FoundPatterns | None:
-        """Return the patterns on screen if they match the chosen layer and settings."""
-        if self._found_key != self._key(self._source(), config):
+        """Return the patterns on screen if they match the chosen layer and settings.
+
+        Their frames are at the present position of the layer, which may have moved.
+        """
+        layer = self._source()
+        if self._found is None or self._found_key != self._key(layer, config):
             return None
-        return self._found
+        return self._found.moved_to(geometry_of_layer(layer).origin)
 
     # Actions
 
@@ -181,8 +210,10 @@ class SimDock(SimWidgets):
         self.clear_errors()
         self._progress.restart()
         layer, config = self._source(), self.config()
-        if config.pixel is not None:
-            give_pixel_size(self._viewer, layer, config.pixel / 1000)
+        if config.pixel is not None and give_pixel_size(
+            self._viewer, layer, config.pixel / 1000
+        ):
+            self._without_step = weakref.ref(layer)
         self.remember(
             config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)),
         )
@@ -247,7 +278,10 @@ class SimDock(SimWidgets):
         self.patterns.show(found, layer)
         self._show_found()
         self.scroller.show_part(self.table)
-        self._remarks = tuple(self._progress.warnings)
+        remarks = list(self._progress.warnings)
+        if self._without_step is not None and self._without_step() is layer:
+            remarks += [STEP_ASSUMED] * (found.frames.n_planes > 1)
+        self._remarks = tuple(remarks)
         self._show_warnings([*self._remarks, *found.check.warnings])
 
     def _show_warnings(self, warnings: Sequence[str]) -> None:
@@ -371,7 +405,7 @@ class SimDock(SimWidgets):
                 ExpectedRun(self._is_run_awaited, self._withdraw_run),
             )
             return
-        source, answers, key = weakref.ref(layer), self._answers, contents_key(layer)
+        source, answers, key = weakref.ref(layer), self._answers, frames_key(layer)
         self.answers.show_source(key)
         self.handover.begin(_RUN, description, lambda: as_job)
         self.network.begin()
@@ -424,9 +458,10 @@ class SimDock(SimWidgets):
         layer = self.results.add(result.volume, source, name)
         self.answers.add(result.method, layer, key)
         self.results.show_trust(result, source, layer.name)
-        self.figures.setText(texts.figures(result))
-        self.figures.setVisible(True)
-        self.bar.state.set_idle(DONE)
+        if source is not None and self._drawn_key[:1] == (key,):
+            self.figures.setText(texts.figures(result))
+            self.figures.setVisible(True)
+            self.bar.state.set_idle(DONE)
         warnings = [
             *self._remarks,
             *self._progress.warnings,
@@ -450,6 +485,8 @@ class SimDock(SimWidgets):
         else:
             self.network.end()
             self.bar.state.setText("")
+            if self._found is None:  # perhaps discarded during the operation
+                self._show_found()
 
     def _offer(self, *, busy: bool) -> None:
         for action in (self.find_button, self.preview_button, self.run_button):

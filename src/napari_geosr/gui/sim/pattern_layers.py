@@ -16,6 +16,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import helper_metadata
 from napari_geosr.gui.layers.camera import remove_together
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim.steps import FoundPatterns
 
 if TYPE_CHECKING:
@@ -237,8 +238,10 @@ def beside(source: Layer, shape: tuple[int, ...], place: int = 1) -> AnyDict:
     place : int
         1 for the position next to the frames, 2 for the one after that.
     """
-    scale = np.asarray(source.scale[-2:], float)
-    corner = np.asarray(source.translate[-2:], float)
+    known = geometry_of_layer(source)
+    scale = np.asarray(known.voxel_size[-2:], float)
+    corner = np.asarray(known.origin[-2:], float)
     corner = corner + np.asarray((0, place * (1 + _GAP) * shape[1] * scale[1]))
-    units = tuple(pint_unit(str(unit)) for unit in source.units[-2:])
-    return {"scale": scale, "translate": corner, "units": units}
+    units = (pint_unit(str(source.units[-1])),) * 2
+    affine = known.affine[-3:, -3:]
+    return {"scale": scale, "translate": corner, "affine": affine, "units": units}

@@ -8,17 +8,36 @@ import numpy as np
 
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.units import PIXEL, convert_length
-from napari_geosr.gui.layers import finest, set_voxel_size
+from napari_geosr.gui.layers import finest, provenance_of, set_voxel_size
 from napari_geosr.gui.layers.camera import fit_camera
+from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
+#: Operations with results that are not raw frames.
+_OPERATIONS = ("sim", "pinn-sim")
 #: Edge length of a preview, in camera pixels.
 PREVIEW_EDGE = 512
+
+
+def frames_key(layer: Image) -> tuple[object, ...]:
+    """Return a key that changes with the frames, their axes and their pixel size.
+
+    It does not depend on the position of the layer.
+    """
+    known = geometry_of_layer(layer)
+    return contents_key(layer), known.axes, known.voxel_size, known.unit
+
+
+def may_be_frames(layer: Layer) -> bool:
+    """Whether a layer may be chosen as raw frames without the user's action."""
+    records = provenance_of(layer)
+    is_result = bool(records) and records[-1].get("operation") in _OPERATIONS
+    return layer.ndim > 2 and not is_result
 
 
 def visible_part(
@@ -49,10 +68,15 @@ def plane_of_frame(
     return frames.plane_at(places)
 
 
-def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> None:
+def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> bool:
     """Give the frames a pixel size of `edge` µm, so that results lie over them.
 
     The view is fitted to the frames, because their size in the viewer changes.
+
+    Returns
+    -------
+    bool
+        Whether the distance of slices is unknown, and was set to the pixel size.
     """
     known = geometry_of_layer(layer)
     sizes = (edge,) * len(known.voxel_size)
@@ -62,3 +86,4 @@ def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> 
     if known.unit != "µm" or not np.allclose(known.voxel_size, sizes, rtol=1e-6):
         set_voxel_size(layer, sizes, "µm")
         fit_camera(viewer, layer)
+    return known.unit == PIXEL and len(sizes) == 3

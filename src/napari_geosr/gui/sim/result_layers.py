@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
@@ -122,8 +123,6 @@ def with_axes_of(volume: Volume, source: Image) -> tuple[Volume, AnyDict]:
     own, data = volume.axes, volume.data
     if not set(own) - set("ZYX") or not set(own) < set(axes):
         return volume, {}
-    if not isinstance(data, np.ndarray):  # on disk, where an axis cannot be inserted
-        return volume, {}
     sizes = dict(zip(volume.spatial_axes, volume.voxel_size, strict=True))
     places = dict(zip(volume.spatial_axes, volume.origin, strict=True))
     scale, translate = [], []
@@ -137,8 +136,9 @@ def with_axes_of(volume: Volume, source: Image) -> tuple[Volume, AnyDict]:
         translate.append(start)
     missing = tuple(i for i, axis in enumerate(axes) if axis not in own)
     n = sum(axis in "ZYX" for axis in axes)
+    index = tuple(None if i in missing else slice(None) for i in range(len(axes)))
     changed = volume.replace(
-        data=np.expand_dims(data, missing),
+        data=sliceable(data)[index],
         axes=axes,
         voxel_size=tuple(scale[-n:]),
         origin=tuple(translate[-n:]),

@@ -25,7 +25,7 @@ from napari_geosr.operations.sim import (
     run_steps,
 )
 from napari_geosr.operations.sim.check import spectrum_picture
-from napari_geosr.operations.sim.estimate import search_steps
+from napari_geosr.operations.sim.estimate import reused_remark, search_steps
 from napari_geosr.operations.sim.geometry import place_of
 from napari_geosr.operations.sim.run import preview
 
@@ -62,6 +62,17 @@ class FoundPatterns:
     def is_single(self) -> bool:
         """Whether the frames have one time point and one channel."""
         return self.frames.n_times == self.frames.n_channels == 1
+
+    def moved_to(self, origin: tuple[float, ...]) -> FoundPatterns:
+        """Return the same patterns, with frames at another position in the sample.
+
+        Parameters
+        ----------
+        origin : tuple of float
+            In the unit of the frames.
+        """
+        volume = self.frames.volume.replace(origin=origin)
+        return replace(self, frames=replace(self.frames, volume=volume))
 
 
 def find_steps(
@@ -113,19 +124,23 @@ def patterns_steps(
         return found.estimate
     if (time, channel) not in found.others:
         known = [t for t, c in found.others if c == channel and t < time]
-        before = None if channel else found.estimate.patterns
+        before = None if channel else found.estimate
         if known:
-            before = found.others[max(known), channel].patterns
+            before = found.others[max(known), channel]
         estimate = yield from search_steps(
             found.frames,
             config,
             time=time,
             channel=channel,
-            before=before,
+            before=None if before is None else before.patterns,
             corrected=found.corrected,
             should_stop=should_stop,
         )
-        estimate.require()
+        if before is None or before.problems:
+            estimate.require()
+        elif estimate.problems:
+            yield WarningIssued(message=reused_remark(estimate, before))
+            estimate = replace(estimate, patterns=before.patterns, fits=before.fits)
         found.others[time, channel] = estimate
     return found.others[time, channel]
 
@@ -199,7 +214,8 @@ def reconstruct_steps(
     if patterns is not None:
         place = place_of(frames, config.upscale_factor, 0, 0, frames.n_planes // 2)
         image = np.asarray(result.volume.data[place], np.float32)
-        answers[config.method] = image.reshape(image.shape[-2:])
+        if np.isfinite(image).all():  # not a plane that was left empty
+            answers[config.method] = image.reshape(image.shape[-2:])
         for message in compare_answers(answers, patterns):
             yield WarningIssued(message=message)
     return result

@@ -29,6 +29,7 @@ from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.gui.sim.answers import AnswerCompare
 from napari_geosr.gui.sim.order_strip import OrderStrip
 from napari_geosr.gui.sim.pattern_table import PatternTable
+from napari_geosr.gui.sim.placement import may_be_frames
 from napari_geosr.operations.sim import SimConfig
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class SimWidgets(Dock):
         self._lay_out()
 
     def _make_inputs(self) -> None:
-        self.combo = LayerCombo(self._viewer, is_training_image)
+        self.combo = LayerCombo(self._viewer, is_training_image, proposes=may_be_frames)
         self.combo.setAccessibleName("Raw frames")
         self.combo.setToolTip(
             "Layer with the raw frames: all angles and phases, and their slices, time "

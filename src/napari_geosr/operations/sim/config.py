@@ -246,7 +246,12 @@ class FramesConfig(Config):
     @classmethod
     def _check_wavelength(cls, value: tuple[float, ...] | None) -> object:
         if value is not None and not all(100 <= v <= 5000 for v in value):
-            raise ValueError("wavelengths of 100 to 5000 nm are needed, such as 525nm")
+            hint = ""
+            if all(0.1 <= v <= 5 for v in value):
+                hint = f"; for micrometres, write {value[0]:g}um"
+            raise ValueError(
+                f"wavelengths of 100 to 5000 nm are needed, such as 525nm{hint}"
+            )
         return value
 
     @field_validator("pixel", mode="before")

@@ -192,6 +192,21 @@ def estimate_steps(
     return replace(found, patterns=refined)
 
 
+def reused_remark(found: PatternEstimate, used: PatternEstimate) -> str:
+    """Return a warning that the patterns of another time point are used.
+
+    Parameters
+    ----------
+    found : PatternEstimate
+        With problems.
+    used : PatternEstimate
+    """
+    return (
+        f"{' '.join(found.problems)} The patterns of {used.where.strip(' ()')} are "
+        "used instead; do not trust this time point without checking it."
+    )
+
+
 def _fit_steps(
     block: FloatArray,
     otf: Otf,
@@ -261,6 +276,7 @@ def search_steps(
     *,
     time: int,
     channel: int,
+    plane: int | None = None,
     before: PatternSet | None = None,
     corrected: PatternSet | None = None,
     should_stop: ShouldStop = never_stop,
@@ -272,6 +288,8 @@ def search_steps(
     frames : SimFrames
     config : FramesConfig
     time, channel : int
+    plane : int, optional
+        Slice to use; by default, the middle slice.
     before : PatternSet, optional
         Patterns of an earlier time point of this channel.
     corrected : PatternSet, optional
@@ -290,6 +308,7 @@ def search_steps(
             config,
             time=time,
             channel=channel,
+            plane=plane,
             near=near,
             should_stop=should_stop,
         )

@@ -57,6 +57,7 @@ def check_plane(
         )
     mean = block.mean(axis=(2, 3), dtype=np.float64)
     if mean.min() < 0:
+        _refuse_flat(np.ptp(block, axis=(2, 3)) == 0, title)
         angle, phase = np.unravel_index(int(np.argmin(mean)), mean.shape)
         raise VolumeError(
             f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has a "
@@ -65,10 +66,12 @@ def check_plane(
             "the offset (--offset)."
         )
     _refuse_saturated(block, frames, title, channel)
-    spread = block.std(axis=(2, 3))
-    flat = np.argwhere(spread <= _CONSTANT * np.maximum(mean, 1e-30))
-    if len(flat):
-        angle, phase = flat[0]
+    _refuse_flat(block.std(axis=(2, 3)) <= _CONSTANT * np.maximum(mean, 1e-30), title)
+
+
+def _refuse_flat(is_flat: npt.NDArray[np.bool_], title: str) -> None:
+    if is_flat.any():
+        angle, phase = np.argwhere(is_flat)[0]
         raise VolumeError(
             f"{title}: the frame of angle {angle + 1}, phase {phase + 1} has the same "
             "grey value everywhere. Check that the acquisition is complete."

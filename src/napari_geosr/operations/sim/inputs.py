@@ -40,6 +40,12 @@ MAX_GROWTH = 1.8
 _DARK_PERCENTILE = 0.1
 #: Maximum number of slices among which the dimmest is searched for.
 _MOST_SLICES = 16
+#: Mark in the metadata of frames with slices at an unknown distance.
+_NO_STEP = "sim_slice_distance_assumed"
+STEP_ASSUMED = (
+    "The distance of the slices is unknown, and was set to the pixel size. Correct the "
+    "voxel size of the result before you measure along Z."
+)
 #: Relative difference up to which two pixel sizes count as equal.
 _SAME_SIZE = 0.01
 
@@ -94,12 +100,15 @@ def frames_of(
     if config.pixel is not None:
         edge = config.pixel / 1000
         sizes = (volume.voxel_size[0], edge, edge)[-len(volume.spatial_axes) :]
-        if len(sizes) == 3 and not volume.has_physical_size:
+        is_step_assumed = len(sizes) == 3 and not volume.has_physical_size
+        if is_step_assumed:
             sizes = (edge,) * 3
         elif len(sizes) == 3:
             depth = convert_length(volume.voxel_size[0], volume.unit, "µm")
             sizes = (depth, edge, edge)
         volume = volume.with_geometry(sizes, "µm")
+        if is_step_assumed:
+            volume = volume.replace(metadata={**volume.metadata, _NO_STEP: True})
     _refuse_oblong(volume)
     optics = Optics(
         config.na or stated.numerical_aperture,
@@ -342,6 +351,12 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
     )
 
 
+def step_remark(frames: SimFrames) -> str:
+    """Return a sentence if the distance of the slices was set to the pixel size."""
+    is_assumed = frames.n_planes > 1 and _NO_STEP in frames.volume.metadata
+    return STEP_ASSUMED if is_assumed else ""
+
+
 def wavelength_remark(frames: SimFrames, config: FramesConfig) -> str:
     """Return a sentence if one wavelength is used for several channels.
 
@@ -397,8 +412,8 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     return (
         f"The order of the frames of {frames.volume.title} is unclear: {best} fits "
         f"only slightly better than {rival} (misfits {misfit[best]:.2f} and "
-        f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled, and "
-        "give the order (--order)."
+        f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled and "
+        "that the sample did not move, and give the order (--order)."
     )
 
 

@@ -166,6 +166,7 @@ def _images(volume: Volume, name: str, frames: SimFrames) -> PatternSet:
             f"{name} has {len(images)} patterns, but there are {frames.n_frames} "
             "frames. Give one pattern for each frame."
         )
+    _check_image_size(images.shape[1:], name, frames)
     if not np.isfinite(images).all():
         raise ConfigError(
             f"{name} contains NaN or infinite values. Use complete patterns."
@@ -189,6 +190,20 @@ def _images(volume: Volume, name: str, frames: SimFrames) -> PatternSet:
         frames.volume.unit,
         images / np.float32(mean),
     )
+
+
+def _check_image_size(shape: tuple[int, ...], name: str, frames: SimFrames) -> None:
+    """Refuse images that do not have a whole number of pixels per camera pixel."""
+    rows, columns = frames.plane_shape
+    factor = shape[0] // rows
+    if factor < 1 or shape != (factor * rows, factor * columns):
+        raise ConfigError(
+            f"The patterns of {name} have {shape[0]} × {shape[1]} pixels, but the "
+            f"frames of {frames.volume.title} have {rows} × {columns}. Resample them "
+            f"to {rows} × {columns} pixels or a multiple, such as {2 * rows} × "
+            f"{2 * columns}.",
+            fields=("patterns",),
+        )
 
 
 def check_patterns(patterns: PatternSet, otf: Otf) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import replace
@@ -10,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
@@ -32,10 +31,12 @@ from napari_geosr.operations.sim.estimate import (
     MAX_DRIFT,
     PatternEstimate,
     drift,
+    reused_remark,
     search_steps,
 )
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
+from napari_geosr.operations.sim.inputs import step_remark
 from napari_geosr.operations.sim.planes import plane_steps, widefield
 from napari_geosr.operations.sim.support import (
     FourierSupport,
@@ -51,6 +52,9 @@ Checks = Mapping[tuple[int, int], SimTrust]
 #: Ratio of the brightness of two planes up to which the number of iterations that was
 #: chosen for one is used for the other.
 _SAME_BRIGHTNESS = 1.5
+#: Maximum number of time points at which patterns are searched for before a run is
+#: refused.
+_MOST_TRIALS = 8
 
 
 class PlaneRun:
@@ -67,54 +71,118 @@ class PlaneRun:
         self.frames, self.config, self.given = frames, config, given
         self.should_stop, self.near = should_stop, near
         self.estimates: dict[tuple[int, int], PatternEstimate] = {}
+        #: Slice in which patterns were found, by time point and channel.
+        self.planes: dict[tuple[int, int], int] = {}
+        #: Time point, channel and slice of frames that cannot be used.
+        self.empty: list[tuple[int, int, int]] = []
         self.iterations: dict[tuple[int, int, int], int] = {}
         self.chosen: dict[int, list[tuple[float, int]]] = {}
         self.device = pick_device(config.device)
         self.has_drifted = False
 
     def prepare_steps(self) -> Generator[Step, None, None]:
-        """Find the patterns at each channel's first time point, before any output."""
+        """Find the patterns of each channel, before any output.
+
+        Raises
+        ------
+        GeoSRError
+            If there are none at the first time points.
+        """
+        if message := step_remark(self.frames):
+            yield WarningIssued(message=message)
         if self.config.method == "widefield":
             yield from self._prepare_widefield()
             return
         for channel in range(self.frames.n_channels):
-            found = yield from self._estimate_steps(0, channel)
+            found = yield from self._first_steps(channel)
             message = resolution_remark(
                 found.patterns, found.otf, self.config.upscale_factor
             )
-            if message and channel == 0:
-                yield WarningIssued(message=message)
+            if message:
+                several = self.frames.n_channels > 1
+                where = f"Channel {channel + 1}: " if several else ""
+                yield WarningIssued(message=f"{where}{message}")
 
     def _prepare_widefield(self) -> Generator[Step, None, None]:
         """Find the patterns for the checks, which are skipped if there are none."""
         if not self.config.checks:
             return
         try:
-            yield from self._estimate_steps(0, 0)
-        except ConfigError as error:
+            yield from self._first_steps(0)
+        except (ConfigError, VolumeError) as error:
             yield WarningIssued(message=f"The result is not checked. {error}")
+
+    def _first_steps(self, channel: int) -> Generator[Step, None, PatternEstimate]:
+        """Find the patterns at the first time point of a channel that has any."""
+        first: ConfigError | VolumeError | None = None
+        for time in range(min(self.frames.n_times, _MOST_TRIALS)):
+            try:
+                found = yield from self._estimate_steps(time, channel)
+            except (ConfigError, VolumeError) as error:
+                first = first or error
+            else:
+                return found
+        assert first is not None
+        raise first
 
     def _estimate_steps(
         self, time: int, channel: int
     ) -> Generator[Step, None, PatternEstimate]:
+        """Find the patterns of a time point, or use those of an earlier one.
+
+        Those of a later time point are used if there are no earlier ones.
+        """
         key = (time, channel)
         if key in self.estimates:
             return self.estimates[key]
         if self.given is not None:
-            found = self.given
-        else:
-            before = self.estimates.get((time - 1, channel))
-            found = yield from self._search_steps(time, channel, before)
+            self.estimates[key] = self.given
+            return self.given
+        before = self._nearest(time, channel)
+        plane = self._pattern_plane(time, channel)
+        found = yield from self._search_steps(time, channel, plane, before)
+        if before is None:
             found.require()
-            if before is not None and before.fits:
-                yield from self._drift_steps(before, found, time)
+        elif found.problems:
+            yield WarningIssued(message=reused_remark(found, before))
+            found = replace(found, patterns=before.patterns, fits=before.fits)
+            found = replace(found, where=before.where)
+        elif before.fits:
+            yield from self._drift_steps(before, found, time)
         # Only the frames of the first time point are needed later.
         kept = found if time == 0 else replace(found, block=found.block[..., :0, :0])
-        self.estimates[key] = kept
+        self.estimates[key], self.planes[key] = kept, plane
         return kept
 
+    def _nearest(self, time: int, channel: int) -> PatternEstimate | None:
+        """Return the patterns of the last earlier time point, or of the next one."""
+        known = sorted(t for t, c in self.estimates if c == channel)
+        earlier = [t for t in known if t < time] or known[:1]
+        return self.estimates[earlier[-1], channel] if earlier else None
+
+    def _pattern_plane(self, time: int, channel: int) -> int:
+        """Return the usable slice that is nearest to the middle.
+
+        Raises
+        ------
+        VolumeError
+            If no slice is usable.
+        """
+        frames, middle = self.frames, self.frames.n_planes // 2
+        first: VolumeError | None = None
+        for plane in sorted(range(frames.n_planes), key=lambda p: abs(p - middle)):
+            block = frames.frames(plane, time, channel)
+            try:
+                check_plane(block, frames, plane, time, channel)
+            except VolumeError as error:
+                first = first or error
+            else:
+                return plane
+        assert first is not None
+        raise first
+
     def _search_steps(
-        self, time: int, channel: int, before: PatternEstimate | None
+        self, time: int, channel: int, plane: int, before: PatternEstimate | None
     ) -> Generator[Step, None, PatternEstimate]:
         """Find patterns near those of the previous time point, or else anywhere."""
         earlier = None if before is None or not before.fits else before.patterns
@@ -123,6 +191,7 @@ class PlaneRun:
             self.config,
             time=time,
             channel=channel,
+            plane=plane,
             before=earlier,
             corrected=self.near,
             should_stop=self.should_stop,
@@ -143,14 +212,31 @@ class PlaneRun:
             )
 
     def fill_steps(self, array: AnyArray) -> Generator[Step, None, None]:
-        """Reconstruct every plane into `array`."""
+        """Reconstruct every plane into `array`.
+
+        Planes with unusable frames are filled with NaN, with a warning.
+
+        Raises
+        ------
+        VolumeError
+            If no plane is usable.
+        """
         frames = self.frames
         shape = frames.n_times, frames.n_channels, frames.n_planes
         total = int(np.prod(shape))
         for done, (time, channel, plane) in enumerate(np.ndindex(shape)):
             if self.should_stop():
                 raise Cancelled("Stopped before the result was complete.")
-            image = yield from self._plane_steps(time, channel, plane, done, total)
+            try:
+                image = yield from self._plane_steps(time, channel, plane, done, total)
+            except VolumeError as error:
+                self.empty.append((time, channel, plane))
+                if len(self.empty) == total:
+                    raise
+                yield WarningIssued(message=f"{error} This plane is left empty (NaN).")
+                scale = self.config.upscale_factor
+                size = tuple(scale * n for n in frames.plane_shape)
+                image = np.full(size, np.nan, np.float32)
             place = place_of(frames, self.config.upscale_factor, time, channel, plane)
             array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
@@ -225,15 +311,11 @@ class PlaneRun:
         found: dict[tuple[int, int], SimTrust] = {}
         if not self.config.checks:
             return found
-        frames, plane = self.frames, self.frames.n_planes // 2
-        times = sorted({0, frames.n_times - 1})
-        for time, channel in itertools.product(times, range(frames.n_channels)):
-            estimate = self.estimates.get((time, channel))
-            if estimate is None:  # widefield
-                continue
+        for time, channel in self._checked_places():
+            plane = self.checked_plane(time, channel)
             found[time, channel] = yield from trust_steps(
-                frames.frames(plane, time, channel),
-                estimate,
+                self.frames.frames(plane, time, channel),
+                self.estimates[time, channel],
                 self.config,
                 iterations=self.iterations.get((time, channel, plane), 0),
                 device=self.device,
@@ -242,10 +324,27 @@ class PlaneRun:
             )
         return found
 
-    def support(self, array: AnyArray) -> FourierSupport:
+    def checked_plane(self, time: int, channel: int) -> int:
+        """Return the slice that is checked: the middle one, unless it is empty."""
+        return self.planes.get((time, channel), self.frames.n_planes // 2)
+
+    def _checked_places(self) -> list[tuple[int, int]]:
+        """Return the first and the last time point of each channel with a result."""
+        found: list[tuple[int, int]] = []
+        for channel in range(self.frames.n_channels):
+            times = sorted(
+                t
+                for t, c in self.estimates
+                if c == channel and (t, c, self.checked_plane(t, c)) not in self.empty
+            )
+            found += [(t, channel) for t in dict.fromkeys(times[:1] + times[-1:])]
+        return sorted(found)
+
+    def support(self, array: AnyArray, time: int, channel: int) -> FourierSupport:
         """Return the spectrum of the checked slice of the result."""
-        scale, estimate = self.config.upscale_factor, self.estimates[0, 0]
-        place = place_of(self.frames, scale, 0, 0, self.frames.n_planes // 2)
+        scale, estimate = self.config.upscale_factor, self.estimates[time, channel]
+        plane = self.checked_plane(time, channel)
+        place = place_of(self.frames, scale, time, channel, plane)
         image = np.asarray(array[place], np.float32)
         return fourier_support(
             image.reshape(image.shape[-2:]),
@@ -258,7 +357,12 @@ class PlaneRun:
     def facts(self) -> AnyDict:
         """Return the statistics of the run for its record."""
         facts: AnyDict = {"device": self.device}
-        first = self.estimates.get((0, 0))
+        first = next(iter(self.estimates.values()), None)
+        if self.empty:
+            facts["empty_planes"] = [
+                {"time_point": t + 1, "channel": c + 1, "slice": z + 1}
+                for t, c, z in self.empty
+            ]
         if first is not None:
             facts |= {
                 "noise_variance": float(first.noise.variance),
@@ -277,13 +381,13 @@ def trust_summary(checks: Checks) -> AnyDict:
     Parameters
     ----------
     checks : mapping of (int, int) to SimTrust
-        With an entry for the first time point and channel.
+        The first one is that of the first time point and channel with a result.
     """
-    found: AnyDict = {"checks": checks[0, 0].to_json_dict()}
+    (_, first), *more = checks.items()
+    found: AnyDict = {"checks": first.to_json_dict()}
     others = [
         {"time_point": time + 1, "channel": channel + 1, **each.to_json_dict()}
-        for (time, channel), each in checks.items()
-        if (time, channel) != (0, 0)
+        for (time, channel), each in more
     ]
     if others:
         found["other_checks"] = others

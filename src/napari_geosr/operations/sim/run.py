@@ -195,9 +195,9 @@ def run_steps(
         summary = {"seconds": round(clock.monotonic() - begun, 3), **run.facts()}
         residual = support = None
         checks = yield from run.trust_steps()
-        first = checks.get((0, 0))
-        if first is not None:
-            residual, support = residual_volume(frames, first), run.support(array)
+        at, first = next(iter(checks.items()), (None, None))
+        if at is not None and first is not None:
+            residual, support = residual_volume(frames, first), run.support(array, *at)
             summary |= trust_summary(checks)
         done = {**record, "frames": axis_facts(frames), "run": summary}
         volume = volume.replace(provenance=(*history, done))
@@ -219,7 +219,7 @@ def run_steps(
         path,
         residual,
         support,
-        {place: each for place, each in checks.items() if place != (0, 0)},
+        {place: each for place, each in checks.items() if place != at},
     )
 
 
