@@ -23,6 +23,7 @@ from napari_geosr.operations.sim.check import check_steps, modulation_contrast
 from napari_geosr.operations.sim.frame_checks import saturated_fraction
 from napari_geosr.operations.sim.inputs import frames_of
 from napari_geosr.operations.sim.known_patterns import read_patterns
+from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import trust_steps
 from napari_geosr.physics.illumination import simulation
 from napari_geosr.physics.illumination.otf import Otf
@@ -248,18 +249,19 @@ def test_intensities_are_relative_to_all_frames():
     found = run_to_end(estimate_steps(frames_of_scene(dimmed), CONFIG))
     means = [np.mean(fringe.intensity) for fringe in found.patterns.fringes]
     np.testing.assert_allclose(means, light.ravel() / light.mean(), rtol=0.02)
-    config = SimConfig(method="wiener", threads=1)
-    trust = run_to_end(trust_steps(found.block, found, config, has_resolution=False))
+    config = SimConfig(method="joint-rl", iterations=15, threads=1)
+    plane = found.block, found.patterns, found.otf
+    image, _ = run_to_end(plane_steps(*plane, config))
+    options = {"config": config, "has_resolution": False}
+    trust = run_to_end(trust_steps(image, found.block, found, **options))
     assert trust.warnings == ()
     equal = replace(
         found.patterns,
         fringes=tuple(replace(f, intensity=(1.0,) * 3) for f in found.patterns.fringes),
     )
-    wrong = run_to_end(
-        trust_steps(
-            found.block, replace(found, patterns=equal), config, has_resolution=False
-        )
-    )
+    other = replace(found, patterns=equal)
+    image, _ = run_to_end(plane_steps(found.block, equal, found.otf, config))
+    wrong = run_to_end(trust_steps(image, found.block, other, **options))
     assert "relative intensity of this frame" in wrong.warnings[0]
     assert trust.held_out < 0.7 * wrong.held_out
 
