@@ -47,7 +47,7 @@ def test_result_has_half_the_pixel_size_at_the_same_place(
 ):
     out = tmp_path / "result.ome.tif"
     words = ["sim", str(folder / FILES["raw"]), "--out", str(out), "--method", method]
-    words += ["--iterations", "5", "--threads", "1", "--json"]
+    words += ["--iterations", "15", "--threads", "1", "--json"]
     assert run(words) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["shape"] == [192, 192]
