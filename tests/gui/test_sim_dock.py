@@ -109,6 +109,10 @@ def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
     # Light from outside reaches the border, which is left out.
     assert residual.data.shape == (SIZE - 12, SIZE - 12)
     assert 0.5 < np.sqrt(np.mean(residual.data**2)) < 5
+    shown = dock.figures.text()
+    assert "Residual 0.9" in shown
+    assert "residual of the patterns" in shown
+    assert "resolution by ring correlation" in shown
     border = 6 * raw.scale[-1] * np.array([[1, 1], [-1, -1]])
     np.testing.assert_allclose(
         residual.extent.world, raw.extent.world[:, -2:] + border, atol=1e-6

@@ -9,7 +9,7 @@ import pytest
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import SimFrames
-from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import (
@@ -30,7 +30,7 @@ from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import SimScene
 from napari_geosr.sim.noise import frame_noise
 from napari_geosr.sim.patterns import fit_fringe
-from napari_geosr.sim.refine import circle_centre
+from napari_geosr.sim.refine import circle_centre, support_factor
 from napari_geosr.sim.wiener import unmixing
 from sim.sim_scenes import OPTICS, frames_of_scene, scene, volume_of
 
@@ -372,3 +372,26 @@ def test_patterns_for_other_pixels_are_refused():
     assert read_patterns(values | {"pixel_size": 0.065}, frames).unit == "µm"
     with pytest.raises(ConfigError, match="is for pixels of 0.13 µm, but those of"):
         read_patterns(values | {"pixel_size": 0.13}, frames)
+
+
+def test_a_modulation_above_one_is_remarked_on():
+    """A camera offset that is too high makes the stripes look too strong."""
+    made = scene("rings", snr=30, size=96)
+    frames = frames_of_scene(replace(made, frames=(made.frames - 100) * 1.3 + 100))
+    weak = made.frames.mean(axis=(0, 1)) * 0.3
+    said = []
+    for each in (frames, frames_of_scene(replace(made, frames=made.frames - weak))):
+        seen = []
+        run_to_end(estimate_steps(each, CONFIG), seen.append)
+        said.append([s.message for s in seen if isinstance(s, WarningIssued)])
+    assert said[0] == []
+    assert len(said[1]) == 1
+    assert "stripes cannot exceed 1" in said[1][0]
+    assert "--offset" in said[1][0]
+
+
+def test_phases_are_refined_on_a_grid_that_contains_all_frequencies():
+    linear = scene("rings", snr=30, size=96)
+    assert support_factor(linear.patterns, linear.otf) == 2
+    fringes = (FringePattern((0.33, 0.0), (0.0,) * 7, (0.9, 0.4, 0.2)),)
+    assert support_factor(PatternSet(fringes, (64, 64)), linear.otf) == 3

@@ -107,13 +107,13 @@ def result_residual(
     patterns = estimate.patterns.cropped(place)
     expected = _expected(image, place, patterns, estimate.otf, config, device)
     inner = _without_border(place, block.shape[-2:], estimate.otf)
-    kept = tuple(
+    rows, columns = (
         slice(i.start - p.start, i.stop - p.start)
         for i, p in zip(inner, place, strict=True)
     )
     frames = block[(..., *inner)].reshape(len(expected), -1)
     sigma = np.sqrt(estimate.noise.weights(block.mean(axis=(0, 1))[inner]))
-    values = expected[(..., *kept)].reshape(frames.shape)
+    values = expected[:, rows, columns].reshape(frames.shape)
     scale, start = _scale(values, frames, sigma.ravel(), config)
     squares = np.square((frames - scale * values - start) / sigma.ravel())
     each = np.sqrt(squares.mean(axis=1, dtype=np.float64))
@@ -183,7 +183,8 @@ def _rows(grid: SimGrid, axis: int, part: slice, length: int) -> npt.NDArray[np.
     s = grid.upscale_factor
     first = s * (part.start - grid.margin[axis])
     rows = np.arange(first, first + grid.fine[axis]) % (2 * length)
-    return np.minimum(rows, 2 * length - 1 - rows)
+    found: npt.NDArray[np.intp] = np.minimum(rows, 2 * length - 1 - rows)
+    return found
 
 
 def _object(
