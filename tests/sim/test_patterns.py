@@ -9,7 +9,7 @@ import pytest
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import SimFrames
-from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import (
@@ -23,13 +23,14 @@ from napari_geosr.operations.sim.check import check_steps, modulation_contrast
 from napari_geosr.operations.sim.frame_checks import saturated_fraction
 from napari_geosr.operations.sim.inputs import frames_of
 from napari_geosr.operations.sim.known_patterns import read_patterns
+from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import trust_steps
 from napari_geosr.physics.illumination import simulation
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import SimScene
 from napari_geosr.sim.noise import frame_noise
 from napari_geosr.sim.patterns import fit_fringe
-from napari_geosr.sim.refine import circle_centre
+from napari_geosr.sim.refine import circle_centre, support_factor
 from napari_geosr.sim.wiener import unmixing
 from sim.sim_scenes import OPTICS, frames_of_scene, scene, volume_of
 
@@ -248,18 +249,19 @@ def test_intensities_are_relative_to_all_frames():
     found = run_to_end(estimate_steps(frames_of_scene(dimmed), CONFIG))
     means = [np.mean(fringe.intensity) for fringe in found.patterns.fringes]
     np.testing.assert_allclose(means, light.ravel() / light.mean(), rtol=0.02)
-    config = SimConfig(method="wiener", threads=1)
-    trust = run_to_end(trust_steps(found.block, found, config, has_resolution=False))
+    config = SimConfig(method="joint-rl", iterations=15, threads=1)
+    plane = found.block, found.patterns, found.otf
+    image, _ = run_to_end(plane_steps(*plane, config))
+    options = {"config": config, "has_resolution": False}
+    trust = run_to_end(trust_steps(image, found.block, found, **options))
     assert trust.warnings == ()
     equal = replace(
         found.patterns,
         fringes=tuple(replace(f, intensity=(1.0,) * 3) for f in found.patterns.fringes),
     )
-    wrong = run_to_end(
-        trust_steps(
-            found.block, replace(found, patterns=equal), config, has_resolution=False
-        )
-    )
+    other = replace(found, patterns=equal)
+    image, _ = run_to_end(plane_steps(found.block, equal, found.otf, config))
+    wrong = run_to_end(trust_steps(image, found.block, other, **options))
     assert "relative intensity of this frame" in wrong.warnings[0]
     assert trust.held_out < 0.7 * wrong.held_out
 
@@ -407,3 +409,26 @@ def test_phases_may_be_60_degrees_apart(monkeypatch):
     for fringe in found.patterns.fringes:
         steps = np.rad2deg(np.diff(np.unwrap(fringe.phases)))
         np.testing.assert_allclose(np.abs(steps), 60, atol=6)
+
+
+def test_a_modulation_above_one_is_remarked_on():
+    """A camera offset that is too high makes the stripes look too strong."""
+    made = scene("rings", snr=30, size=96)
+    frames = frames_of_scene(replace(made, frames=(made.frames - 100) * 1.3 + 100))
+    weak = made.frames.mean(axis=(0, 1)) * 0.3
+    said = []
+    for each in (frames, frames_of_scene(replace(made, frames=made.frames - weak))):
+        seen = []
+        run_to_end(estimate_steps(each, CONFIG), seen.append)
+        said.append([s.message for s in seen if isinstance(s, WarningIssued)])
+    assert said[0] == []
+    assert len(said[1]) == 1
+    assert "stripes cannot exceed 1" in said[1][0]
+    assert "--offset" in said[1][0]
+
+
+def test_phases_are_refined_on_a_grid_that_contains_all_frequencies():
+    linear = scene("rings", snr=30, size=96)
+    assert support_factor(linear.patterns, linear.otf) == 2
+    fringes = (FringePattern((0.33, 0.0), (0.0,) * 7, (0.9, 0.4, 0.2)),)
+    assert support_factor(PatternSet(fringes, (64, 64)), linear.otf) == 3

@@ -14,18 +14,21 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, DeviceMemoryError
 from napari_geosr.core.steps import (
     CheckpointSaved,
     PreviewReady,
     TrainingProgress,
+    WarningIssued,
     run_to_end,
 )
+from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob, pinn_sim_steps
 from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
+from sim.sim_scenes import OPTICS, PIXEL, scene
 
 QUICK = {
     "recipe": "published", "steps": 6, "features": 4, "iterations": 3, "device": "cpu",
@@ -100,9 +103,36 @@ def test_a_stopped_fit_resumes_to_the_same_numbers(stacks, tmp_path):
     assert saved[-1].done == 3
     assert not (tmp_path / "part" / "result").exists()
     resumed = run_to_end(pinn_sim_steps(job, tmp_path / "part"))
+    facts = io.read(whole).provenance[-1]["run"]
+    assert facts["loss"] > 0
+    assert io.read(resumed).provenance[-1]["run"]["loss"] == facts["loss"]
+    resumed.unlink()  # as if killed after the fit
+    resumed = run_to_end(pinn_sim_steps(job, tmp_path / "part"))
+    assert io.read(resumed).provenance[-1]["run"]["loss"] == facts["loss"]
     np.testing.assert_array_equal(
         np.asarray(io.read(resumed).data), np.asarray(io.read(whole).data)
     )
+
+
+def test_a_fit_that_was_ended_early_stays_ended(stacks, tmp_path):
+    """A job that is killed while it writes the result does not continue the fit."""
+    job, seen = job_of(stacks[0]), []
+
+    asked = []
+
+    def stop() -> bool:
+        is_shown = any(isinstance(step, PreviewReady) for step in seen)
+        return is_shown and not asked
+
+    def keep() -> bool:
+        asked.append(True)
+        return True
+
+    steps = pinn_sim_steps(job, tmp_path, should_stop=stop, keep_unfinished=keep)
+    path = run_to_end(steps, seen.append)
+    assert path is not None
+    state = checkpoint.load(tmp_path / "checkpoints")
+    assert state["steps"] == state["fit"]["iteration"] < 6
 
 
 @pytest.mark.slow
@@ -145,6 +175,38 @@ def test_a_checkpoint_of_other_frames_is_refused(stacks, tmp_path):
     run_to_end(pinn_sim_steps(job_of(stacks[0]), tmp_path))
     with pytest.raises(ConfigError, match="started with different frames"):
         run_to_end(pinn_sim_steps(job_of(stacks[1]), tmp_path))
+    other = job_of(stacks[0], na=1.1, tv=0.1, learning_rate=0.1, steps=7, threads=2)
+    with pytest.raises(ConfigError, match="These differ: na, tv, steps, learning rate"):
+        run_to_end(pinn_sim_steps(other, tmp_path))
+
+
+def test_a_network_that_exceeds_the_memory_is_refused(stacks, tmp_path):
+    job = job_of(stacks[0], memory="1MB")
+    with pytest.raises(DeviceMemoryError, match="The network needs .* 1 MB allowed"):
+        job.check()
+    with pytest.raises(DeviceMemoryError):
+        run_to_end(pinn_sim_steps(job, tmp_path))
+    job_of(stacks[0], memory="100MB").check()
+
+
+def test_further_time_points_are_treated_as_in_a_reconstruction(tmp_path):
+    """Drift is reported, and dimmer frames need another number of iterations."""
+    first, second = (
+        scene("filaments", snr=snr, size=64, seed=seed).frames.reshape(9, 64, 64)
+        for snr, seed in ((30, 0), (10, 7))
+    )
+    volume = Volume(np.stack([first, second]), "TZYX", (0.2, PIXEL, PIXEL), "µm")
+    io.write(volume, tmp_path / "raw.ome.tif")
+    optics = {"na": 1.4, "wavelength": OPTICS.wavelengths, "offset": 100}
+    settings = {"iterations": None, "steps": 1, "refine_steps": 0, "order": "apz"}
+    job = job_of(tmp_path / "raw.ome.tif", **optics, **settings)
+    said = []
+    path = run_to_end(pinn_sim_steps(job, tmp_path / "job"), said.append)
+    messages = [step.message for step in said if isinstance(step, WarningIssued)]
+    assert any("The patterns drift" in message for message in messages)
+    used = io.read(path).provenance[-1]["run"]["iterations"]
+    assert len(used) == 2
+    assert used[0] > used[1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,11 @@ import torch
 from napari_geosr.core.errors import Cancelled, ConfigError, DeviceMemoryError
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import BlockDone, PreviewReady, StageStarted, run_to_end
-from napari_geosr.operations.sim import SimConfig, planes, run_steps
+from napari_geosr.operations.sim import SimConfig, memory, planes, run_steps
+from napari_geosr.operations.sim.memory import plan_tiles
 from napari_geosr.operations.sim.planes import (
     choose_iterations,
     most_iterations,
-    plan_tiles,
     plane_steps,
     trial_edge,
     widefield,
@@ -320,7 +322,9 @@ def test_tiles_give_the_same_result():
 
 
 def test_tiles_cover_a_plane_and_fit():
-    tiles = plan_tiles((200, 301), pixel_bytes=256, budget=8 * 10**6, halo=20)
+    tiles = plan_tiles(
+        (200, 301), pixel_bytes=256, budget=8 * 10**6, halo=20, margin=40
+    )
     assert len(tiles) > 1
     seen = np.zeros((200, 301), int)
     for core, window in tiles:
@@ -328,9 +332,12 @@ def test_tiles_cover_a_plane_and_fit():
         size = [w.stop - w.start + 40 for w in window]
         assert size[0] * size[1] * 256 <= 8 * 10**6
     assert (seen == 1).all()
-    assert len(plan_tiles((200, 301), pixel_bytes=1, budget=10**8, halo=20)) == 1
+    assert (
+        len(plan_tiles((200, 301), pixel_bytes=1, budget=10**8, halo=20, margin=40))
+        == 1
+    )
     with pytest.raises(DeviceMemoryError, match="--memory"):
-        plan_tiles((200, 301), pixel_bytes=256, budget=10**4, halo=20)
+        plan_tiles((200, 301), pixel_bytes=256, budget=10**4, halo=20, margin=40)
 
 
 def test_a_run_can_be_cancelled():
@@ -346,3 +353,43 @@ def test_a_run_can_be_cancelled():
     )
     with pytest.raises(Cancelled):
         run_to_end(steps)
+
+
+def test_the_memory_of_a_cuda_device_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda d: {"cpu": 100, "cuda": 8}[d])
+    assert memory.memory_budget(SimConfig(), "cuda") == 4
+    assert memory.memory_budget(SimConfig(), "cpu") == 50
+    assert memory.memory_budget(SimConfig(memory="2GB"), "cuda") == 2 * 10**9
+
+
+def test_wiener_keeps_to_the_memory():
+    made = scene("er", snr=20)
+    plane = made.frames - 100, made.patterns, made.otf
+    config = SimConfig(method="wiener", threads=1, memory="5MB")
+    with pytest.raises(DeviceMemoryError, match="Wiener-SIM needs .*5 MB allowed"):
+        run_to_end(plane_steps(*plane, config))
+
+
+def test_the_estimated_memory_holds_the_pattern_terms():
+    """The terms are computed in place: two copies would exceed the estimate."""
+    fringes = tuple(
+        FringePattern((0.3 * np.sin(a), 0.3 * np.cos(a)), (0.0,) * 7, (0.9, 0.4, 0.2))
+        for a in np.linspace(0, 2.5, 5)
+    )
+    patterns = PatternSet(fringes, (64, 64))
+    tracemalloc.start()
+    operator = IlluminationOperator.create(patterns, Otf(0.37), 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert operator.basis.shape[0] == memory.n_terms(patterns) == 31
+    assert peak < 1.2 * operator.basis.nbytes
+    per_pixel = operator.basis.nbytes / np.prod(operator.grid.padded)
+    assert memory.pixel_bytes(35, 31, 4) > 1.3 * per_pixel
+    assert operator.grid.padded[0] - 64 <= memory.grid_margin(Otf(0.37))
+    # The harmonics of the last angle, at a point of the fine grid.
+    y, x = (
+        v.ravel()[i] for v, i in zip(operator.grid.positions(), (7, 9), strict=True)
+    )
+    turn = 2 * np.pi * np.dot(fringes[-1].wave_vector, (y, x))
+    expected = [v for h in (1, 2, 3) for v in (np.cos(h * turn), np.sin(h * turn))]
+    np.testing.assert_allclose(operator.basis[-6:, 7, 9], expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Wrong patterns cause a warning, correct ones do not."""
+"""Wrong patterns and bad results cause a warning, good ones do not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.sim_frames.fringes import PatternSet
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.operations.sim import (
     FramesConfig,
     PatternEstimate,
@@ -18,7 +18,7 @@ from napari_geosr.operations.sim import (
 )
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.support import fourier_support
-from napari_geosr.operations.sim.trust import trust_steps
+from napari_geosr.operations.sim.trust import SimTrust, trust_steps
 from napari_geosr.sim.noise import frame_noise
 from sim.sim_scenes import frames_of_scene, scene
 
@@ -36,10 +36,28 @@ CASES = [
 FEW = CASES[:4:3]
 
 
+def estimate_of(made, patterns: PatternSet | None = None) -> PatternEstimate:
+    """Given patterns for simulated frames; by default the true ones."""
+    block = made.frames - 100
+    return PatternEstimate(
+        patterns or made.patterns, (), made.otf, frame_noise(block, made.otf), block
+    )
+
+
+def checked(estimate: PatternEstimate, config=CONFIG, **settings: object) -> SimTrust:
+    """Checks of a reconstruction of the frames of an estimate."""
+    block = estimate.block
+    steps = plane_steps(block, estimate.patterns, estimate.otf, config)
+    image, used = run_to_end(steps)
+    return run_to_end(
+        trust_steps(image, block, estimate, config, iterations=used, **settings)
+    )
+
+
 def judged(block, patterns: PatternSet, otf, config=CONFIG) -> tuple[str, ...]:
     """Warnings about patterns for these frames."""
     estimate = PatternEstimate(patterns, (), otf, frame_noise(block, otf), block)
-    return run_to_end(trust_steps(block, estimate, config)).warnings
+    return checked(estimate, config, has_resolution=False).warnings
 
 
 def with_first(patterns: PatternSet, **changes: object) -> PatternSet:
@@ -47,33 +65,60 @@ def with_first(patterns: PatternSet, **changes: object) -> PatternSet:
     return replace(patterns, fringes=(first, *patterns.fringes[1:]))
 
 
-def variants(made):
+def shuffled(made, number: int):
+    """The same scene with frames in another order that mixes the angles."""
+    rng = np.random.default_rng(number)
+    orders = (rng.permutation(9) for _ in range(100))
+    order = next(o for o in orders if np.ptp(o.reshape(3, 3) // 3, axis=1).any())
+    frames = made.frames.reshape(9, *made.frames.shape[2:])[order]
+    return replace(made, frames=frames.reshape(made.frames.shape))
+
+
+def variants(made, number: int):
     """Frames and patterns, by kind of error."""
     block, true = made.frames - 100, made.patterns
     first = true.fringes[0]
     k = tuple(1.01 * v for v in first.wave_vector)
     phases = (first.phases[0] + np.radians(30), *first.phases[1:])
-    order = np.random.default_rng(0).permutation(9)
-    while (order // 3 == np.arange(9) // 3).all():
-        order = np.random.default_rng(1).permutation(9)
-    shuffled = block.reshape(9, *block.shape[2:])[order].reshape(block.shape)
+    changed = {f"modulation {m}": m for m in (0.2, 0.5, 1.5)}
     return {
         "wave vector": (block, with_first(true, wave_vector=k)),
         "phase": (block, with_first(true, phases=phases)),
-        "order": (shuffled, true),
+        "order": (shuffled(made, number).frames - 100, true),
+        **{
+            name: (block, with_first(true, modulation=(m,)))
+            for name, m in changed.items()
+        },
     }
+
+
+#: Errors in the patterns or frames, each of which must cause a warning.
+WRONG = (
+    "wave vector", "phase", "order", "estimated order", "modulation 0.2",
+    "modulation 0.5", "modulation 1.5",
+)  # fmt: skip
+
+
+def is_reported(made) -> bool:
+    """Whether patterns are refused or doubted if they are estimated from the frames."""
+    said = []
+    steps = estimate_steps(frames_of_scene(made), FramesConfig())
+    estimate = run_to_end(steps, said.append)
+    if estimate.problems or any(isinstance(step, WarningIssued) for step in said):
+        return True
+    return bool(checked(estimate, has_resolution=False).warnings)
 
 
 def count(cases) -> dict[str, int]:
     """Number of cases with a warning, by kind of error in the patterns."""
-    found = dict.fromkeys(("right", "found", "wave vector", "phase", "order"), 0)
-    for structure, snr, seed in cases:
+    found = dict.fromkeys(("right", "found", *WRONG), 0)
+    for number, (structure, snr, seed) in enumerate(cases):
         made = scene(structure, snr=snr, seed=seed, size=160)
         block = made.frames - 100
-        estimate = run_to_end(estimate_steps(frames_of_scene(made), FramesConfig()))
         found["right"] += bool(judged(block, made.patterns, made.otf))
-        found["found"] += bool(judged(block, estimate.patterns, made.otf))
-        for name, (frames, patterns) in variants(made).items():
+        found["found"] += is_reported(made)
+        found["estimated order"] += is_reported(shuffled(made, number))
+        for name, (frames, patterns) in variants(made, number).items():
             found[name] += bool(judged(frames, patterns, made.otf))
     return found
 
@@ -83,7 +128,7 @@ def test_wrong_patterns_are_reported():
     assert found == {
         "right": 0,
         "found": 0,
-        **dict.fromkeys(("wave vector", "phase", "order"), len(FEW)),
+        **dict.fromkeys(WRONG, len(FEW)),
     }
 
 
@@ -92,21 +137,18 @@ def test_wrong_patterns_are_reported_in_nineteen_of_twenty_cases():
     found = count(CASES)
     assert found["right"] <= 1
     assert found["found"] <= 1
-    for name in ("wave vector", "phase", "order"):
+    for name in WRONG:
         assert found[name] >= 19, name
 
 
 def test_figures_of_a_good_result():
-    made = scene("filaments", snr=20, size=160)
-    block = made.frames - 100
-    estimate = PatternEstimate(
-        made.patterns, (), made.otf, frame_noise(block, made.otf), block
-    )
-    trust = run_to_end(trust_steps(block, estimate, CONFIG))
-    assert trust.frame_residuals.shape == (3, 3)
-    assert 0.8 < trust.frame_residuals.mean() < 2.5
-    assert trust.held_out > trust.frame_residuals.mean()
-    assert trust.residual.shape == (160, 160)
+    trust = checked(estimate_of(scene("filaments", snr=20, size=160)))
+    assert trust.frame_residuals.shape == trust.pattern_residuals.shape == (3, 3)
+    # The border, where light from outside is missing, is left out.
+    assert trust.residual.shape == (150, 150)
+    assert trust.place[0] == slice(5, 155)
+    assert np.sqrt(np.mean(trust.residual**2)) == pytest.approx(trust.rms, rel=1e-3)
+    assert trust.modulation == pytest.approx(0.9, abs=0.03)
     assert trust.frc_resolution is not None
     assert trust.widefield_frc_resolution is not None
     # The support of linear illumination reaches 1.85 times that of the objective.
@@ -115,7 +157,98 @@ def test_figures_of_a_good_result():
     assert trust.decorrelation_resolution is not None
     values = trust.to_json_dict()
     assert values["warnings"] == []
+    assert values["held_out"] is None
+    assert "all 3 phases" in values["no_value"]["held_out"]
     assert len(values["phase_errors_degrees"]) == 3
+
+
+#: Results that do not explain the frames, by method.
+BAD = {
+    "wiener": {"regularisation": 10},
+    "joint-rl": {"iterations": 1},
+    "pinn": {"iterations": 10, "steps": 2, "features": 4, "recipe": "published"},
+}
+
+
+@pytest.mark.parametrize(("structure", "snr"), [("spots", 5), ("er", 20)])
+def test_the_residual_is_that_of_the_result(structure, snr):
+    estimate = estimate_of(scene(structure, snr=snr, size=96))
+    found = {}
+    for method, settings in (
+        ("wiener", {}), ("joint-rl", {"iterations": 100}), *BAD.items()
+    ):  # fmt: skip
+        config = SimConfig(method=method, threads=1, **settings)
+        trust = checked(estimate, config, has_resolution=False)
+        is_bad = settings is BAD.get(method)
+        assert bool(trust.warnings) == is_bad, (method, settings)
+        found.setdefault(is_bad, []).append(trust.rms)
+        found.setdefault("patterns", []).append(trust.pattern_residuals.mean())
+    assert all(0.85 < rms < 1.15 for rms in found[False])
+    assert min(found[True]) > 1.4 * max(found[False])
+    # That of the patterns does not depend on the method.
+    assert np.ptp(found["patterns"]) == 0
+
+
+def test_a_part_of_a_large_result_is_checked_like_the_whole():
+    """The checked part ends inside the image, where the object continues."""
+    made = scene("filaments", snr=20, size=256)
+    estimate = estimate_of(made)
+    trust = checked(estimate, has_resolution=False)
+    assert 100 < trust.residual.shape[0] <= 192
+    assert 0.85 < trust.rms < 1.1
+    assert trust.residual[:3].mean() < 1.3 * trust.residual.mean()
+
+
+def test_widefield_has_a_residual_but_no_other_method_under_its_name():
+    estimate = estimate_of(scene("er", snr=20))
+    config = SimConfig(method="widefield", threads=1)
+    trust = checked(estimate, config)
+    assert 1.5 < trust.rms < 4
+    assert trust.warnings == ()
+    assert trust.held_out is None
+    assert "stripes" in trust.reasons["held_out"]
+    assert trust.frc_resolution == pytest.approx(trust.widefield_frc_resolution)
+
+
+def test_figures_of_a_network_are_its_own():
+    estimate = estimate_of(scene("spots", snr=20, size=96))
+    config = SimConfig(method="pinn", threads=1, **BAD["pinn"])
+    trust = checked(estimate, config)
+    assert trust.frc_resolution is trust.held_out is None
+    assert set(trust.reasons) >= {"frc_resolution", "held_out"}
+    rubbish = np.random.default_rng(0).random((192, 192)).astype(np.float32)
+    steps = trust_steps(rubbish, estimate.block, estimate, config)
+    other = run_to_end(steps)
+    assert other.decorrelation_resolution != trust.decorrelation_resolution
+    assert abs(other.rms - trust.rms) > 1
+
+
+def test_held_out_frames_are_predicted_with_the_settings_of_the_run():
+    estimate = estimate_of(scene("er", snr=20, phases=5, size=96))
+    found = {}
+    for method, settings in (
+        ("wiener", {}), ("wiener", BAD["wiener"]), ("joint-rl", {"iterations": 60}),
+        ("joint-rl", BAD["joint-rl"]), ("joint-rl", {"iterations": 60, "tv": 0.5}),
+    ):  # fmt: skip
+        config = SimConfig(method=method, threads=1, **settings)
+        trust = checked(estimate, config, has_resolution=False)
+        assert "held_out" not in trust.reasons
+        found[method, *settings.values()] = trust.held_out / trust.rms, trust.held_out
+    assert all(0.98 < ratio < 1.4 for ratio, _ in found.values())
+    good, bad = found["wiener",], found["wiener", 10]
+    assert good[1] < 1.3 < 3 < bad[1]
+    good, one, smooth = (found["joint-rl", *key] for key in ((60,), (1,), (60, 0.5)))
+    assert good[1] < 1.6 < 3 < min(one[1], smooth[1])
+
+
+def test_a_wrong_modulation_is_reported_with_both_numbers():
+    made = scene("rings", snr=10)
+    wrong = with_first(made.patterns, modulation=(0.5,))
+    warnings = judged(made.frames - 100, wrong, made.otf)
+    assert len(warnings) == 1
+    assert "Angle 1: the modulation of the pattern is 0.50, but " in warnings[0]
+    measured = float(warnings[0].split(", but ")[1].split()[0])
+    assert measured == pytest.approx(0.9, abs=0.05)
 
 
 @pytest.mark.parametrize("structure", ["filaments", "spots"])
@@ -166,10 +299,8 @@ def test_support_of_a_result_reaches_beyond_that_of_widefield():
 
 def test_answers_that_disagree_are_reported():
     made = scene("er", snr=20, size=96)
-    block = made.frames - 100
-    estimate = PatternEstimate(
-        made.patterns, (), made.otf, frame_noise(block, made.otf), block
-    )
+    estimate = estimate_of(made)
+    block = estimate.block
     answers = {}
     for method in ("widefield", "wiener", "joint-rl"):
         config = SimConfig(method=method, iterations=40, threads=1)

@@ -59,7 +59,7 @@ def reconstruct_sim(
         Path | None,
         Parameter(
             help="Folder for the checks of the result: checks.json, residual.ome.tif "
-            "(residual of the held-out frames, in units of the noise) and checks.png "
+            "(residual of the result, in units of the noise) and checks.png "
             "(with the spectrum). Created if missing."
         ),
     ] = None,

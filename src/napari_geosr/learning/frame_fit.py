@@ -365,6 +365,7 @@ class FrameFit:
         """Return the state from which the fit can be resumed."""
         state: AnyDict = {
             "iteration": self.iteration,
+            "loss": self.loss,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
@@ -392,7 +393,7 @@ class FrameFit:
                 "The checkpoint belongs to different settings or frames. Start again "
                 "in another folder."
             ) from error
-        self.iteration = int(state["iteration"])
+        self.iteration, self.loss = int(state["iteration"]), float(state["loss"])
 
 
 def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:

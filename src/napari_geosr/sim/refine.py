@@ -33,8 +33,8 @@ FloatArray = npt.NDArray[np.float32]
 ROUNDS = 3
 #: Number of iterations of joint Richardson–Lucy in each round.
 _ITERATIONS = 10
-#: Number of pixels of the object per camera pixel, along each axis.
-_UPSCALE = 2
+#: Smallest number of pixels of the object per camera pixel, along each axis.
+_LEAST_UPSCALE = 2
 #: Condition number of the fit above which points do not determine a circle.
 _MAX_CONDITION = 20
 #: Maximum distance of the centre from the mean of the points, relative to their mean
@@ -84,8 +84,9 @@ def refine_phases_steps(
     frames = torch.from_numpy(np.ascontiguousarray(values))
     weight = np.reciprocal(noise.weights(block.mean(axis=(0, 1))))
     image: torch.Tensor | None = None
+    factor = support_factor(patterns, otf)
     for done in range(rounds):
-        operator = IlluminationOperator.create(patterns, otf, _UPSCALE)
+        operator = IlluminationOperator.create(patterns, otf, factor)
         fit = JointRichardsonLucy(operator, frames)
         if image is not None:
             fit.image = image
@@ -100,6 +101,22 @@ def refine_phases_steps(
         patterns = fitted_phases(patterns, block, terms, weight)
         yield BlockDone(done + 1, rounds)
     return patterns
+
+
+def support_factor(patterns: PatternSet, otf: Otf) -> int:
+    """Return the upscale factor at which a grid contains all frequencies of the frames.
+
+    Parameters
+    ----------
+    patterns : PatternSet
+        Fringes, not images.
+    otf : Otf
+    """
+    reach = otf.cut_off + max(
+        fringe.harmonics * max(map(abs, fringe.wave_vector))
+        for fringe in patterns.fringes
+    )
+    return max(_LEAST_UPSCALE, math.ceil(2 * reach))
 
 
 def fitted_phases(

@@ -6,6 +6,7 @@ import numpy as np
 
 from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
 from napari_geosr.operations.sim import METHOD_TITLES, SimResult
+from napari_geosr.operations.sim.trust import SimTrust
 
 
 def arrangement(frames: SimFrames) -> str:
@@ -35,7 +36,24 @@ def figures(result: SimResult) -> str:
     text = ", ".join(parts) + "."
     if (snr := facts.get("snr")) is not None:
         text += f" Signal-to-noise ratio of the frames: {snr:.3g}."
-    return text
+    return text + (_checks(result.checks) if result.checks is not None else "")
+
+
+def _checks(checks: SimTrust) -> str:
+    """Describe the residuals and the resolution in one line."""
+    patterns = float(np.sqrt(np.square(checks.pattern_residuals).mean()))
+    parts = [f"residual {checks.rms:.2f} times the noise"]
+    if checks.held_out is not None:
+        parts.append(f"{checks.held_out:.2f} for held-out frames")
+    parts.append(f"residual of the patterns {patterns:.2f}")
+    for name, value in (
+        ("ring correlation", checks.frc_resolution),
+        ("decorrelation", checks.decorrelation_resolution),
+    ):
+        if value is not None:
+            parts.append(f"resolution by {name} {value:.3g} {checks.unit}")
+    text = "; ".join(parts)
+    return f" {text[0].upper()}{text[1:]}."
 
 
 def warnings_of(result: SimResult) -> tuple[str, ...]:

@@ -44,12 +44,14 @@ from napari_geosr.operations.pinn_sim.config import (
     PURPOSE,
     PinnSimConfig,
     PinnSimJob,
+    require_memory,
 )
 from napari_geosr.operations.sim import SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
 from napari_geosr.operations.sim.inputs import axis_facts
+from napari_geosr.operations.sim.plane_run import PlaneRun
 from napari_geosr.operations.sim.planes import (
     choose_iterations,
     choose_network_steps,
@@ -109,6 +111,8 @@ def pinn_sim_steps(
     require_one_process("A network is fitted to frames")
     opened = job.open()
     config = job.training
+    for frames in opened:
+        require_memory(frames, config, pick_device(config.device))
     meter = Meter(config.country)
     try:
         fit = _StackFit(config, opened[0], folder / "checkpoints", meter)
@@ -177,16 +181,12 @@ class _StackFit(ObjectFit):
             self.frames.volume, should_stop
         )
         self.of = {
-            "input": str(described.get("checksum")),
-            **{n: getattr(self.config, n) for n in ("seed", "recipe", "features")},
-            "upscale_factor": self.config.upscale_factor,
+            "frames": str(described.get("checksum")),
+            "pixel size": self.frames.pixel_size,
+            **self.config.decisive(),
         }
-        if self.state is not None and self.state["of"] != self.of:
-            raise ConfigError(
-                "This fit was started with different frames or settings (seed, recipe, "
-                "features or upscale factor). To resume, use the original frames and "
-                "settings; otherwise start again in another folder."
-            )
+        if self.state is not None:
+            _require_same(self.state["of"], self.of)
         self.estimate = yield from estimate_steps(
             self.frames, self.settings, should_stop=should_stop
         )
@@ -222,12 +222,16 @@ class _StackFit(ObjectFit):
         return block, estimate.patterns, estimate.otf, self.settings
 
     def fit_of(
-        self, block: FloatArray, estimate: PatternEstimate, should_stop: ShouldStop
+        self,
+        block: FloatArray,
+        estimate: PatternEstimate,
+        iterations: int,
+        should_stop: ShouldStop,
     ) -> Generator[Step, None, tuple[JointRichardsonLucy, FrameFit]]:
         """Run joint Richardson–Lucy on a plane, and initialise a network from it."""
         start = yield from fit_steps(
             *self._plane(block, estimate),
-            self.iterations,
+            iterations,
             device=self.device,
             should_stop=should_stop,
         )
@@ -247,7 +251,7 @@ class _StackFit(ObjectFit):
     ) -> Generator[Step, None, None]:
         """Fit the network; raises `Cancelled` if stopped, after saving a checkpoint."""
         self.start, self.network = yield from self.fit_of(
-            self.estimate.block, self.estimate, should_stop
+            self.estimate.block, self.estimate, self.iterations, should_stop
         )
         if self.state is not None:
             self.fitted.restore(self.state["fit"])
@@ -261,6 +265,7 @@ class _StackFit(ObjectFit):
             if not keep_unfinished():
                 raise Cancelled("Stopped before the network was fitted.")
             self.steps = self.done
+            yield self.save()  # so that a resumed job does not continue the fit
         yield self.preview()
 
     def step(self) -> Mapping[str, float]:
@@ -303,10 +308,14 @@ class _StackFit(ObjectFit):
         return values
 
     def apply_steps(
-        self, block: FloatArray, estimate: PatternEstimate, should_stop: ShouldStop
+        self,
+        block: FloatArray,
+        estimate: PatternEstimate,
+        iterations: int,
+        should_stop: ShouldStop,
     ) -> Generator[Step, None, FloatArray]:
         """Reconstruct another plane, starting from the fitted network."""
-        start, fit = yield from self.fit_of(block, estimate, should_stop)
+        start, fit = yield from self.fit_of(block, estimate, iterations, should_stop)
         fit.start_from(self.fitted.state())
         for _ in range(self.config.refine_steps if self.steps else 0):
             if should_stop():
@@ -315,6 +324,24 @@ class _StackFit(ObjectFit):
                 fit.step()
             yield BlockDone()
         return self.image(start, fit)
+
+
+def _require_same(before: AnyMapping, now: AnyMapping) -> None:
+    """Refuse to resume a fit with other frames or settings.
+
+    Raises
+    ------
+    ConfigError
+        If any value differs; the message names all of them.
+    """
+    names = [n for n in (*now, *before) if now.get(n) != before.get(n)]
+    if names:
+        shown = ", ".join(dict.fromkeys(name.replace("_", " ") for name in names))
+        raise ConfigError(
+            "This fit was started with different frames or settings, so it cannot be "
+            f"resumed. These differ: {shown}. Restore them, or start again in another "
+            "folder."
+        )
 
 
 def _write_steps(
@@ -328,15 +355,14 @@ def _write_steps(
         settings=config.model_dump(mode="json", exclude={"memory"}),
         should_stop=should_stop,
     )
-    done = {**record, "frames": axis_facts(frames), "run": _facts(fit, is_first)}
     space = geometry(frames, config.upscale_factor)
-    history = (*frames.volume.provenance, done)
+    history = frames.volume.provenance
     with atomic.explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    spec = io.OutputSpec(dtype=np.float32, provenance=history, **space)
-    estimates: dict[tuple[int, int], PatternEstimate] = {}
+    spec = io.OutputSpec(dtype=np.float32, provenance=(*history, record), **space)
+    run = PlaneRun(frames, fit.settings, None, should_stop)
     if is_first:
-        estimates[0, 0] = fit.estimate
+        run.adopt(fit.estimate, fit.plane, fit.iterations)
     with io.create(path, spec, overwrite=True) as output:
         shape = frames.n_times, frames.n_channels, frames.n_planes
         for moment, channel, plane in np.ndindex(shape):
@@ -344,27 +370,24 @@ def _write_steps(
             if is_first and (moment, channel, plane) == (0, 0, fit.plane):
                 image = fit.image(fit.start, fit.fitted)
             else:
-                key = moment, channel
-                if key not in estimates:
-                    estimates[key] = yield from estimate_steps(
-                        frames,
-                        fit.settings,
-                        time=moment,
-                        channel=channel,
-                        should_stop=should_stop,
-                    )
-                    estimates[key].require()
                 block = frames.frames(plane, moment, channel)
                 check_plane(block, frames, plane, moment, channel)
-                image = yield from fit.apply_steps(block, estimates[key], should_stop)
+                estimate, iterations = yield from run.start_steps(
+                    block, moment, channel, plane
+                )
+                image = yield from fit.apply_steps(
+                    block, estimate, iterations, should_stop
+                )
             output.array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
+        facts = {**_facts(fit, is_first), "iterations": run.used_iterations}
+        done = {**record, "frames": axis_facts(frames), "run": facts}
+        output.provenance = (*history, done)
 
 
 def _facts(fit: _StackFit, is_first: bool) -> AnyMapping:
     """Return the entries for the record of a result."""
     facts: AnyDict = {
         "device": fit.device,
-        "iterations": fit.iterations,
         "steps": fit.steps,
         "loss": fit.fitted.loss,
         **fit.meter.figures(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from napari_geosr.operations.sim.config import (
     UpscaleFactor,
 )
 from napari_geosr.operations.sim.inputs import transfer_function
+from napari_geosr.operations.sim.memory import require_network_memory
 from napari_geosr.operations.train.checks import check_country
 from napari_geosr.operations.train.object_fit import ObjectFitConfig
 
@@ -37,6 +39,17 @@ NEEDS = (
 #: Maximum relative difference in pixel size, aperture or wavelength at which optics
 #: count as equal.
 _SAME = 0.01
+#: Settings that do not decide the numbers of a fit: `frames` is compared by content.
+_INDECISIVE = (
+    "name",
+    "frames",
+    "apply_to",
+    "checkpoint_seconds",
+    "country",
+    "threads",
+    "memory",
+    "device",
+)
 
 
 class PinnSimConfig(ObjectFitConfig, FramesConfig):
@@ -97,6 +110,17 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         values = {name: getattr(self, name) for name in shared}
         return SimConfig.create(method="pinn", checks=False, **values)
 
+    def decisive(self) -> AnyDict:
+        """Return all settings that decide the numbers of a fit, without the frames.
+
+        Files are represented by their checksums.
+        """
+        values = self.model_dump(mode="json", exclude=set(_INDECISIVE))
+        for name, path in (("psf", self.psf), ("patterns", self.patterns)):
+            if path is not None and path.is_file():
+                values[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return values
+
     def stacks(self) -> tuple[Path, ...]:
         """Return all files, starting with the one to which the network is fitted."""
         return () if self.frames is None else (self.frames, *self.apply_to)
@@ -144,7 +168,10 @@ class PinnSimJob(Config):
             If a setting or an input is invalid.
         """
         check_country(self.training.country)
-        self.open()
+        for frames in self.open():
+            # The free memory matters only where the network is fitted.
+            if self.training.memory is not None:
+                require_memory(frames, self.training, "cpu")
 
     def open(self) -> list[SimFrames]:
         """Open all stacks lazily, starting with the one to which the network is fitted.
@@ -162,6 +189,28 @@ class PinnSimJob(Config):
             transfer_function(frames, config)
             check_same_optics(opened[0], frames)
         return opened
+
+
+def require_memory(frames: SimFrames, config: PinnSimConfig, device: str) -> None:
+    """Refuse frames for which the network does not fit into memory.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the network needs more than the budget.
+    """
+    n_frames = frames.angles * frames.phases
+    terms = 1 + 2 * config.harmonics * frames.angles
+    if config.patterns is not None:  # they may be images
+        terms = max(terms, n_frames)
+    require_network_memory(
+        frames.plane_shape,
+        n_frames,
+        terms,
+        transfer_function(frames, config),
+        config.reconstruction(),
+        device,
+    )
 
 
 def check_same_optics(first: SimFrames, other: SimFrames) -> None:

@@ -48,6 +48,8 @@ T = TypeVar("T")
 _SAME_DIRECTION = 0.1
 #: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192
+#: Modulation above which a remark is made: estimates may slightly exceed 1.
+_MAX_MODULATION = 1.1
 #: Change of a phase between time points, in radians, above which patterns are
 #: considered to drift.
 MAX_DRIFT = math.radians(10)
@@ -187,6 +189,8 @@ def estimate_steps(
     )
     if found.problems:
         return found
+    if is_first and (message := _modulation_remark(found.patterns)):
+        yield WarningIssued(message=message)
     yield StageStarted(message="Refining the phases")
     refined = yield from _refine_steps(found, config.threads, should_stop)
     return replace(found, patterns=refined)
@@ -252,6 +256,21 @@ def _unused_remark(fits: Sequence[FringeFit]) -> str:
         "The frames contain a second pattern in each direction, with "
         f"{'half' if half else 'twice'} the frequency of the one that is used, as in "
         "three-beam illumination. Use both (--harmonics 2)."
+    )
+
+
+def _modulation_remark(patterns: PatternSet) -> str:
+    """Describe a modulation that is impossible; empty if there is none."""
+    if patterns.harmonics > 1:  # the sum of harmonics may exceed 1
+        return ""
+    values = [abs(fringe.modulation[0]) for fringe in patterns.fringes]
+    angle = int(np.argmax(values))
+    if values[angle] <= _MAX_MODULATION:
+        return ""
+    return (
+        f"Angle {angle + 1}: the modulation in the frames is {values[angle]:.2f}, but "
+        "stripes cannot exceed 1. Check the camera offset (--offset) and the objective "
+        "(--na, --wavelength, --damping)."
     )
 
 

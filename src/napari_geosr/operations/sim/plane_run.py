@@ -37,7 +37,7 @@ from napari_geosr.operations.sim.estimate import (
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
 from napari_geosr.operations.sim.inputs import step_remark
-from napari_geosr.operations.sim.planes import plane_steps, widefield
+from napari_geosr.operations.sim.planes import choose_iterations, plane_steps, widefield
 from napari_geosr.operations.sim.support import (
     FourierSupport,
     fourier_support,
@@ -250,7 +250,7 @@ class PlaneRun:
         if self.config.method == "widefield":
             return widefield(block, self.config.upscale_factor)
         estimate = yield from self._estimate_steps(time, channel)
-        brightness = float(np.percentile(block.mean(axis=(0, 1)), 99))
+        brightness = _brightness(block)
         steps = plane_steps(
             block,
             estimate.patterns,
@@ -276,9 +276,7 @@ class PlaneRun:
                         iterations=step.iterations,
                     )
         image, used = iterator.result
-        self.iterations[time, channel, plane] = used
-        if used and self._chosen_iterations(channel, brightness) is None:
-            self.chosen.setdefault(channel, []).append((brightness, used))
+        self._keep_iterations(block, (time, channel, plane), used)
         return image
 
     def _chosen_iterations(self, channel: int, brightness: float) -> int | None:
@@ -290,6 +288,58 @@ class PlaneRun:
         ratio, n = min(found, default=(math.inf, 0))
         return n if ratio <= _SAME_BRIGHTNESS else None
 
+    def adopt(self, estimate: PatternEstimate, plane: int, iterations: int) -> None:
+        """Use patterns and iterations found before for a plane of the first volume.
+
+        Parameters
+        ----------
+        estimate : PatternEstimate
+        plane : int
+        iterations : int
+        """
+        self.estimates[0, 0] = estimate
+        self._keep_iterations(estimate.block, (0, 0, plane), iterations)
+
+    def start_steps(
+        self, block: FloatArray, time: int, channel: int, plane: int
+    ) -> Generator[Step, None, tuple[PatternEstimate, int]]:
+        """Return the patterns of a plane, and its iterations of joint Richardson–Lucy.
+
+        Parameters
+        ----------
+        block : ndarray of shape (angles, phases, Y, X)
+            Frames of the plane.
+        time, channel, plane : int
+        """
+        found = yield from self._estimate_steps(time, channel)
+        brightness = _brightness(block)
+        n = self.config.iterations or self._chosen_iterations(channel, brightness)
+        if n is None:
+            n = yield from choose_iterations(
+                block,
+                found.patterns,
+                found.otf,
+                self.config,
+                self.device,
+                self.should_stop,
+            )
+        self._keep_iterations(block, (time, channel, plane), n)
+        return found, n
+
+    def _keep_iterations(
+        self, block: FloatArray, where: tuple[int, int, int], used: int
+    ) -> None:
+        """Remember the iterations of a plane, for it and for others as bright."""
+        self.iterations[where] = used
+        channel, brightness = where[1], _brightness(block)
+        if used and self._chosen_iterations(channel, brightness) is None:
+            self.chosen.setdefault(channel, []).append((brightness, used))
+
+    @property
+    def used_iterations(self) -> list[int]:
+        """Different numbers of iterations that were used."""
+        return list(dict.fromkeys(n for n in self.iterations.values() if n))
+
     def _placed(self, volume: Volume) -> Volume:
         """Return a preview at its position in the sample."""
         space = geometry(self.frames, self.config.upscale_factor)
@@ -297,11 +347,16 @@ class PlaneRun:
         return volume.replace(voxel_size=size, unit=space["unit"], origin=origin)
 
     def trust_steps(
-        self,
+        self, array: AnyArray
     ) -> Generator[Step, None, dict[tuple[int, int], SimTrust]]:
         """Check the middle slice of each channel, at the first and last time point.
 
         The resolution is measured only for the first one.
+
+        Parameters
+        ----------
+        array : array
+            The result.
 
         Returns
         -------
@@ -314,6 +369,7 @@ class PlaneRun:
         for time, channel in self._checked_places():
             plane = self.checked_plane(time, channel)
             found[time, channel] = yield from trust_steps(
+                self._result(array, time, channel, plane),
                 self.frames.frames(plane, time, channel),
                 self.estimates[time, channel],
                 self.config,
@@ -342,17 +398,24 @@ class PlaneRun:
 
     def support(self, array: AnyArray, time: int, channel: int) -> FourierSupport:
         """Return the spectrum of the checked slice of the result."""
-        scale, estimate = self.config.upscale_factor, self.estimates[time, channel]
+        estimate = self.estimates[time, channel]
         plane = self.checked_plane(time, channel)
-        place = place_of(self.frames, scale, time, channel, plane)
-        image = np.asarray(array[place], np.float32)
         return fourier_support(
-            image.reshape(image.shape[-2:]),
+            self._result(array, time, channel, plane),
             estimate.patterns,
             estimate.otf,
-            scale,
+            self.config.upscale_factor,
             is_widefield=self.config.method == "widefield",
         )
+
+    def _result(
+        self, array: AnyArray, time: int, channel: int, plane: int
+    ) -> FloatArray:
+        """Return a plane of the result."""
+        scale = self.config.upscale_factor
+        place = place_of(self.frames, scale, time, channel, plane)
+        image = np.asarray(array[place], np.float32)
+        return image.reshape(image.shape[-2:])
 
     def facts(self) -> AnyDict:
         """Return the statistics of the run for its record."""
@@ -371,8 +434,12 @@ class PlaneRun:
             }
             if first.patterns.images is None:
                 facts["patterns"] = first.patterns.to_dict()
-        used = list(dict.fromkeys(n for n in self.iterations.values() if n))
+        used = self.used_iterations
         return {**facts, **({"iterations": used} if used else {})}
+
+
+def _brightness(block: FloatArray) -> float:
+    return float(np.percentile(block.mean(axis=(0, 1)), 99))
 
 
 def trust_summary(checks: Checks) -> AnyDict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Generator
@@ -12,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr import learning
-from napari_geosr.core.config import format_available, format_enough, parse_bytes
-from napari_geosr.core.errors import Cancelled, DeviceMemoryError
-from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
@@ -31,6 +28,15 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import brightest_part, computed
+from napari_geosr.operations.sim.memory import (
+    grid_margin,
+    memory_budget,
+    n_terms,
+    pixel_bytes,
+    plan_tiles,
+    require_network_memory,
+    require_wiener_memory,
+)
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
@@ -54,10 +60,6 @@ _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
 #: Margin around a tile, in periods of the cut-off frequency.
 _HALO = 12.0
-#: Number of arrays of the result's size in memory, in addition to the pattern terms.
-_OTHER_ARRAYS = 9
-#: Bytes for a network's feature maps, per feature and per pixel of the result.
-_NETWORK_MAPS = 110
 #: Edge length, in camera pixels, of the part of the frames with which the number of
 #: training steps of a network is chosen.
 _NETWORK_TRIAL_EDGE = 96
@@ -65,8 +67,6 @@ _NETWORK_TRIAL_EDGE = 96
 _NETWORK_PATIENCE = 25
 #: Seconds between two previews of a network.
 _PREVIEW_SECONDS = 3.0
-#: Fraction of the free memory that a run uses by default.
-_FREE_SHARE = 0.5
 
 
 def plane_steps(
@@ -101,6 +101,7 @@ def plane_steps(
     if config.method == "widefield":
         return widefield(block, config.upscale_factor), 0
     if config.method == "wiener":
+        require_wiener_memory(patterns, otf, config)
         image = wiener_reconstruction(
             block,
             patterns,
@@ -143,9 +144,10 @@ def _tiled_steps(
     image = np.empty((s * rows, s * columns), np.float32)
     tiles = plan_tiles(
         (rows, columns),
-        pixel_bytes=s**2 * _bytes_per_fine_pixel(patterns),
-        budget=memory_budget(config),
+        pixel_bytes=pixel_bytes(patterns.n_frames, n_terms(patterns), s),
+        budget=memory_budget(config, device),
         halo=math.ceil(_HALO / otf.cut_off),
+        margin=grid_margin(otf),
     )
     for done, (core, window) in enumerate(tiles):
         steps = fit_steps(
@@ -184,15 +186,9 @@ def _network_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
     """Improve the result of `fit_steps` with a network fitted to the frames."""
-    rows, columns = block.shape[-2:]
-    need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
-    if need > memory_budget(config):
-        raise DeviceMemoryError(
-            f"The network needs {format_enough(need)} for frames of {rows} × {columns} "
-            "pixels. Crop them, allow more memory (--memory), use a smaller upscale "
-            "factor (--upscale-factor) or fewer features (--features), or use "
-            "--method joint-rl, which works in tiles."
-        )
+    require_network_memory(
+        patterns.shape, patterns.n_frames, n_terms(patterns), otf, config, device
+    )
     steps = config.steps
     if config.recipe == "ours":
         steps = yield from choose_network_steps(
@@ -289,7 +285,13 @@ def choose_network_steps(
     single = noise.weights(part.mean(axis=(0, 1)))
     kept, held = thinned(part, single)
     fit = yield from fit_steps(
-        kept, patterns.cropped(place), otf, config, iterations, device=device
+        kept,
+        patterns.cropped(place),
+        otf,
+        config,
+        iterations,
+        device=device,
+        should_stop=should_stop,
     )
     network = frame_fit_of(fit, kept, patterns.cropped(place), noise, config)
     target = torch.from_numpy(held.reshape(-1, *part.shape[-2:])).to(device)
@@ -312,76 +314,6 @@ def choose_network_steps(
     scatter = math.sqrt(2 / target.numel())
     best = int(np.argmin(misfits))
     return best if misfits[0] - misfits[best] > scatter else 0
-
-
-def memory_budget(config: SimConfig) -> int:
-    """Return the memory budget: the setting, or a fraction of the free memory."""
-    if config.memory is not None:
-        return parse_bytes(config.memory)
-    return int(_FREE_SHARE * free_host_memory())
-
-
-def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
-    """Return the bytes that joint Richardson–Lucy needs per pixel of the result."""
-    terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
-    if patterns.images is not None:
-        terms = patterns.n_frames
-    return 4 * (terms + _OTHER_ARRAYS)
-
-
-def plan_tiles(
-    shape: tuple[int, int], *, pixel_bytes: int, budget: int, halo: int
-) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Divide a plane into tiles with halos, in camera pixels.
-
-    Parameters
-    ----------
-    shape : (int, int)
-    pixel_bytes : int
-        Memory for each camera pixel, in bytes.
-    budget : int
-        Bytes that a tile and its halo may use.
-    halo : int
-        Pixels around a tile.
-
-    Returns
-    -------
-    list of ((slice, slice), (slice, slice))
-        Each tile, and the part of the frames that it needs; a single tile if everything
-        fits.
-
-    Raises
-    ------
-    DeviceMemoryError
-        If not even a small tile fits into the budget.
-    """
-    counts = [1, 1]
-    while True:
-        edges = [math.ceil(n / c) for n, c in zip(shape, counts, strict=True)]
-        windows = [
-            min(e + 2 * halo, n) if c > 1 else n
-            for e, n, c in zip(edges, shape, counts, strict=True)
-        ]
-        if math.prod(w + 2 * halo for w in windows) * pixel_bytes <= budget:
-            break
-        longest = int(np.argmax(edges))
-        if edges[longest] <= halo:
-            need = (3 * halo) ** 2 * pixel_bytes
-            raise DeviceMemoryError(
-                f"A tile of this reconstruction needs {format_enough(need)}, more than "
-                f"the {format_available(budget)} allowed. Allow more (--memory), or "
-                "use a smaller upscale factor (--upscale-factor)."
-            )
-        counts[longest] += 1
-    starts = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]
-    found = []
-    for start in itertools.product(*starts):
-        core, window = [], []
-        for at, edge, n in zip(start, edges, shape, strict=True):
-            core.append(slice(at, min(at + edge, n)))
-            window.append(slice(max(0, at - halo), min(at + edge + halo, n)))
-        found.append(((core[0], core[1]), (window[0], window[1])))
-    return found
 
 
 def fit_steps(

@@ -79,9 +79,7 @@ def picture(result: SimResult) -> bytes:
     figure.suptitle(METHOD_TITLES[result.method])
     left, right = figure.subplots(1, 2)
     shown = left.imshow(checks.residual, vmin=0, vmax=RESIDUAL_TOP, cmap="inferno")
-    left.set_title(
-        f"Residual of held-out frames\nin noise units, RMS {checks.held_out:.2f}"
-    )
+    left.set_title(f"Residual of the result\nin noise units, RMS {checks.rms:.2f}")
     left.set_axis_off()
     figure.colorbar(shown, ax=left)
     half = support.upscale_factor / 2

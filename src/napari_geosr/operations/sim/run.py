@@ -62,8 +62,7 @@ class SimResult:
     path : Path or None
         The file, if there is one.
     residual : Volume or None
-        Map of the residual of held-out frames, in units of the noise; None without
-        checks.
+        Map of the residual, in units of the noise; None without checks.
     support : FourierSupport or None
         Spectrum of the middle slice; None without checks.
     other_checks : dict of (int, int) to SimTrust
@@ -194,7 +193,7 @@ def run_steps(
         yield from run.fill_steps(array)
         summary = {"seconds": round(clock.monotonic() - begun, 3), **run.facts()}
         residual = support = None
-        checks = yield from run.trust_steps()
+        checks = yield from run.trust_steps(array)
         at, first = next(iter(checks.items()), (None, None))
         if at is not None and first is not None:
             residual, support = residual_volume(frames, first), run.support(array, *at)

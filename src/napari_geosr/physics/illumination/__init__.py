@@ -266,24 +266,43 @@ def _fringe_terms(
     patterns: PatternSet, grid: SimGrid
 ) -> tuple[FloatArray, npt.NDArray[np.float64]]:
     """Return the terms 1, cos, sin … of all angles, and their weights in each frame."""
-    y, x = grid.positions()
-    basis = [np.ones(grid.fine, np.float32)]
+    y, x = (np.ravel(positions) for positions in grid.positions())
     n_terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
+    # All terms together may need gigabytes, so they are computed in place.
+    basis = np.empty((n_terms, *grid.fine), np.float32)
+    basis[0] = 1
+    product = np.empty(grid.fine, np.float32)
     mixing = np.zeros((patterns.n_frames, n_terms))
     row, column = 0, 1
     for fringe in patterns.fringes:
-        ky, kx = fringe.wave_vector
-        wave = np.exp(2j * np.pi * ky * y) * np.exp(2j * np.pi * kx * x)
-        power = np.ones_like(wave)
         weights = fringe.mixing()
-        for _ in range(fringe.harmonics):
-            power = power * wave
-            basis += [power.real.astype(np.float32), power.imag.astype(np.float32)]
+        for h in range(1, fringe.harmonics + 1):
+            real, imaginary = basis[column + 2 * h - 2 : column + 2 * h]
+            down, along = (
+                np.exp(2j * np.pi * h * k * at)
+                for k, at in zip(fringe.wave_vector, (y, x), strict=True)
+            )
+            for out, one, other, sign in (
+                (real, down.real, down.imag, -1),
+                (imaginary, down.imag, down.real, 1),
+            ):
+                _outer(one, along.real, out)
+                _outer(sign * other, along.imag, product)
+                out += product
         rows = slice(row, row + len(weights))
         mixing[rows, 0] = weights[:, 0]
         mixing[rows, column : column + 2 * fringe.harmonics] = weights[:, 1:]
         row, column = rows.stop, column + 2 * fringe.harmonics
-    return np.stack(basis), mixing
+    return basis, mixing
+
+
+def _outer(
+    column: npt.NDArray[np.float64], row: npt.NDArray[np.float64], out: FloatArray
+) -> None:
+    """Multiply a column by a row, in single precision."""
+    np.multiply(
+        column.astype(np.float32)[:, None], row.astype(np.float32)[None], out=out
+    )
 
 
 def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:

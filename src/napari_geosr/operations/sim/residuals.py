@@ -1,0 +1,394 @@
+"""How well a reconstruction explains the frames, by the model of image formation.
+
+The object that belongs to the result is illuminated by every pattern, blurred by the
+objective and sampled by the camera; the difference from the frames is given in units of
+the noise. What counts as the object depends on the method:
+
+- Joint Richardson–Lucy and the network estimate the object itself.
+- Wiener-SIM estimates the object times the apodisation, which is known and therefore
+  divided out, wherever it exceeds 2 %. The regularisation is not divided out, because
+  it decides how well the object is deconvolved.
+- Widefield is the object blurred by the objective, so it is divided by the transfer
+  function (regularised). It contains no frequency beyond the cut-off and therefore
+  cannot explain all of the stripes: its residual shows what it leaves unused.
+
+For Wiener-SIM and widefield, a brightness scale and an offset are fitted to all frames
+of the plane, because both may be arbitrary in such images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.sim_frames.fringes import PatternSet
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
+from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
+from napari_geosr.operations.sim.planes import trial_edge
+from napari_geosr.physics.illumination import IlluminationOperator, SimGrid
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.joint_rl import JointRichardsonLucy
+from napari_geosr.sim.wiener import apodise, wiener_reconstruction
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Edge length, in camera pixels, of the part of the frames that is checked.
+CHECKED_EDGE = 192
+#: Width of the border of the field of view that is not compared, in periods of the
+#: cut-off frequency: light from outside reaches it.
+_BORDER = 2.0
+#: Smallest apodisation that is divided out.
+_LEAST_APODISATION = 0.02
+#: Squared transfer below which a widefield image is not deconvolved.
+_LEAST_POWER = 1e-3
+#: Residual of a result, relative to that of the patterns or to the noise, above which a
+#: warning is issued. The ratio is less than 1.1 for good results, and at least 1.4 for
+#: one iteration of Richardson–Lucy or a far too strong regularisation.
+_WORSE = 1.3
+#: What to change if the result of a method does not explain the frames.
+_ADVICE = {
+    "wiener": "Use a smaller regularisation (--regularisation), or the default.",
+    "joint-rl": "Use more iterations (--iterations) or a smaller total variation "
+    "(--tv), or the defaults.",
+    "pinn": "Use more steps (--steps), or --method joint-rl.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ResultResidual:
+    """Difference between the frames and those expected from a result.
+
+    Attributes
+    ----------
+    frames : ndarray of shape (angles, phases)
+        RMS in units of the noise.
+    map : ndarray of shape (Y, X)
+        RMS over all frames, in units of the noise.
+    place : (slice, slice)
+        The part of the frames that the map covers.
+    """
+
+    frames: FloatArray
+    map: FloatArray = field(repr=False)
+    place: tuple[slice, slice]
+
+    @property
+    def rms(self) -> float:
+        """RMS of all frames."""
+        return float(np.sqrt(np.square(self.frames).mean(dtype=np.float64)))
+
+
+def result_residual(
+    image: FloatArray,
+    block: FloatArray,
+    estimate: PatternEstimate,
+    config: SimConfig,
+    device: str = "cpu",
+) -> ResultResidual:
+    """Compare the frames with those expected from a result, in its brightest part.
+
+    Parameters
+    ----------
+    image : ndarray of shape (upscale_factor · Y, upscale_factor · X)
+        Result for the plane.
+    block : ndarray of shape (angles, phases, Y, X)
+        Frames of the plane, with the offset subtracted.
+    estimate : PatternEstimate
+    config : SimConfig
+    device : str
+    """
+    place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
+    patterns = estimate.patterns.cropped(place)
+    expected = _expected(image, place, patterns, estimate.otf, config, device)
+    inner = _without_border(place, block.shape[-2:], estimate.otf)
+    rows, columns = (
+        slice(i.start - p.start, i.stop - p.start)
+        for i, p in zip(inner, place, strict=True)
+    )
+    frames = block[(..., *inner)].reshape(len(expected), -1)
+    sigma = np.sqrt(estimate.noise.weights(block.mean(axis=(0, 1))[inner]))
+    values = expected[:, rows, columns].reshape(frames.shape)
+    scale, start = _scale(values, frames, sigma.ravel(), config)
+    squares = np.square((frames - scale * values - start) / sigma.ravel())
+    each = np.sqrt(squares.mean(axis=1, dtype=np.float64))
+    return ResultResidual(
+        each.reshape(block.shape[:2]).astype(np.float32),
+        np.sqrt(squares.mean(axis=0)).reshape(sigma.shape).astype(np.float32),
+        inner,
+    )
+
+
+def residual_warnings(
+    residual: ResultResidual, patterns: float, method: str
+) -> list[str]:
+    """Warn if a result explains the frames worse than a short fit with its patterns.
+
+    Parameters
+    ----------
+    residual : ResultResidual
+    patterns : float
+        Residual of the patterns.
+    method : str
+    """
+    if method not in _ADVICE or residual.rms <= _WORSE * max(patterns, 1.0):
+        return []
+    return [
+        f"{METHOD_TITLES[method]}: the result does not explain the frames. Its "
+        f"residual is {residual.rms:.1f} times the noise; {max(patterns, 1.0):.1f} is "
+        f"possible with these patterns. {_ADVICE[method]}"
+    ]
+
+
+def _expected(
+    image: FloatArray,
+    place: tuple[slice, slice],
+    patterns: PatternSet,
+    otf: Otf,
+    config: SimConfig,
+    device: str,
+) -> FloatArray:
+    """Return the frames of a part that are expected from a result.
+
+    Parameters
+    ----------
+    image : ndarray
+        The whole result.
+    place : (slice, slice)
+        The part, in camera pixels.
+    patterns : PatternSet
+        Patterns of the part.
+    """
+    import torch
+
+    operator = IlluminationOperator.create(patterns, otf, config.upscale_factor, device)
+    grid = operator.grid
+    values = image
+    for axis, part in enumerate(place):
+        values = values.take(_rows(grid, axis, part, image.shape[axis]), axis)
+    values = _object(values, patterns, otf, grid, config)
+    with exact_settings(config.threads):
+        frames = operator.forward(torch.from_numpy(values).to(device))
+        found: FloatArray = frames.cpu().numpy()
+    return found
+
+
+def _rows(grid: SimGrid, axis: int, part: slice, length: int) -> npt.NDArray[np.intp]:
+    """Return the rows of an image that a grid covers, mirrored at the borders."""
+    s = grid.upscale_factor
+    first = s * (part.start - grid.margin[axis])
+    rows = np.arange(first, first + grid.fine[axis]) % (2 * length)
+    found: npt.NDArray[np.intp] = np.minimum(rows, 2 * length - 1 - rows)
+    return found
+
+
+def _object(
+    values: FloatArray,
+    patterns: PatternSet,
+    otf: Otf,
+    grid: SimGrid,
+    config: SimConfig,
+) -> FloatArray:
+    """Return the object that belongs to a result on the fine grid, see the module."""
+    from scipy import fft
+
+    if config.method == "wiener":
+        weight = apodise(patterns, otf, grid, config.apodisation)
+        least = _LEAST_APODISATION
+        factor = np.where(weight > least, 1 / np.maximum(weight, least), 0)
+    elif config.method == "widefield":
+        s, (rows, columns) = grid.upscale_factor, grid.fine
+        fy, fx = np.fft.fftfreq(rows, 1 / s)[:, None], np.fft.rfftfreq(columns, 1 / s)
+        transfer = otf.at(fy, fx[None])
+        factor = transfer / (transfer**2 + _LEAST_POWER)
+    else:
+        return np.ascontiguousarray(values, np.float32)
+    spectrum = fft.rfft2(values) * factor
+    return np.ascontiguousarray(fft.irfft2(spectrum, grid.fine), np.float32)
+
+
+def _scale(
+    expected: FloatArray, frames: FloatArray, sigma: FloatArray, config: SimConfig
+) -> tuple[float, float]:
+    """Return the scale and offset that fit expected frames to those recorded.
+
+    Both arrays have shape (frames, pixels); 1 and 0 for methods that estimate the
+    object in the units of the frames.
+    """
+    if config.method not in ("wiener", "widefield"):
+        return 1.0, 0.0
+    values = (expected / sigma).ravel().astype(np.float64)
+    ones = np.broadcast_to(1 / sigma, expected.shape).ravel().astype(np.float64)
+    target = (frames / sigma).ravel().astype(np.float64)
+    normal = [[values @ values, values @ ones], [values @ ones, ones @ ones]]
+    right = [values @ target, ones @ target]
+    found = np.linalg.lstsq(np.asarray(normal), np.asarray(right), rcond=None)[0]
+    return float(found[0]), float(found[1])
+
+
+def _without_border(
+    place: tuple[slice, slice], shape: tuple[int, ...], otf: Otf
+) -> tuple[slice, slice]:
+    """Return a part without the pixels at the border of the field of view."""
+    border = max(2, round(_BORDER / otf.cut_off))
+    found = []
+    for part, n in zip(place, shape, strict=True):
+        edge = border if n > 4 * border else 0
+        found.append(slice(max(part.start, edge), min(part.stop, n - edge)))
+    return found[0], found[1]
+
+
+def held_out_steps(
+    block: FloatArray,
+    estimate: PatternEstimate,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[float | None, str]]:
+    """Repeat the reconstruction of a part without some frames, and predict these.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+    estimate : PatternEstimate
+    config : SimConfig
+        The method's own settings are used.
+    iterations : int
+        Iterations of the reconstruction.
+    device : str
+    should_stop : callable
+
+    Returns
+    -------
+    residual : float or None
+        RMS in units of the noise.
+    reason : str
+        Why there is no value.
+    """
+    held, reason = _held(estimate.patterns, block.shape[:2], config.method)
+    if reason:
+        return None, reason
+    place = brightest_part(block.mean(axis=(0, 1)), trial_edge(block))
+    part, patterns = block[(..., *place)], estimate.patterns.cropped(place)
+    frames = part.reshape(-1, *part.shape[-2:])
+    whole = (slice(0, part.shape[-2]), slice(0, part.shape[-1]))
+    sigma = np.sqrt(estimate.noise.weights(part.mean(axis=(0, 1))))
+    if config.method == "wiener":
+        image = _wiener_without(part, patterns, held, estimate, config)
+    else:
+        image = yield from _object_without(
+            frames,
+            patterns,
+            held,
+            estimate.otf,
+            config,
+            iterations,
+            device,
+            should_stop,
+        )
+    expected = _expected(image, whole, patterns, estimate.otf, config, device)
+    inner = _without_border(whole, part.shape[-2:], estimate.otf)
+    kept = [i for i in range(len(frames)) if i not in held]
+    seen, values = (each[(..., *inner)] for each in (frames, expected))
+    noise = sigma[inner].ravel()
+    scale, start = _scale(
+        values[kept].reshape(len(kept), -1),
+        seen[kept].reshape(len(kept), -1),
+        noise,
+        config,
+    )
+    misfit = (seen - scale * values - start)[held].reshape(len(held), -1) / noise
+    return float(np.sqrt(np.square(misfit).mean(dtype=np.float64))), ""
+
+
+def _held(
+    patterns: PatternSet, counts: tuple[int, ...], method: str
+) -> tuple[list[int], str]:
+    """Return the frames to leave out, each of another angle, or why there are none."""
+    angles, phases = counts
+    one_each = [a * phases + a % phases for a in range(angles)]
+    if method == "pinn":
+        return [], "A second network would have to be fitted, which takes minutes."
+    if method == "widefield":
+        return [], "The mean of some of the frames contains stripes."
+    if patterns.images is not None:
+        spare = patterns.n_frames - 2
+        return one_each[:spare], "" if spare > 0 else "There are too few frames."
+    bands = 1 + 2 * patterns.harmonics
+    if method == "wiener":
+        if phases > bands:
+            return one_each, ""
+        return [], f"Wiener-SIM needs all {phases} phases to separate {bands} bands."
+    # The central band is the same for all angles.
+    needed = 1 + 2 * sum(fringe.harmonics for fringe in patterns.fringes)
+    spare = angles * phases - needed
+    if spare > 0:
+        return one_each[:spare], ""
+    return [], f"All {angles * phases} frames are needed to separate {needed} bands."
+
+
+def _wiener_without(
+    part: FloatArray,
+    patterns: PatternSet,
+    held: list[int],
+    estimate: PatternEstimate,
+    config: SimConfig,
+) -> FloatArray:
+    """Return the Wiener reconstruction without one frame of each angle."""
+    phases = part.shape[1]
+    blocks, fringes = [], []
+    for frames, fringe, out in zip(part, patterns.fringes, held, strict=True):
+        kept = [p for p in range(phases) if p != out % phases]
+        blocks.append(frames[kept])
+        fringes.append(
+            replace(
+                fringe,
+                phases=tuple(fringe.phases[p] for p in kept),
+                intensity=tuple(fringe.intensity[p] for p in kept),
+            )
+        )
+    return wiener_reconstruction(
+        np.stack(blocks),
+        replace(patterns, fringes=tuple(fringes)),
+        estimate.otf,
+        config.upscale_factor,
+        noise=estimate.noise.variance,
+        regularisation=config.regularisation,
+        apodisation=config.apodisation,
+        notch=config.notch,
+    )
+
+
+def _object_without(
+    frames: FloatArray,
+    patterns: PatternSet,
+    held: list[int],
+    otf: Otf,
+    config: SimConfig,
+    iterations: int,
+    device: str,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, FloatArray]:
+    """Return the object that joint Richardson–Lucy finds without some frames."""
+    import torch
+
+    kept = [i for i in range(len(frames)) if i not in held]
+    operator = IlluminationOperator.create(patterns, otf, config.upscale_factor, device)
+    values = torch.from_numpy(np.maximum(frames[kept], 0)).to(device)
+    with exact_settings(config.threads):
+        fit = JointRichardsonLucy(
+            operator.with_mixing(operator.mixing.cpu().numpy()[kept]), values, config.tv
+        )
+    for _ in range(config.iterations or iterations):
+        if should_stop():
+            raise Cancelled("Stopped before the result was checked.")
+        with exact_settings(config.threads):
+            fit.step()
+        yield BlockDone()
+    return fit.result()
