@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.outliers import without_outliers
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -55,7 +56,7 @@ class FrameNoise:
 
 
 def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
-    """Estimate the noise of the frames of one plane.
+    """Estimate the noise of the frames of one plane; hot pixels do not count.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
     from scipy import fft, ndimage
 
     part = _central(frames.reshape(-1, *frames.shape[-2:]))
+    part, _ = without_outliers(part, otf)
     rows, columns = part.shape[1:]
     fy, fx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
     radius = np.hypot(fy, fx)
