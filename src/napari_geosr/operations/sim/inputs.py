@@ -28,7 +28,7 @@ from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.known_patterns import Source, pattern_counts
 from napari_geosr.physics.illumination.otf import Otf
-from napari_geosr.sim.dark_level import dark_level
+from napari_geosr.sim.noise import dark_level
 
 FloatArray = npt.NDArray[np.float32]
 
