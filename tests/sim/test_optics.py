@@ -11,7 +11,11 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import Optics
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.operations.sim import FramesConfig, estimate, estimate_steps
-from napari_geosr.operations.sim.agreement import agreeing_fits, disagreement_remarks
+from napari_geosr.operations.sim.agreement import (
+    agreeing_fits,
+    cut_off_remark,
+    disagreement_remarks,
+)
 from napari_geosr.operations.sim.inputs import camera_offsets
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.cut_off import check_cut_off
@@ -200,6 +204,15 @@ def test_padding_is_not_the_camera_offset(structure, value):
     padded[..., :5, :] = value
     frames = frames_of_scene(replace(made, frames=padded), offset=0.0)
     assert camera_offsets(frames) == pytest.approx((expected,), abs=3)
+    assert cut_off_remark(frames.frames(), Otf(CUT_OFF), frames) == ""
+
+
+def test_clipped_structures_are_no_fine_detail():
+    made = scene("spots", snr=20)
+    top = np.percentile(made.frames, 99.5)
+    frames = frames_of_scene(replace(made, frames=np.minimum(made.frames, top)))
+    assert check_cut_off(frames.frames(), Otf(CUT_OFF)).is_too_low
+    assert cut_off_remark(frames.frames(), Otf(CUT_OFF), frames) == ""
 
 
 def test_dark_background_is_the_camera_offset():

@@ -154,8 +154,7 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
 def dark_level(frames: FloatArray) -> float | None:
     """Return the grey value of the darkest parts of the frames of one plane.
 
-    Areas in which all frames have one constant grey value do not count if it is clearly
-    lower than all others; they are often padding.
+    Padding does not count.
 
     Parameters
     ----------
@@ -167,25 +166,46 @@ def dark_level(frames: FloatArray) -> float | None:
     float or None
         None if the frames are constant, or have NaN or infinite pixels.
     """
-    from scipy import ndimage
-
     mean = frames.mean(axis=0)
     if not np.isfinite(mean).all() or not np.ptp(mean) > 0:
         return None
+    return _dark_level(frames)[0]
+
+
+def has_padding(frames: FloatArray) -> bool:
+    """Return whether parts of the frames were filled with a constant grey value.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (n, Y, X)
+    """
+    return _dark_level(frames)[1]
+
+
+def _dark_level(frames: FloatArray) -> tuple[float, bool]:
+    """Return the grey value of the darkest parts, and whether there is padding.
+
+    Areas in which all frames have one constant grey value are padding if it is clearly
+    lower than all others.
+    """
+    from scipy import ndimage
+
+    mean = frames.mean(axis=0)
     smooth = ndimage.uniform_filter(mean, 3, mode="nearest")
     level = float(np.percentile(smooth, _DARK_PERCENTILE))
     spread = ndimage.maximum_filter(mean, 3) - ndimage.minimum_filter(mean, 3)
     seed = (spread == 0) & (mean <= level)
     if not seed.any():
-        return level
+        return level, False
     square = np.ones((3, 3))
     area = ndimage.binary_propagation(seed, square, mean <= level)
     used = ~ndimage.binary_dilation(area, square, iterations=_INTERPOLATED)
     if not used.any():
-        return level
+        return level, False
     other = float(np.percentile(smooth[used], _DARK_PERCENTILE))
     dark = used & (smooth <= np.percentile(smooth[used], 1))
     noise = float(frames[:, dark].std(axis=0).mean())
     edge = ndimage.binary_dilation(area, square) & ~area
     is_step = np.median(mean[edge]) > level + _STEP * (other - level)
-    return other if is_step and other - level > _CLEAR_STEP * noise else level
+    is_padding = bool(is_step and other - level > _CLEAR_STEP * noise)
+    return (other if is_padding else level), is_padding

@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.units import PIXEL
+from napari_geosr.operations.sim.frame_checks import saturated_fraction
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.cut_off import check_cut_off
+from napari_geosr.sim.noise import has_padding
 from napari_geosr.sim.outliers import Outlier
 from napari_geosr.sim.patterns import (
     MAX_UNEVEN_PERIOD,
@@ -152,6 +154,11 @@ def cut_off_remark(
     frames : SimFrames
     channel : int
     """
+    # Clipped structures and the edges of padding have frequencies beyond the cut-off.
+    if saturated_fraction(block, frames, channel).any():
+        return ""
+    if has_padding(block.reshape(-1, *block.shape[-2:])):
+        return ""
     check = check_cut_off(block, otf)
     where = frames.where(channel=channel)
     limit = _length(frames, 1 / otf.cut_off)
