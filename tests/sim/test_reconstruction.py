@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.core.errors import Cancelled, ConfigError, DeviceMemoryError
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    DeviceMemoryError,
+    VolumeError,
+)
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import BlockDone, PreviewReady, StageStarted, run_to_end
 from napari_geosr.operations.sim import SimConfig, memory, planes, run_steps
@@ -274,6 +279,27 @@ def test_haze_is_suppressed_by_the_notch():
         answer(made, "wiener", notch=value, regularisation=0.1) for value in (0.0, 0.9)
     )
     assert correlation(notched, made.truth) > correlation(plain, made.truth)
+
+
+@pytest.mark.parametrize("notch", [0.0, 0.9])
+@pytest.mark.parametrize("regularisation", [0.0, 0.1, 10.0])
+def test_regularisation_keeps_the_brightness(regularisation, notch):
+    """Even 0, with which frequencies without any signal were divided by zero."""
+    made = scene("er", snr=20, size=96)
+    image = answer(made, "wiener", notch=notch, regularisation=regularisation)
+    mean = float((made.frames - 100).mean())
+    assert np.isfinite(image).all()
+    assert image.mean() == pytest.approx(mean, rel=0.02)
+    if regularisation:
+        assert correlation(image, made.truth) > 0.45
+
+
+def test_results_with_nan_are_refused(monkeypatch):
+    made = scene("er", snr=20, size=96)
+    broken = np.full((192, 192), np.nan, np.float32)
+    monkeypatch.setattr(planes, "wiener_reconstruction", lambda *_, **__: broken)
+    with pytest.raises(VolumeError, match="Wiener-SIM failed: 36864 of 36864 pixels"):
+        answer(made, "wiener")
 
 
 def test_images_as_patterns():

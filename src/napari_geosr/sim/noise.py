@@ -1,4 +1,7 @@
-"""Noise of raw frames, from frequencies that the objective does not transmit."""
+"""Noise of raw frames, and grey value of the camera without light.
+
+The noise is measured at frequencies that the objective does not transmit.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.outliers import without_outliers
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -24,6 +28,17 @@ _EDGE = 512
 _CLASSES = 8
 #: Smallest variance of a pixel relative to the mean variance.
 _FLOOR = 0.1
+#: Percentile of the smoothed mean frame that is used as the grey value without light.
+_DARK_PERCENTILE = 0.1
+#: Difference between an area of constant grey value and the darkest other pixels,
+#: relative to their noise, above which the area is empty: padding of registered or
+#: cropped frames.
+_CLEAR_STEP = 8.0
+#: Pixels next to an empty area are brighter than it by at least this fraction of the
+#: difference; those next to a dark background are hardly brighter than it.
+_STEP = 0.1
+#: Distance from an empty area up to which pixels may be interpolated, in pixels.
+_INTERPOLATED = 4
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class FrameNoise:
 
 
 def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
-    """Estimate the noise of the frames of one plane.
+    """Estimate the noise of the frames of one plane; hot pixels do not count.
 
     Parameters
     ----------
@@ -66,6 +81,7 @@ def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
     from scipy import fft, ndimage
 
     part = _central(frames.reshape(-1, *frames.shape[-2:]))
+    part, _ = without_outliers(part, otf)
     rows, columns = part.shape[1:]
     fy, fx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
     radius = np.hypot(fy, fx)
@@ -133,3 +149,63 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
             0.0,
         )
     )
+
+
+def dark_level(frames: FloatArray) -> float | None:
+    """Return the grey value of the darkest parts of the frames of one plane.
+
+    Padding does not count.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (n, Y, X)
+        Raw frames, including the camera offset.
+
+    Returns
+    -------
+    float or None
+        None if the frames are constant, or have NaN or infinite pixels.
+    """
+    mean = frames.mean(axis=0)
+    if not np.isfinite(mean).all() or not np.ptp(mean) > 0:
+        return None
+    return _dark_level(frames)[0]
+
+
+def has_padding(frames: FloatArray) -> bool:
+    """Return whether parts of the frames were filled with a constant grey value.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (n, Y, X)
+    """
+    return _dark_level(frames)[1]
+
+
+def _dark_level(frames: FloatArray) -> tuple[float, bool]:
+    """Return the grey value of the darkest parts, and whether there is padding.
+
+    Areas in which all frames have one constant grey value are padding if it is clearly
+    lower than all others.
+    """
+    from scipy import ndimage
+
+    mean = frames.mean(axis=0)
+    smooth = ndimage.uniform_filter(mean, 3, mode="nearest")
+    level = float(np.percentile(smooth, _DARK_PERCENTILE))
+    spread = ndimage.maximum_filter(mean, 3) - ndimage.minimum_filter(mean, 3)
+    seed = (spread == 0) & (mean <= level)
+    if not seed.any():
+        return level, False
+    square = np.ones((3, 3))
+    area = ndimage.binary_propagation(seed, square, mean <= level)
+    used = ~ndimage.binary_dilation(area, square, iterations=_INTERPOLATED)
+    if not used.any():
+        return level, False
+    other = float(np.percentile(smooth[used], _DARK_PERCENTILE))
+    dark = used & (smooth <= np.percentile(smooth[used], 1))
+    noise = float(frames[:, dark].std(axis=0).mean())
+    edge = ndimage.binary_dilation(area, square) & ~area
+    is_step = np.median(mean[edge]) > level + _STEP * (other - level)
+    is_padding = bool(is_step and other - level > _CLEAR_STEP * noise)
+    return (other if is_padding else level), is_padding

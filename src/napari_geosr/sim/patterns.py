@@ -20,6 +20,11 @@ import numpy.typing as npt
 
 from napari_geosr.core.sim_frames.fringes import FringePattern
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.pattern_problems import (
+    MIN_CONFIDENCE,
+    doubtful_frames,
+    missing_pattern,
+)
 from napari_geosr.sim.peaks import CorrelationPeaks, radial_median, upward
 from napari_geosr.sim.refine import circle_centre
 
@@ -42,20 +47,12 @@ _INNER = (0.07, 0.2)
 _MIN_SIGNAL = 0.02
 #: Maximum number of times that bands are separated with the phases estimated before.
 _SEPARATIONS = 4
-#: Confidence below which a pattern does not count as found.
-MIN_CONFIDENCE = 6.0
 #: Minimum confidence of a pattern near a given one, if it is the clearest pattern in
 #: the frames: frames of less than 64 × 64 pixels do not reach more.
 _MIN_NEAR = 4.0
 #: Minimum confidence of patterns found near given ones, relative to the clearest ones
 #: in the frames.
 MIN_PROMINENCE = 0.7
-#: Modulation below which a pattern does not count as found.
-MIN_MODULATION = 0.05
-#: Smallest modulation of a frame, relative to the mean, below which a pattern does not
-#: count as found. The ratio is at least 0.76 for correct frames, even noisy ones; if
-#: frames of two angles are swapped, it is 0.37 to 0.51 for at least one of the angles.
-MIN_EVENNESS = 0.6
 #: Minimum number of phases with which two patterns in one direction can be separated.
 _MIN_PHASES = 5
 #: Range of frequencies searched for a second pattern, relative to the expected one.
@@ -70,10 +67,8 @@ _MIN_RELATED = 3.5
 _LOW_RING = (0.25, 0.5)
 #: Minimum agreement of the phases of two patterns, between 0 and 1.
 _MIN_AGREEMENT = 0.8
-#: Number of phases from which on some may be equal.
-_MANY_PHASES = 6
-#: Distance between two phases below which they count as equal, in radians.
-_MIN_GAP = math.radians(10)
+#: Maximum difference between the frequencies of two angles, relative to them.
+MAX_UNEVEN_PERIOD = 0.03
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,8 @@ class FringeFit:
     unused : float
         Frequency, relative to that of the pattern, of another pattern with the same
         direction (0.5 or 2) that is not used; 0 if there is none.
+    is_missing : bool
+        No pattern was found at all, as opposed to a pattern with a problem.
     """
 
     pattern: FringePattern
@@ -104,6 +101,7 @@ class FringeFit:
     problem: str = ""
     prominence: float = 1.0
     unused: float = 0.0
+    is_missing: bool = False
 
 
 class AngleFit:
@@ -123,14 +121,15 @@ class AngleFit:
         from scipy.signal.windows import tukey
 
         self._fft = fft
-        self.otf, self.noise = otf, noise
-        means = frames.mean(axis=(1, 2))
+        means = frames.mean(axis=(1, 2), dtype=np.float64)
         overall = float(means.mean())
+        unit = abs(overall) or 1.0  # very large or small values would overflow
+        self.otf, self.noise = otf, noise / unit**2
         self.intensity = tuple(float(m / overall) if overall else 1.0 for m in means)
         self.shape = rows, columns = frames.shape[1], frames.shape[2]
         self.window = np.outer(tukey(rows, 2 * _FADE), tukey(columns, 2 * _FADE))
         self.inner = np.outer(_inner_window(rows), _inner_window(columns))
-        scale = np.array([1 / i if i > 0 else 1.0 for i in self.intensity])
+        scale = np.array([1 / i if i > 0 else 1.0 for i in self.intensity]) / unit
         evened = frames * scale[:, None, None].astype(np.float32)
         faded = evened * self.window.astype(np.float32)
         self.spectra: Complex = fft.fft2(faded).astype(np.complex64)
@@ -373,6 +372,7 @@ def fit_fringe(
     noise: float = 0.0,
     harmonics: int = 1,
     near: tuple[float, float] | None = None,
+    frequency: float | None = None,
 ) -> FringeFit:
     """Find the pattern of one angle.
 
@@ -387,13 +387,21 @@ def fit_fringe(
     near : (float, float), optional
         Approximate wave vector in cycles per pixel; by default, it is searched for in a
         ring around the cut-off (`search_ring`).
+    frequency : float, optional
+        Approximate frequency in cycles per pixel, such as that of other angles; the
+        search is limited to it.
     """
     fit = AngleFit(frames, otf, noise)
     ring = low, high = search_ring(otf)
+    within: tuple[float, float] | None = None
     if near is not None:  # three-beam illumination has coarser patterns, too
         ring = min(low, _NEAR[0] * math.hypot(*near)), high
+    elif frequency is not None:
+        width = MAX_UNEVEN_PERIOD * frequency
+        within = frequency - width, frequency + width
+        ring = min(low, within[0]), min(max(high, within[1]), _NYQUIST)
     peaks = fit.peaks(ring)
-    k, confidence = peaks.highest()
+    k, confidence = peaks.highest(within)
     prominence, unused = 1.0, 0.0
     if confidence > 0 and near is None:
         k, confidence, unused = _with_both_orders(
@@ -417,8 +425,16 @@ def fit_fringe(
     needed = MIN_CONFIDENCE
     if near is not None and prominence >= MIN_PROMINENCE:
         needed = _MIN_NEAR
-    problem = _problem(pattern, confidence, evenness, needed)
-    return FringeFit(pattern, confidence, evenness, problem, prominence, unused)
+    missing = missing_pattern(pattern, confidence, needed)
+    return FringeFit(
+        pattern,
+        confidence,
+        evenness,
+        missing or doubtful_frames(pattern, evenness),
+        prominence,
+        unused,
+        bool(missing),
+    )
 
 
 def _with_both_orders(
@@ -459,36 +475,3 @@ def _with_both_orders(
     if related is None:
         return k, confidence, 0.0
     return k, math.hypot(confidence, related[1]), 0.0 if harmonics > 1 else 2.0
-
-
-def _problem(
-    pattern: FringePattern, confidence: float, evenness: float, needed: float
-) -> str:
-    """Return why a pattern cannot be relied on; empty if it can."""
-    modulation = abs(pattern.modulation[0])
-    if confidence < needed or modulation < MIN_MODULATION:
-        return (
-            f"no pattern found; modulation {modulation:.2f}, confidence "
-            f"{confidence:.1f} (at least {needed:g} is needed)."
-        )
-    gap = _smallest_gap(pattern.phases)
-    # With many phases, some may be equal.
-    if gap < _MIN_GAP and len(pattern.phases) < _MANY_PHASES:
-        return (
-            f"two frames have nearly the same phase ({math.degrees(gap):.0f}° apart): "
-            "check the order of the frames (--order)."
-        )
-    if evenness < MIN_EVENNESS:
-        return (
-            f"one frame has only {100 * evenness:.0f} % of the mean modulation of the "
-            "others, so it probably belongs to another angle: check the order of the "
-            "frames (--order)."
-        )
-    return ""
-
-
-def _smallest_gap(phases: Sequence[float]) -> float:
-    """Return the smallest distance between two phases on the circle."""
-    turned = np.sort(np.mod(phases, 2 * math.pi))
-    gaps = np.diff(np.append(turned, turned[0] + 2 * math.pi))
-    return float(gaps.min())

@@ -29,11 +29,23 @@ class CorrelationPeaks:
     values: FloatArray
     inside: npt.NDArray[np.bool_]
 
-    def highest(self) -> tuple[tuple[float, float], float]:
-        """Return the frequency and confidence of the highest peak."""
+    def highest(
+        self, within: tuple[float, float] | None = None
+    ) -> tuple[tuple[float, float], float]:
+        """Return the frequency and confidence of the highest peak.
+
+        Parameters
+        ----------
+        within : (float, float), optional
+            Lowest and highest frequency in cycles per pixel; by default those of the
+            search.
+        """
         found = np.where(self.inside, self.values, -1)
-        y, x = np.unravel_index(int(np.argmax(found)), found.shape)
         rows, columns = (np.fft.fftfreq(n) for n in found.shape)
+        if within is not None:
+            radius = np.hypot(rows[:, None], columns)
+            found[(radius < within[0]) | (radius > within[1])] = -1
+        y, x = np.unravel_index(int(np.argmax(found)), found.shape)
         k = float(rows[y]), float(columns[x])
         return upward(k), math.sqrt(max(0.0, float(found[y, x])))
 

@@ -23,6 +23,9 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Standard deviation of the Gaussian notch against haze, relative to the cut-off.
 _NOTCH_WIDTH = 0.15
+#: Smallest Wiener parameter: without any, frequencies that the frames do not contain
+#: would be divided by zero.
+MIN_REGULARISATION = 1e-3
 
 
 def unmixing(fringe: FringePattern) -> npt.NDArray[np.complex128]:
@@ -78,8 +81,8 @@ def wiener_reconstruction(
     noise : float
         Variance of a pixel.
     regularisation : float, optional
-        Wiener parameter w [1]_; by default estimated from the noise and the spectrum of
-        the frames at each frequency.
+        Wiener parameter w [1]_, at least `MIN_REGULARISATION`; by default estimated
+        from the noise and the spectrum of the frames at each frequency.
     apodisation : {"lukosz", "cosine", "none"}
     notch : float
         Suppression of each band at its centre, 0 to 1.
@@ -136,7 +139,13 @@ def wiener_reconstruction(
         weight = _noise_to_signal(spectrum, power, noise * amplification, grid, frames)
     else:
         weight = np.full(power.shape, regularisation**2, np.float32)
-    spectrum *= apodise(patterns, otf, grid, apodisation) / (power + weight)
+    weight = np.maximum(weight, np.float32(MIN_REGULARISATION**2))
+    brightness = spectrum[0, 0] / power[0, 0] if power[0, 0] > 0 else 0.0
+    # The weight must not change the grey-value scale, so the gain is 1 where the
+    # transfer is 1.
+    gain = (1 + weight[0, 0]) / (power + weight)
+    spectrum *= apodise(patterns, otf, grid, apodisation) * gain
+    spectrum[0, 0] = brightness
     result: FloatArray = fft.irfft2(spectrum, grid.fine)[grid.inside_fine]
     return np.ascontiguousarray(result, np.float32)
 

@@ -19,7 +19,7 @@ from napari_geosr.operations.sim.simulation import (
 )
 from napari_geosr.operations.sim.support import compare_answers
 from napari_geosr.operations.sim.trust import SimTrust
-from napari_geosr.sim.patterns import MIN_CONFIDENCE
+from napari_geosr.sim.pattern_problems import MIN_CONFIDENCE
 
 __all__ = [
     "METHODS",

@@ -24,6 +24,13 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.inference.compute import exact_settings
+from napari_geosr.operations.sim.agreement import (
+    agreeing_fits,
+    cut_off_remark,
+    disagreement_remarks,
+    optics_advice,
+    outlier_remark,
+)
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.inputs import (
@@ -37,6 +44,7 @@ from napari_geosr.operations.sim.known_patterns import check_patterns, read_patt
 from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import FrameNoise, frame_noise
+from napari_geosr.sim.outliers import without_outliers
 from napari_geosr.sim.patterns import MIN_PROMINENCE, FringeFit, fit_fringe
 from napari_geosr.sim.refine import refine_phases_steps
 
@@ -70,8 +78,8 @@ class PatternEstimate:
         The frames in which the patterns were found, with the offset subtracted.
     where : str
         Name of the plane in messages, such as ``" (time point 2)"``.
-    assumption : str
-        A sentence on the assumed numbers of angles and phases; empty if they are given.
+    advice : str
+        Sentences on possible reasons why a pattern was not found.
     """
 
     patterns: PatternSet
@@ -80,7 +88,7 @@ class PatternEstimate:
     noise: FrameNoise
     block: FloatArray = field(repr=False)
     where: str = ""
-    assumption: str = ""
+    advice: str = ""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -105,7 +113,7 @@ class PatternEstimate:
             If a pattern was not found; the message states each problem.
         """
         if self.problems:
-            sentences = " ".join((*self.problems, self.assumption)).rstrip()
+            sentences = " ".join((*self.problems, self.advice)).rstrip()
             raise ConfigError(
                 f"{sentences} Check the frames with 'napari-geosr sim check', or give "
                 "the patterns (--patterns).",
@@ -156,7 +164,8 @@ def estimate_steps(
     otf = transfer_function(frames, config, channel)
     block = frames.frames(at, time, channel)
     check_plane(block, frames, at, time, channel)
-    noise = frame_noise(block, otf)
+    cleaned, outliers = without_outliers(block, otf)
+    noise = frame_noise(cleaned, otf)
     is_first = near is None and time == channel == 0
     remarks = (psf_remark, wavelength_remark, order_remark) if is_first else ()
     for remark in remarks:
@@ -168,11 +177,19 @@ def estimate_steps(
         check_patterns(given, otf)
         return PatternEstimate(given, (), otf, noise, block)
     near_vectors = None if near is None else [f.wave_vector for f in near.fringes]
-    fits = yield from _fit_steps(block, otf, noise, config, near_vectors, should_stop)
-    if is_first and (message := _unused_remark(fits)):
-        yield WarningIssued(message=message)
+    fits = yield from _fit_steps(cleaned, otf, noise, config, near_vectors, should_stop)
+    pixels = outlier_remark(outliers, frames, channel)
+    if near is None and time == 0:
+        for message in (
+            pixels,
+            cut_off_remark(cleaned, otf, frames, channel),
+            " ".join(disagreement_remarks(fits, frames, channel)),
+            _unused_remark(fits) if is_first else "",
+        ):
+            if message:
+                yield WarningIssued(message=message)
     patterns = PatternSet(
-        _with_common_intensity([fit.pattern for fit in fits], block),
+        _with_common_intensity([fit.pattern for fit in fits], cleaned),
         frames.plane_shape,
         frames.pixel_size,
         frames.volume.unit,
@@ -185,14 +202,14 @@ def estimate_steps(
         noise,
         block,
         frames.where(time=time, channel=channel),
-        "" if config.angles and config.phases else _assumption(frames),
+        _advice(fits, frames, config, otf, pixels),
     )
     if found.problems:
         return found
     if is_first and (message := _modulation_remark(found.patterns)):
         yield WarningIssued(message=message)
     yield StageStarted(message="Refining the phases")
-    refined = yield from _refine_steps(found, config.threads, should_stop)
+    refined = yield from _refine_steps(found, cleaned, config.threads, should_stop)
     return replace(found, patterns=refined)
 
 
@@ -221,21 +238,38 @@ def _fit_steps(
 ) -> Generator[Step, None, list[FringeFit]]:
     """Find the pattern of each angle."""
     yield StageStarted(message="Finding the patterns")
+
+    def search(angle: int, frequency: float | None = None) -> FringeFit:
+        return fit_fringe(
+            block[angle],
+            otf,
+            noise=noise.variance,
+            harmonics=config.harmonics,
+            near=None if near is None else near[angle],
+            frequency=frequency,
+        )
+
     fits: list[FringeFit] = []
-    for angle, frames in enumerate(block):
+    for angle in range(len(block)):
         if should_stop():
             raise Cancelled("Stopped before the patterns were found.")
-        fits.append(
-            fit_fringe(
-                frames,
-                otf,
-                noise=noise.variance,
-                harmonics=config.harmonics,
-                near=None if near is None else near[angle],
-            )
-        )
+        fits.append(search(angle))
         yield BlockDone(angle + 1, len(block))
-    return fits
+    return fits if near is not None else agreeing_fits(fits, search)
+
+
+def _advice(
+    fits: Sequence[FringeFit],
+    frames: SimFrames,
+    config: FramesConfig,
+    otf: Otf,
+    pixels: str,
+) -> str:
+    """Name possible reasons why a pattern was not found."""
+    found = [] if config.angles and config.phases else [_assumption(frames)]
+    if any(fit.is_missing for fit in fits):
+        found.append(optics_advice(frames, otf))
+    return " ".join([*found, pixels]).rstrip()
 
 
 def _assumption(frames: SimFrames) -> str:
@@ -390,14 +424,17 @@ def computed(
 
 
 def _refine_steps(
-    found: PatternEstimate, threads: int | None, should_stop: ShouldStop
+    found: PatternEstimate,
+    block: FloatArray,
+    threads: int | None,
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, PatternSet]:
     """Refine the phases of the patterns in the brightest part of the frames."""
     patterns = found.patterns
-    place = brightest_part(found.block.mean(axis=(0, 1)), REFINED_EDGE)
+    place = brightest_part(block.mean(axis=(0, 1)), REFINED_EDGE)
     part = patterns.cropped(place)
     steps = refine_phases_steps(
-        found.block[(..., *place)],
+        block[(..., *place)],
         part,
         found.otf,
         found.noise,

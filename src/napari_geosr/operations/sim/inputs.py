@@ -28,6 +28,7 @@ from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.known_patterns import Source, pattern_counts
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.noise import dark_level
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -36,8 +37,6 @@ OIL = 1.515
 #: Growth of differences above which images are not raw frames of one plane; see
 #: `difference_growth`.
 MAX_GROWTH = 1.8
-#: Percentile of the mean frame that is used as the camera offset.
-_DARK_PERCENTILE = 0.1
 #: Maximum number of slices among which the dimmest is searched for.
 _MOST_SLICES = 16
 #: Mark in the metadata of frames with slices at an unknown distance.
@@ -192,7 +191,7 @@ def camera_offsets(frames: SimFrames) -> tuple[float, ...]:
 
     It is the grey value of the darkest parts of the smoothed mean frame, in the middle
     slice or in the dimmest slice of the first or last time point, whichever is lower:
-    out-of-focus light can fill a whole slice.
+    out-of-focus light can fill a whole slice. Padding does not count.
 
     Parameters
     ----------
@@ -209,8 +208,6 @@ def camera_offsets(frames: SimFrames) -> tuple[float, ...]:
 
 
 def _dark_level(frames: SimFrames, channel: int) -> float:
-    from scipy import ndimage
-
     planes = np.linspace(0, frames.n_planes - 1, min(frames.n_planes, _MOST_SLICES))
     places = list(
         product(
@@ -225,11 +222,10 @@ def _dark_level(frames: SimFrames, channel: int) -> float:
             used.append(places[int(np.nanargmin(means))])
     levels = []
     for plane, time in dict.fromkeys(used):
-        mean = frames.frames(plane, time, channel).mean(axis=(0, 1))
-        # A slice that is missing, i.e. filled with one value, is not suitable.
-        if np.isfinite(mean).all() and np.ptp(mean) > 0:
-            smooth = ndimage.uniform_filter(mean, 3, mode="nearest")
-            levels.append(float(np.percentile(smooth, _DARK_PERCENTILE)))
+        block = frames.frames(plane, time, channel)
+        level = dark_level(block.reshape(-1, *block.shape[-2:]))
+        if level is not None:  # unlike that of a slice that is missing
+            levels.append(level)
     return max(0.0, min(levels, default=0.0))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr import learning
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,
@@ -97,6 +97,11 @@ def plane_steps(
     image : ndarray of shape (upscale_factor · Y, upscale_factor · X), float32
     iterations : int
         0 if the method is not iterative.
+
+    Raises
+    ------
+    VolumeError
+        If the result has NaN or infinite pixels.
     """
     if config.method == "widefield":
         return widefield(block, config.upscale_factor), 0
@@ -112,7 +117,7 @@ def plane_steps(
             apodisation=config.apodisation,
             notch=config.notch,
         )
-        return image, 0
+        return _finite(image, config), 0
     n = config.iterations or iterations
     if n is None:
         n = yield from choose_iterations(
@@ -122,11 +127,23 @@ def plane_steps(
         image = yield from _network_steps(
             block, patterns, otf, config, n, device, should_stop
         )
-        return image, n
+        return _finite(image, config), n
     image = yield from _tiled_steps(
         block, patterns, otf, config, n, device, should_stop
     )
-    return image, n
+    return _finite(image, config), n
+
+
+def _finite(image: FloatArray, config: SimConfig) -> FloatArray:
+    """Return `image`; refuse it if it has NaN or infinite pixels."""
+    n = image.size - int(np.count_nonzero(np.isfinite(image)))
+    if n:
+        raise VolumeError(
+            f"{METHOD_TITLES[config.method]} failed: {n} of {image.size} pixels of the "
+            "result are NaN or infinite. Check that the grey values of the frames are "
+            "not extremely large or small, or use another method (--method)."
+        )
+    return image
 
 
 def _tiled_steps(

@@ -1,0 +1,202 @@
+"""Compare the patterns of all angles, and the optics with the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.units import PIXEL
+from napari_geosr.operations.sim.frame_checks import saturated_fraction
+from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.cut_off import check_cut_off
+from napari_geosr.sim.noise import has_padding
+from napari_geosr.sim.outliers import Outlier
+from napari_geosr.sim.patterns import (
+    MAX_UNEVEN_PERIOD,
+    MIN_PROMINENCE,
+    FringeFit,
+    search_ring,
+)
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Modulation of an angle, relative to the median of the others, below which a warning
+#: is issued. It is at least 0.9 for correct frames.
+_MIN_MODULATION = 0.5
+
+
+def agreeing_fits(
+    fits: Sequence[FringeFit], search: Callable[[int, float], FringeFit]
+) -> list[FringeFit]:
+    """Search again for patterns with another period than those of the other angles.
+
+    Parameters
+    ----------
+    fits : sequence of FringeFit
+        Fit of each angle.
+    search : callable
+        Returns the fit of an angle near a frequency in cycles per pixel.
+
+    Returns
+    -------
+    list of FringeFit
+        The pattern with the period of the others, if it is about as clear.
+    """
+    found = list(fits)
+    for i, fit in enumerate(fits):
+        others = [
+            other.pattern.frequency
+            for j, other in enumerate(fits)
+            if j != i and not other.problem
+        ]
+        if len(others) < 2 or max(others) > (1 + MAX_UNEVEN_PERIOD) * min(others):
+            continue
+        usual = float(np.median(others))
+        if _is_near(fit, usual) and not fit.is_missing:
+            continue
+        again = search(i, usual)
+        is_clear = again.confidence >= MIN_PROMINENCE * fit.confidence
+        if _is_near(again, usual) and is_clear and not again.problem:
+            found[i] = again
+    return found
+
+
+def _is_near(fit: FringeFit, frequency: float) -> bool:
+    return abs(fit.pattern.frequency / frequency - 1) <= MAX_UNEVEN_PERIOD
+
+
+def disagreement_remarks(
+    fits: Sequence[FringeFit], frames: SimFrames, channel: int = 0
+) -> list[str]:
+    """Describe angles with another period or modulation than the others.
+
+    Parameters
+    ----------
+    fits : sequence of FringeFit
+        Fit of each angle; those with a problem are ignored.
+    frames : SimFrames
+    channel : int
+    """
+    used = [(i, fit) for i, fit in enumerate(fits, start=1) if not fit.problem]
+    found: list[str] = []
+    if len(used) < 2:
+        return found
+    where = frames.where(channel=channel)
+    frequencies = [fit.pattern.frequency for _, fit in used]
+    usual = frequencies[0] if len(used) == 2 else float(np.median(frequencies))
+    for i, fit in used:
+        if not _is_near(fit, usual):
+            own, other = (
+                _length(frames, 1 / f) for f in (fit.pattern.frequency, usual)
+            )
+            found.append(
+                f"Angle {i}{where}: the period of the pattern is {own}, but that of "
+                f"the other angles is {other}. Normally, the periods are equal."
+            )
+        modulation = abs(fit.pattern.modulation[0])
+        others = [abs(each.pattern.modulation[0]) for j, each in used if j != i]
+        if modulation < _MIN_MODULATION * float(np.median(others)):
+            found.append(
+                f"Angle {i}{where}: the modulation is only {modulation:.2f}, but that "
+                f"of the other angles is {np.median(others):.2f}."
+            )
+    if found:
+        found.append(
+            "The patterns may be wrong: check the numerical aperture, wavelength and "
+            "pixel size (--na, --wavelength, --pixel), and compare the patterns with "
+            "the peaks in the spectrum."
+        )
+    return found
+
+
+def _length(frames: SimFrames, pixels: float) -> str:
+    """Return a length in the sample, or in pixels if their size is unknown."""
+    if frames.volume.unit == PIXEL:
+        return f"{pixels:.3g} pixels"
+    return f"{pixels * frames.pixel_size:.3g} {frames.volume.unit}"
+
+
+def optics_advice(frames: SimFrames, otf: Otf) -> str:
+    """Name the periods that were searched for, and the optics to check."""
+    low, high = search_ring(otf)
+    if not 0 < low < high:
+        searched = "The cut-off is beyond all frequencies in the frames"
+    else:
+        searched = (
+            f"Periods from {_length(frames, 1 / high)} to {_length(frames, 1 / low)} "
+            "were searched"
+        )
+    return f"{searched}: {_names_of(otf)}."
+
+
+def _names_of(otf: Otf) -> str:
+    if otf.psf is not None:
+        return "check the point-spread function (--psf, --psf-sampling)"
+    return (
+        "check the numerical aperture, wavelength and pixel size (--na, "
+        "--wavelength, --pixel)"
+    )
+
+
+def cut_off_remark(
+    block: FloatArray, otf: Otf, frames: SimFrames, channel: int = 0
+) -> str:
+    """Return a sentence if the optics contradict the detail in the frames.
+
+    Parameters
+    ----------
+    block : ndarray of shape (angles, phases, Y, X)
+        Raw frames with the offset subtracted, without outliers.
+    otf : Otf
+    frames : SimFrames
+    channel : int
+    """
+    # Clipped structures and the edges of padding have frequencies beyond the cut-off.
+    if saturated_fraction(block, frames, channel).any():
+        return ""
+    if has_padding(block.reshape(-1, *block.shape[-2:])):
+        return ""
+    check = check_cut_off(block, otf)
+    where = frames.where(channel=channel)
+    limit = _length(frames, 1 / otf.cut_off)
+    if check.is_too_low:
+        return (
+            f"The frames{where} contain detail finer than {limit}, which the objective "
+            f"cannot transmit with these settings: {_names_of(otf)}."
+        )
+    if check.is_too_high:
+        return (
+            f"The frames{where} contain much less detail with periods near {limit} "
+            f"than the objective transmits with these settings: {_names_of(otf)}."
+        )
+    return ""
+
+
+def outlier_remark(
+    outliers: Sequence[Outlier], frames: SimFrames, channel: int = 0
+) -> str:
+    """Name the hot pixels and cosmic rays in the frames; empty if there are none."""
+    if not outliers:
+        return ""
+    highest = max(outliers, key=lambda each: abs(each.height))
+    places = {(each.y, each.x) for each in outliers}
+    same = [each for each in outliers if (each.y, each.x) == (highest.y, highest.x)]
+    angle, phase = divmod(highest.frame, frames.phases)
+    seen = (
+        f"in {len(same)} frames"
+        if len(same) > 1
+        else f"in the frame of angle {angle + 1}, phase {phase + 1}"
+    )
+    more = len(places) - 1
+    others = f" ({more} more like it)" if more else ""
+    sign = "brighter" if highest.height > 0 else "darker"
+    return (
+        f"The pixel at y = {highest.y}, x = {highest.x}{others} is "
+        f"{abs(highest.height):.4g} grey values {sign} than the objective can image "
+        f"{seen}{frames.where(channel=channel)}, like a hot pixel or cosmic ray. "
+        "Such pixels are ignored when patterns are searched for, but they remain in "
+        "the result: replace them beforehand."
+    )
