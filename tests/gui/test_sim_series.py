@@ -35,7 +35,7 @@ from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.sim import PatternEstimate, SimConfig, SimResult
 from napari_geosr.operations.sim.starts import search_starts
-from napari_geosr.operations.sim.support import FourierSupport
+from napari_geosr.operations.sim.trust.support import FourierSupport
 from napari_geosr.operations.storage import cached_zarr
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames

@@ -17,8 +17,8 @@ from napari_geosr.operations.sim import (
     estimate_steps,
 )
 from napari_geosr.operations.sim.planes import plane_steps
-from napari_geosr.operations.sim.support import fourier_support
 from napari_geosr.operations.sim.trust import SimTrust, trust_steps
+from napari_geosr.operations.sim.trust.support import fourier_support
 from napari_geosr.sim.noise import frame_noise
 from sim.sim_scenes import frames_of_scene, scene
 
@@ -260,7 +260,7 @@ def test_images_of_patterns_in_the_wrong_order_are_reported(structure):
     values = fringe_values(made.patterns, grid)[(slice(None), *grid.inside_fine)]
     images = PatternSet((), (64, 64), images=np.maximum(values, 0))
     block = made.frames - 100
-    config = SimConfig(iterations=5, threads=1)
+    config = SimConfig(iterations=15, threads=1)
     assert judged(block, images, made.otf, config) == ()
     swapped = replace(images, images=images.images[[1, 0, *range(2, 9)]])
     warnings = judged(block, swapped, made.otf, config)

@@ -51,8 +51,8 @@ class CutOffCheck:
     is_too_low : bool
         The frames contain detail beyond the cut-off.
     is_too_high : bool
-        The frames lack the detail below the cut-off that their coarser detail lets
-        expect.
+        The frames lack detail below the cut-off that they should contain, judging by
+        their coarser detail.
     """
 
     is_too_low: bool = False

@@ -23,7 +23,7 @@ from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim.pattern_layers import beside
 from napari_geosr.operations.sim import SimResult
 from napari_geosr.operations.sim.report import RESIDUAL_TOP
-from napari_geosr.operations.sim.support import FourierSupport
+from napari_geosr.operations.sim.trust.support import FourierSupport
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -17,8 +17,8 @@ from napari_geosr.operations.sim.simulation import (
     SimulateSimConfig,
     simulate_sim_steps,
 )
-from napari_geosr.operations.sim.support import compare_answers
 from napari_geosr.operations.sim.trust import SimTrust
+from napari_geosr.operations.sim.trust.support import compare_answers
 from napari_geosr.sim.pattern_problems import MIN_CONFIDENCE
 
 __all__ = [

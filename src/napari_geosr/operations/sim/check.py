@@ -27,7 +27,7 @@ from napari_geosr.operations.sim.estimate import (
 from napari_geosr.operations.sim.frame_checks import saturated_fraction
 from napari_geosr.operations.sim.inputs import axis_facts
 from napari_geosr.operations.sim.known_patterns import patterns_document
-from napari_geosr.operations.sim.support import draw_circles, highest_frequency
+from napari_geosr.operations.sim.trust.support import draw_circles, highest_frequency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -38,12 +38,12 @@ from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
 from napari_geosr.operations.sim.inputs import step_remark
 from napari_geosr.operations.sim.planes import choose_iterations, plane_steps, widefield
-from napari_geosr.operations.sim.support import (
+from napari_geosr.operations.sim.trust import SimTrust, trust_steps
+from napari_geosr.operations.sim.trust.support import (
     FourierSupport,
     fourier_support,
     resolution_remark,
 )
-from napari_geosr.operations.sim.trust import SimTrust, trust_steps
 
 FloatArray = npt.NDArray[np.float32]
 #: Checks by time point and channel.

@@ -15,7 +15,7 @@ from napari_geosr.operations.sim.check import folder_files
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.plane_run import trust_summary
 from napari_geosr.operations.sim.run import SimResult
-from napari_geosr.operations.sim.support import draw_circles
+from napari_geosr.operations.sim.trust.support import draw_circles
 
 #: Names of the files of a report.
 FILES = {

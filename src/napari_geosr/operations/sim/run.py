@@ -38,8 +38,8 @@ from napari_geosr.operations.sim.plane_run import (
     trust_warnings,
 )
 from napari_geosr.operations.sim.planes import plane_steps
-from napari_geosr.operations.sim.support import FourierSupport
 from napari_geosr.operations.sim.trust import SimTrust, residual_volume
+from napari_geosr.operations.sim.trust.support import FourierSupport
 from napari_geosr.operations.storage import array_for
 
 

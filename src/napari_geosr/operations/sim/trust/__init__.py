@@ -28,14 +28,14 @@ from napari_geosr.measure.comparison.decorrelation import finest_detail
 from napari_geosr.measure.comparison.fourier import fourier_correlation
 from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
-from napari_geosr.operations.sim.pattern_checks import (
+from napari_geosr.operations.sim.planes import plane_steps, trial_edge, widefield
+from napari_geosr.operations.sim.trust.pattern_checks import (
     PatternFit,
     image_warnings,
     measured_fringes,
     pattern_warnings,
 )
-from napari_geosr.operations.sim.planes import plane_steps, trial_edge, widefield
-from napari_geosr.operations.sim.residuals import (
+from napari_geosr.operations.sim.trust.residuals import (
     CHECKED_EDGE,
     held_out_steps,
     residual_warnings,
@@ -70,7 +70,7 @@ class SimTrust:
     frame_residuals : ndarray of shape (angles, phases)
         RMS of frame minus frame expected from the result, in units of the noise; about
         1 if the result explains the frame. See
-        `napari_geosr.operations.sim.residuals`.
+        `napari_geosr.operations.sim.trust.residuals`.
     pattern_residuals : ndarray of shape (angles, phases)
         The same for an object fitted by 15 iterations of joint Richardson–Lucy: it
         depends on the patterns, but not on the method.
