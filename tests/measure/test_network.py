@@ -14,11 +14,11 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure.morphometry import network
 from napari_geosr.measure.morphometry.network import (
-    ManyMaximaError,
     divide,
     divide_steps,
 )
 from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases.findings import LittleMemoryError
 
 PLACES = np.indices((60,) * 3) - np.array([29.7, 30.1, 29.4])[:, None, None, None]
 OBLIQUE = (0.36, 0.48, 0.8)
@@ -123,7 +123,7 @@ def test_the_memory_is_what_was_checked(kind: str) -> None:
     space = np.random.default_rng(0).random((n,) * 3) < 0.1
     if kind == "checkerboard":
         space = checkerboard(n)
-    with pytest.raises(ManyMaximaError) as refused:  # also loads and compiles
+    with pytest.raises(LittleMemoryError) as refused:  # also loads and compiles
         run_to_end(divide_steps(space, connectivity=6, available=0))
     divide(space[:8, :8, :8], connectivity=6)
     tracemalloc.start()

@@ -13,6 +13,7 @@ from napari_geosr.core.units import MILLIMETRES, convert_length
 from napari_geosr.measure.phases import Mask, Phases, basins
 from napari_geosr.measure.phases.findings import (
     Findings,
+    LittleMemoryError,
     Quantity,
     coarse_remark,
     memory_remark,
@@ -73,20 +74,6 @@ _FALL = 0.4
 _RELATIVE_FALL = 0.05
 
 
-class ManyMaximaError(Exception):
-    """The maxima of the distance map need more memory than is available.
-
-    Parameters
-    ----------
-    needed : int
-        Memory in bytes that would suffice.
-    """
-
-    def __init__(self, needed: int) -> None:
-        super().__init__("There are too many maxima.")
-        self.needed = needed
-
-
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Divide the pore space into pores, and find the throats between them."""
     needed, available = (
@@ -105,7 +92,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         labels, diameters, centres = yield from divide_steps(
             space, around, phases.connectivity, phases.check, available
         )
-    except ManyMaximaError as error:
+    except LittleMemoryError as error:
         return Findings({}, [memory_remark(what, error.needed, has_budget=has_budget)])
     throats, areas = basins.throats(labels)
     at_faces = _at_faces(labels, len(diameters))
@@ -224,7 +211,7 @@ def divide_steps(
 
     Raises
     ------
-    ManyMaximaError
+    LittleMemoryError
         If the maxima of the distance map need more memory than is available.
     """
     from scipy import ndimage
@@ -242,7 +229,7 @@ def divide_steps(
     needed = _BYTES_WITH_BASINS * space.size + _BYTES_PER_MAXIMUM * n
     needed += _BYTES_PER_TOP * len(maxima.at)
     if available is not None and needed > available:
-        raise ManyMaximaError(needed)
+        raise LittleMemoryError(needed)
     yield BlockDone(2, 5)
     check()
     labels = watershed(-smooth, tops, mask=space)

@@ -8,8 +8,10 @@ from napari_geosr.core.steps import Step
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import (
     Findings,
+    LittleMemoryError,
     Quantity,
     coarse_remark,
+    memory_remark,
     wide_remark,
 )
 from napari_geosr.measure.phases.shared import phase_thickness_steps
@@ -48,8 +50,12 @@ QUANTITIES = (
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure the local thickness of both phases."""
-    solid = yield from phase_thickness_steps(phases, "solid")
-    pores = yield from phase_thickness_steps(phases, "pores")
+    try:
+        solid = yield from phase_thickness_steps(phases, "solid")
+        pores = yield from phase_thickness_steps(phases, "pores")
+    except LittleMemoryError as error:
+        what, has_budget = "The local thickness was", phases.budget is not None
+        return Findings({}, [memory_remark(what, error.needed, has_budget=has_budget)])
     remarks = []
     for name, found, phase in (
         ("Tb.Th", solid, "solid"),
