@@ -659,6 +659,7 @@ def test_every_statistic_is_cited_and_documented(name: str) -> None:
     module = MORPHOMETRY.load(name)
     assert module.SOURCES
     assert module.CONVENTION.endswith(".")
+    assert re.search("[=÷√]", module.CONVENTION), "no formula"
     assert module.ABOUT.endswith(".")
     page = Path(__file__).parents[2] / "docs" / "morphometry.md"
     text = page.read_text(encoding="utf-8")

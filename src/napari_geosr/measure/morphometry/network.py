@@ -34,9 +34,9 @@ CONVENTION = (
     "Two pores share a throat if some of their voxels share a face. The diameter of a "
     "pore is that of the largest sphere at its centre, up to the surface between "
     "voxels (estimated from the surrounding 7³ voxels); the diameter of a throat is "
-    "that of the circle of the same area. The coordination number is the number of "
-    "throats of a pore, averaged over pores that do not touch the border of the volume "
-    "or of the sample."
+    "that of the circle of the same area, 2 √(area ÷ π). The coordination "
+    "number is the number of throats of a pore, averaged over pores that do not "
+    "touch the border of the volume or of the sample."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "

@@ -20,8 +20,9 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Thickness"
 ABOUT = "Local thickness of the solid (Tb.Th) and of the pores (Tb.Sp, Po.Dm)."
 CONVENTION = (
-    "Local thickness at a point is the diameter of the largest sphere that contains "
-    "the point and lies in its phase (Hildebrand & Rüegsegger 1997); means and "
+    "Local thickness at a point p is the diameter of the largest sphere that contains "
+    "the point and lies in its phase Ω: τ(p) = 2 max {r : p ∈ sphere(x, r) ⊆ Ω} "
+    "(Hildebrand & Rüegsegger 1997); means and "
     "standard deviations are over the volume of the phase. Tb.Th is the local "
     "thickness of the solid; Tb.Sp and Po.Dm are two names for the local thickness of "
     "the pores. All radii are used, not a fixed series; diameters are rounded to 1/32 "
