@@ -23,10 +23,10 @@ CONVENTION = (
     "fractions divided by the number of sample voxels: φ(grey) = Σ (Grey.solid − "
     "grey) ÷ (Grey.solid − Grey.pore) ÷ number of sample voxels. It does not "
     "depend on blur that is narrower than these 3 voxels, nor on the exact "
-    "threshold. Grey.solid is the mean of solid voxels more than 3 voxels from pores and from the border of "
-    "the sample, Grey.pore that of the pore voxels farthest from the solid: those "
-    "more than 4 voxels from it or, if these are fewer than 100, more than 3, 2 or "
-    "1.5 voxels. All grey values are those of the scan, even if the threshold is "
+    "threshold. Grey.solid is the mean of solid voxels more than 3 voxels "
+    "from pores and from the border of the sample, Grey.pore that of the pore voxels "
+    "farthest from the solid: those more than 4 voxels from it or, if these are fewer "
+    "than 100, more than 3, 2 or 1.5 voxels. All grey values are those of the scan, even if the threshold is "
     "local; uneven brightness affects them."
 )
 SOURCES = (
