@@ -96,6 +96,12 @@ def test_columns_and_units_must_fit(text: str, says: str) -> None:
         Group(text).of(TABLE, UNITS)
 
 
+@pytest.mark.parametrize("column", ["voxels", "bbox_start_z"])
+def test_a_count_is_not_a_fraction(column: str) -> None:
+    with pytest.raises(ConfigError, match=f"{column}' is not a fraction"):
+        Group(f"{column}>50%").check({column: ""})
+
+
 @pytest.mark.parametrize("unit", ["%", "°"])
 def test_a_voxel_size_does_not_help_where_no_length_is_given(unit: str) -> None:
     with pytest.raises(ConfigError, match=f"is in voxel, not {unit}"):
