@@ -39,6 +39,7 @@ from napari_geosr.operations.measure import (
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
 from napari_geosr.operations.measure.journal import MeasureJournal
+from napari_geosr.operations.measure.mask import check_known_place
 from napari_geosr.operations.measure.networks import (
     agreement_lines,
     agreement_of,
@@ -134,6 +135,7 @@ def measure(
     if mask is not None:
         sample, new_notes = open_companion(mask, reading, volumes["input"])
         notes += new_notes
+        check_known_place(sample, volumes["input"])
     if deviation is not None:
         deviations, new_notes = open_companion(deviation, reading, volumes["input"])
         notes += new_notes
