@@ -399,3 +399,24 @@ def test_statistics_that_exceed_the_memory_budget_are_left_out(
     assert report.figures["Depth.min"] is None
     (said,) = (w for w in report.warnings if w.startswith("The depth of the pores"))
     assert said.endswith("kB of memory. Measure a part of the volume.")
+
+
+def test_diffusion_in_a_box_within_the_volume(rng: np.random.Generator) -> None:
+    grey = np.full((24, 20, 20), 180, np.uint8)
+    grey[:, 6:12, 6:12] = 60  # a straight tube
+    box = np.zeros(grey.shape, np.uint8)
+    box[4:20, 3:17, 2:18] = 1
+    report = measured(grey, "transport", mask=box)
+    assert report.figures["τ.z"] == pytest.approx(1, abs=0.005)
+    assert not any("Crop the volume" in w for w in report.warnings)
+
+
+def test_no_bone_has_no_trabecular_number() -> None:
+    grey = np.full((24, 24, 24), 60, np.uint8)
+    grey[:, :, 20:] = 180  # outside the sample
+    empty = np.ones(grey.shape, np.uint8)
+    empty[:, :, 20:] = 0
+    report = measured(grey, "trabecular", mask=empty)
+    assert report.figures["BV/TV"] == 0
+    assert report.figures["Tb.N"] is None
+    assert "There is no bone (solid) in the sample." in report.warnings

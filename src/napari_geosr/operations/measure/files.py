@@ -22,10 +22,12 @@ from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.overview import drawing
 from napari_geosr.measure.overview.curves import curve_pictures
 from napari_geosr.measure.reports import export
+from napari_geosr.measure.reports.named import named_warning
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
+    message_titles,
     reference_first,
     reference_key,
 )
@@ -223,9 +225,20 @@ def write(
     if record is None:
         record = measure_record(volumes, config, companions)
     first, *others = reports
-    values = reports[first].to_json_dict() | {"provenance": record}
+    titles = message_titles(volumes) if others else {}
+    found = {
+        name: report.to_json_dict()
+        | {
+            "warnings": [
+                named_warning(text, titles.get(name, ""), report.name)
+                for text in report.warnings
+            ]
+        }
+        for name, report in reports.items()
+    }
+    values = found[first] | {"provenance": record}
     for i, name in enumerate(others):  # a volume's name could equal another key
-        values[reference_key(i)] = reports[name].to_json_dict()
+        values[reference_key(i)] = found[name]
     values |= more or {}
     tables = {
         f"table {name}": table
