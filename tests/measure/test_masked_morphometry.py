@@ -327,6 +327,7 @@ def test_permeability_of_a_sample_that_ends_inside_the_volume_has_no_value() -> 
     solid = random_solid(40, 2.0)
     alone = np.zeros(solid.shape, np.uint8)
     alone[5:35, 6:34, 4:36] = 1
+    alone[5:8, 6:9, 4:7] = 0  # not a box
     report = measured(solid, "transport", mask=alone)
     assert report.figures["k(estimate)"] is None
     assert report.figures["D_eff/D0.z"] is None

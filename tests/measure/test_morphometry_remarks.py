@@ -298,12 +298,6 @@ def test_a_mil_longer_than_the_sample_is_unreliable() -> None:
     assert any("MIL.a" in text and "unreliable" in text for text in found.warnings)
 
 
-def test_a_single_voxel_has_a_finite_mil() -> None:
-    pores = np.zeros((20,) * 3, bool)
-    pores[10, 10, 10] = True
-    assert measured(pores, "anisotropy").figures["MIL.a"] < 30_000
-
-
 def test_a_solid_block_has_no_connectivity() -> None:
     found = measured(np.zeros((12,) * 3, bool), "trabecular")
     assert found.figures["Conn.D"] is None
