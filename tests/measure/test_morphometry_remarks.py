@@ -238,7 +238,7 @@ def test_declared_columns_are_those_of_the_table(name: str, flat: bool) -> None:
 
     def columns(*names: str) -> set[str]:
         found: PorosityReport = measured(own, *names)
-        assert set(found.units) == set(found.table)
+        assert set(found.to_dataframe().attrs["units"]) == set(found.table)
         return set(found.table)
 
     declared = getattr(MORPHOMETRY.load(name), "COLUMNS", ())

@@ -310,7 +310,7 @@ class PorosityReport:
         import pandas as pd
 
         table = pd.DataFrame(self.table)
-        table.attrs["units"] = dict(self.units)
+        table.attrs["units"] = {k: u for k, u in self.units.items() if k in table}
         return table
 
     def __repr__(self) -> str:
