@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic, claims
 from napari_geosr.io.unfinished_files.finished import record_finished
@@ -186,6 +186,23 @@ def claimed(files: Mapping[str, Path]) -> Iterator[None]:
         yield
 
 
+def _described(
+    volumes: Mapping[str, Volume], reports: Mapping[str, PorosityReport]
+) -> dict[str, AnyDict]:
+    """Return the contents of reports; several have the names in their warnings."""
+    titles = message_titles(volumes) if len(reports) > 1 else {}
+    return {
+        key: report.to_json_dict()
+        | {
+            "warnings": [
+                named_warning(text, titles.get(key, ""), report.name)
+                for text in report.warnings
+            ]
+        }
+        for key, report in reports.items()
+    }
+
+
 def write(
     files: Mapping[str, Path],
     volumes: Mapping[str, Volume],
@@ -225,17 +242,7 @@ def write(
     if record is None:
         record = measure_record(volumes, config, companions)
     first, *others = reports
-    titles = message_titles(volumes) if others else {}
-    found = {
-        name: report.to_json_dict()
-        | {
-            "warnings": [
-                named_warning(text, titles.get(name, ""), report.name)
-                for text in report.warnings
-            ]
-        }
-        for name, report in reports.items()
-    }
+    found = _described(volumes, reports)
     values = found[first] | {"provenance": record}
     for i, name in enumerate(others):  # a volume's name could equal another key
         values[reference_key(i)] = found[name]
