@@ -149,6 +149,22 @@ def test_numbers_are_not_cut_off_in_a_narrow_terminal(
     assert numbers[0] == numbers[1]
 
 
+def test_warnings_name_their_volumes(pores, tmp_path, capsys):
+    other = save(tmp_path / "other.tif", tifffile.imread(pores))
+    out = tmp_path / "report"
+    words = ["measure", pores, "--reference", other, "--out", str(out)]
+    assert run([*words, "--group", "d>3"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    text = "The group 'd>3' compares 'equivalent_diameter' with a number without a unit"
+    assert said.count(text) == 1
+    assert f"pores.tif, other.tif: {text}: the number is in µm." in said
+    values = json.loads((out / "report.json").read_text())
+    assert any(w.startswith(f"pores.tif: {text}") for w in values["warnings"])
+    of_other = values["reference"]["warnings"]
+    assert any(w.startswith(f"other.tif: {text}") for w in of_other)
+    assert (out / "report.html").read_text().count("with a number without a unit") == 1
+
+
 def test_columns_of_a_comparison_are_told_apart(pores, tmp_path, capsys):
     data = tifffile.imread(pores)
     data[1:6, 30:35, 20:25] = 50

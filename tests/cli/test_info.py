@@ -123,7 +123,7 @@ def test_projections_have_no_noise_to_measure(
     ("size", "unit", "reason"),
     [
         ("1,0.01,0.01", "inch", "its edge lengths differ by a factor of 100"),
-        ("5", "cm", "a voxel size of 50 mm is above 10 mm"),
+        ("5", "cm", "a voxel size of 50 mm is 10 mm or more"),
         ("0.5", "pm", "is below 1 nm"),
     ],
 )

@@ -47,7 +47,7 @@ def test_inches_and_a_slice_distance_that_was_never_set(tmp_path: Path) -> None:
     [
         (1 / 4, {"unit": "nm", "spacing": 50.0}, "factor of 12.5"),
         (1 / 0.065, {"unit": "um"}, "factor of 15.4"),  # the distance was never set
-        (1 / 11, {"unit": "mm", "spacing": 11.0}, "11 mm is above 10 mm"),
+        (1 / 11, {"unit": "mm", "spacing": 11.0}, "11 mm is 10 mm or more"),
         (5, {"unit": "nm", "spacing": 0.2}, "0.2 nm is below 1 nm"),
         (72 / 2.54, {"unit": "cm", "spacing": 0.03}, "72 dots per inch"),
     ],
@@ -133,10 +133,14 @@ def test_plausible_sizes_are_never_asked_for(
     nanometres = (edge * factors[0], edge * factors[1], edge)
     size = tuple(v * 1e-6 / MILLIMETRES[unit] for v in nanometres)
     reasons, _ = implausibility_reasons(size, unit)
-    if max(nanometres) <= 1e7:
+    if max(nanometres) < 0.99999 * 1e7:
         assert all("dots per inch" in reason for reason in reasons)
     else:
-        assert any("above 10 mm" in reason for reason in reasons)
+        assert any("10 mm or more" in reason for reason in reasons)
+
+
+def test_a_voxel_of_one_centimetre_is_implausible() -> None:
+    assert implausibility_reasons((1.0, 1.0, 1.0), "cm")[0]
 
 
 @pytest.mark.parametrize("size", [0.1, 0.127, 0.2, 0.254, 0.39, 0.390625, 1.0, 2.5])

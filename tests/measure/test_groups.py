@@ -44,6 +44,8 @@ UNITS = {"equivalent_diameter": "µm", "volume": "µm³", "angle_to_z": "°"}
         ("angle_to_z>45°", [0, 0, 1, 1]),
         ("angle_to_z <= 45 deg & d>20um", [0, 1, 0, 0]),
         ("!(sphericity > 0.85)", [0, 1, 1, 0]),
+        ("touches_border", [1, 0, 0, 1]),
+        ("not touches_border & d>20um", [0, 1, 1, 0]),
         ("!(sphericity > 0.85 & d > 20)", [1, 1, 1, 0]),
         ("!(sphericity > 0.85 | d > 20)", [0, 0, 0, 0]),
     ],

@@ -328,6 +328,7 @@ def test_permeability_of_a_sample_that_ends_inside_the_volume_has_no_value() -> 
     solid = random_solid(40, 2.0)
     alone = np.zeros(solid.shape, np.uint8)
     alone[5:35, 6:34, 4:36] = 1
+    alone[5:8, 6:9, 4:7] = 0  # not a box
     report = measured(solid, "transport", mask=alone)
     assert report.figures["k(estimate)"] is None
     assert report.figures["D_eff/D0.z"] is None
@@ -412,3 +413,24 @@ def test_the_lineal_path_of_pores_alone_is_one() -> None:
     ]
     (curve,) = found.curves.values()
     assert curve["lineal_path"] == pytest.approx(np.ones(len(curve["distance"])))
+
+
+def test_diffusion_in_a_box_within_the_volume(rng: np.random.Generator) -> None:
+    grey = np.full((24, 20, 20), 180, np.uint8)
+    grey[:, 6:12, 6:12] = 60  # a straight tube
+    box = np.zeros(grey.shape, np.uint8)
+    box[4:20, 3:17, 2:18] = 1
+    report = measured(grey, "transport", mask=box)
+    assert report.figures["τ.z"] == pytest.approx(1, abs=0.005)
+    assert not any("Crop the volume" in w for w in report.warnings)
+
+
+def test_no_bone_has_no_trabecular_number() -> None:
+    grey = np.full((24, 24, 24), 60, np.uint8)
+    grey[:, :, 20:] = 180  # outside the sample
+    empty = np.ones(grey.shape, np.uint8)
+    empty[:, :, 20:] = 0
+    report = measured(grey, "trabecular", mask=empty)
+    assert report.figures["BV/TV"] == 0
+    assert report.figures["Tb.N"] is None
+    assert "There is no bone (solid) in the sample." in report.warnings

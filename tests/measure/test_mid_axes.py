@@ -76,3 +76,14 @@ def test_blocks_give_the_same_axes() -> None:
     noise = np.random.default_rng(2).normal(size=(60, 50, 40))
     solid = gaussian_filter(noise, 3) > 0
     assert np.array_equal(mid_axes(solid), mid_axes(solid, block_voxels=20**3))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.8])
+def test_closed_pores_give_the_same_number_at_any_position(shift: float) -> None:
+    """Between spheres, the largest spheres touch several pores at small angles."""
+    near = ((np.arange(48) - shift) % 24 - 12) ** 2
+    far = near[:, None, None] + near[:, None] + near
+    axes = mid_axes(far >= 6**2)
+    mean = run_to_end(thickness_steps(~axes, to_centres=True, within=~axes)).mean
+    assert mean is not None
+    assert 1 / mean == pytest.approx(0.025, rel=0.1)

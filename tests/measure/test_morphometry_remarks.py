@@ -12,7 +12,7 @@ from pore_shapes import ellipsoid, measure
 from test_morphometry import field, measured
 
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.morphometry import MORPHOMETRY
+from napari_geosr.measure.morphometry import MORPHOMETRY, trabecular
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.reports.rows import summary_rows
 
@@ -238,7 +238,7 @@ def test_declared_columns_are_those_of_the_table(name: str, flat: bool) -> None:
 
     def columns(*names: str) -> set[str]:
         found: PorosityReport = measured(own, *names)
-        assert set(found.units) == set(found.table)
+        assert set(found.to_dataframe().attrs["units"]) == set(found.table)
         return set(found.table)
 
     declared = getattr(MORPHOMETRY.load(name), "COLUMNS", ())
@@ -298,12 +298,6 @@ def test_a_mil_longer_than_the_sample_is_unreliable() -> None:
     assert any("MIL.a" in text and "unreliable" in text for text in found.warnings)
 
 
-def test_a_single_voxel_has_a_finite_mil() -> None:
-    pores = np.zeros((20,) * 3, bool)
-    pores[10, 10, 10] = True
-    assert measured(pores, "anisotropy").figures["MIL.a"] < 30_000
-
-
 def test_a_solid_block_has_no_connectivity() -> None:
     found = measured(np.zeros((12,) * 3, bool), "trabecular")
     assert found.figures["Conn.D"] is None
@@ -323,3 +317,30 @@ def test_a_spread_has_the_unit_of_its_mean() -> None:
 def test_all_statistics_can_be_requested_at_once() -> None:
     config = PorosityConfig.create(statistics="all")
     assert config.statistics == tuple(MORPHOMETRY.names())
+
+
+def test_a_single_voxel_has_no_intercept_length() -> None:
+    grey = np.full((20, 20, 20), 180, np.uint8)
+    grey[10, 10, 10] = 60
+    report = measure(
+        grey, statistics=("anisotropy",), threshold=120.0, min_voxels=1, unit="µm"
+    )
+    assert report.figures["MIL.a"] is None
+    assert report.figures["DA(a/c)"] is None
+    assert any("MIL have no value: there are only" in w for w in report.warnings)
+
+
+def test_trabecular_numbers_that_differ_are_mentioned() -> None:
+    assert trabecular._disagreement(0.03, 40.0) == []
+    assert "Tb.N is 1.6 times" in trabecular._disagreement(0.04, 40.0)[0]
+    assert trabecular._disagreement(0.01, 40.0)
+
+
+def test_the_units_of_values_in_python() -> None:
+    grey = np.full((20, 20, 20), 180, np.uint8)
+    grey[4:12, 4:12, 4:12] = 60
+    report = measure(
+        grey, statistics=("trabecular", "lacunae"), threshold=120.0, unit="µm"
+    )
+    assert report.units["Conn.D"] == report.units["Lc.N/BV"] == "1/µm³"
+    assert report.units["BV/TV"] == ""

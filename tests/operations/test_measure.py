@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_geosr import io, measure_porosity
+from napari_geosr import io, measure_porosity, plan_scan
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
@@ -283,6 +283,22 @@ def test_a_smaller_mask_is_refused_with_both_extents():
     said = "along Y: the mask extends from -5 to 35 µm, the volume from -5 to 55 µm"
     with pytest.raises(VolumeError, match=said):
         measure_porosity(volume, mask)
+
+
+def test_a_larger_mask_needs_an_origin():
+    volume = Volume.from_array(np.ones((4, 6, 6)), voxel_size=2.0, unit="µm")
+    grey = volume.data.copy()
+    grey[1:3, 2:4, 2:4] = 0
+    volume = volume.replace(data=grey)
+    large = volume.replace(data=np.pad(np.ones((4, 6, 6)), ((0, 0), (3, 3), (3, 3))))
+    with pytest.raises(VolumeError, match="beyond 'array' by 12 µm along Y, X, and"):
+        measure_porosity(volume, large)
+    with pytest.raises(VolumeError, match="neither has an origin"):
+        plan_scan(volume, large)
+    placed = large.replace(origin=(0.0, -6.0, -6.0))
+    assert measure_porosity(volume, placed).porosity == pytest.approx(8 / 144)
+    coarse = large.replace(data=np.ones((2, 4, 4)), voxel_size=(4.0, 4.0, 4.0))
+    assert measure_porosity(volume, coarse).sample_voxels == 144
 
 
 @pytest.mark.parametrize("unit", ["nm", "m"])

@@ -9,6 +9,7 @@ from napari_geosr.api.arrays import VolumeLike, as_companion, as_volume
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
+from napari_geosr.operations.measure.mask import check_known_place
 
 if TYPE_CHECKING:
     from napari_geosr.operations.cluster import Workers
@@ -50,7 +51,8 @@ def measure_porosity(
     mask : Volume or array, optional
         Sample mask; non-zero voxels belong to the sample. The mask is aligned by
         position, so its voxel size may differ from that of `volume`. An array of the
-        same shape is placed at the position of `volume`.
+        same shape is placed at the position of `volume`. A mask that extends beyond
+        `volume` needs an origin.
     deviation : Volume or array, optional
         Standard deviations that `restore_with_uncertainty` returned with `volume`; the
         report then contains an interval for the porosity.
@@ -151,10 +153,14 @@ def measure_porosity(
         memory=memory,
     )
     measured = as_volume(volume, axes)
+    sample = None
+    if mask is not None:
+        sample = as_companion(mask, axes, name="mask", like=measured)
+        check_known_place(sample, measured)
     steps = measure_steps(
         measured,
         config,
-        None if mask is None else as_companion(mask, axes, name="mask", like=measured),
+        sample,
         deviation=None
         if deviation is None
         else as_companion(deviation, axes, name="deviation", like=measured),

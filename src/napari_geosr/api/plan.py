@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.api.arrays import VolumeLike, as_companion, as_volume
 from napari_geosr.api.running import run_with_warnings
+from napari_geosr.operations.measure.mask import check_known_place
 from napari_geosr.operations.measure.planning import PlanConfig, plan_steps
 
 if TYPE_CHECKING:
@@ -130,4 +131,5 @@ def plan_scan(
     sample = None
     if mask is not None:
         sample = as_companion(mask, axes, name="mask", like=scanned)
+        check_known_place(sample, scanned)
     return run_with_warnings(plan_steps(scanned, config, sample))

@@ -33,12 +33,15 @@ from napari_geosr.operations.measure import (
     MeasureConfig,
     figure_rows,
     measure_several_steps,
+    message_titles,
+    named_warnings,
     reference_first,
     reference_key,
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
 from napari_geosr.operations.measure.journal import MeasureJournal
+from napari_geosr.operations.measure.mask import check_known_place
 from napari_geosr.operations.measure.networks import (
     agreement_lines,
     agreement_of,
@@ -134,6 +137,7 @@ def measure(
     if mask is not None:
         sample, new_notes = open_companion(mask, reading, volumes["input"])
         notes += new_notes
+        check_known_place(sample, volumes["input"])
     if deviation is not None:
         deviations, new_notes = open_companion(deviation, reading, volumes["input"])
         notes += new_notes
@@ -174,14 +178,15 @@ def measure(
         journal.remove()
         notes += filter(None, [journal.note()])
     if json:
-        print_json(_describe(reports, [*notes, *warnings]) | more)
+        said = [*notes, *warnings, *_warnings(volumes, reports)]
+        print_json(_describe(reports, said) | more)
         return 0
     _print(volumes, reports)
     if agreement is not None:
         scan = volumes["input"]
         unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
         print("\n".join(agreement_lines(agreement, unit)))
-    remaining = [w for w in reports["input"].warnings if w not in warnings]
+    remaining = [w for w in _warnings(volumes, reports) if w not in warnings]
     print_notes(filter(None, [*notes, *remaining, _missing_size(volumes["input"])]))
     print(f"report: {files['html']}")
     first = references.get("reference")
@@ -222,11 +227,22 @@ def _suggest(
         suggest_next(f"models rank {quoted(path)}")
 
 
+def _warnings(
+    volumes: dict[str, Volume], reports: dict[str, PorosityReport]
+) -> list[str]:
+    """Return the warnings of all reports, with the names of their volumes."""
+    titles = message_titles(volumes)
+    return named_warnings(
+        {titles[key]: report.warnings for key, report in reports.items()},
+        {titles[key]: volume.name for key, volume in volumes.items()},
+    )
+
+
 def _describe(
     reports: dict[str, PorosityReport], warnings: list[str]
 ) -> dict[str, object]:
     values: dict[str, object] = reports["input"].to_json_dict()
-    values["warnings"] = list(dict.fromkeys([*reports["input"].warnings, *warnings]))
+    values["warnings"] = list(dict.fromkeys(warnings))
     others = list(reports.values())[1:]
     return values | {
         reference_key(i): report.to_json_dict() for i, report in enumerate(others)

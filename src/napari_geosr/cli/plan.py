@@ -23,6 +23,7 @@ from napari_geosr.cli.kit.options import (
 )
 from napari_geosr.operations.inputs import InputConfig, open_companion, open_volume
 from napari_geosr.operations.measure import percent_text
+from napari_geosr.operations.measure.mask import check_known_place
 from napari_geosr.operations.measure.planning import (
     PlanConfig,
     check_files,
@@ -64,6 +65,7 @@ def plan(
     sample = None
     if mask is not None:
         sample, notes = open_companion(mask, reading, volume)
+        check_known_place(sample, volume)
     with name_in_errors(input):
         made, warnings = run_command(
             lambda should_stop: plan_steps(

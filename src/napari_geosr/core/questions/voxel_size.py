@@ -18,7 +18,7 @@ _SAME = 2e-4
 MAX_ANISOTROPY = 10.0
 #: Minimum plausible edge in mm (1 nm); CT and microscopy lie within these limits.
 MIN_EDGE_MM = 1e-6
-#: Maximum plausible edge in mm (10 mm).
+#: Edge in mm (10 mm) from which a voxel is implausible.
 MAX_EDGE_MM = 10.0
 #: Relative tolerance for rounding errors of edges that are exactly at a limit.
 _ROUNDING = 1e-6
@@ -136,8 +136,8 @@ def _doubts_of_lengths(millimetres: Sequence[float]) -> tuple[str, ...]:
     if smallest < MIN_EDGE_MM * (1 - _ROUNDING):
         edge = f"{smallest / MILLIMETRES['nm']:.3g} nm"
         reasons.append(f"a voxel size of {edge} is below 1 nm")
-    if largest > MAX_EDGE_MM * (1 + _ROUNDING):
-        reasons.append(f"a voxel size of {largest:.3g} mm is above 10 mm")
+    if largest >= MAX_EDGE_MM * (1 - _ROUNDING):
+        reasons.append(f"a voxel size of {largest:.3g} mm is 10 mm or more")
     return tuple(reasons)
 
 

@@ -25,6 +25,7 @@ from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
     measure_several_steps,
+    named_warnings,
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import histogram_steps, one_volume
@@ -79,8 +80,8 @@ class PoreMeasurement:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings of all reports."""
-        return [w for report in self.reports.values() for w in report.warnings]
+        """Warnings of all reports, with the names of the images if there are two."""
+        return named_warnings({k: r.warnings for k, r in self.reports.items()})
 
     def without_labels(self) -> PoreMeasurement:
         """Return a copy without labels and masks, which are now stored in layers."""

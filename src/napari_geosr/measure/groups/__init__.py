@@ -29,6 +29,8 @@ ALIASES = {
     "ψ": "sphericity",
     "psi": "sphericity",
 }
+#: Columns that are true or false, and can be used without a comparison.
+_FLAGS = ("touches_border", "surface_reliable")
 #: Maximum length of a group's name.
 _LONGEST_NAME = 40
 #: Columns that other code adds to the table, so that groups cannot have their names:
@@ -154,14 +156,30 @@ class Group:
     @property
     def columns(self) -> set[str]:
         """Columns of the table that the expression compares."""
-        found: set[str] = set()
+        return {one.column for one in self._comparisons()}
+
+    def without_unit(self, units: Mapping[str, str]) -> dict[str, str]:
+        """Return the units of the columns that are compared with numbers without one.
+
+        Angles and dimensionless columns are left out.
+
+        Examples
+        --------
+        >>> Group("d>20 & ψ<0.6").without_unit({"equivalent_diameter": "µm"})
+        {'equivalent_diameter': 'µm'}
+        """
+        columns = sorted({c.column for c in self._comparisons() if not c.unit})
+        return {c: units[c] for c in columns if units.get(c, "°") not in ("", "°")}
+
+    def _comparisons(self) -> list[_Comparison]:
+        found: list[_Comparison] = []
         parts = [self._tree]
         while parts:
             part = parts.pop()
             if isinstance(part, _Joined):
                 parts += part.parts
             else:
-                found.add(part.column)
+                found.append(part)
         return found
 
     def of(self, table: Table, units: Mapping[str, str]) -> BoolArray:
@@ -255,6 +273,8 @@ class Group:
         if column is None:
             raise self._error("a column is missing")
         sign = self._take("sign", *_COMPARISONS)
+        if sign is None and column[0] in _FLAGS:
+            return _Comparison(column[0], "!=", 0.0, "")
         number = self._take("number") if sign else None
         if sign is None or number is None:
             raise self._error(f"{column[0]!r} needs a comparison with a number")

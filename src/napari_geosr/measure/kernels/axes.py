@@ -11,6 +11,9 @@ from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 #: Difference between the diameters of two spheres, in voxels, up to which the smaller
 #: one is kept: a voxel of the medial axis may lie next to the true axis.
 NEAR = 0.6
+#: Minimum radius, in voxels, of the largest spheres that are kept although no medial
+#: axis was found there; smaller ones are mostly noise.
+PEAK = 3
 #: Fraction of the diameter of a covering sphere that is added to this difference,
 #: because thickness varies along the axis.
 TAPER = 0.2
@@ -62,6 +65,53 @@ def mark_axes(
                         marked[z, y, x] = 1
                     else:
                         marked[a, b, c] = 1
+
+
+@compiled
+def _is_peak(
+    phase: np.ndarray,
+    distances: np.ndarray,
+    marked: np.ndarray,
+    z: int,
+    y: int,
+    x: int,
+) -> bool:
+    """Whether no voxel of the phase around a voxel is an axis, or farther inside."""
+    n_z, n_y, n_x = phase.shape
+    for a in range(max(z - 1, 0), min(z + 2, n_z)):
+        for b in range(max(y - 1, 0), min(y + 2, n_y)):
+            for c in range(max(x - 1, 0), min(x + 2, n_x)):
+                if not phase[a, b, c]:
+                    continue
+                if marked[a, b, c] == 1 or distances[a, b, c] > distances[z, y, x]:
+                    return False
+    return True
+
+
+@compiled
+def mark_peaks(phase: np.ndarray, distances: np.ndarray, marked: np.ndarray) -> None:
+    """Mark the voxels farthest from the surface if there is no axis next to them.
+
+    Between closed pores, the largest spheres can touch several pores at angles of less
+    than 130°. Without them, nothing would remain of the axes that they cover.
+
+    Parameters
+    ----------
+    marked : ndarray of the shape of the phase, uint8
+        Output of `mark_axes`; changed in place.
+    """
+    n_z, n_y, n_x = phase.shape
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                if not phase[z, y, x] or distances[z, y, x] < PEAK * PEAK:
+                    continue
+                if _is_peak(phase, distances, marked, z, y, x):
+                    marked[z, y, x] = 2  # not an axis for its neighbours
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                marked[z, y, x] = min(marked[z, y, x], 1)
 
 
 @compiled

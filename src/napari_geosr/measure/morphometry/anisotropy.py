@@ -59,6 +59,9 @@ _N_FLAT = 90
 #: Number of phase changes per direction, on lines one voxel apart, below which the fit
 #: is unreliable.
 _FEW = 200
+#: Number of phase changes per direction below which MIL and DA have no value: a sphere
+#: of 4 voxels has about 25.
+_TOO_FEW = 30
 #: Number of planes on either side of a slab that are read to locate its surfaces.
 _HALO = 8
 #: Number of voxels of a phase among 7³ voxels up to which its surface is assumed to lie
@@ -209,6 +212,14 @@ def _findings(
     remarks = []
     changes = float(rate.mean() * pairs)
     chord = 2 * share / float(rate.mean())
+    if changes < _TOO_FEW:
+        return Findings(
+            {},
+            [
+                f"DA and MIL have no value: there are only {changes:.0f} phase changes "
+                "per direction. A larger volume is needed."
+            ],
+        )
     if changes < _FEW:
         remarks.append(
             f"DA is unreliable: there are only {changes:.0f} phase changes per "

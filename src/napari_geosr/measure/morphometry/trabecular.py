@@ -60,7 +60,9 @@ CONVENTION = (
     "the mean distance between the mid-axes, measured as the local thickness of "
     "the sample without the mid-axes (Hildebrand et al. 1999). The mid-axes are the "
     "voxels of the medial axis at which the largest sphere is at least 80 % as wide "
-    "as the local thickness. Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is 1 − the Euler "
+    "as the local thickness. Between closed pores, they are little more than the "
+    "centres of the largest spheres. "
+    "Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is 1 − the Euler "
     "number of the largest component of the bone (26 neighbours) with its enclosed "
     "cavities filled (purified, Odgaard & Gundersen 1993). The Euler number is "
     "corrected at the border of the sample, so that the values of blocks that share "
@@ -123,6 +125,8 @@ QUANTITIES = (
 )
 #: Connectivity below which the 1 in its formula (1 − Euler number) exceeds 10 % of it.
 _FEW_LOOPS = 10
+#: Ratio of the two trabecular numbers from which a remark is given.
+_DIFFER = 1.4
 #: Distance from a sphere, in voxels, up to which it covers a voxel of the medial axis:
 #: spheres do not reach into the corners of the steps of a surface.
 _BEYOND = 1.0
@@ -140,9 +144,11 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     else:
         bone = phases.count(phases.solid)
         surface = float((yield from label_solid_steps(phases)).surface.sum())
-    number, remarks = yield from _number(phases)
+    number, remarks = None, list[str]()
+    if bone:
+        number, remarks = yield from _number(phases)
     both, more = yield from _thickness_of_both(phases)
-    remarks += more
+    remarks += [*more, *_disagreement(number, both)]
     values: dict[str, float | None] = {
         "TV": total,
         "BV": bone,
@@ -177,6 +183,17 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values["Conn"] = connectivity if bone else None
     values["Conn.D"] = connectivity / total if bone else None
     return Findings(values, remarks)
+
+
+def _disagreement(number: float | None, both: float | None) -> list[str]:
+    """Remark on trabecular numbers that differ greatly; `both` is Tb.Th + Tb.Sp."""
+    if number is None or both is None or 1 / _DIFFER <= number * both <= _DIFFER:
+        return []
+    return [
+        f"Tb.N is {number * both:.2g} times Tb.N(Th+Sp). Both agree for plates and "
+        "rods; for other structures, such as closed pores in a solid, and for rough "
+        "surfaces, they differ. Always state which of them you report."
+    ]
 
 
 def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
@@ -231,7 +248,10 @@ def _number(
         phases.results["mid-axes"] = axes
     assert isinstance(axes, ThicknessDistribution)
     if axes.mean is None:
-        return None, ["Tb.N has no value: the solid has no mid-axes."]
+        return None, [
+            "Tb.N has no value: no mid-axes were found, for example because there is "
+            "a single pore, or because the solid is only one voxel thick."
+        ]
     return 1 / axes.mean, []
 
 
@@ -425,6 +445,7 @@ def _marked(
         inner = np.ascontiguousarray(known[z, y, x]).view(np.uint8)
     marked = np.empty(inner.shape, np.uint8)
     kernels().axes.mark_axes(inner, block.squares, block.nearest, marked)
+    kernels().axes.mark_peaks(inner, block.squares, marked)
     del inner
     block.to_surface(locate=False)
     own = tuple(

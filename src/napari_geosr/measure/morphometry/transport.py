@@ -23,7 +23,8 @@ CONVENTION = (
     "The tortuosity factor τ along an axis is φ D0 ÷ D_eff, where D_eff is the "
     "effective diffusivity of the pores from a finite-volume solution of Laplace's "
     "equation (6 neighbours, fixed concentrations on the two faces of the volume, no "
-    "flux through the others), as in TauFactor (Cooper et al. 2016). The solution has "
+    "flux through the others), as in TauFactor (Cooper et al. 2016). If the sample is "
+    "a box within the volume, its faces are used. The solution has "
     "converged when the fluxes through all planes agree within 0.5 %. The permeability "
     "is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman equation), with the "
     "surface per total volume S_v. The estimate includes isolated pores. It is 0 if "
@@ -61,9 +62,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     remarks: list[str] = []
     outside: list[str] = []
     available = phases.available_bytes
-    needed, n_pores = diffusion.bytes_needed(math.prod(phases.shape)), 0
+    box = _box(phases)
+    n_voxels = math.prod(part.stop - part.start for part in box)
+    is_full = n_voxels == phases.sample_voxels
+    needed, n_pores = diffusion.bytes_needed(n_voxels), 0
     if needed <= available:  # if not, the pores need not be read
-        pores = np.ascontiguousarray(phases.pores[:, :, :])
+        pores = np.ascontiguousarray(phases.pores[box])
         n_pores = int(np.count_nonzero(pores))
         needed = diffusion.bytes_needed(pores.size, n_pores)
     if n_pores > diffusion.MOST_VOXELS:
@@ -83,8 +87,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 continue
             along = np.ascontiguousarray(np.moveaxis(pores, axis, 0))
             found = yield from _diffusivity(phases, along, letter)
-            share = found.flux * math.prod(phases.shape) / phases.sample_voxels
-            if not share and not _reaches_faces(phases, axis):
+            share = found.flux * n_voxels / phases.sample_voxels
+            if not share and not (is_full or _reaches_faces(phases, axis)):
                 values[f"D_eff/D0.{letter}"] = None
                 outside.append(letter.upper())
                 continue
@@ -114,7 +118,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 "the volume, so it is unknown whether its pores connect them. Crop "
                 "the volume to the sample."
             )
-        if phases.sample is not None:
+        if not is_full:
             remarks.append(_outside(phases))
     if not phases.flat:
         surface = yield from _surface(phases)
@@ -133,6 +137,18 @@ def _surface(phases: Phases) -> Generator[Step, None, float]:
         return original.surface / volume * phases.edge
     raw = yield from label_solid_steps(phases)
     return float(raw.surface.sum()) / phases.sample_voxels
+
+
+def _box(phases: Phases) -> tuple[slice, slice, slice]:
+    """Return the box in which diffusion is solved.
+
+    This is the sample if it is a box, such as a part of the volume chosen by a mask,
+    and the whole volume otherwise.
+    """
+    if math.prod(phases.sample_shape) == phases.sample_voxels:
+        return phases.sample_box
+    z, y, x = (slice(0, n) for n in phases.shape)
+    return z, y, x
 
 
 def _reaches_faces(phases: Phases, axis: int) -> bool:

@@ -204,6 +204,15 @@ class LittleMemoryError(Exception):
         self.needed = needed
 
 
+def figure_units(found: Mapping[str, Morphometry], length: str) -> dict[str, str]:
+    """Return the unit of each value in `Morphometry.values`, given the unit of length.
+
+    Unlike in files, numbers of objects are not converted to values per millimetre.
+    """
+    quantities = [quantity for one in found.values() for quantity in one.quantities]
+    return {q.name: unit_text(length, q.power) if q.power else "" for q in quantities}
+
+
 def memory_remark(what: str, needed: int, *, has_budget: bool) -> str:
     """Return a remark on values that were not measured for lack of memory.
 

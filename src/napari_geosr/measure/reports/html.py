@@ -9,6 +9,7 @@ from html import escape
 from napari_geosr.core.units import MILLIMETRES, shown_unit
 from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.reports.named import named_warnings
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.reports.rows import table_rows
 
@@ -145,11 +146,12 @@ def _figures(
 
 
 def _warnings(names: Sequence[str], reports: Sequence[PorosityReport]) -> list[str]:
-    lines = [
-        f"<li>{escape(name)}: {escape(warning)}</li>"
-        for name, report in zip(names, reports, strict=True)
-        for warning in report.warnings
-    ]
+    pairs = list(zip(names, reports, strict=True))
+    texts = named_warnings(
+        {name: report.warnings for name, report in pairs},
+        {name: report.name for name, report in pairs},
+    )
+    lines = [f"<li>{escape(text)}</li>" for text in texts]
     return [f"<ul>{''.join(lines)}</ul>"] if lines else []
 
 

@@ -21,7 +21,7 @@ from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.overview import Overview
-from napari_geosr.measure.phases.findings import Morphometry
+from napari_geosr.measure.phases.findings import Morphometry, figure_units
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.reports.rows import summary_rows
 from napari_geosr.measure.reports.table import IN_GROUP, column_units, measured_columns
@@ -112,7 +112,7 @@ class PorosityReport:
     table : dict of ndarray
         One row per counted pore; row ``i`` is label ``i + 1``.
     units : dict of str
-        Unit of each column of `table`.
+        Unit of each column of `table`, and of each morphometric value in `figures`.
     labels : array or None
         Label of every voxel; a numpy array or the given target.
     histogram : Histogram
@@ -310,7 +310,7 @@ class PorosityReport:
         import pandas as pd
 
         table = pd.DataFrame(self.table)
-        table.attrs["units"] = dict(self.units)
+        table.attrs["units"] = {k: u for k, u in self.units.items() if k in table}
         return table
 
     def __repr__(self) -> str:
@@ -485,7 +485,7 @@ def build_report(
         }
         | {k: v for found in morphometry.values() for k, v in found.values.items()},
         table=table,
-        units=units,
+        units=figure_units(morphometry, units["equivalent_diameter"]) | units,
         labels=labels,
         histogram=size_histogram(table[size], units[size], config.histogram_bins),
         grey_histogram=Histogram(grey_counts, grey_edges),

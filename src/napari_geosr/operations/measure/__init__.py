@@ -34,6 +34,7 @@ from napari_geosr.measure.overview.curves import profile_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.reports import rows
+from napari_geosr.measure.reports.named import named_warnings
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.cluster import Workers
@@ -45,7 +46,7 @@ from napari_geosr.operations.measure.deviation import (
     refuse_factor_alone,
 )
 from napari_geosr.operations.measure.grey_levels import one_volume
-from napari_geosr.operations.measure.group import check_group
+from napari_geosr.operations.measure.group import check_group, unit_remarks
 from napari_geosr.operations.measure.mask import align_mask, placement_remark
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.measure.remarks import (
@@ -78,7 +79,9 @@ __all__ = [
     "measure_record",
     "measure_several_steps",
     "measure_steps",
+    "message_titles",
     "morphometry_choices",
+    "named_warnings",
     "number_text",
     "percent_text",
     "profile_of",
@@ -254,7 +257,7 @@ def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Return the settings, adapted to inputs of labels, and remarks on the input."""
-    remarks = input_warnings(volume)
+    remarks = [*input_warnings(volume), *unit_remarks(volume, config)]
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(
@@ -346,7 +349,7 @@ def measure_several_steps(
         stacks.
     """
     volumes = {name: one_volume(volume) for name, volume in volumes.items()}
-    titles = _titles(volumes)
+    titles = message_titles(volumes)
     _refuse_mixed_axes(volumes, titles)
     check_group({titles[name]: volume for name, volume in volumes.items()}, config)
     configs = same_smallest_pore(volumes, config)
@@ -359,6 +362,7 @@ def measure_several_steps(
     companions = [each for each in (mask, deviation) if each is not None]
     watch = FileWatch([*volumes.values(), *companions])
     reports: dict[str, PorosityReport] = {}
+    early: dict[str, list[str]] = {titles[name]: [] for name in volumes}
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
@@ -379,9 +383,14 @@ def measure_several_steps(
                 if isinstance(step, BlockDone):
                     total = step.total * len(volumes)
                     yield BlockDone(step.total * i + step.done, total)
+                elif isinstance(step, WarningIssued) and len(volumes) > 1:
+                    # Several volumes may have the same warning.
+                    early[titles[name]].append(step.message)
                 else:
                     yield step
         reports[name] = iterator.result
+    for text in named_warnings(early, {titles[k]: v.name for k, v in volumes.items()}):
+        yield WarningIssued(message=text)
     regions = different_regions({titles[name]: r for name, r in reports.items()})
     if regions:
         yield WarningIssued(message=regions)
@@ -393,7 +402,7 @@ def measure_several_steps(
     return reports
 
 
-def _titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
+def message_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
     """Return each volume's name in messages, made unique if two titles are equal."""
     titles = [volume.title for volume in volumes.values()]
     return {

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic, claims
 from napari_geosr.io.unfinished_files.finished import record_finished
@@ -22,10 +22,12 @@ from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.overview import drawing
 from napari_geosr.measure.overview.curves import curve_pictures
 from napari_geosr.measure.reports import export
+from napari_geosr.measure.reports.named import named_warning
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
+    message_titles,
     reference_first,
     reference_key,
 )
@@ -184,6 +186,23 @@ def claimed(files: Mapping[str, Path]) -> Iterator[None]:
         yield
 
 
+def _described(
+    volumes: Mapping[str, Volume], reports: Mapping[str, PorosityReport]
+) -> dict[str, AnyDict]:
+    """Return the contents of reports; several have the names in their warnings."""
+    titles = message_titles(volumes) if len(reports) > 1 else {}
+    return {
+        key: report.to_json_dict()
+        | {
+            "warnings": [
+                named_warning(text, titles.get(key, ""), report.name)
+                for text in report.warnings
+            ]
+        }
+        for key, report in reports.items()
+    }
+
+
 def write(
     files: Mapping[str, Path],
     volumes: Mapping[str, Volume],
@@ -223,9 +242,10 @@ def write(
     if record is None:
         record = measure_record(volumes, config, companions)
     first, *others = reports
-    values = reports[first].to_json_dict() | {"provenance": record}
+    found = _described(volumes, reports)
+    values = found[first] | {"provenance": record}
     for i, name in enumerate(others):  # a volume's name could equal another key
-        values[reference_key(i)] = reports[name].to_json_dict()
+        values[reference_key(i)] = found[name]
     values |= more or {}
     tables = {
         f"table {name}": table

@@ -12,6 +12,18 @@ from napari_geosr.measure.porosity_run import geometry_of
 from napari_geosr.measure.reports.table import column_units
 
 
+def unit_remarks(volume: Volume, config: PorosityConfig) -> list[str]:
+    """State the unit of numbers for which the definition of a group gives none."""
+    if config.group is None:
+        return []
+    units = column_units(geometry_of(volume.select()), config.statistics)
+    return [
+        f"The group {config.group!r} compares {column!r} with a number without a unit: "
+        f"the number is in {unit}."
+        for column, unit in Group(config.group).without_unit(units).items()
+    ]
+
+
 def check_group(volumes: Mapping[str, Volume], config: PorosityConfig) -> None:
     """Refuse a group that cannot be evaluated in all volumes.
 

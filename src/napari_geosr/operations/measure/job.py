@@ -29,6 +29,7 @@ from napari_geosr.operations.inputs import (
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.journal import MeasureJournal
+from napari_geosr.operations.measure.mask import check_known_place
 from napari_geosr.operations.measure.networks import agreement_of, check_distance
 
 OPERATION = "measure"
@@ -151,7 +152,9 @@ class MeasureJob(Config):
         GeoSRError
             If a setting or an input is invalid.
         """
-        self.open()
+        volumes, _ = self.open()
+        if self.mask is not None and self.mask.belongs_to_data:
+            check_known_place(volumes["mask"], volumes["data"])
         if self.workers is not None:
             check_workers(self.workers)
         check_distance(

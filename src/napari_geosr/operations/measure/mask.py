@@ -75,6 +75,48 @@ def placement_remark(mask: Volume, volume: Volume) -> str:
     )
 
 
+def check_known_place(mask: Volume | None, volume: Volume) -> None:
+    """Refuse a larger mask if neither file states a position.
+
+    Both are then assumed to start at the same voxel, which is wrong for a mask with a
+    margin around the volume. Layers in napari need no such check: their positions are
+    visible.
+
+    Raises
+    ------
+    VolumeError
+        If the mask extends beyond the volume by more than one of its own voxels, and
+        both have the default origin.
+    """
+    if mask is None:
+        return
+    mask, volume = mask.select(), volume.select()
+    if mask.axes != volume.axes or mask.shape == volume.shape:
+        return
+    if any(mask.origin) or any(volume.origin):
+        return
+    if not (mask.has_physical_size and volume.has_physical_size):
+        return  # `align_mask` refuses these
+    scale = convert_length(1.0, mask.unit, volume.unit)
+    beyond = {}
+    for axis, n in enumerate(volume.shape):
+        size = mask.voxel_size[axis] * scale
+        over = mask.shape[axis] * size - n * volume.voxel_size[axis]
+        if over > size:
+            beyond[volume.axes[axis]] = f"{over:.4g}"
+    if not beyond:
+        return
+    by = ", ".join(f"{over} {volume.unit} along {a}" for a, over in beyond.items())
+    if len(amounts := set(beyond.values())) == 1:
+        by = f"{amounts.pop()} {volume.unit} along {', '.join(beyond)}"
+    raise VolumeError(
+        f"The sample mask {mask.name!r} extends beyond {volume.name!r} by {by}, and "
+        "neither has an origin that would show where the mask lies. Crop the mask to "
+        "the volume, or store the origin of both.",
+        fields=["mask"],
+    )
+
+
 def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
     """Return the mask's array on the grid of `volume`.
 
