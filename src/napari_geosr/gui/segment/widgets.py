@@ -98,7 +98,7 @@ class SegmentWidgets(Dock):
 
     def _make_model_actions(self) -> None:
         self.compare_button = button(
-            "Co&mpare with and without pre-training",
+            "Evaluate the &model",
             "Hold out each painted slice once, and compare the result with and without "
             "the model.",
         )
