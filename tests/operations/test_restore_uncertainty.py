@@ -1,4 +1,4 @@
-"""A restoration with uncertainty: two volumes, in memory and in files."""
+"""Restorations with estimated uncertainty: two volumes, in memory and in files."""
 
 from __future__ import annotations
 

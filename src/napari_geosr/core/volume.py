@@ -372,7 +372,7 @@ class Volume:
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.
 
-        Time steps have no length, so the slice spacing is set to the row spacing.
+        Time steps have no length, so the voxel size along Z is set to that along Y.
         No voxels are read.
 
         Parameters

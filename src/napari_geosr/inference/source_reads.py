@@ -1,4 +1,7 @@
-"""Compute how often tiles decode the blocks of a file, for caches of various sizes."""
+"""Compute how often the blocks of a file are decoded, for caches of various sizes.
+
+A run reads the file tile by tile, and a block may be needed for several tiles.
+"""
 
 from __future__ import annotations
 

@@ -477,7 +477,7 @@ def cut_to_budget(
 
 
 def work_factor(tiles: Sequence[Tile]) -> float:
-    """Return the number of voxels computed ÷ voxels of the tiles."""
+    """Return the ratio of the voxels computed to the voxels of the tiles."""
     computed = sum(math.prod(tile.window_shape) for tile in tiles)
     return computed / max(1, sum(math.prod(tile.core_shape) for tile in tiles))
 

@@ -3,7 +3,8 @@
 The convention is that of NIfTI: X points to the right, Y to the front and Z up (RAS).
 An array read from a file has its axes in the order Z, Y, X, and its indices increase
 along these directions, so that positions and handedness are those in the file's header.
-Axes with another order or direction in the file are permuted and reversed when read.
+Axes that have a different order or direction in the file are permuted or reversed when
+the file is read.
 """
 
 from __future__ import annotations

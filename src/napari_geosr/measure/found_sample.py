@@ -142,7 +142,7 @@ class FoundSample:
     lost : float
         Fraction of the sample left out because of its blur.
     covered : ndarray of bool or None
-        Solid voxels at the surface that would be pores at the threshold, by blur.
+        Solid voxels at the surface that blur would make pores at the threshold.
     solid_level : float
         Grey value of these voxels.
     """
@@ -417,7 +417,7 @@ class SampleSurface:
 
     @property
     def depth(self) -> int:
-        """Number of layers of the sample that are partly surroundings, by blur."""
+        """Number of layers of the sample that blur mixes with the surroundings."""
         known = self.counts >= _FEWEST
         if not self.outside.n or not known.any():
             return 0
@@ -473,7 +473,7 @@ def _has_peak(
     threshold: float,
     contrast: float,
 ) -> bool:
-    """Whether a phase, with the given counts, is more frequent than the threshold."""
+    """Whether a phase, with the given counts, has a peak of its own."""
     width = max(1, round(_WINDOW * contrast / histogram.width))
     total = np.concatenate([[0], np.cumsum(histogram.counts)])
     start = int(np.searchsorted(histogram.centres, threshold)) - width // 2

@@ -77,7 +77,7 @@ def reconstruction_noise(
     *,
     cutoff: float = 1.0,
 ) -> FloatArray:
-    """Draw noise with the spectrum of filtered back-projection from many views.
+    """Draw noise with the spectrum of filtered back-projection of many projections.
 
     The power of white noise in the projections is multiplied by the squared filter, and
     back-projection has a sampling density ∝ 1/f in the plane: with a ramp filter, the

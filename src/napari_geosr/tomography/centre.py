@@ -116,11 +116,11 @@ def find_centre(
 ) -> Centre:
     """Find the column of the rotation axis.
 
-    For scans over a full turn, projections are registered with the mirrored projections
-    from the opposite side, which also finds an axis near the detector's edge. Scans
-    over half a turn are completed by their mirror image, and the energy outside the
-    double wedge of their Fourier transform is minimised (Vo et al. 2014). Both methods
-    use up to 2048 projections and need no reconstruction.
+    For scans that cover a full turn, projections are registered with the mirrored
+    projections from the opposite side, which also finds an axis near the detector's
+    edge. For scans that cover half a turn, the mirror image completes the sinogram, and
+    the energy outside the double wedge of its Fourier transform is minimised (Vo et al.
+    2014). Both methods use up to 2048 projections and need no reconstruction.
 
     Parameters
     ----------

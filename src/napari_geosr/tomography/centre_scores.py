@@ -97,7 +97,7 @@ class WedgeScore:
 def opposite_correlation(
     near: FloatArray, far: FloatArray, min_overlap: int
 ) -> tuple[Curve, Curve]:
-    """Return the correlation of views with the mirrored views from the opposite side.
+    """Return the correlation of projections with mirrored ones from the opposite side.
 
     The correlation coefficient of the overlap is computed for all shifts at once with
     Fourier transforms [2]_, over all rows and angles together.
@@ -105,7 +105,7 @@ def opposite_correlation(
     Parameters
     ----------
     near, far : ndarray of shape (row, angle, column)
-        Views at θ and θ + 180°.
+        Projections at θ and θ + 180°.
     min_overlap : int
         Minimum number of overlapping columns.
 

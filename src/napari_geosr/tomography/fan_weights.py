@@ -2,7 +2,7 @@
 
 A ray at an angle γ to the central ray is measured again in the opposite direction, at
 the angle -γ, after half a turn plus 2 γ. In a full turn, all rays are measured twice
-and have weight 1/2. In a short scan over half a turn plus the fan angle, each ray is
+and have weight 1/2. In a short scan (half a turn plus the fan angle), each ray is
 measured at least once, and those near both ends of the scan twice: there, one view
 fades out while the other fades in, as in Parker's weights [1]_. The same applies to
 scans of intermediate length. A detector that is offset from the axis is treated in the

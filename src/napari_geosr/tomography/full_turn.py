@@ -1,4 +1,4 @@
-"""Scans over a full turn: average opposite views, or join them to widen the field."""
+"""Scans of a full turn: average opposite views, or join them to widen the field."""
 
 from __future__ import annotations
 

@@ -367,9 +367,9 @@ def prepare_rows(
 
 
 def fill(sinogram: FloatArray, bad: BoolArray) -> None:
-    """Fill bad values in place by linear interpolation between columns of a view.
+    """Fill bad values in place by linear interpolation between columns of a projection.
 
-    Rows of a view without any good value are not changed.
+    Rows of a projection without any good value are not changed.
 
     Parameters
     ----------
@@ -386,10 +386,11 @@ def fill(sinogram: FloatArray, bad: BoolArray) -> None:
 def remove_zingers(sinogram: FloatArray, threshold: float) -> int:
     """Replace zingers with the median of their neighbourhood, in place.
 
-    A gamma ray or cosmic ray that hits the sensor makes single pixels of single views
-    far too bright, i.e. line integrals far too low. The noise of a line integral p is
-    proportional to exp(p / 2), because photon counts have Poisson noise. The difference
-    from the median of 3 × 3 values (angle, column) is therefore divided by this factor.
+    A gamma ray or cosmic ray that hits the sensor makes single pixels of single
+    projections far too bright, i.e. line integrals far too low. The noise of a line
+    integral p is proportional to exp(p / 2), because photon counts have Poisson noise.
+    The difference from the median of 3 × 3 values (angle, column) is therefore divided
+    by this factor.
 
     Parameters
     ----------

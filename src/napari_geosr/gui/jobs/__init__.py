@@ -309,8 +309,8 @@ class JobsDock(Dock):
         is_kept = known is not None and known.state in index.UNVERIFIED
         text = (
             f"Delete the folder {path} of this job? This cannot be undone. A finished "
-            "result in another folder and a copy of its model in the Restore dock are "
-            "kept. An unfinished result is deleted."
+            "result in another folder is kept, and so is a copy of this job's model "
+            "among your models. An unfinished result is deleted."
         )
         if is_kept:
             text = (

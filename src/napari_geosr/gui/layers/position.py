@@ -95,7 +95,9 @@ def plane_on_screen(viewer: ViewerModel, layer: Layer, axis: int, size: int) -> 
 
 
 def edge_at(viewer: ViewerModel, layer: Layer, axis: int, x: float) -> float:
-    """Return the position at a canvas pixel, in voxels from the first edge.
+    """Return the position at a canvas pixel, in voxels.
+
+    The outer edge of the first voxel is at 0.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float
     axis : int
         Axis of the layer.
     edge : float
-        Position of the edge in voxels; 0 is the edge before the first voxel.
+        Position of the edge in voxels; the outer edge of the first voxel is at 0.
     """
     index = np.zeros(layer.ndim)
     index[axis] = edge - 0.5

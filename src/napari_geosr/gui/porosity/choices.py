@@ -110,7 +110,8 @@ class SampleProposal(QObject):
         ----------
         surrounded : bool
         phase : str
-            Phase of the pores; another one calls for a new decision.
+            Phase of the pores. If it has changed, earlier automatic decisions no
+            longer apply.
         """
         if phase != self.phase:
             self.phase, self._refused = phase, False

@@ -190,9 +190,10 @@ class PorositySettings(QWidget):
             (
                 self.deviation,
                 "Uncertainty",
-                "Layer of standard deviations from a restoration with uncertainty. "
-                "The porosity is then given with an interval. The layer that belongs "
-                "to the image is selected automatically.",
+                "Layer of standard deviations from a restoration for which the "
+                "uncertainty was estimated. The porosity is then given with an "
+                "interval. The layer that belongs to the image is selected "
+                "automatically.",
             ),
             (
                 self.closing,

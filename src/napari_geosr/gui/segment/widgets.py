@@ -87,8 +87,8 @@ class SegmentWidgets(Dock):
         self.live.setToolTip("Segment the current slice after each stroke.")
         self.shown = combo(
             "Also show",
-            "Also show the uncertainty, or the probability of a class, for the current "
-            "slice.",
+            "Also show how uncertain the classes are, or the probability of a class, "
+            "for the current slice.",
         )
         self.shown.addItems([CLASSES, UNCERTAINTY])
         self.form = ConfigForm(SegmentConfig, skip=("unpainted",))
@@ -99,7 +99,7 @@ class SegmentWidgets(Dock):
 
     def _make_model_actions(self) -> None:
         self.compare_button = button(
-            "Co&mpare without pre-training",
+            "Evaluate the &model",
             "Hold out each painted slice once, and compare the result with and without "
             "the model.",
         )

@@ -69,7 +69,7 @@ class StudyMetric:
 
 METRICS: Mapping[str, StudyMetric] = {
     "porosity_error": StudyMetric("Porosity error", "%", 100),
-    "pores_per_mm3_error": StudyMetric("Error in pores per volume", "%", 100),
+    "pores_per_mm3_error": StudyMetric("Error in pores per mm³", "%", 100),
     "volume_histogram_distance": StudyMetric("Pore-volume distance"),
     "euler_error": StudyMetric("Euler number error", "%", 100),
     "dice": StudyMetric("Dice coefficient of the pores", from_zero=False),

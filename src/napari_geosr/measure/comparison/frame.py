@@ -105,8 +105,8 @@ class _Axis:
     n : int
         Number of voxels of the volume.
     ratio, first : float
-        Length of a voxel of the frame, and position of the first edge of the frame, in
-        voxels of the volume.
+        Length of a voxel of the frame, and position of the outer edge of the frame's
+        first voxel, in voxels of the volume.
     """
 
     n: int

@@ -62,7 +62,7 @@ def fit_sphere(
 
 @compiled
 def _average(walls: np.ndarray, count: int, sphere: np.ndarray) -> None:
-    """Set the radius to the mean distance to touched walls; add to it if enclosed."""
+    """Set the radius to the mean distance of touched walls; more if they enclose it."""
     total, n = 0.0, 0
     zz, yy, xx, zy, zx, yx = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(count):

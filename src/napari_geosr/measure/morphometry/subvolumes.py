@@ -167,7 +167,9 @@ def _divisions(shape: tuple[int, ...]) -> list[Division]:
 
 
 def _nearly_cubic(shape: tuple[int, ...], n: int, least: int) -> Division | None:
-    """Divide a box into `n` parts along its longest edge; None if not nearly cubic.
+    """Divide a box into nearly cubic parts, `n` of them along its longest edge.
+
+    Returns None if the parts would be too small, or not nearly cubic.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Elongation and flatness of the ellipsoid with the pore's second moments.
 
-Elongation is the second axis ÷ the longest; flatness (in volumes only) is the shortest
-axis ÷ the second.
+Elongation is the ratio of the second axis to the longest; flatness (in volumes only) is
+the ratio of the shortest axis to the second.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from napari_geosr.measure.sums import FloatArray, Pores, ratio
 
 
 def elongation(pores: Pores) -> FloatArray:
-    """Return the second axis ÷ the longest axis."""
+    """Return the ratio of the second axis to the longest axis."""
     return ratio(pores.axis_lengths[:, 1], pores.axis_lengths[:, 0])
 
 
 def flatness(pores: Pores) -> FloatArray:
-    """Return the shortest axis ÷ the second axis."""
+    """Return the ratio of the shortest axis to the second axis."""
     return ratio(pores.axis_lengths[:, 2], pores.axis_lengths[:, 1])
 
 

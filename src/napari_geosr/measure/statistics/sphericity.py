@@ -1,6 +1,6 @@
 """Sphericity (image: circularity): 1 for a sphere (circle), less for other shapes.
 
-Sphericity is the surface of the sphere of the same volume ÷ the pore's surface;
+Sphericity is the ratio of the surface of a sphere of equal volume to that of the pore;
 circularity is 4π × area ÷ perimeter². Both are NaN for pores that reach the border.
 Where the estimated surface is too small, as for tiny pores, they exceed 1.
 """

@@ -1,8 +1,8 @@
 """Threshold sensitivity: change of the porosity if the threshold shifts by ±5 %.
 
-The shift is relative to the distance between the mean grey values of the phases. The
-sensitivity shows how much the porosity depends on the threshold; it is not an
-uncertainty of the measurement, because noise and artefacts are not included.
+The shift is relative to the contrast: the distance between the mean grey values of the
+phases. The sensitivity shows how much the porosity depends on the threshold; it is not
+an uncertainty of the measurement, because noise and artefacts are not included.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def lowest(totals: SweepTotals) -> float:
-    """Return the lowest porosity at the threshold and its shifts by ±5 %."""
+    """Return the lowest porosity at the threshold and at both shifted thresholds."""
     return _sorted_voxels(totals)[0] / totals.sample_voxels
 
 
 def highest(totals: SweepTotals) -> float:
-    """Return the highest porosity at the threshold and its shifts by ±5 %."""
+    """Return the highest porosity at the threshold and at both shifted thresholds."""
     return _sorted_voxels(totals)[2] / totals.sample_voxels
 
 

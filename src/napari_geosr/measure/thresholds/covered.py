@@ -14,7 +14,7 @@ class CoveredArray:
     ----------
     source : ArrayLike of shape (Z, Y, X)
     surface : ndarray of bool of the same shape
-        True in solid voxels that are partly surroundings, by blur.
+        True in solid voxels that blur mixes with the surroundings.
     value : float
         Grey value of the solid; rounded if the voxels of `source` are integers.
 

@@ -103,7 +103,7 @@ class SparseTensor:
 
     @property
     def keys(self) -> Tensor:
-        """One increasing int64 number per voxel."""
+        """One int64 number per voxel, in increasing order."""
         found = self._cache.get(("keys", self.level))
         if found is None:
             found = _maps.keys_of(self.coords, self.grid)

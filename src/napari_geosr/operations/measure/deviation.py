@@ -14,8 +14,8 @@ from napari_geosr.measure.interval import Deviation
 
 #: Records of the operations on a volume, in order.
 Provenance = Sequence[AnyMapping]
-#: Names, used in records, of the two volumes that a restoration with uncertainty
-#: writes.
+#: Names, used in records, of the two volumes of a restoration for which the uncertainty
+#: was estimated.
 _MEAN, _DEVIATION = "mean", "standard deviation"
 #: Keys in which the records of the two volumes may differ.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")

@@ -1,7 +1,7 @@
-"""Derives scans with fewer views or photons from a full scan, for training pairs.
+"""Derives scans with fewer projections or photons from a full scan, for training pairs.
 
-A network learns to turn the reconstruction from few views or short exposures into the
-reconstruction from the whole scan or from the remaining photons. All data remain in
+A network learns to turn the reconstruction from few projections or short exposures into
+the reconstruction from the whole scan or from the remaining photons. All data remain in
 their file until they are used.
 
 References
@@ -163,7 +163,7 @@ def splits(
 def fewer_views(
     scan: Projections, count: int, acquisition: Acquisition = "step"
 ) -> Projections:
-    """Return the scan as if only `count` views had been recorded.
+    """Return the scan as if only `count` projections had been recorded.
 
     Views from opposite sides of a parallel beam are equivalent. For a full turn and an
     even number of views, the directions in one half of the turn are therefore chosen to

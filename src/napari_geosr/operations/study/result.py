@@ -215,7 +215,7 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
     n_angles : int
         Number of projections of the whole scan.
     """
-    # A slow continuous scan takes the same time for any number of views.
+    # A slow continuous scan takes the same time for any number of projections.
     slow = config.acquisition == "continuous" and config.light == "all"
     return subset.exposure * (1.0 if slow else subset.projections / n_angles)
 

@@ -1,10 +1,10 @@
 """Train on projections: reconstruct the training volumes, train and restore.
 
 Noise2Inverse uses reconstructions of disjoint subsets of the projections. Methods that
-learn from pairs use a reconstruction from fewer views or photons, paired with one from
-the remaining photons or the whole scan. All reconstructions are made once and stored in
-the job's folder, so that a job that was stopped or killed resumes at the unfinished
-block of slices.
+learn from pairs use a reconstruction from fewer projections or photons, paired with one
+from the remaining photons or the whole scan. All reconstructions are made once and
+stored in the job's folder, so that a job that was stopped or killed resumes at the
+unfinished block of slices.
 """
 
 from __future__ import annotations
@@ -432,7 +432,7 @@ def _photon_split_pair(
 ) -> ScanPair:
     """Return a pair of scans whose photons are independent.
 
-    The source has most photons of few views; the target has all other photons.
+    The source has most photons of few projections; the target has all other photons.
 
     Parameters
     ----------

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 TITLE = "Feldkamp–Davis–Kress (FDK)"
 BEAMS = ("cone",)
-#: Number of views filtered and back-projected at once: few, so that a stop takes effect
-#: quickly.
+#: Number of projections filtered and back-projected at once: few, so that a stop takes
+#: effect quickly.
 _TOGETHER = 32
 
 __all__ = ["BEAMS", "TITLE", "Config", "check_geometry", "reconstruct_slices"]

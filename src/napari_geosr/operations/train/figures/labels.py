@@ -1,4 +1,4 @@
-"""Measures the overlap of predicted with true labels, and that of a threshold."""
+"""Measures the overlap between true labels and those of a model or a threshold."""
 
 from __future__ import annotations
 
