@@ -429,3 +429,61 @@ def test_pores_that_cannot_be_drawn_are_counted(dock):
     plot._on_axis()
     assert "0 of 3 pores selected. 1 without a value" in plot.summary.text()
     assert plot.summary.text().endswith("is not drawn.")
+
+
+def test_pores_are_highlighted_quickly_or_else_by_the_public_interface(
+    viewer, monkeypatch
+):
+    """Fails if napari changes the private attributes of `gui.layers.napari_labels`."""
+    from qtpy.QtCore import QObject
+
+    from napari_geosr.gui.layers import napari_labels
+    from napari_geosr.gui.porosity.pore_colours import Highlighter, PoreColours
+
+    labels = np.array([[0, 1, 2, 3]] * 3, np.uint32)
+    layer = viewer.add_labels(labels)
+    colours = np.random.default_rng(0).random((256, 4)).astype(np.float32)
+    colours[255] = HIGHLIGHT
+    of = PoreColours(np.arange(4, dtype=np.uint8), colours)
+    parent = QObject()
+    highlighter = Highlighter(parent)
+    highlighter.show(layer, of, np.array([True, False, False]))
+    first = layer.colormap
+    highlighter.show(layer, of, np.array([False, True, False]))
+    assert layer.colormap is first  # the quick way
+    assert layer._slice.image.view[0].tolist() == [0, 1, 255, 3]
+
+    def missing(_layer):
+        raise AttributeError("_slice")
+
+    monkeypatch.setattr(napari_labels, "_can_be_quick", missing)
+    highlighter.show(layer, of, np.array([False, False, True]))
+    assert layer.colormap is not first
+    assert np.allclose(layer.get_color(3), HIGHLIGHT)
+    assert layer._slice.image.view[0].tolist() == [0, 1, 2, 255]
+
+
+def test_other_plugins_are_read_again_if_a_listener_fails(viewer, qtbot):
+    from qtpy.QtCore import QObject
+
+    from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores
+
+    layer = viewer.add_labels(np.array([[0, 1, 2]]), features={"index": [0, 1, 2]})
+    parent = QObject()
+    marked = MarkedPores(parent)
+    marked.restart(2)
+    link = FeatureLink(marked, parent)
+    link.set_layer(layer)
+
+    def fail(_event):
+        raise ValueError("a fault of another plugin")
+
+    layer.events.features.connect(fail)
+    marked.set_labels([1])
+    link._timer.stop()
+    with pytest.raises(ValueError, match="another plugin"):
+        link._write()
+    layer.events.features.disconnect(fail)
+    layer.features[SELECTED] = [False, False, True]
+    layer.events.features()
+    assert marked.mask.tolist() == [False, True]

@@ -44,7 +44,8 @@ def planned(dock, qtbot) -> str:
 def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     text = planned(dock, qtbot)
     assert text.startswith(
-        "Planned for: spot 32um, precision 2%, scan of the whole sample\n"
+        "Planned for: spot 32um, precision 2%, scan of the whole sample, threshold "
+        "otsu, no sample mask\n"
     )
     assert "Spots: 8 of 64 possible\nEdge length of a spot: 32\xa0µm" in text
     assert "Porosity (95 % interval): 20" in text
@@ -83,6 +84,51 @@ def test_the_plan_of_another_image_is_not_shown(viewer, qtbot, dock):
     layer = viewer.add_image(other.data, name="other", **geometry(other))
     dock.settings.image.set_layer(layer)
     qtbot.waitUntil(lambda: not dock.plan.text.text())
+
+
+def test_changes_after_the_plan_are_told_and_the_spots_follow(viewer, qtbot, dock):
+    planned(dock, qtbot)
+    image, spots, note = viewer.layers["rock"], viewer.layers["rock · spots"], dock.plan
+    assert note.stale_note.isHidden()
+    image.translate = (40.0, 10.0, 0.0)
+    qtbot.waitUntil(lambda: np.array_equal(spots.translate, image.translate))
+    assert note.stale_note.isHidden()
+    dock.settings.method.setCurrentText("Li")
+    qtbot.waitUntil(lambda: "threshold settings were" in note.stale_note.text())
+    dock.settings.method.setCurrentText("Otsu")
+    qtbot.waitUntil(note.stale_note.isHidden)
+    image.scale = (3.0, 3.0, 3.0)
+    qtbot.waitUntil(lambda: np.array_equal(spots.scale, image.scale))
+    assert note.stale_note.text().endswith(
+        "The voxel size of 'rock' was changed after the plan. Press Plan scan to plan "
+        "again."
+    )
+    image.scale = SIZE
+    qtbot.waitUntil(note.stale_note.isHidden)
+    image.data = image.data[::-1].copy()
+    qtbot.waitUntil(lambda: "grey values of 'rock' were" in note.stale_note.text())
+
+
+def test_spots_of_a_time_point_are_shown_only_there(viewer, qtbot):
+    scan = rock().data
+    viewer.add_image(np.stack([scan, scan]), name="rock", axis_labels=tuple("tzyx"))
+    dock = open_dock(viewer, qtbot)
+    viewer.dims.set_point(0, 1)
+    wait_for_levels(dock, qtbot)
+    dock.plan.section.set_open(True)
+    dock.plan.spot.setText("16voxels")
+    assert planned(dock, qtbot).splitlines()[0].endswith("no sample mask, time 1")
+    spots = viewer.layers["rock · spots (time 1)"]
+    assert not np.any(spots.data[0])
+    assert np.any(spots.data[1])
+    assert np.array_equal(np.asarray(spots.data)[:, 20], spots.data[:, 20])
+    viewer.dims.set_point(0, 0)
+    qtbot.waitUntil(
+        lambda: (
+            "This plan belongs to time 1, but time 0 is shown. Press Plan scan to "
+            "plan time 0." in dock.plan.stale_note.text()
+        )
+    )
 
 
 def test_one_spot_has_no_places(viewer, qtbot, dock):

@@ -126,6 +126,12 @@ def test_columns_of_other_plugins_keep_their_names(name: str) -> None:
         check_name(name, ["volume"], [])
 
 
+@pytest.mark.parametrize("column", ["voxels", "bbox_start_z"])
+def test_a_count_is_not_a_fraction(column: str) -> None:
+    with pytest.raises(ConfigError, match=f"{column}' is not a fraction"):
+        Group(f"{column}>50%").check({column: ""})
+
+
 @pytest.mark.parametrize("unit", ["%", "°"])
 def test_a_voxel_size_does_not_help_where_no_length_is_given(unit: str) -> None:
     with pytest.raises(ConfigError, match=f"is in voxel, not {unit}"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_morphometry
 from pore_shapes import ellipsoid, measure
 from scipy import ndimage
 
@@ -399,3 +400,15 @@ def test_statistics_that_exceed_the_memory_budget_are_left_out(
     assert report.figures["Depth.min"] is None
     (said,) = (w for w in report.warnings if w.startswith("The depth of the pores"))
     assert said.endswith("kB of memory. Measure a part of the volume.")
+
+
+def test_the_lineal_path_of_pores_alone_is_one() -> None:
+    """Lines that leave the sample, which is not convex, do not count."""
+    pores = np.ones((12, 24, 24), bool)
+    mask = np.ones(pores.shape, np.uint8)
+    mask[:, 8:14, 6:10] = 0
+    found = test_morphometry.measured(pores, "two_point", mask=mask).morphometry[
+        "two_point"
+    ]
+    (curve,) = found.curves.values()
+    assert curve["lineal_path"] == pytest.approx(np.ones(len(curve["distance"])))

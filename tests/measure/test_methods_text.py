@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pore_shapes import ellipsoid, measure
 from tifffile import imwrite
 
 from napari_geosr import measure_porosity, read
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.reading import READING_NAMES
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
@@ -21,6 +23,7 @@ from napari_geosr.measure.methods import (
     methods_text,
     reading_settings_of,
     settings_of,
+    settings_values,
 )
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.reports.report import PorosityReport
@@ -227,3 +230,11 @@ def test_changes_of_voxels_for_morphometry_are_in_the_text(bone: np.ndarray) -> 
     more["statistics"] = ()
     for size in ((2.5, 1.2, 1.2), (1.2, 1.2, 1.2)):
         assert "cubic" not in methods_text(measure(bone, voxel_size=size, **more))
+
+
+def test_text_that_looks_like_a_setting_is_part_of_its_value() -> None:
+    values = {"dataset": '/a; b = "c"; d = 1', "threshold": 120.0}
+    line = "; ".join(f"{name} = {json.dumps(v)}" for name, v in values.items())
+    assert settings_values(f"Settings: {line}.") == values
+    with pytest.raises(ConfigError, match=r"The setting d = \[1,5 is damaged"):
+        settings_values("Settings: d = [1,5.")

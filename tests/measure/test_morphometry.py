@@ -6,6 +6,7 @@ import csv
 import math
 import pickle
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure import phases, thickness
+from napari_geosr.measure import blocks, phases, thickness
 from napari_geosr.measure.morphometry import (
     MORPHOMETRY,
     anisotropy,
     network,
+    partial_volume,
     structure_model,
 )
+from napari_geosr.measure.phases import cubic
+from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.reports import export
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
@@ -559,19 +563,78 @@ def test_lengths_grow_with_the_voxel_size(name: str, foam: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", MORPHOMETRY.names())
-def test_streamed_is_whole(
-    name: str, foam: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample = ellipsoid(foam.shape, (13, 15, 17), (14, 14, 16)).astype(np.uint8)
+def test_streamed_is_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (26, 30, 34)
+    sample = ellipsoid(shape, (13, 15, 17), (14, 14, 16)).astype(np.uint8)
     for mask in (None, sample):
-        whole = measured(foam, name, mask=mask).morphometry[name]
+        whole = _of_grey(name, mask)
+        assert mask is not None or any(v is not None for v in whole.values.values())
         with monkeypatch.context() as patch:
-            patch.setattr(phases, "SLAB_VOXELS", 7 * 30 * 34)
-            patch.setattr(thickness, "BLOCK_VOXELS", 13**3)
-            patch.setattr(thickness, "FIRST_MARGIN", 3)
-            parts = measured(foam, name, mask=mask).morphometry[name]
+            _cut(patch, shape)
+            parts = _of_grey(name, mask)
         assert parts.values == whole.values
         assert parts.histograms == whole.histograms
+        np.testing.assert_equal(parts.curves, whole.curves)  # NaN equals NaN
+        for key, table in whole.tables.items():
+            for column, values in table.items():
+                np.testing.assert_array_equal(parts.tables[key][column], values)
+
+
+def _cut(patch: pytest.MonkeyPatch, shape: tuple[int, int, int]) -> None:
+    """Measure in slabs of 7 planes and blocks of 13³ voxels."""
+    for module in (phases, blocks):
+        patch.setattr(module, "SLAB_VOXELS", 7 * shape[1] * shape[2])
+    patch.setattr(thickness, "BLOCK_VOXELS", 13**3)
+    patch.setattr(thickness, "FIRST_MARGIN", 3)
+
+
+def _of_grey(name: str, mask: np.ndarray | None = None) -> Morphometry:
+    """Measure grey values that change gradually from pores to solid."""
+    grey = (120 + 40 * (field((26, 30, 34), (2, 2.5, 3)) + 0.7)).astype(np.float32)
+    options = {"voxel_size": (1.0,) * 3, "unit": "µm", "threshold": 120.0}
+    found = measure(grey, "ZYX", statistics=(name,), mask=mask, **options)
+    return found.morphometry[name]
+
+
+def test_slabs_without_a_halo_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _of_grey("partial_volume")
+    _cut(monkeypatch, (26, 30, 34))
+    monkeypatch.setattr(partial_volume, "_HALO", 0)
+    assert _of_grey("partial_volume").values != whole.values
+
+
+@pytest.mark.parametrize(("wide", "is_coarse"), [(3, True), (4, False)])
+def test_narrow_throats_are_told(wide: int, is_coarse: bool) -> None:
+    """Pores of 8 voxels, connected along Z by channels of some voxels."""
+    pores = np.zeros((24, 16, 16), bool)
+    pores[:, 4 : 4 + wide, 5 : 5 + wide] = True
+    for z in (0, 16):
+        pores[z : z + 8, 4:12, 4:12] = True
+    found = measured(pores, "transport")
+    assert found.figures["τ.z"] > 1
+    said = [w for w in found.warnings if w.startswith("τ.z is uncertain")]
+    assert len(said) == is_coarse
+
+
+def test_rows_are_interpolated_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On voxels that are not cubic, with the same result and less memory."""
+    mask = field((9, 90, 60), 2.0) > 0.3
+    size = (2.5, 1.2, 1.0)
+    shape = cubic.cubic_shape(mask.shape, size)
+    places = tuple(
+        cubic.places_of(a, b) for a, b in zip(shape, mask.shape, strict=True)
+    )
+    results = []
+    for n in (2**22, 2**14):
+        monkeypatch.setattr(cubic, "_STRIP_VOXELS", n)
+        tracemalloc.start()
+        results.append(
+            (cubic.interpolated(mask, places, size), tracemalloc.get_traced_memory()[1])
+        )
+        tracemalloc.stop()
+    (whole, most), (strips, peak) = results
+    assert np.array_equal(strips, whole)
+    assert peak < 80 * 2 * 2**14 + whole.size < most
 
 
 @pytest.mark.parametrize("name", MORPHOMETRY.names())
@@ -596,6 +659,7 @@ def test_every_statistic_is_cited_and_documented(name: str) -> None:
     module = MORPHOMETRY.load(name)
     assert module.SOURCES
     assert module.CONVENTION.endswith(".")
+    assert re.search("[=÷√]", module.CONVENTION), "no formula"
     assert module.ABOUT.endswith(".")
     page = Path(__file__).parents[2] / "docs" / "morphometry.md"
     text = page.read_text(encoding="utf-8")

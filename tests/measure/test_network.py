@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from pore_shapes import ellipsoid
@@ -10,8 +12,13 @@ from test_morphometry import measured
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure.morphometry.network import divide, divide_steps
-from napari_geosr.measure.phases import Mask
+from napari_geosr.measure.morphometry import network
+from napari_geosr.measure.morphometry.network import (
+    divide,
+    divide_steps,
+)
+from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases.findings import LittleMemoryError
 
 PLACES = np.indices((60,) * 3) - np.array([29.7, 30.1, 29.4])[:, None, None, None]
 OBLIQUE = (0.36, 0.48, 0.8)
@@ -102,3 +109,37 @@ def test_pore_volumes_add_up_and_the_division_can_be_stopped() -> None:
     steps = divide_steps(grey < 100, None, 26, check)
     with pytest.raises(Cancelled):
         run_to_end(steps)
+
+
+def checkerboard(n: int) -> Mask:
+    """Return pores of one voxel, which touch only through edges and corners."""
+    found: Mask = np.indices((n,) * 3).sum(axis=0) % 2 == 0
+    return found
+
+
+@pytest.mark.parametrize("kind", ["noise", "checkerboard"])
+def test_the_memory_is_what_was_checked(kind: str) -> None:
+    n = 40
+    space = np.random.default_rng(0).random((n,) * 3) < 0.1
+    if kind == "checkerboard":
+        space = checkerboard(n)
+    with pytest.raises(LittleMemoryError) as refused:  # also loads and compiles
+        run_to_end(divide_steps(space, connectivity=6, available=0))
+    divide(space[:8, :8, :8], connectivity=6)
+    tracemalloc.start()
+    divide(space, connectivity=6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = network._BYTES_PER_VOXEL * space.size
+    assert peak <= max(whole, refused.value.needed)
+    assert (refused.value.needed > whole) == (kind == "checkerboard")
+
+
+def test_too_many_maxima_for_the_budget_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Phases, "available_bytes", 5 * 10**6)
+    found = measured(checkerboard(40), "network", connectivity=6)
+    assert found.figures["Net.Po.N"] is None
+    (remark,) = found.morphometry["network"].remarks
+    assert remark.startswith("The pore network was not measured: it needs 9.03 MB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from napari_geosr.measure.planning import half_width, n_spots, plan_steps
 from napari_geosr.measure.planning.cells import SMALLEST_SPOT, cell_edge
 from napari_geosr.measure.planning.config import PlanConfig
 from napari_geosr.measure.planning.result import ScanPlan
-from napari_geosr.measure.planning.variation import variance_of_cubes
+from napari_geosr.measure.planning.variation import (
+    Variation,
+    variance_of_cubes,
+)
 from napari_geosr.measure.porosity import porosity_steps
 
 
@@ -501,3 +505,16 @@ def test_a_plan_has_every_setting_that_decides_what_is_a_pore() -> None:
     config = PlanConfig.create(**others).porosity_config()
     for name, value in others.items():
         assert getattr(config, name) == value, name
+
+
+def test_equal_cubes_of_one_size_do_not_end_the_extrapolation() -> None:
+    """As in a lattice whose period is the edge of these cubes."""
+    cubes = [
+        SimpleNamespace(edge=edge, sd=sd)
+        for edge, sd in ((4, 0.1), (8, 0.0), (16, 0.05))
+    ]
+    distances = np.arange(30.0)
+    s2 = 0.25 + 0.25 * np.exp(-distances / 2)
+    variation = Variation(tuple(cubes), distances, s2, 3)
+    assert variation.sd(8) == 0
+    assert variation.sd(64) < 0.3 * variation.sd(16)

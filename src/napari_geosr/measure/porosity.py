@@ -262,7 +262,7 @@ def _morphometry(
     phases = run.phases(totals.threshold, totals.nonfinite_voxels)
     if run.pool is not None:
         share = partial(processed, run, doing="measuring morphometry")
-        phases = replace(phases, share=share)
+        phases = replace(phases, share=share, processes=run.pool.per_host + 1)
     steps = morphometry_steps(run.config.statistics, phases, totals)
     with StepIterator(steps) as iterator:
         for step in iterator:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.measure.phases import Box, Mask, MaskSource
+from napari_geosr.measure.phases.findings import LittleMemoryError
 from napari_geosr.measure.thickness_distribution import (
     STEPS_PER_VOXEL,
     ThicknessDistribution,
@@ -38,6 +39,60 @@ _SLAB = 16
 #: Initial width, in voxels, of the margin read around a block. It must exceed the
 #: largest radius and is increased until it does.
 FIRST_MARGIN = 24
+#: Minimum edge length of a block in voxels; smaller blocks would mostly be margin.
+SMALLEST_EDGE = 16
+#: Bytes per voxel of a block, including its margin.
+BYTES_PER_VOXEL = 14
+
+
+class LargeMarginError(Exception):
+    """A block with the margin that its spheres require does not fit into the memory.
+
+    Parameters
+    ----------
+    margin : int
+        Width of the margin, in voxels.
+    """
+
+    def __init__(self, margin: int) -> None:
+        super().__init__(f"A margin of {margin} voxels is too large.")
+        self.margin = margin
+
+
+def block_edge(
+    shape: tuple[int, int, int], block_voxels: int, margin: int, room: int | None
+) -> int:
+    """Return an edge length of blocks that fit into the memory with their margin.
+
+    Parameters
+    ----------
+    block_voxels : int
+        Preferred number of voxels of a block.
+    room : int or None
+        Available memory in bytes; None if it is not limited.
+
+    Raises
+    ------
+    LittleMemoryError
+        If even the smallest blocks do not fit.
+
+    Examples
+    --------
+    >>> block_edge((400, 400, 400), 200**3, 24, None)
+    200
+    >>> block_edge((400, 400, 400), 200**3, 24, 100 * 10**6)
+    128
+    """
+    edge = max(8, round(block_voxels ** (1 / 3)))
+    while room is not None:
+        widths = (min(n, edge + 4 + 2 * margin) for n in shape)
+        needed = BYTES_PER_VOXEL * math.prod(widths)
+        if needed <= room:
+            break
+        if edge <= SMALLEST_EDGE:
+            raise LittleMemoryError(needed)
+        edge = max(SMALLEST_EDGE, 4 * edge // 5)
+    return edge
 
 
 def kernels() -> Any:
@@ -64,6 +119,7 @@ def thickness_steps(
     within: MaskSource | None = None,
     check: Callable[[], None] = lambda: None,
     message: str = "Measuring the thickness",
+    room: int | None = None,
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase [1]_, block by block.
 
@@ -81,7 +137,7 @@ def thickness_steps(
         Mask of shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
     block_voxels : int, optional
-        Number of voxels of a block, `BLOCK_VOXELS` by default; memory use is about 10
+        Number of voxels of a block, `BLOCK_VOXELS` by default; memory use is about 14
         bytes per voxel of a block including its margin (slightly more than the largest
         radius), and 8 bytes per sphere (one per 8 to 15 voxels of the phase).
     target : writable array of uint16 of the same shape, optional
@@ -95,6 +151,8 @@ def thickness_steps(
         voxels outside it are not counted. By default, the whole phase.
     check : callable
         Called for every block; may raise `Cancelled`.
+    room : int, optional
+        Available memory for a block in bytes; by default, it is not limited.
 
     Yields
     ------
@@ -104,6 +162,11 @@ def thickness_steps(
     Returns
     -------
     ThicknessDistribution
+
+    Raises
+    ------
+    LargeMarginError
+        If a block with its margin does not fit into `room`.
 
     Examples
     --------
@@ -125,6 +188,7 @@ def thickness_steps(
         within=within,
         check=check,
         n_steps=2 * len(blocks),
+        room=room,
     )
     if unbounded:
         if target is not None:
@@ -150,6 +214,7 @@ def sphere_steps(
     within: MaskSource | None,
     check: Callable[[], None],
     n_steps: int,
+    room: int | None = None,
 ) -> Generator[Step, None, tuple[list[SphereList], int]]:
     """Collect the spheres of a phase, block by block.
 
@@ -166,7 +231,7 @@ def sphere_steps(
     found: list[SphereList] = []
     for i, core in enumerate(blocks):
         check()
-        block = with_margin(phase, core, margin, check, within)
+        block = with_margin(phase, core, margin, check, within, room)
         if block is None:
             found.append(SphereList.none())
         elif block.phase.all():  # then the phase fills the whole volume
@@ -245,11 +310,13 @@ def with_margin(
     margin: int,
     check: Callable[[], None],
     within: MaskSource | None = None,
+    room: int | None = None,
 ) -> PhaseBlock | None:
     """Read a block with the surroundings that its spheres depend on.
 
     Distances are 0 outside `within`, so that no sphere has its centre there. Returns
-    None if the block contains no voxel of the measured part of the phase.
+    None if the block contains no voxel of the measured part of the phase. Raises
+    `LargeMarginError` if the block does not fit into `room` bytes.
     """
     spheres = kernels().spheres
 
@@ -261,6 +328,9 @@ def with_margin(
             slice(max(0, s.start - margin), min(n, s.stop + margin))
             for s, n in zip(core, shape, strict=True)
         ]
+        n_read = math.prod(b.stop - b.start for b in box)
+        if room is not None and BYTES_PER_VOXEL * n_read > room:
+            raise LargeMarginError(margin)
         inner = np.array(
             [[b.start > 0, b.stop < n] for b, n in zip(box, shape, strict=True)]
         )

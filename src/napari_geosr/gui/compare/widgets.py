@@ -37,6 +37,7 @@ from napari_geosr.gui.kit.widgets import (
 from napari_geosr.gui.layers import METADATA, is_measurable
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations.compare import CompareConfig
 
@@ -222,7 +223,7 @@ class CompareWidgets(Dock):
 
 
 def _is_mask(layer: Layer) -> bool:
-    return layer._type_string == "labels" or is_measurable(layer)
+    return layer_type(layer) == "labels" or is_measurable(layer)
 
 
 class LayerChecklist(QListWidget):

@@ -19,7 +19,7 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.camera import preserve_point
-from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer, layer_type
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import open_notes, open_questions
 from napari_geosr.jobs.data import UneditedCheck
@@ -138,7 +138,7 @@ def is_own_result(layer: Layer) -> bool:
 
 def is_measurable(layer: Layer) -> bool:
     """Whether a layer is a grey image, but not a helper, deviations or a difference."""
-    if layer._type_string != "image" or getattr(layer, "rgb", False):
+    if layer_type(layer) != "image" or getattr(layer, "rgb", False):
         return False
     return not (is_helper(layer) or holds_deviations(layer) or is_difference(layer))
 

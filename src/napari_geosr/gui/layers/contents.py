@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject
 
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import METADATA, finest
+from napari_geosr.gui.layers.geometry import layer_type
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -101,10 +102,10 @@ class EditWatch(QObject):
         self._painted.clear()
         self._contents = []
         for layer in layers:
-            if layer is None or layer._type_string == "shapes":
+            if layer is None or layer_type(layer) == "shapes":
                 continue
             self._contents.append((weakref.ref(layer), contents_key(layer)))
-            if layer._type_string == "labels":
+            if layer_type(layer) == "labels":
                 self._connections.connect(layer.events.paint, self._on_painted)
 
     def _on_painted(self, event: Event) -> None:

@@ -73,6 +73,14 @@ def geometry_of_layer(layer: Layer) -> LayerGeometry:
     return place_of(attributes, layer.ndim)
 
 
+def layer_type(layer: Layer) -> str:
+    """Return "labels", "image" or "shapes"; empty for layers of other types."""
+    from napari.layers import Image, Labels, Shapes
+
+    kinds = (Labels, Image, Shapes)
+    return next((k.__name__.lower() for k in kinds if isinstance(layer, k)), "")
+
+
 def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     """Return the geometry described by a layer's attributes (layer data tuple).
 

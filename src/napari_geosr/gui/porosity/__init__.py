@@ -80,6 +80,7 @@ class PorosityDock(PorosityWidgets):
         self._edits = EditWatch(self)
         self.levels = LevelsReader(self._viewer, self)
         self._inputs = MeasuredInputs(self.levels, self.settings)
+        self.plan.follow(self.levels)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
         self.local_preview = LocalPreview(self._viewer, self.levels, self.preview, self)
@@ -385,6 +386,7 @@ class PorosityDock(PorosityWidgets):
     def _mark_result(self) -> None:
         """Show a note if the result does not belong to what is chosen and shown."""
         pores, chosen = self.pores, self.settings.image.layer()
+        self.plan.mark()
         edited = "" if self._measured is None else self._measured.edited
         note = pores.measured_layers.note(chosen) or edited or self._inputs.note()
         self.result.set_stale(note or pores.edited.note(pores.layer()))

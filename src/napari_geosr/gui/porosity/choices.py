@@ -8,6 +8,7 @@ from qtpy.QtCore import QObject
 
 from napari_geosr.gui.kit.widgets import text_label
 from napari_geosr.gui.layers import holds_deviations, is_helper
+from napari_geosr.gui.layers.geometry import layer_type
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -60,7 +61,7 @@ _REFUSED = {"dark": (_OPEN, _OPEN_HELP), "bright": (_BRIGHT, _BRIGHT_HELP)}
 
 def is_deviation(layer: Layer) -> bool:
     """Whether `layer` may hold standard deviations, judging by its record or name."""
-    if layer._type_string != "image" or getattr(layer, "rgb", False):
+    if layer_type(layer) != "image" or getattr(layer, "rgb", False):
         return False
     named = layer.name.endswith(_DEVIATIONS)
     return holds_deviations(layer) or (named and not is_helper(layer))

@@ -17,6 +17,7 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.position import indices_at, position_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _known: weakref.WeakKeyDictionary[Layer, tuple[object, Volume | None]] = (
 
 def marks_sample(layer: Layer) -> bool:
     """Whether the user can choose `layer` as the sample."""
-    return layer._type_string in ("labels", "shapes") and not is_helper(layer)
+    return layer_type(layer) in ("labels", "shapes") and not is_helper(layer)
 
 
 def sample_volume(
@@ -65,7 +66,7 @@ def sample_volume(
     """
     if mask is None:
         return None
-    if mask._type_string != "shapes":
+    if layer_type(mask) != "shapes":
         return volume_from_layer(mask, viewer)
     volume = volume_from_layer(image, viewer)
     outlines = _outlines(mask, image, viewer)
@@ -90,7 +91,7 @@ def sample_contents_key(
     mask: Layer, image: Layer, viewer: ViewerModel
 ) -> tuple[Any, ...]:
     """Return a key that changes with the voxels or the outlines of a sample mask."""
-    if mask._type_string == "shapes":
+    if layer_type(mask) == "shapes":
         return _key_of(_outlines(mask, image, viewer))
     return contents_key(mask), tuple(chosen_position(mask, viewer).items())
 

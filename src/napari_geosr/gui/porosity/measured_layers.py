@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Labels, Layer
 
-    from napari_geosr.gui.porosity.measuring import PoreMeasurement
     from napari_geosr.gui.porosity.preview.levels_reader import Key, LevelsReader
     from napari_geosr.gui.porosity.settings import PorositySettings
     from napari_geosr.operations.measure import MeasureConfig
+    from napari_geosr.operations.measure.planning import PlanConfig
+
+    InputSettings = MeasureConfig | PlanConfig
 
 #: Events of a layer that change its position or voxel size.
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -49,10 +52,53 @@ _MAX_BYTES = 2**30
 #: Settings that select the sample, and settings that distinguish pores from solid.
 _SAMPLE = ("sample_mask", "mask_closing")
 _PORES = ("threshold", "phase", "local_window", "hysteresis")
-_OTHER_IMAGE = (
-    "These results belong to a different image from the one chosen under Settings. "
-    "Press Measure to measure the chosen image."
-)
+
+
+@dataclass(frozen=True)
+class NoteWords:
+    """Words of the notes about outdated results.
+
+    Attributes
+    ----------
+    results, action : str
+        Such as "These results" and "measurement".
+    belong : str
+        The verb that follows `results`.
+    again : str
+        What to do, such as "Press Measure to measure"; followed by what to measure.
+    """
+
+    results: str = "These results"
+    belong: str = "belong"
+    action: str = "measurement"
+    again: str = "Press Measure to measure"
+
+    def other_image(self) -> str:
+        """Return a note on results of another image."""
+        return (
+            f"{self.results} {self.belong} to a different image from the one chosen "
+            f"under Settings. {self.again} the chosen image."
+        )
+
+    def other_position(self, measured: str, shown: str) -> str:
+        """Return a note on results of another time point or channel."""
+        return (
+            f"{self.results} {self.belong} to {measured}, but {shown} is shown. "
+            f"{self.again} {shown}."
+        )
+
+    def changed(self, what: str) -> str:
+        """Return a note on an input that was changed."""
+        return f"{what} changed after the {self.action}. {self.again} again."
+
+
+class MeasuredScans(Protocol):
+    """The volumes that were measured, without voxels, and where they come from."""
+
+    @property
+    def volumes(self) -> Mapping[str, Volume]: ...
+    @property
+    def origins(self) -> Mapping[str, AnyDict]: ...
 
 
 class MeasuredLayers(QObject):
@@ -73,10 +119,12 @@ class MeasuredLayers(QObject):
         viewer: napari.viewer.Viewer,
         results_of: Callable[[str], Iterator[Layer]],
         parent: QObject,
+        words: NoteWords | None = None,
     ) -> None:
         super().__init__(parent)
         self._viewer, self._results_of = viewer, results_of
-        self._measured: PoreMeasurement | None = None
+        self._words = words or NoteWords()
+        self._measured: MeasuredScans | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._places: dict[str, AnyDict] = {}
         self._timer = QTimer(self)
@@ -88,13 +136,13 @@ class MeasuredLayers(QObject):
         self._sliders.connect(viewer.dims.events.point, self._on_event)
 
     def set_measured(
-        self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
+        self, measured: MeasuredScans, sources: Mapping[str, weakref.ref[Layer]]
     ) -> None:
         """Follow the layers of a new measurement.
 
         Parameters
         ----------
-        measured : PoreMeasurement
+        measured : MeasuredScans
         sources : mapping of weakref
             Layers measured, by key of the report.
         """
@@ -149,7 +197,7 @@ class MeasuredLayers(QObject):
             return ""
         keys = [key for key, layer in self._existing() if layer is chosen]
         if not keys:
-            return _OTHER_IMAGE
+            return self._words.other_image()
         for key, layer in self._existing():
             measured = self._measured.volumes[key]
             try:
@@ -157,17 +205,12 @@ class MeasuredLayers(QObject):
             except GeoSRError:
                 continue
             if not _has_same_voxels(volume, measured):
-                return (
-                    f"The voxel size of {layer.name!r} was changed after the "
-                    "measurement. Press Measure to measure again."
-                )
+                return self._words.changed(f"The voxel size of {layer.name!r} was")
         origin = self._measured.origins.get(keys[0], {})
         position = chosen_position(chosen, self._viewer)
         if any(origin.get(name, at) != at for name, at in position.items()):
-            return (
-                f"These results belong to {position_text(origin)}, but "
-                f"{position_text(position)} is shown. Press Measure to measure "
-                f"{position_text(position)}."
+            return self._words.other_position(
+                position_text(origin), position_text(position)
             )
         return ""
 
@@ -193,14 +236,21 @@ class MeasuredInputs:
     levels : LevelsReader
         Identifies the current grey values and the current sample.
     settings : PorositySettings
+    words : NoteWords, optional
     """
 
-    def __init__(self, levels: LevelsReader, settings: PorositySettings) -> None:
+    def __init__(
+        self,
+        levels: LevelsReader,
+        settings: PorositySettings,
+        words: NoteWords | None = None,
+    ) -> None:
         self._levels, self._settings = levels, settings
-        self._begun: tuple[Key, MeasureConfig] | None = None
-        self._measured: tuple[Key, MeasureConfig] | None = None
+        self._words = words or NoteWords()
+        self._begun: tuple[Key, InputSettings] | None = None
+        self._measured: tuple[Key, InputSettings] | None = None
 
-    def begin(self, config: MeasureConfig) -> None:
+    def begin(self, config: InputSettings) -> None:
         """Store the inputs when a measurement starts."""
         self._begun = self._levels.key(), config
 
@@ -233,14 +283,14 @@ class MeasuredInputs:
         if not (is_layer and is_position):
             return ""
         if not is_grey:
-            return _changed(f"The grey values of {layer.name!r} were")
+            return self._words.changed(f"The grey values of {layer.name!r} were")
         if not is_sample or self._differs(config, _SAMPLE):
-            return _changed("The sample was")
+            return self._words.changed("The sample was")
         if self._differs(config, _PORES):
-            return _changed("The threshold settings were")
+            return self._words.changed("The threshold settings were")
         return ""
 
-    def _differs(self, config: MeasureConfig, names: tuple[str, ...]) -> bool:
+    def _differs(self, config: InputSettings, names: tuple[str, ...]) -> bool:
         try:
             current = self._settings.config()
         except GeoSRError:  # shown next to the setting
@@ -248,10 +298,6 @@ class MeasuredInputs:
         if config.sample_mask == current.sample_mask == "none":
             names = tuple(name for name in names if name != "mask_closing")
         return any(getattr(config, name) != getattr(current, name) for name in names)
-
-
-def _changed(what: str) -> str:
-    return f"{what} changed after the measurement. Press Measure to measure again."
 
 
 class EditedPores(QObject):

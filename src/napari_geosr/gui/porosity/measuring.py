@@ -15,6 +15,7 @@ from napari_geosr.core.provenance import IS_IN_FILE
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import part_of_file, volume_from_layer
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
@@ -294,7 +295,7 @@ def stopped_measurement(
     found = {
         role: LayerVolume(*part_of_file(layer, viewer))
         for role, layer in layers.items()
-        if layer is not None and layer._type_string != "shapes"
+        if layer is not None and layer_type(layer) != "shapes"
     }
     mask, image = layers["mask"], layers["data"]
     if "mask" not in found and mask is not None and image is not None:

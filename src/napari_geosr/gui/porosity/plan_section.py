@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +21,25 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
+from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
-from napari_geosr.gui.kit.widgets import Section, form_layout
-from napari_geosr.gui.layers import helper_metadata, same_place, volume_from_layer
+from napari_geosr.gui.kit.widgets import Section, form_layout, text_label
+from napari_geosr.gui.layers import (
+    chosen_position,
+    helper_metadata,
+    same_place,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
+from napari_geosr.gui.porosity.measured_layers import (
+    MeasuredInputs,
+    MeasuredLayers,
+    NoteWords,
+)
 from napari_geosr.gui.porosity.measuring import without_voxels
+from napari_geosr.gui.porosity.pore_layers import position_text
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
 from napari_geosr.operations.measure.grey_levels import one_volume
@@ -38,6 +52,7 @@ if TYPE_CHECKING:
     from napari.utils.colormaps import DirectLabelColormap
 
     from napari_geosr.core.volume import Volume
+    from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
@@ -47,6 +62,9 @@ Key = int | slice
 _COLOUR = "#e69f00"
 #: Width of the outlines of the spots in voxels.
 _CONTOUR = 2
+
+
+_WORDS = NoteWords("This plan", "belongs", "plan", "Press Plan scan to plan")
 
 
 class PlanSection(QWidget):
@@ -67,6 +85,11 @@ class PlanSection(QWidget):
         super().__init__()
         self._viewer, self._settings = viewer, settings
         self._scanned: tuple[weakref.ref[Layer], Volume] | None = None
+        self._spots: weakref.ref[Labels] | None = None
+        self._position: dict[str, int] = {}
+        self._layers = MeasuredLayers(viewer, lambda _key: iter(()), self, _WORDS)
+        self._layers.changed.connect(self._on_layers)
+        self._inputs: MeasuredInputs | None = None
         self._request = ""
         self.spot = QLineEdit("10%")
         self.precision = QLineEdit("5%")
@@ -75,6 +98,9 @@ class PlanSection(QWidget):
         self.button = QPushButton("Plan scan")
         self.text = QLabel()
         self.text.setWordWrap(True)
+        #: Why the plan is outdated; hidden if it is not.
+        self.stale_note = text_label("About the plan", "")
+        self.stale_note.setVisible(False)
         self._lay_out()
         self.button.clicked.connect(self.requested)
         settings.image.layerChanged.connect(self._on_image)
@@ -111,6 +137,7 @@ class PlanSection(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
         layout.addWidget(self.button)
+        layout.addWidget(self.stale_note)
         layout.addWidget(self.text)
 
     def showEvent(self, event: object) -> None:
@@ -127,6 +154,30 @@ class PlanSection(QWidget):
         self._show_whether_possible()
         if not self._is_of_chosen_image():
             self.text.setText("")
+        self.mark()
+
+    def follow(self, levels: LevelsReader) -> None:
+        """Compare the inputs of plans with these grey values and this sample."""
+        self._inputs = MeasuredInputs(levels, self._settings, _WORDS)
+
+    def mark(self) -> None:
+        """Show a note if the plan does not belong to what is chosen and shown."""
+        note = ""
+        if self.text.text() and self._inputs is not None:
+            chosen = self._settings.image.layer()
+            note = self._layers.note(chosen) or self._inputs.note()
+        self.stale_note.setText(f"\N{WARNING SIGN} {note}" if note else "")
+        self.stale_note.setVisible(bool(note))
+
+    def _on_layers(self) -> None:
+        """Put the spots where their image is."""
+        layer = self.image()
+        spots = None if self._spots is None else self._spots()
+        if layer is not None and spots is not None and spots in self._viewer.layers:
+            for name, value in same_place(layer).items():
+                if not np.array_equal(getattr(spots, name), value):
+                    setattr(spots, name, value)
+        self.mark()
 
     def image(self) -> Layer | None:
         """Return the image of the latest plan, if it still exists."""
@@ -168,6 +219,7 @@ class PlanSection(QWidget):
         """Plan the spots from the chosen image, in a worker."""
         layer, mask = self._settings.image.layer(), self._settings.sample.layer()
         self.text.setText("")  # also if the new plan fails
+        self.mark()
         try:
             if layer is None:
                 raise ConfigError("No layer is selected. Open an image first.")
@@ -180,10 +232,10 @@ class PlanSection(QWidget):
             on_error(error)
             return
         self._scanned = (weakref.ref(layer), without_voxels(volume))
-        self._request = (
-            f"Planned for: spot {self.spot.text()}, precision {self.precision.text()}, "
-            f"scan of {self.scan.currentText()}"
-        )
+        self._position = chosen_position(layer, self._viewer)
+        if self._inputs is not None:
+            self._inputs.begin(config)
+        self._request = self._request_text(config, mask)
         activity.start(
             "plan",
             lambda should_stop: plan_steps(
@@ -195,6 +247,26 @@ class PlanSection(QWidget):
             description=f"Planning scans of {layer.name}",
         )
 
+    def _request_text(self, config: PlanConfig, mask: Layer | None) -> str:
+        """Return what a plan is for: settings, sample, time point and channel."""
+        threshold = config.threshold
+        if not isinstance(threshold, str):
+            threshold = f"{threshold:g}"
+        sample = "no sample mask"
+        if mask is not None:
+            sample = f"sample {mask.name!r}"
+        elif config.sample_mask != "none":
+            sample = f"sample {config.sample_mask}"
+        parts = [
+            f"spot {self.spot.text()}",
+            f"precision {self.precision.text()}",
+            f"scan of {self.scan.currentText()}",
+            f"threshold {threshold}",
+            sample,
+            position_text(self._position),
+        ]
+        return f"Planned for: {', '.join(part for part in parts if part)}"
+
     def _show(self, plan: ScanPlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
         rows = (f"{label}: {keep_numbers_whole(text)}" for label, text in plan.rows())
@@ -203,6 +275,11 @@ class PlanSection(QWidget):
         self.planned.emit()
         assert self._scanned is not None
         reference, volume = self._scanned
+        if self._inputs is not None:
+            self._inputs.finish()
+        scans = PlannedScans({"data": volume}, {"data": self._position})
+        self._layers.set_measured(scans, {"data": reference})
+        self.mark()
         layer = reference()
         if layer is not None and layer in self._viewer.layers and plan.spots:
             self._add_spots(layer, volume, plan)
@@ -216,9 +293,16 @@ class PlanSection(QWidget):
         starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
         name, record = f"{layer.name} · spots", helper_metadata("spots")
         for earlier in list(self._viewer.layers):
-            if earlier.name == name and earlier.metadata == record:
+            of_image = earlier.name == name or earlier.name.startswith(f"{name} (")
+            if of_image and earlier.metadata == record:
                 self._viewer.layers.remove(earlier)
-        array = SpotArray(layer.data.shape, starts, np.rint(edges).astype(int))
+        if position := position_text(self._position):
+            name += f" ({position})"
+        words = {"T": "time", "C": "channel"}
+        axes = geometry_of_layer(layer).axes[: layer.ndim - ndim]
+        at = [self._position.get(words.get(axis, "")) for axis in axes]
+        shape, whole = layer.data.shape, np.rint(edges).astype(int)
+        array = SpotArray(shape, starts, whole, at)
         shown = self._viewer.add_labels(
             array,
             name=name,
@@ -232,7 +316,16 @@ class PlanSection(QWidget):
         )
         shown.contour = _CONTOUR
         shown.editable = False
+        self._spots = weakref.ref(shown)
         return shown
+
+
+@dataclass(frozen=True)
+class PlannedScans:
+    """The volume that was planned from, without voxels, and its time point."""
+
+    volumes: Mapping[str, Volume]
+    origins: Mapping[str, AnyDict]
 
 
 def spot_colormap() -> DirectLabelColormap:
@@ -248,12 +341,14 @@ class SpotArray:
     Parameters
     ----------
     shape : tuple of int
-        Shape of the array. Along leading axes that the boxes lack, such as time,
-        every box has the full length.
+        Shape of the array, including leading axes that the boxes lack, such as time.
     starts : ndarray of shape (n, ndim), int
         First voxels of the boxes.
     edges : ndarray of shape (ndim,), int
         Edge lengths of the boxes, in voxels.
+    at : sequence of int or None, optional
+        Positions along the leading axes at which the boxes are; None for all positions
+        along an axis.
     """
 
     def __init__(
@@ -261,8 +356,10 @@ class SpotArray:
         shape: Sequence[int],
         starts: npt.NDArray[np.int64],
         edges: npt.NDArray[np.int64],
+        at: Sequence[int | None] = (),
     ) -> None:
         self._starts, self._edges = starts, edges
+        self._at = tuple(at) or (None,) * (len(shape) - len(edges))
         self.shape = tuple(int(n) for n in shape)
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape))
@@ -283,12 +380,18 @@ class SpotArray:
                 np.atleast_1d(p), self._starts[:, i], edge
             )
             near &= first[:, i] < last[:, i]
-        whole = [slice(None) for p in places[:n_leading] if p.ndim]
+        lead = []
+        for p, here in zip(places[:n_leading], self._at, strict=True):
+            hits = np.flatnonzero((np.atleast_1d(p) == here) | (here is None))
+            if not hits.size:
+                return found
+            if p.ndim:
+                lead.append(slice(int(hits[0]), int(hits[-1]) + 1))
         kept = [i for i, p in enumerate(places[n_leading:]) if p.ndim]
         for number in np.flatnonzero(near):
             ends = zip(first[number, kept], last[number, kept], strict=True)
             box = [slice(low, high) for low, high in ends]
-            found[(*whole, *box)] = number + 1
+            found[(*lead, *box)] = number + 1
         return found
 
     def __array__(

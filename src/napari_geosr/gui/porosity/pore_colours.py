@@ -18,6 +18,7 @@ from pydantic import PrivateAttr
 from qtpy.QtCore import QObject, QTimer
 
 from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.gui.layers.napari_labels import can_redraw, redraw_labels
 from napari_geosr.operations import measure
 
 if TYPE_CHECKING:
@@ -292,24 +293,20 @@ class Highlighter(QObject):
         """
         colormap = self._colormap
         if (
-            colormap is None
-            or self._of is not colours
-            or layer.colormap is not colormap
-            or not _can_be_quick(layer)
+            colormap is not None
+            and self._of is colours
+            and layer.colormap is colormap
+            and can_redraw(layer)
         ):
-            self._timer.stop()
-            colormap = colours.colormap(marked, hide_others=hide_others)
-            layer.colormap = colormap
-            self._layer, self._of = weakref.ref(layer), colours
-            self._colormap = colormap
-            return
-        colormap.set_classes(colours.highlighted(marked, hide_others=hide_others))
-        image = layer._slice.image
-        shown = image.view
-        shown[...] = colormap._data_to_texture(image.raw)
-        with layer.events.blocker():  # any event would redraw the layer list
-            layer.events.labels_update(data=shown, offset=(0,) * shown.ndim)
-        self._timer.start()
+            colormap.set_classes(colours.highlighted(marked, hide_others=hide_others))
+            if redraw_labels(layer):
+                self._timer.start()
+                return
+        self._timer.stop()
+        colormap = colours.colormap(marked, hide_others=hide_others)
+        layer.colormap = colormap
+        self._layer, self._of = weakref.ref(layer), colours
+        self._colormap = colormap
 
     def _rest(self) -> None:
         """Draw the layer's thumbnail, and show the colour of the selected label."""
@@ -317,20 +314,3 @@ class Highlighter(QObject):
         if layer is not None:
             layer.refresh(data_displayed=False, highlight=False, extent=False)
             layer.events.selected_label()
-
-
-def _can_be_quick(layer: Labels) -> bool:
-    """Whether new colours can be drawn by replacing only the displayed values."""
-    from napari.settings import get_settings
-
-    image = layer._slice.image
-    return bool(
-        layer.visible
-        and layer.loaded
-        and layer.contour == 0
-        and image.raw.shape == image.view.shape
-        and not layer.multiscale
-        and not layer.show_selected_label
-        and layer.data.dtype.itemsize > 2  # smaller types are sent unchanged
-        and not get_settings().experimental.async_
-    )

@@ -22,6 +22,7 @@ from napari_geosr.gui.layers import (
     helper_metadata,
     layer_metadata,
 )
+from napari_geosr.gui.layers.napari_labels import describe_in_status_bar
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
 from napari_geosr.gui.porosity.preview.threshold_preview import preview_colormap
@@ -156,32 +157,13 @@ def add_pores(
 
 
 def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
-    """Describe the pore under the mouse in words and with units.
-
-    By default, napari lists all columns of the features, even for the background.
-    """
+    """Describe the pore under the mouse in words and with units."""
     columns = {
         name.replace("_", " "): (report.table[name], report.units.get(name, ""))
         for name in _IN_STATUS_BAR
         if name in report.table
     }
-    reference = weakref.ref(layer)
-
-    def get_status(position: Any = None, **how: Any) -> dict[str, str]:
-        from napari.layers import Labels
-
-        shown = reference()
-        if shown is None:
-            return {}
-        # Skip `Labels.get_status`, which would append the features as plain values.
-        status: dict[str, str] = super(Labels, shown).get_status(position, **how)
-        label = status["value"]
-        if label.isdecimal():
-            status["value"] = pore_text(int(label), columns)
-            status["coordinates"] = f"{status['coords']}: {status['value']}"
-        return status
-
-    layer.get_status = get_status
+    describe_in_status_bar(layer, lambda label: pore_text(label, columns))
 
 
 def pore_text(label: int, columns: Mapping[str, tuple[AnyArray, str]]) -> str:

@@ -18,6 +18,7 @@ from napari_geosr.gui.layers import (
     spatial_ndim,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen, unit_factors
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class PreviewLayer:
             self._viewer.layers.selection.active = active
             return
         layer.name = name
-        is_other = (layer._type_string == "labels") != volume.holds_labels
+        is_other = (layer_type(layer) == "labels") != volume.holds_labels
         if is_other or layer.data.ndim != volume.data.ndim:
             self.remove()
             self.show(volume, source)

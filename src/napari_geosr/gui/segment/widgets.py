@@ -23,6 +23,7 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.gui.layers import is_helper, is_measurable
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations.segment import SegmentConfig
 
@@ -48,7 +49,7 @@ _LIST_HEIGHTS = (80, 140)
 
 def is_painted(layer: Layer) -> bool:
     """Whether a layer may hold strokes: labels that are not a helper layer."""
-    return bool(layer._type_string == "labels" and not is_helper(layer))
+    return bool(layer_type(layer) == "labels" and not is_helper(layer))
 
 
 class SegmentWidgets(Dock):

@@ -25,6 +25,7 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.gui.layers import is_helper, is_measurable
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import (
@@ -69,7 +70,7 @@ _EULER = "Euler number"
 
 def holds_shape(layer: Layer) -> bool:
     """Whether a layer may hold a shape: labels that are not a helper layer."""
-    return bool(layer._type_string == "labels" and not is_helper(layer))
+    return bool(layer_type(layer) == "labels" and not is_helper(layer))
 
 
 class MaskFormConfig(SegmentInsideConfig):

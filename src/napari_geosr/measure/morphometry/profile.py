@@ -15,7 +15,8 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Profile along Z"
 ABOUT = "Porosity of every slice along Z, and how much it varies."
 CONVENTION = (
-    "The porosity of a slice is the share of pores in its part of the sample. Its "
+    "The porosity of a slice is its number of pore voxels ÷ its number of sample "
+    "voxels. Its "
     "standard error is estimated from 4 × 4 equal fields of the slice, weighted by "
     "their share of the sample, as if they were independent (Cochran 1977, ratio "
     "estimator). Prof.SD is the standard deviation between slices that contain at "

@@ -23,8 +23,8 @@ CONVENTION = (
     "sample are used. Sub.low and Sub.high are the 2.5th and 97.5th percentiles of the "
     "porosity of 2000 bootstrap samples of the sub-volumes, drawn with replacement "
     "(seed 0). RVE is the mean edge length at and above which 1.96 standard deviations "
-    "of the porosity of sub-volumes are at most 5 % of the porosity (Kanit et al. "
-    "2003)."
+    "of the porosity of sub-volumes are at most 5 % of the porosity φ (Kanit et al. "
+    "2003): 1.96 SD ÷ φ ≤ 0.05."
 )
 SOURCES = (
     "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size "

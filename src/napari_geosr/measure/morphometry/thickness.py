@@ -8,8 +8,10 @@ from napari_geosr.core.steps import Step
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import (
     Findings,
+    LittleMemoryError,
     Quantity,
     coarse_remark,
+    memory_remark,
     wide_remark,
 )
 from napari_geosr.measure.phases.shared import phase_thickness_steps
@@ -18,8 +20,9 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Thickness"
 ABOUT = "Local thickness of the solid (Tb.Th) and of the pores (Tb.Sp, Po.Dm)."
 CONVENTION = (
-    "Local thickness at a point is the diameter of the largest sphere that contains "
-    "the point and lies in its phase (Hildebrand & Rüegsegger 1997); means and "
+    "Local thickness at a point p is the diameter of the largest sphere that contains "
+    "the point and lies in its phase Ω: τ(p) = 2 max {r : p ∈ sphere(x, r) ⊆ Ω} "
+    "(Hildebrand & Rüegsegger 1997); means and "
     "standard deviations are over the volume of the phase. Tb.Th is the local "
     "thickness of the solid; Tb.Sp and Po.Dm are two names for the local thickness of "
     "the pores. All radii are used, not a fixed series; diameters are rounded to 1/32 "
@@ -48,8 +51,12 @@ QUANTITIES = (
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure the local thickness of both phases."""
-    solid = yield from phase_thickness_steps(phases, "solid")
-    pores = yield from phase_thickness_steps(phases, "pores")
+    try:
+        solid = yield from phase_thickness_steps(phases, "solid")
+        pores = yield from phase_thickness_steps(phases, "pores")
+    except LittleMemoryError as error:
+        what, has_budget = "The local thickness was", phases.budget is not None
+        return Findings({}, [memory_remark(what, error.needed, has_budget=has_budget)])
     remarks = []
     for name, found, phase in (
         ("Tb.Th", solid, "solid"),

@@ -19,20 +19,27 @@ from napari_geosr.measure.phases import (
     Phases,
     Share,
 )
-from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.findings import (
+    Findings,
+    LittleMemoryError,
+    Quantity,
+    memory_remark,
+)
 from napari_geosr.measure.phases.shared import (
     PurifiedSolid,
     label_solid_steps,
     phase_thickness_steps,
     purified_steps,
+    within_memory_steps,
 )
 from napari_geosr.measure.slabs.thickness import (
     block_sphere_steps,
     block_thickness_steps,
+    fitting_steps,
 )
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import (
-    FIRST_MARGIN,
+    LargeMarginError,
     SphereList,
     cut_blocks,
     kernels,
@@ -129,12 +136,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     else:
         bone = phases.count(phases.solid)
         surface = float((yield from label_solid_steps(phases)).surface.sum())
-    solid = yield from phase_thickness_steps(phases, "solid")
-    pores = yield from phase_thickness_steps(phases, "pores")
     number, remarks = yield from _number(phases)
-    if solid.mean is None or pores.mean is None:
-        remarks.append("Tb.N(Th+Sp) has no value: there is only one phase.")
-    both = None if solid.mean is None or pores.mean is None else solid.mean + pores.mean
+    both, more = yield from _thickness_of_both(phases)
+    remarks += more
     values: dict[str, float | None] = {
         "TV": total,
         "BV": bone,
@@ -194,37 +198,77 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
     ]
 
 
+def _thickness_of_both(
+    phases: Phases,
+) -> Generator[Step, None, tuple[float | None, list[str]]]:
+    """Return Tb.Th + Tb.Sp, with remarks."""
+    try:
+        solid = yield from phase_thickness_steps(phases, "solid")
+        pores = yield from phase_thickness_steps(phases, "pores")
+    except LittleMemoryError as error:
+        what, has_budget = "Tb.N(Th+Sp) was", phases.budget is not None
+        return None, [memory_remark(what, error.needed, has_budget=has_budget)]
+    if solid.mean is None or pores.mean is None:
+        return None, ["Tb.N(Th+Sp) has no value: there is only one phase."]
+    return solid.mean + pores.mean, []
+
+
 def _number(
     phases: Phases,
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
     """Compute Tb.N from the distance between mid-axes; return it with remarks."""
-    if (axes := phases.results.get("mid-axes")) is None:
-        mask = PackedMask(phases.shape)
-
-        def write(box: Box, marked: Mask) -> None:
-            mask.write(box[0].start, marked)
-
-        yield from mid_axis_steps(
-            phases.space("solid"),
-            write,
-            known=phases.known_solid,
-            share=phases.share,
-            check=phases.check,
-        )
-        between = Complement(mask)
-        axes = yield from block_thickness_steps(
-            between,
-            within=phases.sample and Complement(mask, within=phases.sample),
-            to_centres=True,
-            check=phases.check,
-            share=phases.share,
-            message="Measuring the distance between mid-axes",
-        )
+    axes = phases.results.get("mid-axes")
+    if axes is None:
+        try:
+            axes = yield from _between_axes_steps(phases)
+        except LittleMemoryError as error:
+            what, has_budget = "Tb.N was", phases.budget is not None
+            return None, [memory_remark(what, error.needed, has_budget=has_budget)]
         phases.results["mid-axes"] = axes
     assert isinstance(axes, ThicknessDistribution)
     if axes.mean is None:
         return None, ["Tb.N has no value: the solid has no mid-axes."]
     return 1 / axes.mean, []
+
+
+def _between_axes_steps(
+    phases: Phases,
+) -> Generator[Step, None, ThicknessDistribution]:
+    """Measure the distance between the mid-axes of the solid."""
+    mask = PackedMask(phases.shape)
+
+    def write(box: Box, marked: Mask) -> None:
+        mask.write(box[0].start, marked)
+
+    yield from within_memory_steps(
+        phases,
+        phases.known_solid,
+        lambda room: mid_axis_steps(
+            phases.space("solid"),
+            write,
+            known=phases.known_solid,
+            share=phases.share,
+            check=phases.check,
+            room=room,
+        ),
+    )
+    between = Complement(mask)
+    within = phases.sample and Complement(mask, within=phases.sample)
+    return (
+        yield from within_memory_steps(
+            phases,
+            within or between,
+            lambda room: block_thickness_steps(
+                between,
+                within=within,
+                to_centres=True,
+                check=phases.check,
+                share=phases.share,
+                message="Measuring the distance between mid-axes",
+                room=room,
+            ),
+        )
+    )
 
 
 def mid_axis_steps(
@@ -235,6 +279,7 @@ def mid_axis_steps(
     block_voxels: int | None = None,
     share: Share | None = None,
     check: Callable[[], None] = lambda: None,
+    room: int | None = None,
 ) -> Generator[Step, None, None]:
     """Find the mid-axes of a phase, block by block.
 
@@ -250,34 +295,100 @@ def mid_axis_steps(
         Part of the phase in which the mid-axes are found; by default, all of it.
     share : callable, optional
         Distributes blocks among several processes.
+    room : int, optional
+        Available memory for a block in each process, in bytes.
+
+    Raises
+    ------
+    LittleMemoryError
+        If even the smallest blocks do not fit.
     """
     n_z, n_y, n_x = phase.shape
-    n_voxels = block_voxels or thickness.BLOCK_VOXELS
-    thick = max(1, n_voxels // max(1, n_y * n_x))
-    margin = FIRST_MARGIN
-    cores = [slice(z, min(z + thick, n_z)) for z in range(0, n_z, thick)]
-    blocks = list(cut_blocks((n_z, n_y, n_x), n_voxels))
-    n_steps = len(blocks) + len(cores)
-    yield StageStarted(0, n_steps, message="Finding the mid-axes")
-    found, unbounded = yield from block_sphere_steps(
-        phase,
-        blocks,
-        to_centres=True,
-        within=known,
-        share=share,
-        check=check,
-        n_steps=n_steps,
-    )
-    if unbounded:
-        return
-    for i, z in enumerate(cores):
-        check()
-        core = (z, slice(0, n_y), slice(0, n_x))
-        result = _marked(phase, known, core, margin, found, check)
-        if result is not None:
-            marked, margin = result
-            write(core, marked)
-        yield BlockDone(len(blocks) + i + 1, n_steps)
+
+    def steps_of(n_voxels: int) -> Generator[Step, None, None]:
+        thick = max(1, n_voxels // max(1, n_y * n_x))
+        margin = thickness.FIRST_MARGIN
+        cores = [slice(z, min(z + thick, n_z)) for z in range(0, n_z, thick)]
+        blocks = list(cut_blocks((n_z, n_y, n_x), n_voxels))
+        n_steps = len(blocks) + len(cores)
+        yield StageStarted(0, n_steps, message="Finding the mid-axes")
+        found, unbounded = yield from block_sphere_steps(
+            phase,
+            blocks,
+            to_centres=True,
+            within=known,
+            share=share,
+            check=check,
+            n_steps=n_steps,
+            room=room,
+        )
+        if unbounded:
+            return
+        for i, z in enumerate(cores):
+            check()
+            result = _marked_planes(phase, known, z, margin, found, check, room)
+            if result is not None:
+                marked, margin = result
+                write((z, slice(0, n_y), slice(0, n_x)), marked)
+            yield BlockDone(len(blocks) + i + 1, n_steps)
+
+    yield from fitting_steps((n_z, n_y, n_x), block_voxels, room, steps_of)
+
+
+def _marked_planes(
+    phase: MaskSource,
+    known: MaskSource | None,
+    planes: slice,
+    margin: int,
+    found: list[SphereList],
+    check: Callable[[], None],
+    room: int | None,
+) -> tuple[Mask, int] | None:
+    """Return the mid-axes in whole planes, and the margin that was needed.
+
+    Returns None if there is no voxel of the phase.
+    """
+    n_y, n_x = phase.shape[1:]
+    thick = planes.stop - planes.start
+    parts = [(planes, slice(0, n_y), slice(0, n_x))]
+    while True:
+        whole = np.zeros((thick, n_y, n_x), bool) if len(parts) > 1 else None
+        any_phase = False
+        try:
+            for part in parts:
+                result = _marked(phase, known, part, margin, found, check, room)
+                if result is None:
+                    continue
+                any_phase = True
+                marked, margin = result
+                if whole is None:
+                    return marked, margin
+                whole[:, part[1], part[2]] = marked
+        except LargeMarginError as error:
+            margin = error.margin
+            parts = _smaller_parts(phase.shape, planes, margin, room)
+            continue
+        return (whole, margin) if whole is not None and any_phase else None
+
+
+def _smaller_parts(
+    shape: tuple[int, ...], planes: slice, margin: int, room: int | None
+) -> list[Box]:
+    """Divide planes into parts that fit into the memory with their margin."""
+    assert room is not None
+    n_z, n_y, n_x = shape
+    thick = planes.stop - planes.start
+    deep = min(n_z, thick + 2 + 2 * margin)
+    edge = max(n_y, n_x)
+    while True:
+        wide, long = (min(n, edge + 6 + 2 * margin) for n in (n_y, n_x))
+        needed = thickness.BYTES_PER_VOXEL * deep * wide * long + thick * n_y * n_x
+        if needed <= room:
+            break
+        if edge <= thickness.SMALLEST_EDGE:
+            raise LittleMemoryError(needed)
+        edge = max(thickness.SMALLEST_EDGE, 4 * edge // 5)
+    return [(planes, *part[1:]) for part in cut_blocks((1, n_y, n_x), edge**3)]
 
 
 def _marked(
@@ -287,29 +398,39 @@ def _marked(
     margin: int,
     found: list[SphereList],
     check: Callable[[], None],
+    room: int | None,
 ) -> tuple[Mask, int] | None:
-    """Return the mid-axes in whole planes, and the margin that was needed.
+    """Return the mid-axes in a block, and the margin that was needed.
 
     Returns None if there is no voxel of the phase.
     """
-    planes = core[0]
-    # Read one more plane on each side, because a voxel may be marked by its neighbour.
-    wide = slice(max(0, planes.start - 1), min(phase.shape[0], planes.stop + 1))
-    block = with_margin(phase, (wide, *core[1:]), margin, check)
+    # Read one more voxel on each side, because a voxel may be marked by its neighbour.
+    wide = tuple(
+        slice(max(0, s.start - 1), min(n, s.stop + 1))
+        for s, n in zip(core, phase.shape, strict=True)
+    )
+    block = with_margin(phase, (wide[0], wide[1], wide[2]), margin, check, room=room)
     if block is None:
         return None
     inner = block.phase
     if known is not None:
-        first = int(block.start[0])
-        around = slice(first, first + len(inner))
-        inner = np.ascontiguousarray(known[around, core[1], core[2]]).view(np.uint8)
+        z, y, x = (
+            slice(int(a), int(a) + n)
+            for a, n in zip(block.start, inner.shape, strict=True)
+        )
+        inner = np.ascontiguousarray(known[z, y, x]).view(np.uint8)
     marked = np.empty(inner.shape, np.uint8)
     kernels().axes.mark_axes(inner, block.squares, block.nearest, marked)
     del inner
     block.to_surface(locate=False)
-    start = planes.start - int(block.start[0])
-    own = slice(start, start + planes.stop - planes.start)
-    mask, at = marked[own], np.array([planes.start, 0, 0])
+    own = tuple(
+        slice(s.start - int(a), s.stop - int(a))
+        for s, a in zip(core, block.start, strict=True)
+    )
+    mask = np.ascontiguousarray(marked[own])
+    del marked
+    at = np.array([s.start for s in core])
     diameters, _ = paint_mask(mask.view(np.bool_), at, found, _BEYOND)
-    kernels().axes.drop_covered(mask, block.squares[own], diameters)
+    squares = np.ascontiguousarray(block.squares[own])
+    kernels().axes.drop_covered(mask, squares, diameters)
     return mask.view(np.bool_), block.margin

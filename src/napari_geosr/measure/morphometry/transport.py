@@ -51,6 +51,8 @@ QUANTITIES = (
 )
 #: Maximum difference between the fluxes through the planes, relative to their mean.
 _TOLERANCE = 0.005
+#: Width of a pore in voxels below which few voxels describe its cross-section.
+_NARROW = 4
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
@@ -98,6 +100,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 remarks.append(
                     f"τ.{letter} has not converged: the fluxes through different "
                     f"planes differ by {100 * found.spread:.1f} %."
+                )
+            if _has_narrow_throats(along):
+                remarks.append(
+                    f"τ.{letter} is uncertain: along {letter.upper()}, the pores that "
+                    f"connect the faces have throats narrower than about {_NARROW} "
+                    "voxels. Smaller voxels are needed."
                 )
         if outside:
             remarks.append(
@@ -208,6 +216,24 @@ def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     table[both[both > 0]] = True
     connecting: npt.NDArray[np.bool_] = table[labels]
     return connecting
+
+
+def _has_narrow_throats(along: npt.NDArray[np.bool_]) -> bool:
+    """Whether wide pores alone do not connect both faces along the first axis.
+
+    The pores are opened with a cube: voxels outside all cubes of pore voxels with edges
+    of `_NARROW` voxels are left out.
+    """
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
+    wide = along.view(np.uint8)
+    axes = [axis for axis in range(3) if along.shape[axis] > 1]
+    for axis in axes:
+        wide = minimum_filter1d(wide, _NARROW, axis, mode="nearest")
+    for axis in axes:
+        shift = _NARROW % 2 - 1  # the same cubes as before
+        wide = maximum_filter1d(wide, _NARROW, axis, mode="nearest", origin=shift)
+    return not _connecting(wide.view(np.bool_)).any()
 
 
 def _diffusivity(

@@ -27,7 +27,8 @@ CONVENTION = (
     "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
     "Chords are runs of pore voxels along the axes with solid at both ends; their mean "
     "is not weighted by length, and their standard deviation has n − 1 degrees of "
-    "freedom. The lineal path is the probability that a whole segment lies in pores."
+    "freedom. The lineal path is the probability that a whole segment lies in "
+    "pores, if it lies in the sample."
 )
 SOURCES = (
     "Torquato S. Random Heterogeneous Materials. Springer (2002), chapter on "
@@ -83,10 +84,15 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                     for i, lag in enumerate(distances):
                         path[i] += np.maximum(runs - lag, 0).sum()
         chords[which] = lengths
+    lines = pairs.sum(axis=0)
+    if phases.sample is not None:  # only lines that do not leave the sample
+        lines = np.zeros(len(distances), np.int64)
+        for axis in axes:
+            for runs, _ in _runs(phases, "sample", axis):
+                lines += [np.maximum(runs - lag, 0).sum() for lag in distances]
     with np.errstate(invalid="ignore", divide="ignore"):
         s2 = both.sum(axis=0) / pairs.sum(axis=0)
-        possible = pairs.sum(axis=0)
-        lineal = path / possible
+        lineal = path / lines
     values: dict[str, float | None] = {
         "S_v": surface,
         "Lc": decay_length(distances, s2),

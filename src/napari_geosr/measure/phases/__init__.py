@@ -205,6 +205,8 @@ class Phases:
     budget : int or None
         Memory budget of the measurement in bytes; None if only the free memory limits
         it.
+    processes : int
+        Number of processes that share the memory.
     """
 
     pores: MaskSource
@@ -226,6 +228,7 @@ class Phases:
     min_voxels: int = 1
     connectivity: Literal[6, 26] = 26
     budget: int | None = None
+    processes: int = 1
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -18,6 +18,9 @@ Floats = npt.NDArray[np.float64]
 _ROUNDING = 1e-3
 #: Distances to the other phase are limited to this multiple of a voxel's longest edge.
 _FARTHEST = 3.0
+#: Approximate number of voxels that are interpolated together: they need about 80 bytes
+#: each, which must fit into the smallest memory budget.
+_STRIP_VOXELS = 2**19
 
 
 @dataclass
@@ -121,9 +124,9 @@ def cubic_shape(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[int,
     )
 
 
-def halo(voxel_size: Sequence[float]) -> int:
-    """Return the number of planes around a slab that its interpolation depends on."""
-    return math.ceil(_FARTHEST * max(voxel_size) / voxel_size[0]) + 1
+def halo(voxel_size: Sequence[float], axis: int = 0) -> int:
+    """Return the number of planes (along Z) around a slab that its values depend on."""
+    return math.ceil(_FARTHEST * max(voxel_size) / voxel_size[axis]) + 1
 
 
 def places_of(n_new: int, n_old: int) -> Floats:
@@ -147,6 +150,25 @@ def interpolated(
         Indices along each axis, as given by `places_of`.
     voxel_size : sequence of 3 float
     """
+    z, y, x = places
+    n_z, n_y, n_x = mask.shape
+    ratio, reach = n_y / len(y), halo(voxel_size, 1)
+    per_row = max(len(z) * len(x), math.ceil(n_z * n_x * ratio))
+    step = max(math.ceil(reach / ratio), _STRIP_VOXELS // per_row)
+    found = np.empty((len(z), len(y), len(x)), bool)
+    for start in range(0, len(y), step):
+        rows = y[start : start + step]
+        low = max(0, math.floor(rows[0]) - reach)
+        high = min(n_y, math.ceil(rows[-1]) + reach + 1)
+        strip = _interpolated(mask[:, low:high], (z, rows - low, x), voxel_size)
+        found[:, start : start + step] = strip
+    return found
+
+
+def _interpolated(
+    mask: Mask, places: tuple[Floats, Floats, Floats], voxel_size: Sequence[float]
+) -> Mask:
+    """Interpolate some rows of a mask, as `interpolated` does."""
     nearest = [
         np.clip(np.floor(p + 0.5).astype(np.int64), 0, n - 1)
         for p, n in zip(places, mask.shape, strict=True)

@@ -190,6 +190,20 @@ class Morphometry:
         }
 
 
+class LittleMemoryError(Exception):
+    """A statistic needs more memory than is available.
+
+    Parameters
+    ----------
+    needed : int
+        Memory in bytes that would suffice.
+    """
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(f"{needed} bytes are needed.")
+        self.needed = needed
+
+
 def memory_remark(what: str, needed: int, *, has_budget: bool) -> str:
     """Return a remark on values that were not measured for lack of memory.
 

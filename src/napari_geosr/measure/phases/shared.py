@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,18 @@ from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.comparison.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, MaskSource, PackedMask, Phases
+from napari_geosr.measure.phases.findings import LittleMemoryError
 from napari_geosr.measure.slabs.part import provisional_labels
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
 from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 
 Which = Literal["solid", "pores"]
 _WORDS = {"solid": "solid", "pores": "pores"}
+T = TypeVar("T")
+#: Bytes of a sphere of the local thickness, all of which are kept.
+_BYTES_PER_SPHERE = 8
+#: Minimum number of voxels per sphere.
+_VOXELS_PER_SPHERE = 8
 
 
 def phase_thickness_steps(
@@ -32,20 +38,59 @@ def phase_thickness_steps(
     Spheres have their centres in the sample, but may extend beyond it: outside the
     sample mask as far as the phase does there, and beyond the border of the volume or
     into voxels that were not measured, because these are unknown.
+
+    Raises
+    ------
+    LittleMemoryError
+        If the spheres are too large for the available memory.
     """
     key = f"thickness of {which}"
     found = phases.results.get(key)
     if found is None:
-        found = yield from block_thickness_steps(
-            phases.space(which),
-            within=None if phases.sample is None else getattr(phases, which),
-            check=phases.check,
-            share=phases.share,
-            message=f"Measuring the thickness of the {_WORDS[which]}",
+        measured: MaskSource = getattr(phases, which)
+        found = yield from within_memory_steps(
+            phases,
+            measured,
+            lambda room: block_thickness_steps(
+                phases.space(which),
+                within=None if phases.sample is None else measured,
+                check=phases.check,
+                share=phases.share,
+                message=f"Measuring the thickness of the {_WORDS[which]}",
+                room=room,
+            ),
         )
         phases.results[key] = found
     assert isinstance(found, ThicknessDistribution)
     return found
+
+
+def within_memory_steps(
+    phases: Phases,
+    measured: MaskSource,
+    steps_of: Callable[[int], Generator[Step, None, T]],
+) -> Generator[Step, None, T]:
+    """Run steps that find the spheres of a phase, with the memory that is available.
+
+    Parameters
+    ----------
+    measured : MaskSource
+        Voxels in which spheres have their centres.
+    steps_of : callable
+        Returns the steps, given the available memory for a block in each process.
+
+    Raises
+    ------
+    LittleMemoryError
+        If it does not suffice.
+    """
+    spheres = _BYTES_PER_SPHERE * phases.count(measured) // _VOXELS_PER_SPHERE
+    room = (phases.available_bytes - spheres) // phases.processes
+    try:
+        return (yield from steps_of(room))
+    except LittleMemoryError as error:
+        needed = spheres + phases.processes * error.needed
+        raise LittleMemoryError(needed) from error
 
 
 def label_solid_steps(phases: Phases) -> Generator[Step, None, RawTable]:

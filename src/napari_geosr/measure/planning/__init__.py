@@ -389,7 +389,10 @@ def half_width(
 
 
 def _places(spots: Cubes, n: int, seed: int, phases: Phases) -> tuple[Spot, ...]:
-    """Draw random spots, one from each of `n` equal groups of similar porosity."""
+    """Draw random spots, one from each of `n` groups of similar porosity.
+
+    The sizes of the groups differ by at most one.
+    """
     rng = np.random.default_rng(seed)
     order = np.argsort(spots.porosity, kind="stable")
     places = []

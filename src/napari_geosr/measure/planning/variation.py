@@ -52,9 +52,11 @@ class Variation:
         """Return the standard deviation of the porosity of cubes; edge in voxels."""
         edges = np.array([cubes.edge for cubes in self.measured], float)
         values = np.array([cubes.sd for cubes in self.measured])
-        if edge <= edges[0] or not values.all():
-            return float(np.interp(edge, edges, values))
+        if edge <= edges[0]:
+            return float(values[0])
         if edge <= edges[-1]:
+            if not values.all():  # logarithms are impossible
+                return float(np.interp(edge, edges, values))
             logs = np.interp(math.log(edge), np.log(edges), np.log(values))
             return float(np.exp(logs))
         ratio = self._variance(edge) / self._variance(edges[-1])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar, overload
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.measure import thickness
 from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
 from napari_geosr.measure.thickness import (
-    FIRST_MARGIN,
+    LargeMarginError,
     SphereList,
     collected,
     painted,
@@ -186,7 +187,7 @@ class _ToCollect:
     phase: MaskSource
     within: MaskSource | None
     blocks: Sequence[Box]
-    margin: int = FIRST_MARGIN
+    margin: int = field(default_factory=lambda: thickness.FIRST_MARGIN)
 
     def __call__(self, number: int) -> tuple[Box, Excerpt, Excerpt | None, int]:
         core, margin = self.blocks[number], self.margin
@@ -205,6 +206,7 @@ def block_thickness_steps(
     to_centres: bool = False,
     within: MaskSource | None = None,
     block_voxels: int | None = None,
+    room: int | None = None,
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase, in worker processes if there are any.
 
@@ -215,25 +217,71 @@ def block_thickness_steps(
         Distributes blocks among several processes; None if this is the only process.
     check, message, to_centres, within, block_voxels
         As in `napari_geosr.measure.thickness.thickness_steps`.
+    room : int, optional
+        Available memory for a block in each process, in bytes; blocks are made smaller
+        if necessary.
+
+    Raises
+    ------
+    LittleMemoryError
+        If even the smallest blocks do not fit.
     """
     z, y, x = phase.shape
-    n_voxels = block_voxels or thickness.BLOCK_VOXELS
-    blocks = list(thickness.cut_blocks((z, y, x), n_voxels))
-    if share is None or len(blocks) < 2:
-        return (
-            yield from thickness.thickness_steps(
+
+    def steps_of(n_voxels: int) -> Generator[Step, None, ThicknessDistribution]:
+        blocks = list(thickness.cut_blocks((z, y, x), n_voxels))
+        if share is None or len(blocks) < 2:
+            return thickness.thickness_steps(
                 phase,
                 block_voxels=n_voxels,
                 to_centres=to_centres,
                 within=within,
                 check=check,
                 message=message,
+                room=room,
             )
+        return shared_thickness_steps(
+            phase,
+            blocks,
+            share,
+            to_centres=to_centres,
+            within=within,
+            message=message,
+            room=room,
         )
-    steps = shared_thickness_steps(
-        phase, blocks, share, to_centres=to_centres, within=within, message=message
-    )
-    return (yield from steps)
+
+    return (yield from fitting_steps((z, y, x), block_voxels, room, steps_of))
+
+
+def fitting_steps(
+    shape: tuple[int, int, int],
+    block_voxels: int | None,
+    room: int | None,
+    steps_of: Callable[[int], Generator[Step, None, T]],
+) -> Generator[Step, None, T]:
+    """Repeat steps with smaller blocks until these fit into the memory.
+
+    Parameters
+    ----------
+    shape, block_voxels, room
+        As in `block_thickness_steps`.
+    steps_of : callable
+        Returns the steps for blocks with this number of voxels.
+
+    Raises
+    ------
+    LittleMemoryError
+        If even the smallest blocks do not fit.
+    """
+    margin = thickness.FIRST_MARGIN
+    while True:
+        edge = thickness.block_edge(
+            shape, block_voxels or thickness.BLOCK_VOXELS, margin, room
+        )
+        try:
+            return (yield from steps_of(edge**3))
+        except LargeMarginError as error:
+            margin = error.margin
 
 
 def shared_thickness_steps(
@@ -244,6 +292,7 @@ def shared_thickness_steps(
     to_centres: bool,
     within: MaskSource | None = None,
     message: str,
+    room: int | None = None,
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase in several processes.
 
@@ -256,13 +305,19 @@ def shared_thickness_steps(
         Boxes that cover the phase.
     share : callable
         Handles all items in other processes, and yields the results in order.
-    to_centres, within, message
+    to_centres, within, message, room
         As in `thickness_steps`.
     """
     n = len(blocks)
     yield StageStarted(0, 2 * n, message=message)
     found, unbounded = yield from _shared_sphere_steps(
-        phase, blocks, share, to_centres=to_centres, within=within, n_steps=2 * n
+        phase,
+        blocks,
+        share,
+        to_centres=to_centres,
+        within=within,
+        n_steps=2 * n,
+        room=room,
     )
     done = n
     if unbounded:
@@ -287,6 +342,7 @@ def block_sphere_steps(
     share: Share | None,
     check: Callable[[], None],
     n_steps: int,
+    room: int | None = None,
 ) -> Generator[Step, None, tuple[list[SphereList], int]]:
     """Collect the spheres of a phase, in worker processes if there are any.
 
@@ -300,6 +356,7 @@ def block_sphere_steps(
             to_centres=to_centres,
             within=within,
             n_steps=n_steps,
+            room=room,
         )
     else:
         steps = thickness.sphere_steps(
@@ -309,6 +366,7 @@ def block_sphere_steps(
             within=within,
             check=check,
             n_steps=n_steps,
+            room=room,
         )
     return (yield from steps)
 
@@ -321,6 +379,7 @@ def _shared_sphere_steps(
     to_centres: bool,
     within: MaskSource | None,
     n_steps: int,
+    room: int | None,
 ) -> Generator[Step, None, tuple[list[SphereList], int]]:
     """Collect the spheres of a phase in several processes."""
     done, unbounded = 0, 0
@@ -332,7 +391,9 @@ def _shared_sphere_steps(
         items = _Lazy(todo, to_collect)
         with closing(share(CollectWork(to_centres), items)) as results:
             for i, result in zip(todo, results, strict=True):
-                to_collect.margin = max(to_collect.margin, result.margin)
+                if result.margin > to_collect.margin:
+                    to_collect.margin = result.margin
+                    _check_room(phase, blocks, result.margin, room)
                 if result.spheres is None:
                     again.append(i)
                     continue
@@ -343,6 +404,21 @@ def _shared_sphere_steps(
                 yield BlockDone(done, n_steps)
         todo = again
     return ([] if unbounded else found), unbounded
+
+
+def _check_room(
+    phase: MaskSource, blocks: Sequence[Box], margin: int, room: int | None
+) -> None:
+    """Raise `LargeMarginError` if a block does not fit into the memory."""
+    n_read = max(
+        math.prod(
+            min(n, s.stop + margin) - max(0, s.start - margin)
+            for s, n in zip(core, phase.shape, strict=True)
+        )
+        for core in blocks
+    )
+    if room is not None and thickness.BYTES_PER_VOXEL * n_read > room:
+        raise LargeMarginError(margin)
 
 
 def _to_paint(

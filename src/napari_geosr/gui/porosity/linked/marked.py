@@ -138,8 +138,10 @@ class FeatureLink(QObject):
             return
         layer.features[SELECTED] = with_background(self._marked.mask)
         self._is_writing = True
-        layer.events.features()
-        self._is_writing = False
+        try:
+            layer.events.features()
+        finally:
+            self._is_writing = False
 
     def _read(self, _event: object = None) -> None:
         """Adopt a selection that another plugin has written to the features."""

@@ -12,6 +12,7 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.layers.contents import contents_key, is_unfinished
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.porosity.drawn_sample import (
     sample_contents_key,
     sample_volume,
@@ -124,7 +125,7 @@ class LevelsReader(QObject):
     def set_mask(self, mask: Layer | None) -> None:
         """Choose the layer that marks the sample; None for the whole image."""
         if mask is not None and mask not in self._followed:
-            is_drawn = mask._type_string == "shapes"
+            is_drawn = layer_type(mask) == "shapes"
             edited = mask.events.data if is_drawn else mask.events.paint
             self._connections.connect(edited, self._on_painted)
         self._mask = self._follow(mask)
