@@ -5,11 +5,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QLabel,
@@ -19,18 +20,23 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.form import FieldFaults, texts_by_field
+from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
+from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.kit.widgets import Section, form_layout, text_label
 from napari_geosr.gui.layers import (
+    add_described_labels,
     chosen_position,
     helper_metadata,
     same_place,
     volume_from_layer,
 )
+from napari_geosr.gui.layers.contents import EditWatch
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.measured_layers import (
@@ -38,10 +44,11 @@ from napari_geosr.gui.porosity.measured_layers import (
     MeasuredLayers,
     NoteWords,
 )
-from napari_geosr.gui.porosity.measuring import without_voxels
+from napari_geosr.gui.porosity.measuring import edit_warning, without_voxels
 from napari_geosr.gui.porosity.pore_layers import position_text
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
+from napari_geosr.operations.measure import percent_text
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
@@ -50,20 +57,25 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Labels, Layer
     from napari.utils.colormaps import DirectLabelColormap
+    from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
+#: Option in error messages that corresponds to the second entry, in words of the dock.
+_ONE_SPOT = ("(--scan spot)", "(Scan shows: one spot)")
 #: Index along one axis.
 Key = int | slice
 #: Colour of the spots; visible on all greys from black to white.
 _COLOUR = "#e69f00"
 #: Width of the outlines of the spots in voxels.
 _CONTOUR = 2
-
-
+#: Layers of spots, by image.
+_spots: weakref.WeakKeyDictionary[Layer, weakref.ref[Labels]] = (
+    weakref.WeakKeyDictionary()
+)
 _WORDS = NoteWords("This plan", "belongs", "plan", "Press Plan scan to plan")
 
 
@@ -85,12 +97,18 @@ class PlanSection(QWidget):
         super().__init__()
         self._viewer, self._settings = viewer, settings
         self._scanned: tuple[weakref.ref[Layer], Volume] | None = None
-        self._spots: weakref.ref[Labels] | None = None
         self._position: dict[str, int] = {}
         self._layers = MeasuredLayers(viewer, lambda _key: iter(()), self, _WORDS)
         self._layers.changed.connect(self._on_layers)
         self._inputs: MeasuredInputs | None = None
         self._request = ""
+        self._edits, self._edited = EditWatch(self), ""
+        self._connections = Connections(self)
+        self._connections.connect(viewer.layers.events.removed, self._on_removed)
+        self._orphans: list[weakref.ref[Labels]] = []
+        self._cleaning = QTimer(self)
+        self._cleaning.setSingleShot(True)
+        self._cleaning.timeout.connect(self._remove_orphans)
         self.spot = QLineEdit("10%")
         self.precision = QLineEdit("5%")
         self.scan = QComboBox()
@@ -102,6 +120,13 @@ class PlanSection(QWidget):
         self.stale_note = text_label("About the plan", "")
         self.stale_note.setVisible(False)
         self._lay_out()
+        #: Fields by the name of the setting, and what they contained for the plan.
+        self._editors = {"spot": self.spot, "precision": self.precision}
+        self._faults = FieldFaults(self._rows)
+        self._before = self._requested()
+        for editor in self._editors.values():
+            editor.textChanged.connect(self._on_edited)
+        self.scan.currentIndexChanged.connect(self._on_edited)
         self.button.clicked.connect(self.requested)
         settings.image.layerChanged.connect(self._on_image)
         self._show_whether_possible()
@@ -165,19 +190,79 @@ class PlanSection(QWidget):
         note = ""
         if self.text.text() and self._inputs is not None:
             chosen = self._settings.image.layer()
-            note = self._layers.note(chosen) or self._inputs.note()
+            note = self._layers.note(chosen) or self._edited or self._inputs.note()
+            note = note or self._changed_setting()
         self.stale_note.setText(f"\N{WARNING SIGN} {note}" if note else "")
         self.stale_note.setVisible(bool(note))
 
     def _on_layers(self) -> None:
         """Put the spots where their image is."""
-        layer = self.image()
-        spots = None if self._spots is None else self._spots()
-        if layer is not None and spots is not None and spots in self._viewer.layers:
+        for layer in list(_spots):
+            spots = self._spots_of(layer)
+            if spots is None or layer not in self._viewer.layers:
+                continue
             for name, value in same_place(layer).items():
                 if not np.array_equal(getattr(spots, name), value):
                     setattr(spots, name, value)
         self.mark()
+
+    def _spots_of(self, image: Layer) -> Labels | None:
+        """Return the layer with the spots of an image, if it is open."""
+        reference = _spots.get(image)
+        layer = None if reference is None else reference()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def _on_removed(self, event: QEvent) -> None:
+        """Remove the spots of an image that was removed, after napari has finished."""
+        if (reference := _spots.pop(event.value, None)) is not None:
+            self._orphans.append(reference)
+            self._cleaning.start(0)
+
+    def _remove_orphans(self) -> None:
+        while self._orphans:
+            layer = self._orphans.pop()()
+            if layer is not None and layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    def _requested(self) -> dict[str, str]:
+        """Return the contents of the fields, by their name in sentences."""
+        return {
+            "spot": self.spot.text().strip(),
+            "precision": self.precision.text().strip(),
+            "type of scan": self.scan.currentText(),
+        }
+
+    def _changed_setting(self) -> str:
+        """Return a note if a field has changed since the plan; empty if none has."""
+        now = self._requested().items()
+        changed = [name for name, value in now if value != self._before[name]]
+        if not changed:
+            return ""
+        were = "was" if len(changed) == 1 else "were"
+        return _WORDS.changed(f"The {' and '.join(changed)} {were}")
+
+    def _on_edited(self, _value: object) -> None:
+        self.clear_faults()
+        self.mark()
+
+    def show_faults(self, error: Exception) -> list[QWidget]:
+        """Show an error below the fields that it concerns, and return these fields."""
+        self.clear_faults()
+        texts, shown = texts_by_field(error), list[QWidget]()
+        for name in self._editors.keys() & texts.keys():
+            text = in_words_of_dock(texts[name].replace(*_ONE_SPOT), self)
+            self._faults.add(name, self._editors[name], text)
+            shown.append(self._editors[name])
+        return shown
+
+    def clear_faults(self) -> None:
+        """Remove the errors below the fields."""
+        self._faults.clear()
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Errors below the fields, by the name of the setting."""
+        return self._faults.texts
 
     def image(self) -> Layer | None:
         """Return the image of the latest plan, if it still exists."""
@@ -218,8 +303,13 @@ class PlanSection(QWidget):
     ) -> None:
         """Plan the spots from the chosen image, in a worker."""
         layer, mask = self._settings.image.layer(), self._settings.sample.layer()
-        self.text.setText("")  # also if the new plan fails
-        self.mark()
+
+        def fail(error: Exception) -> None:
+            self._edits.end()
+            if not isinstance(error, Cancelled):
+                self._clear(layer)
+            on_error(error)
+
         try:
             if layer is None:
                 raise ConfigError("No layer is selected. Open an image first.")
@@ -229,21 +319,22 @@ class PlanSection(QWidget):
             if sample is not None:
                 align_mask(sample, one_volume(volume))  # refuses a misfit
         except GeoSRError as error:
-            on_error(error)
+            fail(error)
             return
         self._scanned = (weakref.ref(layer), without_voxels(volume))
         self._position = chosen_position(layer, self._viewer)
         if self._inputs is not None:
             self._inputs.begin(config)
         self._request = self._request_text(config, mask)
+        self._edits.begin([layer, mask])
         activity.start(
             "plan",
             lambda should_stop: plan_steps(
                 volume, config, sample, should_stop=should_stop
             ),
-            self._show,
+            partial(self._show, self._requested()),
             on_step=on_step,
-            on_error=on_error,
+            on_error=fail,
             description=f"Planning scans of {layer.name}",
         )
 
@@ -267,8 +358,18 @@ class PlanSection(QWidget):
         ]
         return f"Planned for: {', '.join(part for part in parts if part)}"
 
-    def _show(self, plan: ScanPlan) -> None:
+    def _clear(self, layer: Layer | None) -> None:
+        """Remove the plan and the spots of an image, because a new plan failed."""
+        self.text.setText("")
+        self.mark()
+        spots = None if layer is None else self._spots_of(layer)
+        if spots is not None:
+            self._viewer.layers.remove(spots)
+
+    def _show(self, requested: dict[str, str], plan: ScanPlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
+        self._before, edited = requested, self._edits.end()
+        self._edited = edit_warning(edited, "plan", "this plan", _WORDS.again)
         rows = (f"{label}: {keep_numbers_whole(text)}" for label, text in plan.rows())
         lines = [keep_numbers_whole(self._request), *rows]
         self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
@@ -281,8 +382,11 @@ class PlanSection(QWidget):
         self._layers.set_measured(scans, {"data": reference})
         self.mark()
         layer = reference()
-        if layer is not None and layer in self._viewer.layers and plan.spots:
-            self._add_spots(layer, volume, plan)
+        if layer is not None and layer in self._viewer.layers:
+            if (earlier := self._spots_of(layer)) is not None:
+                self._viewer.layers.remove(earlier)
+            if plan.spots:
+                self._add_spots(layer, volume, plan)
 
     def _add_spots(self, layer: Layer, volume: Volume, plan: ScanPlan) -> Labels:
         """Outline the spots in every slice; number them from the least porous."""
@@ -291,11 +395,7 @@ class PlanSection(QWidget):
         centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])
         edges = plan.spot_edge / size
         starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
-        name, record = f"{layer.name} · spots", helper_metadata("spots")
-        for earlier in list(self._viewer.layers):
-            of_image = earlier.name == name or earlier.name.startswith(f"{name} (")
-            if of_image and earlier.metadata == record:
-                self._viewer.layers.remove(earlier)
+        name = f"{layer.name} · spots"
         if position := position_text(self._position):
             name += f" ({position})"
         words = {"T": "time", "C": "channel"}
@@ -303,20 +403,23 @@ class PlanSection(QWidget):
         at = [self._position.get(words.get(axis, "")) for axis in axes]
         shape, whole = layer.data.shape, np.rint(edges).astype(int)
         array = SpotArray(shape, starts, whole, at)
-        shown = self._viewer.add_labels(
+        porosities = [spot.porosity for spot in plan.spots]
+        shown = add_described_labels(
+            self._viewer,
             array,
+            lambda label: spot_text(label, porosities),
             name=name,
             colormap=spot_colormap(),
             features={  # row 0 is the background
                 "index": [0, *(spot.stratum for spot in plan.spots)],
-                "porosity": [np.nan, *(spot.porosity for spot in plan.spots)],
+                "porosity": [np.nan, *porosities],
             },
-            metadata=record,
+            metadata=helper_metadata("spots"),
+            contour=_CONTOUR,
+            editable=False,
             **same_place(layer),
         )
-        shown.contour = _CONTOUR
-        shown.editable = False
-        self._spots = weakref.ref(shown)
+        _spots[layer] = weakref.ref(shown)
         return shown
 
 
@@ -326,6 +429,13 @@ class PlannedScans:
 
     volumes: Mapping[str, Volume]
     origins: Mapping[str, AnyDict]
+
+
+def spot_text(label: int, porosities: Sequence[float]) -> str:
+    """Describe a spot by its number and its porosity."""
+    if not 0 < label <= len(porosities):
+        return "no spot"
+    return f"spot {label}: porosity {percent_text(porosities[label - 1])}"
 
 
 def spot_colormap() -> DirectLabelColormap:

@@ -303,8 +303,8 @@ class Group:
             return joins[0]([t for t, _ in parts]), joins[1]([f for _, f in parts])
         if tree.column not in table:
             raise self._error(
-                "there is no column "
-                f"{quoted(tree.column)}.{did_you_mean(tree.column, table)} The columns are "
+                f"there is no column {quoted(tree.column)}."
+                f"{did_you_mean(tree.column, table)} The columns are "
                 f"{', '.join(table)}"
             )
         values = table[tree.column].astype(np.float64)
