@@ -11,7 +11,7 @@ from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import geometry
 from napari_geosr.gui.porosity import plan_section
-from napari_geosr.gui.porosity.plan_section import SpotArray, spot_text
+from napari_geosr.gui.porosity.linked.spots import SpotArray, spot_text
 
 SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, -20.0, 30.0)
 

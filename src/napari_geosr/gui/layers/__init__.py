@@ -341,8 +341,8 @@ def add_result(
     """
     if not volume.holds_labels:
         return add_image_result(viewer, volume, like, **kwargs)
-    over = {} if like is None else alignment_with(like)
-    options = {"name": volume.name, "opacity": 0.6} | over | kwargs
+    options: AnyDict = {"name": volume.name, "opacity": 0.6}
+    options |= ({} if like is None else alignment_with(like)) | kwargs
     return add_labels_result(viewer, volume.data, volume, **options)
 
 
@@ -367,7 +367,8 @@ def add_labels_result(
     **kwargs
         Options of the layer, which take precedence.
     """
-    options = geometry(volume) | {"metadata": layer_metadata(volume)} | kwargs
+    options: AnyDict = {"metadata": layer_metadata(volume)}
+    options = geometry(volume) | options | kwargs
     return add_described_labels(viewer, labels, text_of, **options)
 
 

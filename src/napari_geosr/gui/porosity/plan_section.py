@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QLabel,
@@ -25,20 +23,16 @@ from napari_geosr.core.steps import Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import FieldFaults, texts_by_field
-from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
 from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.kit.widgets import Section, form_layout, text_label
 from napari_geosr.gui.layers import (
-    add_described_labels,
     chosen_position,
-    helper_metadata,
-    same_place,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import EditWatch
-from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
+from napari_geosr.gui.porosity.linked.spots import SpotLayers
 from napari_geosr.gui.porosity.measured_layers import (
     MeasuredInputs,
     MeasuredLayers,
@@ -48,16 +42,13 @@ from napari_geosr.gui.porosity.measuring import edit_warning, without_voxels
 from napari_geosr.gui.porosity.pore_layers import position_text
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
-from napari_geosr.operations.measure import percent_text
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Labels, Layer
-    from napari.utils.colormaps import DirectLabelColormap
-    from qtpy.QtCore import QEvent
+    from napari.layers import Layer
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
@@ -66,16 +57,7 @@ if TYPE_CHECKING:
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
 #: Option in error messages that corresponds to the second entry, in words of the dock.
 _ONE_SPOT = ("(--scan spot)", "(Scan shows: one spot)")
-#: Index along one axis.
-Key = int | slice
-#: Colour of the spots; visible on all greys from black to white.
-_COLOUR = "#e69f00"
-#: Width of the outlines of the spots in voxels.
-_CONTOUR = 2
-#: Layers of spots, by image.
-_spots: weakref.WeakKeyDictionary[Layer, weakref.ref[Labels]] = (
-    weakref.WeakKeyDictionary()
-)
+#: Words of notes about outdated plans.
 _WORDS = NoteWords("This plan", "belongs", "plan", "Press Plan scan to plan")
 
 
@@ -103,12 +85,7 @@ class PlanSection(QWidget):
         self._inputs: MeasuredInputs | None = None
         self._request = ""
         self._edits, self._edited = EditWatch(self), ""
-        self._connections = Connections(self)
-        self._connections.connect(viewer.layers.events.removed, self._on_removed)
-        self._orphans: list[weakref.ref[Labels]] = []
-        self._cleaning = QTimer(self)
-        self._cleaning.setSingleShot(True)
-        self._cleaning.timeout.connect(self._remove_orphans)
+        self._spots = SpotLayers(viewer, self)
         self.spot = QLineEdit("10%")
         self.precision = QLineEdit("5%")
         self.scan = QComboBox()
@@ -197,32 +174,8 @@ class PlanSection(QWidget):
 
     def _on_layers(self) -> None:
         """Put the spots where their image is."""
-        for layer in list(_spots):
-            spots = self._spots_of(layer)
-            if spots is None or layer not in self._viewer.layers:
-                continue
-            for name, value in same_place(layer).items():
-                if not np.array_equal(getattr(spots, name), value):
-                    setattr(spots, name, value)
+        self._spots.align()
         self.mark()
-
-    def _spots_of(self, image: Layer) -> Labels | None:
-        """Return the layer with the spots of an image, if it is open."""
-        reference = _spots.get(image)
-        layer = None if reference is None else reference()
-        return layer if layer is not None and layer in self._viewer.layers else None
-
-    def _on_removed(self, event: QEvent) -> None:
-        """Remove the spots of an image that was removed, after napari has finished."""
-        if (reference := _spots.pop(event.value, None)) is not None:
-            self._orphans.append(reference)
-            self._cleaning.start(0)
-
-    def _remove_orphans(self) -> None:
-        while self._orphans:
-            layer = self._orphans.pop()()
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
 
     def _requested(self) -> dict[str, str]:
         """Return the contents of the fields, by their name in sentences."""
@@ -340,9 +293,8 @@ class PlanSection(QWidget):
 
     def _request_text(self, config: PlanConfig, mask: Layer | None) -> str:
         """Return what a plan is for: settings, sample, time point and channel."""
-        threshold = config.threshold
-        if not isinstance(threshold, str):
-            threshold = f"{threshold:g}"
+        rule = config.threshold
+        threshold = rule if isinstance(rule, str) else f"{rule:g}"
         sample = "no sample mask"
         if mask is not None:
             sample = f"sample {mask.name!r}"
@@ -362,9 +314,8 @@ class PlanSection(QWidget):
         """Remove the plan and the spots of an image, because a new plan failed."""
         self.text.setText("")
         self.mark()
-        spots = None if layer is None else self._spots_of(layer)
-        if spots is not None:
-            self._viewer.layers.remove(spots)
+        if layer is not None:
+            self._spots.remove(layer)
 
     def _show(self, requested: dict[str, str], plan: ScanPlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
@@ -383,44 +334,7 @@ class PlanSection(QWidget):
         self.mark()
         layer = reference()
         if layer is not None and layer in self._viewer.layers:
-            if (earlier := self._spots_of(layer)) is not None:
-                self._viewer.layers.remove(earlier)
-            if plan.spots:
-                self._add_spots(layer, volume, plan)
-
-    def _add_spots(self, layer: Layer, volume: Volume, plan: ScanPlan) -> Labels:
-        """Outline the spots in every slice; number them from the least porous."""
-        ndim = len(volume.voxel_size)
-        size, origin = np.array(volume.voxel_size), np.array(volume.origin)
-        centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])
-        edges = plan.spot_edge / size
-        starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
-        name = f"{layer.name} · spots"
-        if position := position_text(self._position):
-            name += f" ({position})"
-        words = {"T": "time", "C": "channel"}
-        axes = geometry_of_layer(layer).axes[: layer.ndim - ndim]
-        at = [self._position.get(words.get(axis, "")) for axis in axes]
-        shape, whole = layer.data.shape, np.rint(edges).astype(int)
-        array = SpotArray(shape, starts, whole, at)
-        porosities = [spot.porosity for spot in plan.spots]
-        shown = add_described_labels(
-            self._viewer,
-            array,
-            lambda label: spot_text(label, porosities),
-            name=name,
-            colormap=spot_colormap(),
-            features={  # row 0 is the background
-                "index": [0, *(spot.stratum for spot in plan.spots)],
-                "porosity": [np.nan, *porosities],
-            },
-            metadata=helper_metadata("spots"),
-            contour=_CONTOUR,
-            editable=False,
-            **same_place(layer),
-        )
-        _spots[layer] = weakref.ref(shown)
-        return shown
+            self._spots.replace(layer, volume, self._position, plan)
 
 
 @dataclass(frozen=True)
@@ -429,92 +343,3 @@ class PlannedScans:
 
     volumes: Mapping[str, Volume]
     origins: Mapping[str, AnyDict]
-
-
-def spot_text(label: int, porosities: Sequence[float]) -> str:
-    """Describe a spot by its number and its porosity."""
-    if not 0 < label <= len(porosities):
-        return "no spot"
-    return f"spot {label}: porosity {percent_text(porosities[label - 1])}"
-
-
-def spot_colormap() -> DirectLabelColormap:
-    """Return a colormap with one colour for all spots."""
-    from napari.utils.colormaps import DirectLabelColormap
-
-    return DirectLabelColormap(color_dict={0: "transparent", None: _COLOUR})
-
-
-class SpotArray:
-    """A lazy label array of boxes; each part is computed when it is requested.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the array, including leading axes that the boxes lack, such as time.
-    starts : ndarray of shape (n, ndim), int
-        First voxels of the boxes.
-    edges : ndarray of shape (ndim,), int
-        Edge lengths of the boxes, in voxels.
-    at : sequence of int or None, optional
-        Positions along the leading axes at which the boxes are; None for all positions
-        along an axis.
-    """
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        starts: npt.NDArray[np.int64],
-        edges: npt.NDArray[np.int64],
-        at: Sequence[int | None] = (),
-    ) -> None:
-        self._starts, self._edges = starts, edges
-        self._at = tuple(at) or (None,) * (len(shape) - len(edges))
-        self.shape = tuple(int(n) for n in shape)
-        self.ndim = len(self.shape)
-        self.size = int(np.prod(self.shape))
-        self.dtype = np.dtype(np.uint16 if len(starts) < 2**16 else np.uint32)
-
-    def __getitem__(self, key: Key | tuple[Key, ...]) -> npt.NDArray[np.generic]:
-        keys = list(key) if isinstance(key, tuple) else [key]
-        keys += [slice(None)] * (self.ndim - len(keys))
-        places = [np.arange(n)[k] for n, k in zip(self.shape, keys, strict=True)]
-        found = np.zeros([len(p) for p in places if p.ndim], self.dtype)
-        n_leading = self.ndim - len(self._edges)
-        near = np.ones(len(self._starts), bool)
-        first, last = np.zeros((2, *self._starts.shape), int)
-        for i, (p, edge) in enumerate(
-            zip(places[n_leading:], self._edges, strict=True)
-        ):
-            first[:, i], last[:, i] = _ranges(
-                np.atleast_1d(p), self._starts[:, i], edge
-            )
-            near &= first[:, i] < last[:, i]
-        lead = []
-        for p, here in zip(places[:n_leading], self._at, strict=True):
-            hits = np.flatnonzero((np.atleast_1d(p) == here) | (here is None))
-            if not hits.size:
-                return found
-            if p.ndim:
-                lead.append(slice(int(hits[0]), int(hits[-1]) + 1))
-        kept = [i for i, p in enumerate(places[n_leading:]) if p.ndim]
-        for number in np.flatnonzero(near):
-            ends = zip(first[number, kept], last[number, kept], strict=True)
-            box = [slice(low, high) for low, high in ends]
-            found[(*lead, *box)] = number + 1
-        return found
-
-    def __array__(
-        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
-    ) -> npt.NDArray[np.generic]:
-        return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
-
-
-def _ranges(
-    places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], edge: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which places, evenly spaced, are in each box: the first, and one more."""
-    if len(places) > 1 and places[0] > places[-1]:
-        first, last = _ranges(places[::-1], starts, edge)
-        return len(places) - last, len(places) - first
-    return np.searchsorted(places, starts), np.searchsorted(places, starts + edge)
