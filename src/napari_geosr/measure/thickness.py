@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.measure.phases import Box, Mask, MaskSource
-from napari_geosr.measure.phases.findings import LittleMemoryError
+from napari_geosr.measure.thickness_blocks import BYTES_PER_VOXEL, LargeMarginError
 from napari_geosr.measure.thickness_distribution import (
     STEPS_PER_VOXEL,
     ThicknessDistribution,
@@ -39,60 +39,6 @@ _SLAB = 16
 #: Initial width, in voxels, of the margin read around a block. It must exceed the
 #: largest radius and is increased until it does.
 FIRST_MARGIN = 24
-#: Minimum edge length of a block in voxels; smaller blocks would mostly be margin.
-SMALLEST_EDGE = 16
-#: Bytes per voxel of a block, including its margin.
-BYTES_PER_VOXEL = 14
-
-
-class LargeMarginError(Exception):
-    """A block with the margin that its spheres require does not fit into the memory.
-
-    Parameters
-    ----------
-    margin : int
-        Width of the margin, in voxels.
-    """
-
-    def __init__(self, margin: int) -> None:
-        super().__init__(f"A margin of {margin} voxels is too large.")
-        self.margin = margin
-
-
-def block_edge(
-    shape: tuple[int, int, int], block_voxels: int, margin: int, room: int | None
-) -> int:
-    """Return an edge length of blocks that fit into the memory with their margin.
-
-    Parameters
-    ----------
-    block_voxels : int
-        Preferred number of voxels of a block.
-    room : int or None
-        Available memory in bytes; None if it is not limited.
-
-    Raises
-    ------
-    LittleMemoryError
-        If even the smallest blocks do not fit.
-
-    Examples
-    --------
-    >>> block_edge((400, 400, 400), 200**3, 24, None)
-    200
-    >>> block_edge((400, 400, 400), 200**3, 24, 100 * 10**6)
-    128
-    """
-    edge = max(8, round(block_voxels ** (1 / 3)))
-    while room is not None:
-        widths = (min(n, edge + 4 + 2 * margin) for n in shape)
-        needed = BYTES_PER_VOXEL * math.prod(widths)
-        if needed <= room:
-            break
-        if edge <= SMALLEST_EDGE:
-            raise LittleMemoryError(needed)
-        edge = max(SMALLEST_EDGE, 4 * edge // 5)
-    return edge
 
 
 def kernels() -> Any:

@@ -293,8 +293,8 @@ class PlanSection(QWidget):
 
     def _request_text(self, config: PlanConfig, mask: Layer | None) -> str:
         """Return what a plan is for: settings, sample, time point and channel."""
-        rule = config.threshold
-        threshold = rule if isinstance(rule, str) else f"{rule:g}"
+        given = config.threshold
+        threshold = given if isinstance(given, str) else f"{given:g}"
         sample = "no sample mask"
         if mask is not None:
             sample = f"sample {mask.name!r}"

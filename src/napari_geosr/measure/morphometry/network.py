@@ -243,7 +243,7 @@ def divide_steps(
         _inscribed(depths, nearest, passes) / 2,
     )
     places, deepest = maxima.centres, maxima.highest(depth)
-    heights = depth.ravel()[deepest]
+    heights = depth.ravel()[deepest].astype(np.float64)
     kept[kept] = _apart(places[kept], heights[kept])
     kept |= _highest_of_lost(parts, heights, kept)
     table = np.zeros(n + 1, np.int32)

@@ -39,12 +39,16 @@ from napari_geosr.measure.slabs.thickness import (
 )
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import (
-    LargeMarginError,
     SphereList,
     cut_blocks,
     kernels,
     paint_mask,
     with_margin,
+)
+from napari_geosr.measure.thickness_blocks import (
+    BYTES_PER_VOXEL,
+    SMALLEST_EDGE,
+    LargeMarginError,
 )
 from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 
@@ -382,12 +386,12 @@ def _smaller_parts(
     edge = max(n_y, n_x)
     while True:
         wide, long = (min(n, edge + 6 + 2 * margin) for n in (n_y, n_x))
-        needed = thickness.BYTES_PER_VOXEL * deep * wide * long + thick * n_y * n_x
+        needed = BYTES_PER_VOXEL * deep * wide * long + thick * n_y * n_x
         if needed <= room:
             break
-        if edge <= thickness.SMALLEST_EDGE:
+        if edge <= SMALLEST_EDGE:
             raise LittleMemoryError(needed)
-        edge = max(thickness.SMALLEST_EDGE, 4 * edge // 5)
+        edge = max(SMALLEST_EDGE, 4 * edge // 5)
     return [(planes, *part[1:]) for part in cut_blocks((1, n_y, n_x), edge**3)]
 
 

@@ -16,11 +16,15 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.measure import thickness
 from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
 from napari_geosr.measure.thickness import (
-    LargeMarginError,
     SphereList,
     collected,
     painted,
     with_margin,
+)
+from napari_geosr.measure.thickness_blocks import (
+    BYTES_PER_VOXEL,
+    LargeMarginError,
+    block_edge,
 )
 from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 
@@ -275,9 +279,7 @@ def fitting_steps(
     """
     margin = thickness.FIRST_MARGIN
     while True:
-        edge = thickness.block_edge(
-            shape, block_voxels or thickness.BLOCK_VOXELS, margin, room
-        )
+        edge = block_edge(shape, block_voxels or thickness.BLOCK_VOXELS, margin, room)
         try:
             return (yield from steps_of(edge**3))
         except LargeMarginError as error:
@@ -417,7 +419,7 @@ def _check_room(
         )
         for core in blocks
     )
-    if room is not None and thickness.BYTES_PER_VOXEL * n_read > room:
+    if room is not None and BYTES_PER_VOXEL * n_read > room:
         raise LargeMarginError(margin)
 
 
