@@ -340,7 +340,58 @@ def test_a_group_survives_the_next_measurement_of_the_same_pores(viewer, qtbot, 
     settings.form.set_values({"min_voxels": 900})  # other pores
     measure(dock, qtbot)
     assert "mine" not in dock.result.report.table
-    assert "Groups of earlier pores were dropped: mine." in dock.message.text
+    assert (
+        "Groups of earlier pores were dropped: mine (voxels>200)." in dock.message.text
+    )
+
+
+def test_a_group_that_the_layer_cannot_hold_is_not_claimed_to_be_in_it(qtbot, dock):
+    plot, layer = dock.result.plot, dock.pores.layer()
+    layer.features = layer.features.iloc[:2].copy()  # by other code
+    dock.pores.marked.set_labels([1])
+    plot.name.setText("first")
+    plot.save.click()
+    assert "first" in dock.result.report.table
+    assert "first" not in layer.features
+    assert "It is not in the features of the pore layer" in plot.note.text()
+
+
+def test_results_follow_renamed_images(viewer, qtbot, dock):
+    image = viewer.layers["scan"]
+    other = add(viewer, physical(name="other", seed=1))
+    dock.settings.image.set_layer(image)
+    dock.settings.other.set_layer(other)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    which = dock.result.which
+    which.setCurrentText("other")
+    dock.pores.marked.set_labels([2])
+    dock.result.plot.name.setText("second")
+    dock.result.plot.save.click()
+    image.name, other.name = "rock", "granite"
+    assert [which.itemText(i) for i in range(2)] == ["rock", "granite"]
+    assert dock.result.image.text() == "Image: rock"
+    names = [layer.name for layer in viewer.layers if "preview" not in layer.name]
+    assert sorted(names) == ["granite", "granite · pores", "rock", "rock · pores"]
+    assert dock.pores.marked.labels.tolist() == [2]
+    which.setCurrentText("rock")
+    assert dock.pores.layer() is viewer.layers["rock · pores"]
+    which.setCurrentText("granite")
+    assert dock.pores.marked.labels.tolist() == [2]
+    layer = dock.pores.layer()
+    measure(dock, qtbot)
+    which.setCurrentText("granite")
+    assert dock.pores.layer() is layer
+    assert "second" in dock.result.report.groups
+
+
+def test_measurements_can_end_in_3d(viewer, qtbot, dock):
+    """Before the mouse was over the canvas, the view has no direction."""
+    viewer.layers.remove(dock.pores.layer())
+    viewer.dims.ndisplay = 3
+    viewer.mouse_over_canvas = True
+    measure(dock, qtbot)
+    assert dock.pores.layer() is viewer.layers["scan · pores"]
 
 
 def test_every_volume_keeps_its_selection(viewer, qtbot, dock):

@@ -11,7 +11,7 @@ from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import geometry
 from napari_geosr.gui.porosity import plan_section
-from napari_geosr.gui.porosity.plan_section import SpotArray
+from napari_geosr.gui.porosity.linked.spots import SpotArray, spot_text
 
 SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, -20.0, 30.0)
 
@@ -142,14 +142,121 @@ def test_one_spot_has_no_places(viewer, qtbot, dock):
 
 def test_a_text_without_meaning_is_refused(viewer, qtbot, dock):
     assert planned(dock, qtbot)
-    viewer.layers.remove("rock · spots")
     dock.plan.spot.setText("large")
     assert planned(dock, qtbot) == ""
-    assert "spot" in dock.message.text
-    dock.plan.spot.setText("3um")
-    planned(dock, qtbot)
-    assert "only 1.5 voxels" in dock.message.text
+    assert "not a length" in dock.plan.faults["spot"]
     assert "rock · spots" not in viewer.layers
+    for spot, says in (("3um", "only 1.5 voxels"), ("100um", "(Scan shows: one spot)")):
+        dock.plan.spot.setText(spot)
+        assert not dock.plan.faults
+        planned(dock, qtbot)
+        assert says in dock.plan.faults["spot"]
+        assert not dock.message.text
+    dock.plan.precision.setText("5")
+    planned(dock, qtbot)
+    assert "for 5 %, give 5%" in dock.plan.faults["precision"]
+
+
+def test_a_plan_that_fails_removes_the_earlier_one(viewer, qtbot, dock):
+    assert planned(dock, qtbot)
+    dock.plan.button.click()
+    dock.cancel()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+    assert dock.plan.text.text()  # cancelled: nothing was changed
+    assert "rock · spots" in viewer.layers
+    dock.plan.spot.setText("3um")  # is refused while planning
+    assert planned(dock, qtbot) == ""
+    assert "rock · spots" not in viewer.layers
+
+
+def test_all_remarks_are_shown_and_edits_during_the_plan(viewer, qtbot, dock):
+    dock.plan.spot.setText("27.5um")
+    dock.plan.precision.setText("0.1%")
+    planned(dock, qtbot)
+    for part in (
+        "Spots of 27.5 µm were requested; planned with 26 µm",
+        "plan again after the first high-resolution scan",
+    ):
+        assert part in dock.message.text
+    dock.plan.button.click()
+    viewer.layers["rock"].data[:] = viewer.layers["rock"].data[::-1].copy()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
+    assert dock.plan.stale_note.text().endswith(
+        "'rock' was edited during the plan, so this plan may combine values from "
+        "before and after the edit. Press Plan scan to plan again."
+    )
+
+
+def test_spots_belong_to_their_image_whatever_its_name(viewer, qtbot, dock):
+    planned(dock, qtbot)
+    image = viewer.layers["rock"]
+    image.name = "granite"
+    planned(dock, qtbot)
+    names = [layer.name for layer in viewer.layers if "preview" not in layer.name]
+    assert names == ["granite", "granite · spots"]
+    viewer.layers.remove(image)
+    qtbot.waitUntil(lambda: "granite · spots" not in viewer.layers)
+
+
+def test_plans_can_end_in_3d(viewer, qtbot, dock):
+    """Before the mouse was over the canvas, the view has no direction."""
+    viewer.dims.ndisplay = 3
+    viewer.mouse_over_canvas = True
+    assert planned(dock, qtbot)
+    spots = viewer.layers["rock · spots"]
+    assert spots.contour
+    assert not spots.editable
+    position = [float(v) for v in spots.extent.world[0] + 1]
+    status = spots.get_status(position, view_direction=None, dims_displayed=[0, 1, 2])
+    assert "porosity:" not in status["coordinates"]
+    assert spot_text(1, [0.25]) == "spot 1: porosity 25.0 %"
+
+
+@pytest.mark.parametrize("field", ["spot", "precision", "type of scan"])
+def test_a_plan_is_outdated_when_its_fields_have_changed(qtbot, dock, field):
+    dock.plan.spot.setText("10%")
+    planned(dock, qtbot)
+    for editor, name in ((dock.plan.spot, "spot"), (dock.plan.precision, "precision")):
+        if name == field:
+            editor.setText("20%")
+    if field == "type of scan":
+        dock.plan.scan.setCurrentIndex(1)
+    assert f"The {field} was changed after the plan." in dock.plan.stale_note.text()
+    dock.plan.scan.setCurrentIndex(0)
+    dock.plan.spot.setText("10%")
+    dock.plan.precision.setText("2%")
+    assert dock.plan.stale_note.isHidden()
+
+
+def test_other_data_and_samples_after_a_plan_are_told(viewer, qtbot, dock):
+    plan, image = dock.plan, viewer.layers["rock"]
+    square = [[0, 20, 10], [0, 20, 90], [0, 100, 90], [0, 100, 10]]
+    place = {"scale": (1, 1, 1), "translate": (0, -30, 30), "units": ("um",) * 3}
+    outline = viewer.add_shapes([np.array(square, float)], name="outline", **place)
+    dock.settings.sample.set_layer(outline)
+    wait_for_levels(dock, qtbot)
+    plan.spot.setText("10voxels")
+    assert "sample 'outline'" in planned(dock, qtbot)
+    assert plan.stale_note.isHidden()
+    viewer.layers.remove(outline)
+    qtbot.waitUntil(lambda: "The sample was changed" in plan.stale_note.text())
+    planned(dock, qtbot)
+    qtbot.waitUntil(plan.stale_note.isHidden)
+    dock.settings.form.set_values({"phase": "bright"})
+    qtbot.waitUntil(lambda: "threshold settings were" in plan.stale_note.text())
+    dock.settings.form.set_values({"phase": "dark"})
+    qtbot.waitUntil(plan.stale_note.isHidden)
+    dock.settings.set_manual(100)
+    qtbot.waitUntil(lambda: "threshold settings were" in plan.stale_note.text())
+    planned(dock, qtbot)
+    qtbot.waitUntil(plan.stale_note.isHidden)
+    image.data[:32] = 200
+    image.refresh()
+    qtbot.waitUntil(lambda: "grey values of 'rock' were" in plan.stale_note.text())
+    planned(dock, qtbot)
+    qtbot.waitUntil(plan.stale_note.isHidden)
+    image.data = image.data[:48].copy()
+    qtbot.waitUntil(lambda: "grey values of 'rock' were" in plan.stale_note.text())
 
 
 def test_a_closed_image_gets_no_spots(viewer, qtbot, dock):

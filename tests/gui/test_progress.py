@@ -36,7 +36,8 @@ def test_warnings_are_shown_and_kept_until_the_next_operation():
     progress = OperationProgress(lambda _text: None, show_warning=shown.append)
     for text in ("noisy", "tilted"):
         progress.show_step(WarningIssued(message=text))
-    assert shown == progress.warnings == ["noisy", "tilted"]
+    assert progress.warnings == ["noisy", "tilted"]
+    assert shown == ["noisy", "noisy tilted"]
     progress.restart()
     assert progress.warnings == []
 

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import BlockDone, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.groups import Group
+from napari_geosr.measure.groups import Group, check_name
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.reports.html import page
@@ -89,6 +89,7 @@ def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
         ("d > 45 degrees", "'degrees' is not a known unit; use nm, µm"),
         ("d > 20UM", "'UM' is not a known unit; use nm, µm"),
         ("d > 1e400um", "1e400 is too large a number"),
+        ("d = 20um", "'=' could not be read; write == for equal values"),
         ("20um < d < 40um", "starts with a column; join two comparisons with &"),
         ("d > 20um < 40um", "'<' is unexpected; join two comparisons with &"),
     ],
@@ -96,6 +97,35 @@ def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
 def test_columns_and_units_must_fit(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Group(text).of(TABLE, UNITS)
+
+
+@pytest.mark.parametrize("unit", ["voxel", "voxels", "pixels"])
+def test_numbers_of_voxels_may_have_a_unit(unit: str) -> None:
+    table = {"voxels": np.array([99, 101])}
+    assert Group(f"voxels>100 {unit}").of(table, {"voxels": "voxel"}).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "d>20um" + " & d>20um" * 400,
+        "d>" + "9" * 990,
+        "x" * 990 + ">1",
+        "d>1" + "m" * 990,
+        "d=" + "1" * 990,
+    ],
+)
+def test_messages_do_not_repeat_long_texts(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Group(text).of(TABLE, UNITS)
+    assert len(str(error.value)) < 500
+    assert ("may have up to 1000" in str(error.value)) is (len(text) > 1000)
+
+
+@pytest.mark.parametrize("name", ["manual_cluster_id", "MANUAL_CLUSTER_ID"])
+def test_columns_of_other_plugins_keep_their_names(name: str) -> None:
+    with pytest.raises(ConfigError, match="is reserved"):
+        check_name(name, ["volume"], [])
 
 
 @pytest.mark.parametrize("column", ["voxels", "bbox_start_z"])

@@ -258,7 +258,30 @@ def test_time_and_energy(rock: np.ndarray) -> None:
     assert costs["hours"] == 2 * plan.n_spots
     assert costs["hours_saved"] == 2 * (216 - plan.n_spots)
     assert costs["kilograms_co2eq"] == pytest.approx(0.06 * 5 * 2 * plan.n_spots)
-    assert any(label == "CO2eq saved" for label, _ in plan.rows())
+    saved = dict(plan.rows())["CO2eq saved"]
+    assert saved.endswith("kg, compared with all 216 possible spots")
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "says"),
+    [
+        ("spot", "1e400um", "too large a number"),
+        ("spot", "0um", "must be greater than 0"),
+        ("precision", "5", "to 100 %; for 5 %, give 5%"),
+        ("precision", "0.00001", "0.01 % to 100 %"),
+    ],
+)
+def test_reasons_for_refused_settings(setting: str, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        PlanConfig.create(**{setting: text})
+    assert ("give 5%" in str(error.value)) is (text == "5")
+
+
+def test_errors_of_a_spot_name_its_setting(rock: np.ndarray) -> None:
+    for spot, says in (("3um", "only 1.5 voxels"), ("150um", r"\(--scan spot\)")):
+        with pytest.raises(VolumeError, match=says) as error:
+            planned(rock, spot=spot)
+        assert error.value.fields == ("spot",)
 
 
 @pytest.mark.parametrize(

@@ -242,3 +242,10 @@ def test_several_references_are_columns_side_by_side(tmp_path, rng, capsys):
     ]
     tables = sorted(path.name for path in out.glob("pores*.csv"))
     assert len(tables) == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_the_message_names_the_folder_that_cannot_be_created() -> None:
+    files = {"json": Path("/proc/x/report.json")}
+    with pytest.raises(FileError, match=r"written to /proc/x: .* created in /proc\."):
+        report_files.check(files, overwrite=True)

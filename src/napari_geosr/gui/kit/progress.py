@@ -25,7 +25,7 @@ class OperationProgress:
     show_bar : callable, optional
         Shows the amount done and the total; both are 0 while unknown.
     show_warning : callable, optional
-        Shows a warning, as soon as it is issued.
+        Shows all warnings of the operation so far, as soon as another one is issued.
     shows_time_left : bool
         Show percentage and remaining time after the stage.
     spans_stages : bool
@@ -69,7 +69,7 @@ class OperationProgress:
         elif isinstance(step, WarningIssued):
             self.warnings.append(step.message)
             if self._show_warning is not None:
-                self._show_warning(step.message)
+                self._show_warning(" ".join(dict.fromkeys(self.warnings)))
         elif step.total:
             self._show_count(step.done, step.total)
 

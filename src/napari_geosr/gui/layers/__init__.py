@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.camera import preserve_point
 from napari_geosr.gui.layers.geometry import geometry_of_layer, layer_type
+from napari_geosr.gui.layers.napari_labels import describe_in_status_bar
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import open_notes, open_questions
 from napari_geosr.jobs.data import UneditedCheck
@@ -339,13 +341,18 @@ def add_result(
     """
     if not volume.holds_labels:
         return add_image_result(viewer, volume, like, **kwargs)
-    over = {} if like is None else alignment_with(like)
-    options = {"name": volume.name, "opacity": 0.6} | over | kwargs
+    options: AnyDict = {"name": volume.name, "opacity": 0.6}
+    options |= ({} if like is None else alignment_with(like)) | kwargs
     return add_labels_result(viewer, volume.data, volume, **options)
 
 
 def add_labels_result(
-    viewer: ViewerModel, labels: object, volume: Volume, **kwargs: Any
+    viewer: ViewerModel,
+    labels: object,
+    volume: Volume,
+    *,
+    text_of: Callable[[int], str] | None = None,
+    **kwargs: Any,
 ) -> Labels:
     """Add an integer array as labels at the position of `volume`.
 
@@ -355,8 +362,36 @@ def add_labels_result(
     labels : array-like of int
         Labels with the shape of `volume`.
     volume : Volume
+    text_of : callable, optional
+        Describes a label in the status bar.
     **kwargs
         Options of the layer, which take precedence.
     """
-    options = geometry(volume) | {"metadata": layer_metadata(volume)} | kwargs
-    return unwrapped(viewer.add_labels(labels, **options))
+    options: AnyDict = {"metadata": layer_metadata(volume)}
+    options = geometry(volume) | options | kwargs
+    return add_described_labels(viewer, labels, text_of, **options)
+
+
+def add_described_labels(
+    viewer: ViewerModel,
+    labels: object,
+    text_of: Callable[[int], str] | None,
+    *,
+    contour: int = 0,
+    editable: bool = True,
+    **options: Any,
+) -> Labels:
+    """Add labels, which `text_of` describes in the status bar from the beginning.
+
+    napari (0.9.2) reads the features for the status bar as soon as the layer is added;
+    in 3D, this fails unless the mouse has been over the canvas.
+    """
+    from napari.layers import Labels
+
+    layer = Labels(labels, **options)
+    layer.contour, layer.editable = contour, editable
+    if text_of is not None:
+        describe_in_status_bar(layer, text_of)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Contours are not displayed")  # in 3D
+        return unwrapped(viewer.add_layer(layer))

@@ -439,7 +439,7 @@ class PorosityDock(PorosityWidgets):
         if found is None or opener is None:
             self._offer_evidence()
             return
-        config, name = found.config, self.result.which.currentText()
+        config, name = found.config, self.result.which.currentData()
         self.message.clear()
         self._removed = ""
         self._progress.restart()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,17 +239,35 @@ def with_edits(measured: PoreMeasurement, edited: list[str]) -> PoreMeasurement:
     """Add a warning to the reports if layers were edited while they were measured."""
     if not edited:
         return measured
-    names = " and ".join(map(repr, edited))
-    warning = (
-        f"{names} {'was' if len(edited) == 1 else 'were'} edited during the "
-        "measurement, so these results may combine values from before and after the "
-        "edit. Press Measure to measure again."
-    )
+    again = "Press Measure to measure"
+    warning = edit_warning(edited, "measurement", "these results", again)
     reports = {
         key: replace(report, warnings=(warning, *report.warnings))
         for key, report in measured.reports.items()
     }
     return replace(measured, reports=reports, edited=warning)
+
+
+def edit_warning(edited: Sequence[str], action: str, results: str, again: str) -> str:
+    """Return a warning about layers edited during an operation; empty without any.
+
+    Parameters
+    ----------
+    edited : sequence of str
+        Names of the layers.
+    action, results : str
+        Such as "measurement" and "these results".
+    again : str
+        What to do, without the word "again".
+    """
+    if not edited:
+        return ""
+    names = " and ".join(map(repr, edited))
+    return (
+        f"{names} {'was' if len(edited) == 1 else 'were'} edited during the {action}, "
+        f"so {results} may combine values from before and after the edit. {again} "
+        "again."
+    )
 
 
 def with_groups_of(
@@ -263,27 +281,30 @@ def with_groups_of(
     if before is None:
         return measured
     reports, tables = dict(measured.reports), dict(measured.features)
-    dropped: list[str] = []
-    for key, old in before.reports.items():
+    dropped: dict[str, str] = {}
+    for earlier, old in before.reports.items():
+        origin = before.origins.get(earlier)
+        key = next((k for k, o in measured.origins.items() if o == origin), earlier)
         new = reports.get(key)
         names = [name for name in old.groups if name in old.table]
         if new is None or not names:
             continue
         column = old.size_column
         is_same = (
-            before.origins.get(key) == measured.origins.get(key)
-            and before.checksums.get(key) == measured.checksums.get(key)
+            origin == measured.origins.get(key)
+            and before.checksums.get(earlier) == measured.checksums.get(key)
             and np.array_equal(old.table[column], new.table.get(column, ()))
         )
         for name in names:
             if is_same and name not in new.table:
                 new = new.with_group(name, old.table[name], old.groups[name].text)
-            elif name not in dropped:
-                dropped.append(name)
+            else:
+                dropped[name] = old.groups[name].text or "selected by hand"
         reports[key], tables[key] = new, pore_layers.features(new)
     notes = measured.notes
     if dropped:
-        notes += (f"Groups of earlier pores were dropped: {', '.join(dropped)}.",)
+        named = "; ".join(f"{name} ({how})" for name, how in dropped.items())
+        notes += (f"Groups of earlier pores were dropped: {named}.",)
     return replace(measured, reports=reports, features=tables, notes=notes)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
@@ -19,26 +18,27 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.form import FieldFaults, texts_by_field
 from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
+from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.kit.widgets import Section, form_layout, text_label
 from napari_geosr.gui.layers import (
     chosen_position,
-    helper_metadata,
-    same_place,
     volume_from_layer,
 )
-from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.contents import EditWatch
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
+from napari_geosr.gui.porosity.linked.spots import SpotLayers
 from napari_geosr.gui.porosity.measured_layers import (
     MeasuredInputs,
     MeasuredLayers,
     NoteWords,
 )
-from napari_geosr.gui.porosity.measuring import without_voxels
+from napari_geosr.gui.porosity.measuring import edit_warning, without_voxels
 from napari_geosr.gui.porosity.pore_layers import position_text
 from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
@@ -48,22 +48,16 @@ from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Labels, Layer
-    from napari.utils.colormaps import DirectLabelColormap
+    from napari.layers import Layer
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
-#: Index along one axis.
-Key = int | slice
-#: Colour of the spots; visible on all greys from black to white.
-_COLOUR = "#e69f00"
-#: Width of the outlines of the spots in voxels.
-_CONTOUR = 2
-
-
+#: Option in error messages that corresponds to the second entry, in words of the dock.
+_ONE_SPOT = ("(--scan spot)", "(Scan shows: one spot)")
+#: Words of notes about outdated plans.
 _WORDS = NoteWords("This plan", "belongs", "plan", "Press Plan scan to plan")
 
 
@@ -85,12 +79,13 @@ class PlanSection(QWidget):
         super().__init__()
         self._viewer, self._settings = viewer, settings
         self._scanned: tuple[weakref.ref[Layer], Volume] | None = None
-        self._spots: weakref.ref[Labels] | None = None
         self._position: dict[str, int] = {}
         self._layers = MeasuredLayers(viewer, lambda _key: iter(()), self, _WORDS)
         self._layers.changed.connect(self._on_layers)
         self._inputs: MeasuredInputs | None = None
         self._request = ""
+        self._edits, self._edited = EditWatch(self), ""
+        self._spots = SpotLayers(viewer, self)
         self.spot = QLineEdit("10%")
         self.precision = QLineEdit("5%")
         self.scan = QComboBox()
@@ -102,6 +97,13 @@ class PlanSection(QWidget):
         self.stale_note = text_label("About the plan", "")
         self.stale_note.setVisible(False)
         self._lay_out()
+        #: Fields by the name of the setting, and what they contained for the plan.
+        self._editors = {"spot": self.spot, "precision": self.precision}
+        self._faults = FieldFaults(self._rows)
+        self._before = self._requested()
+        for editor in self._editors.values():
+            editor.textChanged.connect(self._on_edited)
+        self.scan.currentIndexChanged.connect(self._on_edited)
         self.button.clicked.connect(self.requested)
         settings.image.layerChanged.connect(self._on_image)
         self._show_whether_possible()
@@ -165,19 +167,55 @@ class PlanSection(QWidget):
         note = ""
         if self.text.text() and self._inputs is not None:
             chosen = self._settings.image.layer()
-            note = self._layers.note(chosen) or self._inputs.note()
+            note = self._layers.note(chosen) or self._edited or self._inputs.note()
+            note = note or self._changed_setting()
         self.stale_note.setText(f"\N{WARNING SIGN} {note}" if note else "")
         self.stale_note.setVisible(bool(note))
 
     def _on_layers(self) -> None:
         """Put the spots where their image is."""
-        layer = self.image()
-        spots = None if self._spots is None else self._spots()
-        if layer is not None and spots is not None and spots in self._viewer.layers:
-            for name, value in same_place(layer).items():
-                if not np.array_equal(getattr(spots, name), value):
-                    setattr(spots, name, value)
+        self._spots.align()
         self.mark()
+
+    def _requested(self) -> dict[str, str]:
+        """Return the contents of the fields, by their name in sentences."""
+        return {
+            "spot": self.spot.text().strip(),
+            "precision": self.precision.text().strip(),
+            "type of scan": self.scan.currentText(),
+        }
+
+    def _changed_setting(self) -> str:
+        """Return a note if a field has changed since the plan; empty if none has."""
+        now = self._requested().items()
+        changed = [name for name, value in now if value != self._before[name]]
+        if not changed:
+            return ""
+        were = "was" if len(changed) == 1 else "were"
+        return _WORDS.changed(f"The {' and '.join(changed)} {were}")
+
+    def _on_edited(self, _value: object) -> None:
+        self.clear_faults()
+        self.mark()
+
+    def show_faults(self, error: Exception) -> list[QWidget]:
+        """Show an error below the fields that it concerns, and return these fields."""
+        self.clear_faults()
+        texts, shown = texts_by_field(error), list[QWidget]()
+        for name in self._editors.keys() & texts.keys():
+            text = in_words_of_dock(texts[name].replace(*_ONE_SPOT), self)
+            self._faults.add(name, self._editors[name], text)
+            shown.append(self._editors[name])
+        return shown
+
+    def clear_faults(self) -> None:
+        """Remove the errors below the fields."""
+        self._faults.clear()
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Errors below the fields, by the name of the setting."""
+        return self._faults.texts
 
     def image(self) -> Layer | None:
         """Return the image of the latest plan, if it still exists."""
@@ -218,8 +256,13 @@ class PlanSection(QWidget):
     ) -> None:
         """Plan the spots from the chosen image, in a worker."""
         layer, mask = self._settings.image.layer(), self._settings.sample.layer()
-        self.text.setText("")  # also if the new plan fails
-        self.mark()
+
+        def fail(error: Exception) -> None:
+            self._edits.end()
+            if not isinstance(error, Cancelled):
+                self._clear(layer)
+            on_error(error)
+
         try:
             if layer is None:
                 raise ConfigError("No layer is selected. Open an image first.")
@@ -229,21 +272,22 @@ class PlanSection(QWidget):
             if sample is not None:
                 align_mask(sample, one_volume(volume))  # refuses a misfit
         except GeoSRError as error:
-            on_error(error)
+            fail(error)
             return
         self._scanned = (weakref.ref(layer), without_voxels(volume))
         self._position = chosen_position(layer, self._viewer)
         if self._inputs is not None:
             self._inputs.begin(config)
         self._request = self._request_text(config, mask)
+        self._edits.begin([layer, mask])
         activity.start(
             "plan",
             lambda should_stop: plan_steps(
                 volume, config, sample, should_stop=should_stop
             ),
-            self._show,
+            partial(self._show, self._requested()),
             on_step=on_step,
-            on_error=on_error,
+            on_error=fail,
             description=f"Planning scans of {layer.name}",
         )
 
@@ -266,8 +310,17 @@ class PlanSection(QWidget):
         ]
         return f"Planned for: {', '.join(part for part in parts if part)}"
 
-    def _show(self, plan: ScanPlan) -> None:
+    def _clear(self, layer: Layer | None) -> None:
+        """Remove the plan and the spots of an image, because a new plan failed."""
+        self.text.setText("")
+        self.mark()
+        if layer is not None:
+            self._spots.remove(layer)
+
+    def _show(self, requested: dict[str, str], plan: ScanPlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
+        self._before, edited = requested, self._edits.end()
+        self._edited = edit_warning(edited, "plan", "this plan", _WORDS.again)
         rows = (f"{label}: {keep_numbers_whole(text)}" for label, text in plan.rows())
         lines = [keep_numbers_whole(self._request), *rows]
         self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
@@ -280,43 +333,8 @@ class PlanSection(QWidget):
         self._layers.set_measured(scans, {"data": reference})
         self.mark()
         layer = reference()
-        if layer is not None and layer in self._viewer.layers and plan.spots:
-            self._add_spots(layer, volume, plan)
-
-    def _add_spots(self, layer: Layer, volume: Volume, plan: ScanPlan) -> Labels:
-        """Outline the spots in every slice; number them from the least porous."""
-        ndim = len(volume.voxel_size)
-        size, origin = np.array(volume.voxel_size), np.array(volume.origin)
-        centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])
-        edges = plan.spot_edge / size
-        starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
-        name, record = f"{layer.name} · spots", helper_metadata("spots")
-        for earlier in list(self._viewer.layers):
-            of_image = earlier.name == name or earlier.name.startswith(f"{name} (")
-            if of_image and earlier.metadata == record:
-                self._viewer.layers.remove(earlier)
-        if position := position_text(self._position):
-            name += f" ({position})"
-        words = {"T": "time", "C": "channel"}
-        axes = geometry_of_layer(layer).axes[: layer.ndim - ndim]
-        at = [self._position.get(words.get(axis, "")) for axis in axes]
-        shape, whole = layer.data.shape, np.rint(edges).astype(int)
-        array = SpotArray(shape, starts, whole, at)
-        shown = self._viewer.add_labels(
-            array,
-            name=name,
-            colormap=spot_colormap(),
-            features={  # row 0 is the background
-                "index": [0, *(spot.stratum for spot in plan.spots)],
-                "porosity": [np.nan, *(spot.porosity for spot in plan.spots)],
-            },
-            metadata=record,
-            **same_place(layer),
-        )
-        shown.contour = _CONTOUR
-        shown.editable = False
-        self._spots = weakref.ref(shown)
-        return shown
+        if layer is not None and layer in self._viewer.layers:
+            self._spots.replace(layer, volume, self._position, plan)
 
 
 @dataclass(frozen=True)
@@ -325,85 +343,3 @@ class PlannedScans:
 
     volumes: Mapping[str, Volume]
     origins: Mapping[str, AnyDict]
-
-
-def spot_colormap() -> DirectLabelColormap:
-    """Return a colormap with one colour for all spots."""
-    from napari.utils.colormaps import DirectLabelColormap
-
-    return DirectLabelColormap(color_dict={0: "transparent", None: _COLOUR})
-
-
-class SpotArray:
-    """A lazy label array of boxes; each part is computed when it is requested.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the array, including leading axes that the boxes lack, such as time.
-    starts : ndarray of shape (n, ndim), int
-        First voxels of the boxes.
-    edges : ndarray of shape (ndim,), int
-        Edge lengths of the boxes, in voxels.
-    at : sequence of int or None, optional
-        Positions along the leading axes at which the boxes are; None for all positions
-        along an axis.
-    """
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        starts: npt.NDArray[np.int64],
-        edges: npt.NDArray[np.int64],
-        at: Sequence[int | None] = (),
-    ) -> None:
-        self._starts, self._edges = starts, edges
-        self._at = tuple(at) or (None,) * (len(shape) - len(edges))
-        self.shape = tuple(int(n) for n in shape)
-        self.ndim = len(self.shape)
-        self.size = int(np.prod(self.shape))
-        self.dtype = np.dtype(np.uint16 if len(starts) < 2**16 else np.uint32)
-
-    def __getitem__(self, key: Key | tuple[Key, ...]) -> npt.NDArray[np.generic]:
-        keys = list(key) if isinstance(key, tuple) else [key]
-        keys += [slice(None)] * (self.ndim - len(keys))
-        places = [np.arange(n)[k] for n, k in zip(self.shape, keys, strict=True)]
-        found = np.zeros([len(p) for p in places if p.ndim], self.dtype)
-        n_leading = self.ndim - len(self._edges)
-        near = np.ones(len(self._starts), bool)
-        first, last = np.zeros((2, *self._starts.shape), int)
-        for i, (p, edge) in enumerate(
-            zip(places[n_leading:], self._edges, strict=True)
-        ):
-            first[:, i], last[:, i] = _ranges(
-                np.atleast_1d(p), self._starts[:, i], edge
-            )
-            near &= first[:, i] < last[:, i]
-        lead = []
-        for p, here in zip(places[:n_leading], self._at, strict=True):
-            hits = np.flatnonzero((np.atleast_1d(p) == here) | (here is None))
-            if not hits.size:
-                return found
-            if p.ndim:
-                lead.append(slice(int(hits[0]), int(hits[-1]) + 1))
-        kept = [i for i, p in enumerate(places[n_leading:]) if p.ndim]
-        for number in np.flatnonzero(near):
-            ends = zip(first[number, kept], last[number, kept], strict=True)
-            box = [slice(low, high) for low, high in ends]
-            found[(*lead, *box)] = number + 1
-        return found
-
-    def __array__(
-        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
-    ) -> npt.NDArray[np.generic]:
-        return np.asarray(self[(slice(None),) * self.ndim], dtype=dtype)
-
-
-def _ranges(
-    places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], edge: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which places, evenly spaced, are in each box: the first, and one more."""
-    if len(places) > 1 and places[0] > places[-1]:
-        first, last = _ranges(places[::-1], starts, edge)
-        return len(places) - last, len(places) - first
-    return np.searchsorted(places, starts), np.searchsorted(places, starts + edge)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -143,27 +143,26 @@ def add_pores(
     }
     if into is None or into not in viewer.layers or into.ndim != report.labels.ndim:
         options["name"] = _name(volume.name, origin)
-        made: Labels = add_labels_result(
-            viewer, report.labels, volume, opacity=0.7, **options
+        text_of, opacity = _status_of(report), 0.7
+        return add_labels_result(
+            viewer, report.labels, volume, text_of=text_of, opacity=opacity, **options
         )
-        _describe_in_status_bar(made, report)
-        return made
     # A new layer blocks the event loop for about 100 ms; new data hardly block it.
+    describe_in_status_bar(into, _status_of(report))
     into.data = report.labels
     for attribute, value in (geometry(volume) | options).items():
         setattr(into, attribute, value)
-    _describe_in_status_bar(into, report)
     return into
 
 
-def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
-    """Describe the pore under the mouse in words and with units."""
+def _status_of(report: PorosityReport) -> Callable[[int], str]:
+    """Return a function that describes a pore in words and with units."""
     columns = {
         name.replace("_", " "): (report.table[name], report.units.get(name, ""))
         for name in _IN_STATUS_BAR
         if name in report.table
     }
-    describe_in_status_bar(layer, lambda label: pore_text(label, columns))
+    return lambda label: pore_text(label, columns)
 
 
 def pore_text(label: int, columns: Mapping[str, tuple[AnyArray, str]]) -> str:
@@ -235,9 +234,9 @@ def add_sample(
         name=_name(volume.name, origin, "sample"),
         colormap=sample_colormap(),
         metadata=metadata,
+        contour=1,
         **options,
     )
-    layer.contour = 1
     return layer
 
 

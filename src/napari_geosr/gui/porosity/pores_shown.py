@@ -17,6 +17,7 @@ from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.linked import (
     FeatureLink,
+    ImageNames,
     MarkedPores,
     PictureOutlines,
     PicturePace,
@@ -95,6 +96,7 @@ class PoreDisplay(QObject):
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self.measured_layers = MeasuredLayers(viewer, self._layers_of, self)
         self.edited = EditedPores(self)
+        self._names = ImageNames(result.which, result.image, self._layers_of, self)
         result.labelChosen.connect(self.go_to)
         result.reportChosen.connect(self._on_report)
         result.colourChosen.connect(self._on_colour)
@@ -161,6 +163,7 @@ class PoreDisplay(QObject):
         self._show_samples(measured, first, mask)
         self._show_roses(measured)
         self.measured_layers.set_measured(self._measured, sources)
+        self._names.follow(sources)
         layers = (reference() for reference in self._layers.values())
         self.edited.follow([layer for layer in layers if layer is not None])
         self._restart()
@@ -192,7 +195,7 @@ class PoreDisplay(QObject):
     def _restart(self) -> None:
         """Follow the layer of the report that is shown, and restore its selection."""
         report, layer = self._result.report, self.layer()
-        self._shown = self._result.which.currentText()
+        self._shown = self._result.which.currentData()
         self._unfollow()
         # This emits `changed`, which updates all views.
         self.marked.restart(0 if report is None else report.pore_count)
@@ -272,7 +275,7 @@ class PoreDisplay(QObject):
         If a filter selects the same pores, the methods section states this filter as
         the definition of the group.
         """
-        name, report = self._result.which.currentText(), self._result.report
+        name, report = self._result.which.currentData(), self._result.report
         if report is None:
             return
         mask, plot = self.marked.mask.copy(), self._result.plot
@@ -290,7 +293,12 @@ class PoreDisplay(QObject):
             return
         self._result.set_extended(name, extended)
         plot.show_kept(group, report.table.get(group), mask)
-        if layer is not None and len(layer.features) == len(mask) + 1:
+        if layer is not None and len(layer.features) != len(mask) + 1:
+            plot.add_note(
+                "It is not in the features of the pore layer, because other code has "
+                "changed their number of rows."
+            )
+        elif layer is not None:
             layer.features[group] = pore_layers.with_background(mask)
             layer.events.features()
         self._colours = None  # the pores may be coloured by this group
@@ -304,7 +312,7 @@ class PoreDisplay(QObject):
     def _in_viewer(
         self, layers: Mapping[str, weakref.ref[Any]], name: str | None = None
     ) -> Any:
-        reference = layers.get(name or self._result.which.currentText())
+        reference = layers.get(name or self._result.which.currentData())
         layer = None if reference is None else reference()
         return layer if layer is not None and layer in self._viewer.layers else None
 
@@ -316,7 +324,7 @@ class PoreDisplay(QObject):
         layer = self.layer()
         shown = layer or self._in_viewer(self._sources)
         if shown is not None:
-            volume = measured.volumes[self._result.which.currentText()]
+            volume = measured.volumes[self._result.which.currentData()]
             index = pore_layers.row_index(report, label - 1, volume)
             centre_on(self._viewer, shown, index)
         if not self.marked.mask[label - 1 : label].any():
@@ -431,7 +439,7 @@ class PoreDisplay(QObject):
         self._result.table.set_marked(mask, only=only)
         if report is not None and len(mask) == report.pore_count:
             sizes = report.table[report.size_column][mask]
-            self._result.histogram.set_selected(sizes, self._result.which.currentText())
+            self._result.histogram.set_selected(sizes, self._result.which.currentData())
 
     def _recolour(self) -> None:
         """Colour the plot and picture by the chosen column; highlight the selection."""

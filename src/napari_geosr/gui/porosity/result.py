@@ -223,7 +223,7 @@ class PorosityResult(QWidget):
         self._sharing.timeout.connect(self._distribute_height)
         self._describe()
         self._lay_out()
-        self.which.currentTextChanged.connect(self._on_which)
+        self.which.currentIndexChanged.connect(self._on_which)
         self.colour.currentTextChanged.connect(
             lambda text: self.colourChosen.emit(text.replace(" ", "_"))
         )
@@ -372,7 +372,7 @@ class PorosityResult(QWidget):
     @property
     def report(self) -> PorosityReport | None:
         """The report whose pores are shown."""
-        return self._reports.get(self.which.currentText())
+        return self._reports.get(self.which.currentData())
 
     def set_reports(
         self, reports: Mapping[str, PorosityReport], position: str = ""
@@ -392,7 +392,8 @@ class PorosityResult(QWidget):
         self.image.setToolTip("The image that was measured.")
         with QSignalBlocker(self.which):
             self.which.clear()
-            self.which.addItems(list(reports))
+            for name in reports:
+                self.which.addItem(name, name)
         several = len(reports) > 1
         self.which.setVisible(several)
         self.which_label.setVisible(several)
@@ -412,7 +413,7 @@ class PorosityResult(QWidget):
     def set_explained(self, name: str, report: PorosityReport) -> None:
         """Show a report with new columns of explanations, and colour by them."""
         self.set_extended(name, report)
-        if self.which.currentText() != name:
+        if self.which.currentData() != name:
             return
         before = self.colour.currentText()
         self.colour.setCurrentText(EVIDENCE)
@@ -422,7 +423,7 @@ class PorosityResult(QWidget):
     def set_extended(self, name: str, report: PorosityReport) -> None:
         """Show a report with new columns."""
         self._reports[name] = report
-        if self.which.currentText() != name:
+        if self.which.currentData() != name:
             return
         minimum, label = self.least.value(), self.table.selected_label()
         self._show_pores()
@@ -453,9 +454,9 @@ class PorosityResult(QWidget):
             _EXPORT if folder is None else f"The files of this report are in {folder}."
         )
 
-    def _on_which(self, name: str) -> None:
+    def _on_which(self) -> None:
         self._show_pores()
-        self.reportChosen.emit(name)
+        self.reportChosen.emit(self.which.currentData())
 
     def _show_pores(self) -> None:
         report = self.report

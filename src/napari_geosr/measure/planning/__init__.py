@@ -157,14 +157,16 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
         raise VolumeError(
             f"{spot} is only {_voxels_text(edge / voxel)} wide in {name!r}; at least "
             f"{SMALLEST_SPOT} are needed. Choose a larger spot, or use a scan with "
-            "smaller voxels."
+            "smaller voxels.",
+            fields=["spot"],
         )
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(
             f"{spot} is more than half as wide as {name!r} "
             f"({number_text(shortest)} {unit}). "
-            "Scan the whole sample, choose a smaller spot, or use --scan spot if the "
-            "scan shows only a spot of a larger sample."
+            "Scan the whole sample, or choose a smaller spot. If this scan shows only "
+            "one spot of a larger sample, state that (--scan spot).",
+            fields=["spot"],
         )
     return edge / voxel, shortest / voxel
 

@@ -121,7 +121,8 @@ class PlanConfig(Config):
                 f"{value!r} is not a valid precision; give 5% or 0.05, for example"
             )
         if not 1e-4 <= number <= 1:
-            raise ValueError("the precision must be from 0.01 % to 100 %")
+            hint = f"; for {number:g} %, give {number:g}%" if 1 < number <= 100 else ""
+            raise ValueError(f"the precision must be from 0.01 % to 100 %{hint}")
         return number
 
     @field_validator("confidence", mode="after")
@@ -163,7 +164,9 @@ class PlanConfig(Config):
             value = number if unit == "" else value
         else:
             number = value
-        if not 0 < number < float("inf"):
+        if number == float("inf"):
+            raise ValueError("the edge of a spot is too large a number")
+        if not number > 0:
             raise ValueError("the edge of a spot must be greater than 0")
         return value
 

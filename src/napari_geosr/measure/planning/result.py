@@ -254,7 +254,10 @@ class ScanPlan:
             if value is not None:
                 label, unit = _COSTS[key.removesuffix("_saved")]
                 saved = " saved" if key.endswith("_saved") else ""
-                rows.append((f"{label}{saved}", f"{number_text(value)} {unit}"))
+                text = f"{number_text(value)} {unit}"
+                if saved:
+                    text += f", compared with all {self.n_possible} possible spots"
+                rows.append((f"{label}{saved}", text))
         return rows
 
 

@@ -151,7 +151,15 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
             f"Reports cannot be written to {folder}: {there} is not writable. Choose "
             "another folder."
         )
-    atomic.check_writable(there / "report")  # `there` may be `/`, which has no name
+    try:
+        atomic.check_writable(there / "report")  # `there` may be `/`, without a name
+    except FileError as error:
+        if there == folder.absolute():
+            raise
+        raise FileError(
+            f"Reports cannot be written to {folder}: no folder can be created in "
+            f"{there}. Choose another folder."
+        ) from error
 
 
 def check_space(files: Mapping[str, Path], volume: Volume) -> None:

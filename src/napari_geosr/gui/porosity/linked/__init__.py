@@ -33,6 +33,7 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.gui.layers.combo import ElidingCombo
 from napari_geosr.gui.porosity.linked.axes import PlotAxis
+from napari_geosr.gui.porosity.linked.image_names import ImageNames
 from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores, combined
 from napari_geosr.gui.porosity.linked.pace import PicturePace
 from napari_geosr.gui.porosity.linked.picture import PictureOutlines
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FeatureLink",
+    "ImageNames",
     "MarkedPores",
     "PictureOutlines",
     "PicturePace",
@@ -345,6 +347,10 @@ class PorePlot(QWidget):
             earlier = _pores(int(np.count_nonzero(before)))
             text = f"Group {name!r} was replaced: {count} (before: {earlier})."
         self._show_note(text)
+
+    def add_note(self, text: str) -> None:
+        """Add a sentence to the note about the group that was kept."""
+        self._show_note(f"{self.note.text()} {text}")
 
     def _show_note(self, text: str) -> None:
         self.note.setText(text)

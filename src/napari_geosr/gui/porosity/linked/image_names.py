@@ -1,0 +1,71 @@
+"""Names of the measured images: the results follow when an image is renamed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, QSignalBlocker
+from qtpy.QtWidgets import QComboBox, QLabel
+
+from napari_geosr.gui.kit.lifetime import Connections
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+
+class ImageNames(QObject):
+    """Renames the menu entry, heading and layers of an image with the image.
+
+    Parameters
+    ----------
+    menu : QComboBox
+        Menu of images; the data of each entry is the key of the report.
+    heading : QLabel
+        Names the first image.
+    layers_of : callable
+        Yields the layers of the results of an image, by key of the report.
+    parent : QObject
+    """
+
+    def __init__(
+        self,
+        menu: QComboBox,
+        heading: QLabel,
+        layers_of: Callable[[str], Iterator[Layer]],
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self._menu, self._heading, self._layers_of = menu, heading, layers_of
+        self._sources: dict[str, weakref.ref[Layer]] = {}
+        self._names: dict[str, str] = {}
+        self._connections = Connections(self)
+
+    def follow(self, sources: Mapping[str, weakref.ref[Layer]]) -> None:
+        """Follow the images of a new measurement, by key of the report."""
+        self._connections.end()
+        self._sources, self._names = dict(sources), {key: key for key in sources}
+        for reference in sources.values():
+            if (layer := reference()) is not None:
+                self._connections.connect(layer.events.name, self._on_renamed)
+        self._on_renamed()  # an image may have been renamed during the measurement
+
+    def _on_renamed(self, _event: object = None) -> None:
+        for key, reference in self._sources.items():
+            layer, before = reference(), self._names[key]
+            if layer is None or layer.name == before:
+                continue
+            self._names[key] = layer.name
+            if (index := self._menu.findData(key)) >= 0:
+                with QSignalBlocker(self._menu):
+                    self._menu.setItemText(index, layer.name)
+            start = f"Image: {before}"
+            if key == next(iter(self._sources)) and self._heading.text().startswith(
+                start
+            ):
+                rest = self._heading.text().removeprefix(start)
+                self._heading.setText(f"Image: {layer.name}{rest}")
+            for shown in self._layers_of(key):
+                if shown.name.startswith(f"{before} · "):
+                    shown.name = layer.name + shown.name.removeprefix(before)
