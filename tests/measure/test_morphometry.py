@@ -612,7 +612,7 @@ def test_narrow_throats_are_told(wide: int, is_coarse: bool) -> None:
         pores[z : z + 8, 4:12, 4:12] = True
     found = measured(pores, "transport")
     assert found.figures["τ.z"] > 1
-    said = [w for w in found.warnings if w.startswith("τ.z is uncertain")]
+    said = [w for w in found.warnings if w.startswith("τ.z may be inaccurate")]
     assert len(said) == is_coarse
 
 

@@ -332,7 +332,8 @@ def test_a_single_voxel_has_no_intercept_length() -> None:
 
 def test_trabecular_numbers_that_differ_are_mentioned() -> None:
     assert trabecular._disagreement(0.03, 40.0) == []
-    assert "Tb.N is 1.6 times" in trabecular._disagreement(0.04, 40.0)[0]
+    assert trabecular._disagreement(0.036, 40.0) == []  # as in rough bone
+    assert "Tb.N is 1.8 times" in trabecular._disagreement(0.045, 40.0)[0]
     assert trabecular._disagreement(0.01, 40.0)
 
 

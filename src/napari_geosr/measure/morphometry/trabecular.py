@@ -125,8 +125,9 @@ QUANTITIES = (
 )
 #: Connectivity below which the 1 in its formula (1 − Euler number) exceeds 10 % of it.
 _FEW_LOOPS = 10
-#: Ratio of the two trabecular numbers from which a remark is given.
-_DIFFER = 1.4
+#: Ratio of the two trabecular numbers from which a remark is given; the ratio of
+#: trabecular bone with a rough surface is 1.44.
+_DIFFER = 1.6
 #: Distance from a sphere, in voxels, up to which it covers a voxel of the medial axis:
 #: spheres do not reach into the corners of the steps of a surface.
 _BEYOND = 1.0

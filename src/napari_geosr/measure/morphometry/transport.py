@@ -107,9 +107,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 )
             if _has_narrow_throats(along):
                 remarks.append(
-                    f"τ.{letter} is uncertain: along {letter.upper()}, the pores that "
-                    f"connect the faces have throats narrower than about {_NARROW} "
-                    "voxels. Smaller voxels are needed."
+                    f"τ.{letter} may be inaccurate: every path of pores along "
+                    f"{letter.upper()} has a throat narrower than about {_NARROW} to "
+                    f"{_NARROW + 2} voxels. Check it with smaller voxels."
                 )
         if outside:
             remarks.append(
