@@ -26,10 +26,8 @@ def volumes(monkeypatch):
 
 
 def test_warnings_are_issued_before_the_next_volume_is_measured(volumes):
-    said = []
-    for step in measure_several_steps(volumes, MeasureConfig(), keep_labels=False):
-        if isinstance(step, StageStarted | WarningIssued):
-            said.append(step.message)
+    steps = measure_several_steps(volumes, MeasureConfig(), keep_labels=False)
+    said = [s.message for s in steps if isinstance(s, StageStarted | WarningIssued)]
     assert said.index(f"'noise': {SAID}") < said.index("Measuring 'b'")
     assert said.index("Measuring 'b'") < said.index(f"'b': {SAID}")
 
