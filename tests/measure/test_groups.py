@@ -90,6 +90,10 @@ def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
         ("d > 20UM", "'UM' is not a known unit; use nm, µm"),
         ("d > 1e400um", "1e400 is too large a number"),
         ("d = 20um", "'=' could not be read; write == for equal values"),
+        (
+            "d > 1um & touches_border=0",
+            "== for equal values, or touches_border or !touch",
+        ),
         ("20um < d < 40um", "starts with a column; join two comparisons with &"),
         ("d > 20um < 40um", "'<' is unexpected; join two comparisons with &"),
     ],

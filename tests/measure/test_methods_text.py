@@ -238,3 +238,17 @@ def test_text_that_looks_like_a_setting_is_part_of_its_value() -> None:
     assert settings_values(f"Settings: {line}.") == values
     with pytest.raises(ConfigError, match=r"The setting d = \[1,5 is damaged"):
         settings_values("Settings: d = [1,5.")
+
+
+@pytest.mark.parametrize(
+    "line", ["a = 1;b = 2", "a = 1; b = 2", "a = 1 ;  b =  2 ", "a=1;b=2"]
+)
+def test_spaces_between_settings_may_differ(line: str) -> None:
+    assert settings_values(f"Settings: {line}.") == {"a": 1, "b": 2}
+
+
+def test_damaged_and_empty_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="followed by no settings"):
+        settings_values("Settings: .")
+    with pytest.raises(ConfigError, match="damaged at 'b = 2'"):
+        settings_values("Settings: a = 1b = 2.")

@@ -24,6 +24,7 @@ from napari_geosr.measure.number_text import (
     rough_percent,
 )
 from napari_geosr.measure.reports import export
+from napari_geosr.measure.reports.named import named_warning, named_warnings
 from napari_geosr.measure.reports.report import PorosityReport, size_histogram
 from napari_geosr.measure.reports.rows import summary_rows, table_rows
 
@@ -339,3 +340,37 @@ def test_existing_files_are_kept(kind: str, before, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     with pytest.raises(FileError, match="folder"):
         write(tmp_path / "missing" / "x", content)
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [
+        ("scan", "Voxels are not cubic; morphometry used as many as in the scan."),
+        ("pores", "τ.x (tortuosity) has no value: no pores connect the faces along X."),
+        ("a", "Conn.D leaves out 202 loose particles and a cavity."),
+        ("SR", "The SRC is unknown."),
+        ("Voxels", "Voxels are not cubic."),
+        ("a.tif", "bona.tif has no voxel size."),
+    ],
+)
+def test_words_of_a_warning_are_not_the_name_of_its_volume(
+    title: str, text: str
+) -> None:
+    assert named_warning(text, title) == f"{title}: {text}"
+    assert named_warnings({title: [text], "other": []}) == [f"{title}: {text}"]
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "text"),
+    [
+        ("scan", "", "'scan' is dark."),
+        ("core.tif", "core", "The mask covers 'core' in part."),
+        ("core.tif", "core", "The samples differ: 2 % of the voxels of core.tif."),
+        ("'scan'", "scan", "'scan' looks like a label image."),
+        ("slices", "", "slices looks like a label image."),
+    ],
+)
+def test_a_warning_that_names_its_volume_is_unchanged(
+    title: str, name: str, text: str
+) -> None:
+    assert named_warning(text, title, name) == text

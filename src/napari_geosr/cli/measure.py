@@ -34,6 +34,7 @@ from napari_geosr.operations.measure import (
     figure_rows,
     measure_several_steps,
     message_titles,
+    named_warning,
     named_warnings,
     reference_first,
     reference_key,
@@ -178,7 +179,7 @@ def measure(
         journal.remove()
         notes += filter(None, [journal.note()])
     if json:
-        said = [*notes, *warnings, *_warnings(volumes, reports)]
+        said = [*notes, *_merged_warnings(volumes, reports, warnings)]
         print_json(_describe(reports, said) | more)
         return 0
     _print(volumes, reports)
@@ -186,7 +187,7 @@ def measure(
         scan = volumes["input"]
         unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
         print("\n".join(agreement_lines(agreement, unit)))
-    remaining = [w for w in _warnings(volumes, reports) if w not in warnings]
+    remaining = _remaining_warnings(volumes, reports, warnings)
     print_notes(filter(None, [*notes, *remaining, _missing_size(volumes["input"])]))
     print(f"report: {files['html']}")
     first = references.get("reference")
@@ -227,15 +228,44 @@ def _suggest(
         suggest_next(f"models rank {quoted(path)}")
 
 
-def _warnings(
-    volumes: dict[str, Volume], reports: dict[str, PorosityReport]
+def _merged_warnings(
+    volumes: dict[str, Volume], reports: dict[str, PorosityReport], issued: list[str]
 ) -> list[str]:
-    """Return the warnings of all reports, with the names of their volumes."""
+    """Return all warnings, each once, with the names of their volumes.
+
+    Warnings issued for one volume after another are in the reports of all of them.
+    """
+    reported = {text for key in reports for text in _by_text(volumes, reports, key)}
+    reported |= {text for report in reports.values() for text in report.warnings}
+    others = [text for text in issued if text not in reported]
+    return [*others, *_remaining_warnings(volumes, reports, [])]
+
+
+def _remaining_warnings(
+    volumes: dict[str, Volume], reports: dict[str, PorosityReport], issued: list[str]
+) -> list[str]:
+    """Return the warnings that were not issued, with the names of their volumes."""
     titles = message_titles(volumes)
     return named_warnings(
-        {titles[key]: report.warnings for key, report in reports.items()},
+        {
+            titles[key]: [
+                text
+                for named, text in _by_text(volumes, reports, key).items()
+                if named not in issued and text not in issued
+            ]
+            for key in reports
+        },
         {titles[key]: volume.name for key, volume in volumes.items()},
     )
+
+
+def _by_text(
+    volumes: dict[str, Volume], reports: dict[str, PorosityReport], key: str
+) -> dict[str, str]:
+    """Return the warnings of a report by their text when they are issued."""
+    title = message_titles(volumes)[key] if len(volumes) > 1 else ""
+    name = volumes[key].name
+    return {named_warning(w, title, name): w for w in reports[key].warnings}
 
 
 def _describe(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +118,15 @@ def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> 
         raise ConfigError(
             f"{name!r} has another meaning in filters. Choose another name."
         )
+
+
+def _equals_hint(tokens: Sequence[tuple[str, str, str]]) -> str:
+    """Return advice on a single "=" after the tokens."""
+    hint = "; write == for equal values"
+    column = tokens[-1][1] if tokens else ""
+    if column in _FLAGS:
+        hint += f", or {column} or !{column} without a number"
+    return hint
 
 
 @dataclass(frozen=True)
@@ -238,7 +247,7 @@ class Group:
             found = _TOKEN.match(self.text, place)
             if found is None:
                 wrong = self.text[place:].strip()[0]
-                hint = "; write == for equal values" if wrong == "=" else ""
+                hint = _equals_hint(tokens) if wrong == "=" else ""
                 raise self._error(f"{wrong!r} could not be read{hint}")
             place = found.end()
             if found["number"]:

@@ -43,7 +43,7 @@ _SCOPES = {
 #: Settings entry with the definitions of groups that were kept after the measurement.
 GROUPS = "groups"
 _SETTINGS = re.compile(r"^Settings: (.*)\.$", re.MULTILINE)
-_NAME = re.compile(r"(?:; )?(\w+) = ")
+_NAME = re.compile(r"(?:^|\s*;)\s*(\w+)\s*=\s*")
 
 
 class MethodsSource(Protocol):
@@ -316,7 +316,11 @@ def settings_values(text: str) -> AnyDict:
         )
     values: AnyDict = {}
     # Earlier lines may begin with the name of a volume, which may be anything.
-    line, at, decoder = found[-1], 0, json.JSONDecoder()
+    line, at, decoder = found[-1].strip(), 0, json.JSONDecoder()
+    if not line:
+        raise ConfigError(
+            "“Settings:” is followed by no settings. Copy the whole line."
+        )
     while at < len(line):
         name = _NAME.match(line, at)
         if name is None:
@@ -325,7 +329,7 @@ def settings_values(text: str) -> AnyDict:
             # Text in quotation marks may look like another setting.
             values[name[1]], at = decoder.raw_decode(line, name.end())
         except json.JSONDecodeError as error:
-            value = line[name.end() :].split("; ")[0]
+            value = line[name.end() :].split(";")[0]
             raise ConfigError(f"The setting {name[1]} = {value} is damaged.") from error
     return values
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+
+#: A title that is not an ordinary word: a file name, or a name in quotation marks.
+_DISTINCT = re.compile(r"""^['"]|\.[^\W\d]\w+$""")
 
 
 def named_warnings(
@@ -15,8 +19,7 @@ def named_warnings(
     warnings : mapping of str to iterable of str
         Warnings by the title of the volume. Those of a single volume are unchanged.
     names : mapping of str, optional
-        Names of the volumes by title. A warning that contains the title, or the name in
-        quotation marks, is unchanged.
+        Names of the volumes by title. A warning that names the volume is unchanged.
 
     Examples
     --------
@@ -41,14 +44,23 @@ def named_warnings(
 
 
 def named_warning(text: str, title: str, name: str = "") -> str:
-    """Return a warning after the title of its volume, unless it contains that.
+    """Return a warning after the title of its volume, unless it names the volume.
+
+    A warning names the volume if it begins with the title, contains the title or the
+    name in quotation marks, or contains a title that is a file name. Other titles can
+    be ordinary words of the text.
 
     Parameters
     ----------
     title : str
         Title of the volume; empty if there is only one.
     name : str
-        Name of the volume; a warning with the name in quotation marks is unchanged.
+        Name of the volume.
+
+    Examples
+    --------
+    >>> named_warning("The scan is noisy.", "scan")
+    'scan: The scan is noisy.'
     """
     if not title or _is_named(text, title, name):
         return text
@@ -56,4 +68,11 @@ def named_warning(text: str, title: str, name: str = "") -> str:
 
 
 def _is_named(text: str, title: str, name: str) -> bool:
-    return title in text or (bool(name) and repr(name) in text)
+    if any(repr(each) in text for each in (title, name) if each):
+        return True
+    found = re.search(rf"(?<![\w.-]){re.escape(title)}(?![\w-])", text)
+    if found is None:
+        return False
+    # A capital may only mark the start of the sentence: "Voxels are not cubic".
+    begins = found.start() == 0 and not title.istitle()
+    return begins or _DISTINCT.search(title) is not None

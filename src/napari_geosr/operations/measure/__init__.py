@@ -34,7 +34,7 @@ from napari_geosr.measure.overview.curves import profile_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.reports import rows
-from napari_geosr.measure.reports.named import named_warnings
+from napari_geosr.measure.reports.named import named_warning, named_warnings
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.cluster import Workers
@@ -81,6 +81,7 @@ __all__ = [
     "measure_steps",
     "message_titles",
     "morphometry_choices",
+    "named_warning",
     "named_warnings",
     "number_text",
     "percent_text",
@@ -335,7 +336,8 @@ def measure_several_steps(
     Yields
     ------
     Step
-        `done` and `total` are counted over all volumes.
+        `done` and `total` are counted over all volumes. Warnings begin with the title
+        of their volume if there are several.
 
     Returns
     -------
@@ -362,7 +364,6 @@ def measure_several_steps(
     companions = [each for each in (mask, deviation) if each is not None]
     watch = FileWatch([*volumes.values(), *companions])
     reports: dict[str, PorosityReport] = {}
-    early: dict[str, list[str]] = {titles[name]: [] for name in volumes}
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
@@ -384,13 +385,13 @@ def measure_several_steps(
                     total = step.total * len(volumes)
                     yield BlockDone(step.total * i + step.done, total)
                 elif isinstance(step, WarningIssued) and len(volumes) > 1:
-                    # Several volumes may have the same warning.
-                    early[titles[name]].append(step.message)
+                    is_of_all = step.message == watch.message
+                    title = "" if is_of_all else titles[name]
+                    text = named_warning(step.message, title, volume.name)
+                    yield WarningIssued(message=text)
                 else:
                     yield step
         reports[name] = iterator.result
-    for text in named_warnings(early, {titles[k]: v.name for k, v in volumes.items()}):
-        yield WarningIssued(message=text)
     regions = different_regions({titles[name]: r for name, r in reports.items()})
     if regions:
         yield WarningIssued(message=regions)
