@@ -14,6 +14,7 @@ from napari_geosr.core.sim_frames import (
     guess_order,
     unclear_order,
 )
+from napari_geosr.core.sim_frames import order as orders
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import FramesConfig, frames_of
 from napari_geosr.operations.sim.inputs import difference_growth, order_remark
@@ -202,3 +203,13 @@ def test_shuffled_frames_of_several_slices_are_noticed(seed):
         volume = Volume(stack.reshape(-1, 64, 64), "ZYX")
         frames = SimFrames.from_volume(volume, angles=3, phases=3)
         assert set(unclear_order(guess_order(frames)[1])) == expected
+
+
+def test_whole_frames_are_not_kept(monkeypatch):
+    """A view of the central part kept the whole frame in memory."""
+    monkeypatch.setattr(orders, "_GUESS_EDGE", 16)
+    images = orders.OrderImages(frames_of_scene(scene(size=64)))
+    images.blocks("apz")
+    kept = list(images._read.values())
+    assert [image.base is None for image in kept] == [True] * 9
+    assert {image.shape for image in kept} == {(16, 16)}

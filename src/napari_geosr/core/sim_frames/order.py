@@ -118,7 +118,8 @@ class OrderImages:
         for angle, phase in np.ndindex(frames.angles, frames.phases):
             key = (frames.index(angle, phase, *place), *kept)
             if key not in self._read:
-                self._read[key] = frames.frame(angle, phase, *place)[self.part]
+                # A view would keep the whole frame in memory.
+                self._read[key] = frames.frame(angle, phase, *place)[self.part].copy()
             rows.append(self._read[key])
         return np.stack(rows).reshape(frames.angles, frames.phases, *rows[0].shape)
 
