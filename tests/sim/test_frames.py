@@ -14,6 +14,7 @@ from napari_geosr.core.sim_frames import (
     guess_order,
     unclear_order,
 )
+from napari_geosr.core.sim_frames import order as orders
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import FramesConfig, frames_of
 from napari_geosr.operations.sim.inputs import difference_growth, order_remark
@@ -186,3 +187,29 @@ def test_slices_of_a_volume_are_no_raw_frames():
     said = order_remark(frames, FramesConfig())
     assert said.startswith("'rock' does not look like raw SIM frames")
     assert order_remark(frames, FramesConfig(order="apz")) == ""
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_shuffled_frames_of_several_slices_are_noticed(seed):
+    """By chance, the patterns of the slices agreed better in one of the orders."""
+    slices = np.stack(
+        [scene("er", snr=20, size=64, seed=seed, plane=z).frames for z in range(3)]
+    )
+    mixed = slices.reshape(3, 9, 64, 64)[:, np.random.default_rng(seed).permutation(9)]
+    for stack, expected in (
+        (mixed, {"zap", "zpa"}),
+        (mixed.swapaxes(0, 1), {"apz", "paz"}),
+    ):
+        volume = Volume(stack.reshape(-1, 64, 64), "ZYX")
+        frames = SimFrames.from_volume(volume, angles=3, phases=3)
+        assert set(unclear_order(guess_order(frames)[1])) == expected
+
+
+def test_whole_frames_are_not_kept(monkeypatch):
+    """A view of the central part kept the whole frame in memory."""
+    monkeypatch.setattr(orders, "_GUESS_EDGE", 16)
+    images = orders.OrderImages(frames_of_scene(scene(size=64)))
+    images.blocks("apz")
+    kept = list(images._read.values())
+    assert [image.base is None for image in kept] == [True] * 9
+    assert {image.shape for image in kept} == {(16, 16)}

@@ -7,6 +7,8 @@ the noise.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,28 +18,34 @@ from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Rings of frequencies, relative to the cut-off: just beyond it, well beyond it, at
-#: half of it and just below it.
+#: Rings of frequencies, relative to the cut-off: just beyond it, and well beyond it.
 _BEYOND = (1.04, 1.25)
 _FAR = 1.35
-_MIDDLE = (0.35, 0.5)
-_HIGH = (0.7, 0.85)
+#: Edges of rings from which the decrease of the detail is measured, and rings in which
+#: it is then expected.
+_COARSE = (0.2, 0.264, 0.328, 0.392, 0.456, 0.52)
+_FINE = ((0.6, 0.66), (0.7, 0.78), (0.78, 0.88))
 #: Minimum power of detail beyond the cut-off, relative to its random error and to the
 #: noise. For correct optics and SNR 5 to 50, it is at most 3.1 and 0.12.
 _MIN_SIGNIFICANCE = 5.0
 _MIN_POWER = 0.05
-#: Maximum power of detail just below the cut-off, relative to the expected power, at
-#: which the cut-off is too high. It is at least 0.7 for a correct cut-off, and at most
-#: 0.05 for one that is a third too high.
-_MAX_MISSING = 0.15
-#: Minimum expected power of this detail, relative to its random error.
-_MIN_EXPECTED = 15.0
-#: Decrease of the power spectrum of structures: power of the frequency.
+#: Maximum power of detail below the cut-off, relative to the expected power, at which
+#: the cut-off is too high. It is larger for correct optics, also for smooth samples.
+_MAX_MISSING = 0.12
+#: Minimum expected power of this detail, and power of coarser detail, relative to
+#: their random errors.
+_MIN_EXPECTED = 8.0
+#: Least decrease of the power spectrum of structures: power of the frequency.
 _DECAY = 3.0
 #: Maximum edge length of the part of a frame that is used, in pixels.
 _EDGE = 512
 #: Minimum number of frequencies in a ring.
 _MIN_COUNT = 30
+#: The same for a ring from which the decrease is measured.
+_MIN_COARSE = 8
+#: Distance from the axes of the spectrum, in frequency samples, within which the noise
+#: of rows and columns of the camera looks like detail.
+_AXES = 2.5
 #: Variance of the power at adjacent frequencies, due to the window.
 _WINDOW = 2.25
 
@@ -79,33 +87,89 @@ def check_cut_off(block: FloatArray, otf: Otf) -> CutOffCheck:
     detail, total, fy, fx = _spectra(block)
     radius = np.hypot(fy, fx) / otf.cut_off
     transfer = otf.at(fy, fx) ** 2
+    rows, columns = (min(size, _EDGE) for size in block.shape[-2:])
+    radius[(np.abs(fy) * rows < _AXES) | (np.abs(fx) * columns < _AXES)] = np.nan
     # Of the real and the imaginary parts of n (n - 1) / 2 products.
-    error = np.sqrt(2 * _WINDOW / (n * (n - 1)))
+    error = float(np.sqrt(2 * _WINDOW / (n * (n - 1))))
 
-    def ring(low: float, high: float) -> npt.NDArray[np.bool_] | None:
+    def ring(low: float, high: float, count: int = _MIN_COUNT) -> _Ring | None:
         found = (radius > low) & (radius < high)
-        return found if np.count_nonzero(found) >= _MIN_COUNT else None
+        number = np.count_nonzero(found)
+        if number < count:
+            return None
+        power = float(detail[found].mean())
+        noise = float(total[found].mean()) - power
+        return _Ring(
+            frequency=float(radius[found].mean()),
+            power=power,
+            noise=noise,
+            error=noise * error / np.sqrt(number),
+            transfer=float(transfer[found].mean()),
+            count=number,
+        )
 
-    beyond, far = ring(*_BEYOND), ring(_FAR, np.inf)
-    is_too_low = False
-    if beyond is not None:
-        power = float(detail[beyond].mean())
-        noise = float(total[beyond].mean()) - power
-        if far is not None:  # patterns of the camera
-            power -= max(0.0, float(detail[far].mean()))
-        least = max(_MIN_POWER, _MIN_SIGNIFICANCE * error / np.sqrt(beyond.sum()))
-        is_too_low = power > least * noise
-    middle, high = ring(*_MIDDLE), ring(*_HIGH)
-    is_too_high = False
-    if middle is not None and high is not None:
-        power = float(detail[high].mean())
-        noise = float(total[high].mean()) - power
-        shape = transfer[high] * (radius[high] / np.mean(_MIDDLE)) ** -_DECAY
-        coarse = float(detail[middle].mean() / transfer[middle].mean())
-        expected = coarse * float(shape.mean())
-        is_clear = expected > _MIN_EXPECTED * noise * error / np.sqrt(high.sum())
-        is_too_high = is_clear and power < _MAX_MISSING * expected
-    return CutOffCheck(bool(is_too_low), bool(is_too_high) and not is_too_low)
+    if _exceeds(ring(*_BEYOND), ring(_FAR, np.inf)):
+        return CutOffCheck(is_too_low=True)
+    coarse = [ring(*edges, _MIN_COARSE) for edges in itertools.pairwise(_COARSE)]
+    return CutOffCheck(is_too_high=_lacks(coarse, [ring(*edges) for edges in _FINE]))
+
+
+@dataclass(frozen=True)
+class _Ring:
+    """Mean power of the detail at similar frequencies.
+
+    Attributes
+    ----------
+    frequency : float
+        Mean, relative to the cut-off.
+    power, noise, error : float
+        Power of detail and of noise, and random error of the former.
+    transfer : float
+        Mean square of the transfer function.
+    count : int
+    """
+
+    frequency: float
+    power: float
+    noise: float
+    error: float
+    transfer: float
+    count: int
+
+
+def _exceeds(beyond: _Ring | None, far: _Ring | None) -> bool:
+    """Return whether there is detail beyond the cut-off."""
+    if beyond is None:
+        return False
+    power = beyond.power
+    if far is not None:  # patterns of the camera
+        power -= max(0.0, far.power)
+    return power > max(_MIN_POWER * beyond.noise, _MIN_SIGNIFICANCE * beyond.error)
+
+
+def _lacks(coarse: Sequence[_Ring | None], fine: Sequence[_Ring | None]) -> bool:
+    """Return whether the detail ends below the cut-off, rather than fading out.
+
+    The spectrum of a sample without fine detail, such as one with soft edges, decreases
+    exponentially. This decrease is measured from the coarser detail.
+    """
+    clear = [r for r in coarse if r is not None and r.power > _MIN_EXPECTED * r.error]
+    if len(clear) < len(coarse):
+        return False
+    frequency = np.array([r.frequency for r in clear])
+    logarithm = np.log([r.power / r.transfer for r in clear])
+    weights = np.sqrt([r.count for r in clear])
+    slope, start = np.polyfit(frequency, logarithm, 1, w=weights)
+    for each in fine:
+        if each is None:
+            continue
+        usual = logarithm[-1] - _DECAY * np.log(each.frequency / frequency[-1])
+        faded = start + slope * each.frequency
+        expected = each.transfer * float(np.exp(min(usual, faded)))
+        is_clear = expected > _MIN_EXPECTED * each.error
+        if is_clear and each.power < _MAX_MISSING * expected:
+            return True
+    return False
 
 
 def _spectra(

@@ -30,6 +30,17 @@ _GUESS_EDGE = 256
 #: can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order, and
 #: 0.96 or more for shuffled frames.
 _CLEAR = 0.9
+#: Maximum `disagreement` of an order at which the patterns of different planes clearly
+#: agree. It is below 1 for time points of one object at SNR 5 and above, and usually
+#: above 1.3 for unrelated planes.
+_AGREES = 1.2
+#: Minimum ratio of the disagreement of another order to this one, at which it is wrong.
+#: The ratio is 1.9 or more for orders that mix time points, and at most 1.3 for
+#: shuffled frames of the same time points.
+_CONTRADICTS = 1.5
+#: Power of the ratio of two disagreements that only decides between two orders which
+#: remain unclear.
+_HINT = 0.1
 #: Minimum ratio of two misfits, each divided by the contrast of the patterns, at which
 #: other axes or numbers of angles and phases than the most probable ones are chosen.
 #: The ratio is 3 or more for five slices or time points of 3 × 3 frames read as 5 × 9
@@ -107,7 +118,8 @@ class OrderImages:
         for angle, phase in np.ndindex(frames.angles, frames.phases):
             key = (frames.index(angle, phase, *place), *kept)
             if key not in self._read:
-                self._read[key] = frames.frame(angle, phase, *place)[self.part]
+                # A view would keep the whole frame in memory.
+                self._read[key] = frames.frame(angle, phase, *place)[self.part].copy()
             rows.append(self._read[key])
         return np.stack(rows).reshape(frames.angles, frames.phases, *rows[0].shape)
 
@@ -142,7 +154,9 @@ def guess_order(frames: OrderedFrames) -> tuple[str, dict[str, float]]:
     in the right order, these sums differ only by noise. The misfit is the root mean
     square of their deviations from their mean, relative to the contrast. Orders that
     fit equally well, because the planes are similar, are distinguished by the patterns:
-    in the right order, those of one angle have the same direction in all planes.
+    in the right order, those of one angle have the same direction in all planes. Unless
+    the patterns agree clearly in one of these orders, and not in the others, the order
+    remains unclear (`unclear_order`).
 
     Returns
     -------
@@ -169,7 +183,9 @@ def order_misfits(frames: OrderedFrames, orders: Sequence[str]) -> dict[str, flo
     turned = {order: disagreement(images.blocks(order)) for order in tied}
     least = max(min(turned.values()), 1e-6)
     for order in tied:
-        misfit[order] *= max(1.0, turned[order] / least)
+        ratio = max(1.0, turned[order] / least)
+        is_wrong = least < _AGREES and ratio > _CONTRADICTS
+        misfit[order] *= ratio if is_wrong else ratio**_HINT
     return misfit
 
 

@@ -170,7 +170,8 @@ def cut_off_remark(
     if check.is_too_high:
         return (
             f"The frames{where} contain much less detail with periods near {limit} "
-            f"than the objective transmits with these settings: {_names_of(otf)}."
+            f"than the objective transmits with these settings: {_names_of(otf)}; or "
+            "the sample has no fine detail."
         )
     return ""
 
