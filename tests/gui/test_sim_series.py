@@ -229,6 +229,28 @@ def test_frames_stay_in_view_when_they_are_given_a_pixel_size(viewer):
     assert viewer.scene.camera.zoom == pytest.approx(zoom / 0.065, rel=0.2)
 
 
+def test_an_assumed_distance_of_slices_is_reported_until_it_is_corrected(
+    viewer, qtbot, channels
+):
+    frames = np.asarray(channels[0].data)[0]
+    layer = viewer.add_image(np.repeat(frames, 2, axis=0), name="raw")
+    dock = opened(viewer, SIM)
+    values = {"na": 1.4, "wavelength": f"{WAVELENGTH}nm", "pixel": 65, "order": "apz"}
+    dock.form.set_values({**values, "offset": 100})
+
+    def found() -> str:
+        dock.find_button.click()
+        qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+        assert dock._found is not None
+        return dock.message.text
+
+    said = "The distance of the slices is unknown"
+    assert said in found()
+    assert said in found()
+    layer.scale = (0.3, *layer.scale[1:])
+    assert said not in found()
+
+
 def test_a_spectrum_is_beside_rotated_frames(viewer):
     angle = np.deg2rad(90)
     turn = np.eye(4)

@@ -287,6 +287,20 @@ def test_unusable_planes_are_left_empty(tmp_path, fault):
         warned(volume.replace(data=np.full_like(data, fault)), **settings)
 
 
+@pytest.mark.parametrize("fault", ["constant", "noise"])
+def test_warnings_of_the_first_usable_time_point_are_issued(fault):
+    """Each once, though patterns are first found at the second time point."""
+    spoiled = planes(1)[0].copy()
+    spoiled[:, 20, 30] = 60000
+    bad = noise_only() if fault == "noise" else np.full_like(spoiled, 90)
+    data = np.stack([np.stack([each] * 2) for each in (bad, spoiled, spoiled)])
+    _, said = warned(raw(data, "TCZYX"), offset=100, order="apz")
+    for channel in (1, 2):
+        place = f"(time point 2, channel {channel}), like a hot pixel"
+        assert sum(place in message for message in said) == 1
+    assert sum("is used for all 2 channels" in message for message in said) == 1
+
+
 def test_bright_and_dim_slices_have_their_own_number_of_iterations():
     """The first slice is not the measure of all others."""
     rng = np.random.default_rng(0)

@@ -209,6 +209,43 @@ def test_further_time_points_are_treated_as_in_a_reconstruction(tmp_path):
     assert used[0] > used[1]
 
 
+def test_planes_that_cannot_be_used_are_left_empty(tmp_path):
+    """Of the fitted stack and of another one, of which no plane has a pattern."""
+    good = scene("filaments", snr=30, size=64).frames.reshape(9, 64, 64)
+    flat = np.broadcast_to(good.mean(axis=0), good.shape)
+    noise = np.random.default_rng(0).poisson(flat)
+    constant = np.full_like(good, 100)
+    paths = []
+    for name, data in {
+        "first": [good, constant],
+        "none": [noise, constant],
+        "late": [noise, good],
+    }.items():
+        volume = Volume(
+            np.stack(data).astype(np.float32), "TZYX", (0.2, PIXEL, PIXEL), "µm"
+        )
+        io.write(volume, tmp_path / f"{name}.ome.tif")
+        paths.append(tmp_path / f"{name}.ome.tif")
+    optics = {"na": 1.4, "wavelength": OPTICS.wavelengths, "offset": 100}
+    job = job_of(*paths, **optics, steps=1, refine_steps=0, order="apz")
+    said = []
+    path = run_to_end(pinn_sim_steps(job, tmp_path / "job"), said.append)
+    empty = {
+        each.name: np.isnan(io.read(each).data).all(axis=(-2, -1)).ravel().tolist()
+        for each in path.parent.glob("*.ome.tif")
+    }
+    assert empty == {
+        "sim.ome.tif": [False, True],
+        "sim_none.ome.tif": [True, True],
+        "sim_late.ome.tif": [False, False],
+    }
+    messages = [step.message for step in said if isinstance(step, WarningIssued)]
+    assert sum("This plane is left empty (NaN)." in each for each in messages) == 1
+    assert sum("none" in each and "is left empty (NaN). " in each for each in messages)
+    facts = io.read(path).provenance[-1]["run"]
+    assert facts["empty_planes"] == [{"time_point": 2, "channel": 1, "slice": 1}]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -15,6 +15,7 @@ from napari_geosr.operations.sim import (
     SimConfig,
     compare_answers,
     estimate_steps,
+    run_steps,
 )
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import SimTrust, trust_steps
@@ -312,3 +313,23 @@ def test_answers_that_disagree_are_reported():
     found = compare_answers({**answers, "joint-rl": spoiled}, estimate)
     assert len(found) == 1
     assert found[0].startswith("Joint Richardson–Lucy differs")
+
+
+@pytest.mark.parametrize("settings", [{"method": "wiener"}, {"iterations": 40}])
+def test_a_hot_pixel_does_not_make_the_patterns_look_wrong(settings):
+    made = scene("er", snr=20)
+    spoiled = made.frames.copy()
+    spoiled[:, :, 60, 41] = 60000
+    config = SimConfig(threads=1, **settings)
+    seen: list[object] = []
+    frames = frames_of_scene(replace(made, frames=spoiled))
+    result = run_to_end(run_steps(frames, config), seen.append)
+    trust = result.checks
+    assert trust is not None
+    assert trust.warnings == ()
+    assert trust.rms < 1.5
+    assert trust.modulation == pytest.approx(
+        [f.modulation[0] for f in made.patterns.fringes], abs=0.1
+    )
+    texts = [each.message for each in seen if isinstance(each, WarningIssued)]
+    assert sum("hot pixel" in text for text in texts) == 1

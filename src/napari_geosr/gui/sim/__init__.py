@@ -28,6 +28,7 @@ from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.pattern_table import check_corrected
 from napari_geosr.gui.sim.placement import (
+    AssumedDistances,
     frames_key,
     give_pixel_size,
     plane_of_frame,
@@ -86,8 +87,7 @@ class SimDock(SimWidgets):
         #: What follows the search for patterns, and whether this has succeeded.
         self._next: Callable[[], None] | None = None
         self._is_next_due = False
-        #: Layer in which the distance of slices was set to the pixel size.
-        self._without_step: weakref.ref[Image] | None = None
+        self._assumed = AssumedDistances()
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
         self._progress = OperationProgress(
@@ -213,7 +213,7 @@ class SimDock(SimWidgets):
         if config.pixel is not None and give_pixel_size(
             self._viewer, layer, config.pixel / 1000
         ):
-            self._without_step = weakref.ref(layer)
+            self._assumed.add(layer)
         self.remember(
             config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)),
         )
@@ -279,7 +279,7 @@ class SimDock(SimWidgets):
         self._show_found()
         self.scroller.show_part(self.table)
         remarks = list(self._progress.warnings)
-        if self._without_step is not None and self._without_step() is layer:
+        if layer in self._assumed:
             remarks += [STEP_ASSUMED] * (found.frames.n_planes > 1)
         self._remarks = tuple(remarks)
         self._show_warnings([*self._remarks, *found.check.warnings])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -87,3 +88,28 @@ def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> 
         set_voxel_size(layer, sizes, "µm")
         fit_camera(viewer, layer)
     return known.unit == PIXEL and len(sizes) == 3
+
+
+class AssumedDistances:
+    """Layers in which the distance of the slices was set to the pixel size."""
+
+    def __init__(self) -> None:
+        #: The assumed distance, in µm.
+        self._distances: WeakKeyDictionary[Image, float] = WeakKeyDictionary()
+
+    def add(self, layer: Image) -> None:
+        """Remember that the present distance of a layer's slices is an assumption."""
+        self._distances[layer] = _distance(layer)
+
+    def __contains__(self, layer: Image) -> bool:
+        """Whether the distance of a layer's slices is still the assumed one."""
+        assumed = self._distances.get(layer)
+        return assumed is not None and bool(np.isclose(_distance(layer), assumed))
+
+
+def _distance(layer: Image) -> float:
+    """Return the distance of a layer's slices in µm; NaN if it has no unit."""
+    known = geometry_of_layer(layer)
+    if known.unit == PIXEL:
+        return float("nan")
+    return convert_length(known.voxel_size[0], known.unit, "µm")

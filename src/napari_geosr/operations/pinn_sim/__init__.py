@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
@@ -364,24 +364,68 @@ def _write_steps(
     if is_first:
         run.adopt(fit.estimate, fit.plane, fit.iterations)
     with io.create(path, spec, overwrite=True) as output:
+        unusable = yield from _unusable_steps(run)
         shape = frames.n_times, frames.n_channels, frames.n_planes
         for moment, channel, plane in np.ndindex(shape):
             place = place_of(frames, config.upscale_factor, moment, channel, plane)
             if is_first and (moment, channel, plane) == (0, 0, fit.plane):
                 image = fit.image(fit.start, fit.fitted)
+            elif channel in unusable:
+                image = run.empty_image(moment, channel, plane)
             else:
-                block = frames.frames(plane, moment, channel)
-                check_plane(block, frames, plane, moment, channel)
-                estimate, iterations = yield from run.start_steps(
-                    block, moment, channel, plane
-                )
-                image = yield from fit.apply_steps(
-                    block, estimate, iterations, should_stop
-                )
+                try:
+                    image = yield from _plane_steps(
+                        fit, run, (moment, channel, plane), should_stop
+                    )
+                except VolumeError as error:
+                    image = run.empty_image(moment, channel, plane)
+                    message = f"{error} This plane is left empty (NaN)."
+                    yield WarningIssued(message=message)
             output.array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
         facts = {**_facts(fit, is_first), "iterations": run.used_iterations}
+        facts |= run.empty_facts()
         done = {**record, "frames": axis_facts(frames), "run": facts}
         output.provenance = (*history, done)
+
+
+def _unusable_steps(run: PlaneRun) -> Generator[Step, None, set[int]]:
+    """Find the patterns of each channel; return the channels without any.
+
+    Each of these is reported, so that all other results can be written.
+    """
+    found: set[int] = set()
+    frames = run.frames
+    for channel in range(frames.n_channels):
+        try:
+            yield from run.first_steps(channel)
+        except (ConfigError, VolumeError) as error:
+            found.add(channel)
+            where = frames.where(channel=channel)
+            yield WarningIssued(
+                message=f"{frames.volume.title}{where} is left empty (NaN). {error}"
+            )
+    return found
+
+
+def _plane_steps(
+    fit: _StackFit,
+    run: PlaneRun,
+    place: tuple[int, int, int],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, FloatArray]:
+    """Reconstruct a plane, given by time point, channel and slice.
+
+    Raises
+    ------
+    VolumeError
+        If its frames cannot be used.
+    """
+    time, channel, plane = place
+    block = run.frames.frames(plane, time, channel)
+    check_plane(block, run.frames, plane, time, channel)
+    estimate, iterations = yield from run.start_steps(block, time, channel, plane)
+    image = yield from fit.apply_steps(block, estimate, iterations, should_stop)
+    return image
 
 
 def _facts(fit: _StackFit, is_first: bool) -> AnyMapping:

@@ -69,7 +69,7 @@ def _is_near(fit: FringeFit, frequency: float) -> bool:
 
 
 def disagreement_remarks(
-    fits: Sequence[FringeFit], frames: SimFrames, channel: int = 0
+    fits: Sequence[FringeFit], frames: SimFrames, channel: int = 0, time: int = 0
 ) -> list[str]:
     """Describe angles with another period or modulation than the others.
 
@@ -78,13 +78,13 @@ def disagreement_remarks(
     fits : sequence of FringeFit
         Fit of each angle; those with a problem are ignored.
     frames : SimFrames
-    channel : int
+    channel, time : int
     """
     used = [(i, fit) for i, fit in enumerate(fits, start=1) if not fit.problem]
     found: list[str] = []
     if len(used) < 2:
         return found
-    where = frames.where(channel=channel)
+    where = frames.where(time=time, channel=channel)
     frequencies = [fit.pattern.frequency for _, fit in used]
     usual = frequencies[0] if len(used) == 2 else float(np.median(frequencies))
     for i, fit in used:
@@ -142,7 +142,7 @@ def _names_of(otf: Otf) -> str:
 
 
 def cut_off_remark(
-    block: FloatArray, otf: Otf, frames: SimFrames, channel: int = 0
+    block: FloatArray, otf: Otf, frames: SimFrames, channel: int = 0, time: int = 0
 ) -> str:
     """Return a sentence if the optics contradict the detail in the frames.
 
@@ -152,7 +152,7 @@ def cut_off_remark(
         Raw frames with the offset subtracted, without outliers.
     otf : Otf
     frames : SimFrames
-    channel : int
+    channel, time : int
     """
     # Clipped structures and the edges of padding have frequencies beyond the cut-off.
     if saturated_fraction(block, frames, channel).any():
@@ -160,7 +160,7 @@ def cut_off_remark(
     if has_padding(block.reshape(-1, *block.shape[-2:])):
         return ""
     check = check_cut_off(block, otf)
-    where = frames.where(channel=channel)
+    where = frames.where(time=time, channel=channel)
     limit = _length(frames, 1 / otf.cut_off)
     if check.is_too_low:
         return (
@@ -177,7 +177,7 @@ def cut_off_remark(
 
 
 def outlier_remark(
-    outliers: Sequence[Outlier], frames: SimFrames, channel: int = 0
+    outliers: Sequence[Outlier], frames: SimFrames, channel: int = 0, time: int = 0
 ) -> str:
     """Name the hot pixels and cosmic rays in the frames; empty if there are none."""
     if not outliers:
@@ -193,11 +193,12 @@ def outlier_remark(
     )
     more = len(places) - 1
     others = f" ({more} more like it)" if more else ""
+    where = frames.where(time=time, channel=channel)
     sign = "brighter" if highest.height > 0 else "darker"
     return (
         f"The pixel at y = {highest.y}, x = {highest.x}{others} is "
         f"{abs(highest.height):.4g} grey values {sign} than the objective can image "
-        f"{seen}{frames.where(channel=channel)}, like a hot pixel or cosmic ray. "
+        f"{seen}{where}, like a hot pixel or cosmic ray. "
         "Such pixels are ignored when patterns are searched for, but they remain in "
         "the result: replace them beforehand."
     )

@@ -180,7 +180,12 @@ def check_steps(
                     continue
                 try:
                     other = yield from _plane_steps(
-                        frames, config, time, channel, should_stop
+                        frames,
+                        config,
+                        time,
+                        channel,
+                        should_stop,
+                        is_first=(0, channel) not in found,
                     )
                 except (VolumeError, ConfigError) as error:
                     # The other planes can be checked nevertheless.
@@ -203,10 +208,17 @@ def _plane_steps(
     time: int,
     channel: int,
     should_stop: ShouldStop,
+    *,
+    is_first: bool | None = None,
 ) -> Generator[Step, None, SimCheck]:
     """Check one channel at one time point."""
     estimate = yield from estimate_steps(
-        frames, config, time=time, channel=channel, should_stop=should_stop
+        frames,
+        config,
+        time=time,
+        channel=channel,
+        is_first=is_first,
+        should_stop=should_stop,
     )
     yield StageStarted(message="Checking the frames")
     block = estimate.block

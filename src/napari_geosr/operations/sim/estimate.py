@@ -129,6 +129,7 @@ def estimate_steps(
     channel: int = 0,
     plane: int | None = None,
     near: PatternSet | None = None,
+    is_first: bool | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PatternEstimate]:
     """Find the patterns in one plane.
@@ -143,6 +144,9 @@ def estimate_steps(
     near : PatternSet, optional
         Approximate patterns, from another time point or corrected by hand; the search
         is limited to their neighbourhood.
+    is_first : bool, optional
+        Whether no patterns of this channel are known yet; warnings are issued only
+        then. By default, true at the first time point.
 
     Yields
     ------
@@ -166,7 +170,8 @@ def estimate_steps(
     check_plane(block, frames, at, time, channel)
     cleaned, outliers = without_outliers(block, otf)
     noise = frame_noise(cleaned, otf)
-    is_first = near is None and time == channel == 0
+    is_new = near is None and (time == 0 if is_first is None else is_first)
+    is_first = is_new and channel == 0
     remarks = (psf_remark, wavelength_remark, order_remark) if is_first else ()
     for remark in remarks:
         if message := remark(frames, config):
@@ -178,12 +183,12 @@ def estimate_steps(
         return PatternEstimate(given, (), otf, noise, block)
     near_vectors = None if near is None else [f.wave_vector for f in near.fringes]
     fits = yield from _fit_steps(cleaned, otf, noise, config, near_vectors, should_stop)
-    pixels = outlier_remark(outliers, frames, channel)
-    if near is None and time == 0:
+    pixels = outlier_remark(outliers, frames, channel, time)
+    if is_new:
         for message in (
             pixels,
-            cut_off_remark(cleaned, otf, frames, channel),
-            " ".join(disagreement_remarks(fits, frames, channel)),
+            cut_off_remark(cleaned, otf, frames, channel, time),
+            " ".join(disagreement_remarks(fits, frames, channel, time)),
             _unused_remark(fits) if is_first else "",
         ):
             if message:
@@ -332,6 +337,7 @@ def search_steps(
     plane: int | None = None,
     before: PatternSet | None = None,
     corrected: PatternSet | None = None,
+    is_first: bool | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PatternEstimate]:
     """Find patterns near known ones, or else anywhere.
@@ -347,6 +353,8 @@ def search_steps(
         Patterns of an earlier time point of this channel.
     corrected : PatternSet, optional
         Patterns of the first time point and channel, corrected by the user.
+    is_first : bool, optional
+        See `estimate_steps`.
 
     Returns
     -------
@@ -363,6 +371,7 @@ def search_steps(
             channel=channel,
             plane=plane,
             near=near,
+            is_first=is_first,
             should_stop=should_stop,
         )
         # Patterns that the user has corrected may be less clear than others.

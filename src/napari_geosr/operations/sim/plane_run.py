@@ -79,6 +79,8 @@ class PlaneRun:
         self.chosen: dict[int, list[tuple[float, int]]] = {}
         self.device = pick_device(config.device)
         self.has_drifted = False
+        #: Warnings issued while patterns were searched for.
+        self.said: set[str] = set()
 
     def prepare_steps(self) -> Generator[Step, None, None]:
         """Find the patterns of each channel, before any output.
@@ -94,7 +96,7 @@ class PlaneRun:
             yield from self._prepare_widefield()
             return
         for channel in range(self.frames.n_channels):
-            found = yield from self._first_steps(channel)
+            found = yield from self.first_steps(channel)
             message = resolution_remark(
                 found.patterns, found.otf, self.config.upscale_factor
             )
@@ -108,12 +110,18 @@ class PlaneRun:
         if not self.config.checks:
             return
         try:
-            yield from self._first_steps(0)
+            yield from self.first_steps(0)
         except (ConfigError, VolumeError) as error:
             yield WarningIssued(message=f"The result is not checked. {error}")
 
-    def _first_steps(self, channel: int) -> Generator[Step, None, PatternEstimate]:
-        """Find the patterns at the first time point of a channel that has any."""
+    def first_steps(self, channel: int) -> Generator[Step, None, PatternEstimate]:
+        """Find the patterns at the first time point of a channel that has any.
+
+        Raises
+        ------
+        GeoSRError
+            If there are none at the first time points.
+        """
         first: ConfigError | VolumeError | None = None
         for time in range(min(self.frames.n_times, _MOST_TRIALS)):
             try:
@@ -186,7 +194,7 @@ class PlaneRun:
     ) -> Generator[Step, None, PatternEstimate]:
         """Find patterns near those of the previous time point, or else anywhere."""
         earlier = None if before is None or not before.fits else before.patterns
-        found = yield from search_steps(
+        steps = search_steps(
             self.frames,
             self.config,
             time=time,
@@ -194,9 +202,18 @@ class PlaneRun:
             plane=plane,
             before=earlier,
             corrected=self.near,
+            is_first=before is None,
             should_stop=self.should_stop,
         )
-        return found
+        with StepIterator(steps) as iterator:
+            for step in iterator:
+                # A second first search follows one that found no patterns.
+                if isinstance(step, WarningIssued):
+                    if step.message in self.said:
+                        continue
+                    self.said.add(step.message)
+                yield step
+        return iterator.result
 
     def _drift_steps(
         self, before: PatternEstimate, found: PatternEstimate, time: int
@@ -230,16 +247,19 @@ class PlaneRun:
             try:
                 image = yield from self._plane_steps(time, channel, plane, done, total)
             except VolumeError as error:
-                self.empty.append((time, channel, plane))
+                image = self.empty_image(time, channel, plane)
                 if len(self.empty) == total:
                     raise
                 yield WarningIssued(message=f"{error} This plane is left empty (NaN).")
-                scale = self.config.upscale_factor
-                size = tuple(scale * n for n in frames.plane_shape)
-                image = np.full(size, np.nan, np.float32)
             place = place_of(frames, self.config.upscale_factor, time, channel, plane)
             array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
+
+    def empty_image(self, time: int, channel: int, plane: int) -> FloatArray:
+        """Return the result of a plane that cannot be used, and remember the plane."""
+        self.empty.append((time, channel, plane))
+        size = tuple(self.config.upscale_factor * n for n in self.frames.plane_shape)
+        return np.full(size, np.nan, np.float32)
 
     def _plane_steps(
         self, time: int, channel: int, plane: int, done: int, total: int
@@ -417,15 +437,19 @@ class PlaneRun:
         image = np.asarray(array[place], np.float32)
         return image.reshape(image.shape[-2:])
 
+    def empty_facts(self) -> AnyDict:
+        """Return the planes that are left empty, for the record of the run."""
+        places = [
+            {"time_point": t + 1, "channel": c + 1, "slice": z + 1}
+            for t, c, z in self.empty
+        ]
+        return {"empty_planes": places} if places else {}
+
     def facts(self) -> AnyDict:
         """Return the statistics of the run for its record."""
         facts: AnyDict = {"device": self.device}
         first = next(iter(self.estimates.values()), None)
-        if self.empty:
-            facts["empty_planes"] = [
-                {"time_point": t + 1, "channel": c + 1, "slice": z + 1}
-                for t, c, z in self.empty
-            ]
+        facts |= self.empty_facts()
         if first is not None:
             facts |= {
                 "noise_variance": float(first.noise.variance),

@@ -42,6 +42,7 @@ from napari_geosr.operations.sim.trust.residuals import (
     result_residual,
 )
 from napari_geosr.sim.joint_rl import thinned
+from napari_geosr.sim.outliers import without_outliers
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -195,12 +196,16 @@ def trust_steps(
         If `should_stop` returns True.
     """
     yield StageStarted(message="Checking the result")
+    # Hot pixels are no reason to doubt the patterns, which were found without them.
+    block, outliers = without_outliers(block, estimate.otf)
     place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
     part, patterns = block[(..., *place)], estimate.patterns.cropped(place)
     fit = PatternFit(part, patterns, estimate, config, device)
     yield from fit.fit_steps(should_stop)
     yield BlockDone(1, 4)
-    residual = result_residual(image, block, estimate, config, device)
+    residual = result_residual(
+        image, block, estimate, config, device, outliers=outliers
+    )
     held_out, reason = yield from held_out_steps(
         block, estimate, config, iterations, device, should_stop
     )

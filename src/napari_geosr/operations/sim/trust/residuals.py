@@ -18,7 +18,7 @@ of the plane, because both may be arbitrary in such images.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +34,7 @@ from napari_geosr.operations.sim.planes import trial_edge
 from napari_geosr.physics.illumination import IlluminationOperator, SimGrid
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy
+from napari_geosr.sim.outliers import Outlier
 from napari_geosr.sim.wiener import apodise, wiener_reconstruction
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,6 +44,9 @@ CHECKED_EDGE = 192
 #: Width of the border of the field of view that is not compared, in periods of the
 #: cut-off frequency: light from outside reaches it.
 _BORDER = 2.0
+#: Distance from a hot pixel up to which a result is not compared, in periods of the
+#: cut-off frequency: the result shows it as large as the image of a point.
+_AROUND = 3.0
 #: Smallest apodisation that is divided out.
 _LEAST_APODISATION = 0.02
 #: Squared transfer below which a widefield image is not deconvolved.
@@ -67,9 +71,9 @@ class ResultResidual:
     Attributes
     ----------
     frames : ndarray of shape (angles, phases)
-        RMS in units of the noise.
+        RMS in units of the noise, without the surroundings of hot pixels.
     map : ndarray of shape (Y, X)
-        RMS over all frames, in units of the noise.
+        RMS over all frames, in units of the noise, of every pixel.
     place : (slice, slice)
         The part of the frames that the map covers.
     """
@@ -90,6 +94,8 @@ def result_residual(
     estimate: PatternEstimate,
     config: SimConfig,
     device: str = "cpu",
+    *,
+    outliers: Sequence[Outlier] = (),
 ) -> ResultResidual:
     """Compare the frames with those expected from a result, in its brightest part.
 
@@ -98,10 +104,12 @@ def result_residual(
     image : ndarray of shape (upscale_factor · Y, upscale_factor · X)
         Result for the plane.
     block : ndarray of shape (angles, phases, Y, X)
-        Frames of the plane, with the offset subtracted.
+        Frames of the plane, with the offset subtracted, without outliers.
     estimate : PatternEstimate
     config : SimConfig
     device : str
+    outliers : sequence of Outlier
+        Hot pixels in the frames of the result; it is not compared near them.
     """
     place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
     patterns = estimate.patterns.cropped(place)
@@ -114,9 +122,10 @@ def result_residual(
     frames = block[(..., *inner)].reshape(len(expected), -1)
     sigma = np.sqrt(estimate.noise.weights(block.mean(axis=(0, 1))[inner]))
     values = expected[:, rows, columns].reshape(frames.shape)
-    scale, start = _scale(values, frames, sigma.ravel(), config)
+    kept = _far_from(outliers, inner, estimate.otf).ravel()
+    scale, start = _scale(values[:, kept], frames[:, kept], sigma.ravel()[kept], config)
     squares = np.square((frames - scale * values - start) / sigma.ravel())
-    each = np.sqrt(squares.mean(axis=1, dtype=np.float64))
+    each = np.sqrt(squares[:, kept].mean(axis=1, dtype=np.float64))
     return ResultResidual(
         each.reshape(block.shape[:2]).astype(np.float32),
         np.sqrt(squares.mean(axis=0)).reshape(sigma.shape).astype(np.float32),
@@ -241,6 +250,17 @@ def _without_border(
         edge = border if n > 4 * border else 0
         found.append(slice(max(part.start, edge), min(part.stop, n - edge)))
     return found[0], found[1]
+
+
+def _far_from(
+    outliers: Sequence[Outlier], place: tuple[slice, slice], otf: Otf
+) -> npt.NDArray[np.bool_]:
+    """Return which pixels of a part are far from outliers; all if none would be."""
+    rows, columns = np.ogrid[place]
+    far = np.ones((rows.size, columns.size), bool)
+    for y, x in {(each.y, each.x) for each in outliers}:
+        far &= np.hypot(rows - y, columns - x) > _AROUND / otf.cut_off
+    return far if far.any() else np.ones_like(far)
 
 
 def held_out_steps(
