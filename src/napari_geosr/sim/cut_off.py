@@ -105,7 +105,7 @@ def check_cut_off(block: FloatArray, otf: Otf) -> CutOffCheck:
             noise=noise,
             error=noise * error / np.sqrt(number),
             transfer=float(transfer[found].mean()),
-            count=number,
+            count=int(number),
         )
 
     if _exceeds(ring(*_BEYOND), ring(_FAR, np.inf)):

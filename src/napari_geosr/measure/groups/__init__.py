@@ -242,7 +242,8 @@ class Group:
         )
 
     def _split(self) -> list[tuple[str, str, str]]:
-        tokens, place = [], 0
+        tokens: list[tuple[str, str, str]] = []
+        place = 0
         while self.text[place:].strip():
             found = _TOKEN.match(self.text, place)
             if found is None:
