@@ -33,7 +33,7 @@ def block_matching(python: Path, **data: Any) -> list[dict[str, Any]]:
     **data
         ``noisy`` and ``clean`` for tuning, ``noise`` (another scan minus the first)
         and ``test``: arrays (Z, Y, X); ``sd`` of the noise; ``correlated``: whether to
-        try BM4D with the spectrum of the noise as well.
+        try BM4D with the noise spectrum as well.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def _methods(data: Mapping[str, Any]) -> dict[str, Callable[[Any, float], Any]]:
 
     found = {"BM3D (plane by plane)": planes, "BM4D": volumes}
     if data["correlated"]:
-        found["BM4D, spectrum of the noise"] = coloured
+        found["BM4D (noise spectrum)"] = coloured
     return found
 
 

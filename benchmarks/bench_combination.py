@@ -194,8 +194,8 @@ def main() -> None:
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
     end = (
-        "single best by the estimate | combination of two | combination of three | "
-        "weights of the three"
+        "single candidate with the smallest expected error | combination of two | "
+        "combination of three | weights in the combination of three"
     )
     if options.sets:
         head = f"| test set | new network | earlier network | {end} |"

@@ -186,9 +186,9 @@ def main() -> None:
                 silent += not is_limited
     lines += [
         "",
-        f"Of the {n} results, {silent or 'none'} are wrong without any flag, and "
-        f"{limited or 'none'} are wrong and have the verdict *ok*, but also "
-        "the remark that pores of this size cannot be counted.",
+        f"Number of the {n} results that are wrong without a flag: {silent}. Number that "
+        f"are wrong and have the verdict *ok*, but also the remark that pores of this "
+        f"size cannot be counted: {limited}.",
     ]
     print(lines[-1])
     if given.out:

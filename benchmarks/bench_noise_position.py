@@ -4,7 +4,7 @@
         [--out docs/evidence/noise.md]
 
 Noise whose level depends on the position is added to crops of real volumes. For
-comparison, noise that is equally strong everywhere is added to the same volumes and to
+comparison, uniform noise is added to the same volumes and to
 all structures of ``bench_noise_estimation.py``.
 """
 
@@ -68,8 +68,8 @@ def halves(low: float, high: float) -> Callable[[tuple[int, ...]], Array]:
 CASES = {
     "5 to 10 % along Y": ramp(0.05, 0.1),
     "5 to 25 % along Y": ramp(0.05, 0.25),
-    "3 to 30 % towards the corners": towards_corners(0.03, 0.3),
-    "5 and 20 % in two halves": halves(0.05, 0.2),
+    "3 %, increasing to 30 % in the corners": towards_corners(0.03, 0.3),
+    "5 % in one half, 20 % in the other": halves(0.05, 0.2),
 }
 
 
@@ -126,7 +126,7 @@ def main() -> None:
     alarms, total = false_alarms(all_structures)
     lines += [
         "",
-        f"In {alarms} of {total} scans with equally strong noise everywhere, the noise "
+        f"In {alarms} of {total} scans with uniform noise, the noise "
         "was reported to depend on the position.",
     ]
     print(lines[-1])

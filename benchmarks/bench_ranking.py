@@ -243,9 +243,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     aside = len(rows) - len(judged_)
     lines += [
         "",
-        f"In {aside} further cases, the added noise is weaker than the noise of the "
-        "volume itself. These cases are excluded, because removing the volume's own "
-        "noise would count as an error.",
+        f"In {aside} further cases, the added noise is weaker than the original noise. "
+        "These cases are excluded, because removing the original noise would count as "
+        "an error.",
     ]
     wrong = [row for row in judged_ if row["loss"] > CLOSE]
     if wrong:

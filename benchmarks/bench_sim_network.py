@@ -375,8 +375,8 @@ def published_table(table: Table) -> str:
     """Return a table of the published recipe and Richardson–Lucy in equal time."""
     columns = {
         "joint-rl": "joint Richardson–Lucy",
-        "joint-rl-equal": "joint Richardson–Lucy, in the time of 200 steps",
-        "published-equal": "`published`, in the time of Richardson–Lucy",
+        "joint-rl-equal": "joint Richardson–Lucy, same computing time as 200 steps",
+        "published-equal": "`published`, same computing time as Richardson–Lucy",
         **{f"published-{n}": f"`published`, {n} steps" for n in STEPS},
     }
     lines = [

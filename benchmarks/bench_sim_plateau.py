@@ -40,7 +40,7 @@ MEAN = 10
 
 
 def curve(data: Path, stack: int, steps: int) -> tuple[list[float], float, float]:
-    """Losses of all steps, the loss of the true object, and the seconds."""
+    """Losses of all steps, the loss of the ground truth, and the seconds."""
     name = f"semisynthetic_microtubules_{stack}"
     config = SimConfig.create(
         method="pinn", recipe="published", psf=data / "sim/psf.png", psf_sampling=4,
@@ -74,10 +74,10 @@ def curve(data: Path, stack: int, steps: int) -> tuple[list[float], float, float
 
 
 def plateau_table(data: Path, steps: int, stacks: Sequence[int]) -> str:
-    """Return the table of the loss by step, and of the loss of the true object."""
+    """Return the table of the loss by step, and of the loss of the ground truth."""
     shown = [n for n in SHOWN if n <= steps]
     lines = [
-        f"| stack | {' | '.join(f'step {n}' for n in shown)} | true object | time |",
+        f"| stack | {' | '.join(f'step {n}' for n in shown)} | ground truth | time |",
         "|---|" + "---|" * (len(shown) + 2),
     ]
     for stack in stacks:

@@ -1,4 +1,4 @@
-"""Reports on noise that does not fill a scan evenly, or that cannot be measured.
+"""Reports on noise that is not uniform, or that cannot be measured.
 
     python benchmarks/bench_unusual_noise.py [--data ../shared/data]
         [--out docs/evidence/unusual_noise.md]
@@ -138,7 +138,7 @@ def equal(scan: Scan, counts: Counts) -> None:
         for blur in (0.0, 0.6):
             found = estimated(scan.with_noise(level, 5, blur))
             told = any(says(found, words) for words in (POSITION, SLICE, _OUTLIERS))
-            counts.add("equal noise (0 to 20 %) | none of these reported", not told)
+            counts.add("uniform noise (0 to 20 %) | none of these reported", not told)
 
 
 def filtered(scan: Scan, counts: Counts) -> None:

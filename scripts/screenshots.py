@@ -92,7 +92,7 @@ def porosity_measured() -> None:
 
 
 def porosity_plot() -> None:
-    """Pores selected in the scatter plot, and highlighted in the picture."""
+    """Pores selected in the scatter plot, and highlighted in the viewer."""
     viewer = new_viewer()
     viewer.open_sample(PLUGIN, "noisy_foam")
     show_only(viewer, "clean foam")

@@ -83,14 +83,14 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     smallest = int(np.argmin(report.table["volume"])) + 1
     assert table.pores.label_at(0) == smallest
 
-    # Choosing a row moves slices and camera to the pore in the picture.
+    # Choosing a row moves slices and camera to the pore in the viewer.
     table.selectRow(0)
     centre = [o + c * v for o, c, v in zip(ORIGIN, BALLS[2][0], SIZE, strict=True)]
     assert viewer.dims.point[0] == pytest.approx(centre[0], abs=SIZE[0] / 2)
     assert viewer.scene.camera.center[-2:] == pytest.approx(centre[1:], abs=0.5)
     assert pores.selected_label == smallest
 
-    # Choosing a pore in the picture selects its row.
+    # Choosing a pore in the viewer selects its row.
     for centre, _ in BALLS:
         at = [o + c * v for o, c, v in zip(ORIGIN, centre, SIZE, strict=True)]
         viewer.dims.set_point(0, at[0])

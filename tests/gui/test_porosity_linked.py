@@ -178,7 +178,7 @@ def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock)
     assert shown() == highlighted(layer) == [table.pores.label_at(1)]
     table.selectAll()
     assert shown() == highlighted(layer) == [1, 2, 3]
-    # A click in the picture.
+    # A click in the viewer.
     report = dock.result.report
     centre = [report.table[f"centroid_{letter}"][1] for letter in "zyx"]
     viewer.dims.set_point(0, centre[0])

@@ -1,4 +1,4 @@
-"""Pores are selected by ranges of histograms, and by outlines in the picture."""
+"""Pores are selected by ranges of histograms, and by outlines in the viewer."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_why_outlines_cannot_be_drawn(viewer, qtbot, dock):
 
 def test_the_button_has_a_tool_tip_and_a_key_of_its_own(dock):
     button = dock.result.plot.outline
-    assert button.accessibleName() == "Select in picture"
+    assert button.accessibleName() == "Select in viewer"
     key = button.shortcut().toString()
     assert key in button.toolTip()
     keys = [b.shortcut().toString() for b in dock.findChildren(QAbstractButton)]

@@ -151,7 +151,7 @@ def test_many_lacunae_at_the_border_are_reported() -> None:
 def test_remarks_on_images_have_the_names_of_images() -> None:
     pore = ellipsoid((1, 40, 40), (0, 20, 20), 8)[0]
     found = measured(pore, "lacunae").morphometry["lacunae"]
-    assert "Lc.Ar.SD has no value: there is only one lacuna." in found.remarks
+    assert "Lc.Ar.SD cannot be determined: there is only one lacuna." in found.remarks
     assert not any("Lc.V" in remark for remark in found.remarks)
 
 
@@ -161,7 +161,7 @@ def test_round_lacunae_have_no_oblateness() -> None:
     report = measured(ball, "lacunae")
     assert report.figures["Lc.Ob"] is None
     assert report.figures["Lc.St"] == 0
-    assert any("Lc.Ob has no value" in text for text in report.warnings)
+    assert any("Lc.Ob cannot be determined" in text for text in report.warnings)
     rod = ellipsoid((24,) * 3, (12,) * 3, (9, 4, 4))
     report = measured(np.concatenate([ball, rod]), "lacunae")
     assert report.figures["Lc.Ob"] == pytest.approx(-1, abs=0.02)

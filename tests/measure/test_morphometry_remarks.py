@@ -302,7 +302,9 @@ def test_a_solid_block_has_no_connectivity() -> None:
     found = measured(np.zeros((12,) * 3, bool), "trabecular")
     assert found.figures["Conn.D"] is None
     assert found.figures["BV/TV"] == 1
-    assert any("Conn.D has no value: there are no pores" in w for w in found.warnings)
+    assert any(
+        "Conn.D cannot be determined: there are no pores" in w for w in found.warnings
+    )
 
 
 def test_a_spread_has_the_unit_of_its_mean() -> None:
@@ -327,7 +329,7 @@ def test_a_single_voxel_has_no_intercept_length() -> None:
     )
     assert report.figures["MIL.a"] is None
     assert report.figures["DA(a/c)"] is None
-    assert any("MIL have no value: there are only" in w for w in report.warnings)
+    assert any("MIL cannot be determined: there are only" in w for w in report.warnings)
 
 
 def test_trabecular_numbers_that_differ_are_mentioned() -> None:

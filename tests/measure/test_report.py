@@ -346,7 +346,7 @@ def test_existing_files_are_kept(kind: str, before, tmp_path: Path) -> None:
     ("title", "text"),
     [
         ("scan", "Voxels are not cubic; morphometry used as many as in the scan."),
-        ("pores", "τ.x (tortuosity) has no value: no pores connect the faces along X."),
+        ("pores", "τ.x (tortuosity) cannot be determined: no pores connect the faces."),
         ("a", "Conn.D leaves out 202 loose particles and a cavity."),
         ("SR", "The SRC is unknown."),
         ("Voxels", "Voxels are not cubic."),

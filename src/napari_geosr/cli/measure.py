@@ -262,7 +262,7 @@ def _remaining_warnings(
 def _by_text(
     volumes: dict[str, Volume], reports: dict[str, PorosityReport], key: str
 ) -> dict[str, str]:
-    """Return the warnings of a report by their text when they are issued."""
+    """Return the warnings of a report, keyed by the text with which they are issued."""
     title = message_titles(volumes)[key] if len(volumes) > 1 else ""
     name = volumes[key].name
     return {named_warning(w, title, name): w for w in reports[key].warnings}

@@ -88,7 +88,7 @@ class _Requests:
 
 
 class _CallerRequests(_Requests):
-    """Stops only for the caller, because another process watches for requests."""
+    """Stops only when the caller asks for it; another process handles requests."""
 
     def _poll(self) -> None:
         if self.should_stop():

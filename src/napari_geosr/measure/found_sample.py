@@ -66,7 +66,7 @@ _MIN_OTHER_POROSITY = 1e-3
 _MIN_OTHER_CONTRAST = 0.03
 #: Fraction of the sample by which a redrawn mask may be smaller without a warning.
 _MAX_LOST = 0.03
-#: Progress report between two calls of `should_stop`.
+#: Empty step, yielded regularly so that the caller can stop the search.
 _HEARTBEAT = Step()
 
 

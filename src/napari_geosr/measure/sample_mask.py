@@ -27,7 +27,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: Peak memory in bytes per voxel for the mask, and for a second mask that checks it.
 _BYTES_PER_VOXEL = 10
-#: Progress report between two calls of `should_stop`; the caller names the stage.
+#: Empty step, yielded regularly so that the caller can stop; the caller names the
+#: stage.
 _HEARTBEAT = Step()
 
 

@@ -17,7 +17,7 @@ from napari_geosr.measure.sums import Pores, SweepTotals
 
 #: Values of a whole volume by the name of their statistic.
 Figures = AnyMapping
-#: A string, or a function that returns a string for the figures of all volumes.
+#: A string, or a function that returns a string for the values of all volumes.
 Words = str | Callable[[Sequence[Figures]], str]
 #: Default of `order`: after all statistics and columns with an explicit order.
 LAST = 1000.0

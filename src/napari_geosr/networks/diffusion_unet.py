@@ -72,7 +72,8 @@ class NetworkConfig(ScoresConfig):
     zero_terminal: bool = False
     """Whether images at the last time contain only noise."""
     condition: Literal["none", "porosity"] = "none"
-    """Information about the image that is given in addition to the time."""
+    """Additional input of the network, besides the diffusion time step: none, or the
+    porosity of the image."""
     decoder_head: int = Field(0, ge=0, le=256)
     """Feature maps of a last layer that uses all levels of the decoder, as in [4]_; 0:
     a single convolution of the finest level."""

@@ -182,7 +182,7 @@ class PoreChanges(QWidget):
         self._report: QualityReport | None = None
         self.kind = combo("Pores to list", "Kind of pores to list.")
         self.of = combo(
-            "Image whose pores are listed", "The image compared with the base."
+            "Image for which pores are listed", "The image compared with the base."
         )
         self.list = list_tree(
             ["Position", "Base", "Image"],

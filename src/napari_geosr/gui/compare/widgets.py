@@ -126,7 +126,7 @@ class CompareWidgets(Dock):
         column.addWidget(self.rare)
         column.addWidget(self.halves)
         self.pair_note = text_label(
-            "Pair", "The two images whose Fourier correlation is computed."
+            "Pair", "The two images between which the Fourier correlation is computed."
         )
         column.addWidget(self.pair_note)
         self.advanced = Section(

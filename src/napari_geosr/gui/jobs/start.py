@@ -211,8 +211,9 @@ def _on_disk(
     Parameters
     ----------
     edge : int, optional
-        If any volume has to be written, write only boxes of about this edge length: the
-        same box of all volumes that belong together, including those in files.
+        Approximate edge length of the box to write, if any volume has no file. All
+        volumes that belong together, including those in files, are cropped to the same
+        box.
     """
     files = {
         role: [_file_of(part, should_stop) for part in parts]

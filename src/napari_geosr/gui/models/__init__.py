@@ -408,7 +408,7 @@ class ModelsDock(Dock):
         self._start(
             request.steps,
             partial(self._on_generated, request),
-            f"Generating samples of {request.model}",
+            f"Generating samples with {request.model}",
         )
 
     def _on_generated(self, request: SampleRequest, made: Any) -> None:

@@ -138,7 +138,7 @@ class GenerateDialog(QDialog):
     def __init__(self, entry: ZooEntry, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._entry, card = entry, entry.card
-        self.setWindowTitle(f"Generate samples of {card.name}")
+        self.setWindowTitle(f"Generate samples with {card.name}")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         skip = () if card.porosity_condition is not None else _POROSITY_FIELDS
         self.form = ConfigForm(GenerateConfig, skip=skip)

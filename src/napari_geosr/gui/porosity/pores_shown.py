@@ -372,7 +372,7 @@ class PoreDisplay(QObject):
             self.marked.set_mask(combined(self._unbrushed, inside, modifiers))
 
     def _on_outline_request(self, is_on: bool) -> None:
-        """Start or stop selecting pores with outlines in the picture."""
+        """Start or stop selecting pores with outlines in the viewer."""
         layer, fault = self.layer(), ""
         if not is_on:
             self._outlines.end()
@@ -386,7 +386,7 @@ class PoreDisplay(QObject):
         self._result.plot.show_outlining(is_on=not fault, fault=fault)
 
     def _on_enclosed(self, labels: AnyArray, modifiers: object) -> None:
-        """Select the pores inside an outline in the picture."""
+        """Select the pores inside an outline in the viewer."""
         inside = np.zeros(len(self.marked.mask), bool)
         inside[labels[labels <= len(inside)] - 1] = True
         self.marked.set_mask(combined(self.marked.mask, inside, modifiers))

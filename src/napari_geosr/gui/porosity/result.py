@@ -237,7 +237,7 @@ class PorosityResult(QWidget):
 
     def _describe(self) -> None:
         for widget, name, tip in (
-            (self.which, "Pores of", "Image whose pores are shown."),
+            (self.which, "Pores of", "Image for which the pores are shown."),
             (
                 self.histogram,
                 "Histogram of pore sizes",
@@ -262,7 +262,7 @@ class PorosityResult(QWidget):
             (
                 self.only_selected,
                 "Show only selected pores",
-                "Hide all other pores in the picture.",
+                "Hide all other pores in the viewer.",
             ),
             (self.image, "Measured image", "The image that was measured."),
             (self.evidence, "Evidence", _NO_EVIDENCE),
@@ -271,7 +271,11 @@ class PorosityResult(QWidget):
                 "Export",
                 _EXPORT,
             ),
-            (self.which_label, "Label for “Pores of”", "Image whose pores are shown."),
+            (
+                self.which_label,
+                "Label for “Pores of”",
+                "Image for which the pores are shown.",
+            ),
         ):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)

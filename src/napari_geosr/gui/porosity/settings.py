@@ -143,7 +143,7 @@ class PorositySettings(QWidget):
 
     def _describe(self) -> None:
         for widget, name, tip in (
-            (self.image, "Image", "The image or volume whose pores are measured."),
+            (self.image, "Image", "Image or volume in which pores are measured."),
             (
                 self.method,
                 "Threshold method",

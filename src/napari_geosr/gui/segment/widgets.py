@@ -139,7 +139,7 @@ class SegmentWidgets(Dock):
         self.fractions = text_label(
             "Fractions", "Fraction of each class in the segmented scan."
         )
-        self.of_class = combo("Class", "Class whose porosity is measured.")
+        self.of_class = combo("Class", "Class for which the porosity is measured.")
         self.porosity_button = button(
             "Measure porosi&ty…",
             "Open the Porosity dock with the chosen class as pores.",

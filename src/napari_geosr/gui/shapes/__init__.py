@@ -352,7 +352,7 @@ class ShapesDock(ShapesWidgets):
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled) and self._removed:
             self.show_warning(
-                f"{self._removed!r} was removed during the run, which was cancelled. "
+                f"{self._removed!r} was removed, so the run was cancelled. "
                 "No layer was added."
             )
         elif isinstance(error, Cancelled):

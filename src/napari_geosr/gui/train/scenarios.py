@@ -51,7 +51,9 @@ _SCENARIOS = (
         ("First scan", "Second scan"),
     ),
     TrainingScenario(
-        "A noisy scan and a clean one", ("supervised",), ("Noisy scan", "Clean scan")
+        "A noisy and a low-noise scan",
+        ("supervised",),
+        ("Noisy scan", "Low-noise scan"),
     ),
     TrainingScenario(
         "A scan and its labels",

@@ -18,7 +18,8 @@ from napari_geosr.jobs.status import JobStatus
 _FRESH_SECONDS = 1.5
 #: Seconds for which a queue that no longer finds a job is still queried about it.
 _DOUBT_SECONDS = 300.0
-#: Time between two queries by a dock, as a fraction of the time since any job changed.
+#: Time between two queries by a dock, as a fraction of the time since a job last
+#: changed.
 _WAIT_FRACTION = 1 / 30
 #: Maximum time between two queries by a dock, in seconds.
 _MAX_WAIT = 30.0

@@ -96,9 +96,9 @@ class QualityReport:
     titles : mapping of str to str
         Name of each volume for the user.
     grids : mapping of PairGrid
-        Grid on which each other volume is compared with the base, with the number of
-        known voxels and the settings of PSNR and SSIM. This grid does not depend on
-        coarser volumes.
+        Grid on which each of the other volumes is compared with the base, with the
+        number of known voxels and the settings of PSNR and SSIM. This grid does not
+        depend on coarser volumes.
     figures : mapping of GreyFigures
     shifts : mapping of Shift
         Shift of each volume; None if the parts are hardly correlated.
@@ -129,8 +129,8 @@ class QualityReport:
     remarks : tuple of str
         How the volumes were processed for the comparison.
     base_porosity : mapping of PorosityReport
-        The base as measured for each other volume: in the same region and with the same
-        minimum pore size.
+        The base as measured for each of the other volumes: in the same region and with
+        the same minimum pore size.
     warnings : tuple of str
         Reasons why metrics may be misleading.
 

@@ -85,8 +85,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         remarks.append("No pore reaches the minimum size.")
     elif phases.sample is None:
         remarks.append(
-            "The depth of pores has no value: without a sample mask, the free surface "
-            "is unknown. Use a sample mask (--sample auto)."
+            "The depth of pores cannot be determined: without a sample mask, the free "
+            "surface is unknown. Use a sample mask (--sample auto)."
         )
     elif needed > available:
         has_budget = phases.budget is not None
@@ -94,9 +94,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         remarks.append(memory_remark(what, needed, has_budget=has_budget))
     elif not np.isfinite(depth).any():
         remarks.append(
-            "The depth of pores has no value: the sample has no free surface, because "
-            "it ends only at NaN voxels or at the border of the volume. If it is "
-            "surrounded by air, use a sample mask (--sample auto)."
+            "The depth of pores cannot be determined: the sample has no free surface, "
+            "because it ends only at NaN voxels or at the border of the volume. If it "
+            "is surrounded by air, use a sample mask (--sample auto)."
         )
     shapes = "circularity is" if phases.flat else "√area and sphericity are"
     if n and (median := int(np.median(pores.voxels))) < _FEW_VOXELS:
@@ -114,7 +114,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         shape_name = "circularity" if phases.flat else "sphericity"
         remarks.append(f"No pore has a reliable {shape_name}.")
     if n == 1:
-        remarks.append("NND has no value: there is only one pore.")
+        remarks.append("NND cannot be determined: there is only one pore.")
     values: dict[str, float | None] = {
         "Relative density": 1 - totals.pore_voxels / totals.sample_voxels,
         "√area.max": float(area.max()) / edge if n else None,

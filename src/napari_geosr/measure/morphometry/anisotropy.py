@@ -59,8 +59,8 @@ _N_FLAT = 90
 #: Number of phase changes per direction, on lines one voxel apart, below which the fit
 #: is unreliable.
 _FEW = 200
-#: Number of phase changes per direction below which MIL and DA have no value: a sphere
-#: of 4 voxels has about 25.
+#: Number of phase changes per direction below which MIL and DA cannot be determined: a
+#: sphere of 4 voxels has about 25.
 _TOO_FEW = 30
 #: Number of planes on either side of a slab that are read to locate its surfaces.
 _HALO = 8
@@ -106,7 +106,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         yield BlockDone(i + 1, len(slabs))
     used = [1, 2] if phases.flat else [0, 1, 2]
     if not pairs[used].all():
-        return Findings({}, ["DA has no value: the sample is too thin."])
+        return Findings({}, ["DA cannot be determined: the sample is too thin."])
     rate = np.zeros(len(vectors))
     for axis in used:
         vector = areas[axis][areas[axis].any(axis=1)] / facets.STEPS
@@ -208,7 +208,7 @@ def _findings(
         Share of the rarer phase in the volume.
     """
     if not rate.any():
-        return Findings({}, ["DA has no value: the sample has only one phase."])
+        return Findings({}, ["DA cannot be determined: the sample has only one phase."])
     remarks = []
     changes = float(rate.mean() * pairs)
     chord = 2 * share / float(rate.mean())
@@ -216,8 +216,8 @@ def _findings(
         return Findings(
             {},
             [
-                f"DA and MIL have no value: there are only {changes:.0f} phase changes "
-                "per direction. A larger volume is needed."
+                f"DA and MIL cannot be determined: there are only {changes:.0f} phase "
+                "changes per direction. A larger volume is needed."
             ],
         )
     if changes < _FEW:

@@ -122,7 +122,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         )
     if values["Tt.Ar"] is not None and not values["Po.N"]:
         pores = "pores that reach the minimum size" if values["Ct.Po"] else "pores"
-        remarks.append(f"Ct.Po.Dm has no value: the cortex has no {pores}.")
+        remarks.append(f"Ct.Po.Dm cannot be determined: the cortex has no {pores}.")
     if step > 1:
         remarks.append(f"Ct.Th was measured in one of every {step} slices.")
     remarks += coarse_remark("Ct.Th", values["Ct.Th"])

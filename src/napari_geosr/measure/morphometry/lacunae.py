@@ -103,9 +103,10 @@ _CANAL = 20
 #: which fill a few per cent of bone.
 _MOST_LACUNAE = 0.2
 
-#: Origins of sample masks that may cut lacunae at their borders ("none": at NaN).
+#: Kinds of sample mask that may cut lacunae at their borders ("none": at the border of
+#: NaN voxels).
 _CUTTING = ("none", "own")
-#: What to do about canals and marrow, by the origin of the sample mask.
+#: What to do about canals and marrow, by the kind of sample mask.
 _ADVICE = {
     "none": "Exclude canals and marrow with a sample mask (--sample cortex).",
     "cortex": "Exclude the canals from the sample with a mask of your own (--mask).",
@@ -168,7 +169,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     ]
     if len(volume) == 1:
         kind = "lacuna" if n == 1 else "whole lacuna"
-        remarks.append(f"Lc.V.SD has no value: there is only one {kind}.")
+        remarks.append(f"Lc.V.SD cannot be determined: there is only one {kind}.")
     values: dict[str, float | None] = {
         "Lc.N": n,
         "Lc.N/BV": float(_shares(pores, phases).sum() / bone) if bone else None,
@@ -195,7 +196,7 @@ def _round_remarks(
     if n == n_whole:
         return []
     if not n:
-        return ["Lc.Ob has no value: the lacunae are too round for an oblateness."]
+        return ["Lc.Ob cannot be determined: the lacunae are too round."]
     return [
         f"Lc.Ob is measured from {n} of {n_whole} lacunae; the others are too round "
         "for an oblateness."
@@ -209,8 +210,8 @@ def _alignment(
     n, remarks = len(axes), []
     if n < 2:
         return None, [
-            "Lc.Align has no value: at least two lacunae with a distinct longest axis "
-            f"are needed, but there {'is 1' if n else 'are 0'}."
+            "Lc.Align cannot be determined: at least two lacunae with a distinct "
+            f"longest axis are needed, but there {'is 1' if n else 'are 0'}."
         ]
     if n < n_whole:
         remarks.append(

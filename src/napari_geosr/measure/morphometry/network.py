@@ -109,10 +109,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     }
     remarks = []
     if not len(throats):
-        remarks.append("Net.Th.Dm has no value: there are no throats.")
+        remarks.append("Net.Th.Dm cannot be determined: there are no throats.")
     if not inner.any():
         remarks.append(
-            "The coordination number has no value: all pores touch the border."
+            "The coordination number cannot be determined: all pores touch the border."
         )
     remarks += coarse_remark("Net.Th.Dm", values["Net.Th.Dm"])
     table = _openpnm(phases, labels, diameters, centres, throats, areas)

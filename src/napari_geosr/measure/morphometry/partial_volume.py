@@ -74,7 +74,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     grey = phases.grey
     nothing: dict[str, float | None] = dict.fromkeys(q.name for q in QUANTITIES)
     if grey is None:
-        return Findings(nothing, ["φ(grey) has no value: there are no grey values."])
+        return Findings(
+            nothing, ["φ(grey) cannot be determined: there are no grey values."]
+        )
     near, solid = _GreyMean(), _GreyMean()
     inner = {distance: _GreyMean() for distance in _INSIDE}
     n = grey.slabs[-1].stop
@@ -115,16 +117,16 @@ def _findings(
         return Findings(
             values,
             [
-                f"φ(grey) has no value: fewer than {_FEWEST} voxels of the solid are "
-                f"more than {_REACH} voxels away from pores."
+                f"φ(grey) cannot be determined: fewer than {_FEWEST} voxels of the "
+                f"solid are more than {_REACH} voxels away from pores."
             ],
         )
     if pore is None or pore == solid.value:
         return Findings(
             values,
             [
-                "φ(grey) has no value: the pores are too small to determine their grey "
-                "value."
+                "φ(grey) cannot be determined: the pores are too small to determine "
+                "their grey value."
             ],
         )
     parts = (near.count * solid.value - near.total) / (solid.value - pore)

@@ -71,7 +71,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         return Findings(
             {},
             [
-                "SMI has no value: the volume must be at least "
+                "SMI cannot be determined: the volume must be at least "
                 f"{3 * _HALO} voxels wide along every axis."
             ],
         )
@@ -84,7 +84,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         yield BlockDone(i + 1, len(blocks))
     volume, surface, concave, curvature = (float(n) for n in sums)
     if surface <= 0:
-        return Findings({}, ["SMI has no value: there is only one phase."])
+        return Findings({}, ["SMI cannot be determined: there is only one phase."])
     smi = 6 * volume * curvature / surface**2
     remarks = []
     if concave > 0.1 * surface:

@@ -112,8 +112,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     if not 0 < porosity < 1:
         which = "pores" if porosity else "solid"
         remarks.append(
-            "RVE (representative volume) has no value: the sample contains only "
-            f"{which}."
+            "RVE (representative volume) cannot be determined: the sample contains "
+            f"only {which}."
         )
     elif (found := _representative(rows, porosity)) is not None:
         values["RVE"], n, n_sizes = found
@@ -137,9 +137,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             )
     else:
         remarks.append(
-            "RVE (representative volume) has no value: even the porosity of the "
-            "largest sub-volumes varies by more than ± 5 %. `napari-geosr "
-            "plan` estimates how large a volume would be representative."
+            "RVE (representative volume) cannot be determined: even the porosity of "
+            "the largest sub-volumes varies by more than ± 5 %. `napari-geosr plan` "
+            "estimates how large a volume would be representative."
         )
     curve = {"distance": [e for e, _, _ in rows], "SD": [sd for _, sd, _ in rows]}
     return Findings(values, remarks, curves={"subvolumes": curve})

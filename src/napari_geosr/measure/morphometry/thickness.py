@@ -64,7 +64,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     ):
         if found.mean is None:
             why = "fills the volume" if found.unbounded_voxels else "is empty"
-            remarks.append(f"{name} has no value: the {phase} phase {why}.")
+            remarks.append(f"{name} cannot be determined: the {phase} phase {why}.")
         remarks += coarse_remark(name, found.mean)
         remarks += wide_remark(name, found.mean, phases.sample_shape)
     return Findings(

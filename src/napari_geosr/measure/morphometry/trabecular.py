@@ -167,7 +167,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     if not bone:
         remarks.append("There is no bone (solid) in the sample.")
     elif bone == total:
-        remarks.append("Conn.D has no value: there are no pores in the sample.")
+        remarks.append("Conn.D cannot be determined: there are no pores in the sample.")
         return Findings({**values, "Conn": None, "Conn.D": None}, remarks)
     left_out = [
         f"{count} {one if count == 1 else several}"
@@ -231,7 +231,7 @@ def _thickness_of_both(
         what, has_budget = "Tb.N(Th+Sp) was", phases.budget is not None
         return None, [memory_remark(what, error.needed, has_budget=has_budget)]
     if solid.mean is None or pores.mean is None:
-        return None, ["Tb.N(Th+Sp) has no value: there is only one phase."]
+        return None, ["Tb.N(Th+Sp) cannot be determined: there is only one phase."]
     return solid.mean + pores.mean, []
 
 
@@ -250,8 +250,8 @@ def _number(
     assert isinstance(axes, ThicknessDistribution)
     if axes.mean is None:
         return None, [
-            "Tb.N has no value: no mid-axes were found, for example because there is "
-            "a single pore, or because the solid is only one voxel thick."
+            "Tb.N cannot be determined: no mid-axes were found, for example because "
+            "there is a single pore, or because the solid is only one voxel thick."
         ]
     return 1 / axes.mean, []
 

@@ -28,8 +28,8 @@ CONVENTION = (
     "converged when the fluxes through all planes agree within 0.5 %. The permeability "
     "is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman equation), with the "
     "surface per total volume S_v. The estimate includes isolated pores. It is 0 if "
-    "no pores connect opposite faces of the volume, and has no value if the sample "
-    "does not reach these faces."
+    "no pores connect opposite faces of the volume, and cannot be determined if the "
+    "sample does not reach these faces."
 )
 SOURCES = (
     "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
@@ -95,8 +95,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             values[f"D_eff/D0.{letter}"] = share
             if not share:
                 remarks.append(
-                    f"τ.{letter} (tortuosity) has no value: no pores connect the "
-                    f"faces along {letter.upper()}."
+                    f"τ.{letter} (tortuosity) cannot be determined: no pores connect "
+                    f"the faces along {letter.upper()}."
                 )
                 continue
             values[f"τ.{letter}"] = float(phi / share)
@@ -113,7 +113,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 )
         if outside:
             remarks.append(
-                "τ has no value along "
+                "τ cannot be determined along "
                 f"{' and '.join(outside)}: the sample does not reach both faces of "
                 "the volume, so it is unknown whether its pores connect them. Crop "
                 "the volume to the sample."
@@ -196,8 +196,8 @@ def _permeability(
     shares = {axis: values.get(f"D_eff/D0.{axis}") for axis in "zyx"}
     if outside and not any(shares.values()):
         return None, [
-            "k(estimate) has no value: the sample does not reach both faces of the "
-            f"volume along {' and '.join(outside)}, so it is unknown whether its "
+            "k(estimate) cannot be determined: the sample does not reach both faces of "
+            f"the volume along {' and '.join(outside)}, so it is unknown whether its "
             "pores connect them. Crop the volume to the sample."
         ]
     if all(share == 0 for share in shares.values()):
@@ -206,7 +206,7 @@ def _permeability(
             "axis, so nothing can flow through it."
         ]
     if not surface:
-        return None, ["k(estimate) has no value: the pores have no surface."]
+        return None, ["k(estimate) cannot be determined: the pores have no surface."]
     remarks = []
     closed = [axis.upper() for axis, share in shares.items() if share == 0]
     if closed:

@@ -102,14 +102,15 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         values[name], values[f"{name}.SD"] = _mean_and_sd(chords[which])
         if values[name] is None:
             remarks.append(
-                f"{name} has no value: no chord lies completely inside the sample."
+                f"{name} cannot be determined: no chord lies completely inside the "
+                "sample."
             )
         elif values[f"{name}.SD"] is None:
-            remarks.append(f"{name}.SD has no value: there is only one chord.")
+            remarks.append(f"{name}.SD cannot be determined: there is only one chord.")
     if values["Lc"] is None and 0 < pores < 1:
         remarks.append(
-            "The correlation length has no value: S2 does not decay within half of the "
-            "volume. A larger volume is needed."
+            "The correlation length cannot be determined: S2 does not decay within "
+            "half of the volume. A larger volume is needed."
         )
     elif (length := values["Lc"]) is not None and length < 2:
         remarks.append(

@@ -27,8 +27,8 @@ class Overview:
     Attributes
     ----------
     pores, solid : ndarray of uint8, (Z, Y, X)
-        Fraction of the voxels read in each cell that are pores, or solid within the
-        sample; 255 means all of them.
+        For each cell, the fraction of the voxels read that are pores (`pores`) or
+        solid within the sample (`solid`), scaled so that 255 means all.
     lengths : tuple of 3 float
         Edge lengths of the whole volume in `unit`.
     unit : str

@@ -151,7 +151,7 @@ def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
 
 
 def _renamed(quantity: Quantity, flat: bool) -> Quantity:
-    """Return the quantity; for an image, with its name, title and unit in images."""
+    """Return the quantity; for a 2D image, with its name, title and unit in 2D."""
     if not flat or quantity.flat_name == "-":
         return quantity
     power = quantity.flat_power

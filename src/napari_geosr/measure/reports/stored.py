@@ -27,7 +27,7 @@ _YES_OR_NO = ("surface_reliable", "touches_border", "in_group")
 _WORDS = ("evidence", "similar")
 _INTEGERS = ("label", "voxels")
 _DIAMETER = "equivalent_diameter"
-#: Current names of renamed figures, by their names in earlier files.
+#: Current names of renamed quantities, keyed by their names in earlier files.
 _EARLIER_NAMES = {
     "porosity_band": "porosity_interval",
     "porosity_band_nominal": "porosity_interval_nominal",

@@ -20,7 +20,8 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop
 Mask = npt.NDArray[np.bool_]
 Compartment = Literal["cortex", "marrow"]
 
-#: Progress report between two calls of `should_stop`; the caller names the stage.
+#: Empty step, yielded regularly so that the caller can stop; the caller names the
+#: stage.
 _HEARTBEAT = Step()
 
 

@@ -86,8 +86,9 @@ class Sharpness:
     def __post_init__(self) -> None:
         if not 0 <= self.excess <= MAX_EXCESS:
             raise ConfigError(
-                "The excess sharpness must be a standard deviation of 0 to "
-                f"{MAX_EXCESS} voxels of the scan, not {self.excess:g}."
+                "The excess sharpness, given as the standard deviation of a blur, must "
+                f"be between 0 and {MAX_EXCESS} voxels of the scan, not "
+                f"{self.excess:g}."
             )
 
 

@@ -383,8 +383,9 @@ def _along_axes(mesh: Path, vertices: AnyArray, like: Volume) -> tuple[AnyArray,
     if not stated and elements:
         return vertices, (
             f"{mesh.name} does not state its coordinate system. Its positions were "
-            f"taken to be along the axes of {like.title}, which are oblique: in "
-            "scanner coordinates, they would be elsewhere."
+            f"taken to be along the axes of {like.title}, which are oblique. If they "
+            "are scanner coordinates, the mesh is misplaced; use a mesh whose header "
+            "states them, such as one exported by 3D Slicer."
         )
     if not (stated and known):
         return vertices, ""

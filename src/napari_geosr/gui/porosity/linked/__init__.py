@@ -68,14 +68,14 @@ _EXAMPLE = "diameter>20um & sphericity<0.6"
 #: Shorter example for the field in a narrow dock.
 _SHORT_EXAMPLE = "d>20um & sphericity<0.6"
 _SCATTER = (
-    "One point per pore. Draw around points to select their pores in the picture and "
+    "One point per pore. Draw around points to select their pores in the viewer and "
     "in the table; Shift adds to the selection, Alt removes from it. Click a point to "
     "go to its pore, or an empty area to clear the selection (Escape). Ctrl+A selects "
     "all. The histograms show all pores and the selected ones; drag over a range of a "
     "histogram, or click a bar, to select its pores."
 )
 _OUTLINE = (
-    "Draw outlines in the picture to select the pores inside them in the current "
+    "Draw outlines in the viewer to select the pores inside them in the current "
     "slice. Outlines are drawn with napari's lasso; napari's other drawing tools also "
     "work. Shift adds to the selection, Alt removes from it. Click again to stop."
 )
@@ -146,7 +146,7 @@ class PorePlot(QWidget):
         Name of the column in which to keep the selected pores, and the filter that
         selects them, if there is one.
     outlineRequested : bool
-        Start or stop selecting pores with outlines in the picture.
+        Start or stop selecting pores with outlines in the viewer.
     """
 
     labelChosen = Signal(int)
@@ -167,7 +167,7 @@ class PorePlot(QWidget):
         self.expression = QLineEdit()
         self.select = button("Select", "Select the pores that match the filter.")
         self.name = QLineEdit()
-        self.outline = button("Select in picture", _OUTLINE, "Alt+Shift+B")
+        self.outline = button("Select in viewer", _OUTLINE, "Alt+Shift+B")
         self.outline.setCheckable(True)
         self.save = button(
             "Keep group",
@@ -284,7 +284,7 @@ class PorePlot(QWidget):
         self._show_marked()
 
     def set_colours(self, colours: PoreColours, column: str) -> None:
-        """Colour the points like the pores in the picture."""
+        """Colour the points like the pores in the viewer."""
         if self._report is None:
             return
         self.scatter.set_colours(colours.of_pores())
@@ -326,7 +326,7 @@ class PorePlot(QWidget):
         self._marked.set_mask(mask)
 
     def show_outlining(self, *, is_on: bool, fault: str = "") -> None:
-        """Show whether outlines are drawn in the picture, or why they cannot be."""
+        """Show whether outlines are drawn in the viewer, or why they cannot be."""
         with QSignalBlocker(self.outline):
             self.outline.setChecked(is_on)
         self.show_fault(fault)

@@ -21,8 +21,8 @@ _LONGEST_WAIT = 100.0
 #: Shortest time in milliseconds without a change after which a pending picture is
 #: drawn.
 _PAUSE = 50
-#: If frames with a new picture last at most this many milliseconds longer than others,
-#: delaying pictures gains nothing, e.g. because all frames last until the screen is
+#: If redrawing the picture lengthens a frame by at most this many milliseconds,
+#: delaying it brings no benefit, e.g. because all frames last until the screen is
 #: refreshed.
 _SAME = 3.0
 #: Longest duration in milliseconds of a frame that counts; longer ones were delayed by

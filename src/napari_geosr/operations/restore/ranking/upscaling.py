@@ -225,7 +225,7 @@ def decide_upscaling(
 
 
 def _knows_fine_noise(noise: Noise) -> bool:
-    """Return whether the fine noise of the scan is at most the measured noise.
+    """Return whether the fine noise is known not to exceed the measured noise.
 
     A sharper interpolation amplifies fine noise. Smooth noise (even of unknown level),
     fine noise weaker than measured, and noise below the rounding steps carry no risk.

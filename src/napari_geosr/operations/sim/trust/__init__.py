@@ -54,11 +54,11 @@ _RESOLUTIONS = (
     "widefield_frc_resolution",
     "decorrelation_resolution",
 )
-#: Why the resolution of a network has no value.
+#: Why the resolution of a network is not given.
 _NO_NETWORKS = "Two more networks would have to be fitted, which takes minutes."
-#: Why the resolution has no value at other time points and in other channels.
+#: Why the resolution is not given at other time points and in other channels.
 _NOT_FIRST = "It is measured only at the first time point, in the first channel."
-#: Why the resolution has no value although it was measured.
+#: Why the resolution is not given although it was measured.
 _NO_CROSSING = "The correlation does not fall below the criterion."
 
 
