@@ -186,9 +186,8 @@ def main() -> None:
                 silent += not is_limited
     lines += [
         "",
-        f"Number of the {n} results that are wrong without a flag: {silent}. Number that "
-        f"are wrong and have the verdict *ok*, but also the remark that pores of this "
-        f"size cannot be counted: {limited}.",
+        f"Wrong results (of {n}): {silent} without any flag; {limited} with the verdict "
+        "*ok*, but with the remark that pores of this size cannot be counted.",
     ]
     print(lines[-1])
     if given.out:
