@@ -281,7 +281,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     assert "simulated skulls" in dock.message.text  # the warning of the model is kept
     assert dock.message.text.startswith("Caution: The orientation of 'bone' is unknown")
     assert dock.summary.text().startswith("The orientation of the shape is unknown")
-    assert "only valid for a shape with Z up and Y to the back" in dock.summary.text()
+    assert "valid only for a shape with Z up and Y to the back" in dock.summary.text()
     assert dock.bar.state.text() == UNSURE
     whole, part = (
         np.asarray(viewer.layers[f"bone completed{s}"].data) > 0 for s in ("", " part")

@@ -76,7 +76,7 @@ class TargetReady(Step):
     Attributes
     ----------
     deviation : Volume or None
-        Standard deviations that the same tiles fill, if requested.
+        Standard deviations, filled by the same tiles; None if not requested.
     finished : sequence of tuple of slice
         Boxes that an earlier run has finished.
     """

@@ -172,8 +172,8 @@ class JobFolder:
     def own_path(self) -> Path:
         """Path of the folder in records that several computers compare.
 
-        It is the path at the job's creation if that is still this folder; with links
-        resolved, the same folder may have another path on each computer.
+        This is the path at the job's creation if it still leads to this folder, because
+        the path with links resolved may differ between computers.
         """
         return Path(self._old_path()) if self.was_created_here else self.path
 

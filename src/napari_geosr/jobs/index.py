@@ -176,9 +176,9 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Raises
     ------
     JobError
-        If a process is running the job, it is in a queue, or the folder may not be a
-        job or contains other files (nothing is then deleted), or if a file cannot be
-        deleted.
+        If a process is running the job, the job is in a queue, or the folder contains
+        other files or may not be a job (in these cases, nothing is deleted); or if a
+        file cannot be deleted.
     """
     if not job.is_verified():
         raise JobError(

@@ -152,7 +152,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def merge_samples(draws: Sequence[Arrays]) -> Arrays:
-    """Merge samples; all but the first are numbered: ``"1 source"``, …."""
+    """Merge samples; the names of all but the first are numbered: ``"1 source"``, …."""
     merged = dict(draws[0])
     for i, sample in enumerate(draws[1:], start=1):
         merged |= {f"{i} {role}": array for role, array in sample.items()}

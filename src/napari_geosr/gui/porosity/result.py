@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 _EVIDENCE = (
-    "Find out for each pore whether the scan supports it, or whether only the model "
+    "Find out for each pore whether the scan supports it or whether only the model "
     "produces it. Adds a column to the table and colours the pores by it."
 )
 _NO_EVIDENCE = (

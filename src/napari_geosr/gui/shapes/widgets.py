@@ -259,7 +259,7 @@ def summary_of(made: shapes.ShapeLayer) -> str:
         volume = volume_text(made.part_figures.volume, made.shown_unit, 4)
         pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
         doubt = (
-            "The orientation of the shape is unknown: the completed part is only valid "
+            "The orientation of the shape is unknown: the completed part is valid only "
             f"for a shape with {made.assumed}. "
             if made.assumed
             else ""

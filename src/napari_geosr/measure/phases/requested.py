@@ -130,7 +130,7 @@ def named_quantities(module: StatisticModule, *, flat: bool) -> tuple[Quantity, 
 
 
 def _with_names(remark: str, quantities: Sequence[Quantity], flat: bool) -> str:
-    """Return a remark; for an image, with the names of quantities in images."""
+    """Return a remark; for a 2D image, with the names that quantities have in 2D."""
     names = {q.name: q.flat_name for q in quantities if q.flat_name not in ("", "-")}
     if not (flat and names):
         return remark

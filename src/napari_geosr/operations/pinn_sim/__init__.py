@@ -1,7 +1,7 @@
 """Fit a network to raw frames of structured illumination; apply it to other frames.
 
 The network is fitted to the middle slice of the first time point and channel. For all
-other planes, including those of further stacks with the same optics, this network is
+other planes, including those of other stacks with the same optics, this network is
 the starting point and is refined by a few steps. A job that was stopped or killed
 resumes from its last checkpoint, with the same result as an uninterrupted run.
 """

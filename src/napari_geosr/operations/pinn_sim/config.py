@@ -39,7 +39,7 @@ NEEDS = (
 #: Maximum relative difference in pixel size, aperture or wavelength at which optics
 #: count as equal.
 _SAME = 0.01
-#: Settings that do not decide the numbers of a fit: `frames` is compared by content.
+#: Settings that do not affect the values of a fit: `frames` is compared by content.
 _INDECISIVE = (
     "name",
     "frames",

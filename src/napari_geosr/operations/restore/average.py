@@ -119,8 +119,8 @@ def restore_average_steps(
     if card.inputs not in (1, len(volumes)):
         yield WarningIssued(
             message=f"The model {card.name!r} was trained with {card.inputs} inputs "
-            f"of one object, but {len(volumes)} are given: their mean has a different "
-            "noise level than in training."
+            f"of one object, but {len(volumes)} are given: the noise level of their "
+            "mean differs from that in training."
         )
     given = inputs(volumes, "X:1" if card.run_on == "others" else "1:X")
     first = yield from _mean_steps(given, config, should_stop, look=look, strict=strict)

@@ -379,7 +379,7 @@ class _PoreTests:
     """Tests the effect of candidates on pores; draws blocks only when needed.
 
     If no blocks can be drawn from the scan, no candidate is tested, and the verdict
-    before the run says so.
+    before the run states this.
     """
 
     volume: Volume

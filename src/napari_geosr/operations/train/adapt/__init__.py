@@ -1,6 +1,7 @@
-"""Adapts a denoiser to a scan until the expected error on the scan stops falling.
+"""Adapts a denoiser to a scan until the expected error on the scan stops decreasing.
 
-`risk` estimates the error on held-out blocks; `run` trains until it stops falling.
+`risk` estimates the error on held-out blocks; `run` trains until this error stops
+decreasing.
 """
 
 from __future__ import annotations
