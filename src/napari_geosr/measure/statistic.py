@@ -16,9 +16,9 @@ from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.sums import Pores, SweepTotals
 
 #: Values of a whole volume by the name of their statistic.
-Figures = AnyMapping
+Values = AnyMapping
 #: A string, or a function that returns a string for the values of all volumes.
-Words = str | Callable[[Sequence[Figures]], str]
+Words = str | Callable[[Sequence[Values]], str]
 #: Default of `order`: after all statistics and columns with an explicit order.
 LAST = 1000.0
 
@@ -99,7 +99,7 @@ class Row:
 
     title: Words
     order: float = LAST
-    value: Callable[[Figures], Any] | None = None
+    value: Callable[[Values], Any] | None = None
     text: Callable[[Any], str] | None = None
     compares: bool = True
     help: Words = ""

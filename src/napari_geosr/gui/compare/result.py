@@ -62,7 +62,7 @@ class QualityTable(QTableWidget):
         super().__init__(parent)
         #: Keys of the volumes, from left to right.
         self._keys: list[str] = []
-        self.setAccessibleName("Figures")
+        self.setAccessibleName("Results")
         self.setToolTip("Results of the comparison. Select cells to copy them.")
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setWordWrap(False)

@@ -65,7 +65,7 @@ class JobWidgets(QWidget):
         bold.setBold(True)
         self.title.setFont(bold)
         self.state_label = text_label("State", "Current status of the job.")
-        self.figures = text_label("Figures", FIGURES_TIP)
+        self.figures = text_label("Progress details", FIGURES_TIP)
         self.strip = PartsStrip()
         self.plot = LossPlot()
         self.message = MessageRow(shortcut="Alt+Shift+J")

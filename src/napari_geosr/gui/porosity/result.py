@@ -68,7 +68,7 @@ class FiguresTable(QWidget):
         self._grid.setVerticalSpacing(1)
         self._grid.setHorizontalSpacing(8)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        self.setAccessibleName("Figures")
+        self.setAccessibleName("Results")
         self.setToolTip("Results of the measurement. Select cells to copy them.")
 
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:

@@ -76,7 +76,7 @@ def page(
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
         _cards(names, values),
-        "<h2>Figures</h2>",
+        "<h2>Measured values</h2>",
         _figures(names, values, reference),
         *_warnings(names, values),
     ]

@@ -15,7 +15,7 @@ from napari_geosr.measure.number_text import (
     percent_text,
 )
 from napari_geosr.measure.phases.findings import Morphometry
-from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic, Words
+from napari_geosr.measure.statistic import Row, Values, VolumeStatistic, Words
 from napari_geosr.measure.statistics import volume_statistics
 
 _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
@@ -29,7 +29,7 @@ class FiguresSource(Protocol):
     """Source of the rows: a `napari_geosr.measure.reports.report.PorosityReport`."""
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> Values:
         """Values by the name of their statistic."""
 
     @property
@@ -190,13 +190,13 @@ def _morphometry_rows(
     ]
 
 
-def _value(statistic: VolumeStatistic, row: Row, figures: Figures) -> Any:
+def _value(statistic: VolumeStatistic, row: Row, figures: Values) -> Any:
     if statistic.name not in figures:  # an image among volumes
         return None
     return figures[statistic.name] if row.value is None else row.value(figures)
 
 
-def _words(words: Words, figures: Sequence[Figures]) -> str:
+def _words(words: Words, figures: Sequence[Values]) -> str:
     return words if isinstance(words, str) else words(figures)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.number_text import number_text
-from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic
+from napari_geosr.measure.statistic import Row, Values, VolumeStatistic
 from napari_geosr.measure.sums import SweepTotals
 
 
@@ -32,10 +32,10 @@ def _along_axes(found: Mapping[str, float | None]) -> str:
     )
 
 
-def _known(name: str) -> Callable[[Figures], Any]:
+def _known(name: str) -> Callable[[Values], Any]:
     """Return a function that returns the values along the axes, or None if unknown."""
 
-    def value(figures: Figures) -> Any:
+    def value(figures: Values) -> Any:
         along_axes = figures[name]
         if along_axes is None or all(v is None for v in along_axes.values()):
             return None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from napari_geosr.measure.number_text import percent_range_text, range_text
-from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic
+from napari_geosr.measure.statistic import Row, Values, VolumeStatistic
 from napari_geosr.measure.sums import SweepTotals
 
 
@@ -48,7 +48,7 @@ def pore_density(totals: SweepTotals) -> list[float] | None:
     return None if low is None or high is None else [low, high]
 
 
-def _shown_ends(figures: Figures) -> tuple[float, float] | None:
+def _shown_ends(figures: Values) -> tuple[float, float] | None:
     """Return the interval; if it is not calibrated, return porosity ± spread."""
     if figures["porosity_interval"] is not None:
         low, high = figures["porosity_interval"]
@@ -59,18 +59,18 @@ def _shown_ends(figures: Figures) -> tuple[float, float] | None:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _has_interval(compared: Sequence[Figures]) -> bool:
+def _has_interval(compared: Sequence[Values]) -> bool:
     return any(figures["porosity_interval"] is not None for figures in compared)
 
 
-def _title(compared: Sequence[Figures]) -> str:
+def _title(compared: Sequence[Values]) -> str:
     """Return the title of the row; it names the spread if no interval is calibrated."""
     name = "Porosity interval" if _has_interval(compared) else "Porosity spread"
     first = next(f for f in compared if f["porosity_spread"] is not None)
     return f"{name} ({_reach(first)})"
 
 
-def _reach(figures: Figures) -> str:
+def _reach(figures: Values) -> str:
     """State the nominal coverage or half-width, such as ``90 %`` or ``±2 std``."""
     nominal: Any = figures["porosity_interval_nominal"]
     if nominal is not None:
@@ -78,7 +78,7 @@ def _reach(figures: Figures) -> str:
     return f"±{figures['porosity_interval_factor'] or 1:g} std"
 
 
-def _help(compared: Sequence[Figures]) -> str:
+def _help(compared: Sequence[Values]) -> str:
     if _has_interval(compared):
         return (
             "Porosity when the grey values of all voxels are shifted together by the "

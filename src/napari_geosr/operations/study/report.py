@@ -76,11 +76,11 @@ def write_report(
         "%.</small></p>",
         *_maps(done, config),
         *_volumes(done, names, themes),
-        "<h2>Figures</h2>",
+        "<h2>Measured values</h2>",
         _table(_HEAD, [_cells(row) for row in done.rows]),
         *_remarks(done),
         *_settings(done.rows),
-        "<h2>Saved</h2>",
+        "<h2>Savings</h2>",
         _table(_SAVED, _savings_rows(done, scan)),
         f"<p><small>{_factors(config)}</small></p>",
     ]
