@@ -237,7 +237,7 @@ class PorosityResult(QWidget):
 
     def _describe(self) -> None:
         for widget, name, tip in (
-            (self.which, "Pores of", "Image for which the pores are shown."),
+            (self.which, "Pores of", "Image the pores belong to."),
             (
                 self.histogram,
                 "Histogram of pore sizes",
@@ -271,11 +271,7 @@ class PorosityResult(QWidget):
                 "Export",
                 _EXPORT,
             ),
-            (
-                self.which_label,
-                "Label for “Pores of”",
-                "Image for which the pores are shown.",
-            ),
+            (self.which_label, "Label for “Pores of”", "Image the pores belong to."),
         ):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
