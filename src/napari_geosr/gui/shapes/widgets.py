@@ -48,7 +48,7 @@ REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
 #: before a segmentation, before any other run, after a run, and after a completion in
 #: an assumed orientation.
 NO_SHAPE = "Open labels, or segment a scan first."
-NO_SCAN = "Open a mask and the scan to be segmented."
+NO_SCAN = "Open a mask and the scan to segment."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
 READY = "Preview the result, or run the task."
 DONE = "Compare the result with the input."
