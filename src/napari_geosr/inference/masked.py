@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from napari_geosr.core.array_parts.packed_mask import MaskVoxels
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.interruption import interruptible
@@ -26,7 +27,6 @@ from napari_geosr.inference.box_counts import (
     network_bytes,
 )
 from napari_geosr.inference.compute import exact_settings, frugal_if_tight
-from napari_geosr.inference.packed_mask import MaskVoxels
 from napari_geosr.inference.shapes import (
     MAX_SPARSE,
     block_edges,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import MaskVoxels
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.interruption import check_stop, interruptible
@@ -25,7 +26,6 @@ from napari_geosr.inference.box_counts import (
     network_bytes,
 )
 from napari_geosr.inference.compute import exact_settings, frugal_if_tight
-from napari_geosr.inference.packed_mask import MaskVoxels
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
@@ -30,12 +31,12 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.masked import MaskPlan, label_steps, plan_mask
-from napari_geosr.inference.packed_mask import PackedMask
 from napari_geosr.io.spec import OutputSpec
 from napari_geosr.learning.shapes.grey_scale import (
     grey_scale_bytes,
     grey_scale_steps,
 )
+from napari_geosr.networks.sparse import sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import (
@@ -286,6 +287,7 @@ def _plan_steps(
             budget - inside.nbytes - held,
         )
     more: AnyDict = {} if threshold is None else {"threshold": threshold}
+    more["sparse_convolutions"] = sparse_backend(device)
     record = yield from provenance.record_steps(
         "shapes segment",
         inputs={"scan": volume} if mask is None else {"scan": volume, "mask": mask},
@@ -314,8 +316,7 @@ def _inside_steps(
     inside = yield from read_packed_steps(mask, config.label, budget, should_stop)
     if is_half_turned(mask, volume):
         for z in range(inside.shape[0]):
-            plane = slice(z, z + 1)
-            inside[plane] = half_turn(inside[plane])
+            inside.write(z, half_turn(inside[z : z + 1]))
     return inside, None
 
 

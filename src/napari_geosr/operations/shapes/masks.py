@@ -8,6 +8,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import (
+    MaskVoxels,
+    PackedMask,
+    count_inside,
+)
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
@@ -18,7 +23,6 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference.packed_mask import MaskVoxels, PackedMask, count_inside
 from napari_geosr.inference.shapes import MAX_SPARSE
 from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
 from napari_geosr.learning.shapes.data import NEARLY_CUBIC
@@ -151,7 +155,11 @@ def _fill_steps(
             raise VolumeError(_too_many_values(volume, option))
         if label is not None:
             doubts += _check_labels(volume, part, found)
-        inside[start : start + depth] = part != 0 if label is None else part == label
+        belongs: AnyArray = part != 0 if label is None else part == label
+        if isinstance(inside, PackedMask):
+            inside.write(start, belongs)
+        else:
+            inside[start : start + depth] = belongs
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
     n_inside = count_inside(inside)
     if label is not None and not n_inside:

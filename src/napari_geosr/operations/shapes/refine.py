@@ -11,6 +11,11 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.array_parts.packed_mask import (
+    MaskVoxels,
+    PackedMask,
+    count_inside,
+)
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
@@ -25,7 +30,6 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import free_memory, pick_device
-from napari_geosr.inference.packed_mask import MaskVoxels, PackedMask, count_inside
 from napari_geosr.inference.shapes import (
     RefinementPlan,
     ShapeRefiner,
@@ -34,6 +38,7 @@ from napari_geosr.inference.shapes import (
 )
 from napari_geosr.io.spec import OutputSpec
 from napari_geosr.networks import build_network
+from napari_geosr.networks.sparse import sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
 from napari_geosr.operations.shapes.masks import (
@@ -286,6 +291,7 @@ def refinement_record_steps(
             settings=config.model_dump(mode="json"),
             model=ready.model,
             should_stop=should_stop,
+            sparse_convolutions=sparse_backend(ready.device),
         )
     )
 

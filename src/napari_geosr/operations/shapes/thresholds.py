@@ -6,11 +6,11 @@ from collections.abc import Generator
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference.packed_mask import PackedMask
 from napari_geosr.measure.blocks import check_real
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import histogram_steps
@@ -83,7 +83,7 @@ def _fill_steps(
         part = np.asarray(volume.data[start : start + depth])
         found: AnyArray = part > threshold if is_above else part <= threshold
         finite = np.isfinite(part)
-        inside[start : start + depth] = found & finite
+        inside.write(start, found & finite)
         if finite.any():
             low = min(low, float(part.min(where=finite, initial=part[finite][0])))
             high = max(high, float(part.max(where=finite, initial=part[finite][0])))

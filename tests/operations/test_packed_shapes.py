@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from napari_geosr import io
+from napari_geosr.core.array_parts import packed_mask
+from napari_geosr.core.array_parts.packed_mask import PackedMask, count_inside
 from napari_geosr.core.steps import TileDone, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import masked, shapes
-from napari_geosr.inference.packed_mask import PackedMask, count_inside
 from napari_geosr.networks import build_network
 from napari_geosr.operations.shapes import RefineShapeConfig
 from napari_geosr.operations.shapes.masks import read_packed_steps, read_shape_steps
@@ -25,7 +26,7 @@ from napari_geosr.physics.shapes import sampled, trabeculae
 def packed(inside: np.ndarray) -> PackedMask:
     made = PackedMask(inside.shape)
     for z in range(0, len(inside), 5):
-        made[z : z + 5] = inside[z : z + 5]
+        made.write(z, inside[z : z + 5])
     return made
 
 
@@ -58,6 +59,16 @@ def test_boxes_equal_those_of_the_array() -> None:
                 found = mask[box]
                 assert found.dtype == bool
                 np.testing.assert_array_equal(found, inside[box])
+
+
+def test_a_large_mask_is_stored_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = sample()
+    assert packed(inside).nbytes == 37 * 22 * 4
+    monkeypatch.setattr(packed_mask, "_MOST_BYTES_IN_MEMORY", 37 * 22 * 4 - 1)
+    stored = packed(inside)
+    assert stored.nbytes == 0
+    assert stored.count() == inside.sum()
+    np.testing.assert_array_equal(stored[:], inside)
 
 
 def test_a_refinement_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
