@@ -17,12 +17,15 @@ from napari_geosr.gui.kit.dock_tabs import SHAPES
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.shapes.layers import check_same_transform, transform_warning
 from napari_geosr.gui.shapes.widgets import (
+    ABOVE,
+    BELOW,
     COMPLETE,
     DONE,
     EDITED,
     NO_SCAN,
     NO_SHAPE,
     READY,
+    READY_BEYOND,
     READY_TO_SEGMENT,
     REFINE,
     SEGMENT,
@@ -579,3 +582,49 @@ def test_lengths_without_a_voxel_size_are_in_voxels_of_the_input(viewer, dock, q
     rows = [dock.table.topLevelItem(i) for i in range(dock.table.topLevelItemCount())]
     (before,) = [float(row.text(1)) for row in rows if row.text(0) == "Volume (voxel³)"]
     assert before == pytest.approx(ball().sum(), rel=5e-4)
+
+
+def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(
+    viewer, segmenting, model, qtbot, tmp_path
+):
+    dock = segmenting
+    viewer.layers.remove("bone")  # no mask is needed
+    qtbot.waitUntil(lambda: not dock.run_button.isEnabled())
+    dock.forms[SEGMENT].set_values({"model": str(model)})
+    dock.region.kind.setCurrentText(ABOVE)
+    assert dock.bar.state.text() == READY_BEYOND
+    assert not dock.shape_layer.isVisibleTo(dock)
+    assert dock.region.values() == {"above": "otsu", "below": None}
+    dock.region.set_values({"above": None, "below": None})
+    assert dock.region.is_mask
+    dock.region.set_values({"below": 75.0})
+    assert dock.region.kind.currentText() == BELOW
+    dock.run_button.click()
+    idle(dock, qtbot)
+    found = np.asarray(viewer.layers["scan segmented"].data)
+    assert "voxels at or below 75 were segmented" in dock.summary.text()
+
+    scan = volume_from_layer(viewer.layers["scan"])
+    io.write(scan, tmp_path / "scan.tif")
+    config = shapes.SegmentInsideConfig.create(model=str(model), below=75)
+    steps = shapes.segment_inside_steps(
+        io.read(tmp_path / "scan.tif"), None, tmp_path / "out.tif", config
+    )
+    written = run_to_end(steps)
+    assert written.threshold == 75
+    np.testing.assert_array_equal(found, io.read(tmp_path / "out.tif").data)
+    np.testing.assert_array_equal(found > 0, np.asarray(scan.data) <= 75)
+    later = type(dock)(viewer)
+    qtbot.addWidget(later)
+    assert later.region.values() == {"above": None, "below": 75.0}
+
+    dock.region.editor.setCurrentText("")
+    dock.run_button.click()
+    assert "Enter a grey value beside Region" in dock.message.text
+    dock.region.editor.setCurrentText("9e9")
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert "Every voxel of 'scan' is at or below 9e+09" in dock.message.text
+    dock.task.setCurrentText(REFINE)
+    assert dock.shape_layer.isVisibleTo(dock)
+    assert not dock.region.kind.isVisibleTo(dock)

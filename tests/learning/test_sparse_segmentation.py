@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
@@ -30,6 +31,7 @@ from napari_geosr.operations.shapes import (
     train_shape_steps,
 )
 from napari_geosr.operations.shapes.masks import read_labels_steps
+from napari_geosr.operations.shapes.thresholds import read_beyond_steps
 
 SIZE = (0.5, 0.5, 0.5)
 
@@ -393,3 +395,79 @@ def test_labels_that_do_not_occur_are_told(tmp_path) -> None:
     )
     (said,) = [s for s in job.check_steps() if isinstance(s, WarningIssued)]
     assert "No voxel has the labels 3, 4," in said.message
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("above", "60"), ("below", "60"), ("above", "otsu")]
+)
+def test_voxels_beyond_a_threshold_are_segmented_as_inside_their_mask(
+    option: str, value: str, model, tmp_path, capsys
+) -> None:
+    values, _, _ = specimen(2, (20, 24, 28))
+    values[:, :6] = np.nan
+    values[0, 8, 8] = np.inf
+    scan = write(tmp_path, "scan", values)
+    found = tmp_path / "found.tif"
+    words = ["shapes", "segment", str(scan), "--model", str(model), "--json"]
+    assert run([*words, f"--{option}", value, "-o", str(found)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    finite = np.isfinite(values)
+    threshold = 60.0 if value == "60" else threshold_otsu(values[finite], nbins=2**16)
+    assert answer["threshold"] == pytest.approx(threshold, abs=0.1)
+    with np.errstate(invalid="ignore"):
+        beyond = values > answer["threshold"]
+    inside = finite & (beyond if option == "above" else ~beyond)
+    assert answer["voxels_inside"] == inside.sum()
+    mask = write(tmp_path, "mask", inside.astype(np.uint8))
+    expected = tmp_path / "expected.tif"
+    assert run([*words, "--mask", str(mask), "-o", str(expected)]) == 0
+    assert json.loads(capsys.readouterr().out)["threshold"] is None
+    labels, others = (io.read(path) for path in (found, expected))
+    np.testing.assert_array_equal(labels.data, others.data)
+    assert {*np.unique(labels.data)} == {0, 1, 2}
+    record = labels.provenance[-1]
+    assert set(record["inputs"]) == {"scan"}
+    assert record["threshold"] == answer["threshold"]
+    assert record["settings"][option] == (60.0 if value == "60" else value)
+
+
+def test_the_grey_value_is_printed(model, tmp_path, capsys) -> None:
+    values, _, _ = specimen(2, (12, 14, 16))
+    scan, out = write(tmp_path, "scan", values - 100), tmp_path / "out.tif"
+    words = ["shapes", "segment", str(scan), "--model", str(model), "-o", str(out)]
+    assert run([*words, "--below", "-40.5"]) == 0
+    text = capsys.readouterr().out
+    count = int((values - 100 <= -40.5).sum())
+    assert f"{count:,} voxels at or below -40.5 were segmented" in text
+    assert "% of these voxels" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Give a mask (--mask) or a threshold (--above or --below)"),
+        (["--above", "3", "--below", "otsu"], "--above and --below cannot be combined"),
+        (["--mask", "scan.tif", "--above", "3"], "--mask and --above cannot be"),
+        (["--above", "3", "--label", "2"], "instead of --above"),
+        (["--above", "nan"], "above: nan is outside the usable range"),
+        (["--above", "300"], "No voxel of scan.tif is above 300: its grey values are "),
+        (["--below", "300"], "Every voxel of scan.tif is at or below 300: its grey"),
+    ],
+)
+def test_unusable_thresholds_are_refused(
+    words: list[str], message: str, model, tmp_path, capsys, monkeypatch
+) -> None:
+    values, _, _ = specimen(2, (12, 14, 16))
+    write(tmp_path, "scan", values)
+    monkeypatch.chdir(tmp_path)
+    given = ["shapes", "segment", "scan.tif", "--model", str(model), "-o", "out.tif"]
+    assert run([*given, *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("out.tif").exists()
+
+
+def test_a_scan_without_a_finite_value_has_no_voxels_beyond_a_threshold() -> None:
+    scan = Volume(np.full((8, 8, 8), np.nan, np.float32), "ZYX", name="scan")
+    config = SegmentInsideConfig.create(model="any", above=3)
+    with pytest.raises(VolumeError, match="above 3: it contains no finite value"):
+        run_to_end(read_beyond_steps(scan, config, 10**9, never_stop))

@@ -418,13 +418,14 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "segment": Command(
                 "shapes:segment",
-                "Segment a scan inside a mask; memory use depends on the size of the "
-                "mask, not of the scan.",
+                "Segment a scan inside a mask, or above or below a grey value; memory "
+                "use depends on the number of these voxels.",
                 (
                     "shapes segment scan.tif --mask mask.tif --model job "
                     "-o labels.ome.tif",
                     "shapes segment scan.ome.zarr --mask mask.ome.zarr --model job "
                     "--memory 4GB -o labels.ome.zarr",
+                    "shapes segment scan.tif --above otsu --model job -o labels.tif",
                 ),
             ),
             "compare": Command(

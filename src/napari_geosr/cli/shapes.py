@@ -190,21 +190,23 @@ def segment(
     /,
     *,
     inside: Annotated[
-        Path,
+        Path | None,
         Parameter(
             name=["--mask", "--inside"],
-            help="Mask on the grid of the scan; voxels outside the mask are 0.",
+            help="Mask on the grid of the scan; voxels outside the mask are 0. Needed "
+            "without --above and --below.",
         ),
-    ],
+    ] = None,
     out: OutPath,
     config: Annotated[SegmentInsideConfig, AS_FLAGS],
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Segment a scan inside a mask, and write the labels."""
+    """Segment a scan inside a mask or by a threshold, and write the labels."""
+    config.check_inside(inside is not None)
     volume, notes = _opened(input, reading)
-    mask, more = _opened(inside, reading)
+    mask, more = (None, []) if inside is None else _opened(inside, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.segment_inside_steps(
             volume, mask, out, config, overwrite=overwrite, should_stop=should_stop
@@ -217,6 +219,7 @@ def segment(
             {
                 "file": str(result.path),
                 "voxels_inside": result.n_inside,
+                "threshold": result.threshold,
                 "fractions": result.fractions,
                 "notes": [*notes, *more],
                 "warnings": warnings,
@@ -224,9 +227,13 @@ def segment(
         )
         return 0
     print(f"Wrote {result.path}")
-    print(f"  {result.n_inside:,} voxels inside the mask were segmented")
+    where, whole = "inside the mask", "the mask"
+    if result.threshold is not None:
+        place = "above" if config.is_above else "at or below"
+        where, whole = f"{place} {result.threshold:.6g}", "these voxels"
+    print(f"  {result.n_inside:,} voxels {where} were segmented")
     for label, fraction in result.fractions.items():
-        print(f"  label {label}: {100 * fraction:.2f} % of the mask")
+        print(f"  label {label}: {100 * fraction:.2f} % of {whole}")
     return 0
 
 

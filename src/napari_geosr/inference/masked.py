@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from napari_geosr.core.array_parts.packed_mask import MaskVoxels
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.interruption import interruptible
@@ -90,19 +91,26 @@ class MaskPlan:
 
 
 def plan_mask(
-    inside: AnyArray, spec: NetworkSpec, features: int, budget: int, reading: int = 0
+    inside: MaskVoxels,
+    spec: NetworkSpec,
+    features: int,
+    budget: int,
+    reading: int = 0,
+    held: int = 0,
 ) -> MaskPlan:
     """Choose the largest blocks that fit into a memory budget, given in bytes.
 
     Parameters
     ----------
-    inside : ndarray of bool, shape (Z, Y, X)
+    inside : ndarray of bool or PackedMask, shape (Z, Y, X)
     spec : NetworkSpec
     features : int
         Feature maps at the finest level.
     budget : int
     reading : int
         Bytes needed, in addition to the mask, to measure the grey scale beforehand.
+    held : int
+        Bytes of decoded blocks of the scan that are kept meanwhile.
 
     Raises
     ------
@@ -125,7 +133,7 @@ def plan_mask(
             network = network_bytes(n_computed, features, dense)
             prepared = size * _WINDOW_BYTES + network_bytes(n_computed, 0, dense)
             passes += [size * _INPUT_BYTES + network, prepared]
-        needed = inside.nbytes + max(passes)
+        needed = inside.nbytes + held + max(passes)
         if needed <= budget:
             return MaskPlan(edge, blocks, busy, n_active, needed, dense, budget)
     raise DeviceMemoryError(
@@ -137,7 +145,7 @@ def plan_mask(
 
 def label_steps(
     grey: Any,
-    inside: AnyArray,
+    inside: MaskVoxels,
     scale: tuple[float, float],
     network: VoxelClassifier,
     plan: MaskPlan,
@@ -152,7 +160,7 @@ def label_steps(
     ----------
     grey : array-like, shape (Z, Y, X)
         Grey values; only the blocks with voxels of the mask are read.
-    inside : ndarray of bool, shape (Z, Y, X)
+    inside : ndarray of bool or PackedMask, shape (Z, Y, X)
     scale : (float, float)
         Mean and standard deviation of the grey values inside the mask.
     network : VoxelClassifier

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import MaskVoxels
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.interruption import check_stop, interruptible
@@ -97,7 +98,7 @@ class RefinementPlan:
 
 
 def plan_refinement(
-    inside: AnyArray,
+    inside: MaskVoxels,
     stages: int,
     spec: NetworkSpec,
     features: int,
@@ -109,7 +110,7 @@ def plan_refinement(
 
     Parameters
     ----------
-    inside : ndarray of bool, shape (Z, Y, X)
+    inside : ndarray of bool or PackedMask, shape (Z, Y, X)
     stages : int
         Number of doublings.
     spec : NetworkSpec
@@ -174,7 +175,7 @@ def _stage_bytes(
     return max(network, result)
 
 
-def surface_planes(inside: AnyArray, planes: slice, margin: int = 0) -> AnyArray:
+def surface_planes(inside: MaskVoxels, planes: slice, margin: int = 0) -> AnyArray:
     """Return planes of the surface mask of a shape, dilated by `margin` voxels."""
     from scipy.ndimage import maximum_filter
 
@@ -245,7 +246,7 @@ def widened(
 
 
 def refine_steps(
-    inside: AnyArray,
+    inside: MaskVoxels,
     refiner: ShapeRefiner,
     plan: RefinementPlan,
     device: str = "cpu",
@@ -257,7 +258,7 @@ def refine_steps(
 
     Parameters
     ----------
-    inside : ndarray of bool, shape (Z, Y, X)
+    inside : ndarray of bool or PackedMask, shape (Z, Y, X)
     refiner : ShapeRefiner
         Network in evaluation mode, on `device`.
     plan : RefinementPlan
@@ -281,14 +282,15 @@ def refine_steps(
                 with exact_settings(threads), interruptible(should_stop):
                     fine = _refined_block(inside, block, refiner, plan, device)
             else:
-                value = bool(inside[tuple(p.start for p in block)])
+                corner = tuple(slice(p.start, p.start + 1) for p in block)
+                value = bool(inside[corner].any())
                 fine = np.full([p.stop - p.start for p in place], value)
             yield TileDone(i + 1, total, place, fine)
     yield BlockDone(total, total)
 
 
 def _refined_block(
-    inside: AnyArray,
+    inside: MaskVoxels,
     block: tuple[slice, ...],
     refiner: ShapeRefiner,
     plan: RefinementPlan,
@@ -297,7 +299,8 @@ def _refined_block(
     """Refine a block in all stages; crop margins to what each stage needs."""
     import torch
 
-    shape, halos = inside.shape, plan.halos
+    shape: tuple[int, ...] = inside.shape
+    halos = plan.halos
     window = widened(block, halos[0], shape)
     part = np.ascontiguousarray(inside[window])
     values = torch.from_numpy(part).to(device)[None, None].float()

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.config import (
     format_available,
     format_enough,
@@ -35,7 +36,6 @@ from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.overview import OverviewBuilder, PlaneShares
 from napari_geosr.measure.phases import (
     GreyPlanes,
-    PackedMask,
     PhasePlanes,
     Phases,
     phases_of,

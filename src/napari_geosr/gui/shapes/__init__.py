@@ -34,6 +34,7 @@ from napari_geosr.gui.shapes.widgets import (
     NO_SCAN,
     NO_SHAPE,
     READY,
+    READY_BEYOND,
     READY_TO_SEGMENT,
     REFINE,
     SEGMENT,
@@ -110,8 +111,11 @@ class ShapesDock(ShapesWidgets):
             (REFINE, RefineShapeConfig),
         ):
             config, error = self.recall(kind, _settings_part(task))
+            values = config.model_dump(exclude={"label"})
             for form in (self.forms[task], self.common):
-                form.set_values(config.model_dump(exclude={"label"}))
+                form.set_values(values)
+            if task == SEGMENT:
+                self.region.set_values(values)
             if error is not None:
                 self.message.show_error(error)
         self._connect()
@@ -121,6 +125,7 @@ class ShapesDock(ShapesWidgets):
         self.connections.connect(self._viewer.layers.events.removed, self._on_removed)
         for layers in (self.shape_layer, self.scan):
             layers.layerChanged.connect(self._on_changed)
+        self.region.changed.connect(self._on_changed)
         self.model_button.clicked.connect(self._on_choose_model)
         self.task.currentIndexChanged.connect(self._on_task)
         for form in (*self.forms.values(), self.common):
@@ -160,6 +165,10 @@ class ShapesDock(ShapesWidgets):
                 "(napari-geosr train sparse-segmentation).",
                 fields=("model",),
             )
+        if task == SEGMENT:
+            values |= self.region.values()
+            if not self.region.is_mask:
+                values["label"] = None
         return kinds[task].create(
             **{k: None if v == "" else v for k, v in values.items()}
         )
@@ -195,9 +204,12 @@ class ShapesDock(ShapesWidgets):
         """Enable the controls that can be used while `what` is running."""
         has_shape = self.shape_layer.layer() is not None
         segments = self.task.currentText() == SEGMENT
-        complete = has_shape and not (segments and self.scan.layer() is None)
+        complete = has_shape
+        if segments:
+            complete = has_shape or not self.region.is_mask
+            complete = complete and self.scan.layer() is not None
         for widget in (
-            self.shape_layer,
+            self.region,
             self.scan,
             self.model_button,
             self.task,
@@ -219,7 +231,7 @@ class ShapesDock(ShapesWidgets):
         if not complete:
             return NO_SCAN if segments else NO_SHAPE
         if segments:
-            return READY_TO_SEGMENT
+            return READY_TO_SEGMENT if self.region.is_mask else READY_BEYOND
         if self._made is None:
             return READY
         return UNSURE if self._made.assumed else DONE
@@ -294,13 +306,17 @@ class ShapesDock(ShapesWidgets):
 
     def _on_run(self) -> None:
         try:
-            layer, volume, config = self._begin()
+            self.clear_errors()
+            beyond = self.task.currentText() == SEGMENT and not self.region.is_mask
+            layer = None if beyond else self._shape()
+            volume = None if layer is None else volume_from_layer(layer, self._viewer)
+            config = self.config()
             # Do not remember the label, which is valid for this layer only.
             kept = config.model_copy(update={"label": None})
             self.remember(kept, _settings_part(self.task.currentText()))
             if isinstance(config, MaskFormConfig):
                 self._segment(layer, volume, config)
-            else:
+            elif layer is not None and volume is not None:
                 self._process(layer, volume, config)
         except GeoSRError as error:
             self.show_failure(error)
@@ -330,19 +346,20 @@ class ShapesDock(ShapesWidgets):
         )
 
     def _segment(
-        self, mask_layer: Labels, mask: Volume, config: MaskFormConfig
+        self, mask_layer: Labels | None, mask: Volume | None, config: MaskFormConfig
     ) -> None:
-        """Segment the scan inside the mask."""
+        """Segment the scan inside the mask, or beyond a threshold without one."""
         layer = self.scan.layer()
         assert layer is not None
-        check_same_transform(mask_layer, layer)
+        if mask_layer is not None:
+            check_same_transform(mask_layer, layer)
         volume = volume_from_layer(layer, self._viewer)
         self._start(
             _RUN,
             lambda stop: shapes.segmented_layer_steps(volume, mask, config, stop),
             lambda made: self._on_segmented(made, layer),
             f"Segmenting {volume.name}",
-            [mask_layer, layer],
+            [layer] if mask_layer is None else [mask_layer, layer],
         )
 
     def _show_warnings(self, _latest: str) -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from qtpy.QtWidgets import QLabel, QTreeWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.units import volume_text
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.fields import field_widget, show
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lists import NUMBERS, list_tree
 from napari_geosr.gui.kit.widgets import (
@@ -41,15 +50,17 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_geosr.core.config import Config
+    from napari_geosr.core.types import AnyDict, AnyMapping
 
 #: Tasks, in the order of their menu.
 REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
 #: Text of the bar while nothing is running: without a shape, without a scan to segment,
-#: before a segmentation, before any other run, after a run, and after a completion in
-#: an assumed orientation.
+#: before a segmentation with a mask or a threshold, before any other run, after a run,
+#: and after a completion in an assumed orientation.
 NO_SHAPE = "Open labels, or segment a scan first."
 NO_SCAN = "Open a mask and the scan to segment."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
+READY_BEYOND = "Segment the voxels beyond the threshold."
 READY = "Preview the result, or run the task."
 DONE = "Compare the result with the input."
 UNSURE = "Check the orientation of the shape."
@@ -59,8 +70,11 @@ EDITED = (
     "without the edits; to export the edited labels, save them and use napari-geosr "
     "shapes mesh."
 )
-#: Text beside the first field: a shape or, if the task is a segmentation, a mask.
-_SHAPE, _MASK = "&Shape", "Ma&sk"
+#: Text beside the first field: a shape or, if the task is a segmentation, a region.
+_SHAPE, _REGION = "&Shape", "Re&gion"
+#: Regions to segment, in the order of their menu, and the settings of the thresholds.
+MASK, ABOVE, BELOW = "Mask", "Above", "At or below"
+_SIDES = {ABOVE: "above", BELOW: "below"}
 #: General settings of a run that are rarely changed.
 _ADVANCED = ("memory", "device", "threads")
 #: Minimum and maximum height of the table, in pixels.
@@ -85,6 +99,92 @@ class MaskFormConfig(SegmentInsideConfig):
     )
 
 
+class RegionField(QWidget):
+    """A shape or, for a segmentation, a choice of a mask or a threshold in one row.
+
+    Parameters
+    ----------
+    layers : LayerCombo
+        Menu of shapes and masks.
+
+    Signals
+    -------
+    changed
+        Another kind of region or another threshold was chosen.
+    """
+
+    changed = Signal()
+
+    def __init__(self, layers: LayerCombo) -> None:
+        super().__init__()
+        self._layers = layers
+        self.kind = combo(
+            "Region",
+            "Voxels to segment: those of a mask, or those above or below a grey value "
+            "of the scan.",
+        )
+        self.kind.addItems([MASK, *_SIDES])
+        self._threshold = field_widget(SegmentInsideConfig.model_fields["above"])
+        self.editor: QWidget = self._threshold.native
+        self.editor.setObjectName("region_threshold")
+        self.editor.setAccessibleName("Threshold")
+        self.editor.setToolTip(
+            "Grey value in the unit of the scan, or Otsu's threshold of the scan. NaN "
+            "and infinite values are not segmented."
+        )
+        show(self._threshold, "otsu")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.kind)
+        row.addWidget(layers, stretch=1)
+        row.addWidget(self.editor, stretch=1)
+        self.kind.currentIndexChanged.connect(self._on_kind)
+        self._threshold.changed.connect(self._on_threshold, check_nargs=False)
+        self.show_choice(visible=False)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether a mask is chosen, not a threshold."""
+        return bool(self.kind.currentText() == MASK)
+
+    def show_choice(self, *, visible: bool) -> None:
+        """Show the choice of a region, or else only the menu of shapes."""
+        self.kind.setVisible(visible)
+        self._layers.setVisible(self.is_mask or not visible)
+        self.editor.setVisible(visible and not self.is_mask)
+
+    def values(self) -> AnyDict:
+        """Return the settings of the thresholds.
+
+        Raises
+        ------
+        ConfigError
+            If a threshold is chosen but left blank.
+        """
+        chosen: AnyDict = dict.fromkeys(_SIDES.values())
+        if self.is_mask:
+            return chosen
+        side = _SIDES[self.kind.currentText()]
+        if self._threshold.value is None:
+            raise ConfigError("Enter a grey value beside Region, or choose Otsu.")
+        return {**chosen, side: self._threshold.value}
+
+    def set_values(self, values: AnyMapping) -> None:
+        """Show thresholds from settings; without one, the choice is a mask."""
+        self.kind.setCurrentText(MASK)
+        for kind, side in _SIDES.items():
+            if (value := values.get(side)) is not None:
+                show(self._threshold, value)
+                self.kind.setCurrentText(kind)
+
+    def _on_kind(self, _index: int) -> None:
+        self.show_choice(visible=not self.kind.isHidden())
+        self.changed.emit()
+
+    def _on_threshold(self, _value: object = None) -> None:
+        self.changed.emit()
+
+
 class ShapesWidgets(Dock):
     """The widgets of the Shapes dock."""
 
@@ -106,6 +206,7 @@ class ShapesWidgets(Dock):
             "image of zeros and ones, right-click it in the layer list and choose "
             "Convert to Labels."
         )
+        self.region = RegionField(self.shape_layer)
         self.notes = ImageNotes(self._viewer)
         self.shape_layer.layerChanged.connect(
             lambda: self.notes.set_layer(self.shape_layer.layer())
@@ -139,7 +240,8 @@ class ShapesWidgets(Dock):
 
     @staticmethod
     def _form(config: type[Config], models: Sequence[str]) -> ConfigForm:
-        return ConfigForm(config, skip=_ADVANCED, choices={"model": models})
+        skip = (*_ADVANCED, *_SIDES.values())
+        return ConfigForm(config, skip=skip, choices={"model": models})
 
     def _make_results(self) -> None:
         self.table = list_tree(
@@ -172,13 +274,13 @@ class ShapesWidgets(Dock):
             "for a segmentation.",
         )
         self.run_button = button(
-            "R&un", "Process the whole shape or mask and add the result."
+            "R&un", "Process the whole shape or region and add the result."
         )
         self.cancel_button = button("&Cancel", "Stop; no layer is added.")
 
     def _lay_out(self) -> None:
         inputs = self._inputs = form_layout()
-        add_row(inputs, _SHAPE, self.shape_layer)
+        add_row(inputs, _SHAPE, self.region, self.shape_layer)
         add_row(inputs, "&Task", self.task)
         add_row(inputs, "Sca&n", self.scan)
         inner = QWidget()
@@ -212,9 +314,13 @@ class ShapesWidgets(Dock):
         for name, form in self.forms.items():
             form.setVisible(name == self.task.currentText())
         segments = self.task.currentText() == SEGMENT
-        label = self._inputs.labelForField(self.shape_layer)
+        label = self._inputs.labelForField(self.region)
         assert isinstance(label, QLabel)
-        label.setText(_MASK if segments else _SHAPE)
+        label.setText(_REGION if segments else _SHAPE)
+        buddy = self.region.kind if segments else self.shape_layer
+        label.setBuddy(buddy)
+        label.setToolTip(buddy.toolTip())
+        self.region.show_choice(visible=segments)
         self._inputs.setRowVisible(self.scan, segments)
         self.model_button.setVisible(segments)
 
@@ -280,9 +386,13 @@ def summary_of(made: shapes.ShapeLayer) -> str:
 
 def fractions_of(made: shapes.SegmentedLayer) -> str:
     """Return the number of segmented voxels and each label's fraction, line by line."""
-    lines = [f"{_spaced(made.n_inside)} voxels inside the mask were segmented."]
+    where, whole = "inside the mask", "the mask"
+    if made.threshold is not None:
+        place = "above" if made.is_above else "at or below"
+        where, whole = f"{place} {_text(made.threshold, '.6g')}", "these voxels"
+    lines = [f"{_spaced(made.n_inside)} voxels {where} were segmented."]
     for label, fraction in made.fractions.items():
-        lines.append(f"Label {label}: {100 * fraction:.2f} % of the mask")
+        lines.append(f"Label {label}: {100 * fraction:.2f} % of {whole}")
     return "\n".join(lines)
 
 

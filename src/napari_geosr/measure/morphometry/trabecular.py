@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure import thickness
 from napari_geosr.measure.number_text import number_text, rough_percent
@@ -15,7 +16,6 @@ from napari_geosr.measure.phases import (
     Complement,
     Mask,
     MaskSource,
-    PackedMask,
     Phases,
     Share,
 )

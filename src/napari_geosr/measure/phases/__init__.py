@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
@@ -30,9 +30,6 @@ Share = Callable[[Any, Sequence[Any]], Generator[Any, None, None]]
 
 #: Approximate number of voxels of a slab of whole planes; phases are read slab by slab.
 SLAB_VOXELS = 2**22
-#: Maximum size in bytes of a mask (one bit per voxel) that is kept in memory; larger
-#: masks are stored in a temporary file.
-_MOST_BYTES_IN_MEMORY = 256 * 2**20
 
 
 class MaskSource(Protocol):
@@ -44,48 +41,6 @@ class MaskSource(Protocol):
 
     def __getitem__(self, box: Box, /) -> Mask:
         """Return the voxels of a box."""
-
-
-class PackedMask:
-    """A mask with one bit per voxel, in memory or, if it is large, in a temporary file.
-
-    Parameters
-    ----------
-    shape : tuple of 3 int
-        Shape of the mask, (Z, Y, X).
-
-    Examples
-    --------
-    >>> mask = PackedMask((2, 3, 10))
-    >>> mask.write(1, np.ones((1, 3, 10), bool))
-    >>> int(mask[:, 1:2, 3:5].sum())
-    2
-    """
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
-        packed = (*shape[:2], (shape[2] + 7) // 8)
-        if math.prod(packed) > _MOST_BYTES_IN_MEMORY:
-            self._file = tempfile.TemporaryFile(prefix="geosr-phase-")  # noqa: SIM115
-            self._file.truncate(math.prod(packed))
-            self._bits: npt.NDArray[np.uint8] = np.memmap(
-                self._file, np.uint8, "r+", shape=packed
-            )
-        else:
-            self._bits = np.zeros(packed, np.uint8)
-
-    def write(self, z: int, block: Mask) -> None:
-        """Store planes, starting at `z`."""
-        self._bits[z : z + len(block)] = np.packbits(block, axis=2, bitorder="little")
-
-    def __getitem__(self, box: Box) -> Mask:
-        z, y, x = box
-        first, last, _ = x.indices(self.shape[2])
-        start = first // 8
-        bits = self._bits[z, y, start : (last + 7) // 8]
-        voxels = np.unpackbits(bits, axis=2, bitorder="little").view(np.bool_)
-        found: Mask = voxels[:, :, first - 8 * start : last - 8 * start]
-        return found
 
 
 @dataclass(frozen=True, eq=False)

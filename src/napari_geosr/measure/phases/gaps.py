@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.measure.phases import Mask, PackedMask, PhasePlanes
+from napari_geosr.core.array_parts.packed_mask import PackedMask
+from napari_geosr.measure.phases import Mask, PhasePlanes
 
 #: Minimum width, in voxels, of a gap of unmeasured voxels that is excluded, not filled.
 GAP_WIDTH = 3

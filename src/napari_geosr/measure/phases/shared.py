@@ -11,11 +11,12 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.comparison.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
-from napari_geosr.measure.phases import Mask, MaskSource, PackedMask, Phases
+from napari_geosr.measure.phases import Mask, MaskSource, Phases
 from napari_geosr.measure.phases.findings import LittleMemoryError
 from napari_geosr.measure.slabs.part import provisional_labels
 from napari_geosr.measure.slabs.thickness import block_thickness_steps

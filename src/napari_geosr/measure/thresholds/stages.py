@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.measure.budget import available_bytes
 from napari_geosr.measure.histogram import GreyHistogram
-from napari_geosr.measure.phases import PackedMask
 from napari_geosr.measure.porosity_run import PorosityRun
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.part import provisional_labels

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UpConvolution,
     )
     from napari_geosr.networks.sparse._maps import RowPairs
+    from napari_geosr.networks.sparse._spconv import sparse_backend
     from napari_geosr.networks.sparse._tensor import SparseTensor, union_add
     from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
     from napari_geosr.networks.sparse.surface_unet import masked_voxels
@@ -41,6 +42,7 @@ __all__ = [
     "UpConvolution",
     "gather_bytes",
     "masked_voxels",
+    "sparse_backend",
     "sparse_convolution",
     "union_add",
 ]
@@ -64,6 +66,7 @@ __getattr__, _, _ = lazy_loader.attach(
             "UpConvolution",
         ],
         "_maps": ["RowPairs"],
+        "_spconv": ["sparse_backend"],
         "_tensor": ["SparseTensor", "union_add"],
         "shell_atlas": ["ShellAtlas"],
         "surface_unet": ["masked_voxels"],

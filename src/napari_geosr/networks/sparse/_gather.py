@@ -26,6 +26,7 @@ import torch
 
 from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray
+from napari_geosr.networks.sparse import _spconv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +74,8 @@ def sparse_convolution(features: Tensor, weight: Tensor, pairs: RowPairs) -> Ten
     -------
     Tensor, shape (n_targets, C_out)
     """
+    if _spconv.is_usable(features):
+        return _spconv.convolution(features, weight, pairs, _BYTES.get())
     apply: Callable[..., Tensor] = _GatherConvolution.apply
     return apply(features, weight, pairs)
 

@@ -39,7 +39,7 @@ from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import plan_refinement
 from napari_geosr.io.meshes import check_mesh_path
 from napari_geosr.learning.shapes.shape_completion import bounding_box
-from napari_geosr.networks.sparse import SparseTensor
+from napari_geosr.networks.sparse import SparseTensor, sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import CompleteShapeConfig, MeshConfig
 from napari_geosr.operations.shapes.masks import (
@@ -229,6 +229,7 @@ def completion_record_steps(
                 "weights_sha256": model.card.weights_sha256,
             },
             should_stop=should_stop,
+            sparse_convolutions=sparse_backend(pick_device(config.device)),
         )
     )
 

@@ -90,14 +90,80 @@ class CompleteShapeConfig(_Computed):
     )
 
 
+#: A grey value, or the rule that finds one.
+Threshold = Literal["otsu"] | float
+
+
 class SegmentInsideConfig(_Computed):
-    """Settings for segmenting a scan inside a mask."""
+    """Settings for segmenting a scan inside a mask, or beyond a threshold."""
 
     model: Annotated[str, Parameter(alias="-m")] = Field(
         ...,
         title="Model",
         description="Path of a model trained with train sparse-segmentation.",
     )
+    above: Threshold | None = Field(
+        None,
+        title="Above",
+        union_mode="left_to_right",
+        description="Instead of a mask: segment the voxels of the scan above this grey "
+        "value. otsu: above Otsu's threshold of the scan.",
+        json_schema_extra={"unset": "mask"},
+    )
+    below: Threshold | None = Field(
+        None,
+        title="Below",
+        union_mode="left_to_right",
+        description="Instead of a mask: segment the voxels of the scan at or below "
+        "this grey value. otsu: at or below Otsu's threshold of the scan.",
+        json_schema_extra={"unset": "mask"},
+    )
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """The threshold; None if a mask is needed."""
+        return self.below if self.above is None else self.above
+
+    @property
+    def is_above(self) -> bool:
+        """Whether voxels above the threshold are segmented, not those below it."""
+        return self.above is not None
+
+    def check_inside(self, has_mask: bool) -> None:
+        """Check that exactly one of mask, `above` and `below` is given.
+
+        Raises
+        ------
+        ConfigError
+            If not, or if a label of a mask is chosen without a mask.
+        """
+        given = [
+            name
+            for name, is_given in (
+                ("--mask", has_mask),
+                ("--above", self.above is not None),
+                ("--below", self.below is not None),
+            )
+            if is_given
+        ]
+        if not given:
+            raise ConfigError(
+                "It is not stated which voxels are to be segmented. Give a mask "
+                "(--mask) or a threshold (--above or --below).",
+                fields=("above",),
+            )
+        if len(given) > 1:
+            raise ConfigError(
+                f"{' and '.join(given)} cannot be combined. Give one of them, or make "
+                "a mask of the voxels to be segmented (--mask).",
+                fields=("above", "below"),
+            )
+        if self.label is not None and not has_mask:
+            raise ConfigError(
+                "--label chooses a label of a mask, but no mask is given. Leave it "
+                f"out, or give a mask (--mask) instead of {given[0]}.",
+                fields=("label",),
+            )
 
 
 class CompareShapesConfig(ShapeChoice):

@@ -1,4 +1,4 @@
-"""Segment a scan inside a mask: only the voxels of the mask are computed.
+"""Segment a scan inside a mask, or beyond a threshold: only these voxels are computed.
 
 The result in memory and the file that the command writes come from the same steps.
 """
@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
@@ -26,7 +27,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyArray, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.masked import MaskPlan, label_steps, plan_mask
@@ -35,6 +36,7 @@ from napari_geosr.learning.shapes.grey_scale import (
     grey_scale_bytes,
     grey_scale_steps,
 )
+from napari_geosr.networks.sparse import sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import (
@@ -44,9 +46,10 @@ from napari_geosr.operations.shapes.grids import (
     is_half_turned,
 )
 from napari_geosr.operations.shapes.masks import (
+    cached_within,
     check_axes,
     dense_note,
-    read_shape_steps,
+    read_packed_steps,
 )
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
@@ -55,6 +58,7 @@ from napari_geosr.operations.shapes.snapshots import (
     fingerprint,
     snapshot,
 )
+from napari_geosr.operations.shapes.thresholds import read_beyond_steps
 
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
@@ -75,11 +79,14 @@ class MaskSegmentation:
         Number of voxels in the mask; only these were computed.
     fractions : dict of int to float
         Fraction of the mask that has each label.
+    threshold : float or None
+        Grey value above or below which voxels were segmented; None with a mask.
     """
 
     path: Path
     n_inside: int
     fractions: dict[int, float]
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +101,17 @@ class SegmentedLayer:
         Number of voxels in the mask; only these were computed.
     fractions : dict of int to float
         Fraction of the mask that has each label.
+    threshold : float or None
+        Grey value above or below which voxels were segmented; None with a mask.
+    is_above : bool
+        Whether the voxels above the threshold were segmented.
     """
 
     volume: Volume
     n_inside: int
     fractions: dict[int, float]
+    threshold: float | None = None
+    is_above: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,9 @@ class _Planned:
 
     Attributes
     ----------
-    inside : ndarray of bool, shape (Z, Y, X)
+    inside : PackedMask
+    threshold : float or None
+        Grey value that determines `inside`; None with a mask.
     classifier : VoxelClassifier
     plan : MaskPlan
     device : str
@@ -118,7 +133,8 @@ class _Planned:
         Record of the operation.
     """
 
-    inside: AnyArray
+    inside: PackedMask
+    threshold: float | None
     classifier: VoxelClassifier
     plan: MaskPlan
     device: str
@@ -134,7 +150,7 @@ class _Planned:
 
 def segment_inside_steps(
     volume: Volume,
-    mask: Volume,
+    mask: Volume | None,
     out: Path,
     config: SegmentInsideConfig,
     *,
@@ -147,8 +163,9 @@ def segment_inside_steps(
     ----------
     volume : Volume
         Grey values (Z, Y, X).
-    mask : Volume
-        Labels on the same grid; non-zero voxels are segmented.
+    mask : Volume or None
+        Labels on the same grid; non-zero voxels are segmented. None if `config` has a
+        threshold instead.
     out : Path
         Volume file to write: uint8 labels, 0 outside the mask.
     config : SegmentInsideConfig
@@ -161,7 +178,8 @@ def segment_inside_steps(
         If the operation fails; nothing is written.
     """
     check_not_source(volume, out)
-    check_not_source(mask, out)
+    if mask is not None:
+        check_not_source(mask, out)
     io.check_output(out, overwrite)
     ready = yield from _plan_steps(volume, mask, config, should_stop)
     spec = OutputSpec.like(
@@ -181,16 +199,16 @@ def segment_inside_steps(
         if should_stop():
             raise Cancelled("Stopped; no file was written.")
     shares = ready.fractions(counts.tolist())
-    return MaskSegmentation(out, ready.plan.n_active, shares)
+    return MaskSegmentation(out, ready.plan.n_active, shares, ready.threshold)
 
 
 def segmented_layer_steps(
     volume: Volume,
-    mask: Volume,
+    mask: Volume | None,
     config: SegmentInsideConfig,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SegmentedLayer]:
-    """Label the voxels of `volume` inside `mask` in memory.
+    """Label the voxels of `volume` in memory; see `segment_inside_steps`.
 
     Raises
     ------
@@ -208,7 +226,8 @@ def segmented_layer_steps(
     # A large scan is not copied; its fingerprint shows whether it changes meanwhile.
     scan = snapshot(volume, memory_budget(config.memory, "cpu"))
     before = fingerprint(scan)
-    ready = yield from _plan_steps(scan, snapshot(mask), config, should_stop)
+    kept = None if mask is None else snapshot(mask)
+    ready = yield from _plan_steps(scan, kept, config, should_stop)
     labels: AnyArray = np.zeros(volume.shape, np.uint8)
     for step in _label_steps(scan, ready, config, should_stop):
         if isinstance(step, TileDone):
@@ -226,48 +245,79 @@ def segmented_layer_steps(
         metadata=same_orientation(volume.metadata),
     )
     counts = np.bincount(labels.ravel(), minlength=256).tolist()
-    return SegmentedLayer(made, ready.plan.n_active, ready.fractions(counts))
+    shares = ready.fractions(counts)
+    return SegmentedLayer(
+        made, ready.plan.n_active, shares, ready.threshold, config.is_above
+    )
 
 
 def _plan_steps(
-    volume: Volume, mask: Volume, config: SegmentInsideConfig, should_stop: ShouldStop
+    volume: Volume,
+    mask: Volume | None,
+    config: SegmentInsideConfig,
+    should_stop: ShouldStop,
 ) -> Generator[Step, None, _Planned]:
     """Read the mask, and plan the segmentation."""
+    config.check_inside(mask is not None)
     check_axes(volume, "a volume (Z, Y, X) is needed")
-    if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
-        yield WarningIssued(message=note)
-    check_known_sizes(mask, volume)
+    if mask is not None:
+        if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
+            yield WarningIssued(message=note)
+        check_known_sizes(mask, volume)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")
     device = pick_device(config.device)
     network = model.network().to(device).eval()
     features = int(model.card.network_kwargs["channels"][0])
-    inside = yield from read_shape_steps(mask, config.label, should_stop)
-    if is_half_turned(mask, volume):
-        inside = half_turn(inside)
     budget = memory_budget(config.memory, device)
-    classifier = cast("VoxelClassifier", network)
-    n_inside = int(np.count_nonzero(inside))
-    reading = grey_scale_bytes(volume.shape, volume.dtype.itemsize, n_inside)
-    plan = plan_mask(inside, classifier.spec, features, budget, reading)
-    if note := dense_note(plan.n_active, inside.size):
-        yield WarningIssued(message=note)
-    scale = yield from grey_scale_steps(
-        volume,
-        lambda planes: inside[planes],
-        n_inside,
-        should_stop,
-        budget - inside.nbytes,
+    inside, threshold = yield from _inside_steps(
+        volume, mask, config, budget, should_stop
     )
+    classifier = cast("VoxelClassifier", network)
+    n_inside = inside.count()
+    reading = grey_scale_bytes(volume.shape, volume.dtype.itemsize, n_inside)
+    with cached_within(volume.data, budget) as held:
+        plan = plan_mask(inside, classifier.spec, features, budget, reading, held)
+        if note := dense_note(plan.n_active, inside.size):
+            yield WarningIssued(message=note)
+        scale = yield from grey_scale_steps(
+            volume,
+            lambda planes: inside[planes],
+            n_inside,
+            should_stop,
+            budget - inside.nbytes - held,
+        )
+    more: AnyDict = {} if threshold is None else {"threshold": threshold}
+    more["sparse_convolutions"] = sparse_backend(device)
     record = yield from provenance.record_steps(
         "shapes segment",
-        inputs={"scan": volume, "mask": mask},
+        inputs={"scan": volume} if mask is None else {"scan": volume, "mask": mask},
         settings=config.model_dump(mode="json"),
         model={"name": model.card.name, "weights_sha256": model.card.weights_sha256},
         should_stop=should_stop,
+        **more,
     )
     n_labels = int(model.card.network_kwargs["out_channels"])
     _check_contrast(volume, scale)
-    return _Planned(inside, classifier, plan, device, scale, n_labels, record)
+    return _Planned(
+        inside, threshold, classifier, plan, device, scale, n_labels, record
+    )
+
+
+def _inside_steps(
+    volume: Volume,
+    mask: Volume | None,
+    config: SegmentInsideConfig,
+    budget: int,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[PackedMask, float | None]]:
+    """Read the mask, or find the voxels beyond the threshold; return the threshold."""
+    if mask is None:
+        return (yield from read_beyond_steps(volume, config, budget, should_stop))
+    inside = yield from read_packed_steps(mask, config.label, budget, should_stop)
+    if is_half_turned(mask, volume):
+        for z in range(inside.shape[0]):
+            inside.write(z, half_turn(inside[z : z + 1]))
+    return inside, None
 
 
 def _check_contrast(volume: Volume, scale: tuple[float, float]) -> None:
@@ -291,13 +341,14 @@ def _label_steps(
     yield StageStarted(
         message=f"Segmenting {plan.n_active:,} voxels", total=len(plan.blocks)
     )
-    yield from label_steps(
-        volume.data,
-        ready.inside,
-        ready.scale,
-        ready.classifier,
-        plan,
-        ready.device,
-        threads=config.threads,
-        should_stop=should_stop,
-    )
+    with cached_within(volume.data, plan.budget):
+        yield from label_steps(
+            volume.data,
+            ready.inside,
+            ready.scale,
+            ready.classifier,
+            plan,
+            ready.device,
+            threads=config.threads,
+            should_stop=should_stop,
+        )

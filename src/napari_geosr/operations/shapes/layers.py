@@ -159,17 +159,17 @@ def refined_layer_steps(
     ready = yield from plan_shape_steps(read, config, should_stop)
     record = yield from refinement_record_steps(read, config, ready, should_stop)
     del read
-    plan = ready.plan
-    n_faces = count_faces(ready.inside)
+    plan, inside = ready.plan, ready.inside[:]
+    n_faces = count_faces(inside)
     _check_result(volume.shape, n_faces, factor, plan.n_bytes)
     yield StageStarted(
         message=f"Refining {plan.n_active:,} voxels at the surface",
         total=len(plan.blocks),
     )
-    fine: AnyArray = np.zeros([factor * n for n in ready.inside.shape], bool)
-    changes = ChangeCounter(ready.inside, plan)
+    fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)
+    changes = ChangeCounter(inside, plan)
     for step in refine_steps(
-        ready.inside,
+        inside,
         ready.refiner,
         plan,
         ready.device,
@@ -193,7 +193,7 @@ def refined_layer_steps(
         source=None,
         metadata=same_orientation(volume.metadata),
     )
-    before, _ = yield from _described(ready.inside, volume, should_stop)
+    before, _ = yield from _described(inside, volume, should_stop)
     after, surface = yield from _described(fine, made, should_stop)
     return ShapeLayer(
         made,

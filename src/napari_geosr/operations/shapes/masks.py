@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import math
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
+from napari_geosr.core.array_parts.packed_mask import (
+    MaskVoxels,
+    PackedMask,
+    count_inside,
+)
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
@@ -17,6 +24,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.shapes import MAX_SPARSE
+from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
 from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 
 #: Maximum number of different values in a label volume; with more, the values are
@@ -32,10 +40,18 @@ _DOUBTFUL_DIFFERENT = 0.2
 #: Fraction of voxels with the value 0 below which more than `_FEW_LABELS` different
 #: values may be grey values.
 _MIN_OUTSIDE = 0.01
-#: Number of voxels read at a time.
+#: Number of voxels read at a time, and the least of them for a small memory budget.
 _AT_ONCE = 2**24
+_MIN_AT_ONCE = 2**20
+#: Bytes for each voxel that is read, in addition to twice its value: whether it is
+#: finite, labelled and inside, and whether its neighbour differs.
+_FLAG_BYTES = 6
 #: What the user must choose from a series, by the axis of the series.
 _CHOICES = {"T": "time point", "C": "channel"}
+#: Fraction of the memory budget for the decoded blocks that a file's array keeps.
+_CACHE_SHARE = 1 / 6
+#: Axes of a shape, for messages.
+_NEEDED = "a shape is a volume (Z, Y, X)"
 #: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
 MAX_ANISOTROPY = 1.5
 
@@ -47,7 +63,7 @@ def read_shape_steps(
     *,
     option: str = "--label",
 ) -> Generator[Step, None, AnyArray]:
-    """Read a shape plane by plane.
+    """Read a shape into an array of bool (Z, Y, X).
 
     Parameters
     ----------
@@ -58,10 +74,6 @@ def read_shape_steps(
     option : str
         Option that sets the label, for messages.
 
-    Returns
-    -------
-    ndarray of bool, shape (Z, Y, X)
-
     Raises
     ------
     VolumeError
@@ -70,11 +82,62 @@ def read_shape_steps(
     Cancelled
         If `should_stop` returns True.
     """
-    check_axes(volume, "a shape is a volume (Z, Y, X)")
+    check_axes(volume, _NEEDED)
+    inside: AnyArray = np.empty(volume.shape, bool)
+    yield from _fill_steps(inside, volume, label, should_stop, option)
+    return inside
+
+
+def read_packed_steps(
+    volume: Volume, label: int | None, budget: int, should_stop: ShouldStop
+) -> Generator[Step, None, PackedMask]:
+    """Read a shape as `read_shape_steps` does, with one bit per voxel.
+
+    Parameters
+    ----------
+    volume, label, should_stop
+        As in `read_shape_steps`.
+    budget : int
+        Bytes of memory that may be used. If it is small, fewer planes are read at a
+        time, and fewer blocks of the file are kept.
+    """
+    check_axes(volume, _NEEDED)
+    inside = PackedMask(volume.shape)
+    with cached_within(volume.data, budget) as held:
+        at_once = voxels_at_once(volume, budget - inside.nbytes - held)
+        yield from _fill_steps(inside, volume, label, should_stop, at_once=at_once)
+    return inside
+
+
+@contextmanager
+def cached_within(array: object, budget: int) -> Iterator[int]:
+    """Limit the decoded blocks that an array keeps to a share of a memory budget.
+
+    Gives the bytes that the array holds at most: 0 for an array in memory.
+    """
+    unit, cache = read_unit(array), useful_cache(array, int(budget * _CACHE_SHARE))
+    with cache_limited(array, cache):
+        yield 0 if unit is None or cache is None else unit.held_bytes(cache)
+
+
+def voxels_at_once(volume: Volume, budget: int) -> int:
+    """Return the number of voxels of a mask or scan to read at a time."""
+    fitting = budget // (2 * volume.dtype.itemsize + _FLAG_BYTES)
+    return min(max(_MIN_AT_ONCE, fitting), _AT_ONCE)
+
+
+def _fill_steps(
+    inside: MaskVoxels,
+    volume: Volume,
+    label: int | None,
+    should_stop: ShouldStop,
+    option: str = "--label",
+    at_once: int = _AT_ONCE,
+) -> Generator[Step, None, None]:
+    """Read a shape plane by plane into `inside`."""
     yield StageStarted(message=f"Reading {volume.title}")
     doubts: AnyArray = np.zeros(3, np.int64)
-    inside: AnyArray = np.empty(volume.shape, bool)
-    depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
+    depth = max(1, at_once // max(1, volume.shape[1] * volume.shape[2]))
     values: set[float] = set()  # incomplete if there are more than `_MAX_LABELS`
     for start in range(0, volume.shape[0], depth):
         if should_stop():
@@ -92,9 +155,14 @@ def read_shape_steps(
             raise VolumeError(_too_many_values(volume, option))
         if label is not None:
             doubts += _check_labels(volume, part, found)
-        inside[start : start + depth] = part != 0 if label is None else part == label
+        belongs: AnyArray = part != 0 if label is None else part == label
+        if isinstance(inside, PackedMask):
+            inside.write(start, belongs)
+        else:
+            inside[start : start + depth] = belongs
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
-    if label is not None and not inside.any():
+    n_inside = count_inside(inside)
+    if label is not None and not n_inside:
         advice = f" Choose one of them ({option})." if values - {0} else ""
         raise VolumeError(
             f"{volume.title} has no label {label}. Its labels: {_listed(values)}."
@@ -102,17 +170,18 @@ def read_shape_steps(
         )
     if label is None:
         _check_values(volume, values, option)
-    elif warning := _doubtful_label(volume, label, values, inside, doubts):
+    elif warning := _doubtful_label(
+        volume, label, values, n_inside / inside.size, doubts
+    ):
         yield WarningIssued(message=warning)
-    _check_surface(volume, inside)
-    return inside
+    _check_surface(volume, n_inside)
 
 
-def _check_surface(volume: Volume, inside: AnyArray) -> None:
+def _check_surface(volume: Volume, n_inside: int) -> None:
     """Raise `VolumeError` if a shape is empty or full."""
-    if not inside.any():
+    if not n_inside:
         raise VolumeError(f"{volume.title} is empty: no voxel belongs to a shape.")
-    if inside.all():
+    if n_inside == math.prod(volume.shape):
         raise VolumeError(
             f"{volume.title} is full: every voxel belongs to the shape, so it has no "
             "surface. Voxels outside the shape must be 0."
@@ -254,22 +323,23 @@ def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> AnyArray:
 
 
 def _doubtful_label(
-    volume: Volume, label: int, values: set[float], inside: AnyArray, doubts: AnyArray
+    volume: Volume, label: int, values: set[float], fraction: float, doubts: AnyArray
 ) -> str:
     """Return a warning if a label was chosen from values that may be grey values.
 
-    `doubts` is the sum of the results of `_check_labels`. If there is no reason for a
-    warning, the result is empty.
+    `fraction` is the fraction of the voxels inside the shape. `doubts` is the sum of
+    the results of `_check_labels`. If there is no reason for a warning, the result is
+    empty.
     """
     n_pairs, n_different, n_outside = doubts.tolist()
     if len(values) <= _FEW_LABELS or (
         n_different <= _DOUBTFUL_DIFFERENT * n_pairs
-        and n_outside >= _MIN_OUTSIDE * inside.size
+        and n_outside >= _MIN_OUTSIDE * math.prod(volume.shape)
     ):
         return ""
     n = f"more than {_MAX_LABELS}" if len(values) > _MAX_LABELS else len(values)
     return (
-        f"{100 * np.count_nonzero(inside) / inside.size:.2g} % of the voxels of "
+        f"{100 * fraction:.2g} % of the voxels of "
         f"{volume.title} have the value {label} and were taken to be the shape, but "
         f"the volume looks like a grey-value image ({n} different values). If it is "
         "one, segment it first (napari-geosr measure)."

@@ -11,6 +11,11 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.array_parts.packed_mask import (
+    MaskVoxels,
+    PackedMask,
+    count_inside,
+)
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
@@ -33,13 +38,14 @@ from napari_geosr.inference.shapes import (
 )
 from napari_geosr.io.spec import OutputSpec
 from napari_geosr.networks import build_network
+from napari_geosr.networks.sparse import sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
 from napari_geosr.operations.shapes.masks import (
     MAX_ANISOTROPY,
     anisotropy,
     dense_note,
-    read_shape_steps,
+    read_packed_steps,
 )
 from napari_geosr.operations.shapes.models import find_shape_model
 
@@ -91,7 +97,7 @@ class PlannedRefinement:
 
     Attributes
     ----------
-    inside : ndarray of bool, shape (Z, Y, X)
+    inside : PackedMask
     refiner : ShapeRefiner
     plan : RefinementPlan
     device : str
@@ -99,7 +105,7 @@ class PlannedRefinement:
         Record of the model.
     """
 
-    inside: AnyArray
+    inside: PackedMask
     refiner: ShapeRefiner
     plan: RefinementPlan
     device: str
@@ -111,7 +117,7 @@ class ChangeCounter:
 
     Parameters
     ----------
-    inside : ndarray of bool, shape (Z, Y, X)
+    inside : ndarray of bool or PackedMask, shape (Z, Y, X)
     plan : RefinementPlan
 
     Attributes
@@ -122,7 +128,7 @@ class ChangeCounter:
         Number of input voxels in which no fine voxel has the original phase.
     """
 
-    def __init__(self, inside: AnyArray, plan: RefinementPlan) -> None:
+    def __init__(self, inside: MaskVoxels, plan: RefinementPlan) -> None:
         self._inside, self._plan = inside, plan
         self._factor = 2 ** len(plan.halos)
         self.n_fine = self.n_changed = 0
@@ -159,7 +165,7 @@ class ChangeCounter:
     @property
     def volume_change(self) -> float:
         """Relative change of the volume of the shape."""
-        before = int(np.count_nonzero(self._inside)) * self._factor**3
+        before = count_inside(self._inside) * self._factor**3
         return float(self.n_fine / before) - 1
 
     def warning_steps(self) -> Generator[Step, None, None]:
@@ -258,13 +264,13 @@ def plan_shape_steps(
     """
     if config.model != TRILINEAR:
         find_shape_model(config.model, _METHOD, "refine")
-    inside = yield from read_shape_steps(volume, config.label, should_stop)
     device = pick_device(config.device)
+    budget = memory_budget(config.memory, device)
+    inside = yield from read_packed_steps(volume, config.label, budget, should_stop)
     refiner, features, model = load_refiner(config.model, device)
     if model is not None and (warning := check_voxels(volume)):
         yield WarningIssued(message=warning)
     stages = config.upscale_factor.bit_length() - 1
-    budget = memory_budget(config.memory, device)
     plan = plan_refinement(inside, stages, refiner.spec, features, budget)
     if model is not None and (note := dense_note(plan.n_active, inside.size)):
         yield WarningIssued(message=note)
@@ -285,6 +291,7 @@ def refinement_record_steps(
             settings=config.model_dump(mode="json"),
             model=ready.model,
             should_stop=should_stop,
+            sparse_convolutions=sparse_backend(ready.device),
         )
     )
 
