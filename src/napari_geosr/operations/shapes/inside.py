@@ -36,7 +36,6 @@ from napari_geosr.learning.shapes.grey_scale import (
     grey_scale_bytes,
     grey_scale_steps,
 )
-from napari_geosr.networks.sparse import sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import (
@@ -258,6 +257,8 @@ def _plan_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Planned]:
     """Read the mask, and plan the segmentation."""
+    from napari_geosr.networks.sparse import sparse_backend
+
     config.check_inside(mask is not None)
     check_axes(volume, "a volume (Z, Y, X) is needed")
     if mask is not None:

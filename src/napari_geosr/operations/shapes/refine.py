@@ -38,7 +38,6 @@ from napari_geosr.inference.shapes import (
 )
 from napari_geosr.io.spec import OutputSpec
 from napari_geosr.networks import build_network
-from napari_geosr.networks.sparse import sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
 from napari_geosr.operations.shapes.masks import (
@@ -264,9 +263,11 @@ def plan_shape_steps(
     """
     if config.model != TRILINEAR:
         find_shape_model(config.model, _METHOD, "refine")
+    # Before torch is loaded, so that a mistake is reported at once.
+    budget = memory_budget(config.memory, "cpu")
+    inside = yield from read_packed_steps(volume, config.label, budget, should_stop)
     device = pick_device(config.device)
     budget = memory_budget(config.memory, device)
-    inside = yield from read_packed_steps(volume, config.label, budget, should_stop)
     refiner, features, model = load_refiner(config.model, device)
     if model is not None and (warning := check_voxels(volume)):
         yield WarningIssued(message=warning)
@@ -284,6 +285,8 @@ def refinement_record_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyDict]:
     """Create the record of a refinement of the shape in `volume`."""
+    from napari_geosr.networks.sparse import sparse_backend
+
     return (
         yield from provenance.record_steps(
             "shapes refine",
