@@ -127,7 +127,9 @@ def _gain(rows: Sequence[Row]) -> str:
     if "Noise2Void" not in found:
         return ""
     gain = found["Noise2Void"] - found["input"]
-    return f" Noise2Void gains {gain:+.1f} dB over the input."
+    if gain < 0:
+        return f" Noise2Void loses {-gain:.1f} dB relative to the input."
+    return f" Noise2Void gains {gain:.1f} dB over the input."
 
 
 def table(rows: Sequence[Row], order: Sequence[str]) -> str:

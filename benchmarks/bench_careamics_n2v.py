@@ -38,7 +38,7 @@ from napari_geosr.models.bundle import read_card
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 
 _PEER = Path(__file__).with_name("_careamics_peer.py")
-#: Feature maps in the first level of U-Nets with two levels and about as many
+#: Number of feature maps in the first level of U-Nets with two levels and about as many
 #: parameters: CAREamics doubles the maps within a level in the decoder.
 _FEATURES = {"ours": 26, "CAREamics": 32}
 _ALLOWED = 0.2

@@ -35,7 +35,7 @@ _GRID = 64
 _FINER = 2
 #: Number of skulls from which `skull-complete` was built.
 _SKULLS = 150
-#: Feature maps of the U-Net, from 64³ to 4³ voxels.
+#: Number of feature maps of the U-Net, from 64³ to 4³ voxels.
 _CHANNELS = (8, 16, 24, 24, 32)
 #: Initial learning rate of Adam, followed by a cosine decay to zero.
 _RATE = 2e-3

@@ -216,7 +216,7 @@ def test_a_preview_survives_as_well(source, memory):
 def test_when_nothing_fits_the_person_is_told(source, memory):
     network = make_network(0, MEMORY_ERRORS["cuda"])
     part = source[:4, :20, :20]  # in the end, its tiles are single voxels
-    with pytest.raises(DeviceMemoryError, match="Memory ran out on cpu"):
+    with pytest.raises(DeviceMemoryError, match="cpu ran out of memory"):
         run_to_end(run(network, part, np.zeros_like(part), memory))
     few = source[:2, :6, :6]
     with pytest.raises(DeviceMemoryError, match=r"smallest tile.*Close other programs"):

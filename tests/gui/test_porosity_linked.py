@@ -341,7 +341,8 @@ def test_a_group_survives_the_next_measurement_of_the_same_pores(viewer, qtbot, 
     measure(dock, qtbot)
     assert "mine" not in dock.result.report.table
     assert (
-        "Groups of earlier pores were dropped: mine (voxels>200)." in dock.message.text
+        "Groups from the previous measurement were removed: mine (voxels>200)."
+        in dock.message.text
     )
 
 

@@ -94,7 +94,7 @@ def test_without_memory_on_the_device_the_processor_judges(
     steps: list[Step] = []
     found = run_to_end(judging.evaluate_model_steps(trainer, patches), steps.append)
     (warning,) = [step.message for step in steps if isinstance(step, WarningIssued)]
-    assert "Memory ran out on cuda" in warning
+    assert "cuda ran out of memory" in warning
     assert network.moved == ["cpu"]
     assert found == expected
 

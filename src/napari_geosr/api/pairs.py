@@ -39,7 +39,7 @@ def build_pairs(
     low, high : Volume or array
         Shape (Z, Y, X) or (Y, X), with any voxel sizes and units of length. Two
         plain arrays require `upscale_factor`, because they have no voxel size; their
-        first corners are assumed to coincide.
+        corners at the start of all axes are assumed to coincide.
     out : path
         Folder for the files; created if missing.
     axes : str, optional
@@ -57,9 +57,9 @@ def build_pairs(
         Initial position of the high-resolution scan: found by a search in the whole
         low-resolution scan, with the centres aligned, or according to the origins.
     offset : tuple of float, optional
-        Initial position instead of `start`: distance from the first corner of the
-        low-resolution scan to that of the high-resolution scan, as (Z, Y, X) in the
-        unit of the low-resolution scan.
+        Initial position instead of `start`: vector from the corner of the
+        low-resolution scan (at the start of all axes) to the same corner of the
+        high-resolution scan, as (Z, Y, X) in the unit of the low-resolution scan.
     search_angle : float
         Maximum rotation around Z in the search, in degrees, in either direction.
     transform : {"translation", "rigid", "similarity"}

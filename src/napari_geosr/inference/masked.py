@@ -105,7 +105,7 @@ def plan_mask(
     inside : ndarray of bool or PackedMask, shape (Z, Y, X)
     spec : NetworkSpec
     features : int
-        Feature maps at the finest level.
+        Number of feature maps at the finest level.
     budget : int
     reading : int
         Bytes needed, in addition to the mask, to measure the grey scale beforehand.

@@ -288,7 +288,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
                 break
         if len(counts) == 1:
             raise DeviceMemoryError(
-                f"Memory ran out on {device} for a window of just {window} voxels. "
+                f"{device} ran out of memory for a window of just {window} voxels. "
                 "Close other programs or use another device."
             )
         (n1, c1), (n2, c2) = sorted(counts.items())[-2:]

@@ -115,7 +115,7 @@ def plan_refinement(
         Number of doublings.
     spec : NetworkSpec
     features : int
-        Feature maps of the network at the finest level.
+        Number of feature maps of the network at the finest level.
     budget : int
         Bytes for the shape, which is held in memory, and for the computation.
 

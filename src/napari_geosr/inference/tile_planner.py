@@ -435,7 +435,7 @@ class TilePlanner:
             )
             needs = f", which needs about {format_bytes(needed)}"
         raise DeviceMemoryError(
-            f"Memory ran out on {self.device} even for the smallest tile, a window of "
+            f"{self.device} ran out of memory even for the smallest tile, a window of "
             f"{tile.window_shape} voxels{needs}. Close other programs, use another "
             "device, or choose another model."
         )

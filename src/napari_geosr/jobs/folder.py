@@ -356,7 +356,8 @@ class JobFolder:
         self.check_not_done()
         status = self.status()
         is_elsewhere = status.host != socket.gethostname()
-        # The recorded process may be a launcher of Python, the parent of this one.
+        # The recorded process may be the Python launcher, which is the parent of this
+        # process.
         own = (os.getpid(), os.getppid())
         is_other = is_elsewhere or (not self._lock.is_locked and status.pid not in own)
         if status.is_alive and status.pid and is_other:

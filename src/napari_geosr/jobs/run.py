@@ -129,7 +129,7 @@ def run_steps(
         job.claim("running")
         with suppress(FileError):  # the run itself reports a full disk
             job.append(RUN)
-        # A killed run on several nodes leaves the keys of its workers.
+        # A run on several nodes that was killed leaves the keys of its workers behind.
         for left in job.path.glob(PRIVATE_FOLDERS):
             shutil.rmtree(left, ignore_errors=True)
         with _heartbeats(job, meter), written_by_job(job.own_path):

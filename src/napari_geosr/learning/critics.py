@@ -37,8 +37,8 @@ class PatchCritic(nn.Module):
     channels : int
         Channels of the input, including those of the condition.
     width : int
-        Feature maps of the first layer, 64 in the paper; later layers have up to 8
-        times as many.
+        Number of feature maps of the first layer, 64 in the paper; later layers have up
+        to 8 times as many.
     layers : int
         Number of layers with stride 2; three layers give a receptive field of 70
         voxels.
@@ -93,7 +93,7 @@ class TomoGANCritic(nn.Module):
     ndim : {2, 3}
     channels : int
     width : int
-        Feature maps of the first layers, 64 in the paper.
+        Number of feature maps of the first layers, 64 in the paper.
     edge : int, optional
         If given, the maps are flattened as in the paper, and only patches of this size
         are accepted.

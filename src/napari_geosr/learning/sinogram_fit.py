@@ -41,7 +41,7 @@ from napari_geosr.physics.projection.projector import project
 #: Sharpness of the softplus that avoids negative attenuation, for grey values scaled so
 #: that the brightest voxels are 1.
 _SOFTPLUS_BETA = 10.0
-#: Feature maps of the discriminator's first layer.
+#: Number of feature maps of the discriminator's first layer.
 _CRITIC_WIDTH = 16
 #: Number of strided layers of the discriminator.
 _CRITIC_LAYERS = 3

@@ -38,9 +38,9 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(48, ge=1, le=256)
-    """Feature maps passed from block to block."""
+    """Number of feature maps passed from block to block."""
     inner: int = Field(16, ge=1, le=256)
-    """Feature maps within a block, for the convolutions of 3ⁿ voxels."""
+    """Number of feature maps within a block, for the convolutions of 3ⁿ voxels."""
     blocks: int = Field(8, ge=1, le=64)
     """Number of residual blocks, each with one convolution of 3ⁿ voxels."""
 

@@ -62,7 +62,8 @@ class NetworkConfig(ScoresConfig):
     levels: int = Field(2, ge=1, le=4)
     """Number of times the image is halved."""
     features: int = Field(24, ge=_GROUP, le=256, multiple_of=_GROUP)
-    """Feature maps at full resolution; 2, 3, … times as many at the levels below."""
+    """Number of feature maps at full resolution; 2, 3, … times as many at the levels
+    below."""
     fixed_time: int = Field(0, ge=0, le=999)
     """Time used if none is given, i.e. for clean images."""
     noise_schedule: Literal["linear", "cosine"] = "cosine"
@@ -75,8 +76,8 @@ class NetworkConfig(ScoresConfig):
     """Additional input of the network, besides the diffusion time step: none, or the
     porosity of the image."""
     decoder_head: int = Field(0, ge=0, le=256)
-    """Feature maps of a last layer that uses all levels of the decoder, as in [4]_; 0:
-    a single convolution of the finest level."""
+    """Number of feature maps of a last layer that uses all levels of the decoder, as in
+    [4]_; 0: a single convolution of the finest level."""
 
 
 def _sizes(config: NetworkConfig) -> list[int]:

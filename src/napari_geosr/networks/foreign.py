@@ -70,13 +70,13 @@ class NetworkConfig(Config):
     upscale_factor: int = Field(1, ge=1, le=16)
     """Output voxels per input voxel along every axis."""
     multiple_of: tuple[int, ...] = ()
-    """Required divisors of sizes along the axes; ones by default."""
+    """Numbers by which the sizes along the axes must be divisible; 1 by default."""
     minimum_size: tuple[int, ...] = ()
-    """Minimum sizes along the axes; ones by default."""
+    """Minimum sizes along the axes; 1 by default."""
     halo: tuple[int, ...] = ()
     """Measured radius of the receptive field along the axes, in input voxels."""
     stride: tuple[int, ...] = ()
-    """Measured stride along the axes; ones by default."""
+    """Measured stride along the axes; 1 by default."""
     local: bool = True
     """Whether each output depends only on its halo; if not, `window` is required."""
     window: tuple[int, ...] = ()

@@ -42,9 +42,9 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(56, ge=1, le=256)
-    """Feature maps after the first layer and before the last (*d*)."""
+    """Number of feature maps after the first layer and before the last (*d*)."""
     inner: int = Field(12, ge=1, le=256)
-    """Feature maps within the chain of convolutions (*s*)."""
+    """Number of feature maps within the chain of convolutions (*s*)."""
     blocks: int = Field(4, ge=1, le=32)
     """Number of convolutions of 3ⁿ voxels in the chain (*m*)."""
 

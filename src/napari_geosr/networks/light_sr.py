@@ -43,7 +43,7 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(16, ge=1, le=256)
-    """Feature maps of the trunk."""
+    """Number of feature maps of the trunk."""
     blocks: int = Field(4, ge=1, le=32)
     """Number of residual blocks of two convolutions."""
 

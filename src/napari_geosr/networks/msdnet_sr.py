@@ -50,7 +50,7 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
     depth: int = Field(8, ge=1, le=400)
     """Number of layers of the trunk."""
     width: int = Field(8, ge=1, le=64)
-    """Feature maps per layer."""
+    """Number of feature maps per layer."""
     dilations: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
     """Dilations of the layers, repeated from the start; their sum determines the halo
     of tiles."""

@@ -42,7 +42,7 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(16, ge=1, le=256)
-    """Feature maps of the trunk."""
+    """Number of feature maps of the trunk."""
     groups: int = Field(2, ge=1, le=32)
     """Number of residual groups."""
     blocks: int = Field(3, ge=1, le=32)

@@ -149,7 +149,7 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(16, ge=1, le=256)
-    """Feature maps of the trunk."""
+    """Number of feature maps of the trunk."""
     blocks: int = Field(8, ge=1, le=64)
     """Number of layers of the trunk."""
     merged: bool = False

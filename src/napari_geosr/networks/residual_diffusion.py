@@ -45,7 +45,8 @@ class NetworkConfig(Config):
     levels: int = Field(2, ge=1, le=4)
     """Number of times the image is halved."""
     features: int = Field(24, ge=8, le=256, multiple_of=8)
-    """Feature maps at full resolution; 2, 3, … times as many at the levels below."""
+    """Number of feature maps at full resolution; 2, 3, … times as many at the levels
+    below."""
     residual_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of the residual."""
 

@@ -49,7 +49,7 @@ class NetworkConfig(PlanesConfig):
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis."""
     features: int = Field(32, ge=1, le=256)
-    """Feature maps of the trunk."""
+    """Number of feature maps of the trunk."""
     blocks: int = Field(6, ge=1, le=32)
     """Number of residual blocks of two convolutions."""
     merge: Literal[1, 2, 4] = 2

@@ -40,7 +40,8 @@ class NetworkConfig(PlanesConfig):
     training_defaults: ClassVar[AnyDict] = {"residual": True}
 
     width: int = Field(32, ge=1, le=128)
-    """Feature maps at the first level (paper: 32); two and four times as many below."""
+    """Number of feature maps at the first level (paper: 32); two and four times as many
+    below."""
     residual: bool = False
     """Add the (centre) input plane to the output, unlike in the paper."""
 

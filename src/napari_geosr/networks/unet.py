@@ -65,7 +65,7 @@ class NetworkConfig(ScoresConfig):
     """Number of times the image is halved; the coarsest voxels have an edge
     length of 2^levels."""
     features: int = Field(32, ge=1, le=128)
-    """Feature maps at full resolution; doubled at every level below."""
+    """Number of feature maps at full resolution; doubled at every level below."""
     pooling: Literal["blur", "max"] = "blur"
     """Max pooling, blurred before subsampling (anti-aliased) or plain."""
     upsampling: Literal["linear", "nearest"] = "linear"

@@ -86,7 +86,8 @@ def align_steps(
         Initial position. ``"search"``: best match anywhere; ``"centres"``: centres
         coincide; ``"positions"``: according to their origins.
     offset : sequence of float, optional
-        Vector from the first corner of `low` to that of `high`; replaces `start`.
+        Vector from the corner of `low` (at the start of all axes) to the same corner of
+        `high`; replaces `start`.
     search_angle : float
         Largest angle around Z (for images: in the plane) that a search tries, in
         degrees.

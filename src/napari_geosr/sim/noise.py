@@ -30,9 +30,9 @@ _CLASSES = 8
 _FLOOR = 0.1
 #: Percentile of the smoothed mean frame that is used as the grey value without light.
 _DARK_PERCENTILE = 0.1
-#: Difference between an area of constant grey value and the darkest other pixels,
-#: relative to their noise, above which the area is empty: padding of registered or
-#: cropped frames.
+#: An area of constant grey value counts as empty (padding of registered or cropped
+#: frames) if it differs from the darkest other pixels by more than this multiple of
+#: their noise.
 _CLEAR_STEP = 8.0
 #: Pixels next to an empty area are brighter than it by at least this fraction of the
 #: difference; those next to a dark background are hardly brighter than it.

@@ -84,7 +84,7 @@ def remove_sorting(sinogram: FloatArray, settings: StripeSettings) -> FloatArray
 
 
 def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
-    """Remove narrow stripes by sorting, only in the low frequencies along the angles.
+    """Remove narrow stripes by sorting the low frequencies along the angle axis.
 
     Details that vary rapidly with the angle are preserved (algorithm 2 of [1]_).
     """

@@ -93,7 +93,7 @@ def test_surroundings_of_the_sample_hide_no_change_of_pores(surroundings):
 
 @pytest.mark.parametrize(("level", "is_shown"), [(12.0, True), (45.0, False)])
 def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
-    """Small cavities are visible in weak noise, and vanish after a wide filter."""
+    """Small cavities are visible when the noise is weak; a wide filter removes them."""
     rng = np.random.default_rng(4)
     truth = np.full((20, 96, 96), 150.0)
     for z, y, x in zip(

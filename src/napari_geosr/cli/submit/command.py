@@ -206,7 +206,8 @@ def _processes(job: Job, profile: Profile) -> str:
 
 def _check_output(request: SubmitRequest, dry_run: bool) -> None:
     """Reject an output that cannot be written or that another job is writing."""
-    # First of all: with --overwrite, the next check deletes an unfinished file.
+    # This check must come first: with --overwrite, the next one deletes an
+    # unfinished file.
     check_no_other_writer(request.out, request.folder)
     if request.is_volume:
         # A dry run removes nothing.

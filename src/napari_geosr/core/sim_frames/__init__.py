@@ -274,7 +274,7 @@ class SimFrames:
     def middle(self) -> tuple[int, int, int]:
         """Return slice, time point and channel of a middle plane.
 
-        Time point and channel are the first, unless they are interleaved with the
+        The first time point and channel are used, unless they are interleaved with the
         frames.
         """
         found = {"Z": self.n_planes // 2, "T": 0, "C": 0}

@@ -148,7 +148,7 @@ class JobRow(JobOffer):
         self._poll()
 
     def on_resumed(self) -> None:
-        """Show that the job is running or, if it did not start, offer it again."""
+        """Show that the job is running or, if not, enable the button again."""
         self.button.setEnabled(True)
         self._poll()
 

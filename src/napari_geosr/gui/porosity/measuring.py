@@ -276,7 +276,7 @@ def with_groups_of(
     """Add the groups of pores that the user kept in the previous measurement.
 
     Groups are kept only if the pores are the same; otherwise, a note says that they
-    were dropped.
+    were removed.
     """
     if before is None:
         return measured
@@ -304,7 +304,7 @@ def with_groups_of(
     notes = measured.notes
     if dropped:
         named = "; ".join(f"{name} ({how})" for name, how in dropped.items())
-        notes += (f"Groups of earlier pores were dropped: {named}.",)
+        notes += (f"Groups from the previous measurement were removed: {named}.",)
     return replace(measured, reports=reports, features=tables, notes=notes)
 
 

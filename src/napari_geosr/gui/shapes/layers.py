@@ -55,9 +55,9 @@ def check_same_transform(mask: Layer, scan: Layer) -> None:
     if np.abs(turns[0] - turns[1]).max() > _SAME_TRANSFORM:
         raise VolumeError(
             f"{mask.name!r} and {scan.name!r} are rotated, sheared or mirrored "
-            "relative to each other, so their voxels do not show the same region. "
-            "Reset the rotation, shear and scale of the layers, or resample the mask "
-            "to the grid of the scan."
+            "relative to each other, so their voxels do not coincide. Reset the "
+            "rotation, shear and scale of the layers, or resample the mask to the grid "
+            "of the scan."
         )
     if {one.unit, other.unit} != {PIXEL} or (
         same_sizes(one.voxel_size, other.voxel_size)
@@ -66,8 +66,8 @@ def check_same_transform(mask: Layer, scan: Layer) -> None:
         return
     raise VolumeError(
         f"{mask.name!r} and {scan.name!r} have different scales or positions, so their "
-        "voxels do not show the same region. Give both layers the same scale and "
-        "translation, or crop or resample the mask to the grid of the scan."
+        "voxels do not coincide. Give both layers the same scale and translation, or "
+        "crop or resample the mask to the grid of the scan."
     )
 
 

@@ -42,7 +42,7 @@ _MAX_REASON = 200
 #: Script for the login node. Bash reads the same files as when the user logs in; the
 #: output of these files and of the setup is dropped (only descriptor 3 carries the
 #: command's output). Standard input stays open as long as ssh runs; when it closes, the
-#: command is ended, too.
+#: command is terminated as well.
 _SCRIPT = """\
 {setup}found=$({program} --version </dev/null 2>/dev/null | tail -n 1)
 case $found in
@@ -196,7 +196,7 @@ def output_of(
     ConfigError
         If `host` is not the name of a computer.
     Cancelled
-        If `should_stop` returns True; the command is then ended on `host` as well.
+        If `should_stop` returns True; the command is then terminated on `host` as well.
     """
     ssh = _find_ssh(check_host(host))
     with (

@@ -10,7 +10,7 @@ from napari_geosr.jobs.cluster.submission import LOCAL
 #: Time in seconds that a run needs before its first part, to start the program and to
 #: load libraries and, if used, a model.
 START_SECONDS = 10.0
-#: Smallest memory budget in bytes; it is too small for any run.
+#: Lower bound of the memory budget in bytes; no run is possible with so little memory.
 _LEAST_BUDGET = 10**6
 #: Proposed walltimes are multiples of this time, in seconds.
 _WALLTIME_STEP = 60

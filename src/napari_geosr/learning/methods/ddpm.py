@@ -119,8 +119,8 @@ class Config(TrainingConfig):
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Pores",
-        description="Which side of the threshold the pores are on, for the condition "
-        "porosity: dark or bright.",
+        description="Whether pores are darker (dark) or brighter (bright) than the "
+        "threshold; used if the condition is porosity.",
     )
 
 

@@ -30,8 +30,8 @@ WEIGHTS = tuple(math.exp(-(d**2) / 2) for d in range(-SLICES, SLICES + 1))
 #: Standard deviations, in voxels, of the Gaussian filters applied to this mean; 0 means
 #: no filter.
 _SCALES_OF_MEAN = (0.0, 1.0, 2.0)
-#: Features of a voxel: its grey value; the mean, the gradient and two eigenvalues at
-#: each scale; and means over slices.
+#: Features of a voxel: its grey value; the smoothed grey value, the gradient magnitude
+#: and two eigenvalues at each scale; and means over slices.
 N_FEATURES = 1 + 4 * len(SCALES) + len(_SCALES_OF_MEAN)
 #: Radius, in voxels, of the neighbourhood that determines the features: four standard
 #: deviations of the widest Gaussian filter, and one voxel for each of two differences.

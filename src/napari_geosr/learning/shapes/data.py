@@ -253,7 +253,7 @@ class ShapeSet(Patches):
 
     @property
     def equal_axes(self) -> tuple[tuple[int, ...], ...]:
-        """Groups of the axes along which voxels are equally long in all volumes."""
+        """Groups of axes along which the voxels of every volume have equal edges."""
         sizes = [volume.voxel_size for volume in self.volumes]
         groups: list[list[int]] = []
         for axis in range(3):

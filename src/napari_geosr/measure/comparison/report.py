@@ -94,7 +94,7 @@ class QualityReport:
     base : str
         Key of the reference or, if there is none, of the first volume.
     titles : mapping of str to str
-        Name of each volume for the user.
+        Name of each volume, as shown to the user.
     grids : mapping of PairGrid
         Grid on which each of the other volumes is compared with the base, with the
         number of known voxels and the settings of PSNR and SSIM. This grid does not

@@ -78,8 +78,8 @@ _MARGIN = 1.2
 #: Absolute correlation above which the residual follows the structure of the result.
 STRUCTURE_LIMIT = 0.1
 #: Limits of the regression slope of the scan on a consistent result, with a tolerance
-#: of three standard errors. Conservative models have slopes above 1 in strong noise:
-#: they underestimate contrast.
+#: of three standard errors. Conservative models have slopes above 1 when the
+#: noise is strong: they underestimate contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
 #: Maximum noise in the noisiest windows of a residual that is pure noise, relative to

@@ -319,7 +319,7 @@ def settings_values(text: str) -> AnyDict:
     line, at, decoder = found[-1].strip(), 0, json.JSONDecoder()
     if not line:
         raise ConfigError(
-            "“Settings:” is followed by no settings. Copy the whole line."
+            "There are no settings after “Settings:”. Copy the whole line."
         )
     while at < len(line):
         name = _NAME.match(line, at)

@@ -426,8 +426,8 @@ def _root(parents: list[int], i: int) -> int:
 def _apart(places: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]) -> Mask:
     """Return which maxima are kept if those within a higher one's sphere are dropped.
 
-    In descending order of height, each maximum is kept, and the others that are no
-    farther from it than its height are dropped.
+    Maxima are visited in descending order of height. Each one that has not been
+    dropped is kept, and all others no farther from it than its height are dropped.
     """
     from scipy.spatial import cKDTree
 

@@ -35,8 +35,9 @@ _SLABS = 8
 _ROUNDING = 1e-6
 #: Minimum number of blocks in a region.
 _MIN_BLOCKS = 60
-#: Number of cells and of slabs along each axis of a scan without measurable noise, and
-#: minimum number of blocks in such a region, which is measured independently.
+#: For a scan without measurable noise: number of cells and of slabs along each axis,
+#: and minimum number of blocks in each of these regions, which are measured
+#: independently.
 _LARGE_CELLS = 2
 _LARGE_SLABS = 4
 _MIN_BLOCKS_ALONE = 300

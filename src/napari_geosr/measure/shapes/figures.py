@@ -25,7 +25,7 @@ _CUBIC = 1.05
 
 @dataclass(frozen=True)
 class ShapeFigures:
-    """Figures of a shape.
+    """Measured values of a shape, such as its volume and surface area.
 
     Attributes
     ----------

@@ -70,7 +70,8 @@ def value_descriptions(card: ModelCard) -> tuple[str, str]:
     input_text = {
         "standardise": "grey values, which the graph scales by the mean and standard "
         "deviation of its input",
-        "stored": "grey values as in training, scaled by the graph",
+        "stored": "grey values on the scale of the training data, which the graph "
+        "normalises",
         "unit": "grey values already scaled to 0 … 1",
         "percentiles": "grey values already scaled so that the percentiles "
         f"{_percentile_text(card)} are 0 and 1",

@@ -474,16 +474,17 @@ def _test(
         y = scales.apply(post, y, given)
         if y.shape != expected.shape:
             raise ModelError(
-                f"{source}: on the package's own test, the network returns the shape "
-                f"{y.shape} instead of {expected.shape}, so it was not imported."
+                f"{source}: for the package's own test input, the network returns an "
+                f"output of shape {y.shape} instead of {expected.shape}, so it was not "
+                "imported."
             )
         spread = float(expected.std()) or 1.0
         difference = float(np.abs(y - expected).max()) / spread
         if not difference <= _TOLERANCE:
             raise ModelError(
-                f"{source}: the result on the package's own test differs from the "
-                f"expected one by {difference:.2g} standard deviations, so it was not "
-                "kept."
+                f"{source}: the result for the package's own test input differs "
+                f"from the expected one by {difference:.2g} standard deviations, so it "
+                "was not kept."
             )
 
     return check

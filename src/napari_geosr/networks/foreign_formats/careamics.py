@@ -49,7 +49,7 @@ class UNetSettings(Config):
     depth: int = Field(2, ge=1, le=10)
     """Number of levels below the first."""
     num_channels_init: int = Field(32, ge=1, le=1024)
-    """Feature maps of the first level; doubled at each further level."""
+    """Number of feature maps of the first level; doubled at each further level."""
     use_batch_norm: bool = True
     """Whether batch norms are used; their tensors exist in either case."""
     residual: bool = False

@@ -22,7 +22,7 @@ class MixedScaleConfig(Config):
     depth: int = Field(30, ge=1, le=400)
     """Number of layers."""
     width: int = Field(1, ge=1, le=64)
-    """Feature maps per layer."""
+    """Number of feature maps per layer."""
     dilations: tuple[int, ...] = Field((1, 2, 3, 4, 5, 6, 7, 8, 9, 10), min_length=1)
     """Dilations of the layers, repeated from the start."""
 

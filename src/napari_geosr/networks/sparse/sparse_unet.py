@@ -80,7 +80,7 @@ class SparseUNet(nn.Module):
     Parameters
     ----------
     channels : sequence of int
-        Feature maps per level, from the finest to the coarsest.
+        Number of feature maps per level, from the finest to the coarsest.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:

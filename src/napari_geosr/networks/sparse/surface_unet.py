@@ -106,7 +106,7 @@ class SurfaceUNet(nn.Module):
     Parameters
     ----------
     channels : sequence of int
-        Feature maps per level, from the finest to the coarsest.
+        Number of feature maps per level, from the finest to the coarsest.
     in_channels, out_channels, upscale_factor : int
     """
 

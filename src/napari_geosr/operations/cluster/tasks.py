@@ -271,8 +271,8 @@ class PoolTask(Generic[T, R]):
 
         Workers that were started for this run or job are ended if they do not stop in
         time: a queue ends a job at its walltime. The time is counted from the first
-        call.
-        Those of a client are waited for, because they may write to the output.
+        call. If the workers belong to a client, wait for them, because they may still
+        write to the output.
         """
         self.waiting.clear()
         next_word = now = time.monotonic()

@@ -74,5 +74,5 @@ class GenerateConfig(Config):
     @classmethod
     def _check_shape(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if value is not None and (len(value) not in (2, 3) or min(value) < 8):
-            raise ValueError("give two or three numbers of 8 or more")
+            raise ValueError("give two or three numbers, each at least 8")
         return value

@@ -160,8 +160,9 @@ class PairsConfig(PairConfig):
         None,
         title="Offset",
         description="Initial offset of the alignment; overrides the start. Vector from "
-        "the first corner of the low-resolution scan to that of the high-resolution "
-        "one, as Z,Y,X in the unit of the low-resolution scan.",
+        "the corner of the low-resolution scan (at the start of all axes) to the same "
+        "corner of the high-resolution scan, as Z,Y,X in the unit of the "
+        "low-resolution scan.",
     )
     search_angle: float = Field(
         10.0,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 #: Volume of a completed part, as a fraction of that of the given shape, up to which the
 #: shape may already have been complete.
 _SMALL_PART = 0.01
-#: Fraction of the given shape that a model reproduces below which a warning says that
-#: the shape differs from the training shapes.
+#: Minimum fraction of the given shape that a model must reproduce; below it, a warning
+#: says that the shape differs from the training shapes.
 _MIN_REPRODUCED = 0.8
 #: Rotation of the axes in degrees up to which no warning is given.
 _MAX_ROTATION = 10.0

@@ -296,9 +296,10 @@ def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
 def _own_axes(
     stamp: Stamp, shape: tuple[int, ...], *, imagej: bool
 ) -> list[tuple[str, int]] | None:
-    """Return stored axes (including those of length one) and lengths from the stamp.
+    """Return the stored axes with their lengths, as given in the stamp.
 
-    None if the shape differs from that in the stamp: another program changed the file.
+    Axes of length one are included. None if the shape differs from that in the stamp:
+    another program changed the file.
     """
     lengths = dict(zip(stamp.axes, stamp.shape, strict=True))
     stored = [(a, lengths[a]) for a in stored_axes(stamp.axes, imagej=imagej)]

@@ -44,9 +44,10 @@ if TYPE_CHECKING:
 
 #: Minimum expected gain over cubic interpolation, in dB, for another interpolation to
 #: be chosen. Above this limit, the sign of the estimate was always correct if the noise
-#: was certain.
+#: level was known reliably.
 _MIN_INTERPOLATION_GAIN = 0.25
-#: Reasons to doubt the noise that do not rule out an interpolation other than cubic.
+#: Reasons to doubt the noise estimate that still allow an interpolation other than
+#: cubic.
 _HARMLESS: tuple[Topic, ...] = ("rounding", "fine structure")
 
 

@@ -74,7 +74,7 @@ class Evaluator:
         self.trainer.average.to("cpu")
         release_memory(failed)
         return WarningIssued(
-            message=f"Memory ran out on {failed} during the evaluation. It "
+            message=f"{failed} ran out of memory during the evaluation. It "
             "continues on the CPU, which is slower."
         )
 
