@@ -201,16 +201,17 @@ def published_rows(scene: Scene, limit: float) -> Iterator[tuple[str, Figures]]:
 
 def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
     """Evaluate Richardson–Lucy at some iterations, and at the held-out optimum."""
-    variance = frame_noise(scene.block, scene.otf).weights(
-        scene.block.mean(axis=(0, 1))
-    )
+    noise = frame_noise(scene.block, scene.otf)
+    variance = noise.weights(scene.block.mean(axis=(0, 1)))
     frames = scene.block.reshape(-1, *scene.block.shape[-2:])
     operator = IlluminationOperator.create(
         scene.patterns, scene.otf, scene.upscale, "cpu"
     )
     with exact_settings(1):
-        chosen = run_to_end(best_iterations(operator, frames, variance, most=MOST)).best
-        fit = run_to_end(fit_steps(*scene.plane, scene.config(), 1))
+        chosen = run_to_end(
+            best_iterations(operator, frames, variance, most=MOST, shift=noise.shift)
+        ).best
+        fit = run_to_end(fit_steps(*scene.plane, scene.config(), 1, shift=noise.shift))
         begun = time.process_time()
         for n in range(1, MOST + 1):
             if n in JUDGED:

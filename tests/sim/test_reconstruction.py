@@ -25,7 +25,7 @@ from napari_geosr.operations.sim.planes import (
     trial_edge,
     widefield,
 )
-from napari_geosr.physics.illumination import IlluminationOperator
+from napari_geosr.physics.illumination import IlluminationOperator, SimGrid
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy, best_iterations, thinned
 from napari_geosr.sim.noise import frame_noise
@@ -164,10 +164,14 @@ def test_iterations_are_chosen_by_held_out_photons():
         operator = IlluminationOperator.create(made.patterns, OTF, 4)
         flat = np.maximum(block.reshape(9, 96, 96), 0)
         steps = best_iterations(
-            operator, flat, noise.weights(block.mean(axis=(0, 1))), most=60
+            operator,
+            flat,
+            noise.weights(block.mean(axis=(0, 1))),
+            most=60,
+            shift=noise.shift,
         )
         chosen.append(run_to_end(steps).best)
-        fit = JointRichardsonLucy(operator, torch.from_numpy(flat))
+        fit = JointRichardsonLucy(operator, torch.from_numpy(flat), shift=noise.shift)
         quality = []
         for _ in range(60):
             with torch.inference_mode():
@@ -396,7 +400,31 @@ def test_wiener_keeps_to_the_memory():
         run_to_end(plane_steps(*plane, config))
 
 
-def test_the_estimated_memory_holds_the_pattern_terms():
+@pytest.mark.parametrize(
+    ("upscale", "phases", "harmonics", "notch"),
+    [(1, 3, 1, 0.0), (1, 9, 1, 0.9), (1, 9, 3, 0.0), (2, 3, 1, 0.9), (4, 3, 1, 0.0)],
+)
+def test_the_estimated_memory_holds_wiener_reconstructions(
+    upscale, phases, harmonics, notch
+):
+    """Also without upscaling and with many phases."""
+    turns = tuple(2 * np.pi * np.arange(phases) / phases)
+    fringes = tuple(
+        FringePattern((0.3 * np.sin(a), 0.3 * np.cos(a)), turns, (0.8,) * harmonics)
+        for a in (0.1, 1.2, 2.3)
+    )
+    patterns = PatternSet(fringes, (200, 200))
+    frames = np.ones((3, phases, 200, 200), np.float32)
+    grid = SimGrid.around(patterns.shape, upscale, OTF.cut_off)
+    tracemalloc.start()
+    wiener_reconstruction(frames, patterns, OTF, upscale, noise=0.1, notch=notch)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    estimated = memory.wiener_bytes(grid, harmonics)
+    assert 0.6 * estimated < peak < estimated
+
+
+def test_the_estimated_memory_holds_the_pattern_the_pattern_terms():
     """The terms are computed in place: two copies would exceed the estimate."""
     fringes = tuple(
         FringePattern((0.3 * np.sin(a), 0.3 * np.cos(a)), (0.0,) * 7, (0.9, 0.4, 0.2))

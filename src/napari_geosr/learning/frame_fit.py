@@ -175,7 +175,7 @@ class FrameFit:
     ----------
     operator : IlluminationOperator
     frames : Tensor of shape (frames, Y, X)
-        Non-negative grey values.
+        Grey values with the offset subtracted.
     start : Tensor of shape (fine rows, fine columns)
         Joint Richardson–Lucy reconstruction on the operator's grid.
     variance : Tensor of shape (Y, X)

@@ -8,6 +8,9 @@ References
 .. [2] Dey et al. Richardson-Lucy algorithm with total variation regularization for 3D
    confocal microscope deconvolution. Microsc. Res. Tech. 69, 260-266 (2006).
    doi:10.1002/jemt.20294
+.. [3] Snyder, Hammoud and White. Image recovery from data acquired with a
+   charge-coupled-device camera. J. Opt. Soc. Am. A 10, 1014-1023 (1993).
+   doi:10.1364/JOSAA.10.001014
 """
 
 from __future__ import annotations
@@ -47,16 +50,29 @@ class JointRichardsonLucy:
     ----------
     operator : IlluminationOperator
     frames : tensor of shape (frames, Y, X)
-        Non-negative frames.
+        Frames with the offset subtracted. Because of read noise, pixels without light
+        are negative as often as positive.
     tv : float
         Weight of the total variation [2]_.
+    shift : float
+        Grey value that is added to measured and expected frames
+        (`napari_geosr.sim.noise.FrameNoise.shift`): a Poisson distribution of this mean
+        stands for the read noise [3]_. Values that are negative nevertheless are
+        clipped; without a shift, this would brighten dark areas.
     """
 
     def __init__(
-        self, operator: IlluminationOperator, frames: torch.Tensor, tv: float = 0.0
+        self,
+        operator: IlluminationOperator,
+        frames: torch.Tensor,
+        tv: float = 0.0,
+        *,
+        shift: float,
     ) -> None:
         self.operator, self.frames, self.tv = operator, frames, tv
-        mean = float(frames.mean())
+        self.shift = shift
+        self.shifted = (frames + shift).clamp(min=0)
+        mean = float(self.shifted.mean()) - shift
         self.floor = max(_FLOOR * mean, 1e-12)
         self.image = frames.new_full(operator.grid.fine, max(mean, self.floor))
         weight = operator.adjoint(frames.new_ones(frames.shape))
@@ -69,7 +85,8 @@ class JointRichardsonLucy:
 
     def step(self, expected: torch.Tensor | None = None) -> None:
         """Do one iteration; pass `expected` if it has already been computed."""
-        ratio = self.frames / (self.expected() if expected is None else expected)
+        expected = self.expected() if expected is None else expected
+        ratio = self.shifted / (expected + self.shift)
         update = self.operator.adjoint(ratio) * self.weight
         image = self.image * update.clamp(min=0)
         if self.tv:
@@ -137,6 +154,7 @@ def best_iterations(
     variance: FloatArray,
     *,
     most: int,
+    shift: float,
     tv: float = 0.0,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, HeldOutCurve]:
@@ -150,14 +168,17 @@ def best_iterations(
         Variance of each pixel; broadcast to the frames.
     most : int
         Maximum number of iterations.
+    shift : float
+        See `JointRichardsonLucy`.
     tv : float
     """
     import torch
 
     kept, held = thinned(frames, variance)
     device = operator.basis.device
+    # Gain and variance of the halves are both doubled, so the shift is the same.
     fit = JointRichardsonLucy(
-        operator, torch.from_numpy(np.maximum(kept, 0)).to(device), tv
+        operator, torch.from_numpy(kept).to(device), tv, shift=shift
     )
     target = torch.from_numpy(held).to(device)
     scale = torch.from_numpy(np.broadcast_to(2 * variance, frames.shape).copy())

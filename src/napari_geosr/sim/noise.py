@@ -5,6 +5,7 @@ The noise is measured at frequencies that the objective does not transmit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,17 @@ _EDGE = 512
 _CLASSES = 8
 #: Smallest variance of a pixel relative to the mean variance.
 _FLOOR = 0.1
+#: Limits of the grey value that is added to frames with read noise, as multiples of the
+#: noise of a pixel without light. With the lower one, 2 % of these pixels remain
+#: negative; above the upper one, Richardson–Lucy only converges more slowly.
+_SHIFTS = (2.0, 3.0)
 #: Percentile of the smoothed mean frame that is used as the grey value without light.
 _DARK_PERCENTILE = 0.1
+#: Distance of that percentile from the grey value without light, in units of the noise,
+#: if all pixels are dark: where the search for their number starts.
+_FAR_BELOW = 3.1
+#: Number of times that the number of dark pixels is estimated.
+_SEARCHES = 8
 #: An area of constant grey value counts as empty (padding of registered or cropped
 #: frames) if it differs from the darkest other pixels by more than this multiple of
 #: their noise.
@@ -61,6 +71,17 @@ class FrameNoise:
     dark: float
     gain: float
     snr: float
+
+    @property
+    def shift(self) -> float:
+        """Grey value to add to frames with read noise so that few remain negative.
+
+        It is 0 without read noise. A Poisson distribution of the mean ``dark / gain``
+        has the variance of the read noise; this value is kept within `_SHIFTS`.
+        """
+        read = math.sqrt(self.dark)
+        low, high = (multiple * read for multiple in _SHIFTS)
+        return min(max(low, self.dark / self.gain), high) if self.gain > 0 else high
 
     def weights(self, mean: npt.NDArray[np.floating]) -> FloatArray:
         """Return the variance of pixels with the expected values `mean`."""
@@ -192,20 +213,51 @@ def _dark_level(frames: FloatArray) -> tuple[float, bool]:
 
     mean = frames.mean(axis=0)
     smooth = ndimage.uniform_filter(mean, 3, mode="nearest")
+    rough = mean - smooth
     level = float(np.percentile(smooth, _DARK_PERCENTILE))
     spread = ndimage.maximum_filter(mean, 3) - ndimage.minimum_filter(mean, 3)
     seed = (spread == 0) & (mean <= level)
     if not seed.any():
-        return level, False
+        return _centre(smooth, rough), False
     square = np.ones((3, 3))
     area = ndimage.binary_propagation(seed, square, mean <= level)
     used = ~ndimage.binary_dilation(area, square, iterations=_INTERPOLATED)
     if not used.any():
-        return level, False
+        return _centre(smooth, rough), False
     other = float(np.percentile(smooth[used], _DARK_PERCENTILE))
     dark = used & (smooth <= np.percentile(smooth[used], 1))
     noise = float(frames[:, dark].std(axis=0).mean())
     edge = ndimage.binary_dilation(area, square) & ~area
     is_step = np.median(mean[edge]) > level + _STEP * (other - level)
     is_padding = bool(is_step and other - level > _CLEAR_STEP * noise)
-    return (other if is_padding else level), is_padding
+    parts = (smooth[used], rough[used]) if is_padding else (smooth, rough)
+    return _centre(*parts), is_padding
+
+
+def _centre(smooth: FloatArray, rough: FloatArray) -> float:
+    """Return the grey value of the darkest area: the centre of its noise.
+
+    The lowest percentile lies below it by up to three times the noise. Half of the
+    pixels of the area are darker than its grey value; their number and that of the
+    percentile give the distance in units of the noise.
+
+    Parameters
+    ----------
+    smooth : ndarray
+        Mean of 3 × 3 pixels of the mean frame.
+    rough : ndarray
+        Mean frame minus `smooth`, at the same pixels.
+    """
+    from scipy import stats
+
+    low, limit = np.percentile(smooth, (_DARK_PERCENTILE, 1))
+    dark = rough[smooth <= limit]
+    # Subtracting the mean of 9 pixels leaves 8 / 9 of the variance of white noise.
+    sigma = stats.median_abs_deviation(dark, axis=None, scale="normal") / math.sqrt(8)
+    n = _DARK_PERCENTILE / 100 * smooth.size
+    values = np.sort(smooth, axis=None)
+    level = low + _FAR_BELOW * sigma
+    for _ in range(_SEARCHES):
+        area = 2 * max(float(np.searchsorted(values, level)), n)
+        level = low - stats.norm.ppf(n / area) * sigma
+    return float(level)

@@ -49,7 +49,7 @@ _MIN_SIGNAL = 0.02
 _SEPARATIONS = 4
 #: Minimum confidence of a pattern near a given one, if it is the clearest pattern in
 #: the frames: frames of less than 64 × 64 pixels do not reach more.
-_MIN_NEAR = 4.0
+MIN_NEAR = 4.0
 #: Minimum confidence of patterns found near given ones, relative to the clearest ones
 #: in the frames.
 MIN_PROMINENCE = 0.7
@@ -114,9 +114,18 @@ class AngleFit:
     otf : Otf
     noise : float
         Variance of a pixel of a frame.
+    intensity : sequence of float, optional
+        Relative light of each frame; by default, the means of the frames, which also
+        depend on where the stripes meet the structures of the sample.
     """
 
-    def __init__(self, frames: FloatArray, otf: Otf, noise: float = 0.0) -> None:
+    def __init__(
+        self,
+        frames: FloatArray,
+        otf: Otf,
+        noise: float = 0.0,
+        intensity: Sequence[float] = (),
+    ) -> None:
         from scipy import fft
         from scipy.signal.windows import tukey
 
@@ -125,7 +134,9 @@ class AngleFit:
         overall = float(means.mean())
         unit = abs(overall) or 1.0  # very large or small values would overflow
         self.otf, self.noise = otf, noise / unit**2
-        self.intensity = tuple(float(m / overall) if overall else 1.0 for m in means)
+        light = np.asarray(intensity) if len(intensity) else means
+        average = float(light.mean())
+        self.intensity = tuple(float(v / average) if average else 1.0 for v in light)
         self.shape = rows, columns = frames.shape[1], frames.shape[2]
         self.window = np.outer(tukey(rows, 2 * _FADE), tukey(columns, 2 * _FADE))
         self.inner = np.outer(_inner_window(rows), _inner_window(columns))
@@ -172,6 +183,16 @@ class AngleFit:
     def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
         """Return the grid point nearest to the wave vector, and its confidence."""
         return self.peaks(ring).highest()
+
+    def clarity(self, k: tuple[float, float]) -> float:
+        """Return the highest confidence of any pattern, also far from `k`.
+
+        The search includes the frequency of `k`, if it is outside the usual ring.
+        """
+        low, high = search_ring(self.otf)
+        frequency = math.hypot(*k)
+        ring = min(low, _NEAR[0] * frequency), max(high, _NEAR[1] * frequency)
+        return self.coarse((ring[0], min(ring[1], _NYQUIST)))[1]
 
     def related(
         self, k: tuple[float, float], factor: float
@@ -424,7 +445,7 @@ def fit_fringe(
         pattern = replace(pattern, modulation=amplitudes)
     needed = MIN_CONFIDENCE
     if near is not None and prominence >= MIN_PROMINENCE:
-        needed = _MIN_NEAR
+        needed = MIN_NEAR
     missing = missing_pattern(pattern, confidence, needed)
     return FringeFit(
         pattern,

@@ -1,9 +1,10 @@
-"""Refine pattern phases with a super-resolved object, frame by frame.
+"""Refine phases and intensities of patterns with a super-resolved object.
 
 Correlations of single frames contain the object's own correlation at the pattern's
-frequency, which limits the accuracy of phases to a few degrees. With an object
-reconstructed from all frames, the illumination of each frame is found by linear
-regression, without this error.
+frequency, which limits the accuracy of phases to a few degrees. Likewise, the mean of a
+frame depends on where the stripes meet the structures of the sample, not only on the
+light. With an object reconstructed from all frames, the illumination of each frame is
+found by linear regression, without these errors.
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 #: Number of times that object and phases are fitted alternately.
-ROUNDS = 3
+ROUNDS = 5
 #: Number of iterations of joint Richardson–Lucy in each round.
 _ITERATIONS = 10
 #: Smallest number of pixels of the object per camera pixel, along each axis.
 _LEAST_UPSCALE = 2
+#: Exponent of the change of the intensities in each round: the object partly adapts to
+#: wrong intensities, so each fit finds only part of their error.
+_OVERSHOOT = 2.0
+#: Smallest intensity of a frame, relative to the mean: a pattern that does not explain
+#: its frame at all has an intensity of about 0, which is not allowed.
+_LEAST_LIGHT = 0.02
 #: Condition number of the fit above which points do not determine a circle.
 _MAX_CONDITION = 20
 #: Maximum distance of the centre from the mean of the points, relative to their mean
@@ -55,14 +62,14 @@ def refine_phases_steps(
     rounds: int = ROUNDS,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PatternSet]:
-    """Fit the object and the phases of all frames alternately.
+    """Fit the object and the phases and intensities of all frames alternately.
 
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
         Raw frames with the offset subtracted.
     patterns : PatternSet
-        Fringes with approximate phases.
+        Fringes with approximate phases and intensities.
     otf : Otf
     noise : FrameNoise
     rounds : int
@@ -71,7 +78,7 @@ def refine_phases_steps(
     Returns
     -------
     PatternSet
-        The patterns with the phases of the last round.
+        The patterns with the phases and intensities of the last round.
 
     Raises
     ------
@@ -80,14 +87,14 @@ def refine_phases_steps(
     """
     import torch
 
-    values = np.maximum(block.reshape(-1, *block.shape[-2:]), 0)
-    frames = torch.from_numpy(np.ascontiguousarray(values))
+    values = np.ascontiguousarray(block.reshape(-1, *block.shape[-2:]))
+    frames = torch.from_numpy(values)
     weight = np.reciprocal(noise.weights(block.mean(axis=(0, 1))))
     image: torch.Tensor | None = None
     factor = support_factor(patterns, otf)
     for done in range(rounds):
         operator = IlluminationOperator.create(patterns, otf, factor)
-        fit = JointRichardsonLucy(operator, frames)
+        fit = JointRichardsonLucy(operator, frames, shift=noise.shift)
         if image is not None:
             fit.image = image
         for _ in range(_ITERATIONS):
@@ -98,9 +105,32 @@ def refine_phases_steps(
         image = fit.image
         with torch.inference_mode():
             terms = operator.terms(image).numpy()
-        patterns = fitted_phases(patterns, block, terms, weight)
+        found = fitted_patterns(patterns, block, terms, weight)
+        patterns = _overshot(patterns, found)
         yield BlockDone(done + 1, rounds)
     return patterns
+
+
+def _overshot(before: PatternSet, after: PatternSet) -> PatternSet:
+    """Return the later patterns, with larger changes of the intensities."""
+    old, new = (
+        np.asarray([fringe.intensity for fringe in patterns.fringes])
+        for patterns in (before, after)
+    )
+    return _with_light(after, old * (new / old) ** _OVERSHOOT)
+
+
+def _with_light(patterns: PatternSet, light: npt.NDArray[np.floating]) -> PatternSet:
+    """Return the patterns with intensities proportional to `light`, of mean 1."""
+    light = np.maximum(light, _LEAST_LIGHT * np.abs(light).mean())
+    rows = light / (light.mean() or 1.0)
+    return replace(
+        patterns,
+        fringes=tuple(
+            replace(fringe, intensity=tuple(float(v) for v in row))
+            for fringe, row in zip(patterns.fringes, rows, strict=True)
+        ),
+    )
 
 
 def support_factor(patterns: PatternSet, otf: Otf) -> int:
@@ -119,10 +149,12 @@ def support_factor(patterns: PatternSet, otf: Otf) -> int:
     return max(_LEAST_UPSCALE, math.ceil(2 * reach))
 
 
-def fitted_phases(
+def fitted_patterns(
     patterns: PatternSet, block: FloatArray, terms: FloatArray, weight: FloatArray
 ) -> PatternSet:
-    """Return the patterns with the phases that explain each frame best.
+    """Return the patterns with the phases and intensities that explain each frame best.
+
+    The mean of all intensities is 1.
 
     Parameters
     ----------
@@ -135,6 +167,7 @@ def fitted_phases(
         Inverse variance of the pixels.
     """
     fringes: list[FringePattern] = []
+    intensities: list[npt.NDArray[np.float64]] = []
     column = 1
     flat_weight = weight.ravel()
     for fringe, frames in zip(patterns.fringes, block, strict=True):
@@ -150,7 +183,9 @@ def fitted_phases(
             phases = phases + math.pi
         turned = tuple(float(p) for p in np.angle(np.exp(1j * phases)))
         fringes.append(replace(fringe, phases=turned))
-    return replace(patterns, fringes=tuple(fringes))
+        intensities.append(found[0])
+    found_patterns = replace(patterns, fringes=tuple(fringes))
+    return _with_light(found_patterns, np.asarray(intensities))
 
 
 def circle_centre(

@@ -115,11 +115,16 @@ def wiener_reconstruction(
     amplification = 0.0
     y, x = grid.positions()
     for index, fringe in enumerate(patterns.fringes):
-        spectra = [fft.fft2(_padded(f, grid)) for f in frames[index]]
-        for h, weights in enumerate(unmixing(fringe)):
+        weights_of_bands = unmixing(fringe).astype(np.complex64)
+        bands = np.zeros((len(weights_of_bands), *grid.padded), np.complex64)
+        for n, frame in enumerate(frames[index]):  # one at a time, to save memory
+            spectrum = fft.fft2(_padded(frame, grid))
+            for band, weights in zip(bands, weights_of_bands, strict=True):
+                band += weights[n] * spectrum
+            del spectrum
+        for h, (weights, band) in enumerate(zip(weights_of_bands, bands, strict=True)):
             # Band h is amplitude / 2 times the shifted object, for either sign of h.
             strength = 1.0 if h == 0 else fringe.modulation[h - 1] / 2
-            band = sum(w * s for w, s in zip(weights, spectra, strict=True))
             image = _upscaled(band * filtered * np.float32(strength), grid)
             k = (h * fringe.wave_vector[0], h * fringe.wave_vector[1])
             noise_power = float((np.abs(weights) ** 2).sum())

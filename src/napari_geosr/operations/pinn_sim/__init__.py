@@ -229,9 +229,11 @@ class _StackFit(ObjectFit):
         should_stop: ShouldStop,
     ) -> Generator[Step, None, tuple[JointRichardsonLucy, FrameFit]]:
         """Run joint Richardson–Lucy on a plane, and initialise a network from it."""
+        noise = frame_noise(block, estimate.otf)
         start = yield from fit_steps(
             *self._plane(block, estimate),
             iterations,
+            shift=noise.shift,
             device=self.device,
             should_stop=should_stop,
         )
@@ -239,7 +241,7 @@ class _StackFit(ObjectFit):
             start,
             block,
             estimate.patterns,
-            frame_noise(block, estimate.otf),
+            noise,
             self.settings,
             learning_rate=self.config.learning_rate,
             seed=self.config.seed,

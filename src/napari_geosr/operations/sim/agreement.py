@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.units import PIXEL
 from napari_geosr.operations.sim.frame_checks import saturated_fraction
 from napari_geosr.physics.illumination.otf import Otf
@@ -23,6 +24,8 @@ from napari_geosr.sim.patterns import (
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Modulation above which a remark is made: estimates may slightly exceed 1.
+_MAX_MODULATION = 1.1
 #: Modulation of an angle, relative to the median of the others, below which a warning
 #: is issued. It is at least 0.9 for correct frames.
 _MIN_MODULATION = 0.5
@@ -201,4 +204,32 @@ def outlier_remark(
         f"{seen}{where}, like a hot pixel or cosmic ray. "
         "Such pixels are ignored when patterns are searched for, but they remain in "
         "the result: replace them beforehand."
+    )
+
+
+def unused_remark(fits: Sequence[FringeFit]) -> str:
+    """Describe patterns in the frames that are not used; empty if there are none."""
+    count = sum(fit.unused > 0 and not fit.problem for fit in fits)
+    if 2 * count <= len(fits):
+        return ""
+    half = sum(fit.unused == 0.5 for fit in fits) * 2 > count
+    return (
+        "The frames contain a second pattern in each direction, with "
+        f"{'half' if half else 'twice'} the frequency of the one that is used, as in "
+        "three-beam illumination. Use both (--harmonics 2)."
+    )
+
+
+def modulation_remark(patterns: PatternSet) -> str:
+    """Describe a modulation that is impossible; empty if there is none."""
+    if patterns.harmonics > 1:  # the sum of harmonics may exceed 1
+        return ""
+    values = [abs(fringe.modulation[0]) for fringe in patterns.fringes]
+    angle = int(np.argmax(values))
+    if values[angle] <= _MAX_MODULATION:
+        return ""
+    return (
+        f"Angle {angle + 1}: the modulation in the frames is {values[angle]:.2f}, but "
+        "stripes cannot exceed 1. Check the camera offset (--offset) and the objective "
+        "(--na, --wavelength, --damping)."
     )

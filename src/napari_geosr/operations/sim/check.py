@@ -60,7 +60,8 @@ class SimCheck:
     ----------
     estimate : PatternEstimate
     intensities : ndarray of shape (angles, phases)
-        Mean of each frame relative to the mean of all frames.
+        Light of each frame relative to the mean of all frames, see
+        `PatternEstimate.intensities`.
     saturated : ndarray of shape (angles, phases)
         Fraction of the pixels of each frame that have the camera's maximum value.
     contrast : ndarray of shape (Y, X)
@@ -222,10 +223,9 @@ def _plane_steps(
     )
     yield StageStarted(message="Checking the frames")
     block = estimate.block
-    means = block.mean(axis=(2, 3))
     check = SimCheck(
         estimate,
-        (means / means.mean()).astype(np.float32),
+        estimate.intensities,
         saturated_fraction(block, frames, channel),
         modulation_contrast(block, estimate),
         guess_order(frames)[1],
@@ -256,13 +256,13 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
     """
     from scipy import ndimage
 
-    means = block.mean(axis=(2, 3), keepdims=True)
-    scales = means.mean() / np.where(means > 0, means, means.mean() or 1)
+    light = estimate.intensities
+    scales = 1 / np.where(light > 0, light, 1)
     width = 0.5 / estimate.otf.cut_off
     largest = np.zeros(block.shape[-2:], np.float32)
     for angle, frames in enumerate(block):
         weights = _weights(angle, estimate, block.shape[1])
-        scale = scales[angle, :, 0, 0]
+        scale = scales[angle]
         parts = np.tensordot((weights * scale).astype(np.float32), frames, axes=1)
         noise = float((np.square(weights) @ np.square(scale)).sum())
         noise *= max(estimate.noise.variance, 1e-20)
@@ -299,18 +299,30 @@ def _drift_warning(first: SimCheck, last: SimCheck) -> str:
     )
 
 
+def _light_warning(check: SimCheck) -> str:
+    """Return a warning if the frames have different light; empty if they do not."""
+    spread = float(check.intensities.max() - check.intensities.min())
+    if spread <= UNEVEN:
+        return ""
+    flat = check.intensities.ravel()
+    falling = np.corrcoef(np.arange(flat.size), flat)[0, 1] < -0.8
+    cause = "the sample probably bleaches" if falling else "the light is uneven"
+    if check.estimate.is_light_known:
+        return (
+            f"The intensity of the light varies by {100 * spread:.0f} % between the "
+            f"frames: {cause}. The intensities are equalised, but the noise remains "
+            "uneven."
+        )
+    if not falling:
+        cause += ", or the stripes meet sparse or periodic structures of the sample"
+    return f"The mean intensity of the frames varies by {100 * spread:.0f} %: {cause}."
+
+
 def _warnings(check: SimCheck) -> list[str]:
     """Describe the problems of the frames, one sentence each."""
     found = list(check.estimate.problems)
-    spread = float(check.intensities.max() - check.intensities.min())
-    if spread > UNEVEN:
-        flat = check.intensities.ravel()
-        falling = np.corrcoef(np.arange(flat.size), flat)[0, 1] < -0.8
-        cause = "the sample probably bleaches" if falling else "the light is uneven"
-        found.append(
-            f"The mean intensity of the frames varies by {100 * spread:.0f} %: "
-            f"{cause}. The intensities are equalised, but the noise remains uneven."
-        )
+    if message := _light_warning(check):
+        found.append(message)
     top = float(check.saturated.max())
     if top > 0:
         found.append(

@@ -28,8 +28,10 @@ from napari_geosr.operations.sim.agreement import (
     agreeing_fits,
     cut_off_remark,
     disagreement_remarks,
+    modulation_remark,
     optics_advice,
     outlier_remark,
+    unused_remark,
 )
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.frame_checks import check_plane
@@ -56,8 +58,6 @@ T = TypeVar("T")
 _SAME_DIRECTION = 0.1
 #: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192
-#: Modulation above which a remark is made: estimates may slightly exceed 1.
-_MAX_MODULATION = 1.1
 #: Change of a phase between time points, in radians, above which patterns are
 #: considered to drift.
 MAX_DRIFT = math.radians(10)
@@ -98,6 +98,28 @@ class PatternEstimate:
             for i, fit in enumerate(self.fits, start=1)
             if fit.problem
         )
+
+    @property
+    def is_light_known(self) -> bool:
+        """Whether the intensities of the patterns were measured in these frames."""
+        return bool(self.fits) and not self.problems
+
+    @property
+    def intensities(self) -> FloatArray:
+        """Light of each frame relative to the mean of all frames.
+
+        If it is not known, the mean of the frame, which also depends on where the
+        stripes meet the structures of the sample.
+
+        Returns
+        -------
+        ndarray of shape (angles, phases)
+        """
+        if self.is_light_known:
+            rows = [fringe.intensity for fringe in self.patterns.fringes]
+            return np.asarray(rows, np.float32)
+        means = self.block.mean(axis=(2, 3), dtype=np.float64)
+        return np.asarray(means / (means.mean() or 1), np.float32)
 
     @property
     def is_prominent(self) -> bool:
@@ -189,7 +211,7 @@ def estimate_steps(
             pixels,
             cut_off_remark(cleaned, otf, frames, channel, time),
             " ".join(disagreement_remarks(fits, frames, channel, time)),
-            _unused_remark(fits) if is_first else "",
+            unused_remark(fits) if is_first else "",
         ):
             if message:
                 yield WarningIssued(message=message)
@@ -211,9 +233,9 @@ def estimate_steps(
     )
     if found.problems:
         return found
-    if is_first and (message := _modulation_remark(found.patterns)):
+    if is_first and (message := modulation_remark(found.patterns)):
         yield WarningIssued(message=message)
-    yield StageStarted(message="Refining the phases")
+    yield StageStarted(message="Refining phases and intensities")
     refined = yield from _refine_steps(found, cleaned, config.threads, should_stop)
     return replace(found, patterns=refined)
 
@@ -285,38 +307,10 @@ def _assumption(frames: SimFrames) -> str:
     )
 
 
-def _unused_remark(fits: Sequence[FringeFit]) -> str:
-    """Describe patterns in the frames that are not used; empty if there are none."""
-    count = sum(fit.unused > 0 and not fit.problem for fit in fits)
-    if 2 * count <= len(fits):
-        return ""
-    half = sum(fit.unused == 0.5 for fit in fits) * 2 > count
-    return (
-        "The frames contain a second pattern in each direction, with "
-        f"{'half' if half else 'twice'} the frequency of the one that is used, as in "
-        "three-beam illumination. Use both (--harmonics 2)."
-    )
-
-
-def _modulation_remark(patterns: PatternSet) -> str:
-    """Describe a modulation that is impossible; empty if there is none."""
-    if patterns.harmonics > 1:  # the sum of harmonics may exceed 1
-        return ""
-    values = [abs(fringe.modulation[0]) for fringe in patterns.fringes]
-    angle = int(np.argmax(values))
-    if values[angle] <= _MAX_MODULATION:
-        return ""
-    return (
-        f"Angle {angle + 1}: the modulation in the frames is {values[angle]:.2f}, but "
-        "stripes cannot exceed 1. Check the camera offset (--offset) and the objective "
-        "(--na, --wavelength, --damping)."
-    )
-
-
 def _with_common_intensity(
     fringes: Sequence[FringePattern], block: FloatArray
 ) -> tuple[FringePattern, ...]:
-    """Return the fringes with intensities relative to the mean of all angles."""
+    """Return the fringes with the means of the frames as approximate intensities."""
     means = block.mean(axis=(2, 3), dtype=np.float64)
     overall = float(means.mean())
     if not overall > 0:
@@ -438,7 +432,7 @@ def _refine_steps(
     threads: int | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, PatternSet]:
-    """Refine the phases of the patterns in the brightest part of the frames."""
+    """Refine phases and intensities in the brightest part of the frames."""
     patterns = found.patterns
     place = brightest_part(block.mean(axis=(0, 1)), REFINED_EDGE)
     part = patterns.cropped(place)
@@ -457,6 +451,7 @@ def _refine_steps(
                 float(p + n - o)
                 for p, n, o in zip(fringe.phases, new.phases, old.phases, strict=True)
             ),
+            intensity=new.intensity,
         )
         for fringe, new, old in zip(
             patterns.fringes, refined.fringes, part.fringes, strict=True

@@ -25,8 +25,11 @@ _FRAME_ARRAYS = 4
 _TERM_IMAGES = 2
 #: Bytes for a network's feature maps, per feature and per pixel of the result.
 _NETWORK_MAPS = 110
-#: Bytes that Wiener-SIM needs per pixel of the result.
-_WIENER_BYTES = 84
+#: Bytes that Wiener-SIM needs per pixel of the result, per pixel of the camera, and for
+#: each band of an angle per pixel of the camera.
+_WIENER_BYTES = 60
+_WIENER_CAMERA_BYTES = 52
+_WIENER_BAND_BYTES = 12
 #: Rows by which a grid exceeds its frames (see `SimGrid.around`), and by which its size
 #: may be rounded up, in periods of the cut-off frequency.
 _GRID_MARGIN = 2 * 4.0 + 1.6
@@ -96,6 +99,12 @@ def require_network_memory(
         )
 
 
+def wiener_bytes(grid: SimGrid, harmonics: int) -> int:
+    """Return the bytes that Wiener-SIM needs for one plane."""
+    camera = _WIENER_CAMERA_BYTES + _WIENER_BAND_BYTES * (1 + harmonics)
+    return math.prod(grid.fine) * _WIENER_BYTES + math.prod(grid.padded) * camera
+
+
 def require_wiener_memory(patterns: PatternSet, otf: Otf, config: SimConfig) -> None:
     """Refuse Wiener-SIM if it does not fit into memory.
 
@@ -105,7 +114,7 @@ def require_wiener_memory(patterns: PatternSet, otf: Otf, config: SimConfig) -> 
         If it needs more than the budget.
     """
     grid = SimGrid.around(patterns.shape, config.upscale_factor, otf.cut_off)
-    need, budget = math.prod(grid.fine) * _WIENER_BYTES, memory_budget(config)
+    need, budget = wiener_bytes(grid, patterns.harmonics), memory_budget(config)
     if need > budget:
         rows, columns = patterns.shape
         raise DeviceMemoryError(

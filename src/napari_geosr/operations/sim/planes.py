@@ -118,6 +118,7 @@ def plane_steps(
             notch=config.notch,
         )
         return _finite(image, config), 0
+    noise = frame_noise(block, otf)
     n = config.iterations or iterations
     if n is None:
         n = yield from choose_iterations(
@@ -125,11 +126,11 @@ def plane_steps(
         )
     if config.method == "pinn":
         image = yield from _network_steps(
-            block, patterns, otf, config, n, device, should_stop
+            block, patterns, otf, config, n, noise, device, should_stop
         )
         return _finite(image, config), n
     image = yield from _tiled_steps(
-        block, patterns, otf, config, n, device, should_stop
+        block, patterns, otf, config, n, noise, device, should_stop
     )
     return _finite(image, config), n
 
@@ -152,6 +153,7 @@ def _tiled_steps(
     otf: Otf,
     config: SimConfig,
     iterations: int,
+    noise: FrameNoise,
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
@@ -173,6 +175,7 @@ def _tiled_steps(
             otf,
             config,
             iterations,
+            shift=noise.shift,
             device=device,
             should_stop=should_stop,
         )
@@ -199,6 +202,7 @@ def _network_steps(
     otf: Otf,
     config: SimConfig,
     iterations: int,
+    noise: FrameNoise,
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
@@ -212,7 +216,14 @@ def _network_steps(
             block, patterns, otf, config, iterations, device, should_stop
         )
     fit = yield from fit_steps(
-        block, patterns, otf, config, iterations, device=device, should_stop=should_stop
+        block,
+        patterns,
+        otf,
+        config,
+        iterations,
+        shift=noise.shift,
+        device=device,
+        should_stop=should_stop,
     )
     if steps == 0:
         yield WarningIssued(
@@ -220,7 +231,7 @@ def _network_steps(
             "result is that of joint Richardson–Lucy."
         )
         return fit.result()
-    network = frame_fit_of(fit, block, patterns, frame_noise(block, otf), config)
+    network = frame_fit_of(fit, block, patterns, noise, config)
     shown = -math.inf
     for done in range(steps):
         if should_stop():
@@ -307,6 +318,7 @@ def choose_network_steps(
         otf,
         config,
         iterations,
+        shift=noise.shift,
         device=device,
         should_stop=should_stop,
     )
@@ -340,16 +352,21 @@ def fit_steps(
     config: SimConfig,
     iterations: int,
     *,
+    shift: float,
     device: str = "cpu",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, JointRichardsonLucy]:
-    """Run joint Richardson–Lucy on one plane; the arguments are as in `plane_steps`."""
+    """Run joint Richardson–Lucy on one plane.
+
+    The arguments are as in `plane_steps`; for `shift`, see `JointRichardsonLucy`.
+    """
     import torch
 
     operator = IlluminationOperator.create(patterns, otf, config.upscale_factor, device)
-    values = torch.from_numpy(np.maximum(block, 0).reshape(-1, *block.shape[-2:]))
+    frames = np.ascontiguousarray(block.reshape(-1, *block.shape[-2:]))
     with exact_settings(config.threads):
-        fit = JointRichardsonLucy(operator, values.to(device), config.tv)
+        values = torch.from_numpy(frames).to(device)
+        fit = JointRichardsonLucy(operator, values, config.tv, shift=shift)
     for i in range(iterations):
         if should_stop():
             raise Cancelled("Stopped before the result was complete.")
@@ -380,6 +397,7 @@ def choose_iterations(
         part.reshape(-1, *part.shape[-2:]),
         noise.weights(part.mean(axis=(0, 1))),
         most=most_iterations(patterns),
+        shift=noise.shift,
         tv=config.tv,
         should_stop=should_stop,
     )

@@ -57,6 +57,14 @@ class SimulateSimConfig(Config):
         description="Signal-to-noise ratio of the brightest 1 % of the pixels; "
         "0 for no noise.",
     )
+    read_noise: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        title="Read noise",
+        description="Standard deviation of the camera's read noise, in photons per "
+        "pixel. It is added to the photon noise, unless there is no noise at all.",
+    )
     nonlinear: Literal["none", "saturated", "saturated-hyperbolic", "switching"] = (
         Field(
             "none",
@@ -201,6 +209,7 @@ class SimulateSimConfig(Config):
             response="linear" if not nonlinear else self.nonlinear,
             saturation=self.saturation,
             snr=self.snr,
+            read_noise=self.read_noise,
             offset=self.offset,
             bleaching=self.bleaching,
             haze=self.haze,

@@ -66,6 +66,9 @@ class SimScene:
         99th percentile of the noise-free frames, without offset, relative to the noise
         at this grey value. It determines the photon count, because the noise is the
         square root of the number of photons. 0 disables the noise.
+    read_noise : float
+        Standard deviation of the camera's noise, in photons per pixel; not part of
+        `snr`, and disabled with it.
     offset : float
         Grey value without light.
     gain : float
@@ -93,6 +96,7 @@ class SimScene:
     response: str = "linear"
     saturation: float = 4.0
     snr: float = 20.0
+    read_noise: float = 0.0
     offset: float = 100.0
     gain: float = 2.0
     bleaching: float = 0.0
@@ -259,12 +263,14 @@ def _haze(light: FloatArray, grid: SimGrid, scene: SimScene) -> FloatArray:
 def _exposed(
     clean: FloatArray, scene: SimScene, rng: np.random.Generator
 ) -> FloatArray:
-    """Return the frames in grey values, with shot noise."""
+    """Return the frames in grey values, with shot noise and read noise."""
     bright = float(np.percentile(clean, 99))
     photons = scene.snr**2 / bright if scene.snr else 1000.0 / bright
     counts = np.asarray(clean * photons, np.float64)
     if scene.snr:
         counts = rng.poisson(counts).astype(np.float64)
+        if scene.read_noise:
+            counts += scene.read_noise * rng.standard_normal(counts.shape)
     return np.asarray(scene.offset + scene.gain * counts, np.float32)
 
 

@@ -34,6 +34,7 @@ from napari_geosr.operations.sim.trust.pattern_checks import (
     image_warnings,
     measured_fringes,
     pattern_warnings,
+    unclear_reason,
 )
 from napari_geosr.operations.sim.trust.residuals import (
     CHECKED_EDGE,
@@ -54,6 +55,8 @@ _RESOLUTIONS = (
     "widefield_frc_resolution",
     "decorrelation_resolution",
 )
+#: Values that need a clear pattern in the frames.
+_PATTERN_ERRORS = ("phase_errors_degrees", "wave_vector_errors_cycles", "modulation")
 #: Why the resolution of a network is not given.
 _NO_NETWORKS = "Two more networks would have to be fitted, which takes minutes."
 #: Why the resolution is not given at other time points and in other channels.
@@ -84,9 +87,10 @@ class SimTrust:
         The checked part, in camera pixels.
     phase_errors : ndarray of shape (angles, phases)
         Phase in the frame minus phase of the pattern, in degrees; empty for patterns
-        given as images.
+        given as images, NaN if no pattern is clear in the frames of the angle.
     wave_vector_errors : ndarray of shape (angles,)
-        Distance from the wave vector in the frames, in cycles per field of view.
+        Distance from the wave vector in the frames, in cycles per field of view; NaN if
+        no pattern is clear in them.
     modulation : ndarray of shape (angles,)
         Modulation of the fundamental in the frames; NaN if it could not be measured.
     frc_resolution : float or None
@@ -125,16 +129,15 @@ class SimTrust:
 
     def to_json_dict(self) -> AnyDict:
         """Return all values in JSON-serialisable form."""
-        modulation = [None if math.isnan(m) else m for m in self.modulation.tolist()]
         return {
             "residual": self.rms,
             "frame_residuals": self.frame_residuals.tolist(),
             "pattern_residuals": self.pattern_residuals.tolist(),
             "held_out": self.held_out,
             "checked_part": [[p.start, p.stop] for p in self.place],
-            "phase_errors_degrees": self.phase_errors.tolist(),
-            "wave_vector_errors_cycles": self.wave_vector_errors.tolist(),
-            "modulation": modulation,
+            "phase_errors_degrees": [_known(row) for row in self.phase_errors],
+            "wave_vector_errors_cycles": _known(self.wave_vector_errors),
+            "modulation": _known(self.modulation),
             "frc_resolution": self.frc_resolution,
             "widefield_frc_resolution": self.widefield_frc_resolution,
             "decorrelation_resolution": self.decorrelation_resolution,
@@ -210,7 +213,8 @@ def trust_steps(
         block, estimate, config, iterations, device, should_stop
     )
     yield BlockDone(2, 4)
-    cycles, modulation = measured_fringes(block, estimate)
+    cycles, modulation, confidence = measured_fringes(block, estimate)
+    fit.phase_errors[np.isnan(cycles)] = np.nan
     yield BlockDone(3, 4)
     sizes = dict[str, float | None].fromkeys(_RESOLUTIONS)
     reasons = dict.fromkeys(_RESOLUTIONS, _NOT_FIRST)
@@ -220,12 +224,14 @@ def trust_steps(
         )
     if reason:
         reasons["held_out"] = reason
+    if reason := unclear_reason(confidence):
+        reasons |= dict.fromkeys(_PATTERN_ERRORS, reason)
     images = yield from image_warnings(
         part, patterns, estimate, config, device, should_stop
     )
     yield BlockDone(4, 4)
     warnings = [
-        *pattern_warnings(fit, cycles, modulation, images),
+        *pattern_warnings(fit, cycles, modulation, confidence, images),
         *residual_warnings(residual, _rms(fit.residuals), config.method),
     ]
     return SimTrust(
@@ -242,6 +248,11 @@ def trust_steps(
         reasons=reasons,
         warnings=tuple(warnings),
     )
+
+
+def _known(values: FloatArray) -> list[float | None]:
+    """Return a list of the values; None for NaN."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def _rms(residuals: FloatArray) -> float:

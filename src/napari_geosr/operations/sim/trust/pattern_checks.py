@@ -20,8 +20,8 @@ from napari_geosr.operations.sim.estimate import PatternEstimate
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy
-from napari_geosr.sim.patterns import AngleFit, harmonic_modulation
-from napari_geosr.sim.refine import fitted_phases, support_factor
+from napari_geosr.sim.patterns import MIN_NEAR, AngleFit, harmonic_modulation
+from napari_geosr.sim.refine import fitted_patterns, support_factor
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -81,7 +81,7 @@ class PatternFit:
         operator = IlluminationOperator.create(
             patterns, estimate.otf, _upscale(config, patterns, estimate.otf), device
         )
-        self.fit = _fit(operator, part, config)
+        self.fit = _fit(operator, part, estimate, config)
 
     def fit_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
         """Fit the object; then compute residuals and phase errors."""
@@ -98,7 +98,7 @@ class PatternFit:
     def _phase_errors(self) -> FloatArray:
         if self.patterns.images is not None:
             return np.zeros((0, 0), np.float32)
-        new = fitted_phases(self.patterns, self.part, self.terms, self.weight)
+        new = fitted_patterns(self.patterns, self.part, self.terms, self.weight)
         return np.array(
             [
                 np.angle(np.exp(1j * np.subtract(one.phases, other.phases)))
@@ -135,7 +135,7 @@ def image_warnings(
         kept = [i for i in range(len(frames)) if i not in held]
         if not kept:  # a single frame cannot be compared with others
             return []
-        fit = _fit(operator.with_mixing(mixing[kept]), frames[kept], config)
+        fit = _fit(operator.with_mixing(mixing[kept]), frames[kept], estimate, config)
         yield from _iterate(fit, config.threads, should_stop)
         with exact_settings(config.threads):
             expected = operator.forward(fit.image).cpu().numpy()
@@ -162,14 +162,17 @@ def _upscale(config: SimConfig, patterns: PatternSet, otf: Otf) -> int:
 
 
 def _fit(
-    operator: IlluminationOperator, part: FloatArray, config: SimConfig
+    operator: IlluminationOperator,
+    part: FloatArray,
+    estimate: PatternEstimate,
+    config: SimConfig,
 ) -> JointRichardsonLucy:
     import torch
 
-    values = np.maximum(part.reshape(-1, *part.shape[-2:]), 0)
-    frames = torch.from_numpy(np.ascontiguousarray(values))
+    values = np.ascontiguousarray(part.reshape(-1, *part.shape[-2:]))
     with exact_settings(config.threads):
-        return JointRichardsonLucy(operator, frames.to(operator.basis.device))
+        frames = torch.from_numpy(values).to(operator.basis.device)
+        return JointRichardsonLucy(operator, frames, shift=estimate.noise.shift)
 
 
 def _iterate(
@@ -185,33 +188,66 @@ def _iterate(
 
 def measured_fringes(
     block: FloatArray, estimate: PatternEstimate
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[float], list[float], list[float]]:
     """Measure the fringes in the frames of the whole field of view.
 
     Returns
     -------
     errors : list of float
-        Distance of each wave vector from that used, in cycles per field of view.
+        Distance of each wave vector from that used, in cycles per field of view; NaN if
+        no pattern is clear in the frames of this angle.
     modulation : list of float
-        Modulation of the fundamental; NaN with too few phases to separate the bands.
+        Modulation of the fundamental; NaN as well with too few phases to separate the
+        bands.
+    confidence : list of float
+        Height of the clearest correlation peak relative to the median.
     """
-    errors, modulation = [], []
+    errors, modulation, confidence = [], [], []
     shape = np.asarray(block.shape[-2:])
     for frames, fringe in zip(block, estimate.patterns.fringes, strict=False):
-        fit = AngleFit(frames, estimate.otf, estimate.noise.variance)
+        fit = AngleFit(frames, estimate.otf, estimate.noise.variance, fringe.intensity)
+        confidence.append(fit.clarity(fringe.wave_vector))
+        if confidence[-1] < MIN_NEAR:
+            errors.append(math.nan)
+            modulation.append(math.nan)
+            continue
         best = fit.refine(fringe.wave_vector)
         moved = np.subtract(best, fringe.wave_vector) * shape
         errors.append(float(np.hypot(*moved)))
         is_separable = len(frames) > 2 * fringe.harmonics
         found = harmonic_modulation(fit, fringe)[0] if is_separable else math.nan
         modulation.append(found)
-    return errors, modulation
+    return errors, modulation, confidence
+
+
+def unclear_reason(confidence: Sequence[float]) -> str:
+    """Return why the patterns of some angles cannot be checked; empty if all can.
+
+    The correlation peak of a pattern needs many structures: the images of a few points
+    are as similar to those of neighbouring wave vectors and phases.
+
+    Parameters
+    ----------
+    confidence : sequence of float
+        Return value of `measured_fringes`.
+    """
+    unclear = [i for i, c in enumerate(confidence, start=1) if c < MIN_NEAR]
+    if not unclear:
+        return ""
+    # Rounded down, so that the value does not appear to reach the limit.
+    lowest = math.floor(10 * min(confidence)) / 10
+    return (
+        f"Angle{'s' * (len(unclear) > 1)} {', '.join(map(str, unclear))}: the frames "
+        f"show no clear pattern (confidence {lowest:.1f}, at least {MIN_NEAR:g} is "
+        "needed), so its wave vector, phases and modulation were not checked."
+    )
 
 
 def pattern_warnings(
     fit: PatternFit,
     cycles: Sequence[float],
     modulation: Sequence[float],
+    confidence: Sequence[float],
     images: list[str],
 ) -> list[str]:
     """Return reasons to doubt the patterns, one sentence each.
@@ -219,16 +255,18 @@ def pattern_warnings(
     Parameters
     ----------
     fit : PatternFit
-    cycles, modulation : sequence of float
+    cycles, modulation, confidence : sequence of float
         Return values of `measured_fringes`.
     images : list of str
         Return value of `image_warnings`.
     """
-    return (
+    reason = unclear_reason(confidence)
+    found = (
         [*_phase_warnings(fit.phase_errors), *_cycle_warnings(cycles), *images]
         or _modulation_warnings(fit.patterns, modulation)
         or _residual_warnings(fit.residuals, fit.part.mean(axis=(2, 3)))
     )
+    return [reason, *found] if reason else found
 
 
 def _modulation_warnings(patterns: PatternSet, measured: Sequence[float]) -> list[str]:
@@ -249,7 +287,7 @@ def _modulation_warnings(patterns: PatternSet, measured: Sequence[float]) -> lis
 def _phase_warnings(errors: FloatArray) -> list[str]:
     found = []
     for angle, row in enumerate(errors, start=1):
-        worst = int(np.argmax(np.abs(row)))
+        worst = int(np.argmax(np.nan_to_num(np.abs(row))))
         if abs(row[worst]) > MAX_PHASE_ERROR:
             found.append(
                 f"Angle {angle}, phase {worst + 1}: the frame's phase differs from "

@@ -306,7 +306,7 @@ def held_out_steps(
             frames,
             patterns,
             held,
-            estimate.otf,
+            estimate,
             config,
             iterations,
             device,
@@ -389,7 +389,7 @@ def _object_without(
     frames: FloatArray,
     patterns: PatternSet,
     held: list[int],
-    otf: Otf,
+    estimate: PatternEstimate,
     config: SimConfig,
     iterations: int,
     device: str,
@@ -399,12 +399,14 @@ def _object_without(
     import torch
 
     kept = [i for i in range(len(frames)) if i not in held]
-    operator = IlluminationOperator.create(patterns, otf, config.upscale_factor, device)
-    values = torch.from_numpy(np.maximum(frames[kept], 0)).to(device)
+    operator = IlluminationOperator.create(
+        patterns, estimate.otf, config.upscale_factor, device
+    )
+    operator = operator.with_mixing(operator.mixing.cpu().numpy()[kept])
     with exact_settings(config.threads):
-        fit = JointRichardsonLucy(
-            operator.with_mixing(operator.mixing.cpu().numpy()[kept]), values, config.tv
-        )
+        values = torch.from_numpy(frames[kept]).to(device)
+        shift = estimate.noise.shift
+        fit = JointRichardsonLucy(operator, values, config.tv, shift=shift)
     for _ in range(config.iterations or iterations):
         if should_stop():
             raise Cancelled("Stopped before the result was checked.")
