@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.questions import voxel_size_question
 from napari_geosr.core.sim_frames import (
     SimFrames,
     guess_order,
@@ -26,6 +27,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.optics import StatedOptics, read_optics
 from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.sim.config import FramesConfig
+from napari_geosr.operations.sim.frame_checks import refuse_extreme
 from napari_geosr.operations.sim.known_patterns import Source, pattern_counts
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import dark_level
@@ -109,6 +111,7 @@ def frames_of(
         if is_step_assumed:
             volume = volume.replace(metadata={**volume.metadata, _NO_STEP: True})
     _refuse_oblong(volume)
+    refuse_extreme(volume)
     optics = Optics(
         config.na or stated.numerical_aperture,
         config.wavelength or stated.wavelengths,
@@ -226,7 +229,9 @@ def _dark_level(frames: SimFrames, channel: int) -> float:
         level = dark_level(block.reshape(-1, *block.shape[-2:]))
         if level is not None:  # unlike that of a slice that is missing
             levels.append(level)
-    return max(0.0, min(levels, default=0.0))
+    level = min(levels, default=0.0)
+    # Noise can make a level of 0 slightly negative; signed integers have baselines.
+    return level if frames.volume.dtype.kind == "i" else max(0.0, level)
 
 
 def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0) -> Otf:
@@ -254,6 +259,14 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
             "wavelength": "the emission wavelength (--wavelength)",
             "pixel": "the pixel size (--pixel)",
         }
+        question = voxel_size_question(frames.volume.metadata)
+        if missing["pixel"] and question is not None:
+            raise ConfigError(
+                f"{frames.volume.title} states a pixel size of "
+                f"{question.voxel_size[-1]:.4g} {question.unit}, which is implausible "
+                f"({question.reason}). Give the correct one (--pixel).",
+                fields=("pixel",),
+            )
         fields = [name for name, is_missing in missing.items() if is_missing]
         names = [titles[name] for name in fields]
         raise ConfigError(
