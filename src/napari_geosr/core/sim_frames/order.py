@@ -113,7 +113,8 @@ class OrderImages:
             for b in found
             if np.isfinite(b).all() and np.ptp(b, axis=(2, 3)).min() > 0
         ]
-        return [_equalised(block) for block in good or found[:1]]
+        usable = good or [np.nan_to_num(found[0], posinf=0, neginf=0)]
+        return [_equalised(block) for block in usable]
 
     def _block(self, order: str, place: Place) -> FloatArray:
         frames = self.frames.with_order(order)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.questions import voxel_size_question
+from napari_geosr.core.questions import implausibility_reasons, voxel_size_question
 from napari_geosr.core.sim_frames import (
     SimFrames,
     guess_order,
@@ -110,6 +110,8 @@ def frames_of(
         volume = volume.with_geometry(sizes, "µm")
         if is_step_assumed:
             volume = volume.replace(metadata={**volume.metadata, _NO_STEP: True})
+    else:
+        volume = _with_stated_pixels(volume)
     _refuse_oblong(volume)
     refuse_extreme(volume)
     optics = Optics(
@@ -156,6 +158,22 @@ def frames_of(
     given_offset = config.offset
     offsets = camera_offsets(frames) if given_offset is None else (given_offset,)
     return replace(frames, offsets=offsets, psf=psf, patterns=patterns)
+
+
+def _with_stated_pixels(volume: Volume) -> Volume:
+    """Use the pixel size in the file if only the slice spacing is implausible.
+
+    Frames along Z have no spacing, and programs then write any value.
+    """
+    question = voxel_size_question(volume.metadata)
+    if question is None or volume.has_physical_size:
+        return volume
+    edge, unit = question.voxel_size[-1], question.unit
+    if implausibility_reasons(question.voxel_size[-2:], unit)[0]:
+        return volume
+    sizes = (edge, *question.voxel_size[-2:])[-len(volume.spatial_axes) :]
+    volume = volume.with_geometry(sizes, unit)
+    return volume.replace(metadata={**volume.metadata, _NO_STEP: True})
 
 
 def _refuse_oblong(volume: Volume) -> None:

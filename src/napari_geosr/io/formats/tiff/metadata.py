@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from napari_geosr.core.file_warnings import Note
-from napari_geosr.core.questions.voxel_size import MAX_ANISOTROPY
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io import stamp as stamps
@@ -199,11 +198,10 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
             )
             space.notes.append(Note(text, "slice distance"))
     elif n_slices > 1 and has_unit and stated is None:
-        space.size["Z"] = _unstated_spacing(pixel)
-        source = "as ImageJ does" if space.size["Z"] == 1 else "like the pixel size"
+        space.size["Z"] = 1.0
         text = (
-            "The slice spacing is not in the file; it was taken to be "
-            f"{space.size['Z']:g} {space.unit}, {source}."
+            f"The slice spacing is not in the file; it was taken to be 1 {space.unit}, "
+            "as ImageJ does."
         )
         space.notes.append(Note(text, "slice distance"))
     elif n_slices > 1 and has_unit and pixel is not None:
@@ -223,17 +221,6 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
             space.origin[axis] = -place * space.size.get(axis, 1.0)
     space.refine()
     return space
-
-
-def _unstated_spacing(pixel: float | None) -> float:
-    """Return the spacing of slices that the file does not state.
-
-    For ImageJ, it is 1. Next to a pixel size such as 65 nm this is implausible, so the
-    pixel size is used.
-    """
-    if pixel is None or 1 / MAX_ANISOTROPY <= pixel <= MAX_ANISOTROPY:
-        return 1.0
-    return pixel
 
 
 def from_ome(xml: str, image: int) -> PhysicalSpace:
