@@ -14,6 +14,7 @@ from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import SIM
+from napari_geosr.gui.kit.widgets import SentenceLabel
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
 from napari_geosr.gui.sim.order_strip import ThumbnailRow
 from napari_geosr.gui.sim.pattern_layers import moved_vectors, peak_places
@@ -499,3 +500,71 @@ def test_warnings_name_fields_and_not_options(viewer, qtbot, dock):
     assert dock.message.text.endswith("better than apz: check Order.")
     dock.show_warning("Choose the automatic sample mask (--sample auto).")
     assert dock.message.text.endswith("Choose the automatic sample mask.")
+
+
+def drag_first_peak(dock, by):
+    places = np.array(dock.patterns.peaks.data)
+    before = places.copy()
+    places[0] += by
+    dock.patterns.peaks.data = places
+    return before
+
+
+def test_a_pattern_that_was_not_found_is_reported_at_the_buttons(viewer, qtbot, dock):
+    dock.find_button.click()
+    wait(qtbot, dock)
+    drag_first_peak(dock, (9, 9))
+    wait(qtbot, dock)
+    assert dock._found.estimate.problems
+    dock.message.clear()
+    dock.run_button.click()
+    assert not dock.activity.busy
+    assert "no pattern found" in dock.message.text
+    assert "near the given ones were searched" in dock.message.text
+    assert "Periods from" not in dock.message.text
+    assert not dock.rare.faults
+
+
+def test_a_cancelled_correction_is_undone(viewer, qtbot, dock):
+    dock.find_button.click()
+    wait(qtbot, dock)
+    found = dock._found
+    before = drag_first_peak(dock, (6, -4))
+    assert dock.activity.busy
+    dock.cancel_button.click()
+    wait(qtbot, dock)
+    assert dock._found is found
+    np.testing.assert_allclose(dock.patterns.peaks.data, before)
+
+
+def test_patterns_of_replaced_frames_are_removed(viewer, qtbot, dock):
+    raw = viewer.layers["raw"]
+    dock.find_button.click()
+    wait(qtbot, dock)
+    drag_first_peak(dock, (1, 1))
+    wait(qtbot, dock)
+    assert dock._found.corrected is not None
+    raw.data = raw.data[:, ::-1].copy()
+    qtbot.waitUntil(lambda: dock._found is None, timeout=5000)
+    assert [layer.name for layer in viewer.layers] == ["raw"]
+    assert dock.table.isHidden()
+    assert "the corrected patterns were discarded" in dock.message.text
+
+
+def test_patterns_of_an_earlier_order_are_not_shown(viewer, qtbot, dock):
+    dock.find_button.click()
+    dock.form.set_values({"order": "paz"})
+    wait(qtbot, dock)
+    assert dock._found is None
+    assert [layer.name for layer in viewer.layers] == ["raw"]
+    assert "changed during the search" in dock.message.text
+
+
+def test_an_error_below_a_field_is_in_sight(viewer, qtbot, dock):
+    viewer.window._qt_window.resize(1366, 768)
+    qtbot.wait(50)
+    text = "The patterns do not fit. " * 12
+    dock.show_settings_error(ConfigError(text, fields=("patterns",)))
+    labels = dock.findChildren(SentenceLabel)
+    label = next(each for each in labels if each.about is dock.rare.editor("patterns"))
+    qtbot.waitUntil(lambda: label.visibleRegion().boundingRect() == label.rect())

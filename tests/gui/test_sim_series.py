@@ -116,7 +116,7 @@ def test_each_channel_is_previewed_with_its_own_patterns(channels, found, config
         at = (0, 0, channel)
         steps = preview_steps(found, config, place, at, never_stop)
         assert similarity(run_to_end(steps).data, truth) > 0.7
-    one, other = found.estimate, found.others[0, 1]
+    one, other = found.estimate, found.search.estimates[0, 1]
     ratio = other.patterns.fringes[0].frequency / one.patterns.fringes[0].frequency
     assert ratio == pytest.approx(1 / RATIO, rel=0.02)
     assert other.otf.cut_off == pytest.approx(one.otf.cut_off / RATIO)
@@ -227,6 +227,15 @@ def test_frames_stay_in_view_when_they_are_given_a_pixel_size(viewer):
     assert not give_pixel_size(viewer, layer, 0.065)  # known by now
     assert is_in_view(viewer, layer)
     assert viewer.scene.camera.zoom == pytest.approx(zoom / 0.065, rel=0.2)
+
+
+def test_the_slice_stays_when_frames_are_given_a_pixel_size(viewer):
+    stack = np.arange(1, 10, dtype=np.uint8)[:, None, None] * np.ones((9, 32, 32), "u1")
+    layer = viewer.add_image(stack)
+    viewer.dims.set_current_step(0, 4)
+    give_pixel_size(viewer, layer, 0.065)
+    assert viewer.dims.current_step[0] == 4
+    assert np.asarray(layer._slice.image.raw).max() == 5  # not black
 
 
 def test_an_assumed_distance_of_slices_is_reported_until_it_is_corrected(

@@ -53,6 +53,11 @@ MIN_NEAR = 4.0
 #: Minimum confidence of patterns found near given ones, relative to the clearest ones
 #: in the frames.
 MIN_PROMINENCE = 0.7
+#: Maximum distance of a pattern from an approximate wave vector, such as that of a
+#: circle dragged onto a peak: in cycles per field of view, and as a fraction of the
+#: width of the spectrum (half the diameter of a circle).
+_REACH = 3.0
+_REACH_FRACTION = 0.01
 #: Minimum number of phases with which two patterns in one direction can be separated.
 _MIN_PHASES = 5
 #: Range of frequencies searched for a second pattern, relative to the expected one.
@@ -429,7 +434,8 @@ def fit_fringe(
             fit, fit.refine(k), confidence, harmonics
         )
     elif near is not None and confidence > 0:
-        k, best = fit.refine(near), confidence
+        reach = _near_reach(fit.shape)
+        k, best = fit.refine(peaks.nearest(near, reach)), confidence
         confidence = peaks.confidence_at(k)
         if harmonics > 1 and 2 * math.hypot(*k) <= high:
             finer = peaks.confidence_at((2 * k[0], 2 * k[1]))
@@ -456,6 +462,12 @@ def fit_fringe(
         unused,
         bool(missing),
     )
+
+
+def _near_reach(shape: Sequence[int]) -> tuple[float, float]:
+    """Return the distance up to which a pattern is near, in cycles per pixel."""
+    cycles = [max(_REACH, _REACH_FRACTION * n) for n in shape]
+    return cycles[0] / shape[0], cycles[1] / shape[1]
 
 
 def _with_both_orders(

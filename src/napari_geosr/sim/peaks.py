@@ -49,6 +49,30 @@ class CorrelationPeaks:
         k = float(rows[y]), float(columns[x])
         return upward(k), math.sqrt(max(0.0, float(found[y, x])))
 
+    def nearest(
+        self, k: tuple[float, float], reach: tuple[float, float]
+    ) -> tuple[float, float]:
+        """Return the frequency of the highest peak near another frequency.
+
+        Parameters
+        ----------
+        k : (float, float)
+            In cycles per pixel.
+        reach : (float, float)
+            Half axes of the ellipse that is searched, in cycles per pixel.
+        """
+        found = np.where(self.inside, self.values, -1)
+        rows, columns = (np.fft.fftfreq(n) for n in found.shape)
+        # Distances on the circle of frequencies, which end at half a cycle per pixel.
+        dy, dx = (
+            (f - at + 0.5) % 1 - 0.5 for f, at in zip((rows, columns), k, strict=True)
+        )
+        found[np.hypot(dy[:, None] / reach[0], dx / reach[1]) > 1] = -1
+        y, x = np.unravel_index(int(np.argmax(found)), found.shape)
+        if found[y, x] < 0:
+            return k
+        return k[0] + float(dy[y]), k[1] + float(dx[x])
+
     def confidence_at(self, k: tuple[float, float]) -> float:
         """Return the confidence at the highest point next to a frequency."""
         shape = self.values.shape

@@ -108,8 +108,13 @@ class OrderImages:
         there are no others.
         """
         found = [self._block(order, place) for place in _places(self.frames)]
-        good = [b for b in found if np.ptp(b, axis=(2, 3)).min() > 0]  # not with NaN
-        return [_equalised(block) for block in good or found[:1]]
+        good = [
+            b
+            for b in found
+            if np.isfinite(b).all() and np.ptp(b, axis=(2, 3)).min() > 0
+        ]
+        usable = good or [np.nan_to_num(found[0], posinf=0, neginf=0)]
+        return [_equalised(block) for block in usable]
 
     def _block(self, order: str, place: Place) -> FloatArray:
         frames = self.frames.with_order(order)
@@ -193,7 +198,7 @@ def sums_misfit(blocks: Sequence[FloatArray]) -> float:
     """Return how much the sums over the phases differ between the angles."""
     between = contrast = 0.0
     for block in blocks:
-        sums = block.mean(axis=1)
+        sums = block.mean(axis=1, dtype=np.float64)
         mean = sums.mean(axis=0)
         between += float(np.square(sums - mean).mean())
         contrast += float(mean.var())

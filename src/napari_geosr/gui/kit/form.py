@@ -82,6 +82,7 @@ class FieldFaults:
         label = SentenceLabel(f"\N{WARNING SIGN} {text}.")
         label.setAccessibleName(f"Error in {words}")
         label.setToolTip(text)
+        label.about = editor
         rows: Any = self._rows
         row, _ = rows.getWidgetPosition(editor)
         rows.insertRow(row + 1, label)

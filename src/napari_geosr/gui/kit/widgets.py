@@ -79,6 +79,8 @@ class SentenceLabel(QLabel):
 
     def __init__(self, text: str = "") -> None:
         super().__init__()
+        #: Field below which the label shows an error.
+        self.about: QWidget | None = None
         self._whole = ""
         self.setWordWrap(True)
         self.setText(text)
@@ -342,7 +344,7 @@ class PartScroller(QObject):
         self._timer.timeout.connect(self._scroll)
 
     def show_part(self, part: QWidget, *, at_top: bool = False) -> None:
-        """Scroll to a part after layout.
+        """Scroll to a part, and to the error below it, after layout.
 
         Parameters
         ----------
@@ -366,11 +368,15 @@ class PartScroller(QObject):
             if bar.value() < top and self._attempts < _MAX_ATTEMPTS // 4:
                 self._timer.start(_RETRY_MS)
             return
-        self._area.ensureWidgetVisible(self._part, 0, _MARGIN)
+        below = [] if inner is None else inner.findChildren(SentenceLabel)
+        faults = [label for label in below if label.about is self._part]
+        for part in (*faults, self._part):
+            self._area.ensureWidgetVisible(part, 0, _MARGIN)
         self._attempts += 1
         # A part that has just been shown gets its position and height in a later event.
         last, self._place = self._place, self._part.mapTo(self._area, QPoint())
-        is_there = last == self._place and not self._part.visibleRegion().isEmpty()
+        shown = all(not w.visibleRegion().isEmpty() for w in (*faults, self._part))
+        is_there = last == self._place and shown
         if not is_there and self._attempts < _MAX_ATTEMPTS:
             self._timer.start(_RETRY_MS)
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.gui.layers.position import Floats, position_of, unit_factors
+from napari_geosr.gui.layers.position import (
+    Floats,
+    index_on_screen,
+    position_of,
+    unit_factors,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -95,6 +100,29 @@ def preserve_point(viewer: ViewerModel) -> Iterator[None]:
     yield
     if viewer.dims.ndim == len(point):
         viewer.dims.point = point
+
+
+@contextmanager
+def preserve_slice(viewer: ViewerModel, layer: Layer) -> Iterator[None]:
+    """Return to the current slice of a layer after its voxel size has changed.
+
+    When the scale or the unit of a layer changes, napari slices at the old position,
+    which may be far outside the layer, and shows nothing until a slider moves.
+    Therefore, each slider is moved away and back.
+    """
+    first = viewer.dims.ndim - layer.ndim
+    index = {
+        axis - first: index_on_screen(viewer, layer, axis - first)
+        for axis in viewer.dims.not_displayed
+        if axis >= first
+    }
+    yield
+    for axis, i in index.items():
+        for at in (i + 1, i - 1, i):
+            place = [0.0] * layer.ndim
+            place[axis] = at
+            point = position_of(viewer, layer, place)[axis]
+            viewer.dims.set_point(axis + first, float(point))
 
 
 def remove_in_place(viewer: ViewerModel, layer: Layer) -> None:

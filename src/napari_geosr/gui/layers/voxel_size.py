@@ -35,8 +35,8 @@ from napari_geosr.gui.layers import (
     set_voxel_size,
     spatial_ndim,
 )
+from napari_geosr.gui.layers.camera import preserve_slice
 from napari_geosr.gui.layers.geometry import geometry_of_layer
-from napari_geosr.gui.layers.position import index_on_screen, position_of
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -253,9 +253,8 @@ class VoxelSizeRow(QWidget):
         sizes = self.values()
         if layer is None or sizes is None:
             return
-        index = _slice_shown(self._viewer, layer)
-        set_voxel_size(layer, sizes, self.unit.currentText())
-        _show_slice(self._viewer, layer, index)
+        with preserve_slice(self._viewer, layer):
+            set_voxel_size(layer, sizes, self.unit.currentText())
         if layer in self._viewer.layers and len(self._viewer.layers) == 1:
             self._viewer.reset_view()
         # If the unit is unchanged, no event has announced the new voxel size.
@@ -275,33 +274,6 @@ class VoxelSizeRow(QWidget):
             if i > index and i not in self._touched:
                 edge.setText(text)
         self.button.setEnabled(self.values() is not None)
-
-
-def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]:
-    """Return the index shown along each of the layer's axes that has a slider."""
-    first = viewer.dims.ndim - layer.ndim
-    return {
-        axis - first: index_on_screen(viewer, layer, axis - first)
-        for axis in viewer.dims.not_displayed
-        if axis >= first
-    }
-
-
-def _show_slice(
-    viewer: napari.viewer.Viewer, layer: Layer, index: dict[int, float]
-) -> None:
-    """Return to the current slice after the layer's voxel size has changed.
-
-    When a layer's unit changes, napari slices far outside the layer and shows nothing
-    until a slider moves. Therefore, each slider is moved away and back.
-    """
-    first = viewer.dims.ndim - layer.ndim
-    for axis, i in index.items():
-        for at in (i + 1, i - 1, i):
-            place = [0.0] * layer.ndim
-            place[axis] = at
-            point = position_of(viewer, layer, place)[axis]
-            viewer.dims.set_point(axis + first, float(point))
 
 
 _PLUGIN = "napari-geosr"

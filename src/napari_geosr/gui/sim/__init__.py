@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
@@ -18,12 +17,10 @@ from napari_geosr.gui.jobs.handover import ExpectedRun, RunHandover
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
-from napari_geosr.gui.layers import (
-    part_of_file,
-    volume_from_layer,
-)
+from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.sim import texts
+from napari_geosr.gui.sim.job import as_job
 from napari_geosr.gui.sim.network_preview import NetworkPreview
 from napari_geosr.gui.sim.pattern_layers import PatternLayers
 from napari_geosr.gui.sim.pattern_table import check_corrected
@@ -32,6 +29,7 @@ from napari_geosr.gui.sim.placement import (
     frames_key,
     give_pixel_size,
     plane_of_frame,
+    show_frame,
     visible_part,
 )
 from napari_geosr.gui.sim.result_layers import SimResultLayers
@@ -44,10 +42,11 @@ from napari_geosr.gui.sim.steps import (
     refine_steps,
 )
 from napari_geosr.gui.sim.widgets import DONE, EMPTY, FOUND, IDLE, SimWidgets
-from napari_geosr.jobs.handover import LayerVolume, StoppedSim
+from napari_geosr.jobs.handover import StoppedSim
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
     FramesConfig,
+    PatternError,
     SimConfig,
     SimResult,
 )
@@ -90,6 +89,10 @@ class SimDock(SimWidgets):
         self._assumed = AssumedDistances()
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
+        #: Patterns before a correction that has not been confirmed by a search.
+        self._before_move: FoundPatterns | None = None
+        #: Whether corrected patterns were discarded with the frames or settings.
+        self._is_correction_lost = False
         self._progress = OperationProgress(
             self.bar.state.setText,
             show_bar=self.bar.show_progress,
@@ -130,6 +133,14 @@ class SimDock(SimWidgets):
         self.strip.frame_chosen.connect(self._show_frame)
         self.compare.failed.connect(self.show_failure)
 
+    def show_settings_error(self, error: Exception) -> None:
+        """Show a pattern that was not found above the buttons, next to the table."""
+        if not isinstance(error, PatternError):
+            super().show_settings_error(error)
+            return
+        self.message.show_error(self.reworded(error))
+        self.scroller.show_part(self.table)
+
     # Settings
 
     def config(self) -> SimConfig:
@@ -160,12 +171,19 @@ class SimDock(SimWidgets):
         """Return a key built from the frames and settings that affect the patterns."""
         return frames_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
+    def _present_key(self) -> tuple[object, ...]:
+        """Return the present key; empty if a setting is invalid."""
+        try:
+            return self._key(self._source(), self.config())
+        except GeoSRError:
+            return ()
+
     def _on_layer(self) -> None:
         """Follow the pixel size and the axes of the chosen layer."""
         self._layer_events.end()
         layer = self.combo.layer()
         if layer is not None:
-            for name in ("scale", "affine", "units", "axis_labels"):
+            for name in ("scale", "affine", "units", "axis_labels", "data"):
                 event = getattr(layer.events, name)
                 self._layer_events.connect(event, self._on_rescaled)
         self._on_changed()
@@ -188,6 +206,9 @@ class SimDock(SimWidgets):
             self.figures.setVisible(False)
         self._drawn_key = key
         if self._found is not None and key != self._found_key:
+            self._is_correction_lost |= self._found.corrected is not None
+            if self._is_correction_lost:
+                self.show_warning(texts.CORRECTION_LOST)
             self._found = None
             self.patterns.remove()
         self._offer(busy=bool(self.activity.busy))
@@ -207,6 +228,7 @@ class SimDock(SimWidgets):
     # Actions
 
     def _prepare(self) -> tuple[Image, SimConfig]:
+        self._on_changed()  # no event announces that an array was changed in place
         self.clear_errors()
         self._progress.restart()
         layer, config = self._source(), self.config()
@@ -214,9 +236,7 @@ class SimDock(SimWidgets):
             self._viewer, layer, config.pixel / 1000
         ):
             self._assumed.add(layer)
-        self.remember(
-            config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)),
-        )
+        self.remember(config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)))
         return layer, config
 
     def _on_find(self) -> None:
@@ -274,6 +294,9 @@ class SimDock(SimWidgets):
     ) -> None:
         if layer is None or layer not in self._viewer.layers:
             return
+        if key != self._present_key():
+            self.show_warning(texts.CHANGED)
+            return
         self._found, self._found_key, self._answers = found, key, {}
         self.patterns.show(found, layer)
         self._show_found()
@@ -281,6 +304,9 @@ class SimDock(SimWidgets):
         remarks = list(self._progress.warnings)
         if layer in self._assumed:
             remarks += [STEP_ASSUMED] * (found.frames.n_planes > 1)
+        if self._is_correction_lost:
+            remarks.append(texts.CORRECTION_LOST)
+        self._is_correction_lost = False
         self._remarks = tuple(remarks)
         self._show_warnings([*self._remarks, *found.check.warnings])
 
@@ -312,18 +338,8 @@ class SimDock(SimWidgets):
     def _show_frame(self, angle: int, phase: int) -> None:
         """Move the sliders to a frame of the middle slice."""
         overview, layer = self.strip.overview, self.combo.layer()
-        if overview is None or layer is None:
-            return
-        frames = overview.frames
-        lengths = [frames.volume.length(axis) for axis in frames.frame_axes]
-        at = frames.index(angle, phase, frames.n_planes // 2)
-        axes = geometry_of_layer(layer).axes
-        offset = self._viewer.dims.ndim - layer.ndim
-        for axis, i in zip(
-            frames.frame_axes, np.unravel_index(at, lengths), strict=True
-        ):
-            if axis in axes:
-                self._viewer.dims.set_current_step(offset + axes.index(axis), int(i))
+        if overview is not None and layer is not None:
+            show_frame(self._viewer, layer, overview.frames, (angle, phase))
 
     def _on_moved(self, near: PatternSet) -> None:
         """Find the patterns again, close to a peak that the user has moved."""
@@ -341,6 +357,7 @@ class SimDock(SimWidgets):
             self.show_settings_error(error)
             return
         self.message.clear()
+        self._before_move = found
         self.activity.start(
             _REFINE,
             lambda stop: refine_steps(found, near, config, stop),
@@ -353,6 +370,7 @@ class SimDock(SimWidgets):
         self.table.reset()
 
     def _on_refined(self, found: FoundPatterns) -> None:
+        self._before_move = None
         if self._found is None:
             return
         self._found, self._answers = found, {}
@@ -396,18 +414,18 @@ class SimDock(SimWidgets):
             self.show_settings_error(error)
             return
         description = f"{METHOD_TITLES[config.method]} of {layer.name}"
-        as_job = self._as_job(layer, config, found)
+        job = as_job(self._viewer, layer, config, found)
         if found is None:  # show the patterns before they are used
             self._start_find(layer, volume, config, then=self._on_run)
             self.handover.expect(
                 description,
-                lambda: as_job,
+                lambda: job,
                 ExpectedRun(self._is_run_awaited, self._withdraw_run),
             )
             return
         source, answers, key = weakref.ref(layer), self._answers, frames_key(layer)
         self.answers.show_source(key)
-        self.handover.begin(_RUN, description, lambda: as_job)
+        self.handover.begin(_RUN, description, lambda: job)
         self.network.begin()
         self.activity.start(
             _RUN,
@@ -428,25 +446,12 @@ class SimDock(SimWidgets):
                 lambda v: self.results.add(v, source, name, helper="preview"),
             )
 
-    def _as_job(
-        self, layer: Image, config: SimConfig, found: FoundPatterns | None
-    ) -> StoppedSim:
-        """Return the run as a job for another process, with the patterns on screen."""
-        volume, position = part_of_file(layer, self._viewer, whole=True)
-        data = LayerVolume(volume.replace(name=layer.name), position, whole=True)
-        patterns = near = None
-        if found is not None and found.is_single:
-            patterns = found.estimate.patterns
-        elif found is not None:
-            near = found.corrected
-        return StoppedSim(data, config, patterns, near)
-
     def _run_elsewhere(self) -> StoppedSim:
         layer, config = self._prepare()
         found = self._current(config)
         if found is not None:
             found.estimate.require()
-        return self._as_job(layer, config, found)
+        return as_job(self._viewer, layer, config, found)
 
     def _on_done(
         self, result: SimResult, source: Image | None, key: tuple[object, ...]
@@ -462,11 +467,8 @@ class SimDock(SimWidgets):
             self.figures.setText(texts.figures(result))
             self.figures.setVisible(True)
             self.bar.state.set_idle(DONE)
-        warnings = [
-            *self._remarks,
-            *self._progress.warnings,
-            *texts.warnings_of(result),
-        ]
+        warnings = [*self._remarks, *self._progress.warnings]
+        warnings += texts.warnings_of(result)
         self._show_warnings(warnings)
         if not warnings:
             self.message.show_message(f"Added {layer.name}.", "ok")
@@ -485,6 +487,9 @@ class SimDock(SimWidgets):
         else:
             self.network.end()
             self.bar.state.setText("")
+            before, self._before_move = self._before_move, None
+            if before is not None and self._found is before:  # no result
+                self._undo_move(before)
             if self._found is None:  # perhaps discarded during the operation
                 self._show_found()
 

@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.gui.layers import finest, provenance_of, set_voxel_size
-from napari_geosr.gui.layers.camera import fit_camera
+from napari_geosr.gui.layers.camera import fit_camera, preserve_slice
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import indices_at, plane_on_screen
@@ -56,6 +56,22 @@ def visible_part(
     return parts[0], parts[1]
 
 
+def show_frame(
+    viewer: napari.viewer.Viewer,
+    layer: Image,
+    frames: SimFrames,
+    place: tuple[int, int],
+) -> None:
+    """Move the sliders to a frame, given by angle and phase, of the middle slice."""
+    lengths = [frames.volume.length(axis) for axis in frames.frame_axes]
+    at = frames.index(*place, frames.n_planes // 2)
+    axes = geometry_of_layer(layer).axes
+    offset = viewer.dims.ndim - layer.ndim
+    for axis, i in zip(frames.frame_axes, np.unravel_index(at, lengths), strict=True):
+        if axis in axes:
+            viewer.dims.set_current_step(offset + axes.index(axis), int(i))
+
+
 def plane_of_frame(
     viewer: napari.viewer.Viewer, layer: Image, frames: SimFrames
 ) -> tuple[int, int, int]:
@@ -85,7 +101,8 @@ def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> 
         depth = convert_length(known.voxel_size[0], known.unit, "µm")
         sizes = (depth, edge, edge)
     if known.unit != "µm" or not np.allclose(known.voxel_size, sizes, rtol=1e-6):
-        set_voxel_size(layer, sizes, "µm")
+        with preserve_slice(viewer, layer):
+            set_voxel_size(layer, sizes, "µm")
         fit_camera(viewer, layer)
     return known.unit == PIXEL and len(sizes) == 3
 

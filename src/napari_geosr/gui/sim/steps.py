@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.warm_up import load_torch, prepare_shapes
 from napari_geosr.operations.sim import (
@@ -25,8 +31,8 @@ from napari_geosr.operations.sim import (
     run_steps,
 )
 from napari_geosr.operations.sim.check import spectrum_picture
-from napari_geosr.operations.sim.estimate import reused_remark, search_steps
 from napari_geosr.operations.sim.geometry import place_of
+from napari_geosr.operations.sim.pattern_search import PatternSearch
 from napari_geosr.operations.sim.run import preview
 
 FloatArray = npt.NDArray[np.float32]
@@ -47,21 +53,22 @@ class FoundPatterns:
         has moved a peak.
     corrected : PatternSet or None
         These patterns, if the user has moved a peak.
-    others : dict of (int, int) to PatternEstimate
-        Patterns found later, by time point and channel.
+    search : PatternSearch
+        Patterns of the other planes, found when they are first needed.
     """
 
     frames: SimFrames
     check: SimCheck
     spectrum: FloatArray
     estimate: PatternEstimate
+    search: PatternSearch
     corrected: PatternSet | None = None
-    others: dict[tuple[int, int], PatternEstimate] = field(default_factory=dict)
 
     @property
     def is_single(self) -> bool:
-        """Whether the frames have one time point and one channel."""
-        return self.frames.n_times == self.frames.n_channels == 1
+        """Whether the frames are those of a single plane."""
+        frames = self.frames
+        return frames.n_times == frames.n_channels == frames.n_planes == 1
 
     def moved_to(self, origin: tuple[float, ...]) -> FoundPatterns:
         """Return the same patterns, with frames at another position in the sample.
@@ -90,7 +97,25 @@ def find_steps(
     prepare_shapes()
     frames = frames_of(volume, config)
     check = yield from check_steps(frames, config, should_stop=should_stop)
-    return FoundPatterns(frames, check, spectrum_picture(check), check.estimate)
+    return FoundPatterns(
+        frames,
+        check,
+        spectrum_picture(check),
+        check.estimate,
+        _search_from(check.estimate, check, config),
+    )
+
+
+def _search_from(
+    estimate: PatternEstimate,
+    check: SimCheck,
+    config: SimConfig,
+    corrected: PatternSet | None = None,
+) -> PatternSearch:
+    """Return a search for the patterns of all planes, starting from `estimate`."""
+    search = PatternSearch(check.frames, config, never_stop, near=corrected)
+    search.adopt(estimate, check.plane)
+    return search
 
 
 def refine_steps(
@@ -101,48 +126,15 @@ def refine_steps(
 ) -> Generator[Step, None, FoundPatterns]:
     """Find the patterns again, close to wave vectors that the user has moved."""
     estimate = yield from estimate_steps(
-        found.frames, config, near=near, should_stop=should_stop
+        found.frames,
+        config,
+        plane=found.check.plane,
+        near=near,
+        should_stop=should_stop,
     )
-    return replace(found, estimate=estimate, corrected=estimate.patterns, others={})
-
-
-def patterns_steps(
-    found: FoundPatterns,
-    config: SimConfig,
-    time: int,
-    channel: int,
-    should_stop: ShouldStop,
-) -> Generator[Step, None, PatternEstimate]:
-    """Return the patterns of a time point and channel; find them if they are unknown.
-
-    Raises
-    ------
-    GeoSRError
-        If they are not found.
-    """
-    if time == channel == 0:
-        return found.estimate
-    if (time, channel) not in found.others:
-        known = [t for t, c in found.others if c == channel and t < time]
-        before = None if channel else found.estimate
-        if known:
-            before = found.others[max(known), channel]
-        estimate = yield from search_steps(
-            found.frames,
-            config,
-            time=time,
-            channel=channel,
-            before=None if before is None else before.patterns,
-            corrected=found.corrected,
-            should_stop=should_stop,
-        )
-        if before is None or before.problems:
-            estimate.require()
-        elif estimate.problems:
-            yield WarningIssued(message=reused_remark(estimate, before))
-            estimate = replace(estimate, patterns=before.patterns, fits=before.fits)
-        found.others[time, channel] = estimate
-    return found.others[time, channel]
+    corrected = estimate.patterns
+    search = _search_from(estimate, found.check, config, corrected)
+    return replace(found, estimate=estimate, search=search, corrected=corrected)
 
 
 def preview_steps(
@@ -154,7 +146,7 @@ def preview_steps(
 ) -> Generator[Step, None, Volume]:
     """Reconstruct a part of one plane with Wiener-SIM, which takes about a second.
 
-    For another time point or channel than the first, the patterns are found first.
+    The patterns of other planes than the one on which they are shown are found first.
 
     Parameters
     ----------
@@ -169,7 +161,11 @@ def preview_steps(
         Axes ``"YX"``, at its position in the sample.
     """
     plane, time, channel = at
-    estimate = yield from patterns_steps(found, config, time, channel, should_stop)
+    search = found.search
+    search.should_stop = should_stop
+    estimate = yield from search.plane_steps(time, channel, plane)
+    if message := search.reused_warning((time, channel, plane)):
+        yield WarningIssued(message=message)
     yield StageStarted(message="Reconstructing the preview")
     fast = config.model_copy(update={"method": "wiener"})
     return preview(
@@ -195,27 +191,28 @@ def reconstruct_steps(
     Parameters
     ----------
     found : FoundPatterns, optional
-        Patterns on screen. They are used if there is one time point and one channel;
-        otherwise, patterns are found for each time point and channel, starting from
-        those that the user has corrected.
+        Patterns on screen. They are used if there is a single plane; otherwise,
+        patterns are found for each plane, starting from those that the user has
+        corrected.
     answers : dict of str to ndarray of shape (Y, X)
         Results of each method for the plane in which the patterns were found; the
         result of this run is added.
     """
     load_torch()
     frames = frames_of(volume, config) if found is None else found.frames
-    patterns = found.estimate if found is not None and found.is_single else None
-    near = found.corrected if found is not None and not found.is_single else None
-    if patterns is not None:
-        patterns.require()
+    patterns = near = None
+    if found is not None:
+        found.estimate.require()
+        patterns = found.estimate if found.is_single else None
+        near = None if found.is_single else found.corrected
     result = yield from run_steps(
         frames, config, patterns=patterns, near=near, should_stop=should_stop
     )
-    if patterns is not None:
-        place = place_of(frames, config.upscale_factor, 0, 0, frames.n_planes // 2)
+    if found is not None and frames.n_times == frames.n_channels == 1:
+        place = place_of(frames, config.upscale_factor, 0, 0, found.check.plane)
         image = np.asarray(result.volume.data[place], np.float32)
         if np.isfinite(image).all():  # not a plane that was left empty
             answers[config.method] = image.reshape(image.shape[-2:])
-        for message in compare_answers(answers, patterns):
+        for message in compare_answers(answers, found.estimate):
             yield WarningIssued(message=message)
     return result

@@ -8,6 +8,16 @@ from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
 from napari_geosr.operations.sim import METHOD_TITLES, SimResult
 from napari_geosr.operations.sim.trust import SimTrust
 
+#: Warnings about patterns that no longer belong to the frames or settings.
+CHANGED = (
+    "The frames or settings changed during the search, so its result was discarded. "
+    "Find the patterns again."
+)
+CORRECTION_LOST = (
+    "The frames or settings changed, so the corrected patterns were discarded. Find "
+    "the patterns again, and check them."
+)
+
 
 def arrangement(frames: SimFrames) -> str:
     """Describe how the frames are arranged."""

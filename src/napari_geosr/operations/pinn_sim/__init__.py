@@ -48,7 +48,7 @@ from napari_geosr.operations.pinn_sim.config import (
 )
 from napari_geosr.operations.sim import SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
-from napari_geosr.operations.sim.frame_checks import check_plane
+from napari_geosr.operations.sim.frame_checks import check_plane, usable_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
 from napari_geosr.operations.sim.inputs import axis_facts
 from napari_geosr.operations.sim.plane_run import PlaneRun
@@ -133,7 +133,10 @@ def pinn_sim_steps(
 
 
 class _StackFit(ObjectFit):
-    """Fit of a network to the middle slice of the first stack."""
+    """Fit of a network to the middle slice of the first stack.
+
+    If this slice is unusable, the nearest usable one is used.
+    """
 
     def __init__(
         self, config: PinnSimConfig, frames: SimFrames, checkpoints: Path, meter: Meter
@@ -187,8 +190,9 @@ class _StackFit(ObjectFit):
         }
         if self.state is not None:
             _require_same(self.state["of"], self.of)
+        self.plane = usable_plane(self.frames)
         self.estimate = yield from estimate_steps(
-            self.frames, self.settings, should_stop=should_stop
+            self.frames, self.settings, plane=self.plane, should_stop=should_stop
         )
         self.estimate.require()
         block = self.estimate.block
@@ -384,6 +388,8 @@ def _write_steps(
                     message = f"{error} This plane is left empty (NaN)."
                     yield WarningIssued(message=message)
             output.array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
+        if message := run.search.reused_warning():
+            yield WarningIssued(message=message)
         facts = {**_facts(fit, is_first), "iterations": run.used_iterations}
         facts |= run.empty_facts()
         done = {**record, "frames": axis_facts(frames), "run": facts}
@@ -399,7 +405,7 @@ def _unusable_steps(run: PlaneRun) -> Generator[Step, None, set[int]]:
     frames = run.frames
     for channel in range(frames.n_channels):
         try:
-            yield from run.first_steps(channel)
+            yield from run.search.first_steps(channel)
         except (ConfigError, VolumeError) as error:
             found.add(channel)
             where = frames.where(channel=channel)

@@ -9,7 +9,11 @@ from napari_geosr.operations.sim.config import (
     FramesConfig,
     SimConfig,
 )
-from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
+from napari_geosr.operations.sim.estimate import (
+    PatternError,
+    PatternEstimate,
+    estimate_steps,
+)
 from napari_geosr.operations.sim.inputs import frames_of, open_frames
 from napari_geosr.operations.sim.run import SimResult, preview, run_steps, sim_steps
 from napari_geosr.operations.sim.simulation import (
@@ -26,6 +30,7 @@ __all__ = [
     "METHOD_TITLES",
     "MIN_CONFIDENCE",
     "FramesConfig",
+    "PatternError",
     "PatternEstimate",
     "SimCheck",
     "SimConfig",

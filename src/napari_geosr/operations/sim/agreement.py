@@ -122,8 +122,21 @@ def _length(frames: SimFrames, pixels: float) -> str:
     return f"{pixels * frames.pixel_size:.3g} {frames.volume.unit}"
 
 
-def optics_advice(frames: SimFrames, otf: Otf) -> str:
-    """Name the periods that were searched for, and the optics to check."""
+def optics_advice(frames: SimFrames, otf: Otf, *, is_near: bool = False) -> str:
+    """Name the periods that were searched for, and the optics to check.
+
+    Parameters
+    ----------
+    frames : SimFrames
+    otf : Otf
+    is_near : bool
+        Whether the search was limited to the neighbourhood of known patterns.
+    """
+    if is_near:
+        return (
+            "Only periods and directions near the given ones were searched: check "
+            f"them, and {_names_of(otf).removeprefix('check ')}."
+        )
     low, high = search_ring(otf)
     if not 0 < low < high:
         searched = "The cut-off is beyond all frequencies in the frames"

@@ -23,10 +23,12 @@ from napari_geosr.operations.sim.estimate import (
     PatternEstimate,
     drift,
     estimate_steps,
+    search_steps,
 )
-from napari_geosr.operations.sim.frame_checks import saturated_fraction
+from napari_geosr.operations.sim.frame_checks import saturated_fraction, usable_plane
 from napari_geosr.operations.sim.inputs import axis_facts
 from napari_geosr.operations.sim.known_patterns import patterns_document
+from napari_geosr.operations.sim.pattern_search import slice_drift
 from napari_geosr.operations.sim.trust.support import draw_circles, highest_frequency
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class SimCheck:
         Misfit of the frames for each possible order.
     warnings : tuple of str
     frames : SimFrames
-    time, channel : int
+    time, channel, plane : int
         Position of the checked frames, from 0.
     others : tuple of SimCheck
         Checks of the other channels and of the last time point.
@@ -85,6 +87,7 @@ class SimCheck:
     frames: SimFrames
     time: int = 0
     channel: int = 0
+    plane: int = 0
     others: tuple[SimCheck, ...] = ()
 
     @property
@@ -105,6 +108,7 @@ class SimCheck:
             "frames": dict(axis_facts(self.frames)),
             "time_point": self.time + 1,
             "channel": self.channel + 1,
+            "slice": self.plane + 1,
             "intensities": self.intensities.tolist(),
             "saturated": self.saturated.tolist(),
             "contrast_to_noise": self.contrast_to_noise,
@@ -150,7 +154,8 @@ def check_steps(
     config : FramesConfig
     every_channel : bool
         Check all channels at the first and the last time point, instead of only the
-        first channel at the first time point.
+        first channel at the first time point, and compare the patterns of the first
+        and the last slice with those of the middle one.
     out : path, optional
         Folder for ``patterns.yaml``, ``check.json`` and ``check.png``.
     overwrite : bool
@@ -174,6 +179,8 @@ def check_steps(
     )
     check = yield from _plane_steps(frames, config, 0, 0, should_stop)
     if every_channel:
+        check = yield from _slices_steps(check, config, should_stop)
+    if every_channel:
         found = {(0, 0): check}
         for time in sorted({0, frames.n_times - 1}):
             for channel in range(frames.n_channels):
@@ -196,6 +203,8 @@ def check_steps(
                 first = found.get((0, channel))
                 if time and first and (message := _drift_warning(first, other)):
                     other = replace(other, warnings=(*other.warnings, message))
+                if not time:
+                    other = yield from _slices_steps(other, config, should_stop)
                 found[time, channel] = other
         check = replace(check, others=tuple(found.values())[1:])
     if out is not None:
@@ -213,11 +222,13 @@ def _plane_steps(
     is_first: bool | None = None,
 ) -> Generator[Step, None, SimCheck]:
     """Check one channel at one time point."""
+    plane = usable_plane(frames, time, channel)
     estimate = yield from estimate_steps(
         frames,
         config,
         time=time,
         channel=channel,
+        plane=plane,
         is_first=is_first,
         should_stop=should_stop,
     )
@@ -233,8 +244,44 @@ def _plane_steps(
         frames,
         time,
         channel,
+        plane,
     )
     return replace(check, warnings=tuple(_warnings(check)))
+
+
+def _slices_steps(
+    check: SimCheck, config: FramesConfig, should_stop: ShouldStop
+) -> Generator[Step, None, SimCheck]:
+    """Compare the patterns of the first and last slice with those of the middle one."""
+    frames, middle, found = check.frames, check.estimate, list(check.warnings)
+    if middle.problems or not middle.fits:
+        return check
+    for plane in sorted({0, frames.n_planes - 1} - {check.plane}):
+        try:
+            other = yield from search_steps(
+                frames,
+                config,
+                time=check.time,
+                channel=check.channel,
+                plane=plane,
+                before=middle.patterns,
+                is_first=False,
+                should_stop=should_stop,
+            )
+        except VolumeError as error:
+            found.append(str(error))
+            continue
+        if other.problems:
+            found.append(
+                f"Slice {plane + 1}: {' '.join(other.problems)} The patterns of slice "
+                f"{check.plane + 1} are used there."
+            )
+        elif message := slice_drift(middle, check.plane, other, plane):
+            found.append(
+                f"{message} Do not use patterns.yaml for the whole stack; without "
+                "--patterns, the patterns are found in every slice."
+            )
+    return replace(check, warnings=tuple(found))
 
 
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:

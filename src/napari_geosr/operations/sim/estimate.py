@@ -34,7 +34,7 @@ from napari_geosr.operations.sim.agreement import (
     unused_remark,
 )
 from napari_geosr.operations.sim.config import FramesConfig
-from napari_geosr.operations.sim.frame_checks import check_plane
+from napari_geosr.operations.sim.frame_checks import check_plane, usable_plane
 from napari_geosr.operations.sim.inputs import (
     known_patterns,
     order_remark,
@@ -61,6 +61,10 @@ REFINED_EDGE = 192
 #: Change of a phase between time points, in radians, above which patterns are
 #: considered to drift.
 MAX_DRIFT = math.radians(10)
+
+
+class PatternError(ConfigError):
+    """The pattern of an angle was not found, or cannot be relied on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +135,12 @@ class PatternEstimate:
 
         Raises
         ------
-        ConfigError
+        PatternError
             If a pattern was not found; the message states each problem.
         """
         if self.problems:
             sentences = " ".join((*self.problems, self.advice)).rstrip()
-            raise ConfigError(
+            raise PatternError(
                 f"{sentences} Check the frames with 'napari-geosr sim check', or give "
                 "the patterns (--patterns).",
                 fields=("patterns",),
@@ -162,7 +166,7 @@ def estimate_steps(
     config : FramesConfig
     time, channel : int
     plane : int, optional
-        Slice to use; by default, the middle slice.
+        Slice to use; by default, the usable slice that is nearest to the middle.
     near : PatternSet, optional
         Approximate patterns, from another time point or corrected by hand; the search
         is limited to their neighbourhood.
@@ -186,8 +190,8 @@ def estimate_steps(
         If the frames cannot be used, or given patterns do not fit them. Patterns that
         are not found are reported by `PatternEstimate.problems`.
     """
-    at = frames.n_planes // 2 if plane is None else plane
     otf = transfer_function(frames, config, channel)
+    at = usable_plane(frames, time, channel) if plane is None else plane
     block = frames.frames(at, time, channel)
     check_plane(block, frames, at, time, channel)
     cleaned, outliers = without_outliers(block, otf)
@@ -229,7 +233,7 @@ def estimate_steps(
         noise,
         block,
         frames.where(time=time, channel=channel),
-        _advice(fits, frames, config, otf, pixels),
+        _advice(fits, frames, config, otf, pixels, is_near=near is not None),
     )
     if found.problems:
         return found
@@ -238,21 +242,6 @@ def estimate_steps(
     yield StageStarted(message="Refining phases and intensities")
     refined = yield from _refine_steps(found, cleaned, config.threads, should_stop)
     return replace(found, patterns=refined)
-
-
-def reused_remark(found: PatternEstimate, used: PatternEstimate) -> str:
-    """Return a warning that the patterns of another time point are used.
-
-    Parameters
-    ----------
-    found : PatternEstimate
-        With problems.
-    used : PatternEstimate
-    """
-    return (
-        f"{' '.join(found.problems)} The patterns of {used.where.strip(' ()')} are "
-        "used instead; do not trust this time point without checking it."
-    )
 
 
 def _fit_steps(
@@ -291,11 +280,13 @@ def _advice(
     config: FramesConfig,
     otf: Otf,
     pixels: str,
+    *,
+    is_near: bool,
 ) -> str:
     """Name possible reasons why a pattern was not found."""
     found = [] if config.angles and config.phases else [_assumption(frames)]
     if any(fit.is_missing for fit in fits):
-        found.append(optics_advice(frames, otf))
+        found.append(optics_advice(frames, otf, is_near=is_near))
     return " ".join([*found, pixels]).rstrip()
 
 
@@ -342,7 +333,7 @@ def search_steps(
     config : FramesConfig
     time, channel : int
     plane : int, optional
-        Slice to use; by default, the middle slice.
+        Slice to use; by default, the usable slice that is nearest to the middle.
     before : PatternSet, optional
         Patterns of an earlier time point of this channel.
     corrected : PatternSet, optional

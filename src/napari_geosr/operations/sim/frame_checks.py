@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.arrays import at_indices
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.sim_frames import SimFrames
+from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float32]
 
 #: Maximum fraction of a frame's pixels at the camera's maximum value; with more, the
 #: frame counts as saturated.
 MAX_SATURATED = 0.01
+#: Range of the largest grey value of frames of floating-point numbers.
+_GREY_VALUES = (1e-6, 1e12)
 #: Maximum grey values of cameras.
 _CAMERA_LIMITS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 #: Minimum fraction of pixels at the largest grey value for it to be a limit.
@@ -67,6 +71,50 @@ def check_plane(
         )
     _refuse_saturated(block, frames, title, channel)
     _refuse_flat(block.std(axis=(2, 3)) <= _CONSTANT * np.maximum(mean, 1e-30), title)
+
+
+def refuse_extreme(volume: Volume) -> None:
+    """Refuse grey values whose squares exceed the range of single precision.
+
+    Raises
+    ------
+    VolumeError
+        If the largest value of the middle image is outside the range.
+    """
+    if volume.dtype.kind != "f":
+        return
+    middle = {i: n // 2 for i, n in enumerate(volume.shape[:-2])}
+    image = np.abs(np.asarray(at_indices(volume.data, middle), np.float64))
+    largest = float(image.max(initial=0.0, where=np.isfinite(image)))
+    low, high = _GREY_VALUES
+    if largest and not low <= largest <= high:
+        raise VolumeError(
+            f"The grey values of {volume.title} reach {largest:.2g}, but must lie "
+            f"between {low:g} and {high:g}. Multiply the frames by a constant, so "
+            "that the largest value is about 1000."
+        )
+
+
+def usable_plane(frames: SimFrames, time: int = 0, channel: int = 0) -> int:
+    """Return the usable slice that is nearest to the middle.
+
+    Raises
+    ------
+    VolumeError
+        If no slice is usable; the message is that of the middle slice.
+    """
+    middle = frames.n_planes // 2
+    first: VolumeError | None = None
+    for plane in sorted(range(frames.n_planes), key=lambda p: abs(p - middle)):
+        block = frames.frames(plane, time, channel)
+        try:
+            check_plane(block, frames, plane, time, channel)
+        except VolumeError as error:
+            first = first or error
+        else:
+            return plane
+    assert first is not None
+    raise first
 
 
 def _refuse_flat(is_flat: npt.NDArray[np.bool_], title: str) -> None:

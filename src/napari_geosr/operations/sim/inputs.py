@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.questions import implausibility_reasons, voxel_size_question
 from napari_geosr.core.sim_frames import (
     SimFrames,
     guess_order,
@@ -26,6 +27,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.optics import StatedOptics, read_optics
 from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.sim.config import FramesConfig
+from napari_geosr.operations.sim.frame_checks import refuse_extreme
 from napari_geosr.operations.sim.known_patterns import Source, pattern_counts
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import dark_level
@@ -108,7 +110,10 @@ def frames_of(
         volume = volume.with_geometry(sizes, "µm")
         if is_step_assumed:
             volume = volume.replace(metadata={**volume.metadata, _NO_STEP: True})
+    else:
+        volume = _with_stated_pixels(volume)
     _refuse_oblong(volume)
+    refuse_extreme(volume)
     optics = Optics(
         config.na or stated.numerical_aperture,
         config.wavelength or stated.wavelengths,
@@ -153,6 +158,22 @@ def frames_of(
     given_offset = config.offset
     offsets = camera_offsets(frames) if given_offset is None else (given_offset,)
     return replace(frames, offsets=offsets, psf=psf, patterns=patterns)
+
+
+def _with_stated_pixels(volume: Volume) -> Volume:
+    """Use the pixel size in the file if only the slice spacing is implausible.
+
+    Frames along Z have no spacing, and programs then write any value.
+    """
+    question = voxel_size_question(volume.metadata)
+    if question is None or volume.has_physical_size:
+        return volume
+    edge, unit = question.voxel_size[-1], question.unit
+    if implausibility_reasons(question.voxel_size[-2:], unit)[0]:
+        return volume
+    sizes = (edge, *question.voxel_size[-2:])[-len(volume.spatial_axes) :]
+    volume = volume.with_geometry(sizes, unit)
+    return volume.replace(metadata={**volume.metadata, _NO_STEP: True})
 
 
 def _refuse_oblong(volume: Volume) -> None:
@@ -226,7 +247,9 @@ def _dark_level(frames: SimFrames, channel: int) -> float:
         level = dark_level(block.reshape(-1, *block.shape[-2:]))
         if level is not None:  # unlike that of a slice that is missing
             levels.append(level)
-    return max(0.0, min(levels, default=0.0))
+    level = min(levels, default=0.0)
+    # Noise can make a level of 0 slightly negative; signed integers have baselines.
+    return level if frames.volume.dtype.kind == "i" else max(0.0, level)
 
 
 def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0) -> Otf:
@@ -254,6 +277,14 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
             "wavelength": "the emission wavelength (--wavelength)",
             "pixel": "the pixel size (--pixel)",
         }
+        question = voxel_size_question(frames.volume.metadata)
+        if missing["pixel"] and question is not None:
+            raise ConfigError(
+                f"{frames.volume.title} states a pixel size of "
+                f"{question.voxel_size[-1]:.4g} {question.unit}, which is implausible "
+                f"({question.reason}). Give the correct one (--pixel).",
+                fields=("pixel",),
+            )
         fields = [name for name, is_missing in missing.items() if is_missing]
         names = [titles[name] for name in fields]
         raise ConfigError(

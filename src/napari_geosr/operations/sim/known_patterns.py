@@ -200,8 +200,8 @@ def _check_image_size(shape: tuple[int, ...], name: str, frames: SimFrames) -> N
         raise ConfigError(
             f"The patterns of {name} have {shape[0]} × {shape[1]} pixels, but the "
             f"frames of {frames.volume.title} have {rows} × {columns}. Resample them "
-            f"to {rows} × {columns} pixels or a multiple, such as {2 * rows} × "
-            f"{2 * columns}.",
+            f"to {rows} × {columns} pixels, or to as many as the result has "
+            "(--upscale-factor).",
             fields=("patterns",),
         )
 

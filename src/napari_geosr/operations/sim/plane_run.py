@@ -27,16 +27,11 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.sim.config import SimConfig
-from napari_geosr.operations.sim.estimate import (
-    MAX_DRIFT,
-    PatternEstimate,
-    drift,
-    reused_remark,
-    search_steps,
-)
+from napari_geosr.operations.sim.estimate import PatternEstimate
 from napari_geosr.operations.sim.frame_checks import check_plane
 from napari_geosr.operations.sim.geometry import geometry, place_of
 from napari_geosr.operations.sim.inputs import step_remark
+from napari_geosr.operations.sim.pattern_search import PatternSearch
 from napari_geosr.operations.sim.planes import choose_iterations, plane_steps, widefield
 from napari_geosr.operations.sim.trust import SimTrust, trust_steps
 from napari_geosr.operations.sim.trust.support import (
@@ -52,9 +47,6 @@ Checks = Mapping[tuple[int, int], SimTrust]
 #: Ratio of the brightness of two planes up to which the number of iterations that was
 #: chosen for one is used for the other.
 _SAME_BRIGHTNESS = 1.5
-#: Maximum number of time points at which patterns are searched for before a run is
-#: refused.
-_MOST_TRIALS = 8
 
 
 class PlaneRun:
@@ -68,19 +60,18 @@ class PlaneRun:
         should_stop: ShouldStop,
         near: PatternSet | None = None,
     ) -> None:
-        self.frames, self.config, self.given = frames, config, given
-        self.should_stop, self.near = should_stop, near
-        self.estimates: dict[tuple[int, int], PatternEstimate] = {}
-        #: Slice in which patterns were found, by time point and channel.
-        self.planes: dict[tuple[int, int], int] = {}
+        self.frames, self.config, self.should_stop = frames, config, should_stop
+        self.search = PatternSearch(frames, config, should_stop, given, near)
         #: Time point, channel and slice of frames that cannot be used.
         self.empty: list[tuple[int, int, int]] = []
         self.iterations: dict[tuple[int, int, int], int] = {}
         self.chosen: dict[int, list[tuple[float, int]]] = {}
         self.device = pick_device(config.device)
-        self.has_drifted = False
-        #: Warnings issued while patterns were searched for.
-        self.said: set[str] = set()
+
+    @property
+    def estimates(self) -> dict[tuple[int, int], PatternEstimate]:
+        """Patterns of the checked slice, by time point and channel."""
+        return self.search.estimates
 
     def prepare_steps(self) -> Generator[Step, None, None]:
         """Find the patterns of each channel, before any output.
@@ -96,7 +87,7 @@ class PlaneRun:
             yield from self._prepare_widefield()
             return
         for channel in range(self.frames.n_channels):
-            found = yield from self.first_steps(channel)
+            found = yield from self.search.first_steps(channel)
             message = resolution_remark(
                 found.patterns, found.otf, self.config.upscale_factor
             )
@@ -110,123 +101,9 @@ class PlaneRun:
         if not self.config.checks:
             return
         try:
-            yield from self.first_steps(0)
+            yield from self.search.first_steps(0)
         except (ConfigError, VolumeError) as error:
             yield WarningIssued(message=f"The result is not checked. {error}")
-
-    def first_steps(self, channel: int) -> Generator[Step, None, PatternEstimate]:
-        """Find the patterns at the first time point of a channel that has any.
-
-        Raises
-        ------
-        GeoSRError
-            If there are none at the first time points.
-        """
-        first: ConfigError | VolumeError | None = None
-        for time in range(min(self.frames.n_times, _MOST_TRIALS)):
-            try:
-                found = yield from self._estimate_steps(time, channel)
-            except (ConfigError, VolumeError) as error:
-                first = first or error
-            else:
-                return found
-        assert first is not None
-        raise first
-
-    def _estimate_steps(
-        self, time: int, channel: int
-    ) -> Generator[Step, None, PatternEstimate]:
-        """Find the patterns of a time point, or use those of an earlier one.
-
-        Those of a later time point are used if there are no earlier ones.
-        """
-        key = (time, channel)
-        if key in self.estimates:
-            return self.estimates[key]
-        if self.given is not None:
-            self.estimates[key] = self.given
-            return self.given
-        before = self._nearest(time, channel)
-        plane = self._pattern_plane(time, channel)
-        found = yield from self._search_steps(time, channel, plane, before)
-        if before is None:
-            found.require()
-        elif found.problems:
-            yield WarningIssued(message=reused_remark(found, before))
-            found = replace(found, patterns=before.patterns, fits=before.fits)
-            found = replace(found, where=before.where)
-        elif before.fits:
-            yield from self._drift_steps(before, found, time)
-        # Only the frames of the first time point are needed later.
-        kept = found if time == 0 else replace(found, block=found.block[..., :0, :0])
-        self.estimates[key], self.planes[key] = kept, plane
-        return kept
-
-    def _nearest(self, time: int, channel: int) -> PatternEstimate | None:
-        """Return the patterns of the last earlier time point, or of the next one."""
-        known = sorted(t for t, c in self.estimates if c == channel)
-        earlier = [t for t in known if t < time] or known[:1]
-        return self.estimates[earlier[-1], channel] if earlier else None
-
-    def _pattern_plane(self, time: int, channel: int) -> int:
-        """Return the usable slice that is nearest to the middle.
-
-        Raises
-        ------
-        VolumeError
-            If no slice is usable.
-        """
-        frames, middle = self.frames, self.frames.n_planes // 2
-        first: VolumeError | None = None
-        for plane in sorted(range(frames.n_planes), key=lambda p: abs(p - middle)):
-            block = frames.frames(plane, time, channel)
-            try:
-                check_plane(block, frames, plane, time, channel)
-            except VolumeError as error:
-                first = first or error
-            else:
-                return plane
-        assert first is not None
-        raise first
-
-    def _search_steps(
-        self, time: int, channel: int, plane: int, before: PatternEstimate | None
-    ) -> Generator[Step, None, PatternEstimate]:
-        """Find patterns near those of the previous time point, or else anywhere."""
-        earlier = None if before is None or not before.fits else before.patterns
-        steps = search_steps(
-            self.frames,
-            self.config,
-            time=time,
-            channel=channel,
-            plane=plane,
-            before=earlier,
-            corrected=self.near,
-            is_first=before is None,
-            should_stop=self.should_stop,
-        )
-        with StepIterator(steps) as iterator:
-            for step in iterator:
-                # A second first search follows one that found no patterns.
-                if isinstance(step, WarningIssued):
-                    if step.message in self.said:
-                        continue
-                    self.said.add(step.message)
-                yield step
-        return iterator.result
-
-    def _drift_steps(
-        self, before: PatternEstimate, found: PatternEstimate, time: int
-    ) -> Generator[Step, None, None]:
-        """Warn once if patterns drift from one time point to the next."""
-        moved = drift(before.patterns, found.patterns)
-        if moved > MAX_DRIFT and not self.has_drifted:
-            self.has_drifted = True
-            yield WarningIssued(
-                message=f"The patterns drift: at time point {time + 1}, one phase "
-                f"differs by {math.degrees(moved):.0f}° from that at the previous one. "
-                "The patterns are therefore determined for every time point."
-            )
 
     def fill_steps(self, array: AnyArray) -> Generator[Step, None, None]:
         """Reconstruct every plane into `array`.
@@ -254,6 +131,8 @@ class PlaneRun:
             place = place_of(frames, self.config.upscale_factor, time, channel, plane)
             array[place] = image.reshape((1,) * (len(place) - 2) + image.shape)
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
+        if message := self.search.reused_warning():
+            yield WarningIssued(message=message)
 
     def empty_image(self, time: int, channel: int, plane: int) -> FloatArray:
         """Return the result of a plane that cannot be used, and remember the plane."""
@@ -269,7 +148,7 @@ class PlaneRun:
         check_plane(block, self.frames, plane, time, channel)
         if self.config.method == "widefield":
             return widefield(block, self.config.upscale_factor)
-        estimate = yield from self._estimate_steps(time, channel)
+        estimate = yield from self.search.plane_steps(time, channel, plane)
         brightness = _brightness(block)
         steps = plane_steps(
             block,
@@ -317,7 +196,7 @@ class PlaneRun:
         plane : int
         iterations : int
         """
-        self.estimates[0, 0] = estimate
+        self.search.adopt(estimate, plane)
         self._keep_iterations(estimate.block, (0, 0, plane), iterations)
 
     def start_steps(
@@ -331,7 +210,7 @@ class PlaneRun:
             Frames of the plane.
         time, channel, plane : int
         """
-        found = yield from self._estimate_steps(time, channel)
+        found = yield from self.search.plane_steps(time, channel, plane)
         brightness = _brightness(block)
         n = self.config.iterations or self._chosen_iterations(channel, brightness)
         if n is None:
@@ -371,7 +250,8 @@ class PlaneRun:
     ) -> Generator[Step, None, dict[tuple[int, int], SimTrust]]:
         """Check the middle slice of each channel, at the first and last time point.
 
-        The resolution is measured only for the first one.
+        The resolution is measured only for the first one. Given patterns are also
+        compared with those in the first and last slice.
 
         Parameters
         ----------
@@ -388,7 +268,7 @@ class PlaneRun:
             return found
         for time, channel in self._checked_places():
             plane = self.checked_plane(time, channel)
-            found[time, channel] = yield from trust_steps(
+            trust = yield from trust_steps(
                 self._result(array, time, channel, plane),
                 self.frames.frames(plane, time, channel),
                 self.estimates[time, channel],
@@ -398,11 +278,18 @@ class PlaneRun:
                 has_resolution=not found,
                 should_stop=self.should_stop,
             )
+            usable = [
+                p
+                for p in range(self.frames.n_planes)
+                if (time, channel, p) not in self.empty
+            ]
+            misfits = yield from self.search.misfit_steps(time, channel, usable)
+            found[time, channel] = replace(trust, warnings=(*trust.warnings, *misfits))
         return found
 
     def checked_plane(self, time: int, channel: int) -> int:
         """Return the slice that is checked: the middle one, unless it is empty."""
-        return self.planes.get((time, channel), self.frames.n_planes // 2)
+        return self.search.planes.get((time, channel), self.frames.n_planes // 2)
 
     def _checked_places(self) -> list[tuple[int, int]]:
         """Return the first and the last time point of each channel with a result."""
