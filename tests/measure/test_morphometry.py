@@ -796,11 +796,8 @@ def test_cubic_voxels_do_not_depend_on_slabs(size: tuple[float, ...]) -> None:
         one = phases.phases_of(read, slabs, pores.shape, size, "µm")
         assert one.original is not None
         every = (slice(None),) * 3
-        sums = (
-            one.original.changes.changes,
-            one.original.changes.pairs,
-            one.original.pores,
-        )
+        counts = one.original.changes
+        sums = (*counts.changes.flat, *counts.pairs.flat, one.original.pores)
         found.append((one.pores[every], one.solid[every], sums))
     for part in found[1:]:
         assert np.array_equal(part[0], found[0][0])

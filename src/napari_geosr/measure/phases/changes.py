@@ -196,7 +196,7 @@ def specific_surface_steps(phases: Phases) -> Generator[Step, None, PhaseChanges
     if found is None and phases.original is not None:
         found = phases.original.changes
     elif found is None:
-        found = PhaseChanges((1.0, 1.0, 1.0), phases.flat)
+        found = PhaseChanges((phases.edge,) * 3, phases.flat)
         slabs, n_z = phases.slabs, phases.shape[0]
         yield StageStarted(0, len(slabs), message="Measuring the surface")
         for i, slab in enumerate(slabs):
