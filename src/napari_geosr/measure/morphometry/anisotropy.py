@@ -72,8 +72,10 @@ _TOO_FEW = 30
 #: Number of voxels around a block that are read to locate its surfaces: the corners of
 #: its facets depend on the next voxel, and the depth of that voxel on the next three.
 _HALO = 4
-#: Preferred edge length of the blocks of a volume and of an image, in voxels.
-_BLOCK, _FLAT_BLOCK = 128, 1024
+#: Preferred edge length of the blocks of a volume, in voxels.
+_BLOCK = 128
+#: Preferred edge length of the blocks of an image, in pixels.
+_FLAT_BLOCK = 1024
 #: Memory in bytes per voxel of a block including its halo; a pixel is repeated in three
 #: planes.
 _BYTES_PER_VOXEL = 24

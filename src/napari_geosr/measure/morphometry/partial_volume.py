@@ -65,9 +65,12 @@ _BLOCK = 128
 _BYTES_PER_VOXEL = 16
 #: Approximate number of voxels that are added up together, in whole rows.
 _STRIP_VOXELS = 2**16
-#: Kinds of voxels: within reach of pores, pure solid, and, from this kind on, pores
-#: by the number of distances in `_INSIDE` that they exceed. All others are 0.
-_NEAR, _SOLID, _PORE = 1, 2, 3
+#: Kind of a voxel near pores, which may be partly pore. Voxels of no kind are 0.
+_NEAR = 1
+#: Kind of a voxel of pure solid.
+_SOLID = 2
+#: Kind of a pore voxel; 1 is added for each distance in `_INSIDE` that it exceeds.
+_PORE = 3
 #: Minimum number of voxels for a mean grey value.
 _FEWEST = 100
 

@@ -13,8 +13,8 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.measure import diffusion
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.changes import specific_surface_steps
 from napari_geosr.measure.phases.findings import Findings, Quantity, memory_remark
+from napari_geosr.measure.phases.shared import specific_surface_steps
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Transport"

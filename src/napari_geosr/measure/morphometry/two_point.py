@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Box, Mask, Phases
-from napari_geosr.measure.phases.changes import specific_surface_steps
 from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.shared import specific_surface_steps
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Two-point statistics"

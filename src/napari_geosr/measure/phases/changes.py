@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.crofton import PAIRS, pair_weights
-
-if TYPE_CHECKING:
-    from napari_geosr.measure.phases import Phases
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -188,22 +182,3 @@ def _ends(
         one.append(slice(start, start + width))
         other.append(slice(start + d * step, start + d * step + width))
     return tuple(one), tuple(other)
-
-
-def specific_surface_steps(phases: Phases) -> Generator[Step, None, PhaseChanges]:
-    """Count the phase changes on the voxels of the scan."""
-    found = phases.results.get("phase changes")
-    if found is None and phases.original is not None:
-        found = phases.original.changes
-    elif found is None:
-        found = PhaseChanges((phases.edge,) * 3, phases.flat)
-        slabs, n_z = phases.slabs, phases.shape[0]
-        yield StageStarted(0, len(slabs), message="Measuring the surface")
-        for i, slab in enumerate(slabs):
-            wide = slice(slab.start, min(n_z, slab.stop + REACH))
-            pores = phases.planes(phases.pores, wide)
-            found.add(pores, phases.sample_planes(wide), slab.stop - slab.start)
-            yield BlockDone(i + 1, len(slabs))
-    phases.results["phase changes"] = found
-    assert isinstance(found, PhaseChanges)
-    return found
