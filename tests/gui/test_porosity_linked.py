@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+from porosity_helpers import add, measure, open_dock, physical, scan, wait_for_levels
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_geosr import measure_porosity
 from napari_geosr.gui.porosity.linked import PorePlot
@@ -372,6 +372,11 @@ def test_results_follow_renamed_images(viewer, qtbot, dock):
     image.name, other.name = "rock", "granite"
     assert [which.itemText(i) for i in range(2)] == ["rock", "granite"]
     assert dock.result.image.text() == "Image: rock"
+    shown = dock.result
+    assert [bars.name for bars in shown.histogram.series] == ["rock", "granite"]
+    assert len(shown.histogram.selected_counts()) > 0
+    headings = {label.toolTip() for label in shown.figures.findChildren(QLabel)}
+    assert {"rock", "granite"} <= headings
     names = [layer.name for layer in viewer.layers if "preview" not in layer.name]
     assert sorted(names) == ["granite", "granite · pores", "rock", "rock · pores"]
     assert dock.pores.marked.labels.tolist() == [2]
@@ -384,6 +389,32 @@ def test_results_follow_renamed_images(viewer, qtbot, dock):
     which.setCurrentText("granite")
     assert dock.pores.layer() is layer
     assert "second" in dock.result.report.groups
+
+
+@pytest.mark.parametrize(("unit", "edge"), [("mm", 0.002), ("pixel", 1.0)])
+def test_sizes_in_another_unit_are_brushed(viewer, qtbot, dock, unit, edge):
+    """A unit of length is converted; without one, the histogram shows one image."""
+    volume = scan(name="other", seed=1, voxel_size=(2 * edge, edge, edge), unit=unit)
+    other = add(viewer, volume)
+    dock.settings.image.set_layer(viewer.layers["scan"])
+    dock.settings.other.set_layer(other)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    result, marked = dock.result, dock.pores.marked
+    histogram = result.histogram
+    assert len(histogram.series) == (2 if unit == "mm" else 1)
+    assert "µm³" in histogram.x_title
+    result.which.setCurrentText("other")
+    (bars,) = (b for b in histogram.series if b.name == "other")
+    assert ("µm³" in histogram.x_title) == (unit == "mm")
+    histogram.started.emit()
+    last = float(bars.edges[np.flatnonzero(bars.counts)[-1]])
+    ends, key = (last, float(bars.edges[-1])), Qt.KeyboardModifier.NoModifier
+    histogram.brushed.emit(ends, key)
+    volumes = result.report.table["volume"]
+    assert marked.labels.tolist() == [int(np.argmax(volumes)) + 1]
+    assert histogram.selected_counts().sum() == 1
+    assert histogram.selected_counts()[bars.counts > 0][-1] == 1
 
 
 def test_measurements_can_end_in_3d(viewer, qtbot, dock):

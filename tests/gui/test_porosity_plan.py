@@ -198,6 +198,16 @@ def test_spots_belong_to_their_image_whatever_its_name(viewer, qtbot, dock):
     qtbot.waitUntil(lambda: "granite · spots" not in viewer.layers)
 
 
+def test_spots_are_renamed_with_their_image(viewer, qtbot, dock):
+    planned(dock, qtbot)
+    image, spots = viewer.layers["rock"], viewer.layers["rock · spots"]
+    image.name = "granite"
+    assert spots.name == "granite · spots"
+    spots.name = "mine"  # a name that the user chose is kept
+    image.name = "marble"
+    assert spots.name == "mine"
+
+
 def test_plans_can_end_in_3d(viewer, qtbot, dock):
     """Before the mouse was over the canvas, the view has no direction."""
     viewer.dims.ndisplay = 3

@@ -167,6 +167,19 @@ def test_the_text_names_every_option_that_describes_the_input() -> None:
     assert set(InputConfig.model_fields) == {*READING_NAMES} - {"offset"}
 
 
+def test_a_filter_on_a_group_that_was_replaced_says_so(bone: np.ndarray) -> None:
+    kept = report(bone, threshold=120.0, min_voxels=30)
+    for name, text in (
+        ("big", "diameter>14um"),
+        ("big_and_flat", "big==1 & sphericity<0.9"),
+        ("big", "diameter>16um"),
+    ):
+        kept = kept.with_group(name, Group(text).of(kept.table, kept.units), text)
+    words = methods_text(kept)
+    assert "where an earlier big is not part of this text." in words
+    assert groups_of(words) == {"big": "diameter>16um"}
+
+
 def test_groups_that_are_kept_later_are_found_again_from_the_text(
     bone: np.ndarray,
 ) -> None:

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
+from types import ModuleType, SimpleNamespace
 from typing import TypeVar
 
 import numpy as np
@@ -15,8 +16,9 @@ from test_morphometry import field, measured
 
 from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.measure import phases, thickness
-from napari_geosr.measure.morphometry import trabecular
-from napari_geosr.measure.phases import PhasePlanes, Phases, phases_of
+from napari_geosr.measure.morphometry import anisotropy, partial_volume, trabecular
+from napari_geosr.measure.phases import GreyPlanes, PhasePlanes, Phases, phases_of
+from napari_geosr.measure.phases.findings import Findings
 from napari_geosr.measure.phases.shared import phase_thickness_steps
 
 T = TypeVar("T")
@@ -73,3 +75,46 @@ def test_spheres_that_need_too_much_memory_are_refused(
     remarks = [r for name in NAMES for r in found.morphometry[name].remarks]
     for what in ("The local thickness was", "Tb.N was", "Tb.N(Th+Sp) was"):
         assert any(r.startswith(f"{what} not measured: it needs ") for r in remarks)
+
+
+def with_grey(phases: Phases, pores: np.ndarray) -> Phases:
+    """Add grey values that are read in slabs of two planes."""
+    grey = np.where(pores, 50, 200).astype(np.uint8)
+    slabs = [slice(z, min(z + 2, len(grey))) for z in range(0, len(grey), 2)]
+    planes = GreyPlanes(slabs, lambda slab: (grey[slab], pores[slab], None))
+    return replace(phases, grey=planes)
+
+
+@pytest.mark.parametrize(
+    ("module", "available"), [(anisotropy, 4 * 10**6), (partial_volume, 5 * 10**6 // 2)]
+)
+def test_wide_planes_are_measured_in_blocks(module: ModuleType, available: int) -> None:
+    pores = field((20, 360, 400), 2.5) < -0.3
+    totals = SimpleNamespace(sample_voxels=pores.size)
+
+    def steps(budget: int | None) -> Generator[Step, None, Findings]:
+        return module.measure(with_grey(cubes(pores, budget), pores), totals)
+
+    whole, most = traced(steps(None))
+    parts, peak = traced(steps(available))
+    assert None not in parts.values.values()
+    assert parts.values == whole.values
+    assert parts.remarks == whole.remarks
+    assert peak <= available < most
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "what"),
+    [
+        ("anisotropy", "DA(a/c)", "DA and MIL were"),
+        ("partial_volume", "φ(grey)", "φ(grey) was"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(
+    name: str, figure: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Phases, "available_bytes", 10**5)
+    found = measured(field((40, 50, 60), 2.0) < -0.3, name)
+    assert found.figures[figure] is None
+    remarks = found.morphometry[name].remarks
+    assert any(r.startswith(f"{what} not measured: it needs ") for r in remarks)

@@ -163,6 +163,14 @@ def test_spots_start_at_the_edge_of_the_sample(rock: np.ndarray) -> None:
     assert plan.covered_porosity == pytest.approx(plan.porosity)
 
 
+def test_all_spots_that_cover_the_sample_are_exact() -> None:
+    """Rounding is not an error of the mean of all spots."""
+    pores = np.random.default_rng(3).random((60, 60, 60)) < 0.137
+    plan = planned(pores, spot="40um", precision="0.01%")
+    assert plan.n_spots == plan.n_possible == 27
+    assert plan.half_width == 0
+
+
 def test_a_precision_that_spots_cannot_reach_is_told() -> None:
     """Spots cover 58 % of the sample, and all pores: every spot is planned."""
     pores = np.zeros((96, 96, 96), bool)

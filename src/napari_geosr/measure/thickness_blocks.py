@@ -1,4 +1,4 @@
-"""Size of the blocks of the local thickness, which must fit into the memory."""
+"""Size of the blocks in which volumes are measured, which must fit into the memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from napari_geosr.measure.phases.findings import LittleMemoryError
 
 #: Minimum edge length of a block in voxels; smaller blocks would mostly be margin.
 SMALLEST_EDGE = 16
-#: Bytes per voxel of a block, including its margin.
+#: Bytes per voxel of a block of the local thickness, including its margin.
 BYTES_PER_VOXEL = 14
 
 
@@ -27,7 +27,11 @@ class LargeMarginError(Exception):
 
 
 def block_edge(
-    shape: tuple[int, int, int], block_voxels: int, margin: int, room: int | None
+    shape: tuple[int, int, int],
+    block_voxels: int,
+    margin: int,
+    room: int | None,
+    bytes_per_voxel: int = BYTES_PER_VOXEL,
 ) -> int:
     """Return an edge length of blocks that fit into the memory with their margin.
 
@@ -37,6 +41,8 @@ def block_edge(
         Preferred number of voxels of a block.
     room : int or None
         Available memory in bytes; None if it is not limited.
+    bytes_per_voxel : int
+        Memory for each voxel of a block, including its margin.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def block_edge(
     edge: int = max(8, round(block_voxels ** (1 / 3)))
     while room is not None:
         widths = (min(n, edge + 4 + 2 * margin) for n in shape)
-        needed = BYTES_PER_VOXEL * math.prod(widths)
+        needed = bytes_per_voxel * math.prod(widths)
         if needed <= room:
             break
         if edge <= SMALLEST_EDGE:

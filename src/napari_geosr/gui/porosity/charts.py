@@ -43,6 +43,7 @@ class ProfileChart(Chart):
 
     def __init__(self, parent: QWidget | None = None, *, height: int = 110) -> None:
         self._profiles: dict[str, tuple[Any, Any, Any]] = {}
+        self._names: Mapping[str, str] = {}
         self._unit = "voxels"
         super().__init__(parent, height=height, empty_text="No profile was measured.")
         self._title = self._title_label()
@@ -59,7 +60,7 @@ class ProfileChart(Chart):
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
         """Show the profiles of reports that have one, in the unit of the first."""
         unit = next((r.unit for r in reports.values()), PIXEL)
-        self._profiles = {}
+        self._profiles, self._names = {}, {}
         for name, report in reports.items():
             profile = profile_of(report)
             if profile is None:
@@ -78,6 +79,11 @@ class ProfileChart(Chart):
         self.setVisible(bool(self._profiles))
         self.refresh()
 
+    def set_names(self, names: Mapping[str, str]) -> None:
+        """Show the images under other names, by key of the report."""
+        self._names = names
+        self.refresh()
+
     def _full_height(self) -> int:
         n_lines = 1 + (len(self._profiles) > 1)
         return int(self._height + n_lines * self.fontMetrics().height())
@@ -89,15 +95,16 @@ class ProfileChart(Chart):
         if not self._profiles:
             return self.empty_text
         texts = [
-            f"{name}: {porosity.min():.3g} to {porosity.max():.3g} %"
-            for name, (_, porosity, _) in self._profiles.items()
+            f"{self._names.get(key, key)}: {porosity.min():.3g} to "
+            f"{porosity.max():.3g} %"
+            for key, (_, porosity, _) in self._profiles.items()
         ]
         return "; ".join(texts)
 
     def refresh(self) -> None:
         colours = curve_colors(self.text_color)
         keys = [
-            (line_pen(colours[i % len(colours)]), name)
+            (line_pen(colours[i % len(colours)]), self._names.get(name, name))
             for i, name in enumerate(self._profiles)
         ]
         self._legend.set_keys(keys if len(keys) > 1 else [])
@@ -160,6 +167,11 @@ class SizeHistogram(HistogramView):
     def __init__(self, parent: QWidget | None = None, *, height: int = 104) -> None:
         self._sizes: AnyArray = np.zeros(0)
         self._name = ""
+        self._reports: dict[str, PorosityReport] = {}
+        self._names: Mapping[str, str] = {}
+        #: Bars and conversion factors of the sizes, by key of the report.
+        self._bars_of: dict[str, Bars] = {}
+        self._scales: dict[str, float] = {}
         self._press: QPointF | None = None
         self._has_moved = False
         self._selected: Any = None
@@ -167,17 +179,56 @@ class SizeHistogram(HistogramView):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.CrossCursor)
 
+    def set_reports(self, reports: Mapping[str, PorosityReport], listed: str) -> None:
+        """Show the pores of several reports, of which those of `listed` are listed."""
+        self._reports, self._names = dict(reports), {}
+        self.set_listed(listed)
+
+    def set_names(self, names: Mapping[str, str]) -> None:
+        """Show the images under other names, by key of the report."""
+        self._names = names
+        if self._reports:
+            self.set_listed(self._name)
+
+    def set_listed(self, name: str) -> None:
+        """Show the histograms in the unit of the first report.
+
+        If the sizes of the listed report cannot be converted to it, the unit of this
+        report is used, and only the reports are shown that can be converted.
+        """
+        self._name = name
+        of = next(iter(self._reports.values()))
+        listed = self._reports[name]
+        if _size_scale(listed, of) is None:
+            of = listed
+        self._bars_of, self._scales = {}, {}
+        for key, report in self._reports.items():
+            scale = _size_scale(report, of)
+            if scale is None:
+                continue
+            self._scales[key] = scale
+            sizes = report.histogram
+            if len(sizes.counts):
+                shown = self._names.get(key, key)
+                self._bars_of[key] = Bars(sizes.counts, scale * sizes.edges, shown)
+        unit = of.units[of.size_column]
+        self.set_series([*self._bars_of.values()], f"pore {of.size_column} ({unit})")
+
+    def scale_of(self, name: str) -> float:
+        """Return the factor from the sizes of a listed report to those shown."""
+        return self._scales[name]
+
     def set_selected(self, sizes: AnyArray, name: str) -> None:
         """Highlight the selected pores.
 
         Parameters
         ----------
         sizes : ndarray of float
-            Sizes of the selected pores.
+            Sizes of the selected pores, in the unit of the report.
         name : str
-            Name of the histogram that shows all pores of this report.
+            Key of the report, which is listed.
         """
-        self._sizes, self._name = sizes, name
+        self._sizes, self._name = self._scales.get(name, 1.0) * sizes, name
         if self.isVisible():  # otherwise, drawn when the widget is shown
             self._draw_selected()
 
@@ -191,7 +242,8 @@ class SizeHistogram(HistogramView):
 
     def _bars(self) -> Bars | None:
         """Return the histogram of the selected pores' report, if it is shown."""
-        return next((bars for bars in self.series if bars.name == self._name), None)
+        bars = self._bars_of.get(self._name)
+        return next((shown for shown in self.series if shown is bars), None)
 
     def _draw(self) -> None:
         super()._draw()
@@ -256,3 +308,15 @@ class SizeHistogram(HistogramView):
             self.cleared.emit()
         else:
             super().keyPressEvent(event)
+
+
+def _size_scale(report: PorosityReport, other: PorosityReport) -> float | None:
+    """Return the factor from the sizes of a report to those of another one, if any."""
+    if report.size_column != other.size_column:
+        return None
+    if report.unit == other.unit:
+        return 1.0
+    if PIXEL in (report.unit, other.unit):
+        return None
+    power = 2 if report.size_column == "area" else 3
+    return convert_length(1.0, report.unit, other.unit) ** power

@@ -97,6 +97,7 @@ class PoreDisplay(QObject):
         self.measured_layers = MeasuredLayers(viewer, self._layers_of, self)
         self.edited = EditedPores(self)
         self._names = ImageNames(result.which, result.image, self._layers_of, self)
+        self._names.changed.connect(result.set_names)
         result.labelChosen.connect(self.go_to)
         result.reportChosen.connect(self._on_report)
         result.colourChosen.connect(self._on_colour)
@@ -367,7 +368,9 @@ class PoreDisplay(QObject):
         """Select the pores in a range of sizes."""
         report = self._result.report
         if report is not None and len(self._unbrushed) == report.pore_count:
-            sizes = report.table[report.size_column]
+            # The histogram may have another unit than the table.
+            scale = self._result.histogram.scale_of(self._result.which.currentData())
+            sizes = scale * report.table[report.size_column]
             inside = (sizes >= ends[0]) & (sizes <= ends[1])
             self.marked.set_mask(combined(self._unbrushed, inside, modifiers))
 

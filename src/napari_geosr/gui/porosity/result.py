@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.plots.histogram import Bars
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.porosity.charts import ProfileChart, SizeHistogram
 from napari_geosr.gui.porosity.linked import PorePlot
@@ -397,18 +396,17 @@ class PorosityResult(QWidget):
         several = len(reports) > 1
         self.which.setVisible(several)
         self.which_label.setVisible(several)
-        first = next(iter(reports.values()))
-        bars = [
-            Bars(r.histogram.counts, r.histogram.edges, name)
-            for name, r in reports.items()
-            if len(r.histogram.counts) and r.unit == first.unit
-        ]
-        unit = first.units[first.size_column]
-        self.histogram.set_series(bars, f"pore {first.size_column} ({unit})")
+        self.histogram.set_reports(reports, image)
         self.profile.set_reports(reports)
         self._show_pores()
         if self.isVisible():
             self._sharing.start()
+
+    def set_names(self, names: Mapping[str, str]) -> None:
+        """Show the images under other names, by key of the report."""
+        self.figures.set_reports({names.get(k, k): r for k, r in self._reports.items()})
+        self.histogram.set_names(names)
+        self.profile.set_names(names)
 
     def set_explained(self, name: str, report: PorosityReport) -> None:
         """Show a report with new columns of explanations, and colour by them."""
@@ -455,6 +453,7 @@ class PorosityResult(QWidget):
         )
 
     def _on_which(self) -> None:
+        self.histogram.set_listed(self.which.currentData())
         self._show_pores()
         self.reportChosen.emit(self.which.currentData())
 

@@ -69,10 +69,13 @@ def group_texts(
         elif not group.text:
             how = "selected by hand; the selection is not part of this text."
         else:
-            how = (
-                f"selected by {group.text}, where {', '.join(_lacking(group, known))} "
-                "is not part of this text."
+            # Groups of these names were kept later, and are described below.
+            replaced = list(groups)[list(groups).index(name) :]
+            lacking = ", ".join(
+                f"an earlier {n}" if n in replaced else n
+                for n in _lacking(group, known)
             )
+            how = f"selected by {group.text}, where {lacking} is not part of this text."
         texts.append(
             f"Group of pores {name}: {group.count} of {group.total} pores, {how}"
         )

@@ -116,18 +116,18 @@ def add_facets(
     depths: np.ndarray,
     exists: np.ndarray,
     corners: np.ndarray,
-    planes: tuple[int, int],
+    place: np.ndarray,
     areas: np.ndarray,
     pairs: np.ndarray,
 ) -> None:
-    """Add the facets between all pairs of voxels of which the first is in `planes`.
+    """Add the facets between all pairs of voxels of which the first is in a box.
 
     Parameters
     ----------
     phase, depths, exists, corners : ndarray
         As in `place_corners`.
-    planes : tuple of 2 int
-        First plane, and the plane after the last.
+    place : ndarray of shape (3, 2), int64
+        Limits of the box along each axis: the first voxel, and the one after the last.
     areas : ndarray of shape (3, GROUPS, 3), int64
         Sums of the area vectors (z, y, x) of facets, by the axis of the pair and the
         group of orientations; changed in place.
@@ -138,9 +138,9 @@ def add_facets(
     known, places = exists.ravel(), corners.reshape(-1, 3)
     steps = ((n_y + 1) * (n_x + 1), n_x + 1, 1)
     one, two, area = np.empty(3), np.empty(3), np.empty(3)
-    for z in range(planes[0], planes[1]):
-        for y in range(n_y):
-            for x in range(n_x):
+    for z in range(place[0, 0], place[0, 1]):
+        for y in range(place[1, 0], place[1, 1]):
+            for x in range(place[2, 0], place[2, 1]):
                 here = (z + 1) * steps[0] + (y + 1) * steps[1] + x + 1
                 for axis in range(3):
                     a, b, c = z + (axis == 0), y + (axis == 1), x + (axis == 2)

@@ -9,10 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.phases import Mask, Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity, wide_remark
+from napari_geosr.measure.phases import Box, Mask, Phases
+from napari_geosr.measure.phases.findings import (
+    Findings,
+    LittleMemoryError,
+    Quantity,
+    memory_remark,
+    wide_remark,
+)
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import kernels
+from napari_geosr.measure.thickness import cut_blocks, kernels
+from napari_geosr.measure.thickness_blocks import block_edge
 
 TITLE = "Anisotropy"
 ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengths."
@@ -62,8 +69,16 @@ _FEW = 200
 #: Number of phase changes per direction below which MIL and DA cannot be determined: a
 #: sphere of 4 voxels has about 25.
 _TOO_FEW = 30
-#: Number of planes on either side of a slab that are read to locate its surfaces.
-_HALO = 8
+#: Number of voxels around a block that are read to locate its surfaces: the corners of
+#: its facets depend on the next voxel, and the depth of that voxel on the next three.
+_HALO = 4
+#: Preferred edge length of the blocks of a volume, in voxels.
+_BLOCK = 128
+#: Preferred edge length of the blocks of an image, in pixels.
+_FLAT_BLOCK = 1024
+#: Memory in bytes per voxel of a block including its halo; a pixel is repeated in three
+#: planes.
+_BYTES_PER_VOXEL = 24
 #: Number of voxels of a phase among 7³ voxels up to which its surface is assumed to lie
 #: midway between voxels, because the estimate is not valid for such small objects.
 _FEW_VOXELS = 80
@@ -99,18 +114,25 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     vectors = directions(phases.flat)
     areas = np.zeros((3, facets.GROUPS, 3), np.int64)
     pairs = np.zeros(3, np.int64)
-    slabs = phases.slabs
-    yield StageStarted(0, len(slabs), message="Measuring the anisotropy")
-    for i, slab in enumerate(slabs):
-        _add_slab(phases, slab, areas, pairs)
-        yield BlockDone(i + 1, len(slabs))
+    try:
+        blocks = _blocks(phases)
+    except LittleMemoryError as error:
+        has_budget = phases.budget is not None
+        remark = memory_remark("DA and MIL were", error.needed, has_budget=has_budget)
+        return Findings({}, [remark])
+    yield StageStarted(0, len(blocks), message="Measuring the anisotropy")
+    for i, block in enumerate(blocks):
+        phases.check()
+        _add_block(phases, block, areas, pairs)
+        yield BlockDone(i + 1, len(blocks))
     used = [1, 2] if phases.flat else [0, 1, 2]
     if not pairs[used].all():
         return Findings({}, ["DA cannot be determined: the sample is too thin."])
     rate = np.zeros(len(vectors))
     for axis in used:
         vector = areas[axis][areas[axis].any(axis=1)] / facets.STEPS
-        rate += np.abs(vectors @ vector.T).sum(axis=1) / pairs[axis]
+        projected = [np.abs(vector @ direction).sum() for direction in vectors]
+        rate += np.array(projected) / pairs[axis]
     share = phases.count(phases.pores) / phases.sample_voxels
     return _findings(
         vectors,
@@ -122,32 +144,54 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     )
 
 
-def _add_slab(
+def _blocks(phases: Phases) -> list[Box]:
+    """Divide the volume into blocks that fit into the memory with their halo."""
+    edge, n_bytes = _BLOCK, _BYTES_PER_VOXEL
+    if phases.flat:
+        edge, n_bytes = _FLAT_BLOCK, 3 * _BYTES_PER_VOXEL
+    room = phases.available_bytes
+    edge = block_edge(phases.shape, edge**3, _HALO, room, n_bytes)
+    return list(cut_blocks(phases.shape, edge**3))
+
+
+def _add_block(
     phases: Phases,
-    slab: slice,
+    block: Box,
     areas: npt.NDArray[np.int64],
     pairs: npt.NDArray[np.int64],
 ) -> None:
-    """Add the facets of a slab to `areas` and `pairs` (`facets.add_facets`)."""
+    """Add the facets of a block to `areas` and `pairs` (`facets.add_facets`)."""
     from scipy.ndimage import minimum_filter
 
     facets, surface = kernels().facets, kernels().surface
-    n_z = phases.shape[0]
-    wide = slice(max(0, slab.start - _HALO), min(n_z, slab.stop + _HALO))
-    pores, sample = phases.planes(phases.pores, wide), phases.sample_planes(wide)
-    own = (slab.start - wide.start, slab.stop - wide.start)
-    is_inner = np.zeros(pores.shape, bool)
-    ends = (int(wide.start == 0), len(pores) - int(wide.stop == n_z))
+    z, y, x = wide = [
+        slice(max(0, s.start - _HALO), min(n, s.stop + _HALO))
+        for s, n in zip(block, phases.shape, strict=True)
+    ]
+    pores = phases.pores[z, y, x]
+    sample = None if phases.sample is None else phases.sample[z, y, x]
+    own = np.array(
+        [
+            (s.start - w.start, s.stop - w.start)
+            for s, w in zip(block, wide, strict=True)
+        ]
+    )
+    # Voxels at the border of the volume are not inner ones.
+    ends = [
+        slice(int(w.start == 0), w.stop - w.start - int(w.stop == n))
+        for w, n in zip(wide, phases.shape, strict=True)
+    ]
     if phases.flat:
-        ends = (0, 1)
-    is_inner[slice(*ends), 1:-1, 1:-1] = True
+        ends[0] = slice(0, 1)
+    is_inner = np.zeros(pores.shape, bool)
+    is_inner[tuple(ends)] = True
     if sample is not None:
         width = 2 * surface.REACH + 1
         is_inner &= minimum_filter(sample, width, mode="constant", cval=1)
     if phases.flat:  # the same plane above and below
         pores, is_inner = np.repeat(pores, 3, axis=0), np.repeat(is_inner, 3, axis=0)
         sample = None if sample is None else np.repeat(sample, 3, axis=0)
-        own = (1, 2)
+        own[0] = 1, 2
     phase, exists = pores.astype(np.uint8), _cells(pores.shape, sample)
     depths = np.where(pores, _depths(1 - phase), _depths(phase))
     # At the border of the sample, the surface is assumed to lie midway between voxels.

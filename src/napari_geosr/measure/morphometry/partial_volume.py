@@ -10,9 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.phases import Mask, Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases import (
+    Box,
+    GreyPlanes,
+    Mask,
+    MaskSource,
+    PackedMask,
+    Phases,
+)
+from napari_geosr.measure.phases.findings import (
+    Findings,
+    LittleMemoryError,
+    Quantity,
+    memory_remark,
+)
 from napari_geosr.measure.sums import SweepTotals
+from napari_geosr.measure.thickness import cut_blocks, kernels
+from napari_geosr.measure.thickness_blocks import block_edge
 
 TITLE = "Partial-volume porosity"
 ABOUT = "Porosity from grey values: each voxel contributes its pore fraction."
@@ -43,21 +57,33 @@ _REACH = 3
 #: Distances from the solid, in voxels, beyond which pore voxels count as pure pore. The
 #: first distance is preferred; the last is too small for blurred scans.
 _INSIDE = (4.0, 3.0, 2.0, 1.5)
-#: Number of planes on either side of a slab that are read to find these distances.
+#: Number of voxels around a block that are read to find these distances.
 _HALO = 5
+#: Preferred edge length of the blocks in which distances are found, in voxels.
+_BLOCK = 128
+#: Memory in bytes per voxel of a block including its halo.
+_BYTES_PER_VOXEL = 16
+#: Approximate number of voxels that are added up together, in whole rows.
+_STRIP_VOXELS = 2**16
+#: Kind of a voxel near pores, which may be partly pore. Voxels of no kind are 0.
+_NEAR = 1
+#: Kind of a voxel of pure solid.
+_SOLID = 2
+#: Kind of a pore voxel; 1 is added for each distance in `_INSIDE` that it exceeds.
+_PORE = 3
 #: Minimum number of voxels for a mean grey value.
 _FEWEST = 100
 
 
 @dataclass
 class _GreyMean:
-    """Mean over voxels, from sums of planes, so that slabs do not affect it."""
+    """Mean over voxels, from sums of strips, so that slabs do not affect it."""
 
     sums: list[float] = field(default_factory=list)
     count: int = 0
 
-    def add(self, plane: npt.NDArray[np.float64], where: Mask) -> None:
-        self.sums.append(float(plane[where].sum()))
+    def add(self, strip: npt.NDArray[np.float64], where: Mask) -> None:
+        self.sums.append(float(strip[where].sum()))
         self.count += int(np.count_nonzero(where))
 
     @property
@@ -77,30 +103,96 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         return Findings(
             nothing, ["φ(grey) cannot be determined: there are no grey values."]
         )
+    slabs, shape = grey.slabs, phases.scan_shape
+    try:
+        edge = block_edge(
+            shape, _BLOCK**3, _HALO, phases.available_bytes, _BYTES_PER_VOXEL
+        )
+    except LittleMemoryError as error:
+        has_budget = phases.budget is not None
+        remark = memory_remark("φ(grey) was", error.needed, has_budget=has_budget)
+        return Findings(nothing, [remark])
     near, solid = _GreyMean(), _GreyMean()
     inner = {distance: _GreyMean() for distance in _INSIDE}
-    n = grey.slabs[-1].stop
-    yield StageStarted(0, len(grey.slabs), message="Measuring the grey values of pores")
+    n_steps = 2 * len(slabs)
+    yield StageStarted(0, n_steps, message="Measuring the grey values of pores")
+    pores, sample = yield from _mask_steps(phases, grey, n_steps)
+    rows = max(1, _STRIP_VOXELS // shape[2])
+    for i, slab in enumerate(slabs):
+        phases.check()
+        kinds = _kinds(pores, sample, slab, edge)
+        block = grey.read(slab)[0]
+        for z in range(len(block)):
+            for y in range(0, shape[1], rows):
+                strip = block[z, y : y + rows].astype(np.float64)
+                kind = kinds[z, y : y + rows]
+                near.add(strip, (kind == _NEAR) | (kind >= _PORE))
+                solid.add(strip, kind == _SOLID)
+                for k, distance in enumerate(reversed(_INSIDE), start=1):
+                    inner[distance].add(strip, kind >= _PORE + k)
+        yield BlockDone(len(slabs) + i + 1, n_steps)
+    return _findings(near, solid, inner, totals, nothing)
+
+
+def _mask_steps(
+    phases: Phases, grey: GreyPlanes, n_steps: int
+) -> Generator[Step, None, tuple[MaskSource, MaskSource | None]]:
+    """Store the pores and the sample on the grid of the grey values.
+
+    The sample is None if it is the whole volume.
+    """
+    pores, inside = PackedMask(phases.scan_shape), PackedMask(phases.scan_shape)
+    is_whole = True
     for i, slab in enumerate(grey.slabs):
         phases.check()
-        low, high = max(0, slab.start - _HALO), min(n, slab.stop + _HALO)
-        block, pores, sample = grey.read(slice(low, high))
-        own = slice(slab.start - low, slab.stop - low)
-        others = ~pores if sample is None else sample & ~pores
-        around = _grown(pores, _REACH, phases.flat)
-        outside = around
-        if sample is not None:
-            outside = around | _grown(~sample, _REACH, phases.flat)
-            around &= sample
-        depth = _depths(pores, phases.flat)
-        for z in range(own.start, own.stop):
-            plane = block[z].astype(np.float64)
-            near.add(plane, around[z])
-            solid.add(plane, others[z] & ~outside[z])
-            for distance, mean in inner.items():
-                mean.add(plane, depth[z] > distance)
-        yield BlockDone(i + 1, len(grey.slabs))
-    return _findings(near, solid, inner, totals, nothing)
+        _, own, sample = grey.read(slab)
+        pores.write(slab.start, own)
+        inside.write(slab.start, np.ones_like(own) if sample is None else sample)
+        is_whole = is_whole and (sample is None or bool(sample.all()))
+        yield BlockDone(i + 1, n_steps)
+    return pores, None if is_whole else inside
+
+
+def _kinds(
+    pores: MaskSource, sample: MaskSource | None, slab: slice, edge: int
+) -> npt.NDArray[np.uint8]:
+    """Return the kind of each voxel of a slab, found block by block."""
+    shape = (slab.stop - slab.start, pores.shape[1], pores.shape[2])
+    kinds = np.zeros(shape, np.uint8)
+    for z, y, x in cut_blocks(shape, edge**3):
+        core = (slice(slab.start + z.start, slab.start + z.stop), y, x)
+        kinds[z, y, x] = _block_kinds(pores, sample, core)
+    return kinds
+
+
+def _block_kinds(
+    pores: MaskSource, sample: MaskSource | None, core: Box
+) -> npt.NDArray[np.uint8]:
+    """Return the kind of each voxel of a block."""
+    a, b, c = wide = [
+        slice(max(0, s.start - _HALO), min(n, s.stop + _HALO))
+        for s, n in zip(core, pores.shape, strict=True)
+    ]
+    z, y, x = (
+        slice(s.start - w.start, s.stop - w.start)
+        for s, w in zip(core, wide, strict=True)
+    )
+    own = pores[a, b, c]
+    around = _grown(own, _REACH)
+    outside = around
+    others = ~own
+    if sample is not None:
+        inside = sample[a, b, c]
+        outside = around | _grown(~inside, _REACH)
+        others &= inside
+    kinds = np.zeros(own.shape, np.uint8)
+    kinds[others & around] = _NEAR
+    kinds[others & ~outside] = _SOLID
+    kinds[own] = _PORE
+    squares = _squares(own)
+    for distance in _INSIDE:
+        kinds += own & (squares > distance**2)
+    return kinds[z, y, x]
 
 
 def _findings(
@@ -140,23 +232,21 @@ def _findings(
     return Findings(values, remarks)
 
 
-def _depths(pores: Mask, flat: bool) -> npt.NDArray[np.float32]:
-    """Return the distance of every voxel from the solid, in voxels."""
-    from scipy.ndimage import distance_transform_edt
-
-    if not pores.any() or pores.all():
-        return np.where(pores, np.float32(_HALO), np.float32(0))
-    sampling = (2.0 * max(pores.shape), 1.0, 1.0) if flat else None
-    depths: npt.NDArray[np.float64] = distance_transform_edt(pores, sampling)
-    return depths.astype(np.float32)
+def _squares(pores: Mask) -> npt.NDArray[np.int32]:
+    """Return the squared distance of every voxel from the solid, in voxels."""
+    squares = np.empty(pores.shape, np.int32)
+    nearest = np.empty(pores.shape, np.int32)
+    phase = np.ascontiguousarray(pores).view(np.uint8)
+    kernels().distances.squared_distances(phase, squares, nearest)
+    return squares
 
 
-def _grown(mask: Mask, distance: int, flat: bool) -> Mask:
+def _grown(mask: Mask, distance: int) -> Mask:
     """Return the voxels up to `distance` from a mask, along axes and diagonals."""
     from scipy.ndimage import maximum_filter1d
 
     grown = mask.view(np.uint8)
-    for axis in (1, 2) if flat else (0, 1, 2):
+    for axis in range(3):
         grown = maximum_filter1d(
             grown, 2 * distance + 1, axis=axis, mode="constant", cval=0
         )

@@ -14,7 +14,7 @@ from napari_geosr.measure import diffusion
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity, memory_remark
-from napari_geosr.measure.phases.shared import label_solid_steps
+from napari_geosr.measure.phases.shared import specific_surface_steps
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Transport"
@@ -27,9 +27,9 @@ CONVENTION = (
     "a box within the volume, its faces are used. The solution has "
     "converged when the fluxes through all planes agree within 0.5 %. The permeability "
     "is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman equation), with the "
-    "surface per total volume S_v. The estimate includes isolated pores. It is 0 if "
-    "no pores connect opposite faces of the volume, and cannot be determined if the "
-    "sample does not reach these faces."
+    "surface per total volume S_v, extrapolated as in the two-point statistics. The "
+    "estimate includes isolated pores. It is 0 if no pores connect opposite faces of "
+    "the volume, and cannot be determined if the sample does not reach these faces."
 )
 SOURCES = (
     "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
@@ -132,11 +132,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 def _surface(phases: Phases) -> Generator[Step, None, float]:
     """Return the surface per volume of the sample, per voxel edge."""
-    if (original := phases.original) is not None:
-        volume = original.sample * math.prod(original.voxel_size)
-        return original.surface / volume * phases.edge
-    raw = yield from label_solid_steps(phases)
-    return float(raw.surface.sum()) / phases.sample_voxels
+    changes = yield from specific_surface_steps(phases)
+    return (changes.extrapolated or 0.0) * phases.edge
 
 
 def _box(phases: Phases) -> tuple[slice, slice, slice]:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.crofton import PAIRS, pair_weights
 from napari_geosr.measure.phases import Box, Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.shared import specific_surface_steps
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Two-point statistics"
@@ -19,12 +19,15 @@ ABOUT = "S2, specific surface, correlation length, chord lengths, lineal path of
 CONVENTION = (
     "S2(r) is the probability that both ends of a segment of length r along an axis "
     "lie in pores, if both lie in the sample (Torquato 2002). S_v (surface per volume) "
-    "is −4 × its slope at 0, from differences between neighbouring voxels in 13 "
-    "directions (in an image, L_A is −π × the slope, from 4 directions). It is correct "
-    "on average over all orientations, but too small for flat surfaces normal to one "
-    "of these directions: by 7 % for faces of voxels and for (110), by 4 % for (111); "
-    "L_A of straight lines along or diagonal to the pixels, by 5 %. The "
-    "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
+    "is −4 × its slope at 0 (in an image, L_A is −π × the slope). Slopes are measured "
+    "between neighbouring voxels in 13 directions (in an image, 4) and extrapolated to "
+    "distance 0 with the slopes between every second voxel, and along the axes every "
+    "third: segments between voxels that cross the surface twice would otherwise be "
+    "missed. S_v is correct on average over all orientations, but too small for flat "
+    "surfaces normal to one of these directions: by 7 % for faces of voxels and for "
+    "(110), by 4 % for (111); L_A of straight lines along or diagonal to the pixels, "
+    "by 5 %. The correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) "
+    "falls to 1/e. "
     "Chords are runs of pore voxels along the axes with solid at both ends; their mean "
     "is not weighted by length, and their standard deviation has n − 1 degrees of "
     "freedom. The lineal path is the probability that a whole segment lies in "
@@ -54,6 +57,9 @@ QUANTITIES = (
 )
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
+#: Relative decrease of the phase changes per length, from one voxel to two, above which
+#: S_v is unreliable: overlapping spheres with a radius of 4 voxels reach 0.14.
+_MOST_DECREASE = 0.15
 
 
 def lags(shape: tuple[int, ...], flat: bool) -> list[int]:
@@ -71,7 +77,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     distances = lags(phases.shape, phases.flat)
     both, pairs = yield from pair_steps(phases, axes, distances)
     pores = totals.pore_voxels / totals.sample_voxels
-    surface = yield from _surface(phases)
+    surface, remarks = yield from _surface(phases)
     chords = {}
     path = np.zeros(len(distances))
     for which in ("pores", "solid"):
@@ -97,7 +103,6 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         "S_v": surface,
         "Lc": decay_length(distances, s2),
     }
-    remarks = []
     for which, name in (("pores", "Chord.pore"), ("solid", "Chord.solid")):
         values[name], values[f"{name}.SD"] = _mean_and_sd(chords[which])
         if values[name] is None:
@@ -171,46 +176,24 @@ def _count(one: Mask, other: Mask, axis: int, lag: int) -> int:
     return int(np.count_nonzero(one & other))
 
 
-def _surface(phases: Phases) -> Generator[Step, None, float | None]:
-    """Return the surface per volume from the slope of S2, by Crofton's weights."""
-    if phases.original is not None:
-        specific = phases.original.specific_surface
-        return None if specific is None else specific * phases.edge
-    weights = pair_weights((1.0, 1.0, 1.0), flat=phases.flat)
-    changes, pairs = np.zeros(len(PAIRS)), np.zeros(len(PAIRS))
-    slabs, n_z = phases.slabs, phases.shape[0]
-    yield StageStarted(0, len(slabs), message="Measuring the slope of S2")
-    for i, slab in enumerate(slabs):
-        wide = slice(slab.start, min(n_z, slab.stop + 1))
-        pores = phases.planes(phases.pores, wide)
-        sample = phases.sample_planes(wide)
-        n = slab.stop - slab.start
-        for k, (one, other) in enumerate(PAIRS):
-            if phases.flat and one[0] != other[0]:
-                continue
-            a, b = _corner(one, n, pores.shape), _corner(other, n, pores.shape)
-            if one[0] == other[0]:  # pairs within a plane, for every plane of the slab
-                a, b = (slice(0, n), *a[1:]), (slice(0, n), *b[1:])
-            differ = pores[a] != pores[b]
-            if sample is not None:
-                inside = sample[a] & sample[b]
-                differ &= inside
-                pairs[k] += np.count_nonzero(inside)
-            else:
-                pairs[k] += differ.size
-            changes[k] += np.count_nonzero(differ)
-        yield BlockDone(i + 1, len(slabs))
-    used = (pairs > 0) & (weights > 0)
-    if not used.any():
-        return None
-    return float((weights[used] * changes[used] / pairs[used]).sum())
-
-
-def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
-    """Return voxels at one end of the pairs along a diagonal, in up to `n` planes."""
-    lengths = (min(n, shape[0] - 1), shape[1] - 1, shape[2] - 1)
-    z, y, x = (slice(c, c + m) for c, m in zip(corner, lengths, strict=True))
-    return z, y, x
+def _surface(
+    phases: Phases,
+) -> Generator[Step, None, tuple[float | None, list[str]]]:
+    """Return the surface per volume, per voxel edge, and remarks on it."""
+    changes = yield from specific_surface_steps(phases)
+    surface, decrease = changes.extrapolated, changes.decrease
+    if surface is None:
+        return None, []
+    name = "L_A" if phases.flat else "S_v"
+    remarks = []
+    if decrease > _MOST_DECREASE:
+        remarks.append(
+            f"{name} is unreliable: at a distance of two voxels, there are "
+            f"{100 * decrease:.0f} % fewer phase changes per length than at one voxel. "
+            "Noise or structures of single voxels cause this. Remove the noise, or "
+            "scan with smaller voxels."
+        )
+    return surface * phases.edge, remarks
 
 
 def _runs(

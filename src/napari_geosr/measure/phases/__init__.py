@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.measure.phases.changes import REACH
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
     cubic_shape,
@@ -407,7 +408,7 @@ def _cubic(
     wide = slice(max(0, slab.start - halo(size)), min(shape[0], slab.stop + halo(size)))
     planes = read(wide)
     n, before = slab.stop - slab.start, slab.start - wide.start
-    near = slice(before, before + n + 1)
+    near = slice(before, before + n + REACH)
     inside = planes.sample
     original.add(planes.pores[near], None if inside is None else inside[near], n)
     if finer == shape:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.measure.crofton import PAIRS, pair_weights
+from napari_geosr.measure.crofton import pair_weights
+from napari_geosr.measure.phases.changes import PhaseChanges
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -36,9 +37,7 @@ class OriginalGrid:
         Number of voxels along each axis.
     pores, sample : int
         Number of voxels.
-    changes, pairs : ndarray of shape (13,)
-        Number of pairs of neighbouring voxels with different phases, and of all pairs,
-        along the directions of `napari_geosr.measure.crofton.PAIRS`.
+    changes : PhaseChanges
     """
 
     voxel_size: tuple[float, float, float]
@@ -46,39 +45,18 @@ class OriginalGrid:
     shape: tuple[int, int, int]
     pores: int = 0
     sample: int = 0
-    changes: npt.NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros(len(PAIRS), np.int64)
-    )
-    pairs: npt.NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros(len(PAIRS), np.int64)
-    )
+    changes: PhaseChanges = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.changes = PhaseChanges(self.voxel_size, self.flat)
 
     def add(self, pores: Mask, sample: Mask | None, n: int) -> None:
-        """Add `n` planes; unless they are the last, `pores` must contain one more."""
+        """Add `n` planes; see `PhaseChanges.add`."""
         self.pores += int(np.count_nonzero(pores[:n]))
         self.sample += (
             pores[:n].size if sample is None else int(np.count_nonzero(sample[:n]))
         )
-        for k, corners in enumerate(PAIRS):
-            steps = [int(a != b) for a, b in zip(*corners, strict=True)]
-            _, n_y, n_x = pores.shape
-            lengths = (min(n, len(pores) - steps[0]), n_y - steps[1], n_x - steps[2])
-            one, other = (
-                tuple(
-                    # Along an axis on which the corners agree, all voxels count.
-                    slice(c * step, c * step + m)
-                    for c, step, m in zip(corner, steps, lengths, strict=True)
-                )
-                for corner in corners
-            )
-            differ = pores[one] != pores[other]
-            if sample is not None:
-                inside = sample[one] & sample[other]
-                differ &= inside
-                self.pairs[k] += np.count_nonzero(inside)
-            else:
-                self.pairs[k] += differ.size
-            self.changes[k] += np.count_nonzero(differ)
+        self.changes.add(pores, sample, n)
 
     @property
     def solid_share(self) -> float:
@@ -89,18 +67,7 @@ class OriginalGrid:
     def surface(self) -> float:
         """Area of the surface between the phases (image: its length)."""
         weights = pair_weights(self.voxel_size, flat=self.flat)
-        return float((weights * self.changes).sum())
-
-    @property
-    def specific_surface(self) -> float | None:
-        """Surface per volume (image: per area) from the slope of S2."""
-        weights = pair_weights(self.voxel_size, flat=self.flat)
-        used = (self.pairs > 0) & (weights > 0)
-        if not used.any():
-            return None
-        one = math.prod(self.voxel_size[1:] if self.flat else self.voxel_size)
-        share = self.changes[used] / self.pairs[used]
-        return float((weights[used] * share).sum()) / one
+        return float((weights * self.changes.changes[0]).sum())
 
 
 def is_cubic(voxel_size: Sequence[float]) -> bool:

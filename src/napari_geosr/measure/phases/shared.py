@@ -17,6 +17,7 @@ from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.comparison.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, MaskSource, Phases
+from napari_geosr.measure.phases.changes import REACH, PhaseChanges
 from napari_geosr.measure.phases.findings import LittleMemoryError
 from napari_geosr.measure.slabs.part import provisional_labels
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
@@ -92,6 +93,25 @@ def within_memory_steps(
     except LittleMemoryError as error:
         needed = spheres + phases.processes * error.needed
         raise LittleMemoryError(needed) from error
+
+
+def specific_surface_steps(phases: Phases) -> Generator[Step, None, PhaseChanges]:
+    """Count the phase changes on the voxels of the scan."""
+    found = phases.results.get("phase changes")
+    if found is None and phases.original is not None:
+        found = phases.original.changes
+    elif found is None:
+        found = PhaseChanges((phases.edge,) * 3, phases.flat)
+        slabs, n_z = phases.slabs, phases.shape[0]
+        yield StageStarted(0, len(slabs), message="Measuring the surface")
+        for i, slab in enumerate(slabs):
+            wide = slice(slab.start, min(n_z, slab.stop + REACH))
+            pores = phases.planes(phases.pores, wide)
+            found.add(pores, phases.sample_planes(wide), slab.stop - slab.start)
+            yield BlockDone(i + 1, len(slabs))
+    phases.results["phase changes"] = found
+    assert isinstance(found, PhaseChanges)
+    return found
 
 
 def label_solid_steps(phases: Phases) -> Generator[Step, None, RawTable]:

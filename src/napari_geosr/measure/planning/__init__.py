@@ -46,6 +46,8 @@ _ENOUGH = {"whole": {2: 4, 3: 8}, "spot": {2: 16, 3: 27}}
 _PART = 0.25
 #: Relative tolerance to which the half-width of an interval is computed.
 _TOLERANCE = 1e-9
+#: Difference between two porosities that is only due to rounding.
+_ROUNDING = 1e-12
 
 
 def plan_steps(
@@ -294,6 +296,8 @@ def _row(
     if config.scan == "whole":
         population = len(cubes)
         bias = float(cubes.porosity.mean()) - porosity
+        if abs(bias) < _ROUNDING:
+            bias = 0.0
         covered = cubes.sample / phases.sample_voxels
     n = n_spots(sd, accepted, factor, population, bias)
     return SizeRow(

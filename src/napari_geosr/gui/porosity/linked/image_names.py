@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QSignalBlocker
+from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QLabel
 
 from napari_geosr.gui.kit.lifetime import Connections
@@ -27,7 +27,14 @@ class ImageNames(QObject):
     layers_of : callable
         Yields the layers of the results of an image, by key of the report.
     parent : QObject
+
+    Signals
+    -------
+    changed : dict of str to str
+        Names of the images, by key of the report.
     """
+
+    changed = Signal(object)
 
     def __init__(
         self,
@@ -52,6 +59,12 @@ class ImageNames(QObject):
         self._on_renamed()  # an image may have been renamed during the measurement
 
     def _on_renamed(self, _event: object = None) -> None:
+        before = dict(self._names)
+        self._rename()
+        if self._names != before:
+            self.changed.emit(dict(self._names))
+
+    def _rename(self) -> None:
         for key, reference in self._sources.items():
             layer, before = reference(), self._names[key]
             if layer is None or layer.name == before:

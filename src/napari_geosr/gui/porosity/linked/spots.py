@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,10 +32,19 @@ Key = int | slice
 _COLOUR = "#e69f00"
 #: Width of the outlines of the spots in voxels.
 _CONTOUR = 2
+
+
+@dataclass
+class _Spots:
+    """The layer with the spots of an image, and the two parts of its name."""
+
+    layer: weakref.ref[Labels]
+    image_name: str
+    suffix: str
+
+
 #: Layers of spots, by image; also those of docks that were closed.
-_spots: weakref.WeakKeyDictionary[Layer, weakref.ref[Labels]] = (
-    weakref.WeakKeyDictionary()
-)
+_spots: weakref.WeakKeyDictionary[Layer, _Spots] = weakref.WeakKeyDictionary()
 
 
 class SpotLayers(QObject):
@@ -49,13 +59,31 @@ class SpotLayers(QObject):
         self._cleaning = QTimer(self)
         self._cleaning.setSingleShot(True)
         self._cleaning.timeout.connect(self._remove_orphans)
+        #: Images that are followed when they are renamed.
+        self._followed: weakref.WeakSet[Layer] = weakref.WeakSet()
+        for image in list(_spots):
+            self._follow(image)
+
+    def _follow(self, image: Layer) -> None:
+        """Rename the spots of an image with the image."""
+        if image not in self._followed:
+            self._followed.add(image)
+            self._connections.connect(image.events.name, self._on_renamed)
+
+    def _on_renamed(self, _event: object = None) -> None:
+        self.align()
 
     def align(self) -> None:
-        """Put all spots where their images are."""
+        """Put all spots where their images are, and name them after the images."""
         for image in list(_spots):
             spots = self._of(image)
             if spots is None or image not in self._viewer.layers:
                 continue
+            known = _spots[image]
+            if known.image_name != image.name:
+                if spots.name == f"{known.image_name}{known.suffix}":
+                    spots.name = f"{image.name}{known.suffix}"
+                known.image_name = image.name
             for name, value in same_place(image).items():
                 if not np.array_equal(getattr(spots, name), value):
                     setattr(spots, name, value)
@@ -67,14 +95,14 @@ class SpotLayers(QObject):
 
     def _of(self, image: Layer) -> Labels | None:
         """Return the layer with the spots of an image, if it is open."""
-        reference = _spots.get(image)
-        layer = None if reference is None else reference()
+        known = _spots.get(image)
+        layer = None if known is None else known.layer()
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def _on_removed(self, event: QEvent) -> None:
         """Remove the spots of an image that was removed, after napari has finished."""
-        if (reference := _spots.pop(event.value, None)) is not None:
-            self._orphans.append(reference)
+        if (known := _spots.pop(event.value, None)) is not None:
+            self._orphans.append(known.layer)
             self._cleaning.start(0)
 
     def _remove_orphans(self) -> None:
@@ -109,9 +137,9 @@ class SpotLayers(QObject):
         centres = np.array([spot.centre[3 - ndim :] for spot in plan.spots])
         edges = plan.spot_edge / size
         starts = np.rint((centres - origin) / size - (edges - 1) / 2).astype(int)
-        name = f"{image.name} · spots"
+        suffix = " · spots"
         if where := position_text(position):
-            name += f" ({where})"
+            suffix += f" ({where})"
         words = {"T": "time", "C": "channel"}
         axes = geometry_of_layer(image).axes[: image.ndim - ndim]
         at = [position.get(words.get(axis, "")) for axis in axes]
@@ -122,7 +150,7 @@ class SpotLayers(QObject):
             self._viewer,
             array,
             lambda label: spot_text(label, porosities),
-            name=name,
+            name=f"{image.name}{suffix}",
             colormap=spot_colormap(),
             features={  # row 0 is the background
                 "index": [0, *(spot.stratum for spot in plan.spots)],
@@ -133,7 +161,8 @@ class SpotLayers(QObject):
             editable=False,
             **same_place(image),
         )
-        _spots[image] = weakref.ref(shown)
+        _spots[image] = _Spots(weakref.ref(shown), image.name, suffix)
+        self._follow(image)
 
 
 def spot_text(label: int, porosities: Sequence[float]) -> str:
