@@ -243,9 +243,9 @@ def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
         )
     unit = "" if report.unit == PIXEL else f" {report.unit}"
     text = (
-        "Volumes and surfaces were measured on the voxels of the scan, all other "
-        f"morphometry on cubic voxels with an edge length of {min(size):.6g}{unit}, "
-        f"obtained {how}."
+        "Volumes, surfaces, and the porosity of slices and sub-volumes were measured "
+        "on the voxels of the scan, all other morphometry on cubic voxels with an edge "
+        f"length of {min(size):.6g}{unit}, obtained {how}."
     )
     return [*found, (text, source)]
 
