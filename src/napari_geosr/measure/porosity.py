@@ -33,6 +33,7 @@ from napari_geosr.measure.found_sample import (
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.groups import Group
+from napari_geosr.measure.groups.missing import missing_text
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
@@ -241,6 +242,11 @@ def _measure(
         overview=_overview(run, threshold),
         reading=reading_of(volume.metadata),
     )
+    if report.group is not None and (
+        message := missing_text(report.group, flat=report.is_flat)
+    ):
+        yield _warned(message, warnings)
+        report = replace(report, warnings=tuple(warnings))
     return replace(report, threshold_scope=run.threshold_scope)
 
 
