@@ -167,7 +167,8 @@ def measure(
         agreement = agreement_of(reports, graph_distance)
         found = None if agreement is None else agreement.to_json_dict()
         more = {} if found is None else {"graph_agreement": found}
-        report_files.write(
+        earlier = report_files.earlier_files(files)
+        written = report_files.write(
             files,
             volumes,
             reports,
@@ -178,6 +179,7 @@ def measure(
         )
         journal.remove()
         notes += filter(None, [journal.note()])
+        notes += earlier.remove(written.values(), (*volumes.values(), *companions))
     if json:
         said = [*notes, *_merged_warnings(volumes, reports, warnings)]
         print_json(_describe(reports, said) | more)
