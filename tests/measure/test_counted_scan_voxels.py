@@ -177,3 +177,21 @@ def test_sums_of_cut_voxels(step: float) -> None:
         add_planes(target, planes, start, (limits[0], limits[1], limits[2]))
     assert target == pytest.approx(expected, abs=1e-4)
     assert (summed(values, limits[1], 1).dtype.kind == "i") is whole
+
+
+@pytest.mark.parametrize("ratio", [1, 3])
+def test_interpolated_pores_of_a_cortex_are_told(rock: np.ndarray, ratio: int) -> None:
+    y, x = np.ogrid[-1:1:96j, -1:1:96j]
+    radius = np.hypot(y, x)
+    ring = np.broadcast_to((radius < 0.9) & (radius > 0.5), rock.shape)
+    pores, sizes = flattened(~ring | rock, ratio, 2)
+    found = measure(
+        scan(pores),
+        statistics=("cortical",),
+        threshold=120.0,
+        voxel_size=sizes,
+        unit="µm",
+    ).morphometry["cortical"]
+    assert found.values["Ct.Po"] > 0.01
+    told = any("Ct.Po and Po.N may be too low" in r for r in found.remarks)
+    assert told is (ratio != 1)
