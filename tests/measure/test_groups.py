@@ -13,7 +13,7 @@ from napari_geosr.core.steps import BlockDone, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group, GroupSummary, check_name
-from napari_geosr.measure.groups.missing import evaluated, missing_text
+from napari_geosr.measure.groups.missing import evaluated, missing_remarks
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.reports.html import page
@@ -350,11 +350,10 @@ def test_a_value_that_does_not_matter_may_be_missing() -> None:
     assert (found.unknown, found.missing_columns) == (1, ("sphericity",))
     both = evaluated("sphericity<0.6 & stretch<0.6", table, units, "volume")[1]
     assert both.missing_columns == ("sphericity", "stretch")
-    assert "have no sphericity or stretch; 1 of them touch" in missing_text(
-        both, flat=False
-    )
+    (remark,) = missing_remarks(both, flat=False)
+    assert "have no sphericity or stretch; 1 of them touch" in remark
     known = evaluated("volume<2.5", table, units, "volume")[1]
-    assert missing_text(known, flat=False) == ""
+    assert missing_remarks(known, flat=False) == []
 
 
 def test_summaries_of_earlier_versions_are_read() -> None:

@@ -149,8 +149,7 @@ def measure(
     given = {"mask": sample, "uncertainty": deviations}
     report_files.check_space(files, volumes["input"])
     journal = MeasureJournal(out, volumes, given, merged)
-    claim = report_files.claimed(files)
-    with claim, name_in_errors(input), journal.explained_stop():
+    with report_files.claimed(files), name_in_errors(input), journal.explained_stop():
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
                 volumes,
@@ -165,8 +164,9 @@ def measure(
             stopping="stopping after this slab (press Ctrl-C again to stop at once)",
         )
         agreement = agreement_of(reports, graph_distance)
-        found = None if agreement is None else agreement.to_json_dict()
-        more = {} if found is None else {"graph_agreement": found}
+        more = (
+            {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
+        )
         earlier = report_files.earlier_files(files)
         written = report_files.write(
             files,

@@ -33,7 +33,7 @@ from napari_geosr.measure.found_sample import (
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.groups import Group
-from napari_geosr.measure.groups.missing import missing_text
+from napari_geosr.measure.groups.missing import missing_remarks
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
@@ -242,12 +242,10 @@ def _measure(
         overview=_overview(run, threshold),
         reading=reading_of(volume.metadata),
     )
-    if report.group is not None and (
-        message := missing_text(report.group, flat=report.is_flat)
-    ):
+    for message in missing_remarks(report.group, flat=report.is_flat):
         yield _warned(message, warnings)
-        report = replace(report, warnings=tuple(warnings))
-    return replace(report, threshold_scope=run.threshold_scope)
+    scope = run.threshold_scope
+    return replace(report, threshold_scope=scope, warnings=tuple(warnings))
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:

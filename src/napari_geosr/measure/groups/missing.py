@@ -36,18 +36,18 @@ def evaluated(
     return inside, found
 
 
-def missing_text(group: GroupSummary, *, flat: bool) -> str:
-    """State how many pores lack a value that a group compares; empty if none does.
+def missing_remarks(group: GroupSummary | None, *, flat: bool) -> list[str]:
+    """State how many pores lack a value that a group compares, if any do.
 
     Examples
     --------
     >>> group = GroupSummary("ψ<0.6", 3, 35, 0.1, 19, 0.48, ("sphericity",), 19)
-    >>> missing_text(group, flat=False)[:73]
+    >>> missing_remarks(group, flat=False)[0][:73]
     '19 of 35 pores (48.0 % of the pore volume) have no sphericity: they touch'
     """
+    if group is None or not group.unknown:
+        return []
     n = group.unknown
-    if not n:
-        return ""
     share = ""
     if group.unknown_share is not None:
         size = "area" if flat else "volume"
@@ -63,7 +63,7 @@ def missing_text(group: GroupSummary, *, flat: bool) -> str:
         reason = f": {touch} the border"
     elif group.unknown_at_border:
         reason = f"; {group.unknown_at_border} of them touch the border"
-    return (
+    return [
         f"{n} of {group.total} pores{share} {have} no {columns}{reason}. {they} in "
         f"neither the group {group.text!r} nor its opposite."
-    )
+    ]

@@ -20,7 +20,7 @@ from napari_geosr.core.version import __version__
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.groups.kept import definitions, group_texts
-from napari_geosr.measure.groups.missing import missing_text
+from napari_geosr.measure.groups.missing import missing_remarks
 from napari_geosr.measure.phases.cubic import cubic_shape, is_cubic
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.phases.gaps import GAP_WIDTH
@@ -126,8 +126,7 @@ def methods_text(report: MethodsSource) -> str:
         sources += [s for s in found.sources if s not in sources]
     if report.group is not None:
         lines.append(f"Group of pores: {report.group.text}.")
-        if missing := missing_text(report.group, flat=len(report.shape) == 2):
-            lines.append(missing)
+        lines += missing_remarks(report.group, flat=len(report.shape) == 2)
     lines += group_texts(report.groups, report.measured_columns)
     values = {k: v for k, v in report.settings.items() if k not in _WITHOUT_EFFECT}
     if defined := definitions(report.groups, report.measured_columns):

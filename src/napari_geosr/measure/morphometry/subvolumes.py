@@ -77,9 +77,7 @@ _FACTOR = 1.96
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Count the pore voxels of sub-volumes, and resample the sub-volumes."""
     scan = phases.scan
-    n_z, n_y, n_x = scan.sample_shape
-    # In units of the shortest edge of a voxel.
-    shape = n_z * scan.voxel[0], n_y * scan.voxel[1], n_x * scan.voxel[2]
+    shape = _edges(scan)
     divisions = _divisions(shape)
     if not divisions:
         sizes = " × ".join(map(str, scan.sample_shape[1 if scan.flat else 0 :]))
@@ -155,6 +153,11 @@ Counts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Edges = tuple[float, float, float]
 #: Numbers of sub-volumes along Z, Y, X.
 Division = tuple[int, ...]
+
+
+def _edges(scan: Phases) -> Edges:
+    (n_z, n_y, n_x), (z, y, x) = scan.sample_shape, scan.voxel
+    return n_z * z, n_y * y, n_x * x
 
 
 def _divisions(shape: Edges) -> list[Division]:
