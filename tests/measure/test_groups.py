@@ -12,7 +12,8 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import BlockDone, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.groups import Group, check_name
+from napari_geosr.measure.groups import Group, GroupSummary, check_name
+from napari_geosr.measure.groups.missing import evaluated, missing_remarks
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.reports.html import page
@@ -310,3 +311,54 @@ def test_a_group_may_use_columns_of_a_statistic() -> None:
 def test_text_without_settings_is_refused() -> None:
     with pytest.raises(ConfigError, match="no settings"):
         settings_of("We measured the bone.")
+
+
+def test_pores_without_a_value_are_in_neither_the_group_nor_its_opposite() -> None:
+    """Two spheres inside, and one that is cut by the border."""
+    pores = _spheres() | ellipsoid((40, 40, 60), (20, 0, 30), 6)
+    found, opposite = (
+        measure(scan(pores), voxel_size=(2.0,) * 3, unit="µm", group=text)
+        for text in ("ψ<0.6", "!(ψ<0.6)")
+    )
+    assert found.group is not None
+    assert opposite.group is not None
+    assert (found.group.count, opposite.group.count) == (0, 2)
+    share = 1 - opposite.group.share_of_size
+    for report in (found, opposite):
+        assert report.group.unknown == report.group.unknown_at_border == 1
+        assert report.group.unknown_share == pytest.approx(share)
+        (remark,) = (w for w in report.warnings if "opposite" in w)
+        assert remark.startswith("1 of 3 pores (")
+        assert (
+            "% of the pore volume) has no sphericity: it touches the border" in remark
+        )
+        assert remark in methods_text(report)
+        values = report.to_json_dict()["group"]
+        assert GroupSummary.from_json_dict(values) == report.group
+    assert settings_of(methods_text(found)).group == "ψ<0.6"
+
+
+def test_a_value_that_does_not_matter_may_be_missing() -> None:
+    table = {
+        "volume": np.array([1.0, 2.0, 3.0]),
+        "sphericity": np.array([0.5, np.nan, np.nan]),
+        "stretch": np.array([np.nan, np.nan, 0.5]),
+        "touches_border": np.array([False, True, False]),
+    }
+    units = {"volume": "µm³"}
+    found = evaluated("sphericity<0.6 & volume<2.5", table, units, "volume")[1]
+    assert (found.unknown, found.missing_columns) == (1, ("sphericity",))
+    both = evaluated("sphericity<0.6 & stretch<0.6", table, units, "volume")[1]
+    assert both.missing_columns == ("sphericity", "stretch")
+    (remark,) = missing_remarks(both, flat=False)
+    assert "have no sphericity or stretch; 1 of them touch" in remark
+    known = evaluated("volume<2.5", table, units, "volume")[1]
+    assert missing_remarks(known, flat=False) == []
+
+
+def test_summaries_of_earlier_versions_are_read() -> None:
+    """They have no numbers of pores without a value."""
+    values = {"expression": "d>3", "count": 1, "total": 2, "share_of_size": None}
+    found = GroupSummary.from_json_dict(values)
+    assert (found.unknown, found.missing_columns) == (0, ())
+    assert found.to_json_dict() == values

@@ -347,3 +347,15 @@ def test_the_units_of_values_in_python() -> None:
     )
     assert report.units["Conn.D"] == report.units["Lc.N/BV"] == "1/µm³"
     assert report.units["BV/TV"] == ""
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_few_voxels_of_the_solid_are_a_phase(n: int) -> None:
+    pores = np.ones((40, 40, 40), bool)
+    pores[20, 20, 18 : 18 + n] = False
+    (remark,) = _remarks(pores, "structure_model", "SMI has no value")
+    assert f"of the solid ({n} voxel{'s' if n > 1 else ''}) at least 8 voxels" in remark
+    pores[:] = True
+    pores[0, 0, 0] = False
+    (few,) = _remarks(pores, "structure_model", "SMI has no value")
+    assert "only one phase" not in few

@@ -124,9 +124,12 @@ def compare(
             ),
             stopping=STOPPING,
         )
+        earlier = report_files.earlier_files(files)
         report_files.write(
             files, volumes, report, merged, companions=companions, overwrite=overwrite
         )
+        inputs = (*volumes.values(), *companions.values())
+        notes += earlier.remove(files.values(), inputs)
     if json:
         all_warnings = list(dict.fromkeys([*notes, *report.warnings, *warnings]))
         written = {kind: str(path) for kind, path in files.items()}

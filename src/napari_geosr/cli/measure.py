@@ -149,8 +149,7 @@ def measure(
     given = {"mask": sample, "uncertainty": deviations}
     report_files.check_space(files, volumes["input"])
     journal = MeasureJournal(out, volumes, given, merged)
-    claim = report_files.claimed(files)
-    with claim, name_in_errors(input), journal.explained_stop():
+    with report_files.claimed(files), name_in_errors(input), journal.explained_stop():
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
                 volumes,
@@ -165,9 +164,11 @@ def measure(
             stopping="stopping after this slab (press Ctrl-C again to stop at once)",
         )
         agreement = agreement_of(reports, graph_distance)
-        found = None if agreement is None else agreement.to_json_dict()
-        more = {} if found is None else {"graph_agreement": found}
-        report_files.write(
+        more = (
+            {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
+        )
+        earlier = report_files.earlier_files(files)
+        written = report_files.write(
             files,
             volumes,
             reports,
@@ -178,6 +179,7 @@ def measure(
         )
         journal.remove()
         notes += filter(None, [journal.note()])
+        notes += earlier.remove(written.values(), (*volumes.values(), *companions))
     if json:
         said = [*notes, *_merged_warnings(volumes, reports, warnings)]
         print_json(_describe(reports, said) | more)

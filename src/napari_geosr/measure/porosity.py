@@ -33,6 +33,7 @@ from napari_geosr.measure.found_sample import (
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.groups import Group
+from napari_geosr.measure.groups.missing import missing_remarks
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
@@ -241,7 +242,10 @@ def _measure(
         overview=_overview(run, threshold),
         reading=reading_of(volume.metadata),
     )
-    return replace(report, threshold_scope=run.threshold_scope)
+    for message in missing_remarks(report.group, flat=report.is_flat):
+        yield _warned(message, warnings)
+    scope = run.threshold_scope
+    return replace(report, threshold_scope=scope, warnings=tuple(warnings))
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:

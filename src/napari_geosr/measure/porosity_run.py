@@ -259,9 +259,10 @@ class PorosityRun:
         if purpose == "the plan" and phases.original is not None:
             sizes = geometry.voxel_size
             notes = (
-                f"{not_cubic_text(sizes, geometry.unit, geometry.flat)}: the spots "
-                f"were planned on cubic voxels of {phases.edge:.4g} {geometry.unit}, "
-                "with the surface interpolated between voxels.",
+                f"{not_cubic_text(sizes, geometry.unit, geometry.flat)}: the porosity "
+                "of spots was counted on these voxels, those at the faces of a spot in "
+                "proportion. The correlation length was measured on cubic voxels of "
+                f"{phases.edge:.4g} {geometry.unit}.",
             )
         if gaps is not None and gaps.n_filled:
             notes = (filled_remark(gaps.n_filled, purpose), *notes)

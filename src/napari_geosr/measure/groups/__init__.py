@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.text.spelling import did_you_mean
-from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL, VOXEL
 
 BoolArray = npt.NDArray[np.bool_]
@@ -221,6 +221,15 @@ class Group:
         """
         return self._evaluate(self._tree, table, units)[0]
 
+    def in_and_out(
+        self, table: Table, units: Mapping[str, str]
+    ) -> tuple[BoolArray, BoolArray]:
+        """Find the pores of the group, and those of its opposite.
+
+        Pores in neither of them lack a value that decides it.
+        """
+        return self._evaluate(self._tree, table, units)
+
     def check(self, units: Mapping[str, str]) -> None:
         """Reject unknown columns and units that do not fit, before measuring.
 
@@ -418,31 +427,57 @@ class GroupSummary:
         Numbers of pores in the group, and of all counted pores.
     share_of_size : float or None
         Share of the group in the volume (for an image: area) of all counted pores.
+    unknown : int
+        Number of pores in neither the group nor its opposite, because they lack a
+        value; 0 for pores selected by hand.
+    unknown_share : float or None
+        Share of these pores in the volume (for an image: area).
+    missing_columns : tuple of str
+        Columns of the expression in which these pores have no value.
+    unknown_at_border : int
+        Number of these pores that touch the border.
     """
 
     text: str
     count: int
     total: int
     share_of_size: float | None
+    unknown: int = 0
+    unknown_share: float | None = None
+    missing_columns: tuple[str, ...] = ()
+    unknown_at_border: int = 0
 
-    def to_json_dict(self) -> dict[str, str | int | float | None]:
+    def to_json_dict(self) -> AnyDict:
         """Return the summary as JSON-serialisable values."""
-        return {
+        values: AnyDict = {
             "expression": self.text,
             "count": self.count,
             "total": self.total,
             "share_of_size": self.share_of_size,
         }
+        if not self.unknown:
+            return values
+        return values | {
+            "unknown": self.unknown,
+            "unknown_share_of_size": self.unknown_share,
+            "missing_columns": list(self.missing_columns),
+            "unknown_at_border": self.unknown_at_border,
+        }
 
     @classmethod
     def from_json_dict(cls, values: AnyMapping) -> GroupSummary:
         """Rebuild a summary from the values returned by `to_json_dict`."""
-        share = values["share_of_size"]
+        shares = values["share_of_size"], values.get("unknown_share_of_size")
+        share, unknown = (None if s is None else float(s) for s in shares)
         return cls(
             str(values["expression"]),
             int(values["count"]),
             int(values["total"]),
-            None if share is None else float(share),
+            share,
+            int(values.get("unknown", 0)),
+            unknown,
+            tuple(map(str, values.get("missing_columns", ()))),
+            int(values.get("unknown_at_border", 0)),
         )
 
 

@@ -20,6 +20,7 @@ from napari_geosr.core.version import __version__
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.groups.kept import definitions, group_texts
+from napari_geosr.measure.groups.missing import missing_remarks
 from napari_geosr.measure.phases.cubic import cubic_shape, is_cubic
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.phases.gaps import GAP_WIDTH
@@ -125,6 +126,7 @@ def methods_text(report: MethodsSource) -> str:
         sources += [s for s in found.sources if s not in sources]
     if report.group is not None:
         lines.append(f"Group of pores: {report.group.text}.")
+        lines += missing_remarks(report.group, flat=len(report.shape) == 2)
     lines += group_texts(report.groups, report.measured_columns)
     values = {k: v for k, v in report.settings.items() if k not in _WITHOUT_EFFECT}
     if defined := definitions(report.groups, report.measured_columns):
@@ -243,9 +245,9 @@ def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
         )
     unit = "" if report.unit == PIXEL else f" {report.unit}"
     text = (
-        "Volumes and surfaces were measured on the voxels of the scan, all other "
-        f"morphometry on cubic voxels with an edge length of {min(size):.6g}{unit}, "
-        f"obtained {how}."
+        "Volumes, surfaces, and the porosity of slices and sub-volumes were measured "
+        "on the voxels of the scan, all other morphometry on cubic voxels with an edge "
+        f"length of {min(size):.6g}{unit}, obtained {how}."
     )
     return [*found, (text, source)]
 

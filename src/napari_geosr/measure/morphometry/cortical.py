@@ -125,6 +125,11 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         remarks.append(f"Ct.Po.Dm cannot be determined: the cortex has no {pores}.")
     if step > 1:
         remarks.append(f"Ct.Th was measured in one of every {step} slices.")
+    if values["Ct.Po"] and phases.scan is not phases:
+        remarks.append(
+            "Ct.Po and Po.N may be too low: the pores were measured on cubic voxels, "
+            "and interpolation shrinks pores of a few voxels."
+        )
     remarks += coarse_remark("Ct.Th", values["Ct.Th"])
     remarks += coarse_remark("Ct.Po.Dm", values["Ct.Po.Dm"])
     curve = {"slice": [float(z) for z in range(n)]}

@@ -42,13 +42,14 @@ _ENOUGH = 0.5
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure the porosity of every slice."""
-    slabs = phases.slabs
+    scan = phases.scan
+    slabs = scan.slabs
     parts = []
     yield StageStarted(0, len(slabs), message="Measuring the profile along Z")
     for i, slab in enumerate(slabs):
-        pores = _field_counts(phases.planes(phases.pores, slab))
-        sample = phases.sample_planes(slab)
-        whole = np.ones((1, *phases.shape[1:]), bool) if sample is None else sample
+        pores = _field_counts(scan.planes(scan.pores, slab))
+        sample = scan.sample_planes(slab)
+        whole = np.ones((1, *scan.shape[1:]), bool) if sample is None else sample
         parts.append((pores, np.broadcast_to(_field_counts(whole), pores.shape)))
         yield BlockDone(i + 1, len(slabs))
     pores, sample = (
@@ -66,7 +67,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "The profile along Z has no statistics: there is only one slice."
         )
     else:
-        heights = np.flatnonzero(used)
+        heights = np.flatnonzero(used) * scan.voxel[0]
         values = {
             "Prof.SD": float(found.std(ddof=1)),
             "Prof.min": float(found.min()),
@@ -74,7 +75,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "Prof.slope": _slope(heights, found),
         }
     curve = {
-        "distance": [float(z) for z in np.flatnonzero(known)],
+        "distance": (np.flatnonzero(known) * scan.voxel[0]).tolist(),
         "porosity": porosity[known].tolist(),
         "standard_error": [
             standard_error(p, s)

@@ -84,7 +84,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         yield BlockDone(i + 1, len(blocks))
     volume, surface, concave, curvature = (float(n) for n in sums)
     if surface <= 0:
-        return Findings({}, ["SMI cannot be determined: there is only one phase."])
+        return Findings({}, [_no_surface(phases)])
     smi = 6 * volume * curvature / surface**2
     remarks = []
     if concave > 0.1 * surface:
@@ -93,6 +93,20 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "says little about plates and rods (Salmon et al. 2015)."
         )
     return Findings({"SMI": smi, "SMI.concave": concave / surface}, remarks)
+
+
+def _no_surface(phases: Phases) -> str:
+    """Explain why the smoothed mask has no surface."""
+    n_solid, n_pores = phases.count(phases.solid), phases.count(phases.pores)
+    if not (n_solid and n_pores):
+        return "SMI has no value: there is only one phase."
+    rarer, n = ("solid", n_solid) if n_solid < n_pores else ("pores", n_pores)
+    voxels = f"{n} voxel{'' if n == 1 else 's'}"
+    return (
+        f"SMI has no value: smoothing leaves no surface of the {rarer} ({voxels}) at "
+        f"least {_HALO} voxels from the border of the volume. Measure a larger "
+        "volume, or one with smaller voxels."
+    )
 
 
 def _blocks(shape: tuple[int, ...]) -> list[Box]:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.number_text import percent_text
-from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.parts import add_planes
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Sub-volumes"
@@ -20,7 +21,8 @@ CONVENTION = (
     "The smallest box around the sample is divided into nearly cubic sub-volumes, "
     "four along its longest edge, or more if the box is flat (edges of a sub-volume "
     "differ by at most 25 %); those with at least half of their voxels in the "
-    "sample are used. Sub.low and Sub.high are the 2.5th and 97.5th percentiles of the "
+    "sample are used. Voxels that are not cubic may lie in two sub-volumes, and count "
+    "in proportion. Sub.low and Sub.high are the 2.5th and 97.5th percentiles of the "
     "porosity of 2000 bootstrap samples of the sub-volumes, drawn with replacement "
     "(seed 0). RVE is the mean edge length at and above which 1.96 standard deviations "
     "of the porosity of sub-volumes are at most 5 % of the porosity φ (Kanit et al. "
@@ -74,11 +76,11 @@ _FACTOR = 1.96
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Count the pore voxels of sub-volumes, and resample the sub-volumes."""
-    box = phases.sample_box
-    shape = phases.sample_shape
+    scan = phases.scan
+    shape = _edges(scan)
     divisions = _divisions(shape)
     if not divisions:
-        sizes = " × ".join(map(str, shape[1 if phases.flat else 0 :]))
+        sizes = " × ".join(map(str, scan.sample_shape[1 if scan.flat else 0 :]))
         return Findings(
             {},
             [
@@ -87,7 +89,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 "Measure a larger or thicker volume."
             ],
         )
-    counts = yield from _counted(phases, box, divisions)
+    counts = yield from _counted(scan, shape, divisions)
     fractions = [_fractions(*found) for found in counts]
     own = fractions[0]
     values: dict[str, float | None] = {"Sub.N": len(own[0])}
@@ -102,7 +104,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values["Sub.low"], values["Sub.high"] = _interval(*own)
     porosity = totals.pore_voxels / totals.sample_voxels
     remarks += _few(len(own[0]))
-    remarks += _coverage(own, values, totals)
+    remarks += _coverage(own, values, totals, scan.sample_voxels)
     rows = [
         (_edge(shape, numbers), float((p / s).std(ddof=1)), len(p))
         for numbers, (p, s) in zip(divisions, fractions, strict=True)
@@ -145,18 +147,26 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     return Findings(values, remarks, curves={"subvolumes": curve})
 
 
-Counts = npt.NDArray[np.int64]
+#: Numbers of voxels; fractions of voxels if the edges of sub-volumes cut them.
+Counts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+#: Edges of the box around the sample, in units of the shortest edge of a voxel.
+Edges = tuple[float, float, float]
 #: Numbers of sub-volumes along Z, Y, X.
 Division = tuple[int, ...]
 
 
-def _divisions(shape: tuple[int, ...]) -> list[Division]:
+def _edges(scan: Phases) -> Edges:
+    (n_z, n_y, n_x), (z, y, x) = scan.sample_shape, scan.voxel
+    return n_z * z, n_y * y, n_x * x
+
+
+def _divisions(shape: Edges) -> list[Division]:
     """Return the divisions of a box; the first one is that for the interval.
 
     The list is empty if the box cannot be divided into nearly cubic sub-volumes.
     """
     longest = max(shape)
-    numbers = range(_PARTS, max(_PARTS, longest // _SMALLEST) + 1)
+    numbers = range(_PARTS, max(_PARTS, int(longest // _SMALLEST)) + 1)
     own = next(
         (d for n in numbers if (d := _nearly_cubic(shape, n, _LEAST_EDGE))), None
     )
@@ -166,17 +176,17 @@ def _divisions(shape: tuple[int, ...]) -> list[Division]:
     return [own, *(d for d in curve if d is not None and d != own)]
 
 
-def _nearly_cubic(shape: tuple[int, ...], n: int, least: int) -> Division | None:
+def _nearly_cubic(shape: Edges, n: int, least: int) -> Division | None:
     """Divide a box into nearly cubic parts, `n` of them along its longest edge.
 
     Returns None if the parts would be too small, or not nearly cubic.
 
     Parameters
     ----------
-    shape : tuple of int
+    shape : tuple of 3 float
     n : int
     least : int
-        Minimum edge length of a part, in voxels.
+        Minimum edge length of a part.
     """
     division = tuple(max(1, round(k * n / max(shape))) for k in shape)
     edges = [k / m for k, m in zip(shape, division, strict=True) if k > 1]
@@ -185,8 +195,8 @@ def _nearly_cubic(shape: tuple[int, ...], n: int, least: int) -> Division | None
     return division
 
 
-def _edge(shape: tuple[int, ...], division: Division) -> float:
-    """Return the mean edge length of a part, in voxels."""
+def _edge(shape: Edges, division: Division) -> float:
+    """Return the mean edge length of a part."""
     edges = [k / m for k, m in zip(shape, division, strict=True) if k > 1]
     return sum(edges) / len(edges)
 
@@ -205,7 +215,10 @@ def _few(n: int) -> list[str]:
 
 
 def _coverage(
-    own: tuple[Counts, Counts], values: dict[str, float | None], totals: SweepTotals
+    own: tuple[Counts, Counts],
+    values: dict[str, float | None],
+    totals: SweepTotals,
+    sample_voxels: int,
 ) -> list[str]:
     """Remark on a difference between the sub-volumes and the whole sample."""
     pores, sample = (float(part.sum()) for part in own)
@@ -216,7 +229,7 @@ def _coverage(
     if abs(average - porosity) <= max((high - low) / 4, _ROUNDING * porosity):
         return []
     return [
-        f"The sub-volumes cover only {percent_text(sample / totals.sample_voxels)} of "
+        f"The sub-volumes cover only {percent_text(sample / sample_voxels)} of "
         f"the sample; their mean porosity is {percent_text(average)} instead of "
         f"{percent_text(porosity)}. Sub.low and Sub.high do not apply to the whole "
         "sample."
@@ -224,44 +237,35 @@ def _coverage(
 
 
 def _counted(
-    phases: Phases, box: tuple[slice, slice, slice], divisions: Sequence[Division]
+    scan: Phases, shape: Edges, divisions: Sequence[Division]
 ) -> Generator[Step, None, list[tuple[Counts, Counts, Counts]]]:
     """Count pore, sample and all voxels in sub-volumes, for each division."""
-    shape = [part.stop - part.start for part in box]
-    borders, counts = [], []
+    limits, counts = [], []
     for division in divisions:
-        starts = [
-            np.rint(np.arange(m) * k / m).astype(np.int64)
-            for m, k in zip(division, shape, strict=True)
-        ]
-        sizes = [np.diff([*b, k]) for b, k in zip(starts, shape, strict=True)]
-        whole = sizes[0][:, None, None] * sizes[1][:, None] * sizes[2]
-        borders.append(starts)
-        counts.append((np.zeros_like(whole), np.zeros_like(whole), whole))
-    slabs = [s for s in phases.slabs if s.start < box[0].stop and s.stop > box[0].start]
+        z, y, x = (
+            box.start + np.array([*np.rint(np.arange(m) * k / m), k]) / voxel
+            for m, k, box, voxel in zip(
+                division, shape, scan.sample_box, scan.voxel, strict=True
+            )
+        )
+        whole = np.diff(z)[:, None, None] * np.diff(y)[:, None] * np.diff(x)
+        is_cut = any((each != np.rint(each)).any() for each in (z, y, x))
+        found = whole if is_cut else whole.astype(np.int64)
+        limits.append((z, y, x))
+        counts.append((np.zeros_like(found), np.zeros_like(found), found))
+    slabs = scan.slabs
     yield StageStarted(0, len(slabs), message="Measuring sub-volumes")
     for i, slab in enumerate(slabs):
-        first, last = max(slab.start, box[0].start), min(slab.stop, box[0].stop)
-        own = slice(first - slab.start, last - slab.start), *box[1:]
-        pores = phases.planes(phases.pores, slab)[own]
-        sample = phases.sample_planes(slab)
-        sample = None if sample is None else sample[own]
-        planes = np.arange(first, last) - box[0].start
-        for (z, y, x), targets in zip(borders, counts, strict=True):
-            rows = np.searchsorted(z, planes, "right")
+        pores = scan.planes(scan.pores, slab)
+        sample = scan.sample_planes(slab)
+        for own, targets in zip(limits, counts, strict=True):
             for target, mask in zip(targets, (pores, sample), strict=False):
                 if mask is not None:
-                    np.add.at(target, rows - 1, _summed(mask, y, x))
+                    add_planes(target, mask, slab.start, own)
         yield BlockDone(i + 1, len(slabs))
     return [
-        (p, s if phases.sample is not None else whole, whole) for p, s, whole in counts
+        (p, s if scan.sample is not None else whole, whole) for p, s, whole in counts
     ]
-
-
-def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:
-    rows = np.add.reduceat(mask, y, axis=1, dtype=np.int64)
-    found: Counts = np.add.reduceat(rows, x, axis=2)
-    return found
 
 
 def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Counts]:

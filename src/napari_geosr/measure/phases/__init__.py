@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,10 +16,10 @@ from napari_geosr.measure.phases.changes import REACH
 from napari_geosr.measure.phases.cubic import (
     OriginalGrid,
     cubic_shape,
+    grid_remark,
     halo,
     interpolated,
     is_cubic,
-    not_cubic_text,
     places_of,
 )
 
@@ -149,6 +149,10 @@ class Phases:
         Distributes blocks among several processes; None if this is the only process.
     original : OriginalGrid or None
         Sums over the voxels of the scan; None if they are cubic.
+    scan_grid : Phases or None
+        The phases on the grid of the scan; None if it is this grid. See `scan`.
+    voxel : tuple of 3 float
+        Edges of a voxel of this grid along Z, Y and X, in units of `edge`.
     around : PackedMask or None
         Pores within and outside the sample; None if all voxels belong to the sample.
     missing : PackedMask or None
@@ -179,6 +183,8 @@ class Phases:
     sample_from: str = "none"
     share: Share | None = None
     original: OriginalGrid | None = None
+    scan_grid: Phases | None = None
+    voxel: tuple[float, float, float] = (1.0, 1.0, 1.0)
     around: PackedMask | None = None
     missing: PackedMask | None = None
     min_voxels: int = 1
@@ -224,9 +230,17 @@ class Phases:
         return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
 
     @property
+    def scan(self) -> Phases:
+        """The phases on the grid of the scan, to count voxels.
+
+        Interpolation shrinks small objects; these counts do not depend on it.
+        """
+        return self if self.scan_grid is None else self.scan_grid
+
+    @property
     def scan_shape(self) -> tuple[int, int, int]:
         """Number of voxels of the scan along Z, Y, X."""
-        return self.shape if self.original is None else self.original.shape
+        return self.scan.shape
 
     @property
     def scan_slices(self) -> list[int]:
@@ -290,6 +304,30 @@ class Phases:
         return sum(int(np.count_nonzero(self.planes(mask, s))) for s in self.slabs)
 
 
+class _ScanMasks:
+    """Stores the phases on the grid of a scan with voxels that are not cubic."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._pores, self._sample = PackedMask(shape), PackedMask(shape)
+        self._is_whole = True
+
+    def write(self, z: int, planes: PhasePlanes) -> None:
+        """Store planes, starting at `z`."""
+        self._pores.write(z, planes.pores)
+        if planes.sample is not None:
+            self._sample.write(z, planes.sample)
+            self._is_whole = self._is_whole and bool(planes.sample.all())
+
+    def phases(self, cubic: Phases, origin: tuple[float, float, float]) -> Phases:
+        """Return the phases after all planes were stored, given those to measure."""
+        sample = None if self._is_whole else self._sample
+        solid = Complement(self._pores, within=sample)
+        (z, y, x), (a, b, c) = cubic.shape, self._pores.shape
+        same = cubic.edge, cubic.unit, cubic.flat, origin, cubic.check
+        voxel = (z / a, y / b, x / c)
+        return Phases(self._pores, solid, sample, *same, voxel=voxel)
+
+
 def phases_of(
     read: Callable[[slice], PhasePlanes],
     slabs: Sequence[slice],
@@ -324,11 +362,12 @@ def phases_of(
     original = None if is_same else OriginalGrid(voxel_size, flat, shape)
     z, y, x = cubic_shape(shape, voxel_size)
     pores = PackedMask((z, y, x))
+    scan = None if (z, y, x) == shape else _ScanMasks(shape)
     more: list[PackedMask] = []
     n_outside = 0
     for slab in slabs if original is None else _thinner(slabs, shape, pores.shape):
         check()
-        first, planes = _cubic(read, slab, shape, pores.shape, original)
+        first, planes = _cubic(read, slab, shape, pores.shape, original, scan)
         if not len(planes.pores):
             continue
         pores.write(first, planes.pores)
@@ -340,8 +379,8 @@ def phases_of(
             assert part is not None
             mask.write(first, part)
     sample, around, missing = more if n_outside else (None, None, None)
-    notes = () if original is None else (_not_cubic(original, (z, y, x), unit),)
-    return Phases(
+    notes = () if original is None else (grid_remark(original, (z, y, x), unit),)
+    phases = Phases(
         pores,
         Complement(pores, within=sample),
         sample,
@@ -359,24 +398,9 @@ def phases_of(
         around=around,
         missing=missing,
     )
-
-
-def _not_cubic(original: OriginalGrid, grid: tuple[int, ...], unit: str) -> str:
-    """Return a remark on voxels that are not cubic."""
-    sizes = original.voxel_size[1 if original.flat else 0 :]
-    edge = min(sizes)
-    beginning = not_cubic_text(original.voxel_size, unit, original.flat)
-    text = (
-        f"{beginning}: volumes and surfaces were measured on these voxels, all other "
-        f"morphometry on cubic voxels of {edge:.4g} {unit}"
-    )
-    if grid == original.shape:
-        return f"{text}, as many as in the scan."
-    return (
-        f"{text}, with the surface interpolated between voxels. Pores and walls "
-        f"thinner than ten times the longest edge of a voxel ({10 * max(sizes):.4g} "
-        f"{unit}) appear too thin."
-    )
+    if scan is None:
+        return phases
+    return replace(phases, scan_grid=scan.phases(phases, origin))
 
 
 def _thinner(
@@ -395,10 +419,12 @@ def _cubic(
     shape: tuple[int, int, int],
     finer: tuple[int, int, int],
     original: OriginalGrid | None,
+    scan: _ScanMasks | None,
 ) -> tuple[int, PhasePlanes]:
     """Return the first cubic plane of a slab, and its phases on cubic voxels.
 
-    `original` receives the sums of the slab, unless it is None (cubic voxels).
+    `original` receives the sums of the slab, unless it is None (cubic voxels), and
+    `scan` its voxels, unless it is None (the same grid).
     """
     if original is None:
         return slab.start, read(slab)
@@ -411,8 +437,9 @@ def _cubic(
     near = slice(before, before + n + REACH)
     inside = planes.sample
     original.add(planes.pores[near], None if inside is None else inside[near], n)
-    if finer == shape:
+    if scan is None:
         return slab.start, planes.part(slice(before, before + n))
+    scan.write(slab.start, planes.part(slice(before, before + n)))
     places = (z[own] - wide.start, y, x)
     first = int(own[0]) if own.size else 0
     if inside is None or planes.around is None or planes.missing is None:

@@ -187,3 +187,21 @@ def not_cubic_text(
     """Return the beginning of a remark on voxels that are not cubic."""
     sizes = " × ".join(f"{v:.4g}" for v in voxel_size[1 if flat else 0 :])
     return f"The voxels are not cubic ({sizes} {unit})"
+
+
+def grid_remark(original: OriginalGrid, grid: tuple[int, ...], unit: str) -> str:
+    """Return a remark on which values were measured on which grid."""
+    sizes = original.voxel_size[1 if original.flat else 0 :]
+    beginning = not_cubic_text(original.voxel_size, unit, original.flat)
+    text = (
+        f"{beginning}: volumes, surfaces, and the porosity of slices and sub-volumes "
+        "were measured on these voxels, all other morphometry on cubic voxels of "
+        f"{min(sizes):.4g} {unit}"
+    )
+    if grid == original.shape:
+        return f"{text}, as many as in the scan."
+    return (
+        f"{text}, with the surface interpolated between voxels. Pores and walls "
+        f"thinner than ten times the longest edge of a voxel ({10 * max(sizes):.4g} "
+        f"{unit}) appear too thin."
+    )

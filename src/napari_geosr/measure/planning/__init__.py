@@ -222,14 +222,15 @@ def _plan(
     whole = config.scan == "whole"
     wanted, spot = edges
     spots = counts.spots
-    porosity = phases.count(phases.pores) / phases.sample_voxels
+    scan = phases.scan
+    porosity = scan.count(scan.pores) / scan.sample_voxels
     accepted = float(config.precision) * porosity
     rows = [
-        _row(cubes.edge, cubes, phases, porosity, config, variation)
+        _row(cubes.edge, cubes, scan, porosity, config, variation)
         for cubes in counts.all_sizes()
         if cubes.edge >= SMALLEST_SPOT and len(cubes) >= FEWEST
     ]
-    own = _row(spot, spots, phases, porosity, config, variation)
+    own = _row(spot, spots, scan, porosity, config, variation)
     n = own.n_spots
     factor = _factor(config, variation, spot)
     edge = variation.representative_edge(accepted, factor)
@@ -248,7 +249,7 @@ def _plan(
         sd=own.sd,
         n_spots=n,
         n_possible=len(spots) if whole else None,
-        covered=spots.sample / phases.sample_voxels if whole else None,
+        covered=spots.sample / scan.sample_voxels if whole else None,
         covered_porosity=float(spots.porosity.mean()) if whole else None,
         half_width=own.half_width,
         correlation_length=None if length is None else length * phases.edge,

@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure.phases import Mask, Phases
+from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases.parts import add_planes
 
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+Starts = npt.NDArray[np.int64]
+#: Numbers of voxels; fractions of voxels if the faces of cells cut them.
+Counts = npt.NDArray[np.int64] | Floats
 
 #: Minimum edge of a spot in voxels; smaller spots do not represent the structure.
 SMALLEST_SPOT = 8
@@ -21,10 +24,8 @@ SMALLEST_SPOT = 8
 INSIDE = 0.5
 #: Minimum and maximum number of cells along an edge of a spot.
 _CELLS = (4, 12)
-#: Rounding error of an edge in voxels that was converted from a length.
+#: Rounding error of an edge or a number of voxels.
 _ROUNDING = 1e-6
-#: Number of voxels above which counts need 64 bits.
-_MAX_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,20 +35,20 @@ class Cubes:
     Attributes
     ----------
     edge : int
-        Edge length of a cube, in voxels.
+        Edge length of a cube, in cubic voxels.
     porosity : ndarray of shape (n,)
         Porosity of the cubes that belong to the sample.
     starts : ndarray of shape (n, 3), int64
-        First voxels of these cubes.
-    pores, sample : int
-        Numbers of voxels in all of these cubes.
+        First cubic voxels of these cubes.
+    pores, sample : float
+        Numbers of voxels of the scan in all of these cubes.
     """
 
     edge: int
     porosity: Floats
-    starts: Counts
-    pores: int
-    sample: int
+    starts: Starts
+    pores: float
+    sample: float
 
     def __len__(self) -> int:
         return len(self.porosity)
@@ -64,19 +65,43 @@ class CellCounts:
 
     Attributes
     ----------
-    pores, sample : ndarray of shape (Z, Y, X), int32 or int64
+    pores, sample : ndarray of shape (Z, Y, X), int64 or float64
+        Numbers of voxels of the scan.
     edge : int
-        Edge of a cell in voxels; an image has cells one voxel thick.
+        Edge of a cell in cubic voxels; an image has cells one voxel thick.
     first : tuple of 3 int
-        First voxel of the first cell.
+        First cubic voxel of the first cell.
     flat : bool
+    voxel : tuple of 3 float
+        Edges of a voxel of the scan along Z, Y and X, in cubic voxels.
     """
 
-    pores: npt.NDArray[np.integer]
-    sample: npt.NDArray[np.integer]
+    pores: Counts
+    sample: Counts
     edge: int
     first: tuple[int, int, int]
     flat: bool
+    voxel: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def depth(self) -> int:
+        """Number of planes of cubic voxels in a cell."""
+        return 1 if self.flat else self.edge
+
+    @property
+    def limits(self) -> tuple[Floats, Floats, Floats]:
+        """Limits of the cells along Z, Y and X, in voxels of the scan."""
+        z, y, x = (
+            (first + np.arange(n + 1) * edge) / voxel
+            for first, n, edge, voxel in zip(
+                self.first,
+                self.pores.shape,
+                (self.depth, self.edge, self.edge),
+                self.voxel,
+                strict=True,
+            )
+        )
+        return z, y, x
 
     def cubes(self, n_cells: int) -> Cubes:
         """Return the cubes (squares in an image) with an edge of `n_cells` cells.
@@ -94,26 +119,22 @@ class CellCounts:
         )
         split = [k for m, s in zip(numbers, size, strict=True) for k in (m, s)]
         pores, sample = (
-            counts[key].reshape(split).sum(axis=(1, 3, 5), dtype=np.int64)
+            counts[key].reshape(split).sum(axis=(1, 3, 5))
             for counts in (self.pores, self.sample)
         )
-        whole = math.prod(size) * self.edge ** (2 if self.flat else 3)
-        inside = sample >= INSIDE * whole
-        steps = [
-            s * (1 if self.flat and i == 0 else self.edge) for i, s in enumerate(size)
-        ]
-        offsets = [
-            f + b * (1 if self.flat and i == 0 else self.edge)
-            for i, (f, b) in enumerate(zip(self.first, begins, strict=True))
-        ]
+        edges = (self.depth, self.edge, self.edge)
+        whole = math.prod(size) * math.prod(edges) / math.prod(self.voxel)
+        inside = sample >= INSIDE * whole - _ROUNDING
+        steps = [s * e for s, e in zip(size, edges, strict=True)]
+        offsets = [f + b * e for f, b, e in zip(self.first, begins, edges, strict=True)]
         starts = np.argwhere(inside) * np.array(steps) + np.array(offsets)
         chosen, voxels = pores[inside], sample[inside]
         return Cubes(
             n_cells * self.edge,
             chosen / voxels,
             starts.astype(np.int64),
-            int(chosen.sum()),
-            int(voxels.sum()),
+            chosen.sum().item(),
+            voxels.sum().item(),
         )
 
 
@@ -198,11 +219,14 @@ def _grid(box: slice, length: int, edge: int, fewest: int) -> tuple[int, int]:
 def cell_steps(phases: Phases, spot: int) -> Generator[Step, None, SpotCounts]:
     """Count pore and sample voxels in spots and in smaller cells.
 
+    The voxels of the scan are counted. If they are not cubic, the faces of a cell may
+    cut them; such voxels count in proportion.
+
     Parameters
     ----------
     phases : Phases
     spot : int
-        Edge of a spot in voxels.
+        Edge of a spot in cubic voxels.
 
     Returns
     -------
@@ -213,46 +237,38 @@ def cell_steps(phases: Phases, spot: int) -> Generator[Step, None, SpotCounts]:
         _empty(phases, spot, 1),
         _empty(phases, edge, max(1, spot // edge)),
     ]
-    slabs = phases.slabs
+    scan = phases.scan
+    slabs = scan.slabs
     yield StageStarted(0, len(slabs), message="Measuring the porosity of cubes")
     for i, slab in enumerate(slabs):
-        pores = phases.planes(phases.pores, slab)
-        inside = phases.sample_planes(slab)
+        pores = scan.planes(scan.pores, slab)
+        inside = scan.sample_planes(slab)
         for counts in grids:
-            _add(counts, slab, pores, inside)
+            add_planes(counts.pores, pores, slab.start, counts.limits)
+            if inside is not None:
+                add_planes(counts.sample, inside, slab.start, counts.limits)
         yield BlockDone(i + 1, len(slabs))
     return SpotCounts(*grids)
 
 
 def _empty(phases: Phases, edge: int, fewest: int) -> CellCounts:
-    """Return cells centred on the sample, with no voxels counted yet."""
+    """Return cells centred on the sample, with no pores counted yet."""
+    scan = phases.scan
     size = (1 if phases.flat else edge, edge, edge)
+    boxes = [
+        slice(
+            math.floor(box.start * v + _ROUNDING), math.ceil(box.stop * v - _ROUNDING)
+        )
+        for box, v in zip(scan.sample_box, scan.voxel, strict=True)
+    ]
     grids = [
         _grid(box, n, s, 1 if s == 1 and phases.flat else fewest)
-        for box, n, s in zip(phases.sample_box, phases.shape, size, strict=True)
+        for box, n, s in zip(boxes, phases.shape, size, strict=True)
     ]
     (z, y, x), numbers = zip(*grids, strict=True)
-    dtype = np.int32 if edge**3 <= _MAX_INT32 else np.int64
-    pores, sample = (np.zeros(numbers, dtype) for _ in range(2))
-    return CellCounts(pores, sample, edge, (z, y, x), phases.flat)
-
-
-def _add(counts: CellCounts, slab: slice, pores: Mask, inside: Mask | None) -> None:
-    """Count the voxels of a slab; `inside` is None if all belong to the sample."""
-    numbers, edge, first = counts.pores.shape, counts.edge, counts.first
-    depth = 1 if counts.flat else edge
-    rows = (np.arange(slab.start, slab.stop) - first[0]) // depth
-    used = (rows >= 0) & (rows < numbers[0])
-    inner = tuple(
-        slice(f, f + n * edge) for f, n in zip(first[1:], numbers[1:], strict=True)
-    )
-    split = (numbers[1], edge, numbers[2], edge)
-    parts = [(counts.pores, pores)]
-    if inside is None:
-        np.add.at(counts.sample, rows[used], edge**2)
-    else:
-        parts.append((counts.sample, inside))
-    for target, planes in parts:
-        cut = planes[used][(slice(None), *inner)].view(np.uint8)
-        sums = cut.reshape(-1, *split).sum(axis=(2, 4), dtype=np.int32)
-        np.add.at(target, rows[used], sums)
+    dtype = np.int64 if scan is phases else np.float64
+    pores = np.zeros(numbers, dtype)
+    sample = np.zeros(numbers, dtype)
+    if scan.sample is None:
+        sample += dtype(math.prod(size) / math.prod(scan.voxel))
+    return CellCounts(pores, sample, edge, (z, y, x), phases.flat, scan.voxel)

@@ -94,7 +94,8 @@ def plan_remarks(
         if abs(average - porosity) > accepted / 2:
             yield (
                 "Whole spots fit into only "
-                f"{percent_text(spots.sample / phases.sample_voxels)} of the sample; "
+                f"{percent_text(spots.sample / phases.scan.sample_voxels)} of the "
+                "sample; "
                 f"their mean porosity is {percent_text(average)} instead of "
                 f"{percent_text(porosity)}. The interval includes this difference"
                 + ("" if reached else ", so the requested precision is not reached")

@@ -14,8 +14,9 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
-from napari_geosr.measure.groups import Group, GroupSummary, check_name, summary
+from napari_geosr.measure.groups import GroupSummary, check_name, summary
 from napari_geosr.measure.groups.kept import with_kept
+from napari_geosr.measure.groups.missing import evaluated
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
@@ -462,9 +463,7 @@ def build_report(
     size = "area" if geometry.flat else "volume"
     group = None
     if config.group is not None:
-        inside = Group(config.group).of(table, units)
-        table[IN_GROUP] = inside
-        group = summary(config.group, inside, table[size])
+        table[IN_GROUP], group = evaluated(config.group, table, units, size)
     grey_counts, grey_edges = grey.rebinned(_GREY_BINS)
     rule = config.threshold
     voxel_size = geometry.voxel_size[-len(shape) :]

@@ -20,6 +20,7 @@ from napari_geosr.measure.comparison.page import quality_page
 from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.measure.reports import export
 from napari_geosr.operations.compare.config import CompareConfig
+from napari_geosr.operations.earlier_files import EarlierFiles
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure.files import check as check
 from napari_geosr.operations.measure.files import claimed as claimed
@@ -73,6 +74,13 @@ def plan(
             name = f"difference_{safe_name(key)}.ome.tif"
             files[f"difference {key}"] = folder / name
     return files
+
+
+def earlier_files(files: Mapping[str, Path]) -> EarlierFiles:
+    """Find files of an earlier comparison in the same folder."""
+    key = "([A-Z]|reference)"
+    names = rf"fourier\.csv|pores_{key}\.csv|difference_{key}\.ome\.tif"
+    return EarlierFiles(files["json"], names)
 
 
 def companions_by_name(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Generator
 from io import StringIO
 from pathlib import Path
@@ -10,11 +11,18 @@ from typing import TYPE_CHECKING
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.measure.reports.export import write_json
+from napari_geosr.operations.earlier_files import EarlierFiles
 from napari_geosr.operations.explain.columns import added_columns
-from napari_geosr.operations.explain.config import ExplainConfig
+from napari_geosr.operations.explain.config import ExplainConfig, methods
 
 if TYPE_CHECKING:
     from napari_geosr.operations.explain.run import ExplainResult
@@ -67,6 +75,11 @@ def write_steps(
     if pores:
         files["csv"] = folder / TABLE
     files["json"] = folder / FIGURES
+    # `TABLE` is not among them: `measure` writes tables with the same name.
+    every = (*(method.name for method in methods()), "evidence")
+    earlier = EarlierFiles(
+        files["json"], "|".join(re.escape(_overlay_name(name)) for name in every)
+    )
     with (
         atomic.created_folder(folder),
         atomic.replacing_all(list(files.values()), overwrite=overwrite) as made,
@@ -76,6 +89,8 @@ def write_steps(
         if pores:
             atomic.write_text(made[files["csv"]], _table(result))
         write_json(made[files["json"]], result.to_json_dict())
+    for remark in earlier.remove(files.values(), [result.prepared.volume]):
+        yield WarningIssued(message=remark)
     return files
 
 

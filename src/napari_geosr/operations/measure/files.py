@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from napari_geosr.measure.overview import drawing
 from napari_geosr.measure.overview.curves import curve_pictures
 from napari_geosr.measure.reports import export
 from napari_geosr.measure.reports.named import named_warning
+from napari_geosr.operations.earlier_files import EarlierFiles
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -111,6 +113,19 @@ def tables_in(folder: Path) -> dict[str, Path]:
         for kind, path in files.items()
         if kind.startswith("table ")
     }
+
+
+def earlier_files(files: Mapping[str, Path]) -> EarlierFiles:
+    """Find files of an earlier measurement, without a prefix, in the same folder."""
+    tables = (re.escape(path.name) for path in tables_in(Path()).values())
+    reference = r"_reference(_\d+)?"
+    names = (
+        *tables,
+        r"pores\.ome\.tif",
+        rf"pores{reference}\.csv",
+        rf"overview({reference})?\.npz",
+    )
+    return EarlierFiles(files["json"], "|".join(names))
 
 
 def safe_name(name: str) -> str:
@@ -221,7 +236,7 @@ def write(
     companions: Mapping[str, Volume | None] | None = None,
     more: AnyMapping | None = None,
     overwrite: bool = True,
-) -> None:
+) -> dict[str, Path]:
     """Write the files named by `plan`: all of them or, if the disk is full, none.
 
     Parameters
@@ -236,6 +251,11 @@ def write(
     overwrite : bool
         Whether existing files are overwritten. This is checked again, because `check`
         may have run long before.
+
+    Returns
+    -------
+    dict
+        Paths of the written files by kind: not all requested tables have values.
 
     Raises
     ------
@@ -312,6 +332,7 @@ def write(
         record_finished(made)
     if files is not asked:
         raise moved_error(asked, files, existing)
+    return files
 
 
 def moved_error(

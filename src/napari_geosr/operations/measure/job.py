@@ -241,7 +241,8 @@ def measure_job_steps(
     reports = iterator.result
     agreement = agreement_of(reports, job.graph_distance)
     more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
-    report_files.write(
+    earlier = report_files.earlier_files(files)
+    written = report_files.write(
         files,
         volumes,
         reports,
@@ -251,6 +252,8 @@ def measure_job_steps(
         overwrite=not _foreign_files(job, files, folder),
     )
     journal.remove()
+    for remark in earlier.remove(written.values(), opened.values()):
+        yield WarningIssued(message=remark)
     return files["html"]
 
 

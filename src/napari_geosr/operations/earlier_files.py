@@ -1,0 +1,77 @@
+"""Removes files of an earlier result that a new result in the same folder lacks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from napari_geosr.core.volume import Volume
+
+
+class EarlierFiles:
+    """Optional files of an earlier result, such as a table that was requested then.
+
+    Files are only listed if the main file of that result exists, which the new one
+    replaces.
+
+    Parameters
+    ----------
+    main : path
+        Main file of the result.
+    optional : str
+        Regular expression of the names of all optional files that the command can
+        write.
+    """
+
+    def __init__(self, main: Path, optional: str) -> None:
+        self._main = main
+        self._found: list[Path] = []
+        if main.is_file():
+            self._found = sorted(
+                path
+                for path in main.parent.iterdir()
+                if re.fullmatch(optional, path.name)
+                and path.is_file()
+                and not path.is_symlink()
+            )
+
+    def remove(
+        self, written: Iterable[Path], volumes: Iterable[Volume | None] = ()
+    ) -> list[str]:
+        """Remove the files that the new, complete result does not replace.
+
+        Parameters
+        ----------
+        written : iterable of path
+            Files of the new result.
+        volumes : iterable of Volume or None
+            Inputs of the new result; their files are kept.
+
+        Returns
+        -------
+        list of str
+            Remarks that name the files that were removed, or could not be removed.
+        """
+        inputs = [v.source for v in volumes if v is not None and v.source is not None]
+        kept = {path.expanduser().resolve() for path in (*written, *inputs)}
+        old = [path for path in self._found if path.resolve() not in kept]
+        removed, left = [], []
+        for path in old:
+            try:
+                path.unlink(missing_ok=True)
+                removed.append(path.name)
+            except OSError:
+                left.append(path.name)
+        folder, remarks = self._main.parent, []
+        if removed:
+            remarks.append(
+                f"Removed from {folder}, because they belonged to the result that was "
+                f"overwritten: {', '.join(removed)}."
+            )
+        if left:
+            remarks.append(
+                f"{folder} still contains files of the result that was overwritten, "
+                f"which could not be removed: {', '.join(left)}. Delete them."
+            )
+        return remarks

@@ -1,0 +1,197 @@
+"""With voxels that are not cubic, porosities are those of the voxels of the scan."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from pore_shapes import measure, scan
+from scipy.ndimage import gaussian_filter
+
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.phases.parts import add_planes, summed
+from napari_geosr.measure.planning import plan_steps
+from napari_geosr.measure.planning.config import PlanConfig
+from napari_geosr.measure.planning.result import ScanPlan
+
+RATIOS = (1.5, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def rock() -> np.ndarray:
+    """Small convex pores, which interpolation shrinks."""
+    noise = np.random.default_rng(1).normal(size=(96, 96, 96))
+    smooth = gaussian_filter(noise, 2, mode="wrap")
+    return smooth > 1.2 * smooth.std()
+
+
+def flattened(
+    rock: np.ndarray, ratio: float, axis: int
+) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Voxels that are `ratio` times as long along one axis, and their size."""
+    n = int(rock.shape[axis] / ratio)
+    chosen = np.floor((np.arange(n) + 0.5) * ratio).astype(int)
+    sizes = [2.0, 2.0, 2.0]
+    sizes[axis] *= ratio
+    return np.take(rock, chosen, axis), (sizes[0], sizes[1], sizes[2])
+
+
+def cylinder(pores: np.ndarray) -> np.ndarray:
+    """An elliptical cylinder along Z that fills most of the volume."""
+    y, x = (np.linspace(-1, 1, n) for n in pores.shape[1:])
+    return np.broadcast_to(y[:, None] ** 2 + x**2 < 0.8, pores.shape)
+
+
+def planned(
+    pores: np.ndarray,
+    sizes: tuple[float, float, float],
+    mask: np.ndarray | None = None,
+    **settings: Any,
+) -> ScanPlan:
+    volume = Volume(scan(pores), "ZYX", voxel_size=sizes, unit="µm", name="sample")
+    config = PlanConfig.create(**{"threshold": 120.0, "spot": "32um"} | settings)
+    return run_to_end(plan_steps(volume, config, mask))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_porosities_are_those_of_the_scan(
+    rock: np.ndarray, ratio: float, axis: int, masked: bool
+) -> None:
+    pores, sizes = flattened(rock, ratio, axis)
+    inside = cylinder(pores) if masked else np.ones_like(pores)
+    mask = inside if masked else None
+    report = measure(
+        scan(pores),
+        mask=mask,
+        statistics=("profile", "subvolumes"),
+        threshold=120.0,
+        voxel_size=sizes,
+        unit="µm",
+    )
+    assert report.porosity == pores[inside].mean()
+    assert planned(pores, sizes, mask).porosity == report.porosity
+    slices = [plane[own].mean() for plane, own in zip(pores, inside, strict=True)]
+    profile, parts = report.morphometry["profile"], report.morphometry["subvolumes"]
+    assert profile.values["Prof.min"] == min(slices)
+    assert profile.values["Prof.max"] == max(slices)
+    curve = profile.curves["profile"]
+    assert curve["porosity"] == pytest.approx(slices)
+    assert curve["distance"] == pytest.approx(np.arange(len(pores)) * sizes[0])
+    assert parts.values["Sub.low"] < report.porosity < parts.values["Sub.high"]
+    assert not any("cover only" in remark for remark in parts.remarks)
+
+
+def test_sub_volumes_that_leave_out_pores_cover_less_than_the_sample(
+    rock: np.ndarray,
+) -> None:
+    """Of the last row of sub-volumes, only a sixth lies in the sample: all of it pores.
+
+    A single column of voxels extends the box around the sample to the whole volume.
+    """
+    pores, sizes = flattened(rock, 4, 0)
+    inside = np.ones_like(pores)
+    inside[:, 76:, 1:] = False
+    pores = pores.copy()
+    pores[:, 72:76] = True
+    found = measure(
+        scan(pores),
+        mask=inside,
+        statistics=("subvolumes",),
+        threshold=120.0,
+        voxel_size=sizes,
+        unit="µm",
+    ).morphometry["subvolumes"]
+    (remark,) = (r for r in found.remarks if "cover only" in r)
+    share = float(remark.split("cover only ")[1].split(" %")[0])
+    assert share == pytest.approx(100 * 72 * 96 / (76 * 96 + 20), abs=0.05)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_spots_have_the_porosity_of_their_voxels(rock: np.ndarray, axis: int) -> None:
+    """Spots of 16 cubic voxels: 5⅓ voxels of the scan."""
+    pores, sizes = flattened(rock, 3, axis)
+    plan = planned(pores, sizes, precision="20%")
+    fine = np.repeat(pores, 3, axis=axis)  # each voxel as three cubic ones
+    for spot in plan.spots:
+        # The first spot of 32 µm has its centre 15 µm from that of the first cubic
+        # voxel, 1 or 3 µm from the origin of the scan.
+        origin = [(2 - size) / 2 for size in sizes]
+        corner = [
+            round((c - o) / 2 - 7.5) for c, o in zip(spot.centre, origin, strict=True)
+        ]
+        found = fine[tuple(slice(c, c + 16) for c in corner)]
+        assert found.mean() == pytest.approx(spot.porosity, abs=1e-6)
+    parts = fine.reshape(6, 16, 6, 16, 6, 16).mean(axis=(1, 3, 5))
+    assert plan.sd == pytest.approx(parts.std(ddof=1), rel=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_the_interval_holds_for_random_spots(rock: np.ndarray, ratio: int) -> None:
+    pores, sizes = flattened(rock, ratio, 0)
+    plan = planned(pores, sizes, precision="20%")
+    fine = np.repeat(pores, ratio, axis=0)
+    truth = fine.reshape(6, 16, 6, 16, 6, 16).mean(axis=(1, 3, 5)).ravel()
+    rng = np.random.default_rng(5)
+    held = [
+        abs(rng.choice(truth, plan.n_spots, replace=False).mean() - pores.mean())
+        <= plan.half_width
+        for _ in range(400)
+    ]
+    assert 0.90 <= np.mean(held) <= 0.98
+
+
+def test_an_image_of_pixels_that_are_not_square(rock: np.ndarray) -> None:
+    image = rock[:, ::3, 0]
+    volume = Volume(scan(image), "YX", voxel_size=(2, 6), unit="µm", name="section")
+    config = PlanConfig.create(threshold=120.0, spot="32um", precision="40%")
+    assert run_to_end(plan_steps(volume, config)).porosity == image.mean()
+
+
+@pytest.mark.parametrize("step", [0.4, 1.0, 1.75, 3.0])
+def test_sums_of_cut_voxels(step: float) -> None:
+    """Limits between, on and several within voxels; planes added in slabs."""
+    values = np.random.default_rng(2).random((13, 9, 11)) < 0.4
+    limits = [np.arange(0.2 * (step % 1), n, step) for n in values.shape]
+    fine = 20  # parts of a voxel; every limit is one of their limits
+
+    def along(array: np.ndarray, axis: int) -> np.ndarray:
+        parts = np.repeat(array, fine, axis) / fine
+        ends = np.rint(limits[axis] * fine).astype(int)
+        pieces = [
+            np.take(parts, range(a, b), axis).sum(axis=axis, keepdims=True)
+            for a, b in itertools.pairwise(ends)
+        ]
+        return np.concatenate(pieces, axis)
+
+    limits = [np.rint(each * fine) / fine for each in limits]
+    expected = along(along(along(values, 0), 1), 2)
+    whole = step in (1.0, 3.0)
+    target = np.zeros(expected.shape, np.int64 if whole else np.float64)
+    for start in (0, 4, 8, 12):
+        planes = values[start : start + 4]
+        add_planes(target, planes, start, (limits[0], limits[1], limits[2]))
+    assert target == pytest.approx(expected, abs=1e-4)
+    assert (summed(values, limits[1], 1).dtype.kind == "i") is whole
+
+
+@pytest.mark.parametrize("ratio", [1, 3])
+def test_interpolated_pores_of_a_cortex_are_told(rock: np.ndarray, ratio: int) -> None:
+    y, x = np.ogrid[-1:1:96j, -1:1:96j]
+    radius = np.hypot(y, x)
+    ring = np.broadcast_to((radius < 0.9) & (radius > 0.5), rock.shape)
+    pores, sizes = flattened(~ring | rock, ratio, 2)
+    found = measure(
+        scan(pores),
+        statistics=("cortical",),
+        threshold=120.0,
+        voxel_size=sizes,
+        unit="µm",
+    ).morphometry["cortical"]
+    assert found.values["Ct.Po"] > 0.01
+    told = any("Ct.Po and Po.N may be too low" in r for r in found.remarks)
+    assert told is (ratio != 1)
