@@ -51,7 +51,9 @@ from napari_geosr.operations.measure.networks import (
 from napari_geosr.operations.measure.remarks import includes_background
 
 if TYPE_CHECKING:
+    from napari_geosr.core.types import AnyDict
     from napari_geosr.core.volume import Volume
+    from napari_geosr.measure.graph.agreement import GraphAgreement
     from napari_geosr.operations.measure import PorosityReport
 
 #: Minimum width of the first column of a comparison (names of values), in characters.
@@ -164,9 +166,6 @@ def measure(
             stopping="stopping after this slab (press Ctrl-C again to stop at once)",
         )
         agreement = agreement_of(reports, graph_distance)
-        more = (
-            {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
-        )
         earlier = report_files.earlier_files(files)
         written = report_files.write(
             files,
@@ -174,7 +173,7 @@ def measure(
             reports,
             merged,
             companions={"mask": sample, "deviation": deviations},
-            more=more,
+            more=_of_graphs(agreement),
             overwrite=overwrite,
         )
         journal.remove()
@@ -182,7 +181,7 @@ def measure(
         notes += earlier.remove(written.values(), (*volumes.values(), *companions))
     if json:
         said = [*notes, *_merged_warnings(volumes, reports, warnings)]
-        print_json(_describe(reports, said) | more)
+        print_json(_describe(reports, said) | _of_graphs(agreement))
         return 0
     _print(volumes, reports)
     if agreement is not None:
@@ -195,6 +194,11 @@ def measure(
     first = references.get("reference")
     _suggest(input, first, out, volumes["input"], reports["input"])
     return 0
+
+
+def _of_graphs(agreement: GraphAgreement | None) -> AnyDict:
+    """Return the agreement of the graphs as an additional entry of the JSON file."""
+    return {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
 
 
 def _missing_size(volume: Volume) -> str:

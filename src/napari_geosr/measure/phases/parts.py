@@ -50,7 +50,7 @@ def summed(values: npt.NDArray[Any], limits: Floats, axis: int) -> npt.NDArray[A
     cut = limits - first
     # A row has fewer than 2³¹ voxels.
     integer: Any = np.int32 if values.dtype == bool else np.int64
-    dtype: Any = integer if values.dtype.kind in "bui" else np.float64
+    dtype: Any = np.float64 if values.dtype.kind == "f" else integer
     sums = np.add.reduceat(values, first, axis=axis, dtype=dtype)
     sums = np.take(sums, np.arange(len(first) - 1), axis)
     shape = [-1 if a == axis else 1 for a in range(values.ndim)]
