@@ -353,9 +353,9 @@ def test_the_units_of_values_in_python() -> None:
 def test_a_few_voxels_of_the_solid_are_a_phase(n: int) -> None:
     pores = np.ones((40, 40, 40), bool)
     pores[20, 20, 18 : 18 + n] = False
-    (remark,) = _remarks(pores, "structure_model", "SMI has no value")
+    (remark,) = _remarks(pores, "structure_model", "SMI cannot be determined")
     assert f"of the solid ({n} voxel{'s' if n > 1 else ''}) at least 8 voxels" in remark
     pores[:] = True
     pores[0, 0, 0] = False
-    (few,) = _remarks(pores, "structure_model", "SMI has no value")
+    (few,) = _remarks(pores, "structure_model", "SMI cannot be determined")
     assert "only one phase" not in few

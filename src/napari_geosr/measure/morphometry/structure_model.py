@@ -99,13 +99,13 @@ def _no_surface(phases: Phases) -> str:
     """Explain why the smoothed mask has no surface."""
     n_solid, n_pores = phases.count(phases.solid), phases.count(phases.pores)
     if not (n_solid and n_pores):
-        return "SMI has no value: there is only one phase."
+        return "SMI cannot be determined: there is only one phase."
     rarer, n = ("solid", n_solid) if n_solid < n_pores else ("pores", n_pores)
     voxels = f"{n} voxel{'' if n == 1 else 's'}"
     return (
-        f"SMI has no value: smoothing leaves no surface of the {rarer} ({voxels}) at "
-        f"least {_HALO} voxels from the border of the volume. Measure a larger "
-        "volume, or one with smaller voxels."
+        f"SMI cannot be determined: smoothing leaves no surface of the {rarer} "
+        f"({voxels}) at least {_HALO} voxels from the border of the volume. Measure a "
+        "larger volume, or one with smaller voxels."
     )
 
 
