@@ -1,6 +1,6 @@
 """Structured illumination: quality, resolution and speed on frames of known objects.
 
-    python benchmarks/bench_sim.py [--quick] [--out docs/structured_illumination.md]
+    python benchmarks/bench_sim.py [--quick] [--out docs/evidence/sim_methods.md]
         [--only quality|resolution|speed|shared] [--data ../shared/data]
 
 For the quality, the patterns are estimated from the frames, and the result is compared

@@ -25,7 +25,12 @@ from napari_geosr.sim.pattern_problems import (
     doubtful_frames,
     missing_pattern,
 )
-from napari_geosr.sim.peaks import CorrelationPeaks, radial_median, upward
+from napari_geosr.sim.peaks import (
+    CorrelationPeaks,
+    inner_window,
+    radial_median,
+    upward,
+)
 from napari_geosr.sim.refine import circle_centre
 
 FloatArray = npt.NDArray[np.float32]
@@ -40,9 +45,6 @@ _NYQUIST = 0.49
 _NOTCH = 0.08
 #: Fraction of each edge over which frames fade to zero before filtering.
 _FADE = 0.06
-#: Fractions of each edge between which filtered frames fade; their weight is 0 up to
-#: the first and 1 from the second on.
-_INNER = (0.07, 0.2)
 #: Lower limit of a band's signal, as a fraction of the band's energy.
 _MIN_SIGNAL = 0.02
 #: Maximum number of times that bands are separated with the phases estimated before.
@@ -144,7 +146,7 @@ class AngleFit:
         self.intensity = tuple(float(v / average) if average else 1.0 for v in light)
         self.shape = rows, columns = frames.shape[1], frames.shape[2]
         self.window = np.outer(tukey(rows, 2 * _FADE), tukey(columns, 2 * _FADE))
-        self.inner = np.outer(_inner_window(rows), _inner_window(columns))
+        self.inner = np.outer(inner_window(rows), inner_window(columns))
         scale = np.array([1 / i if i > 0 else 1.0 for i in self.intensity]) / unit
         evened = frames * scale[:, None, None].astype(np.float32)
         faded = evened * self.window.astype(np.float32)
@@ -376,13 +378,6 @@ def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, .
         amplitude *= ratio.real / energy if energy > 0 else 0.0
         found.append(2 * amplitude)
     return tuple(float(np.clip(m, -2, 2)) for m in found)
-
-
-def _inner_window(n: int) -> FloatArray:
-    """Return a window that is zero where frames were faded."""
-    edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
-    part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
-    return np.asarray(np.sin(np.pi / 2 * part) ** 2, np.float32)
 
 
 def search_ring(otf: Otf) -> tuple[float, float]:

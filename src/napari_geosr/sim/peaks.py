@@ -12,6 +12,9 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Number of rings in which the background of the correlation is measured.
 _RINGS = 12
+#: Fractions of each edge between which filtered frames fade; their weight is 0 up to
+#: the first and 1 from the second on.
+_INNER = (0.07, 0.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,3 +108,10 @@ def upward(k: tuple[float, float]) -> tuple[float, float]:
     ky, kx = k
     flat = abs(ky) < 1e-3 * math.hypot(ky, kx)
     return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)
+
+
+def inner_window(n: int) -> FloatArray:
+    """Return a window that is zero where frames were faded."""
+    edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
+    part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
+    return np.asarray(np.sin(np.pi / 2 * part) ** 2, np.float32)

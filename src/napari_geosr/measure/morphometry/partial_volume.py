@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.array_parts.packed_mask import PackedMask
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import (
     Box,
     GreyPlanes,
