@@ -12,7 +12,7 @@ import argparse
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -107,8 +107,13 @@ def print_table(results: Results, factors: Sequence[int], kinds: Sequence[str]) 
     print(f"| shape | factor | head | {' | '.join(_COLUMNS)} |")
     print("|---|---|---|" + "---|" * len(_COLUMNS))
     for kind, factor, head in itertools.product(kinds, factors, (*HEADS, "trilinear")):
-        rows = _rows(results, lambda key, w=(head, kind, factor): key[:3] == w)
-        cells = format_cells(rows, _SIGNS, _DIGITS)
+        rows = [
+            row
+            for key, found in results.items()
+            if key[:3] == (head, kind, factor)
+            for row in found
+        ]
+        cells = format_cells(np.asarray(rows), _SIGNS, _DIGITS)
         print(f"| {kind} | ×{factor} | {head} | {cells} |")
 
 
@@ -119,17 +124,15 @@ def print_summary(results: Results, factors: Sequence[int]) -> None:
     for factor, head in itertools.product(factors, (*HEADS, "trilinear")):
         seeds = sorted({key[3] for key in results if key[0] == head})
         for seed in seeds:
-            wanted = (head, factor, seed)
-            rows = _rows(results, lambda k, w=wanted: (k[0], k[2], k[3]) == w)
+            rows = [
+                row
+                for key, found in results.items()
+                if (key[0], key[2], key[3]) == (head, factor, seed)
+                for row in found
+            ]
             means = np.abs(rows).mean(0)
             cells = (f"{m:.{n}f}" for m, n in zip(means, (4, 4, 2, 2), strict=True))
             print(f"| ×{factor} | {head} | {seed} | {' | '.join(cells)} |")
-
-
-def _rows(
-    results: Results, wanted: Callable[[tuple[str, str, int, int]], bool]
-) -> np.ndarray:
-    return np.asarray([row for k, rows in results.items() if wanted(k) for row in rows])
 
 
 def main() -> None:

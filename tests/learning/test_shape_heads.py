@@ -16,7 +16,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeSet
-from napari_geosr.learning.shapes.surface_distance import TRUNCATION, signed_distance
+from napari_geosr.learning.shapes.shape_sr import TRUNCATION, signed_distance
 from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps

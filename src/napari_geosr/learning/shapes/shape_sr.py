@@ -3,14 +3,19 @@
 Fine shapes are made coarse by averaging and thresholding, as in the segmentation of a
 scan with voxels twice as wide. The network predicts the fine voxels next to the surface
 of the coarse shape. The network is applied again to its own result for factors of 4 and
-8. It learns either the phase of these voxels, or their distance from the surface; in
-both cases, the sign of its output is the phase.
+8. It learns either the phase of these voxels, or their signed distance from the
+surface [2]_, truncated far from it [3]_; in both cases, the sign of its output is the
+phase.
 
 References
 ----------
 .. [1] Li et al. Sparse convolutional neural network for high-resolution skull shape
    completion and shape super-resolution. Sci. Rep. 13, 20229 (2023).
    doi:10.1038/s41598-023-47437-6
+.. [2] Park et al. DeepSDF: learning continuous signed distance functions for shape
+   representation. CVPR 2019. arXiv:1901.05103
+.. [3] Curless and Levoy. A volumetric method for building complex models from range
+   images. SIGGRAPH 1996, 303-312. doi:10.1145/237170.237269
 """
 
 from __future__ import annotations
@@ -33,7 +38,6 @@ from napari_geosr.learning.shapes.data import (
     moved,
     random_solid,
 )
-from napari_geosr.learning.shapes.surface_distance import signed_distance
 from napari_geosr.physics.shapes import coarsened, sampled
 
 if TYPE_CHECKING:
@@ -66,6 +70,11 @@ _MAX_TRIES = 20
 #: Error of the distance, in fine voxels, above which the loss is linear. Half a voxel
 #: is the smallest distance of a voxel from the surface.
 _LINEAR_ABOVE = 0.5
+#: Distance beyond which the surface does not matter, in voxels.
+TRUNCATION = 3.0
+#: Distance between the centre of a voxel and its faces, in voxels. Distances are
+#: measured between centres, but the surface runs along the faces.
+_HALF_VOXEL = 0.5
 
 
 class Config(ShapeConfig):
@@ -198,3 +207,42 @@ class Method(ShapeMethod):
         if self.config.head == "distance":
             return F.smooth_l1_loss(found[known], target[known], beta=_LINEAR_ABOVE)
         return F.binary_cross_entropy_with_logits(found, target)
+
+
+def signed_distance(inside: AnyArray, truncation: float = TRUNCATION) -> AnyArray:
+    """Return the distance of each voxel of a block from the surface, in voxels.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    truncation : float
+        Largest distance, in voxels.
+
+    Returns
+    -------
+    ndarray of float32
+        Negative inside the shape. NaN where the distance is unknown, because a surface
+        outside the block could be closer.
+
+    Examples
+    --------
+    >>> block = np.broadcast_to(np.arange(10) > 4, (9, 9, 10))
+    >>> signed_distance(block, 2.0)[4, 4].tolist()
+    [nan, nan, 2.0, 1.5, 0.5, -0.5, -1.5, -2.0, nan, nan]
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    found = np.full(inside.shape, truncation, np.float32)
+    # Without a second phase, there is nothing to which a distance could be measured.
+    if inside.any() and not inside.all():
+        to_other = distance_transform_edt(inside) + distance_transform_edt(~inside)
+        np.minimum(to_other - _HALF_VOXEL, truncation, out=found, casting="same_kind")
+    found[found > _to_border(inside.shape) - _HALF_VOXEL] = np.nan
+    return np.where(inside, -found, found)
+
+
+def _to_border(shape: tuple[int, ...]) -> AnyArray:
+    """Return the distance of each voxel from the closest voxel outside the block."""
+    ends = [np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in shape]
+    nearest: AnyArray = np.minimum.reduce(np.meshgrid(*ends, indexing="ij"))
+    return nearest
