@@ -119,7 +119,7 @@ def print_table(results: Results, factors: Sequence[int], kinds: Sequence[str]) 
 
 def print_summary(results: Results, factors: Sequence[int]) -> None:
     """Print the mean absolute errors for each factor, head and training seed."""
-    print(f"\n| factor | head | seed | {' | '.join(_COLUMNS)} (absolute errors) |")
+    print(f"\n| factor | head | seed | {' | '.join(_COLUMNS)} |")
     print("|---|---|---|" + "---|" * len(_COLUMNS))
     for factor, head in itertools.product(factors, (*HEADS, "trilinear")):
         seeds = sorted({key[3] for key in results if key[0] == head})
