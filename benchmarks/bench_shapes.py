@@ -203,7 +203,7 @@ def refine(
             for seed in SEEDS[:number]:
                 truth = sampled(SOLIDS[kind](np.random.default_rng(seed)), (edge,) * 3)
                 coarse = coarsened(truth, factor)
-                known = _ShapeFigures(truth)
+                known = ShapeFigures(truth)
                 for name in ("shape-sr-x2", "trilinear"):
                     refiner, n, _ = load_refiner(name, "cpu")
                     stages = factor.bit_length() - 1
@@ -218,11 +218,11 @@ def refine(
                     fine = fine[0, 0].numpy() > 0.5
                     rows.setdefault(f"{mode} once", []).append(known.compared(fine))
             for name, values in rows.items():
-                cells = _cells(np.asarray(values))
+                cells = format_cells(np.asarray(values))
                 print(f"| {kind} | ×{factor} | {name} | {cells} |", flush=True)
 
 
-def _cells(
+def format_cells(
     values: Array,
     signs: Sequence[str] = ("", "", "+", "+", "+"),
     digits: Sequence[int] = (4, 4, 1, 1, 0),
@@ -239,7 +239,7 @@ def _cells(
     return " | ".join(cells)
 
 
-class _ShapeFigures:
+class ShapeFigures:
     """Measures of a true shape, with which other shapes are compared."""
 
     def __init__(self, truth: Mask) -> None:
@@ -298,7 +298,7 @@ def scan(edge: int, factors: Sequence[int], kinds: Sequence[str], number: int) -
                     ]
                 )
         for name, values in rows.items():
-            cells = _cells(np.asarray(values), ("+", "+", "+", ""), (1, 1, 1, 4))
+            cells = format_cells(np.asarray(values), ("+", "+", "+", ""), (1, 1, 1, 4))
             print(f"| {kind} | ×{factor} | {name} | {cells} |", flush=True)
 
 

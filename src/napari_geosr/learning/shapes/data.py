@@ -402,6 +402,11 @@ class ShapeMethod(Method):
         return {"channels": tuple(self.config.channels)}
 
     @property
+    def output_note(self) -> str:
+        """Sentence on the output of the network for its card, after a space; or ""."""
+        return ""
+
+    @property
     def is_oriented(self) -> bool:
         """Whether the model depends on the orientation of the training shapes."""
         return not self.config.augment

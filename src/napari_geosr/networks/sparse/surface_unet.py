@@ -44,6 +44,9 @@ SURFACE_FEATURES = 3
 _MEAN_EDGES = (3, 5)
 #: Factor that turns the trilinearly interpolated shape, minus one half, into a logit.
 _STEEPNESS = 8.0
+#: Logit at a distance of one fine voxel from a plane between coarse voxels, where the
+#: interpolated shape changes by one half for each fine voxel.
+LOGIT_PER_VOXEL = _STEEPNESS / 2
 #: Probability above which a voxel is kept if the result will be refined again. With
 #: 0.5, thin walls and tubes, which have an uncertain position, lose volume in each
 #: stage (10 % instead of 1 % for skulls refined by a factor of 4).
@@ -194,6 +197,15 @@ class SurfaceUNet(nn.Module):
         check_stop()
         prior = _STEEPNESS * (smooth[n, 0, z, y, x] - 0.5)
         return children.with_features(children.features + prior[:, None])
+
+    def surface_distances(self, occupied: Tensor) -> SparseTensor:
+        """Return the logits as signed distances in fine voxels, negative inside.
+
+        Only a network that was trained on distances predicts them; for other networks,
+        only the sign is meaningful. The initial weights give the interpolated distance.
+        """
+        logits = self.surface_logits(occupied)
+        return logits.with_features(-logits.features / LOGIT_PER_VOXEL)
 
     def refined(
         self, occupied: Tensor, *, is_last: bool = True, dense: bool = False

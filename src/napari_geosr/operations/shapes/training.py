@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.core.types import AnyDict, AnyMapping
-    from napari_geosr.learning.method import Method
     from napari_geosr.networks.spec import NetworkSpec
 
 _TEXTS = {
@@ -166,7 +165,11 @@ def _write_steps(
 
 
 def _card(
-    job: ShapeTrainJob, method: Method, network: nn.Module, done: str, record: AnyDict
+    job: ShapeTrainJob,
+    method: ShapeMethod,
+    network: nn.Module,
+    done: str,
+    record: AnyDict,
 ) -> ModelCard:
     config, spec = job.training, cast("NetworkSpec", network.spec)
     task, description, use, limits = _TEXTS[job.method]
@@ -192,7 +195,7 @@ def _card(
         halo=max(spec.halo),
         local=spec.local,
         training=TrainingData(description=trained_on),
-        description=f"{description}{done}",
+        description=f"{description}{method.output_note}{done}",
         intended_use=use,
         not_for=limits,
         remarks=_REMARKS.get(job.method, ()),
