@@ -431,7 +431,7 @@ class GroupSummary:
         Number of pores in neither the group nor its opposite, because they lack a
         value; 0 for pores selected by hand.
     unknown_share : float or None
-        Share of these pores in the volume (for an image: area).
+        Share of these pores in the volume (for an image: area); None if there are none.
     missing_columns : tuple of str
         Columns of the expression in which these pores have no value.
     unknown_at_border : int

@@ -29,7 +29,7 @@ def evaluated(
     found = replace(
         summary(text, inside, sizes),
         unknown=absent.count,
-        unknown_share=absent.share_of_size,
+        unknown_share=absent.share_of_size if absent.count else None,
         missing_columns=tuple(missing),
         unknown_at_border=int(np.count_nonzero(border[unknown])),
     )
