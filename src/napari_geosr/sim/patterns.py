@@ -25,12 +25,7 @@ from napari_geosr.sim.pattern_problems import (
     doubtful_frames,
     missing_pattern,
 )
-from napari_geosr.sim.peaks import (
-    CorrelationPeaks,
-    inner_window,
-    radial_median,
-    upward,
-)
+from napari_geosr.sim.peaks import CorrelationPeaks, inner_fade, radial_median, upward
 from napari_geosr.sim.refine import circle_centre
 
 FloatArray = npt.NDArray[np.float32]
@@ -146,7 +141,7 @@ class AngleFit:
         self.intensity = tuple(float(v / average) if average else 1.0 for v in light)
         self.shape = rows, columns = frames.shape[1], frames.shape[2]
         self.window = np.outer(tukey(rows, 2 * _FADE), tukey(columns, 2 * _FADE))
-        self.inner = np.outer(inner_window(rows), inner_window(columns))
+        self.inner = np.outer(inner_fade(rows), inner_fade(columns))
         scale = np.array([1 / i if i > 0 else 1.0 for i in self.intensity]) / unit
         evened = frames * scale[:, None, None].astype(np.float32)
         faded = evened * self.window.astype(np.float32)

@@ -110,7 +110,7 @@ def upward(k: tuple[float, float]) -> tuple[float, float]:
     return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)
 
 
-def inner_window(n: int) -> FloatArray:
+def inner_fade(n: int) -> FloatArray:
     """Return a window that is zero where frames were faded."""
     edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
     part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
