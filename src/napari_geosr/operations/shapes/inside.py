@@ -36,6 +36,7 @@ from napari_geosr.learning.shapes.grey_scale import (
     grey_scale_bytes,
     grey_scale_steps,
 )
+from napari_geosr.networks import sparse
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import (
@@ -257,8 +258,6 @@ def _plan_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Planned]:
     """Read the mask, and plan the segmentation."""
-    from napari_geosr.networks.sparse import sparse_backend
-
     config.check_inside(mask is not None)
     check_axes(volume, "a volume (Z, Y, X) is needed")
     if mask is not None:
@@ -288,7 +287,7 @@ def _plan_steps(
             budget - inside.nbytes - held,
         )
     more: AnyDict = {} if threshold is None else {"threshold": threshold}
-    more["sparse_convolutions"] = sparse_backend(device)
+    more["sparse_convolutions"] = sparse.sparse_backend(device)
     record = yield from provenance.record_steps(
         "shapes segment",
         inputs={"scan": volume} if mask is None else {"scan": volume, "mask": mask},

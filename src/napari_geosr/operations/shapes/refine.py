@@ -37,7 +37,7 @@ from napari_geosr.inference.shapes import (
     refine_steps,
 )
 from napari_geosr.io.spec import OutputSpec
-from napari_geosr.networks import build_network
+from napari_geosr.networks import build_network, sparse
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
 from napari_geosr.operations.shapes.masks import (
@@ -285,8 +285,6 @@ def refinement_record_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyDict]:
     """Create the record of a refinement of the shape in `volume`."""
-    from napari_geosr.networks.sparse import sparse_backend
-
     return (
         yield from provenance.record_steps(
             "shapes refine",
@@ -294,7 +292,7 @@ def refinement_record_steps(
             settings=config.model_dump(mode="json"),
             model=ready.model,
             should_stop=should_stop,
-            sparse_convolutions=sparse_backend(ready.device),
+            sparse_convolutions=sparse.sparse_backend(ready.device),
         )
     )
 
