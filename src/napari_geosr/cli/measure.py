@@ -53,8 +53,8 @@ from napari_geosr.operations.measure.remarks import includes_background
 if TYPE_CHECKING:
     from napari_geosr.core.types import AnyDict
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.graph.agreement import GraphAgreement
     from napari_geosr.operations.measure import PorosityReport
+    from napari_geosr.operations.measure.networks import GraphAgreement
 
 #: Minimum width of the first column of a comparison (names of values), in characters.
 _LABEL_WIDTH = 24

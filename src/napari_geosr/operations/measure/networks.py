@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.measure.config import PorosityConfig as MeasureConfig
+from napari_geosr.measure.graph.agreement import GraphAgreement as GraphAgreement
 from napari_geosr.measure.graph.agreement import graph_agreement
 from napari_geosr.measure.number_text import number_text, percent_text
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.graph.agreement import GraphAgreement
     from napari_geosr.measure.reports.report import PorosityReport
 
 #: Default matching distance for branches, in voxels of the coarser volume.
