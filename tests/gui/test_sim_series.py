@@ -150,6 +150,8 @@ def test_where_patterns_are_searched_for(found):
     assert search_starts(frames, 0) == (None,)
     assert search_starts(frames, 1, before=patterns) == (patterns, None)
     assert search_starts(frames, 0, corrected=patterns) == (patterns,)
+    near = search_starts(frames, 0, before=patterns, corrected=patterns)
+    assert near == (patterns,)  # a search everywhere could overrule the user
     anywhere, same, scaled = search_starts(frames, 1, corrected=patterns)
     assert (anywhere, same) == (None, patterns)
     for one, other in zip(patterns.fringes, scaled.fringes, strict=True):

@@ -195,3 +195,14 @@ def test_interpolated_pores_of_a_cortex_are_told(rock: np.ndarray, ratio: int) -
     assert found.values["Ct.Po"] > 0.01
     told = any("Ct.Po and Po.N may be too low" in r for r in found.remarks)
     assert told is (ratio != 1)
+
+
+def test_slices_of_a_profile_are_at_their_places() -> None:
+    """The number of cubic planes is rounded; the distance of slices is not."""
+    rng = np.random.default_rng(0)
+    pores = rng.random((10, 40, 40)) < np.linspace(0.1, 0.5, 10)[:, None, None]
+    report = measure(
+        pores, voxel_size=(1.25, 1.0, 1.0), statistics=("profile",), threshold=120.0
+    )
+    curve = report.morphometry["profile"].curves["profile"]
+    np.testing.assert_allclose(curve["distance"], 1.25 * np.arange(10))

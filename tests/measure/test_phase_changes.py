@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.special import owens_t
 from test_morphometry import measured
 
@@ -95,3 +96,15 @@ def test_noise_is_told() -> None:
     noise = np.random.default_rng(0).random((30, 30, 30)) < 0.3
     remarks = measured(noise, "two_point").morphometry["two_point"].remarks
     assert any(r.startswith("S_v is unreliable: at a distance of two") for r in remarks)
+
+
+def test_thick_slices_are_not_taken_for_noise() -> None:
+    """The long steps between thick slices have almost no weight in S_v."""
+    smooth = gaussian_filter(np.random.default_rng(0).normal(size=(30, 96, 96)), 3)
+    thick = gaussian_filter(np.random.default_rng(0).normal(size=(120, 96, 96)), 3)
+    found = PhaseChanges((4.0, 1.0, 1.0), flat=False)
+    found.add(thick[::4] > 0, None, 30)
+    assert found.decrease < 0.13
+    found = PhaseChanges((1.0, 1.0, 1.0), flat=False)
+    found.add(smooth > 0, None, 30)
+    assert found.decrease < 0.13

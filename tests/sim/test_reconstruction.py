@@ -424,7 +424,7 @@ def test_the_estimated_memory_holds_wiener_reconstructions(
     assert 0.6 * estimated < peak < estimated
 
 
-def test_the_estimated_memory_holds_the_pattern_the_pattern_terms():
+def test_the_estimated_memory_holds_the_pattern_terms():
     """The terms are computed in place: two copies would exceed the estimate."""
     fringes = tuple(
         FringePattern((0.3 * np.sin(a), 0.3 * np.cos(a)), (0.0,) * 7, (0.9, 0.4, 0.2))

@@ -108,3 +108,14 @@ def test_patterns_are_found_in_the_usable_slice_next_to_the_middle(value):
     search = PatternSearch(frames, CONFIG, never_stop)
     run_to_end(search.time_steps(0, 0))
     assert search.planes == {(0, 0): 0}
+
+
+def test_given_harmonics_that_phases_cannot_separate_are_compared() -> None:
+    """Three phases separate one harmonic of given patterns, which is compared."""
+    frames = stack(slice_of(1), slice_of(1))
+    known = scene("filaments", size=SIZE, snr=30, seed=1).patterns
+    fringes = tuple(replace(f, modulation=(0.5, 0.2)) for f in known.fringes)
+    frames = replace(frames, patterns=replace(known, fringes=fringes))
+    config = SimConfig(method="widefield", harmonics=2, checks=True, threads=1)
+    result, _ = warnings_of(run_steps(frames, config))
+    assert np.isfinite(result.volume.data).all()

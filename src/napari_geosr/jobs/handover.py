@@ -261,7 +261,7 @@ class StoppedSim:
     patterns : PatternSet or None
         Patterns already shown to the user; by default, the job estimates them.
     near : PatternSet or None
-        Corrected patterns of the first of several time points or channels.
+        Corrected patterns of the first of several slices, time points or channels.
     """
 
     input: LayerVolume

@@ -116,13 +116,15 @@ def preserve_slice(viewer: ViewerModel, layer: Layer) -> Iterator[None]:
         for axis in viewer.dims.not_displayed
         if axis >= first
     }
-    yield
-    for axis, i in index.items():
-        for at in (i + 1, i - 1, i):
-            place = [0.0] * layer.ndim
-            place[axis] = at
-            point = position_of(viewer, layer, place)[axis]
-            viewer.dims.set_point(axis + first, float(point))
+    try:
+        yield
+    finally:
+        for axis, i in index.items():
+            for at in (i + 1, i - 1, i):
+                place = [0.0] * layer.ndim
+                place[axis] = at
+                point = position_of(viewer, layer, place)[axis]
+                viewer.dims.set_point(axis + first, float(point))
 
 
 def remove_in_place(viewer: ViewerModel, layer: Layer) -> None:

@@ -44,6 +44,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     """Measure the porosity of every slice."""
     scan = phases.scan
     slabs = scan.slabs
+    step = _slice_distance(phases)
     parts = []
     yield StageStarted(0, len(slabs), message="Measuring the profile along Z")
     for i, slab in enumerate(slabs):
@@ -67,7 +68,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "The profile along Z has no statistics: there is only one slice."
         )
     else:
-        heights = np.flatnonzero(used) * scan.voxel[0]
+        heights = np.flatnonzero(used) * step
         values = {
             "Prof.SD": float(found.std(ddof=1)),
             "Prof.min": float(found.min()),
@@ -75,7 +76,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "Prof.slope": _slope(heights, found),
         }
     curve = {
-        "distance": (np.flatnonzero(known) * scan.voxel[0]).tolist(),
+        "distance": (np.flatnonzero(known) * step).tolist(),
         "porosity": porosity[known].tolist(),
         "standard_error": [
             standard_error(p, s)
@@ -83,6 +84,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         ],
     }
     return Findings(values, remarks, curves={"profile": curve})
+
+
+def _slice_distance(phases: Phases) -> float:
+    """Return the distance between slices of the scan, in edges of cubic voxels."""
+    original = phases.original
+    return 1.0 if original is None else original.voxel_size[0] / phases.edge
 
 
 def _field_counts(planes: Mask) -> np.ndarray:

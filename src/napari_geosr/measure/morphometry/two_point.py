@@ -58,7 +58,7 @@ QUANTITIES = (
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
 #: Relative decrease of the phase changes per length, from one voxel to two, above which
-#: S_v is unreliable: overlapping spheres with a radius of 4 voxels reach 0.14.
+#: S_v is unreliable: overlapping spheres with a radius of 4 voxels reach 0.13.
 _MOST_DECREASE = 0.15
 
 

@@ -108,10 +108,14 @@ class PhaseChanges:
 
     @property
     def decrease(self) -> float:
-        """Relative decrease of the phase changes per length from one step to two."""
-        used = pair_weights(self.voxel_size, flat=self.flat) > 0
-        rates = self._rates()[:2, used]
-        one, two = rates[:, np.isfinite(rates).all(axis=0)].sum(axis=1)
+        """Relative decrease of the phase changes per length from one step to two.
+
+        Directions count as in the surface: those with long steps hardly do.
+        """
+        weights = pair_weights(self.voxel_size, flat=self.flat)
+        rates = self._rates()[:2]
+        used = (weights > 0) & np.isfinite(rates).all(axis=0)
+        one, two = (rates[:, used] * weights[used]).sum(axis=1)
         return float(1 - two / one) if one else 0.0
 
     def _surface(self, factors: Floats) -> float | None:

@@ -34,9 +34,12 @@ def size_remarks(
         + shown_units(phases.unit, [edge * phases.edge], flat=phases.flat)
         for edge in (wanted, spot)
     )
+    edge = "voxels of this scan"
+    if phases.original is not None:
+        edge = "times the shortest voxel edge of this scan"
     yield (
         f"Spots of {requested} were requested; planned with {planned}, because spots "
-        "are a whole number of voxels of this scan wide."
+        f"are a whole number of {edge} wide."
     )
 
 

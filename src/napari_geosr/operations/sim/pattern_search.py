@@ -186,10 +186,15 @@ class PatternSearch:
             time, channel, plane = first
             where = self.frames.where(plane, time, channel).strip(" ()")
             slices = where if n == 1 else f"{n} planes, the first of which is {where}"
+        at, where = self.planes[first[:2]], self.estimates[first[:2]].where
+        source = f"the middle slice ({at + 1})"
+        if where and where != self.frames.where(
+            at, *first[:2]
+        ):  # of another time point
+            source = where.strip(" ()")
         return (
-            f"{self.reused[first]} The patterns of the middle slice "
-            f"({self.planes[first[:2]] + 1}) are used instead in {slices}; do not "
-            "trust the result there without checking it."
+            f"{self.reused[first]} The patterns of {source} are used instead in "
+            f"{slices}; do not trust the result there without checking it."
         )
 
     def misfit_steps(
@@ -215,7 +220,10 @@ class PatternSearch:
             return []
         found = []
         for plane in sorted({usable[0], usable[-1]}):
-            measured = yield from self._measured_steps(time, channel, plane, used)
+            try:
+                measured = yield from self._measured_steps(time, channel, plane, used)
+            except (ConfigError, VolumeError):
+                continue  # only a further check: the result is kept
             moved = (
                 0.0 if measured.problems else drift(used.patterns, measured.patterns)
             )
@@ -231,10 +239,13 @@ class PatternSearch:
     def _measured_steps(
         self, time: int, channel: int, plane: int, used: PatternEstimate
     ) -> Generator[Step, None, PatternEstimate]:
-        """Find the patterns of a plane near given ones."""
+        """Find the patterns of a plane near given ones, from one harmonic.
+
+        Given patterns may have more harmonics than the phases of a frame can separate.
+        """
         steps = search_steps(
             replace(self.frames, patterns=None),
-            self.config.model_copy(update={"patterns": None}),
+            self.config.model_copy(update={"patterns": None, "harmonics": 1}),
             time=time,
             channel=channel,
             plane=plane,

@@ -17,7 +17,8 @@ def search_starts(
 ) -> tuple[PatternSet | None, ...]:
     """Return approximate patterns, near which to search one after the other.
 
-    Patterns that the user has corrected are those of the first channel. The periods of
+    Patterns that the user has corrected are those of the first channel, whose other
+    slices and time points are searched near them only. The periods of
     the other channels differ, so their patterns are first searched for in the whole
     ring, and near the corrected ones only if they are not found there.
 
@@ -35,6 +36,8 @@ def search_starts(
     tuple of (PatternSet or None)
         None stands for a search in the whole ring around the cut-off.
     """
+    if before is not None and corrected is not None and channel == 0:
+        return (before,)  # a search of the whole ring could overrule the user
     if before is not None:
         return before, None
     if corrected is None:

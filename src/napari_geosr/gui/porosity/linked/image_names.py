@@ -62,7 +62,7 @@ class ImageNames(QObject):
         before = dict(self._names)
         self._rename()
         if self._names != before:
-            self.changed.emit(dict(self._names))
+            self.changed.emit(distinct(self._names))
 
     def _rename(self) -> None:
         for key, reference in self._sources.items():
@@ -82,3 +82,17 @@ class ImageNames(QObject):
             for shown in self._layers_of(key):
                 if shown.name.startswith(f"{before} · "):
                     shown.name = layer.name + shown.name.removeprefix(before)
+
+
+def distinct(names: Mapping[str, str]) -> dict[str, str]:
+    """Return names that all differ; a later equal name is followed by its key.
+
+    Examples
+    --------
+    >>> distinct({"A": "scan", "B": "scan"})
+    {'A': 'scan', 'B': 'scan (B)'}
+    """
+    shown: dict[str, str] = {}
+    for key, name in names.items():
+        shown[key] = f"{name} ({key})" if name in shown.values() else name
+    return shown
