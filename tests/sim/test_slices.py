@@ -119,3 +119,18 @@ def test_given_harmonics_that_phases_cannot_separate_are_compared() -> None:
     config = SimConfig(method="widefield", harmonics=2, checks=True, threads=1)
     result, _ = warnings_of(run_steps(frames, config))
     assert np.isfinite(result.volume.data).all()
+
+
+def test_patterns_of_another_time_point_are_named() -> None:
+    """The middle slice of the second time point has no patterns of its own either."""
+    blocks = [slice_of(1), slice_of(1), without_patterns(2), without_patterns(3)]
+    images = np.stack([b.reshape(-1, SIZE, SIZE) for b in blocks])
+    raw = images.reshape(2, 18, SIZE, SIZE)
+    volume = Volume(raw, "TZYX", (0.2, PIXEL, PIXEL), "µm", name="raw")
+    given = {"order": "zap", "optics": OPTICS, "offset": 100.0}
+    frames = SimFrames.from_volume(volume, angles=3, phases=3, **given)
+    search = PatternSearch(frames, CONFIG, never_stop)
+    for time in (0, 1):
+        for plane in (0, 1):
+            run_to_end(search.plane_steps(time, 0, plane))
+    assert "The patterns of time point 1 are used" in search.reused_warning()
