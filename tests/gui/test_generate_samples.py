@@ -141,7 +141,7 @@ def test_an_invalid_setting_is_shown_in_its_field(dock, qtbot, tmp_path):
     dialog = opened(dock)
     fill(dialog, tmp_path / "made", shape="4,4")
     start(dialog)
-    assert "8 or more" in dialog.form.faults["shape"]
+    assert "at least 8" in dialog.form.faults["shape"]
     assert dialog.isVisible()
     assert not dock.activity.busy
     dialog.buttons.button(QDialogButtonBox.StandardButton.Cancel).click()

@@ -83,9 +83,9 @@ def test_the_profile_is_plotted_if_it_was_measured(viewer, qtbot):
     assert f"{low:.3g} to {high:.3g} %" in chart.accessibleDescription()
     line = chart.plot.getPlotItem().listDataItems()[-1]
     z, porosity = line.getData()
-    # Voxels of 4 × 2 × 2 µm are measured as cubes of 2 µm.
-    assert len(z) == 64
-    assert z[-1] == pytest.approx(63 * 2)
+    # Slices of the scan, although shapes are measured on cubes of 2 µm.
+    assert len(z) == 32
+    assert z[-1] == pytest.approx(31 * 4)
     assert porosity.max() == pytest.approx(high)
 
 
