@@ -40,6 +40,9 @@ _DARK_PERCENTILE = 0.1
 _FAR_BELOW = 3.1
 #: Number of times that the number of dark pixels is estimated.
 _SEARCHES = 8
+#: Minimum distance of the brightest pixel from the grey value without light, in units
+#: of the noise.
+_BRIGHTER = 6.0
 #: An area of constant grey value counts as empty (padding of registered or cropped
 #: frames) if it differs from the darkest other pixels by more than this multiple of
 #: their noise.
@@ -260,4 +263,5 @@ def _centre(smooth: FloatArray, rough: FloatArray) -> float:
     for _ in range(_SEARCHES):
         area = 2 * max(float(np.searchsorted(values, level)), n)
         level = low - stats.norm.ppf(n / area) * sigma
-    return float(level)
+    # If no pixel is clearly brighter, all of them may be in the light.
+    return float(level if values[-1] > level + _BRIGHTER * sigma else low)
