@@ -29,6 +29,7 @@ from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
+from napari_geosr.jobs.kinds import START_AGAIN
 from napari_geosr.jobs.queues import RESUBMIT, QueueState
 from napari_geosr.jobs.queues import oar as oar_queue
 from napari_geosr.jobs.queues import slurm as slurm_queue
@@ -146,8 +147,8 @@ def test_a_running_job_is_watched_and_stopped(
 # States without a queue
 
 
-def made(tmp_path: Path, **facts: Any) -> JobFolder:
-    values = {"operation": "restore", "method": "tv", "name": "job"}
+def made(tmp_path: Path, operation: str = "restore", **facts: Any) -> JobFolder:
+    values = {"operation": operation, "method": "tv", "name": "job"}
     job = JobFolder.create(tmp_path / "job", values, name="job")
     queue_record.write_record(
         job.path, QueueRecord("slurm", "SLURM", "12", profile={}, **facts)
@@ -367,6 +368,16 @@ def walltimes(job: JobFolder, *runs: tuple[int, float]) -> list[bool]:
         job.set_state("paused", done=done, total=50)
         answers.append(submission.note_walltime(job, seconds))
     return answers
+
+
+@pytest.mark.parametrize("operation", START_AGAIN)
+def test_a_run_that_keeps_nothing_is_not_repeated_after_a_full_one(
+    tmp_path: Path, operation: str
+) -> None:
+    job = made(tmp_path, operation)
+    assert walltimes(job, (3, SHORT), (9, FULL)) == [True, False]
+    assert job.status().state == "failed"
+    assert "did not end in a full one" in job.status().message
 
 
 def test_a_record_that_cannot_be_read_now_is_not_lost(

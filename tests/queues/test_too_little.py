@@ -359,3 +359,25 @@ def test_frames_that_a_model_would_mix(tmp_path: Path, capsys: Any) -> None:
     tifffile.imwrite(scan, frames.astype(np.float32))
     said = refused(scan, capsys, *restoring(scan, "-m", "foam-denoise"))
     assert "look like frames of a time series" in said
+
+
+def test_frames_that_do_not_fit_into_a_node(tmp_path: Path, capsys: Any) -> None:
+    """The file is sparse: no frame is read."""
+    path = tmp_path / "raw.tif"
+    tifffile.imwrite(path, shape=(9, 2048, 2048), dtype=np.uint16)
+    words = ["sim", str(path), "--na", "1.4", "--wavelength", "525nm"]
+    words += ["--pixel", "65nm", "--method", "wiener", "--profile", "mine"]
+    words += ["-o", str(tmp_path / "sim.ome.tif")]
+    said = refused(path, capsys, *words, "--mem", "1GB")
+    assert "'wiener' needs" in said
+    found = re.search(r"Request at least (\S+) GB", said)
+    assert found is not None
+    # The stated amount is enough, and 5 % less is not.
+    less = f"{950 * float(found[1]):.0f}MB"
+    assert "too small" in refused(path, capsys, *words, "--mem", less)
+    more = ["--memory", "100MB"]
+    assert "more than the 100 MB allowed" in refused(path, capsys, *words, *more)
+    budget = refused(path, capsys, *words, "--mem", "1GB", "--memory", "8GB")
+    assert "with a budget of 8GB (--memory), the run needs" in budget
+    made = submit(capsys, *words, "--mem", f"{found[1]}GB")
+    assert run(["jobs", "stop", made["job"]]) == 0

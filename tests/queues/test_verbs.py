@@ -16,6 +16,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, JobError
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.cluster import allocation
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths
@@ -177,15 +178,9 @@ def test_train(scan: Path, capsys: Any) -> None:
 
 
 @pytest.mark.usefixtures("idle_oar")
-def test_train_pinn_sim(
-    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["simulate", "sim", "--structure", "er", "--size", "64", "-o", "raw"]
-    assert run([*words, "--snr", "50"]) == 0
-    capsys.readouterr()
-    words = ["train", "pinn-sim", "--frames", "raw/raw.ome.tif"]
-    words += ["--apply-to", "raw/raw.ome.tif", "--recipe", "published", "--steps", "2"]
+def test_train_pinn_sim(frames: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ["train", "pinn-sim", "--frames", str(frames)]
+    words += ["--apply-to", str(frames), "--recipe", "published", "--steps", "2"]
     words += ["--features", "4", "--iterations", "2", "--refine-steps", "1"]
     words += ["--threads", "1", "--device", "cpu"]
     job = run_here(capsys, *words, "-o", "job")
@@ -196,6 +191,73 @@ def test_train_pinn_sim(
     assert run(["submit", *words, "-o", "other", "--queue", "oar", "--dry-run"]) == 0
     assert "pinn-sim: sim" in capsys.readouterr().out
     assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture
+def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Path:
+    """Raw frames in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    words = ["simulate", "sim", "--structure", "er", "--size", "64", "-o", "raw"]
+    assert run([*words, "--snr", "50"]) == 0
+    capsys.readouterr()
+    return Path("raw/raw.ome.tif")
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_sim(frames: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ["sim", str(frames), "--method", "wiener", "--threads", "1"]
+    words += ["--patterns", "raw/patterns_truth.yaml"]
+    job = run_here(capsys, *words, "-o", "far.ome.tif", "--report", "checks")
+    assert run([*words, "-o", "near.ome.tif", "--report", "here"]) == 0
+    far, near = (io.read(tmp_path / f"{name}.ome.tif") for name in ("far", "near"))
+    np.testing.assert_array_equal(far.data, near.data)
+    one, other = (volume.provenance[-1] for volume in (far, near))
+    assert one["operation"] == other["operation"]
+    assert one["inputs"]["frames"]["checksum"] == other["inputs"]["frames"]["checksum"]
+    written = tmp_path / "checks" / "checks.json"
+    assert written.read_text() == (tmp_path / "here" / "checks.json").read_text()
+    # Killed before its report was complete, the job repeats the run.
+    written.unlink()
+    job.set_state("interrupted")
+    assert run_to_end(run_steps(job)) == tmp_path / "far.ome.tif"
+    assert written.exists()
+    copy = job.path.rename(tmp_path / "copy")
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace(f"out: {tmp_path}/far.ome.tif", ""))
+    with pytest.raises(JobError, match="checks.*Remove `report` from this file"):
+        check_output_paths(JobFolder(copy))
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_the_plan_of_a_run_that_cannot_be_divided(frames: Path, capsys: Any) -> None:
+    words = ["submit", "sim", str(frames), "-o", "sim.ome.tif", "--queue", "oar"]
+    assert run([*words, "--dry-run"]) == 0
+    assert "the job must end within it" in capsys.readouterr().out
+    assert run([*words, "--report", "checks", "--no-checks"]) == 2
+    assert "they are switched off" in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["raw"]
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_train_shapes(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = np.indices((24,) * 3) - 11.5
+    ball = (np.sqrt((places**2).sum(0)) < 8).astype(np.uint8)
+    io.write(Volume(ball, "ZYX", (1.0,) * 3), "ball.tif", kind="labels")
+    words = ["train", "shape-sr", "--source", "ball.tif", "--steps", "2"]
+    words += ["--channels", "4,4", "--patch", "16", "--threads", "1"]
+    job = run_here(capsys, *words, "--name", "first", "-o", "job")
+    assert job.path == tmp_path / "job"
+    assert job.status().result == tmp_path / "job" / "result" / "first"
+    # The job finds the model that it starts from, too.
+    words += ["--from-model", "job/result/first", "--name", "second", "-o", "more"]
+    assert run(["submit", *words, "--queue", "oar", "--dry-run"]) == 0
+    assert "train shapes: second" in capsys.readouterr().out
+    assert run_here(capsys, *words).values()["training"]["from_model"] == str(
+        tmp_path / "job" / "result" / "first"
+    )
 
 
 @pytest.mark.usefixtures("idle_oar")

@@ -304,6 +304,15 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "submit measure clean.ome.tif -o report --profile mine",
                 ),
             ),
+            "sim": Command(
+                "submit.sim:sim",
+                "Reconstruct raw frames of structured illumination on a cluster.",
+                (
+                    "submit sim raw.tif --na 1.4 --wavelength 525nm -o sim.ome.tif "
+                    "--queue slurm",
+                    "submit sim raw.tif --method pinn -o sim.ome.tif --profile mine",
+                ),
+            ),
             "train": Command("submit.train:train", "Train a model on a cluster."),
             "study": Command("submit.study:study", "Run a study on a cluster."),
         },

@@ -132,10 +132,6 @@ def examples_of(method: str) -> tuple[str, ...]:
     return tuple(f"train {method} {line}" for line in _EXAMPLES[method])
 
 
-def _epilogue_of(method: str) -> str:
-    return with_examples(*examples_of(method))
-
-
 def _list_methods(
     *,
     list: Annotated[  # noqa: A002  # the name shown in the help
@@ -270,10 +266,7 @@ def shape_command_of(method: str) -> Callable[..., int]:
         prepare: bool = False,
         json: bool = False,
     ) -> int:
-        given = {} if config is None else config.model_dump(exclude_unset=True)
-        job = ShapeTrainJob.from_values({"method": method, "training": given})
-        job = job.with_absolute_paths()
-        job.check()
+        job = shape_job(method, config)
         return start(_create(out, job), detach=detach, prepare=prepare, json=json)
 
     name = method.replace("_", "-")
@@ -287,6 +280,21 @@ def shape_command_of(method: str) -> Callable[..., int]:
         "return": int,
     }
     return train
+
+
+def shape_job(method: str, config: Config | None) -> ShapeTrainJob:
+    """Create a job of a method for shapes from flags, and validate it.
+
+    Raises
+    ------
+    GeoSRError
+        If a setting is invalid or the data cannot be used.
+    """
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    job = ShapeTrainJob.from_values({"method": method, "training": given})
+    job = job.with_absolute_paths()
+    job.check()
+    return job
 
 
 def _create(

@@ -96,6 +96,7 @@ _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 #: Settings that are outputs, names or finished parts, or may name a dataset in a file.
 _NOT_INPUTS = (
     "out",
+    "report",
     "restore",
     "name",
     "title",
@@ -257,7 +258,8 @@ def check_output_paths(job: JobFolder) -> None:
     values = job.values()
     if values.get("operation") in ("restore", "reconstruct", "sim"):
         _check_result_paths(job, values)
-    _check_output(job, values.get("out"))
+    for name in ("out", "report"):
+        _check_output(job, name, values.get(name))
     scans = values.get("scans")
     named = scans.get("restore") if isinstance(scans, dict) else None
     if named is None or job.was_created_here:
@@ -271,15 +273,17 @@ def check_output_paths(job: JobFolder) -> None:
         )
 
 
-def _check_output(job: JobFolder, out: object) -> None:
-    """Reject an output of a copied job outside its folder."""
+def _check_output(job: JobFolder, name: str, out: object) -> None:
+    """Reject the output `name` of a copied job if it is outside the job's folder."""
     if out is None or job.was_created_here:
         return
     if not (job.path / str(out)).resolve().is_relative_to(job.path):
+        then = ", and the result will be written into the job folder"
+        then = then if name == "out" else ""
         raise JobError(
             f"{job.path / 'config.yaml'} names an output outside the job folder "
-            f"({out}), but the job was created elsewhere. Remove `out` from this "
-            "file, and the result will be written into the job folder."
+            f"({out}), but the job was created elsewhere. Remove `{name}` from this "
+            f"file{then}."
         )
 
 

@@ -55,7 +55,7 @@ _OTHER_RESULTS = {
     "study projections": "report",
 }
 #: Operations that always start from the beginning: a stopped run leaves nothing.
-_START_AGAIN = ("sim",)
+START_AGAIN = ("sim",)
 #: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {
     "restore": "the finished tiles",
@@ -79,7 +79,7 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
         Folder of the job, checked for a finished part.
     """
     start = _RESUME_FROM.get(operation, "the last checkpoint")
-    if operation in _START_AGAIN:
+    if operation in START_AGAIN:
         return "starts again from the beginning"
     try:
         is_finished = folder is None or _has_finished(operation, folder)

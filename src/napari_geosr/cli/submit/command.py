@@ -26,7 +26,7 @@ from napari_geosr.jobs.cluster.reservation import check_no_other_writer
 from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
 from napari_geosr.jobs.data import removed_on_failure
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.kinds import START_AGAIN, Job
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.restore.job import RestoreJob
 
@@ -172,10 +172,13 @@ def _plan(
     plan["resources"] = ", ".join(resources)
     if processes := _processes(request.job, profile):
         plan["processes"] = processes
-    plan["walltime"] = (
-        f"{profile.walltime}; {profile.warning_seconds} s before it expires, the job "
-        "saves its finished work, and is resubmitted and resumed"
+    then = (
+        f"{profile.warning_seconds} s before it expires, the job saves its finished "
+        "work, and is resubmitted and resumed"
     )
+    if values["operation"] in START_AGAIN:
+        then = "the job must end within it, because a stopped run keeps nothing"
+    plan["walltime"] = f"{profile.walltime}; {then}"
     return plan
 
 

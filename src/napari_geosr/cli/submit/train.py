@@ -17,6 +17,7 @@ from napari_geosr.operations.ganrec import GanrecConfig
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.pinn_sim import NEEDS as PINN_SIM_NEEDS
 from napari_geosr.operations.pinn_sim import PinnSimConfig
+from napari_geosr.operations.shapes import shape_config_class, shape_needs
 from napari_geosr.operations.train import config_class, needs
 from napari_geosr.operations.train.from_projections import ScansConfig
 
@@ -57,6 +58,15 @@ def _pinn_sim(
     return SubmitRequest(job, job.training.name, path, folder=path)
 
 
+def _shapes(method: str) -> Callable[..., SubmitRequest]:
+    def request(*, out: Path, config: Config | None = None) -> SubmitRequest:
+        job = train_commands.shape_job(method, config)
+        path = absolute_path(out)
+        return SubmitRequest(job, job.training.name, path, folder=path)
+
+    return request
+
+
 def _on_a_queue(method: str) -> str:
     """Return examples of training on a cluster, for the help page."""
     line = f"submit {train_commands.examples_of(method)[0]}"
@@ -78,6 +88,15 @@ def _build_train() -> App:
             help=train_commands.summary_of(method, need),
             help_epilogue=_on_a_queue(method),
             help_formatter=train_commands.formatter_of(config_class(method)),
+        )
+    for method, need in shape_needs().items():
+        name = method.replace("_", "-")
+        app.command(
+            submitted(train_commands.shape_command_of(method), _shapes(method)),
+            name=name,
+            help=train_commands.summary_of(name, need),
+            help_epilogue=_on_a_queue(name),
+            help_formatter=train_commands.formatter_of(shape_config_class(method)),
         )
     for name, verb, request, need in (
         ("ganrec", train_commands.ganrec, _ganrec, GANREC_NEEDS),

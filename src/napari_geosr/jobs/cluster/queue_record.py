@@ -455,12 +455,24 @@ def is_stuck(record: QueueRecord) -> bool:
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 
-def describe_stuck(record: QueueRecord, folder: Path) -> str:
-    """Describe a job whose runs end without progress, and what to change."""
+def describe_stuck(record: QueueRecord, folder: Path, *, starts_again: bool) -> str:
+    """Describe a job that cannot end within its walltime, and what to change.
+
+    Parameters
+    ----------
+    record : QueueRecord
+    folder : Path
+        Folder of the job.
+    starts_again : bool
+        Whether a run of the job keeps nothing of the previous one.
+    """
     walltime = record.profile.get("walltime") or Profile().walltime
+    n = record.idle + record.short
+    why = f"{n} consecutive runs ended without completing a step"
+    if starts_again:
+        why = "this job cannot be divided among runs, and did not end in a full one"
     return (
-        f"The walltime of {walltime} is too short: {record.idle + record.short} "
-        "consecutive runs ended without completing a step. Resume the job with a "
+        f"The walltime of {walltime} is too short: {why}. Resume the job with a "
         f"longer walltime (napari-geosr jobs resume {folder} --walltime 12h)."
     )
 

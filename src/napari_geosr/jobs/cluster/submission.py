@@ -28,6 +28,7 @@ from napari_geosr.jobs.cluster.reservation import held_interrupt, submitting
 from napari_geosr.jobs.cluster.torchrun import torchrun_words
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import check_inputs
+from napari_geosr.jobs.kinds import START_AGAIN
 from napari_geosr.jobs.queues import QueueSystem, load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED, check_setup
 
@@ -359,8 +360,11 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
         record, job.status().done, is_full=is_full, saved=saved
     )
     queue_record.write_record(job.path, record)
-    if queue_record.is_stuck(record):
-        message = queue_record.describe_stuck(record, job.path)
+    starts_again = job.status().operation in START_AGAIN
+    if queue_record.is_stuck(record) or (starts_again and is_full):
+        message = queue_record.describe_stuck(
+            record, job.path, starts_again=starts_again and is_full
+        )
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)
         return False

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from napari_geosr.core.steps import Step
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility import (
+    frames,
     measurements,
     reconstructions,
     restorations,
@@ -18,6 +19,7 @@ from napari_geosr.jobs.kinds import Job
 from napari_geosr.operations.measure.job import MeasureJob
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.job import RestoreJob
+from napari_geosr.operations.sim.job import SimJob
 
 __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
 
@@ -25,9 +27,10 @@ __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
 def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     """Reject a job if its first part would not fit into memory or walltime.
 
-    Restorations, measurements and reconstructions are checked, without reading voxels
-    or projections; see `restorations`, `measurements` and `reconstructions`. Jobs that
-    would not use all nodes or GPUs are rejected as well; see `trainings`.
+    Restorations, measurements and reconstructions are checked, without reading voxels,
+    projections or frames; see `restorations`, `measurements`, `reconstructions` and
+    `frames`. Jobs that would not use all nodes or GPUs are rejected as well; see
+    `trainings`.
 
     Parameters
     ----------
@@ -51,3 +54,5 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         reconstructions.check(job, profile)
     else:
         trainings.check(job, profile)
+    if isinstance(job, SimJob):
+        frames.check(job, profile)

@@ -35,6 +35,7 @@ from napari_geosr.operations.shapes.masks import (
     read_labels_steps,
     read_shape_steps,
 )
+from napari_geosr.operations.shapes.models import absolute_shape_model
 
 #: Operation of jobs that train on shapes, as written in their ``config.yaml``.
 OPERATION = "train shapes"
@@ -86,8 +87,10 @@ class ShapeTrainJob(Config):
         """Return the job with absolute paths."""
         source = tuple(path.expanduser().resolve() for path in self.training.source)
         target = tuple(path.expanduser().resolve() for path in self.training.target)
-        paths = {"source": source, "target": target}
-        training = self.training.model_copy(update=paths)
+        changes: AnyDict = {"source": source, "target": target}
+        if start := self.training.from_model:
+            changes["from_model"] = absolute_shape_model(start)
+        training = self.training.model_copy(update=changes)
         return self.model_copy(update={"training": training})
 
     def check(self) -> None:

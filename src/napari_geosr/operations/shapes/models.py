@@ -33,6 +33,14 @@ def shape_models(*methods: str) -> tuple[str, ...]:
     return (*names, TRILINEAR) if "shape_sr" in methods else tuple(names)
 
 
+def absolute_shape_model(name: str) -> str:
+    """Make the path of a model absolute; the names of bundled models are kept."""
+    path = Path(name).expanduser()
+    if name in (*bundled_names(), TRILINEAR) or not path.exists():
+        return name
+    return str(path.absolute())
+
+
 def find_shape_model(name: str, method: str | tuple[str, ...], verb: str) -> Model:
     """Return a model for shapes by name or path.
 

@@ -11,10 +11,12 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.atomic import explained, write_text
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function
+from napari_geosr.operations.sim.report import FILES, write_report
 from napari_geosr.operations.sim.run import run_steps
 from napari_geosr.operations.storage import is_written
 
@@ -41,6 +43,8 @@ class SimJob(Config):
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
     """Modification time, in ns, of the file that the result replaces."""
+    report: Path | None = None
+    """Folder for the checks of the result; by default, they are not written."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> SimJob:
@@ -69,6 +73,10 @@ class SimJob(Config):
         transfer_function(
             open_frames(self.frames, self.settings, self.reading), self.settings
         )
+
+    def open_input(self) -> Volume:
+        """Open the frames lazily."""
+        return open_frames(self.frames, self.settings, self.reading).volume
 
     def result(self, folder: Path) -> Path:
         """Return the path of the result, by default in the folder of the job."""
@@ -133,22 +141,34 @@ def sim_job_steps(
     """
     out = job.result(folder)
     # If the job was killed before it reported its result, the file already exists.
-    if is_written(out, folder, OPERATION, job.replaces):
+    done = is_written(out, folder, OPERATION, job.replaces)
+    if done and not _lacks_report(job):
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        done = yield from run_steps(
+        result = yield from run_steps(
             open_frames(job.frames, job.settings, job.reading),
             job.settings,
             near=_read_near(job.near),
             out=out,
-            overwrite=bool(job.replaces),
+            overwrite=bool(job.replaces) or done,
             should_stop=should_stop,
         )
     except Cancelled:
         return None
-    return done.path
+    if job.report is not None and result.checks is not None:
+        # An earlier run of the job may have left some of the files.
+        write_report(job.report, result, overwrite=True)
+    return result.path
+
+
+def _lacks_report(job: SimJob) -> bool:
+    """Return whether the job has yet to write files of its report."""
+    folder = job.report
+    return folder is not None and not all(
+        (folder / name).exists() for name in FILES.values()
+    )
 
 
 def _read_near(path: Path | None) -> PatternSet | None:

@@ -33,15 +33,17 @@ _WIENER_BAND_BYTES = 12
 #: Rows by which a grid exceeds its frames (see `SimGrid.around`), and by which its size
 #: may be rounded up, in periods of the cut-off frequency.
 _GRID_MARGIN = 2 * 4.0 + 1.6
+#: Margin around a tile, in periods of the cut-off frequency.
+_HALO = 12.0
 #: Fraction of the free memory that a run uses by default.
-_FREE_SHARE = 0.5
+FREE_SHARE = 0.5
 
 
 def memory_budget(config: SimConfig, device: str = "cpu") -> int:
     """Return the memory budget: the setting, or a fraction of the device's memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
-    return int(_FREE_SHARE * free_memory(device))
+    return int(FREE_SHARE * free_memory(device))
 
 
 def pixel_bytes(n_frames: int, n_terms: int, upscale_factor: int) -> int:
@@ -64,7 +66,7 @@ def require_network_memory(
     otf: Otf,
     config: SimConfig,
     device: str,
-) -> None:
+) -> int:
     """Refuse a network that does not fit into memory; it cannot work in tiles.
 
     Parameters
@@ -78,6 +80,11 @@ def require_network_memory(
     otf : Otf
     config : SimConfig
     device : str
+
+    Returns
+    -------
+    int
+        Bytes that the network needs.
 
     Raises
     ------
@@ -95,8 +102,10 @@ def require_network_memory(
             f"pixels, more than the {format_available(budget)} allowed. Crop them, "
             "allow more memory (--memory), use a smaller upscale factor "
             "(--upscale-factor) or fewer features (--features), or use 'sim --method "
-            "joint-rl', which works in tiles."
+            "joint-rl', which works in tiles.",
+            enough=need,
         )
+    return need
 
 
 def wiener_bytes(grid: SimGrid, harmonics: int) -> int:
@@ -105,29 +114,109 @@ def wiener_bytes(grid: SimGrid, harmonics: int) -> int:
     return math.prod(grid.fine) * _WIENER_BYTES + math.prod(grid.padded) * camera
 
 
-def require_wiener_memory(patterns: PatternSet, otf: Otf, config: SimConfig) -> None:
+def require_wiener_memory(
+    shape: tuple[int, int], harmonics: int, otf: Otf, config: SimConfig
+) -> int:
     """Refuse Wiener-SIM if it does not fit into memory.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns of a frame.
+    harmonics : int
+        Harmonics of the patterns.
+    otf : Otf
+    config : SimConfig
+
+    Returns
+    -------
+    int
+        Bytes that Wiener-SIM needs.
 
     Raises
     ------
     DeviceMemoryError
         If it needs more than the budget.
     """
-    grid = SimGrid.around(patterns.shape, config.upscale_factor, otf.cut_off)
-    need, budget = wiener_bytes(grid, patterns.harmonics), memory_budget(config)
+    grid = SimGrid.around(shape, config.upscale_factor, otf.cut_off)
+    need, budget = wiener_bytes(grid, harmonics), memory_budget(config)
     if need > budget:
-        rows, columns = patterns.shape
+        rows, columns = shape
         raise DeviceMemoryError(
             f"Wiener-SIM needs {format_enough(need)} for frames of {rows} × {columns} "
             f"pixels, more than the {format_available(budget)} allowed. Allow more "
             "(--memory), crop the frames, use a smaller upscale factor "
-            "(--upscale-factor), or use --method joint-rl, which works in tiles."
+            "(--upscale-factor), or use --method joint-rl, which works in tiles.",
+            enough=need,
         )
+    return need
+
+
+def require_memory(
+    shape: tuple[int, int], angles: int, phases: int, otf: Otf, config: SimConfig
+) -> int:
+    """Refuse a reconstruction on the CPU, before its patterns are known.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns of a frame.
+    angles, phases : int
+    otf : Otf
+    config : SimConfig
+
+    Returns
+    -------
+    int
+        Bytes that the method uses for a plane; 0 for widefield.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the method, or a tile, needs more than the budget.
+    """
+    n_frames, terms = angles * phases, 1 + 2 * config.harmonics * angles
+    if config.method == "widefield":
+        return 0
+    if config.method == "wiener":
+        return require_wiener_memory(shape, config.harmonics, otf, config)
+    if config.method == "pinn":
+        return require_network_memory(shape, n_frames, terms, otf, config, "cpu")
+    tiles_for(shape, n_frames, terms, otf, config, "cpu")
+    whole = math.prod(n + grid_margin(otf) for n in shape)
+    need = whole * pixel_bytes(n_frames, terms, config.upscale_factor)
+    return min(need, memory_budget(config))
 
 
 def grid_margin(otf: Otf) -> int:
     """Return the rows by which a grid exceeds its frames, including rounding."""
     return math.ceil(_GRID_MARGIN / otf.cut_off)
+
+
+def tiles_for(
+    shape: tuple[int, int],
+    n_frames: int,
+    terms: int,
+    otf: Otf,
+    config: SimConfig,
+    device: str,
+) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Return the tiles of joint Richardson–Lucy; see `plan_tiles`.
+
+    The parameters are those of `require_network_memory`.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If not even a small tile fits into the budget.
+    """
+    return plan_tiles(
+        shape,
+        pixel_bytes=pixel_bytes(n_frames, terms, config.upscale_factor),
+        budget=memory_budget(config, device),
+        halo=math.ceil(_HALO / otf.cut_off),
+        margin=grid_margin(otf),
+    )
 
 
 def plan_tiles(
@@ -173,7 +262,8 @@ def plan_tiles(
             raise DeviceMemoryError(
                 f"A tile of this reconstruction needs {format_enough(need)}, more than "
                 f"the {format_available(budget)} allowed. Allow more (--memory), or "
-                "use a smaller upscale factor (--upscale-factor)."
+                "use a smaller upscale factor (--upscale-factor).",
+                enough=need,
             )
         counts[longest] += 1
     starts = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]

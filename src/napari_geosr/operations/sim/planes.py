@@ -29,13 +29,10 @@ from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import brightest_part, computed
 from napari_geosr.operations.sim.memory import (
-    grid_margin,
-    memory_budget,
     n_terms,
-    pixel_bytes,
-    plan_tiles,
     require_network_memory,
     require_wiener_memory,
+    tiles_for,
 )
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
@@ -58,8 +55,6 @@ MOST_NONLINEAR_ITERATIONS = 1000
 #: iterations is chosen, for 9 frames per plane; see `trial_edge`.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
-#: Margin around a tile, in periods of the cut-off frequency.
-_HALO = 12.0
 #: Edge length, in camera pixels, of the part of the frames with which the number of
 #: training steps of a network is chosen.
 _NETWORK_TRIAL_EDGE = 96
@@ -106,7 +101,7 @@ def plane_steps(
     if config.method == "widefield":
         return widefield(block, config.upscale_factor), 0
     if config.method == "wiener":
-        require_wiener_memory(patterns, otf, config)
+        require_wiener_memory(patterns.shape, patterns.harmonics, otf, config)
         image = wiener_reconstruction(
             block,
             patterns,
@@ -161,13 +156,8 @@ def _tiled_steps(
     s = config.upscale_factor
     rows, columns = block.shape[-2:]
     image = np.empty((s * rows, s * columns), np.float32)
-    tiles = plan_tiles(
-        (rows, columns),
-        pixel_bytes=pixel_bytes(patterns.n_frames, n_terms(patterns), s),
-        budget=memory_budget(config, device),
-        halo=math.ceil(_HALO / otf.cut_off),
-        margin=grid_margin(otf),
-    )
+    shape, terms = (rows, columns), n_terms(patterns)
+    tiles = tiles_for(shape, patterns.n_frames, terms, otf, config, device)
     for done, (core, window) in enumerate(tiles):
         steps = fit_steps(
             block[(..., *window)],

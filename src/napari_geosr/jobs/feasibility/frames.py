@@ -1,0 +1,58 @@
+"""Reject reconstructions of raw frames that need more memory than a node has."""
+
+from __future__ import annotations
+
+from napari_geosr.core.config import format_enough
+from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.feasibility.node import Node
+from napari_geosr.operations.sim.inputs import open_frames, transfer_function
+from napari_geosr.operations.sim.job import SimJob
+from napari_geosr.operations.sim.memory import FREE_SHARE, require_memory
+
+#: Memory of a process without its data, in bytes: the program and its libraries.
+_PROGRAM_BYTES = 500 * 10**6
+
+
+def check(job: SimJob, profile: Profile) -> None:
+    """Reject a reconstruction if its method, or a tile, does not fit into memory.
+
+    No frame is read. Nothing is checked for runs on a GPU; the time is not checked.
+
+    Parameters
+    ----------
+    job : SimJob
+    profile : Profile
+
+    Raises
+    ------
+    ConfigError
+        If the job does not fit; the message gives the smallest sufficient memory.
+    DeviceMemoryError
+        If the memory budget set in the job is too small, whatever the node.
+    """
+    settings = job.settings
+    if profile.gpus or settings.device not in ("auto", "cpu"):
+        return
+    node = Node(profile, None, settings.threads, _PROGRAM_BYTES)
+    given = settings.memory
+    if given is None:
+        if not node.memory:
+            return
+        budget = node.budget(FREE_SHARE)
+        settings = settings.model_copy(update={"memory": f"{budget}B"})
+    frames = open_frames(job.frames, settings, job.reading)
+    shape = frames.volume.shape[-2], frames.volume.shape[-1]
+    otf = transfer_function(frames, settings)
+    try:
+        used = require_memory(shape, frames.angles, frames.phases, otf, settings)
+    except DeviceMemoryError as error:
+        if given is not None or error.enough is None:
+            raise
+        raise node.too_little_memory(
+            f"{settings.method!r} needs {format_enough(error.enough)} for a plane",
+            error.enough / FREE_SHARE + node.program_bytes,
+            "crop the frames or use a smaller upscale factor (--upscale-factor)",
+        ) from error
+    if given is not None:
+        node.check_budget(given, used)
