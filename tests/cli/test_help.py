@@ -81,7 +81,11 @@ def test_every_command_has_examples() -> None:
     given = {k: c.examples for k, c in COMMANDS.items() if k not in grouped}
     for group, (_, commands) in GROUPS.items():
         given |= {f"{group} {name}": c.examples for name, c in commands.items()}
-    for group in ("submit train", "submit study"):  # the methods have examples
+    for group in (
+        "submit train",
+        "submit study",
+        "submit shapes",
+    ):  # the methods have examples
         assert not given.pop(group)
     for name, lines in [*given.items(), *_EXAMPLES.items(), *OF_GROUPS.items()]:
         assert 2 <= len(set(lines)) <= 4, name
@@ -264,6 +268,10 @@ COMPUTING = (
     "study projections",
     "submit reconstruct",
     "submit restore",
+    "submit shapes complete",
+    "submit shapes refine",
+    "submit shapes segment",
+    "submit sim",
     *(f"train {method}" for method in _EXAMPLES),
 )
 

@@ -19,7 +19,14 @@ from tomography_helpers import scan_file
 from train_helpers import noisy_scans, set_small
 
 from napari_geosr import read
-from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, RESTORE, TRAIN
+from napari_geosr.gui.kit.dock_tabs import (
+    JOBS,
+    POROSITY,
+    RECONSTRUCT,
+    RESTORE,
+    SHAPES,
+    TRAIN,
+)
 from napari_geosr.jobs import feasibility
 from napari_geosr.jobs.cluster import profiles, submission
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -99,6 +106,24 @@ def test_measurements_run_there_too(viewer, qtbot, tmp_path, rng):
     # Other computers have no layers, so it was written into the job.
     written = read(job.values()["data"]["volume"])
     assert np.array_equal(written.data, data)
+    submission.stop(job)
+
+
+@pytest.mark.usefixtures("busy_oar")
+def test_shapes_are_refined_there_too(viewer, qtbot, tmp_path):
+    labels = np.zeros((8, 16, 16), np.uint8)
+    labels[2:6, 4:12, 4:12] = 1
+    viewer.add_labels(labels, name="bone")
+    dock = opening.opened(viewer, SHAPES)
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
+    shown.folder.set_path(tmp_path / "jobs")
+    submit(shown, qtbot)
+    job = JobFolder(tmp_path / "jobs" / "bone_refine")
+    values = job.values()
+    assert (values["operation"], values["method"]) == ("shapes", "refine")
+    assert np.array_equal(read(values["data"]["volume"]).data, labels)
     submission.stop(job)
 
 

@@ -13,6 +13,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import SHAPES
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.shapes.layers import check_same_transform, transform_warning
@@ -31,6 +32,10 @@ from napari_geosr.gui.shapes.widgets import (
     SEGMENT,
     UNSURE,
 )
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.handover import job_from_run_steps
+from napari_geosr.jobs.job_files import foreign_files
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.measure.shapes import dice
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import RefineShapeConfig
@@ -628,3 +633,54 @@ def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(
     dock.task.setCurrentText(REFINE)
     assert dock.shape_layer.isVisibleTo(dock)
     assert not dock.region.kind.isVisibleTo(dock)
+
+
+@pytest.mark.parametrize("task", [REFINE, SEGMENT])
+def test_a_job_gives_the_result_of_the_dock_in_its_place(
+    viewer, segmenting, labels, model, qtbot, tmp_path, task
+):
+    """The layers are in no file, and moved in napari."""
+    dock = segmenting
+    for layer in (labels, viewer.layers["scan"]):
+        layer.affine = np.diag([1.0, -1.0, 1.0, 1.0])
+    dock.task.setCurrentText(task)
+    dock.forms[REFINE].set_values({"model": "trilinear"})
+    dock.forms[SEGMENT].set_values({"model": str(model)})
+    stopped = dock._run_elsewhere()
+    folder = run_to_end(job_from_run_steps(stopped, tmp_path, start=False))
+    assert run_to_end(run_steps(JobFolder(folder))).parent == folder / "result"
+    assert not foreign_files(folder)
+    dock.run_button.click()
+    idle(dock, qtbot)
+    name = "bone refined 2×" if task == REFINE else "scan segmented"
+    ours = viewer.layers[name]
+
+    opener = ResultOpener(viewer, dock)
+    with qtbot.waitSignal(opener.opened, timeout=60_000):
+        opener.open(folder)
+    layer = viewer.layers[-1]
+    assert layer is not ours
+    np.testing.assert_array_equal(layer.data, ours.data)
+    for attribute in ("scale", "translate", "units", "affine"):
+        one, other = getattr(layer, attribute), getattr(ours, attribute)
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_a_run_can_be_moved_to_the_background(
+    viewer, dock, labels, qtbot, tmp_path, monkeypatch
+):
+    dock.handover.folder = tmp_path
+    started = []
+    monkeypatch.setattr("napari_geosr.jobs.local.start", started.append)
+    dock.run_button.click()
+    assert dock.handover.is_running
+    assert "starts again from the beginning" in dock.handover.remark
+    ended = []
+    dock.handover.hand_over(
+        start=True, on_done=lambda: ended.append("job"), failed=lambda: None
+    )
+    qtbot.waitUntil(lambda: bool(ended), timeout=60_000)
+    (job,) = started
+    assert job.values()["operation"] == "shapes"
+    assert job.path.parent == tmp_path
+    assert "bone refined 2×" not in viewer.layers

@@ -381,3 +381,18 @@ def test_frames_that_do_not_fit_into_a_node(tmp_path: Path, capsys: Any) -> None
     assert "with a budget of 8GB (--memory), the run needs" in budget
     made = submit(capsys, *words, "--mem", f"{found[1]}GB")
     assert run(["jobs", "stop", made["job"]]) == 0
+
+
+@pytest.mark.parametrize(("task", "megabytes"), [("complete", 512), ("refine", 16)])
+def test_a_shape_that_does_not_fit_into_a_node(
+    tmp_path: Path, capsys: Any, task: str, megabytes: int
+) -> None:
+    """The file is sparse: no voxel is read."""
+    path = tmp_path / "shape.tif"
+    tifffile.imwrite(path, shape=(128, 1000, 1000), dtype=np.uint8)
+    words = ["shapes", task, str(path), "--profile", "mine"]
+    words += ["-o", str(tmp_path / "out.ome.tif")]
+    said = refused(path, capsys, *words, "--mem", f"{megabytes + 490}MB")
+    assert f"at least {megabytes} MB" in said
+    made = submit(capsys, *words, "--mem", f"{megabytes + 500}MB")
+    assert run(["jobs", "stop", made["job"]]) == 0

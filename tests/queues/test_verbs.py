@@ -20,7 +20,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.cluster import allocation
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths
+from napari_geosr.jobs.kinds import describe_resume
 from napari_geosr.jobs.run import run_steps
+from napari_geosr.operations.shapes.simulation import simulated_skull
 
 
 def run_here(capsys: Any, *words: str) -> JobFolder:
@@ -258,6 +260,88 @@ def test_train_shapes(
     assert run_here(capsys, *words).values()["training"]["from_model"] == str(
         tmp_path / "job" / "result" / "first"
     )
+
+
+#: What each task on a shape needs, in the folder of the fixture `shape_files`.
+TASKS = {
+    "refine": ["ball.tif", "--model", "trilinear"],
+    "complete": ["skull.tif"],
+    "segment": ["scan.tif", "--mask", "ball.tif", "--model", "model"],
+}
+
+
+@pytest.fixture
+def shape_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Path:
+    """Shapes, a scan and a model, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    places = np.indices((24,) * 3) - 11.5
+    ball = (np.sqrt((places**2).sum(0)) < 8).astype(np.uint8)
+    scan = np.random.default_rng(0).normal(40 * ball, 20).astype(np.float32)
+    skull = simulated_skull(3, 56, "sphere").incomplete.astype(np.uint8)
+    for name, data in (("ball", ball), ("labels", ball * (1 + (scan > 40)))):
+        io.write(Volume(data, "ZYX", (1.0,) * 3), f"{name}.tif", kind="labels")
+    io.write(Volume(skull, "ZYX", (1.0,) * 3), "skull.tif", kind="labels")
+    io.write(Volume(scan, "ZYX", (1.0,) * 3), "scan.tif")
+    words = ["train", "sparse-segmentation", "--source", "scan.tif", "--steps", "2"]
+    words += ["--target", "labels.tif", "--n-labels", "2", "--channels", "4,4"]
+    words += ["--patch", "16", "--threads", "1", "--name", "m", "-o", "model"]
+    assert run(words) == 0
+    capsys.readouterr()
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.usefixtures("idle_oar")
+def test_shapes(shape_files: Path, capsys: Any, task: str) -> None:
+    words = ["shapes", task, *TASKS[task], "--threads", "1"]
+    more = ["--implant", "part.tif", "--mesh", "part.stl"] * (task == "complete")
+    job = run_here(capsys, *words, "-o", "far.ome.tif", *more)
+    assert job.path == shape_files / "far.job"
+    assert run([*words, "-o", "near.ome.tif"]) == 0
+    far, near = (io.read(f"{name}.ome.tif") for name in ("far", "near"))
+    np.testing.assert_array_equal(far.data, near.data)
+    one, other = (volume.provenance[-1] for volume in (far, near))
+    assert one["operation"] == other["operation"] == f"shapes {task}"
+    sums = [
+        [each["checksum"] for each in record["inputs"].values()]
+        for record in (one, other)
+    ]
+    assert sums[0] == sums[1]
+    assert one.get("model") == other.get("model")
+    assert describe_resume("shapes", job.path) == "starts again from the beginning"
+    # Killed before it was reported, the job finds its result, if it is complete.
+    written = Path("far.ome.tif").stat().st_mtime_ns
+    for name in more[1::2]:
+        Path(name).unlink()
+    job.set_state("interrupted")
+    assert run_to_end(run_steps(job)) == shape_files / "far.ome.tif"
+    assert (Path("far.ome.tif").stat().st_mtime_ns == written) == (not more)
+    assert all(Path(name).exists() for name in more[1::2])
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["refine", "scan.tif", "-m", "skull-complete"], "cannot refine shapes"),
+        (["segment", "scan.tif", "-m", "model"], "not stated which voxels"),
+        (
+            ["segment", "scan.tif", "-m", "model", "--mask", "skull.tif"],
+            "must be on the same grid",
+        ),
+        (["complete", "ball.tif", "--mesh", "part.doc"], "part.doc"),
+        (["complete", "ball.tif", "--implant", "scan.tif"], "scan.tif"),
+        (["refine", "ball.tif", "--gpus", "2"], "runs in a single process"),
+    ],
+)
+@pytest.mark.usefixtures("idle_oar")
+def test_wrong_runs_on_shapes_are_refused_here(
+    shape_files: Path, capsys: Any, words: list[str], reason: str
+) -> None:
+    before = sorted(shape_files.iterdir())
+    words = ["submit", "shapes", *words, "-o", "out.ome.tif", "--queue", "oar"]
+    assert run(words) == 2
+    assert reason in capsys.readouterr().err
+    assert sorted(shape_files.iterdir()) == before
 
 
 @pytest.mark.usefixtures("idle_oar")

@@ -313,6 +313,10 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "submit sim raw.tif --method pinn -o sim.ome.tif --profile mine",
                 ),
             ),
+            "shapes": Command(
+                "submit.shapes:shapes",
+                "Refine, complete or segment a shape on a cluster.",
+            ),
             "train": Command("submit.train:train", "Train a model on a cluster."),
             "study": Command("submit.study:study", "Run a study on a cluster."),
         },

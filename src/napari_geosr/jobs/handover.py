@@ -166,7 +166,7 @@ class StoppedRestoration:
         GeoSRError
             If a file cannot be written.
         """
-        path, reading = yield from _file_steps(
+        path, reading = yield from file_steps(
             self.input, folder / "data" / "scan.ome.zarr", should_stop
         )
         finished_part, part_deviation = self.finished_part, self.part_deviation
@@ -283,7 +283,7 @@ class StoppedSim:
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, SimJob]:
         """Write the files that the job needs into `folder`."""
-        path, reading = yield from _file_steps(
+        path, reading = yield from file_steps(
             self.input, folder / "data" / "frames.ome.zarr", should_stop
         )
         data, settings = folder / "data", self.settings
@@ -333,7 +333,7 @@ class StoppedMeasurement:
             # Messages identify a volume by its file name.
             name = plain_name(layer.volume.name)
             target = folder / "data" / role / f"{name}.ome.zarr"
-            path, reading = yield from _file_steps(layer, target, should_stop)
+            path, reading = yield from file_steps(layer, target, should_stop)
             inputs[role] = MeasureInput(
                 volume=path, reading=reading, title=layer.volume.name
             )
@@ -467,7 +467,7 @@ def plain_name(text: str) -> str:
     return words[:_MAX_NAME_LENGTH].strip("_.") or "run"
 
 
-def _file_steps(
+def file_steps(
     layer: LayerVolume, path: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, InputConfig]]:
     """Return the file of a volume and the settings to open it.

@@ -86,6 +86,7 @@ _MORE = {
     "restore": _VOLUMES,
     "reconstruct": _VOLUMES,
     "sim": (*_VOLUMES, "data/patterns.yaml", "data/near.yaml"),
+    "shapes": _VOLUMES,
     "measure": _REPORT,
     "study projections": _STUDY,
 }
@@ -97,6 +98,8 @@ _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 _NOT_INPUTS = (
     "out",
     "report",
+    "implant",
+    "mesh",
     "restore",
     "name",
     "title",
@@ -256,9 +259,9 @@ def check_output_paths(job: JobFolder) -> None:
                 "folder. Replace it with a real folder or file."
             )
     values = job.values()
-    if values.get("operation") in ("restore", "reconstruct", "sim"):
+    if values.get("operation") in ("restore", "reconstruct", "sim", "shapes"):
         _check_result_paths(job, values)
-    for name in ("out", "report"):
+    for name in ("out", "report", "implant", "mesh"):
         _check_output(job, name, values.get(name))
     scans = values.get("scans")
     named = scans.get("restore") if isinstance(scans, dict) else None

@@ -51,11 +51,12 @@ _OTHER_RESULTS = {
     "restore": "volume",
     "reconstruct": "volume",
     "sim": "volume",
+    "shapes": "volume",
     "measure": "report",
     "study projections": "report",
 }
 #: Operations that always start from the beginning: a stopped run leaves nothing.
-START_AGAIN = ("sim",)
+START_AGAIN = ("sim", "shapes")
 #: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {
     "restore": "the finished tiles",
@@ -193,6 +194,10 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
         from napari_geosr.operations.sim.job import SimJob, sim_job_steps
 
         return SimJob.from_values(values), sim_job_steps
+    if operation == "shapes":
+        from napari_geosr.operations.shapes.runs import ShapeJob, shape_job_steps
+
+        return ShapeJob.from_values(values), shape_job_steps
     if operation == "measure":
         from napari_geosr.operations.measure.job import MeasureJob, measure_job_steps
 

@@ -36,9 +36,19 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 #: Kinds of jobs whose result is shown as a layer, or as layers of pores.
-SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure", "sim", "pinn-sim")
+SHOWN_AS_LAYER = (
+    "restore",
+    "reconstruct",
+    "ganrec",
+    "measure",
+    "sim",
+    "pinn-sim",
+    "shapes",
+)
 #: Kinds of jobs whose result has pixels and axes different from those of the input.
 _ON_THEIR_OWN = ("sim", "pinn-sim")
+#: Kinds of jobs whose input may be labels, and whose result always is.
+_OF_LABELS = ("shapes",)
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,10 @@ class ResultOpener(QObject):
             )
             return
         on_its_own = result.status.operation in _ON_THEIR_OWN
-        source = None if on_its_own else layer_of(self._viewer, result.source)
+        of_labels = result.status.operation in _OF_LABELS
+        source = None
+        if not on_its_own:
+            source = layer_of(self._viewer, result.source, may_be_labels=of_labels)
         layer = self._add_volumes(result.volumes, result.limits, source)
         self._on_opened(result, f"{layer.name!r} was opened.")
 
@@ -177,14 +190,20 @@ class ResultOpener(QObject):
         self.reported.emit(f"{reported} {result.note}".strip())
 
 
-def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | None:
+def layer_of(
+    viewer: napari.viewer.Viewer,
+    source: JobSource | None,
+    *,
+    may_be_labels: bool = False,
+) -> Layer | None:
     """Return the layer that shows the job's input; the result adopts its appearance."""
     if source is None:
         return None
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
+    kinds = (Image, Labels) if may_be_labels else Image
     for layer in viewer.layers:
-        if isinstance(layer, Image) and not is_helper(layer) and _shows(layer, source):
+        if isinstance(layer, kinds) and not is_helper(layer) and _shows(layer, source):
             match: Layer = layer
             return match
     return None

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
@@ -22,6 +23,7 @@ from napari_geosr.gui.shapes.layers import (
     PreviewSurface,
     add_segmentation,
     add_shape,
+    as_job,
     centre_of_view,
     check_mesh_place,
     check_same_transform,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
     from napari_geosr.gui.kit.worker import MakeSteps
+    from napari_geosr.jobs.stopped_shape import StoppedShape
     from napari_geosr.operations.shapes import (
         MeshResult,
         SegmentedLayer,
@@ -105,6 +108,8 @@ class ShapesDock(ShapesWidgets):
             show_warning=self._show_warnings,
             shows_time_left=True,
         )
+        self.handover = RunHandover(self.activity, self, "shapes")
+        self.handover.can_keep_part = False
         for task, kind in (
             (COMPLETE, CompleteShapeConfig),
             (SEGMENT, MaskFormConfig),
@@ -135,6 +140,7 @@ class ShapesDock(ShapesWidgets):
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self.cancel)
         self.mesh_button.clicked.connect(self._on_export)
+        self.cluster.set_run(self._run_elsewhere, self.run_button)
 
     # Settings
 
@@ -242,12 +248,6 @@ class ShapesDock(ShapesWidgets):
             self.activity.cancel()
             self.bar.state.setText("Stopping…")
 
-    def _begin(self) -> tuple[Labels, Volume, ShapeConfig]:
-        """Return the shape's layer, its volume, and the settings for a run."""
-        self.clear_errors()
-        layer = self._shape()
-        return layer, volume_from_layer(layer, self._viewer), self.config()
-
     def _start(
         self,
         what: str,
@@ -285,7 +285,9 @@ class ShapesDock(ShapesWidgets):
 
     def _on_preview(self) -> None:
         try:
-            layer, volume, config = self._begin()
+            self.clear_errors()
+            layer, config = self._shape(), self.config()
+            volume = volume_from_layer(layer, self._viewer)
         except GeoSRError as error:
             self.show_failure(error)
             return
@@ -304,16 +306,43 @@ class ShapesDock(ShapesWidgets):
             sources=[layer],
         )
 
+    def _prepare(self) -> tuple[Labels | None, ShapeConfig]:
+        """Return the layer of the shape or mask, if any, and remember the settings."""
+        self.clear_errors()
+        beyond = self.task.currentText() == SEGMENT and not self.region.is_mask
+        layer, config = None if beyond else self._shape(), self.config()
+        # Do not remember the label, which is valid for this layer only.
+        kept = config.model_copy(update={"label": None})
+        self.remember(kept, _settings_part(self.task.currentText()))
+        return layer, config
+
+    def _as_job(self, layer: Labels | None, config: ShapeConfig) -> StoppedShape:
+        """Return the run as a job for another process."""
+        scan = self._scan_for(layer) if isinstance(config, MaskFormConfig) else None
+        return as_job(self._viewer, layer, config, scan)
+
+    def _scan_for(self, mask: Labels | None) -> Image:
+        """Return the layer of the scan, which must be aligned with its mask."""
+        scan = self.scan.layer()
+        assert scan is not None
+        if mask is not None:
+            check_same_transform(mask, scan)
+        return scan
+
+    def _run_elsewhere(self) -> StoppedShape:
+        layer, config = self._prepare()
+        warning = "" if layer is None else transform_warning(layer)
+        if warning and isinstance(config, CompleteShapeConfig):
+            self.show_warning(warning)
+        return self._as_job(layer, config)
+
     def _on_run(self) -> None:
         try:
-            self.clear_errors()
-            beyond = self.task.currentText() == SEGMENT and not self.region.is_mask
-            layer = None if beyond else self._shape()
+            layer, config = self._prepare()
             volume = None if layer is None else volume_from_layer(layer, self._viewer)
-            config = self.config()
-            # Do not remember the label, which is valid for this layer only.
-            kept = config.model_copy(update={"label": None})
-            self.remember(kept, _settings_part(self.task.currentText()))
+            job = self._as_job(layer, config)
+            what = f"Processing {job.input.volume.name}"
+            self.handover.begin(_RUN, what, lambda: job)
             if isinstance(config, MaskFormConfig):
                 self._segment(layer, volume, config)
             elif layer is not None and volume is not None:
@@ -349,10 +378,7 @@ class ShapesDock(ShapesWidgets):
         self, mask_layer: Labels | None, mask: Volume | None, config: MaskFormConfig
     ) -> None:
         """Segment the scan inside the mask, or beyond a threshold without one."""
-        layer = self.scan.layer()
-        assert layer is not None
-        if mask_layer is not None:
-            check_same_transform(mask_layer, layer)
+        layer = self._scan_for(mask_layer)
         volume = volume_from_layer(layer, self._viewer)
         self._start(
             _RUN,

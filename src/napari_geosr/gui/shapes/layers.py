@@ -1,4 +1,4 @@
-"""Layers of the Shapes dock: results, their surfaces, and the preview."""
+"""Layers of the Shapes dock: inputs, results, their surfaces, and the preview."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ from napari_geosr.gui.layers import (
     alignment_with,
     helper_metadata,
     layer_metadata,
+    part_of_file,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import Floats, indices_at
+from napari_geosr.jobs.handover import LayerVolume
+from napari_geosr.jobs.stopped_shape import StoppedShape
+from napari_geosr.operations.shapes import (
+    CompleteShapeConfig,
+    RefineShapeConfig,
+    SegmentInsideConfig,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -113,6 +121,39 @@ def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) 
             "and no file was written. Reset the transform of the shape's layer, and "
             "run again."
         )
+
+
+def as_job(
+    viewer: napari.viewer.Viewer,
+    layer: Layer | None,
+    config: RefineShapeConfig | CompleteShapeConfig | SegmentInsideConfig,
+    scan: Layer | None = None,
+) -> StoppedShape:
+    """Return a run as a job for another process.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    layer : Layer or None
+        The shape or, for a segmentation, the mask, if there is one.
+    config : RefineShapeConfig, CompleteShapeConfig or SegmentInsideConfig
+    scan : Layer, optional
+        Scan of a segmentation.
+    """
+    shape = None if layer is None else _layer_volume(layer, viewer)
+    if scan is not None:
+        data = _layer_volume(scan, viewer)
+        # The form has a class of its own.
+        settings = SegmentInsideConfig.create(**config.model_dump())
+        return StoppedShape("segment", data, settings, shape)
+    assert shape is not None
+    task = "refine" if isinstance(config, RefineShapeConfig) else "complete"
+    return StoppedShape(task, shape, config)
+
+
+def _layer_volume(layer: Layer, viewer: napari.viewer.Viewer) -> LayerVolume:
+    volume, position = part_of_file(layer, viewer)
+    return LayerVolume(volume.replace(name=layer.name), position)
 
 
 def centre_of_view(viewer: ViewerModel, layer: Layer) -> Floats:

@@ -16,6 +16,8 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.units import volume_text
+from napari_geosr.gui.jobs.cluster import ClusterButton
+from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.fields import field_widget, show
@@ -277,6 +279,8 @@ class ShapesWidgets(Dock):
             "R&un", "Process the whole shape or region and add the result."
         )
         self.cancel_button = button("&Cancel", "Stop; no layer is added.")
+        self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
+        self.job_row = JobRow(self._viewer, "shapes", self)
 
     def _lay_out(self) -> None:
         inputs = self._inputs = form_layout()
@@ -289,6 +293,7 @@ class ShapesWidgets(Dock):
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(inputs)
         column.addWidget(self.notes)
+        column.addWidget(self.job_row)
         for form in self.forms.values():
             column.addWidget(form)
         column.addWidget(self.model_button)
@@ -298,6 +303,7 @@ class ShapesWidgets(Dock):
             below.addWidget(widget)
         column.addWidget(self.advanced)
         column.addWidget(self.results)
+        column.addWidget(self.cluster.widget)
         column.addStretch(1)
         self.results.setVisible(False)
         self.bar = ActionBar(

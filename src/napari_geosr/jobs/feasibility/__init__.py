@@ -7,11 +7,11 @@ from collections.abc import Generator
 from napari_geosr.core.steps import Step
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility import (
-    frames,
     measurements,
     reconstructions,
     restorations,
     trainings,
+    undivided,
 )
 from napari_geosr.jobs.feasibility.node import time_text
 from napari_geosr.jobs.feasibility.restorations import check_plan, settings_on_node
@@ -19,6 +19,7 @@ from napari_geosr.jobs.kinds import Job
 from napari_geosr.operations.measure.job import MeasureJob
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.job import RestoreJob
+from napari_geosr.operations.shapes.runs import ShapeJob
 from napari_geosr.operations.sim.job import SimJob
 
 __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
@@ -27,10 +28,10 @@ __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
 def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     """Reject a job if its first part would not fit into memory or walltime.
 
-    Restorations, measurements and reconstructions are checked, without reading voxels,
-    projections or frames; see `restorations`, `measurements`, `reconstructions` and
-    `frames`. Jobs that would not use all nodes or GPUs are rejected as well; see
-    `trainings`.
+    Restorations, measurements, reconstructions and runs on shapes are checked, without
+    reading voxels, projections or frames; see `restorations`, `measurements`,
+    `reconstructions` and `undivided`. Jobs that would not use all nodes or GPUs
+    are rejected as well; see `trainings`.
 
     Parameters
     ----------
@@ -55,4 +56,6 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     else:
         trainings.check(job, profile)
     if isinstance(job, SimJob):
-        frames.check(job, profile)
+        undivided.check_frames(job, profile)
+    elif isinstance(job, ShapeJob):
+        undivided.check_shape(job, profile)

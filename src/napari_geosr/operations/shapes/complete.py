@@ -42,14 +42,15 @@ from napari_geosr.learning.shapes.shape_completion import bounding_box
 from napari_geosr.networks.sparse import SparseTensor, sparse_backend
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import CompleteShapeConfig, MeshConfig
-from napari_geosr.operations.shapes.masks import (
-    MAX_ANISOTROPY,
-    anisotropy,
-    read_shape_steps,
-)
+from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_surface_memory
 from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
-from napari_geosr.operations.shapes.models import ATLAS, COMPLETING, find_shape_model
+from napari_geosr.operations.shapes.models import (
+    ATLAS,
+    COMPLETING,
+    check_cubic,
+    find_shape_model,
+)
 from napari_geosr.operations.shapes.parts import (
     UPRIGHT,
     CompletedPart,
@@ -239,17 +240,6 @@ def with_refine_model(record: AnyDict, part: CompletedPart) -> AnyDict:
     if part.refine_model is None:
         return record
     return {**record, "refine_model": dict(part.refine_model)}
-
-
-def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels and the shape has others."""
-    if model.card.network == ATLAS:
-        return
-    if (ratio := anisotropy(volume)) > MAX_ANISOTROPY:
-        raise VolumeError(
-            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-            "than along another. Resample the volume to cubic voxels first."
-        )
 
 
 def nothing_missing(volume: Volume) -> str:

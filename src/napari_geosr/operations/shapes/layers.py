@@ -40,7 +40,6 @@ from napari_geosr.measure.shapes import (
     extract_surface,
 )
 from napari_geosr.operations.shapes.complete import (
-    check_cubic,
     complete_mask_steps,
     completion_record_steps,
     nothing_missing,
@@ -59,11 +58,15 @@ from napari_geosr.operations.shapes.memory import (
     count_faces,
 )
 from napari_geosr.operations.shapes.meshing import MeshResult, write_extracted
-from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
+from napari_geosr.operations.shapes.models import (
+    COMPLETING,
+    check_cubic,
+    check_voxels,
+    find_shape_model,
+)
 from napari_geosr.operations.shapes.parts import assumed_directions, pose_steps
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
-    check_voxels,
     load_refiner,
     memory_budget,
     plan_shape_steps,

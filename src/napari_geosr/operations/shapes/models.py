@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_geosr.core.errors import ModelError
+from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.shapes.config import TRILINEAR
+from napari_geosr.operations.shapes.masks import MAX_ANISOTROPY, anisotropy
 
 #: Learning methods of the models that complete shapes.
 COMPLETING = ("shape_completion", "shell_completion")
+#: Learning methods of the models that refine shapes, and of those that segment scans.
+REFINING, SEGMENTING = "shape_sr", "sparse_segmentation"
 #: Network for closed shells. The other networks are evaluated on a grid of voxels.
 ATLAS = "shell_atlas"
 #: Folder of the bundled models for shapes.
@@ -78,3 +82,35 @@ def find_shape_model(name: str, method: str | tuple[str, ...], verb: str) -> Mod
             f"cannot {verb} shapes. Choose another model."
         )
     return model
+
+
+def check_cubic(volume: Volume, model: Model) -> None:
+    """Raise `VolumeError` if the model needs cubic voxels and the shape has others."""
+    if model.card.network == ATLAS:
+        return
+    if (ratio := anisotropy(volume)) > MAX_ANISOTROPY:
+        raise VolumeError(
+            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+            "than along another. Resample the volume to cubic voxels first."
+        )
+
+
+def check_voxels(volume: Volume) -> str:
+    """Return a warning if voxels are not cubic (models expect cubic ones); else "".
+
+    Raises
+    ------
+    VolumeError
+        If the voxels are too far from cubic.
+    """
+    if (ratio := anisotropy(volume)) == 1:
+        return ""
+    what = (
+        f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+        "than along another; the model expects nearly cubic voxels."
+    )
+    if ratio > MAX_ANISOTROPY:
+        raise VolumeError(
+            f"{what} Resample the volume to cubic voxels, or use --model trilinear."
+        )
+    return f"{what} The same factor is applied along all axes."

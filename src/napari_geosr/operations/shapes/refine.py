@@ -40,19 +40,16 @@ from napari_geosr.io.spec import OutputSpec
 from napari_geosr.networks import build_network, sparse
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
-from napari_geosr.operations.shapes.masks import (
-    MAX_ANISOTROPY,
-    anisotropy,
-    dense_note,
-    read_packed_steps,
+from napari_geosr.operations.shapes.masks import dense_note, read_packed_steps
+from napari_geosr.operations.shapes.models import (
+    REFINING,
+    check_voxels,
+    find_shape_model,
 )
-from napari_geosr.operations.shapes.models import find_shape_model
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: Learning method of the models that refine shapes.
-_METHOD = "shape_sr"
 #: Fraction of the free memory that is used if no budget is given.
 _SHARE = 0.5
 #: Maximum fraction of the input's surface voxels at which the surface moves by a voxel
@@ -262,7 +259,7 @@ def plan_shape_steps(
         memory.
     """
     if config.model != TRILINEAR:
-        find_shape_model(config.model, _METHOD, "refine")
+        find_shape_model(config.model, REFINING, "refine")
     # Before torch is loaded, so that a mistake is reported at once.
     budget = memory_budget(config.memory, "cpu")
     inside = yield from read_packed_steps(volume, config.label, budget, should_stop)
@@ -297,27 +294,6 @@ def refinement_record_steps(
     )
 
 
-def check_voxels(volume: Volume) -> str:
-    """Return a warning if voxels are not cubic (models expect cubic ones); else "".
-
-    Raises
-    ------
-    VolumeError
-        If the voxels are too far from cubic.
-    """
-    if (ratio := anisotropy(volume)) == 1:
-        return ""
-    what = (
-        f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-        "than along another; the model expects nearly cubic voxels."
-    )
-    if ratio > MAX_ANISOTROPY:
-        raise VolumeError(
-            f"{what} Resample the volume to cubic voxels, or use --model trilinear."
-        )
-    return f"{what} The same factor is applied along all axes."
-
-
 def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:
     """Load the network of a refinement; also return its feature count and record.
 
@@ -328,7 +304,7 @@ def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping 
     """
     if name == TRILINEAR:
         return cast("ShapeRefiner", build_network("interpolation")), 1, None
-    model = find_shape_model(name, _METHOD, "refine")
+    model = find_shape_model(name, REFINING, "refine")
     network: nn.Module = model.network().to(device).eval()
     record = {"name": model.card.name, "weights_sha256": model.card.weights_sha256}
     features = int(model.card.network_kwargs["channels"][0])

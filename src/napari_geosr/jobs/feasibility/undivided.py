@@ -1,20 +1,26 @@
-"""Reject reconstructions of raw frames that need more memory than a node has."""
+"""Reject runs in a single process that need more memory than a node has."""
 
 from __future__ import annotations
+
+import math
 
 from napari_geosr.core.config import format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility.node import Node
+from napari_geosr.operations.shapes.runs import ShapeJob
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function
 from napari_geosr.operations.sim.job import SimJob
 from napari_geosr.operations.sim.memory import FREE_SHARE, require_memory
 
 #: Memory of a process without its data, in bytes: the program and its libraries.
 _PROGRAM_BYTES = 500 * 10**6
+#: Least memory for each voxel of the input, in bytes. A completion holds the shape, the
+#: completed part, and both together; the other tasks hold one bit per voxel.
+_LEAST_BYTES = {"complete": 4.0, "refine": 0.125, "segment": 0.125}
 
 
-def check(job: SimJob, profile: Profile) -> None:
+def check_frames(job: SimJob, profile: Profile) -> None:
     """Reject a reconstruction if its method, or a tile, does not fit into memory.
 
     No frame is read. Nothing is checked for runs on a GPU; the time is not checked.
@@ -56,3 +62,31 @@ def check(job: SimJob, profile: Profile) -> None:
         ) from error
     if given is not None:
         node.check_budget(given, used)
+
+
+def check_shape(job: ShapeJob, profile: Profile) -> None:
+    """Reject a run on a shape if the shape alone does not fit into memory.
+
+    No voxel is read, so the memory for the surface of the shape is not included. The
+    time is not checked.
+
+    Parameters
+    ----------
+    job : ShapeJob
+    profile : Profile
+
+    Raises
+    ------
+    ConfigError
+        If the job does not fit; the message gives the least memory.
+    """
+    node = Node(profile, None, job.settings.threads, _PROGRAM_BYTES)
+    volume = job.data.open()
+    least = int(_LEAST_BYTES[job.method] * math.prod(volume.shape))
+    needed = least + node.program_bytes
+    if node.memory and needed > node.memory:
+        raise node.too_little_memory(
+            f"the voxels of {volume.title} need at least {format_enough(least)}",
+            needed,
+            "crop the volume to the shape",
+        )
