@@ -23,24 +23,23 @@ The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandston
 (BioImageAnalysisNotebooks, CC BY 4.0). Regions of 24 × 96 × 96 voxels are used (256 ×
 256 for images). The scans are not distributed with this project.
 
-The noise measurement and the ranking were improved with knowledge of bone, cement and
-sandstone, and of 5 and 20 % independent and 3D-correlated noise for pollen, *C.
-elegans* and banana. All other cases (beads, HeLa cells, membranes, and other noise for
-pollen, *C. elegans* and banana) were added afterwards as an independent test. In this
-test, no harmful restoration of an evaluated case went without a warning, but *auto* was
-up to 2.2 dB below the best classical filter, and more than 0.2 dB below it in eleven
-cases. Ten of them had noise that is correlated between voxels. The measurement of such
-noise in images and the ranking were then improved on
-[other images](evidence/ranking.md#images). Four rules were developed with knowledge of
-these scans: for small, uncertain gains (membranes), for pores hidden by noise in the
-scan itself (banana and pollen with 20 and 40 % noise), for correlated noise added to
-white noise (beads, pollen, membranes), and for the margin by which non-local means must
-be better than the best network if noise is correlated (all scans). The tables show the
-result after these changes. In one case, *auto* is still more than 0.2 dB below the best
-classical filter (0.34 dB; pollen with 40 % noise correlated in the plane): the filter
-with the smallest expected error would let all twelve small bright objects of
-[the simulation](verdict.md#how-it-is-determined) fade, so *auto* chooses a model that
-keeps them.
+The noise measurement and the ranking were tuned on bone, cement and sandstone, and on
+pollen, *C. elegans* and banana with 5 and 20 % of independent or 3D-correlated noise.
+All other cases (beads, HeLa cells, membranes, and other noise for pollen, *C. elegans*
+and banana) were added afterwards as an independent test. In this test, no harmful
+restoration of an evaluated case went without a warning, but *auto* was up to 2.2 dB
+below the best classical filter, and more than 0.2 dB below it in eleven cases. Ten of
+them had noise that is correlated between voxels. The measurement of such noise in
+images and the ranking were then improved on [other images](evidence/ranking.md#images).
+Four rules were developed with knowledge of these scans: for small, uncertain gains
+(membranes), for pores hidden by noise in the scan itself (banana and pollen with 20 and
+40 % noise), for correlated noise added to white noise (beads, pollen, membranes), and
+for the margin by which non-local means must be better than the best network if noise is
+correlated (all scans). The tables show the result after these changes. In one case,
+*auto* is still more than 0.2 dB below the best classical filter (0.34 dB; pollen with
+40 % noise correlated in the plane): the filter with the smallest expected error would
+let all twelve small bright objects of [the simulation](verdict.md#how-it-is-determined)
+fade, so *auto* chooses a model that keeps them.
 
 The last two rules were then tested on regions that had not been used, with other noise
 of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen

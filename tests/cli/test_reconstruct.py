@@ -138,7 +138,7 @@ def bad(scan: Projections, what: str) -> Projections:
         ("nan", "NaN or infinite .*projection 3, row 1, column 4"),
         ("zero flux", "no signal|below the dark"),
         ("no flux in the flats", "flat fields contain no signal"),
-        ("dark is flat", "flat and dark fields are the same"),
+        ("dark is flat", "the flat field is nowhere brighter than the dark field"),
         ("few", "give|Give the centre"),
     ],
 )

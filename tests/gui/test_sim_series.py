@@ -255,7 +255,7 @@ def test_an_assumed_distance_of_slices_is_reported_until_it_is_corrected(
         assert dock._found is not None
         return dock.message.text
 
-    said = "The distance of the slices is unknown"
+    said = "The slice spacing is unknown"
     assert said in found()
     assert said in found()
     layer.scale = (0.3, *layer.scale[1:])

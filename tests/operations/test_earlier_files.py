@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,18 @@ def test_a_file_that_cannot_be_removed_is_named(
     removed, left = earlier.remove([tmp_path / "report.json"])
     assert removed.endswith(": a.csv.")
     assert "could not be removed: b.csv." in left
+
+
+def test_an_edited_file_is_kept_and_named(tmp_path: Path) -> None:
+    for name in ("report.json", "a.csv", "b.csv"):
+        (tmp_path / name).write_text("x")
+    written = (tmp_path / "report.json").stat().st_mtime
+    os.utime(tmp_path / "a.csv", (written + 120, written + 120))
+    earlier = EarlierFiles(tmp_path / "report.json", r"[ab]\.csv")
+    removed, kept = earlier.remove([tmp_path / "report.json"])
+    assert names(tmp_path) == {"report.json", "a.csv"}
+    assert removed.endswith(": b.csv.")
+    assert "modified after it was written: a.csv." in kept
 
 
 @pytest.mark.filterwarnings("ignore::napari_geosr.core.errors.GeoSRWarning")

@@ -296,7 +296,7 @@ def test_warnings_of_the_first_usable_time_point_are_issued(fault):
     data = np.stack([np.stack([each] * 2) for each in (bad, spoiled, spoiled)])
     _, said = warned(raw(data, "TCZYX"), offset=100, order="apz")
     for channel in (1, 2):
-        place = f"(time point 2, channel {channel}), like a hot pixel"
+        place = f"(time point 2, channel {channel}). No objective can image"
         assert sum(place in message for message in said) == 1
     assert sum("is used for all 2 channels" in message for message in said) == 1
 
@@ -322,7 +322,7 @@ def test_an_unknown_distance_of_slices_is_said():
     settings = {"order": "zap", "method": "widefield"}
     plain = Volume(stack, "ZYX", name="raw")
     _, said = warned(plain, pixel=65, **settings)
-    assert said[0].startswith("The distance of the slices is unknown")
+    assert said[0].startswith("The slice spacing is unknown")
     assert warned(raw(stack, "ZYX"), pixel=65, **settings)[1] == []
     assert warned(plain.replace(data=stack[:9]), pixel=65, **settings)[1] == []
 

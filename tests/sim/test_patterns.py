@@ -423,7 +423,7 @@ def test_a_modulation_above_one_is_remarked_on():
         said.append([s.message for s in seen if isinstance(s, WarningIssued)])
     assert said[0] == []
     assert len(said[1]) == 1
-    assert "stripes cannot exceed 1" in said[1][0]
+    assert "no modulation can exceed 1" in said[1][0]
     assert "--offset" in said[1][0]
 
 

@@ -92,7 +92,7 @@ def test_means_of_frames_are_called_so_if_the_light_is_not_known(monkeypatch):
     check = run_to_end(check_steps(frames_of_scene(made), FramesConfig()))
     assert check.estimate.problems
     text = next(text for text in check.warnings if "intensity" in text)
-    assert "or the stripes meet sparse or periodic structures" in text
+    assert "or the stripes coincide with sparse or periodic structures" in text
 
 
 @pytest.mark.parametrize("n", [1, 3, 10])

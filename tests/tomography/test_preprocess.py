@@ -162,8 +162,8 @@ def test_values_that_are_no_numbers_are_refused_or_filled(rng):
     [
         (0.0, None, "the flat fields contain no signal"),
         (0.0, 0.0, "the flat fields contain no signal"),
-        (100.0, 100.0, "flat and dark fields are the same"),
-        (100.0, 200.0, "flat and dark fields are the same"),
+        (100.0, 100.0, "the flat field is nowhere brighter"),
+        (100.0, 200.0, "the flat field is nowhere brighter"),
         (
             np.nan,
             None,

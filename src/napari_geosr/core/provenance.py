@@ -46,8 +46,9 @@ _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
-#: Metadata key of a function of a volume and `should_stop`. It returns whether voxels
-#: that can be edited, such as those of a layer, are still those of the source file.
+#: Metadata key under which a function is stored that takes a volume and `should_stop`.
+#: It returns whether voxels that can be edited, such as those of a layer, are still
+#: those of the source file.
 IS_IN_FILE = "is_in_file"
 #: Operations that write a difference: a residual, or the noise that was removed.
 _DIFFERENCES = ("check", "difference")

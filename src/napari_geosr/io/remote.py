@@ -149,8 +149,8 @@ def _check(address: str, shown: str) -> None:
     scheme = address.partition("://")[0]
     if scheme == "http":
         raise FileError(
-            f"{shown} is not an https address, so its voxels could be replaced in "
-            "transit. Give the https address, or download the data yourself."
+            f"{shown} is not an https URL, so its voxels could be replaced in "
+            "transit. Give the https URL, or download the data yourself."
         )
     if scheme not in _SCHEMES:
         raise FileError(
@@ -159,7 +159,7 @@ def _check(address: str, shown: str) -> None:
         )
     if not host_of(address):
         raise FileError(
-            f"{shown} contains no server name. Give the full address, such as "
+            f"{shown} contains no server name. Give the full URL, such as "
             f"{scheme}://server/folder/scan.ome.zarr."
         )
     known = format_of(Path(shown))
@@ -210,7 +210,7 @@ def _unreadable(error: Exception, address: str) -> FileError:
     """Return an error to be raised ``from None``, as its cause may hold secrets."""
     return FileError(
         f"{without_secrets(address)} cannot be read "
-        f"({clean_reason(error, address)}). Check the address, your access and the "
+        f"({clean_reason(error, address)}). Check the URL, your access and the "
         "network connection."
     )
 

@@ -260,8 +260,9 @@ class PorosityRun:
             sizes = geometry.voxel_size
             notes = (
                 f"{not_cubic_text(sizes, geometry.unit, geometry.flat)}: the porosity "
-                "of spots was counted on these voxels, those at the faces of a spot in "
-                "proportion. The correlation length was measured on cubic voxels of "
+                "of the spots was computed from these voxels; voxels cut by a face of "
+                "a spot count in proportion to their volume inside it. The correlation "
+                "length was measured on cubic voxels of "
                 f"{phases.edge:.4g} {geometry.unit}.",
             )
         if gaps is not None and gaps.n_filled:

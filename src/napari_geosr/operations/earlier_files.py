@@ -8,12 +8,17 @@ from pathlib import Path
 
 from napari_geosr.core.volume import Volume
 
+#: The files of one result are written within this time of each other, in ns. A file
+#: modified later was edited or replaced by someone else.
+_WRITING_NS = 60_000_000_000
+
 
 class EarlierFiles:
     """Optional files of an earlier result, such as a table that was requested then.
 
     Files are only listed if the main file of that result exists, which the new one
-    replaces.
+    replaces. Files that were modified more than a minute after it are kept: they may
+    have been edited.
 
     Parameters
     ----------
@@ -27,6 +32,7 @@ class EarlierFiles:
     def __init__(self, main: Path, optional: str) -> None:
         self._main = main
         self._found: list[Path] = []
+        self._edited: set[Path] = set()
         if main.is_file():
             self._found = sorted(
                 path
@@ -35,6 +41,8 @@ class EarlierFiles:
                 and path.is_file()
                 and not path.is_symlink()
             )
+            latest = main.stat().st_mtime_ns + _WRITING_NS
+            self._edited = {p for p in self._found if p.stat().st_mtime_ns > latest}
 
     def remove(
         self, written: Iterable[Path], volumes: Iterable[Volume | None] = ()
@@ -51,13 +59,17 @@ class EarlierFiles:
         Returns
         -------
         list of str
-            Remarks that name the files that were removed, or could not be removed.
+            Remarks that name the files that were removed, were kept because they had
+            been modified, or could not be removed.
         """
         inputs = [v.source for v in volumes if v is not None and v.source is not None]
         kept = {path.expanduser().resolve() for path in (*written, *inputs)}
         old = [path for path in self._found if path.resolve() not in kept]
+        edited = [path.name for path in old if path in self._edited]
         removed, left = [], []
         for path in old:
+            if path in self._edited:
+                continue
             try:
                 path.unlink(missing_ok=True)
                 removed.append(path.name)
@@ -68,6 +80,12 @@ class EarlierFiles:
             remarks.append(
                 f"Removed from {folder}, because they belonged to the result that was "
                 f"overwritten: {', '.join(removed)}."
+            )
+        if edited:
+            remarks.append(
+                f"{folder} still contains files of the result that was overwritten, "
+                f"which were modified after it was written: {', '.join(edited)}. They "
+                "do not belong to the new result."
             )
         if left:
             remarks.append(

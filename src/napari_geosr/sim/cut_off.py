@@ -21,32 +21,35 @@ FloatArray = npt.NDArray[np.float32]
 #: Rings of frequencies, relative to the cut-off: just beyond it, and well beyond it.
 _BEYOND = (1.04, 1.25)
 _FAR = 1.35
-#: Edges of rings from which the decrease of the detail is measured, and rings in which
-#: it is then expected.
+#: Edges of the rings in which the decrease of the power of detail with frequency is
+#: measured, and the finer rings to which it is extrapolated.
 _COARSE = (0.2, 0.264, 0.328, 0.392, 0.456, 0.52)
 _FINE = ((0.6, 0.66), (0.7, 0.78), (0.78, 0.88))
 #: Minimum power of detail beyond the cut-off, relative to its random error and to the
-#: noise. For correct optics and SNR 5 to 50, it is at most 3.1 and 0.12.
+#: noise; both limits must be exceeded. For correct optics and SNR 5 to 50, the ratios
+#: are at most 3.1 and 0.12.
 _MIN_SIGNIFICANCE = 5.0
 _MIN_POWER = 0.05
 #: Maximum power of detail below the cut-off, relative to the expected power, at which
-#: the cut-off is too high. It is larger for correct optics, also for smooth samples.
+#: the cut-off is too high. For correct optics, the power is larger, even if the sample
+#: is smooth.
 _MAX_MISSING = 0.12
-#: Minimum expected power of this detail, and power of coarser detail, relative to
-#: their random errors.
+#: Minimum expected power of this detail, and minimum power of coarser detail, each
+#: relative to its random error.
 _MIN_EXPECTED = 8.0
-#: Least decrease of the power spectrum of structures: power of the frequency.
+#: Minimum exponent of the decrease of the power spectrum of structures with frequency.
 _DECAY = 3.0
 #: Maximum edge length of the part of a frame that is used, in pixels.
 _EDGE = 512
 #: Minimum number of frequencies in a ring.
 _MIN_COUNT = 30
-#: The same for a ring from which the decrease is measured.
+#: The same for the rings of `_COARSE`.
 _MIN_COARSE = 8
 #: Distance from the axes of the spectrum, in frequency samples, within which the noise
 #: of rows and columns of the camera looks like detail.
 _AXES = 2.5
-#: Variance of the power at adjacent frequencies, due to the window.
+#: Factor by which the window increases the variance of a mean power, because it
+#: correlates adjacent frequencies.
 _WINDOW = 2.25
 
 
@@ -89,7 +92,7 @@ def check_cut_off(block: FloatArray, otf: Otf) -> CutOffCheck:
     transfer = otf.at(fy, fx) ** 2
     rows, columns = (min(size, _EDGE) for size in block.shape[-2:])
     radius[(np.abs(fy) * rows < _AXES) | (np.abs(fx) * columns < _AXES)] = np.nan
-    # Of the real and the imaginary parts of n (n - 1) / 2 products.
+    # Random error of the mean of n (n - 1) / 2 products, relative to the noise.
     error = float(np.sqrt(2 * _WINDOW / (n * (n - 1))))
 
     def ring(low: float, high: float, count: int = _MIN_COUNT) -> _Ring | None:
@@ -142,7 +145,7 @@ def _exceeds(beyond: _Ring | None, far: _Ring | None) -> bool:
     if beyond is None:
         return False
     power = beyond.power
-    if far is not None:  # patterns of the camera
+    if far is not None:  # fixed patterns of the camera, not of the sample
         power -= max(0.0, far.power)
     return power > max(_MIN_POWER * beyond.noise, _MIN_SIGNIFICANCE * beyond.error)
 

@@ -56,9 +56,9 @@ class JointRichardsonLucy:
         Weight of the total variation [2]_.
     shift : float
         Grey value that is added to measured and expected frames
-        (`napari_geosr.sim.noise.FrameNoise.shift`): a Poisson distribution of this mean
-        stands for the read noise [3]_. Values that are negative nevertheless are
-        clipped; without a shift, this would brighten dark areas.
+        (`napari_geosr.sim.noise.FrameNoise.shift`): a Poisson distribution with this
+        mean approximates the read noise [3]_. Values that are still negative are
+        clipped; without a shift, clipping would brighten dark areas.
     """
 
     def __init__(

@@ -36,19 +36,20 @@ _SHIFTS = (2.0, 3.0)
 #: Percentile of the smoothed mean frame that is used as the grey value without light.
 _DARK_PERCENTILE = 0.1
 #: Distance of that percentile from the grey value without light, in units of the noise,
-#: if all pixels are dark: where the search for their number starts.
+#: if all pixels are dark. The search for the number of dark pixels starts there.
 _FAR_BELOW = 3.1
-#: Number of times that the number of dark pixels is estimated.
+#: Number of iterations of the search for the number of dark pixels.
 _SEARCHES = 8
 #: Minimum distance of the brightest pixel from the grey value without light, in units
-#: of the noise.
+#: of the noise; if it is smaller, all pixels may be illuminated.
 _BRIGHTER = 6.0
 #: An area of constant grey value counts as empty (padding of registered or cropped
 #: frames) if it differs from the darkest other pixels by more than this multiple of
 #: their noise.
 _CLEAR_STEP = 8.0
-#: Pixels next to an empty area are brighter than it by at least this fraction of the
-#: difference; those next to a dark background are hardly brighter than it.
+#: Minimum step at the edge of an empty area, as a fraction of the difference between
+#: its grey value and that of the darkest other pixels. At the edge of a dark
+#: background, the grey value increases gradually.
 _STEP = 0.1
 #: Distance from an empty area up to which pixels may be interpolated, in pixels.
 _INTERPOLATED = 4
@@ -209,8 +210,8 @@ def has_padding(frames: FloatArray) -> bool:
 def _dark_level(frames: FloatArray) -> tuple[float, bool]:
     """Return the grey value of the darkest parts, and whether there is padding.
 
-    Areas in which all frames have one constant grey value are padding if it is clearly
-    lower than all others.
+    Areas in which all frames have one constant grey value are padding if this value is
+    clearly lower than the grey values of all other areas.
     """
     from scipy import ndimage
 
@@ -238,11 +239,12 @@ def _dark_level(frames: FloatArray) -> tuple[float, bool]:
 
 
 def _centre(smooth: FloatArray, rough: FloatArray) -> float:
-    """Return the grey value of the darkest area: the centre of its noise.
+    """Return the grey value of the darkest area: the centre of its noise distribution.
 
-    The lowest percentile lies below it by up to three times the noise. Half of the
-    pixels of the area are darker than its grey value; their number and that of the
-    percentile give the distance in units of the noise.
+    The percentile `_DARK_PERCENTILE` is up to three times the noise below this value.
+    The area has twice as many pixels as are darker than its grey value. The fraction of
+    its pixels below the percentile gives, for normally distributed noise, the distance
+    between the two values.
 
     Parameters
     ----------
@@ -263,5 +265,5 @@ def _centre(smooth: FloatArray, rough: FloatArray) -> float:
     for _ in range(_SEARCHES):
         area = 2 * max(float(np.searchsorted(values, level)), n)
         level = low - stats.norm.ppf(n / area) * sigma
-    # If no pixel is clearly brighter, all of them may be in the light.
+    # If no pixel is clearly brighter, all of them may be illuminated.
     return float(level if values[-1] > level + _BRIGHTER * sigma else low)

@@ -85,7 +85,7 @@ def without_outliers(
     rows, columns = (n + 2 * _MARGIN for n in stack.shape[1:])
     fy, fx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
     outside = np.hypot(fy, fx) > _BEYOND * otf.cut_off
-    # Each column but the first stands for two of the whole plane.
+    # Each column of the half-plane, except the first, represents two of the full plane.
     share = float((2 * outside.mean() * fx.size - outside[:, 0].mean()) / columns)
     found: list[Outlier] = []
     if share < _MIN_SHARE or min(stack.shape[1:]) <= _MARGIN:

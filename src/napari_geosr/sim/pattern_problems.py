@@ -17,7 +17,7 @@ MIN_MODULATION = 0.05
 #: count as found. The ratio is at least 0.76 for correct frames, even noisy ones; if
 #: frames of two angles are swapped, it is 0.37 to 0.51 for at least one of the angles.
 MIN_EVENNESS = 0.6
-#: Number of phases from which on some may be equal.
+#: Minimum number of phases per angle for which equal phases are allowed.
 _MANY_PHASES = 6
 #: Distance between two phases below which they count as equal, in radians.
 _MIN_GAP = math.radians(10)
@@ -67,8 +67,8 @@ def doubtful_frames(pattern: FringePattern, evenness: float) -> str:
         )
     if evenness < MIN_EVENNESS:
         return (
-            f"one frame has only {100 * evenness:.0f} % of the mean modulation of the "
-            "others, so it probably belongs to another angle: check the order of the "
+            f"one frame has only {100 * evenness:.0f} % of the mean modulation of all "
+            "frames, so it probably belongs to another angle: check the order of the "
             "frames (--order)."
         )
     return ""

@@ -45,14 +45,14 @@ _MIN_SIGNAL = 0.02
 #: Maximum number of times that bands are separated with the phases estimated before.
 _SEPARATIONS = 4
 #: Minimum confidence of a pattern near a given one, if it is the clearest pattern in
-#: the frames: frames of less than 64 × 64 pixels do not reach more.
+#: the frames: frames smaller than 64 × 64 pixels do not reach higher values.
 MIN_NEAR = 4.0
 #: Minimum confidence of patterns found near given ones, relative to the clearest ones
 #: in the frames.
 MIN_PROMINENCE = 0.7
 #: Maximum distance of a pattern from an approximate wave vector, such as that of a
-#: circle dragged onto a peak: in cycles per field of view, and as a fraction of the
-#: width of the spectrum (half the diameter of a circle).
+#: circle dragged onto a peak, in cycles per field of view and as a fraction of the
+#: width of the spectrum (half the diameter of a circle); the larger applies.
 _REACH = 3.0
 _REACH_FRACTION = 0.01
 #: Minimum number of phases with which two patterns in one direction can be separated.
@@ -69,7 +69,7 @@ _MIN_RELATED = 3.5
 _LOW_RING = (0.25, 0.5)
 #: Minimum agreement of the phases of two patterns, between 0 and 1.
 _MIN_AGREEMENT = 0.8
-#: Maximum difference between the frequencies of two angles, relative to them.
+#: Maximum relative difference between the frequencies of two angles.
 MAX_UNEVEN_PERIOD = 0.03
 
 
@@ -118,7 +118,7 @@ class AngleFit:
         Variance of a pixel of a frame.
     intensity : sequence of float, optional
         Relative light of each frame; by default, the means of the frames, which also
-        depend on where the stripes meet the structures of the sample.
+        depend on the position of the stripes relative to the structures of the sample.
     """
 
     def __init__(
@@ -187,9 +187,9 @@ class AngleFit:
         return self.peaks(ring).highest()
 
     def clarity(self, k: tuple[float, float]) -> float:
-        """Return the highest confidence of any pattern, also far from `k`.
+        """Return the highest confidence of any pattern, even far from `k`.
 
-        The search includes the frequency of `k`, if it is outside the usual ring.
+        The search includes the frequency of `k` even if it is outside the usual ring.
         """
         low, high = search_ring(self.otf)
         frequency = math.hypot(*k)
@@ -244,8 +244,8 @@ class AngleFit:
         """Multiply the filtered frames by the central band; also return its energy.
 
         Filtering each band with the transfer function of the other makes the bands
-        equal up to the pattern. The window is applied afterwards, so that it does not
-        shift the peak.
+        equal except for the factor of the pattern. The window is applied afterwards, so
+        that it does not shift the peak.
 
         Parameters
         ----------
@@ -405,7 +405,7 @@ def fit_fringe(
         ring around the cut-off (`search_ring`).
     frequency : float, optional
         Approximate frequency in cycles per pixel, such as that of other angles; the
-        search is limited to it.
+        search is limited to frequencies near it.
     """
     fit = AngleFit(frames, otf, noise)
     ring = low, high = search_ring(otf)
@@ -455,7 +455,7 @@ def fit_fringe(
 
 
 def _near_reach(shape: Sequence[int]) -> tuple[float, float]:
-    """Return the distance up to which a pattern is near, in cycles per pixel."""
+    """Return how far a pattern may be from a given one, in cycles per pixel (Y, X)."""
     cycles = [max(_REACH, _REACH_FRACTION * n) for n in shape]
     return cycles[0] / shape[0], cycles[1] / shape[1]
 

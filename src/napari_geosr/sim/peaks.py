@@ -12,8 +12,8 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Number of rings in which the background of the correlation is measured.
 _RINGS = 12
-#: Fractions of each edge between which filtered frames fade; their weight is 0 up to
-#: the first and 1 from the second on.
+#: Distances from the border, as fractions of each edge, between which the weight of
+#: filtered frames increases from 0 to 1.
 _INNER = (0.07, 0.2)
 
 
@@ -66,7 +66,7 @@ class CorrelationPeaks:
         """
         found = np.where(self.inside, self.values, -1)
         rows, columns = (np.fft.fftfreq(n) for n in found.shape)
-        # Distances on the circle of frequencies, which end at half a cycle per pixel.
+        # Frequencies repeat after one cycle per pixel, so measure along a circle.
         dy, dx = (
             (f - at + 0.5) % 1 - 0.5 for f, at in zip((rows, columns), k, strict=True)
         )

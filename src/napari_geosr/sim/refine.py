@@ -2,9 +2,9 @@
 
 Correlations of single frames contain the object's own correlation at the pattern's
 frequency, which limits the accuracy of phases to a few degrees. Likewise, the mean of a
-frame depends on where the stripes meet the structures of the sample, not only on the
-light. With an object reconstructed from all frames, the illumination of each frame is
-found by linear regression, without these errors.
+frame depends not only on the light, but also on the position of the stripes relative to
+the structures of the sample. With an object reconstructed from all frames, the
+illumination of each frame is found by linear regression, without these errors.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ _LEAST_LIGHT = 0.02
 _MAX_CONDITION = 20
 #: Maximum distance of the centre from the mean of the points, relative to their mean
 #: distance from it. A frame of another angle, with a point near 0, moves the centre by
-#: 0.95, and so do phases with steps of 60°, with points of equal size.
+#: 0.95. Correct phases in steps of 60° move it as far, but their points have about the
+#: same absolute value; a larger distance is therefore allowed for such points.
 _FAR = 0.5
 _FAR_IF_EVEN = 1.2
-#: Smallest absolute value of a point, relative to the mean, for points of equal size.
+#: Minimum absolute value of a point, relative to the mean, at which the absolute values
+#: count as about the same.
 _EVEN = 0.7
 
 
@@ -121,7 +123,7 @@ def _overshot(before: PatternSet, after: PatternSet) -> PatternSet:
 
 
 def _with_light(patterns: PatternSet, light: npt.NDArray[np.floating]) -> PatternSet:
-    """Return the patterns with intensities proportional to `light`, of mean 1."""
+    """Return the patterns with intensities proportional to `light`, with mean 1."""
     light = np.maximum(light, _LEAST_LIGHT * np.abs(light).mean())
     rows = light / (light.mean() or 1.0)
     return replace(

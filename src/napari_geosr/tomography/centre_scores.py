@@ -20,8 +20,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 Curve = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: Number of coefficients outside the double wedge up to which all are used for scores;
-#: of more, at least this number and less than twice as many are used.
+#: If there are at most this many coefficients outside the double wedge, all are used
+#: for the score; if there are more, evenly spaced ones are used: at least this many,
+#: and fewer than twice as many.
 _MAX_COEFFICIENTS = 40_000
 #: Number of harmonics next to the wedge that are counted as part of it.
 _MARGIN = 2

@@ -100,8 +100,8 @@ def arc_of(angles: Floats) -> Arc:
         inner = gaps[order][:-1]
         if is_wedge(inner, step).any():
             raise ProjectionsError(
-                f"Two or more arcs of the turn are missing ({gaps[last]:.0f}° and "
-                f"{inner.max():.0f}° without projections): filtered back-projection "
+                "Projections are missing in two or more angular ranges "
+                f"({gaps[last]:.0f}° and {inner.max():.0f}°): filtered back-projection "
                 "of fan and cone beams needs one arc without gaps. Use an iterative "
                 "algorithm: SIRT, CGLS or TV."
             )

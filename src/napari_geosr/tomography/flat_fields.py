@@ -75,7 +75,8 @@ def transmission(
     Raises
     ------
     ProjectionsError
-        If flat and dark fields are the same or contain NaN, or there is no signal.
+        If the flat field is nowhere brighter than the dark field, one of them contains
+        NaN, or there is no signal.
     """
     counts = np.asarray(projections.data[:, start:stop, :])
     dark = _frame(projections, "dark", start, stop, frames)
@@ -171,9 +172,9 @@ def _require_light(projections: Projections, how: str) -> None:
         )
     if dark is not None and not (flat > dark).any():
         raise ProjectionsError(
-            f"{projections.title}: flat and dark fields are the same (no pixel is "
-            "brighter in the flat field). Use dark fields that were recorded with "
-            "the beam off, and flat fields with the beam on."
+            f"{projections.title}: the flat field is nowhere brighter than the dark "
+            "field (they are identical or swapped). Use dark fields that were recorded "
+            "with the beam off, and flat fields with the beam on."
         )
 
 

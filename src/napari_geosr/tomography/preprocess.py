@@ -153,7 +153,7 @@ class LineIntegrals:
         ------
         ProjectionsError
             If there are no such rows, there is no signal, NaN or infinite values are
-            refused, or flat and dark fields are equal.
+            refused, or the flat field is nowhere brighter than the dark field.
         """
         scan, config = self.projections, self.config
         if not 0 <= start < stop <= scan.n_rows:

@@ -18,7 +18,7 @@ InputPath = Annotated[
     Path,
     Parameter(
         help="TIFF, folder or pattern of slices (slices/*.tif), OME-Zarr, HDF5/NeXus, "
-        "NIfTI or raw file; or the address of a zarr or HDF5 file (https://, s3://)."
+        "NIfTI or raw file; or the URL of a zarr or HDF5 file (https://, s3://)."
     ),
 ]
 SettingsPath = Annotated[

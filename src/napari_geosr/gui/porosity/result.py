@@ -194,7 +194,7 @@ class PorosityResult(QWidget):
         self.figures = FiguresTable()
         self.image = ElidedLabel("")
         self.stale_note = text_label(
-            "About the result", "Whether the results are outdated."
+            "About the result", "Warning if the results are outdated."
         )
         self.stale_note.setVisible(False)
         self.which = QComboBox()

@@ -72,7 +72,7 @@ EDITED = (
     "without the edits; to export the edited labels, save them and use napari-geosr "
     "shapes mesh."
 )
-#: Text beside the first field: a shape or, if the task is a segmentation, a region.
+#: Label of the first field: *Shape* or, for a segmentation, *Region*.
 _SHAPE, _REGION = "&Shape", "Re&gion"
 #: Regions to segment, in the order of their menu, and the settings of the thresholds.
 MASK, ABOVE, BELOW = "Mask", "Above", "At or below"

@@ -93,7 +93,7 @@ def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> 
     Returns
     -------
     bool
-        Whether the distance of slices is unknown, and was set to the pixel size.
+        Whether the slice spacing is unknown, and was set to the pixel size.
     """
     known = geometry_of_layer(layer)
     sizes = (edge,) * len(known.voxel_size)
@@ -108,24 +108,24 @@ def give_pixel_size(viewer: napari.viewer.Viewer, layer: Image, edge: float) -> 
 
 
 class AssumedDistances:
-    """Layers in which the distance of the slices was set to the pixel size."""
+    """Layers whose slice spacing was set to the pixel size."""
 
     def __init__(self) -> None:
-        #: The assumed distance, in µm.
+        #: The assumed spacing, in µm.
         self._distances: WeakKeyDictionary[Image, float] = WeakKeyDictionary()
 
     def add(self, layer: Image) -> None:
-        """Remember that the present distance of a layer's slices is an assumption."""
+        """Remember that the present slice spacing of a layer is an assumption."""
         self._distances[layer] = _distance(layer)
 
     def __contains__(self, layer: Image) -> bool:
-        """Whether the distance of a layer's slices is still the assumed one."""
+        """Whether the slice spacing of a layer is still the assumed one."""
         assumed = self._distances.get(layer)
         return assumed is not None and bool(np.isclose(_distance(layer), assumed))
 
 
 def _distance(layer: Image) -> float:
-    """Return the distance of a layer's slices in µm; NaN if it has no unit."""
+    """Return the slice spacing of a layer in µm; NaN if it has no unit."""
     known = geometry_of_layer(layer)
     if known.unit == PIXEL:
         return float("nan")

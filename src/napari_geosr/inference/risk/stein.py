@@ -187,7 +187,7 @@ def common_scale(compared: Iterable[CellMeans], expected: float = 1.0) -> float:
     compared : iterable of CellMeans
         Responses of the denoisers.
     expected : float
-        Scale if all denoisers are consistent with it; see `expected_scale`.
+        Scale to return if it is consistent with all denoisers; see `expected_scale`.
 
     Returns
     -------

@@ -348,7 +348,7 @@ class NiftiOutput(Output):
 
 
 def _rotation(stamp: Stamp) -> AnyArray:
-    """Return the rotation from the axes of a volume to right, front and up."""
+    """Return the rotation from the axes of a volume to right, anterior, superior."""
     if stamp.orientation == LPS:
         return _FROM_LPS
     if stamp.orientation == RAS and stamp.rotation and "Z" in stamp.axes:

@@ -127,7 +127,7 @@ class Config(TrainingConfig):
         32,
         ge=0,
         le=256,
-        title="Maps of last layer",
+        title="Feature maps of the last layer",
         description="Number of feature maps in the new last layer of diffusion_unet; "
         "this layer uses all levels of the decoder. 0: use a single convolution at the "
         "finest level.",

@@ -4,7 +4,7 @@ Along each axis, the frame has the voxel grid of the volume with the largest vox
 along that axis, restricted to the region covered by all volumes. Finer volumes are
 averaged over its voxels; nothing is interpolated. Averaging hides errors that are
 smaller than a voxel of the frame. Therefore, a comparison uses one frame for several
-volumes only if each of them has this frame in common with the base.
+volumes only if each of them, compared with the base alone, would have the same frame.
 """
 
 from __future__ import annotations

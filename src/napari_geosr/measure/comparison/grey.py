@@ -19,8 +19,8 @@ from napari_geosr.core.types import AnyArray, AnyDict
 #: from which they are determined.
 RANGE = (0.1, 99.9)
 _MAX_SAMPLED = 1 << 22
-#: Ratio of the contrasts of two volumes, beyond what noise explains, from which they
-#: are on different scales.
+#: Ratio of the contrasts of two volumes, beyond what noise explains, at and above which
+#: their grey values count as being on different scales.
 _MAX_SCALE = 3
 
 

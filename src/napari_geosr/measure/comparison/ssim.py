@@ -132,9 +132,10 @@ class _ScaleSums:
     def __init__(self, reach: Sequence[int], data_range: float) -> None:
         self._reach = tuple(reach)
         self._c1, self._c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-        #: Last slices, which the windows of the next slab need, and the last slice if
-        #: it waits for the next one, with which it is averaged for the next scale.
+        #: The last slices, which the windows of the next slab need.
         self._tail: _Slab | None = None
+        #: An unpaired last slice, kept to be averaged with the following slice for the
+        #: next (coarser) scale.
         self._single: _Slab | None = None
         self._sums: list[Array] = []
 

@@ -113,14 +113,14 @@ class GreyResult:
     data_range, base_range : float
         Range of grey values for PSNR and SSIM, and for the range-invariant PSNR.
     voxels, unknown : int
-        Number of compared voxels, and of all other voxels inside the sample: they are
-        NaN or infinite in at least one volume.
+        Number of compared voxels, and of the remaining voxels inside the sample, which
+        are NaN or infinite in at least one volume.
     window : str
         Description of the SSIM window; empty if it does not fit into the volumes.
     remark : str
         Why MS-SSIM is missing; empty if it was computed.
     other_scales : tuple of str
-        Keys of the volumes with grey values on another scale than the base.
+        Keys of the volumes with grey values on a different scale from the base.
     """
 
     figures: Mapping[str, GreyFigures]

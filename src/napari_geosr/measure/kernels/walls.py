@@ -15,7 +15,7 @@ TOUCHING = 0.18
 #: contains only one.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
-#: because the directions to voxels so near are too imprecise for planes.
+#: because the directions to such close voxels are too imprecise for planes.
 SMALL = 3.3
 
 

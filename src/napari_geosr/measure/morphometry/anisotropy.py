@@ -85,8 +85,8 @@ _FEW_VOXELS = 80
 #: Mean chord of a phase, in voxels, below which MIL and DA are uncertain: that of
 #: spheres with a diameter of 6 voxels.
 _SHORT_CHORD = 4.0
-#: Number of objects in a cross-section of the whole volume from which a MIL longer than
-#: half of the volume's shortest edge, but not than this edge, is reliable.
+#: Minimum number of objects in a cross-section of the whole volume for which a MIL
+#: between half and all of the volume's shortest edge is reliable.
 _FEW_OBJECTS = 30
 #: Difference between two values of 1/MIL², relative to the largest one, below which the
 #: two radii count as equal.

@@ -200,7 +200,7 @@ class _RingCheck:
             self._compare(z, section, self._first)
 
     def _compare(self, z: int, section: _CrossSection, cavity: Mask) -> None:
-        """Note an open ring: where the marrow of other slices is, there is air."""
+        """Note an open ring if there is air where other slices have marrow."""
         n = np.count_nonzero(cavity)
         n_inside, n_bone = (
             np.count_nonzero(cavity & part)
@@ -285,10 +285,10 @@ def _not_measured(phases: Phases, z: int, section: _CrossSection) -> Mask | None
 
 
 def _not_small(phases: Phases, z: int, counted: MaskSource) -> Mask:
-    """Return the pixels of a slice that may make a pore count.
+    """Return the pixels of a slice that belong to pores of sufficient size.
 
-    These are pores that reach the minimum size. The size of pores outside the sample is
-    unknown, so they count as well.
+    These are the pores that reach the minimum size. The size of pores outside the
+    sample is unknown, so they are included.
     """
     slab = slice(z, z + 1)
     found: Mask = phases.planes(counted, slab)[0]

@@ -20,15 +20,15 @@ CONVENTION = (
     "Every counted pore is a lacuna: choose the minimum pore size, and exclude "
     "canals with a sample mask. Lc.N is the number of all lacunae, Lc.N/BV their "
     "number ÷ the volume of the solid, in which lacunae cut by the border count only "
-    "in part: as a factor of 1/2 for each axis along which they touch a face of the "
+    "in part: with a factor of 1/2 for each axis along which they touch a face of the "
     "volume (the mean of Gundersen's counting rule over all choices of counted and "
-    "excluded faces), or once if they touch only NaN voxels or the border of a mask of "
-    "your own. The factor is larger by the ratio of a voxel to the mean extent of "
-    "whole lacunae, because lacunae can touch the border without being cut, and by "
-    "the share of cut ellipsoids of the same size that are below the minimum pore "
-    "size. Lc.V "
-    "is the mean volume of whole lacunae, and Lc.V.SD their standard deviation "
-    "(n − 1 degrees of freedom); Lc.TV/BV includes all lacunae. "
+    "excluded faces), or a single factor of 1/2 if they touch only NaN voxels or the "
+    "border of a mask of your own. The factor is larger by the ratio of a voxel to the "
+    "mean extent of whole lacunae, because lacunae can touch the border without being "
+    "cut, and by the share of cut ellipsoids of the same size that are below the "
+    "minimum pore size. Lc.V "
+    "is the mean volume of whole lacunae, and Lc.V.SD the standard deviation of this "
+    "volume (n − 1 degrees of freedom); Lc.TV/BV includes all lacunae. "
     "With the eigenvalues EV1 ≤ EV2 ≤ EV3 of the covariance of a lacuna's voxels, "
     "the stretch Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is 2 (EV2 − "
     "EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
@@ -272,7 +272,7 @@ def _at_faces(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Return whether pores reach the low and high faces of the volume, (n, 3) each.
 
-    Along an axis with a single voxel, they do not.
+    Along an axis with a single voxel, no pore counts as reaching a face.
     """
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
@@ -292,9 +292,10 @@ def _shares(pores: Pores, phases: Phases) -> npt.NDArray[np.float64]:
     """Return how much each pore counts: 1, or less if the border probably cuts it.
 
     Of the positions at which a pore of h voxels lies at least in part in a row of n
-    voxels, n − h − 1 do not touch an end, and 2 h do. If the part inside the row is
-    smaller than the minimum size at 2 k of the latter, a factor of
-    (h + 1) / (2 h − 2 k) for the others makes n positions count.
+    voxels, n − h − 1 do not touch an end, and 2 h do. At 2 k of the latter, the part
+    inside the row is smaller than the minimum size and is not counted. The remaining
+    2 h − 2 k positions have the weight (h + 1) / (2 h − 2 k), so that the sum of all
+    weights is n.
     """
     low, high = _at_faces(pores, phases)
     at_faces = low | high
@@ -323,7 +324,8 @@ def _too_small(
     Parameters
     ----------
     extents : ndarray of shape (n, 3)
-        Number of voxels of each pore along each axis, hence of parts cut off.
+        Number of voxels of each pore along each axis. This is also the number of
+        different parts that a face may cut off.
     voxels : ndarray of shape (n,)
         Number of voxels of each pore.
     phases : Phases

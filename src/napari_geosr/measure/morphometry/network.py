@@ -354,7 +354,7 @@ def _flooded(
 def _highest_of_lost(
     parts: npt.NDArray[np.int64], heights: npt.NDArray[np.float64], kept: Mask
 ) -> Mask:
-    """Return the highest maxima of the parts of the pore space without a kept one."""
+    """Return the highest maximum of each part of the pore space without a kept one."""
     chosen = np.zeros(len(kept), bool)
     lost = np.flatnonzero(~np.isin(parts, parts[kept]))
     order = lost[np.lexsort((-heights[lost], parts[lost]))]
@@ -388,7 +388,8 @@ def _prominent(
 ) -> Mask:
     """Return which maxima are separated by a constriction from all higher ones.
 
-    Others lie on a plateau, a ridge or a saddle, as in tubes of constant width.
+    The other maxima lie on a plateau, a ridge or a saddle, as in tubes of constant
+    width.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ _FEW = 16
 _ENOUGH = 27
 #: Accepted relative error of the porosity of a representative volume.
 _ACCEPTED = 0.05
-#: Relative difference between porosities up to which it may be due to rounding.
+#: Maximum relative difference between porosities that may be due to rounding.
 _ROUNDING = 0.005
 #: Number of standard deviations that the accepted error must cover (95 %).
 _FACTOR = 1.96

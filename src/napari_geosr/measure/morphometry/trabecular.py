@@ -55,13 +55,13 @@ from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 TITLE = "Trabecular bone"
 ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."
 CONVENTION = (
-    "Bone is the solid. BV/TV is its share of the sample. BS is its surface, from "
-    "Crofton's formula in 13 directions, without faces on the border. Tb.N is 1 ÷ "
-    "the mean distance between the mid-axes, measured as the local thickness of "
-    "the sample without the mid-axes (Hildebrand et al. 1999). The mid-axes are the "
-    "voxels of the medial axis at which the largest sphere is at least 80 % as wide "
-    "as the local thickness. Between closed pores, they are little more than the "
-    "centres of the largest spheres. "
+    "Bone is the solid. BV/TV is its share of the sample. BS is the surface area of "
+    "the bone, from Crofton's formula in 13 directions, excluding faces on the border. "
+    "Tb.N is 1 ÷ the mean distance between the mid-axes, measured as the local "
+    "thickness of the sample without the mid-axes (Hildebrand et al. 1999). The "
+    "mid-axes are the voxels of the medial axis at which the largest sphere is at "
+    "least 80 % as wide as the local thickness. Between closed pores, they are little "
+    "more than the centres of the largest spheres. "
     "Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is 1 − the Euler "
     "number of the largest component of the bone (26 neighbours) with its enclosed "
     "cavities filled (purified, Odgaard & Gundersen 1993). The Euler number is "
@@ -125,8 +125,8 @@ QUANTITIES = (
 )
 #: Connectivity below which the 1 in its formula (1 − Euler number) exceeds 10 % of it.
 _FEW_LOOPS = 10
-#: Ratio of the two trabecular numbers from which a remark is given; the ratio of
-#: trabecular bone with a rough surface is 1.44.
+#: Ratio of the two trabecular numbers, or its inverse, above which a remark is given;
+#: for trabecular bone with a rough surface, the ratio is 1.44.
 _DIFFER = 1.6
 #: Distance from a sphere, in voxels, up to which it covers a voxel of the medial axis:
 #: spheres do not reach into the corners of the steps of a surface.

@@ -149,7 +149,7 @@ def _box(phases: Phases) -> tuple[slice, slice, slice]:
 
 
 def _reaches_faces(phases: Phases, axis: int) -> bool:
-    """Whether the sample covers both faces as much as half its mean cross-section."""
+    """Whether the sample covers at least half its mean cross-section on both faces."""
     if phases.sample is None:
         return True
     n = phases.shape[axis]

@@ -53,7 +53,7 @@ _ITERATIONS = 400
 #: Assumed levels of unknown noise, as fractions of the range of grey values.
 _ASSUMED = (0.4, 0.3, 0.25, 0.2, 0.16, 0.13, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02)
 #: Maximum difference between the cumulative histogram of the scan and that of
-#: noise-free values plus such noise.
+#: noise-free values plus noise of an assumed level.
 _MAX_MISFIT = 0.005
 
 

@@ -33,10 +33,10 @@ from napari_geosr.measure.reliability.misclassification import (
 #: Minimum fraction of the voxels on one side of the threshold that have the same value,
 #: at which this side counts as padding or as free of noise.
 _CONSTANT = 0.6
-#: Fraction of voxels that may be misclassified because of smooth noise, at and above
-#: which smooth noise is reported in addition to measured noise, and the minimum ratio
-#: of this fraction to that expected from measured noise. In real scans without added
-#: noise, the fraction is at most 1.2 %.
+#: Smooth noise is reported in addition to measured noise if the fraction of voxels that
+#: it may misclassify is at least this large, and at least `_MIN_POSSIBLE_RATIO` times
+#: the fraction expected from measured noise. In real scans without added noise, the
+#: fraction is at most 1.2 %.
 _MIN_POSSIBLE_SHARE = 0.05
 _MIN_POSSIBLE_RATIO = 2.5
 #: Number of planes that are examined to tell padding from a phase without noise.

@@ -1,4 +1,4 @@
-"""Open and closed porosity: due to pores that reach the border, and to all others.
+"""Open porosity (pores that reach the border) and closed porosity (all other pores).
 
 The border is that of the volume or of the sample. Pores of any size are included, so
 the two values add up to the porosity.

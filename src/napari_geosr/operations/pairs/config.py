@@ -159,9 +159,9 @@ class PairsConfig(PairConfig):
     offset: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Offset",
-        description="Initial offset of the alignment; overrides the start. Vector from "
-        "the corner of the low-resolution scan (at the start of all axes) to the same "
-        "corner of the high-resolution scan, as Z,Y,X in the unit of the "
+        description="Initial offset for the alignment; takes precedence over Start. "
+        "Vector from the corner of the low-resolution scan (at the start of all axes) "
+        "to the same corner of the high-resolution scan, as Z,Y,X in the unit of the "
         "low-resolution scan.",
     )
     search_angle: float = Field(

@@ -136,7 +136,7 @@ def _too_coarse(
     what = f"an upscale factor of {factor}" if factor > 1 else "a pair"
     text = (
         f"Along {letter}, the voxels of {high.title} are only {ratio:.3g} times "
-        f"smaller than those of {low.title}: too large for {what}. "
+        f"smaller than those of {low.title}, so they are too large for {what}. "
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
         return text + (

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 EDGE = 512
 #: Maximum number of tiles per request, because in 3D a viewer requests every plane.
 _MAX_TILES = 64
-#: Step, in voxels of a tile's level, between the voxels that its quick version is
-#: restored from.
+#: Spacing, in voxels of the tile's level, of the voxels from which the quick version of
+#: a tile is restored.
 QUICK_STEP = 4
 #: Time taken by the latest tile, in seconds, above which quick versions are restored
 #: first.

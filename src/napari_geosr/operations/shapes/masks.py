@@ -32,15 +32,15 @@ from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 _MAX_LABELS = 64
 #: Maximum number of different values that are taken to be labels without further tests.
 _FEW_LABELS = 8
-#: Maximum fraction of neighbouring labelled voxels with different values. Labels form
-#: regions, so more than `_FEW_LABELS` values are grey values above the first limit, and
-#: may be grey values above the second one.
+#: Maximum fraction of neighbouring labelled voxels with different values, because
+#: labels form regions. More than `_FEW_LABELS` different values count as grey values if
+#: the first limit is exceeded, and may be grey values if the second one is exceeded.
 _MAX_DIFFERENT = 0.5
 _DOUBTFUL_DIFFERENT = 0.2
 #: Fraction of voxels with the value 0 below which more than `_FEW_LABELS` different
 #: values may be grey values.
 _MIN_OUTSIDE = 0.01
-#: Number of voxels read at a time, and the least of them for a small memory budget.
+#: Number of voxels read at a time, and its minimum for a small memory budget.
 _AT_ONCE = 2**24
 _MIN_AT_ONCE = 2**20
 #: Bytes for each voxel that is read, in addition to twice its value: whether it is
@@ -113,7 +113,7 @@ def read_packed_steps(
 def cached_within(array: object, budget: int) -> Iterator[int]:
     """Limit the decoded blocks that an array keeps to a share of a memory budget.
 
-    Gives the bytes that the array holds at most: 0 for an array in memory.
+    Gives the maximum number of bytes that the array keeps: 0 for an array in memory.
     """
     unit, cache = read_unit(array), useful_cache(array, int(budget * _CACHE_SHARE))
     with cache_limited(array, cache):

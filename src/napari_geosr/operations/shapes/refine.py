@@ -76,7 +76,8 @@ class ShapeRefinement:
     block : int
         Edge length of the blocks, in input voxels.
     n_changed : int
-        Number of input voxels that change completely because the surface moves so far.
+        Number of input voxels that change completely, because the surface moves by a
+        voxel or more.
     """
 
     path: Path

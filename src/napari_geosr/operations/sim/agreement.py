@@ -34,7 +34,7 @@ _MIN_MODULATION = 0.5
 def agreeing_fits(
     fits: Sequence[FringeFit], search: Callable[[int, float], FringeFit]
 ) -> list[FringeFit]:
-    """Search again for patterns with another period than those of the other angles.
+    """Search again if the period of a pattern differs from that of the other angles.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def agreeing_fits(
     Returns
     -------
     list of FringeFit
-        The pattern with the period of the others, if it is about as clear.
+        The fits; where a pattern with the period of the other angles is found that is
+        about as clear, it replaces the first one.
     """
     found = list(fits)
     for i, fit in enumerate(fits):
@@ -74,7 +75,7 @@ def _is_near(fit: FringeFit, frequency: float) -> bool:
 def disagreement_remarks(
     fits: Sequence[FringeFit], frames: SimFrames, channel: int = 0, time: int = 0
 ) -> list[str]:
-    """Describe angles with another period or modulation than the others.
+    """Describe angles that differ from the others in their period or modulation.
 
     Parameters
     ----------
@@ -213,8 +214,9 @@ def outlier_remark(
     sign = "brighter" if highest.height > 0 else "darker"
     return (
         f"The pixel at y = {highest.y}, x = {highest.x}{others} is "
-        f"{abs(highest.height):.4g} grey values {sign} than the objective can image "
-        f"{seen}{where}, like a hot pixel or cosmic ray. "
+        f"{abs(highest.height):.4g} grey values {sign} than its surroundings "
+        f"{seen}{where}. No objective can image such a single pixel, so it is probably "
+        "a hot pixel or a cosmic ray. "
         "Such pixels are ignored when patterns are searched for, but they remain in "
         "the result: replace them beforehand."
     )
@@ -243,6 +245,6 @@ def modulation_remark(patterns: PatternSet) -> str:
         return ""
     return (
         f"Angle {angle + 1}: the modulation in the frames is {values[angle]:.2f}, but "
-        "stripes cannot exceed 1. Check the camera offset (--offset) and the objective "
+        "no modulation can exceed 1. Check the camera offset (--offset) and the optics "
         "(--na, --wavelength, --damping)."
     )

@@ -50,7 +50,8 @@ LOW_CONTRAST = 3.0
 #: Misfit of the best order, relative to that of the order used, below which the best
 #: order clearly fits better and a warning is issued.
 _CLEAR_ORDER = 0.9
-#: Maximum condition number of the phases with which the modulation is measured.
+#: Maximum condition number of the equations for the modulation; if it is exceeded, the
+#: phases count as unknown.
 _MAX_CONDITION = 10
 
 
@@ -287,9 +288,10 @@ def _slices_steps(
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
     """Return the local modulation of the frames relative to the noise.
 
-    The frames are equalised. For each pixel, this is then the smoothed amplitude of the
-    fundamental (maximum over all angles), divided by the value for noise alone. Without
-    known phases, it is the standard deviation over the phases.
+    After the frames are equalised, the value of a pixel is the smoothed amplitude of
+    the fundamental (maximum over all angles), divided by the amplitude of noise alone.
+    If the phases are unknown, the standard deviation over the phases replaces the
+    amplitude.
 
     Parameters
     ----------
@@ -320,7 +322,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
 
 
 def _weights(angle: int, estimate: PatternEstimate, n: int) -> npt.NDArray[np.float64]:
-    """Return the weights of the frames of an angle in its modulated parts."""
+    """Return the weights with which the frames of an angle give its modulated parts."""
     fringes, fits = estimate.patterns.fringes, estimate.fits
     is_known = bool(fringes) and not (fits and fits[angle].problem)
     if is_known and n >= 3:
@@ -347,7 +349,7 @@ def _drift_warning(first: SimCheck, last: SimCheck) -> str:
 
 
 def _light_warning(check: SimCheck) -> str:
-    """Return a warning if the frames have different light; empty if they do not."""
+    """Return a warning if the light differs between frames; empty if it does not."""
     spread = float(check.intensities.max() - check.intensities.min())
     if spread <= UNEVEN:
         return ""
@@ -361,7 +363,7 @@ def _light_warning(check: SimCheck) -> str:
             "uneven."
         )
     if not falling:
-        cause += ", or the stripes meet sparse or periodic structures of the sample"
+        cause += ", or the stripes coincide with sparse or periodic structures"
     return f"The mean intensity of the frames varies by {100 * spread:.0f} %: {cause}."
 
 

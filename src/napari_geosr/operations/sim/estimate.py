@@ -112,8 +112,8 @@ class PatternEstimate:
     def intensities(self) -> FloatArray:
         """Light of each frame relative to the mean of all frames.
 
-        If it is not known, the mean of the frame, which also depends on where the
-        stripes meet the structures of the sample.
+        If the light is unknown, the mean of each frame is used instead, although it
+        also depends on the position of the stripes relative to the sample.
 
         Returns
         -------
@@ -127,7 +127,10 @@ class PatternEstimate:
 
     @property
     def is_prominent(self) -> bool:
-        """Whether patterns found near others are the clearest ones in the frames."""
+        """Whether patterns found near given ones are about the clearest in the frames.
+
+        If not, clearer patterns exist elsewhere in the spectrum.
+        """
         return all(fit.prominence >= MIN_PROMINENCE for fit in self.fits)
 
     def require(self) -> None:

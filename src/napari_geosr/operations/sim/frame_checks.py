@@ -15,11 +15,12 @@ FloatArray = npt.NDArray[np.float32]
 #: Maximum fraction of a frame's pixels at the camera's maximum value; with more, the
 #: frame counts as saturated.
 MAX_SATURATED = 0.01
-#: Range of the largest grey value of frames of floating-point numbers.
+#: Permitted range of the largest grey value of floating-point frames.
 _GREY_VALUES = (1e-6, 1e12)
 #: Maximum grey values of cameras.
 _CAMERA_LIMITS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
-#: Minimum fraction of pixels at the largest grey value for it to be a limit.
+#: Minimum fraction of pixels with the largest grey value for this value to count as the
+#: camera's maximum.
 _MANY = 1e-3
 #: Range of grey values just below the largest one, relative to the whole range.
 _TAIL = 0.02
@@ -144,9 +145,10 @@ def saturated_fraction(
 ) -> FloatArray:
     """Return the fraction of pixels in each frame at the camera's maximum value.
 
-    This is the largest grey value of all frames, if it is that of a common bit depth
-    (8, 10, 12, 14 or 16), or if many pixels have it, and more than have grey values
-    just below: cameras and corrections also clip at other values.
+    The camera's maximum is the largest grey value of all frames, if it is the maximum
+    of a common bit depth (8, 10, 12, 14 or 16 bits), or if many pixels have it, and
+    more than have grey values just below it: cameras and corrections also clip at other
+    values. If neither applies, no pixel counts as saturated.
     """
     values = block + np.float32(frames.channel_offset(channel))
     is_integer = frames.volume.dtype.kind in "iu"

@@ -36,16 +36,16 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Refractive index of immersion oil, used if no other is given or stated in the file.
 OIL = 1.515
-#: Growth of differences above which images are not raw frames of one plane; see
-#: `difference_growth`.
+#: Value of `difference_growth` above which images do not look like raw frames of one
+#: plane.
 MAX_GROWTH = 1.8
 #: Maximum number of slices among which the dimmest is searched for.
 _MOST_SLICES = 16
-#: Mark in the metadata of frames with slices at an unknown distance.
+#: Metadata key that marks frames with an unknown slice spacing.
 _NO_STEP = "sim_slice_distance_assumed"
 STEP_ASSUMED = (
-    "The distance of the slices is unknown, and was set to the pixel size. Correct the "
-    "voxel size of the result before you measure along Z."
+    "The slice spacing is unknown, and was set to the pixel size. Correct the voxel "
+    "size of the result before you measure along Z."
 )
 #: Relative difference up to which two pixel sizes count as equal.
 _SAME_SIZE = 0.01
@@ -59,7 +59,7 @@ def open_frames(
     Raises
     ------
     FileError, VolumeError, ConfigError
-        If the file cannot be opened, or does not contain such frames.
+        If the file cannot be opened, or does not contain raw frames.
     """
     return frames_of(open_series(path, reading), config)
 
@@ -90,7 +90,7 @@ def frames_of(
     Raises
     ------
     VolumeError, ConfigError
-        If the volume does not contain such frames, or the optics contradict each other.
+        If the volume does not contain raw frames, or the settings do not match it.
     """
     stated = _stated_optics(volume)
     if stated.is_colour:
@@ -163,7 +163,8 @@ def frames_of(
 def _with_stated_pixels(volume: Volume) -> Volume:
     """Use the pixel size in the file if only the slice spacing is implausible.
 
-    Frames along Z have no spacing, and programs then write any value.
+    If the frames are stored along Z, they have no spacing, and programs write arbitrary
+    values for it.
     """
     question = voxel_size_question(volume.metadata)
     if question is None or volume.has_physical_size:
@@ -245,7 +246,7 @@ def _dark_level(frames: SimFrames, channel: int) -> float:
     for plane, time in dict.fromkeys(used):
         block = frames.frames(plane, time, channel)
         level = dark_level(block.reshape(-1, *block.shape[-2:]))
-        if level is not None:  # unlike that of a slice that is missing
+        if level is not None:  # None for a missing slice
             levels.append(level)
     level = min(levels, default=0.0)
     # Noise can make a level of 0 slightly negative; signed integers have baselines.
@@ -379,7 +380,7 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
 
 
 def step_remark(frames: SimFrames) -> str:
-    """Return a sentence if the distance of the slices was set to the pixel size."""
+    """Return a sentence if the slice spacing was set to the pixel size."""
     is_assumed = frames.n_planes > 1 and _NO_STEP in frames.volume.metadata
     return STEP_ASSUMED if is_assumed else ""
 
@@ -426,10 +427,11 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     growth = difference_growth(frames)
     if growth > MAX_GROWTH:
         return (
-            f"{frames.volume.title} does not look like raw SIM frames: images far "
-            f"apart in the stack differ {growth:.1f} times as much as adjacent ones, "
-            "as do slices of a volume or images of a time series. Choose raw frames "
-            "or, if these are raw frames, give their order (--order)."
+            f"{frames.volume.title} does not look like raw SIM frames: the mean "
+            "squared difference of images far apart in the stack is "
+            f"{growth:.1f} times that of adjacent ones, as in a volume or a time "
+            "series. Choose raw frames or, if these are raw frames, give their order "
+            "(--order)."
         )
     _, misfit = guess_order(frames)
     orders = unclear_order(misfit)
@@ -445,11 +447,10 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
 
 
 def difference_growth(frames: SimFrames) -> float:
-    """Return the ratio of the differences between distant and between adjacent images.
+    """Return the mean squared difference of distant images, relative to adjacent ones.
 
     Frames of one plane differ only in their patterns, and therefore by similar amounts:
-    the ratio of the mean squared differences is 0.9 for such frames, and 2.8 to 40 for
-    real volumes and time series.
+    the ratio is 0.9 for such frames, and 2.8 to 40 for real volumes and time series.
 
     Parameters
     ----------

@@ -18,10 +18,11 @@ from napari_geosr.physics.illumination.otf import Otf
 #: Number of arrays of the result's size that joint Richardson–Lucy needs, in addition
 #: to the terms of the patterns.
 _FINE_ARRAYS = 10
-#: Number of arrays of all frames that it needs: the frames themselves, expected ones,
-#: their ratio and copies.
+#: Number of arrays of the size of all frames that joint Richardson–Lucy needs: the
+#: frames themselves, the expected ones, their ratio and copies.
 _FRAME_ARRAYS = 4
-#: Number of images of the camera's size that it needs for each term of the patterns.
+#: Number of images of the camera's size that joint Richardson–Lucy needs for each term
+#: of the patterns.
 _TERM_IMAGES = 2
 #: Bytes for a network's feature maps, per feature and per pixel of the result.
 _NETWORK_MAPS = 110

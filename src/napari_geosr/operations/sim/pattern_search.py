@@ -39,7 +39,8 @@ class PatternSearch:
     config : FramesConfig
     should_stop : callable
     given : PatternEstimate, optional
-        Patterns of all planes, such as those of a single plane that the user has seen.
+        Patterns to use for all planes, such as those found in a single plane and shown
+        to the user.
     near : PatternSet, optional
         Patterns of the first time point and channel, corrected by the user.
 
@@ -48,10 +49,10 @@ class PatternSearch:
     estimates : dict of (int, int) to PatternEstimate
         Patterns of the middle slice, by time point and channel.
     planes : dict of (int, int) to int
-        Slice in which they were found: the usable one nearest to the middle.
+        Slice in which these patterns were found: the usable one nearest to the middle.
     reused : dict of (int, int, int) to str
-        Planes without patterns of their own, in which those of the middle slice are
-        used: the problem, by time point, channel and slice.
+        Why no patterns were found in a plane, by time point, channel and slice. In
+        these planes, the patterns of the middle slice are used.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class PatternSearch:
         Raises
         ------
         GeoSRError
-            If there are none at the first time points.
+            If no patterns are found at any of the first time points.
         """
         first: ConfigError | VolumeError | None = None
         for time in range(min(self.frames.n_times, _MOST_TRIALS)):
@@ -100,7 +101,7 @@ class PatternSearch:
     ) -> Generator[Step, None, PatternEstimate]:
         """Find the patterns of a time point, or use those of an earlier one.
 
-        Those of a later time point are used if there are no earlier ones.
+        If no earlier patterns are known, those of a later time point are used.
 
         Raises
         ------
@@ -168,7 +169,7 @@ class PatternSearch:
         Parameters
         ----------
         of : (int, int, int), optional
-            Time point, channel and slice of the only plane that matters.
+            Time point, channel and slice, to limit the warning to this plane.
 
         Returns
         -------
@@ -237,9 +238,10 @@ class PatternSearch:
     def _measured_steps(
         self, time: int, channel: int, plane: int, used: PatternEstimate
     ) -> Generator[Step, None, PatternEstimate]:
-        """Find the patterns of a plane near given ones, from one harmonic.
+        """Find the patterns of a plane near given ones, using a single harmonic.
 
-        Given patterns may have more harmonics than the phases of a frame can separate.
+        Given patterns may have more harmonics than can be separated with the number of
+        phases.
         """
         steps = search_steps(
             replace(self.frames, patterns=None),
@@ -278,7 +280,8 @@ class PatternSearch:
         )
         with StepIterator(steps) as iterator:
             for step in iterator:
-                # A second first search follows one that found no patterns.
+                # If the first search of a channel finds no patterns, the next one
+                # repeats its warnings.
                 if isinstance(step, WarningIssued):
                     if step.message in self._said:
                         continue

@@ -79,7 +79,7 @@ class PlaneRun:
         Raises
         ------
         GeoSRError
-            If there are none at the first time points.
+            If no patterns are found at any of the first time points.
         """
         if message := step_remark(self.frames):
             yield WarningIssued(message=message)
@@ -143,7 +143,7 @@ class PlaneRun:
     def _plane_steps(
         self, time: int, channel: int, plane: int, done: int, total: int
     ) -> Generator[Step, None, FloatArray]:
-        """Reconstruct one plane, the number `done` of `total`."""
+        """Reconstruct one plane, number `done` of `total`."""
         block = self.frames.frames(plane, time, channel)
         check_plane(block, self.frames, plane, time, channel)
         if self.config.method == "widefield":
@@ -179,7 +179,7 @@ class PlaneRun:
         return image
 
     def _chosen_iterations(self, channel: int, brightness: float) -> int | None:
-        """Return the number of iterations chosen for a plane that is as bright."""
+        """Return the number of iterations chosen for a plane of similar brightness."""
         found = [
             (max(brightness, other) / max(min(brightness, other), 1e-20), n)
             for other, n in self.chosen.get(channel, [])
@@ -188,7 +188,7 @@ class PlaneRun:
         return n if ratio <= _SAME_BRIGHTNESS else None
 
     def adopt(self, estimate: PatternEstimate, plane: int, iterations: int) -> None:
-        """Use patterns and iterations found before for a plane of the first volume.
+        """Use known patterns and iterations for a plane of the first volume.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class PlaneRun:
     def start_steps(
         self, block: FloatArray, time: int, channel: int, plane: int
     ) -> Generator[Step, None, tuple[PatternEstimate, int]]:
-        """Return the patterns of a plane, and its iterations of joint Richardson–Lucy.
+        """Return the patterns and the number of iterations for a plane.
 
         Parameters
         ----------
@@ -228,7 +228,7 @@ class PlaneRun:
     def _keep_iterations(
         self, block: FloatArray, where: tuple[int, int, int], used: int
     ) -> None:
-        """Remember the iterations of a plane, for it and for others as bright."""
+        """Remember the iterations of a plane, also for others of similar brightness."""
         self.iterations[where] = used
         channel, brightness = where[1], _brightness(block)
         if used and self._chosen_iterations(channel, brightness) is None:
@@ -250,8 +250,8 @@ class PlaneRun:
     ) -> Generator[Step, None, dict[tuple[int, int], SimTrust]]:
         """Check the middle slice of each channel, at the first and last time point.
 
-        The resolution is measured only for the first one. Given patterns are also
-        compared with those in the first and last slice.
+        The resolution is measured only for the first of these slices. Given patterns
+        are also compared with those found in the first and last slice.
 
         Parameters
         ----------
@@ -354,12 +354,12 @@ def _brightness(block: FloatArray) -> float:
 
 
 def trust_summary(checks: Checks) -> AnyDict:
-    """Return all values in JSON-serialisable form.
+    """Return all checks in JSON-serialisable form.
 
     Parameters
     ----------
     checks : mapping of (int, int) to SimTrust
-        The first one is that of the first time point and channel with a result.
+        The first entry is that of the first time point and channel with a result.
     """
     (_, first), *more = checks.items()
     found: AnyDict = {"checks": first.to_json_dict()}
@@ -373,7 +373,7 @@ def trust_summary(checks: Checks) -> AnyDict:
 
 
 def trust_warnings(frames: SimFrames, checks: Checks) -> list[str]:
-    """Return all warnings; each names the time point and channel if there are more."""
+    """Return all warnings, with their time point and channel if there are several."""
     return [
         located(frames, message, time, channel)
         for (time, channel), each in checks.items()

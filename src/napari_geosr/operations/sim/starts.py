@@ -15,12 +15,12 @@ def search_starts(
     before: PatternSet | None = None,
     corrected: PatternSet | None = None,
 ) -> tuple[PatternSet | None, ...]:
-    """Return approximate patterns, near which to search one after the other.
+    """Return approximate patterns to be tried in turn as starting points of the search.
 
-    Patterns that the user has corrected are those of the first channel, whose other
-    slices and time points are searched near them only. The periods of
-    the other channels differ, so their patterns are first searched for in the whole
-    ring, and near the corrected ones only if they are not found there.
+    Patterns corrected by the user belong to the first channel; in its other slices and
+    time points, only their neighbourhood is searched. The periods of the other channels
+    differ, so their patterns are first searched for in the whole ring, and near the
+    corrected ones only if they are not found there.
 
     Parameters
     ----------

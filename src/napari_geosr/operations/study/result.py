@@ -1,7 +1,7 @@
 """The result of a study: its rows, and the savings from fewer projections.
 
 The published values are 300 kWh and about 18 kg CO2eq for one hour at the ESRF, and 5
-kWh and about 0.3 kg for one hour of a laboratory scanner. Both correspond to 0.06 kg
+kWh and about 0.3 kg for one hour on a laboratory scanner. Both correspond to 0.06 kg
 per kWh.
 """
 

@@ -158,6 +158,7 @@ def check_cut_off(cut_off: float) -> None:
     """Reject a cut-off of zero, which results from a spot that fills its image."""
     if not cut_off > 0:
         raise ConfigError(
-            "The point-spread function transmits no detail. Crop its image to the "
+            "The cut-off frequency of the point-spread function is zero, because the "
+            "spot fills its image. Use an image in which dark background surrounds the "
             "spot, and check --psf-sampling."
         )

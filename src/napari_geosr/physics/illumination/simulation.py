@@ -158,7 +158,7 @@ def simulate_frames(structure: str, scene: SimScene) -> SimulatedFrames:
 
 
 def scene_patterns(scene: SimScene, rng: np.random.Generator) -> PatternSet:
-    """Return a scene's patterns: evenly spaced angles and phases, except for errors."""
+    """Return a scene's patterns: evenly spaced apart from the simulated errors."""
     amplitudes = harmonic_amplitudes(scene)
     start = rng.uniform(0, math.pi)
     fringes = []

@@ -120,7 +120,7 @@ class HistogramView(Chart):
         return float(self.plot.mapTo(self, pixel).x())
 
     def value_at(self, x: float) -> float:
-        """Return the value at a horizontal widget pixel, clipped to the range."""
+        """Return the value at `x` (in pixels of the widget), clipped to the range."""
         self._plot_width()
         scene = self.plot.mapToScene(self.plot.mapFrom(self, QPoint(round(x), 0)))
         position = float(self.plot.getViewBox().mapSceneToView(scene).x())

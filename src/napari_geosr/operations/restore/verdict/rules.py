@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 #: Expected gain, in dB, below which a run is considered harmful.
 MIN_GAIN = -0.1
-#: Expected gain, in dB, at and above which the gain is not doubtful merely because its
-#: interval is wide.
+#: Minimum expected gain, in dB, for which a wide interval alone does not make the gain
+#: doubtful.
 CLEAR_GAIN = 0.5
 #: Maximum change of a scan without noise, as a fraction of the contrast.
 MAX_CHANGE = 0.01
@@ -60,8 +60,8 @@ MAX_LEVEL = 1.15
 MAX_EXCESS_CORRELATION = 0.25
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
-#: Gain in a simulated scan, in dB, below which the expected gain is doubtful, however
-#: large it is.
+#: Gain in a simulated scan, in dB, below which any expected gain, however large, is
+#: doubtful.
 _CLEAR_LOSS = -1.5
 #: Maximum factor by which noise may be outside the training range without a caution.
 _OUTSIDE = 1.25

@@ -128,7 +128,7 @@ def restored(
 def _seen(
     scan: Array, result: Array, factors: tuple[int, ...]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Blur a finer result as fits the scan best; average it over the scan's voxels."""
+    """Average a finer result over the scan's voxels, with the best-fitting blur."""
     flat = scan.ndim == 2
     fine = (result[None] if flat else result).astype(np.float32)
     steps = (1, *factors)[-3:]

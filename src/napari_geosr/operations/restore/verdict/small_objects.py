@@ -52,8 +52,8 @@ _WEAK = 0.3
 #: Number of standard deviations of the noise from the median of the neighbours at which
 #: a voxel is hot or dead.
 _HOT = 6.0
-#: Minimum of this difference in every direction, relative to its mean over all
-#: directions.
+#: Minimum difference between an object and its surroundings in every direction,
+#: relative to the mean difference over all directions.
 _MIN_NEAREST = 0.4
 #: The same minimum in standard deviations of the noise, which makes some parts of a
 #: fibre brighter than others.

@@ -79,7 +79,8 @@ class SimTrust:
         The same for an object fitted by 15 iterations of joint Richardson–Lucy: it
         depends on the patterns, but not on the method.
     held_out : float or None
-        RMS for frames that were left out of a repetition with the same settings.
+        RMS residual, in units of the noise, of frames that were left out when the
+        reconstruction was repeated with the same settings.
     residual : ndarray of shape (Y, X)
         Frames minus those expected from the result, in units of the noise, RMS over all
         frames, on the checked part.
@@ -102,7 +103,7 @@ class SimTrust:
         Period of the finest detail of the result by decorrelation analysis, in `unit`.
     unit : str
     reasons : dict of str to str
-        For each value that is None, why there is none.
+        Reason for each value that is None.
     warnings : tuple of str
         Reasons to doubt the result, one sentence each.
     """
@@ -274,7 +275,7 @@ def _resolution_steps(
     -------
     sizes : dict of str to (float or None)
     reasons : dict of str to str
-        For each value that is None, why there is none.
+        Reason for each value that is None.
     """
     s = config.upscale_factor
     place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)

@@ -41,9 +41,9 @@ _WORSE = 1.05
 _UNEVEN_RESIDUAL = 1.2
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Difference of the modulation from that measured in the frames, as a fraction of the
-#: modulation and absolute, above which a warning is issued. At a signal-to-noise ratio
-#: of 5, the measured value differs by less than 0.06.
+#: Difference of the modulation from that measured in the frames, relative and absolute
+#: (the larger limit applies), above which a warning is issued. At a signal-to-noise
+#: ratio of 5, the measured value differs by less than 0.06.
 _MODULATION_ERROR = (0.2, 0.1)
 
 
@@ -197,8 +197,8 @@ def measured_fringes(
         Distance of each wave vector from that used, in cycles per field of view; NaN if
         no pattern is clear in the frames of this angle.
     modulation : list of float
-        Modulation of the fundamental; NaN as well with too few phases to separate the
-        bands.
+        Modulation of the fundamental; NaN in the same cases, and if there are too few
+        phases to separate the bands.
     confidence : list of float
         Height of the clearest correlation peak relative to the median.
     """
@@ -223,8 +223,8 @@ def measured_fringes(
 def unclear_reason(confidence: Sequence[float]) -> str:
     """Return why the patterns of some angles cannot be checked; empty if all can.
 
-    The correlation peak of a pattern needs many structures: the images of a few points
-    are as similar to those of neighbouring wave vectors and phases.
+    The correlation peak of a pattern needs many structures: images of only a few points
+    fit neighbouring wave vectors and phases about as well.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def unclear_reason(confidence: Sequence[float]) -> str:
     return (
         f"Angle{'s' * (len(unclear) > 1)} {', '.join(map(str, unclear))}: the frames "
         f"show no clear pattern (confidence {lowest:.1f}, at least {MIN_NEAR:g} is "
-        "needed), so its wave vector, phases and modulation were not checked."
+        "needed), so wave vector, phases and modulation were not checked."
     )
 
 
@@ -279,7 +279,8 @@ def _modulation_warnings(patterns: PatternSet, measured: Sequence[float]) -> lis
         if abs(value - used) > max(relative * abs(used), absolute):
             found.append(
                 f"Angle {angle}: the modulation of the pattern is {used:.2f}, but "
-                f"{value:.2f} in the frames. Correct it, or find the patterns again."
+                f"{value:.2f} in the frames. Correct the pattern, or find the patterns "
+                "again."
             )
     return found
 

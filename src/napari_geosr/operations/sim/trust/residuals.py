@@ -10,7 +10,8 @@ the noise. What counts as the object depends on the method:
   it decides how well the object is deconvolved.
 - Widefield is the object blurred by the objective, so it is divided by the transfer
   function (regularised). It contains no frequency beyond the cut-off and therefore
-  cannot explain all of the stripes: its residual shows what it leaves unused.
+  cannot explain all of the stripes: its residual shows how much information in the
+  frames it does not use.
 
 For Wiener-SIM and widefield, a brightness scale and an offset are fitted to all frames
 of the plane, because both may be arbitrary in such images.
@@ -45,15 +46,17 @@ CHECKED_EDGE = 192
 #: cut-off frequency: light from outside reaches it.
 _BORDER = 2.0
 #: Distance from a hot pixel up to which a result is not compared, in periods of the
-#: cut-off frequency: the result shows it as large as the image of a point.
+#: cut-off frequency: in the result, a hot pixel is blurred to the size of the
+#: point-spread function.
 _AROUND = 3.0
 #: Smallest apodisation that is divided out.
 _LEAST_APODISATION = 0.02
 #: Squared transfer below which a widefield image is not deconvolved.
 _LEAST_POWER = 1e-3
-#: Residual of a result, relative to that of the patterns or to the noise, above which a
-#: warning is issued. The ratio is less than 1.1 for good results, and at least 1.4 for
-#: one iteration of Richardson–Lucy or a far too strong regularisation.
+#: Residual of a result, relative to that of the patterns or to the noise (whichever is
+#: larger), above which a warning is issued. The ratio is less than 1.1 for good
+#: results, and at least 1.4 for one iteration of Richardson–Lucy or a far too strong
+#: regularisation.
 _WORSE = 1.3
 #: What to change if the result of a method does not explain the frames.
 _ADVICE = {
@@ -255,7 +258,7 @@ def _without_border(
 def _far_from(
     outliers: Sequence[Outlier], place: tuple[slice, slice], otf: Otf
 ) -> npt.NDArray[np.bool_]:
-    """Return which pixels of a part are far from outliers; all if none would be."""
+    """Return which pixels of a part are far from outliers; if none are, return all."""
     rows, columns = np.ogrid[place]
     far = np.ones((rows.size, columns.size), bool)
     for y, x in {(each.y, each.x) for each in outliers}:
@@ -330,7 +333,7 @@ def held_out_steps(
 def _held(
     patterns: PatternSet, counts: tuple[int, ...], method: str
 ) -> tuple[list[int], str]:
-    """Return the frames to leave out, each of another angle, or why there are none."""
+    """Return the frames to leave out, at most one per angle, or why there are none."""
     angles, phases = counts
     one_each = [a * phases + a % phases for a in range(angles)]
     if method == "pinn":
