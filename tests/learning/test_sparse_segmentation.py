@@ -30,7 +30,7 @@ from napari_geosr.operations.shapes import (
     segmented_layer_steps,
     train_shape_steps,
 )
-from napari_geosr.operations.shapes.inside import read_beyond_steps
+from napari_geosr.operations.shapes.inside.thresholds import read_beyond_steps
 from napari_geosr.operations.shapes.masks import read_labels_steps
 
 SIZE = (0.5, 0.5, 0.5)
