@@ -168,6 +168,12 @@ def test_the_report_is_written(viewer, qtbot, dock, rng, tmp_path, monkeypatch):
     monkeypatch.setattr(
         QFileDialog, "getExistingDirectory", lambda *_: f"{tmp_path / 'out'}"
     )
+    enabled, usual = [], dock.export_button.setEnabled
+    monkeypatch.setattr(
+        dock.export_button,
+        "setEnabled",
+        lambda on: (enabled.append(on), usual(on)),
+    )
     for _ in range(2):
         dock.export_button.click()
         qtbot.waitUntil(lambda: dock.export_button.isEnabled(), timeout=60_000)
@@ -176,6 +182,7 @@ def test_the_report_is_written(viewer, qtbot, dock, rng, tmp_path, monkeypatch):
         )
     assert (tmp_path / "out" / "report.html").exists()
     assert "report.html" in dock.message.text
+    assert enabled == [False, True, False, True]  # once per export
     text = dock.figures.selected_text()
     assert text.splitlines()[0].startswith("PSNR\t")
     assert any(line.startswith("PSNR, range-invariant\t") for line in text.split("\n"))

@@ -86,6 +86,7 @@ class CompareDock(CompareWidgets):
         )
         self._exporting = Activity(self)
         self._exporting.failed.connect(self.show_failure)
+        self._exporting.idle.connect(self._on_export_ended)
         self._side_by_side = SideBySide(self._viewer)
         self._montage = SliceMontage(self._viewer, self)
         self._connect()
@@ -443,7 +444,6 @@ class CompareDock(CompareWidgets):
 
         self.export_button.setEnabled(False)
         self._exporting.start("export", steps, self._on_exported)
-        self._exporting.idle.connect(self._on_export_ended)
 
     def _on_exported(self, page: Path) -> None:
         self.message.show_message(f"The report is in {page}.", "ok")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Settings of a run that must be the same for its explanation.
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
-#: Maximum number of bytes whose checksum is computed while the window waits: about 10 ms.
+#: Maximum number of bytes whose checksum is computed while the window waits (10 ms).
 _MOST_BYTES = 2**24
 #: Metadata keys of the name and the identifier of the layer that was restored. The
 #: identifier is unique in a session, and remains the same when the layer is renamed.
