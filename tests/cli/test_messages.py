@@ -43,6 +43,11 @@ def scan(tmp_path: Path, rng: np.random.Generator) -> str:
             "napari-geosr: There is no reconstruction algorithm 'fpb'. Did you mean "
             "'fbp'? Known: cgls, fbp",
         ),
+        (  # as the choice is named in other commands
+            "reconstruct SCAN -o OUT.tif --method fbpp",
+            "There is no reconstruction algorithm 'fbpp'. Did you mean 'fbp'?",
+        ),
+        ("restore SCAN -o OUT.tif -m foam-denois", "Did you mean 'foam-denoise'?"),
         (
             "train noise2void --source SCAN -o OUT --target SCAN",
             "This method learns from the sources alone: remove --target.",
@@ -74,6 +79,7 @@ def test_a_mistake_is_named_with_the_next_step(
     assert said in error
     assert "dictionary" not in error
     assert "settings: " not in error
+    assert "Loading model" not in error  # no model is loaded
 
 
 def test_a_file_is_named_once_in_an_error() -> None:

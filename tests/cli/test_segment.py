@@ -125,6 +125,32 @@ def test_unsuitable_labels_leave_no_file(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"origin": (1.0, 9.0, 3.0)}, "begins at 1 × 9 × 3 µm"),
+        ({"voxel_size": (4.0, 2.5, 2.0)}, "has voxels of 4 × 2.5 × 2 µm"),
+    ],
+)
+def test_labels_elsewhere_are_refused(files, place, message, tmp_path, capsys) -> None:
+    labels = io.read(files[1]).replace(**place)
+    bad = io.write(labels, tmp_path / "bad.ome.tif", kind="labels")
+    out = tmp_path / "out.ome.tif"
+    assert run(["segment", str(files[0]), "-l", str(bad), "-o", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_labels_of_unknown_position_are_used_voxel_by_voxel(
+    files, tmp_path, capsys
+) -> None:
+    labels = Volume(np.asarray(io.read(files[1])), "ZYX")
+    plain = io.write(labels, tmp_path / "plain.tif", kind="labels")
+    out = tmp_path / "out.ome.tif"
+    assert run(["segment", str(files[0]), "-l", str(plain), "-o", str(out)]) == 0
+    assert out.exists()
+
+
 def test_a_stopped_run_leaves_no_file(files, tmp_path) -> None:
     scan, labels = map(io.read, files)
     segmented: list[Step] = []

@@ -12,8 +12,8 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.inputs.same_grid import check_same_grid
 from napari_geosr.operations.shapes.agreement import with_known_size
-from napari_geosr.operations.shapes.grids import check_same_grid
 
 
 def ball(edge: int, radius: float) -> np.ndarray:

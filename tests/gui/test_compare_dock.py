@@ -14,6 +14,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare import CompareDock
 from napari_geosr.gui.compare.result import one_line
 from napari_geosr.gui.layers import METADATA, is_helper, volume_from_layer
+from napari_geosr.gui.layers.explained import source_entry
 
 EDGE = 24
 
@@ -115,7 +116,7 @@ def test_a_finer_result_needs_no_setting(viewer, qtbot, dock, rng):
     fine = balls().data.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     size, origin = balls().upscaled_geometry(2)
     result = add(viewer, Volume(fine, "ZYX", size, "µm", origin, name="result"))
-    result.metadata[METADATA] = {"source_layer": "scan"}
+    result.metadata[METADATA] = source_entry(scan)
     viewer.layers.selection.active = result
     qtbot.waitUntil(lambda: dock.images.layers() == [result, scan])
     assert dock.compare_button.isEnabled()
@@ -167,6 +168,12 @@ def test_the_report_is_written(viewer, qtbot, dock, rng, tmp_path, monkeypatch):
     monkeypatch.setattr(
         QFileDialog, "getExistingDirectory", lambda *_: f"{tmp_path / 'out'}"
     )
+    enabled, usual = [], dock.export_button.setEnabled
+    monkeypatch.setattr(
+        dock.export_button,
+        "setEnabled",
+        lambda on: (enabled.append(on), usual(on)),
+    )
     for _ in range(2):
         dock.export_button.click()
         qtbot.waitUntil(lambda: dock.export_button.isEnabled(), timeout=60_000)
@@ -175,6 +182,7 @@ def test_the_report_is_written(viewer, qtbot, dock, rng, tmp_path, monkeypatch):
         )
     assert (tmp_path / "out" / "report.html").exists()
     assert "report.html" in dock.message.text
+    assert enabled == [False, True, False, True]  # once per export
     text = dock.figures.selected_text()
     assert text.splitlines()[0].startswith("PSNR\t")
     assert any(line.startswith("PSNR, range-invariant\t") for line in text.split("\n"))
@@ -187,9 +195,11 @@ def test_a_restored_layer_is_checked_against_its_scan(viewer, qtbot, dock, rng):
     clean = geosr.restore(volume_from_layer(scan, viewer), "gaussian", device="cpu")
     result = add(viewer, clean.replace(name="clean"))
     result.metadata[METADATA] = {
-        "source_layer": "scan",
+        **source_entry(scan),
         "provenance": list(clean.provenance),
     }
+    scan.name = "renamed"
+    add(viewer, noisy(balls(), rng, "scan"))  # another scan has its name now
     viewer.layers.selection.active = result
     qtbot.waitUntil(lambda: dock.images.layers() == [result, scan])
     compare(dock, qtbot)
@@ -203,7 +213,7 @@ def test_a_restored_layer_is_checked_against_its_scan(viewer, qtbot, dock, rng):
     contrast = figure(dock, "Contrast relative to the scan")[0]
     assert contrast.startswith(f"{check.slope:.2f} ± ")
     said = dock.remarks.text() + dock.message.text
-    assert "Consistency of 'clean' with its scan 'scan'" in said
+    assert "Consistency of 'clean' with its scan 'renamed'" in said
 
 
 @pytest.mark.slow

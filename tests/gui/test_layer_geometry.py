@@ -84,6 +84,21 @@ def test_results_lie_over_their_source(viewer, kind):
     ) == pytest.approx(abs(np.linalg.det(edges)))
 
 
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_crop_begins_along_the_axes_of_its_source(viewer, kind):
+    options = {"scale": (2, 0.5, 0.7), "translate": (10, -20, 30), "units": "um"}
+    source = viewer.add_image(np.zeros((6, 7, 8)), **(options | PLACES[kind]))
+    volume = _layers.volume_from_layer(source)
+    start = np.add(volume.origin, np.multiply(volume.voxel_size, (2, 1, 0)))
+    part = volume.replace(data=volume.data[2:4, 1:], origin=tuple(start))
+    crop = _layers.add_image_result(viewer, part, like=source)
+    found = _layers.volume_beside(crop, source, viewer)
+    np.testing.assert_allclose(found.origin, start, rtol=1e-9)
+    same = _layers.volume_beside(source, source, viewer)
+    np.testing.assert_allclose(same.origin, volume.origin, rtol=1e-12)
+
+
 def test_a_stretched_layer_has_larger_voxels():
     affine = np.diag([2.0, 3.0, 4.0, 1.0])
     layer = Image(np.zeros((2, 3, 4)), scale=(1, 2, 3), affine=affine, units="um")

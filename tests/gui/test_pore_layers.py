@@ -18,8 +18,10 @@ from porosity_helpers import (
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import never_stop
+from napari_geosr.gui.layers import contents
+from napari_geosr.gui.layers.contents import checksum_of
 from napari_geosr.gui.porosity.choices import AUTOMATIC, WHOLE
-from napari_geosr.gui.porosity.pore_layers import checksum_of, pore_text
+from napari_geosr.gui.porosity.pore_layers import pore_text
 from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import number_text
 
@@ -135,11 +137,10 @@ def test_layers_of_a_measurement_are_shown_and_hidden_together(viewer, qtbot):
 
 
 def test_checksums_of_arrays_in_memory_and_on_disk(rng, monkeypatch):
-    from napari_geosr.gui.porosity import pore_layers as _pore_layers
 
     labels = rng.integers(0, 9, (7, 6, 5)).astype(np.uint32)
     expected = checksum_of(labels, never_stop)
-    monkeypatch.setattr(_pore_layers, "_BLOCK_BYTES", 300)
+    monkeypatch.setattr(contents, "_BLOCK_BYTES", 300)
     assert checksum_of(zarr.array(labels, chunks=(3, 4, 4)), never_stop) == expected
     assert checksum_of(np.asfortranarray(labels), never_stop) == expected
     labels[6, 5, 4] += 1

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog
 import napari_geosr as geosr
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import METADATA, add_result
+from napari_geosr.gui.layers.explained import source_entry
 from napari_geosr.gui.porosity import evidence as evidence_run
 from napari_geosr.operations.explain import explain_pores_steps
 
@@ -37,7 +38,7 @@ def dock(viewer, qtbot, restored, monkeypatch):
     )
     source = add(viewer, physical(noise=12))
     result = add_result(viewer, restored, source, name="restored")
-    result.metadata[METADATA]["source_layer"] = source.name
+    result.metadata[METADATA] |= source_entry(source)
     viewer.layers.selection.active = result
     made = open_dock(viewer, qtbot)
     made.settings.image.set_layer(result)
@@ -136,12 +137,38 @@ def test_evidence_needs_a_restored_layer_and_its_scan(viewer, qtbot, dock):
     assert (
         "restored by a model, and only if the scan is open" in result.evidence.toolTip()
     )
+    other = add(viewer, physical(noise=12, seed=1))  # of the same name and shape
+    assert not result.evidence.isEnabled()
+    viewer.layers.remove(other)
     add(viewer, physical(noise=12))
     assert result.evidence.isEnabled()
     dock.settings.image.set_layer(viewer.layers["scan"])
     wait_for_levels(dock, qtbot)
     measure(dock, qtbot)
     assert not result.evidence.isEnabled()
+
+
+def test_evidence_comes_from_the_source_by_any_name(viewer, qtbot, dock):
+    source = viewer.layers["scan"]
+    source.name = "noisy"
+    other = add(viewer, physical(noise=12, seed=1))
+    assert other.name == "scan"
+    assert dock.result.evidence.isEnabled()
+    restored = viewer.layers["restored"]
+    dock.settings.image.set_layer(source)
+    dock.settings.image.set_layer(restored)
+    assert dock.settings.other.layer() is source
+    explain(dock, qtbot)
+    table = dock.result.report.table
+    assert set(table["evidence"][table["voxels"] > 300]) == {"well supported"}
+
+
+def test_evidence_refuses_a_source_that_was_edited(viewer, qtbot, dock):
+    source = viewer.layers["scan"]
+    source.data = source.data + 1
+    explain(dock, qtbot)
+    assert "was edited since" in dock.message.text
+    assert "evidence" not in dock.result.report.table
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.layers.explained import source_entry
 from napari_geosr.gui.porosity.choices import AUTOMATIC, MASKS, WHOLE
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 from napari_geosr.gui.porosity.pore_table import cell_text, decimals_of
@@ -310,7 +311,7 @@ def test_a_restored_layer_is_compared_with_its_source(viewer, qtbot):
     result = viewer.add_image(data + 1, name="result", scale=source.scale)
     result.metadata[METADATA] = {
         "provenance": [{"operation": "restore"}],
-        "source_layer": "scan",
+        **source_entry(source),
     }
     viewer.layers.selection.active = result
     dock = open_dock(viewer, qtbot)

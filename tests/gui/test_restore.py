@@ -73,6 +73,7 @@ def test_from_opened_stack_to_result_with_one_click(viewer, qtbot, scan):
     assert tuple(result.contrast_limits) == (20, 120)
     record = result.metadata["geosr"]
     assert record["source_layer"] == "scan"
+    assert record["source_id"] == str(source.unique_id)
     assert record["provenance"][-1]["model"]["name"] == "ct-denoise"
     assert record["provenance"][-1]["complete"] is True
     from napari_geosr.gui.layers import volume_from_layer

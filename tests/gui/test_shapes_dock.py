@@ -16,7 +16,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import SHAPES
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.gui.shapes.layers import check_same_transform, transform_warning
+from napari_geosr.gui.layers.geometry import check_same_transform
+from napari_geosr.gui.shapes.layers import transform_warning
 from napari_geosr.gui.shapes.widgets import (
     ABOVE,
     BELOW,

@@ -26,6 +26,7 @@ from napari_geosr.gui.layers import (
     add_image_result,
     alignment_with,
     helper_metadata,
+    volume_beside,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import centre_on
@@ -85,6 +86,7 @@ class CompareDock(CompareWidgets):
         )
         self._exporting = Activity(self)
         self._exporting.failed.connect(self.show_failure)
+        self._exporting.idle.connect(self._on_export_ended)
         self._side_by_side = SideBySide(self._viewer)
         self._montage = SliceMontage(self._viewer, self)
         self._connect()
@@ -220,7 +222,8 @@ class CompareDock(CompareWidgets):
     def _make_request(
         self, layers: list[Image], config: CompareConfig
     ) -> ComparisonRequest:
-        volumes = {la.name: volume_from_layer(la, self._viewer) for la in layers}
+        base = layers[0]
+        volumes = {la.name: volume_beside(la, base, self._viewer) for la in layers}
         truth, mask = self.reference.layer(), self.sample.layer()
         halves = None
         if config.fsc == "halves":
@@ -229,12 +232,12 @@ class CompareDock(CompareWidgets):
                 raise ConfigError("Choose two different halves under Advanced.")
             halves = (
                 volume_from_layer(first, self._viewer),
-                volume_from_layer(second, self._viewer),
+                volume_beside(second, first, self._viewer),
             )
         return ComparisonRequest(
             volumes,
             None if truth is None else truth.name,
-            None if mask is None else volume_from_layer(mask, self._viewer),
+            None if mask is None else volume_beside(mask, base, self._viewer),
             halves,
             config,
         )
@@ -441,7 +444,6 @@ class CompareDock(CompareWidgets):
 
         self.export_button.setEnabled(False)
         self._exporting.start("export", steps, self._on_exported)
-        self._exporting.idle.connect(self._on_export_ended)
 
     def _on_exported(self, page: Path) -> None:
         self.message.show_message(f"The report is in {page}.", "ok")

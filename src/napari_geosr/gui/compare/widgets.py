@@ -34,9 +34,10 @@ from napari_geosr.gui.kit.widgets import (
     scrolling,
     text_label,
 )
-from napari_geosr.gui.layers import METADATA, is_measurable
+from napari_geosr.gui.layers import is_measurable
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
+from napari_geosr.gui.layers.explained import source_of
 from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations.compare import CompareConfig
@@ -335,11 +336,9 @@ class LayerChecklist(QListWidget):
         if len(selected) > 1:
             return selected
         active = selected[0] if selected else None
-        made = {} if active is None else active.metadata.get(METADATA, {})
-        name = made.get("source_layer")
-        source = [la for la in images if la.name == name]
-        if active is not None and source:
-            return [active, source[0]]
+        source = None if active is None else source_of(active, self._viewer)
+        if active is not None and source in images:
+            return [active, source]
         return images if len(images) == 2 else []
 
     def _check(self, layers: list[Image]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,12 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.camera import preserve_point
-from napari_geosr.gui.layers.geometry import geometry_of_layer, layer_type
+from napari_geosr.gui.layers.geometry import (
+    check_same_rotation,
+    geometry_of_layer,
+    layer_type,
+    origin_along,
+)
 from napari_geosr.gui.layers.napari_labels import describe_in_status_bar
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import open_notes, open_questions
@@ -47,7 +52,8 @@ def volume_from_layer(
 
     From a series, the time point and channel at `position` are taken (by default those
     on screen in `viewer`), or all of them if `whole` is set. Rotation and shear, which
-    voxel size and origin cannot express, are dropped; see `alignment_with`.
+    voxel size and origin cannot express, are dropped; see `alignment_with`, and
+    `volume_beside` for a layer that is combined with another one.
 
     Parameters
     ----------
@@ -90,6 +96,40 @@ def volume_from_layer(
     if position is None:
         position = {} if viewer is None else chosen_position(layer, viewer)
     return volume.select(**position)
+
+
+def volume_beside(
+    layer: Layer,
+    other: Layer,
+    viewer: ViewerModel,
+    fields: Sequence[str] = (),
+) -> Volume:
+    """Return the volume of a layer that is combined with the volume of another one.
+
+    Parameters
+    ----------
+    layer : Layer
+    other : Layer
+        The layer that is not rotated relative to `layer`.
+    viewer : ViewerModel
+        Determines which time point and channel are on screen.
+    fields : sequence of str
+        Fields that an error concerns.
+
+    Returns
+    -------
+    Volume
+        Its origin is that along the axes of `other`.
+
+    Raises
+    ------
+    VolumeError
+        If the layer cannot be used as a volume, or is rotated, sheared or mirrored
+        relative to `other`.
+    """
+    check_same_rotation(layer, other, fields)
+    volume = volume_from_layer(layer, viewer)
+    return volume.replace(origin=origin_along(layer, other))
 
 
 def finest(layer: Layer) -> Any:

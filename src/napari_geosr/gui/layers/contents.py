@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject
 
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import METADATA, finest
 from napari_geosr.gui.layers.geometry import layer_type
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
     from napari.utils.events import Event
+
+    from napari_geosr.core.steps import ShouldStop
 
 #: Maximum number of rows of an array in the checksum, which takes a few milliseconds.
 _N_ROWS = 512
@@ -28,6 +31,10 @@ _N_ROWS = 512
 _MAX_BYTES = 2**20
 #: Maximum number of rows of a memory-mapped file; each may need a disk access.
 _MAPPED_ROWS = 32
+#: Metadata key of the checksum of the labels that were put into a layer.
+CHECKSUM = "labels_checksum"
+#: Maximum number of bytes read at a time for this checksum.
+_BLOCK_BYTES = 2**24
 _GOLDEN = (5**0.5 - 1) / 2
 
 #: Serial numbers of arrays, by id; an id alone may be reused after deletion.
@@ -81,6 +88,31 @@ def _checksum(data: object) -> int:
         places = np.arange(n)
     rows = data[np.unravel_index(places, data.shape[:-1])] if data.ndim > 1 else data
     return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data)
+
+
+def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
+    """Whether a layer still holds its original labels; all of them are read."""
+    known = layer.metadata.get(METADATA, {}).get(CHECKSUM)
+    return known is not None and known == checksum_of(layer.data, should_stop)
+
+
+def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
+    """Compute the checksum of an array, possibly on disk; to be run in a worker.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True.
+    """
+    plane = max(1, labels.dtype.itemsize * int(np.prod(labels.shape[1:])))
+    step = max(1, _BLOCK_BYTES // plane)
+    found = 0
+    for first in range(0, labels.shape[0], step):
+        if should_stop():
+            raise Cancelled("Cancelled.")
+        block = np.ascontiguousarray(labels[first : first + step])
+        found = zlib.crc32(block.data, found)
+    return found
 
 
 class EditWatch(QObject):

@@ -29,7 +29,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.geometry import check_same_rotation, geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
@@ -320,6 +320,25 @@ def _spatial_shape(layer: Layer) -> tuple[int, ...]:
     except VolumeError:
         return shape
     return tuple(n for n, axis in zip(shape, axes, strict=False) if axis in "ZYX")
+
+
+def check_layers(rows: list[DataRow]) -> None:
+    """Check that the layers chosen in the rows of a form can be used together.
+
+    Raises
+    ------
+    ConfigError
+        If two rows have the same layer.
+    VolumeError
+        If paired layers are rotated, sheared or mirrored relative to each other.
+    """
+    layers = [layer for row in rows if (layer := row.layer()) is not None]
+    if len(set(map(id, layers))) < len(layers):
+        names = " and ".join(row.name.lower() for row in rows)
+        raise ConfigError(f"Choose two different layers as {names}.")
+    if not any(row.takes_several for row in rows):
+        for layer in layers[1:]:
+            check_same_rotation(layer, layers[0])
 
 
 def names_of_empty_rows(rows: list[DataRow]) -> list[str]:

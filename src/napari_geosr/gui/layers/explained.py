@@ -1,21 +1,75 @@
-"""Settings for explaining a restored layer, as recorded when it was restored."""
+"""The scan and the settings of a restored layer, as recorded in the restoration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.gui.layers import provenance_of
-from napari_geosr.operations.explain import ExplainConfig
+from napari_geosr.core.provenance import array_checksum
+from napari_geosr.gui.layers import METADATA, provenance_of, volume_from_layer
+from napari_geosr.operations.explain import ExplainConfig, described_input
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_geosr.core.types import AnyMapping
+    from napari_geosr.core.types import AnyDict, AnyMapping
 
 #: Settings of a run that must be the same for its explanation.
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
+
+#: Maximum number of bytes whose checksum is computed while the window waits (10 ms).
+_MOST_BYTES = 2**24
+#: Metadata keys of the name and the identifier of the layer that was restored. The
+#: identifier is unique in a session, and remains the same when the layer is renamed.
+_SOURCE, _SOURCE_ID = "source_layer", "source_id"
+
+
+def source_entry(source: Layer) -> AnyDict:
+    """Return the entry in a result's metadata that identifies its source."""
+    return {_SOURCE: source.name, _SOURCE_ID: str(source.unique_id)}
+
+
+def source_of(layer: Layer, viewer: ViewerModel) -> Layer | None:
+    """Return the open layer that a layer was restored from; None if there is none.
+
+    If that layer was closed, an open layer with its name is returned only if it has the
+    recorded shape and voxel size, and was read from the recorded file. If there is no
+    file, the recorded checksum is compared, except for large volumes, which are not
+    returned.
+    """
+    record = layer.metadata.get(METADATA, {})
+    known, name = record.get(_SOURCE_ID), record.get(_SOURCE)
+    if name is None:
+        return None
+    others = [each for each in viewer.layers if each is not layer]
+    same = (each for each in others if str(each.unique_id) == known)
+    named = (each for each in others if each.name == name)
+    return next(same, None) or next((la for la in named if _fits(la, layer)), None)
+
+
+def _fits(scan: Layer, result: Layer) -> bool:
+    """Whether a layer is the recorded input of a result, as far as quickly known."""
+    made = provenance_of(result)
+    facts = described_input(made[-1]) if made else None
+    if facts is None:
+        return False
+    position = result.metadata.get(METADATA, {}).get("position")
+    try:
+        volume = volume_from_layer(scan, position=position or {})
+    except GeoSRError:
+        return False
+    found = [list(volume.shape), list(volume.voxel_size), volume.unit]
+    if found != [facts.get(name) for name in ("shape", "voxel_size", "unit")]:
+        return False
+    if facts.get("path"):
+        return volume.source is not None and str(volume.source) == str(facts["path"])
+    data = volume.data
+    is_small = isinstance(data, np.ndarray) and data.nbytes <= _MOST_BYTES
+    return is_small and array_checksum(data) == facts.get("checksum")
 
 
 def explain_settings(layer: Layer, methods: Sequence[str]) -> ExplainConfig | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,14 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyMapping
-from napari_geosr.core.units import MILLIMETRES, PIXEL, convert_length, parse_unit
+from napari_geosr.core.units import (
+    MILLIMETRES,
+    PIXEL,
+    convert_length,
+    parse_unit,
+    same_position,
+    same_sizes,
+)
 from napari_geosr.core.volume import AXES, SPATIAL_AXES
 
 if TYPE_CHECKING:
@@ -19,6 +27,9 @@ _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 #: Maximum magnitude of off-diagonal elements, as a fraction of the largest voxel edge,
 #: for axes that count as not rotated.
 _NEGLIGIBLE = 1e-12
+#: Differences between elements of two layers' transforms up to this value count as
+#: rounding errors.
+_SAME_TRANSFORM = 1e-4
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,98 @@ def geometry_of_layer(layer: Layer) -> LayerGeometry:
         "axis_labels": layer.axis_labels,
     }
     return place_of(attributes, layer.ndim)
+
+
+def is_turned(layer: Layer) -> bool:
+    """Whether a layer is rotated, sheared or mirrored by more than rounding errors."""
+    turn = geometry_of_layer(layer).affine[:-1, :-1]
+    return bool(np.abs(turn - np.eye(len(turn))).max() > _SAME_TRANSFORM)
+
+
+def is_rotated_against(layer: Layer, other: Layer) -> bool:
+    """Whether a layer is rotated, sheared or mirrored relative to another one.
+
+    Layers with different numbers of spatial axes cannot be compared and count as not
+    rotated.
+    """
+    turns = [geometry_of_layer(each).affine[:-1, :-1] for each in (layer, other)]
+    is_alike = turns[0].shape == turns[1].shape
+    return is_alike and bool(np.abs(turns[0] - turns[1]).max() > _SAME_TRANSFORM)
+
+
+def check_same_rotation(layer: Layer, other: Layer, fields: Sequence[str] = ()) -> None:
+    """Raise `VolumeError` if a layer is rotated relative to another one.
+
+    Shear and mirroring count as rotation. Volumes do not have it, so comparing volumes
+    does not reveal it. Layers with different numbers of axes are left to that
+    comparison.
+
+    Parameters
+    ----------
+    layer, other : Layer
+    fields : sequence of str
+        Fields that the error concerns.
+    """
+    if is_rotated_against(layer, other):
+        raise VolumeError(
+            f"{layer.name!r} and {other.name!r} are rotated, sheared or mirrored "
+            "relative to each other, so their voxels do not coincide. Reset the "
+            "rotation, shear and scale of the layers, or resample one of them to the "
+            "grid of the other.",
+            fields=fields,
+        )
+
+
+def check_same_transform(
+    mask: Layer, scan: Layer, fields: Sequence[str] = (), *, what: str = "mask"
+) -> None:
+    """Raise `VolumeError` if mask and scan are not aligned with each other.
+
+    The comparison of volumes does not cover rotation, shear and mirroring, nor, without
+    a physical unit, voxel size and origin.
+
+    Parameters
+    ----------
+    mask, scan : Layer
+    fields : sequence of str
+        Fields that the error concerns.
+    what : str
+        What `mask` is, for the message.
+    """
+    check_same_rotation(mask, scan, fields)
+    one, other = geometry_of_layer(mask), geometry_of_layer(scan)
+    if len(one.voxel_size) != len(other.voxel_size):
+        return
+    if {one.unit, other.unit} != {PIXEL} or (
+        same_sizes(one.voxel_size, other.voxel_size)
+        and same_position(one.origin, other.origin, other.voxel_size)
+    ):
+        return
+    raise VolumeError(
+        f"{mask.name!r} and {scan.name!r} have different scales or positions, so their "
+        "voxels do not coincide. Give both layers the same scale and translation, or "
+        f"crop or resample the {what} to the grid of the scan.",
+        fields=fields,
+    )
+
+
+def origin_along(layer: Layer, other: Layer) -> tuple[float, ...]:
+    """Return a layer's origin, in its own unit, along the axes of another layer.
+
+    The origins of two layers differ along the axes of the world. If both have the same
+    rotation, their voxels differ along the rotated axes.
+    """
+    mine, theirs = geometry_of_layer(layer), geometry_of_layer(other)
+    is_alike = len(mine.origin) == len(theirs.origin)
+    is_known = mine.unit == theirs.unit or PIXEL not in (mine.unit, theirs.unit)
+    if not (is_alike and is_known and is_turned(other)):
+        return mine.origin
+    factor = 1.0
+    if mine.unit != theirs.unit:
+        factor = convert_length(1.0, theirs.unit, mine.unit)
+    start = np.asarray(theirs.origin) * factor
+    shift = np.linalg.solve(theirs.affine[:-1, :-1], mine.origin - start)
+    return tuple(float(place) for place in start + shift)
 
 
 def layer_type(layer: Layer) -> str:

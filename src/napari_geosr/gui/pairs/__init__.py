@@ -19,6 +19,7 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
+from napari_geosr.gui.layers.geometry import is_rotated_against, origin_along
 from napari_geosr.gui.pairs.layers import (
     images_by_voxel_size,
     scans_for_a_pair,
@@ -41,6 +42,7 @@ from napari_geosr.operations.pairs.quality import report_lines
 
 if TYPE_CHECKING:
     import napari.viewer
+    from napari.layers import Image
     from qtpy.QtCore import QEvent
 
     from napari_geosr.gui.train import TrainDock
@@ -188,6 +190,7 @@ class PairsDock(PairsWidgets):
             )
             if same or (isinstance(low, Path) and low == high):
                 raise ConfigError("Choose two different scans.")
+            low = _placed_beside(low, self.low.layer(), self.high.layer())
         elif not self.like.is_empty():
             like = _single_part(self.like)
         name = high.stem if isinstance(high, Path) else high.name
@@ -321,6 +324,28 @@ def _single_part(row: DataRow) -> Path | Volume:
     if len(parts) > 1:
         raise ConfigError(f"{row.name}: choose one file, not {len(parts)}.")
     return parts[0]
+
+
+def _placed_beside(
+    low: Path | Volume, layer: Image | None, other: Image | None
+) -> Path | Volume:
+    """Return a scan with its origin along the axes of the layer it is aligned with.
+
+    Raises
+    ------
+    VolumeError
+        If both are layers and are rotated relative to each other.
+    """
+    if layer is None or other is None or isinstance(low, Path):
+        return low
+    if is_rotated_against(layer, other):
+        raise VolumeError(
+            f"{layer.name!r} and {other.name!r} are rotated, sheared or mirrored "
+            "relative to each other in napari, which the alignment cannot use. Reset "
+            "the rotation and shear of both layers; the alignment finds rotations up "
+            "to the largest rotation set."
+        )
+    return low.replace(origin=origin_along(layer, other))
 
 
 _METHOD = "supervised"

@@ -14,6 +14,7 @@ from napari_geosr.gui.layers import (
     chosen_position,
     is_helper,
     spatial_ndim,
+    volume_beside,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
@@ -62,12 +63,13 @@ def sample_volume(
     Raises
     ------
     VolumeError
-        If no outline encloses an area of the image.
+        If labels are rotated relative to the image, or no outline encloses an area of
+        the image.
     """
     if mask is None:
         return None
     if layer_type(mask) != "shapes":
-        return volume_from_layer(mask, viewer)
+        return volume_beside(mask, image, viewer, fields=["mask"])
     volume = volume_from_layer(image, viewer)
     outlines = _outlines(mask, image, viewer)
     place = volume.axes, volume.voxel_size, volume.unit, volume.origin

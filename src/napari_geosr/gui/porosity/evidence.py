@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, WarningIssued
 from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.layers import METADATA, provenance_of, volume_from_layer
-from napari_geosr.gui.layers.explained import explain_settings
+from napari_geosr.gui.layers.explained import explain_settings, source_of
 from napari_geosr.gui.porosity.pore_colours import VERDICT_COLOURS
 from napari_geosr.gui.porosity.pore_layers import features
 from napari_geosr.operations.explain import (
     ExplainConfig,
     ExplainResult,
+    checked_scan_steps,
+    described_input,
     explain_pores_steps,
     pores_of_report,
     prepare_steps,
@@ -52,7 +54,8 @@ class ExplainedSource:
     position : dict or None
         Time point and channel that were restored.
     facts : mapping or None
-        Data about the scan's file from the record, if the scan is not open.
+        Description of the scan in the record, to find its file or to check that the
+        open scan is the one that was restored.
     result : Path or None
         File of the result.
     """
@@ -74,16 +77,10 @@ class ExplainedSource:
             If the layer of the scan cannot be used as a volume.
         """
         if self.layer is not None:
-            return partial(
-                _as_it_is, volume_from_layer(self.layer, viewer, self.position)
-            )
+            scan = volume_from_layer(self.layer, viewer, self.position)
+            return partial(checked_scan_steps, scan, self.facts)
         assert self.facts is not None
         return partial(_from_file, self.facts, self.result, self.position)
-
-
-def _as_it_is(scan: Volume, _should_stop: ShouldStop) -> Generator[Step, None, Volume]:
-    yield from ()
-    return scan
 
 
 def _from_file(
@@ -143,11 +140,11 @@ def explained_source(viewer: ViewerModel, layer: Layer) -> ExplainedSource | Non
     if config is None or record.get("series"):
         return None
     position = record.get("position")
-    name = record.get("source_layer")
-    scan = next((la for la in viewer.layers if la.name == name), None)
-    if scan is not None and scan is not layer:
-        return ExplainedSource(scan, config, position)
-    facts = recorded_input(provenance_of(layer)[-1])
+    made = provenance_of(layer)[-1]
+    scan = source_of(layer, viewer)
+    if scan is not None:
+        return ExplainedSource(scan, config, position, described_input(made))
+    facts = recorded_input(made)
     if facts is None:
         return None
     file = record.get("source")
@@ -166,8 +163,8 @@ def evidence_steps(
     Raises
     ------
     GeoSRError
-        If the scan's file is missing or changed, the model cannot be explained, or no
-        pore lies in the model's result.
+        If the scan's file is missing or changed, the open scan is not the one that was
+        restored, the model cannot be explained, or no pore lies in the model's result.
     """
     scan = yield from open_scan(should_stop)
     prepared = yield from prepare_steps(scan, config, should_stop=should_stop)

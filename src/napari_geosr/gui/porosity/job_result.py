@@ -12,6 +12,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.jobs.result import JobSource, layer_of
+from napari_geosr.gui.layers.contents import checksum_of
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.measuring import PoreMeasurement, without_voxels
 from napari_geosr.jobs.folder import JobFolder
@@ -77,7 +78,7 @@ def job_result_steps(
     for key in reports.keys() - volumes.keys():
         volumes[key] = _place_of(job, labelled).replace(name=reports[key].name)
     titles = column_titles(volumes)
-    checksum = pore_layers.checksum_of(labelled.data, should_stop)
+    checksum = checksum_of(labelled.data, should_stop)
     measured = PoreMeasurement(
         {titles[key]: without_voxels(volume) for key, volume in volumes.items()},
         job.settings,

@@ -26,8 +26,8 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import preserve_point
-from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.porosity.pore_layers import is_untouched, position_text
+from napari_geosr.gui.layers.contents import contents_key, is_untouched
+from napari_geosr.gui.porosity.pore_layers import position_text
 
 if TYPE_CHECKING:
     import napari.viewer

@@ -14,8 +14,9 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_geosr.core.provenance import IS_IN_FILE
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
-from napari_geosr.gui.layers import part_of_file, volume_from_layer
-from napari_geosr.gui.layers.geometry import layer_type
+from napari_geosr.gui.layers import part_of_file, volume_beside
+from napari_geosr.gui.layers.contents import checksum_of, is_untouched
+from napari_geosr.gui.layers.geometry import layer_type, origin_along
 from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
@@ -179,7 +180,10 @@ class MeasuringInput:
         image, spread = layers["data"], layers["deviation"]
         assert image is not None
         measured = [one for one in (image, layers["reference"]) if one is not None]
-        volumes = {one.name: volume_from_layer(one, viewer) for one in measured}
+        volumes = {
+            one.name: volume_beside(one, image, viewer, fields=["reference"])
+            for one in measured
+        }
         sample = sample_volume(layers["mask"], image, viewer)
         if sample is not None:
             align_mask(sample, one_volume(volumes[image.name]))  # refuses a misfit
@@ -187,7 +191,9 @@ class MeasuringInput:
             volumes,
             config,
             sample,
-            None if spread is None else volume_from_layer(spread, viewer),
+            None
+            if spread is None
+            else volume_beside(spread, image, viewer, fields=["deviation"]),
             {one.name: PoreTarget.of(one, viewer) for one in measured},
             {one.name: weakref.ref(one) for one in measured},
         )
@@ -214,12 +220,12 @@ def _with_layers(
     for key, report in measured.reports.items():
         if report.labels is None:
             continue
-        checksums[key] = pore_layers.checksum_of(report.labels, should_stop)
+        checksums[key] = checksum_of(report.labels, should_stop)
         for reference in targets[key].earlier:
             layer = reference()
             if layer is None:
                 continue
-            if pore_layers.is_untouched(layer, should_stop):
+            if is_untouched(layer, should_stop):
                 into[key] = reference
                 break
             kept.append(layer.name)
@@ -314,13 +320,15 @@ def stopped_measurement(
     viewer: napari.viewer.Viewer,
 ) -> StoppedMeasurement:
     """Return the input for a job that measures these layers in place of the dock."""
-    found = {
-        role: LayerVolume(*part_of_file(layer, viewer))
-        for role, layer in layers.items()
-        if layer is not None and layer_type(layer) != "shapes"
-    }
     mask, image = layers["mask"], layers["data"]
-    if "mask" not in found and mask is not None and image is not None:
+    assert image is not None
+    found = {}
+    for role, layer in layers.items():
+        if layer is not None and layer_type(layer) != "shapes":
+            volume, part = part_of_file(layer, viewer)
+            placed = volume.replace(origin=origin_along(layer, image))
+            found[role] = LayerVolume(placed, part)
+    if "mask" not in found and mask is not None:
         drawn = sample_volume(mask, image, viewer)
         assert drawn is not None
         found["mask"] = LayerVolume(drawn, {})

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import weakref
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.gui.layers import (
     METADATA,
@@ -22,6 +19,7 @@ from napari_geosr.gui.layers import (
     helper_metadata,
     layer_metadata,
 )
+from napari_geosr.gui.layers.contents import CHECKSUM
 from napari_geosr.gui.layers.napari_labels import describe_in_status_bar
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
@@ -38,13 +36,10 @@ if TYPE_CHECKING:
 
 #: Colour of the outline of an automatic sample mask.
 _SAMPLE_COLOUR = "#ffa500"
-#: Metadata key of the checksum of the labels that were put into a layer.
-_CHECKSUM = "labels_checksum"
 #: Metadata key of the layer whose sample mask a layer outlines.
 _SAMPLE_OF = "sample_of"
 #: Metadata key of the image whose pores a layer shows (`PoreTarget.origin`).
 _ORIGIN = "pores_origin"
-_BLOCK_BYTES = 2**24
 #: Length of the longest line of a rose plot, measured from the centre, relative to the
 #: shortest edge of the volume.
 _LONGEST_LINE = 0.45
@@ -137,7 +132,7 @@ def add_pores(
                 "provenance": [*volume.provenance, record],
                 "source": volume.source,
                 _ORIGIN: origin,
-                _CHECKSUM: checksum,
+                CHECKSUM: checksum,
             }
         },
     }
@@ -290,31 +285,6 @@ class PoreTarget:
             and pores.metadata.get(METADATA, {}).get(_ORIGIN) == origin
         ]
         return cls(origin, earlier)
-
-
-def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
-    """Whether a layer still holds its original labels; all of them are read."""
-    known = layer.metadata.get(METADATA, {}).get(_CHECKSUM)
-    return known is not None and known == checksum_of(layer.data, should_stop)
-
-
-def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
-    """Compute the checksum of an array, possibly on disk; to be run in a worker.
-
-    Raises
-    ------
-    Cancelled
-        If `should_stop` returns True.
-    """
-    plane = max(1, labels.dtype.itemsize * int(np.prod(labels.shape[1:])))
-    step = max(1, _BLOCK_BYTES // plane)
-    found = 0
-    for first in range(0, labels.shape[0], step):
-        if should_stop():
-            raise Cancelled("Cancelled.")
-        block = np.ascontiguousarray(labels[first : first + step])
-        found = zlib.crc32(block.data, found)
-    return found
 
 
 def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:

@@ -24,12 +24,12 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.plots.histogram import Bars, ThresholdView
 from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.layers import (
-    METADATA,
     holds_deviations,
     is_measurable,
     provenance_of,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.explained import source_of
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
@@ -332,9 +332,9 @@ class PorositySettings(QWidget):
     def choose_source(self) -> None:
         """Choose a restored image's source as the reference, if available."""
         image = self.image.layer()
-        made = {} if image is None else image.metadata.get(METADATA, {})
-        name = made.get("source_layer") if made.get("provenance") else None
-        source = next((la for la in self._viewer.layers if la.name == name), None)
+        source = None
+        if image is not None and provenance_of(image):
+            source = source_of(image, self._viewer)
         earlier = None if self._source is None else self._source()
         if source is not None and self._can_compare(source):
             self.other.set_layer(source)

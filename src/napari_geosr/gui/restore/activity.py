@@ -32,6 +32,7 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
+from napari_geosr.gui.layers.explained import source_entry
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher, rename
@@ -403,11 +404,8 @@ class RestoreActivity(Activity):
         self._run_source = weakref.ref(layer)
         self.watch.begin(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
-        self._restored_from = {"source_layer": layer.name}
-        if ready.series is None:
-            self._restored_from["position"] = position
-        else:
-            self._restored_from["series"] = True
+        part = {"position": position} if ready.series is None else {"series": True}
+        self._restored_from = source_entry(layer) | part
         stopped_as = stopped_run(ready, layer, self._viewer, stopped, stopped_deviation)
         for doubt in ready.untold(self._doubts):
             self.warned.emit(doubt)

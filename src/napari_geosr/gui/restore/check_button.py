@@ -21,6 +21,7 @@ from napari_geosr.gui.layers import (
     alignment_with,
     geometry,
     layer_metadata,
+    volume_beside,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
@@ -97,7 +98,7 @@ class CheckButton(QPushButton):
         position = result.metadata.get(METADATA, {}).get("position")
         try:
             scan = volume_from_layer(source, self._viewer, position)
-            restored = volume_from_layer(result, self._viewer)
+            restored = volume_beside(result, source, self._viewer)
         except GeoSRError as error:
             self.failed.emit(error)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QTreeWidgetItem
@@ -15,14 +15,16 @@ from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.dock_tabs import POROSITY, TRAIN
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.lifetime import Connections, unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     chosen_position,
     finest,
+    volume_beside,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import centre_on
+from napari_geosr.gui.layers.geometry import check_same_transform
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.segment.activity import (
     ANSWER,
@@ -35,6 +37,8 @@ from napari_geosr.gui.segment.activity import (
 )
 from napari_geosr.gui.segment.fine_tuning import fill_train_dock, read_settings_steps
 from napari_geosr.gui.segment.layers import (
+    SegmentedScan,
+    SegmentTarget,
     SliceLayers,
     add_class_as_pores,
     add_strokes,
@@ -55,7 +59,7 @@ from napari_geosr.operations.segment import SegmentConfig
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
 
     from napari_geosr.core.types import AnyDict
     from napari_geosr.operations.segment import (
@@ -273,7 +277,10 @@ class SegmentDock(SegmentWidgets):
         self._scan_key = (id(finest(scan)), *position)
         config = self.config()
         layer = self.strokes.layer()
-        painted = None if layer is None else volume_from_layer(layer, self._viewer)
+        painted = None
+        if layer is not None and what != SUGGEST:
+            check_same_transform(layer, scan, what="labels")
+            painted = volume_beside(layer, scan, self._viewer)
         self._progress.restart()
         if what == SUGGEST:
             self._start_suggesting(volume, config)
@@ -281,7 +288,7 @@ class SegmentDock(SegmentWidgets):
             raise ConfigError("Choose the labels, or press New labels.")
         elif what == SEGMENT:
             self.remember(config)
-            self._start_segmenting(volume, painted, config)
+            self._start_segmenting(scan, volume, painted, config)
         elif what == COMPARE:
             self._start_comparing(volume, painted, config)
         elif what == FINE_TUNE:
@@ -317,22 +324,22 @@ class SegmentDock(SegmentWidgets):
         )
 
     def _start_segmenting(
-        self, volume: Volume, painted: Volume, config: SegmentConfig
+        self, scan: Image, volume: Volume, painted: Volume, config: SegmentConfig
     ) -> None:
-        def steps(
-            stop: ShouldStop,
-        ) -> Generator[Step, None, tuple[Volume, Mapping[int, float]]]:
+        target = SegmentTarget.of(scan, segment.name_of_result(volume), self._viewer)
+        source = weakref.ref(unwrapped(scan))
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, SegmentedScan]:
             segmenter = self._segmenter_for(volume, config)
-            return (
-                yield from segment.segmented_layer_steps(
-                    segmenter, painted, config, stop
-                )
+            made = yield from segment.segmented_layer_steps(
+                segmenter, painted, config, stop
             )
+            return SegmentedScan.of(made, target, stop)
 
         self.activity.start(
             SEGMENT,
             steps,
-            self._on_segmented,
+            lambda made: self._on_segmented(made, source()),
             on_step=self._progress.show_step,
             on_error=self._on_segment_error,
             description=f"Segmenting {volume.name}",
@@ -450,21 +457,18 @@ class SegmentDock(SegmentWidgets):
         else:
             self.show_failure(error)
 
-    def _on_segmented(self, outcome: tuple[Volume, Mapping[int, float]]) -> None:
-        volume, fractions = outcome
-        earlier = None if self._result is None else self._result()
-        if earlier is not None and earlier not in self._viewer.layers:
-            earlier = None
-        scan, strokes = self.scan.layer(), self.strokes.layer()
+    def _on_segmented(self, made: SegmentedScan, scan: Image | None) -> None:
         self.shown_layers.clear()
-        made = show_result(self._viewer, volume, scan, strokes, earlier)
-        self._result, self._result_volume = weakref.ref(made), volume
-        self.show_fractions(fractions)
+        layer = show_result(self._viewer, made, scan, self.strokes.layer())
+        self._result, self._result_volume = weakref.ref(layer), made.volume
+        self.show_fractions(made.fractions)
         self.scroller.show_part(self.results)
-        if not self._progress.warnings:
-            self.message.show_message(
-                f"The result is in the layer {made.name!r}.", "ok"
-            )
+        if self._progress.warnings:
+            texts = filter(None, (*self._progress.warnings, made.note))
+            self.show_warning("\n".join(texts))
+            return
+        texts = filter(None, (f"The result is in the layer {layer.name!r}.", made.note))
+        self.message.show_message(" ".join(texts), "info" if made.note else "ok")
 
     def open_porosity(self) -> None:
         """Open the Porosity dock with the chosen class as pores."""

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
+    METADATA,
     add_image_result,
     add_labels_result,
     alignment_with,
+    chosen_position,
     geometry,
     helper_metadata,
     layer_metadata,
     replace_data,
 )
+from napari_geosr.gui.layers.contents import CHECKSUM, checksum_of, is_untouched
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Suffixes of the names of the layers.
 _STROKES, _PREDICTION, _EXTRA = "labels", "prediction", "certainty"
+#: Metadata key of the scan whose classes a layer shows (`SegmentTarget.origin`).
+_ORIGIN = "segmented_origin"
 #: Opacity of the prediction, low enough to see the scan below.
 _OPACITY = 0.4
 #: Opacity of the labels of the segmented scan.
@@ -142,30 +151,130 @@ class SliceLayers:
             self._viewer.layers.selection.active = active
 
 
+@dataclass(frozen=True)
+class SegmentTarget:
+    """Where to show the classes of a scan.
+
+    Attributes
+    ----------
+    origin : dict
+        Identifies the scan: its layer, and the time point and channel segmented.
+    earlier : tuple of weakref
+        Layers with earlier results for this scan, latest first. Layers renamed by the
+        user are excluded.
+    """
+
+    origin: AnyDict
+    earlier: tuple[weakref.ref[Labels], ...]
+
+    @classmethod
+    def of(cls, scan: Layer, name: str, viewer: ViewerModel) -> SegmentTarget:
+        """Return the target for the part of `scan` that is on screen.
+
+        Parameters
+        ----------
+        name : str
+            Name of the result.
+        """
+        origin = {"layer": str(scan.unique_id), **chosen_position(scan, viewer)}
+        ours = re.compile(re.escape(name) + r"( \[\d+\])?")
+        return cls(
+            origin,
+            tuple(
+                weakref.ref(layer)
+                for layer in reversed(viewer.layers)
+                if layer.metadata.get(METADATA, {}).get(_ORIGIN) == origin
+                and ours.fullmatch(layer.name)
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class SegmentedScan:
+    """The classes of a whole scan, and the layer that may show them.
+
+    Attributes
+    ----------
+    volume : Volume
+    fractions : mapping of int to float
+        Fraction of the segmented voxels in each class.
+    origin : dict
+        As in `SegmentTarget`.
+    checksum : int
+        Checksum of the classes.
+    into : weakref or None
+        Layer with an earlier result that nobody has edited since.
+    kept : tuple of str
+        Names of the layers with earlier results that were edited.
+    """
+
+    volume: Volume
+    fractions: Mapping[int, float]
+    origin: AnyDict
+    checksum: int
+    into: weakref.ref[Labels] | None
+    kept: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        made: tuple[Volume, Mapping[int, float]],
+        target: SegmentTarget,
+        should_stop: ShouldStop,
+    ) -> SegmentedScan:
+        """Find the layer to reuse, in a worker: all of its voxels are read."""
+        volume, fractions = made
+        into, kept = None, []
+        for reference in target.earlier:
+            layer = reference()
+            if layer is None:
+                continue
+            if is_untouched(layer, should_stop):
+                into = reference
+                break
+            kept.append(layer.name)
+        checksum = checksum_of(volume.data, should_stop)
+        return cls(volume, fractions, target.origin, checksum, into, tuple(kept))
+
+    @property
+    def note(self) -> str:
+        """Which layers were kept because they were edited; empty without any."""
+        if not self.kept:
+            return ""
+        return (
+            f"Labels changed by hand are kept ({', '.join(self.kept)}); the new result "
+            "is in a separate layer."
+        )
+
+
 def show_result(
     viewer: ViewerModel,
-    volume: Volume,
+    made: SegmentedScan,
     like: Image | None,
     strokes: Layer | None,
-    earlier: Labels | None,
 ) -> Labels:
     """Show the segmented scan below the strokes, if possible in an earlier layer."""
+    volume = made.volume
+    metadata = layer_metadata(volume)
+    metadata[METADATA] |= {_ORIGIN: made.origin, CHECKSUM: made.checksum}
+    earlier = _alive(viewer, made.into)
     if earlier is not None and earlier.data.shape == volume.shape:
         replace_data(viewer, earlier, volume, like)
-        earlier.metadata = layer_metadata(volume)
+        earlier.metadata = metadata
         return earlier
     active = viewer.layers.selection.active
     options = {} if like is None else alignment_with(like)
-    made = add_labels_result(
+    added = add_labels_result(
         viewer,
         volume.data,
         volume,
         name=volume.name,
         opacity=_RESULT_OPACITY,
+        metadata=metadata,
         **options,
     )
-    _put_below(viewer, made, strokes, active)
-    return made
+    _put_below(viewer, added, strokes, active)
+    return added
 
 
 def _put_below(

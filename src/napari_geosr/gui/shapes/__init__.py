@@ -18,6 +18,7 @@ from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.layers.geometry import check_same_transform
 from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.shapes.layers import (
     PreviewSurface,
@@ -26,7 +27,6 @@ from napari_geosr.gui.shapes.layers import (
     as_job,
     centre_of_view,
     check_mesh_place,
-    check_same_transform,
     transform_warning,
 )
 from napari_geosr.gui.shapes.widgets import (

@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core import layer_data
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import PIXEL, same_position, same_sizes
+from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
     add_labels_result,
@@ -20,7 +20,7 @@ from napari_geosr.gui.layers import (
     part_of_file,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
-from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer, is_turned
 from napari_geosr.gui.layers.position import Floats, indices_at
 from napari_geosr.jobs.handover import LayerVolume
 from napari_geosr.jobs.stopped_shape import StoppedShape
@@ -45,49 +45,11 @@ _RESULT, _PART, _PREVIEW = "gray", "bop orange", "bop blue"
 _PART_COLOUR = "orange"
 #: Opacity of the result's labels.
 _OPACITY = 0.6
-#: Differences between elements of two layers' transforms up to this value count as
-#: rounding errors.
-_SAME_TRANSFORM = 1e-4
-
-
-def check_same_transform(mask: Layer, scan: Layer) -> None:
-    """Raise `VolumeError` if mask and scan are not aligned with each other.
-
-    The comparison of volumes does not cover rotation, shear and mirroring, nor, without
-    a physical unit, voxel size and origin.
-    """
-    one, other = geometry_of_layer(mask), geometry_of_layer(scan)
-    turns = one.affine[:-1, :-1], other.affine[:-1, :-1]
-    if turns[0].shape != turns[1].shape:
-        return
-    if np.abs(turns[0] - turns[1]).max() > _SAME_TRANSFORM:
-        raise VolumeError(
-            f"{mask.name!r} and {scan.name!r} are rotated, sheared or mirrored "
-            "relative to each other, so their voxels do not coincide. Reset the "
-            "rotation, shear and scale of the layers, or resample the mask to the grid "
-            "of the scan."
-        )
-    if {one.unit, other.unit} != {PIXEL} or (
-        same_sizes(one.voxel_size, other.voxel_size)
-        and same_position(one.origin, other.origin, other.voxel_size)
-    ):
-        return
-    raise VolumeError(
-        f"{mask.name!r} and {scan.name!r} have different scales or positions, so their "
-        "voxels do not coincide. Give both layers the same scale and translation, or "
-        "crop or resample the mask to the grid of the scan."
-    )
-
-
-def _is_turned(layer: Layer) -> bool:
-    """Whether a layer is rotated, sheared or mirrored by more than rounding errors."""
-    turn = geometry_of_layer(layer).affine[:-1, :-1]
-    return bool(np.abs(turn - np.eye(len(turn))).max() > _SAME_TRANSFORM)
 
 
 def transform_warning(layer: Layer) -> str:
     """Return a warning if a layer to be completed is not upright; else ""."""
-    if not _is_turned(layer):
+    if not is_turned(layer):
         return ""
     return (
         f"{layer.name!r} is rotated, sheared or mirrored in napari. This is not taken "
@@ -107,7 +69,7 @@ def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) 
         Voxels of the result.
     """
     is_moved = any(
-        layer is not None and _is_turned(layer) for layer in (labels, surface)
+        layer is not None and is_turned(layer) for layer in (labels, surface)
     )
     if labels is not None:
         place = geometry_of_layer(labels)

@@ -27,6 +27,7 @@ from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import (
     DataRow,
     add_data_row,
+    check_layers,
     names_of_empty_rows,
     suggest,
 )
@@ -327,10 +328,7 @@ class TrainDock(TrainWidgets):
             raise
         try:
             data = {role: row.parts() for role, row in self._rows.items()}
-            layers = [row.layer() for row in self._rows.values() if row.layer()]
-            if len(set(map(id, layers))) < len(layers):
-                names = " and ".join(row.name.lower() for row in self._rows.values())
-                raise ConfigError(f"Choose two different layers as {names}.")
+            check_layers(list(self._rows.values()))
             plan = TrainingPlan(method, settings, data)
         except GeoSRError as error:
             self._show_at_field(error)

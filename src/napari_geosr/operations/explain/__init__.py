@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.explain.files import check_files, write_steps
     from napari_geosr.operations.explain.recorded import (
+        checked_scan_steps,
+        described_input,
         recorded_input,
         recorded_scan_steps,
     )
@@ -40,6 +42,8 @@ __all__ = [
     "Explanation",
     "PreparedExplanation",
     "check_files",
+    "checked_scan_steps",
+    "described_input",
     "explain_place_steps",
     "explain_pores_steps",
     "explain_steps",
@@ -59,7 +63,12 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "columns": ["pores_of_report", "with_explanations"],
         "config": ["ExplainConfig", "methods", "with_training_patches"],
         "files": ["check_files", "write_steps"],
-        "recorded": ["recorded_input", "recorded_scan_steps"],
+        "recorded": [
+            "checked_scan_steps",
+            "described_input",
+            "recorded_input",
+            "recorded_scan_steps",
+        ],
         "run": [
             "ExplainResult",
             "PreparedExplanation",

@@ -14,16 +14,57 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 
 
+def described_input(record: AnyMapping) -> AnyMapping | None:
+    """Return the description of the scan in the record of a restoration, if any."""
+    inputs = record.get("inputs")
+    facts = inputs.get("input") if isinstance(inputs, Mapping) else None
+    return facts if isinstance(facts, Mapping) else None
+
+
 def recorded_input(record: AnyMapping) -> AnyMapping | None:
-    """Return the description of the scan in the record of a restoration.
+    """Return the description of the scan in the record, if the scan can be reopened.
 
     Returns None if the scan was not a file with one volume or image.
     """
-    inputs = record.get("inputs")
-    facts = inputs.get("input") if isinstance(inputs, Mapping) else None
-    if not isinstance(facts, Mapping) or not facts.get("path"):
+    facts = described_input(record)
+    if facts is None or not facts.get("path"):
         return None
     return facts if facts.get("axes") in ("ZYX", "YX") else None
+
+
+def checked_scan_steps(
+    scan: Volume, facts: AnyMapping | None, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, Volume]:
+    """Return an open scan if it is the one that a result was restored from.
+
+    Parameters
+    ----------
+    scan : Volume
+    facts : mapping or None
+        The result of `described_input`. Without it, or without a checksum in it, the
+        voxels cannot be checked.
+    should_stop : callable
+
+    Raises
+    ------
+    VolumeError
+        If the scan is another one, or was edited since the restoration.
+    """
+    expected = None if facts is None else facts.get("checksum")
+    if facts is None or not expected:
+        return scan
+    is_same = list(scan.shape) == list(facts.get("shape", scan.shape))
+    if is_same and str(expected).startswith("crc32"):  # of the voxels
+        is_same = provenance.array_checksum(scan.data) == expected
+    elif is_same:
+        found = yield from provenance.describe_steps(scan, should_stop)
+        is_same = found["checksum"] == expected
+    if not is_same:
+        raise VolumeError(
+            f"{scan.title} is not the scan that was restored, or was edited since, so "
+            "it cannot explain the result. Restore it again, or open the original scan."
+        )
+    return scan
 
 
 def recorded_scan_steps(

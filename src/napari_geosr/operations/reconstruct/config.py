@@ -34,7 +34,8 @@ FullTurn = Annotated[
 class SliceConfig(Config):
     """Selection of slices, and settings for their reconstruction."""
 
-    algorithm: str = Field(
+    # Elsewhere, such as in `train` and `study`, the corresponding choice is a method.
+    algorithm: Annotated[str, Parameter(alias="--method")] = Field(
         "fbp",
         title="Algorithm",
         description="Reconstruction algorithm. fbp (fdk for cone beams) is fast; the "

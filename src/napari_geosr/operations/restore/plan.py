@@ -152,9 +152,10 @@ def outline_steps(
     GeoSRError
         If the run could not be started for another reason.
     """
+    volume = volume.select()
+    model, others = find_models(volume, config, None)  # reads only their cards
     yield StageStarted(message=f"Loading model {config.model}")
-    volume, device = volume.select(), pick_device(config.device)
-    model, others = find_models(volume, config, None)
+    device = pick_device(config.device)
     network = make_network(volume, config, (model, *others), _ANY_STATISTICS)
     any_likeness = TrainingLikeness("ok")
     found = volume, config, model, network, _ANY_STATISTICS, device, any_likeness

@@ -206,10 +206,10 @@ def prepare_steps(
     VolumeError
         If the volume has non-spatial axes, no finite values, or a single grey value.
     """
-    yield StageStarted(message=f"Loading model {config.model}")
     volume = volume.select()
     whole = volume if whole is None else whole
-    model, others = find_models(volume, config, ranking)
+    model, others = find_models(volume, config, ranking)  # reads only their cards
+    yield StageStarted(message=f"Loading model {config.model}")
     noise = ranking.noise if noise is None and ranking is not None else noise
     for doubt in input_warnings(volume, [each.card for each in (model, *others)]):
         yield WarningIssued(message=doubt)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.segment.live import (
         StrokeAnswer,
         answer_steps,
+        name_of_result,
         painted_classes,
         segmented_layer_steps,
         suggest_steps,
@@ -46,6 +47,7 @@ __all__ = [
     "TooFewClassesError",
     "answer_steps",
     "compare_steps",
+    "name_of_result",
     "open_segmenter",
     "painted_classes",
     "segment_steps",
@@ -61,6 +63,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "live": [
             "StrokeAnswer",
             "answer_steps",
+            "name_of_result",
             "painted_classes",
             "segmented_layer_steps",
             "suggest_steps",

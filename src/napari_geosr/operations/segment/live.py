@@ -106,6 +106,11 @@ def suggest_steps(
     return (yield from recount(segmenter.suggest_steps(should_stop=should_stop)))
 
 
+def name_of_result(scan: Volume) -> str:
+    """Return the name of a segmented scan."""
+    return f"{scan.name} segmented"
+
+
 def segmented_layer_steps(
     segmenter: Segmenter,
     labels: Volume,
@@ -132,7 +137,7 @@ def segmented_layer_steps(
     fractions = yield from classify_steps(segmenter, keep, should_stop)
     result = scan.replace(
         data=whole,
-        name=f"{scan.name} segmented",
+        name=name_of_result(scan),
         provenance=(*scan.provenance, record),
         source=None,
         metadata={"kind": "labels", **same_orientation(scan.metadata)},

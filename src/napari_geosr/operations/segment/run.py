@@ -30,6 +30,11 @@ from napari_geosr.learning import painting
 from napari_geosr.learning.painting import SegmentedSlice, Segmenter
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import check_not_source
+from napari_geosr.operations.inputs.same_grid import (
+    FOR_MASKS,
+    check_known_sizes,
+    check_same_grid,
+)
 from napari_geosr.operations.segment.config import SegmentConfig
 
 #: Callback that receives the index and the result of each slice.
@@ -92,7 +97,8 @@ def segment_steps(
     scan : Volume
         Axes ZYX or YX.
     labels : Volume
-        Painted classes, of the same shape.
+        Painted classes, of the same shape and at the same position. Labels without a
+        voxel size are assumed to be at the position of the scan.
     out : Path
         Volume file to write: a label image with the numbers of the classes.
     config : SegmentConfig
@@ -169,8 +175,18 @@ def open_segmenter(scan: Volume, config: SegmentConfig) -> Segmenter:
 def learn_steps(
     segmenter: Segmenter, labels: Volume, config: SegmentConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
-    """Read the painted voxels, and learn from them."""
+    """Read the painted voxels, and learn from them.
+
+    Raises
+    ------
+    VolumeError
+        If the labels are known to lie elsewhere than the scan, or cannot be used.
+    """
     yield StageStarted(message="Reading the painted labels")
+    if labels.shape == segmenter.scan.shape:  # else refused below, with its own advice
+        if note := check_same_grid(labels, segmenter.scan, advice=FOR_MASKS):
+            yield WarningIssued(message=note)
+        check_known_sizes(labels, segmenter.scan)
     strokes = painting.read_strokes(
         labels,
         segmenter.scan,

@@ -17,13 +17,13 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.shapes import compare_shapes
-from napari_geosr.operations.shapes.config import CompareShapesConfig
-from napari_geosr.operations.shapes.grids import (
+from napari_geosr.operations.inputs.same_grid import (
     check_known_sizes,
     check_same_grid,
     is_half_turned,
     knowledge_of_size,
 )
+from napari_geosr.operations.shapes.config import CompareShapesConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_comparison_memory
 

@@ -1,4 +1,4 @@
-"""Grids of voxels: checks that two volumes share a grid, and grids for meshes."""
+"""Grids of voxels for meshes."""
 
 from __future__ import annotations
 
@@ -9,201 +9,26 @@ from pathlib import Path
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN
 from napari_geosr.core.orientation import (
     LPS,
-    RAS,
     orientation_entry,
     orientation_of,
     rotation_of,
     same_orientation,
 )
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.core.units import PIXEL, convert_length, same_position, same_sizes
+from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import stated_space
 from napari_geosr.operations.shapes.config import VoxeliseConfig
 from napari_geosr.operations.shapes.masks import check_axes
 
-#: Advice for two shapes with different numbers of voxels.
-_FOR_SHAPES = (
-    "Refine the coarser shape (napari-geosr shapes refine), or resample or crop one "
-    "of them."
-)
-#: Advice for a scan and its mask or labels.
-FOR_MASKS = (
-    "Make the mask or the labels from this scan, or resample them to the grid of the "
-    "scan."
-)
-#: Directions of X and Y in words, by orientation.
-_DIRECTIONS = {
-    RAS: "X to the right and Y to the front",
-    LPS: "X to the left and Y to the back",
-}
-#: Largest difference between elements of rotation matrices that counts as rounding,
-#: e.g. in headers with three decimal places.
-_SAME_ROTATION = 2e-3
-#: Elements of the rotation matrix of a volume that is not oblique.
-_NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 #: The unit "in" within a sentence.
 _INCHES = "inches"
 #: Half a turn about Z, for positions along X, Y and Z: RAS ↔ LPS.
 _HALF_TURN = np.array([-1.0, -1.0, 1.0])
 #: Fraction of a voxel by which a mesh may extend beyond a volume without a warning.
 _TOLERATED = 0.5
-
-
-def is_half_turned(volume: Volume, reference: Volume) -> bool:
-    """Whether `volume` is known to be `reference` rotated by 180° about Z."""
-    found = {orientation_of(each.metadata) for each in (volume, reference)}
-    return found == {RAS, LPS}
-
-
-def check_same_grid(
-    volume: Volume,
-    reference: Volume,
-    *,
-    may_be_turned: bool = False,
-    advice: str = _FOR_SHAPES,
-) -> str:
-    """Raise `VolumeError` if two volumes do not show the same region.
-
-    Parameters
-    ----------
-    volume, reference : Volume
-    may_be_turned : bool
-        Whether the caller rotates the voxels of `volume` by half a turn about Z if
-        `is_half_turned` returns True; if not, such volumes are rejected.
-    advice : str
-        What to do if the numbers of voxels differ, for the message.
-
-    Returns
-    -------
-    str
-        A note that `volume` is rotated, or that the position of one volume is
-        unknown, so that only the sizes could be checked; otherwise empty.
-    """
-    if volume.shape != reference.shape:
-        sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]
-        raise VolumeError(
-            f"{volume.title} has {sizes[0]} voxels and {reference.title} {sizes[1]}. "
-            f"They must be on the same grid. {advice}"
-        )
-    turned = _check_directions(volume, reference, may_be_turned)
-    if not (volume.has_physical_size and reference.has_physical_size):
-        return turned
-    scale = convert_length(1.0, reference.unit, volume.unit)
-    size, origin = (
-        [scale * length for length in lengths]
-        for lengths in (reference.voxel_size, reference.origin)
-    )
-    if not same_sizes(volume.voxel_size, size):
-        raise _other_size(
-            volume, reference.replace(voxel_size=tuple(size), unit=volume.unit)
-        )
-    begin = _turned_origin(volume) if turned else volume.origin
-    if same_position(begin, origin, size):
-        return turned
-    for each in (volume, reference):
-        if each.metadata.get(ORIGIN_UNKNOWN):
-            return (
-                f"{each.title} does not state its position, so {volume.title} and "
-                f"{reference.title} were compared voxel by voxel."
-            )
-    raise VolumeError(
-        f"{volume.title} begins at {_lengths(begin)} {volume.unit} and "
-        f"{reference.title} at {_lengths(origin)} {volume.unit}, so they do not show "
-        "the same region. Crop both to the same region. If they do show the same "
-        "region, save one of them without a position, e.g. as TIFF with ImageJ."
-    )
-
-
-def knowledge_of_size(volume: Volume) -> int:
-    """Return 2 if the voxel size is known, 1 if only its unit is unknown, else 0."""
-    if volume.has_physical_size:
-        return 2
-    return int(any(edge != 1 for edge in volume.voxel_size))
-
-
-def check_known_sizes(volume: Volume, reference: Volume) -> None:
-    """Raise `VolumeError` if voxel sizes without a common unit contradict each other.
-
-    If only one has a unit, only the proportions of the edges are compared. Nothing is
-    compared if one voxel size is unset, or both have a unit (see `check_same_grid`).
-    """
-    if min(knowledge_of_size(each) for each in (volume, reference)) != 1:
-        return
-    sizes = [volume.voxel_size, reference.voxel_size]
-    if volume.unit != reference.unit:
-        sizes = [tuple(edge / max(size) for edge in size) for size in sizes]
-    if not same_sizes(*sizes):
-        raise _other_size(volume, reference)
-
-
-def _other_size(volume: Volume, reference: Volume) -> VolumeError:
-    """Return the error for two volumes with different voxel sizes."""
-    one, other = (
-        f"{_lengths(each.voxel_size)} "
-        f"{each.unit if each.has_physical_size else '(unknown unit)'}"
-        for each in (volume, reference)
-    )
-    return VolumeError(
-        f"{volume.title} has voxels of {one} and {reference.title} voxels of {other}, "
-        "so they do not show the same region. Crop or resample one of them. If they do "
-        "show the same region, give their voxel size (--voxel-size and --unit)."
-    )
-
-
-def _check_directions(volume: Volume, reference: Volume, may_be_turned: bool) -> str:
-    """Raise `VolumeError` if axes with known directions differ; see `check_same_grid`.
-
-    Return a note if `volume` is rotated; otherwise an empty string.
-    """
-    known = [orientation_of(each.metadata) for each in (volume, reference)]
-    if not all(known):
-        return ""
-    rotations = [
-        rotation_of(each.metadata) or _NO_ROTATION for each in (volume, reference)
-    ]
-    pairs = zip(*rotations, strict=True)
-    if any(abs(a - b) > _SAME_ROTATION for a, b in pairs):
-        raise VolumeError(
-            f"The axes of {volume.title} and {reference.title} are rotated relative to "
-            "each other, so they do not show the same region. Resample one of them. If "
-            "they do show the same region, save one of them without a rotation, e.g. "
-            "as TIFF with ImageJ."
-        )
-    if not is_half_turned(volume, reference):
-        return ""
-    stated = (
-        f"{volume.title} has {_DIRECTIONS[known[0]]}, {reference.title} has "
-        f"{_DIRECTIONS[known[1]]}"
-    )
-    if may_be_turned:
-        return f"{stated}: {volume.title} was rotated by 180° about Z."
-    raise VolumeError(
-        f"{stated}. Save both with the same axis directions. If they do show the same "
-        "region, save one of them without axis directions, e.g. as TIFF with ImageJ."
-    )
-
-
-def _turned_origin(volume: Volume) -> tuple[float, ...]:
-    """Return the origin after half a turn of the axes about Z."""
-    spatial = [
-        (axis, n)
-        for axis, n in zip(volume.axes, volume.shape, strict=True)
-        if axis in "ZYX"
-    ]
-    return tuple(
-        place if axis == "Z" else -(place + (n - 1) * edge)
-        for (axis, n), place, edge in zip(
-            spatial, volume.origin, volume.voxel_size, strict=True
-        )
-    )
-
-
-def _lengths(values: tuple[float, ...] | list[float]) -> str:
-    return " × ".join(f"{value:.6g}" for value in values)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from napari_geosr.learning.shapes.sparse_segmentation import (
     grey_scales_steps,
 )
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.shapes.grids import (
+from napari_geosr.operations.inputs.same_grid import (
     FOR_MASKS,
     check_known_sizes,
     check_same_grid,

@@ -38,13 +38,13 @@ from napari_geosr.learning.shapes.grey_scale import (
 )
 from napari_geosr.networks import sparse
 from napari_geosr.operations.inputs import check_not_source
-from napari_geosr.operations.shapes.config import SegmentInsideConfig
-from napari_geosr.operations.shapes.grids import (
+from napari_geosr.operations.inputs.same_grid import (
     FOR_MASKS,
     check_known_sizes,
     check_same_grid,
     is_half_turned,
 )
+from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.inside.thresholds import read_beyond_steps
 from napari_geosr.operations.shapes.masks import (
     cached_within,
