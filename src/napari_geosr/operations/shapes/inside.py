@@ -21,6 +21,7 @@ from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.orientation import half_turn, same_orientation
 from napari_geosr.core.steps import (
     BlockDone,
+    NoteIssued,
     ShouldStop,
     StageStarted,
     Step,
@@ -283,7 +284,7 @@ def _plan_steps(
     with cached_within(volume.data, budget) as held:
         plan = plan_mask(inside, classifier.spec, features, budget, reading, held)
         if note := dense_note(plan.n_active, inside.size):
-            yield WarningIssued(message=note)
+            yield NoteIssued(message=note)
         scale = yield from grey_scale_steps(
             volume,
             lambda planes: inside[planes],
