@@ -82,6 +82,15 @@ def test_a_ball_keeps_its_place_and_volume(model: str, tmp_path, capsys) -> None
     assert answer(capsys)["dice"] > 0.97
 
 
+def test_dense_convolutions_are_no_warning(tmp_path, capsys) -> None:
+    source = save(tmp_path / "ball.tif", ball(10, 4.0))
+    out = str(tmp_path / "fine.tif")
+    assert run(["shapes", "refine", str(source), "-o", out, "--json"]) == 0
+    found = answer(capsys)
+    assert "dense convolutions" in found["notes"][-1]
+    assert "dense convolutions" not in " ".join(found["warnings"])
+
+
 def test_the_learned_surface_is_better_than_the_interpolated_one(tmp_path) -> None:
     whole = simulated_skull(5, 64, "none").complete
     coarse = whole.reshape(32, 2, 32, 2, 32, 2).mean((1, 3, 5)) >= 0.5

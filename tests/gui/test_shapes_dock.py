@@ -24,6 +24,7 @@ from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
     EDITED,
+    NO_IMAGE,
     NO_SCAN,
     NO_SHAPE,
     READY,
@@ -455,8 +456,13 @@ def test_a_scan_is_segmented_inside_a_mask_as_by_the_command(
     assert f"{count} voxels inside the mask" in text
     for label, fraction in written.fractions.items():
         assert f"Label {label}: {100 * fraction:.2f} % of the mask" in text
+    assert "The result is in the layer 'scan segmented'." in dock.message.text
     assert not dock.mesh_button.isVisibleTo(dock)
     assert not dock.table.isVisibleTo(dock)
+
+    viewer.layers.remove(made)
+    assert not dock.results.isVisibleTo(dock)
+    assert not dock.message.text
 
     dock.task.setCurrentText(REFINE)
     assert not dock.scan.isVisibleTo(dock)
@@ -478,6 +484,8 @@ def test_a_segmentation_needs_a_scan_and_a_model(
     viewer.layers.remove("scan")
     qtbot.waitUntil(lambda: dock.bar.state.text() == NO_SCAN)
     assert not dock.run_button.isEnabled()
+    dock.region.kind.setCurrentText(ABOVE)
+    assert dock.bar.state.text() == NO_IMAGE
 
 
 @pytest.mark.parametrize(
@@ -609,6 +617,8 @@ def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(
     idle(dock, qtbot)
     found = np.asarray(viewer.layers["scan segmented"].data)
     assert "voxels at or below 75 were segmented" in dock.summary.text()
+    assert "The result is in the layer 'scan segmented'." in dock.message.text
+    assert "dense convolutions" in dock.message.text
 
     scan = volume_from_layer(viewer.layers["scan"])
     io.write(scan, tmp_path / "scan.tif")

@@ -106,6 +106,7 @@ def refine(
         ),
         stopping=STOPPING,
         out=out,
+        notes=notes,
     )
     if json:
         print_json(
@@ -168,6 +169,7 @@ def complete(
         ),
         stopping=STOPPING,
         out=out,
+        notes=notes,
     )
     if json:
         print_json({**result.to_dict(), "notes": notes, "warnings": warnings})
@@ -207,12 +209,14 @@ def segment(
     config.check_inside(inside is not None)
     volume, notes = _opened(input, reading)
     mask, more = (None, []) if inside is None else _opened(inside, reading)
+    notes += more
     result, warnings = run_command(
         lambda should_stop: shapes.segment_inside_steps(
             volume, mask, out, config, overwrite=overwrite, should_stop=should_stop
         ),
         stopping=STOPPING,
         out=out,
+        notes=notes,
     )
     if json:
         print_json(
@@ -221,7 +225,7 @@ def segment(
                 "voxels_inside": result.n_inside,
                 "threshold": result.threshold,
                 "fractions": result.fractions,
-                "notes": [*notes, *more],
+                "notes": notes,
                 "warnings": warnings,
             }
         )

@@ -70,6 +70,11 @@ class WarningIssued(Step):
 
 
 @dataclass(frozen=True)
+class NoteIssued(WarningIssued):
+    """A note on how a run proceeds; the user does not need to do anything."""
+
+
+@dataclass(frozen=True)
 class TargetReady(Step):
     """The output was created; `volume` is a `Volume` with an array that the tiles fill.
 

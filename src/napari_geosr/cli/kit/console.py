@@ -27,6 +27,7 @@ from napari_geosr.core.documents import json_values
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     IterationDone,
+    NoteIssued,
     ShouldStop,
     StageStarted,
     Step,
@@ -58,6 +59,7 @@ def run_command(
     *,
     stopping: str = "stopping after this tile (press Ctrl-C again to stop at once)",
     out: Path | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[T, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 
@@ -71,6 +73,9 @@ def run_command(
         to press Ctrl-C again is omitted.
     out : Path, optional
         Output path that no other run may write to during this run.
+    notes : list of str, optional
+        Receives the messages of `NoteIssued` steps, which are otherwise among the
+        warnings.
 
     Returns
     -------
@@ -88,7 +93,9 @@ def run_command(
     ):
         for step in iterator:
             if isinstance(step, WarningIssued):
-                warnings.append(step.message)
+                is_note = isinstance(step, NoteIssued)
+                kept = notes if notes is not None and is_note else warnings
+                kept.append(step.message)
                 bars.warn(step.message)
             else:
                 bars.show(step)

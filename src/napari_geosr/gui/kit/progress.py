@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.config import format_bytes
-from napari_geosr.core.steps import StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import NoteIssued, StageStarted, Step, WarningIssued
 
 if TYPE_CHECKING:
     from napari_geosr.jobs.estimate import TrainingEstimate
@@ -38,6 +38,8 @@ class OperationProgress:
     ----------
     warnings : list of str
         Warnings since the last `restart`.
+    notes : list of str
+        Notes since the last `restart`; only the owner of this object shows them.
     """
 
     def __init__(
@@ -56,16 +58,19 @@ class OperationProgress:
         self._stage = ""
         self._time_left = RemainingTime()
         self.warnings: list[str] = []
+        self.notes: list[str] = []
 
     def restart(self) -> None:
-        """Discard the warnings and the speed of the previous operation."""
-        self.warnings = []
+        """Discard the messages and the speed of the previous operation."""
+        self.warnings, self.notes = [], []
         self._time_left.restart()
 
     def show_step(self, step: Step) -> None:
         """Show a new stage, a warning, or the amount done."""
         if isinstance(step, StageStarted):
             self._start_stage(step.message)
+        elif isinstance(step, NoteIssued):
+            self.notes.append(step.message)
         elif isinstance(step, WarningIssued):
             self.warnings.append(step.message)
             if self._show_warning is not None:

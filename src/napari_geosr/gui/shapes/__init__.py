@@ -33,16 +33,14 @@ from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
     EDITED,
-    NO_SCAN,
     NO_SHAPE,
     READY,
-    READY_BEYOND,
-    READY_TO_SEGMENT,
     REFINE,
     SEGMENT,
     UNSURE,
     MaskFormConfig,
     ShapesWidgets,
+    segmentation_hint,
 )
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import (
@@ -234,10 +232,10 @@ class ShapesDock(ShapesWidgets):
 
     def _hint(self, *, segments: bool, complete: bool) -> str:
         """Return a hint on the next action."""
-        if not complete:
-            return NO_SCAN if segments else NO_SHAPE
         if segments:
-            return READY_TO_SEGMENT if self.region.is_mask else READY_BEYOND
+            return segmentation_hint(is_mask=self.region.is_mask, complete=complete)
+        if not complete:
+            return NO_SHAPE
         if self._made is None:
             return READY
         return UNSURE if self._made.assumed else DONE
@@ -421,25 +419,25 @@ class ShapesDock(ShapesWidgets):
             self._removed = removed.name
             self.cancel()
         layers = [reference() for reference in self._shown]
-        if self._made is not None and not any(
-            layer in self._viewer.layers for layer in layers
-        ):
+        if layers and not any(layer in self._viewer.layers for layer in layers):
             self._made, self._shown = None, ()
             self.results.setVisible(False)
+            if not self.activity.busy:
+                self.clear_errors()
             self.show_busy(self.activity.busy)
 
     def _on_segmented(self, made: SegmentedLayer, scan: Image) -> None:
-        self._made, self._shown = None, ()  # there is no surface to export
         labels = add_segmentation(self._viewer, made, scan)
+        # There is no surface to export.
+        self._made, self._shown = None, (weakref.ref(labels),)
         self.show_labels(made, labels.name)
         self._show_place(labels)
 
     def _show_place(self, labels: Labels) -> None:
         """State which layer contains the result, unless there is a warning."""
         if not self._progress.warnings:
-            self.message.show_message(
-                f"The result is in the layer {labels.name!r}.", "ok"
-            )
+            place = f"The result is in the layer {labels.name!r}."
+            self.message.show_message(" ".join([place, *self._progress.notes]), "ok")
 
     def _on_export(self) -> None:
         made = self._made

@@ -61,6 +61,7 @@ REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
 #: and after a completion in an assumed orientation.
 NO_SHAPE = "Open labels, or segment a scan first."
 NO_SCAN = "Open a mask and the scan to segment."
+NO_IMAGE = "Open the scan to segment."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
 READY_BEYOND = "Segment the voxels beyond the threshold."
 READY = "Preview the result, or run the task."
@@ -388,6 +389,13 @@ def summary_of(made: shapes.ShapeLayer) -> str:
         f"one input voxel at {_spaced(made.n_changed)} of "
         f"{_spaced(made.n_surface)} surface voxels ({share:.2g} %). {made.closed}"
     )
+
+
+def segmentation_hint(*, is_mask: bool, complete: bool) -> str:
+    """Return a hint before a segmentation, inside a mask or beyond a threshold."""
+    if not complete:
+        return NO_SCAN if is_mask else NO_IMAGE
+    return READY_TO_SEGMENT if is_mask else READY_BEYOND
 
 
 def fractions_of(made: shapes.SegmentedLayer) -> str:

@@ -82,8 +82,10 @@ def read_nifti(path: Path) -> Volume:
     """
     nibabel = _import_nibabel(path.name, "reading")
     with decoding(path, "its header"), _corrections() as notes:
-        # Not memory-mapped: a file that shrinks would kill the process.
-        image: Any = nibabel.load(path, mmap=False)
+        # Not memory-mapped: a file that shrinks would kill the process. A compressed
+        # file is kept open; otherwise, each read would decompress it from its start.
+        is_compressed = path.suffix.lower() == ".gz"
+        image: Any = nibabel.load(path, mmap=False, keep_file_open=is_compressed)
     shape, dtype = _checked(path, image, nibabel)
     header = image.header
     # Fastest axis first on disk; a fifth axis holds vectors or colours.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.positions import states_position
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.volume import Volume
 
@@ -16,6 +17,9 @@ FloatArray = npt.NDArray[np.float64]
 #: Shift, in voxels, above which a warning is given, because Noise2Noise needs aligned
 #: scans.
 MAX_SHIFT = 0.2
+#: Shift according to the files, in voxels of the source, above which a warning is
+#: given; it exceeds the difference between positions of centres and of edges.
+_MAX_OFFSET = 1.0
 #: Size of the compared region along Y and X, in voxels of the source.
 _REGION_EDGE = 128
 #: Size of the compared region along Z, in voxels of the source.
@@ -81,7 +85,9 @@ def check_pair(
     *,
     is_correlated: bool = True,
 ) -> PairCheck:
-    """Compare shape and voxel size, and measure the shift by phase correlation.
+    """Compare shape, voxel size and stated position, and measure the shift.
+
+    The shift is measured by phase correlation.
 
     Parameters
     ----------
@@ -118,6 +124,8 @@ def check_pair(
                 f"(ratio to the expected size: {times}). Check that it is the right "
                 "target."
             )
+    if warning := position_warning(source, target, factor, ndim):
+        warnings.append(warning)
     shift = _shift(source, target, factors) if is_correlated else (0.0,) * len(factors)
     if max(map(abs, shift)) > MAX_SHIFT:
         shown = ", ".join(f"{s:+.2f}" for s in shift)
@@ -129,6 +137,43 @@ def check_pair(
             f"{source.title}{note}: align them first, or the model learns to blur."
         )
     return PairCheck(shift, tuple(warnings))
+
+
+def position_warning(source: Volume, target: Volume, factor: int, ndim: int) -> str:
+    """Return a warning if the files state that a target shows another region; else "".
+
+    Without a common unit of length, positions are compared in voxels. Nothing is
+    compared if one of the files states no position. The parameters are those of
+    `check_shapes`.
+    """
+    if not (states_position(source) and states_position(target)):
+        return ""
+    factors = check_shapes(source, target, factor, ndim)[-len(source.origin) :]
+    edges = [t * f for t, f in zip(target.voxel_size, factors, strict=True)]
+    if source.has_physical_size and target.has_physical_size:
+        scale = MILLIMETRES[source.unit] / MILLIMETRES[target.unit]
+        edges = [s * scale for s in source.voxel_size]
+    # Outer edges of the first voxels, in voxels of the source; the centres differ if
+    # the voxels of the target are smaller.
+    shift = [
+        (t - 0.5 * t_edge) / edge - (s / s_edge - 0.5)
+        for t, t_edge, edge, s, s_edge in zip(
+            target.origin,
+            target.voxel_size,
+            edges,
+            source.origin,
+            source.voxel_size,
+            strict=True,
+        )
+    ]
+    if max(map(abs, shift)) <= _MAX_OFFSET:
+        return ""
+    shown = ", ".join(f"{s:+.4g}" for s in shift)
+    return (
+        f"According to their files, {target.title} is shifted by {shown} voxels "
+        f"({', '.join(source.spatial_axes)}) from {source.title}, but both are used as "
+        "if they showed the same region. Check that it is the right target."
+    )
 
 
 def _shift(

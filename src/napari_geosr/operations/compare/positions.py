@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.positions import other_position
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -29,7 +30,7 @@ def with_positions(
     ------
     VolumeError
         If volumes of different shapes have no voxel sizes to derive their positions
-        from.
+        from, or volumes of the same shape begin at different positions, in voxels.
     """
     known = [v for v in volumes.values() if v.has_physical_size]
     found = dict(volumes)
@@ -37,6 +38,7 @@ def with_positions(
         alike = next((v for v in known if v.shape == volume.shape), None)
         if volume.has_physical_size or alike is None:
             continue
+        _refuse_other_position(volume, alike)
         found[key] = volume.replace(
             voxel_size=alike.voxel_size, unit=alike.unit, origin=alike.origin
         )
@@ -58,6 +60,18 @@ def with_positions(
     return found
 
 
+def _refuse_other_position(volume: Volume, reference: Volume) -> None:
+    """Raise `VolumeError` if a volume without a unit begins elsewhere, in voxels."""
+    if volume.axes != reference.axes:
+        return  # refused later, together with volumes that have a unit
+    if apart := other_position(volume, reference):
+        raise VolumeError(
+            f"{apart} The unit of length of {volume.title} is unknown, so its voxels "
+            "cannot be placed otherwise. Set its voxel size (--voxel-size, --unit), or "
+            "crop both to the same region."
+        )
+
+
 def _has_no_position(volume: Volume) -> bool:
     """Return whether a volume has no position information at all."""
     unset = set(volume.voxel_size) == {1.0} and not any(volume.origin)
@@ -70,7 +84,8 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
     Raises
     ------
     VolumeError
-        If the mask does not cover the frame.
+        If the mask does not cover the frame, or has no unit of length and begins at
+        another position, in voxels.
     """
     if mask is None:
         return None
@@ -84,6 +99,7 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
                 f"differs from that of {base.volume.title}. Set its voxel size, or "
                 "draw it on that volume."
             )
+        _refuse_other_position(mask, base.volume)
         mask = mask.replace(
             voxel_size=base.volume.voxel_size,
             unit=base.volume.unit,

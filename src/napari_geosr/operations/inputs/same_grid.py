@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN
 from napari_geosr.core.orientation import LPS, RAS, orientation_of, rotation_of
-from napari_geosr.core.units import convert_length, same_position, same_sizes
+from napari_geosr.core.positions import other_position, starts_of, states_position
+from napari_geosr.core.units import convert_length, same_sizes
 from napari_geosr.core.volume import Volume
 
 #: Advice for two shapes with different numbers of voxels.
@@ -45,6 +45,8 @@ def check_same_grid(
 ) -> str:
     """Raise `VolumeError` if two volumes do not show the same region.
 
+    Without a common unit of length, positions are compared in voxels (see `starts_of`).
+
     Parameters
     ----------
     volume, reference : Volume
@@ -66,32 +68,33 @@ def check_same_grid(
             f"{volume.title} has {sizes[0]} voxels and {reference.title} {sizes[1]}. "
             f"They must be on the same grid. {advice}"
         )
-    turned = _check_directions(volume, reference, may_be_turned)
-    if not (volume.has_physical_size and reference.has_physical_size):
-        return turned
-    scale = convert_length(1.0, reference.unit, volume.unit)
-    size, origin = (
-        [scale * length for length in lengths]
-        for lengths in (reference.voxel_size, reference.origin)
-    )
-    if not same_sizes(volume.voxel_size, size):
-        raise _other_size(
-            volume, reference.replace(voxel_size=tuple(size), unit=volume.unit)
+    if volume.axes != reference.axes:
+        raise VolumeError(
+            f"{volume.title} has the axes {', '.join(volume.axes)} and "
+            f"{reference.title} {', '.join(reference.axes)}. They must have the same."
         )
-    begin = _turned_origin(volume) if turned else volume.origin
-    if same_position(begin, origin, size):
-        return turned
-    for each in (volume, reference):
-        if each.metadata.get(ORIGIN_UNKNOWN):
-            return (
-                f"{each.title} does not state its position, so {volume.title} and "
-                f"{reference.title} were compared voxel by voxel."
+    turned = _check_directions(volume, reference, may_be_turned)
+    if volume.has_physical_size and reference.has_physical_size:
+        scale = convert_length(1.0, reference.unit, volume.unit)
+        size = tuple(scale * edge for edge in reference.voxel_size)
+        if not same_sizes(volume.voxel_size, size):
+            raise _other_size(
+                volume, reference.replace(voxel_size=size, unit=volume.unit)
             )
-    raise VolumeError(
-        f"{volume.title} begins at {_lengths(begin)} {volume.unit} and "
-        f"{reference.title} at {_lengths(origin)} {volume.unit}, so they do not show "
-        "the same region. Crop both to the same region. If they do show the same "
-        "region, save one of them without a position, e.g. as TIFF with ImageJ."
+    else:
+        check_known_sizes(volume, reference)
+    begin = _turned_origin(volume) if turned else volume.origin
+    if apart := other_position(volume, reference, begin):
+        raise VolumeError(
+            f"{apart} Crop both to the same region. If they do show the same region, "
+            "save one of them without a position, e.g. as TIFF with ImageJ."
+        )
+    if starts_of(volume, reference, begin).agree:
+        return turned
+    silent = reference if states_position(volume) else volume
+    return (
+        f"{silent.title} does not state its position, so {volume.title} and "
+        f"{reference.title} were compared voxel by voxel."
     )
 
 
@@ -106,7 +109,7 @@ def check_known_sizes(volume: Volume, reference: Volume) -> None:
     """Raise `VolumeError` if voxel sizes without a common unit contradict each other.
 
     If only one has a unit, only the proportions of the edges are compared. Nothing is
-    compared if one voxel size is unset, or both have a unit (see `check_same_grid`).
+    compared if one voxel size is unset, or both have a unit.
     """
     if min(knowledge_of_size(each) for each in (volume, reference)) != 1:
         return

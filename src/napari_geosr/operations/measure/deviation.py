@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.positions import other_position
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import same_position, same_sizes
 from napari_geosr.core.volume import Volume
@@ -120,17 +121,13 @@ def _restoration(provenance: Provenance) -> AnyMapping:
 
 
 def _check_place(deviation: Volume, volume: Volume) -> None:
-    same = (
-        deviation.axes == volume.axes
-        and deviation.shape == volume.shape
-        and (
-            deviation.unit != volume.unit
-            or (
-                same_sizes(deviation.voxel_size, volume.voxel_size)
-                and same_position(deviation.origin, volume.origin, volume.voxel_size)
-            )
+    same = deviation.axes == volume.axes and deviation.shape == volume.shape
+    if same and deviation.unit != volume.unit:
+        same = not other_position(deviation, volume)
+    elif same:
+        same = same_sizes(deviation.voxel_size, volume.voxel_size) and same_position(
+            deviation.origin, volume.origin, volume.voxel_size
         )
-    )
     if not same:
         raise VolumeError(
             f"{deviation.title} has a different voxel grid from {volume.title} "

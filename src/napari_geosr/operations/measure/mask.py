@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.positions import other_position
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import convert_length, same_position, same_sizes
 from napari_geosr.core.volume import ArrayLike, Volume
@@ -123,7 +124,8 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
     Raises
     ------
     VolumeError
-        If the mask has other axes, or does not cover the volume.
+        If the mask has other axes, does not cover the volume, or has the same shape
+        but, in voxels, another position.
     """
     mask = mask.select()
     if mask.axes != volume.axes:
@@ -141,6 +143,13 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
         return mask.data
     if not same_unit and not (mask.has_physical_size and volume.has_physical_size):
         if mask.shape == volume.shape:
+            if apart := other_position(mask, volume):
+                raise VolumeError(
+                    f"{apart} Draw the mask on that volume. If they do show the same "
+                    "region, save the mask without a position, e.g. as TIFF with "
+                    "ImageJ.",
+                    fields=["mask"],
+                )
             return mask.data
         raise VolumeError(
             f"The sample mask {mask.name!r} has shape {mask.shape}, but "

@@ -32,7 +32,6 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.same_grid import (
     FOR_MASKS,
-    check_known_sizes,
     check_same_grid,
 )
 from napari_geosr.operations.segment.config import SegmentConfig
@@ -186,7 +185,6 @@ def learn_steps(
     if labels.shape == segmenter.scan.shape:  # else refused below, with its own advice
         if note := check_same_grid(labels, segmenter.scan, advice=FOR_MASKS):
             yield WarningIssued(message=note)
-        check_known_sizes(labels, segmenter.scan)
     strokes = painting.read_strokes(
         labels,
         segmenter.scan,

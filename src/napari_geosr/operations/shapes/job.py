@@ -25,11 +25,7 @@ from napari_geosr.learning.shapes.sparse_segmentation import (
     grey_scales_steps,
 )
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.inputs.same_grid import (
-    FOR_MASKS,
-    check_known_sizes,
-    check_same_grid,
-)
+from napari_geosr.operations.inputs.same_grid import FOR_MASKS, check_same_grid
 from napari_geosr.operations.shapes.masks import (
     check_training_voxels,
     read_labels_steps,
@@ -151,7 +147,6 @@ class ShapeTrainJob(Config):
         )
         for volume, target in zip(volumes, targets, strict=False):
             check_same_grid(target, volume, advice=FOR_MASKS)
-            check_known_sizes(target, volume)
         return ShapeSet(self.training, volumes, targets)
 
 

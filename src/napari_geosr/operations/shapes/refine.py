@@ -20,6 +20,7 @@ from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
+    NoteIssued,
     ShouldStop,
     StageStarted,
     Step,
@@ -272,7 +273,7 @@ def plan_shape_steps(
     stages = config.upscale_factor.bit_length() - 1
     plan = plan_refinement(inside, stages, refiner.spec, features, budget)
     if model is not None and (note := dense_note(plan.n_active, inside.size)):
-        yield WarningIssued(message=note)
+        yield NoteIssued(message=note)
     return PlannedRefinement(inside, refiner, plan, device, model)
 
 

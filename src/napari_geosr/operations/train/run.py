@@ -24,7 +24,7 @@ from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.diffusion.sampling import GeneratedPreview
 from napari_geosr.learning.energy import Meter
 from napari_geosr.learning.methods import METHODS
-from napari_geosr.learning.sampling.pairs import check_pair
+from napari_geosr.learning.sampling.pairs import check_pair, position_warning
 from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.learning.training import checkpoint
 from napari_geosr.learning.training.preview import TrainingPreview
@@ -224,14 +224,17 @@ def _preview(patches: Patches, method: Method) -> Preview | None:
 def _check_pairs(
     method: Method, volumes: Mapping[str, Sequence[Volume]]
 ) -> Generator[Step, None, None]:
-    if not (method.paired and "target" in volumes) or method.unpainted is not None:
+    if not (method.paired and "target" in volumes):
         return
-
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
         if is_simulated(source.name):
             # simulated pairs are aligned, and noise could be mistaken for a shift
             continue
         ndim, factor = method.config.ndim, method.upscale_factor
+        if method.unpainted is not None:
+            if warning := position_warning(source, target, factor, ndim):
+                yield WarningIssued(message=warning)
+            continue
         # With two labels, the numbers correlate with grey values; with more, their
         # order is arbitrary.
         result = check_pair(

@@ -20,6 +20,7 @@ from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.orientation import half_turn, same_orientation
 from napari_geosr.core.steps import (
+    NoteIssued,
     ShouldStop,
     StageStarted,
     Step,
@@ -40,7 +41,6 @@ from napari_geosr.networks import sparse
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.same_grid import (
     FOR_MASKS,
-    check_known_sizes,
     check_same_grid,
     is_half_turned,
 )
@@ -263,7 +263,6 @@ def _plan_steps(
     if mask is not None:
         if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
             yield WarningIssued(message=note)
-        check_known_sizes(mask, volume)
     model = find_shape_model(config.model, SEGMENTING, "segment")
     device = pick_device(config.device)
     network = model.network().to(device).eval()
@@ -278,7 +277,7 @@ def _plan_steps(
     with cached_within(volume.data, budget) as held:
         plan = plan_mask(inside, classifier.spec, features, budget, reading, held)
         if note := dense_note(plan.n_active, inside.size):
-            yield WarningIssued(message=note)
+            yield NoteIssued(message=note)
         scale = yield from grey_scale_steps(
             volume,
             lambda planes: inside[planes],

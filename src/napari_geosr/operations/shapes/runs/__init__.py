@@ -19,16 +19,15 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations import shapes
 from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs.same_grid import (
+    FOR_MASKS,
+    check_same_grid,
+)
 from napari_geosr.operations.shapes.config import (
     TRILINEAR,
     CompleteShapeConfig,
     RefineShapeConfig,
     SegmentInsideConfig,
-)
-from napari_geosr.operations.shapes.grids import (
-    FOR_MASKS,
-    check_known_sizes,
-    check_same_grid,
 )
 from napari_geosr.operations.shapes.masks import check_axes
 from napari_geosr.operations.shapes.models import (
@@ -146,7 +145,6 @@ class ShapeJob(Config):
             settings.check_inside(mask is not None)
             if mask is not None:
                 check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS)
-                check_known_sizes(mask, volume)
             find_shape_model(settings.model, SEGMENTING, "segment")
         elif isinstance(settings, CompleteShapeConfig):
             check_cubic(
