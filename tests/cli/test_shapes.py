@@ -401,6 +401,25 @@ def test_simulated_skulls_come_in_pairs(command: str, tmp_path, capsys) -> None:
     assert io.read(files[0]).voxel_size == pytest.approx((200 / 32,) * 3)
 
 
+def test_existing_skulls_are_found_before_any_is_written(tmp_path, capsys) -> None:
+    words = ["simulate", "skulls", "--shape", "16", "-o", str(tmp_path)]
+    for name in ("incomplete_0002.tif", "complete_0003.tif", "complete_0005.tif"):
+        (tmp_path / name).write_text("mine")
+    assert run([*words, "--number", "4"]) == 2
+    error = capsys.readouterr().err
+    assert "already contains incomplete_0002.tif, complete_0003.tif. Choose" in error
+    assert "--overwrite" in error
+    assert len(list(tmp_path.iterdir())) == 3
+    assert run([*words, "--number", "2"]) == 0
+    assert run([*words, "--number", "3", "--defects", "none"]) == 2
+    error = capsys.readouterr().err
+    assert "already contains complete_0000.tif, complete_0001.tif. Choose" in error
+    assert run([*words, "--number", "4"]) == 2
+    assert "complete_0001.tif and 3 more" in capsys.readouterr().err
+    assert run([*words, "--number", "4", "--overwrite"]) == 0
+    assert (tmp_path / "complete_0005.tif").read_text() == "mine"
+
+
 def grey(edge: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (edge,) * 3).astype(np.uint8)
 

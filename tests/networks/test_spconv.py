@@ -9,6 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.interruption import check_stop, interruptible
 from napari_geosr.networks import build_network
 from napari_geosr.networks.sparse import (
     GenerativeConvolution,
@@ -121,6 +123,50 @@ def test_an_unusable_installation_is_not_used(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(_spconv, "_operations", fail)
     assert not _spconv.agrees_on("cpu")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Cancelled("Stopped."),
+        torch.OutOfMemoryError(),
+        RuntimeError("CUDA out of memory"),
+    ],
+)
+def test_spconv_is_tried_again_after_an_interrupted_check(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise error
+
+    original = _spconv.agrees_on
+    monkeypatch.setattr(_spconv, "agrees_on", lambda _device: original("cpu"))
+    _spconv._works_on.cache_clear()
+    monkeypatch.setattr(_spconv, "convolution", interrupted)
+    with pytest.raises(type(error)):
+        _spconv._works_on("cuda:7")
+    monkeypatch.setattr(_spconv, "convolution", plain_convolution)
+    assert _spconv._works_on("cuda:7")
+    _spconv._works_on.cache_clear()
+
+
+def plain_convolution(features, weight, pairs, _n_bytes):
+    check_stop()
+    out = features.new_zeros(pairs.n_targets, weight.shape[2])
+    for matrix, source, target in zip(
+        weight, pairs.sources, pairs.targets, strict=True
+    ):
+        out.index_add_(0, target.long(), features[source.long()] @ matrix)
+    return out
+
+
+def test_a_stop_during_the_check_stops_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_spconv, "convolution", plain_convolution)
+    assert _spconv.agrees_on("cpu")
+    with interruptible(lambda: True), pytest.raises(Cancelled):
+        _spconv.agrees_on("cpu")
 
 
 def test_the_cpu_does_not_use_spconv(monkeypatch: pytest.MonkeyPatch) -> None:

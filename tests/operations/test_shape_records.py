@@ -10,13 +10,14 @@ from scipy import ndimage
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import StageStarted, Step, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import write_mesh
 from napari_geosr.measure.shapes import extract_surface
 from napari_geosr.models import bundle
 from napari_geosr.operations import shapes
-from napari_geosr.operations.shapes import complete, inside
+from napari_geosr.operations.shapes import complete, inside, snapshots
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -107,19 +108,89 @@ def test_painting_during_a_segmentation(copied: bool, phases, monkeypatch) -> No
     steps = shapes.segmented_layer_steps(in_memory(grey()), in_memory(ball()), config)
     expected = run_to_end(steps)
     if not copied:
-        monkeypatch.setattr(inside, "memory_budget", lambda *_: 10**9)
-        taken = inside.snapshot
-        monkeypatch.setattr(inside, "snapshot", lambda v, *_: taken(v, 0))
-    scan, mask = grey(), ball()
-    steps = shapes.segmented_layer_steps(in_memory(scan), in_memory(mask), config)
-    changed = (scan, mask) if copied else (scan,)
-    made, warnings = run_while_painting(steps, *changed)
+        monkeypatch.setattr(inside, "_COPY_SHARE", 0)
+    scan = grey()
+    steps = shapes.segmented_layer_steps(in_memory(scan), in_memory(ball()), config)
+    made, warnings = run_while_painting(steps, scan)
     was_told = any("was changed during the run" in each for each in warnings)
     assert was_told != copied
     if copied:
-        np.testing.assert_array_equal(made.volume.data, expected.volume.data)
-        before, after = (x.volume.provenance[-1]["inputs"] for x in (expected, made))
-        assert after == before
+        assert_same_result(made, expected)
+
+
+def assert_same_result(made, expected) -> None:
+    np.testing.assert_array_equal(made.volume.data, expected.volume.data)
+    before, after = (x.volume.provenance[-1]["inputs"] for x in (expected, made))
+    assert after == before
+    assert made.fractions == expected.fractions
+
+
+@pytest.mark.parametrize("meanwhile", [True, False])
+def test_painting_a_mask_while_it_is_read_and_later(meanwhile: bool, phases) -> None:
+    config = shapes.SegmentInsideConfig(threads=1, model=str(phases))
+    steps = shapes.segmented_layer_steps(in_memory(grey()), in_memory(ball()), config)
+    expected = run_to_end(steps)
+    mask = ball()
+    stages: list[str] = []
+    warnings: list[str] = []
+
+    def observe(step: Step) -> None:
+        if isinstance(step, WarningIssued):
+            warnings.append(step.message)
+        if isinstance(step, StageStarted):
+            stages.append(step.message)
+            if stages == ["Reading 'mask'"] if meanwhile else len(stages) > 1:
+                mask[:5] = 1
+
+    volume = in_memory(mask).replace(name="mask")
+    steps = shapes.segmented_layer_steps(in_memory(grey()), volume, config)
+    made = run_to_end(steps, observe)
+    told = ["'mask' was changed during the run" in each for each in warnings]
+    assert sum(told) == meanwhile
+    assert mask[0].all()
+    inputs = made.volume.provenance[-1]["inputs"]
+    if meanwhile:
+        assert inputs["mask"]["checksum"] == provenance.array_checksum(mask)
+    else:
+        inputs["mask"]["name"] = "bone"
+        assert_same_result(made, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, ">f4", np.float16])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_fingerprint_includes_every_voxel(dtype, step: int) -> None:
+    whole = np.zeros((2 * 150, 3, 2 * 4), dtype)
+    values = whole[::step, :, ::step]
+    before = snapshots.fingerprint(in_memory(values))
+    for z in range(0, 150, 7):
+        values[z, 2, 1] = 1
+        assert snapshots.fingerprint(in_memory(values)) != before
+        assert snapshots.change_warning(in_memory(values), before)
+        values[z, 2, 1] = 0
+    assert snapshots.fingerprint(in_memory(values.copy())) == before
+    assert not snapshots.change_warning(in_memory(values), before)
+
+
+def test_comparing_a_scan_can_be_stopped() -> None:
+    with pytest.raises(Cancelled):
+        snapshots.fingerprint(in_memory(grey()), lambda: True)
+
+
+def test_a_file_that_changes_during_a_segmentation_is_told(
+    files, phases, tmp_path
+) -> None:
+    config = shapes.SegmentInsideConfig(threads=1, model=str(phases))
+    scan = io.write(in_memory(grey()), tmp_path / "scan.tif")
+    out, warnings = tmp_path / "out.tif", []
+    steps = shapes.segment_inside_steps(
+        io.read(scan), in_memory(ball()), out, config, overwrite=True
+    )
+    for step in steps:
+        if isinstance(step, StageStarted) and step.message.startswith("Segmenting"):
+            io.write(in_memory(grey() + 1), scan, overwrite=True)
+        if isinstance(step, WarningIssued):
+            warnings.append(step.message)
+    assert len([each for each in warnings if "scan.tif was changed" in each]) == 1
 
 
 def test_the_record_of_a_completion(tmp_path, monkeypatch) -> None:

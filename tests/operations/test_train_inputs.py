@@ -15,8 +15,11 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.io import read
+from napari_geosr.operations.inputs.unchanged import (
+    check_inputs_unchanged,
+    record_inputs,
+)
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
-from napari_geosr.operations.train.inputs import check_inputs_unchanged, record_inputs
 
 
 def write(path: Path, seed: int, shape: tuple[int, ...] = (8, 40, 40)) -> Path:

@@ -18,6 +18,7 @@ import torch
 from napari_geosr.core.array_parts.packed_mask import MaskVoxels
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.grey_values.standardised import standardised
 from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
@@ -183,8 +184,7 @@ def label_steps(
             labels: AnyArray = np.zeros([p.stop - p.start for p in block], np.uint8)
             if busy:
                 window = widened(block, halo, inside.shape)
-                values = np.asarray(grey[window]).astype(np.float32)
-                values = (values - scale[0]) / scale[1]
+                values = standardised(np.asarray(grey[window]), scale)
                 mask = inside[window]
                 with exact_settings(threads), interruptible(should_stop):
                     found = _labels_of(values, mask, network, device, plan.dense)

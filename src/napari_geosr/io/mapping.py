@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.machine.disk_space import fill_space
 from napari_geosr.core.types import AnyArray
 from napari_geosr.io.unfinished_files.hidden import with_user_names
 
@@ -123,6 +124,27 @@ def map_file(
     shape : sequence of int
     """
     return MappedFile(path, dtype, mode, offset, tuple(shape))
+
+
+def create_npy(
+    path: Path, dtype: npt.DTypeLike, shape: Sequence[int]
+) -> np.memmap[Any, Any]:
+    """Create a memory-mapped ``.npy`` file of zeros; its disk space is reserved.
+
+    Raises
+    ------
+    OSError
+        If the disk has too little space, for example.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), tuple(shape))
+    try:
+        with path.open("r+b") as stream:
+            fill_space(stream, path.stat().st_size, array.offset)
+    except OSError:
+        del array
+        path.unlink()
+        raise
+    return array
 
 
 def release_pages(array: object) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.machine.disk_space import fill_space, is_in_memory
 from napari_geosr.core.types import AnyArray
 
 #: Voxels per byte.
 _PER_BYTE = 8
 #: Maximum size in bytes of a mask that is kept in memory; larger masks are stored in a
-#: temporary file.
+#: temporary file, unless the folder for temporary files is itself kept in memory.
 _MOST_BYTES_IN_MEMORY = 256 * 2**20
 
 
@@ -25,6 +29,17 @@ class PackedMask:
     ----------
     shape : sequence of 3 int
         Shape of the mask, (Z, Y, X). Initially, all voxels are outside.
+
+    Attributes
+    ----------
+    lacks_disk : bool
+        Whether the mask is large but kept in memory, because the folder for temporary
+        files is kept in memory, too.
+
+    Raises
+    ------
+    FileError
+        If the mask is large and there is no space for a temporary file.
 
     Examples
     --------
@@ -39,11 +54,10 @@ class PackedMask:
         self.shape: tuple[int, int, int] = (depth, rows, columns)
         packed = (depth, rows, -(-columns // _PER_BYTE))
         self._bits: AnyArray
-        if math.prod(packed) > _MOST_BYTES_IN_MEMORY:
-            # The array keeps the file open.
-            with tempfile.TemporaryFile(prefix="geosr-mask-") as file:
-                file.truncate(math.prod(packed))
-                self._bits = np.memmap(file, np.uint8, "r+", shape=packed)
+        is_large = math.prod(packed) > _MOST_BYTES_IN_MEMORY
+        self.lacks_disk = is_large and is_in_memory(Path(tempfile.gettempdir()))
+        if is_large and not self.lacks_disk:
+            self._bits = _mapped(packed)
         else:
             self._bits = np.zeros(packed, np.uint8)
 
@@ -77,6 +91,29 @@ class PackedMask:
         skipped = _PER_BYTE * start
         found: AnyArray = voxels[:, :, first - skipped : max(first, last) - skipped]
         return found
+
+
+def _mapped(shape: tuple[int, ...]) -> AnyArray:
+    """Map a temporary file of zeros into memory.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be created.
+    """
+    size = math.prod(shape)
+    try:
+        # The array keeps the file open.
+        with tempfile.TemporaryFile(prefix="geosr-mask-") as file:
+            fill_space(file, size)
+            mapped: AnyArray = np.memmap(file, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        raise FileError(
+            f"A temporary file of {format_bytes(size)} for a mask cannot be created in "
+            f"{tempfile.gettempdir()}: {error.strerror or error}. Free space there, or "
+            "set the environment variable TMPDIR to a folder on another disk."
+        ) from error
+    return mapped
 
 
 #: Masks that are read by box: arrays of bool, or packed.

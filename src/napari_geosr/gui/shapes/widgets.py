@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.core.units import volume_text
 from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
@@ -99,6 +100,13 @@ class MaskFormConfig(SegmentInsideConfig):
         description="Folder of a model, or of the job that trained it (napari-geosr "
         "train sparse-segmentation).",
         json_schema_extra={"unset": "folder of a model or job"},
+    )
+    memory: MemoryBudget = Field(
+        None,
+        title="Memory",
+        description="Maximum memory of the run, such as 4GB, in addition to the "
+        "program, the model and the labels of the result (one byte per voxel). By "
+        "default, part of the free memory is used.",
     )
 
 

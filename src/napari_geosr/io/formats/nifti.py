@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.file_warnings import with_file_warnings
+from napari_geosr.core.machine.disk_space import reserve_space
 from napari_geosr.core.orientation import LPS, ORIENTATION, RAS
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
@@ -275,7 +275,8 @@ class NiftiOutput(Output):
         shape = [self.stamp.shape[self.stamp.axes.index(a)] for a in stored]
         file = tempfile.TemporaryFile(dir=self.temporary.parent)  # noqa: SIM115  # closed by `close`
         self._raw = cast("BinaryIO", file)
-        _allocate(self._raw, spec.nbytes)
+        # Where space cannot be reserved, free space was checked earlier.
+        reserve_space(self._raw, spec.nbytes)
         little = self.dtype.newbyteorder("<")
         mapped = MappedFile(cast("Any", self._raw), little, "w+", 0, tuple(shape))
         self._map: MappedFile | None = mapped
@@ -356,18 +357,6 @@ def _rotation(stamp: Stamp) -> AnyArray:
     if stamp.orientation == RAS and stamp.rotation and "Z" in stamp.axes:
         return np.reshape(stamp.rotation, (3, 3))
     return np.eye(3)
-
-
-def _allocate(stream: BinaryIO, nbytes: int) -> None:
-    """Reserve disk space, because a full disk is fatal for a memory-mapped file."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    try:
-        os.posix_fallocate(stream.fileno(), 0, nbytes)
-    except OSError as error:
-        # Some file systems cannot reserve space; free space was checked earlier.
-        if error.errno not in (22, 95):
-            raise
 
 
 def _import_nibabel(name: str, task: str) -> ModuleType:

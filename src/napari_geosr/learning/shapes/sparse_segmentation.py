@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.grey_values.standardised import standardised
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import Files, TrainingConfig
@@ -153,8 +154,7 @@ class Method(ShapeMethod):
                 f"{target.title} has the label {labels.max()}, but --n-labels is "
                 f"{self.config.labels}. Give the number of labels inside the mask."
             )
-        mean, deviation = _grey_scale(shapes, volume)
-        grey = (np.asarray(volume.data[place], np.float32) - mean) / deviation
+        grey = standardised(np.asarray(volume.data[place]), _grey_scale(shapes, volume))
         missing = shapes.padding(labels.shape, edge)
         padded = np.pad(grey, missing, mode="edge"), np.pad(labels, missing) - 1
         return padded

@@ -344,5 +344,10 @@ class SimulateShapesConfig(Config):
         "mm wide.",
     )
     seed: int = Field(
-        0, ge=0, title="Seed", description="Random seed for the first skull."
+        0,
+        ge=0,
+        title="Seed",
+        description="Random seed of the first skull; the following ones use the next "
+        "integers. For sets without common skulls, choose seeds that differ by at "
+        "least the number of skulls.",
     )

@@ -100,12 +100,18 @@ class ShapeTrainJob(Config):
         run_to_end(self.check_steps())
 
     def check_steps(
-        self, should_stop: ShouldStop = never_stop
+        self, should_stop: ShouldStop = never_stop, opened: ShapeSet | None = None
     ) -> Generator[Step, None, ShapeSet]:
         """Check settings and inputs; return the shapes to learn from.
 
         All voxels are checked, because a network would also learn from an image, from
         the wrong labels or from a scan with invalid voxels.
+
+        Parameters
+        ----------
+        should_stop : callable
+        opened : ShapeSet, optional
+            Result of `shapes`, if it is already known.
 
         Raises
         ------
@@ -116,7 +122,7 @@ class ShapeTrainJob(Config):
         """
         method = SHAPE_METHODS.load(self.method).Method
         method.check(self.training)
-        shapes = self.shapes()
+        shapes = self.shapes() if opened is None else opened
         if shapes.targets:
             yield from _check_labels_steps(self.training, shapes, should_stop)
             yield from grey_scales_steps(shapes, should_stop)

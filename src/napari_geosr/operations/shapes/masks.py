@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,8 @@ from napari_geosr.core.array_parts.packed_mask import (
     PackedMask,
     count_inside,
 )
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -100,13 +102,38 @@ def read_packed_steps(
     budget : int
         Bytes of memory that may be used. If it is small, fewer planes are read at a
         time, and fewer blocks of the file are kept.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the memory budget is too small for a large mask that has no temporary file.
     """
     check_axes(volume, _NEEDED)
-    inside = PackedMask(volume.shape)
+    inside = new_mask(volume, budget)
     with cached_within(volume.data, budget) as held:
         at_once = voxels_at_once(volume, budget - inside.nbytes - held)
         yield from _fill_steps(inside, volume, label, should_stop, at_once=at_once)
     return inside
+
+
+def new_mask(volume: Volume, budget: int) -> PackedMask:
+    """Create an empty mask on the grid of a volume.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the memory budget is too small for a large mask that has no temporary file.
+    """
+    made = PackedMask(volume.shape)
+    if made.lacks_disk and made.nbytes > budget:
+        folder = tempfile.gettempdir()
+        raise DeviceMemoryError(
+            f"The mask of {volume.title} needs {format_enough(made.nbytes)}, but the "
+            f"memory budget is {format_available(budget)}. Increase it (--memory), or "
+            "set the environment variable TMPDIR to a folder on a disk, because the "
+            f"files in {folder} are kept in memory."
+        )
+    return made
 
 
 @contextmanager

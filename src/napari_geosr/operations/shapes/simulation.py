@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ from napari_geosr.physics.shapes import (
 _BOX = 200.0
 #: Range of defect sizes, as fractions of half the edge length of the volume.
 _SIZES = (0.15, 0.4)
+#: Maximum number of existing files that a message lists.
+_MAX_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,14 @@ def simulate_shape_steps(
     Raises
     ------
     FileError
-        If the folder or a file cannot be written.
+        If the folder or a file cannot be written, or, without `overwrite`, any of the
+        files exists; nothing is written then.
     """
+    kinds = ["complete"] if config.defects == "none" else ["complete", "incomplete"]
+    if not overwrite:
+        _check_free(
+            out, [_file_name(k, i) for i in range(config.number) for k in kinds]
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -107,17 +115,15 @@ def simulate_shape_steps(
         if should_stop():
             raise Cancelled(f"Stopped; {i} of {config.number} skulls were written.")
         made = simulated_skull(config.seed + i, edge, config.defects)
-        parts = {"complete": made.complete}
-        if config.defects != "none":
-            parts["incomplete"] = made.incomplete
+        parts = {kind: getattr(made, kind) for kind in kinds}
         record = provenance.record(
             "simulate skulls",
             inputs={},
             settings={**config.model_dump(mode="json"), "seed": config.seed + i},
             defect=made.defect,
         )
-        for name, inside in parts.items():
-            path = out / f"{name}_{i:04d}.tif"
+        for kind, inside in parts.items():
+            path = out / _file_name(kind, i)
             volume = Volume(
                 inside.astype(np.uint8),
                 "ZYX",
@@ -130,3 +136,21 @@ def simulate_shape_steps(
             written.append(io.write(volume, path, overwrite=overwrite, kind="labels"))
         yield BlockDone(i + 1, config.number)
     return written
+
+
+def _file_name(kind: str, number: int) -> str:
+    return f"{kind}_{number:04d}.tif"
+
+
+def _check_free(folder: Path, names: Sequence[str]) -> None:
+    """Raise `FileError` if files of these names exist in a folder."""
+    existing = [name for name in names if (folder / name).exists()]
+    if not existing:
+        return
+    listed = ", ".join(existing[:_MAX_LISTED])
+    if len(existing) > _MAX_LISTED:
+        listed += f" and {len(existing) - _MAX_LISTED} more"
+    raise FileError(
+        f"{folder} already contains {listed}. Choose another folder, or allow "
+        "overwriting (--overwrite)."
+    )

@@ -6,9 +6,12 @@ run. The result, its record and its figures must come from the same voxels.
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 
-from napari_geosr.core import provenance
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 
 
@@ -35,16 +38,26 @@ def snapshot(volume: Volume, limit: float = np.inf) -> Volume:
     return volume.replace(data=np.array(volume.data))
 
 
-def change_warning(volume: Volume, before: str) -> str:
-    """Return a warning if voxels in memory were changed during a run; else "".
+def change_warning(
+    volume: Volume, before: str, should_stop: ShouldStop = never_stop
+) -> str:
+    """Return a warning if voxels in memory are not as they were; else "".
+
+    A change that has been undone is not noticed.
 
     Parameters
     ----------
     volume : Volume
     before : str
-        Result of `fingerprint` at the beginning of the run.
+        Result of `fingerprint` at the beginning of the run; "" to skip the comparison.
+    should_stop : callable
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True.
     """
-    if fingerprint(volume) == before:
+    if not before or fingerprint(volume, should_stop) == before:
         return ""
     return (
         f"{volume.title} was changed during the run, so the result may be a mixture of "
@@ -52,6 +65,24 @@ def change_warning(volume: Volume, before: str) -> str:
     )
 
 
-def fingerprint(volume: Volume) -> str:
-    """Return the checksum of some planes in memory; "" for voxels in a file."""
-    return "" if volume.is_lazy else provenance.array_checksum(volume.data)
+def fingerprint(volume: Volume, should_stop: ShouldStop = never_stop) -> str:
+    """Return a checksum of all voxels in memory; "" for voxels in a file.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True.
+
+    Examples
+    --------
+    >>> fingerprint(Volume(np.zeros((2, 2, 2)), "ZYX"))
+    '758d6336'
+    """
+    if volume.is_lazy:
+        return ""
+    crc = 0
+    for plane in np.asarray(volume.data):  # only one plane is copied at a time
+        if should_stop():
+            raise Cancelled("Stopped.")
+        crc = zlib.crc32(np.ascontiguousarray(plane).data, crc)
+    return f"{crc:08x}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,20 +11,27 @@ import numpy as np
 
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.steps import (
     JudgingStarted,
     ShouldStop,
     Step,
+    StepIterator,
     WarningIssued,
     never_stop,
 )
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import FittedMethod, ShapeMethod, ShapeSet
+from napari_geosr.learning.training import checkpoint
 from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
+from napari_geosr.operations.inputs.unchanged import (
+    check_inputs_unchanged,
+    record_inputs,
+)
 from napari_geosr.operations.shapes.job import ShapeTrainJob
 from napari_geosr.operations.shapes.models import find_shape_model
 
@@ -32,8 +39,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.core.types import AnyDict, AnyMapping
+    from napari_geosr.core.volume import Volume
     from napari_geosr.networks.spec import NetworkSpec
 
+_CHECKPOINTS = "checkpoints"
 _TEXTS = {
     "shape_sr": (
         "super-resolution",
@@ -92,9 +101,17 @@ def train_shape_steps(
     -------
     Path or None
         Path of the bundle; None if the run was stopped.
+
+    Raises
+    ------
+    GeoSRError
+        If the run fails, or an input has changed since the run to be resumed began.
     """
+    shapes = job.shapes()
+    if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
+        check_inputs_unchanged(folder, _by_role(shapes))
     try:
-        shapes = yield from job.check_steps(should_stop)
+        yield from job.check_steps(should_stop, shapes)
     except Cancelled:
         return None
     method: ShapeMethod = SHAPE_METHODS.load(job.method).Method(job.training)
@@ -104,21 +121,16 @@ def train_shape_steps(
     orientation = orientation_entry(stated)
     device = pick_device(job.training.device)
     if isinstance(method, FittedMethod):
-        began = time.monotonic()
-        fitted = yield from method.fit_steps(shapes, should_stop)
-        if fitted is None:
-            return None
-        seconds = round(time.monotonic() - began, 3)
-        facts = {"training_seconds": seconds, **orientation}
-        record = yield from _record_steps(job, shapes, facts)
-        card = _card(job, method, fitted, "", record)
-        return (yield from _write_steps(card, fitted, folder))
-    trainer = Trainer(method, shapes, folder / "checkpoints", device=device)
+        steps = _fit_steps(job, method, shapes, orientation, folder, should_stop)
+        return (yield from steps)
+    trainer = Trainer(method, shapes, folder / _CHECKPOINTS, device=device)
     start = job.training.from_model
     if not trainer.resume() and start is not None:
         model = find_shape_model(start, job.method, "start the training of")
         trainer.start_from(model.network().state_dict())
-    finished = yield from trainer.run(should_stop)
+    record_inputs(folder, _by_role(shapes))
+    watch = FileWatch((*shapes.volumes, *shapes.targets))
+    finished = yield from watch.steps(trainer.run(should_stop))
     if not (finished or (trainer.step and keep_unfinished())):
         return None
     network = trainer.average.cpu().eval()
@@ -128,29 +140,64 @@ def train_shape_steps(
         "training_seconds": round(trainer.seconds, 3),
         **orientation,
     }
-    record = yield from _record_steps(job, shapes, facts)
+    record = yield from _record_steps(job, shapes, facts, watch)
     done = f" Trained for {trainer.step} steps."
     card = _card(job, method, network, done, record)
     return (yield from _write_steps(card, network, folder))
 
 
+def _fit_steps(
+    job: ShapeTrainJob,
+    method: FittedMethod,
+    shapes: ShapeSet,
+    orientation: AnyMapping,
+    folder: Path,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, Path | None]:
+    """Compute a model without optimisation; None if the run was stopped."""
+    began = time.monotonic()
+    fitted = yield from method.fit_steps(shapes, should_stop)
+    if fitted is None:
+        return None
+    seconds = round(time.monotonic() - began, 3)
+    facts = {"training_seconds": seconds, **orientation}
+    record = yield from _record_steps(job, shapes, facts)
+    card = _card(job, method, fitted, "", record)
+    return (yield from _write_steps(card, fitted, folder))
+
+
+def _by_role(shapes: ShapeSet) -> dict[str, Sequence[Volume]]:
+    return {"source": shapes.volumes, "target": shapes.targets}
+
+
 def _record_steps(
-    job: ShapeTrainJob, shapes: ShapeSet, facts: AnyMapping
+    job: ShapeTrainJob,
+    shapes: ShapeSet,
+    facts: AnyMapping,
+    watch: FileWatch | None = None,
 ) -> Generator[Step, None, AnyDict]:
-    """Create the record of a training run, with the checksums of its volumes."""
+    """Create the record of a training run, with the checksums of its volumes.
+
+    Changes that `watch` has already reported are not reported again.
+    """
+    reported = {} if watch is None else watch.to_record()
     inputs = {
         f"{role} {i}": volume
-        for role, volumes in (("source", shapes.volumes), ("target", shapes.targets))
+        for role, volumes in _by_role(shapes).items()
         for i, volume in enumerate(volumes, 1)
     }
-    return (
-        yield from provenance.record_steps(
-            "train",
-            inputs=inputs,
-            settings=job.to_values(),
-            training={"seed": job.training.seed, "numpy": np.__version__, **facts},
-        )
+    steps = provenance.record_steps(
+        "train",
+        inputs=inputs,
+        settings=job.to_values(),
+        training={"seed": job.training.seed, "numpy": np.__version__, **facts},
+        **reported,
     )
+    with StepIterator(steps) as iterator:
+        for step in iterator:
+            if not (reported and isinstance(step, WarningIssued)):
+                yield step
+    return iterator.result
 
 
 def _write_steps(

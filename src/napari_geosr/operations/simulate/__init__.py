@@ -30,6 +30,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.text.display import one_line
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.compute import exact_settings
+from napari_geosr.io.mapping import create_npy
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.io.unfinished_files.hidden import temporary_sibling
@@ -357,9 +358,7 @@ class _SimulatedScan:
         data = np.asarray(part.data)
         if self.counts is None:
             shape = (data.shape[0], self.structure.shape[0], data.shape[2])
-            self.counts = np.lib.format.open_memmap(
-                self.scratch, "w+", dtype=data.dtype, shape=shape
-            )
+            self.counts = create_npy(self.scratch, data.dtype, shape)
         self.counts[:, start:stop] = data
         frames = {key: np.asarray(getattr(part, key)[:]) for key in ("flats", "darks")}
         self.parts.append(part.replace(data=data[:1], angles=part.angles[:1], **frames))

@@ -31,6 +31,10 @@ from napari_geosr.learning.training.preview import TrainingPreview
 from napari_geosr.learning.training.trainer import Preview, Trainer
 from napari_geosr.models import zoo
 from napari_geosr.networks import all_settings
+from napari_geosr.operations.inputs.unchanged import (
+    check_inputs_unchanged,
+    record_inputs,
+)
 from napari_geosr.operations.train.adapt.run import adapt_steps, better_model_steps
 from napari_geosr.operations.train.checks import (
     check_slices,
@@ -39,7 +43,6 @@ from napari_geosr.operations.train.checks import (
 )
 from napari_geosr.operations.train.export import export_steps
 from napari_geosr.operations.train.hot_voxels import filter_hot_voxels_steps
-from napari_geosr.operations.train.inputs import check_inputs_unchanged, record_inputs
 from napari_geosr.operations.train.job import TrainJob, open_roles
 from napari_geosr.operations.train.noise import (
     correlated_noise_warning,

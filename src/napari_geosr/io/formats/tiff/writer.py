@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.machine.disk_space import reserve_space
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.io.formats.tiff.metadata import escaped
 from napari_geosr.io.mapping import MappedFile, map_file
@@ -158,18 +159,9 @@ class TiffOutput(Output):
         return int(offset)
 
     def _allocate(self) -> None:
-        """Reserve disk space, because a full disk is fatal for a memory-mapped file."""
-        if not hasattr(os, "posix_fallocate"):
-            return
+        """Reserve disk space; where that is impossible, it was checked earlier."""
         with self.temporary.open("r+b") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            try:
-                os.posix_fallocate(stream.fileno(), 0, size)
-            except OSError as error:
-                # Some file systems cannot reserve space; free space was checked
-                # earlier.
-                if error.errno not in (22, 95):
-                    raise
+            reserve_space(stream, os.fstat(stream.fileno()).st_size)
 
     def flush_to_disk(self) -> None:
         """Flush the voxels written so far to disk."""

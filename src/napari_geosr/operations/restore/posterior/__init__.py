@@ -40,6 +40,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.mapping import create_npy
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
@@ -98,7 +99,7 @@ class SampleStore:
         """Provide an array to fill, which becomes the sample when it is complete."""
         part = self.folder / "unfinished.npy"
         with explained(self.folder):
-            array = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+            array = create_npy(part, np.float32, shape)
             yield array
             array.flush()
             del array

@@ -5,7 +5,7 @@ The result in memory and the file that the command writes come from the same ste
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,6 +17,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.orientation import half_turn, same_orientation
 from napari_geosr.core.steps import (
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
 
 #: Standard deviation, relative to the mean, up to which grey values count as equal.
 _MIN_VARIATION = 1e-9
+#: Fraction of the memory budget up to which a scan in memory is copied.
+_COPY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class _Planned:
     n_labels: int
     record: AnyMapping
 
-    def fractions(self, counts: Sequence[int]) -> dict[int, float]:
+    def fractions(self, counts: AnyArray) -> dict[int, float]:
         """Convert the number of voxels of each label to a fraction of the mask."""
         labels = range(1, self.n_labels + 1)
         return {k: float(counts[k]) / self.plan.n_active for k in labels}
@@ -188,17 +191,17 @@ def segment_inside_steps(
         provenance=(*volume.provenance, ready.record),
         kind="labels",
     )
-    counts = np.zeros(256, np.int64)
+    counts = _no_counts()
     with io.create(out, spec, overwrite=overwrite) as output:
         for step in _label_steps(volume, ready, config, should_stop):
             if isinstance(step, TileDone):
                 assert step.array is not None
                 output.array[step.slices] = step.array
-                counts += np.bincount(step.array.ravel(), minlength=256)
+                counts += np.bincount(step.array.ravel(), minlength=len(counts))
             yield step
         if should_stop():
             raise Cancelled("Stopped; no file was written.")
-    shares = ready.fractions(counts.tolist())
+    shares = ready.fractions(counts)
     return MaskSegmentation(out, ready.plan.n_active, shares, ready.threshold)
 
 
@@ -209,6 +212,8 @@ def segmented_layer_steps(
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SegmentedLayer]:
     """Label the voxels of `volume` in memory; see `segment_inside_steps`.
+
+    The memory of the labels is not part of the memory budget.
 
     Raises
     ------
@@ -224,18 +229,22 @@ def segmented_layer_steps(
             "napari-geosr shapes segment."
         )
     # A large scan is not copied; its fingerprint shows whether it changes meanwhile.
-    scan = snapshot(volume, memory_budget(config.memory, "cpu"))
-    before = fingerprint(scan)
-    kept = None if mask is None else snapshot(mask)
-    ready = yield from _plan_steps(scan, kept, config, should_stop)
+    most = _COPY_SHARE * memory_budget(config.memory, "cpu")
+    scan = snapshot(volume, min(most, free - needed))
+    copied = 0 if scan is volume else volume.nbytes
+    before = "" if copied else fingerprint(scan, should_stop)
+    ready = yield from _plan_steps(scan, mask, config, should_stop, copied)
     labels: AnyArray = np.zeros(volume.shape, np.uint8)
+    counts = _no_counts()
     for step in _label_steps(scan, ready, config, should_stop):
         if isinstance(step, TileDone):
+            assert step.array is not None
             labels[step.slices] = step.array
+            counts += np.bincount(step.array.ravel(), minlength=len(counts))
         yield step
     if should_stop():
         raise Cancelled("Stopped.")
-    if warning := change_warning(scan, before):
+    if warning := change_warning(scan, before, should_stop):
         yield WarningIssued(message=warning)
     made = volume.replace(
         data=labels,
@@ -244,7 +253,6 @@ def segmented_layer_steps(
         source=None,
         metadata=same_orientation(volume.metadata),
     )
-    counts = np.bincount(labels.ravel(), minlength=256).tolist()
     shares = ready.fractions(counts)
     return SegmentedLayer(
         made, ready.plan.n_active, shares, ready.threshold, config.is_above
@@ -256,8 +264,13 @@ def _plan_steps(
     mask: Volume | None,
     config: SegmentInsideConfig,
     should_stop: ShouldStop,
+    copied: int = 0,
 ) -> Generator[Step, None, _Planned]:
-    """Read the mask, and plan the segmentation."""
+    """Read the mask, and plan the segmentation.
+
+    `copied` is the size of the copy of the scan in bytes, which is part of the memory
+    budget.
+    """
     config.check_inside(mask is not None)
     check_axes(volume, "a volume (Z, Y, X) is needed")
     if mask is not None:
@@ -268,9 +281,9 @@ def _plan_steps(
     network = model.network().to(device).eval()
     features = int(model.card.network_kwargs["channels"][0])
     budget = memory_budget(config.memory, device)
-    inside, threshold = yield from _inside_steps(
-        volume, mask, config, budget, should_stop
-    )
+    if config.memory is not None:  # otherwise, the free memory lacks the copy already
+        budget -= copied
+    inside, found = yield from _inside_steps(volume, mask, config, budget, should_stop)
     classifier = cast("VoxelClassifier", network)
     n_inside = inside.count()
     reading = grey_scale_bytes(volume.shape, volume.dtype.itemsize, n_inside)
@@ -285,16 +298,19 @@ def _plan_steps(
             should_stop,
             budget - inside.nbytes - held,
         )
+    threshold = found.get("threshold")
     more: AnyDict = {} if threshold is None else {"threshold": threshold}
     more["sparse_convolutions"] = sparse.sparse_backend(device)
     record = yield from provenance.record_steps(
         "shapes segment",
-        inputs={"scan": volume} if mask is None else {"scan": volume, "mask": mask},
+        inputs={"scan": volume},
         settings=config.model_dump(mode="json"),
         model={"name": model.card.name, "weights_sha256": model.card.weights_sha256},
         should_stop=should_stop,
         **more,
     )
+    if mask is not None:
+        record["inputs"]["mask"] = found
     n_labels = int(model.card.network_kwargs["out_channels"])
     _check_contrast(volume, scale)
     return _Planned(
@@ -308,15 +324,32 @@ def _inside_steps(
     config: SegmentInsideConfig,
     budget: int,
     should_stop: ShouldStop,
-) -> Generator[Step, None, tuple[PackedMask, float | None]]:
-    """Read the mask, or find the voxels beyond the threshold; return the threshold."""
+) -> Generator[Step, None, tuple[PackedMask, AnyDict]]:
+    """Read the mask, or find the voxels beyond the threshold.
+
+    Also return the record of the mask as it was read, or the threshold.
+    """
     if mask is None:
-        return (yield from read_beyond_steps(volume, config, budget, should_stop))
+        inside, threshold = yield from read_beyond_steps(
+            volume, config, budget, should_stop
+        )
+        return inside, {"threshold": threshold}
+    before = fingerprint(mask, should_stop)
     inside = yield from read_packed_steps(mask, config.label, budget, should_stop)
+    # A mask in memory may be painted from now on, because it is not read again.
+    record = yield from provenance.describe_steps(mask, should_stop)
+    if warning := change_warning(mask, before, should_stop):
+        yield WarningIssued(message=warning)
     if is_half_turned(mask, volume):
         for z in range(inside.shape[0]):
             inside.write(z, half_turn(inside[z : z + 1]))
-    return inside, None
+    return inside, record
+
+
+def _no_counts() -> AnyArray:
+    """Return zero as the number of voxels of each label, 0 to 255."""
+    counts: AnyArray = np.zeros(256, np.int64)
+    return counts
 
 
 def _check_contrast(volume: Volume, scale: tuple[float, float]) -> None:
@@ -340,8 +373,9 @@ def _label_steps(
     yield StageStarted(
         message=f"Segmenting {plan.n_active:,} voxels", total=len(plan.blocks)
     )
+    watch = FileWatch([volume])
     with cached_within(volume.data, plan.budget):
-        yield from label_steps(
+        steps = label_steps(
             volume.data,
             ready.inside,
             ready.scale,
@@ -351,3 +385,4 @@ def _label_steps(
             threads=config.threads,
             should_stop=should_stop,
         )
+        yield from watch.steps(steps)

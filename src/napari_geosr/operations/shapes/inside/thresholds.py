@@ -16,7 +16,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import histogram_steps
 from napari_geosr.measure.segment import threshold_of
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
-from napari_geosr.operations.shapes.masks import cached_within, voxels_at_once
+from napari_geosr.operations.shapes.masks import cached_within, new_mask, voxels_at_once
 
 
 def read_beyond_steps(
@@ -45,11 +45,13 @@ def read_beyond_steps(
     ------
     VolumeError
         If no voxel, or every voxel, is inside.
+    DeviceMemoryError
+        If the memory budget is too small for a large mask that has no temporary file.
     Cancelled
         If `should_stop` returns True.
     """
     check_real(volume.dtype, volume.title)
-    inside = PackedMask(volume.shape)
+    inside = new_mask(volume, budget)
     rule = config.threshold
     assert rule is not None
     with cached_within(volume.data, budget) as held:
