@@ -333,6 +333,14 @@ def test_every_report_says_what_to_do_next(
             "restore a.tif -m gaussian -o clean.tif",
             "measure clean.tif --reference a.tif -o report",
         ),
+        (
+            "restore a.tif -m gaussian -o clean.ome.tif",
+            "measure clean.ome.tif --reference a.tif -o report",
+        ),
+        (
+            "measure clean.ome.tif -o four",
+            "compare a.tif clean.ome.tif -o comparison",
+        ),
         ("models list --task denoise", "models show ct-denoise"),
         ("models show ct-denoise", "restore scan.tif -m ct-denoise -o restored.ome"),
         ("info scan/projections.h5", "reconstruct scan/projections.h5 -o volume.ome"),

@@ -20,11 +20,13 @@ from tomography_helpers import (
 
 from napari_geosr import reconstruct
 from napari_geosr.core.steps import IterationDone, StepIterator, TileDone
+from napari_geosr.gui.kit.remembered import recall
 from napari_geosr.gui.layers import is_helper
 from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
 from napari_geosr.gui.reconstruct import activity as _reconstructing
 from napari_geosr.gui.reconstruct.steps import volume_steps
 from napari_geosr.gui.reconstruct.widgets import RESUME, RUN
+from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +177,21 @@ def test_the_volume_is_reconstructed(viewer, qtbot, path):
     assert dock.save_button.isVisibleTo(dock)
     assert dock.measure_button.isVisibleTo(dock)
     assert dock.run_button.text() == RUN[0]
+
+
+def test_what_belongs_to_one_scan_is_not_remembered(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    own = {"every": 2, "size": 16, "incident": 0.9, "saturation": 40.0}
+    for form in (dock.above, dock.form):
+        form.set_values({**own, "zingers": 0.5})
+    used = dock.config().model_dump(exclude_defaults=True, exclude={"threads"})
+    assert used == {**own, "zingers": 0.5}
+    dock.run_button.click()
+    idle(dock, qtbot)
+    kept = recall("reconstruct", ReconstructConfig)
+    assert kept.model_dump(exclude_defaults=True, exclude={"threads"}) == {
+        "zingers": 0.5
+    }
 
 
 def test_the_progress_counts_iterations(viewer, qtbot, path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from napari_geosr.operations.shapes.thresholds import read_beyond_steps
 
 from napari_geosr import io
 from napari_geosr.core.array_parts import packed_mask
@@ -21,7 +22,6 @@ from napari_geosr.networks import build_network
 from napari_geosr.operations.shapes import RefineShapeConfig, SegmentInsideConfig
 from napari_geosr.operations.shapes.masks import read_packed_steps, read_shape_steps
 from napari_geosr.operations.shapes.refine import ChangeCounter, plan_shape_steps
-from napari_geosr.operations.shapes.thresholds import read_beyond_steps
 from napari_geosr.physics.shapes import sampled, trabeculae
 
 

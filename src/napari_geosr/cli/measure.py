@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -228,10 +229,21 @@ def _suggest(
     elif reference is not None:
         pair = f"{quoted(reference)} {quoted(path)}"
         suggest_next(f"compare {pair} -o comparison")
-    elif volume.provenance:
-        suggest_next(f"compare scan.tif {quoted(path)} -o comparison")
+    elif scan := _restored_from(volume):
+        suggest_next(f"compare {quoted(scan)} {quoted(path)} -o comparison")
     else:
         suggest_next(f"models rank {quoted(path)}")
+
+
+def _restored_from(volume: Volume) -> Path | None:
+    """Return the scan that a volume was restored from, if the file still exists."""
+    last = volume.provenance[-1] if volume.provenance else {}
+    inputs = last.get("inputs")
+    if last.get("operation") != "restore" or not isinstance(inputs, Mapping):
+        return None
+    paths = [each.get("path") for each in inputs.values() if isinstance(each, Mapping)]
+    found = [Path(path) for path in paths if isinstance(path, str)]
+    return found[0] if found and found[0].exists() else None
 
 
 def _merged_warnings(

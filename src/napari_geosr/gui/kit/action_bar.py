@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 #: Maximum height of a message, as a fraction of the dock's height; longer ones scroll.
 _MAX_SHARE_OF_DOCK = 0.2
 #: Style of buttons: napari gives only disabled buttons a border, which makes them
-#: taller than others. The primary button is filled; its border is visible in both
-#: themes, and the contrast of its text is 5.7 : 1.
+#: taller than others. The primary button is filled, not bold, so that no button moves
+#: when another becomes the primary one. Its border is visible in both themes, and the
+#: contrast of its text is 5.7 : 1.
 _STYLE = (
     "QPushButton:enabled { border: 1px solid transparent; }"
-    "QPushButton[primary='true'] { font-weight: bold; }"
     "QPushButton[primary='true']:enabled"
     " { border: 1px solid #5a7fff; background-color: #3b5bdb; color: #ffffff; }"
     "QPushButton[primary='true']:enabled:hover { background-color: #3350c4; }"

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
 
+#: Settings that apply only to the current scan.
+_NOT_REMEMBERED = ("centre", "rows", "size", "every", "half", "incident", "saturation")
 #: Text of the status line when an operation starts.
 _STARTING = {
     "loading": "Reading the projections…",
@@ -251,8 +253,8 @@ class ReconstructDock(ReconstructWidgets):
     def _on_run(self) -> None:
         try:
             config = self.config()
-            # The axis and the rows apply only to this scan.
-            self.remember(config.model_copy(update={"centre": "auto", "rows": None}))
+            default = {n: getattr(ReconstructConfig(), n) for n in _NOT_REMEMBERED}
+            self.remember(config.model_copy(update=default))
         except GeoSRError as error:
             self.show_settings_error(error)
             return

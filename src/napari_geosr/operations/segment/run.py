@@ -182,9 +182,11 @@ def learn_steps(
         If the labels are known to lie elsewhere than the scan, or cannot be used.
     """
     yield StageStarted(message="Reading the painted labels")
-    if labels.shape == segmenter.scan.shape:  # else refused below, with its own advice
-        if note := check_same_grid(labels, segmenter.scan, advice=FOR_MASKS):
-            yield WarningIssued(message=note)
+    # Labels of another shape are refused below, with their own advice.
+    if labels.shape == segmenter.scan.shape and (
+        note := check_same_grid(labels, segmenter.scan, advice=FOR_MASKS)
+    ):
+        yield WarningIssued(message=note)
     strokes = painting.read_strokes(
         labels,
         segmenter.scan,

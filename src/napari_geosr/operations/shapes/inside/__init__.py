@@ -273,9 +273,10 @@ def _plan_steps(
     """
     config.check_inside(mask is not None)
     check_axes(volume, "a volume (Z, Y, X) is needed")
-    if mask is not None:
-        if note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS):
-            yield WarningIssued(message=note)
+    if mask is not None and (
+        note := check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS)
+    ):
+        yield WarningIssued(message=note)
     model = find_shape_model(config.model, SEGMENTING, "segment")
     device = pick_device(config.device)
     network = model.network().to(device).eval()
