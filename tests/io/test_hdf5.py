@@ -60,6 +60,14 @@ def test_several_datasets_must_be_chosen(path: Path) -> None:
         io.read(path, dataset="a")
 
 
+def test_projections_are_to_be_reconstructed_first(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name in ("data", "data_white", "data_dark"):
+            file[f"exchange/{name}"] = np.zeros((4, 5, 6), np.uint16)
+    with pytest.raises(FileError, match=r"3 datasets: .*napari-geosr reconstruct a"):
+        io.read(path)
+
+
 def test_of_many_datasets_the_first_are_named(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["a_preview"] = VOXELS[0]

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import h5py
 
 _MAX_LISTED = 8
+#: Names of flat and dark fields in Data Exchange files, which contain projections.
+_FLAT_FIELDS = frozenset({"data_white", "data_dark"})
 
 
 class Hdf5Format(FileFormat):
@@ -190,10 +192,17 @@ def _find(file: object, path: Path, notes: list[str]) -> str:
     )
     first = (volumes or candidates)[0][0]
     more = " …" if len(candidates) > _MAX_LISTED else ""
+    names = {name.rpartition("/")[2] for name, _ in candidates}
+    hint = ""
+    if names & _FLAT_FIELDS:
+        hint = (
+            " If it contains the projections of a scan, reconstruct them first: "
+            f"napari-geosr reconstruct {shlex.quote(path.name)}."
+        )
     raise FileError(
         f"{path.name} contains {len(candidates)} datasets: {listed}{more}. Choose one "
         f"with --dataset {shlex.quote(first)} (dataset={first!r} in Python), or open "
-        f"it as '{path.name}::{first}'."
+        f"it as '{path.name}::{first}'.{hint}"
     )
 
 
