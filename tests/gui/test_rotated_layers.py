@@ -36,7 +36,8 @@ def test_a_rotated_sample_is_an_error_below_it(viewer, qtbot):
 
 
 @pytest.mark.parametrize("role", ["reference", "deviation"])
-def test_a_rotated_companion_of_a_measurement_is_refused(viewer, qtbot, role):
+@pytest.mark.parametrize("read", [MeasuringInput.of, stopped_measurement])
+def test_a_rotated_companion_of_a_measurement_is_refused(viewer, qtbot, role, read):
     image = add(viewer, physical())
     other = add(viewer, physical(name="other", seed=1))
     other.rotate = QUARTER["rotate"]
@@ -44,7 +45,7 @@ def test_a_rotated_companion_of_a_measurement_is_refused(viewer, qtbot, role):
     layers = dict.fromkeys(("data", "reference", "mask", "deviation"))
     layers |= {"data": image, role: other}
     with pytest.raises(VolumeError, match=ROTATED) as refused:
-        MeasuringInput.of(layers, dock.settings.form.config(), viewer)
+        read(layers, dock.settings.form.config(), viewer)
     assert list(refused.value.fields) == [role]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import opening
 import pytest
+from napari.layers import Image
 from scipy import ndimage
 
 from napari_geosr.gui.kit.dock_tabs import SEGMENT
@@ -98,3 +99,21 @@ def test_only_a_result_that_nobody_edited_is_updated(viewer, qtbot, dock):
     assert "changed by hand are kept (scan segmented)" in dock.message.text
     assert repr(again.name) in dock.message.text
     assert segmented(dock, qtbot, 1) is again
+
+
+def test_a_result_converted_to_an_image_is_not_replaced(viewer, qtbot, dock):
+    scan = viewer.add_image(scanned(1), name="scan")
+    choose(dock, qtbot, scan)
+    one = segmented(dock, qtbot, 1)
+    strokes = dock.strokes.layer()
+    # As "Convert to Image" of napari does: name, metadata and voxels are kept.
+    data, attributes, _ = one.as_layer_data_tuple()
+    common = {k: attributes[k] for k in ("name", "metadata", "scale", "translate")}
+    viewer.layers.remove(one)
+    image = viewer.add_layer(Image(data, **common))
+    before = np.asarray(image.data).copy()
+    dock.strokes.set_layer(strokes)
+    again = segmented(dock, qtbot, 1)
+    assert again is not image
+    assert again.name != image.name
+    np.testing.assert_array_equal(image.data, before)

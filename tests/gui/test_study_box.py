@@ -251,6 +251,11 @@ def test_what_cannot_be_studied_is_refused(viewer, qtbot, path, tmp_path, starte
         box.start_button.click()
     (said,) = box.layer_faults.texts.values()
     assert f"The mask 'small' has shape {ROWS} × 5 × 5" in said
+    mask.rotate = (0, 0, 90)
+    with qtbot.waitSignal(box.faulty, timeout=60_000):
+        box.start_button.click()
+    (said,) = box.layer_faults.texts.values()
+    assert "The mask 'small' is rotated" in said
     box.mask.setCurrentIndex(0)
     qtbot.waitUntil(lambda: not box.layer_faults.texts)
     assert not dock.message.text

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 #: Settings of a run that must be the same for its explanation.
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
-#: Maximum number of bytes whose checksum is computed while the window waits (10 ms).
-_MOST_BYTES = 2**24
+#: Maximum number of bytes whose checksum is computed while the window waits (10 ms), of
+#: arrays in C order, and of others, whose voxels must be rearranged.
+_MOST_BYTES, _MOST_REARRANGED = 2**24, 2**21
 #: Metadata keys of the name and the identifier of the layer that was restored. The
 #: identifier is unique in a session, and remains the same when the layer is renamed.
 _SOURCE, _SOURCE_ID = "source_layer", "source_id"
@@ -59,7 +60,9 @@ def _fits(scan: Layer, result: Layer) -> bool:
         return False
     position = result.metadata.get(METADATA, {}).get("position")
     try:
-        volume = volume_from_layer(scan, position=position or {})
+        volume = volume_from_layer(
+            scan, position=position or {}, whole=bool(made[-1].get("series"))
+        )
     except GeoSRError:
         return False
     found = [list(volume.shape), list(volume.voxel_size), volume.unit]
@@ -68,8 +71,10 @@ def _fits(scan: Layer, result: Layer) -> bool:
     if facts.get("path"):
         return volume.source is not None and str(volume.source) == str(facts["path"])
     data = volume.data
-    is_small = isinstance(data, np.ndarray) and data.nbytes <= _MOST_BYTES
-    return is_small and array_checksum(data) == facts.get("checksum")
+    if not isinstance(data, np.ndarray):
+        return False
+    most = _MOST_BYTES if data.flags.c_contiguous else _MOST_REARRANGED
+    return data.nbytes <= most and array_checksum(data) == facts.get("checksum")
 
 
 def explain_settings(layer: Layer, methods: Sequence[str]) -> ExplainConfig | None:

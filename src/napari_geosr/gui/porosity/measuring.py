@@ -16,7 +16,11 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import part_of_file, volume_beside
 from napari_geosr.gui.layers.contents import checksum_of, is_untouched
-from napari_geosr.gui.layers.geometry import layer_type, origin_along
+from napari_geosr.gui.layers.geometry import (
+    check_same_rotation,
+    layer_type,
+    origin_along,
+)
 from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
@@ -319,12 +323,19 @@ def stopped_measurement(
     config: MeasureConfig,
     viewer: napari.viewer.Viewer,
 ) -> StoppedMeasurement:
-    """Return the input for a job that measures these layers in place of the dock."""
+    """Return the input for a job that measures these layers in place of the dock.
+
+    Raises
+    ------
+    VolumeError
+        If a layer is rotated relative to the image.
+    """
     mask, image = layers["mask"], layers["data"]
     assert image is not None
     found = {}
     for role, layer in layers.items():
         if layer is not None and layer_type(layer) != "shapes":
+            check_same_rotation(layer, image, [role])
             volume, part = part_of_file(layer, viewer)
             placed = volume.replace(origin=origin_along(layer, image))
             found[role] = LayerVolume(placed, part)

@@ -20,6 +20,7 @@ from napari_geosr.gui.layers import (
     layer_metadata,
 )
 from napari_geosr.gui.layers.contents import CHECKSUM
+from napari_geosr.gui.layers.geometry import layer_type
 from napari_geosr.gui.layers.napari_labels import describe_in_status_bar
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
@@ -240,7 +241,9 @@ def earlier_samples(viewer: ViewerModel, origin: AnyDict | None) -> list[Labels]
     return [
         layer
         for layer in reversed(viewer.layers)
-        if origin and layer.metadata.get(METADATA, {}).get(_SAMPLE_OF) == origin
+        if origin
+        and layer_type(layer) == "labels"
+        and layer.metadata.get(METADATA, {}).get(_SAMPLE_OF) == origin
     ]
 
 
@@ -281,7 +284,8 @@ class PoreTarget:
         earlier = [
             weakref.ref(pores)
             for pores in reversed(viewer.layers)
-            if ours.fullmatch(pores.name)
+            if layer_type(pores) == "labels"  # napari converts labels to images
+            and ours.fullmatch(pores.name)
             and pores.metadata.get(METADATA, {}).get(_ORIGIN) == origin
         ]
         return cls(origin, earlier)

@@ -26,6 +26,7 @@ from napari_geosr.gui.layers import (
     replace_data,
 )
 from napari_geosr.gui.layers.contents import CHECKSUM, checksum_of, is_untouched
+from napari_geosr.gui.layers.geometry import layer_type
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -183,7 +184,8 @@ class SegmentTarget:
             tuple(
                 weakref.ref(layer)
                 for layer in reversed(viewer.layers)
-                if layer.metadata.get(METADATA, {}).get(_ORIGIN) == origin
+                if layer_type(layer) == "labels"  # napari converts labels to images
+                and layer.metadata.get(METADATA, {}).get(_ORIGIN) == origin
                 and ours.fullmatch(layer.name)
             ),
         )
@@ -224,6 +226,7 @@ class SegmentedScan:
     ) -> SegmentedScan:
         """Find the layer to reuse, in a worker: all of its voxels are read."""
         volume, fractions = made
+        checksum = checksum_of(volume.data, should_stop)
         into, kept = None, []
         for reference in target.earlier:
             layer = reference()
@@ -233,7 +236,6 @@ class SegmentedScan:
                 into = reference
                 break
             kept.append(layer.name)
-        checksum = checksum_of(volume.data, should_stop)
         return cls(volume, fractions, target.origin, checksum, into, tuple(kept))
 
     @property

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.errors import GeoSRError, JobError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs import queue_actions
 from napari_geosr.gui.kit.activity import Activity
@@ -23,6 +23,7 @@ from napari_geosr.gui.kit.form import error_in_fields, show_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.geometry import check_same_rotation, is_turned
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.study.start import StudyPlan as StudyPlan
 from napari_geosr.gui.study.start import find_job_steps, start_steps
@@ -177,6 +178,7 @@ class StudyBox(StudyWidgets):
         self.clear_faults()
         try:
             config = self.config(dock, column)
+            self._check_rotation()
             reference = self._volume(self.reference)
             mask = self._volume(self.mask)
         except GeoSRError as error:
@@ -201,6 +203,20 @@ class StudyBox(StudyWidgets):
                 self.layer_faults.add(word, combo, str(error))
                 return [combo]
         return []
+
+    def _check_rotation(self) -> None:
+        """Refuse a mask that is rotated relative to the reference or reconstruction."""
+        mask, reference = self.mask.layer(), self.reference.layer()
+        if mask is None:
+            return
+        if reference is not None:
+            check_same_rotation(mask, reference)
+        elif is_turned(mask):
+            raise VolumeError(
+                f"The mask {mask.name!r} is rotated, sheared or mirrored, but "
+                "reconstructions are not. Reset the rotation, shear and scale of its "
+                "layer, or resample it."
+            )
 
     def _volume(self, combo: LayerCombo) -> Volume | None:
         layer = combo.layer()
