@@ -93,12 +93,12 @@ def test_folders_in_memory(
 def test_a_large_mask_counts_as_memory_if_temporary_files_are_kept_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(packed_mask, "_MOST_BYTES_IN_MEMORY", 99)
+    monkeypatch.setattr(packed_mask, "MOST_BYTES_IN_MEMORY", 99)
     monkeypatch.setattr(packed_mask, "is_in_memory", lambda folder: str(folder) == "/m")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/m")
     assert PackedMask((10, 10, 8)).nbytes == 100
     monkeypatch.undo()
-    monkeypatch.setattr(packed_mask, "_MOST_BYTES_IN_MEMORY", 99)
+    monkeypatch.setattr(packed_mask, "MOST_BYTES_IN_MEMORY", 99)
     monkeypatch.setattr(packed_mask, "is_in_memory", lambda _: False)
     assert PackedMask((10, 10, 8)).nbytes == 0
 
@@ -109,7 +109,7 @@ def test_a_full_folder_for_temporary_files_is_named(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(packed_mask, "_MOST_BYTES_IN_MEMORY", 99)
+    monkeypatch.setattr(packed_mask, "MOST_BYTES_IN_MEMORY", 99)
     monkeypatch.setattr(packed_mask, "is_in_memory", lambda _: False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(packed_mask, "fill_space", full)
@@ -129,7 +129,7 @@ import numpy as np
 from napari_geosr.core.array_parts import packed_mask
 from napari_geosr.core.errors import FileError
 
-packed_mask._MOST_BYTES_IN_MEMORY = 99
+packed_mask.MOST_BYTES_IN_MEMORY = 99
 packed_mask.is_in_memory = lambda _: False
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 try:

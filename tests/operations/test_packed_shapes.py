@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from napari_geosr.operations.shapes.thresholds import read_beyond_steps
 
 from napari_geosr import io
 from napari_geosr.core.array_parts import packed_mask
@@ -20,6 +19,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference import masked, shapes
 from napari_geosr.networks import build_network
 from napari_geosr.operations.shapes import RefineShapeConfig, SegmentInsideConfig
+from napari_geosr.operations.shapes.inside.thresholds import read_beyond_steps
 from napari_geosr.operations.shapes.masks import read_packed_steps, read_shape_steps
 from napari_geosr.operations.shapes.refine import ChangeCounter, plan_shape_steps
 from napari_geosr.physics.shapes import sampled, trabeculae
@@ -66,7 +66,7 @@ def test_boxes_equal_those_of_the_array() -> None:
 def test_a_large_mask_is_stored_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     inside = sample()
     assert packed(inside).nbytes == 37 * 22 * 4
-    monkeypatch.setattr(packed_mask, "_MOST_BYTES_IN_MEMORY", 37 * 22 * 4 - 1)
+    monkeypatch.setattr(packed_mask, "MOST_BYTES_IN_MEMORY", 37 * 22 * 4 - 1)
     stored = packed(inside)
     assert stored.nbytes == 0
     assert stored.count() == inside.sum()
@@ -81,7 +81,7 @@ def test_a_large_mask_without_a_file_counts_against_the_memory(
     monkeypatch.setattr(packed_mask, "is_in_memory", lambda _: True)
     for budget in (10, 10**6):
         assert run_to_end(read_packed_steps(volume, None, budget, never_stop)).nbytes
-    monkeypatch.setattr(packed_mask, "_MOST_BYTES_IN_MEMORY", 99)
+    monkeypatch.setattr(packed_mask, "MOST_BYTES_IN_MEMORY", 99)
     assert run_to_end(read_packed_steps(volume, None, 10**6, never_stop)).nbytes > 99
     for steps in (
         read_packed_steps(volume, None, 3000, never_stop),

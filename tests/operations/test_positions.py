@@ -16,9 +16,9 @@ from napari_geosr.learning.sampling.pairs import check_pair, position_warning
 from napari_geosr.measure.comparison.frame import on_common_frame
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.compare.positions import placed_mask, with_positions
+from napari_geosr.operations.inputs.same_grid import check_same_grid
 from napari_geosr.operations.measure.deviation import align_deviation
 from napari_geosr.operations.measure.mask import align_mask
-from napari_geosr.operations.shapes.grids import check_same_grid
 from napari_geosr.operations.shapes.job import ShapeTrainJob
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")

@@ -62,7 +62,11 @@ class StoppedShape:
             path, reading = yield from file_steps(layer, target, should_stop)
             title = layer.volume.name
             inputs[role] = ShapeInput(volume=path, reading=reading, title=title)
-        models = {"model": absolute_shape_model(self.settings.model)}
+        models = {
+            name: absolute_shape_model(getattr(self.settings, name))
+            for name in ("model", "refine_model")
+            if hasattr(self.settings, name)
+        }
         job = ShapeJob.create(
             name=self.name,
             method=self.method,

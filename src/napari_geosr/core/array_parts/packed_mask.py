@@ -19,7 +19,7 @@ from napari_geosr.core.types import AnyArray
 _PER_BYTE = 8
 #: Maximum size in bytes of a mask that is kept in memory; larger masks are stored in a
 #: temporary file, unless the folder for temporary files is itself kept in memory.
-_MOST_BYTES_IN_MEMORY = 256 * 2**20
+MOST_BYTES_IN_MEMORY = 256 * 2**20
 
 
 class PackedMask:
@@ -54,7 +54,7 @@ class PackedMask:
         self.shape: tuple[int, int, int] = (depth, rows, columns)
         packed = (depth, rows, -(-columns // _PER_BYTE))
         self._bits: AnyArray
-        is_large = math.prod(packed) > _MOST_BYTES_IN_MEMORY
+        is_large = math.prod(packed) > MOST_BYTES_IN_MEMORY
         self.lacks_disk = is_large and is_in_memory(Path(tempfile.gettempdir()))
         if is_large and not self.lacks_disk:
             self._bits = _mapped(packed)

@@ -7,12 +7,13 @@ import logging
 import math
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
@@ -60,6 +61,8 @@ _LONGEST = 32767
 _COMPRESSION = 5
 #: Relative difference up to which two voxel sizes count as equal.
 _SAME_SIZE = 1e-3
+#: Maximum number of compressed files that are open for reading at a time.
+_MOST_OPEN = 16
 #: Lock that is held while nibabel's messages are collected.
 _LOGGING = threading.Lock()
 
@@ -82,10 +85,8 @@ def read_nifti(path: Path) -> Volume:
     """
     nibabel = _import_nibabel(path.name, "reading")
     with decoding(path, "its header"), _corrections() as notes:
-        # Not memory-mapped: a file that shrinks would kill the process. A compressed
-        # file is kept open; otherwise, each read would decompress it from its start.
-        is_compressed = path.suffix.lower() == ".gz"
-        image: Any = nibabel.load(path, mmap=False, keep_file_open=is_compressed)
+        # Not memory-mapped: a file that shrinks would kill the process.
+        image: Any = nibabel.load(path, mmap=False)
     shape, dtype = _checked(path, image, nibabel)
     header = image.header
     # Fastest axis first on disk; a fifth axis holds vectors or colours.
@@ -99,7 +100,7 @@ def read_nifti(path: Path) -> Volume:
     final = "".join(kept)
     if stamp is not None:
         order, final = restore_singletons(order, final, shape, stamp.axes)
-    data: Any = FlippedSource(_Proxy(image.dataobj, shape, dtype), found.flipped_axes)
+    data: Any = FlippedSource(_Proxy(path, shape, dtype), found.flipped_axes)
     if math.prod(shape) * dtype.itemsize <= EAGER_BYTES:
         with decoding(path):
             data = flipped(np.asarray(image.dataobj), found.flipped_axes)
@@ -245,17 +246,58 @@ def _orientation(
 
 
 class _Proxy:
-    """A `VoxelSource` for nibabel's array proxy, which handles file locking."""
+    """A `VoxelSource` for nibabel's array proxy.
+
+    A compressed file is kept open; otherwise, each read would decompress it from its
+    start. Only the files read most recently are open at a time.
+    """
+
+    #: Proxies with an open file, least recently read first, and the lock for the list.
+    _open: ClassVar[list[weakref.ref[_Proxy]]] = []
+    _opening = threading.Lock()
 
     def __init__(
-        self, proxy: Any, shape: tuple[int, ...], dtype: npt.DTypeLike | None
+        self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike | None
     ) -> None:
-        self.proxy = proxy
         self.shape = shape
         self.dtype = dtype
+        self._path = path
+        self._is_compressed = path.suffix.lower() == ".gz"
+        self._proxy: Any = None
+        self._reading = threading.RLock()
 
     def __getitem__(self, key: tuple[slice, ...]) -> AnyArray:
-        return np.asarray(self.proxy[key])
+        with self._reading:
+            proxy = self._proxy
+            if proxy is None:
+                proxy = self._proxy = self._loaded()
+            if self._is_compressed:
+                self._limit_open_files()
+            try:
+                return np.asarray(proxy[key])
+            except BaseException:
+                # After an interrupted read, the file is at another position than its
+                # reader states, so later reads would give wrong voxels.
+                self._proxy = None
+                raise
+
+    def _loaded(self) -> Any:
+        """Return a new array proxy of the file."""
+        nibabel = _import_nibabel(self._path.name, "reading")
+        with decoding(self._path), _corrections():  # known since the file was opened
+            image = nibabel.load(
+                self._path, mmap=False, keep_file_open=self._is_compressed
+            )
+        return image.dataobj
+
+    def _limit_open_files(self) -> None:
+        """Close the files that were not read recently; a read in progress is safe."""
+        with self._opening:
+            others = [ref for ref in self._open if ref() not in (None, self)]
+            self._open[:] = [*others, weakref.ref(self)][-_MOST_OPEN:]
+            for reference in others[: 1 - _MOST_OPEN]:
+                if (old := reference()) is not None:
+                    old._proxy = None
 
 
 class NiftiOutput(Output):

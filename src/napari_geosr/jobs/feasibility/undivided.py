@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from napari_geosr.core.array_parts.packed_mask import MOST_BYTES_IN_MEMORY
 from napari_geosr.core.config import format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -16,7 +17,8 @@ from napari_geosr.operations.sim.memory import FREE_SHARE, require_memory
 #: Memory of a process without its data, in bytes: the program and its libraries.
 _PROGRAM_BYTES = 500 * 10**6
 #: Least memory for each voxel of the input, in bytes. A completion holds the shape, the
-#: completed part, and both together; the other tasks hold one bit per voxel.
+#: completed part, and both together; the other tasks hold one bit per voxel, for large
+#: volumes in a temporary file.
 _LEAST_BYTES = {"complete": 4.0, "refine": 0.125, "segment": 0.125}
 
 
@@ -83,6 +85,8 @@ def check_shape(job: ShapeJob, profile: Profile) -> None:
     node = Node(profile, None, job.settings.threads, _PROGRAM_BYTES)
     volume = job.data.open()
     least = int(_LEAST_BYTES[job.method] * math.prod(volume.shape))
+    if job.method != "complete":
+        least = min(least, MOST_BYTES_IN_MEMORY)
     needed = least + node.program_bytes
     if node.memory and needed > node.memory:
         raise node.too_little_memory(

@@ -302,6 +302,12 @@ def write(
         made = stack.enter_context(
             atomic.replacing_all(list(files.values()), overwrite=overwrite)
         )
+        if "labels" in files:  # first, as it may take minutes (see `EarlierFiles`)
+            volume = volumes[first]
+            labelled = volume.replace(
+                data=reports[first].labels, provenance=(*volume.provenance, record)
+            )
+            io.write(labelled, made[files["labels"]], kind="labels")
         export.write_json(made[files["json"]], values)
         export.write_csv(made[files["csv"]], reports[first])
         for name in others:
@@ -323,12 +329,6 @@ def write(
             histogram=made[files["png"]],
             provenance=[record],
         )
-        if "labels" in files:
-            volume = volumes[first]
-            labelled = volume.replace(
-                data=reports[first].labels, provenance=(*volume.provenance, record)
-            )
-            io.write(labelled, made[files["labels"]], kind="labels")
         record_finished(made)
     if files is not asked:
         raise moved_error(asked, files, existing)

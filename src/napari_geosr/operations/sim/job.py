@@ -9,7 +9,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.sim_frames.fringes import PatternSet
-from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.atomic import explained, write_text
@@ -142,7 +142,7 @@ def sim_job_steps(
     out = job.result(folder)
     # If the job was killed before it reported its result, the file already exists.
     done = is_written(out, folder, OPERATION, job.replaces)
-    if done and not _lacks_report(job):
+    if done and not _lacks_report(job, out):
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -157,18 +157,28 @@ def sim_job_steps(
         )
     except Cancelled:
         return None
-    if job.report is not None and result.checks is not None:
-        # An earlier run of the job may have left some of the files.
-        write_report(job.report, result, overwrite=True)
+    if job.report is not None:
+        if result.checks is None:
+            yield WarningIssued(
+                message="Nothing could be checked, so no report was written."
+            )
+        else:
+            # An earlier run of the job may have left some of the files.
+            write_report(job.report, result, overwrite=True)
     return result.path
 
 
-def _lacks_report(job: SimJob) -> bool:
-    """Return whether the job has yet to write files of its report."""
+def _lacks_report(job: SimJob, out: Path) -> bool:
+    """Return whether the job has yet to write files of its report.
+
+    Files that are older than the result belong to an earlier result.
+    """
     folder = job.report
-    return folder is not None and not all(
-        (folder / name).exists() for name in FILES.values()
-    )
+    if folder is None:
+        return False
+    made = out.stat().st_mtime_ns
+    files = (folder / name for name in FILES.values())
+    return not all(f.exists() and f.stat().st_mtime_ns >= made for f in files)
 
 
 def _read_near(path: Path | None) -> PatternSet | None:

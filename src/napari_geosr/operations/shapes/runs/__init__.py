@@ -212,7 +212,9 @@ def shape_job_steps(
     for volume in opened:
         for text in (*file_warnings(volume.metadata), *notes_of(volume.metadata)):
             yield WarningIssued(message=f"{volume.title}: {text}")
-    watch = FileWatch(opened, only_lazy=True)
+    # A segmentation watches its files itself.
+    watched = [] if job.method == "segment" else opened
+    watch = FileWatch(watched, only_lazy=True)
     # An earlier run of the job may have written one of several files.
     overwrite = bool(job.replaces or companions)
     try:
