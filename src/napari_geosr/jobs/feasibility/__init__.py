@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import TYPE_CHECKING, cast
 
 from napari_geosr.core.steps import Step
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -19,8 +20,14 @@ from napari_geosr.jobs.kinds import Job
 from napari_geosr.operations.measure.job import MeasureJob
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.job import RestoreJob
-from napari_geosr.operations.shapes.runs import ShapeJob
 from napari_geosr.operations.sim.job import SimJob
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.shapes.runs import ShapeJob
+
+#: Operation of runs on shapes. Their class is not imported, because it imports what
+#: trains on shapes, and the texts of the command line's help must appear at once.
+_SHAPES = "shapes"
 
 __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
 
@@ -57,5 +64,5 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         trainings.check(job, profile)
     if isinstance(job, SimJob):
         undivided.check_frames(job, profile)
-    elif isinstance(job, ShapeJob):
-        undivided.check_shape(job, profile)
+    elif job.to_values().get("operation") == _SHAPES:
+        undivided.check_shape(cast("ShapeJob", job), profile)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.array_parts.packed_mask import MOST_BYTES_IN_MEMORY
 from napari_geosr.core.config import format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility.node import Node
-from napari_geosr.operations.shapes.runs import ShapeJob
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function
 from napari_geosr.operations.sim.job import SimJob
 from napari_geosr.operations.sim.memory import FREE_SHARE, require_memory
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.shapes.runs import ShapeJob
 
 #: Memory of a process without its data, in bytes: the program and its libraries.
 _PROGRAM_BYTES = 500 * 10**6
