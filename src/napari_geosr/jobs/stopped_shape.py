@@ -8,8 +8,9 @@ from pathlib import Path
 
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.jobs.handover import LayerVolume, file_steps, plain_name
+from napari_geosr.operations.inputs.job_input import JobInput
 from napari_geosr.operations.shapes.models import absolute_shape_model
-from napari_geosr.operations.shapes.runs import ShapeInput, ShapeJob, ShapeRunConfig
+from napari_geosr.operations.shapes.runs import ShapeJob, ShapeRunConfig
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class StoppedShape:
             target = folder / "data" / role / f"{name}.ome.zarr"
             path, reading = yield from file_steps(layer, target, should_stop)
             title = layer.volume.name
-            inputs[role] = ShapeInput(volume=path, reading=reading, title=title)
+            inputs[role] = JobInput(volume=path, reading=reading, title=title)
         models = {
             name: absolute_shape_model(getattr(self.settings, name))
             for name in ("model", "refine_model")

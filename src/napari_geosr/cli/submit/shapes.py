@@ -16,13 +16,14 @@ from napari_geosr.io.meshes import check_mesh_path
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig, check_not_source
+from napari_geosr.operations.inputs.job_input import JobInput
 from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
     RefineShapeConfig,
     SegmentInsideConfig,
 )
 from napari_geosr.operations.shapes.models import absolute_shape_model
-from napari_geosr.operations.shapes.runs import ShapeInput, ShapeJob, ShapeRunConfig
+from napari_geosr.operations.shapes.runs import ShapeJob, ShapeRunConfig
 
 
 def _refine(
@@ -80,17 +81,17 @@ def _segment(
     return _request("segment", data, config, out, mask=mask, overwrite=overwrite)
 
 
-def _input(path: Path, reading: InputConfig | None) -> ShapeInput:
-    return ShapeInput(volume=absolute_path(path), reading=reading or InputConfig())
+def _input(path: Path, reading: InputConfig | None) -> JobInput:
+    return JobInput(volume=absolute_path(path), reading=reading or InputConfig())
 
 
 def _request(
     method: str,
-    data: ShapeInput,
+    data: JobInput,
     settings: ShapeRunConfig,
     out: Path,
     *,
-    mask: ShapeInput | None = None,
+    mask: JobInput | None = None,
     implant: Path | None = None,
     mesh: Path | None = None,
     overwrite: bool,

@@ -21,11 +21,8 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
 from napari_geosr.operations.cluster import check_workers
-from napari_geosr.operations.inputs import (
-    InputConfig,
-    open_companion,
-    open_volume,
-)
+from napari_geosr.operations.inputs import open_companion
+from napari_geosr.operations.inputs.job_input import JobInput
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.journal import MeasureJournal
@@ -35,36 +32,13 @@ from napari_geosr.operations.measure.networks import agreement_of, check_distanc
 OPERATION = "measure"
 
 
-class MeasureInput(Config):
+class MeasureInput(JobInput):
     """A volume of a measurement: its file, and the settings to open it."""
 
-    volume: Path
-    """The file."""
-    reading: InputConfig = InputConfig()
-    """Settings for opening the file."""
-    title: str = ""
-    """Name of the volume; by default, the name of its file."""
     belongs_to_data: bool = False
     """Whether the settings of the measured volume are used for information that this
     file lacks: see `open_companion`. `reading` is then not used.
     """
-
-    @classmethod
-    def from_values(cls, values: AnyMapping) -> MeasureInput:
-        """Validate the contents of ``config.yaml``."""
-        reading = InputConfig.from_mapping(values.get("reading") or {})
-        return cls.from_mapping({**values, "reading": reading})
-
-    def open(self) -> Volume:
-        """Open the file lazily.
-
-        Raises
-        ------
-        FileError, VolumeError
-            If the file cannot be opened, or a channel or time point must be chosen.
-        """
-        volume = open_volume(self.volume, self.reading)
-        return volume.replace(name=self.title) if self.title else volume
 
 
 class MeasureJob(Config):

@@ -18,7 +18,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations import shapes
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs.job_input import JobInput
 from napari_geosr.operations.inputs.same_grid import (
     FOR_MASKS,
     check_same_grid,
@@ -52,34 +52,6 @@ _CONFIGS: dict[str, type[ShapeRunConfig]] = {
 }
 
 
-class ShapeInput(Config):
-    """A volume of a job: its file, and the settings to open it."""
-
-    volume: Path
-    """The file."""
-    reading: InputConfig = InputConfig()
-    """Settings for opening the file."""
-    title: str = ""
-    """Name of the volume; by default, the name of its file."""
-
-    @classmethod
-    def from_values(cls, values: AnyMapping) -> ShapeInput:
-        """Validate the contents of ``config.yaml``."""
-        reading = InputConfig.from_mapping(values.get("reading") or {})
-        return cls.from_mapping({**values, "reading": reading})
-
-    def open(self) -> Volume:
-        """Open the file lazily.
-
-        Raises
-        ------
-        FileError, VolumeError
-            If the file cannot be opened, or a channel or time point must be chosen.
-        """
-        volume = open_volume(self.volume, self.reading)
-        return volume.replace(name=self.title) if self.title else volume
-
-
 class ShapeJob(Config):
     """Everything that a run on a shape needs, on this or another computer."""
 
@@ -87,9 +59,9 @@ class ShapeJob(Config):
     """File name of the result."""
     method: Literal["refine", "complete", "segment"]
     """The task."""
-    data: ShapeInput
+    data: JobInput
     """The shape or, for a segmentation, the scan."""
-    mask: ShapeInput | None = None
+    mask: JobInput | None = None
     """For a segmentation: mask of the voxels, unless there is a threshold."""
     settings: ShapeRunConfig
     out: Path | None = None
@@ -108,7 +80,7 @@ class ShapeJob(Config):
         known: AnyDict = {"settings": kind.from_mapping(values.get("settings") or {})}
         for role in ("data", "mask"):
             if values.get(role) is not None:
-                known[role] = ShapeInput.from_values(values[role])
+                known[role] = JobInput.from_values(values[role])
         return cls.from_mapping({**values, **known})
 
     def to_values(self) -> AnyDict:
@@ -124,7 +96,7 @@ class ShapeJob(Config):
         Raises
         ------
         FileError, VolumeError
-            As for `ShapeInput.open`.
+            As for `JobInput.open`.
         """
         return self.data.open(), None if self.mask is None else self.mask.open()
 
