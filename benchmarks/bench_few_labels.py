@@ -153,8 +153,9 @@ def berea(options: argparse.Namespace) -> None:
 
 #: Methods compared on radiographs.
 SCRATCH, DENOISER, DIFFUSION = "from scratch", "denoiser", "ddpm"
-#: Variant that trains a small pixel classifier on features of the unchanged model.
-FEATURES = "ddpm, frozen"
+#: Suffix of variants that train a small pixel classifier on features of the unchanged
+#: model.
+FROZEN = ", frozen"
 #: Learning rates to try: from scratch, for all layers; after pre-training, for the new
 #: last layer (the rate of the other layers is a hundredth).
 RATES = (1e-3, 3e-3, 1e-2)
@@ -165,7 +166,7 @@ _SEARCH_DRAW = 1000
 
 
 class PixelClassifier:
-    """A perceptron on the decoder features of an unchanged ``ddpm`` model.
+    """A perceptron on the decoder features of an unchanged pre-trained model.
 
     Based on Baranchuk et al. (2022), arXiv:2112.03126, at time 0, without an ensemble.
     """
@@ -325,8 +326,8 @@ class Radiographs:
         grey, truth = self.data["pool"]
         rng = np.random.default_rng([count, draw])
         picked = rng.choice(len(grey), count, replace=False)
-        if method == FEATURES:
-            prior = self.start(DIFFUSION)
+        if method.endswith(FROZEN):
+            prior = self.start(method.removesuffix(FROZEN))
             prior = load(prior) if isinstance(prior, str) else prior
             return PixelClassifier(prior, grey[picked], truth[picked])(test)
         labels = np.full(truth.shape, UNPAINTED, np.uint8)
@@ -369,7 +370,7 @@ def on_radiographs(options: argparse.Namespace) -> None:
     run = Radiographs(options)
     rates: dict[str, float] = {}
     for method in options.methods.split(";"):
-        tried = RATES if method != FEATURES else (3e-3,)
+        tried = (3e-3,) if method.endswith(FROZEN) else RATES
         found = {r: run.overlap(method, 1, _SEARCH_DRAW, r, "chosen") for r in tried}
         rates[method] = max(found, key=lambda rate: found[rate])
         print(f"{method}: best learning rate {rates[method]:g}", flush=True)
@@ -407,7 +408,7 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--counts", default="1,2,5")
-    parser.add_argument("--methods", default=f"{SCRATCH};{DIFFUSION};{FEATURES}")
+    parser.add_argument("--methods", default=f"{SCRATCH};{DIFFUSION};{DIFFUSION}{FROZEN}")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--ddpm-model", help="use this trained ddpm model")
     parser.add_argument("--denoiser-model", help="use this trained denoiser")
