@@ -98,5 +98,5 @@ class BottleneckSR(UpscalingNetwork):
 
 
 def build(config: NetworkConfig) -> BottleneckSR:
-    """Build a super-resolution network with bottlenecks and fresh weights."""
+    """Build a super-resolution network with bottlenecks and initial weights."""
     return BottleneckSR(config)
