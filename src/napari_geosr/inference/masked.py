@@ -111,7 +111,7 @@ def plan_mask(
     reading : int
         Bytes needed, in addition to the mask, to measure the grey scale beforehand.
     held : int
-        Bytes of decoded blocks of the scan that are kept meanwhile.
+        Bytes of decoded blocks of the scan that are kept during the run.
 
     Raises
     ------

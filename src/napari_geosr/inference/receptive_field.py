@@ -43,7 +43,7 @@ class ReceptiveField:
         Whether every output voxel depends only on a bounded neighbourhood, at any
         position.
     reason : str
-        Explanation for the user if not local; else empty.
+        Explanation for the user if the network is not local; otherwise empty.
     """
 
     halo: tuple[int, ...]

@@ -94,8 +94,8 @@ class Method:
         Task on the card, for models that keep the voxel size.
     denoises : tuple of str
         Roles that the network restores; a noise-bounded network receives their noise.
-        Empty if the method changes more than noise, so that such networks are not
-        suitable.
+        Empty if the method changes more than the noise, because noise-bounded networks
+        are then not suitable.
     fits_last_layer : bool
         Whether ``"target"`` of a sample is, on average, the desired output for
         ``"source"`` (at the voxels of ``"mask"``, if there is one), so that a linear

@@ -235,8 +235,8 @@ class SinogramFit:
         bad = [name for name, value in self.losses.items() if value != value]
         if bad:
             raise TrainingError(
-                f"The loss of {bad[0]} became NaN or infinite at iteration "
-                f"{self.iteration}. Start again with half the learning rate."
+                f"The loss of {bad[0]} became NaN at iteration {self.iteration}. Start "
+                "again with half the learning rate."
             )
         return self.losses
 

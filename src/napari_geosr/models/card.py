@@ -55,10 +55,12 @@ class Normalisation(Config):
 
     kind: Literal["standardise", "stored", "unit", "percentiles"] = "standardise"
     """Scaling of the input. ``standardise``: ``(x - mean) / std`` with the mean and
-    standard deviation of the whole input volume. ``stored``: the same with those of the
-    training data. ``unit``: to 0 … 1 (8-bit values divided by 255, values within 0 … 1
-    unchanged, others from lowest to highest). ``percentiles``: two percentiles of the
-    whole input volume become 0 and 1. Outputs are scaled back; labels are not."""
+    standard deviation of the whole input volume. ``stored``: the same formula, with
+    the mean and standard deviation of the training data. ``unit``: values are scaled to
+    0 … 1 (8-bit values are divided by 255, values within 0 … 1 are unchanged, and
+    others are scaled from the lowest to the highest value). ``percentiles``: two
+    percentiles of the whole input volume become 0 and 1. Outputs are scaled back;
+    labels are not."""
     mean: float | None = None
     """``stored``: mean grey value of the training sources."""
     std: float | None = Field(None, gt=0)
@@ -67,7 +69,7 @@ class Normalisation(Config):
     """Mean grey value to which the output is scaled; None (not with ``stored``): the
     scaling of the input is inverted."""
     output_std: float | None = Field(None, gt=0)
-    """Standard deviation to which the output is scaled; None as for `output_mean`."""
+    """Standard deviation to which the output is scaled; for None, see `output_mean`."""
     percentiles: tuple[float, float] | None = None
     """``percentiles``: the lower and the upper percentile."""
     statistics: Literal["all", "without hot voxels"] = "all"
@@ -211,8 +213,8 @@ class FigureRow(Config):
     """Mean difference in log10 in-plane power, as a function of radial frequency,
     from unpaired targets."""
     noise_error: float | None = None
-    """Mean squared error of the predicted noise of unit variance, over all times of the
-    noise schedule; for models that generate images."""
+    """Mean squared error of the predicted noise of unit variance, averaged over eight
+    time steps of the noise schedule; for models that generate images."""
 
 
 class ModelCard(Config):
@@ -281,13 +283,15 @@ class ModelCard(Config):
     """Largest change of a voxel, as a multiple of the noise level measured in the scan;
     None: changes are not bounded."""
     data_consistency: bool = False
-    """Whether super-resolved results are made consistent with the scan: their average
-    over each of its voxels equals the scan within a multiple of its noise level."""
+    """Whether super-resolved results are made consistent with the scan: the mean of the
+    result over each voxel of the scan equals the value of this voxel to within a
+    multiple of the noise level."""
     porosity_condition: PorosityCondition | None = None
     """Porosities with which the model generates images; None: the porosity cannot be
     chosen."""
     gives_samples: bool = False
-    """Whether samples of a diffusion model can be drawn besides its result."""
+    """Whether the model can draw samples in addition to computing its result; only for
+    diffusion models."""
     uncertainty: DeviationCalibration | None = None
     """Calibration of the standard deviations; None: not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -281,7 +281,7 @@ def _is_same(path: Path, card: ModelCard) -> bool:
 
 
 def scan_folders() -> tuple[list[ZooEntry], dict[Path, str]]:
-    """Return both `list_models` and `damaged`, searching the folders once."""
+    """Return the results of `list_models` and `damaged` from a single search."""
     entries, faults = _scan(_BUNDLED, bundled=True)
     own, own_faults = _scan(user_folder(), bundled=False)
     both = entries | own

@@ -3,9 +3,9 @@
 Nearly all weights of a lightweight network belong to convolutions of 3ⁿ voxels; the
 number of these weights grows with the square of the number of maps. Here these
 convolutions work on few maps: a pointwise convolution before them reduces the number of
-maps, and another one after them increases it again [1]_. With the same number of
-weights, three times as many maps as in ``light_sr`` are passed from block to block and
-to the upsampling.
+maps, and another one after them increases it again [1]_. With a similar number
+of weights (in 3D), three times as many maps as in ``light_sr`` are passed from block to
+block and to the upsampling.
 
 References
 ----------
@@ -98,5 +98,5 @@ class BottleneckSR(UpscalingNetwork):
 
 
 def build(config: NetworkConfig) -> BottleneckSR:
-    """Build a super-resolution network with bottlenecks and fresh weights."""
+    """Build a super-resolution network with bottlenecks and initial weights."""
     return BottleneckSR(config)

@@ -60,18 +60,18 @@ class NetworkConfig(ScoresConfig):
     residual: bool = False
     """Add the (centre) input plane to the output."""
     levels: int = Field(2, ge=1, le=4)
-    """Number of times the image is halved."""
+    """Number of times the image size is halved."""
     features: int = Field(24, ge=_GROUP, le=256, multiple_of=_GROUP)
     """Number of feature maps at full resolution; 2, 3, … times as many at the levels
     below."""
     fixed_time: int = Field(0, ge=0, le=999)
-    """Time used if none is given, i.e. for clean images."""
+    """Time step used if none is given, i.e. for clean images."""
     noise_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of a diffusion model."""
     prediction: Literal["noise", "velocity", "image"] = "velocity"
     """What a diffusion model predicts."""
     zero_terminal: bool = False
-    """Whether images at the last time contain only noise."""
+    """Whether images at the last time step contain only noise."""
     condition: Literal["none", "porosity"] = "none"
     """Additional input of the network, besides the diffusion time step: none, or the
     porosity of the image."""
@@ -228,7 +228,7 @@ class DiffusionUNet(nn.Module):
         time: torch.Tensor,
         porosity: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the output for noisy images at times in the noise schedule.
+        """Return the output for noisy images at time steps of the noise schedule.
 
         Parameters
         ----------
@@ -274,5 +274,5 @@ class DiffusionUNet(nn.Module):
 
 
 def build(config: NetworkConfig) -> DiffusionUNet:
-    """Build a diffusion U-Net with fresh weights."""
+    """Build a diffusion U-Net with initial weights."""
     return DiffusionUNet(config)

@@ -107,5 +107,5 @@ class FSRCNN(UpscalingNetwork):
 
 
 def build(config: NetworkConfig) -> FSRCNN:
-    """Build a network with fresh weights."""
+    """Build a network with initial weights."""
     return FSRCNN(config)

@@ -113,5 +113,5 @@ class LightSR(UpscalingNetwork):
 
 
 def build(config: NetworkConfig) -> LightSR:
-    """Build a lightweight super-resolution network with fresh weights."""
+    """Build a lightweight super-resolution network with initial weights."""
     return LightSR(config)

@@ -54,7 +54,7 @@ class MSDNet(MixedScale):
         c_in = config.adjacent_slices + config.extra_channels
         super().__init__(config, n, c_in, n_out)
         self.config = config
-        # Initially zero: a fresh residual network returns its input. Training runs
+        # Initially zero: an untrained residual network returns its input. Training runs
         # start with better weights (`set_last_layer`).
         head = (self.n_maps,) if n_out == 1 else (n_out, self.n_maps)
         self.final_weight = nn.Parameter(torch.zeros(head))
@@ -101,5 +101,5 @@ class MSDNet(MixedScale):
 
 
 def build(config: NetworkConfig) -> MSDNet:
-    """Build an MSD-net with fresh weights."""
+    """Build an MSD-net with initial weights."""
     return MSDNet(config)

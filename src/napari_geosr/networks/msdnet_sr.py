@@ -102,5 +102,5 @@ class MSDNetSR(UpscalingNetwork):
 
 
 def build(config: NetworkConfig) -> MSDNetSR:
-    """Build a mixed-scale dense super-resolution network with fresh weights."""
+    """Build a mixed-scale dense super-resolution network with initial weights."""
     return MSDNetSR(config)

@@ -55,10 +55,12 @@ class NetworkConfig(PlanesConfig):
     bound: float = Field(4.0, gt=0, le=20)
     """Largest change of a voxel, as a multiple of the noise level."""
     features: int = Field(32, ge=4, le=256)
-    """Body `merged`: feature maps at half resolution; twice as many at a quarter."""
+    """Body `merged`: number of feature maps at half the resolution; at a quarter of the
+    resolution, there are twice as many."""
     blocks: int = Field(2, ge=1, le=16)
     """Body `merged`: number of residual blocks at a quarter of the resolution. At half
-    the resolution, as many follow and half as many precede them."""
+    the resolution, half as many blocks (rounded up) precede these, and as many follow
+    them."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -204,7 +206,7 @@ class NoiseBounded(nn.Module):
         )
 
     def set_noise(self, noise: Noise) -> None:
-        """Set the noise of a scan, in the network's grey values."""
+        """Set the noise of a scan, on the network's grey scale."""
         self.noise.set_noise(noise)
 
     def forward(
@@ -236,5 +238,5 @@ class NoiseBounded(nn.Module):
 
 
 def build(config: NetworkConfig) -> NoiseBounded:
-    """Build a bounded denoiser with fresh weights, which returns its input."""
+    """Build a noise-bounded denoiser, which returns its input until it is trained."""
     return NoiseBounded(config)

@@ -60,7 +60,7 @@ class NetworkConfig(UpscalingConfig):
 
     @property
     def squeezed(self) -> int:
-        """Number of maps between the two layers of each channel attention."""
+        """Number of maps between the two layers of each attention block."""
         return max(1, self.features // self.reduction)
 
 
@@ -166,5 +166,5 @@ class RCAN(UpscalingNetwork):
 
 
 def build(config: NetworkConfig) -> RCAN:
-    """Build a network with fresh weights."""
+    """Build a network with initial weights."""
     return RCAN(config)

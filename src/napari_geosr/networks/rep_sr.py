@@ -232,5 +232,5 @@ def _merged(layer: nn.Module) -> nn.Module:
 
 
 def build(config: NetworkConfig) -> RepSR:
-    """Build a network of layers with several branches, with fresh weights."""
+    """Build a network of layers with several branches, with initial weights."""
     return RepSR(config)

@@ -2,7 +2,7 @@
 
 The scan is enlarged by cubic interpolation, and a diffusion model generates its
 difference from the high-quality image, the residual [1]_. The input of the U-Net
-consists of the noisy residual and the enlarged scan [2]_. At the last time of the
+consists of the noisy residual and the enlarged scan [2]_. At the last time step of the
 schedule, the residual contains only noise, so the best prediction is the mean of all
 possible residuals. This mean, added to the enlarged scan, is the output of the network;
 samples are drawn by `napari_geosr.learning.diffusion.conditional`.
@@ -28,7 +28,7 @@ from napari_geosr.networks import diffusion_unet
 from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Last time of the noise schedule, at which there is only noise.
+#: Last time step of the noise schedule, at which there is only noise.
 LAST_TIME = 999
 
 
@@ -43,7 +43,7 @@ class NetworkConfig(Config):
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis on which the network works."""
     levels: int = Field(2, ge=1, le=4)
-    """Number of times the image is halved."""
+    """Number of times the image size is halved."""
     features: int = Field(24, ge=8, le=256, multiple_of=8)
     """Number of feature maps at full resolution; 2, 3, … times as many at the levels
     below."""
@@ -62,7 +62,7 @@ class NetworkConfig(Config):
 
     @property
     def zero_terminal(self) -> bool:
-        """Whether there is only noise at the last time."""
+        """Whether there is only noise at the last time step."""
         return True
 
     def unet(self) -> diffusion_unet.NetworkConfig:
@@ -140,12 +140,12 @@ class ResidualDiffusion(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the mean image for a scan ``(N, 1, [Z,] Y, X)``."""
         enlarged = self.enlarge(x)
-        # The velocity at the last time is minus the residual.
+        # The velocity at the last time step is minus the residual.
         last = torch.tensor([LAST_TIME])
         velocity = self.output(torch.zeros_like(enlarged), last, enlarged)
         return enlarged - self.scale * velocity
 
 
 def build(config: NetworkConfig) -> ResidualDiffusion:
-    """Build a network with fresh weights."""
+    """Build a network with initial weights."""
     return ResidualDiffusion(config)

@@ -158,5 +158,5 @@ class ResNet(nn.Module):
 
 
 def build(config: NetworkConfig) -> ResNet:
-    """Build a lightweight residual generator with fresh weights."""
+    """Build a lightweight residual generator with initial weights."""
     return ResNet(config)

@@ -127,5 +127,5 @@ class TomoGAN(nn.Module):
 
 
 def build(config: NetworkConfig) -> TomoGAN:
-    """Build TomoGAN's generator with fresh weights."""
+    """Build TomoGAN's generator with initial weights."""
     return TomoGAN(config)

@@ -62,7 +62,7 @@ class NetworkConfig(ScoresConfig):
     }
 
     levels: int = Field(3, ge=1, le=5)
-    """Number of times the image is halved; the coarsest voxels have an edge
+    """Number of times the image size is halved; the coarsest voxels have an edge
     length of 2^levels."""
     features: int = Field(32, ge=1, le=128)
     """Number of feature maps at full resolution; doubled at every level below."""
@@ -245,7 +245,7 @@ class UNet(nn.Module):
         return y + x[:, centre : centre + 1]
 
     def _check_patch_size(self, shape: torch.Size) -> None:
-        """Reject batches with a single voxel in the lowest level, if normalised."""
+        """Reject batches with one voxel at the lowest level, if batch norm is used."""
         if shape[0] * math.prod(n >> self.config.levels for n in shape[2:]) < 2:
             raise ConfigError(
                 f"Patches of {' × '.join(map(str, shape[2:]))} voxels are too small "
@@ -268,5 +268,5 @@ class UNet(nn.Module):
 
 
 def build(config: NetworkConfig) -> UNet:
-    """Build a U-Net with fresh weights."""
+    """Build a U-Net with initial weights."""
     return UNet(config)

@@ -42,7 +42,7 @@ class EnsembleInputs:
     statistics : Standardisation
         Grey scales of the run's input and output.
     n_members : int or None
-        Requested number; None for the default of the kind.
+        Requested number of members; None for the default of the kind.
     upscale_factor : int
         Upscale factor along each axis, for samples of a diffusion model.
     seed, steps : int

@@ -175,7 +175,7 @@ def expected_scale(noise: Noise) -> float:
 
 
 def common_scale(compared: Iterable[CellMeans], expected: float = 1.0) -> float:
-    """Return the largest scale of the noise variance that suits all denoisers.
+    """Return the largest scale of the noise variance consistent with all denoisers.
 
     If the noise is slightly overestimated, the estimated risk of a good denoiser falls
     below the variance of the noise that it leaves. If each risk were raised to this

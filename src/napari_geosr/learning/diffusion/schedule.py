@@ -52,7 +52,7 @@ GAMMA = 5.0
 
 
 def noise_variances(kind: Kind, times: int) -> Tensor:
-    """Return the variance of the noise added at each of the times, float64."""
+    """Return the variance of the noise added at each time step, float64."""
     if kind == "linear":
         return torch.linspace(_FIRST_BETA, _LAST_BETA, times, dtype=torch.float64)
     at = torch.arange(times + 1, dtype=torch.float64) / times
@@ -61,7 +61,7 @@ def noise_variances(kind: Kind, times: int) -> Tensor:
 
 
 def without_signal_at_end(variances: Tensor) -> Tensor:
-    """Rescale the variances so that no signal remains at the last time [7]_.
+    """Rescale the variances so that no signal remains at the last time step [7]_.
 
     The first variance is unchanged.
     """
@@ -72,7 +72,7 @@ def without_signal_at_end(variances: Tensor) -> Tensor:
 
 
 class Schedule:
-    """Amounts of image and noise at every time, and steps to earlier times.
+    """Amounts of image and noise at every time step, and steps back in time.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ class Schedule:
     prediction : {"noise", "velocity", "image"}
         Quantity that the network predicts.
     times : int
-        Number of times; time 0 has the least noise, ``times - 1`` the most.
+        Number of time steps; step 0 has the least noise, and ``times - 1`` the most.
     zero_terminal : bool
-        Whether there is only noise at the last time.
+        Whether there is only noise at the last time step.
 
     Raises
     ------
     ConfigError
-        If the network predicts noise although images at the last time are only noise.
+        If the network predicts noise although the last time step contains only noise.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class Schedule:
         if zero_terminal:
             variances = without_signal_at_end(variances)
         self.prediction, self.times = prediction, times
-        #: Remaining variance of an image of unit variance at every time; float64.
+        #: Remaining variance of an image of unit variance at every time step; float64.
         self.signal = (1 - variances).cumprod(0)
 
     def evenly_spaced(self, steps: int) -> list[int]:
-        """Return the times of `steps` steps, the last time first [7]_."""
+        """Return `steps` evenly spaced times, starting with the last [7]_."""
         if not 1 <= steps <= self.times:
             raise ConfigError(f"The number of steps must be from 1 to {self.times}.")
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
@@ -155,7 +155,7 @@ class Schedule:
         return output, (x - a * output) / s
 
     def weight(self, time: Tensor, gamma: float = GAMMA) -> Tensor:
-        """Return the weight of the squared error of the output at each time [6]_.
+        """Return the weight of the squared error of the output at each time step [6]_.
 
         In terms of the image, the weight is the ratio of signal to noise, but not more
         than `gamma`.

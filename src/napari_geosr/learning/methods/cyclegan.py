@@ -1,10 +1,10 @@
 """CycleGAN: learn to translate one kind of image into another, without pairs.
 
 There are two generators, one for each direction, and two critics. An image that is
-translated there and back must return unchanged, and an image that is already of the
-right kind must not change [1]_. With an upscale factor, the backward generator makes
-voxels larger, and block means of the forward generator's output must equal the input:
-this fixes the geometry, as pairs would otherwise do.
+translated to the other kind and back must be unchanged, and an image that is already of
+the right kind must not change [1]_. With an upscale factor, the backward generator
+makes voxels larger, and block means of the forward generator's output must equal the
+input: this fixes the geometry, as pairs would otherwise do.
 
 In 2.5D the forward generator takes adjacent slices. The backward generator works slice
 by slice, so that the cycle from the target has all slices that the forward generator

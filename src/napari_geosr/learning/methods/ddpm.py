@@ -185,7 +185,7 @@ class Method(_Method):
         )
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a patch, a time and noise."""
+        """Draw a patch, a time step and noise."""
         drawn = patches.draw(rng, ("source",))
         noise = np.asarray(rng.standard_normal(drawn["source"].shape, np.float32))
         time = np.array(rng.integers(_TIMES), np.int64)

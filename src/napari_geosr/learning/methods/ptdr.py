@@ -2,8 +2,8 @@
 
 The network of a diffusion model (`napari_geosr.learning.methods.ddpm`) was trained on
 unlabelled images of the modality. Its last layer is replaced by one with an output per
-class, and all layers are trained on clean images at a fixed time of the noise schedule
-[1]_. Without such a model, the same network is trained from scratch.
+class, and all layers are trained on clean images at a fixed time step of the noise
+schedule [1]_. Without such a model, the same network is trained from scratch.
 
 The losses include only painted voxels. Each slice with painted voxels becomes a
 separate image, and a strip of each image is held out for validation.

@@ -148,7 +148,7 @@ class Method(_Method):
         return modules
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a pair of patches, a time and noise."""
+        """Draw a pair of patches, a time step and noise."""
         drawn = patches.draw(rng, self.roles)
         noise = np.asarray(rng.standard_normal(drawn["target"].shape, np.float32))
         is_last = rng.random() < _AT_LAST_TIME
@@ -161,7 +161,7 @@ class Method(_Method):
         return error, {"loss": error}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the mean loss at times from all parts of the noise schedule."""
+        """Return the mean loss at time steps from all parts of the noise schedule."""
         like = batch["time"]
         errors = [self._error(batch, like.new_full(like.shape, t)) for t in _VALIDATED]
         return {"loss": float(np.mean([float(error) for error in errors]))}

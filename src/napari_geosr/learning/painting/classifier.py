@@ -84,7 +84,8 @@ def grow_forest(
     Parameters
     ----------
     samples : sequence of ndarray of shape (n, F)
-        Features of painted voxels of each class, float32; `n` may differ.
+        Features of painted voxels of each class, float32; the number `n` of voxels
+        may differ between classes.
     classes : tuple of int
         Numbers of the classes.
     seed : int

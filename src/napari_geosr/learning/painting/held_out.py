@@ -1,4 +1,4 @@
-"""Test a forest on painted slices from which it has not learned."""
+"""Test a forest on painted slices that were not used to train it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Extract features from a diffusion model that was trained on similar images.
 
 The scan is given to the network with a little noise, as during training, and the
-feature maps of its decoder are taken at three times of the noise schedule [1]_.
+feature maps of its decoder are taken at three time steps of the noise schedule [1]_.
 
 References
 ----------
@@ -23,7 +23,7 @@ from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models.bundle import Model
 
-#: Times of the noise schedule (0 … 999) at which features are extracted.
+#: Time steps of the noise schedule (0 … 999) at which features are extracted.
 _TIMES = (50, 150, 250)
 #: Maximum number of voxels of a slice, because the features of a whole slice are held
 #: in memory.

@@ -61,7 +61,7 @@ class SegmentedSlice:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A slice for which painting would improve the segmentation most.
+    """A slice on which painting would improve the segmentation most.
 
     Attributes
     ----------

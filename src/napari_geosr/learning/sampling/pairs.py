@@ -140,7 +140,7 @@ def check_pair(
 
 
 def position_warning(source: Volume, target: Volume, factor: int, ndim: int) -> str:
-    """Return a warning if the files state that a target shows another region; else "".
+    """Return a warning if the files state that a target shows another region, or "".
 
     Without a common unit of length, positions are compared in voxels. Nothing is
     compared if one of the files states no position. The parameters are those of

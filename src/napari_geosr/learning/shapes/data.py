@@ -201,7 +201,7 @@ class ShapeSet(Patches):
 
     @property
     def held_out_note(self) -> str:
-        """A note if there is only one volume and no planes are held out; else empty."""
+        """A note if there is only one volume and no planes are held out; or ""."""
         if len(self.volumes) != 1 or self._is_split:
             return ""
         return (

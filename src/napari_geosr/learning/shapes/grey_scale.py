@@ -1,6 +1,6 @@
 """Mean and standard deviation of the grey values of a scan inside a mask.
 
-Large scans are read some planes at a time, and equally spaced voxels of the mask are
+Large scans are read a few planes at a time, and equally spaced voxels of the mask are
 used, so that the memory does not depend on the size of the mask.
 """
 

@@ -75,8 +75,8 @@ class Config(ShapeConfig):
     preset: Literal["completion", "medium", "super-resolution"] | None = Field(
         None,
         title="Preset",
-        description="Numbers of channels, by name: completion and super-resolution "
-        "are those of the published networks (16,563 and 434,695 parameters); medium "
+        description="Named sets of channels: completion and super-resolution are "
+        "those of the published networks (16,563 and 434,695 parameters); medium "
         "has 109,047 parameters. By default, the setting “channels” is used.",
         json_schema_extra={"unset": "channels"},
     )

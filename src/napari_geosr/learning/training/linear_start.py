@@ -56,7 +56,7 @@ class LinearEnd(Protocol):
 
 
 def fit_last_layer(network: object, batches: Batches, ndim: int) -> bool:
-    """Fit the last layer of a fresh network to a few samples.
+    """Fit the last layer of an untrained network to a few samples.
 
     Parameters
     ----------

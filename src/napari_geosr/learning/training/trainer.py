@@ -369,7 +369,7 @@ class Trainer:
             f"Out of memory at step {self.step}: from now on, the batch of "
             f"{self.config.batch_size} patches is processed in {self.parts.count} "
             "parts, which is slower. Results can differ slightly because of rounding, "
-            "random draws of the critic and smaller groups for batch normalisation."
+            "the critic's random numbers and smaller groups for batch normalisation."
         )
 
     def _one_step(self) -> dict[str, float]:

@@ -77,7 +77,9 @@ def draft(path: Path, content: AnyMapping) -> ImportDraft:
     scale = descriptor.scale
     task: Task = "super-resolution" if scale > 1 else "denoise"
     channels = "colour" if descriptor.input_channels > 1 else "grey"
-    task_text = f"Enlarges images {scale} times" if scale > 1 else "Restores images"
+    task_text = (
+        f"Enlarges images by a factor of {scale}" if scale > 1 else "Restores images"
+    )
     remarks = [RANGE_REMARK]
     if descriptor.input_channels > 1:
         remarks.append(RGB_REMARK)

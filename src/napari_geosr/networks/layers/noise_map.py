@@ -80,7 +80,7 @@ class NoiseMap(nn.Module):
         self.register_buffer("correlation", torch.zeros(3), persistent=False)
 
     def set_noise(self, noise: Noise) -> None:
-        """Set the noise of a scan, in the network's grey values."""
+        """Set the noise of a scan, on the network's grey scale."""
         like = self.greys
         self.greys = torch.tensor(noise.greys, dtype=like.dtype, device=like.device)
         self.levels = torch.tensor(noise.levels, dtype=like.dtype, device=like.device)

@@ -20,7 +20,7 @@ class PlanesConfig(Config):
     @model_validator(mode="after")
     def _check_slices(self) -> Self:
         if self.adjacent_slices % 2 == 0:
-            raise ValueError("adjacent slices must be an odd number")
+            raise ValueError("the number of adjacent slices must be odd")
         if self.ndim == 3 and self.adjacent_slices != 1:
             raise ValueError("a 3D network does not use adjacent slices")
         return self

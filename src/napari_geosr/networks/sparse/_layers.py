@@ -44,7 +44,7 @@ class _Kernel(nn.Module):
 
 
 class SubmanifoldConvolution(_Kernel):
-    """3³ convolution whose output voxels are its input voxels.
+    """3³ convolution with equal input and output voxels.
 
     At these voxels, the result equals that of a dense convolution with zero padding.
     """

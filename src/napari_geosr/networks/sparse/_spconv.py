@@ -36,7 +36,7 @@ _PAIR_BYTES = 8
 
 
 def sparse_backend(device: str) -> str:
-    """Return what computes sparse convolutions without gradients, with its version.
+    """Return the library, with its version, for sparse convolutions without gradients.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def convolution(
     native = importlib.import_module("spconv.pytorch").ConvAlgo.Native
     n_out, width = pairs.n_targets, int(weight.shape[2])
     out = features.new_zeros(n_out, width)
-    kernel = weight.permute(2, 0, 1)  # output channels, places, input channels
+    kernel = weight.permute(2, 0, 1)  # output channels, positions, input channels
     for places, table, counts in _tables(pairs, n_bytes):
         check_stop()
         part = kernel[:, places, None, None].contiguous()
@@ -90,10 +90,10 @@ def convolution(
 def _tables(
     pairs: RowPairs, n_bytes: int
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Yield groups of places in the kernel with their pairs as spconv stores them.
+    """Yield groups of kernel positions with their pairs, as spconv stores them.
 
-    A group consists of the places, the pairs (2, places, longest list), and their
-    numbers. Places without pairs are left out.
+    A group consists of `n` positions, their pairs, shape (2, n, length of the longest
+    list), and the number of pairs of each. Positions without pairs are left out.
     """
     lengths = [len(rows) for rows in pairs.sources]
     filled = [k for k, length in enumerate(lengths) if length]
@@ -134,7 +134,7 @@ def agrees_on(device: str) -> bool:
     Raises
     ------
     Cancelled
-        If the run is stopped meanwhile.
+        If the run is stopped during the test.
     RuntimeError
         If the device has too little free memory for the example.
     """

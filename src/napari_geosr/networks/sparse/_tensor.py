@@ -72,7 +72,7 @@ class SparseTensor:
         order = torch.argsort(keys)
         keys = keys[order]
         if bool((keys[1:] == keys[:-1]).any()):
-            raise VolumeError("A voxel is listed twice. Give each voxel once.")
+            raise VolumeError("A voxel is listed twice. List each voxel only once.")
         cache: MapCache = {("keys", level): keys}
         return cls(coords[order].int(), features[order], grid, level, cache)
 

@@ -47,7 +47,7 @@ class NoiseBound(nn.Module):
         self.train(network.training)
 
     def set_noise(self, noise: Noise) -> None:
-        """Set the noise of a scan, in the network's grey values."""
+        """Set the noise of a scan, on the network's grey scale."""
         self.noise.set_noise(noise)
 
     def forward(

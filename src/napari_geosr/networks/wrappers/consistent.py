@@ -152,7 +152,7 @@ class ConsistentUpscaling(nn.Module):
         self.sharpness = sharpness
 
     def set_noise(self, noise: Noise) -> None:
-        """Set the noise of the scan, in the network's grey values.
+        """Set the noise of the scan, on the network's grey scale.
 
         Correlation along axes that the network does not work on is ignored.
         """
