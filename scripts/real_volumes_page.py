@@ -154,12 +154,13 @@ def _summary(rows: list[dict[str, Any]]) -> str:
                 good += 1
                 refused += row["verdict"].get(model) == "harmful"
     if both:
+        flagged = "each" if not unflagged else harmful - unflagged
         lines += [
             "",
             f"With 5 % noise or more, the PSNR of *auto* relative to the best "
             f"classical filter is {np.mean(both):+.2f} dB on average and "
             f"{min(both):+.2f} dB at worst. {harmful} restorations were harmful; a "
-            f"warning was given before {harmful - unflagged} of them. Of the other "
+            f"warning was given before {flagged} of them. Of the other "
             f"{good} restorations, {refused} were classified as harmful.",
             "",
             _by_kind(strong),
