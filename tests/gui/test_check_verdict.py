@@ -54,7 +54,7 @@ def word(row):
 
 def test_a_result_that_fits_gets_a_tick_and_one_sentence(check, clean):
     result, row = check(clean)
-    assert word(row) == "Fine"
+    assert word(row) == "OK"
     assert row.text == "The result fits the scan: what was removed looks like noise."
     assert result.name == "result"
     assert not row.details_button.isHidden()
@@ -101,7 +101,7 @@ def test_a_wrong_result_is_marked_until_it_is_another(check, clean, viewer):
     assert result.name == "⚠ result"
     result, row = check(clean)
     assert result.name == "result"
-    assert word(row) == "Fine"
+    assert word(row) == "OK"
 
 
 def test_measuring_a_wrong_result_says_so(check, clean, viewer, qtbot):
@@ -124,7 +124,7 @@ def test_the_green_light_before_the_run_is_taken_back(viewer, qtbot, rng, clean)
 
     dock = opened(viewer)
     dock.verdict_panel._on_verdict(RunVerdict("ok", "It removes noise."))
-    assert word(dock.verdict) == "Fine"
+    assert word(dock.verdict) == "OK"
     dock.check_verdict.contradicted.emit()
     assert dock.verdict.text == "Before the run: It removes noise."
     assert word(dock.verdict) == "Note"
@@ -142,7 +142,7 @@ def test_pores_that_noise_hides_get_no_tick_and_no_warning(viewer, clean):
     viewer.add_image(clean, name="scan", **PLACE)
     dock = opened(viewer)
     limit = "It removes noise. Pores of up to 33 voxels cannot be counted."
-    for size, shown in ((33.0, "Note"), (7.0, "Fine")):
+    for size, shown in ((33.0, "Note"), (7.0, "OK")):
         hidden = RunVerdict("ok", limit, figures={LOST_SIZE: size})
         dock.verdict_panel._on_verdict(hidden)
         assert word(dock.verdict) == shown
@@ -155,7 +155,7 @@ def test_a_verdict_is_no_worse_for_indirect_signs(viewer, clean):
     notes = ("More than noise would be removed: 1.16 times the noise level.",)
     fine = RunVerdict("ok", "It removes noise.", notes=notes)
     dock.verdict_panel._on_verdict(fine)
-    assert word(dock.verdict) == "Fine"
+    assert word(dock.verdict) == "OK"
     assert notes[0] in dock.verdict.label.toolTip()
 
 
@@ -189,7 +189,7 @@ def test_a_result_not_to_be_measured_has_no_tick(viewer, qtbot, rng, clean):
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     dock.show_done(dock.activity.target(), 3, [], harmful=False)
-    assert (word(dock.message), dock.message.text) == ("Fine", "Done in 3 s.")
+    assert (word(dock.message), dock.message.text) == ("OK", "Done in 3 s.")
     assert dock.measure_button.text() == "&Measure porosity…"
     result = dock.activity.target()
     right, wrong = result.data.copy(), 2 * clean - 80

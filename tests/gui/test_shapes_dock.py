@@ -636,7 +636,7 @@ def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(
 
     dock.region.editor.setCurrentText("")
     dock.run_button.click()
-    assert "Enter a grey value beside Region" in dock.message.text
+    assert "Enter a grey value next to Region" in dock.message.text
     dock.region.editor.setCurrentText("9e9")
     dock.run_button.click()
     idle(dock, qtbot)

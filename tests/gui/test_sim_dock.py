@@ -113,7 +113,7 @@ def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
     shown = dock.figures.text()
     assert "Residual 0.9" in shown
     assert "residual of the patterns" in shown
-    assert "resolution by ring correlation" in shown
+    assert "(by ring correlation)" in shown
     border = 6 * raw.scale[-1] * np.array([[1, 1], [-1, -1]])
     np.testing.assert_allclose(
         residual.extent.world, raw.extent.world[:, -2:] + border, atol=1e-6

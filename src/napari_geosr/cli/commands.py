@@ -432,7 +432,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "segment": Command(
                 "shapes:segment",
                 "Segment a scan inside a mask, or above or below a grey value; memory "
-                "use depends on the number of these voxels.",
+                "use depends on the number of voxels segmented.",
                 (
                     "shapes segment scan.tif --mask mask.tif --model job "
                     "-o labels.ome.tif",

@@ -171,7 +171,7 @@ def _refuse_studies(paths: Sequence[Path]) -> None:
 
 
 def _parse_fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | None]:
-    """Convert the words after ``--fsc`` to the setting and the two files of halves."""
+    """Convert the words after ``--fsc`` to the setting and the files of two halves."""
     match words:
         case None:
             return "none", None

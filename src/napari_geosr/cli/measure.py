@@ -318,7 +318,7 @@ def _blocks(widths: list[int], available: int) -> list[list[int]]:
     widths : list of int
         Number of characters that each column needs.
     available : int
-        Number of characters beside the labels.
+        Number of characters available next to the labels.
     """
     blocks: list[list[int]] = [[]]
     left = available

@@ -105,7 +105,7 @@ def _print(made: ScanPlan) -> None:
     numbers = [row.n_spots for row in made.sizes]
     if made.whole and numbers != sorted(numbers, reverse=True):
         console.print(
-            "The number does not fall steadily with the size: whole spots of each size "
-            "fit into a different part of the sample.",
+            "The number of spots does not decrease steadily with their size, because "
+            "whole spots of each size fit into a different part of the sample.",
             highlight=False,
         )

@@ -1,4 +1,4 @@
-"""Frames of the docks, as named in the manifest: quick to import, and filled later."""
+"""Frames of the docks in the manifest: quick to import, and filled later."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class LayerVolume:
     position : mapping of str to int
         Time point and channel within the file.
     whole : bool
-        Whether the volume has all time points and channels that `position` leaves open.
+        Whether the volume has all time points and channels not given by `position`.
     """
 
     volume: Volume

@@ -421,7 +421,7 @@ def _find_by_output(text: str | Path) -> list[JobStatus]:
 def _find_by_name(text: str | Path) -> list[JobStatus]:
     """Find known jobs by name, folder or queue number, even if the folder is gone.
 
-    A job's number before a resubmission is accepted unless another job has it now.
+    An earlier number of a resubmitted job also counts, unless another job has it now.
     """
     path = Path(text).expanduser().resolve()
     jobs = list_jobs()

@@ -50,7 +50,7 @@ def change_training(job: JobFolder, **changes: Any) -> None:
         if new.get("steps", status.done) < status.done:
             raise JobError(
                 f"{status.name} has already done {status.done} steps. Specify at "
-                "least as many."
+                "least that many."
             )
         values["training"] = {**before, **new}
         _check(job, values)

@@ -35,7 +35,7 @@ class Speed:
     The time until the first tile, in which the model is loaded and workers are started,
     is not counted; neither are tiles of an earlier stage. If other work interrupts the
     tiles, such as the prediction of a model's effect, its time is not counted either:
-    the stage that is then announced again states the tiles that are already done.
+    afterwards, their stage is announced again with the number already done.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Speed:
             )
 
     def _restart(self, stage: StageStarted) -> None:
-        """Restart the clock of steps that resume after an interruption."""
+        """Restart the clock of a stage that resumes after an interruption."""
         now = time.monotonic()
         for (_, total), latest in self._latest.items():
             if total == stage.total:

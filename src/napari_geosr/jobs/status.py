@@ -127,8 +127,8 @@ def outage_text(status: JobStatus) -> str:
 def reasons(status: JobStatus) -> list[str]:
     """Explain why a job is not done; empty if there is nothing to explain.
 
-    For a job that was interrupted, a full disk, the signal that ended its process or
-    else the last line of its log is named.
+    For a job that was interrupted, the explanation names a full disk, the signal that
+    ended its process or, if neither is known, the last line of its log.
     """
     texts = [text for text in (status.message, outage_text(status)) if text]
     if status.state != "interrupted":
@@ -174,8 +174,8 @@ def _signal_text(line: str) -> str:
 
 
 def _full_disk_text(status: JobStatus) -> str:
-    """Name a full disk of the job's folder or output; empty if there is space."""
-    folders = [Path(status.path)]  # of a job on another computer, it may not exist
+    """Return a message if the disk of the job or its output is full; else empty."""
+    folders = [Path(status.path)]  # may not exist if the job is on another computer
     if status.output and folders[0].is_dir():
         folders.append(Path(status.output).parent)
     for folder in folders:

@@ -92,7 +92,8 @@ def simulate(
     at_half = 100 * made.truth["porosity_at_half_contrast"]
     print(
         "  With a threshold at half the contrast, the true object has a porosity of "
-        f"{at_half:.3f} %, because voxels at the surface of a pore are only partly pore"
+        f"{at_half:.3f} %, because voxels at the surface of a pore are only partly "
+        "inside it"
     )
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")

@@ -102,8 +102,8 @@ def _shorten(
 def explanations(jobs: Sequence[JobStatus]) -> list[str]:
     """Describe what is wrong with jobs.
 
-    Included are damaged jobs, jobs that will not start, the newest jobs that were
-    interrupted in the last days, and jobs with overwritten results.
+    These are damaged jobs, jobs that will not start, the newest jobs that were
+    interrupted in the last few days, and jobs with overwritten results.
     """
     texts = [
         f"{job.name}: {job.message}"

@@ -26,7 +26,7 @@ _ICONS = {
     "harm": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Harmful"),
     "misfit": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Do not measure"),
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
-    "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
+    "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "OK"),
 }
 #: Kinds of messages with a word such as "Caution" before the text.
 _KINDS_WITH_WORD = ("warning", "harm", "error")

@@ -54,7 +54,7 @@ def source_of(layer: Layer, viewer: ViewerModel) -> Layer | None:
 
 
 def _fits(scan: Layer, result: Layer) -> bool:
-    """Whether a layer is the recorded input of a result, as far as quickly known."""
+    """Whether a layer seems to be the recorded input of a result; a quick check."""
     made = provenance_of(result)
     facts = described_input(made[-1]) if made else None
     if facts is None:

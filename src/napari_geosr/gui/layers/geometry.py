@@ -104,9 +104,9 @@ def is_rotated_against(layer: Layer, other: Layer) -> bool:
 def check_same_rotation(layer: Layer, other: Layer, fields: Sequence[str] = ()) -> None:
     """Raise `VolumeError` if a layer is rotated relative to another one.
 
-    Shear and mirroring count as rotation. Volumes do not have it, so comparing volumes
-    does not reveal it. Layers with different numbers of axes are left to that
-    comparison.
+    Shear and mirroring count as rotation. Volumes cannot be rotated, so comparing
+    volumes does not reveal a rotation. Layers with different numbers of axes are left
+    to that comparison.
 
     Parameters
     ----------

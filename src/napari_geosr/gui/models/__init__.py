@@ -104,7 +104,7 @@ class ModelsDock(Dock):
     def _make_widgets(self) -> None:
         self.find = ModelSearch(self._viewer)
         self.tree = list_tree(
-            ["Model", "Task", "×", "Where"],
+            ["Model", "Task", "×", "Source"],
             "Models",
             "Bundled models and your own. Drop a file here to import it.",
             heights=(110, 240),

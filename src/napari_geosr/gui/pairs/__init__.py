@@ -341,9 +341,9 @@ def _placed_beside(
     if is_rotated_against(layer, other):
         raise VolumeError(
             f"{layer.name!r} and {other.name!r} are rotated, sheared or mirrored "
-            "relative to each other in napari, which the alignment cannot use. Reset "
-            "the rotation and shear of both layers; the alignment finds rotations up "
-            "to the largest rotation set."
+            "relative to each other in napari, which the alignment does not take into "
+            "account. Reset the rotation and shear of both layers; the alignment "
+            "itself finds rotations up to the maximum search angle."
         )
     return low.replace(origin=origin_along(layer, other))
 

@@ -215,7 +215,7 @@ class SizeHistogram(HistogramView):
         self.set_series([*self._bars_of.values()], f"pore {of.size_column} ({unit})")
 
     def scale_of(self, name: str) -> float:
-        """Return the factor from the sizes of a listed report to those shown."""
+        """Return the factor that converts sizes of a listed report to those shown."""
         return self._scales[name]
 
     def set_selected(self, sizes: AnyArray, name: str) -> None:
@@ -226,7 +226,7 @@ class SizeHistogram(HistogramView):
         sizes : ndarray of float
             Sizes of the selected pores, in the unit of the report.
         name : str
-            Key of the report, which is listed.
+            Key of the listed report.
         """
         self._sizes, self._name = self._scales.get(name, 1.0) * sizes, name
         if self.isVisible():  # otherwise, drawn when the widget is shown
@@ -311,7 +311,7 @@ class SizeHistogram(HistogramView):
 
 
 def _size_scale(report: PorosityReport, other: PorosityReport) -> float | None:
-    """Return the factor from the sizes of a report to those of another one, if any."""
+    """Return the factor that converts sizes of a report to those of another, if any."""
     if report.size_column != other.size_column:
         return None
     if report.unit == other.unit:

@@ -344,7 +344,7 @@ class EditedPores(QObject):
             self._followed.connect(layer.events.set_data, self._on_drawn)
 
     def note(self, layer: Labels | None) -> str:
-        """Return that a layer no longer matches the table; empty if it does."""
+        """Return a note if a layer no longer matches the table; empty if it matches."""
         if layer is None or layer not in self._edits:
             return ""
         return (

@@ -51,8 +51,8 @@ class MorphometryBox(QWidget):
         self.group = QLineEdit()
         show_placeholder(self.group, "diameter>20um & sphericity<0.6")
         self.group.setToolTip(
-            "Pores to count as a group: comparisons of columns of the pore table "
-            "with numbers, combined with & (and), | (or) and ! (not)."
+            "Pores to count as a group, selected by conditions on columns of the pore "
+            "table; combine conditions with & (and), | (or) and ! (not)."
         )
         self.group.setAccessibleName("Group of pores")
         label.setBuddy(self.group)

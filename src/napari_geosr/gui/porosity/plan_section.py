@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
-#: Option in error messages that corresponds to the second entry, in words of the dock.
+#: Command-line option for the second entry, and its wording in messages of the dock.
 _ONE_SPOT = ("(--scan spot)", "(Scan shows: one spot)")
 #: Words of notes about outdated plans.
 _WORDS = NoteWords("This plan", "belongs", "plan", "Press Plan scan to plan")
@@ -339,7 +339,7 @@ class PlanSection(QWidget):
 
 @dataclass(frozen=True)
 class PlannedScans:
-    """The volume that was planned from, without voxels, and its time point."""
+    """The volume from which a plan was made, without voxels, and its time point."""
 
     volumes: Mapping[str, Volume]
     origins: Mapping[str, AnyDict]

@@ -409,7 +409,7 @@ class PoreDisplay(QObject):
         self._recolour()
 
     def _on_marked(self) -> None:
-        """Make the picture and table follow the plot, which has already changed."""
+        """Make the viewer and table follow the plot, which has already changed."""
         scatter = self._result.plot.scatter
         if scatter.is_drawing:
             if self._listing.isActive():
@@ -419,7 +419,7 @@ class PoreDisplay(QObject):
             self._pace.show_now()
 
     def _follow(self) -> None:
-        """Show the selection in the table and picture."""
+        """Show the selection in the table and the viewer."""
         self._show_marked()
         self._recolour()
 
@@ -445,7 +445,7 @@ class PoreDisplay(QObject):
             self._result.histogram.set_selected(sizes, self._result.which.currentData())
 
     def _recolour(self) -> None:
-        """Colour the plot and picture by the chosen column; highlight the selection."""
+        """Colour the plot and viewer by the chosen column; highlight the selection."""
         report, layer = self._result.report, self.layer()
         if report is None:
             return

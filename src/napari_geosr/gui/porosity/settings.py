@@ -198,10 +198,10 @@ class PorositySettings(QWidget):
             (
                 self.closing,
                 "Mask closing",
-                "Openings of pores up to twice this width are closed, so that the "
-                "pores belong to the sample. Increase the width until the porosity no "
-                "longer changes. For cortex and marrow: at least half the thickness "
-                "of the trabeculae, and less than half of their spacing.",
+                "Openings of pores up to twice this width are closed, so that these "
+                "pores count as part of the sample. Increase the width until the "
+                "porosity no longer changes. For cortex and marrow: at least half the "
+                "thickness of the trabeculae, and less than half of their spacing.",
             ),
             (
                 self.smallest,

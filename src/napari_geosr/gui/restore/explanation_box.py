@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 _METHODS = ("evidence", "reach")
 _USUAL = "Evidence and reach"
 _ABOUT = (
-    "Whether the pore would appear even if the scan did not show it, and the distance "
-    "within which voxels affect the result."
+    "Shows whether the pore would appear even if the scan did not show it, and the "
+    "distance within which voxels affect the result."
 )
 #: Methods without a menu entry, always run together with the usual methods.
 _ADDED = ("filter", "similar")
@@ -297,7 +297,7 @@ class ExplanationBox(QWidget):
         layers = self._layers()
         if layers is None or answer.overlay is None:
             return
-        name = f"{layers[1].name} · why"
+        name = f"{layers[1].name} · explanation"
         earlier = None if self._overlay is None else self._overlay()
         if earlier is not None and earlier in self._viewer.layers:
             replace_data(self._viewer, earlier, answer.overlay, like=layers[0])

@@ -82,7 +82,7 @@ class UncertaintyBox(QWidget):
         entry.setAccessibleName(self.members.accessibleName())
         entry.setToolTip(self.members.toolTip())
         self.others = QListWidget()
-        self.others.setAccessibleName("Together with")
+        self.others.setAccessibleName("Ensemble with")
         self.others.setToolTip(
             "Additional models. The result is the mean over all models; the standard "
             "deviation shows where they differ."

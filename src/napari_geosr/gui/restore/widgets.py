@@ -108,7 +108,7 @@ class RestoreWidgets(Dock):
         "strength": "Strength",
         "uncertainty": "Uncertainty",
         "uncertainty_members": "Members",
-        "ensemble_with": "Together with",
+        "ensemble_with": "Ensemble with",
     }
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:

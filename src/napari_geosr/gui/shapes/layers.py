@@ -78,10 +78,10 @@ def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) 
         is_moved |= not same_position(place.origin, made.origin, made.voxel_size)
     if is_moved:
         raise VolumeError(
-            "The layers of the result are rotated, sheared, mirrored, moved or given "
-            "another voxel size in napari, so the mesh would not coincide with them, "
-            "and no file was written. Reset the transform of the shape's layer, and "
-            "run again."
+            "The layers of the result were rotated, sheared, mirrored or moved in "
+            "napari, or their voxel size was changed, so the mesh would not coincide "
+            "with them. No file was written. Reset the transform of the shape's layer, "
+            "and run again."
         )
 
 

@@ -177,7 +177,7 @@ class RegionField(QWidget):
             return chosen
         side = _SIDES[self.kind.currentText()]
         if self._threshold.value is None:
-            raise ConfigError("Enter a grey value beside Region, or choose Otsu.")
+            raise ConfigError("Enter a grey value next to Region, or choose Otsu.")
         return {**chosen, side: self._threshold.value}
 
     def set_values(self, values: AnyMapping) -> None:
@@ -280,7 +280,7 @@ class ShapesWidgets(Dock):
     def _make_actions(self) -> None:
         self.preview_button = button(
             "P&review",
-            "Show, in 3D, the refined surface of the block at the centre of the view. "
+            "In 3D, show the refined surface of the block at the centre of the view. "
             "For a completion, show the surface of the completed part. Not available "
             "for a segmentation.",
         )

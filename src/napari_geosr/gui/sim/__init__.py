@@ -134,7 +134,7 @@ class SimDock(SimWidgets):
         self.compare.failed.connect(self.show_failure)
 
     def show_settings_error(self, error: Exception) -> None:
-        """Show a pattern that was not found above the buttons, next to the table."""
+        """Show an error about a pattern above the buttons, and scroll to the table."""
         if not isinstance(error, PatternError):
             super().show_settings_error(error)
             return
@@ -172,7 +172,7 @@ class SimDock(SimWidgets):
         return frames_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _present_key(self) -> tuple[object, ...]:
-        """Return the present key; empty if a setting is invalid."""
+        """Return the current key; empty if a setting is invalid."""
         try:
             return self._key(self._source(), self.config())
         except GeoSRError:
@@ -218,7 +218,7 @@ class SimDock(SimWidgets):
     def _current(self, config: SimConfig) -> FoundPatterns | None:
         """Return the patterns on screen if they match the chosen layer and settings.
 
-        Their frames are at the present position of the layer, which may have moved.
+        Their frames are at the current position of the layer, which may have moved.
         """
         layer = self._source()
         if self._found is None or self._found_key != self._key(layer, config):

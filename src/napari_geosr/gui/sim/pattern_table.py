@@ -119,7 +119,7 @@ class PatternTable(QWidget):
         self.tree.addTopLevelItem(row)
         phases = " ".join(f"{math.degrees(p) % 360:.0f}°" for p in fringe.phases)
         below = QTreeWidgetItem([f"phases {phases}"])
-        below.setToolTip(0, f"Phases of angle {i + 1} in the middle of the frames.")
+        below.setToolTip(0, f"Phases of angle {i + 1} at the centre of the frames.")
         row.addChild(below)
         row.setExpanded(True)
         self.tree.setFirstColumnSpanned(0, self.tree.indexFromItem(row), True)

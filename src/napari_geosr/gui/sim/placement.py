@@ -115,7 +115,7 @@ class AssumedDistances:
         self._distances: WeakKeyDictionary[Image, float] = WeakKeyDictionary()
 
     def add(self, layer: Image) -> None:
-        """Remember that the present slice spacing of a layer is an assumption."""
+        """Remember that the current slice spacing of a layer is an assumption."""
         self._distances[layer] = _distance(layer)
 
     def __contains__(self, layer: Image) -> bool:

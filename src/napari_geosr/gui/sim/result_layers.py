@@ -104,7 +104,7 @@ def with_axes_of(volume: Volume, source: Image) -> tuple[Volume, AnyDict]:
     """Give a result with time points or channels the same axes as its frames.
 
     Otherwise, its time points would be on the slider of another axis of the frames.
-    Along axes of angles and phases, the result has one element as long as all frames.
+    Along axes of angles and phases, the result has one element that spans all frames.
 
     Parameters
     ----------

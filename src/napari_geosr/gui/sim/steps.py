@@ -52,7 +52,7 @@ class FoundPatterns:
         Patterns of the first time point and channel; those of `check` until the user
         has moved a peak.
     corrected : PatternSet or None
-        These patterns, if the user has moved a peak.
+        The patterns of `estimate` if the user has moved a peak; otherwise None.
     search : PatternSearch
         Patterns of the other planes, found when they are first needed.
     """
@@ -146,7 +146,7 @@ def preview_steps(
 ) -> Generator[Step, None, Volume]:
     """Reconstruct a part of one plane with Wiener-SIM, which takes about a second.
 
-    The patterns of other planes than the one on which they are shown are found first.
+    If the plane is not the one whose patterns are shown, its patterns are found first.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def _checks(checks: SimTrust) -> str:
         ("decorrelation", checks.decorrelation_resolution),
     ):
         if value is not None:
-            parts.append(f"resolution by {name} {value:.3g} {checks.unit}")
+            parts.append(f"resolution {value:.3g} {checks.unit} (by {name})")
     text = "; ".join(parts)
     return f" {text[0].upper()}{text[1:]}."
 

@@ -99,8 +99,8 @@ class StudyPlot(Chart):
         self._rows.addWidget(self._legend)
         self.setAccessibleName("Study curves")
         self.setToolTip(
-            "One quantity against the number of projections or the exposure, one "
-            "curve per algorithm."
+            "The chosen quantity against the number of projections or the exposure, "
+            "with one curve for each algorithm."
         )
         self.refresh()
 

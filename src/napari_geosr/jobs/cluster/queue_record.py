@@ -464,13 +464,13 @@ def describe_stuck(record: QueueRecord, folder: Path, *, starts_again: bool) -> 
     folder : Path
         Folder of the job.
     starts_again : bool
-        Whether a run of the job keeps nothing of the previous one.
+        Whether each run of the job starts from the beginning.
     """
     walltime = record.profile.get("walltime") or Profile().walltime
     n = record.idle + record.short
     why = f"{n} consecutive runs ended without completing a step"
     if starts_again:
-        why = "this job cannot be divided among runs, and did not end in a full one"
+        why = "the job did not finish in one run, and cannot be divided among several"
     return (
         f"The walltime of {walltime} is too short: {why}. Resume the job with a "
         f"longer walltime (napari-geosr jobs resume {folder} --walltime 12h)."

@@ -57,7 +57,7 @@ def submitting(job: JobFolder) -> Iterator[None]:
 
 @contextmanager
 def held_interrupt(title: str) -> Iterator[list[bool]]:
-    """Hold back Ctrl-C while a queue may be accepting a job; a second one has effect.
+    """Delay Ctrl-C while a queue may be accepting a job; a second one acts at once.
 
     Yields
     ------

@@ -205,7 +205,7 @@ def _stopped(
     if not number:
         text = (
             f"Stopped before {title} had given {name} a number: it may be in the "
-            "queue, and ends at once if it starts."
+            "queue, and will end at once if it starts."
         )
     elif title == load_queue(LOCAL).title:
         text = f"{name} had already started as process {number}; it was stopped."

@@ -40,8 +40,8 @@ _FOLDER, _SCRIPT = ".torchrun.{}.partial", "torchrun.sh"
 _END_SECONDS = 60.0
 _INTERVAL_SECONDS = 0.2
 
-#: Function of a script and a number of nodes. It returns the commands that run the
-#: script on these nodes.
+#: Function that takes a script and a number of nodes, and returns the commands that
+#: run the script on these nodes.
 Commands = Callable[[Path, int], Sequence[Sequence[str]]]
 
 

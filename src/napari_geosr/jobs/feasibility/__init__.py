@@ -25,8 +25,8 @@ from napari_geosr.operations.sim.job import SimJob
 if TYPE_CHECKING:
     from napari_geosr.operations.shapes.runs import ShapeJob
 
-#: Operation of runs on shapes. Their class is not imported, because it imports what
-#: trains on shapes, and the texts of the command line's help must appear at once.
+#: Operation of runs on shapes. Their class is not imported, because it imports the
+#: training code for shapes, and the help of the command line must appear at once.
 _SHAPES = "shapes"
 
 __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]

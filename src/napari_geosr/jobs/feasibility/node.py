@@ -68,7 +68,7 @@ class Node:
         Parameters
         ----------
         why : str
-            What needs how much memory, as a clause.
+            Which part of the run needs how much memory, as a clause.
         enough : float
         remedy : str
             What else the user can do, as an imperative clause.

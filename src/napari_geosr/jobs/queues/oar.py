@@ -170,7 +170,7 @@ class Oar:
 
 
 def _limits(profile: Profile) -> str:
-    """Return lines of a script that set limits that OAR reports in no variable.
+    """Return lines of a script that set limits for which OAR has no variable.
 
     With GPUs, the number of cores and the memory are not known here.
     """

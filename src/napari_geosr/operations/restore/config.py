@@ -123,7 +123,7 @@ class RestoreConfig(Config):
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
-        title="Together with",
+        title="Ensemble with",
         description="Additional models for an ensemble, with the same task and "
         "upscale factor.",
     )

@@ -134,7 +134,7 @@ class _Gradient(QWidget):
 
 
 class PorePlot(QWidget):
-    """Scatter plot of the pores, linked with the table and picture.
+    """Scatter plot of the pores, linked with the table and the viewer.
 
     Signals
     -------

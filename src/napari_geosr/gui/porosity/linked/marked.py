@@ -1,4 +1,4 @@
-"""The selected pores: one selection for the plot, table, picture and other plugins."""
+"""The selected pores: one selection for the plot, table, viewer and other plugins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often the picture is updated while a lasso is being drawn in the plot."""
+"""How often napari's picture is updated while a lasso is drawn in the plot."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PicturePace(QObject):
     Signals
     -------
     due
-        The picture is to be drawn now.
+        Emitted when the picture must be drawn now.
     """
 
     due = Signal()

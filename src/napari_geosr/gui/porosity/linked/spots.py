@@ -124,7 +124,7 @@ class SpotLayers(QObject):
         ----------
         image : Layer
         volume : Volume
-            The image as it was planned from; voxels are not needed.
+            The image from which the plan was made; voxels are not needed.
         position : mapping of str to int
             Time point and channel.
         plan : ScanPlan
@@ -247,7 +247,7 @@ class SpotArray:
 def _ranges(
     places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], edge: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which places, evenly spaced, are in each box: the first, and one more."""
+    """Return the range of evenly spaced places in each box; the end is excluded."""
     if len(places) > 1 and places[0] > places[-1]:
         first, last = _ranges(places[::-1], starts, edge)
         return len(places) - last, len(places) - first

@@ -167,7 +167,7 @@ class VerdictActivity(Activity):
         return self._rankings
 
     def request_ranking(self, config: RankConfig) -> None:
-        """Rank models for the scan on request, before others that are waiting."""
+        """Rank models for the scan on request, before any rankings that are waiting."""
         if self._volume is None:
             return
         factor = config.upscale_factor

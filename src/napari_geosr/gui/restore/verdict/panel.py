@@ -75,7 +75,7 @@ class VerdictPanel(QWidget):
         self.find_button.setShortcut(_FIND_KEY)
         self.find_button.setToolTip(
             "Compare all models, classical filters and the unchanged scan by their "
-            "expected error on this scan. While a super-resolution model is chosen: "
+            "expected error on this scan. If a super-resolution model is chosen, "
             "compare the models with its upscale factor and cubic interpolation "
             f"({_FIND_KEY})."
         )
@@ -270,8 +270,8 @@ class VerdictPanel(QWidget):
         self._waits_to_send = True
         self.activity.find_verdict()
         self.message.show_message(
-            "The model is still being checked on this scan. The dialog opens when the "
-            "result is known."
+            "The model is still being checked on this scan. The dialog opens when "
+            "the check is complete."
         )
         return False
 
