@@ -115,7 +115,7 @@ class KnownBlockTest:
 
     @property
     def is_inseparable(self) -> bool:
-        """Whether Otsu's threshold fails, for a reason other than the model."""
+        """Whether Otsu's threshold fails for a reason other than the model."""
         lost = max(self._lost, default=0)
         return self.has_one_peak or (
             not self.is_separated and lost not in self.countable | self.shown
