@@ -149,7 +149,7 @@ def test_too_many_voxels_are_refused_for_the_true_reason(
 @pytest.mark.parametrize(
     ("margin", "free", "expected"),
     [
-        ("4096", 10**12, r"No voxel size suffices; choose a smaller margin"),
+        ("4096", 10**12, r"No voxel size is large enough; choose a smaller margin"),
         ("8", 250_000, r"such as --voxel-size [0-9.]+, or a smaller margin"),
     ],
 )

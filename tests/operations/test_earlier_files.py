@@ -151,7 +151,7 @@ def test_an_edited_file_is_kept_and_named(tmp_path: Path) -> None:
     removed, kept = earlier.remove([tmp_path / "report.json"])
     assert names(tmp_path) == {"report.json", "a.csv"}
     assert removed.endswith(": b.csv.")
-    assert "modified after it was written: a.csv." in kept
+    assert "because they have been modified: a.csv." in kept
 
 
 @pytest.mark.filterwarnings("ignore::napari_geosr.core.errors.GeoSRWarning")

@@ -88,7 +88,7 @@ def test_a_mask_with_other_voxels_is_mentioned(rng):
     (told,) = [
         w for w in measured(volume, coarse).warnings if "placed by position" in w
     ]
-    assert "(8 against 4 × 2 × 2 µm)" in told
+    assert "(8 instead of 4 × 2 × 2 µm)" in told
     assert "covers 3.12 % of it" in told
     config = PlanConfig(spot=16.0, precision=0.9, threshold=100.0)
     large = Volume(np.tile(volume.data, (1, 2, 2)), "ZYX", (2.0,) * 3, "µm")

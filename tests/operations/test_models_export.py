@@ -417,12 +417,12 @@ def test_what_people_get_is_compared_with_the_packages_test(
 
     _scaled_around(folder, before, [])
     assert BACK_REMARK in taken("back").card.remarks
-    assert not any("the two results differ" in note for note in notes)
+    assert not any("differs from the expected result" in note for note in notes)
     like = {"id": "scale_mean_variance"}
     like["kwargs"] = {**kwargs, "reference_tensor": "input"}
     _scaled_around(folder, before, [like])
     card = taken("like").card
-    assert "the two results differ by up to" in notes[-1]
+    assert "differs from the expected result by up to" in notes[-1]
     assert card.remarks[-1] == notes[-1]
     # A wrong translation would be noticed, although the network is correct.
     _scaled_around(folder, before, [])

@@ -173,7 +173,7 @@ def test_a_cone_beam_is_the_same_as_well(
     shared, steps = run(scan, client, algorithm=algorithm)
     assert content(shared) == content(run(scan, algorithm=algorithm)[0])
     said = [step.message for step in steps if isinstance(step, WarningIssued)]
-    alone = any("only 1 of 2 workers have work" in text for text in said)
+    alone = any("only 1 of 2 workers are used" in text for text in said)
     assert alone == (algorithm == "sirt")  # all its slices depend on each other
 
 

@@ -296,7 +296,7 @@ def test_warnings_of_the_first_usable_time_point_are_issued(fault):
     data = np.stack([np.stack([each] * 2) for each in (bad, spoiled, spoiled)])
     _, said = warned(raw(data, "TCZYX"), offset=100, order="apz")
     for channel in (1, 2):
-        place = f"(time point 2, channel {channel}). No objective can image"
+        place = f"(time point 2, channel {channel}). No objective can produce"
         assert sum(place in message for message in said) == 1
     assert sum("is used for all 2 channels" in message for message in said) == 1
 

@@ -224,7 +224,7 @@ def test_hot_pixels_are_named_and_ignored(frame):
     assert found.noise.variance == pytest.approx(clean.noise.variance, rel=0.05)
     (message,) = [text for text in said if "y = 60, x = 41" in text]
     where = "angle 2, phase 2" if frame == 4 else "9 frames"
-    assert f"{where}. No objective can image" in message
+    assert f"{where}. No objective can produce" in message
     assert found.block.max() == 60000 - 100  # the result still contains it
 
 

@@ -83,7 +83,7 @@ def test_the_advice_on_pattern_images_names_sizes_that_fit():
     images = np.ones((9, 70, 70), np.float32)
     volume = raw().replace(data=images, voxel_size=(1, PIXEL, PIXEL))
     with pytest.raises(
-        ConfigError, match="96 × 96 pixels, or to as many as the result"
+        ConfigError, match="96 × 96 pixels, or to the size of the result"
     ):
         read_patterns(volume, frames)
 

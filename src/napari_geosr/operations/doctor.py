@@ -113,7 +113,7 @@ def _memory(advice: list[str]) -> dict[str, str]:
         "total": format_bytes(total),
         "free": format_bytes(free_host_memory()),
         "cache folder": str(cache),
-        "free on its disk": format_bytes(free),
+        "free disk space": format_bytes(free),
     }
 
 
@@ -148,4 +148,4 @@ def _models(advice: list[str]) -> dict[str, str]:
     for path, reason in zoo.damaged().items():
         rows[f"damaged: {path.name}"] = str(path)
         advice.append(f"A model was skipped: {reason}")
-    return {**rows, "folder for your own": str(zoo.user_folder())}
+    return {**rows, "folder of your models": str(zoo.user_folder())}

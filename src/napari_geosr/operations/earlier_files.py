@@ -16,9 +16,9 @@ _WRITING_NS = 60_000_000_000
 class EarlierFiles:
     """Optional files of an earlier result, such as a table that was requested then.
 
-    Files are only listed if the main file of that result exists, which the new one
-    replaces. Files that were modified more than a minute after it are kept: they may
-    have been edited.
+    Files are listed only if the main file of the earlier result exists, which the new
+    result replaces. Files that were modified more than a minute after the main file are
+    kept, because they may have been edited.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ class EarlierFiles:
         if edited:
             remarks.append(
                 f"{folder} still contains files of the result that was overwritten, "
-                f"which were modified after it was written: {', '.join(edited)}. They "
-                "do not belong to the new result."
+                f"because they have been modified: {', '.join(edited)}. They do not "
+                "belong to the new result."
             )
         if left:
             remarks.append(

@@ -322,8 +322,8 @@ def open_part(path: Path) -> Volume | None:
 def is_written(out: Path, folder: Path, operation: str, replaces: int = 0) -> bool:
     """Return whether an earlier run of a job has written its output.
 
-    Jobs of earlier releases have no record of their files. For these jobs, a complete
-    result of the same operation counts as their own.
+    Jobs of earlier releases have no record of their files. For these jobs, any complete
+    result of the same operation is assumed to be their output.
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ def is_written(out: Path, folder: Path, operation: str, replaces: int = 0) -> bo
         is_old = out.stat().st_mtime_ns == replaces
     except FileNotFoundError:
         return False
-    # Files in the folder of a job are its own: other programs do not write there.
+    # Files in the folder of a job are its own, as other programs do not write there.
     is_own = out.is_relative_to(folder) or is_recorded(out, folder)
     if not (is_old or is_own or _may_be_result(out, folder, operation)):
         raise FileError(
@@ -466,7 +466,7 @@ def _drop(path: Path) -> None:
 def _remove_leftovers() -> None:
     """Remove unusable results, and old results of programs that have ended."""
     for left in _folder().glob(f"*{_SUFFIX}"):
-        # A result that is unreadable at the moment may be removed later.
+        # A result that cannot be read now may be removed by a later run.
         with suppress(OSError, FileError):
             if left not in _owned and _is_removable(left):
                 _drop(left)
@@ -475,8 +475,8 @@ def _remove_leftovers() -> None:
 def _is_removable(left: Path) -> bool:
     """Return whether a result is unusable, or is old and its program has ended.
 
-    Results of other computers count as in use until nothing in them has changed for
-    `_DAYS`.
+    Results of other computers are assumed to be in use until nothing in them has
+    changed for `_DAYS`.
     """
     entry = load_journal(left)
     if entry is None:  # without a journal, the folder's name identifies the process

@@ -21,7 +21,7 @@ FOLDERS_OF_JOBS: WeakKeyDictionary[Client, Path] = WeakKeyDictionary()
 def folder_for_copies(workers: Workers) -> Path | None:
     """Return a folder that the workers can access; None for the cache folder.
 
-    A job uses its own folder, and any other client the folder that the user has set.
+    Jobs use their own folder; other clients use the folder that the user has set.
     Workers that cannot access the cache folder raise an error.
 
     Parameters

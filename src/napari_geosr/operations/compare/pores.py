@@ -65,7 +65,7 @@ def pore_steps(
         remarks.append(
             f"{counted(unknown, 'voxel')} of the comparison "
             f"{'is' if unknown == 1 else 'are'} NaN or infinite in at least one "
-            "volume; pores were measured without them in all volumes."
+            "volume; pores were measured without such voxels in all volumes."
         )
     try:
         if mask is not None:
@@ -115,7 +115,10 @@ def pore_steps(
 def _known_mask(
     group: FrameVolumes, mask: Volume | None, cropped: Mapping[str, Volume]
 ) -> Volume | None:
-    """Return a mask of the voxels known in all volumes; `mask` if it has no place."""
+    """Return a mask of the voxels that are known in all volumes.
+
+    If its position in one of the volumes is unknown, `mask` is returned.
+    """
     frame = group.placed[group.base].frame
     known = frame.as_volume(KnownArray(group), name="known voxels")
     try:

@@ -66,9 +66,9 @@ def _refuse_other_position(volume: Volume, reference: Volume) -> None:
         return  # refused later, together with volumes that have a unit
     if apart := other_position(volume, reference):
         raise VolumeError(
-            f"{apart} The unit of length of {volume.title} is unknown, so its voxels "
-            "cannot be placed otherwise. Set its voxel size (--voxel-size, --unit), or "
-            "crop both to the same region."
+            f"{apart} The unit of length of {volume.title} is unknown, so positions "
+            "can only be compared in voxels. Set the voxel size (--voxel-size, "
+            "--unit), or crop both to the same region."
         )
 
 

@@ -71,7 +71,8 @@ def check_same_grid(
     if volume.axes != reference.axes:
         raise VolumeError(
             f"{volume.title} has the axes {', '.join(volume.axes)} and "
-            f"{reference.title} {', '.join(reference.axes)}. They must have the same."
+            f"{reference.title} {', '.join(reference.axes)}. Both "
+            "must have the same axes."
         )
     turned = _check_directions(volume, reference, may_be_turned)
     if volume.has_physical_size and reference.has_physical_size:

@@ -237,7 +237,8 @@ def _foreign_files(
     """Return the names of the files that other programs wrote after the submission.
 
     Files that a killed run has left belong to the job. Jobs of earlier releases have no
-    record of their files; for these jobs, any measured report counts as their own.
+    record of their files; for these jobs, any report of a measurement is assumed to be
+    their output.
     """
     if job.out is None:  # other programs do not write into the folder of a job
         return []

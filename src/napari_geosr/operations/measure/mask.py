@@ -69,10 +69,10 @@ def placement_remark(mask: Volume, volume: Volume) -> str:
         for each in (sizes, volume.voxel_size)
     )
     return (
-        f"The sample mask {mask.name!r} has the shape of {volume.name!r}, but other "
-        f"voxels ({theirs} against {ours} {volume.unit}). It was placed by position: "
-        f"the volume covers {percent_text(share)} of it. If both have the same "
-        "voxels, correct the voxel size."
+        f"The sample mask {mask.name!r} has the shape of {volume.name!r}, but a "
+        f"different voxel size ({theirs} instead of {ours} {volume.unit}). It was "
+        f"placed by position: the volume covers {percent_text(share)} of it. If the "
+        "voxels of both have the same size, correct the wrong voxel size."
     )
 
 

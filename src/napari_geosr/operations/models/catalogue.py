@@ -366,7 +366,7 @@ def _figure(row: FigureRow, key: str) -> str:
     value = getattr(row, key)
     if value is None:
         return "–"
-    if key == "euler_error":  # per cent would give numbers in the thousands
+    if key == "euler_error":  # in per cent, values would be in the thousands
         return signed_text(value, 2)
     if key.endswith("_error"):
         return error_text(value)

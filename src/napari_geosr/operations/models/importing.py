@@ -342,8 +342,8 @@ def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
             "imported."
         )
     return (
-        f"{reference.known_difference} For the package's own test image, the two "
-        f"results differ by up to {difference:.2g} standard deviations."
+        f"{reference.known_difference} The restored test image of the package differs "
+        f"from the expected result by up to {difference:.2g} standard deviations."
     )
 
 

@@ -313,7 +313,7 @@ def _sampling(report: AnyMapping) -> list[str]:
     if report.get("sampling") != "kept":
         return []
     lines = [
-        "Sampling: single voxels are kept with their noise; all others are skipped"
+        "Sampling: single voxels are kept, with their noise; all others are skipped"
     ]
     if report["interpolated"]:
         lines.append(

@@ -406,8 +406,8 @@ def ready_scan(
     if scan.n_angles < 2:
         raise ProjectionsError(
             f"{scan.title}: only one of {given.n_angles} projections is selected, "
-            "which is too few to reconstruct a slice. Use more of them (--every), or "
-            "the complete scan."
+            "which is too few to reconstruct a slice. Use more projections "
+            "(--every), or the complete scan."
         )
     if not -0.5 <= centre.column <= scan.n_columns - 0.5:
         raise ProjectionsError(
@@ -450,7 +450,7 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
 
 
 def is_off_middle(scan: Projections, column: float) -> bool:
-    """Return whether an axis is too far off-centre for a mere misalignment."""
+    """Return whether an axis is too far off-centre to be just misaligned."""
     off = abs(column - (scan.n_columns - 1) / 2)
     return off > _OFF_MIDDLE * scan.n_columns
 

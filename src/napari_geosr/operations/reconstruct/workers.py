@@ -208,7 +208,7 @@ class SlabRun:
             parts = f"{len(slabs)} part{'s' if len(slabs) > 1 else ''}"
             yield WarningIssued(
                 message=f"The slices to reconstruct are divided into {parts}, so only "
-                f"{len(slabs)} of {self.n_workers} workers have work."
+                f"{len(slabs)} of {self.n_workers} workers are used."
             )
         named = f"{self.n_workers} worker{'s' if self.n_workers > 1 else ''}"
         yield StageStarted(message=f"Starting {named}")

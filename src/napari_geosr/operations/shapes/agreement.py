@@ -80,7 +80,8 @@ def with_known_size(volume: Volume, reference: Volume) -> tuple[Volume, str]:
     VolumeError
         If both have a voxel size and these contradict each other.
     """
-    sized = max((volume, reference), key=knowledge_of_size)  # at a tie, the volume
+    # If both voxel sizes are known equally well, that of `volume` is used.
+    sized = max((volume, reference), key=knowledge_of_size)
     other = reference if sized is volume else volume
     check_known_sizes(volume, reference)
     if knowledge_of_size(other) == knowledge_of_size(sized):

@@ -23,7 +23,7 @@ from napari_geosr.io.meshes import stated_space
 from napari_geosr.operations.shapes.config import VoxeliseConfig
 from napari_geosr.operations.shapes.masks import check_axes
 
-#: The unit "in" within a sentence.
+#: Name of the unit "in" in sentences.
 _INCHES = "inches"
 #: Half a turn about Z, for positions along X, Y and Z: RAS ↔ LPS.
 _HALF_TURN = np.array([-1.0, -1.0, 1.0])

@@ -26,7 +26,7 @@ _MARGIN = 4
 _BYTES_PER_FACE = 450
 #: Additional bytes, which dominate for small volumes.
 _FIXED_BYTES = 32_000_000
-#: Bytes that the allocator keeps for later; equal runs differ by up to this amount.
+#: Bytes that the allocator keeps for later; identical runs differ by up to this amount.
 _ALLOCATOR_BYTES = 20_000_000
 #: Bytes for each face of a surface that is kept.
 _KEPT_BYTES = 40

@@ -231,7 +231,7 @@ def _advice_on_number(
     wider, extent = size, np.ptp(vertices, axis=0)
     while math.prod(grid_around(vertices, wider, margin)[0]) > limit:
         if (wider >= extent).all():
-            return "No voxel size suffices; choose a smaller margin (--margin)."
+            return "No voxel size is large enough; choose a smaller margin (--margin)."
         wider = wider * _WIDENING
     edges = format_edges(_WIDENING * wider)
     size_advice = f"Choose a larger voxel size, such as --voxel-size {edges}"

@@ -215,10 +215,10 @@ def outlier_remark(
     return (
         f"The pixel at y = {highest.y}, x = {highest.x}{others} is "
         f"{abs(highest.height):.4g} grey values {sign} than its surroundings "
-        f"{seen}{where}. No objective can image such a single pixel, so it is probably "
-        "a hot pixel or a cosmic ray. "
-        "Such pixels are ignored when patterns are searched for, but they remain in "
-        "the result: replace them beforehand."
+        f"{seen}{where}. No objective can produce such detail in a single pixel, so "
+        "this is probably a hot pixel or a cosmic ray. Such pixels are ignored when "
+        "patterns are searched for, but they remain in the result: replace them "
+        "beforehand."
     )
 
 

@@ -322,7 +322,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
 
 
 def _weights(angle: int, estimate: PatternEstimate, n: int) -> npt.NDArray[np.float64]:
-    """Return the weights with which the frames of an angle give its modulated parts."""
+    """Return weights that combine the frames of an angle into modulated parts."""
     fringes, fits = estimate.patterns.fringes, estimate.fits
     is_known = bool(fringes) and not (fits and fits[angle].problem)
     if is_known and n >= 3:
@@ -481,7 +481,7 @@ def _draw_row(check: SimCheck, left: Axes, middle: Axes, right: Axes) -> None:
         colour = f"C{i}"
         middle.plot([kx, -kx], [ky, -ky], "o", mfc="none", color=colour, ms=10)
     middle.set_title(
-        "Correlation spectrum\ncut-off of widefield (dashed), of SIM (solid)",
+        "Correlation spectrum\ncut-offs of widefield (dashed) and SIM (solid)",
         fontsize="medium",
     )
     shown = right.imshow(check.contrast, vmin=0, vmax=12, cmap="viridis")

@@ -127,7 +127,7 @@ class PatternEstimate:
 
     @property
     def is_prominent(self) -> bool:
-        """Whether patterns found near given ones are about the clearest in the frames.
+        """Whether the patterns found near given ones are about as clear as any others.
 
         If not, clearer patterns exist elsewhere in the spectrum.
         """
@@ -373,7 +373,7 @@ def search_steps(
 def _with_distinct_directions(
     fits: Sequence[FringeFit], otf: Otf
 ) -> tuple[FringeFit, ...]:
-    """Return the fits; report a problem for each angle that repeats a wave vector."""
+    """Return the fits; report each angle with the wave vector of an earlier angle."""
     found = list(fits)
     for j, i in itertools.combinations(range(len(fits)), 2):
         one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))

@@ -246,7 +246,7 @@ def _dark_level(frames: SimFrames, channel: int) -> float:
     for plane, time in dict.fromkeys(used):
         block = frames.frames(plane, time, channel)
         level = dark_level(block.reshape(-1, *block.shape[-2:]))
-        if level is not None:  # None for a missing slice
+        if level is not None:  # it is None for a missing slice
             levels.append(level)
     level = min(levels, default=0.0)
     # Noise can make a level of 0 slightly negative; signed integers have baselines.
@@ -316,7 +316,7 @@ def measured_psf(frames: SimFrames, config: FramesConfig) -> Volume | None:
 
 def _measured(volume: Volume, frames: SimFrames, config: FramesConfig) -> Otf:
     values = np.squeeze(np.asarray(volume.data, np.float64))
-    if values.ndim == 3:  # the slice in focus
+    if values.ndim == 3:  # keep the slice in focus
         values = values[int(np.argmax(values.max(axis=(1, 2))))]
     sampling = config.psf_sampling or _psf_sampling(volume, frames) or 1.0
     found = Otf.from_psf(values, sampling, volume.title)

@@ -48,7 +48,7 @@ def pattern_counts(source: Source) -> tuple[int, int]:
 
 
 def _opened(source: Source) -> tuple[PatternSet | AnyMapping | Volume, str]:
-    """Read a file; also return the name of the patterns in messages."""
+    """Read a file; also return a name for its patterns, for messages."""
     if isinstance(source, Path):
         is_document = source.suffix.lower() in (".yaml", ".yml", ".json")
         return _document(source) if is_document else io.read(source), source.name
@@ -200,7 +200,7 @@ def _check_image_size(shape: tuple[int, ...], name: str, frames: SimFrames) -> N
         raise ConfigError(
             f"The patterns of {name} have {shape[0]} × {shape[1]} pixels, but the "
             f"frames of {frames.volume.title} have {rows} × {columns}. Resample them "
-            f"to {rows} × {columns} pixels, or to as many as the result has "
+            f"to {rows} × {columns} pixels, or to the size of the result "
             "(--upscale-factor).",
             fields=("patterns",),
         )

@@ -92,5 +92,5 @@ def picture(result: SimResult) -> bytes:
         extent=(-half, half, half, -half),
     )
     draw_circles(right, support.widefield, support.reconstruction)
-    right.set_title("Spectrum\ncut-off of widefield (dashed), of the result (solid)")
+    right.set_title("Spectrum\ncut-offs of widefield (dashed) and result (solid)")
     return as_png(canvas)

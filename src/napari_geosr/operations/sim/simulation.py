@@ -46,8 +46,8 @@ class SimulateSimConfig(Config):
     structure: Literal["filaments", "rings", "er", "spots"] = Field(
         "filaments",
         title="Structure",
-        description="filaments: curved lines; rings: circles about as large as the "
-        "resolution; er: a network of tubules; spots: points.",
+        description="filaments: curved lines; rings: circles with a diameter close to "
+        "the resolution limit; er: a network of tubules; spots: points.",
     )
     snr: float = Field(
         20.0,

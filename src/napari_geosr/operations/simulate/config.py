@@ -206,8 +206,9 @@ class SimulateRadiographsConfig(Config):
         None,
         ge=1,
         title="Painted",
-        description="Also write labels in which only this number of radiographs, "
-        "starting with the first, are painted and all others have the value 255.",
+        description="Also write a second label file, in which only this number of "
+        "radiographs, starting with the first, is labelled; all pixels of the others "
+        "have the value 255 (not painted).",
     )
     seed: int = Field(
         0,
@@ -221,7 +222,7 @@ class SimulateRadiographsConfig(Config):
     def _check_painted(self) -> Self:
         if self.painted is not None and self.painted > self.number:
             raise ValueError(
-                f"painted: {self.painted} of {self.number} radiographs cannot be "
-                "painted"
+                f"painted: {self.painted} radiographs cannot be painted, because "
+                f"only {self.number} are simulated"
             )
         return self

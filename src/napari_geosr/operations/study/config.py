@@ -48,8 +48,8 @@ _MIN_EXPOSURE = 0.001
 _MAX_EXPOSURE = 0.9
 
 
-#: If fewer than this many of the default numbers of projections are smaller than the
-#: scan's number, fractions of the scan's number are used instead.
+#: Minimum number of default values for `counts` that must be smaller than the number of
+#: projections of the scan; otherwise, fractions of that number are used instead.
 _MIN_COUNTS = 3
 
 

@@ -68,8 +68,8 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
         said.append(
             f"The scan contains {what} instead of counts, so its photons cannot be "
             f"divided: {_titles(paired)} learn to predict the reconstruction of the "
-            "whole scan. Their input contains part of the same noise, which they "
-            "preserve. Noise2Inverse is not affected."
+            "whole scan, which shares noise with their input, and they preserve this "
+            "noise. Noise2Inverse is not affected."
         )
     # For shorter exposures, the note on photons is issued when such scans are derived.
     quick = config.acquisition == "continuous" and config.light == "one"

@@ -254,7 +254,7 @@ def suggest_upscaling(
     ]
     if not others:
         return f"{begin}, which no method supports: resample the target."
-    return f"{begin}. {method} does not support this, but {' and '.join(others)} would."
+    return f"{begin}. {method} cannot learn this, but {' and '.join(others)} can."
 
 
 def _upscaling(

@@ -234,7 +234,9 @@ def _shared_noise_warning(
         remedy = "learn without pairs (noise2inverse)"
     share = "all" if is_continuous else "more than half"
     fewer = (
-        "Use step-and-shoot acquisition" if is_continuous else "Use fewer (--counts)"
+        "Use step-and-shoot acquisition"
+        if is_continuous
+        else "Use fewer projections (--counts)"
     )
     return (
         f"{', '.join(affected)}: {share} of the target's data come from the same "
@@ -382,7 +384,8 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
             f"{scan.title} has {scan.n_angles} projections, but nothing can be learned "
-            "if input and target both use all of them. Use fewer (--counts, --every)."
+            "if input and target both use all of them. Use fewer "
+            "projections (--counts, --every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     photons: AnyDict = {

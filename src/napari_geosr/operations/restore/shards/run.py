@@ -151,7 +151,7 @@ class _ShardProgress:
         if n_total < sharded.n_workers:
             yield WarningIssued(
                 message=f"The result has {n_total} shard{'s' if n_total > 1 else ''}, "
-                f"so only {n_total} of {sharded.n_workers} workers have work."
+                f"so only {n_total} of {sharded.n_workers} workers are used."
             )
         yield StageStarted(message=f"Starting {_in_words(sharded.n_workers)}")
         work = self._work()

@@ -45,8 +45,8 @@ class KnownBlockTest:
         itself: it shows the test pores of this size, and noise does not change the
         number of pores.
     shown : frozenset of int
-        Sizes, in voxels, of test pores that are found in the noisy scan, and at and
-        above which noise alone produces far fewer objects than the scan contains.
+        Sizes, in voxels, of test pores that are found in the noisy scan, if noise alone
+        produces far fewer objects of at least this size than the scan contains.
     kept : mapping of int to (int, int)
         For each size in `countable`: number of pores of half to twice this size in the
         scan itself, minus the expected number of specks of noise, and number of these
@@ -115,7 +115,7 @@ class KnownBlockTest:
 
     @property
     def is_inseparable(self) -> bool:
-        """Whether Otsu's threshold fails, for a reason other than the model."""
+        """Whether Otsu's threshold fails for a reason other than the model."""
         lost = max(self._lost, default=0)
         return self.has_one_peak or (
             not self.is_separated and lost not in self.countable | self.shown

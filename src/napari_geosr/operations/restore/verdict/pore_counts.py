@@ -62,7 +62,7 @@ class PoreCounts:
     scan : int, optional
         Number in the scan.
     repeated : int, optional
-        Number in the model's result for its own result with noise.
+        Number after the model is run again on its own result with added noise.
     is_known : bool
         Whether Otsu's threshold separates the pores in the smoothed scan. If not,
         `smoothed` and `simulated` are numbers of specks of noise.

@@ -207,7 +207,7 @@ def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
     """Return whether the pore count is stable, and pores of some size are found.
 
     A model that removes the test pores of all sizes may also remove the pores of the
-    scan every time: a count that does not change then does not mean that it is right.
+    scan every time; in this case, a stable count may be wrong.
     """
     return counts.is_stable and not any(
         one.loses_all_sizes for one in test.both if one.objects == counts.objects

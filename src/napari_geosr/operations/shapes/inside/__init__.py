@@ -228,7 +228,7 @@ def segmented_layer_steps(
             f"{format_available(free)} is free. Write the result to a file with "
             "napari-geosr shapes segment."
         )
-    # A large scan is not copied; its fingerprint shows whether it changes meanwhile.
+    # A large scan is not copied; its fingerprint shows if it changes during the run.
     most = _COPY_SHARE * memory_budget(config.memory, "cpu")
     scan = snapshot(volume, min(most, free - needed))
     copied = 0 if scan is volume else volume.nbytes
@@ -282,7 +282,8 @@ def _plan_steps(
     network = model.network().to(device).eval()
     features = int(model.card.network_kwargs["channels"][0])
     budget = memory_budget(config.memory, device)
-    if config.memory is not None:  # otherwise, the free memory lacks the copy already
+    # Without a setting, the budget comes from the free memory, which the copy reduced.
+    if config.memory is not None:
         budget -= copied
     inside, found = yield from _inside_steps(volume, mask, config, budget, should_stop)
     classifier = cast("VoxelClassifier", network)

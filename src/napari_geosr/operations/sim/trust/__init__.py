@@ -72,8 +72,8 @@ class SimTrust:
     Attributes
     ----------
     frame_residuals : ndarray of shape (angles, phases)
-        RMS of frame minus frame expected from the result, in units of the noise; about
-        1 if the result explains the frame. See
+        RMS difference between each frame and that expected from the result, in units of
+        the noise; about 1 if the result explains the frame. See
         `napari_geosr.operations.sim.trust.residuals`.
     pattern_residuals : ndarray of shape (angles, phases)
         The same for an object fitted by 15 iterations of joint Richardson–Lucy: it

@@ -60,9 +60,9 @@ _LEAST_POWER = 1e-3
 _WORSE = 1.3
 #: What to change if the result of a method does not explain the frames.
 _ADVICE = {
-    "wiener": "Use a smaller regularisation (--regularisation), or the default.",
-    "joint-rl": "Use more iterations (--iterations) or a smaller total variation "
-    "(--tv), or the defaults.",
+    "wiener": "Use weaker regularisation (--regularisation), or the default.",
+    "joint-rl": "Use more iterations (--iterations) or a smaller weight of the total "
+    "variation (--tv), or the defaults.",
     "pinn": "Use more steps (--steps), or --method joint-rl.",
 }
 
