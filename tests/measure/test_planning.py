@@ -275,8 +275,8 @@ def test_time_and_energy(rock: np.ndarray) -> None:
     [
         ("spot", "1e400um", "too large a number"),
         ("spot", "0um", "must be greater than 0"),
-        ("precision", "5", "to 100 %; for 5 %, give 5%"),
-        ("precision", "0.00001", "0.01 % to 100 %"),
+        ("precision", "5", "and 100 %; for 5 %, give 5%"),
+        ("precision", "0.00001", "0.01 % and 100 %"),
     ],
 )
 def test_reasons_for_refused_settings(setting: str, text: str, says: str) -> None:

@@ -173,11 +173,11 @@ class FoundSample:
         if self.other_threshold is not None:
             yield (
                 f"The pores in the sample mask of {name!r} are too small, too rare or "
-                "too low in contrast for a reliable threshold. That of the whole "
-                f"volume ({self.threshold:.4g}) was used; the grey values inside the "
-                f"mask alone give {self.other_threshold:.4g}, and a porosity of about "
-                f"{rough_percent(self.other_porosity)}. Check the pores in the slices, "
-                "and give the threshold as a number if necessary."
+                "too low in contrast for a reliable threshold. The threshold of the "
+                f"whole volume ({self.threshold:.4g}) was used; the grey values inside "
+                f"the mask alone give {self.other_threshold:.4g}, and a porosity of "
+                f"about {rough_percent(self.other_porosity)}. Check the pores in the "
+                "slices, and give the threshold as a number if necessary."
             )
 
     def levelled_threshold(self, levelled: GreyHistogram, threshold: float) -> float:

@@ -206,10 +206,10 @@ def sums_misfit(blocks: Sequence[FloatArray]) -> float:
 
 
 def direction_spectra(block: FloatArray) -> FloatArray:
-    """Return what distinguishes the power spectra of the patterns of the angles.
+    """Return how the power spectrum of each angle differs from the mean spectrum.
 
-    The power spectra do not depend on the phases and hardly on the position of the
-    sample.
+    The power spectra of the patterns do not depend on the phases, and hardly on the
+    position of the sample.
 
     Returns
     -------

@@ -86,7 +86,7 @@ def plan_remarks(
             "The scan has too few cubes of the spot's size: the differences between "
             f"spots were extrapolated from {len(most)} cubes of "
             f"{number_text(most.edge * phases.edge)} {unit} "
-            "with the two-point statistics. A larger scan gives a more reliable plan."
+            "using the two-point statistics. A larger scan gives a more reliable plan."
         )
     if length is not None and edge < _FEW_LENGTHS * length:
         yield (
