@@ -47,7 +47,7 @@ def test_geometry_that_does_not_fit_is_refused(field, value):
 
 
 def test_array_and_axes_must_agree():
-    with pytest.raises(VolumeError, match="3 array axes"):
+    with pytest.raises(VolumeError, match="has 3 axes"):
         make((2, 3, 4), "YX")
 
 

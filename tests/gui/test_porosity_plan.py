@@ -174,7 +174,7 @@ def test_all_remarks_are_shown_and_edits_during_the_plan(viewer, qtbot, dock):
     dock.plan.precision.setText("0.1%")
     planned(dock, qtbot)
     for part in (
-        "Spots of 27.5 µm were requested; planned with 26 µm",
+        "Spots of 27.5 µm were requested; the plan uses 26 µm",
         "plan again after the first high-resolution scan",
     ):
         assert part in dock.message.text

@@ -234,7 +234,7 @@ def test_changes_of_voxels_for_morphometry_are_in_the_text(bone: np.ndarray) -> 
     grey[3, 40, 40] = np.nan
     more: dict[str, Any] = {"unit": "µm", "statistics": ("profile",)}
     text = methods_text(measure(grey, voxel_size=(2.5, 1.2, 1.2), **more))
-    assert "NaN and infinite voxels in gaps narrower than 3 voxels took" in text
+    assert "NaN and infinite voxels in gaps narrower than 3 voxels were" in text
     assert "cubic voxels with an edge length of 1.2 µm, obtained by linear" in text
     assert "] Raya SP, Udupa JK." in text
     nearly = methods_text(measure(bone, voxel_size=(1.21, 1.2, 1.2), **more))

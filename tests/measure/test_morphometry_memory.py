@@ -74,7 +74,8 @@ def test_spheres_that_need_too_much_memory_are_refused(
     assert found.figures["BV/TV"] == pytest.approx(1 - pores.mean())
     remarks = [r for name in NAMES for r in found.morphometry[name].remarks]
     for what in ("The local thickness was", "Tb.N was", "Tb.N(Th+Sp) was"):
-        assert any(r.startswith(f"{what} not measured: it needs ") for r in remarks)
+        start = f"{what} not measured: the measurement needs "
+        assert any(r.startswith(start) for r in remarks)
 
 
 def with_grey(phases: Phases, pores: np.ndarray) -> Phases:
@@ -117,4 +118,5 @@ def test_blocks_that_do_not_fit_are_refused(
     found = measured(field((40, 50, 60), 2.0) < -0.3, name)
     assert found.figures[figure] is None
     remarks = found.morphometry[name].remarks
-    assert any(r.startswith(f"{what} not measured: it needs ") for r in remarks)
+    start = f"{what} not measured: the measurement needs "
+    assert any(r.startswith(start) for r in remarks)

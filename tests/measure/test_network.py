@@ -142,4 +142,6 @@ def test_too_many_maxima_for_the_budget_are_refused(
     found = measured(checkerboard(40), "network", connectivity=6)
     assert found.figures["Net.Po.N"] is None
     (remark,) = found.morphometry["network"].remarks
-    assert remark.startswith("The pore network was not measured: it needs 9.03 MB")
+    assert remark.startswith(
+        "The pore network was not measured: the measurement needs 9.03 MB"
+    )

@@ -275,8 +275,8 @@ def test_time_and_energy(rock: np.ndarray) -> None:
     [
         ("spot", "1e400um", "too large a number"),
         ("spot", "0um", "must be greater than 0"),
-        ("precision", "5", "to 100 %; for 5 %, give 5%"),
-        ("precision", "0.00001", "0.01 % to 100 %"),
+        ("precision", "5", "and 100 %; for 5 %, give 5%"),
+        ("precision", "0.00001", "0.01 % and 100 %"),
     ],
 )
 def test_reasons_for_refused_settings(setting: str, text: str, says: str) -> None:
@@ -302,7 +302,7 @@ def test_spots_are_never_larger_than_requested(
     plan = planned(rock, spot=spot, precision="10%")
     assert plan.spot_edge == 2 * edge
     assert plan.sd == pytest.approx(cubes_centred(rock, edge).std(ddof=1))
-    told = [r for r in plan.remarks if "planned with" in r]
+    told = [r for r in plan.remarks if "the plan uses" in r]
     assert len(told) == (spot in ("27.4um", "0.0349mm"))
     for place in plan.spots[:2]:
         corner = [round(c / 2 - (edge - 1) / 2) for c in place.centre]
@@ -315,7 +315,7 @@ def test_spots_without_positions_have_exactly_the_requested_size(
 ) -> None:
     plan = planned(rock, spot="27.4um", precision="10%", scan="spot")
     assert plan.spot_edge == pytest.approx(27.4)
-    assert not any("planned with" in remark for remark in plan.remarks)
+    assert not any("the plan uses" in remark for remark in plan.remarks)
 
 
 @pytest.mark.parametrize("spot", [8, 9, 32, 97, 251, 1000])

@@ -77,7 +77,7 @@ def plan_scan(
     seed : int
         Seed for the random positions.
     hours_per_spot : float, optional
-        Duration of the scan of one spot, in hours; adds times to the plan.
+        Duration of the scan of one spot, in hours; adds scan times to the plan.
     kilowatts : float, optional
         Power of the scanner, in kW; adds energy and CO2eq to the plan.
     kilograms_per_kilowatt_hour : float

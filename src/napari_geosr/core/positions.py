@@ -88,7 +88,7 @@ def starts_of(
 def other_position(
     volume: Volume, reference: Volume, begin: Sequence[float] | None = None
 ) -> str:
-    """Return a sentence that two volumes do not begin at the same position.
+    """Return a sentence stating that two volumes begin at different positions.
 
     It is empty if they do, or if one of them states no position. The parameters are
     those of `starts_of`.

@@ -32,7 +32,7 @@ def _usable(
     registry: Registry,
     required: tuple[tuple[str, Any], ...],
 ) -> tuple[Any, ...]:
-    """Return all usable modules; `find` is not called, but part of the cache key."""
+    """Return all usable modules; `find` is only part of the cache key."""
     usable = []
     for name, path in registry.modules().items():
         try:

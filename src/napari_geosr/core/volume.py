@@ -111,8 +111,8 @@ class Volume:
             )
         if len(self.data.shape) != len(axes):
             raise VolumeError(
-                f"{self.name!r} has {len(self.data.shape)} array axes "
-                f"{tuple(self.data.shape)} but axes {axes!r}."
+                f"The array of {self.name!r} has {len(self.data.shape)} axes "
+                f"{tuple(self.data.shape)}, but {len(axes)} are named: {axes!r}."
             )
         n = len(self.spatial_axes)
         object.__setattr__(self, "unit", require_unit(self.unit))
@@ -192,7 +192,7 @@ class Volume:
         ordered = "".join(a for a in AXES if a in letters)
         if len(letters) != len(data.shape) or sorted(letters) != sorted(ordered):
             raise VolumeError(
-                f"{name!r} has {len(data.shape)} array axes {tuple(data.shape)}; axes "
+                f"{name!r} has {len(data.shape)} axes {tuple(data.shape)}; axes "
                 f"{axes!r} do not match. Give one letter of T, C, Z, Y, X for each."
             )
         if letters != ordered:

@@ -133,8 +133,8 @@ class FoundSample:
         Mean grey value of the sample, below its blurred surface.
     surface : SampleSurface or None
     other_threshold : float or None
-        Threshold of the grey values inside, if it was not used but gives at least
-        twice the porosity, and a considerable one.
+        Threshold of the grey values inside, if it was not used but gives a
+        considerable porosity, at least twice that of the threshold used.
     other_porosity : float
         Approximate porosity at this threshold.
     scope : str
@@ -173,11 +173,11 @@ class FoundSample:
         if self.other_threshold is not None:
             yield (
                 f"The pores in the sample mask of {name!r} are too small, too rare or "
-                "too low in contrast for a reliable threshold. That of the whole "
-                f"volume ({self.threshold:.4g}) was used; the grey values inside the "
-                f"mask alone give {self.other_threshold:.4g}, and a porosity of about "
-                f"{rough_percent(self.other_porosity)}. Check the pores in the slices, "
-                "and give the threshold as a number if necessary."
+                "too low in contrast for a reliable threshold. The threshold of the "
+                f"whole volume ({self.threshold:.4g}) was used; the grey values inside "
+                f"the mask alone give {self.other_threshold:.4g}, and a porosity of "
+                f"about {rough_percent(self.other_porosity)}. Check the pores in the "
+                "slices, and give the threshold as a number if necessary."
             )
 
     def levelled_threshold(self, levelled: GreyHistogram, threshold: float) -> float:
@@ -458,7 +458,7 @@ class SampleSurface:
     def _levels(
         self, inside: GreyHistogram, counts: npt.NDArray[np.int64]
     ) -> tuple[float, float, float]:
-        """Return grey values: of a phase inside, of the surroundings, of the rest."""
+        """Return the grey values of a phase inside, the surroundings, and the rest."""
         inner = _quantile(inside.centres, counts, self.is_dark_outside)
         outer = _quantile(
             self.outside.centres, self.outside.counts, self.is_dark_outside
@@ -493,7 +493,7 @@ def mean_of(histogram: GreyHistogram) -> float:
 def _quantile(
     centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], is_dark: bool
 ) -> float:
-    """Return the quantile `_PURE` from the dark, or from the bright end."""
+    """Return the quantile `_PURE`, counted from the dark or from the bright end."""
     if not is_dark:
         centres, counts = centres[::-1], counts[::-1]
     total = np.cumsum(counts)

@@ -56,7 +56,7 @@ class Pores:
     sums : ndarray of shape (n, N_COLUMNS), int64
         Columns as numbered in `napari_geosr.measure.kernels.columns`.
     boundary : ndarray of shape (n, N_BOUNDARY_COLUMNS), float64
-        Columns as numbered in that module.
+        Columns as numbered in `napari_geosr.measure.kernels.columns`.
     geometry : Geometry
     """
 

@@ -67,7 +67,7 @@ def fill_space(stream: IO[bytes], size: int, start: int = 0) -> None:
 
 
 def is_in_memory(folder: Path) -> bool:
-    """Whether the files in a folder are kept in memory, as ``/tmp`` of many systems."""
+    """Whether files in a folder are kept in memory, as in ``/tmp`` on many systems."""
     import psutil
 
     place = folder.resolve()

@@ -79,7 +79,7 @@ def free_host_memory(root: Path = Path("/")) -> int:
 
 
 def _rest_of_allocation() -> Iterator[int]:
-    """Yield the part of the requested memory that this process and its children left.
+    """Yield the requested memory that this process and its children do not use.
 
     Queues may end a job that exceeds its memory without a limit that can be read.
     """

@@ -27,7 +27,7 @@ def describe_missing_torch(error: BaseException) -> str:
         return ""
     return (
         f"Torch cannot be imported on this computer ({socket.gethostname()}): "
-        f"{_first_line(error)}. This command needs it here. Install torch in the "
+        f"{_first_line(error)}. This command needs torch. Install it in the "
         "environment of napari-geosr (pip install torch), or run the command on a "
         "computer that has it."
     )

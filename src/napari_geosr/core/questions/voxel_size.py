@@ -104,7 +104,9 @@ def implausibility_reasons(
     dpi = _editor_dpi(millimetres[-1])
     if dpi is not None:
         may_be_right = False
-        reasons.append(f"{dpi} dots per inch is a resolution of screens or printers")
+        reasons.append(
+            f"{dpi} dots per inch is a typical resolution of screens or printers"
+        )
     return (*reasons, *_doubts_of_lengths(millimetres)), may_be_right
 
 

@@ -181,9 +181,9 @@ class SimFrames:
     def plane_axis(self) -> str:
         """Axis (Z, T or C) along which planes are interleaved with the frames.
 
-        Planes along a single axis are those of this axis: in a time series, they are
-        time points. If frames are interleaved along several axes, the planes are
-        slices if one of the axes is Z.
+        If frames are interleaved along one axis, this is that axis: in a time series,
+        the planes are time points. If frames are interleaved along several axes that
+        include Z, the planes are slices.
         """
         return next((a for a in "ZTC" if a in self.frame_axes), "Z")
 

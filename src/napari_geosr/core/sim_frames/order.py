@@ -38,8 +38,8 @@ _AGREES = 1.2
 #: The ratio is 1.9 or more for orders that mix time points, and at most 1.3 for
 #: shuffled frames of the same time points.
 _CONTRADICTS = 1.5
-#: Power of the ratio of two disagreements that only decides between two orders which
-#: remain unclear.
+#: Exponent of the ratio of two disagreements if neither order is clearly wrong: so
+#: small that the ratio decides between orders with almost equal misfits only.
 _HINT = 0.1
 #: Minimum ratio of two misfits, each divided by the contrast of the patterns, at which
 #: other axes or numbers of angles and phases than the most probable ones are chosen.
@@ -206,10 +206,10 @@ def sums_misfit(blocks: Sequence[FloatArray]) -> float:
 
 
 def direction_spectra(block: FloatArray) -> FloatArray:
-    """Return what distinguishes the power spectra of the patterns of the angles.
+    """Return how the power spectrum of each angle differs from the mean spectrum.
 
-    The power spectra do not depend on the phases and hardly on the position of the
-    sample.
+    The power spectra of the patterns do not depend on the phases, and hardly on the
+    position of the sample.
 
     Returns
     -------
@@ -314,8 +314,8 @@ def best_counts(possible: Sequence[Frames], order: str | None) -> Frames:
     Returns
     -------
     SimFrames
-        The first one, unless for another one, the sums over the phases fit clearly
-        better, or the patterns of the angles are clearly more distinct.
+        The first one, unless the sums over the phases fit clearly better for another
+        one, or its patterns are clearly more distinct between the angles.
     """
     values = []
     for frames in possible:

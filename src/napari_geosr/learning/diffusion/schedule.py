@@ -114,7 +114,9 @@ class Schedule:
     def evenly_spaced(self, steps: int) -> list[int]:
         """Return `steps` evenly spaced times, starting with the last [7]_."""
         if not 1 <= steps <= self.times:
-            raise ConfigError(f"The number of steps must be from 1 to {self.times}.")
+            raise ConfigError(
+                f"The number of steps must be between 1 and {self.times}."
+            )
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -336,7 +336,7 @@ def checkerboard_correlation(
     Diagonally opposite copies (even-even and odd-odd, even-odd and odd-even) share no
     voxel, so that noise that is independent between voxels does not correlate. The
     finest detail that can be evaluated has a period of four voxels. A subsampled copy
-    has a fourth or an eighth of the voxels, and its signal-to-noise ratio is lower by
+    has a quarter or an eighth of the voxels, and its signal-to-noise ratio is lower by
     the same factor. Therefore, the correlation is converted to that of two scans with
     the noise of this scan (Spearman–Brown formula).
 

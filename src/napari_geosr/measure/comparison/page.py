@@ -144,7 +144,7 @@ def _method(report: QualityReport) -> list[str]:
     ]
     if windows:
         lines.append(
-            "SSIM has a Gaussian window of standard deviation 1.5 voxels, "
+            "SSIM uses a Gaussian window with a standard deviation of 1.5 voxels, "
             f"{each_once(windows, report.titles)} wide; voxels are excluded if their "
             "window reaches the border or contains unknown voxels."
         )

@@ -226,7 +226,7 @@ class Group:
     ) -> tuple[BoolArray, BoolArray]:
         """Find the pores of the group, and those of its opposite.
 
-        Pores in neither of them lack a value that decides it.
+        Pores in neither of them lack a value on which the result depends.
         """
         return self._evaluate(self._tree, table, units)
 
@@ -378,7 +378,7 @@ class Group:
 
 
 def shortened(text: str) -> str:
-    """Return a text for messages, which repeat no more than its beginning."""
+    """Shorten a text for messages: if it is long, only its beginning is kept."""
     return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
 
 

@@ -1,4 +1,4 @@
-"""Pores of which it is unknown whether they belong to a group."""
+"""Pores for which it is unknown whether they belong to a group."""
 
 from __future__ import annotations
 

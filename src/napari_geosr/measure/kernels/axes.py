@@ -76,7 +76,7 @@ def _is_peak(
     y: int,
     x: int,
 ) -> bool:
-    """Whether no voxel of the phase around a voxel is an axis, or farther inside."""
+    """Whether no neighbour in the phase is marked, or farther from the surface."""
     n_z, n_y, n_x = phase.shape
     for a in range(max(z - 1, 0), min(z + 2, n_z)):
         for b in range(max(y - 1, 0), min(y + 2, n_y)):
@@ -90,10 +90,11 @@ def _is_peak(
 
 @compiled
 def mark_peaks(phase: np.ndarray, distances: np.ndarray, marked: np.ndarray) -> None:
-    """Mark the voxels farthest from the surface if there is no axis next to them.
+    """Mark the voxels farthest from the surface if no neighbour is marked.
 
     Between closed pores, the largest spheres can touch several pores at angles of less
-    than 130°. Without them, nothing would remain of the axes that they cover.
+    than 130°, so that their centres are not yet marked. As these spheres cover the
+    adjacent axes, nothing would remain there without the centres.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ def add_facets(
     areas: np.ndarray,
     pairs: np.ndarray,
 ) -> None:
-    """Add the facets between all pairs of voxels of which the first is in a box.
+    """Add the facets of all pairs of voxels with the first voxel in a box.
 
     Parameters
     ----------

@@ -62,7 +62,10 @@ def fit_sphere(
 
 @compiled
 def _average(walls: np.ndarray, count: int, sphere: np.ndarray) -> None:
-    """Set the radius to the mean distance of touched walls; more if they enclose it."""
+    """Set the radius of a sphere to the mean distance of the walls that it touches.
+
+    The radius is increased if these walls enclose the sphere.
+    """
     total, n = 0.0, 0
     zz, yy, xx, zy, zx, yx = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(count):

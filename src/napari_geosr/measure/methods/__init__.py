@@ -227,8 +227,8 @@ def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
         found.append(
             (
                 "For morphometry, NaN and infinite voxels in gaps narrower than "
-                f"{GAP_WIDTH} voxels took the phase of most of their neighbours; wider "
-                "gaps were left out.",
+                f"{GAP_WIDTH} voxels were assigned the phase of most of their "
+                "neighbours; wider gaps were left out.",
                 "",
             )
         )

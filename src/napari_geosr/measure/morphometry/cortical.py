@@ -20,19 +20,18 @@ TITLE = "Cortical bone"
 ABOUT = "Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N and Ct.Po.Dm of the slices normal to Z."
 CONVENTION = (
     "Each slice normal to Z is measured separately; values are means over the slices "
-    "with bone, except those in which the ring of bone is open. The periosteal "
-    "contour encloses the largest piece of bone with all its holes. The marrow cavity "
-    "is the largest hole, if it is larger than all the other holes together. Holes of "
-    "at least 2 % of the area of the largest one also belong to the cavity, with the "
-    "trabeculae in between, if "
-    "these are thinner than the holes and than the bone between the hole and the "
-    "periosteal contour, and if bone makes up less than half of the resulting cavity. "
-    "Pores that open into the cavity are part of it. Tt.Ar is "
+    "with bone, except those in which the ring of bone is open. The periosteal contour "
+    "encloses the largest piece of bone with all its holes. The marrow cavity is the "
+    "largest hole, if it is larger than all the other holes together. Holes of at "
+    "least 2 % of the area of the largest one also belong to the cavity, with the "
+    "trabeculae in between, if these are thinner than the holes and than the bone "
+    "between the hole and the periosteal contour, and if bone makes up less than half "
+    "of the resulting cavity. Pores that open into the cavity are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
-    "(pores included), Ct.Po area of all pores ÷ Ct.Ar, and Ct.Th the mean "
-    "local thickness of the cortex with its pores filled, in the slice. Po.N is the "
-    "number of pores in the slice that belong to a counted pore of the volume, which "
-    "reaches the minimum size, and Ct.Po.Dm the mean diameter of the circles of the "
+    "(pores included), Ct.Po the area of all pores ÷ Ct.Ar, and Ct.Th the mean local "
+    "thickness of the cortex with its pores filled, in the slice. Po.N is the number "
+    "of pores in the slice that belong to counted pores of the volume (those that "
+    "reach the minimum size), and Ct.Po.Dm the mean diameter of the circles of the "
     "same area as these pores."
 )
 SOURCES = (
@@ -299,7 +298,7 @@ def _not_small(phases: Phases, z: int, counted: MaskSource) -> Mask:
 
 
 def _touches(bone: Mask, unknown: Mask) -> bool:
-    """Whether more bone lies along unknown pixels than if it only touched them."""
+    """Whether so much bone adjoins unknown pixels that it may continue in them."""
     from scipy import ndimage
 
     cross = ndimage.generate_binary_structure(2, 1)

@@ -31,17 +31,17 @@ from napari_geosr.measure.thickness_blocks import block_edge
 TITLE = "Partial-volume porosity"
 ABOUT = "Porosity from grey values: each voxel contributes its pore fraction."
 CONVENTION = (
-    "Within 3 voxels of a pore (including diagonals), the pore fraction of a voxel is"
-    " the difference between the grey value of the solid and that of the voxel, "
-    "divided by the difference between solid and pore; φ(grey) is the sum of these "
-    "fractions divided by the number of sample voxels: φ(grey) = Σ (Grey.solid − "
-    "grey) ÷ (Grey.solid − Grey.pore) ÷ number of sample voxels. It does not depend "
-    "on blur that is narrower than these 3 voxels, nor on the exact threshold. "
-    "Grey.solid is the mean of solid voxels more than 3 voxels from pores and from "
-    "the border of the sample, Grey.pore that of the pore voxels farthest from the "
-    "solid: those more than 4 voxels from it or, if these are fewer than 100, more "
-    "than 3, 2 or 1.5 voxels. All grey values are those of the scan, even if the "
-    "threshold is local; uneven brightness affects them."
+    "Within 3 voxels of a pore (including diagonals), the pore fraction of a voxel is "
+    "the difference between the grey value of the solid and that of the voxel, divided "
+    "by the difference between solid and pore; φ(grey) is the sum of these fractions "
+    "divided by the number of sample voxels: φ(grey) = Σ (Grey.solid − grey) ÷ "
+    "(Grey.solid − Grey.pore) ÷ number of sample voxels. φ(grey) does not depend on "
+    "blur that is narrower than these 3 voxels, nor on the exact threshold. Grey.solid "
+    "is the mean grey value of solid voxels more than 3 voxels from pores and from the "
+    "border of the sample, Grey.pore that of the pore voxels farthest from the solid: "
+    "those more than 4 voxels from it or, if these are fewer than 100, more than 3, 2 "
+    "or 1.5 voxels. All grey values are those of the scan, even if the threshold is "
+    "local; uneven brightness affects them."
 )
 SOURCES = (
     "Maire E, Withers PJ. Quantitative X-ray tomography. Int Mater Rev 59:1-43 "
@@ -77,7 +77,7 @@ _FEWEST = 100
 
 @dataclass
 class _GreyMean:
-    """Mean over voxels, from sums of strips, so that slabs do not affect it."""
+    """Mean over voxels, from sums over strips, so that it does not depend on slabs."""
 
     sums: list[float] = field(default_factory=list)
     count: int = 0

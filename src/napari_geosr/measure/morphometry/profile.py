@@ -16,12 +16,12 @@ TITLE = "Profile along Z"
 ABOUT = "Porosity of every slice along Z, and how much it varies."
 CONVENTION = (
     "The porosity of a slice is its number of pore voxels ÷ its number of sample "
-    "voxels. Its "
-    "standard error is estimated from 4 × 4 equal fields of the slice, weighted by "
-    "their share of the sample, as if they were independent (Cochran 1977, ratio "
-    "estimator). Prof.SD is the standard deviation between slices that contain at "
-    "least half as much of the sample as the fullest slice; Prof.min and Prof.max are "
-    "their extremes, and Prof.slope is the slope of the regression line along Z."
+    "voxels. Its standard error is estimated from 4 × 4 equal fields of the slice, "
+    "weighted by their share of the sample, as if they were independent (Cochran 1977, "
+    "ratio estimator). Prof.SD is the standard deviation of the porosity between "
+    "slices in which the area of the sample is at least half of its largest area; "
+    "Prof.min and Prof.max are the extremes in these slices, and Prof.slope is the "
+    "slope of the regression line along Z."
 )
 SOURCES = (
     "Cochran WG. Sampling Techniques. 3rd ed. Wiley (1977), chapter on ratio "
@@ -65,7 +65,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     remarks = []
     if len(found) < 2:
         remarks.append(
-            "The profile along Z has no statistics: there is only one slice."
+            "The profile along Z has no statistics: fewer than two slices contain "
+            "enough of the sample."
         )
     else:
         heights = np.flatnonzero(used) * step

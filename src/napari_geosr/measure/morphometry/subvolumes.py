@@ -209,8 +209,8 @@ def _few(n: int) -> list[str]:
         return []
     narrow = 1 - _FACTOR * math.sqrt((n - 1) / n) / stats.t.ppf(0.975, n - 1)
     return [
-        f"Sub.low and Sub.high are from only {n} sub-volumes, so the interval is about "
-        f"{100 * narrow:.0f} % too narrow. Measure a larger volume."
+        f"Sub.low and Sub.high are based on only {n} sub-volumes, so the interval is "
+        f"about {100 * narrow:.0f} % too narrow. Measure a larger volume."
     ]
 
 

@@ -55,21 +55,21 @@ from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 TITLE = "Trabecular bone"
 ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."
 CONVENTION = (
-    "Bone is the solid. BV/TV is its share of the sample. BS is the surface area of "
-    "the bone, from Crofton's formula in 13 directions, excluding faces on the border. "
-    "Tb.N is 1 ÷ the mean distance between the mid-axes, measured as the local "
-    "thickness of the sample without the mid-axes (Hildebrand et al. 1999). The "
-    "mid-axes are the voxels of the medial axis at which the largest sphere is at "
-    "least 80 % as wide as the local thickness. Between closed pores, they are little "
-    "more than the centres of the largest spheres. "
-    "Tb.N(Th+Sp) is 1 ÷ (Tb.Th + Tb.Sp). Conn is 1 − the Euler "
-    "number of the largest component of the bone (26 neighbours) with its enclosed "
-    "cavities filled (purified, Odgaard & Gundersen 1993). The Euler number is "
-    "corrected at the border of the sample, so that the values of blocks that share "
-    "one plane of voxels add up: it is the sum over all groups of 2³ voxels that lie "
-    "completely in the sample. In a volume without a sample mask, half of the Euler "
-    "number of each face and an eighth of that of each corner are subtracted, and a "
-    "quarter of that of each edge is added. Conn.D is Conn ÷ TV."
+    "The solid is taken to be bone. BV/TV is its share of the sample. BS is the "
+    "surface area of the bone, from Crofton's formula in 13 directions, excluding "
+    "faces on the border. Tb.N is 1 ÷ the mean distance between the mid-axes, measured "
+    "as the local thickness of the sample without the mid-axes (Hildebrand et al. "
+    "1999). The mid-axes are the voxels of the medial axis at which the largest sphere "
+    "is at least 80 % as wide as the local thickness. Between closed pores, they are "
+    "little more than the centres of the largest spheres. Tb.N(Th+Sp) is 1 ÷ (Tb.Th + "
+    "Tb.Sp). Conn is 1 − the Euler number of the largest component of the bone (26 "
+    "neighbours) with its enclosed cavities filled (purified, Odgaard & Gundersen "
+    "1993). The Euler number is corrected at the border of the sample, so that the "
+    "values of blocks that share one plane of voxels add up: it is the sum over all "
+    "groups of 2³ voxels that lie completely in the sample. In a volume without a "
+    "sample mask, half of the Euler number of each face and an eighth of that of each "
+    "corner are subtracted, and a quarter of that of each edge is added. Conn.D is "
+    "Conn ÷ TV."
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
@@ -191,7 +191,7 @@ def _disagreement(number: float | None, both: float | None) -> list[str]:
     if number is None or both is None or 1 / _DIFFER <= number * both <= _DIFFER:
         return []
     return [
-        f"Tb.N is {number * both:.2g} times Tb.N(Th+Sp). Both agree for plates and "
+        f"Tb.N is {number * both:.2g} times Tb.N(Th+Sp). The two agree for plates and "
         "rods; for other structures, such as closed pores in a solid, and for rough "
         "surfaces, they differ. Always state which of them you report."
     ]
@@ -214,7 +214,7 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             f"number): the bone has no closed loops. {advice}"
         ]
     return [
-        "The constant in the formula of the connectivity (1 − Euler number) is "
+        "The constant in the formula for the connectivity (1 − Euler number) is "
         f"{rough_percent(1 / connectivity)} of its value, so Conn.D is too high. A "
         "larger volume is needed."
     ]

@@ -107,9 +107,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 )
             if _has_narrow_throats(along):
                 remarks.append(
-                    f"τ.{letter} may be inaccurate: every path of pores along "
+                    f"τ.{letter} may be inaccurate: every path through the pores along "
                     f"{letter.upper()} has a throat narrower than about {_NARROW} to "
-                    f"{_NARROW + 2} voxels. Check it with smaller voxels."
+                    f"{_NARROW + 2} voxels. Check it on a scan with smaller voxels."
                 )
         if outside:
             remarks.append(

@@ -110,9 +110,9 @@ _lock = threading.Lock()
 def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     """Measure the noise of a scan.
 
-    Blocks of a few voxels are read from all over the scan. Their variation is split
-    into degrees of polynomials, and the quietest blocks of every grey value are
-    described as noise plus smooth structure.
+    Blocks of a few voxels are read from all over the scan. Their variation is
+    divided among polynomials of different degrees, and the quietest blocks of every
+    grey value are described as noise plus smooth structure.
 
     Parameters
     ----------

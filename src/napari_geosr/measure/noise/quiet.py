@@ -316,7 +316,7 @@ def _parts(energies: Array, noise: Array, counts: Sequence[int]) -> tuple[Array,
 
 
 def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | None:
-    """Describe the same blocks by a mixture of noise in each class, if it fits better.
+    """Describe each class by its own mixture of noise, if this fits better.
 
     A mixture is better if a single spectrum for all classes does not fit and mistakes
     part of the noise for structure. A mixture describes fine structure rather than

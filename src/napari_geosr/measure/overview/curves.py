@@ -70,8 +70,8 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
             _thicknesses(reports),
         ),
         (
-            "Standard deviation of the porosity between sub-volumes. Where a curve "
-            "is, and remains, below the dotted line, the porosity of 95 % of the "
+            "Standard deviation of the porosity between sub-volumes. Once a "
+            "curve remains below the dotted line, the porosity of 95 % of the "
             "sub-volumes is within ± 5 % of that of the volume.",
             _subvolumes(reports),
         ),

@@ -295,7 +295,7 @@ class Phases:
 
     @property
     def available_bytes(self) -> int:
-        """Memory for whole volumes: half of the free memory, and within the budget."""
+        """Memory for whole volumes: half of the free memory, but at most the budget."""
         free = free_host_memory() // 2
         return free if self.budget is None else min(free, self.budget)
 

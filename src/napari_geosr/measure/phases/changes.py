@@ -110,7 +110,8 @@ class PhaseChanges:
     def decrease(self) -> float:
         """Relative decrease of the phase changes per length from one step to two.
 
-        Directions count as in the surface: those with long steps hardly do.
+        Directions are weighted as in the surface area: those with long steps have
+        little weight.
         """
         weights = pair_weights(self.voxel_size, flat=self.flat)
         rates = self._rates()[:2]
@@ -139,8 +140,8 @@ class PhaseChanges:
     def _bend(self, used: Mask) -> float:
         """Return how the decrease from step to step changes along the axes.
 
-        1 if it is that of edges, 0 if it is that of smooth surfaces, and less if it
-        sets in suddenly, at the thickness of walls.
+        The result is 1 if the decrease is that of surfaces with edges, 0 if it is that
+        of smooth surfaces, and less if it begins suddenly, at the thickness of walls.
         """
         rates = self._rates()[:, used & _IS_AXIS]
         one, two, three = rates[:, np.isfinite(rates).all(axis=0)].sum(axis=1)

@@ -199,7 +199,7 @@ def grid_remark(original: OriginalGrid, grid: tuple[int, ...], unit: str) -> str
         f"{min(sizes):.4g} {unit}"
     )
     if grid == original.shape:
-        return f"{text}, as many as in the scan."
+        return f"{text}, the same number as in the scan."
     return (
         f"{text}, with the surface interpolated between voxels. Pores and walls "
         f"thinner than ten times the longest edge of a voxel ({10 * max(sizes):.4g} "

@@ -227,8 +227,8 @@ def memory_remark(what: str, needed: int, *, has_budget: bool) -> str:
     """
     more = ", or increase the memory budget (--memory)" if has_budget else ""
     return (
-        f"{what} not measured: it needs {format_enough(needed)} of memory. Measure a "
-        f"part of the volume{more}."
+        f"{what} not measured: the measurement needs {format_enough(needed)} of "
+        f"memory. Measure a part of the volume{more}."
     )
 
 

@@ -25,8 +25,8 @@ class GapFiller:
 
     A gap is wide where it contains `GAP_WIDTH`³ voxels (in an image,
     `GAP_WIDTH`²); the space beyond the border of the volume counts as unmeasured. All
-    other unmeasured voxels, such as dead pixels or a missing slice, take the phase of
-    most of their measured neighbours, except within two voxels of a wide gap.
+    other unmeasured voxels, such as dead pixels or a missing slice, are assigned the
+    phase of most of their measured neighbours, except within two voxels of a wide gap.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def filled_remark(n_filled: int, purpose: str) -> str:
     voxels = "voxel" if n_filled == 1 else "voxels"
     return (
         f"For {purpose}, {n_filled:,} NaN or infinite {voxels} in gaps narrower than "
-        f"{GAP_WIDTH} voxels took the phase of most of their neighbours."
+        f"{GAP_WIDTH} voxels were assigned the phase of most of their neighbours."
     )
 
 

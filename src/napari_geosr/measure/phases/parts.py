@@ -33,7 +33,7 @@ def summed(values: npt.NDArray[Any], limits: Floats, axis: int) -> npt.NDArray[A
     Returns
     -------
     ndarray
-        One value less along the axis than there are limits.
+        One value fewer along the axis than there are limits.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def add_planes(
     Parameters
     ----------
     target : ndarray of shape (n, m, l)
-        Sums in the parts; one value less along each axis than there are limits.
+        Sums in the parts; one value fewer along each axis than there are limits.
     planes : ndarray of shape (z, Y, X)
     start : int
         Number of the first plane.

@@ -92,7 +92,7 @@ class PlanConfig(Config):
         default=None,
         gt=0,
         title="Hours per spot",
-        description="Scan time per spot in hours; adds times to the plan.",
+        description="Scan time per spot in hours; adds scan times to the plan.",
     )
     kilowatts: float | None = Field(
         default=None,
@@ -122,7 +122,7 @@ class PlanConfig(Config):
             )
         if not 1e-4 <= number <= 1:
             hint = f"; for {number:g} %, give {number:g}%" if 1 < number <= 100 else ""
-            raise ValueError(f"the precision must be from 0.01 % to 100 %{hint}")
+            raise ValueError(f"the precision must be between 0.01 % and 100 %{hint}")
         return number
 
     @field_validator("confidence", mode="after")
@@ -137,7 +137,7 @@ class PlanConfig(Config):
         if not 0.5 <= number <= 0.999:
             is_percentage = 50 <= number <= 99.9
             hint = f"; for {number:g} %, give {number:g}%" if is_percentage else ""
-            raise ValueError(f"the confidence must be from 50 % to 99.9 %{hint}")
+            raise ValueError(f"the confidence must be between 50 % and 99.9 %{hint}")
         return number
 
     @model_validator(mode="after")

@@ -34,12 +34,12 @@ def size_remarks(
         + shown_units(phases.unit, [edge * phases.edge], flat=phases.flat)
         for edge in (wanted, spot)
     )
-    edge = "voxels of this scan"
+    unit = "number of voxels of this scan"
     if phases.original is not None:
-        edge = "times the shortest voxel edge of this scan"
+        unit = "multiple of the shortest voxel edge of this scan"
     yield (
-        f"Spots of {requested} were requested; planned with {planned}, because spots "
-        f"are a whole number of {edge} wide."
+        f"Spots of {requested} were requested; the plan uses {planned}, because the "
+        f"width of a spot must be a whole {unit}."
     )
 
 
@@ -86,7 +86,7 @@ def plan_remarks(
             "The scan has too few cubes of the spot's size: the differences between "
             f"spots were extrapolated from {len(most)} cubes of "
             f"{number_text(most.edge * phases.edge)} {unit} "
-            "with the two-point statistics. A larger scan gives a more reliable plan."
+            "using the two-point statistics. A larger scan gives a more reliable plan."
         )
     if length is not None and edge < _FEW_LENGTHS * length:
         yield (

@@ -116,8 +116,8 @@ class ScanPlan:
         Accepted error of the porosity.
     confidence : float
     spot_edge : float
-        Edge of a spot; with positions, a whole number of voxels and never larger than
-        requested.
+        Edge of a spot. If the spots have positions, it is a whole number of voxels and
+        not larger than requested.
     sd : float
         Standard deviation of the porosity between spots.
     n_spots : int

@@ -193,7 +193,7 @@ def noise_remarks(
             (
                 f"The noise of {name!r} could not be measured.",
                 *reasons,
-                "Its grey values are compatible with noise that puts "
+                "The grey values are compatible with noise that puts "
                 f"{rough_percent(possible.share)} of the voxels on the wrong side of "
                 f"the threshold: {what} may be unreliable. Inspect the segmentation.",
             )

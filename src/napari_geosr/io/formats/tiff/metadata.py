@@ -325,7 +325,10 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
                 f"The file specifies {dpi:.0f} dots per inch, a resolution of screens, "
                 "printers or fax machines, not of a scan; it was ignored."
             )
-            doubt = f"{dpi:.0f} dots per inch is a resolution of screens or printers"
+            doubt = (
+                f"{dpi:.0f} dots per inch is a typical resolution of screens or "
+                "printers"
+            )
             edge = 25.4 / dpi
             return PhysicalSpace(
                 dict.fromkeys("ZYX", edge),
