@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
+from unittest.mock import patch
 
+import docstring_parser
 from cyclopts import Parameter
+from cyclopts.completion import bash, fish, zsh
 from cyclopts.completion.detect import ShellDetectionError, detect_shell
 
 from napari_geosr.cli.app import build_app
