@@ -29,6 +29,9 @@ from napari_geosr.gui.kit.dock_tabs import (
     POROSITY,
     RECONSTRUCT,
     RESTORE,
+    SEGMENT,
+    SHAPES,
+    SIM,
 )
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import ElidedLabel
