@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import docstring_parser
 import pytest
 from cyclopts import App
 from cyclopts.completion.detect import ShellDetectionError
@@ -16,6 +17,7 @@ from cyclopts.completion.detect import ShellDetectionError
 from napari_geosr.cli.app import build_app, run
 from napari_geosr.cli.kit import completion
 from napari_geosr.models.names import complete_model
+from napari_geosr.operations.restore.config import RestoreConfig
 
 PROGRAM = "napari-geosr"
 
@@ -114,6 +116,27 @@ def install(home, scripts, monkeypatch, capsys) -> Callable[[str], str]:
         return capsys.readouterr().out
 
     return install_in
+
+
+def test_the_script_is_written_without_reading_a_class_twice(
+    scripts, monkeypatch, tmp_path
+):
+    """Parsing the source code of the settings of every command took 12 s."""
+    read: list[object] = []
+    parse = docstring_parser.parse_from_object
+
+    def note(thing, *more):
+        read.append(thing)
+        return parse(thing, *more)
+
+    monkeypatch.setattr(docstring_parser, "parse_from_object", note)
+    out = tmp_path / "script"
+    monkeypatch.setattr(completion, "_zsh_loads_completions", lambda: True)
+    assert run(["--install-completion", "--shell", "zsh", "-o", str(out)]) == 0
+    assert RestoreConfig in read
+    assert len(read) == len(set(read))
+    assert out.read_text() == scripts["zsh"]
+    assert docstring_parser.parse_from_object is note
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")

@@ -125,6 +125,25 @@ def test_notes_are_wrapped_on_a_terminal_only(monkeypatch, terminal):
         assert lines == [f"note: {VERDICT}", f"note: {NAME} is odd."]
 
 
+@pytest.mark.parametrize("done", [2, 1])
+def test_a_note_is_on_a_line_of_its_own_beside_a_bar(monkeypatch, done):
+    screen = io.StringIO()
+
+    def make(**options):
+        options.pop("stderr")
+        return Console(file=screen, force_terminal=True, width=80, **options)
+
+    def noted(should_stop):
+        yield StageStarted(message="Restoring scan")
+        yield BlockDone(done, 2)
+        yield WarningIssued(message="The scan is odd.")
+
+    monkeypatch.setattr(console, "Console", make)
+    monkeypatch.setenv("TERM", "xterm")
+    console.run_command(noted)
+    assert lines_that_stay(screen.getvalue()) == ["note: The scan is odd."]
+
+
 def test_a_long_message_leaves_room_for_the_bar_and_the_per_cent(monkeypatch):
     screen = io.StringIO()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,18 +36,23 @@ EXAMPLES += [line for lines in OF_GROUPS.values() for line in lines]
 
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
-    """Help of some commands on a terminal with 80 columns, all from one process."""
+    """Help of all commands on a terminal with 80 columns, all from one process."""
     code = (
-        "from napari_geosr.cli.app import run\n"
-        "for words in (['restore'], ['train', 'noise2inverse'], ['study',"
-        " 'projections'], ['pairs']):\n"
-        "    print('@@', *words); run([*words, '--help'])\n"
+        "from napari_geosr.cli.app import build_app, run\n"
+        "from napari_geosr.cli.kit.completion import texts_read_once\n"
+        "def show(app, words):\n"
+        "    print('@@', *words, flush=True); run([*words, '--help'])\n"
+        "    for name in app:\n"
+        "        if not name.startswith('-'):\n"
+        "            show(app[name], [*words, name])\n"
+        "with texts_read_once():\n"
+        "    show(build_app(), [])\n"
     )
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, env=environment
     )
-    parts = done.stdout.decode().split("@@ ")[1:]
+    parts = re.split(r"^@@ ?", done.stdout.decode(), flags=re.MULTILINE)[1:]
     return dict(part.split("\n", 1) for part in parts)
 
 
@@ -114,6 +120,7 @@ def test_an_option_is_in_one_group_and_exists(pages: dict[str, str]) -> None:
 
 
 def test_pages_fit_80_columns_and_defaults_can_be_typed(pages: dict[str, str]) -> None:
+    assert {"", "restore", "models list", "submit train noise2void"} <= set(pages)
     for words, text in pages.items():
         assert max(map(len, text.splitlines())) <= 80, words
         assert "[default: (" not in text

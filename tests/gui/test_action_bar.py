@@ -29,6 +29,9 @@ from napari_geosr.gui.kit.dock_tabs import (
     POROSITY,
     RECONSTRUCT,
     RESTORE,
+    SEGMENT,
+    SHAPES,
+    SIM,
 )
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import ElidedLabel
@@ -539,6 +542,13 @@ def test_empty_docks_say_what_to_do(small, qtbot):
         (POROSITY, "Open an image to measure its pores."),
         (RECONSTRUCT, "Open projections to begin."),
         (JOBS, "No jobs yet. Press Train… to start one."),
+        (TRAIN, "Choose an open layer or files first."),
+        (PAIRS, "Choose the scans, then press Build pair."),
+        (MODELS, "Drop a model file here to import it."),
+        (COMPARE, "Tick 2 to 6 images to compare."),
+        (SEGMENT, "Open a scan to segment."),
+        (SIM, "Open the raw frames first."),
+        (SHAPES, "Open labels, or segment a scan first."),
     ):
         dock = small(name)
         qtbot.waitUntil(lambda d=dock, s=said: d.bar.state.text() == s, timeout=5000)

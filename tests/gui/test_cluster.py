@@ -27,7 +27,6 @@ from napari_geosr.gui.kit.dock_tabs import (
     SHAPES,
     TRAIN,
 )
-from napari_geosr.jobs import feasibility
 from napari_geosr.jobs.cluster import profiles, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
@@ -278,7 +277,6 @@ def test_a_walltime_too_short_for_a_tile_is_refused(
         return dataclasses.replace(plan, seconds=7200, parts=2, threads=4)
 
     monkeypatch.setattr(restoration, "outline_steps", steps)
-    monkeypatch.setattr(feasibility.restorations, "share_of_processor", lambda *_: 1.0)
     dialog.form.set_values({"walltime": "30min"})
     submit(dialog, qtbot)
     assert dialog.isVisible()

@@ -17,7 +17,7 @@ from queue_helpers import submit
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.projections import Projections
-from napari_geosr.jobs import feasibility, index
+from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.reconstruct import ReconstructConfig
@@ -53,13 +53,8 @@ def refused(scan: Path, capsys: Any, *words: str) -> str:
     return message
 
 
-def slow(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, parts: int, share: float = 1.0
-) -> None:
-    """Let a run of `parts` parts take `seconds` on this computer.
-
-    This process is given `share` of the processor while it measures the time.
-    """
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float, parts: int) -> None:
+    """Let a run of `parts` parts take `seconds` on this computer."""
     outline = restoration.outline_steps
 
     def steps(*args: Any, **kwargs: Any) -> Any:
@@ -67,9 +62,6 @@ def slow(
         return replace(made, seconds=seconds, parts=parts, threads=1)
 
     monkeypatch.setattr(restoration, "outline_steps", steps)
-    monkeypatch.setattr(
-        feasibility.restorations, "share_of_processor", lambda *_: share
-    )
 
 
 def test_a_walltime_that_is_too_short(
@@ -93,15 +85,6 @@ def test_more_threads_on_the_node_count(
     words = restoring(scan, "-m", "gaussian", "--walltime", "5min", "--threads", "4")
     assert "too short" in refused(scan, capsys, *words, "--cores", "1")
     made = submit(capsys, *words, "--cores", "4")
-    assert run(["jobs", "stop", made["job"]]) == 0
-
-
-def test_other_programs_on_this_computer_do_not_count(
-    scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow(monkeypatch, 3600, parts=10, share=0.5)
-    words = restoring(scan, "-m", "gaussian", "--walltime", "6min", "--threads", "1")
-    made = submit(capsys, *words)
     assert run(["jobs", "stop", made["job"]]) == 0
 
 

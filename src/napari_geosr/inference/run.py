@@ -429,14 +429,16 @@ class TiledRun:
         first = self.n_done == self.n_skipped and self.n_retries == 0
         measure = first and self.planner.is_measured
         meter = GrowthMeter(self.device) if measure else None
-        start = time.perf_counter()
+        # Other backends compute in their own threads.
+        is_own_thread = clock is not None or self.backend.forward is None
+        timer = compute.WorkTimer(self.device if is_own_thread else "")
         try:
             values = self._window(tile, block, clock or self.backend.forward)
         finally:
             grew_by = None if meter is None else meter.stop()
         if meter is not None:
             n = np.prod(tile.window_shape)
-            speed = (time.perf_counter() - start) / float(n)
+            speed = timer.seconds() / float(n)
             compute.learn_speed(self.network, self.device, self.threads, speed)
         return values, grew_by
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
+import docstring_parser
 from cyclopts import Parameter
+from cyclopts.completion import bash, fish, zsh
 from cyclopts.completion.detect import ShellDetectionError, detect_shell
 
 from napari_geosr.cli.app import build_app
@@ -44,7 +49,8 @@ def install_completion(
         raise ConfigError(
             "The shell could not be detected. Name it, for example with --shell bash."
         ) from error
-    print(f"Wrote {build_app().install_completion(shell=name, output=out)}")
+    with texts_read_once():
+        print(f"Wrote {build_app().install_completion(shell=name, output=out)}")
     if name == "zsh" and not _zsh_loads_completions():
         print(
             "zsh does not load completions yet. Add this line at the end of ~/.zshrc:\n"
@@ -53,6 +59,26 @@ def install_completion(
     again = f", or run: {_RESTART[name]}" if name in _RESTART else ""
     print(f"Start a new {name} session{again}. The Tab key then completes commands.")
     return 0
+
+
+@contextmanager
+def texts_read_once() -> Iterator[None]:
+    """Let cyclopts read every docstring and help text once while it writes a script.
+
+    It reads them again for each command that has the same settings, and finds the
+    docstring of a class by parsing its source code, which takes most of the time.
+    """
+    places = [(docstring_parser, "parse_from_object")]
+    places += [(shell, "strip_markup") for shell in (bash, fish, zsh)]
+    before = [(place, name, getattr(place, name, None)) for place, name in places]
+    known = [(place, name, read) for place, name, read in before if read is not None]
+    for place, name, read in known:
+        setattr(place, name, cache(read))
+    try:
+        yield
+    finally:
+        for place, name, read in known:
+            setattr(place, name, read)
 
 
 def _zsh_loads_completions() -> bool:

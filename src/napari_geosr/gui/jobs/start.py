@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -84,11 +84,12 @@ class TrainingPlan:
         GeoSRError
             If settings or data are invalid, or a file cannot be written.
         """
-        self.check()
+        plan, _ = self.on_shared_regions()
+        plan.check()
         yield StageStarted(message="Inspecting the data")
-        paths = yield from _on_disk(self, folder / "data", should_stop)
+        paths = yield from _on_disk(plan, folder / "data", should_stop)
         job = TrainJob.from_values(
-            {"method": self.method, "training": _plain(self, paths)}
+            {"method": self.method, "training": _plain(plan, paths)}
         ).with_absolute_paths()
         job.check()
         return job
@@ -115,6 +116,11 @@ class TrainingPlan:
         GeoSRError
             If the settings or the data are invalid.
         """
+        job, in_memory = self._job_in_memory()
+        job.check(in_memory)
+
+    def _job_in_memory(self) -> tuple[TrainJob, dict[Path, Volume]]:
+        """Return the job and the volumes of its layers, by their entry."""
         in_memory: dict[Path, Volume] = {}
         paths = {
             role: tuple(_entry(part, in_memory) for part in parts)
@@ -122,7 +128,44 @@ class TrainingPlan:
         }
         training = self.training(paths)
         assert isinstance(training, TrainingConfig)
-        TrainJob(method=self.method, training=training).check(in_memory)
+        return TrainJob(method=self.method, training=training), in_memory
+
+    def on_shared_regions(self) -> tuple[TrainingPlan, tuple[str, ...]]:
+        """Crop layers and files that are shifted against each other.
+
+        The viewer shows the position of every layer, but the layer's file might not
+        state it, so this is not left to the job. Call it in a worker, as `check`.
+
+        Returns
+        -------
+        plan : TrainingPlan
+            The plan with the cropped volumes, or this plan.
+        notes : tuple of str
+            A sentence for each group of volumes that was cropped.
+
+        Raises
+        ------
+        GeoSRError
+            If the settings or the data are invalid.
+        """
+        job, in_memory = self._job_in_memory()
+        parts = [part for group in self.data.values() for part in group]
+        shown = all(isinstance(part, Volume) for part in parts)
+        opened, shared = job.open_regions(in_memory, shown=shown)
+        if not shared.notes:
+            return self, ()
+        data = {
+            role: tuple(
+                part if used.shape == whole.shape else used.replace(source=None)
+                for part, used, whole in zip(
+                    group, shared.volumes[role], opened[role], strict=True
+                )
+            )
+            for role, group in self.data.items()
+        }
+        index = shared.used_slice(self.settings.get("preview_slice"))
+        settings = dict(self.settings) | {"preview_slice": index}
+        return replace(self, data=data, settings=settings), shared.notes
 
 
 def _entry(part: Path | Volume, in_memory: dict[Path, Volume]) -> Path:
@@ -183,6 +226,7 @@ def time_steps(
     TrainingEstimate
     """
     part = max(_ESTIMATE_EDGE, 3 * int(plan.settings.get("patch") or 64))
+    plan, _ = plan.on_shared_regions()
     plan.check()
     folder = new_folder(parent, ".estimate")
     try:

@@ -29,7 +29,11 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.layers.geometry import check_same_rotation, geometry_of_layer
+from napari_geosr.gui.layers.geometry import (
+    check_same_rotation,
+    geometry_of_layer,
+    origin_along,
+)
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
@@ -101,6 +105,8 @@ class DataRow(QWidget):
         self._viewer, self.name = viewer, name
         self._files: tuple[Path, ...] = ()
         self.touched = False
+        #: Row of the layer along whose axes positions are given.
+        self.partner: DataRow | None = None
         self.takes_several = several
         self.takes_labels = labels
         fixed = (FROM_FILES, SELECTED) if several else (FROM_FILES,)
@@ -186,10 +192,13 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """Return a key that changes with the choice and the chosen layers' voxels."""
+        """Return a key of the choice, and of the chosen layers' voxels and places."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
-        return tuple(contents_key(layer) for layer in self._layers())
+        return tuple(
+            (contents_key(layer), layer.extent.world.tobytes())
+            for layer in self._layers()
+        )
 
     def parts(self) -> tuple[Path | Volume, ...]:
         """Return the choice: paths, or volumes of layers.
@@ -208,7 +217,14 @@ class DataRow(QWidget):
             raise ConfigError(
                 f"{self.name}: choose a layer, or select layers in the list."
             )
-        return tuple(volume_from_layer(layer, self._viewer) for layer in layers)
+        return tuple(self._volume(layer) for layer in layers)
+
+    def _volume(self, layer: Layer) -> Volume:
+        volume = volume_from_layer(layer, self._viewer)
+        other = self.partner.layer() if self.partner is not None else None
+        if other is None or other is layer:
+            return volume
+        return volume.replace(origin=origin_along(layer, other))
 
     def _layers(self) -> list[Any]:
         """Return the layer chosen, or those selected in the list."""

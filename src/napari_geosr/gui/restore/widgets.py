@@ -89,7 +89,10 @@ _BACKGROUND = {
     RANK: "Comparing models…",
     VERDICT: "Checking the effect of this model…",
 }
-_ESTIMATE_TIP = "Time and memory that a run needs on this device."
+_ESTIMATE_TIP = (
+    "Time and memory that a run needs on this device. Other programs that use the "
+    "processor make it slower."
+)
 _MEASURE = "&Measure porosity…"
 _MEASURE_TIP = "Open the Porosity dock with the restored layer."
 #: Reasons not to measure a result: harm that is predicted, or found by the check.

@@ -185,6 +185,7 @@ class TrainDock(TrainWidgets):
                 labels=scenario.takes_labels and role == "target",
             )
             row.changed.connect(self._on_settings)
+            row.partner = self._rows.get("source")
             add_data_row(self._data, name, row)
             self._rows[role] = row
         self._suggest()
@@ -277,17 +278,18 @@ class TrainDock(TrainWidgets):
 
     def _data_question(self) -> DataQuestion | None:
         """Return the chosen training data, for the data check."""
-        row, method = self._rows.get("source"), self.settings.method
-        if row is None or row.is_empty():
-            return None
+        rows, method = self._rows.items(), self.settings.method
         values = self.settings.values()
         try:
             # Other settings may be invalid, but the check does not depend on them.
             relevant = {name: values[name] for name in SETTINGS if name in values}
             training = config_class(method).create(**relevant)
-            return DataQuestion(method, training, row.parts(), row.identity())
+            data = {role: row.parts() for role, row in rows if not row.is_empty()}
         except GeoSRError:
             return None  # shown when *Start* is pressed
+        identity = tuple(row.identity() for _, row in rows)
+        question = DataQuestion(method, training, data, identity)
+        return question if "source" in data else None
 
     def _list_names(self) -> None:
         """List, in a worker, the names already used by models and training runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
-from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.start import Data, TrainingPlan
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.operations.inputs import open_for_training
 from napari_geosr.operations.train import TrainingConfig
@@ -31,13 +32,15 @@ class DataQuestion:
 
     Attributes
     ----------
+    data : mapping of str to tuple of Path or Volume
+        The scans chosen so far, by role.
     identity : hashable
         Identifies the scans.
     """
 
     method: str
     training: TrainingConfig
-    parts: tuple[Path | Volume, ...] = field(repr=False)
+    data: Data = field(repr=False)
     identity: Any
 
     @property
@@ -112,10 +115,14 @@ def _check_steps(question: DataQuestion) -> Generator[Step, None, str]:
         flat = question.training.dimensions == "2D"
         volumes = [
             open_for_training(part, flat=flat) if isinstance(part, Path) else part
-            for part in question.parts
+            for part in question.data["source"]
         ]
         method, training = question.method, question.training
         warnings = noise_warnings(method, training, volumes)
-        return " ".join([*warnings, *smaller_patch_warnings(training, volumes)])
+        warnings += smaller_patch_warnings(training, volumes)
     except GeoSRError:
         return ""  # shown when *Start* is pressed
+    with suppress(GeoSRError):  # likewise; usually, another scan is still to be chosen
+        plan = TrainingPlan(method, training.model_dump(), question.data)
+        warnings += plan.on_shared_regions()[1]
+    return " ".join(warnings)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.config import format_enough, parse_bytes
@@ -85,7 +83,6 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
         return
     if restoration.is_series(volume) or is_generative(job.settings.uncertainty):
         return
-    began = time.perf_counter(), time.process_time()
     try:
         plan = yield from restoration.outline_steps(
             volume, settings_on_node(job, profile), workers=run.workers
@@ -94,15 +91,7 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
         if job.settings.memory is not None or not run.memory or error.enough is None:
             raise
         raise run.too_small(error.enough) from error
-    # Other programs on this computer would make the model seem slower.
-    seconds = plan.seconds * share_of_processor(*began)
-    check_plan(replace(plan, seconds=seconds), job, profile)
-
-
-def share_of_processor(wall: float, processor: float) -> float:
-    """Return the processor time of this process as a fraction of the elapsed time."""
-    elapsed = max(time.perf_counter() - wall, 1e-9)
-    return min(1.0, (time.process_time() - processor) / elapsed)
+    check_plan(plan, job, profile)
 
 
 def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ MAX_SHIFT = 0.2
 #: Shift according to the files, in voxels of the source, above which a warning is
 #: given; it exceeds the difference between positions of centres and of edges.
 _MAX_OFFSET = 1.0
+#: Relative difference between voxel sizes that is accepted as equal.
+_SAME_SIZE = 0.02
 #: Size of the compared region along Y and X, in voxels of the source.
 _REGION_EDGE = 128
 #: Size of the compared region along Z, in voxels of the source.
@@ -114,7 +117,7 @@ def check_pair(
                 source.voxel_size, target.voxel_size, factors, strict=True
             )
         ]
-        if not np.allclose(ratio, 1, rtol=0.02):
+        if not np.allclose(ratio, 1, rtol=_SAME_SIZE):
             times = ", ".join(
                 f"{r:.3g} along {axis}"
                 for axis, r in zip(source.spatial_axes, ratio, strict=True)
@@ -142,20 +145,57 @@ def check_pair(
 def position_warning(source: Volume, target: Volume, factor: int, ndim: int) -> str:
     """Return a warning if the files state that a target shows another region, or "".
 
-    Without a common unit of length, positions are compared in voxels. Nothing is
-    compared if one of the files states no position. The parameters are those of
-    `check_shapes`.
+    The parameters are those of `check_shapes`.
     """
-    if not (states_position(source) and states_position(target)):
+    shift = position_shift(source, target, check_shapes(source, target, factor, ndim))
+    if shift is None or max(map(abs, shift)) <= _MAX_OFFSET:
         return ""
-    factors = check_shapes(source, target, factor, ndim)[-len(source.origin) :]
-    edges = [t * f for t, f in zip(target.voxel_size, factors, strict=True)]
-    if source.has_physical_size and target.has_physical_size:
+    shown = ", ".join(f"{s:+.4g}" for s in shift)
+    return (
+        f"According to their files, {target.title} is shifted by {shown} voxels "
+        f"({', '.join(source.spatial_axes)}) from {source.title}, but both are used as "
+        "if they showed the same region. Check that it is the right target."
+    )
+
+
+def position_shift(
+    source: Volume, target: Volume, factors: Sequence[int], *, shown: bool = False
+) -> tuple[float, ...] | None:
+    """Return the stated shift of a target along the spatial axes, in source voxels.
+
+    The outer edges of the first voxels are compared, because the centres differ if the
+    voxels of the target are smaller. Without a common unit of length, positions are
+    compared in voxels.
+
+    Parameters
+    ----------
+    source, target : Volume
+        Volumes with the same axes.
+    factors : sequence of int
+        Voxels of the target per voxel of the source along each axis.
+    shown : bool
+        Whether a position at the default origin is also a stated position.
+
+    Returns
+    -------
+    tuple of float or None
+        None if one of the files states no position, or if voxel sizes in the same unit
+        do not correspond to the factors.
+    """
+    if not (shown or (states_position(source) and states_position(target))):
+        return None
+    along = factors[-len(source.origin) :]
+    edges = [t * f for t, f in zip(target.voxel_size, along, strict=True)]
+    are_known = source.has_physical_size and target.has_physical_size
+    if are_known:
         scale = MILLIMETRES[source.unit] / MILLIMETRES[target.unit]
-        edges = [s * scale for s in source.voxel_size]
-    # Outer edges of the first voxels, in voxels of the source; the centres differ if
-    # the voxels of the target are smaller.
-    shift = [
+        expected, edges = edges, [s * scale for s in source.voxel_size]
+    else:
+        expected = list(source.voxel_size)
+    is_one_unit = are_known or source.unit == target.unit
+    if is_one_unit and not np.allclose(edges, expected, rtol=_SAME_SIZE):
+        return None
+    return tuple(
         (t - 0.5 * t_edge) / edge - (s / s_edge - 0.5)
         for t, t_edge, edge, s, s_edge in zip(
             target.origin,
@@ -165,14 +205,6 @@ def position_warning(source: Volume, target: Volume, factor: int, ndim: int) -> 
             source.voxel_size,
             strict=True,
         )
-    ]
-    if max(map(abs, shift)) <= _MAX_OFFSET:
-        return ""
-    shown = ", ".join(f"{s:+.4g}" for s in shift)
-    return (
-        f"According to their files, {target.title} is shifted by {shown} voxels "
-        f"({', '.join(source.spatial_axes)}) from {source.title}, but both are used as "
-        "if they showed the same region. Check that it is the right target."
     )
 
 

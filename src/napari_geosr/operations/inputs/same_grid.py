@@ -74,7 +74,7 @@ def check_same_grid(
             f"{reference.title} {', '.join(reference.axes)}. Both "
             "must have the same axes."
         )
-    turned = _check_directions(volume, reference, may_be_turned)
+    turned = check_directions(volume, reference, may_be_turned=may_be_turned)
     if volume.has_physical_size and reference.has_physical_size:
         scale = convert_length(1.0, reference.unit, volume.unit)
         size = tuple(scale * edge for edge in reference.voxel_size)
@@ -135,7 +135,9 @@ def _other_size(volume: Volume, reference: Volume) -> VolumeError:
     )
 
 
-def _check_directions(volume: Volume, reference: Volume, may_be_turned: bool) -> str:
+def check_directions(
+    volume: Volume, reference: Volume, *, may_be_turned: bool = False
+) -> str:
     """Raise `VolumeError` if axes with known directions differ; see `check_same_grid`.
 
     Return a note if `volume` is rotated; otherwise an empty string.

@@ -28,6 +28,7 @@ from napari_geosr.operations.train.checks import (
     suggest_upscaling,
 )
 from napari_geosr.operations.train.in_memory import is_in_memory, name_in_memory
+from napari_geosr.operations.train.shared_region import SharedRegions, share_regions
 from napari_geosr.physics.simulated import is_simulated, open_simulated
 
 if TYPE_CHECKING:
@@ -137,28 +138,56 @@ class TrainJob(Config):
         if method.one_object:
             check_distinct(volumes["source"])
         check_slices(self.training, volumes["source"])
-        if method.paired and "target" in volumes:
-            self._check_pairs(method, volumes)
+        used = self._check_pairs(method, volumes)
         painted = method.label_roles if method.unpainted is not None else ()
-        check_contents({r: v for r, v in volumes.items() if r not in painted})
+        check_contents({r: v for r, v in used.items() if r not in painted})
         if method.labels > 1 and self.training.similarity_index:
             raise ConfigError(
                 "A similarity index is only for models that restore grey values, but "
                 "this model outputs labels: switch similarity_index off."
             )
         if method.labels > 1:
-            method.check_targets(volumes["target"])
+            method.check_targets(used["target"])
         return volumes
+
+    def open_regions(
+        self, in_memory: Mapping[Path, Volume] | None = None, *, shown: bool = False
+    ) -> tuple[dict[str, list[Volume]], SharedRegions]:
+        """Open the volumes, and crop those that are shifted against each other.
+
+        Parameters
+        ----------
+        in_memory : mapping of Path to Volume, optional
+            Volumes passed in memory, by their entry in the settings.
+        shown : bool
+            Whether all volumes are layers of one viewer; see `share_regions`.
+
+        Raises
+        ------
+        GeoSRError
+            If a setting or an input is invalid.
+        """
+        self.check_settings()
+        method = METHODS.load(self.method).Method(self.training)
+        opened = open_roles(self, method, in_memory)
+        return opened, share_regions(method, opened, shown=shown)
 
     def _check_pairs(
         self, method: Method, volumes: Mapping[str, Sequence[Volume]]
-    ) -> None:
-        for source, target in zip(volumes["source"], volumes["target"], strict=True):
+    ) -> Mapping[str, Sequence[Volume]]:
+        """Check volumes used voxel by voxel; return them cropped to shared regions."""
+        has_pairs = method.paired and "target" in volumes
+        targets = volumes["target"] if has_pairs else ()
+        for source, target in zip(volumes["source"], targets, strict=False):
             if source.source is not None and source.source == target.source:
                 raise ConfigError(
                     f"{source.title} is used as both source and target: their noise "
                     "is the same, so nothing can be learned."
                 )
+        used = share_regions(method, volumes).volumes
+        if not has_pairs:
+            return used
+        for source, target in zip(used["source"], used["target"], strict=True):
             ndim = self.training.ndim
             try:
                 check_shapes(source, target, method.upscale_factor, ndim)
@@ -167,6 +196,7 @@ class TrainJob(Config):
                     self.method, self.training, source, target
                 )
                 raise VolumeError(f"{error} {suggestion}".strip()) from error
+        return used
 
     def to_values(self) -> AnyDict:
         """Return the values that `from_values` reads."""

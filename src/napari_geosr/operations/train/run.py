@@ -48,6 +48,7 @@ from napari_geosr.operations.train.noise import (
     correlated_noise_warning,
     measure_noise_steps,
 )
+from napari_geosr.operations.train.shared_region import SharedRegions, share_regions
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
@@ -95,14 +96,15 @@ def train_steps(
     method: Method = METHODS.load(job.method).Method(job.training)
     method.check(job.training)
     opened = opened or open_roles(job, method)
-    patches = yield from _load_patches_steps(job, method, folder, opened)
+    shared = share_regions(method, opened)
+    patches = yield from _load_patches_steps(job, method, folder, opened, shared)
 
     meter = Meter(job.training.country)
     trainer = Trainer(
         method,
         patches,
         folder / _CHECKPOINTS,
-        _preview(patches, method),
+        _preview(patches, method, shared),
         device,
         meter.watts,
     )
@@ -130,7 +132,7 @@ def train_steps(
     if adaptation is not None and finished:
         original = adaptation.fallback_model(job.training)
         if original is not None:
-            yield from _better_model_steps(original, opened, should_stop)
+            yield from _better_model_steps(original, shared.volumes, should_stop)
             yield WarningIssued(message=adaptation.fallback_message(job.training))
             return original
     yield JudgingStarted(message="Evaluating the model")
@@ -151,17 +153,17 @@ def train_steps(
     with suppress(Cancelled):
         path = yield from steps
     if adaptation is not None and finished and path is not None:
-        yield from _better_model_steps(path, opened, should_stop)
+        yield from _better_model_steps(path, shared.volumes, should_stop)
     return path
 
 
 def _better_model_steps(
-    path: Path, opened: Mapping[str, Sequence[Volume]], should_stop: ShouldStop
+    path: Path, volumes: Mapping[str, Sequence[Volume]], should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
     """Warn if another model is expected to restore the first scan better."""
-    second = opened.get("target")
+    second = volumes.get("target")
     sentence = yield from better_model_steps(
-        path, opened["source"][0], second[0] if second else None, should_stop
+        path, volumes["source"][0], second[0] if second else None, should_stop
     )
     if sentence:
         yield WarningIssued(message=sentence)
@@ -172,6 +174,7 @@ def _load_patches_steps(
     method: Method,
     folder: Path,
     opened: Mapping[str, list[Volume]],
+    shared: SharedRegions,
 ) -> Generator[Step, None, Patches]:
     """Check and prepare the data, and yield warnings about them."""
     if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
@@ -180,10 +183,12 @@ def _load_patches_steps(
         yield WarningIssued(message=sentence)
     for sentence in check_slices(job.training, opened["source"]):
         yield WarningIssued(message=sentence)
-    for sentence in smaller_patch_warnings(job.training, opened["source"]):
+    for sentence in shared.notes:
+        yield WarningIssued(message=sentence)
+    for sentence in smaller_patch_warnings(job.training, shared.volumes["source"]):
         yield WarningIssued(message=sentence)
     volumes = yield from filter_hot_voxels_steps(
-        method.scenes(opened), method.label_roles
+        method.scenes(shared.volumes), method.label_roles
     )
     yield from _check_pairs(method, volumes)
     for sentence in method.inspect(volumes):
@@ -211,7 +216,7 @@ def _load_patches_steps(
     return patches
 
 
-def _preview(patches: Patches, method: Method) -> Preview | None:
+def _preview(patches: Patches, method: Method, shared: SharedRegions) -> Preview | None:
     if method.task == "generate":
         return GeneratedPreview(patches) if method.config.planes == 1 else None
     return TrainingPreview(
@@ -219,7 +224,7 @@ def _preview(patches: Patches, method: Method) -> Preview | None:
         "source",
         patches.grey[method.output_role],
         method.upscale_factor,
-        method.config.preview_slice,
+        shared.used_slice(method.config.preview_slice),
         labels=method.labels > 1,
     )
 
