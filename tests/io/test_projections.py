@@ -261,7 +261,7 @@ def test_contradictions_are_told(tmp_path):
     path = exchange(tmp_path / "a.h5")
     with pytest.raises(ProjectionsError, match="both angles and a range"):
         read_projections(path, angles=[0.0] * 6, angle_range=(0, 180))
-    with pytest.raises(ConfigError, match="needs a pixel size"):
+    with pytest.raises(ConfigError, match="without a pixel size"):
         read_projections(path, unit="mm")
     with pytest.raises(ConfigError, match="own flat and dark"):
         read_projections(path, flats=path)

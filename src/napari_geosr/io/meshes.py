@@ -233,7 +233,7 @@ def _stl(vertices: AnyArray, faces: AnyArray, header: bytes) -> bytearray:
 
 
 def _digits(vertices: AnyArray) -> int:
-    """Return how many decimals of positions to write as text; more for tiny meshes."""
+    """Return the number of decimal places in text files; more for tiny meshes."""
     extent = float(np.ptp(vertices, axis=0).max(initial=0.0))
     if extent <= 0:
         return _MIN_DIGITS

@@ -96,7 +96,8 @@ def noise_of_scan(
     """Draw Gaussian noise of variance 1 with the measured spectrum of a scan's noise.
 
     Noise of a reconstruction has hardly any low frequencies: adjacent voxels may be
-    correlated as in blurred noise, but much less of the noise passes a denoiser.
+    correlated as in blurred noise, but much less of the noise passes through a
+    denoiser.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Exposure:
     noisy, again : ndarray of shape (Z, Y, X), float32
         Images in photons.
     clean : ndarray of the same shape
-        Their expected value: blurred, without noise.
+        Expected value of both images: blurred, without noise.
     """
 
     noisy: FloatArray

@@ -43,7 +43,7 @@ _DECAY = 3.0
 _EDGE = 512
 #: Minimum number of frequencies in a ring.
 _MIN_COUNT = 30
-#: The same for the rings of `_COARSE`.
+#: Minimum number of frequencies in a ring of `_COARSE`.
 _MIN_COARSE = 8
 #: Distance from the axes of the spectrum, in frequency samples, within which the noise
 #: of rows and columns of the camera looks like detail.
@@ -124,7 +124,7 @@ class _Ring:
     Attributes
     ----------
     frequency : float
-        Mean, relative to the cut-off.
+        Mean frequency of the ring, relative to the cut-off.
     power, noise, error : float
         Power of detail and of noise, and random error of the former.
     transfer : float

@@ -241,10 +241,11 @@ def _dark_level(frames: FloatArray) -> tuple[float, bool]:
 def _centre(smooth: FloatArray, rough: FloatArray) -> float:
     """Return the grey value of the darkest area: the centre of its noise distribution.
 
-    The percentile `_DARK_PERCENTILE` is up to three times the noise below this value.
-    The area has twice as many pixels as are darker than its grey value. The fraction of
-    its pixels below the percentile gives, for normally distributed noise, the distance
-    between the two values.
+    The percentile `_DARK_PERCENTILE` is lower than this grey value, by up to three
+    standard deviations of the noise. Half of the pixels of the area are darker than the
+    grey value, so their number gives the size of the area. The distance between the
+    percentile and the grey value then follows from the fraction of these pixels below
+    the percentile, because the noise is assumed to be normally distributed.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _BEYOND = 1.05
 _MIN_SHARE = 0.1
 #: Margin in which a frame fades to its mean, in pixels.
 _MARGIN = 16
-#: Minimum height of an outlier relative to the noise of pixels that are as bright.
+#: Minimum height of an outlier relative to the noise of equally bright pixels.
 _MIN_NOISE = 12.0
 #: Minimum height of an outlier relative to the contrast of the frame: weaker ones do
 #: not affect the search for patterns.
@@ -149,7 +149,7 @@ def _heights(
 
 
 def _noise(height: FloatArray, brightness: FloatArray) -> FloatArray:
-    """Return the noise of `height` for pixels that are as bright, robustly."""
+    """Return a robust estimate of the noise of `height` at each brightness."""
     edges = np.quantile(brightness, _CLASSES)
     index = np.searchsorted(edges[1:-1], brightness)
     size = np.abs(height)

@@ -83,8 +83,8 @@ class FringeFit:
     confidence : float
         Height of the correlation peak relative to the median at this frequency.
     prominence : float
-        This confidence relative to that of the highest peak in the frames: 1, unless
-        an approximate wave vector was given.
+        `confidence` relative to that of the highest peak in the frames; 1 unless an
+        approximate wave vector was given.
     evenness : float
         Smallest modulation of a frame relative to the mean: small if the frames do not
         share one wave vector.
@@ -201,9 +201,9 @@ class AngleFit:
     ) -> tuple[tuple[float, float], float] | None:
         """Search for a pattern at a multiple of a wave vector; None if there is none.
 
-        Three-beam illumination has two patterns in each direction, the frequency of one
-        of which is twice that of the other [1]_. The phases of the finer pattern must
-        be twice those of the coarser one.
+        Three-beam illumination produces two patterns in each direction: the frequency
+        of one is twice that of the other [1]_. The phases of the finer pattern must be
+        twice those of the coarser one.
 
         Parameters
         ----------

@@ -114,7 +114,7 @@ def refine_phases_steps(
 
 
 def _overshot(before: PatternSet, after: PatternSet) -> PatternSet:
-    """Return the later patterns, with larger changes of the intensities."""
+    """Return `after` with larger changes of the intensities relative to `before`."""
     old, new = (
         np.asarray([fringe.intensity for fringe in patterns.fringes])
         for patterns in (before, after)

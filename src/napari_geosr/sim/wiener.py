@@ -23,8 +23,8 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Standard deviation of the Gaussian notch against haze, relative to the cut-off.
 _NOTCH_WIDTH = 0.15
-#: Smallest Wiener parameter: without any, frequencies that the frames do not contain
-#: would be divided by zero.
+#: Smallest Wiener parameter. With a parameter of zero, frequencies that the frames do
+#: not contain would be divided by zero.
 MIN_REGULARISATION = 1e-3
 
 
@@ -241,7 +241,7 @@ def _half_pixel(
 
 
 def _padded(frame: FloatArray, grid: SimGrid) -> FloatArray:
-    """Pad a frame with a margin in which it fades to its mean value at the border."""
+    """Pad a frame with a margin that fades to the mean grey value of the frame."""
     pads = [
         (part.start, n - part.stop)
         for part, n in zip(grid.inside, grid.padded, strict=True)

@@ -24,7 +24,7 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 
 Curve = npt.NDArray[np.float64]
 
-#: Maximum number of projections for the search; more would only need more memory.
+#: Maximum number of projections for the search; more would only use more memory.
 _MAX_VIEWS = 2048
 #: Step of the search over the whole range, in columns.
 _COARSE_STEP = 0.5
@@ -288,14 +288,14 @@ def _opposite_views(
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Return how far the angle between any two views is from 180 degrees, (n, n)."""
+    """Return the deviation of the angle between any two views from 180°, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
 def _nearest_opposition_error(projections: Projections) -> Curve:
-    """Return how far the best opposite of each view is from 180 degrees, (n,)."""
+    """Return the smallest deviation from 180° of each view to any other, (n,)."""
     return np.asarray(_opposition_errors(projections).min(axis=1))
 
 

@@ -38,7 +38,7 @@ _LIT = 0.1
 #: Largest difference from 1 of the estimated counts per photon at which counts are
 #: treated as photons.
 _COUNT_TOLERANCE = 0.05
-#: The same limit in standard errors; the larger of the two applies.
+#: The same limit in standard errors of the estimate; the larger of the two applies.
 _COUNT_ERRORS = 3.0
 
 

@@ -53,8 +53,8 @@ class IterativeConfig(Config):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Number of iterations. More iterations fit the projections better, "
-        "but also their noise.",
+        description="Number of iterations. With more iterations, the result fits the "
+        "projections better, but also their noise.",
     )
     nonnegative: bool = Field(
         True,

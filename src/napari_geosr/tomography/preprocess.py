@@ -301,7 +301,9 @@ class LineIntegrals:
 def beam_without_sample(
     projections: Projections, config: PreparationConfig
 ) -> float | None:
-    """Return the counts without a sample; None with flat fields or line integrals.
+    """Return the counts without a sample; None if they are not needed.
+
+    They are not needed if there are flat fields, or for line integrals.
 
     Parameters
     ----------

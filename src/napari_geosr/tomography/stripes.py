@@ -62,7 +62,8 @@ class StripeSettings:
         Window of the median filter that removes narrow stripes, in columns; at most
         1/24 of the detector.
     large_size : int
-        The same for wide stripes and dead columns; at most 1/8 of the detector.
+        Window of the median filter for wide stripes and dead columns, in columns; at
+        most 1/8 of the detector.
     contrast : float
         How much a column must differ from the others to count as a wide stripe or dead
         column, in units of the typical difference between columns; lower values find

@@ -143,7 +143,7 @@ def formats() -> tuple[FileFormat, ...]:
 
 @cache
 def _by_suffix(known: tuple[FileFormat, ...]) -> dict[str, FileFormat]:
-    """Return the first format of each suffix, ordered by suffix, longest first."""
+    """Map each suffix to its first format; the longest suffixes come first."""
     found: dict[str, FileFormat] = {}
     for each in known:
         for suffix in each.suffixes:

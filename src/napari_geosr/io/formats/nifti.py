@@ -249,7 +249,7 @@ class _Proxy:
     """A `VoxelSource` for nibabel's array proxy.
 
     A compressed file is kept open; otherwise, each read would decompress it from its
-    start. Only the files read most recently are open at a time.
+    start. Only the most recently read files are kept open.
     """
 
     #: Proxies with an open file, least recently read first, and the lock for the list.
@@ -276,8 +276,8 @@ class _Proxy:
             try:
                 return np.asarray(proxy[key])
             except BaseException:
-                # After an interrupted read, the file is at another position than its
-                # reader states, so later reads would give wrong voxels.
+                # After an interrupted read, the position in the file is not the one
+                # that its reader assumes, so later reads would give wrong voxels.
                 self._proxy = None
                 raise
 

@@ -231,7 +231,9 @@ def _apply_user_values(
     """Apply the values given by the user, and add notes on assumptions."""
     changes: AnyDict = {}
     if unit is not None and pixel_size is None:
-        raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
+        raise ConfigError(
+            f"The unit ({unit}) was given without a pixel size. Give both."
+        )
     if pixel_size is not None:
         check_edge_range(map(float, np.ravel(pixel_size)), unit or scan.unit)
         changes["pixel_size"] = pixel_size

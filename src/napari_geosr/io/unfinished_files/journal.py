@@ -192,8 +192,8 @@ class JournalEntry:
         """Whether another process is still writing the file."""
         journal = journal_of(self.part)
         if self.host != socket.gethostname():
-            # Only one process at a time holds a job, so an earlier one has ended: its
-            # computer failed, or its queue restarted the job elsewhere.
+            # Only one process at a time holds the lock of a job, so an earlier one has
+            # ended: its computer failed, or its queue restarted the job elsewhere.
             if self.job and self.job in _jobs:
                 return False
             # In a shared folder, only the age of the journal shows whether its run is
@@ -233,8 +233,8 @@ def written_by_job(folder: Path) -> Iterator[None]:
     Parameters
     ----------
     folder : Path
-        The folder's path that all computers use; with links resolved, each computer may
-        have another one.
+        Path of the folder that is the same on all computers; the path with links
+        resolved may differ between computers.
     """
     name = str(folder.absolute())  # a relative path could name another job elsewhere
     _jobs.append(name)

@@ -315,7 +315,7 @@ def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
     if 0 in times:
         raise ConfigError(
             f"The patterns have {images.shape[1]} × {images.shape[2]} pixels; "
-            f"{fine[0]} × {fine[1]} are needed, or an integer fraction of that. "
+            f"{fine[0]} × {fine[1]} are needed, or this size divided by integers. "
             "Resample them, or change the upscale factor (--upscale-factor)."
         )
     images = images.repeat(times[0], axis=1).repeat(times[1], axis=2)

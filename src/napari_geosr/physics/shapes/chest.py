@@ -110,7 +110,7 @@ def chest_radiographs(
     """
     if edge < _MIN_EDGE:
         raise ConfigError(
-            f"Radiographs need at least {_MIN_EDGE} pixels along an edge, not {edge}."
+            f"Radiographs must have at least {_MIN_EDGE} pixels per edge, not {edge}."
         )
     for i in range(start, start + number):
         # The anatomy does not depend on the number of pixels, but textures do.

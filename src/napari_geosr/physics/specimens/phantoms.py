@@ -62,7 +62,7 @@ def _phantom(fraction: AnyArray, kind: str) -> Phantom:
 def _require_porosity(porosity: float) -> None:
     if not 0 < porosity < 1:
         raise ConfigError(
-            f"A phantom needs a porosity between 0 and 1, not {porosity}."
+            f"The porosity of a phantom must be between 0 and 1, not {porosity}."
         )
 
 

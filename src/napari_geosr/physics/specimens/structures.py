@@ -309,7 +309,7 @@ def _cut(
 ) -> Waves:
     if not 0 < porosity < 1:
         raise ConfigError(
-            f"A structure needs a porosity between 0 and 1, not {porosity}."
+            f"The porosity of a structure must be between 0 and 1, not {porosity}."
         )
     phases = rng.uniform(0, 2 * math.pi, len(vectors))
     points = rng.uniform(0, 1, (_POINTS, 3)) * np.array(shape)

@@ -97,8 +97,8 @@ def felt(
     """
     if not 0 < porosity < 1 or not radius > 0:
         raise ConfigError(
-            "A felt needs a porosity between 0 and 1 and a positive radius, not "
-            f"{porosity} and {radius}."
+            "The porosity of a felt must be between 0 and 1, and the radius of its "
+            f"fibres must be positive; they are {porosity} and {radius}."
         )
     rng = np.random.default_rng(seed)
     size = np.asarray(shape, np.float64)
