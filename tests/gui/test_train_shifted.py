@@ -72,12 +72,15 @@ def test_layers_without_a_unit_are_compared_too(
 def test_a_fraction_of_a_voxel_is_refused_below_the_data(
     viewer, shifted, qtbot, tmp_path
 ):
-    shifted[1].translate = (0.0, 4.25, 0.0)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=2, folder=tmp_path)
+    qtbot.waitUntil(lambda: "share" in dock.warnings_message.text, timeout=30_000)
+    shifted[1].translate = (0.0, 4.25, 0.0)
+    qtbot.waitUntil(lambda: not dock.warnings_message.text, timeout=30_000)
     dock.start_button.click()
-    qtbot.waitUntil(lambda: "Pairs" in dock.data_message.text, timeout=30_000)
+    qtbot.waitUntil(lambda: bool(dock.data_message.text), timeout=30_000)
     assert "'second' is shifted by +0, +8.5, +0 voxels" in dock.data_message.text
+    assert "Align them first (Pairs dock)." in dock.data_message.text
     assert not list(tmp_path.iterdir())
 
 

@@ -94,7 +94,7 @@ def test_a_fraction_of_a_voxel_is_refused(tmp_path, capsys) -> None:
     assert run([*words, "-o", str(tmp_path / "job")]) == 2
     said = capsys.readouterr().err
     assert "b.ome.zarr is shifted by +0, +8.5, +0 voxels (Z, Y, X) from a.ome" in said
-    assert "Align them first (Pairs, or napari-geosr pairs)." in said
+    assert "Align them first (napari-geosr pairs --low PATH --high PATH)." in said
     assert not (tmp_path / "job").exists()
 
 

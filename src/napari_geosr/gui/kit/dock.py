@@ -88,6 +88,12 @@ class Dock(QWidget):
         """Load slow resources in a worker before the first dock is created."""
         yield from ()
 
+    def begin(self) -> None:
+        """Start reading long contents; called once, when the dock has been inserted.
+
+        Inserting a dock that is already filled would take several times as long.
+        """
+
     def _make_activity(self) -> Activity:
         """Create the activity that runs the dock's operations."""
         return Activity(self)

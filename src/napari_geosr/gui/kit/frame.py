@@ -152,6 +152,7 @@ class DockFrame(QWidget):
         layout.addWidget(self.dock, 2, 0)
         self._unadopted.clear()
         self.dock.show()  # otherwise the layout would show it later
+        self.dock.begin()
         self.filled.emit(self.dock)
 
 

@@ -155,6 +155,7 @@ class DataRow(QWidget):
         if several:
             selection = viewer.layers.selection.events
             self._connections.connect(selection.changed, self._show_part)
+        self._of_layer = Connections(self)
         self.combo.layerChanged.connect(self._on_chosen)
         self.combo.activated.connect(self._on_touched)
         self.files_button.clicked.connect(self._ask_files)
@@ -259,6 +260,13 @@ class DataRow(QWidget):
         self.frames.set_layer(None)
         self.notes.set_layer(self.layer())
         self._show_part()
+        self._of_layer.end()
+        if (layer := self.layer()) is not None:
+            for event in ("translate", "scale", "rotate", "shear", "affine"):
+                self._of_layer.connect(getattr(layer.events, event), self._on_moved)
+        self.changed.emit()
+
+    def _on_moved(self, _event: object) -> None:
         self.changed.emit()
 
     def _ask_files(self) -> None:

@@ -92,6 +92,8 @@ class ModelsDock(Dock):
         self.activity.idle.connect(self._import_next)
         self._listing.idle.connect(self._on_listing_idle)
         self.show_busy("")
+
+    def begin(self) -> None:
         self.refresh()
 
     @classmethod

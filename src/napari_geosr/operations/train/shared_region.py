@@ -173,7 +173,7 @@ def _shift(first: Volume, other: Volume, factors: Factors, shown: bool) -> Shift
     raise VolumeError(
         f"{other.title} is shifted by {_voxels(between, first)} from {first.title}, "
         "which is not a whole number of voxels, but training uses them voxel by voxel. "
-        "Align them first (Pairs, or napari-geosr pairs)."
+        "Align them first (napari-geosr pairs --low PATH --high PATH)."
     )
 
 
