@@ -57,9 +57,6 @@ QUANTITIES = (
 )
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
-#: Relative decrease of the phase changes per length, from one voxel to two, above which
-#: S_v is unreliable: overlapping spheres with a radius of 4 voxels reach 0.13.
-_MOST_DECREASE = 0.15
 
 
 def lags(shape: tuple[int, ...], flat: bool) -> list[int]:
@@ -181,18 +178,9 @@ def _surface(
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
     """Return the surface per volume, per voxel edge, and remarks on it."""
     changes = yield from specific_surface_steps(phases)
-    surface, decrease = changes.extrapolated, changes.decrease
-    if surface is None:
+    if (surface := changes.extrapolated) is None:
         return None, []
-    name = "L_A" if phases.flat else "S_v"
-    remarks = []
-    if decrease > _MOST_DECREASE:
-        remarks.append(
-            f"{name} is unreliable: at a distance of two voxels, there are "
-            f"{100 * decrease:.0f} % fewer phase changes per length than at one voxel. "
-            "Noise or structures of single voxels cause this. Remove the noise, or "
-            "scan with smaller voxels."
-        )
+    remarks = changes.unreliable_remark("L_A" if phases.flat else "S_v")
     return surface * phases.edge, remarks
 
 
