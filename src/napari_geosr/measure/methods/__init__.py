@@ -245,8 +245,9 @@ def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
         )
     unit = "" if report.unit == PIXEL else f" {report.unit}"
     text = (
-        "Volumes, surfaces, and the porosity of slices and sub-volumes were measured "
-        "on the voxels of the scan, all other morphometry on cubic voxels with an edge "
+        "Volumes, surfaces, two-point statistics, cortical areas and pores, and the "
+        "porosity of slices and sub-volumes were measured on the voxels of the scan, "
+        "all other morphometry on cubic voxels with an edge "
         f"length of {min(size):.6g}{unit}, obtained {how}."
     )
     return [*found, (text, source)]

@@ -20,8 +20,8 @@ _DIAGONAL_REACH = 2
 #: Maximum decrease of the phase changes from the first step to the second that is
 #: extrapolated; noise and structures of single voxels exceed it.
 _MOST_DECREASE = 0.5
-#: Decrease above which the surface is unreliable: overlapping spheres with a radius of 4
-#: voxels reach 0.13.
+#: Decrease above which the surface is unreliable: overlapping spheres with a radius of
+#: 4 voxels reach 0.13.
 _RELIABLE_DECREASE = 0.15
 #: Decrease that is too small to divide by.
 _ROUNDING = 1e-6
