@@ -150,7 +150,7 @@ def test_pores_have_their_colours_without_the_private_methods(
 
 
 def test_textures_cannot_be_replaced_if_a_method_is_missing(monkeypatch) -> None:
-    monkeypatch.delattr(CyclicLabelColormap, "_data_to_texture")
+    monkeypatch.setattr("napari.utils.colormaps.CyclicLabelColormap", object)
     assert not private_napari.can_replace_textures()
 
 
