@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -200,6 +201,27 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
     result.export.click()
     assert [sorted(found) for found in asked] == [names]
     assert (tmp_path / "foam_report.json").stat().st_mtime_ns == before
+
+    # An export without a second image leaves no files of the first, except edited ones.
+    before = (tmp_path / "foam_report.json").stat().st_mtime
+    for name, age in (("network.csv", 0), ("pores.ome.tif", 120), ("pores_my.csv", 0)):
+        (tmp_path / f"foam_{name}").write_text("x")
+        os.utime(tmp_path / f"foam_{name}", (before + age, before + age))
+    (tmp_path / "network.csv").write_text("x")  # not of this export
+    dock.settings.other.setCurrentIndex(0)
+    measure(dock, qtbot)
+    monkeypatch.setattr(
+        _export, "confirm_overwrite", lambda *args: not asked.append(args[2])
+    )
+    qtbot.waitUntil(result.export.isEnabled)
+    result.export.click()
+    qtbot.waitUntil(lambda: "Removed from" in dock.message.text, timeout=60_000)
+    assert {"foam_pores_clean.csv", "foam_network.csv"} <= set(asked[-1])
+    assert "foam_pores.ome.tif" not in asked[-1]
+    kept = {"foam_pores.ome.tif", "foam_pores_my.csv", "network.csv"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*names, *kept} - {"foam_pores_clean.csv"}
+    assert "modified after it was written: foam_pores.ome.tif" in dock.message.text
 
 
 def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):

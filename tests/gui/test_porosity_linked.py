@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from qtpy.QtWidgets import QApplication, QLabel
 from napari_geosr import measure_porosity
 from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
+from napari_geosr.gui.porosity.measuring import with_groups_of
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT, is_logarithmic
 from napari_geosr.measure.methods import methods_text, settings_of
 
@@ -323,6 +325,32 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     assert plot.legend.title.text() == "large and flat"
 
 
+def test_a_kept_group_states_which_pores_lack_a_value(qtbot, dock):
+    """As on the command line; the pores stay the same in the next measurement."""
+    report = dock._measured.reports["scan"]
+    report.table["sphericity"][1] = np.nan
+    plot = dock.result.plot
+    plot.expression.setText("sphericity>0.1")
+    plot.select.click()
+    plot.name.setText("round")
+    plot.save.click()
+    kept = dock._measured.reports["scan"]
+    assert (kept.groups["round"].count, kept.groups["round"].unknown) == (2, 1)
+    for text in (plot.note.text(), methods_text(kept)):
+        assert "1 of 3 pores (" in text
+        assert "has no sphericity" in text
+        assert "neither the group 'sphericity>0.1' nor its opposite" in text
+    again = with_groups_of(
+        replace(dock._measured, reports={"scan": report}), dock._measured
+    )
+    assert again.reports["scan"].groups == kept.groups
+    # Pores that were selected by hand lack nothing.
+    dock.pores.marked.set_labels([1])
+    plot.name.setText("mine")
+    plot.save.click()
+    assert plot.note.text() == "Group 'mine' was kept: 1 pore."
+
+
 def test_a_group_survives_the_next_measurement_of_the_same_pores(viewer, qtbot, dock):
     plot, settings = dock.result.plot, dock.settings
     plot.expression.setText("voxels>200")
@@ -517,10 +545,10 @@ def test_pores_that_cannot_be_drawn_are_counted(dock):
 def test_pores_are_highlighted_quickly_or_else_by_the_public_interface(
     viewer, monkeypatch
 ):
-    """Fails if napari changes the private attributes of `gui.layers.napari_labels`."""
+    """Fails if napari changes the private attributes of `gui.layers.private_napari`."""
     from qtpy.QtCore import QObject
 
-    from napari_geosr.gui.layers import napari_labels
+    from napari_geosr.gui.layers import private_napari
     from napari_geosr.gui.porosity.pore_colours import Highlighter, PoreColours
 
     labels = np.array([[0, 1, 2, 3]] * 3, np.uint32)
@@ -539,7 +567,7 @@ def test_pores_are_highlighted_quickly_or_else_by_the_public_interface(
     def missing(_layer):
         raise AttributeError("_slice")
 
-    monkeypatch.setattr(napari_labels, "_can_be_quick", missing)
+    monkeypatch.setattr(private_napari, "_can_be_quick", missing)
     highlighter.show(layer, of, np.array([False, False, True]))
     assert layer.colormap is not first
     assert np.allclose(layer.get_color(3), HIGHLIGHT)

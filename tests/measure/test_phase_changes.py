@@ -98,6 +98,28 @@ def test_noise_is_told() -> None:
     assert any(r.startswith("S_v is unreliable: at a distance of two") for r in remarks)
 
 
+@pytest.mark.parametrize("others", [(), ("two_point",)])
+def test_a_permeability_from_noise_is_told(others: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    for grey, is_noise in ((rng.random((30, 30, 30)), True), (_smooth(rng), False)):
+        pores = grey < np.quantile(grey, 0.4)
+        found = measured(pores, "transport", *others).morphometry["transport"]
+        assert found.values["k(estimate)"]
+        told = [r for r in found.remarks if r.startswith("k(estimate) is unreliable")]
+        assert len(told) == is_noise
+
+
+def test_no_permeability_is_not_called_unreliable() -> None:
+    noise = np.random.default_rng(0).random((30, 30, 30)) < 0.2
+    found = measured(noise, "transport").morphometry["transport"]
+    assert found.values["k(estimate)"] == 0
+    assert not any("is unreliable" in remark for remark in found.remarks)
+
+
+def _smooth(rng: np.random.Generator) -> np.ndarray:
+    return gaussian_filter(rng.normal(size=(30, 30, 30)), 3)
+
+
 def test_thick_slices_are_not_taken_for_noise() -> None:
     """The long steps between thick slices have almost no weight in S_v."""
     smooth = gaussian_filter(np.random.default_rng(0).normal(size=(30, 96, 96)), 3)

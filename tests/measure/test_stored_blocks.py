@@ -14,7 +14,8 @@ from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray, read_unit
-from napari_geosr.measure.budget import SlabPlan, min_bytes, plan_slabs
+from napari_geosr.measure.budget import SlabPlan, least_bytes, min_bytes, plan_slabs
+from napari_geosr.measure.companions import companion_bytes, companions_of
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.measure.mask import ResampledMask
 
@@ -147,6 +148,30 @@ def test_masks_and_deviations_are_counted(single: LazyArray) -> None:
         measure_porosity(volume, mask=Volume(two, "ZYX"), memory=str(needed - 1))
     stored: Any = two.source
     assert stored.n_read == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_voxels_of_masks_are_counted(dtype: type) -> None:
+    """Those of a finer mask are read in full: 8 voxels for each one of the volume."""
+    size = np.dtype(dtype).itemsize
+    coarse = Volume(np.zeros((40, 256, 256), np.uint8), "ZYX", (2.0,) * 3, "µm")
+    finer, same = np.zeros((80, 512, 512), dtype), np.zeros(coarse.shape, dtype)
+    index = tuple(np.arange(n) * 2 for n in coarse.shape)
+    for array, n_bytes in ((finer, 8), (lazy(finer, (1, 512, 512)), 8 * (size + 1))):
+        fine = Volume(array, "ZYX", (1.0,) * 3, "µm")
+        (unaligned,) = companions_of(coarse, fine, None)
+        assert companion_bytes(unaligned) == n_bytes
+        aligned = companion_bytes(ResampledMask(array, index))
+        assert aligned == pytest.approx(n_bytes, rel=0.03)
+    assert companion_bytes(same) == 0  # not copied
+    assert companion_bytes(lazy(same, (1, 256, 256))) == size
+    (unaligned,) = companions_of(coarse, Volume(finer, "ZYX", (1.0,) * 3, "µm"), None)
+    more = min_bytes(coarse.data, companions=[unaligned]) - min_bytes(coarse.data)
+    assert more == 4 * 256 * 256 * 8  # four planes
+    mask = Volume(finer, "ZYX", (1.0,) * 3, "µm")
+    config = PorosityConfig()
+    least = least_bytes(coarse, config, mask=mask)
+    assert least - least_bytes(coarse, config) == more
 
 
 def test_a_mask_of_one_block_is_decoded_once(rng: np.random.Generator) -> None:

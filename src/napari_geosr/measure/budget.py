@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +20,15 @@ from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import read_unit, useful_cache
 from napari_geosr.measure.blocks import chunk_thickness, slab_thickness
+from napari_geosr.measure.companions import (
+    Companions,
+    companion_bytes,
+    companions_of,
+    stored_array,
+)
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.sample_mask import sample_mask_bytes
 
-#: Arrays that are read along with a volume: the sample mask and the deviations.
-Companions: TypeAlias = Sequence[Any]
 #: Fraction of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5
 #: Bytes per voxel of a slab, in addition to its grey values: labels, masks and, if the
@@ -137,23 +140,18 @@ def min_bytes(
     standard = slab_thickness(source)
     thinnest = min(_MIN_PLANES, standard)
     if not _is_in_blocks(source, companions):
-        return _bytes_for(source, thinnest, has_interval)
+        return _bytes_for(source, thinnest, has_interval, companions)
     return min(
-        _bytes_for(source, thickness, has_interval) + reads.held_bytes
+        _bytes_for(source, thickness, has_interval, companions) + reads.held_bytes
         for thickness in range(thinnest, standard + 1)
         for reads in _ways_of_reading(source, thickness, companions)
         if reads.factor <= _MAX_READ_FACTOR
     )
 
 
-def _stored(array: Any) -> Any:
-    """Return the stored array from which a resampled or stacked view is derived."""
-    return getattr(array, "stored", array)
-
-
 def _is_in_blocks(source: Any, companions: Companions) -> bool:
     arrays = (source, *companions)
-    return any(read_unit(_stored(array)) is not None for array in arrays)
+    return any(read_unit(stored_array(array)) is not None for array in arrays)
 
 
 def _ways_of_reading(
@@ -176,7 +174,7 @@ def _ways_for(
     array: Any, thickness: int, n_planes: int, n_windows: int
 ) -> list[_SlabReads]:
     """Find ways of reading an array with the slabs of a volume of `n_planes` planes."""
-    stored = _stored(array)
+    stored = stored_array(array)
     unit = read_unit(stored)
     if unit is None:
         return [_SlabReads()]
@@ -199,13 +197,16 @@ def _ways_for(
     ]
 
 
-def _bytes_for(source: Any, thickness: int, has_interval: bool) -> int:
-    per_voxel: int = _BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize
+def _bytes_for(
+    source: Any, thickness: int, has_interval: bool, companions: Companions
+) -> int:
+    per_voxel: float = _BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize
+    per_voxel += sum(map(companion_bytes, companions))
     if has_interval:
         per_voxel += _INTERVAL_BYTES_PER_VOXEL
     seam: int = _SEAM_BYTES_PER_VOXEL if thickness < source.shape[0] else 0
     plane: int = math.prod(source.shape[1:])
-    return _FIXED_BYTES + plane * (seam + thickness * per_voxel)
+    return _FIXED_BYTES + math.ceil(plane * (seam + thickness * per_voxel))
 
 
 def least_bytes(
@@ -226,7 +227,7 @@ def least_bytes(
     needed = processes * min_bytes(
         volume.data,
         has_interval=deviation is not None,
-        companions=[each.data for each in (mask, deviation) if each is not None],
+        companions=companions_of(volume, mask, deviation),
     )
     if config.sample_mask != "none" and mask is None:
         needed += sample_mask_bytes(volume.shape)
@@ -253,9 +254,9 @@ def most_bytes(
     source: Any = volume.data
     if len(volume.shape) < 3:
         source = _PlaneAsStack(source)
-    companions = [each.data for each in (mask, deviation) if each is not None]
+    companions = companions_of(volume, mask, deviation)
     standard = slab_thickness(source)
-    slab = _bytes_for(source, standard, deviation is not None)
+    slab = _bytes_for(source, standard, deviation is not None, companions)
     if _is_in_blocks(source, companions):
         slab += _ways_of_reading(source, standard, companions)[-1].held_bytes
     needed = processes * slab + _LABEL_BYTES * math.prod(volume.shape)
@@ -349,13 +350,14 @@ def plan_slabs(
         return _plan_reads(
             source, standard, budget, held, has_interval, companions, processes
         )
-    thickness = _max_thickness(source, standard, budget, has_interval)
+    costs = has_interval, companions
+    thickness = _max_thickness(source, standard, budget, *costs)
     if thickness < min(standard, chunk_thickness(source)):
         # Reading a chunk again for each of its slabs would multiply the reading time.
         kept = standard * math.prod(source.shape[1:]) * np.dtype(source.dtype).itemsize
         if kept <= _READ_SHARE * budget and kept <= budget - needed:
             source = _ChunkCache(source, standard)
-            thickness = _max_thickness(source, standard, budget - kept, has_interval)
+            thickness = _max_thickness(source, standard, budget - kept, *costs)
     return SlabPlan(thickness, standard, source)
 
 
@@ -378,7 +380,7 @@ def _plan_reads(
     def thickest(max_factor: float) -> tuple[int, _SlabReads] | None:
         """Find the thickest slabs that fit, and how they are read; None if none fit."""
         for thickness in range(standard, thinnest - 1, -1):
-            room = budget - _bytes_for(source, thickness, has_interval)
+            room = budget - _bytes_for(source, thickness, has_interval, companions)
             for reads in _ways_of_reading(source, thickness, companions):
                 if reads.held_bytes <= room and reads.factor <= max_factor:
                     return thickness, reads
@@ -389,7 +391,7 @@ def _plan_reads(
     thickness, reads = found
     warnings = []
     if reads.factor > _COSTLY_FACTOR:
-        enough = _bytes_for(source, thinnest, has_interval)
+        enough = _bytes_for(source, thinnest, has_interval, companions)
         enough += min(
             reads.held_bytes
             for reads in _ways_of_reading(source, thinnest, companions)
@@ -413,14 +415,18 @@ def _costly_message(reads: _SlabReads, enough: int) -> str:
     )
 
 
-def _max_thickness(source: Any, limit: int, budget: int, has_interval: bool) -> int:
+def _max_thickness(
+    source: Any, limit: int, budget: int, has_interval: bool, companions: Companions
+) -> int:
     """Find the thickness of the thickest slab that fits; the thinnest one must fit."""
-    if _bytes_for(source, limit, has_interval) <= budget:
+
+    def needed(thickness: int) -> int:
+        return _bytes_for(source, thickness, has_interval, companions)
+
+    if needed(limit) <= budget:
         return limit
-    one = _bytes_for(source, 1, has_interval)
-    per_plane = (
-        (_bytes_for(source, 2, has_interval) - one) if source.shape[0] > 2 else one
-    )
+    one = needed(1)
+    per_plane = (needed(2) - one) if source.shape[0] > 2 else one
     fitting = 1 + (budget - one) // per_plane
     return int(np.clip(fitting, min(_MIN_PLANES, limit), limit))
 

@@ -261,18 +261,19 @@ class PorosityRun:
             notes = (
                 f"{not_cubic_text(sizes, geometry.unit, geometry.flat)}: the porosity "
                 "of the spots was computed from these voxels; voxels cut by a face of "
-                "a spot count in proportion to their volume inside it. The correlation "
-                "length was measured on cubic voxels of "
-                f"{phases.edge:.4g} {geometry.unit}.",
+                "a spot count in proportion to their volume inside it.",
             )
         if gaps is not None and gaps.n_filled:
             notes = (filled_remark(gaps.n_filled, purpose), *notes)
         grey = GreyPlanes(self.slabs, lambda slab: self.grey_planes(slab, threshold))
+        return self._with_settings(replace(phases, grey=grey, notes=notes))
+
+    def _with_settings(self, phases: Phases) -> Phases:
+        """Add the settings of this run, also to the phases on the grid of the scan."""
         config = self.config
         return replace(
             phases,
-            grey=grey,
-            notes=notes,
+            scan_grid=phases.scan_grid and self._with_settings(phases.scan_grid),
             sample_from=self.sample_from,
             min_voxels=config.min_voxels,
             connectivity=config.connectivity,

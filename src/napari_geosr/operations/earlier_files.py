@@ -44,6 +44,11 @@ class EarlierFiles:
             latest = main.stat().st_mtime_ns + _WRITING_NS
             self._edited = {p for p in self._found if p.stat().st_mtime_ns > latest}
 
+    @property
+    def removable(self) -> tuple[str, ...]:
+        """Names of the files that were not edited since they were written."""
+        return tuple(path.name for path in self._found if path not in self._edited)
+
     def remove(
         self, written: Iterable[Path], volumes: Iterable[Volume | None] = ()
     ) -> list[str]:

@@ -35,6 +35,7 @@ from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.gui.kit.lifetime import when_destroyed
 from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.layers.planes import Planes
+from napari_geosr.gui.layers.private_napari import surround_drawing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -106,10 +107,7 @@ class ScanView:
         """Use a thread to read the planes drawn for `layer`, which shows this array."""
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
-            # napari enters this context only when it reads data to draw. It is not
-            # public: a napari release without it waits for the file, as for any layer.
-            drawing: Any = layer._slicing_state
-            drawing.dask_optimized_slicing = self._drawing
+            surround_drawing(layer, self._drawing)
 
     @contextmanager
     def _drawing(self, *_: Any, **__: Any) -> Iterator[None]:

@@ -26,6 +26,7 @@ from napari_geosr.gui.porosity.evidence import (
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
 from napari_geosr.gui.porosity.measured_layers import MeasuredInputs
 from napari_geosr.gui.porosity.measuring import (
+    ExportedReport,
     MeasuringInput,
     PoreMeasurement,
     export_dialog,
@@ -490,5 +491,5 @@ class PorosityDock(PorosityWidgets):
             "export", steps, self._on_exported, on_error=self.message.show_error
         )
 
-    def _on_exported(self, folder: object) -> None:
-        self.message.show_message(f"The report is in {folder}.", "ok")
+    def _on_exported(self, exported: ExportedReport) -> None:
+        self.message.show_message(exported.text, "ok")

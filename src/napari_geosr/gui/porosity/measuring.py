@@ -307,7 +307,7 @@ def with_groups_of(
         )
         for name in names:
             if is_same and name not in new.table:
-                new = new.with_group(name, old.table[name], old.groups[name].text)
+                new = new.with_group(name, old.table[name], old.groups[name])
             else:
                 dropped[name] = old.groups[name].text or "selected by hand"
         reports[key], tables[key] = new, pore_layers.features(new)
@@ -359,17 +359,29 @@ def without_voxels(volume: Volume) -> Volume:
 _SUFFIX = "_report.html"
 
 
+@dataclass(frozen=True)
+class ExportedReport:
+    """The folder with the files of a report, and remarks on earlier files there."""
+
+    folder: Path
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Message about the export."""
+        return " ".join([f"The report is in {self.folder}.", *self.remarks])
+
+
 def export_dialog(
     parent: QWidget,
     measured: PoreMeasurement,
-) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
+) -> Callable[[ShouldStop], Generator[Step, None, ExportedReport]] | None:
     """Ask for the folder and name, and whether to overwrite existing files.
 
     Returns
     -------
     callable or None
-        Returns the steps that write the files and return their folder; None if the
-        user cancels.
+        Returns the steps that write the files; None if the user cancels.
     """
     chosen = ask_report_path(parent, next(iter(measured.reports)))
     if chosen is None:
@@ -381,15 +393,17 @@ def export_dialog(
         stem=stem,
         statistics=measured.config.statistics,
     )
+    earlier = report_files.earlier_files(files)
     existing = [path.name for path in files.values() if path.exists()]
+    existing += [name for name in earlier.removable if name not in existing]
     if existing and not confirm_overwrite(parent, chosen.parent, existing):
         return None
 
-    def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
-        """Write the report's files."""
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, ExportedReport]:
+        """Write the report's files, and remove those of the report it replaces."""
         yield StageStarted(message="Writing the report")
         report_files.check(files, overwrite=True)
-        report_files.write(
+        written = report_files.write(
             files,
             measured.volumes,
             measured.reports,
@@ -397,7 +411,8 @@ def export_dialog(
             # Use the record made when measuring, because the file may have changed.
             record=measured.record,
         )
-        return chosen.parent
+        remarks = earlier.remove(written.values(), measured.volumes.values())
+        return ExportedReport(chosen.parent, tuple(remarks))
 
     return steps
 

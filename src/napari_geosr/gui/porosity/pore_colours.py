@@ -12,13 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.colormaps import CyclicLabelColormap, ensure_colormap
+from napari.utils.colormaps import (
+    CyclicLabelColormap,
+    DirectLabelColormap,
+    ensure_colormap,
+)
 from napari.utils.colormaps.colormap_utils import label_colormap
 from pydantic import PrivateAttr
 from qtpy.QtCore import QObject, QTimer
 
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.gui.layers.napari_labels import can_redraw, redraw_labels
+from napari_geosr.gui.layers.private_napari import (
+    can_redraw,
+    can_replace_textures,
+    redraw_labels,
+)
 from napari_geosr.operations import measure
 
 if TYPE_CHECKING:
@@ -84,8 +92,11 @@ class PoreColours:
 
     def colormap(
         self, marked: AnyArray | None = None, *, hide_others: bool = False
-    ) -> PoreColormap:
+    ) -> PoreColormap | DirectLabelColormap:
         """Return the colormap of a Labels layer.
+
+        If this version of napari lacks the private methods that `PoreColormap`
+        replaces, a dictionary of colours is returned, which takes much longer.
 
         Parameters
         ----------
@@ -94,8 +105,14 @@ class PoreColours:
         hide_others : bool
             Whether to show only these pores.
         """
+        classes = self.highlighted(marked, hide_others=hide_others)
+        if not can_replace_textures():
+            by_label: dict[Any, AnyArray] = dict(enumerate(self.colours[classes]))
+            return DirectLabelColormap(
+                color_dict=by_label | {None: self.colours[_GREY]}
+            )
         colormap = PoreColormap(colors=self.colours, background_value=0)
-        colormap._classes = self.highlighted(marked, hide_others=hide_others)
+        colormap._classes = classes
         return colormap
 
     def highlighted(
@@ -265,7 +282,7 @@ class Highlighter(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._layer: weakref.ref[Labels] | None = None
-        self._colormap: PoreColormap | None = None
+        self._colormap: PoreColormap | DirectLabelColormap | None = None
         self._of: PoreColours | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -293,7 +310,7 @@ class Highlighter(QObject):
         """
         colormap = self._colormap
         if (
-            colormap is not None
+            isinstance(colormap, PoreColormap)
             and self._of is colours
             and layer.colormap is colormap
             and can_redraw(layer)

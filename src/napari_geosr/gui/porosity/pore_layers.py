@@ -21,8 +21,8 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.contents import CHECKSUM
 from napari_geosr.gui.layers.geometry import layer_type
-from napari_geosr.gui.layers.napari_labels import describe_in_status_bar
 from napari_geosr.gui.layers.position import in_layer_units
+from napari_geosr.gui.layers.private_napari import describe_in_status_bar
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
 from napari_geosr.gui.porosity.preview.threshold_preview import preview_colormap
 from napari_geosr.operations.measure import number_text

@@ -30,6 +30,7 @@ from napari_geosr.gui.porosity.pore_colours import (
     pore_colours,
 )
 from napari_geosr.gui.porosity.pore_layers import image_of
+from napari_geosr.operations.measure.group import kept_remarks
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -294,6 +295,8 @@ class PoreDisplay(QObject):
             return
         self._result.set_extended(name, extended)
         plot.show_kept(group, report.table.get(group), mask)
+        for remark in kept_remarks(extended, group):
+            plot.add_note(remark)
         if layer is not None and len(layer.features) != len(mask) + 1:
             plot.add_note(
                 "It is not in the features of the pore layer, because other code has "

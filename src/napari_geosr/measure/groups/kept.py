@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from napari_geosr.measure.groups import Group, GroupSummary
+from napari_geosr.measure.groups.missing import missing_remarks
 
 
 def with_kept(
@@ -57,9 +58,9 @@ def _lacking(group: GroupSummary, known: Collection[str]) -> list[str]:
 
 
 def group_texts(
-    groups: Mapping[str, GroupSummary], measured: Collection[str]
+    groups: Mapping[str, GroupSummary], measured: Collection[str], *, flat: bool
 ) -> list[str]:
-    """Describe how the pores of each group were selected, in one sentence each."""
+    """Describe how the pores of each group were selected, and which lack a value."""
     texts, defined = [], definitions(groups, measured)
     known: set[str] = set(measured)
     for name, group in groups.items():
@@ -79,4 +80,5 @@ def group_texts(
         texts.append(
             f"Group of pores {name}: {group.count} of {group.total} pores, {how}"
         )
+        texts += missing_remarks(group, flat=flat)
     return texts

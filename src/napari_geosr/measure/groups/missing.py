@@ -36,6 +36,36 @@ def evaluated(
     return inside, found
 
 
+def summary_of(
+    group: str | GroupSummary,
+    inside: BoolArray,
+    table: Table,
+    units: Mapping[str, str],
+    size: str,
+) -> GroupSummary:
+    """Summarise pores that were selected in the dock; `size` is a column of the table.
+
+    Parameters
+    ----------
+    group : str or GroupSummary
+        The filter that selects these pores; empty if they were selected by hand. A
+        summary of the same pores is returned unchanged.
+    inside : ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    ConfigError
+        If the filter does not fit the table.
+    """
+    if isinstance(group, GroupSummary):
+        return group
+    if group:
+        found, complete = evaluated(group, table, units, size)
+        if np.array_equal(found, inside):
+            return complete
+    return summary(group, inside, table[size])
+
+
 def missing_remarks(group: GroupSummary | None, *, flat: bool) -> list[str]:
     """State how many pores lack a value that a group compares, if any do.
 

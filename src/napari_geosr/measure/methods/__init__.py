@@ -104,8 +104,9 @@ def methods_text(report: MethodsSource) -> str:
         else f"found by {_RULES.get(report.threshold_rule, report.threshold_rule)}"
         f"{_SCOPES.get(report.threshold_scope, '')}"
     )
+    flat = all(n == 1 for n in report.shape[:-2])
     neighbours = report.connectivity
-    if len(report.shape) == 2:
+    if flat:
         neighbours = {26: 8, 6: 4}[neighbours]
     lines = [
         f"{report.name} ({shape} voxels{_grain(report)}) was measured with "
@@ -126,8 +127,8 @@ def methods_text(report: MethodsSource) -> str:
         sources += [s for s in found.sources if s not in sources]
     if report.group is not None:
         lines.append(f"Group of pores: {report.group.text}.")
-        lines += missing_remarks(report.group, flat=len(report.shape) == 2)
-    lines += group_texts(report.groups, report.measured_columns)
+        lines += missing_remarks(report.group, flat=flat)
+    lines += group_texts(report.groups, report.measured_columns, flat=flat)
     values = {k: v for k, v in report.settings.items() if k not in _WITHOUT_EFFECT}
     if defined := definitions(report.groups, report.measured_columns):
         values[GROUPS] = defined
@@ -245,8 +246,9 @@ def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
         )
     unit = "" if report.unit == PIXEL else f" {report.unit}"
     text = (
-        "Volumes, surfaces, and the porosity of slices and sub-volumes were measured "
-        "on the voxels of the scan, all other morphometry on cubic voxels with an edge "
+        "Volumes, surfaces, two-point statistics, cortical areas and pores, and the "
+        "porosity of slices and sub-volumes were measured on the voxels of the scan, "
+        "all other morphometry on cubic voxels with an edge "
         f"length of {min(size):.6g}{unit}, obtained {how}."
     )
     return [*found, (text, source)]

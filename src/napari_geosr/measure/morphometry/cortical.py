@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Mask, MaskSource, Phases
+from napari_geosr.measure.phases.cubic import interpolated, places_of
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
 from napari_geosr.measure.phases.shared import counted_pores_steps
 from napari_geosr.measure.sums import SweepTotals
@@ -29,7 +31,8 @@ CONVENTION = (
     "of the resulting cavity. Pores that open into the cavity are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
     "(pores included), Ct.Po the area of all pores ÷ Ct.Ar, and Ct.Th the mean local "
-    "thickness of the cortex with its pores filled, in the slice. Po.N is the number "
+    "thickness of the cortex with its pores filled, in the slice. Contours and areas "
+    "are those of the voxels of the scan, whether cubic or not. Po.N is the number "
     "of pores in the slice that belong to counted pores of the volume (those that "
     "reach the minimum size), and Ct.Po.Dm the mean diameter of the circles of the "
     "same area as these pores."
@@ -70,6 +73,50 @@ _LEAST_PART = 0.02
 _FEW_TRABECULAE = 0.01
 
 
+@dataclass(frozen=True)
+class _PixelGrid:
+    """The pixels of a slice of the scan, with lengths in units of `Phases.edge`."""
+
+    #: Edges of a pixel along Y and X.
+    pixel: tuple[float, float]
+    #: Number of square pixels along Y and X with which the thickness is measured.
+    squares: tuple[int, int]
+
+    @classmethod
+    def of(cls, phases: Phases) -> _PixelGrid:
+        """Return the pixels of the slices normal to Z."""
+        return cls(phases.scan_voxel[1:], phases.shape[1:])
+
+    @property
+    def area(self) -> float:
+        """Area of a pixel."""
+        return math.prod(self.pixel)
+
+    def most_touching(self, n: float, axis: int) -> float:
+        """Return how many of `n` pixels of an edge may be bone that is not cut off.
+
+        A circle of a given diameter touches more pixels the flatter they are.
+
+        Parameters
+        ----------
+        n : float
+        axis : {0, 1}
+            Axis of the slice along which the edge lies.
+        """
+        return _MOST_CUT * math.sqrt(n * self.pixel[1 - axis] / self.pixel[axis])
+
+    def of_squares(self, mask: Mask) -> Mask:
+        """Interpolate a mask on square pixels."""
+        if mask.shape == self.squares:
+            return mask
+        y, x = (
+            places_of(*counts) for counts in zip(self.squares, mask.shape, strict=True)
+        )
+        size = (min(self.pixel), *self.pixel)
+        squares: Mask = interpolated(mask[None], (np.zeros(1), y, x), size)[0]
+        return squares
+
+
 @dataclass(frozen=True, eq=False)
 class _CrossSection:
     """The cross-section of a bone in one slice."""
@@ -84,28 +131,29 @@ class _CrossSection:
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Measure the cortex in every slice."""
-    counted = yield from counted_pores_steps(phases)
-    slices = phases.scan_slices
-    n = len(slices)
+    scan, grid = phases.scan, _PixelGrid.of(phases)
+    counted = yield from counted_pores_steps(scan)
+    n = scan.shape[0]
     step = max(1, n // _MOST_THICKNESSES)
     rows = np.full((n, len(_NAMES)), np.nan)
-    ring = _RingCheck(phases.sample_from == "cortex")
+    ring = _RingCheck(phases.sample_from == "cortex", grid)
     yield StageStarted(0, n, message="Measuring the cortex")
-    for i, z in enumerate(slices):
-        bone = phases.planes(phases.solid, slice(z, z + 1))[0]
+    for z in range(n):
+        bone = scan.planes(scan.solid, slice(z, z + 1))[0]
         if bone.any():
-            section = _section(bone)
-            ring.add(i, section, _not_measured(phases, z, section))
-            rows[i] = _values_of(
+            section = _section(bone, grid)
+            ring.add(z, section, _not_measured(scan, z, section))
+            rows[z] = _values_of(
                 section,
-                _not_small(phases, z, counted),
+                _not_small(scan, z, counted),
                 phases.connectivity,
-                with_thickness=i % step == 0,
+                grid,
+                with_thickness=z % step == 0,
             )
-        yield BlockDone(i + 1, n)
-    for i in ring.not_compared:
-        plane = slice(slices[i], slices[i] + 1)
-        ring.compare(i, _section(phases.planes(phases.solid, plane)[0]))
+        yield BlockDone(z + 1, n)
+    for z in ring.not_compared:
+        bone = scan.planes(scan.solid, slice(z, z + 1))[0]
+        ring.compare(z, _section(bone, grid))
     remarks = ring.remarks(rows)
     rows[ring.open] = np.nan
     values: dict[str, float | None] = dict.fromkeys(_NAMES)
@@ -124,13 +172,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         remarks.append(f"Ct.Po.Dm cannot be determined: the cortex has no {pores}.")
     if step > 1:
         remarks.append(f"Ct.Th was measured in one of every {step} slices.")
-    if values["Ct.Po"] and phases.scan is not phases:
-        remarks.append(
-            "Ct.Po and Po.N may be too low: the pores were measured on cubic voxels, "
-            "and interpolation shrinks pores of a few voxels."
-        )
-    remarks += coarse_remark("Ct.Th", values["Ct.Th"])
-    remarks += coarse_remark("Ct.Po.Dm", values["Ct.Po.Dm"])
+    for name in ("Ct.Th", "Ct.Po.Dm"):
+        length = values[name]
+        n_pixels = None if length is None else length / max(grid.pixel)
+        remarks += coarse_remark(name, n_pixels)
     curve = {"slice": [float(z) for z in range(n)]}
     curve |= {
         name: [float(v) for v in rows[:, i]]
@@ -146,6 +191,7 @@ class _RingCheck:
 
     #: Whether the sample mask already separates the cortex from trabeculae.
     has_contours: bool
+    grid: _PixelGrid
     n_cut: int = 0
     n_unknown: int = 0
     n_trabecular: int = 0
@@ -171,10 +217,12 @@ class _RingCheck:
             none.
         """
         bone, cavity = section.bone, section.cavity
-        edges = (bone[0], bone[-1], bone[:, 0], bone[:, -1])
-        touching = [np.count_nonzero(e) > _MOST_CUT * math.sqrt(len(e)) for e in edges]
-        self.n_cut += any(touching)
-        self.n_unknown += unknown is not None and _touches(bone, unknown)
+        edges = ((bone[0], 1), (bone[-1], 1), (bone[:, 0], 0), (bone[:, -1], 0))
+        self.n_cut += any(
+            np.count_nonzero(edge) > self.grid.most_touching(len(edge), axis)
+            for edge, axis in edges
+        )
+        self.n_unknown += unknown is not None and _touches(bone, unknown, self.grid)
         if cavity is not None:
             n_bone = np.count_nonzero(cavity & section.every_bone)
             n_least = _FEW_TRABECULAE * np.count_nonzero(cavity)
@@ -297,7 +345,7 @@ def _not_small(phases: Phases, z: int, counted: MaskSource) -> Mask:
     return found
 
 
-def _touches(bone: Mask, unknown: Mask) -> bool:
+def _touches(bone: Mask, unknown: Mask, grid: _PixelGrid) -> bool:
     """Whether so much bone adjoins unknown pixels that it may continue in them."""
     from scipy import ndimage
 
@@ -306,10 +354,11 @@ def _touches(bone: Mask, unknown: Mask) -> bool:
     n_border = np.count_nonzero(near)
     n_bone = np.count_nonzero(near & bone)
     # The length of an edge is a quarter of the border, as in a square image.
-    return bool(n_bone > _MOST_CUT * math.sqrt(n_border / 4))
+    most = max(grid.most_touching(n_border / 4, axis) for axis in (0, 1))
+    return bool(n_bone > most)
 
 
-def _section(bone: Mask) -> _CrossSection:
+def _section(bone: Mask, grid: _PixelGrid) -> _CrossSection:
     """Find the contours in a slice with bone."""
     from scipy import ndimage
 
@@ -320,9 +369,9 @@ def _section(bone: Mask) -> _CrossSection:
     if not n_holes:
         return _CrossSection(bone, largest, total, None)
     sizes = np.bincount(holes.ravel(), minlength=n_holes + 1)[1:]
-    parts, gap = _marrow_parts(holes, sizes, total)
+    parts, gap = _marrow_parts(holes, sizes, total, grid)
     if len(parts) > 1:
-        cavity = _joined(np.isin(holes, parts), gap, total)
+        cavity = _joined(np.isin(holes, parts), gap, total, grid)
         area = np.count_nonzero(cavity & (holes > 0))
         if 2 * area > max(sizes.sum(), np.count_nonzero(cavity)):
             return _CrossSection(bone, largest, total, cavity)
@@ -332,7 +381,10 @@ def _section(bone: Mask) -> _CrossSection:
 
 
 def _marrow_parts(
-    holes: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], total: Mask
+    holes: npt.NDArray[np.int32],
+    sizes: npt.NDArray[np.int64],
+    total: Mask,
+    grid: _PixelGrid,
 ) -> tuple[npt.NDArray[np.int64], float]:
     """Return the holes that form the marrow cavity, and the widest gap between them.
 
@@ -347,12 +399,13 @@ def _marrow_parts(
     large = np.flatnonzero(sizes >= _LEAST_PART * sizes.max()) + 1
     if len(large) == 1:
         return np.array([first]), 0.0
+    distances = partial(ndimage.distance_transform_edt, sampling=grid.pixel)
     seeds = np.where(np.isin(holes, large), holes, 0)
-    distance, nearest = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
+    distance, nearest = distances(seeds == 0, return_indices=True)
     nearest_hole = seeds[tuple(nearest)]
     inside = seeds > 0
-    depth = ndimage.distance_transform_edt(np.pad(total, 1))[1:-1, 1:-1][inside]
-    width = 2 * ndimage.distance_transform_edt(inside)[inside]
+    depth = distances(np.pad(total, 1))[1:-1, 1:-1][inside]
+    width = 2 * distances(inside)[inside]
     depths, widths = np.full(len(sizes) + 1, np.inf), np.zeros(len(sizes) + 1)
     np.minimum.at(depths, seeds[inside], depth)
     np.maximum.at(widths, seeds[inside], width)
@@ -375,15 +428,16 @@ def _marrow_parts(
     return parts, float(tree.data[np.isin(tree.row, parts)].max(initial=0.0))
 
 
-def _joined(parts: Mask, gap: float, total: Mask) -> Mask:
+def _joined(parts: Mask, gap: float, total: Mask, grid: _PixelGrid) -> Mask:
     """Return the marrow cavity: its parts and the trabeculae between them, closed."""
     from scipy import ndimage
 
-    radius = gap / 2 + 1
-    margin = math.ceil(radius) + 1
+    distances = partial(ndimage.distance_transform_edt, sampling=grid.pixel)
+    radius = gap / 2 + max(grid.pixel)
+    margin = math.ceil(radius / min(grid.pixel)) + 1
     cavity = np.pad(parts, margin)
-    grown = ndimage.distance_transform_edt(~cavity) <= radius
-    closed = ndimage.distance_transform_edt(grown) > radius
+    grown = distances(~cavity) <= radius
+    closed = distances(grown) > radius
     filled = ndimage.binary_fill_holes(closed | cavity)
     joined: Mask = filled[margin:-margin, margin:-margin] & total
     return joined
@@ -393,6 +447,7 @@ def _values_of(
     section: _CrossSection,
     not_small: Mask,
     connectivity: int,
+    grid: _PixelGrid,
     *,
     with_thickness: bool,
 ) -> list[float]:
@@ -404,6 +459,7 @@ def _values_of(
     not_small : ndarray of bool
         Pores with at least one of these pixels are counted.
     connectivity : {6, 26}
+    grid : _PixelGrid
     with_thickness : bool
         Whether to measure the cortical thickness.
     """
@@ -415,17 +471,18 @@ def _values_of(
     pores, n_pores = ndimage.label(cortex & ~section.every_bone, neighbours)
     areas = np.bincount(pores.ravel(), minlength=n_pores + 1)[1:]
     is_counted = np.bincount(pores[not_small], minlength=n_pores + 1)[1:] > 0
-    diameters = np.sqrt(4 * areas[is_counted] / np.pi)
+    diameters = np.sqrt(4 * areas[is_counted] * grid.area / np.pi)
     n_total, n_cortex = np.count_nonzero(total), np.count_nonzero(cortex)
     thickness = np.nan
     if with_thickness:
-        around = np.pad(cortex, 1)  # the cortex ends at the border of the image
+        # The cortex ends at the border of the image.
+        around = np.pad(grid.of_squares(cortex), 1)
         thickness = float(local_thickness(around)[around].mean())
     return [
-        n_total,
-        n_cortex,
+        n_total * grid.area,
+        n_cortex * grid.area,
         n_cortex / n_total,
-        0 if cavity is None else np.count_nonzero(cavity),
+        0 if cavity is None else np.count_nonzero(cavity) * grid.area,
         thickness,
         areas.sum() / n_cortex,
         len(diameters),

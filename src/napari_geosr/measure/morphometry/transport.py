@@ -121,19 +121,23 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         if not is_full:
             remarks.append(_outside(phases))
     if not phases.flat:
-        surface = yield from _surface(phases)
-        porosity = totals.pore_voxels / totals.sample_voxels
-        values["k(estimate)"], remark = _permeability(
-            porosity, surface, values, outside
-        )
-        remarks += remark
+        remarks += yield from _estimate_steps(phases, totals, values, outside)
     return Findings(values, remarks)
 
 
-def _surface(phases: Phases) -> Generator[Step, None, float]:
-    """Return the surface per volume of the sample, per voxel edge."""
+def _estimate_steps(
+    phases: Phases,
+    totals: SweepTotals,
+    values: dict[str, float | None],
+    outside: Sequence[str],
+) -> Generator[Step, None, list[str]]:
+    """Add the estimate of the permeability to `values`; return remarks on it."""
     changes = yield from specific_surface_steps(phases)
-    return (changes.extrapolated or 0.0) * phases.edge
+    surface = (changes.extrapolated or 0.0) * phases.edge
+    porosity = totals.pore_voxels / totals.sample_voxels
+    k, remarks = _permeability(porosity, surface, values, outside)
+    values["k(estimate)"] = k
+    return [*remarks, *(changes.unreliable_remark("k(estimate)") if k else ())]
 
 
 def _box(phases: Phases) -> tuple[slice, slice, slice]:

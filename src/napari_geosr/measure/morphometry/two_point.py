@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,11 @@ CONVENTION = (
     "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
     "Chords are runs of pore voxels along the axes with solid at both ends; their mean "
     "is not weighted by length, and their standard deviation has n − 1 degrees of "
-    "freedom. The lineal-path function is the probability that a segment lies entirely "
-    "in pores, given that it lies in the sample."
+    "freedom. If the voxels are not cubic, the pairs and chords are nevertheless those "
+    "of the voxels of the scan: S2 and the lineal-path function are interpolated "
+    "linearly between multiples of an edge, and a chord counts in proportion to the "
+    "cross-section of a voxel. The lineal-path function is the probability that a "
+    "segment lies entirely in pores, given that it lies in the sample."
 )
 SOURCES = (
     "Torquato S. Random Heterogeneous Materials. Springer (2002), chapter on "
@@ -55,11 +59,10 @@ QUANTITIES = (
         "Chord.solid.SD", ("standard deviation of the chord length of the solid"), 1
     ),
 )
+Floats = npt.NDArray[np.float64]
+
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
-#: Relative decrease of the phase changes per length, from one voxel to two, above which
-#: S_v is unreliable: overlapping spheres with a radius of 4 voxels reach 0.13.
-_MOST_DECREASE = 0.15
 
 
 def lags(shape: tuple[int, ...], flat: bool) -> list[int]:
@@ -78,24 +81,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     both, pairs = yield from pair_steps(phases, axes, distances)
     pores = totals.pore_voxels / totals.sample_voxels
     surface, remarks = yield from _surface(phases)
-    chords = {}
-    path = np.zeros(len(distances))
-    for which in ("pores", "solid"):
-        yield StageStarted(message=f"Measuring chords of the {which}")
-        lengths = np.zeros(max(phases.shape) + 1, np.int64)
-        for axis in axes:
-            for runs, whole in _runs(phases, which, axis):
-                lengths += np.bincount(runs[whole], minlength=len(lengths))
-                if which == "pores":
-                    for i, lag in enumerate(distances):
-                        path[i] += np.maximum(runs - lag, 0).sum()
-        chords[which] = lengths
-    lines = pairs.sum(axis=0)
-    if phases.sample is not None:  # only lines that do not leave the sample
-        lines = np.zeros(len(distances), np.int64)
-        for axis in axes:
-            for runs, _ in _runs(phases, "sample", axis):
-                lines += [np.maximum(runs - lag, 0).sum() for lag in distances]
+    chords, path, lines = yield from _chord_steps(phases, axes, distances)
+    lines = pairs.sum(axis=0) if lines is None else lines
     with np.errstate(invalid="ignore", divide="ignore"):
         s2 = both.sum(axis=0) / pairs.sum(axis=0)
         lineal = path / lines
@@ -104,7 +91,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         "Lc": decay_length(distances, s2),
     }
     for which, name in (("pores", "Chord.pore"), ("solid", "Chord.solid")):
-        values[name], values[f"{name}.SD"] = _mean_and_sd(chords[which])
+        values[name], values[f"{name}.SD"] = chords[which].mean_and_sd
         if values[name] is None:
             remarks.append(
                 f"{name} cannot be determined: no chord lies completely inside the "
@@ -137,30 +124,42 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 def pair_steps(
     phases: Phases, axes: tuple[int, ...], distances: list[int]
-) -> Generator[Step, None, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Count pairs with both ends in pores, and in the sample; shape (3, n) each."""
-    both = np.zeros((3, len(distances)), np.int64)
-    pairs = np.zeros_like(both)
-    slabs, n_z = phases.slabs, phases.shape[0]
+) -> Generator[Step, None, tuple[Floats, Floats]]:
+    """Count pairs with both ends in pores, and in the sample; shape (3, n) each.
+
+    The ends are voxels of the scan. If these are not cubic, the numbers are
+    interpolated linearly between multiples of an edge of a voxel.
+    """
+    scan = phases.scan
+    wanted = np.array(distances) / np.array(phases.scan_voxel)[:, None]
+    steps = [sorted({*np.floor(w), *np.ceil(w)}) for w in wanted]
+    both = [np.zeros(len(s)) for s in steps]
+    pairs = [np.zeros(len(s)) for s in steps]
+    slabs, n_z = scan.slabs, scan.shape[0]
     yield StageStarted(0, len(slabs), message="Measuring two-point statistics")
     for i, slab in enumerate(slabs):
-        pores, sample = phases.planes(phases.pores, slab), phases.sample_planes(slab)
+        pores, sample = scan.planes(scan.pores, slab), scan.sample_planes(slab)
         for axis in axes:
-            for k, lag in enumerate(distances):
+            for k, lag in enumerate(map(int, steps[axis])):
                 far_pores, far_sample = pores, sample
                 if axis == 0:  # read other planes for each distance, to save memory
                     far = slice(min(n_z, slab.start + lag), min(n_z, slab.stop + lag))
-                    far_pores = phases.planes(phases.pores, far)
-                    far_sample = phases.sample_planes(far)
-                both[axis, k] += _count(pores, far_pores, axis, lag)
+                    far_pores = scan.planes(scan.pores, far)
+                    far_sample = scan.sample_planes(far)
+                both[axis][k] += _count(pores, far_pores, axis, lag)
                 if sample is not None and far_sample is not None:
-                    pairs[axis, k] += _count(sample, far_sample, axis, lag)
+                    pairs[axis][k] += _count(sample, far_sample, axis, lag)
                     continue
-                size = [len(far_pores), *phases.shape[1:]]
+                size = [len(far_pores), *scan.shape[1:]]
                 size[axis] -= lag if axis else 0
-                pairs[axis, k] += math.prod(size)
+                pairs[axis][k] += math.prod(size)
         yield BlockDone(i + 1, len(slabs))
-    return both, pairs
+    found = (
+        np.array([np.interp(*each) for each in zip(wanted, steps, counts, strict=True)])
+        for counts in (both, pairs)
+    )
+    at_both, of_all = found
+    return at_both, of_all
 
 
 def _count(one: Mask, other: Mask, axis: int, lag: int) -> int:
@@ -181,19 +180,86 @@ def _surface(
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
     """Return the surface per volume, per voxel edge, and remarks on it."""
     changes = yield from specific_surface_steps(phases)
-    surface, decrease = changes.extrapolated, changes.decrease
-    if surface is None:
+    if (surface := changes.extrapolated) is None:
         return None, []
-    name = "L_A" if phases.flat else "S_v"
-    remarks = []
-    if decrease > _MOST_DECREASE:
-        remarks.append(
-            f"{name} is unreliable: at a distance of two voxels, there are "
-            f"{100 * decrease:.0f} % fewer phase changes per length than at one voxel. "
-            "Noise or structures of single voxels cause this. Remove the noise, or "
-            "scan with smaller voxels."
-        )
+    remarks = changes.unreliable_remark("L_A" if phases.flat else "S_v")
     return surface * phases.edge, remarks
+
+
+@dataclass
+class _Chords:
+    """Chords of a phase along all axes, with lengths in units of `Phases.edge`.
+
+    A line represents a part of the cross-section that is as large as a voxel's, so
+    chords count in proportion to it.
+    """
+
+    counts: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    lengths: list[Floats] = field(default_factory=list)
+    weights: list[Floats] = field(default_factory=list)
+
+    def add(
+        self, counts: npt.NDArray[np.int64], voxel: tuple[float, ...], axis: int
+    ) -> None:
+        """Add the numbers of chords along an axis, by their length in voxels."""
+        weight = math.prod(voxel) / voxel[axis]
+        self.counts.append(counts)
+        self.lengths.append(np.arange(len(counts), dtype=np.float64) * voxel[axis])
+        self.weights.append(np.full(len(counts), weight))
+
+    @property
+    def mean_and_sd(self) -> tuple[float | None, float | None]:
+        """Mean and standard deviation; None for no chords, and for only one."""
+        counts, lengths = np.concatenate(self.counts), np.concatenate(self.lengths)
+        n = int(counts.sum())
+        if not n:
+            return None, None
+        weights = counts * np.concatenate(self.weights)
+        mean = float((weights * lengths).sum() / weights.sum())
+        if n == 1:
+            return mean, None
+        variance = float((weights * (lengths - mean) ** 2).sum() / weights.sum())
+        return mean, math.sqrt(variance * n / (n - 1))
+
+
+def _chord_steps(
+    phases: Phases, axes: tuple[int, ...], distances: list[int]
+) -> Generator[Step, None, tuple[dict[str, _Chords], Floats, Floats | None]]:
+    """Find the chords of both phases on the voxels of the scan.
+
+    Returns
+    -------
+    dict
+        The chords by phase.
+    ndarray
+        Number of segments of each length that lie entirely in pores, by distance.
+    ndarray or None
+        The same for the sample; None if all voxels belong to it.
+    """
+    scan, voxel = phases.scan, phases.scan_voxel
+    chords = {"pores": _Chords(), "solid": _Chords()}
+    path = np.zeros(len(distances))
+    lines = None if scan.sample is None else np.zeros(len(distances))
+    for which, found in chords.items():
+        yield StageStarted(message=f"Measuring chords of the {which}")
+        for axis in axes:
+            counts = np.zeros(scan.shape[axis] + 1, np.int64)
+            for runs, whole in _runs(scan, which, axis):
+                counts += np.bincount(runs[whole], minlength=len(counts))
+                if which == "pores":
+                    path += _segments(runs, distances, voxel[axis])
+            found.add(counts, voxel, axis)
+    if lines is not None:
+        for axis in axes:
+            for runs, _ in _runs(scan, "sample", axis):
+                lines += _segments(runs, distances, voxel[axis])
+    return chords, path, lines
+
+
+def _segments(runs: npt.NDArray[np.int64], distances: list[int], edge: float) -> Floats:
+    """Count the segments in runs of voxels with this edge along the axis."""
+    steps = (distance / edge for distance in distances)
+    return np.array([np.maximum(runs - step, 0).sum() for step in steps])
 
 
 def _runs(
@@ -220,16 +286,6 @@ def _runs(
         edges = np.flatnonzero(flat[1:] != flat[:-1])
         first, last = edges[::2] + 1, edges[1::2]
         yield (last - first + 1).astype(np.int64), walls[first - 1] & walls[last + 1]
-
-
-def _mean_and_sd(counts: npt.NDArray[np.int64]) -> tuple[float | None, float | None]:
-    n = int(counts.sum())
-    if not n:
-        return None, None
-    lengths = np.arange(len(counts))
-    mean = float((counts * lengths).sum() / n)
-    squares = float((counts * (lengths - mean) ** 2).sum())
-    return mean, math.sqrt(squares / (n - 1)) if n > 1 else None
 
 
 def decay_length(distances: list[int], s2: npt.NDArray[np.float64]) -> float | None:

@@ -243,10 +243,15 @@ class Phases:
         return self.scan.shape
 
     @property
-    def scan_slices(self) -> list[int]:
-        """The plane at the centre of each slice of the scan."""
-        n, m = self.shape[0], self.scan_shape[0]
-        return [(2 * k + 1) * n // (2 * m) for k in range(m)]
+    def scan_voxel(self) -> tuple[float, float, float]:
+        """Edges of a voxel of the scan along Z, Y and X, in units of `edge`.
+
+        Those of `scan.voxel` may be rounded, so that the grids end at the same place.
+        """
+        if self.original is None:
+            return 1.0, 1.0, 1.0
+        z, y, x = (v / self.edge for v in self.original.voxel_size)
+        return z, y, x
 
     def planes(self, mask: MaskSource, slab: slice) -> Mask:
         """Read whole planes of a phase; raise `Cancelled` if the run is to stop."""
@@ -308,24 +313,35 @@ class _ScanMasks:
     """Stores the phases on the grid of a scan with voxels that are not cubic."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
-        self._pores, self._sample = PackedMask(shape), PackedMask(shape)
+        self._pores = PackedMask(shape)
+        #: The sample, the pores around it and missing voxels; empty without a sample.
+        self._more: list[PackedMask] = []
         self._is_whole = True
 
     def write(self, z: int, planes: PhasePlanes) -> None:
         """Store planes, starting at `z`."""
         self._pores.write(z, planes.pores)
+        parts = (planes.sample, planes.around, planes.missing)
         if planes.sample is not None:
-            self._sample.write(z, planes.sample)
+            self._more = self._more or [PackedMask(self._pores.shape) for _ in parts]
             self._is_whole = self._is_whole and bool(planes.sample.all())
+        for mask, part in zip(self._more, parts, strict=False):
+            assert part is not None
+            mask.write(z, part)
 
     def phases(self, cubic: Phases, origin: tuple[float, float, float]) -> Phases:
         """Return the phases after all planes were stored, given those to measure."""
-        sample = None if self._is_whole else self._sample
+        more = (None, None, None) if self._is_whole else self._more
+        sample, around, missing = more
         solid = Complement(self._pores, within=sample)
         (z, y, x), (a, b, c) = cubic.shape, self._pores.shape
         same = cubic.edge, cubic.unit, cubic.flat, origin, cubic.check
-        voxel = (z / a, y / b, x / c)
-        return Phases(self._pores, solid, sample, *same, voxel=voxel)
+        return Phases(
+            *(self._pores, solid, sample, *same),
+            voxel=(z / a, y / b, x / c),
+            around=around,
+            missing=missing,
+        )
 
 
 def phases_of(

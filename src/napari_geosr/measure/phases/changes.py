@@ -20,6 +20,9 @@ _DIAGONAL_REACH = 2
 #: Maximum decrease of the phase changes from the first step to the second that is
 #: extrapolated; noise and structures of single voxels exceed it.
 _MOST_DECREASE = 0.5
+#: Decrease above which the surface is unreliable: overlapping spheres with a radius of
+#: 4 voxels reach 0.13.
+_RELIABLE_DECREASE = 0.15
 #: Decrease that is too small to divide by.
 _ROUNDING = 1e-6
 #: Part of the curvature of the phase changes along a line that is due to crossings of
@@ -118,6 +121,23 @@ class PhaseChanges:
         used = (weights > 0) & np.isfinite(rates).all(axis=0)
         one, two = (rates[:, used] * weights[used]).sum(axis=1)
         return float(1 - two / one) if one else 0.0
+
+    def unreliable_remark(self, name: str) -> list[str]:
+        """Return a remark if a quantity that depends on the surface is unreliable.
+
+        Parameters
+        ----------
+        name : str
+            Name of the quantity.
+        """
+        if self.decrease <= _RELIABLE_DECREASE:
+            return []
+        return [
+            f"{name} is unreliable: at a distance of two voxels, there are "
+            f"{100 * self.decrease:.0f} % fewer phase changes per length than at one "
+            "voxel. Noise or structures of single voxels cause this. Remove the "
+            "noise, or scan with smaller voxels."
+        ]
 
     def _surface(self, factors: Floats) -> float | None:
         weights = pair_weights(self.voxel_size, flat=self.flat)

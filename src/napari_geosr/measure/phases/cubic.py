@@ -194,8 +194,9 @@ def grid_remark(original: OriginalGrid, grid: tuple[int, ...], unit: str) -> str
     sizes = original.voxel_size[1 if original.flat else 0 :]
     beginning = not_cubic_text(original.voxel_size, unit, original.flat)
     text = (
-        f"{beginning}: volumes, surfaces, and the porosity of slices and sub-volumes "
-        "were measured on these voxels, all other morphometry on cubic voxels of "
+        f"{beginning}: volumes, surfaces, two-point statistics, cortical areas and "
+        "pores, and the porosity of slices and sub-volumes were measured on these "
+        "voxels, all other morphometry on cubic voxels of "
         f"{min(sizes):.4g} {unit}"
     )
     if grid == original.shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -134,17 +133,19 @@ def label_solid_steps(phases: Phases) -> Generator[Step, None, RawTable]:
 
 
 def counted_pores_steps(phases: Phases) -> Generator[Step, None, MaskSource]:
-    """Find the pores of the sample that reach the minimum size."""
-    least = phases.min_voxels
-    if phases.original is not None:
-        ratio = math.prod(phases.original.voxel_size) / phases.edge**3
-        least = max(1, round(least * ratio))
-    if least == 1:
+    """Find the pores of the sample that reach the minimum size.
+
+    Parameters
+    ----------
+    phases : Phases
+        On the grid of the scan, in whose voxels the minimum size is given.
+    """
+    if phases.min_voxels == 1:
         return phases.pores
     labeller = SlabLabeller(
         *(phases.shape, (1.0, 1.0, 1.0), phases.connectivity),
         flat=phases.flat,
-        min_voxels=least,
+        min_voxels=phases.min_voxels,
     )
     slabs = phases.slabs
     offsets = []

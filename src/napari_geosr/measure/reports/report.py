@@ -14,9 +14,9 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
-from napari_geosr.measure.groups import GroupSummary, check_name, summary
+from napari_geosr.measure.groups import GroupSummary, check_name
 from napari_geosr.measure.groups.kept import with_kept
-from napari_geosr.measure.groups.missing import evaluated
+from napari_geosr.measure.groups.missing import evaluated, summary_of
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
@@ -233,7 +233,7 @@ class PorosityReport:
         return None if ends is None else (ends[0], ends[1])
 
     def with_group(
-        self, name: str, inside: AnyArray, expression: str = ""
+        self, name: str, inside: AnyArray, selection: str | GroupSummary = ""
     ) -> PorosityReport:
         """Return a copy with a group of pores as a further column of the table.
 
@@ -242,20 +242,20 @@ class PorosityReport:
         name : str
             Name of the column. An earlier group of this name is replaced.
         inside : ndarray of bool, shape (n,)
-        expression : str
-            The filter that selects these pores, if there is one; it is part of the
-            methods section.
+        selection : str or GroupSummary
+            The filter that selects these pores, if there is one, which is part of the
+            methods section; or their summary in another report.
 
         Raises
         ------
         ConfigError
             If the name belongs to a column that is not such a group, is reserved, or
-            has another meaning in filters.
+            has another meaning in filters; or if the filter does not fit the table.
         """
         check_name(name, self.table, tuple(self.groups))
-        kept = summary(expression, inside, self.table[self.size_column])
+        kept = summary_of(selection, inside, self.table, self.units, self.size_column)
         before, groups = self.groups.get(name), self.groups
-        is_same = before is not None and before.text == expression
+        is_same = before is not None and before.text == kept.text
         if not is_same or not np.array_equal(self.table[name], inside):
             groups = with_kept(groups, name, kept)
         table = {**self.table, name: inside}

@@ -26,6 +26,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
+from napari_geosr.measure.companions import companions_of
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
@@ -212,7 +213,7 @@ def _measure_steps(
             least = min_bytes(
                 volume.data,
                 has_interval=deviation is not None,
-                companions=[v.data for v in (mask, deviation) if v is not None],
+                companions=companions_of(volume, mask, deviation),
             )
             budget = max(0, parse_bytes(config.memory) - n_processes(pool) * least)
         labels_target = array_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import re
@@ -116,16 +117,33 @@ def tables_in(folder: Path) -> dict[str, Path]:
 
 
 def earlier_files(files: Mapping[str, Path]) -> EarlierFiles:
-    """Find files of an earlier measurement, without a prefix, in the same folder."""
+    """Find files of an earlier measurement with the same prefix in the same folder."""
+    main = files["json"]
+    prefix = main.name.removesuffix("report.json")
     tables = (re.escape(path.name) for path in tables_in(Path()).values())
-    reference = r"_reference(_\d+)?"
+    # Files of references are named after layers if they were exported from napari.
+    layers = [f"{re.escape(n)}_*" for n in _reference_names(main)] if prefix else []
+    reference = rf"_({'|'.join([r'reference(_[0-9]+)?', *layers])})"
     names = (
         *tables,
         r"pores\.ome\.tif",
         rf"pores{reference}\.csv",
         rf"overview({reference})?\.npz",
     )
-    return EarlierFiles(files["json"], "|".join(names))
+    return EarlierFiles(main, f"{re.escape(prefix)}({'|'.join(names)})")
+
+
+def _reference_names(path: Path) -> list[str]:
+    """Return the names of the references in a report, as in the names of its files."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no earlier report, or not one of ours
+        return []
+    if not isinstance(values, dict):
+        return []
+    keys = [key for key in values if re.fullmatch(r"reference(_\d+)?", key)]
+    found = [values[key] for key in keys if isinstance(values[key], dict)]
+    return [safe_name(str(one["name"])) for one in found if "name" in one]
 
 
 def safe_name(name: str) -> str:

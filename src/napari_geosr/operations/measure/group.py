@@ -1,15 +1,20 @@
-"""Checks the definition of a group of pores before anything is measured."""
+"""Checks the definition of a group of pores, and what a group that is kept lacks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
+from napari_geosr.measure.groups.missing import missing_remarks
 from napari_geosr.measure.porosity_run import geometry_of
 from napari_geosr.measure.reports.table import column_units
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.reports.report import PorosityReport
 
 
 def unit_remarks(volume: Volume, config: PorosityConfig) -> list[str]:
@@ -22,6 +27,11 @@ def unit_remarks(volume: Volume, config: PorosityConfig) -> list[str]:
         f"the number is in {unit}."
         for column, unit in Group(config.group).without_unit(units).items()
     ]
+
+
+def kept_remarks(report: PorosityReport, name: str) -> list[str]:
+    """State how many pores have no value that a group that was kept compares."""
+    return missing_remarks(report.groups[name], flat=report.is_flat)
 
 
 def check_group(volumes: Mapping[str, Volume], config: PorosityConfig) -> None:

@@ -33,6 +33,10 @@ class ResampledMask:
         self.shape = tuple(len(axis) for axis in index)
         self.ndim = len(index)
         self.dtype = np.dtype(bool)
+        #: Number of voxels of the original mask that are read for one of the volume.
+        self.density = math.prod(
+            (np.max(part) - np.min(part) + 1) / len(part) for part in index
+        )
 
     def __getitem__(self, key: Any) -> AnyArray:
         key = key if isinstance(key, tuple) else (key,)

@@ -1,7 +1,7 @@
-"""The only module that uses private attributes of napari's label layers.
+"""The only module that uses private attributes of napari's layers.
 
 Each function falls back on the public interface if a future version of napari does
-not have these attributes.
+not have these attributes. `tests/gui/test_private_napari.py` fails if napari changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
 
 def can_redraw(layer: Labels) -> bool:
@@ -20,6 +20,14 @@ def can_redraw(layer: Labels) -> bool:
         return _can_be_quick(layer)
     except AttributeError:
         return False
+
+
+def can_replace_textures() -> bool:
+    """Whether napari's label colormap has the private methods that we override."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    names = ("_data_to_texture", "_map_without_cache")
+    return all(hasattr(CyclicLabelColormap, name) for name in names)
 
 
 def redraw_labels(layer: Labels) -> bool:
@@ -57,6 +65,23 @@ def _can_be_quick(layer: Labels) -> bool:
         and layer.data.dtype.itemsize > 2  # smaller types are sent unchanged
         and not get_settings().experimental.async_
     )
+
+
+def surround_drawing(layer: Layer, context: Callable[..., Any]) -> bool:
+    """Let napari enter a context whenever it reads data of a layer to draw them.
+
+    Returns
+    -------
+    bool
+        Whether this was possible; if not, napari waits for the data, as for any layer.
+    """
+    try:
+        drawing: Any = layer._slicing_state
+        drawing.dask_optimized_slicing  # noqa: B018  (must exist to be replaced)
+        drawing.dask_optimized_slicing = context
+    except AttributeError:
+        return False
+    return True
 
 
 def describe_in_status_bar(layer: Labels, text_of: Callable[[int], str]) -> None:
