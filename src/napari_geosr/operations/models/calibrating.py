@@ -103,7 +103,7 @@ class CalibrationConfig(Config):
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _NeededWidth:
     """What one scan gives.
 
     Attributes
@@ -150,7 +150,7 @@ def calibrate_steps(
     _check_model(model)
     pairs = _pairs(config, reading)
     yield StageStarted(message=f"Calibrating {model.card.name}", total=len(pairs))
-    found: list[_Outcome] = []
+    found: list[_NeededWidth] = []
     known: set[str] = set()
     for number, (source, target) in enumerate(pairs):
         steps = _outcome_steps(model, source, target, config, number, should_stop)
@@ -241,7 +241,7 @@ def _outcome_steps(
     config: CalibrationConfig,
     number: int,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Outcome]:
+) -> Generator[Step, None, _NeededWidth]:
     """Restore a scan, and compare its porosity with that of the target."""
     settings = RestoreConfig.create(
         model=str(model.path),
@@ -280,4 +280,4 @@ def _outcome_steps(
         true.porosity,
     )
     record = uncertainty_record(made.volume.provenance)
-    return _Outcome(needed, len(record["members"]))
+    return _NeededWidth(needed, len(record["members"]))
