@@ -32,10 +32,11 @@ from _document import replace_section
 from _wrong_results import WRONG, Scene
 from napari_geosr import check_consistency, restore
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.interval import conformal_factor
 from napari_geosr.models import zoo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from pretraining.coverage import Outcome, conformal_factor, outcomes
+from pretraining.coverage import Outcome, outcomes
 from pretraining.uncertain_scans import (
     CONDITIONS,
     KINDS,

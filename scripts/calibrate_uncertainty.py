@@ -18,10 +18,11 @@ from pathlib import Path
 import yaml
 
 from napari_geosr.io.unfinished_files.atomic import write_text
+from napari_geosr.measure.interval import conformal_factor
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle_files import CARD_FILE
 from napari_geosr.models.card import DeviationCalibration
-from pretraining.coverage import conformal_factor, outcomes
+from pretraining.coverage import outcomes
 from pretraining.uncertain_scans import CALIBRATION_SEED, CONDITIONS
 
 #: The field is inserted before this text on a card.

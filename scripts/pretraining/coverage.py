@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -119,20 +118,3 @@ def _outcome(name: str, case: Case, seed: int, threads: int) -> Outcome:
         interval=report.interval.porosity,
         pore_interval=report.interval.pore_count,
     )
-
-
-def conformal_factor(needed: Sequence[float], nominal: float) -> float:
-    """Factor for an interval that covers another scan with probability `nominal`.
-
-    The factor is the ⌈(n + 1) · nominal⌉-th smallest of those needed by n scans.
-
-    Raises
-    ------
-    ValueError
-        If the number of scans is too small for `nominal`.
-    """
-    sizes = sorted(abs(value) for value in needed)
-    rank = math.ceil((len(sizes) + 1) * nominal)
-    if rank > len(sizes):
-        raise ValueError(f"{len(sizes)} scans are too few for {nominal:g}.")
-    return sizes[rank - 1]

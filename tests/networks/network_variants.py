@@ -124,6 +124,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"features": 8, "levels": 1},
         {"features": 8, "upscale_factor": 2},
         {"features": 8, "levels": 1, "ndim": 3, "upscale_factor": 4},
+        {"features": 8, "levels": 1, "ndim": 3, "merge": 2},
     ],
     "diffusion_unet": [
         {"features": 8},

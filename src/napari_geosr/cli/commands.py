@@ -355,7 +355,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "models": (
-        "List, show, rank, import, export and remove models.",
+        "List, show, rank, calibrate, import, export and remove models.",
         {
             "list": Command(
                 "models:list_models",
@@ -376,6 +376,16 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "models:rank_models",
                 "Rank models by their expected error on a scan, without ground truth.",
                 ("models rank scan.tif", "models rank scan1.tif --second scan2.tif"),
+            ),
+            "calibrate": Command(
+                "models:calibrate_models",
+                "Calibrate the porosity interval of one of your own models.",
+                (
+                    "models calibrate my-model --source scan*.tif --target object*.tif",
+                    "models calibrate job --source simulated:foam-coarse-4:96-135 "
+                    "--target simulated:foam-coarse-4-object:96-135 "
+                    "--uncertainty diffusion",
+                ),
             ),
             "verify": Command(
                 "models:verify_models",

@@ -10,8 +10,9 @@ calibration.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,3 +237,22 @@ def needed_factor(
     moves = np.sort(np.nan_to_num(moves, nan=0.0, posinf=np.inf, neginf=-np.inf))
     at = round((1 - porosity) * len(moves))
     return float(moves[min(max(at, 0), len(moves) - 1)])
+
+
+def conformal_factor(needed: Sequence[float], nominal: float) -> float:
+    """Return the factor for intervals that contain the porosity of another scan.
+
+    The factor is the ⌈(n + 1) · nominal⌉-th smallest of those needed by n scans. For
+    another scan of the same kind, the interval contains the porosity with at least the
+    probability `nominal`.
+
+    Raises
+    ------
+    ValueError
+        If the number of scans is too small for `nominal`.
+    """
+    sizes = sorted(abs(value) for value in needed)
+    rank = math.ceil((len(sizes) + 1) * nominal)
+    if rank > len(sizes):
+        raise ValueError(f"{len(sizes)} scans are too few for {nominal:g}.")
+    return sizes[rank - 1]

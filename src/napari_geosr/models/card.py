@@ -23,10 +23,10 @@ QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 class DeviationCalibration(Config):
     """Half-width of the porosity interval, in standard deviations.
 
-    For each of several simulated scans, the smallest factor was found for which the
-    interval contains the known porosity. `factor` is the quantile of these factors that
-    split conformal prediction [1]_ prescribes: for another scan *of the same kind*, the
-    interval contains the porosity with at least the nominal probability.
+    For each of several scans of known objects, the smallest factor was found for which
+    the interval contains the known porosity. `factor` is the quantile of these factors
+    that split conformal prediction [1]_ prescribes: for another scan *of the same
+    kind*, the interval contains the porosity with at least the nominal probability.
 
     References
     ----------
@@ -43,11 +43,13 @@ class DeviationCalibration(Config):
     nominal: float = Field(0.9, gt=0, lt=1)
     """Nominal probability that the interval contains the porosity."""
     scans: int = Field(ge=1)
-    """Number of simulated scans used for the calibration."""
+    """Number of scans used for the calibration."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Checksum of the weights that were calibrated."""
     description: str = ""
-    """Description of the simulated scans."""
+    """Description of the scans."""
+    sampling_steps: int | None = Field(None, ge=2)
+    """Number of steps of each sample of a diffusion model; None for other kinds."""
 
 
 class Normalisation(Config):
@@ -377,6 +379,8 @@ class ModelCard(Config):
             del values["porosity_condition"]
         if not self.gives_samples:
             del values["gives_samples"]
+        if self.uncertainty is not None and self.uncertainty.sampling_steps is None:
+            del values["uncertainty"]["sampling_steps"]
         for row in values["figures"]:
             if row["noise_error"] is None:
                 del row["noise_error"]

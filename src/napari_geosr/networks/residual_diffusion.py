@@ -7,6 +7,10 @@ schedule, the residual contains only noise, so the best prediction is the mean o
 possible residuals. This mean, added to the enlarged scan, is the output of the network;
 samples are drawn by `napari_geosr.learning.diffusion.conditional`.
 
+Blocks of voxels can be merged into channels, as in
+`napari_geosr.networks.resnet.merge_voxels`. The U-Net then works on a coarser grid, and
+volumes need much less time.
+
 References
 ----------
 .. [1] Li et al. SRDiff: single image super-resolution with diffusion probabilistic
@@ -25,7 +29,12 @@ from torch import nn
 
 from napari_geosr.core.config import Config
 from napari_geosr.networks import diffusion_unet
-from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
+from napari_geosr.networks.layers.upsampling import (
+    cubic_kernel,
+    interpolated,
+    pixel_shuffle,
+)
+from napari_geosr.networks.resnet import crop_to, merge_voxels, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Last time step of the noise schedule, at which there is only noise.
@@ -47,6 +56,8 @@ class NetworkConfig(Config):
     features: int = Field(24, ge=8, le=256, multiple_of=8)
     """Number of feature maps at full resolution; 2, 3, … times as many at the levels
     below."""
+    merge: Literal[1, 2] = 1
+    """Voxels along every axis that are merged into one voxel of the U-Net."""
     residual_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of the residual."""
 
@@ -67,12 +78,14 @@ class NetworkConfig(Config):
 
     def unet(self) -> diffusion_unet.NetworkConfig:
         """Return the settings of the U-Net."""
+        block = self.merge**self.ndim
         return diffusion_unet.NetworkConfig.create(
             ndim=self.ndim,
             levels=self.levels,
             features=self.features,
             residual=False,
-            extra_channels=1,
+            out_channels=block,
+            extra_channels=2 * block - 1,
             noise_schedule=self.noise_schedule,
             prediction=self.prediction,
             zero_terminal=self.zero_terminal,
@@ -114,7 +127,7 @@ class ResidualDiffusion(nn.Module):
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
             halo=(0,) * n,
-            stride=(max(1, 2**config.levels // factor),) * n,
+            stride=(max(1, config.merge * 2**config.levels // factor),) * n,
             upscale_factor=(factor,) * n,
             local=False,
         )
@@ -135,7 +148,11 @@ class ResidualDiffusion(nn.Module):
         residual, enlarged : Tensor of shape (N, 1, [Z,] Y, X)
         time : Tensor of shape (N,) or (1,)
         """
-        return self.unet.output(torch.cat([residual, enlarged], dim=1), time)
+        both, block = torch.cat([residual, enlarged], dim=1), self.config.merge
+        if block == 1:
+            return self.unet.output(both, time)
+        merged = self.unet.output(merge_voxels(pad_to(both, block), block), time)
+        return crop_to(pixel_shuffle(merged, block), residual.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the mean image for a scan ``(N, 1, [Z,] Y, X)``."""

@@ -105,6 +105,8 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
         return None
     if known.kind != prepared.config.uncertainty or prepared.others:
         return None
+    if card.task == "generate" and prepared.config.upscale_factor > 1:
+        return None  # such a model is calibrated for denoising
     return known.model_dump(mode="json")
 
 
