@@ -271,7 +271,7 @@ def measure(planes: int, seconds: float, found: dict[str, Gaps]) -> None:
         wait_until("previewed", lambda: bool(previewed))
     with Gaps() as found["begin a run"]:
         dock.run_button.click()
-        wait_until("a result layer", lambda: restoring.target() is not None)
+        wait_until("a result layer", lambda: restoring.target() is not None, 600)
     with Gaps() as found["restore"]:
         wait(seconds)
     if restoring.busy != "run":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import napari_geosr as geosr
@@ -19,9 +20,16 @@ from napari_geosr.operations.train import TrainJob, train_steps
 from napari_geosr.operations.train import run as train_run
 from napari_geosr.operations.train.shared_region import SharedRegions, share_regions
 
-SMALL = {"layers": 2, "batch_size": 1, "patch": 16, "steps": 1, "device": "cpu"}
+SMALL: dict[str, Any] = {
+    "layers": 2,
+    "batch_size": 1,
+    "patch": 16,
+    "steps": 1,
+    "device": "cpu",
+}
 EDGE = 2.0
-FILES = {"source": (Path("a"),), "target": (Path("b"),)}
+Volumes = dict[str, list[Volume]]
+FILES: dict[str, tuple[Path, ...]] = {"source": (Path("a"),), "target": (Path("b"),)}
 
 
 def scan(start: int, stop: int, *, axis: int = 1, name: str = "scan") -> Volume:
@@ -33,8 +41,12 @@ def scan(start: int, stop: int, *, axis: int = 1, name: str = "scan") -> Volume:
     return Volume(part, "ZYX", (EDGE,) * 3, "µm", tuple(origin), name=name)
 
 
+def values(volume: Volume) -> npt.NDArray[np.float32]:
+    return np.asarray(volume.data)
+
+
 def shared(
-    volumes: dict[str, list[Volume]], method: str = "noise2noise", **settings: Any
+    volumes: Volumes, method: str = "noise2noise", **settings: Any
 ) -> SharedRegions:
     files = {role: FILES[role] * len(given) for role, given in volumes.items()}
     training = config_class(method).create(**(SMALL | files | settings))
@@ -42,9 +54,9 @@ def shared(
 
 
 @pytest.fixture
-def trained_on(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Volume]]:
+def trained_on(monkeypatch: pytest.MonkeyPatch) -> Volumes:
     """The volumes from which patches are drawn."""
-    found: dict[str, list[Volume]] = {}
+    found: Volumes = {}
     patches = train_run.Patches
 
     def note(volumes: Any, *args: Any, **kwargs: Any) -> Any:
@@ -55,22 +67,20 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Volume]]:
     return found
 
 
-def assert_same_region(
-    volumes: dict[str, list[Volume]], shape: tuple[int, ...]
-) -> None:
+def assert_same_region(volumes: Volumes, shape: tuple[int, ...]) -> None:
     (source,), (target,) = volumes["source"], volumes["target"]
     assert source.shape == shape
-    assert np.array_equal(np.asarray(source.data), np.asarray(target.data))
+    assert np.array_equal(values(source), values(target))
     assert source.origin == target.origin
 
 
-def test_shifted_volumes_in_python(trained_on, tmp_path) -> None:
+def test_shifted_volumes_in_python(trained_on: Volumes, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="24 × 40 × 48 of the 24 × 48 × 48 voxels"):
         geosr.train("noise2noise", tmp_path, scan(0, 48), scan(8, 64), **SMALL)
     assert_same_region(trained_on, (24, 40, 48))
 
 
-def test_shifted_files(trained_on, tmp_path) -> None:
+def test_shifted_files(trained_on: Volumes, tmp_path: Path) -> None:
     paths = [
         io.write(part, tmp_path / f"{name}.ome.zarr")
         for name, part in (("a", scan(8, 64)), ("b", scan(0, 48)))
@@ -83,7 +93,9 @@ def test_shifted_files(trained_on, tmp_path) -> None:
     assert_same_region(trained_on, (24, 40, 48))
 
 
-def test_a_fraction_of_a_voxel_is_refused(tmp_path, capsys) -> None:
+def test_a_fraction_of_a_voxel_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     moved = scan(8, 56)
     moved = moved.replace(origin=(5.0, moved.origin[1] + 0.5 * EDGE, 5.0))
     one, two = (
@@ -112,7 +124,7 @@ def test_other_regions_and_other_directions_are_refused() -> None:
 def test_finer_targets_are_cropped_to_whole_voxels() -> None:
     source = scan(0, 32)
     size, origin = source.upscaled_geometry(2)
-    fine = source.data.repeat(2, 0).repeat(2, 1).repeat(2, 2)[:, 12:]
+    fine = values(source).repeat(2, 0).repeat(2, 1).repeat(2, 2)[:, 12:]
     target = Volume(fine, "ZYX", size, "µm", (origin[0], origin[1] + 12, origin[2]))
     settings = {"upscale_factor": 2, "network": "light_sr", "dimensions": "3D"}
     # Some programs state the position of the outer edge of the first voxel.
@@ -121,7 +133,7 @@ def test_finer_targets_are_cropped_to_whole_voxels() -> None:
         found = shared({"source": [source], "target": [each]}, "supervised", **settings)
         (low,), (high,) = found.volumes["source"], found.volumes["target"]
         assert (low.shape, high.shape) == ((24, 26, 48), (48, 52, 96))
-        assert np.array_equal(np.asarray(high.data)[::2, ::2, ::2], low.data)
+        assert np.array_equal(values(high)[::2, ::2, ::2], values(low))
 
 
 def test_all_parts_of_one_object_are_cropped() -> None:
@@ -129,7 +141,7 @@ def test_all_parts_of_one_object_are_cropped() -> None:
     found = shared({"source": parts}, "noise2inverse")
     first, *others = found.volumes["source"]
     assert first.shape == (24, 36, 48)
-    assert all(np.array_equal(first.data, other.data) for other in others)
+    assert all(np.array_equal(values(first), values(other)) for other in others)
 
 
 def test_scans_that_agree_or_state_no_position_are_unchanged() -> None:
@@ -146,4 +158,4 @@ def test_the_preview_shows_the_chosen_slice() -> None:
     source, target = scan(0, 20, axis=0), scan(6, 24, axis=0)
     found = shared({"source": [source], "target": [target]})
     assert [found.used_slice(z) for z in (None, 10, 2, 19)] == [None, 4, 0, 13]
-    assert np.array_equal(found.volumes["source"][0].data[4], source.data[10])
+    assert np.array_equal(values(found.volumes["source"][0])[4], values(source)[10])
