@@ -26,26 +26,28 @@ The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandston
 The noise measurement and the ranking were tuned on bone, cement and sandstone, and on
 pollen, *C. elegans* and banana with 5 and 20 % of independent or 3D-correlated noise.
 All other cases (beads, HeLa cells, membranes, and other noise for pollen, *C. elegans*
-and banana) were added afterwards as an independent test. In this test, no harmful
-restoration of an evaluated case went without a warning, but *auto* was up to 2.2 dB
-below the best classical filter, and more than 0.2 dB below it in eleven cases. Ten of
-them had noise that is correlated between voxels. The measurement of such noise in
-images and the ranking were then improved on [other images](evidence/ranking.md#images).
-Four rules were developed with knowledge of these scans: for small, uncertain gains
-(membranes), for pores hidden by noise in the scan itself (banana and pollen with 20 and
-40 % noise), for correlated noise added to white noise (beads, pollen, membranes), and
-for the margin by which non-local means must be better than the best network if noise is
-correlated (all scans). The tables show the result after these changes. In one case,
-*auto* is still more than 0.2 dB below the best classical filter (0.34 dB; pollen with
-40 % noise correlated in the plane): the filter with the smallest expected error would
-let all twelve small bright objects of [the simulation](verdict.md#how-it-is-determined)
-fade, so *auto* chooses a model that keeps them.
+and banana) were added afterwards as an independent test. In this test, a warning was
+given for every harmful restoration of an evaluated case, but *auto* was up to 2.2 dB
+below the best classical filter, and more than 0.2 dB below it in eleven cases. In ten
+of these cases, the noise was correlated between voxels. The measurement of such noise
+in images and the ranking were then improved on [other
+images](evidence/ranking.md#images). Four rules were developed with knowledge of these
+scans (named in brackets): for small, uncertain gains (membranes), for pores hidden by
+noise in the scan itself (banana and pollen with 20 and 40 % noise), for correlated
+noise added to white noise (beads, pollen, membranes), and for the margin by which
+non-local means must be better than the best network if noise is correlated (all scans).
+The tables show the result after these changes. In one case, *auto* is still more than
+0.2 dB below the best classical filter (0.34 dB; pollen with 40 % noise correlated in
+the plane): the filter with the smallest expected error would let all twelve small
+bright objects of [the simulation](verdict.md#how-it-is-determined) fade, so *auto*
+chooses a model that keeps them.
 
 The last two rules were then tested on regions that had not been used, with other noise
 of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen
 and beads. In these 18 cases, *auto* was 0.68 dB above the best classical filter on
-average. It was more than 0.2 dB below it in three cases (0.76 dB at worst), all of them
-beads with 10 % noise, where the scan itself has more than half as much noise.
+average. *Auto* was more than 0.2 dB below this filter in three cases (0.76 dB at
+worst). All three are scans of beads with 10 % added noise, in which the scan's own
+noise is more than half as strong as the added noise.
 
 ## How to read the tables
 
@@ -55,11 +57,11 @@ beads with 10 % noise, where the scan itself has more than half as much noise.
   this noise. The correction assumes that a result retains, at every voxel, the same
   fraction of the scan's own noise as of the added noise, which is known. The level of
   the scan's own noise is measured at each grey value. Earlier versions of this page
-  used one level for all grey values. The noise of the pollen scan is ten times as
-  strong in bright regions as in dark ones, and the results of all models retain two to
-  three times as much of it as of the added noise. With a single level for all grey
-  values, *auto* was 0.6 dB below the best classical filter for 20 % independent noise;
-  with the measured levels, *auto* is 0.4 dB above this filter.
+  used one level for all grey values. The pollen scan's own noise is ten times as strong
+  in bright regions as in dark ones, and the results of all models retain a fraction of
+  it that is two to three times as large as that of the added noise. With a single level
+  for all grey values, *auto* was 0.6 dB below the best classical filter for 20 %
+  independent noise; with the measured levels, *auto* is 0.4 dB above this filter.
 - **Italics.** If the added noise is not stronger than the scan's own noise, values are
   in italics and not evaluated.
 - **Best classical** is a Gaussian, total variation or non-local means filter with the
