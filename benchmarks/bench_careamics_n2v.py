@@ -140,7 +140,7 @@ def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
         f"programs trained for {common['steps']} steps of {common['batch_size']} "
         f"patches of {common['patch']}² with Adam (initial learning rate "
         f"{common['learning_rate']:g}), on single slices (2D) and one thread. Times "
-        "are processor times.",
+        "are CPU times.",
         "",
         "| | PSNR (dB) | SSIM | porosity error | Dice | parameters | training (s) | "
         "restoring (s) | ours − CAREamics |",

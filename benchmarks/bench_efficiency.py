@@ -299,7 +299,7 @@ def main() -> None:
         f"{command}. Each training run has {options.steps} steps with 8 patches "
         f"each; a patch has {PATCH}² voxels in the result. One thread of a busy "
         "computer is used. "
-        "Training times are processor times. ± is half the difference between two "
+        "Training times are CPU times. ± is half the difference between two "
         "seeds.\n\n"
     )
     finer = [r for r in bench.rows if "upscale factor" in r["case"]]
