@@ -300,7 +300,7 @@ def test_thirty_steps_on_the_command_line(
     assert validation[-1] < validation[0]
     command[command.index("--loss") + 1] = "l1,l3"
     assert run(command) == 2
-    assert "There is no loss 'l3'" in capsys.readouterr().err
+    assert "Unknown loss function 'l3'" in capsys.readouterr().err
 
 
 def test_a_loss_that_begins_is_not_averaged_with_steps_before() -> None:

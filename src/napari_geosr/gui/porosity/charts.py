@@ -180,7 +180,7 @@ class SizeHistogram(HistogramView):
         self.setCursor(Qt.CursorShape.CrossCursor)
 
     def set_reports(self, reports: Mapping[str, PorosityReport], listed: str) -> None:
-        """Show the pores of several reports, of which those of `listed` are listed."""
+        """Show the pores of several reports; the table lists those of `listed`."""
         self._reports, self._names = dict(reports), {}
         self.set_listed(listed)
 

@@ -224,9 +224,10 @@ class Group:
     def in_and_out(
         self, table: Table, units: Mapping[str, str]
     ) -> tuple[BoolArray, BoolArray]:
-        """Find the pores of the group, and those of its opposite.
+        """Find the pores that are in the group, and those that are not.
 
-        Pores in neither of them lack a value on which the result depends.
+        A pore that is in neither set has no value for a quantity on which the result
+        depends.
         """
         return self._evaluate(self._tree, table, units)
 

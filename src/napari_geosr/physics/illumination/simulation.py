@@ -145,7 +145,7 @@ def simulate_frames(structure: str, scene: SimScene) -> SimulatedFrames:
     """
     if structure not in STRUCTURES:
         raise ConfigError(
-            f"There is no structure {structure!r}. Choose one of "
+            f"Unknown structure {structure!r}. Choose one of "
             f"{', '.join(STRUCTURES)}."
         )
     rng = np.random.default_rng(scene.seed)
@@ -211,7 +211,7 @@ def harmonic_amplitudes(scene: SimScene) -> tuple[float, ...]:
     }
     if scene.response not in responses:
         raise ConfigError(
-            f"There is no response {scene.response!r}. Choose one of "
+            f"Unknown response {scene.response!r}. Choose one of "
             f"{', '.join(RESPONSES)}."
         )
     emission = np.fft.rfft(responses[scene.response])
