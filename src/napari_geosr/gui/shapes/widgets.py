@@ -111,7 +111,7 @@ class MaskFormConfig(SegmentInsideConfig):
 
 
 class RegionField(QWidget):
-    """A shape or, for a segmentation, a choice of a mask or a threshold in one row.
+    """Row that chooses a shape or, for a segmentation, a mask or a threshold.
 
     Parameters
     ----------

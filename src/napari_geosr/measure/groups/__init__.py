@@ -331,8 +331,8 @@ class Group:
     ) -> tuple[BoolArray, BoolArray]:
         """Return where the expression is true, and where it is false.
 
-        For a pore with an unknown value, it is neither: such a pore is in neither the
-        group of a comparison nor the group of its negation.
+        For a pore with an unknown value, it is neither true nor false: such a pore is
+        in neither the group of a comparison nor the group of its negation.
         """
         if isinstance(tree, _Joined):
             parts = [self._evaluate(part, table, units) for part in tree.parts]

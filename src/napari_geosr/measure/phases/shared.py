@@ -138,7 +138,7 @@ def counted_pores_steps(phases: Phases) -> Generator[Step, None, MaskSource]:
     Parameters
     ----------
     phases : Phases
-        On the grid of the scan, in whose voxels the minimum size is given.
+        The grid is that of the scan, because the minimum size is given in its voxels.
     """
     if phases.min_voxels == 1:
         return phases.pores

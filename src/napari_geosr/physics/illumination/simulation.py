@@ -145,8 +145,7 @@ def simulate_frames(structure: str, scene: SimScene) -> SimulatedFrames:
     """
     if structure not in STRUCTURES:
         raise ConfigError(
-            f"Unknown structure {structure!r}. Choose one of "
-            f"{', '.join(STRUCTURES)}."
+            f"Unknown structure {structure!r}. Choose one of {', '.join(STRUCTURES)}."
         )
     rng = np.random.default_rng(scene.seed)
     patterns = scene_patterns(scene, rng)
