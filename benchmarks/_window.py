@@ -20,7 +20,7 @@ class Gaps:
 
     def __init__(self) -> None:
         self.found: list[float] = []
-        #: Processor time of this thread in each gap, which excludes other programs.
+        #: CPU time of this thread in each gap, which excludes other programs.
         self.worked: list[float] = []
         self._last, self._last_worked = time.perf_counter(), time.thread_time()
         self._timer = QTimer()

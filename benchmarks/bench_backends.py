@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="measure processor time instead of wall-clock time",
+        help="measure CPU time instead of wall-clock time",
     )
     parser.add_argument("--quick", action="store_true", help="small windows")
     options = parser.parse_args()

@@ -251,7 +251,7 @@ def image_table(rows: list[Row], members: int) -> str:
     porosity = np.array([row["truth"] for row in rows])
     base = np.array([row[BASELINE]["psnr"] for row in rows])
     lines = [
-        "| result | processor time per scan | PSNR | PSNR minus that of "
+        "| result | CPU time per scan | PSNR | PSNR minus that of "
         f"{BASELINE} | error of the porosity in percentage points: median; mean | "
         "error of the Euler number: median; mean |",
         "|---|---|---|---|---|---|",

@@ -93,7 +93,7 @@ def main() -> int:
         for row in kept_rows(noise, seed, options)
     ]
     text = table(found)
-    print(f"{time.process_time() - began:.0f} s of processor time\n\n{text}")
+    print(f"{time.process_time() - began:.0f} s of CPU time\n\n{text}")
     if options.out is not None:
         replace_section(options.out, "evidence", text)
     return 0

@@ -4,7 +4,7 @@ Performs and counts every mouse click that a user needs in the menus, dialogs an
 buttons of napari. The file is opened in two ways: by dropping it into the window (one
 drag), and by *File ▸ Open File(s)…* (menu, entry, file, *Open*; the dialog of the
 operating system is not operated, but counted as two clicks). The time from the first
-click until the table has rows is given as elapsed time and as processor time, which
+click until the table has rows is given as elapsed time and as CPU time, which
 does not depend on other programs. The time in which a user looks for a button is not
 included. napari asks for the reader once, and not again if *Remember* is ticked.
 

@@ -209,7 +209,7 @@ def judged(volume: Array, test: Test) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Learned:
-    """The restored volumes of a network, and the processor time of its training."""
+    """The restored volumes of a network, and the CPU time of its training."""
 
     volumes: list[Array]
     seconds: float
@@ -523,7 +523,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             "are absolute relative errors; skeleton precision, skeleton recall and "
             "clDice are fractions. One threshold, midway between the grey values of "
             "the two phases in the training targets, is used for all volumes. Training "
-            "times are processor times on one thread, in seconds.\n",
+            "times are CPU times on one thread, in seconds.\n",
             "### Summary\n",
             claim(bench, cases, arguments.aware),
             "### All values\n",

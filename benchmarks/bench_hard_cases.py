@@ -186,8 +186,9 @@ def main() -> None:
                 silent += not is_limited
     lines += [
         "",
-        f"Wrong results (of {n}): {silent} without any flag; {limited} with the "
-        "verdict *ok*, but with the remark that pores of this size cannot be counted.",
+        f"Of {n} results, {silent} are wrong without any flag, and {limited} are wrong "
+        "with the verdict *ok*, but with the remark that pores of this size cannot be "
+        "counted.",
     ]
     print(lines[-1])
     if given.out:

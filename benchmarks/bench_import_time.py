@@ -2,7 +2,7 @@
 
 Each measurement uses a new interpreter; the time of an interpreter that does nothing is
 subtracted. The alternatives run in turn, and the median of several runs is used. The
-result is given in processor time, which depends less on other programs, and in
+result is given in CPU time, which depends less on other programs, and in
 wall-clock time. Manifest discovery is what napari does when it starts: it finds the
 plugin among the installed packages and reads its manifest. The time for importing the
 plugin engine itself is subtracted.
@@ -96,7 +96,7 @@ def main() -> int:
         )
 
     numpy_alone = processor["numpy"] - processor["nothing"]
-    print(f"median of {n}; import numpy: {numpy_alone:.3f} s of processor time")
+    print(f"median of {n}; import numpy: {numpy_alone:.3f} s of CPU time")
     row("napari_geosr", "nothing")
     row("npe2 + manifest", "plugin engine (npe2)")
     row("CLI --help", "nothing", counts=False)

@@ -287,7 +287,7 @@ def head(command: str) -> str:
         "seed and batches of 8 patches of 64² pixels. The adversarial methods are an "
         "exception: they use their own generators and are trained for "
         f"{ADVERSARIAL_BUDGET:g} times as long as the supervised method. *Seconds* is "
-        "the processor time on one thread. Classical methods were tuned with the "
+        "the CPU time on one thread. Classical methods were tuned with the "
         "ground truth of the training specimen, which favours them; the number after "
         "their name is the chosen setting. Errors are signed and relative to the known "
         "mask, with Otsu's threshold throughout; *volumes* is the Wasserstein-1 "
@@ -326,9 +326,10 @@ def main() -> None:
             head(command),
             "### The expected ranking\n",
             "The first method of each row is expected to be at least as good as the "
-            "second. Differences are those of the first method minus the second. A "
-            "PSNR lower by less than 0.5 dB is a tie, as is a difference of less than "
-            "2.5 percentage points in the absolute porosity error.\n",
+            "second. Each difference is the value of the first method minus that of "
+            "the second. A PSNR that is lower by less than 0.5 dB counts as a tie, as "
+            "does a difference of less than 2.5 percentage points in the absolute "
+            "porosity error.\n",
             order_table(shown, warnings),
             table(shown, [recipe.label for recipe in RECIPES]),
         )

@@ -2,7 +2,7 @@
 
 Measures both phases of a volume (Otsu's threshold) and of overlapping spheres. Prints
 the mean thickness in voxels (porespy: twice the `local_thickness` with 100 sizes) and
-the tortuosity factor along the first axis, with processor times. Requires
+the tortuosity factor along the first axis, with CPU times. Requires
 ``pip install porespy taufactor``.
 
     python benchmarks/bench_morphometry.py VOLUME.tif [--edge 100]
@@ -63,7 +63,7 @@ def tau_of_taufactor(pores: Mask) -> float:
 
 
 def time_transport(path: Path, edge: int) -> None:
-    """Compare tortuosity factors and processor times with those of TauFactor."""
+    """Compare tortuosity factors and CPU times with those of TauFactor."""
     part = tifffile.imread(path)[(slice(0, edge),) * 3]
     pores = part <= threshold_otsu(part)
     grey = np.where(pores, 50, 200).astype(np.uint8)
@@ -98,7 +98,7 @@ def theirs(pores: Mask) -> tuple[float, float, float | None]:
 
 
 def timed(measure: Callable[[Mask], tuple[float | None, ...]], pores: Mask) -> str:
-    """Return the measured values, and the processor time of their measurement."""
+    """Return the measured values, and the CPU time of their measurement."""
     began = time.process_time()
     values = measure(pores)
     seconds = time.process_time() - began
@@ -146,9 +146,7 @@ def time_thickness(path: Path, edge: int) -> None:
     import subprocess
     import sys
 
-    print(
-        "volume | program | mean | diameters | processor time | time | memory ÷ uint16"
-    )
+    print("volume | program | mean | diameters | CPU time | time | memory ÷ uint16")
     for which in ("pores", "solid"):
         for program in ("napari-geosr", "porespy", "porespy legacy"):
             more = ["--edge", str(edge), "--one", program, which]

@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="measure processor time, for machines that run other programs",
+        help="measure CPU time, for machines that run other programs",
     )
     arguments = parser.parse_args()
     if arguments.cpu_time:

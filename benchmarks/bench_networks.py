@@ -244,7 +244,7 @@ class Learned:
 
 
 class StepTime:
-    """The processor time per training step, without the start and the end."""
+    """The CPU time per training step, without the start and the end."""
 
     def __init__(self) -> None:
         self.began: float | None = None
@@ -272,7 +272,7 @@ class StepTime:
 
 
 def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> float:
-    """Return the processor time of a step, from a complete training of about `seconds`.
+    """Return the CPU time of a step, from a complete training of about `seconds`.
 
     The time of steps varies, because geometry-aware losses are added during a training.
     The number of steps is first estimated from a long training that is stopped.

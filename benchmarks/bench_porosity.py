@@ -45,7 +45,7 @@ def report(target: str, text: str, passed: bool) -> None:
 
 
 def best_of(rounds: int, *functions: Callable[[], object]) -> list[float]:
-    """Shortest processor time of each function; the functions run in turn."""
+    """Shortest CPU time of each function; the functions run in turn."""
     best = [math.inf] * len(functions)
     for _ in range(rounds):
         for i, function in enumerate(functions):

@@ -3,7 +3,7 @@
 In a separate process, the model is loaded and the volume prepared (the dock does this
 in the background). Then the first preview, later previews, and the network alone are
 timed; the network alone runs on the window that the preview needs (the region and its
-halo), with the same number of threads. The target is for processor time, which depends
+halo), with the same number of threads. The target is for CPU time, which depends
 less on other programs; wall-clock time is printed as well.
 
     python benchmarks/bench_preview.py [--profile]
@@ -116,7 +116,7 @@ def main() -> int:
             f"{'met' if processor <= TARGET else 'MISSED'}"
         )
     bare = min(r["bare"][0] for r in rows)
-    print(f"bare forward: {bare:.2f} s of processor time")
+    print(f"bare forward: {bare:.2f} s of CPU time")
     return int(missed > 0)
 
 

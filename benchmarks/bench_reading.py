@@ -7,7 +7,7 @@ slice, compared with `tifffile.imread` of the whole file. Tiles: 64x128x128 tile
 halo of 16, compared with the same tiles without a halo, in z-y-x order, from files with
 compressed blocks. Shards: number of shards of an OME-Zarr that are written twice if the
 tiles do not fit its grid. All alternatives run in turn in one process; the shortest
-processor time of several runs is used.
+CPU time of several runs is used.
 
     python benchmarks/bench_reading.py [--quick]
 """
@@ -35,7 +35,7 @@ PLAIN_SHAPE = (24, 2048, 2048)
 
 
 def best(functions: dict[str, Callable[[], Any]], n: int) -> dict[str, float]:
-    """Best of `n` interleaved runs of each function, in seconds of processor time."""
+    """Best of `n` interleaved runs of each function, in seconds of CPU time."""
     seconds = dict.fromkeys(functions, float("inf"))
     for _ in range(n):
         for name, function in functions.items():

@@ -4,7 +4,7 @@
 
 All run in turn in one process, and the best time of each is used. The target is to be
 no slower than ASTRA for one slice on the same cores. ASTRA reconstructs one slice in
-one thread, so processor times are printed as well as wall-clock times. On a CUDA
+one thread, so CPU times are printed as well as wall-clock times. On a CUDA
 device, the CUDA algorithms of ASTRA are used instead; the target is at most twice their
 time.
 """

@@ -76,7 +76,7 @@ class Run:
     seconds : float
         Wall-clock time.
     processor : float
-        Processor time of all its processes.
+        CPU time of all its processes.
     peak : int
         Largest resident memory of one process in bytes.
     """
@@ -142,7 +142,7 @@ def large(folder: Path, planes: int, edge: int) -> None:
         ),
     }
     print(f"{voxels / 1e9:.1f} billion voxels, {2 * voxels / GB:.1f} GB in uint16\n")
-    print("| run | budget | peak | processor time |\n|---|---|---|---|")
+    print("| run | budget | peak | CPU time |\n|---|---|---|---|")
     for name, (budget, done) in rows.items():
         print(
             f"| {name} | {budget:.1f} GB | {done.peak / GB:.2f} GB | "
@@ -165,7 +165,7 @@ def thickness(folder: Path, edge: int) -> None:
     for name, found in values["morphometry"]["thickness"]["values"].items():
         print(f"| {name} | {found['value']:.2f} {found['unit']} |")
     print(f"| peak memory (budget 3 GB) | {done.peak / GB:.2f} GB |")
-    print(f"| processor time | {done.processor:.0f} s |")
+    print(f"| CPU time | {done.processor:.0f} s |")
     print(f"| time | {done.seconds:.0f} s |")
     print(f"| time with 2 workers | {shared.seconds:.0f} s |")
 
@@ -198,7 +198,7 @@ def workers(folder: Path, repeats: int) -> None:
             found.append((done, inference_seconds(out)))
             results.append(voxels_of(out))
         equal += np.array_equal(*results)
-    print("\n| workers | processor time | whole command | inference |")
+    print("\n| workers | CPU time | whole command | inference |")
     print("|---|---|---|---|")
     for n, found in runs.items():
         cpu, wall = (min(getattr(r, a) for r, _ in found) for a in FIELDS)
@@ -269,7 +269,7 @@ def plan(folder: Path) -> None:
     print(
         f"writes {found['bytes_written'] / GB:.0f} GB, {found['memory'] / GB:.2f} GB;"
     )
-    print(f"extrapolated from processor time: {measured / 3600:.1f} h")
+    print(f"extrapolated from CPU time: {measured / 3600:.1f} h")
     print(f"({found['seconds'] / measured:.2f} ×); runs: {json.dumps(seconds)} s")
 
 
@@ -350,24 +350,24 @@ def from_submit_to_tile(folder: Path) -> None:
     print("\n| after the start of `submit` | time |\n|---|---|")
     for name, moment in sorted(rows.items(), key=lambda row: row[1]):
         print(f"| {name} | {moment - began:.1f} s |")
-    print(f"\nProcessor time of `submit`: {submitted.processor:.1f} s; load: ", end="")
+    print(f"\nCPU time of `submit`: {submitted.processor:.1f} s; load: ", end="")
     print(f"{os.getloadavg()[0]:.0f}")
     run("jobs", "stop", job)
-    # The same job without a queue: processor times depend less on other programs.
+    # The same job without a queue: CPU times depend less on other programs.
     code = "import sys, bench_scale; bench_scale.processor_times(sys.argv[1])"
     here = Path(__file__).parent
     subprocess.run([sys.executable, "-c", code, str(job)], cwd=here, check=True)
 
 
 def processor_times(job: str) -> None:
-    """Run a job up to its first tile, and print the processor time of its steps."""
+    """Run a job up to its first tile, and print the CPU time of its steps."""
     from napari_geosr.core.steps import StageStarted, TileDone
     from napari_geosr.jobs.folder import JobFolder
     from napari_geosr.jobs.run import run_steps
     from napari_geosr.operations.restore.measurements import FILE
 
     (Path(job) / FILE).unlink()  # measured by the run in the queue
-    print("\n| step of the job | processor time so far |\n|---|---|")
+    print("\n| step of the job | CPU time so far |\n|---|---|")
     done: list[Any] = []
     for step in run_steps(JobFolder(job), should_stop=lambda: bool(done)):
         if isinstance(step, TileDone):

@@ -257,7 +257,7 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     if len(gains) > 1:
         yield (
-            "Cases with noise: the gain of *auto* over cubic interpolation is "
+            "In the cases with noise, the gain of *auto* over cubic interpolation is "
             f"{np.mean(gains):+.2f} dB on average and {min(gains):+.2f} dB at worst. "
             "The expected gain minus the true gain is "
             f"{np.mean(np.subtract(expected, gains)):+.2f} dB on average, with a "

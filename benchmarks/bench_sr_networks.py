@@ -208,7 +208,7 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 def clock(device: str) -> float:
-    """Current time in seconds: processor time on a CPU, wall-clock time on a GPU."""
+    """Current time in seconds: CPU time on a CPU, wall-clock time on a GPU."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -507,10 +507,10 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"the contrast), and tested on {JUDGED_ON} other {others}. They are trained "
         f"for {options.steps} steps (the U-Net, which works on the fine grid, for a "
         "third of them) with the mean squared error and batches of "
-        f"{options.batch} patches of {options.patch}³ coarse voxels. Number of seeds: "
-        f"{options.seeds}; with more seeds, ± is half the range. "
-        "Errors are mean absolute values over the specimens, "
-        "relative to the known mask; their sign is that of most specimens. MACs are "
+        f"{options.batch} patches of {options.patch}³ coarse voxels. The number of "
+        f"seeds is {options.seeds}; with several seeds, ± is half the range. "
+        "Each error is the mean of the absolute errors of the specimens, relative to "
+        "the known mask, and is given the sign that most specimens have. MACs are "
         "multiply–accumulate operations per input voxel. Times "
         f"(seconds {where}) and energies (joules) are per million voxels of the "
         f"result, measured tile by tile on {2 * EDGE}³ voxels ({EDGE}³ for the "

@@ -92,7 +92,7 @@ def main() -> int:
         for name in options.models
     }
     sections |= {"check": check_table(checks), "check all over": wrong_table(checks)}
-    print(f"{time.process_time() - began:.0f} s of processor time", flush=True)
+    print(f"{time.process_time() - began:.0f} s of CPU time", flush=True)
     for name, text in sections.items():
         print(f"\n{text}")
         if options.out is not None:

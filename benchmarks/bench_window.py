@@ -331,7 +331,7 @@ def show(found: dict[str, Gaps]) -> None:
     first = next(iter(found))
     print(
         "| | 95 % below (ms) | longest (ms) | longest over napari's alone | most work "
-        "in one (ms of processor time) |"
+        "in one (ms of CPU time) |"
     )
     print("|---|---|---|---|---|")
     for name, gaps in found.items():

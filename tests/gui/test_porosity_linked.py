@@ -382,7 +382,7 @@ def test_a_group_that_the_layer_cannot_hold_is_not_claimed_to_be_in_it(qtbot, do
     plot.save.click()
     assert "first" in dock.result.report.table
     assert "first" not in layer.features
-    assert "It is not in the features of the pore layer" in plot.note.text()
+    assert "The group was not added to the pore layer's features" in plot.note.text()
 
 
 def test_results_follow_renamed_images(viewer, qtbot, dock):

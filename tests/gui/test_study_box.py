@@ -179,7 +179,7 @@ def test_a_study_that_runs_is_found_again(viewer, qtbot, path, tmp_path, urls):
     assert not box.start_button.isEnabled()
     assert box.above.values()["counts"] == "10, 15, 20"
     assert box.factors.values()["scan_hours"] == 3
-    assert "15 projections… 1 of 3 cells done" in box.stage.text()
+    assert "15 projections… 1 of 3 reconstructions done" in box.stage.text()
     assert (box.progress.value(), box.progress.maximum()) == (1, 3)
     item = box.result.table.topLevelItem(0)
     texts = [item.text(i) for i in range(5)]
@@ -273,7 +273,7 @@ def test_the_list_of_jobs_speaks_of_a_study(viewer, qtbot, path, tmp_path):
     jobs = filled(viewer.window.dock_widgets[name])
     qtbot.waitUntil(lambda: jobs.view.state == "running", timeout=30_000)
     text = state_text(jobs.view._watch)
-    assert text == "2 of 3: FBP, 15 projections… 1 of 3 cells done."
+    assert text == "2 of 3: FBP, 15 projections… 1 of 3 reconstructions done."
     assert not jobs.view.finish_button.isEnabled()
     assert not jobs.view.plot.isVisibleTo(jobs)
     (job.path / "result").mkdir()

@@ -151,7 +151,7 @@ def test_the_estimate_names_its_assumptions(job: JobFolder) -> None:
     assert cost.kilowatt_hours == pytest.approx(0.1)
     assert cost.kilograms_co2eq == pytest.approx(0.006)
     assert cost.text == "about 0.1 kWh, 6 g CO₂eq"
-    assert "10 h of processor time, with 10 W for each core and 60 g" in cost.basis
+    assert "10 h of CPU time, with 10 W for each core and 60 g" in cost.basis
 
 
 def test_small_values_have_small_units(job: JobFolder) -> None:

@@ -50,8 +50,11 @@ def test_names_have_weights_of_their_own_or_the_usual() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("l1,topology", "no loss 'topology'. Known: huber, l1, l2, ssim, cldice"),
-        ("l1,,l2", "no loss ''"),
+        (
+            "l1,topology",
+            "Unknown loss function 'topology'. Known: huber, l1, l2, ssim, cldice",
+        ),
+        ("l1,,l2", "Unknown loss function ''"),
         ("l1,cldice:0", "weight of the loss 'cldice' must be a number above 0"),
         ("l1:-1", "above 0, not '-1'"),
         ("l1,euler:nan", "above 0, not 'nan'"),
@@ -300,7 +303,7 @@ def test_thirty_steps_on_the_command_line(
     assert validation[-1] < validation[0]
     command[command.index("--loss") + 1] = "l1,l3"
     assert run(command) == 2
-    assert "There is no loss 'l3'" in capsys.readouterr().err
+    assert "Unknown loss function 'l3'" in capsys.readouterr().err
 
 
 def test_a_loss_that_begins_is_not_averaged_with_steps_before() -> None:

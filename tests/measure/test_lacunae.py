@@ -166,4 +166,4 @@ def test_round_lacunae_have_no_oblateness() -> None:
     report = measured(np.concatenate([ball, rod]), "lacunae")
     assert report.figures["Lc.Ob"] == pytest.approx(-1, abs=0.02)
     assert np.isnan(report.table["oblateness"]).sum() == 1
-    assert any("Lc.Ob is measured from 1 of 2" in text for text in report.warnings)
+    assert any("Lc.Ob was determined for 1 of 2" in text for text in report.warnings)

@@ -132,7 +132,7 @@ def test_progress_ends_with_the_result(tmp_path):
 @pytest.mark.parametrize(
     ("structure", "settings", "says"),
     [
-        ("sponge", {}, "no structure 'sponge'.*foam, blobs, bone, lacunae"),
+        ("sponge", {}, "Unknown structure 'sponge'.*foam, blobs, bone, lacunae"),
         ("foam", {"radius": (5, 3)}, "two numbers above zero"),
         ("foam", {"unit": "pixel"}, "unit of length"),
         ("foam", {"size": 4}, "size: .*16"),

@@ -351,7 +351,7 @@ _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
 class WorkTimer:
     """Times work of a network without the time that other programs take.
 
-    On the CPU, it counts the processor time of the calling thread, which computes its
+    On the CPU, it counts the CPU time of the calling thread, which computes its
     share of every layer; on other devices, the elapsed time.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Energy and CO2eq of a job, measured or estimated from its processor time."""
+"""Energy and CO2eq of a job, measured or estimated from its CPU time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 #: File in the folder of a training job with the energy that codecarbon has measured.
 _MEASURED = "energy.json"
-#: Folder in a job folder: the processor time of each process of the job but the first.
+#: Folder in a job folder: the CPU time of each process of the job but the first.
 _TIMES = "processor_time"
 #: Seconds between updates of such a file.
 _INTERVAL_SECONDS = 5.0
@@ -57,12 +57,12 @@ class JobCost:
 
 
 class ProcessorTime:
-    """Processor time of a job: of this process, its child processes and its workers.
+    """CPU time of a job: of this process, its child processes and its workers.
 
     Parameters
     ----------
     before : float
-        Processor time of earlier runs of the job, in seconds.
+        CPU time of earlier runs of the job, in seconds.
     folder : Path, optional
         Folder of a job with several processes, all of which are included.
     """
@@ -73,7 +73,7 @@ class ProcessorTime:
 
     @property
     def seconds(self) -> float:
-        """Processor time of all runs so far."""
+        """CPU time of all runs so far."""
         return max(0.0, self._offset + self._used())
 
     def _used(self) -> float:
@@ -84,7 +84,7 @@ class ProcessorTime:
 
 @contextmanager
 def recorded_time(folder: Path) -> Iterator[None]:
-    """Record the processor time of a process other than the first of a job.
+    """Record the CPU time of a process other than the first of a job.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def recorded_time(folder: Path) -> Iterator[None]:
             text = json.dumps({"processor_seconds": round(time.seconds, 2)})
             atomic.write_text(path, text, overwrite=True, durable=False)
 
-    with Heartbeats(record, _INTERVAL_SECONDS, "processor time"):
+    with Heartbeats(record, _INTERVAL_SECONDS, "CPU time"):
         yield
 
 
@@ -112,7 +112,7 @@ def _recorded_seconds(path: Path) -> float:
 
 
 def cost_of(status: JobStatus) -> JobCost | None:
-    """Return the cost of a job so far; None if it has used no processor time."""
+    """Return the cost of a job so far; None if it has used no CPU time."""
     if (measured := _measured(status)) is not None:
         return measured
     seconds = status.processor_seconds
@@ -121,7 +121,7 @@ def cost_of(status: JobStatus) -> JobCost | None:
     profile = _profile_of(status)
     energy = seconds * profile.watts_per_core / _JOULES_PER_KILOWATT_HOUR
     basis = (
-        f"Estimated from {seconds / 3600:.2g} h of processor time, with "
+        f"Estimated from {seconds / 3600:.2g} h of CPU time, with "
         f"{profile.watts_per_core:g} W for each core and "
         f"{profile.grams_per_kilowatt_hour:g} g CO₂eq for each kWh "
         "(watts_per_core and grams_per_kilowatt_hour in the profile of the job). GPUs "
@@ -165,7 +165,7 @@ def _profile_of(status: JobStatus) -> Profile:
 
 
 def _used_seconds() -> float:
-    """Return the processor time of this process and its live and ended children."""
+    """Return the CPU time of this process and its live and ended children."""
     process, total = psutil.Process(), 0.0
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.Error):

@@ -310,8 +310,8 @@ def result(
     except (OSError, RuntimeError, ValueError):  # circular links, invalid characters
         pass
     return None, (
-        f"{folder / 'job.json'} refers to a result outside the job folder ({named}), "
-        "which is not opened."
+        f"{folder / 'job.json'} refers to a result outside the job folder ({named}); "
+        "this result is not opened."
     )
 
 

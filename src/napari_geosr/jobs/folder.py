@@ -170,7 +170,7 @@ class JobFolder:
 
     @property
     def own_path(self) -> Path:
-        """Path of the folder in records that several computers compare.
+        """Path that identifies the folder in records shared between computers.
 
         This is the path at the job's creation if it still leads to this folder, because
         the path with links resolved may differ between computers.

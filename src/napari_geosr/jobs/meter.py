@@ -1,4 +1,4 @@
-"""Values that a running job adds to its state: finished parts and processor time."""
+"""Values that a running job adds to its state: finished parts and CPU time."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class JobStatus:
     request : str
         Request that the process has not yet followed; see `JobFolder.request`.
     processor_seconds : float
-        Processor time of all runs of the job.
+        CPU time of all runs of the job.
     parts : tuple of int
         Finished percentages of equal parts of the result, in the order of its planes;
         empty if unknown.

@@ -198,7 +198,7 @@ def let_threads_sleep() -> None:
     """Let waiting threads sleep, unless environment variables specify otherwise.
 
     By default, threads of OpenMP that wait for each other keep their cores busy. With
-    several workers on the same cores, this wastes most of the processor time. A process
+    several workers on the same cores, this wastes most of the CPU time. A process
     that has the computer to itself is 10 to 25 % faster if its threads do not sleep.
     This function has an effect only before torch is imported.
     """

@@ -34,8 +34,8 @@ from napari_geosr.jobs.status import is_stopping, outage_text
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Kinds of jobs with a volume as result, which is opened as a layer; the result of a
-#: measurement is a report.
+#: Kinds of jobs that produce a volume, which is opened as a layer; a measurement
+#: produces a report.
 _VOLUMES = tuple(kind for kind in SHOWN_AS_LAYER if kind != "measure")
 #: Milliseconds between checks for computers that are due to be queried.
 _TICK_MS = 1000

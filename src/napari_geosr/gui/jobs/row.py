@@ -170,7 +170,7 @@ class JobRow(JobOffer):
 
 
 def is_offered(status: JobStatus) -> bool:
-    """Whether a dock offers a job: running, resumable, or with an unseen result."""
+    """Whether a job runs, can be resumed, or has an unseen result."""
     if status.is_alive:
         return True
     return not status.seen and (status.can_resume or status.state == "done")

@@ -1,7 +1,7 @@
 """Create a job folder from the user's choices, without Qt.
 
-Layers that equal their files are read from the files; other layers are written into the
-job's folder, so that training can continue without napari.
+Layers that are identical to their files are read from these files; other layers are
+written into the job's folder, so that training can continue without napari.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class TrainingPlan:
         job.check(in_memory)
 
     def _job_in_memory(self) -> tuple[TrainJob, dict[Path, Volume]]:
-        """Return the job and the volumes of its layers, by their entry."""
+        """Return the job, and its layers' volumes by their path in the settings."""
         in_memory: dict[Path, Volume] = {}
         paths = {
             role: tuple(_entry(part, in_memory) for part in parts)
@@ -134,7 +134,7 @@ class TrainingPlan:
         """Crop layers and files that are shifted against each other.
 
         The viewer shows the position of every layer, but the layer's file might not
-        state it, so this is not left to the job. Call it in a worker, as `check`.
+        state it, so the job cannot crop them itself. Call it in a worker, like `check`.
 
         Returns
         -------

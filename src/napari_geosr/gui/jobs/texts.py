@@ -18,7 +18,7 @@ from napari_geosr.operations.train import loss_title
 VALIDATION = "validation"
 #: Units of progress of jobs that do not train a network; the progress of kinds not
 #: listed here is shown in per cent.
-_UNITS = {"restore": "tiles", "study projections": "cells"}
+_UNITS = {"restore": "tiles", "study projections": "reconstructions"}
 _PERCENTAGE_AT_END = re.compile(r" \(\d+ %\)$| \d+ % done\.$")
 _REQUEST_TEXTS = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
 

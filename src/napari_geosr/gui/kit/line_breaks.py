@@ -15,7 +15,7 @@ _IN_NUMBER = re.compile(
 
 
 def keep_numbers_whole(text: str) -> str:
-    """Return a text in which no line is broken inside a number with its unit."""
+    """Return the text without line breaks between numbers, signs and units."""
     return _IN_NUMBER.sub("\N{NO-BREAK SPACE}", text)
 
 

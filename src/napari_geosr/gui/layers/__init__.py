@@ -119,7 +119,7 @@ def volume_beside(
     Returns
     -------
     Volume
-        Its origin is that along the axes of `other`.
+        Its origin is given along the axes of `other`.
 
     Raises
     ------

@@ -137,7 +137,7 @@ def remove_together(viewer: ViewerModel, *layers: Layer | None) -> None:
     """Remove those of several layers that are in the viewer.
 
     napari collects garbage after each removal, which takes most of the time; here, it
-    does so once.
+    does so only once.
     """
     present = [la for la in layers if la is not None and la in viewer.layers]
     if present:

@@ -104,7 +104,7 @@ class CurtainLine(QWidget):
         )
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw the line white on a dark shade, so that it is visible on any image."""
+        """Draw the line in white on a dark shade, so that it shows on any image."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         x = self.width() // 2

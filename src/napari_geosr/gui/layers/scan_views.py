@@ -6,10 +6,10 @@ its data, a view has a single voxel, which spans the full length of the other vi
 Therefore the slice slider ends with the last slice, and the angle slider affects only
 the projections.
 
-napari reads a layer's slice in the main thread when it draws it. For one sinogram of a
-compressed file, the whole file must be decoded, which can take minutes. Here, a thread
-reads it, and the picture is blank until the data arrive. Data that arrive within
-`_DRAW_WAIT` are drawn immediately.
+napari reads a layer's slice in the main thread when it draws the slice. For one
+sinogram of a compressed file, the whole file must be decoded, which can take minutes.
+Here, a thread reads it, and the picture is blank until the data arrive. Data that
+arrive within `_DRAW_WAIT` are drawn immediately.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class SizeHistogram(HistogramView):
         self.setCursor(Qt.CursorShape.CrossCursor)
 
     def set_reports(self, reports: Mapping[str, PorosityReport], listed: str) -> None:
-        """Show the pores of several reports, of which those of `listed` are listed."""
+        """Show the pores of several reports; the table lists those of `listed`."""
         self._reports, self._names = dict(reports), {}
         self.set_listed(listed)
 
@@ -193,8 +193,8 @@ class SizeHistogram(HistogramView):
     def set_listed(self, name: str) -> None:
         """Show the histograms in the unit of the first report.
 
-        If the sizes of the listed report cannot be converted to it, the unit of this
-        report is used, and only the reports are shown that can be converted.
+        If the sizes of the listed report cannot be converted to this unit, its own unit
+        is used, and only reports that can be converted to that unit are shown.
         """
         self._name = name
         of = next(iter(self._reports.values()))

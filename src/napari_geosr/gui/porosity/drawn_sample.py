@@ -145,7 +145,7 @@ def _outlines(shapes: Shapes, image: Layer, viewer: ViewerModel) -> list[Outline
 
 
 def _inside(outlines: list[Outline], shape: tuple[int, ...]) -> AnyArray | None:
-    """Return a mask of the voxels with centres inside an outline; None without any."""
+    """Return a mask of voxels with centres inside an outline; None if it is empty."""
     planes: dict[int | None, AnyArray] = {}
     for axis, corners in outlines:
         edges = [size for i, size in enumerate(shape) if i != axis]

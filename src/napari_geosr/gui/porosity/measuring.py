@@ -79,7 +79,7 @@ class PoreMeasurement:
 
     @property
     def position(self) -> str:
-        """The time point and channel of the first image; empty without them."""
+        """The time point and channel of the first image; empty if it has none."""
         key = next(iter(self.reports))
         return pore_layers.position_text(self.origins.get(key, {}))
 
@@ -259,7 +259,7 @@ def with_edits(measured: PoreMeasurement, edited: list[str]) -> PoreMeasurement:
 
 
 def edit_warning(edited: Sequence[str], action: str, results: str, again: str) -> str:
-    """Return a warning about layers edited during an operation; empty without any.
+    """Return a warning about layers edited during an operation; may be empty.
 
     Parameters
     ----------

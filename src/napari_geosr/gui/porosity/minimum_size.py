@@ -29,7 +29,7 @@ class RememberedMinimum:
         self._config = MeasureConfig(min_voxels=minimum)
 
     def begin(self, config: MeasureConfig) -> None:
-        """Keep the settings of a measurement, with a minimum that is known to be good.
+        """Keep the settings of a measurement, with a minimum size that leaves pores.
 
         Raises
         ------

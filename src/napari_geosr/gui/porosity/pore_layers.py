@@ -180,7 +180,7 @@ def _name(volume_name: str, origin: AnyDict | None, kind: str = "pores") -> str:
 
 
 def position_text(position: Mapping[str, Any]) -> str:
-    """Describe a time point and channel: ``time 2, channel 0``; empty without them."""
+    """Describe a time point and channel: ``time 2, channel 0``; may be empty."""
     names = [name for name in ("time", "channel") if name in position]
     return ", ".join(f"{name} {position[name]}" for name in names)
 

@@ -299,8 +299,8 @@ class PoreDisplay(QObject):
             plot.add_note(remark)
         if layer is not None and len(layer.features) != len(mask) + 1:
             plot.add_note(
-                "It is not in the features of the pore layer, because other code has "
-                "changed their number of rows."
+                "The group was not added to the pore layer's features, because a "
+                "script or plugin changed the number of rows in them."
             )
         elif layer is not None:
             layer.features[group] = pore_layers.with_background(mask)

@@ -240,7 +240,7 @@ class SegmentedScan:
 
     @property
     def note(self) -> str:
-        """Which layers were kept because they were edited; empty without any."""
+        """Which layers were kept because they were edited; empty if there are none."""
         if not self.kept:
             return ""
         return (

@@ -148,7 +148,7 @@ class SegmentWidgets(Dock):
 
     def _make_actions(self) -> None:
         self.segment_button = button(
-            "Se&gment whole scan", "Segment all slices and add them as a layer."
+            "Se&gment whole scan", "Segment all slices and add the result as a layer."
         )
         self.cancel_button = button("&Cancel", "Stop; no layer is added.")
 

@@ -59,7 +59,7 @@ def transform_warning(layer: Layer) -> str:
 
 
 def check_mesh_place(labels: Layer | None, surface: Layer | None, made: Volume) -> None:
-    """Raise `VolumeError` if layers of a result are not where its mesh would be.
+    """Raise `VolumeError` if layers of a result are not at the position of its mesh.
 
     Parameters
     ----------

@@ -111,7 +111,7 @@ class MaskFormConfig(SegmentInsideConfig):
 
 
 class RegionField(QWidget):
-    """A shape or, for a segmentation, a choice of a mask or a threshold in one row.
+    """Row that chooses a shape or, for a segmentation, a mask or a threshold.
 
     Parameters
     ----------
@@ -140,8 +140,8 @@ class RegionField(QWidget):
         self.editor.setObjectName("region_threshold")
         self.editor.setAccessibleName("Threshold")
         self.editor.setToolTip(
-            "Grey value in the unit of the scan, or Otsu's threshold of the scan. NaN "
-            "and infinite values are not segmented."
+            "Grey value on the scan's grey scale, or the Otsu threshold of the scan. "
+            "NaN and infinite values are not segmented."
         )
         show(self._threshold, "otsu")
         row = QHBoxLayout(self)

@@ -83,7 +83,7 @@ class SimDock(SimWidgets):
         self._drawn_key: tuple[object, ...] = ()
         #: Result of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
-        #: What follows the search for patterns, and whether this has succeeded.
+        #: Function to call after the pattern search, and whether it is due.
         self._next: Callable[[], None] | None = None
         self._is_next_due = False
         self._assumed = AssumedDistances()

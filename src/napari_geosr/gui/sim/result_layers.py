@@ -63,7 +63,7 @@ class SimResultLayers:
     def _show(
         self, old: Image | None, volume: Volume, source: Image, name: str, helper: str
     ) -> Image:
-        """Show a volume on top, in the layer of an earlier one if its shape is equal.
+        """Show a volume on top; reuse the earlier layer if it has the same shape.
 
         Removing a layer takes much longer, because napari then collects garbage.
         """

@@ -335,7 +335,7 @@ class StudyBox(StudyWidgets):
             words = "Stopping"
         text = f"{status.name}: {words}{'…' if status.is_alive else '.'}"
         failed = f" {status.message}" if status.state == "failed" else ""
-        self.stage.setText(f"{text} {done} of {cells} cells done.{failed}")
+        self.stage.setText(f"{text} {done} of {cells} reconstructions done.{failed}")
 
     # Actions
 

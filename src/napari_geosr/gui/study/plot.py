@@ -1,4 +1,4 @@
-"""A metric of a study over projections or exposure: a curve for each algorithm."""
+"""A metric of a study against projections or exposure, a curve per algorithm."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _other_size(image: Any) -> str:
         " × ".join(f"{edge:.4g}" for edge in each[:n]) for each in (sizes, edges)
     )
     return (
-        f"The file's header states two voxel sizes along its axes: {used} (pixdim) and "
+        f"The file's header states two different voxel sizes: {used} (pixdim) and "
         f"{other} (sform). The first is used and the scaling of the second is not "
         "applied, so lengths and positions may be wrong. Give the correct voxel size."
     )

@@ -15,13 +15,13 @@ from napari_geosr.operations.measure.job import MeasureJob
 
 #: Memory of a process without its data, in bytes: the program and its libraries.
 _PROGRAM_BYTES = 300 * 10**6
-#: Shortest processor time per voxel for the histogram, in seconds: half of what was
+#: Shortest CPU time per voxel for the histogram, in seconds: half of what was
 #: measured on one core (docs/evidence/scale.md). Every run computes the histogram, in
 #: one process.
 _HISTOGRAM_SECONDS = 1e-9
-#: Shortest processor time per voxel for labelling the pores, in seconds.
+#: Shortest CPU time per voxel for labelling the pores, in seconds.
 _LABEL_SECONDS = 10e-9
-#: Shortest processor time per voxel for the local thickness of both phases, in seconds;
+#: Shortest CPU time per voxel for the local thickness of both phases, in seconds;
 #: a run that ends before the thickness is complete computes it again.
 _THICKNESS_SECONDS = 90e-9
 #: Statistics that need the local thickness.

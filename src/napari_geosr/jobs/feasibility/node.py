@@ -48,7 +48,7 @@ class Node:
         is_known = profile.memory and profile.queue != LOCAL
         #: Memory of a node in bytes; 0 if unknown.
         self.memory = parse_bytes(profile.memory) if is_known else 0
-        #: Whether the processor time of a run is limited and can be estimated.
+        #: Whether the CPU time of a run is limited and can be estimated.
         self.is_timed = profile.queue != LOCAL and not profile.gpus
         #: CPU threads of the run.
         self.threads = min(threads or profile.cores, profile.cores)

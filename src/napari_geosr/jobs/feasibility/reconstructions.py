@@ -14,7 +14,7 @@ from napari_geosr.operations.reconstruct.scan import FREE_SHARE
 
 #: Memory of a process without its data, in bytes: the program and its libraries.
 _PROGRAM_BYTES = 500 * 10**6
-#: Processor time assumed per voxel, projection and iteration, in seconds, to accept a
+#: CPU time assumed per voxel, projection and iteration, in seconds, to accept a
 #: walltime without timing the algorithm. Measured: 2 to 7 ns.
 _SAFE_SECONDS = 30e-9
 

@@ -32,8 +32,8 @@ def parse_losses(text: str) -> dict[str, float]:
         name, colon, weight = (word.strip() for word in part.partition(":"))
         if name not in TERMS.modules():
             raise ConfigError(
-                f"There is no loss {name!r}. Known: {', '.join(describe())}; separate "
-                "several with commas."
+                f"Unknown loss function {name!r}. Known: {', '.join(describe())}; "
+                "separate several with commas."
             )
         if name in weights:
             raise ConfigError(f"The loss {name!r} is given twice. Remove one.")

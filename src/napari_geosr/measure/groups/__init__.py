@@ -224,9 +224,10 @@ class Group:
     def in_and_out(
         self, table: Table, units: Mapping[str, str]
     ) -> tuple[BoolArray, BoolArray]:
-        """Find the pores of the group, and those of its opposite.
+        """Find the pores that are in the group, and those that are not.
 
-        Pores in neither of them lack a value on which the result depends.
+        A pore that is in neither set has no value for a quantity on which the result
+        depends.
         """
         return self._evaluate(self._tree, table, units)
 
@@ -330,8 +331,8 @@ class Group:
     ) -> tuple[BoolArray, BoolArray]:
         """Return where the expression is true, and where it is false.
 
-        For a pore with an unknown value, it is neither: such a pore is in neither the
-        group of a comparison nor the group of its negation.
+        For a pore with an unknown value, it is neither true nor false: such a pore is
+        in neither the group of a comparison nor the group of its negation.
         """
         if isinstance(tree, _Joined):
             parts = [self._evaluate(part, table, units) for part in tree.parts]

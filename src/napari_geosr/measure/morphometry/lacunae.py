@@ -197,8 +197,8 @@ def _round_remarks(
     if not n:
         return ["Lc.Ob cannot be determined: the lacunae are too round."]
     return [
-        f"Lc.Ob is measured from {n} of {n_whole} lacunae; the others are too round "
-        "for an oblateness."
+        f"Lc.Ob was determined for {n} of {n_whole} lacunae; the others are too round "
+        "for their oblateness to be determined."
     ]
 
 

@@ -138,7 +138,7 @@ def counted_pores_steps(phases: Phases) -> Generator[Step, None, MaskSource]:
     Parameters
     ----------
     phases : Phases
-        On the grid of the scan, in whose voxels the minimum size is given.
+        The grid is that of the scan, because the minimum size is given in its voxels.
     """
     if phases.min_voxels == 1:
         return phases.pores
@@ -249,7 +249,7 @@ def _fill(
 def _euler_of_cells() -> npt.NDArray[np.float64]:
     """Return the Euler number that each of the 256 groups of 2³ voxels adds.
 
-    The voxels are closed cubes, which also touch through edges and corners. Around the
+    Voxels are closed cubes, so they also touch along edges and at corners. Around the
     centre of a group, halves of edges, quarters of faces and eighths of cubes count.
     """
     values = np.zeros(256)

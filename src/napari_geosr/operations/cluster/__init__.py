@@ -47,7 +47,7 @@ _TRIM = "MALLOC_TRIM_THRESHOLD_"
 _TRIM_OF_DASK = "65536"
 #: Limits of glibc's allocator in a process that was not started by Dask. Dask lowers
 #: the trim threshold, which also fixes the mmap threshold at 128 kB: larger arrays are
-#: then mapped separately, and page faults take a quarter of the processor time.
+#: then mapped separately, and page faults take a quarter of the CPU time.
 _MEMORY_ALLOCATOR = {
     _TRIM: str(64 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),

@@ -1,6 +1,6 @@
-"""Processor time of workers that this process has not started itself.
+"""CPU time of workers that this process has not started itself.
 
-The operating system adds up the processor time of a process and its children. Workers
+The operating system adds up the CPU time of a process and its children. Workers
 that a queue has started on other nodes report theirs with their results.
 """
 
@@ -10,7 +10,7 @@ import time
 
 
 class WorkerTime:
-    """Processor time that workers have reported to this process.
+    """CPU time that workers have reported to this process.
 
     Attributes
     ----------
@@ -27,12 +27,12 @@ class WorkerTime:
         self.seconds += seconds
 
     def report(self) -> float:
-        """Return the processor time of this worker since its last report."""
+        """Return the CPU time of this worker since its last report."""
         used = time.process_time()
         new, self._reported = used - self._reported, used
         return new
 
 
-#: Processor time that workers have reported to this process; in a worker, it reports
+#: CPU time that workers have reported to this process; in a worker, it reports
 #: the worker's own time.
 WORKER_TIME = WorkerTime()

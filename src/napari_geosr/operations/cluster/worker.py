@@ -55,7 +55,7 @@ class Outcome:
     error : (type, str) or None
         Class and message of the `GeoSRError` with which the item failed.
     processor_seconds : float
-        Processor time of the worker since it last returned an outcome.
+        CPU time of the worker since it last returned an outcome.
     """
 
     result: object = None

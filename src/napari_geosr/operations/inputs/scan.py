@@ -159,7 +159,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     volume : Volume
         A few planes are read if its file does not name its Z axis.
     cards : iterable of ModelCard
-        Cards of the models that are to restore it.
+        Cards of the models that are to restore the volume.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Checks the definition of a group of pores, and what a group that is kept lacks."""
+"""Checks the definition of a group of pores, and counts pores that lack a value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def unit_remarks(volume: Volume, config: PorosityConfig) -> list[str]:
 
 
 def kept_remarks(report: PorosityReport, name: str) -> list[str]:
-    """State how many pores have no value that a group that was kept compares."""
+    """State how many pores lack a value on which a kept group depends."""
     return missing_remarks(report.groups[name], flat=report.is_flat)
 
 

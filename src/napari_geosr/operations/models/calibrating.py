@@ -104,7 +104,7 @@ class CalibrationConfig(Config):
 
 @dataclass(frozen=True)
 class _NeededWidth:
-    """What one scan gives.
+    """Result of one scan.
 
     Attributes
     ----------

@@ -59,7 +59,7 @@ class ReconstructOutline:
         return _work(self.ready, self.slices)
 
     def seconds(self) -> float:
-        """Estimate the processor time of a block from a small simulated scan.
+        """Estimate the CPU time of a block from a small simulated scan.
 
         Reading the projections is not included.
         """

@@ -118,8 +118,8 @@ def small_part_warning(n_added: int, n_given: int) -> str:
 def assumed_directions(volume: Volume, model: Model) -> str:
     """Return the directions of the axes that a model assumes for a volume.
 
-    The result is empty if the model needs no directions, or if those of the volume are
-    known.
+    The result is empty if the model needs no directions, or if the volume's directions
+    are known.
     """
     if orientation_of(volume.metadata) in DIRECTIONS:
         return ""

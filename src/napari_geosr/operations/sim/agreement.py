@@ -46,8 +46,8 @@ def agreeing_fits(
     Returns
     -------
     list of FringeFit
-        The fits; where a pattern with the period of the other angles is found that is
-        about as clear, it replaces the first one.
+        The fits; if an equally clear pattern with the period of the other angles is
+        found, it replaces the first one.
     """
     found = list(fits)
     for i, fit in enumerate(fits):

@@ -287,8 +287,8 @@ class SimConfig(FramesConfig):
         le=10,
         title="Regularisation",
         description="Wiener parameter w; by default, estimated from the noise of the "
-        "frames. Larger values give smoother results; values below 0.001 act like "
-        "0.001.",
+        "frames. Larger values give smoother results; values below 0.001 are "
+        "treated as 0.001.",
     )
     apodisation: Literal["lukosz", "cosine", "none"] = Field(
         "cosine",

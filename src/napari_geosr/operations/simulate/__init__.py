@@ -163,7 +163,7 @@ def simulate_steps(
     known = get_args(StructureName)
     if structure not in known:
         raise ConfigError(
-            f"There is no structure {structure!r}. Choose one of {', '.join(known)}."
+            f"Unknown structure {structure!r}. Choose one of {', '.join(known)}."
         )
     folder = Path(out).expanduser()
     files = {key: folder / name for key, name in FILES.items()}

@@ -22,7 +22,7 @@ from napari_geosr.operations.study.config import StudyConfig
 
 @dataclass(frozen=True)
 class ScanSubset:
-    """A number of projections of a scan, each with a fraction of its exposure.
+    """A given number of projections of a scan, each with a fraction of the exposure.
 
     Attributes
     ----------

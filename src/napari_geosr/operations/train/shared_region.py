@@ -71,8 +71,8 @@ def share_regions(
     Raises
     ------
     VolumeError
-        If volumes do not overlap, are shifted by a fraction of a voxel, or have other
-        directions of the axes.
+        If volumes do not overlap, are shifted by a fraction of a voxel, or their axes
+        have other directions.
     """
     cropped = {role: list(group) for role, group in volumes.items()}
     notes: list[str] = []

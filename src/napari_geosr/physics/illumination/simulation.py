@@ -145,8 +145,7 @@ def simulate_frames(structure: str, scene: SimScene) -> SimulatedFrames:
     """
     if structure not in STRUCTURES:
         raise ConfigError(
-            f"There is no structure {structure!r}. Choose one of "
-            f"{', '.join(STRUCTURES)}."
+            f"Unknown structure {structure!r}. Choose one of {', '.join(STRUCTURES)}."
         )
     rng = np.random.default_rng(scene.seed)
     patterns = scene_patterns(scene, rng)
@@ -211,7 +210,7 @@ def harmonic_amplitudes(scene: SimScene) -> tuple[float, ...]:
     }
     if scene.response not in responses:
         raise ConfigError(
-            f"There is no response {scene.response!r}. Choose one of "
+            f"Unknown response {scene.response!r}. Choose one of "
             f"{', '.join(RESPONSES)}."
         )
     emission = np.fft.rfft(responses[scene.response])

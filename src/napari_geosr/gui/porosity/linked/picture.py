@@ -1,4 +1,4 @@
-"""Outlines drawn in the viewer, which select the pores inside."""
+"""Outlines drawn in the viewer, which select the pores inside them."""
 
 from __future__ import annotations
 

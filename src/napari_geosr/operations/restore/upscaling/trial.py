@@ -139,8 +139,8 @@ class ScanTrial:
         #: the scan's own scale, and when the averaged scan is averaged again.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
         # Level of the noise added before averaging, relative to the scan's noise level:
-        # the averaged scan is then as noisy as the scan. At least 0.5 if averaging
-        # hardly reduces noise.
+        # the averaged scan is then as noisy as the scan. The level is at least 0.5, in
+        # case averaging hardly reduces the noise.
         self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = self._averaged_noise().scaled(math.hypot(1, self.rate))

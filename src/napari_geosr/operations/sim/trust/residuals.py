@@ -112,7 +112,7 @@ def result_residual(
     config : SimConfig
     device : str
     outliers : sequence of Outlier
-        Hot pixels in the frames of the result; it is not compared near them.
+        Hot pixels in the frames of the result, which is not compared near them.
     """
     place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
     patterns = estimate.patterns.cropped(place)
@@ -206,7 +206,7 @@ def _object(
     grid: SimGrid,
     config: SimConfig,
 ) -> FloatArray:
-    """Return the object that belongs to a result on the fine grid, see the module."""
+    """Return the object that belongs to a result on the fine grid (see above)."""
     from scipy import fft
 
     if config.method == "wiener":

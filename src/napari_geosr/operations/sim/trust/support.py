@@ -146,7 +146,7 @@ def compare_answers(
     answers : mapping of str to ndarray of shape (upscale_factor · Y, …)
         Results of one plane by method; all but widefield are compared.
     estimate : PatternEstimate
-        Estimate in which `block` contains the frames of this plane.
+        Estimate with the frames of this plane in `block`.
 
     Returns
     -------
