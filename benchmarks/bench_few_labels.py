@@ -408,7 +408,9 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--counts", default="1,2,5")
-    parser.add_argument("--methods", default=f"{SCRATCH};{DIFFUSION};{DIFFUSION}{FROZEN}")
+    parser.add_argument(
+        "--methods", default=f"{SCRATCH};{DIFFUSION};{DIFFUSION}{FROZEN}"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--ddpm-model", help="use this trained ddpm model")
     parser.add_argument("--denoiser-model", help="use this trained denoiser")
