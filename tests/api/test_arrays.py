@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from scipy.ndimage import gaussian_filter
 
 import napari_geosr as geosr
 from napari_geosr.api.arrays import as_companion, as_volume
@@ -275,3 +277,35 @@ def test_a_list_of_slices_is_questioned():
         _question_slices(images)
     _question_slices([np.stack(images)] * 4)
     _question_slices(images[:2])
+
+
+def test_unnamed_frames_of_an_array_are_asked_about(rng):
+    """Models combine slices, which would mix the frames."""
+    frames = _moving_discs(rng)
+    with pytest.warns(GeoSRWarning, match=r"60 planes may be .* Pass axes='TYX' if"):
+        mixed = geosr.restore(frames, "ct-denoise", threads=1)
+    assert mixed.axes == "ZYX"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        geosr.restore(frames[:20], "ct-denoise", axes="ZYX", threads=1)
+        geosr.restore(frames[:5], "ct-denoise", axes="TYX", threads=1)
+    assert not [one for one in caught if "frames of a time series" in str(one.message)]
+
+
+def test_certain_frames_of_an_array_are_refused(rng):
+    still = gaussian_filter(rng.normal(0, 30, (30, 40)), 1.0)
+    frames = still + rng.normal(0, 1, (400, 30, 40))
+    with pytest.raises(VolumeError, match=r"look like frames .* Pass axes='TYX' if"):
+        geosr.restore(frames.astype(np.float32), "ct-denoise", threads=1)
+
+
+def _moving_discs(rng) -> np.ndarray:
+    y, x = np.mgrid[:64, :64]
+    starts, speeds = rng.uniform(8, 56, (8, 2)), rng.normal(0, 3, (8, 2))
+    frames = np.full((60, 64, 64), 60.0)
+    for t, frame in enumerate(frames):
+        for start, speed in zip(starts, speeds, strict=True):
+            at = (start + speed * t) % 64
+            frame[(y - at[0]) ** 2 + (x - at[1]) ** 2 < 25] = 160
+        frame[:] = gaussian_filter(frame, 0.8)
+    return (frames + rng.normal(0, 20, frames.shape)).astype(np.float32)

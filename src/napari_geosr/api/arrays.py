@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.questions import UNNAMED_AXIS, UnnamedAxis
 from napari_geosr.core.volume import ArrayLike, Volume
 
 #: Input of the public functions: a volume or an array (numpy, dask, zarr, …).
@@ -57,10 +58,40 @@ def as_volume(
     )
 
 
+def as_scan(
+    data: VolumeLike, axes: str | None = None, *, name: str = "array"
+) -> Volume:
+    """Convert as `as_volume`, and have it asked whether unnamed slices are frames.
+
+    Models combine neighbouring slices, which would mix the time points of a series. The
+    slices of an array with three axes are therefore compared when it is restored, as
+    for a file that does not name its axes, unless `axes` is given.
+
+    Raises
+    ------
+    VolumeError, ConfigError
+        As for `as_volume`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_scan(np.zeros((4, 8, 8))).metadata
+    {'unnamed_axis': UnnamedAxis(stored='ZYX', interval=None, in_file=False)}
+    >>> as_scan(np.zeros((4, 8, 8)), "ZYX").metadata
+    {}
+    """
+    volume = as_volume(data, axes, name=name)
+    named = axes is not None or hasattr(data, "dims")  # xarray names its axes
+    if isinstance(data, Volume) or named or volume.axes != "ZYX":
+        return volume
+    unnamed = UnnamedAxis(volume.axes, in_file=False)
+    return volume.replace(metadata={**volume.metadata, UNNAMED_AXIS: unnamed})
+
+
 def as_volumes(
     data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Convert arrays to volumes, named `name` followed by a number.
+    """Convert scans as `as_scan`, with arrays named `name` followed by a number.
 
     Parameters
     ----------
@@ -72,7 +103,7 @@ def as_volumes(
         Arrays are called ``NAME 1``, ``NAME 2``, …
     """
     return [
-        as_volume(each, None if isinstance(each, Volume) else axes, name=f"{name} {i}")
+        as_scan(each, None if isinstance(each, Volume) else axes, name=f"{name} {i}")
         for i, each in enumerate(data, start=1)
     ]
 

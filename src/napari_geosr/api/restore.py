@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from napari_geosr.api.arrays import VolumeLike, as_volume, as_volumes
+from napari_geosr.api.arrays import VolumeLike, as_scan, as_volumes
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ConfigError, GeoSRWarning
 from napari_geosr.core.volume import Volume
@@ -163,7 +163,7 @@ def restore(
         steps = restore_average_steps(as_volumes(several, axes), config)
     else:
         one = cast(VolumeLike, volume)
-        steps = restore_steps(as_volume(one, axes), config, workers=workers)
+        steps = restore_steps(as_scan(one, axes), config, workers=workers)
     return run_with_warnings(steps).volume
 
 
@@ -276,7 +276,7 @@ def restore_with_uncertainty(
         upscale_factor=upscale_factor,
         seed=seed,
     )
-    restored = run_with_warnings(restore_steps(as_volume(volume, axes), config))
+    restored = run_with_warnings(restore_steps(as_scan(volume, axes), config))
     assert restored.deviation is not None
     return restored.volume, restored.deviation
 
@@ -365,7 +365,7 @@ def restore_blocks(
         strength=strength,
         sharpness=sharpness,
     )
-    steps = restore_blocks_steps(as_volume(volume, axes), config, chunks=chunks)
+    steps = restore_blocks_steps(as_scan(volume, axes), config, chunks=chunks)
     return run_with_warnings(steps)
 
 

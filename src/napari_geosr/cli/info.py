@@ -254,7 +254,7 @@ def _describe(volume: Volume) -> dict[str, object]:
         "provenance": [dict(entry) for entry in volume.provenance],
         "metadata": {key: _as_json_value(value) for key, value in _facts(volume)},
         "warnings": _warnings(volume),
-        "questions": open_questions(volume),
+        "questions": open_questions(volume, mixing=True),
     }
 
 
@@ -282,7 +282,9 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("voxel size", voxel),
         ("origin", _origin_text(volume)),
     ]
-    questions = [("question", question) for question in open_questions(volume)]
+    questions = [
+        ("question", question) for question in open_questions(volume, mixing=True)
+    ]
     warnings = [("warning", text) for text in _warnings(volume)]
     return rows + warnings + questions + _remarks(volume)
 

@@ -191,7 +191,7 @@ def _ranking_table(ranking: Ranking) -> Any:
         Column("model", no_wrap=True),
         Column(f"expected gain{over}", no_wrap=True),
         Column("expected error", no_wrap=True),
-        Column("" if over else "strength", no_wrap=True),
+        Column("" if over else "fitted setting", no_wrap=True),
         box=None,
     )
     for row in ranking.rows:

@@ -57,7 +57,7 @@ class Noise:
         Confidence interval of `level` (about 90 %), in grey values.
     source : str
         Source of the measurement: ``"scan"``, ``"repeat"`` (two scans of one object),
-        ``"background"``, or ``"given"`` by the user.
+        or ``"given"`` by the user.
     notes : tuple of str
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few
         voxels.

@@ -75,8 +75,8 @@ def time_series_question(
     Parameters
     ----------
     volume : Volume
-        If its file does not name the axis that is read as Z, about a dozen planes are
-        compared; otherwise there is no question.
+        If its file (or, for an array, the user) does not name the axis that is taken
+        as Z, about a dozen planes are compared; otherwise there is no question.
     mixing : bool
         Whether neighbouring slices are to be combined. If so, the question is asked
         even in doubtful cases: if planes change faster from one to the next than from
@@ -122,7 +122,11 @@ def time_series_question(
     if not reasons:
         return None
     return TimeSeriesQuestion(
-        n, unnamed.stored.replace("Z", "T"), tuple(reasons), certain
+        n,
+        unnamed.stored.replace("Z", "T"),
+        tuple(reasons),
+        certain,
+        in_file=unnamed.in_file,
     )
 
 

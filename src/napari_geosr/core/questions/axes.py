@@ -1,4 +1,4 @@
-"""The question of whether an unnamed axis of a file is depth or time."""
+"""The question of whether an unnamed axis of a file or an array is depth or time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AXES_GIVEN = "axes_given"
 
 @dataclass(frozen=True)
 class UnnamedAxis:
-    """An axis that was assumed to be Z although the file does not name it.
+    """An axis that was assumed to be Z although the file or the user did not name it.
 
     Attributes
     ----------
@@ -20,10 +20,13 @@ class UnnamedAxis:
         The axes in the order of the file, ``"ZYX"`` for a stack of pages.
     interval : float or None
         Seconds between planes, if the file states them.
+    in_file : bool
+        False for an array passed in Python without ``axes``.
     """
 
     stored: str
     interval: float | None = None
+    in_file: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,15 @@ class TimeSeriesQuestion:
     certain : bool
         True if treating the frames as depth would most likely be wrong; False if the
         user should check.
+    in_file : bool
+        False if the planes were passed as an array in Python.
     """
 
     n_planes: int
     axes: str
     reasons: tuple[str, ...]
     certain: bool = False
+    in_file: bool = True
 
     @property
     def reason(self) -> str:
@@ -60,9 +66,18 @@ class TimeSeriesQuestion:
 
     def __str__(self) -> str:
         verb = "look like" if self.certain else "may be"
-        return (
+        text = (
             f"its {self.n_planes} planes {verb} frames of a time series "
-            f"({self.reason}), but the file does not state this, so they are treated "
-            f"as slices (Z). Give --axes {self.axes} if they are frames, --axes "
-            f"{self.as_depth} if they are slices."
+            f"({self.reason}), but "
+        )
+        if not self.in_file:
+            return (
+                f"{text}the axes are not given, so they are treated as slices (Z). "
+                f"Pass axes='{self.axes}' if they are frames, axes='{self.as_depth}' "
+                "if they are slices."
+            )
+        return (
+            f"{text}the file does not state this, so they are treated as slices (Z). "
+            f"Give --axes {self.axes} if they are frames, --axes {self.as_depth} if "
+            "they are slices."
         )

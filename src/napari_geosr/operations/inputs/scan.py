@@ -151,7 +151,9 @@ def _inherited_warnings(volume: Volume) -> list[str]:
     return list(dict.fromkeys(warnings))
 
 
-def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
+def open_questions(
+    volume: Volume, cards: Iterable[ModelCard] = (), *, mixing: bool = False
+) -> list[str]:
     """List open questions: what was found, why it matters, and what to do.
 
     Parameters
@@ -160,6 +162,9 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
         A few planes are read if its file does not name its Z axis.
     cards : iterable of ModelCard
         Cards of the models that are to restore the volume.
+    mixing : bool
+        Ask the questions that a model with neighbouring slices would raise, even
+        without cards.
 
     Raises
     ------
@@ -167,10 +172,12 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
         If the slices look like frames of a time series and a model uses neighbouring
         slices, which would mix time points.
     """
-    return _doubts(volume, _frames_of(volume, cards))
+    return _doubts(volume, _frames_of(volume, cards, mixing=mixing))
 
 
-def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion | None:
+def _frames_of(
+    volume: Volume, cards: Iterable[ModelCard], *, mixing: bool = False
+) -> TimeSeriesQuestion | None:
     """Return the question of whether slices are time points, for these models.
 
     Raises
@@ -178,10 +185,10 @@ def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion
     VolumeError
         If the slices are certainly time points and a model would mix them.
     """
-    mixing = _mixing(cards)
-    frames = frames_question(volume, mixing=bool(mixing))
-    if frames is not None and frames.certain and mixing:
-        raise _mixing_error(volume, frames, mixing[0])
+    models = _mixing(cards)
+    frames = frames_question(volume, mixing=mixing or bool(models))
+    if frames is not None and frames.certain and models:
+        raise _mixing_error(volume, frames, models[0])
     return frames
 
 
@@ -249,7 +256,6 @@ _SHOWN_GREYS = 4
 _SOURCES = {
     "scan": "",
     "repeat": ", measured from the difference between the two scans",
-    "background": ", measured outside the sample",
     "given": ", as given",
 }
 
