@@ -146,13 +146,14 @@ def test_what_files_do_not_say_is_said(scans: Path, capsys: Any) -> None:
         tifffile.imwrite(part, rng.random((8, 40, 40), np.float32), metadata=None)
     begin = ["train", "noise2inverse", "--source", *parts, "--steps", "2", *FAST]
     assert run([*begin, "--out", "job", "--name", "m"]) == 0
-    said = capsys.readouterr().out
-    assert said.count("warning: part0.tif and 2 more: The file does not name") == 1
-    assert "treated as slices (Z)" in said
+    said = capsys.readouterr()
+    assert said.err.count("note: part0.tif and 2 more: The file does not name") == 1
+    assert "treated as slices (Z)" in said.err
+    assert "does not name" not in said.out
     events = (scans / "job" / "events.jsonl").read_text()
     assert "treated as slices (Z)" in events
     assert run([*begin, "--axes", "ZYX", "--out", "other", "--name", "m"]) == 0
-    assert "does not name" not in capsys.readouterr().out
+    assert "does not name" not in capsys.readouterr().err
 
 
 def test_several_files_follow_one_flag(scans: Path, capsys: Any) -> None:

@@ -14,15 +14,14 @@ import torch
 
 import napari_geosr as geosr
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import GeoSRWarning, ModelError, VolumeError
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.errors import GeoSRWarning, ModelError
 from napari_geosr.inference.risk.stein import CellMeans
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import is_listed
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
 from napari_geosr.networks import build_network
-from napari_geosr.operations.train import TrainJob, train_steps
+from napari_geosr.operations.train import TrainJob
 from napari_geosr.operations.train.adapt import adaptation_job
 from napari_geosr.operations.train.adapt import run as adapt_run
 from napari_geosr.operations.train.adapt.risk import Gain, gain_over
@@ -163,6 +162,12 @@ def test_where_nothing_is_gained_the_model_is_kept(
     assert not list((tmp_path / "job").glob("result/*"))
     status = JobFolder(tmp_path / "job").status()
     assert status.result == start
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    assert run([*words, "--batch-size", "2", "--patch", "32"]) == 0
+    told = capsys.readouterr()
+    for sentence in said["warnings"]:
+        lead = sentence[:30]
+        assert (told.out + told.err).count(lead) == 1, lead
 
 
 def test_a_gain_on_the_held_out_part_alone_is_not_enough(
@@ -234,17 +239,23 @@ def test_a_gain_is_that_of_the_expected_errors() -> None:
     assert not gain_over(before, uneven).is_significant
 
 
-def test_without_noise_there_is_nothing_to_adapt_to(tmp_path: Path) -> None:
-    """It is reported before training, and no time is spent on it."""
+def test_without_noise_the_model_is_kept(tmp_path: Path, capsys: Any) -> None:
+    """No time is spent on training; the exit code is that of an adaptation in vain."""
     foam = sphere_foam((12, 64, 64), porosity=0.3, radius=(5, 10), gap=1.0, seed=3)
     clean = np.asarray(100 + 50 * foam.fraction, np.float32)
     tifffile.imwrite(tmp_path / "clean.tif", clean, imagej=True)
-    job = adaptation_job(
-        str(model(tmp_path)), [tmp_path / "clean.tif"], name="adapted", steps=2, **FAST
-    )
-    with pytest.raises(VolumeError, match="nothing to adapt"):
-        run_to_end(train_steps(job, tmp_path / "job"))
-    assert not list((tmp_path / "job").glob("model*"))
+    start = model(tmp_path)
+    words = ["train", "adapt", "--model", str(start), "--steps", "2", "--threads", "1"]
+    words += ["--source", str(tmp_path / "clean.tif"), "--patch", "32"]
+    assert run([*words, "--out", str(tmp_path / "job")]) == 0
+    said = capsys.readouterr()
+    shown = " ".join(f"{said.out} {said.err}".split())
+    assert shown.count("hardly any noise, so there is nothing to adapt") == 1
+    assert shown.count("No new model was written.") == 1
+    assert JobFolder(tmp_path / "job").status().result == start
+    assert not list((tmp_path / "job").glob("result/*"))
+    assert run([*words, "--out", str(tmp_path / "other"), "--always-write"]) == 2
+    assert "Omit --always-write" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_model_that_increases_the_resolution_is_no_denoiser(

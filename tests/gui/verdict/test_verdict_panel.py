@@ -173,6 +173,34 @@ def test_harm_to_a_channel_that_is_not_on_screen_is_asked_about(
     assert shown.message.text.startswith("Channel 0: ")
 
 
+def test_harm_to_a_quiet_time_point_is_asked_about(viewer, qtbot, rng, monkeypatch):
+    """The run is set up for the middle time point, which has more noise."""
+    blobs = ndimage.gaussian_filter(rng.normal(0, 1, (160, 160)), 3) > 0
+    still = ndimage.gaussian_filter(blobs.astype(np.float32), 0.7)
+    frames = [still + level * rng.normal(0, 1, still.shape) for level in (0.02, 0.2)]
+    data = np.asarray([*frames, frames[1]], np.float32)
+    viewer.add_image(data, name="movie", axis_labels=("time", "y", "x"))
+    viewer.dims.set_point(0, 1)
+    dock = opened(viewer)
+    dock.model_box.set_model("gaussian")
+    settled(dock, qtbot)
+    shown = dock.verdict_panel
+    assert "Harmful: Time point 0: gaussian is expected" in shown.message.text
+    asked = []
+    monkeypatch.setattr(
+        panel, "confirm_harmful_run", lambda *given: asked.append(given) or False
+    )
+    dock.run_button.click()
+    assert [verdict.sentence[:14] for _, verdict, _ in asked] == ["Time point 0: "]
+    # On screen, it is judged with its own noise, and without the gain of a ranking.
+    viewer.dims.set_point(0, 0)
+    qtbot.waitUntil(lambda: shown.run_verdict is None)
+    settled(dock, qtbot)
+    assert shown.run_verdict.is_harmful
+    assert shown.run_verdict.noise.relative < 0.05
+    assert shown.message.text.count("Time point 0: ") == 1
+
+
 def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
     viewer, qtbot, clean, free, monkeypatch
 ):

@@ -434,3 +434,18 @@ def test_a_gain_that_may_be_a_great_loss_is_told_in_words() -> None:
     assert row.gain_text == "13.3 dB (possibly far worse, at most 15.0)"
     row = RankingEntry("tv", "TV", 1.0, 2.0, (-1.0, 3.0))
     assert row.gain_text == "2.0 dB (−1.0 to 3.0)"
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((8.4, 18.9), "18.9 dB (at least 8.4)"),
+        ((18.9, 19.4), "18.9 dB (at most 19.4)"),
+        ((18.9, 18.9), "18.9 dB"),
+        ((8.4, 19.4), "18.9 dB (8.4 to 19.4)"),
+    ],
+)
+def test_an_end_that_is_the_gain_itself_is_a_limit(interval, words) -> None:
+    """The same form as in the verdict before a run."""
+    row = RankingEntry("ct-denoise", "CT", 1.0, 18.9, interval)
+    assert row.gain_text == words

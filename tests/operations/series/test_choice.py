@@ -8,7 +8,12 @@ from scipy.ndimage import gaussian_filter
 
 from napari_geosr import io
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
+from napari_geosr.core.steps import (
+    TileDone,
+    VerdictReached,
+    WarningIssued,
+    run_to_end,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
@@ -99,6 +104,31 @@ def test_auto_copies_a_channel_that_its_model_would_make_worse(
     np.testing.assert_array_equal(found[:, 0], data[:, 0])
     assert np.abs(found[:, 1] - data[:, 1]).max() > 0.05
     assert result.volume.provenance[-1]["series"]["copied_channels"] == [0]
+
+
+def test_a_channel_has_one_gain_in_the_ranking_and_in_the_verdict():
+    """Both channels are ranked; each verdict states the gain of its ranking."""
+    rng = np.random.default_rng(7)
+    clean = gaussian_filter((rng.random((128, 128)) > 0.6).astype(float), 3)
+    clean = (clean - clean.min()) / (clean.max() - clean.min())
+    noise = rng.normal(0, 1, (2, 128, 128))
+    data = np.stack([clean + 0.1 * noise[0], 50 * clean + 12 * noise[1]])
+    volume = Volume(data.astype(np.float32), "CYX", name="cells")
+    config = RestoreConfig.create(model="auto", memory=MEMORY, threads=1)
+    steps = []
+    result = run_to_end(restore_steps(volume, config, look=True), steps.append)
+    record = result.volume.provenance[-1]
+    name = record["model"]["name"]
+    of_channels = record["intensities"]["channels"]
+    assert record["ranking"] is None
+    assert len(of_channels) == 2
+    said = [s.message for s in steps if isinstance(s, WarningIssued | VerdictReached)]
+    for each in of_channels:
+        rows = {row["name"]: row for row in each["ranking"]["candidates"]}
+        gain = f"expected gain {rows[name]['expected_gain_db']:+.1f} dB"
+        stated = [t for t in said if f"hannel {each['channel']}: Noise" in t]
+        assert len(stated) == 1
+        assert gain in stated[0]
 
 
 def test_auto_says_so_if_no_channel_has_measurable_noise():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from napari_geosr import io, restore, restore_with_uncertainty
 from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
@@ -436,6 +437,59 @@ def test_noise_that_changes_over_time_is_said(levels):
     steps = prepare_series_steps(volume, config)
     said = " ".join(step.message for step in steps if isinstance(step, WarningIssued))
     assert ("changes over time" in said) == (len(set(levels)) > 1)
+
+
+def movie_with_noise(*levels: float) -> Volume:
+    """An image of blobs that stays the same, with other noise at each time point."""
+    rng = np.random.default_rng(5)
+    blobs = gaussian_filter(rng.normal(0, 1, (160, 160)), 3) > 0
+    clean = gaussian_filter(blobs.astype(float), 0.7)
+    frames = [clean + level * rng.normal(0, 1, clean.shape) for level in levels]
+    return Volume(np.asarray(frames, np.float32), "TYX", name="movie")
+
+
+def test_harm_to_the_quietest_time_point_is_judged(tmp_path):
+    """The filter is set for the middle one, and removes structure from the first."""
+    volume = movie_with_noise(0.02, 0.1, 0.4)
+    config = RestoreConfig.create(model="gaussian", memory=MEMORY, threads=1)
+    out = tmp_path / "out.tif"
+    with pytest.raises(ModelError, match="Time point 0: gaussian is expected to make"):
+        run_to_end(restore_steps(volume, config, out=out, strict=True))
+    assert not out.exists()
+    result = run_to_end(restore_steps(volume, config, look=True))
+    assert result.verdict.level == "harmful"
+    assert result.verdict.noise.relative < 0.03  # that of time point 0
+    steady = movie_with_noise(0.1, 0.1, 0.1)
+    assert not run_to_end(restore_steps(steady, config, look=True)).verdict.is_harmful
+
+
+def test_the_worst_of_the_measured_time_points_is_shown(monkeypatch, tmp_path):
+    """Each is judged with its own noise and the network of the run."""
+    from napari_geosr.operations.restore.verdict import steps as verdict
+
+    judged = []
+
+    def harmful_if_noisy(prepared, noise, ranking, should_stop):
+        yield from ()
+        judged.append((prepared.network, prepared.noise.level))
+        level = "harmful" if prepared.noise.level > 0.2 else "ok"
+        return verdict.RunVerdict(level, "Too much." if level != "ok" else "Fine.")
+
+    monkeypatch.setattr(verdict, "_verdict_of", harmful_if_noisy)
+    volume = movie_with_noise(0.02, 0.1, 0.4)
+    config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
+    steps = []
+    result = run_to_end(restore_steps(volume, config, look=True), steps.append)
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
+    assert "Harmful: Time point 2: Too much." in said
+    assert any("with the settings for time point 1" in text for text in said)
+    assert result.verdict.sentence == "Time point 2: Too much."
+    levels = [level for _, level in judged]
+    assert levels == pytest.approx([0.1, 0.02, 0.4], rel=0.2)
+    assert len({id(network) for network, _ in judged}) == 1
+    judged.clear()
+    prepared = prepare(movie_with_noise(0.1, 0.1, 0.1))
+    assert not prepared.extremes(None)
 
 
 @pytest.mark.parametrize("model", ["ct-denoise", "cubic-x2"])

@@ -88,6 +88,13 @@ def test_a_restoration_that_changes_nothing_is_not_said_to_remove_noise():
     facts = facts_of(find("gaussian").card, removed=unchanged, known_blocks=None)
     words = rules.all_is_well(facts)
     assert words == "gaussian returns the scan as it is, with its noise."
+    # The estimated gain has an interval even if nothing is changed.
+    doubtful = (0.0, -0.2, 0.1)
+    wrong = PoreCounts("pores", 27, 300, 100, 3)
+    pores = KnownBlockTest(0.0, (wrong,), (wrong,), dict.fromkeys(SIZES, 0.0))
+    same = facts_of(facts.card, removed=unchanged, gain=doubtful, known_blocks=pores)
+    assert causes(same) == set()
+    assert causes(replace(same, removed=replace(unchanged, change=0.1)))
     clean = replace(NOISE, level=0.0, levels=(0.0,), interval=(0.0, 0.0))
     tiny = replace(unchanged, change=2.3e-8)
     facts = replace(facts, noise=clean, removed=tiny, gain=None)

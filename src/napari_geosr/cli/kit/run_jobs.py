@@ -124,7 +124,6 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
         )
         return _print_result(json, values, text) or 130
     lines = _result_lines(values)
-    lines += [f"warning: {warning}" for warning in warnings]
     model = values.get("model")
     if model and folder.path in Path(str(model)).parents:
         lines.append(summarise_card(Path(str(values["model"]))))

@@ -74,18 +74,41 @@ class RunPreparation:
             return self.prepared
         return self.series.at(point_at(position))
 
-    def other_channels(
+    def judged_at(self, position: Mapping[str, int]) -> PreparedRestoration:
+        """Return the preparation for predicting the effect on the volume on screen."""
+        if self.series is None:
+            return self.prepared
+        return self.series.judged_at(point_at(position))
+
+    def has_other_noise(self, position: Mapping[str, int]) -> bool:
+        """Return whether the noise at `position` may differ from that of the run.
+
+        If so, gains from a ranking of the volume on screen do not apply to the run.
+        """
+        return self.series is not None and self.series.has_other_noise(
+            point_at(position)
+        )
+
+    def other_points(
         self, position: Mapping[str, int]
     ) -> Iterator[tuple[str, PreparedRestoration]]:
-        """Yield name and prepared restoration of every channel but that of `position`.
+        """Yield name and preparation of other points on which the effect may differ.
 
-        Each channel is prepared at a typical time point; voxels are read to find it.
+        These are a typical time point of every channel but that of `position`, and the
+        time points with very different noise; voxels are read to find them.
         """
-        series = self.series
+        series, shown = self.series, point_at(position)
         for channel in () if series is None else series.channels:
-            if series is not None and channel != point_at(position).channel:
-                point = series.plan.typical(channel)
-                yield f"Channel {channel}", series.at(point)
+            assert series is not None
+            typical = series.plan.typical(channel)
+            extremes = series.extremes(channel)
+            if channel != shown.channel:
+                yield f"Channel {channel}", series.at(typical)
+            elif extremes and shown != typical:
+                yield _capitalised(typical.words), series.at(typical)
+            for point, prepared in extremes.items():
+                if point != shown:
+                    yield _capitalised(point.words), prepared
 
     @property
     def result_bytes(self) -> int:
@@ -96,6 +119,10 @@ class RunPreparation:
         if self.prepared.has_deviation:
             itemsize += 4  # deviations are float32
         return int(n_voxels * math.prod(self.prepared.factors) * itemsize)
+
+
+def _capitalised(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def estimate_text(ready: RunPreparation) -> str:

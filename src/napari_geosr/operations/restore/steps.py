@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -137,9 +137,10 @@ def restore_steps(
     if out is not None:
         _check_outputs(volume, config, out, overwrite, unfinished, unfinished_deviation)
     ranking: Ranking | None = None
+    rankings: Mapping[int | None, Ranking] | None = None
     if config.model == AUTO:
         if is_series(volume):
-            ranking = yield from choose_for_series_steps(
+            ranking, rankings = yield from choose_for_series_steps(
                 SeriesPlan(volume), config, kept, should_stop
             )
         else:
@@ -167,6 +168,7 @@ def restore_steps(
             strict=strict,
             spare=ranking is not None,
             may_look_late=may_look_late,
+            rankings=rankings,
             out=out,
             overwrite=overwrite,
             first=first,

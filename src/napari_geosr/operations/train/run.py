@@ -132,7 +132,8 @@ def train_steps(
     if adaptation is not None and finished:
         original = adaptation.fallback_model(job.training)
         if original is not None:
-            yield from _better_model_steps(original, shared.volumes, should_stop)
+            if not adaptation.hindrance:
+                yield from _better_model_steps(original, shared.volumes, should_stop)
             yield WarningIssued(message=adaptation.fallback_message(job.training))
             return original
     yield JudgingStarted(message="Evaluating the model")

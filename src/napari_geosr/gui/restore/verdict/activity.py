@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Names of the operations.
 RANK, VERDICT = "rank", "verdict"
-#: Key of the verdict on the channel on screen.
+#: Key of the verdict on the volume on screen.
 _ON_SCREEN = ""
 
 Others = Callable[[], Iterable[tuple[str, "PreparedRestoration"]]]
@@ -45,7 +45,7 @@ def _verdicts_steps(
     ranking: Ranking | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, dict[str, RunVerdict]]:
-    """Examine the run on the channel on screen, and then on the other channels."""
+    """Examine the run on the volume on screen, and then on other points of a series."""
     found = {
         _ON_SCREEN: (
             yield from verdict_steps(
@@ -58,16 +58,16 @@ def _verdicts_steps(
             found[name] = yield from verdict_steps(other, should_stop=should_stop)
         except Cancelled:
             raise
-        except GeoSRError as error:  # the verdicts on the other channels remain
+        except GeoSRError as error:  # the other verdicts remain
             sentence = f"The effect of the model could not be checked: {error}"
             found[name] = RunVerdict("caution", sentence)
     return found
 
 
 def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]:
-    """Return the most severe verdict and its channel; add other harmful verdicts to it.
+    """Return the most severe verdict and its place; add other harmful verdicts to it.
 
-    Of equally severe verdicts, the first one counts: that of the channel on screen.
+    Of equally severe verdicts, the first one counts: that of the volume on screen.
     """
     worst = max(verdicts, key=lambda name: SEVERITY[verdicts[name].level])
     verdict = verdicts[worst]
@@ -85,8 +85,8 @@ class VerdictActivity(Activity):
     Signals
     -------
     verdictReady : RunVerdict, str
-        Expected effect of the prepared run, and the name of the channel for which the
-        effect is worst, if that channel is not on screen.
+        Expected effect of the prepared run, and the name of the channel or time point
+        for which the effect is worst, if it is not on screen.
     ranked : Ranking
         The models, ordered by expected error on the scan.
     verdictEnded
@@ -112,7 +112,7 @@ class VerdictActivity(Activity):
         self._verdict_first = False
         self._prepared: PreparedRestoration | None = None
         self._others: Others = _no_others
-        self._has_verdict = True
+        self._has_verdict = self._is_ranked = True
         self._noise: Noise | None = None
         self._rankings: dict[int, Ranking] = {}
         self._is_paused = False
@@ -130,7 +130,11 @@ class VerdictActivity(Activity):
         self.set_prepared(None)
 
     def set_prepared(
-        self, prepared: PreparedRestoration | None, others: Others | None = None
+        self,
+        prepared: PreparedRestoration | None,
+        others: Others | None = None,
+        *,
+        is_ranked: bool = True,
     ) -> None:
         """Examine this run; None if there is no run.
 
@@ -138,9 +142,12 @@ class VerdictActivity(Activity):
         ----------
         prepared : PreparedRestoration or None
         others : callable, optional
-            Returns the runs for channels that are not on screen, with their names;
-            called in the worker, because it reads voxels.
+            Returns the runs for channels and time points that are not on screen, with
+            their names; called in the worker, because it reads voxels.
+        is_ranked : bool
+            Whether the gains of the ranking apply to the run.
         """
+        self._is_ranked = is_ranked
         self._prepared, self._has_verdict = prepared, prepared is None
         self._others = others or _no_others
         self.cancel()
@@ -213,7 +220,8 @@ class VerdictActivity(Activity):
             return
         assert prepared is not None
         ready: PreparedRestoration = prepared
-        ranking = self._rankings.get(ready.model.card.upscale_factor)
+        factor = ready.model.card.upscale_factor
+        ranking = self._rankings.get(factor) if self._is_ranked else None
         others = self._others
         self.start(
             operation,

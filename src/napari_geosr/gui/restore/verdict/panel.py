@@ -189,7 +189,8 @@ class VerdictPanel(QWidget):
     ) -> None:
         """Examine a prepared run, and offer to show what it removes.
 
-        If several channels are to be restored, all of them are examined.
+        If several channels are to be restored, all of them are examined, and so are
+        time points with very different noise.
 
         Parameters
         ----------
@@ -199,7 +200,7 @@ class VerdictPanel(QWidget):
         self._run_verdict = None
 
         def on_screen() -> PreparedRestoration:
-            return ready.at(position())
+            return ready.judged_at(position())
 
         prepared, shown = on_screen(), position()
         if (contents := contents_key(source)) != self._contents:
@@ -214,7 +215,11 @@ class VerdictPanel(QWidget):
         else:
             self.message.show_message(" ".join(prepared.likeness.reasons), "warning")
         self.removed_button.set_ready(source, on_screen, preview_edge(ready))
-        self.activity.set_prepared(prepared, lambda: ready.other_channels(shown))
+        self.activity.set_prepared(
+            prepared,
+            lambda: ready.other_points(shown),
+            is_ranked=not ready.has_other_noise(shown),
+        )
 
     def show_unchanged(self) -> None:
         """Show why the scan is best left unchanged, or that nothing will be run."""
@@ -285,9 +290,9 @@ class VerdictPanel(QWidget):
         if self._run_verdict is not None and self._run_verdict.level == "ok":
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
-    def _on_verdict(self, verdict: RunVerdict, channel: str = "") -> None:
-        if channel:  # so that the question before the run names it, too
-            verdict = replace(verdict, sentence=f"{channel}: {verdict.sentence}")
+    def _on_verdict(self, verdict: RunVerdict, place: str = "") -> None:
+        if place:  # so that the question before the run names it, too
+            verdict = replace(verdict, sentence=f"{place}: {verdict.sentence}")
         self._run_verdict = verdict
         self.removed_button.set_noise(verdict.noise)
         kind = _KINDS[verdict.level]
@@ -296,9 +301,7 @@ class VerdictPanel(QWidget):
         sentence = self._sentence(verdict)
         if kind == "ok" and sentence != verdict.sentence:
             kind = "info"  # no model is clearly better than interpolation
-        self.message.show_message(
-            sentence if channel else self._of_point(sentence), kind
-        )
+        self.message.show_message(sentence if place else self._of_point(sentence), kind)
         reasons = "\n\n".join((*verdict.reasons, *verdict.notes))
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 

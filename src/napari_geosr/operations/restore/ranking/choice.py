@@ -132,7 +132,7 @@ def choose_for_series_steps(
     config: RestoreConfig,
     kept: MeasurementStore | None,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Ranking]:
+) -> Generator[Step, None, tuple[Ranking, dict[int | None, Ranking]]]:
     """Rank the models for one time point of each channel, and report the choice.
 
     All channels are restored with one model: among the best models of the channels, the
@@ -140,6 +140,13 @@ def choose_for_series_steps(
     A model with a noise bound leaves channels with less noise almost unchanged. A
     filter would blur them and is therefore not chosen for several channels.
     Super-resolution models are ranked only for the channel with the most noise.
+
+    Returns
+    -------
+    ranking : Ranking
+        The ranking that chose the model.
+    rankings : dict
+        Rankings by channel, for the channels on which the choice is based.
     """
     typical = [plan.typical(channel) for channel in plan.channels]
     points = [point for point in typical if plan.varies(point)] or typical[:1]
@@ -148,7 +155,7 @@ def choose_for_series_steps(
             plan.at(points[0]), config, kept=kept, should_stop=should_stop
         )
         yield WarningIssued(message=_basis([points[0].words], ""))
-        return ranking
+        return ranking, {points[0].channel: ranking}
     noises = yield from _noises_steps(plan, points, should_stop)
     judged, why = _judged(noises)
     if config.upscale_factor > 1 and len(judged) > 1:
@@ -168,7 +175,8 @@ def choose_for_series_steps(
     ranking, gains = _best_on_average(rankings)
     basis = _basis([point.words for point in judged], why)
     yield WarningIssued(message=f"{basis}{gains}")
-    return ranking
+    by_channel = {p.channel: each for p, each in zip(judged, rankings, strict=True)}
+    return ranking, by_channel
 
 
 def _basis(places: Sequence[str], why: str) -> str:

@@ -85,7 +85,13 @@ class RankingEntry:
         if low < _FAR_WORSE <= self.gain:
             top = f", at most {_number(high)}" * (_number(high) != _number(self.gain))
             return f"{_number(self.gain)} dB (possibly far worse{top})"
-        return f"{_number(self.gain)} dB ({_number(low)} to {_number(high)})"
+        text, least, most = map(_number, (self.gain, low, high))
+        if text == most:
+            # The estimate cannot be higher, as in the verdict before a run.
+            return f"{text} dB{f' (at least {least})' if least != text else ''}"
+        if text == least:
+            return f"{text} dB (at most {most})"
+        return f"{text} dB ({least} to {most})"
 
     @property
     def short_gain(self) -> str:

@@ -4,14 +4,15 @@ Grey values are standardised with the statistics of a channel over all time poin
 the statistics of single time points were used, bleaching or a moving bright object
 would change the grey scale between time points. If the statistics of all channels were
 pooled, a dim channel would be lost. For models that use the noise, the noise is
-measured at one time point of each channel, usually the middle one.
+measured at one time point of each channel, usually the middle one. If that of the first
+or last time point differs strongly, the verdict includes these time points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import (
@@ -19,9 +20,8 @@ from napari_geosr.core.errors import (
     GeoSRError,
     ModelError,
     UniformVolumeError,
-    VolumeError,
 )
-from napari_geosr.core.noise import FLOOR
+from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -29,11 +29,8 @@ from napari_geosr.core.steps import (
     StepIterator,
     WarningIssued,
     never_stop,
-    run_to_end,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference.intensity import without_hot_voxels
-from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.preparation import (
@@ -42,6 +39,12 @@ from napari_geosr.operations.restore.preparation import (
     with_strength,
 )
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
+from napari_geosr.operations.restore.series.time_points import (
+    changing_noise,
+    changing_noise_warning,
+    extreme_points,
+    worst_time_point_steps,
+)
 from napari_geosr.operations.restore.verdict.run_verdict import SEVERITY
 from napari_geosr.operations.restore.verdict.steps import (
     is_verdict_kept,
@@ -50,11 +53,9 @@ from napari_geosr.operations.restore.verdict.steps import (
 
 if TYPE_CHECKING:
     from napari_geosr.models.distribution import TrainingLikeness
+    from napari_geosr.operations.restore.ranking import Ranking
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
-#: Ratio of the highest to the lowest noise level of the examined time points above
-#: which a warning is given.
-_CHANGES = 1.5
 _LEVELS = ("ok", "caution", "unlike")
 
 
@@ -71,11 +72,15 @@ class PreparedSeries:
     copied : tuple of int
         Channels that are copied because all their voxels have the same grey value, or
         because the automatically chosen model would make these channels worse.
+    noises : mapping
+        Noise of the examined time points, by channel, for channels with noise that
+        changes strongly over time.
     """
 
     plan: SeriesPlan
     channels: Mapping[int | None, PreparedRestoration]
     copied: tuple[int | None, ...] = ()
+    noises: Mapping[int | None, Mapping[Point, Noise]] = field(default_factory=dict)
 
     @property
     def first(self) -> PreparedRestoration:
@@ -145,6 +150,36 @@ class PreparedSeries:
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))
 
+    def judged_at(self, point: Point) -> PreparedRestoration:
+        """Return the preparation for examining one point.
+
+        The network is that of the run. If the noise changes over time, the noise is
+        that of the point (None if it was not measured there), and a gain from a
+        ranking does not apply.
+        """
+        prepared = self.at(point)
+        if not self.has_other_noise(point):
+            return prepared
+        noise = self.noises[point.channel].get(point)
+        return replace(prepared, noise=noise, ranking=None)
+
+    def has_other_noise(self, point: Point) -> bool:
+        """Return whether a point may have other noise than the run is set up for."""
+        is_changing = bool(self.noises.get(point.channel))
+        return is_changing and point != self.plan.typical(point.channel)
+
+    def extremes(self, channel: int | None) -> Mapping[Point, PreparedRestoration]:
+        """Return preparations for the time points with the least and the most noise.
+
+        The typical time point is left out. Empty if the noise hardly changes.
+        """
+        typical = self.plan.typical(channel)
+        return {
+            point: self.judged_at(point)
+            for point in extreme_points(self.noises.get(channel, {}))
+            if point != typical
+        }
+
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
         """Return the same run, in which these channels are copied, not restored."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
@@ -166,6 +201,7 @@ def prepare_series_steps(
     volume: Volume,
     config: RestoreConfig,
     *,
+    rankings: Mapping[int | None, Ranking] | None = None,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedSeries]:
@@ -175,6 +211,9 @@ def prepare_series_steps(
     ----------
     volume : Volume
         Axes from (T, C, Z, Y, X), including T or C.
+    rankings : mapping of Ranking, optional
+        Rankings by channel, if the model was selected automatically; the expected gain
+        of a channel is taken from its ranking.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
 
@@ -189,6 +228,7 @@ def prepare_series_steps(
     """
     plan = SeriesPlan(volume)
     found: dict[int | None, PreparedRestoration] = {}
+    noises: dict[int | None, Mapping[Point, Noise]] = {}
     uniform: list[int | None] = []
     warnings_by_channel: dict[str, list[int | None]] = {}
     for channel in plan.channels:
@@ -200,7 +240,7 @@ def prepare_series_steps(
             kept=_of_channel(kept, channel),
         )
         try:
-            found[channel] = yield from channel_steps(
+            prepared = yield from channel_steps(
                 plan, channel, steps, warnings_by_channel
             )
         except UniformVolumeError:
@@ -208,14 +248,18 @@ def prepare_series_steps(
             if len(uniform) == len(plan.channels):
                 raise
             continue
-        text = _changing_noise(plan, channel, found[channel], should_stop)
-        if text:
+        ranking = None if rankings is None else rankings.get(channel)
+        found[channel] = replace(prepared, ranking=ranking)
+        changes = changing_noise(plan, channel, prepared, should_stop)
+        if changes:
+            noises[channel] = changes
+            text = changing_noise_warning(changes, plan.typical(channel))
             warnings_by_channel.setdefault(text, []).append(channel)
     if uniform:
         sentence = "All voxels have the same grey value, so they are copied unchanged."
         warnings_by_channel[sentence] = uniform
     yield from channel_warnings(plan, warnings_by_channel)
-    series = PreparedSeries(plan, found, tuple(uniform))
+    series = PreparedSeries(plan, found, tuple(uniform), noises)
     _refuse_mixture(series)
     return series
 
@@ -224,48 +268,6 @@ def _of_channel(
     kept: MeasurementStore | None, channel: int | None
 ) -> MeasurementStore | None:
     return None if kept is None else kept.within(f"channel {channel}")
-
-
-def _changing_noise(
-    plan: SeriesPlan,
-    channel: int | None,
-    typical: PreparedRestoration,
-    should_stop: ShouldStop,
-) -> str:
-    """Return a warning if the noise of the first or last time point differs strongly.
-
-    Parameters
-    ----------
-    typical : PreparedRestoration
-        Preparation of the measured time point; without noise if the model does not use
-        it.
-    """
-    noise = typical.noise
-    points = [point for point in plan.points if point.channel == channel]
-    if noise is None or len(points) < 2:
-        return ""
-
-    levels = {plan.typical(channel): noise.level}
-    for point in (points[0], points[-1]):
-        if point not in levels and plan.varies(point):
-            seen = without_hot_voxels(plan.at(point), typical.statistics)
-            steps = noise_steps(seen, should_stop=should_stop)
-            with suppress(VolumeError):  # e.g. an incomplete last time point
-                levels[point] = run_to_end(steps).level
-    least = FLOOR * noise.contrast
-    lowest, highest = (max(end(levels.values()), least) for end in (min, max))
-    if highest <= _CHANGES * lowest:
-        return ""
-    shown = ", ".join(
-        f"{levels[point]:.3g} at time point {point.time}"
-        for point in points
-        if point in levels
-    )
-    return (
-        f"The noise changes over time (standard deviation {shown}), but all time "
-        "points are restored with the settings for the middle one. Restore time "
-        "points with very different noise separately (--time)."
-    )
 
 
 def channel_steps(
@@ -386,11 +388,18 @@ def reported_series_verdict_steps(
     warnings_by_channel: dict[str, list[int | None]] = {}
     is_spared = spare and len(series.channels) > 1
     for channel in series.channels:
+        typical = series.at(plan.typical(channel))
         steps = reported_verdict_steps(
-            series.at(plan.typical(channel)),
+            typical,
             strict=strict and not is_spared,
             kept=_of_channel(kept, channel),
             should_stop=should_stop,
+            predict=partial(
+                worst_time_point_steps,
+                typical,
+                series.extremes(channel),
+                should_stop=should_stop,
+            ),
         )
         looked = yield from channel_steps(plan, channel, steps, warnings_by_channel)
         found[channel] = replace(series.channels[channel], verdict=looked.verdict)
@@ -422,11 +431,12 @@ def _spared_steps(series: PreparedSeries) -> Generator[Step, None, PreparedSerie
     if not harmful or is_finer or len(harmful) == len(series.channels):
         return series
     for channel in harmful:
+        which = "some of its time points" if channel in series.noises else "it"
         yield WarningIssued(
             message=series.plan.of_channel(
                 channel,
                 "The channel is copied unchanged, because the chosen model would make "
-                "it worse.",
+                f"{which} worse.",
             )
         )
     return series.copying(harmful)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.backends import Choice
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
+    from napari_geosr.operations.restore.ranking import Ranking
 
 #: Key, in a record, of the channels that were copied instead of restored.
 _COPIED = "copied_channels"
@@ -65,6 +66,7 @@ def restore_series_steps(
     strict: bool = False,
     spare: bool = False,
     may_look_late: bool = False,
+    rankings: Mapping[int | None, Ranking] | None = None,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
     **more: Any,
@@ -80,11 +82,13 @@ def restore_series_steps(
         all of them worse.
     may_look_late : bool
         As in `restore_steps`; if channels may be copied, they are examined first.
+    rankings : mapping of Ranking, optional
+        Rankings by channel, if the model was selected automatically.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
     """
     series = yield from prepare_series_steps(
-        volume, config, kept=kept, should_stop=should_stop
+        volume, config, rankings=rankings, kept=kept, should_stop=should_stop
     )
     series = series.copying(_copied_before(more.get("unfinished")))
     late = None
@@ -201,9 +205,11 @@ class SeriesRun(VolumeRun):
                     "noise": None if noise is None else noise.to_json_dict(),
                 }
             )
-        # The noise of a single channel is stored under the same key as that of a
-        # volume.
-        several = {"noise": None} if len(channels) > 1 else {}
+            if prepared.ranking is not None and len(self.series.channels) > 1:
+                channels[-1]["ranking"] = prepared.ranking.to_json_dict()
+        # Noise and ranking of a single channel are stored under the same keys as those
+        # of a volume.
+        several = dict.fromkeys(("noise", "ranking")) if len(channels) > 1 else {}
         return {
             **several,
             "intensities": {

@@ -109,6 +109,11 @@ class RunAssessment:
         return self.noise.level == 0 and is_same and self.card.upscale_factor == 1
 
     @property
+    def changes_nothing(self) -> bool:
+        """Whether the result is the scan with its noise, as with a strength of 0."""
+        return self.removed.change < _ROUNDING and self.card.upscale_factor == 1
+
+    @property
     def is_gain_certain(self) -> bool:
         """Whether the gain is clear, not contradicted and not in doubt."""
         return (
@@ -174,7 +179,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             "contrast). Choose another model, or leave the scan as it is.",
             "gain",
         )
-    if facts.known_blocks is not None:
+    if facts.known_blocks is not None and not facts.changes_nothing:
         wrong = wrong_pores(name, facts.known_blocks)
         if wrong:
             yield Finding("harmful", wrong, "pores")
@@ -280,7 +285,7 @@ def _is_loss(gain: tuple[float, float, float]) -> bool:
 
 def _pores(facts: RunAssessment) -> Iterator[Finding]:
     test, name = facts.known_blocks or facts.averaged, facts.name
-    if test is None:
+    if test is None or facts.changes_nothing:
         return
     if sentence := "" if wrong_pores(name, test) else doubtful_pores(name, test):
         yield Finding("caution", sentence, "pores")
@@ -306,7 +311,7 @@ def _above_range(facts: RunAssessment) -> Iterator[Finding]:
 
 def _doubtful_gain(facts: RunAssessment) -> Iterator[Finding]:
     gain, test = facts.gain, facts.known_blocks
-    if gain is None or _is_loss(gain):
+    if gain is None or _is_loss(gain) or facts.changes_nothing:
         return
     if gain[1] < MIN_GAIN and gain[0] < CLEAR_GAIN:
         yield Finding(
@@ -363,7 +368,7 @@ def all_is_well(facts: RunAssessment) -> str:
                 f"{rough_percent(facts.removed.change)} of the contrast"
             )
         return f"{_no_noise(noise)}{effect}. Leave the scan as it is."
-    if facts.removed.change < _ROUNDING:  # the strength is 0
+    if facts.changes_nothing:
         return f"{facts.name} returns the scan as it is, with its noise."
     lost = remarks(facts)
     if lost:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,6 +139,7 @@ def reported_verdict_steps(
     strict: bool = False,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
+    predict: Callable[[], Generator[Step, None, RunVerdict]] | None = None,
 ) -> Generator[Step, None, PreparedRestoration]:
     """Examine the scan before a run, and report the findings.
 
@@ -148,6 +150,8 @@ def reported_verdict_steps(
         that may be time points.
     kept : MeasurementStore, optional
         Receives the prediction, and provides that of an earlier run.
+    predict : callable, optional
+        Returns the steps that make the prediction; by default `verdict_steps`.
 
     Yields
     ------
@@ -172,7 +176,9 @@ def reported_verdict_steps(
     kept, of = kept or MeasurementStore(), weights_of(prepared.models)
     verdict = kept.read("verdict", RunVerdict, **of)
     if verdict is None:
-        verdict = yield from verdict_steps(prepared, should_stop=should_stop)
+        if predict is None:
+            predict = partial(verdict_steps, prepared, should_stop=should_stop)
+        verdict = yield from predict()
         kept.keep("verdict", verdict, **of)
     if strict and verdict.is_harmful:
         raise ModelError(
@@ -328,7 +334,8 @@ def _findings(
     found = [*rules.harms(facts), *rules.cautions(facts)]
     found += rules.imaging(facts.card, prepared.volume)
     notes = list(rules.notes(facts))
-    if prepared.likeness.level != "ok" and not facts.returns_scan:
+    is_kept = facts.returns_scan or facts.changes_nothing
+    if prepared.likeness.level != "ok" and not is_kept:
         likeness = " ".join(prepared.likeness.reasons)
         if facts.is_gain_certain:
             notes.append(likeness)

@@ -59,6 +59,8 @@ class Adaptation:
         ``"noise2noise"``, ``"recorrupted"`` or ``"noise2void"``.
     reason : str
         Reason for choosing the method, in a sentence; empty if the user chose it.
+    hindrance : str
+        Why nothing was trained, in sentences; empty if the model was trained.
     """
 
     finished: bool
@@ -67,6 +69,7 @@ class Adaptation:
     steps: int = 0
     how: str = ""
     reason: str = ""
+    hindrance: str = ""
 
     @property
     def is_better(self) -> bool:
@@ -86,6 +89,8 @@ class Adaptation:
 
     def fallback_message(self, config: TrainingConfig) -> str:
         """Return a sentence that explains why the original model was kept."""
+        if self.hindrance:
+            return f"{self.hindrance} No new model was written."
         assert self.gain is not None
         values = (self.gain.decibels, *self.gain.interval)
         gain, low, high = (signed_text(value, 2) for value in values)
@@ -107,9 +112,16 @@ class Adaptation:
         }
 
 
-def _check_noise(trainer: Trainer) -> None:
-    """Refuse scans whose noise is unknown or negligible."""
-    scenes = trainer.patches.scenes
+def _hindrance(trainer: Trainer) -> str:
+    """Return why the noise of the scan leaves nothing to adapt to; empty if it does.
+
+    Raises
+    ------
+    VolumeError
+        If this applies to one of several scans, or a new model is written in any case
+        (``always_write``).
+    """
+    scenes, name = trainer.patches.scenes, trainer.config.from_model
     for scene in scenes:
         noise = scene.noises["source"]
         if noise.level > 0:
@@ -118,13 +130,22 @@ def _check_noise(trainer: Trainer) -> None:
             problem = "has hardly any noise"
         else:
             problem = "has noise that could not be measured"
-        title, advice = "The scan", "Use the model unchanged."
         if len(scenes) > 1:
-            title, advice = scene.volumes["source"].title, "Omit this scan."
-        raise VolumeError(
-            f"{title} {problem}, so there is nothing to adapt "
-            f"{trainer.config.from_model} to. {advice} No new model was written."
+            raise VolumeError(
+                f"{scene.volumes['source'].title} {problem}, so there is nothing to "
+                f"adapt {name} to. Omit this scan."
+            )
+        if getattr(trainer.config, "always_write", False):
+            raise VolumeError(
+                f"The scan {problem}, so there is nothing to adapt {name} to, and no "
+                "new model can be written. Omit --always-write, and use the model "
+                "unchanged."
+            )
+        return (
+            f"The scan {problem}, so there is nothing to adapt {name} to: use the "
+            "model unchanged."
         )
+    return ""
 
 
 def adapt_steps(
@@ -149,10 +170,11 @@ def adapt_steps(
     Raises
     ------
     VolumeError
-        If the scan has too little noise to learn from.
+        If one of several scans has too little noise to learn from.
     """
     method: Any = trainer.method
-    _check_noise(trainer)
+    if hindrance := _hindrance(trainer):
+        return Adaptation(finished=True, hindrance=hindrance)
     yield StageStarted(message=method.reason or f"Learning by {method.how}")
     tracker = _BestWeightsTracker(trainer, should_stop)
     try:
