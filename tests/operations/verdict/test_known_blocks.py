@@ -115,6 +115,34 @@ def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
     assert ("they are removed together with the noise" in words) == is_shown
 
 
+@pytest.mark.parametrize("count", [12, 900])
+def test_rare_pores_are_not_to_be_counted_in_a_scan_whose_threshold_splits_noise(
+    count,
+):
+    """The filter loses them; Otsu's threshold finds them in the scan if not rare."""
+    rng = np.random.default_rng(4)
+    truth = np.full((20, 96, 96), 100.0)
+    for z, y, x in zip(
+        *(rng.integers(2, n - 5, count) for n in truth.shape), strict=True
+    ):
+        truth[z : z + 3, y : y + 3, x : x + 3] = 0
+    scan = truth + 15 * rng.standard_normal(truth.shape)
+    noise = Noise(
+        15.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(14.0, 16.0)
+    )
+    sample = draw_known_sample(Volume(scan.astype(np.float32), "ZYX"), noise)
+    test = run_known_blocks(without_small_pores, sample, noise)
+    is_rare = count == 12
+    assert test.is_scan_separated != is_rare
+    assert test.other.is_scan_separated != is_rare
+    inseparable = replace(test, is_separated=True, has_one_peak=False)
+    words = lost_pores(inseparable)
+    assert "they are removed together with the noise" in words
+    assert ("does not separate them from the noise of the scan either" in words) == (
+        is_rare
+    )
+
+
 def test_an_image_is_tested_alike_with_and_without_a_z_axis():
     image = np.asarray(solid_with_pores().data)[8]
     noise = Noise(8.0, 100.0, correlation={"y": 0.0, "x": 0.0}, interval=(7, 9))
