@@ -272,12 +272,11 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
             "measure porosity."
         )
     link = "and" if reason == "hidden" else "or"
-    objects: dict[int, list[str]] = {}
+    objects: dict[str, list[str]] = {}
     for one in tests:
-        objects.setdefault(one.limit or 0, []).append(one.objects)
+        objects.setdefault(_size_text(one, fine), []).append(one.objects)
     sizes = f" {link} ".join(
-        f"{f' {link} '.join(names)} of up to {limit} voxels{_of_result(limit, fine)}"
-        for limit, names in objects.items()
+        f"{f' {link} '.join(names)} of up to {size}" for size, names in objects.items()
     )
     if reason == "hidden":
         return (
@@ -297,5 +296,12 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
     return text
 
 
-def _of_result(voxels: int, fine: int) -> str:
-    return "" if fine == 1 else f" of the scan ({fine * voxels} of the result)"
+def _size_text(test: KnownBlockTest, fine: int) -> str:
+    """Return the size up to which objects are lost; state if no larger was tested."""
+    limit = test.limit or 0
+    text = f"{limit} voxels"
+    if fine != 1:
+        text += f" of the scan ({fine * limit} of the result)"
+    if test.reason != "hidden" and limit == max(test.found, default=None):
+        text += ", the largest size tested,"
+    return text
