@@ -52,7 +52,7 @@ def contrast_of(
 ) -> float:
     """Return the contrast that a scan would have without its noise.
 
-    Rare dark pores count wherever they stand out clearly. Rare bright objects count
+    Rare dark pores count wherever they are clearly visible. Rare bright objects count
     only where the other voxels are uniform.
 
     Parameters
@@ -130,8 +130,8 @@ def is_uniform(
     """Return whether only noise can be seen in a scan, except for bright objects.
 
     The bright objects may occupy up to 5 % of the scan, with their blurred edges.
-    Pairs of voxels are averaged along each axis, so that structure stands out of the
-    noise.
+    Pairs of voxels are averaged along each axis, which reduces noise more than
+    structure.
     """
     values, factor = _averaged(sample.values, lags)
     low, high = np.percentile(values, _WITHOUT_BRIGHT)
