@@ -143,17 +143,15 @@ def run_known_blocks(
         for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
     )
     gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
-
-    is_scan_separated = phases is None or phases.are_separated_in_noise(scans, parts)
+    is_separated = phases is None or phases.are_separated_in_noise(scans, parts)
+    base = KnownBlockTest(gain, (), (), is_scan_separated=is_separated)
 
     def test_of(bright: bool) -> KnownBlockTest:
         test = insert_test_pores(
             restore, sample, noise, known, insides, phases, bright=bright
         )
-        return KnownBlockTest(
-            gain,
-            counts=(),
-            small_counts=(),
+        return replace(
+            base,
             found=test.found,
             countable=test.countable,
             shown=test.shown,
@@ -162,7 +160,6 @@ def run_known_blocks(
                 for n in test.countable
             },
             are_bright=bright,
-            is_scan_separated=is_scan_separated,
             large=len(ball_offsets(MIN_RADIUS, truths[0].shape)),
         )
 
@@ -170,14 +167,7 @@ def run_known_blocks(
     if is_dark:
         other = replace(test_of(bright=False), objects_by_size=dark)
     else:
-        other = KnownBlockTest(
-            gain,
-            (),
-            (),
-            are_bright=True,
-            is_scan_separated=is_scan_separated,
-            objects_by_size=bright,
-        )
+        other = replace(base, are_bright=True, objects_by_size=bright)
     return replace(
         test_of(bright=is_dark),
         counts=counts,
