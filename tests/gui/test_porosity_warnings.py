@@ -26,7 +26,7 @@ def test_noise_is_said_in_the_dock(viewer, qtbot):
     report = dock.result.report
     assert report.warnings == measure_porosity(noisy).warnings
     (said,) = [w for w in report.warnings if "wrong side of the threshold" in w]
-    assert "Measure a restored scan" in said
+    assert "Measure a scan with less noise" in said
     for sentence in report.warnings:
         assert sentence in dock.message.text
 

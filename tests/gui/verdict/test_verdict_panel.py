@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import opening
@@ -91,6 +92,13 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     assert verdict.gain[0] == ranking.chosen.gain
     assert ranking.chosen.short_gain in verdict.sentence
     assert ranking.chosen.short_gain in dock.model_box.combo.currentText()
+    # Another model that keeps smaller pores is named next to the proposed one only.
+    other = "nlm keeps pores of more than 81 voxels."
+    activity = dock.verdict_panel.activity
+    for name, shows in ((ranking.choice, True), ("nlm", False)):
+        activity.rankings[1] = replace(ranking, choice=name, alternative=other)
+        activity.verdictReady.emit(verdict, "")
+        assert dock.verdict_panel.message.text.endswith(other) == shows
 
 
 def test_only_one_gain_is_shown_when_models_are_ranked_after_the_check(

@@ -65,6 +65,46 @@ def test_noise_that_increases_along_z_is_no_noisy_slice() -> None:
     assert not said(noise_in(foam() + levels * unit_noise()), SLICES)
 
 
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        (slice(24, None), "From about slice 24 "),
+        (slice(None, 24), "Up to about slice 23 "),
+    ],
+)
+def test_a_step_in_the_noise_is_no_run_of_noisy_slices(part: slice, named: str) -> None:
+    """All slices beyond the step are noisy, although only the first stand out."""
+    levels = np.full((SHAPE[0], 1, 1), 5.0)
+    levels[part] = 30.0
+    noise = noise_in(foam() + levels * unit_noise())
+    assert not said(noise, "than the adjacent slices")
+    for sentence in said(noise, SLICES):
+        assert sentence.startswith(named)
+        assert "times as strong" in sentence
+    assert said(noise, POSITION)
+
+
+def test_a_step_between_windows_of_a_large_scan_is_described_as_a_step() -> None:
+    """The slices read after the step begin beyond the slices that are compared."""
+    shape = (96, 128, 128)
+    rng = np.random.default_rng(5)
+    scan = ndimage.gaussian_filter(rng.normal(size=shape), 4)
+    scan = np.where(scan > 0, 100.0, 0.0)
+    scan[:48] += rng.normal(0, 5, scan[:48].shape)
+    scan[48:] += rng.normal(0, 30, scan[48:].shape)
+    (sentence,) = said(noise_in(scan), SLICES)
+    assert sentence.startswith("From about slice 48 ")
+
+
+def test_a_bad_slice_in_the_noisy_half_of_a_scan_is_named() -> None:
+    levels = np.full((SHAPE[0], 1, 1), 5.0)
+    levels[24:] = 12.0
+    levels[36] = 60.0
+    noise = noise_in(foam() + levels * unit_noise())
+    (sentence,) = said(noise, "than the adjacent slices")
+    assert sentence.startswith("Slice 36 ")
+
+
 def test_detail_that_increases_gradually_is_no_noisy_slice() -> None:
     """It is a layer of fine structure, with slices of intermediate detail around it."""
     levels = 4 + 12 * np.exp(-0.5 * ((np.arange(SHAPE[0]) - 24) / 2.0) ** 2)

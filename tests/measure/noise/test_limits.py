@@ -374,20 +374,52 @@ def test_pores_without_a_single_photon_are_no_padding(
     assert not says(found, "padding")
 
 
-@pytest.mark.parametrize("level", [0.0, 0.1, 2.0, 5.0, 15.0])
-@pytest.mark.parametrize("count", [6, 14])
-def test_the_contrast_is_that_of_rare_pores(level: float, count: int) -> None:
-    """They are fewer than the percentiles between which the contrast is measured."""
+def rare_spheres(count: int) -> np.ndarray:
+    """Return a uniform solid (100) with a few blurred spherical pores (0)."""
     rng = np.random.default_rng(0)
     grid = np.indices((40, 64, 64))
     sample = np.full(grid.shape[1:], 100.0)
     for centre in rng.uniform(4, 36, (count, 3)):
         sample[np.square(grid - centre[:, None, None, None]).sum(0) < 9] = 0
     assert (sample == 0).mean() < 0.01
-    scan = ndimage.gaussian_filter(sample, 0.6) + rng.normal(0, level, sample.shape)
-    noise = estimate_noise(Volume(scan, "ZYX"))
+    return np.asarray(ndimage.gaussian_filter(sample, 0.6))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 2.0, 5.0, 15.0])
+@pytest.mark.parametrize("count", [6, 14])
+def test_the_contrast_is_that_of_rare_pores(level: float, count: int) -> None:
+    """They are fewer than the percentiles between which the contrast is measured."""
+    noise_only = np.random.default_rng(1).normal(0, level, (40, 64, 64))
+    noise = estimate_noise(Volume(rare_spheres(count) + noise_only, "ZYX"))
     assert noise.contrast == pytest.approx(100, rel=0.15)
     assert noise.level == pytest.approx(level if level > 1 else 0, rel=0.05)
+
+
+@pytest.mark.parametrize("level", [2.0, 5.0, 15.0])
+@pytest.mark.parametrize("count", [6, 14])
+def test_the_contrast_is_that_of_rare_bright_objects(level: float, count: int) -> None:
+    noise_only = np.random.default_rng(1).normal(0, level, (40, 64, 64))
+    scan = 100 - rare_spheres(count) + noise_only
+    noise = estimate_noise(Volume(scan, "ZYX"))
+    assert noise.contrast == pytest.approx(100, rel=0.15)
+    assert noise.level == pytest.approx(level, rel=0.05)
+    assert not noise.doubts
+
+
+def test_rare_bright_objects_do_not_set_the_contrast_of_other_objects() -> None:
+    """Noise matters for the two phases of the sample, however bright the metal is."""
+    foam = sphere_foam((40, 64, 64), porosity=0.3, radius=(5, 9), gap=2.0, seed=3)
+    scan = 100 * (1 - foam.fraction) + 10 * (100 - rare_spheres(6))
+    scan += np.random.default_rng(1).normal(0, 15, scan.shape)
+    noise = estimate_noise(Volume(scan, "ZYX"))
+    assert noise.contrast == pytest.approx(100, rel=0.2)
+
+
+def test_a_scan_of_noise_alone_is_weaker_than_its_noise() -> None:
+    rng = np.random.default_rng(2)
+    blurred = ndimage.gaussian_filter(rng.normal(size=(40, 64, 64)), 0.8, mode="wrap")
+    for scan in (rng.normal(size=(40, 64, 64)), blurred / blurred.std()):
+        assert estimate_noise(Volume(scan, "ZYX")).relative > 1
 
 
 def test_smooth_texture_is_doubted_wherever_the_level_is_used() -> None:

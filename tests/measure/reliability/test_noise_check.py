@@ -48,7 +48,10 @@ def test_the_porosity_of_noise_is_not_left_without_a_word(rng, phase):
     assert report.porosity > 1.4 * truth.porosity
     assert report.pore_count < 0.1 * truth.pore_count
     (said,) = about_noise(report.warnings)
-    assert "porosity and pore counts are unreliable. Measure a restored scan" in said
+    assert (
+        "porosity and pore counts are unreliable. Measure a scan with less noise"
+        in said
+    )
     at = report.threshold
     wrong = np.mean((data <= at) != (clean <= at))
     assert report.noise.misclassified.share == pytest.approx(wrong, rel=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,16 @@ from scipy import ndimage
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.removed import RemovalStatistics
+from napari_geosr.measure.noise.topics import Remark
 from napari_geosr.models.zoo import find
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_block_test import lost_pores
 from napari_geosr.operations.restore.verdict.known_blocks import (
+    compared_blocks,
     draw_known_sample,
     run_known_blocks,
 )
+from napari_geosr.operations.restore.verdict.small_objects import small_objects
 
 
 def solid_with_pores() -> Volume:
@@ -113,6 +117,61 @@ def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
     assert (19 in test.shown) == is_shown
     words = lost_pores(test)
     assert ("they are removed together with the noise" in words) == is_shown
+
+
+@pytest.mark.parametrize("count", [12, 900])
+def test_rare_pores_are_not_to_be_counted_in_a_scan_whose_threshold_splits_noise(
+    count,
+):
+    """The filter loses them; Otsu's threshold finds them in the scan if not rare."""
+    rng = np.random.default_rng(4)
+    truth = np.full((20, 96, 96), 100.0)
+    for z, y, x in zip(
+        *(rng.integers(2, n - 5, count) for n in truth.shape), strict=True
+    ):
+        truth[z : z + 3, y : y + 3, x : x + 3] = 0
+    scan = truth + 15 * rng.standard_normal(truth.shape)
+    noise = Noise(
+        15.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(14.0, 16.0)
+    )
+    sample = draw_known_sample(Volume(scan.astype(np.float32), "ZYX"), noise)
+    test = run_known_blocks(without_small_pores, sample, noise)
+    is_rare = count == 12
+    assert test.is_scan_separated != is_rare
+    assert test.other.is_scan_separated != is_rare
+    inseparable = replace(test, is_separated=True, has_one_peak=False)
+    words = lost_pores(inseparable)
+    assert "they are removed together with the noise" in words
+    assert ("does not separate them from the noise of the scan either" in words) == (
+        is_rare
+    )
+
+
+@pytest.mark.parametrize("ball_level", [0.0, 100.0])
+def test_specks_of_stronger_noise_in_a_part_of_the_scan_are_no_objects(ball_level):
+    """The stated level is that of the least noisy part; real objects are still seen."""
+    rng = np.random.default_rng(4)
+    truth = np.full((32, 96, 96), 50.0)
+    grid = np.indices(truth.shape)
+    for y, x in itertools.product((20, 44, 68), repeat=2):
+        near = np.square(grid - np.array([8, y, x]).reshape(3, 1, 1, 1)).sum(0)
+        truth[near < 9] += ball_level
+    levels = np.where(np.arange(32) < 16, 5.0, 30.0)[:, None, None]
+    scan = truth + levels * rng.standard_normal(truth.shape)
+    remark = Remark("The noise depends on the position: 6 times as strong.", "position")
+    stated = Noise(
+        5.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(4.8, 30.0)
+    )
+    smooth = ndimage.gaussian_filter(scan, 1.5)
+    part = np.ones(truth.shape, bool)
+
+    def seen(noise):
+        blocks = compared_blocks([scan], [smooth], [part], noise)
+        return sum(each.seen for kind in small_objects(blocks) for each in kind)
+
+    assert seen(stated) > 50
+    objects = 9 if ball_level else 0
+    assert objects <= seen(replace(stated, doubts=(remark,))) <= objects + 2
 
 
 def test_an_image_is_tested_alike_with_and_without_a_z_axis():

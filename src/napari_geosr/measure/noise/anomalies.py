@@ -46,6 +46,11 @@ _MIN_SLICE_RATIO = 1.5
 #: value, the run is not a group of bad slices but structure with detail that changes
 #: gradually.
 _MAX_ADJACENT_RATIO = 1.25
+#: Minimum and maximum number of slices on each side of a run for telling a lasting
+#: change of the noise from a few bad slices. The nearest slices that were read are
+#: used: of a large scan, only windows are read.
+_MIN_SIDE = 3
+_MAX_SIDE = 6
 #: Distance of a voxel from the range of nearly all grey values and from its neighbours,
 #: as a multiple of the width of this range, above which it is an outlier.
 _FAR = 2.0
@@ -92,10 +97,18 @@ def anomaly_doubts(
     if not contrast > 0 or len(sample.values) < _MIN_BLOCKS:
         return
     floor = max(FLOOR * contrast, _ROUNDING * sample.step)
-    runs = []
+    runs, steps = [], []
     if len(sample.blocks) >= _MIN_BLOCKS:
-        ratios = slice_ratios(sample, n_slices, floor)
-        runs = list(_noisy_runs(ratios))
+        levels = slice_levels(sample, n_slices, floor)
+        ratios = slice_ratios(levels)
+        for run in _noisy_runs(ratios):
+            step = _step_at(run, levels)
+            if step:
+                steps.append(step)
+            else:
+                runs.append(run)
+    for step in dict.fromkeys(steps):
+        yield Remark(step, "slices")
     if runs:
         bad = np.concatenate(runs)
         one = len(bad) == 1
@@ -125,8 +138,8 @@ def anomaly_doubts(
         )
 
 
-def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
-    """Compare fine detail in quiet parts of each slice with that of nearby slices.
+def slice_levels(sample: NoiseSample, n_slices: int, floor: float) -> Array:
+    """Measure the fine detail in quiet parts of each slice.
 
     Parameters
     ----------
@@ -134,7 +147,33 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
     n_slices : int
         Number of slices of the scan.
     floor : float
-        Maximum noise level of a scan that counts as noise-free.
+        Maximum noise level of a scan that counts as noise-free; lower levels are
+        replaced by this value.
+
+    Returns
+    -------
+    ndarray of shape (n_slices,)
+        Standard deviations; NaN for slices that were not read.
+    """
+    blocks = sample.blocks
+    depth, height, width = blocks.shape[1:]
+    if depth < 2 or min(height, width) < 3:
+        return np.full(n_slices, np.nan)
+    along_y = np.diff(blocks, 2, axis=2)
+    energy = np.square(np.diff(along_y, 2, axis=3)).mean((2, 3)) / _DIFFERENCE_VARIANCE
+    starts = np.rint(sample.centres[:, 0] * n_slices - depth / 2).astype(np.intp)
+    slices = (starts[:, None] + np.arange(depth)).ravel()
+    levels = np.sqrt(_quantiles(energy.ravel(), slices, n_slices))
+    return np.asarray(np.maximum(levels, floor))
+
+
+def slice_ratios(levels: Array) -> Array:
+    """Compare the fine detail of each slice with that of nearby slices.
+
+    Parameters
+    ----------
+    levels : ndarray of shape (n_slices,)
+        From `slice_levels`.
 
     Returns
     -------
@@ -142,23 +181,42 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
         Ratios of standard deviations; NaN for slices that were not read or cannot be
         compared.
     """
-    ratios = np.full(n_slices, np.nan)
-    blocks = sample.blocks
-    depth, height, width = blocks.shape[1:]
-    if depth < 2 or min(height, width) < 3:
-        return ratios
-    along_y = np.diff(blocks, 2, axis=2)
-    energy = np.square(np.diff(along_y, 2, axis=3)).mean((2, 3)) / _DIFFERENCE_VARIANCE
-    starts = np.rint(sample.centres[:, 0] * n_slices - depth / 2).astype(np.intp)
-    slices = (starts[:, None] + np.arange(depth)).ravel()
-    levels = np.sqrt(_quantiles(energy.ravel(), slices, n_slices))
+    ratios = np.full(len(levels), np.nan)
     known = np.flatnonzero(np.isfinite(levels))
     for at in known:
         near = known[np.abs(known - at) <= _REACH]
         if len(near) >= _MIN_SLICES:
-            usual = max(float(np.median(levels[near])), floor)
-            ratios[at] = max(levels[at], floor) / usual
+            ratios[at] = levels[at] / float(np.median(levels[near]))
     return ratios
+
+
+def _step_at(run: Numbers, levels: Array) -> str:
+    """Describe a lasting change of the noise at a run of noisy slices, if any.
+
+    A slice is compared with slices on both sides, so that only the first or last slices
+    of a noisy part stand out. The result is empty if the run is noisier than the slices
+    on both sides, or one side is unknown.
+    """
+    sides = levels[: run[0]], levels[run[-1] + 1 :]
+    before, after = (side[np.isfinite(side)] for side in sides)
+    before, after = before[-_MAX_SIDE:], after[:_MAX_SIDE]
+    if min(len(before), len(after)) < _MIN_SIDE:
+        return ""
+    low, high = float(np.median(before)), float(np.median(after))
+    if float(np.nanmax(levels[run])) > _MIN_SLICE_RATIO * max(low, high):
+        return ""
+    times = f"{max(low, high) / min(low, high):.1f} times as strong"
+    if high > _MIN_SLICE_RATIO * low:
+        return (
+            f"From about slice {run[0]} along Z (counted from 0) on, the noise is "
+            f"{times} as before."
+        )
+    if low > _MIN_SLICE_RATIO * high:
+        return (
+            f"Up to about slice {run[-1]} along Z (counted from 0), the noise is "
+            f"{times} as after it."
+        )
+    return ""
 
 
 def _quantiles(energy: FloatArray, slices: Numbers, n_slices: int) -> Array:

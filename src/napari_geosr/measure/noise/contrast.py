@@ -16,9 +16,24 @@ _ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
 #: The same for scans in which dark pores are so rare that these percentiles do not
-#: include them. Rare bright objects, as in fluorescence images, are not included: the
-#: noise would seem weak relative to them, although it matters for all other objects.
-RARE_PERCENTILES = (0.1, 98.0)
+#: include them.
+RARE_DARK_PERCENTILES = (0.1, 98.0)
+#: The same for scans in which bright objects are so rare, and the other voxels are
+#: uniform (see `is_uniform`). In other scans, rare bright objects such as the spots of
+#: a fluorescence image are not included: the noise would seem weak relative to them,
+#: although it matters for all other objects.
+RARE_BRIGHT_PERCENTILES = (2.0, 99.9)
+#: Percentiles that exclude rare bright objects and their blurred edges.
+_WITHOUT_BRIGHT = (2.0, 95.0)
+#: Maximum distance between these percentiles in a uniform scan, as a multiple of the
+#: noise: 3.7 for normally distributed noise alone, and at least 8 in real CT and
+#: fluorescence scans.
+_MAX_UNIFORM = 5.0
+#: Contrast of rare objects, as a multiple of the noise in the values from which it was
+#: measured, above which it cannot be noise.
+_CLEAR_CONTRAST = 3.0
+#: Minimum ratio of the contrast of rare objects to that of the other voxels.
+_RARE_RATIO = 2.0
 #: Percentiles between which nearly all grey values lie. If the range of all values is
 #: wider than this range by more than the factor below, the other values are excluded
 #: from the histogram.
@@ -27,6 +42,42 @@ _MAX_RANGES = 4.0
 #: Noise level, relative to the range between the percentiles of the contrast, above
 #: which voxels are first averaged in pairs along each axis.
 _STRONG_NOISE = 0.12
+
+
+def contrast_of(
+    sample: NoiseSample,
+    greys: Sequence[float],
+    levels: Sequence[float],
+    lags: Sequence[float],
+) -> float:
+    """Return the contrast that a scan would have without its noise.
+
+    Rare dark pores count wherever they are clearly visible. Rare bright objects count
+    only where the other voxels are uniform.
+
+    Parameters
+    ----------
+    sample : NoiseSample
+    greys, levels : sequence of float
+        Grey values, and the standard deviation of the noise at each of them.
+    lags : sequence of float
+        Correlation of the noise of adjacent voxels along Z, Y and X.
+    """
+
+    def level_at(places: Array) -> Array:
+        return np.asarray(np.interp(places, greys, levels))
+
+    contrast, _ = noise_free_contrast(sample, level_at, lags)
+    if sample.has_single:
+        return contrast
+    kinds = [RARE_DARK_PERCENTILES]
+    if is_uniform(sample, level_at, lags):
+        kinds.append(RARE_BRIGHT_PERCENTILES)
+    for percentiles in kinds:
+        rare, spread = noise_free_contrast(sample, level_at, lags, percentiles)
+        if rare > max(_CLEAR_CONTRAST * spread, _RARE_RATIO * contrast):
+            return rare
+    return contrast
 
 
 def noise_free_contrast(
@@ -71,6 +122,21 @@ def noise_free_contrast(
         values, factor = _averaged(sample.values, lags)
     contrast = _deconvolved(values, lambda places: factor * level(places), percentiles)
     return contrast, factor * typical
+
+
+def is_uniform(
+    sample: NoiseSample, level: Callable[[Array], Array], lags: Sequence[float]
+) -> bool:
+    """Return whether only noise can be seen in a scan, except for bright objects.
+
+    The bright objects may occupy up to 5 % of the scan, with their blurred edges.
+    Pairs of voxels are averaged along each axis, which reduces noise more than
+    structure.
+    """
+    values, factor = _averaged(sample.values, lags)
+    low, high = np.percentile(values, _WITHOUT_BRIGHT)
+    typical = float(np.median(level(values[:: max(1, len(values) // 1000)])))
+    return bool(high - low < _MAX_UNIFORM * factor * typical)
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:

@@ -22,8 +22,7 @@ from napari_geosr.measure.noise.anomalies import (
 from napari_geosr.measure.noise.basis import Array, energies
 from napari_geosr.measure.noise.contrast import (
     PERCENTILES,
-    RARE_PERCENTILES,
-    noise_free_contrast,
+    contrast_of,
 )
 from napari_geosr.measure.noise.curve import NoiseCurve
 from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
@@ -88,11 +87,6 @@ _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio of the level after averaging, or in other blocks, to the measured one, above
 #: which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
-#: Contrast of rare pores, as a multiple of the noise in the values from which it was
-#: measured, above which it cannot be noise.
-_CLEAR_CONTRAST = 3.0
-#: Minimum ratio of this contrast to that of the other voxels.
-_RARE_RATIO = 2.0
 #: Number of blocks below which fine texture cannot be distinguished from correlated
 #: noise: too few blocks have the same grey value to recognise uniform blocks (32³
 #: voxels have 729 blocks).
@@ -384,7 +378,7 @@ def _noise(
     if structured := quiet.is_structure:
         interval = (0.0, level * (1 + half))
         levels = (0.0,) * len(greys)
-    contrast = _contrast(sample, greys, levels, quiet.spectrum.lags)
+    contrast = contrast_of(sample, greys, levels, quiet.spectrum.lags)
     smooth = 0.0
     if not (repeated or unknown):
         lags = quiet.spectrum.lags
@@ -437,7 +431,7 @@ def _unmeasured(
     coarse = sample.levels > 0 and limit == sample.step / 2
     return Noise(
         level=0.0,
-        contrast=_contrast(sample, (0.0,), (0.0,), (0.0, 0.0, 0.0)),
+        contrast=contrast_of(sample, (0.0,), (0.0,), (0.0, 0.0, 0.0)),
         greys=(float(np.median(sample.values)),),
         correlation=dict.fromkeys(_axis_names(volume), 0.0),
         interval=(0.0, limit),
@@ -453,24 +447,6 @@ def _axis_names(volume: Volume) -> str:
 
 def _source(repeated: bool) -> str:
     return "repeat" if repeated else "scan"
-
-
-def _contrast(
-    sample: NoiseSample,
-    greys: tuple[float, ...],
-    levels: tuple[float, ...],
-    lags: Sequence[float],
-) -> float:
-    """Return the contrast of the scan without this noise, even if pores are rare."""
-
-    def level_at(places: Array) -> Array:
-        return np.asarray(np.interp(places, greys, levels))
-
-    contrast, _ = noise_free_contrast(sample, level_at, lags)
-    rare, spread = noise_free_contrast(sample, level_at, lags, RARE_PERCENTILES)
-    is_rare = rare > max(_CLEAR_CONTRAST * spread, _RARE_RATIO * contrast)
-    is_rare &= not sample.has_single
-    return rare if is_rare else contrast
 
 
 def _with_exceptions(

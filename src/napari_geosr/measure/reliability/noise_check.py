@@ -48,6 +48,12 @@ _MIN_CONSTANT_SHARE = 0.1
 #: Minimum fraction of mixed squares at which the constant values count as a phase of
 #: the sample.
 _MIN_MIXED_SHARE = 0.5
+#: Advice for a scan that is too noisy. A restored scan does not help if its verdict
+#: states that its pores cannot be counted.
+_ADVICE = (
+    "Measure a scan with less noise, or a restored scan, unless its verdict says that "
+    "its pores cannot be counted."
+)
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ def noise_remarks(
                 "expected to be on the wrong side of the threshold because of noise "
                 f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
                 "unreliable.",
-                *(doubts or ["Measure a restored scan, or one with less noise."]),
+                *(doubts or [_ADVICE]),
             )
         )
     if check.noise.is_measured and possible is not None:

@@ -86,6 +86,7 @@ class VerdictPanel(QWidget):
         self._run_verdict: RunVerdict | None = None
         self._upscale_factor = 1
         #: Upscale factor of the prepared interpolation; 1 if another model is prepared.
+        self._model_name = ""
         self._interpolated_by = 1
         self._approved: set[_Approval] = set()
         self._strength = 1.0
@@ -209,6 +210,7 @@ class VerdictPanel(QWidget):
             self.activity.set_volume(prepared.seen_volume, None)
         self._strength = prepared.config.strength
         card = prepared.model.card
+        self._model_name = card.name
         self._interpolated_by = 1 if card.has_weights else card.upscale_factor
         if prepared.likeness.level == "ok":
             self.message.show_message(_CHECKING)
@@ -311,9 +313,16 @@ class VerdictPanel(QWidget):
         return f"{words[0].upper()}{words[1:]}: {sentence}" if words else sentence
 
     def _sentence(self, verdict: RunVerdict) -> str:
-        """Return the expected effect; for interpolation, why no model was proposed."""
+        """Return the expected effect, and the reason for or against the model.
+
+        For interpolation, this is why no model was proposed; for the proposed denoiser,
+        another model that keeps smaller pores.
+        """
         ranking = self.activity.rankings.get(self._interpolated_by)
-        if ranking is None or ranking.upscale_factor == 1 or verdict.level != "ok":
+        if ranking is not None and ranking.upscale_factor == 1:
+            other = ranking.alternative if self._model_name == ranking.choice else ""
+            return f"{verdict.sentence} {other}".rstrip()
+        if ranking is None or verdict.level != "ok":
             return verdict.sentence
         is_proposed = ranking.chosen.upscaling_verdict is None
         if not is_proposed:

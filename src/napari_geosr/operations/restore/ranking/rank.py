@@ -41,6 +41,7 @@ from napari_geosr.models.bundle import Model
 from napari_geosr.networks.classical import FILTERS
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
+from napari_geosr.operations.restore.ranking.lost_sizes import lost_sizes
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
 from napari_geosr.operations.restore.ranking.tune import (
     TrialSetup,
@@ -188,7 +189,17 @@ def rank_steps(
     tests = _PoreTests(volume, setup)
     rows = without_harmful(rows, noise, tests.wrong_pores, skipped)
     rows = without_fading(rows, noise, tests.fading, skipped)
-    return _ranking(rows, noise, skipped, began)
+    ranking = _ranking(rows, noise, skipped, began)
+    try:
+        lost, other = lost_sizes(rows, ranking.choice, tests.test, _MAX_LOSS)
+    except Cancelled:
+        raise Cancelled(_CANCELLED) from None
+    return replace(
+        ranking,
+        reason=" ".join(filter(None, (ranking.reason, lost, other))),
+        alternative=other,
+        seconds=time.monotonic() - began,
+    )
 
 
 def find_ranking(
@@ -396,18 +407,19 @@ class _PoreTests:
 
     def wrong_pores(self, row: RankingEntry) -> str:
         """Describe a wrong number of pores in a candidate's result; "" if correct."""
-        test = self._test(row)
+        test = self.test(row)
         return "" if test is None else wrong_pores(row.name, test)
 
     def fading(self, row: RankingEntry) -> str:
         """Describe which structures of the scan fade in a result; "" if none do."""
-        test = self._test(row)
+        test = self.test(row)
         if test is None:
             return ""
         lost = (*lost_small_pores(row.name, test), *faded_structures(row.name, test))
         return " ".join(lost)
 
-    def _test(self, row: RankingEntry) -> KnownBlockTest | None:
+    def test(self, row: RankingEntry) -> KnownBlockTest | None:
+        """Return the test of a candidate on known blocks; None if it is not tested."""
         if row.model is None or self.sample is None:
             return None
         if row.name not in self.found:

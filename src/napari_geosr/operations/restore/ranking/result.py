@@ -133,6 +133,9 @@ class Ranking:
         Duration in seconds.
     upscale_factor : int
         Upscale factor of the compared models; 1 for denoisers.
+    alternative : str
+        The last sentence of `reason` if it names another model, which keeps smaller
+        pores than the recommended one; otherwise empty.
     """
 
     rows: tuple[RankingEntry, ...]
@@ -142,6 +145,7 @@ class Ranking:
     skipped: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     upscale_factor: int = 1
+    alternative: str = ""
 
     @property
     def chosen(self) -> RankingEntry:

@@ -16,6 +16,11 @@ AnyArray = TypeVar("AnyArray", bound=npt.NDArray[Any])
 Vector = npt.NDArray[np.intp]
 
 
+#: Edge lengths along Z, Y and X, in voxels, of the cells in which the noise level is
+#: measured if it depends on the position.
+_CELL = (4, 16, 16)
+#: Quantile of the fine detail of a cell from which its noise level is measured.
+_QUIET = 0.25
 #: Lower limit of the noise level, as a fraction of the grey-value range of a block.
 _LEAST_LEVEL = 1e-6
 
@@ -51,6 +56,41 @@ class ComparedBlock:
         """
         span = float(np.ptp(self.scan)) if self.scan.size else 0.0
         return _LEAST_LEVEL * span if span > 0 else 1.0
+
+
+def local_level(scan: Array, level: Array, noise: Array) -> Array:
+    """Return the noise level at each voxel of a scan with unequally strong noise.
+
+    The fine detail of each cell is compared with that of noise of the stated level. A
+    low quantile is used, so that edges and small objects do not count. The level is
+    only increased.
+
+    Parameters
+    ----------
+    scan : ndarray of shape (Z, Y, X) or (Y, X), float64
+        Grey values.
+    level : ndarray of float64
+        Stated noise level at each voxel.
+    noise : ndarray of float64
+        Noise with the same correlation as that of the scan, and a level of 1.
+    """
+    from scipy import ndimage
+
+    details = [np.abs(ndimage.laplace(each)) for each in (scan, level * noise)]
+    edges = _CELL[-scan.ndim :]
+    counts = [-(-n // edge) for n, edge in zip(scan.shape, edges, strict=True)]
+    ratios = np.ones(counts)
+    for at in np.ndindex(*counts):
+        cell = tuple(slice(i * e, (i + 1) * e) for i, e in zip(at, edges, strict=True))
+        seen, expected = (float(np.quantile(each[cell], _QUIET)) for each in details)
+        if expected > 0:
+            ratios[at] = max(1.0, seen / expected)
+    # Next to a noisier cell, filters spread its noise into the neighbouring cells.
+    ratios = ndimage.maximum_filter(ratios, 3, mode="nearest")
+    for axis, edge in enumerate(edges):
+        ratios = np.repeat(ratios, edge, axis)
+    inner = tuple(slice(0, n) for n in scan.shape)
+    return np.asarray(level * ratios[inner])
 
 
 def add_shifted(total: Values, values: Values, by: Vector) -> None:

@@ -90,13 +90,15 @@ def lost_finer_pores(
     known, insides = known_blocks_of(sample)
     phases = phase_levels(sample, noise, insides)
     is_dark = phases is not None and phases.is_mostly_dark
+    scans = [block.window[block.core] for block in sample.blocks]
+    parts = [
+        inside[block.core] for block, inside in zip(sample.blocks, insides, strict=True)
+    ]
+    is_scan_separated = phases is None or phases.are_separated_in_noise(scans, parts)
     compared = compared_blocks(
-        [block.window[block.core] for block in sample.blocks],
+        scans,
         [restore_coarsely(block.window, block.core) for block in sample.blocks],
-        [
-            inside[block.core]
-            for block, inside in zip(sample.blocks, insides, strict=True)
-        ],
+        parts,
         noise,
     )
     dark_objects, bright_objects = small_objects(compared)
@@ -113,6 +115,7 @@ def lost_finer_pores(
             countable=test.countable,
             shown=test.shown,
             are_bright=bright,
+            is_scan_separated=is_scan_separated,
             large=len(ball_offsets(MIN_RADIUS, known[0].shape)),
             objects_by_size=bright_objects if bright else dark_objects,
             other=other,
@@ -122,7 +125,12 @@ def lost_finer_pores(
         other = found(False, None)
     else:
         other = KnownBlockTest(
-            0.0, (), (), are_bright=True, objects_by_size=bright_objects
+            0.0,
+            (),
+            (),
+            are_bright=True,
+            is_scan_separated=is_scan_separated,
+            objects_by_size=bright_objects,
         )
     return replace(found(is_dark, other), thin=thin_structures(compared))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from napari_geosr.operations.restore.verdict.inserted_pores import MIN_FOUND_SHARE
 from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts, differ
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 #: their contrast, above which a remark reports the loss: more than an eighth of the
 #: objects fade.
 LOSSY_RATIO = 8 / 7
+#: Why objects cannot be counted: the threshold fails in the result; the scan shows
+#: them, and the result does not; the same, but the threshold fails in the scan; noise
+#: hides them in the scan.
+Reason = Literal["inseparable", "removed", "removed and not separated", "hidden"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class KnownBlockTest:
         with a diameter of four voxels.
     is_separated : bool
         Whether Otsu's threshold separates the pores in the model's result for the scan.
+    is_scan_separated : bool
+        Whether Otsu's threshold separates the pores in the scan itself.
     has_one_peak : bool
         Whether the threshold divides a single peak of the result's histogram, as in a
         solid that has few pores and is darker or brighter at the centre than at the
@@ -87,6 +93,7 @@ class KnownBlockTest:
     are_bright: bool = False
     large: int = 33
     is_separated: bool = True
+    is_scan_separated: bool = True
     has_one_peak: bool = False
     phases: int = 2
     thin: tuple[ThinStructures, ...] = ()
@@ -132,6 +139,15 @@ class KnownBlockTest:
         """Whether the largest lost pores are visible in the scan."""
         limit = self.limit
         return limit in {*self.countable, *self.shown, *self._own_lost}
+
+    @property
+    def reason(self) -> Reason:
+        """Why objects of up to `limit` voxels cannot be counted."""
+        if self.is_inseparable:
+            return "inseparable"
+        if not self.is_from_scan:
+            return "hidden"
+        return "removed" if self.is_scan_separated else "removed and not separated"
 
     @property
     def shows_no_loss(self) -> bool:
@@ -236,11 +252,7 @@ def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit
 def lost_pores(test: KnownBlockTest | None, fine: int = 1) -> str:
     """Explain which pores cannot be counted, and why; empty if all can be counted."""
     known = _limited(test)
-    groups = (
-        [one for one in known if one.is_inseparable],
-        [one for one in known if not one.is_inseparable and one.is_from_scan],
-        [one for one in known if not one.is_inseparable and not one.is_from_scan],
-    )
+    groups = ([one for one in known if one.reason == why] for why in get_args(Reason))
     return " ".join(_limit_sentence(group, fine) for group in groups if group)
 
 
@@ -251,31 +263,45 @@ def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
 
 def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
     """State which objects cannot be counted, if the reason is the same in all tests."""
-    if tests[0].is_inseparable:
+    reason = tests[0].reason
+    if reason == "inseparable":
         objects_text = tests[0].objects
         return (
             f"Otsu's threshold does not separate {objects_text} from the other voxels "
             "of the result. Set the threshold by hand before you count them or "
             "measure porosity."
         )
-    link = "or" if tests[0].is_from_scan else "and"
-    objects: dict[int, list[str]] = {}
+    link = "and" if reason == "hidden" else "or"
+    objects: dict[str, list[str]] = {}
     for one in tests:
-        objects.setdefault(one.limit or 0, []).append(one.objects)
+        objects.setdefault(_size_text(one, fine), []).append(one.objects)
     sizes = f" {link} ".join(
-        f"{f' {link} '.join(names)} of up to {limit} voxels{_of_result(limit, fine)}"
-        for limit, names in objects.items()
+        f"{f' {link} '.join(names)} of up to {size}" for size, names in objects.items()
     )
-    if tests[0].is_from_scan:
+    if reason == "hidden":
         return (
-            f"Do not count {sizes}{' in the result' if fine == 1 else ''}: they are "
-            "removed together with the noise."
+            f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or "
+            "the result, because noise hides them."
         )
-    return (
-        f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or the "
-        "result, because noise hides them."
+    text = (
+        f"Do not count {sizes}{' in the result' if fine == 1 else ''}: they are "
+        "removed together with the noise."
     )
+    if reason == "removed and not separated":
+        text += (
+            " Otsu's threshold does not separate them from the noise of the scan "
+            "either: use a scan with less noise, or set the threshold for the scan by "
+            "hand."
+        )
+    return text
 
 
-def _of_result(voxels: int, fine: int) -> str:
-    return "" if fine == 1 else f" of the scan ({fine * voxels} of the result)"
+def _size_text(test: KnownBlockTest, fine: int) -> str:
+    """Return the size up to which objects are lost; state if no larger was tested."""
+    limit = test.limit or 0
+    text = f"{limit} voxels"
+    if fine != 1:
+        text += f" of the scan ({fine * limit} of the result)"
+    if test.reason != "hidden" and limit == max(test.found, default=None):
+        text += ", the largest size tested,"
+    return text

@@ -19,7 +19,11 @@ import numpy as np
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.evaluation import draw_sample, is_flat
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
-from napari_geosr.operations.restore.verdict.compared_block import ComparedBlock
+from napari_geosr.measure.noise.topics import is_about
+from napari_geosr.operations.restore.verdict.compared_block import (
+    ComparedBlock,
+    local_level,
+)
 from napari_geosr.operations.restore.verdict.inserted_pores import (
     Array,
     Restore,
@@ -139,15 +143,15 @@ def run_known_blocks(
         for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
     )
     gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
+    is_separated = phases is None or phases.are_separated_in_noise(scans, parts)
+    base = KnownBlockTest(gain, (), (), is_scan_separated=is_separated)
 
     def test_of(bright: bool) -> KnownBlockTest:
         test = insert_test_pores(
             restore, sample, noise, known, insides, phases, bright=bright
         )
-        return KnownBlockTest(
-            gain,
-            counts=(),
-            small_counts=(),
+        return replace(
+            base,
             found=test.found,
             countable=test.countable,
             shown=test.shown,
@@ -163,7 +167,7 @@ def run_known_blocks(
     if is_dark:
         other = replace(test_of(bright=False), objects_by_size=dark)
     else:
-        other = KnownBlockTest(gain, (), (), are_bright=True, objects_by_size=bright)
+        other = replace(base, are_bright=True, objects_by_size=bright)
     return replace(
         test_of(bright=is_dark),
         counts=counts,
@@ -202,6 +206,9 @@ def compared_blocks(
 ) -> list[ComparedBlock]:
     """Combine blocks of the scan, the results, and noise like that of the scan.
 
+    If the noise depends on the position, its level is measured in each part of a block:
+    otherwise, specks of the stronger noise would look like objects of the scan.
+
     Parameters
     ----------
     scans, results : sequence of ndarray, float64
@@ -212,16 +219,14 @@ def compared_blocks(
         Noise of the scan.
     """
     rng = np.random.default_rng(_COMPARED_SEED)
-    return [
-        ComparedBlock(
-            scan,
-            result,
-            part,
-            noise_of_scan(noise, scan.shape, rng),
-            level_map(result, noise),
-        )
-        for scan, result, part in zip(scans, results, parts, strict=True)
-    ]
+    is_uneven = any(is_about(doubt, "position") for doubt in noise.doubts)
+    found = []
+    for scan, result, part in zip(scans, results, parts, strict=True):
+        unit, level = noise_of_scan(noise, scan.shape, rng), level_map(result, noise)
+        if is_uneven:
+            level = local_level(scan, level, unit)
+        found.append(ComparedBlock(scan, result, part, unit, level))
+    return found
 
 
 def _kept(

@@ -23,6 +23,10 @@ Array = npt.NDArray[np.float64]
 #: the phases, at which the threshold separates the phases. If pores are rare, the
 #: threshold may split the noise of the solid instead.
 _MIN_DISTANCE = 0.25
+#: Maximum ratio of the fraction of voxels that Otsu's threshold assigns to the rarer
+#: phase of a noisy scan to the true fraction, at which the threshold separates the
+#: phases: at most half of the voxels are then assigned to it because of noise.
+_MAX_RARER_RATIO = 2.0
 #: Percentiles of the noise-free grey values that are extreme enough to find rare
 #: objects.
 _RARE = (0.05, 99.95)
@@ -87,6 +91,29 @@ class PhaseLevels:
         is_dark = values <= threshold
         distance = np.median(values[~is_dark]) - np.median(values[is_dark])
         return bool(distance >= _MIN_DISTANCE * (self.bright - self.dark))
+
+    def are_separated_in_noise(
+        self, blocks: Sequence[Array], insides: Sequence[Mask]
+    ) -> bool:
+        """Return whether Otsu's threshold separates the phases of a noisy scan.
+
+        If pores are rare, the threshold may split the noise of the solid: most of the
+        voxels that it assigns to the pores then belong to the solid.
+
+        Parameters
+        ----------
+        blocks, insides
+            As in `are_separated`; the blocks of the scan itself.
+        """
+        found = threshold_of(blocks, insides)
+        if found is None:
+            return False
+        threshold, values = found
+        dark_share = float((values <= threshold).mean())
+        share, true = dark_share, self.dark_share
+        if self.is_mostly_dark:
+            share, true = 1 - share, 1 - true
+        return share <= _MAX_RARER_RATIO * true
 
 
 def phase_levels(
