@@ -456,6 +456,17 @@ def test_what_is_no_shape_is_refused(name: str, tmp_path, capsys) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("value", [0.5, -1.0, 1.0, 255.0])
+def test_a_value_that_is_no_label_is_told(value: float, tmp_path, capsys) -> None:
+    source = save(tmp_path / "ball.tif", ball(16, 5.0) * np.float32(value))
+    words = ["shapes", "refine", str(source), "-o", str(tmp_path / "out.tif")]
+    assert run([*words, "--model", "trilinear", "--json"]) == 0
+    warnings = " ".join(answer(capsys)["warnings"])
+    told = f"The shape in ball.tif is marked with the value {value:g};"
+    assert (told in warnings) == (value in {0.5, -1.0})
+    assert ("marked" in warnings) == (told in warnings)
+
+
 @pytest.mark.parametrize("name", ["out.tif", "out.ome.zarr", "out.nii.gz"])
 def test_a_shape_that_vanishes_is_not_written(name: str, tmp_path, capsys) -> None:
     """A single voxel is too thin for interpolation; a file from before is kept."""

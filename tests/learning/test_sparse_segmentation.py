@@ -252,6 +252,29 @@ def test_bad_input_is_refused_in_one_sentence(model, tmp_path, capsys) -> None:
         assert not out.exists()
 
 
+def test_all_labels_of_a_mask_are_segmented_unless_one_is_chosen(
+    model, tmp_path, capsys
+) -> None:
+    scan, labels, mask = files(tmp_path, 2)
+    found = {}
+    for name, inside, more in (
+        ("mask", mask, ()),
+        ("all", labels, ()),
+        ("one", labels, ("--label", "2")),
+    ):
+        out = tmp_path / f"{name}.tif"
+        words = ["shapes", "segment", str(scan), "--mask", str(inside), *more]
+        assert run([*words, "--model", str(model), "-o", str(out), "--json"]) == 0
+        warnings = " ".join(json.loads(capsys.readouterr().out)["warnings"])
+        told = f"{labels.name} has 2 labels (1, 2), and all of them belong to the mask."
+        assert (told in warnings) == (name == "all")
+        found[name] = np.asarray(io.read(out).data)
+    np.testing.assert_array_equal(found["all"], found["mask"])
+    np.testing.assert_array_equal(
+        found["one"] > 0, np.asarray(io.read(labels).data) == 2
+    )
+
+
 def test_voxel_sizes_without_a_unit_are_compared() -> None:
     scan = Volume(np.zeros((8, 8, 8), np.float32), "ZYX", (1.0, 2.0, 2.0), "pixel")
     mask = Volume(np.ones((8, 8, 8), np.uint8), "ZYX", (2.0, 1.0, 1.0), "mm")
