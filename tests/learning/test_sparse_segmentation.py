@@ -23,7 +23,7 @@ from napari_geosr.inference import masked
 from napari_geosr.learning.shapes import SHAPE_METHODS, grey_scale
 from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.networks import build_network
-from napari_geosr.networks.sparse.surface_unet import masked_voxels
+from napari_geosr.networks.sparse._features import masked_voxels
 from napari_geosr.operations.shapes import (
     SegmentInsideConfig,
     ShapeTrainJob,
