@@ -224,6 +224,11 @@ def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:
     assert 700 < found["faces"] <= 800
     assert found["watertight"]
     assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.01)
+    assert found["statements"] == ["The surface is closed (watertight)."]
+    assert found["warnings"] == []
+    assert run([*words[:5], "--faces", "20", "--json", "--overwrite"]) == 0
+    (warning,) = (text for text in answer(capsys)["warnings"] if "--faces" in text)
+    assert "differs from that of the voxels by -" in warning
 
 
 def rod(n: int = 70) -> np.ndarray:
@@ -245,7 +250,7 @@ def test_a_thin_part_stays_in_the_mesh(tmp_path, capsys) -> None:
     assert (found["euler_number"], found["voxel_euler_number"]) == (1, 1)
     assert (found["missing_voxels"], found["not_smoothed"]) == (0, "thin")
     assert found["shorter_by_voxels"] < 0.2
-    assert any("thinner than two voxels" in text for text in found["warnings"])
+    assert any("thinner than two voxels" in text for text in found["statements"])
     assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.005)
     vertices, *_ = meshes.read_mesh(tmp_path / "rod.stl")
     assert vertices[:, 0].max() == pytest.approx(0.5 * 63.5, abs=0.1)
@@ -449,6 +454,17 @@ def test_what_is_no_shape_is_refused(name: str, tmp_path, capsys) -> None:
     said = capsys.readouterr().err
     assert message in said, said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 1.0, 255.0])
+def test_a_value_that_is_no_label_is_told(value: float, tmp_path, capsys) -> None:
+    source = save(tmp_path / "ball.tif", ball(16, 5.0) * np.float32(value))
+    words = ["shapes", "refine", str(source), "-o", str(tmp_path / "out.tif")]
+    assert run([*words, "--model", "trilinear", "--json"]) == 0
+    warnings = " ".join(answer(capsys)["warnings"])
+    told = f"The shape in ball.tif is marked with the value {value:g};"
+    assert (told in warnings) == (value in {0.5, -1.0})
+    assert ("marked" in warnings) == (told in warnings)
 
 
 @pytest.mark.parametrize("name", ["out.tif", "out.ome.zarr", "out.nii.gz"])

@@ -95,6 +95,27 @@ def test_the_coordinate_system_of_a_mesh_is_kept(facts, expected, tmp_path) -> N
     assert io.read(out).metadata.get("orientation", "") == expected
 
 
+@pytest.mark.parametrize("shift", [(2, 0, 0), (2, 2, 0)])
+def test_touching_parts_are_filled(shift, tmp_path, capsys) -> None:
+    """Two boxes share a face or an edge, at which their triangles meet."""
+    one, other = trimesh.creation.box((2, 2, 2)), trimesh.creation.box((2, 2, 2))
+    other.apply_translation(shift)
+    both = trimesh.util.concatenate([one, other])
+    assert voxelise(both, tmp_path, "0.25", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["volume"] == found["mesh_volume"] == pytest.approx(16)
+    assert found["warnings"] == []
+
+
+def test_a_reversed_triangle_is_refused(tmp_path, capsys) -> None:
+    made = sphere(10)
+    made.faces[7] = made.faces[7][::-1]
+    assert voxelise(made, tmp_path, "0.5") == 2
+    assert "3 edges between triangles with opposite orientations" in (
+        capsys.readouterr().err
+    )
+
+
 def test_cavities_stay_empty(tmp_path, capsys) -> None:
     inner = sphere(5)
     inner.invert()

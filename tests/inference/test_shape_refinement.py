@@ -14,7 +14,7 @@ from napari_geosr.core.steps import TileDone
 from napari_geosr.inference import compute, masked, shapes
 from napari_geosr.inference.shapes import plan_refinement, refine_steps
 from napari_geosr.networks import build_network
-from napari_geosr.networks.sparse.surface_unet import masked_voxels, surface_voxels
+from napari_geosr.networks.sparse._features import masked_voxels, surface_voxels
 from napari_geosr.physics.shapes import sampled, trabeculae
 
 

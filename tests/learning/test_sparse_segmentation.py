@@ -23,7 +23,7 @@ from napari_geosr.inference import masked
 from napari_geosr.learning.shapes import SHAPE_METHODS, grey_scale
 from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.networks import build_network
-from napari_geosr.networks.sparse.surface_unet import masked_voxels
+from napari_geosr.networks.sparse._features import masked_voxels
 from napari_geosr.operations.shapes import (
     SegmentInsideConfig,
     ShapeTrainJob,
@@ -250,6 +250,29 @@ def test_bad_input_is_refused_in_one_sentence(model, tmp_path, capsys) -> None:
         assert run([*words, "--model", str(name), "-o", str(out)]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
         assert not out.exists()
+
+
+def test_all_labels_of_a_mask_are_segmented_unless_one_is_chosen(
+    model, tmp_path, capsys
+) -> None:
+    scan, labels, mask = files(tmp_path, 2)
+    found = {}
+    for name, inside, more in (
+        ("mask", mask, ()),
+        ("all", labels, ()),
+        ("one", labels, ("--label", "2")),
+    ):
+        out = tmp_path / f"{name}.tif"
+        words = ["shapes", "segment", str(scan), "--mask", str(inside), *more]
+        assert run([*words, "--model", str(model), "-o", str(out), "--json"]) == 0
+        warnings = " ".join(json.loads(capsys.readouterr().out)["warnings"])
+        told = f"{labels.name} has 2 labels (1, 2), and all of them belong to the mask."
+        assert (told in warnings) == (name == "all")
+        found[name] = np.asarray(io.read(out).data)
+    np.testing.assert_array_equal(found["all"], found["mask"])
+    np.testing.assert_array_equal(
+        found["one"] > 0, np.asarray(io.read(labels).data) == 2
+    )
 
 
 def test_voxel_sizes_without_a_unit_are_compared() -> None:

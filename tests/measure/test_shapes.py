@@ -13,8 +13,10 @@ from napari_geosr.measure.shapes import (
     describe_shape_steps,
     extract_surface,
     match_surface,
+    merged_surface,
 )
 from napari_geosr.measure.shapes.match import euler_numbers
+from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.physics.shapes import sampled, trabeculae
 
 
@@ -166,6 +168,36 @@ def test_holes_and_contacts_are_described() -> None:
     assert check_surface(turned).n_reversed == 3
     twice = np.concatenate([mesh.faces, mesh.faces[:1]])
     assert "touches itself" in check_surface(twice).sentence
+
+
+def test_contacts_are_not_opposite_orientations() -> None:
+    """Two tetrahedra that share an edge, or a face, still enclose a volume."""
+    one = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [3, 2, 1]])
+    edge = check_surface(np.concatenate([one, np.array([0, 1, 4, 5])[one]]))
+    assert (edge.n_open, edge.n_shared, edge.n_reversed) == (0, 1, 0)
+    # A mirrored tetrahedron, on the other side of the face 0 1 2.
+    other = np.array([0, 1, 2, 4])[one][:, ::-1]
+    face = check_surface(np.concatenate([one, other]))
+    assert (face.n_open, face.n_shared, face.n_reversed) == (0, 3, 0)
+    for check in (edge, face):
+        assert (check.is_watertight, check.separates) == (False, True)
+        assert "opposite" not in check.sentence
+    flap = check_surface(np.concatenate([one, [[0, 1, 4]]]))
+    assert (flap.n_open, flap.separates) == (3, False)
+
+
+def test_triangles_collapse_when_vertices_are_equal() -> None:
+    mesh = extract_surface(ball(12, 4), (1, 1, 1), "mm")
+    vertices = mesh.vertices.copy()
+    first, second = mesh.faces[0, :2]
+    vertices[first] = vertices[second]
+    merged, faces = merged_surface(vertices, mesh.faces)
+    assert (len(merged), len(faces)) == (len(vertices) - 1, len(mesh.faces) - 2)
+    assert check_surface(faces).is_watertight
+    np.testing.assert_allclose(
+        mesh_volume(merged, faces), mesh_volume(vertices, mesh.faces), rtol=1e-6
+    )
+    assert merged_surface(mesh.vertices, mesh.faces)[1] is mesh.faces
 
 
 def test_an_empty_shape_has_no_surface() -> None:

@@ -9,10 +9,10 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeSet
+from napari_geosr.networks.sparse._directions import direction_grid
 from napari_geosr.networks.sparse._shells import (
     Ellipsoid,
     ShellMaps,
-    direction_grid,
     fit_ellipsoid,
     shell_maps,
     shell_voxels,

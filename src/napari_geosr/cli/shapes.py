@@ -172,7 +172,15 @@ def complete(
         notes=notes,
     )
     if json:
-        print_json({**result.to_dict(), "notes": notes, "warnings": warnings})
+        surface = result.surface
+        print_json(
+            {
+                **result.to_dict(),
+                "notes": notes,
+                "statements": () if surface is None else surface.statements,
+                "warnings": [*warnings, *(surface.warnings if surface else ())],
+            }
+        )
         return 0
     print(f"Wrote {result.path}")
     size = volume_text(result.implant_volume, result.unit, 6)
@@ -311,7 +319,8 @@ def mesh(
             {
                 **result.to_dict(),
                 "notes": notes,
-                "warnings": [*warnings, *result.sentences],
+                "statements": result.statements,
+                "warnings": [*warnings, *result.warnings],
             }
         )
         return 0

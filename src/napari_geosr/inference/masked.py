@@ -34,7 +34,7 @@ from napari_geosr.inference.shapes import (
     block_grid,
     widened,
 )
-from napari_geosr.networks.sparse.surface_unet import masked_voxels
+from napari_geosr.networks.sparse._features import masked_voxels
 
 if TYPE_CHECKING:
     from napari_geosr.networks.sparse import SparseTensor

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Suffixes of mesh files that can be written.
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
+#: Suffixes of files that store positions as float32.
+FLOAT32_SUFFIXES = (".stl", ".ply")
 _REDUCING = "Reducing the number of triangles"
 #: Unit of positions in meshes: used when writing and assumed when reading.
 MESH_UNIT = "mm"
@@ -117,6 +119,14 @@ def write_mesh(
         elif kind == "obj":
             content = b"# " + header + b"\n" + content
     atomic.write_bytes(path, content, overwrite=overwrite)
+
+
+def stored_positions(path: Path, vertices: AnyArray) -> AnyArray:
+    """Round positions as `write_mesh` does, depending on the suffix of the file."""
+    kind = path.suffix.lower()
+    if kind in FLOAT32_SUFFIXES:
+        return vertices.astype(np.float32)
+    return vertices.round(_digits(vertices)) if kind == ".obj" else vertices
 
 
 def read_mesh(path: Path) -> tuple[AnyArray, AnyArray, str]:

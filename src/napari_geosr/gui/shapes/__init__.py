@@ -485,8 +485,7 @@ class ShapesDock(ShapesWidgets):
         self._start(_EXPORT, steps, lambda done: self._on_exported(*done))
 
     def _on_exported(self, result: MeshResult, edited: bool) -> None:
-        is_fine = result.is_watertight and result.match.keeps_parts
-        is_fine = is_fine and not result.is_rounded
+        is_fine = not result.warnings
         note = f" {EDITED}" if edited else ""
         self.message.show_message(
             f"Wrote {result.path}: {result.n_faces:,} triangles, in "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.orientation import (
@@ -16,7 +16,7 @@ from napari_geosr.core.orientation import (
     orientation_of,
 )
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
+from napari_geosr.learning.config import MULTIPLE_FILES, Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Method
 from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.physics.shapes import SOLIDS, Solid
@@ -64,6 +64,13 @@ class ShapeConfig(TrainingConfig):
 
     unused_settings: ClassVar[frozenset[str]] = _UNUSED | {"target"}
 
+    source: Files = Field(
+        (),
+        title="Source",
+        description="Shapes to learn from: label volumes, or folders with one shape "
+        "per file. Of the skulls written by simulate skulls, the complete ones are "
+        "used. Separate multiple entries with commas. --target is a synonym.",
+    )
     simulated: ShapeKind | None = Field(
         None,
         title="Simulated shapes",
@@ -74,9 +81,9 @@ class ShapeConfig(TrainingConfig):
         None,
         ge=1,
         title="Label",
-        description="Label of the shape in the volumes; by default all non-zero "
-        "voxels.",
-        json_schema_extra={"unset": "all"},
+        description="Label of the shape in the volumes. Needed if they have several "
+        "labels.",
+        json_schema_extra={"unset": "the only label"},
     )
     channels: Annotated[tuple[int, ...], MULTIPLE_FILES] = Field(
         (16, 16, 24),
@@ -106,6 +113,16 @@ class ShapeConfig(TrainingConfig):
         title="Learning rate",
         description="Initial learning rate (Adam).",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_targets_as_sources(cls, values: object) -> object:
+        """Learn from the targets if a method that has no targets has no sources."""
+        if not isinstance(values, Mapping) or "target" not in cls.unused_settings:
+            return values
+        if values.get("source") or not values.get("target"):
+            return values
+        return {**values, "source": values["target"], "target": ()}
 
     @field_validator("channels", mode="before")
     @classmethod
@@ -381,7 +398,8 @@ class ShapeMethod(Method):
         if config.target:
             raise ConfigError(
                 "This method generates the incomplete or coarse shapes from the "
-                "sources, so it takes no targets: remove --target."
+                "sources, so it takes no targets: give all shapes with --source, and "
+                "remove --target."
             )
 
     @classmethod

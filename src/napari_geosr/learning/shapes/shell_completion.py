@@ -23,9 +23,9 @@ from napari_geosr.learning.shapes.data import (
     random_solid,
 )
 from napari_geosr.networks import sparse
+from napari_geosr.networks.sparse._directions import direction_grid
 from napari_geosr.networks.sparse._shells import (
     MIN_PRESENT,
-    direction_grid,
     fit_ellipsoid,
     shell_maps,
     wall_share,

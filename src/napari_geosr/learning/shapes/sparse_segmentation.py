@@ -57,6 +57,12 @@ class Config(ShapeConfig):
         ShapeConfig.unused_settings - {"target"}
     ) | {"label", "simulated"}
 
+    source: Files = Field(
+        (),
+        title="Source",
+        description="Scans to learn from: files, folders of slices or OME-Zarr. "
+        "Separate multiple entries with commas.",
+    )
     target: Files = Field(
         (),
         title="Target",

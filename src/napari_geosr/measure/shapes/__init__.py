@@ -14,6 +14,7 @@ from napari_geosr.measure.shapes.surface import (
     SurfaceMesh,
     check_surface,
     extract_surface,
+    merged_surface,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "dice",
     "extract_surface",
     "match_surface",
+    "merged_surface",
 ]

@@ -88,17 +88,27 @@ class SurfaceMatch:
     @property
     def sentences(self) -> tuple[str, ...]:
         """Sentences for the user on parts that were not smoothed or that are lost."""
-        found = []
+        return (*self.statements, *self.warnings)
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Sentences on parts that were not smoothed."""
         if self.sharp == "thin":
-            found.append(
+            return (
                 "Parts thinner than two voxels are not smoothed, because smoothing "
-                "would remove or break them."
+                "would remove or break them.",
             )
         if self.sharp == "all":
-            found.append(
+            return (
                 "The shape is not smoothed, because smoothing would remove or break "
-                "thin parts."
+                "thin parts.",
             )
+        return ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on parts of the shape that are lost."""
+        found = []
         least, most = self.voxels.pieces
         if self.n_lost:
             found.append(

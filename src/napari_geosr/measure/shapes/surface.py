@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.interruption import check_stop
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.shapes.match import (
     SurfaceMatch,
@@ -25,9 +26,11 @@ VOLUME_TOLERANCE = 0.005
 _MAX_TRIES = 12
 #: Number of triangles that are processed together to compute a volume.
 _TRIANGLES = 2**18
-#: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, for
-#: positions to be stored in float32.
+#: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, at
+#: which a surface in float32 is not distorted noticeably.
 _MAX_ROUNDING = 0.05
+#: The same for surfaces in memory, so that different vertices remain different.
+_MAX_KEPT_ROUNDING = 1e-4
 #: Lowest and highest level of a surface in a smoothed mask, whose values are 0 to 1.
 _LEVELS = (0.02, 0.98)
 #: Parts of a surface that are not smoothed ("": none), in the order of the attempts.
@@ -44,7 +47,7 @@ class SurfaceMesh:
     ----------
     vertices : ndarray of float32, shape (N, 3)
         Positions along Z, Y, X; in float64 if they are so far from the origin that
-        float32 would round them noticeably.
+        float32 would round them by more than 1/10 000 of a voxel.
     faces : ndarray of int32, shape (M, 3)
         Vertices of each triangle. Their order is counter-clockwise as seen from
         outside, with the axes in the order X, Y, Z.
@@ -71,11 +74,12 @@ class SurfaceCheck:
     Attributes
     ----------
     n_open : int
-        Number of edges that belong to one triangle only.
+        Number of edges that belong to an odd number of triangles: edges of holes.
     n_shared : int
         Number of edges that belong to more than two triangles.
     n_reversed : int
-        Number of edges between two triangles with opposite orientations.
+        Number of edges between an even number of triangles, more of which run along the
+        edge in one direction than in the other.
     """
 
     n_open: int
@@ -85,25 +89,36 @@ class SurfaceCheck:
     @property
     def is_watertight(self) -> bool:
         """Whether each edge belongs to two triangles with the same orientation."""
-        return not (self.n_open or self.n_shared or self.n_reversed)
+        return self.separates and not self.n_shared
+
+    @property
+    def separates(self) -> bool:
+        """Whether the surface separates an inside from an outside.
+
+        Unlike a watertight surface, it may touch itself.
+        """
+        return not (self.n_open or self.n_reversed)
 
     @property
     def sentence(self) -> str:
         """The result as a sentence for the user."""
         if self.is_watertight:
             return "The surface is closed (watertight)."
-        found = [
-            f"{n} edges {what}"
+        return (
+            f"The surface is not watertight: {self.faults}. Repair it before printing."
+        )
+
+    @property
+    def faults(self) -> str:
+        """The number of edges of each kind that a watertight surface does not have."""
+        return ", ".join(
+            f"{counted(n, 'edge')} {what}"
             for n, what in (
                 (self.n_open, "at holes"),
                 (self.n_shared, "where it touches itself"),
                 (self.n_reversed, "between triangles with opposite orientations"),
             )
             if n
-        ]
-        return (
-            f"The surface is not watertight: {', '.join(found)}. Repair it before "
-            "printing."
         )
 
 
@@ -156,13 +171,17 @@ def extract_surface(
     first = np.array([part.start for part in box]) - margin
     vertices, faces, match = _best_surface(mask, smoothing, voxels, first)
     place = (vertices + first) * np.asarray(voxel_size) + np.asarray(origin)
-    if not is_rounded(place, voxel_size):
+    if not is_rounded(place, voxel_size, _MAX_KEPT_ROUNDING):
         place = place.astype(np.float32)
     return SurfaceMesh(place, faces, unit, match)
 
 
-def is_rounded(vertices: AnyArray, voxel_size: Sequence[float]) -> bool:
-    """Whether the spacing of positions in float32 exceeds 1/20 of a voxel.
+def is_rounded(
+    vertices: AnyArray, voxel_size: Sequence[float], limit: float = _MAX_ROUNDING
+) -> bool:
+    """Whether the spacing of positions in float32 exceeds a fraction of a voxel.
+
+    By default, this fraction is 1/20.
 
     Examples
     --------
@@ -173,7 +192,7 @@ def is_rounded(vertices: AnyArray, voxel_size: Sequence[float]) -> bool:
     True
     """
     spacing = np.spacing(np.abs(vertices).max(0).astype(np.float32))
-    return bool((spacing > _MAX_ROUNDING * np.asarray(voxel_size)).any())
+    return bool((spacing > limit * np.asarray(voxel_size)).any())
 
 
 def _best_surface(
@@ -301,13 +320,61 @@ def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
 
 
 def check_surface(faces: AnyArray) -> SurfaceCheck:
-    """Check whether triangles form a closed surface."""
+    """Check whether triangles form a closed surface.
+
+    Triangles of which two vertices are the same have no area and are ignored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_surface(np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [3, 2, 1]]))
+    SurfaceCheck(n_open=0, n_shared=0, n_reversed=0)
+    """
+    faces = _without_collapsed(faces)
     width = int(faces.max(initial=0)) + 1
-    _, counts = np.unique(edge_keys(faces, width), return_counts=True)
-    _, times = np.unique(edge_keys(faces, width, directed=True), return_counts=True)
-    n_shared = int((counts > 2).sum())
-    return SurfaceCheck(
-        n_open=int((counts == 1).sum()),
-        n_shared=n_shared,
-        n_reversed=max(0, int((times > 1).sum()) - n_shared),
+    edges, counts = np.unique(edge_keys(faces, width), return_counts=True)
+    directed, times = np.unique(
+        edge_keys(faces, width, directed=True), return_counts=True
     )
+    # The key of an edge is that of its direction from the lower to the higher vertex.
+    ascending = directed // width < directed % width
+    rising: AnyArray = np.zeros(len(edges), np.int64)
+    rising[np.searchsorted(edges, directed[ascending])] = times[ascending]
+    is_even = counts % 2 == 0
+    return SurfaceCheck(
+        n_open=int((~is_even).sum()),
+        n_shared=int((counts > 2).sum()),
+        n_reversed=int((is_even & (2 * rising != counts)).sum()),
+    )
+
+
+def merged_surface(vertices: AnyArray, faces: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Merge equal vertices, and leave out the triangles that this collapses.
+
+    If all vertices differ, the surface is returned as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> places = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0]])
+    >>> places, faces = merged_surface(places, np.array([[0, 1, 2], [1, 2, 3]]))
+    >>> len(places), faces.tolist()
+    (3, [[0, 2, 1]])
+    """
+    order = np.lexsort(vertices.T)
+    ordered = vertices[order]
+    is_new: AnyArray = np.ones(len(vertices), bool)
+    is_new[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    if is_new.all():
+        return vertices, faces
+    number: AnyArray = np.empty(len(vertices), faces.dtype)
+    number[order] = np.cumsum(is_new) - 1
+    return ordered[is_new], _without_collapsed(number[faces])
+
+
+def _without_collapsed(faces: AnyArray) -> AnyArray:
+    """Leave out the triangles of which two vertices are the same."""
+    first, second, third = faces.T
+    kept = (first != second) & (second != third) & (third != first)
+    found: AnyArray = faces[kept]
+    return found

@@ -15,6 +15,7 @@ from napari_geosr.core.registry import Registry
 from napari_geosr.networks.sparse._presets import PRESETS
 
 if TYPE_CHECKING:
+    from napari_geosr.networks.sparse._features import masked_voxels
     from napari_geosr.networks.sparse._gather import gather_bytes, sparse_convolution
     from napari_geosr.networks.sparse._layers import (
         GenerativeConvolution,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari_geosr.networks.sparse._spconv import sparse_backend
     from napari_geosr.networks.sparse._tensor import SparseTensor, union_add
     from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
-    from napari_geosr.networks.sparse.surface_unet import masked_voxels
 
 __all__ = [
     "PRESETS",
@@ -57,6 +57,7 @@ SPARSE_NETWORKS = Registry(
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "_features": ["masked_voxels"],
         "_gather": ["gather_bytes", "sparse_convolution"],
         "_layers": [
             "GenerativeConvolution",
@@ -69,6 +70,5 @@ __getattr__, _, _ = lazy_loader.attach(
         "_spconv": ["sparse_backend"],
         "_tensor": ["SparseTensor", "union_add"],
         "shell_atlas": ["ShellAtlas"],
-        "surface_unet": ["masked_voxels"],
     },
 )

@@ -23,10 +23,9 @@ from torch import nn
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyArray
+from napari_geosr.networks.sparse._directions import DirectionGrid, direction_grid
 from napari_geosr.networks.sparse._shells import (
-    DirectionGrid,
     ShellMaps,
-    direction_grid,
 )
 from napari_geosr.networks.spec import NetworkSpec
 

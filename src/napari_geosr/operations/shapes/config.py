@@ -27,9 +27,8 @@ class ShapeChoice(Config):
         None,
         ge=1,
         title="Label",
-        description="Label of the shape, for a volume with several labels; by default "
-        "all non-zero voxels.",
-        json_schema_extra={"unset": "all"},
+        description="Label of the shape. Needed if the volume has several labels.",
+        json_schema_extra={"unset": "the only label"},
     )
 
 
@@ -97,6 +96,14 @@ Threshold = Literal["otsu"] | float
 class SegmentInsideConfig(_Computed):
     """Settings for segmenting a scan inside a mask, or beyond a threshold."""
 
+    label: int | None = Field(
+        None,
+        ge=1,
+        title="Label",
+        description="Label of the mask to segment; by default all non-zero voxels of "
+        "the mask.",
+        json_schema_extra={"unset": "all"},
+    )
     model: Annotated[str, Parameter(alias="-m")] = Field(
         ...,
         title="Model",

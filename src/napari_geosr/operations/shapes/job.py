@@ -6,7 +6,9 @@ Does not import torch.
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
+from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -16,6 +18,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.io.formats import format_of, format_that_reads, known_suffix
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
 from napari_geosr.learning.shapes.sparse_segmentation import (
@@ -32,6 +35,7 @@ from napari_geosr.operations.shapes.masks import (
     read_shape_steps,
 )
 from napari_geosr.operations.shapes.models import absolute_shape_model
+from napari_geosr.operations.shapes.simulation import COMPLETE, INCOMPLETE
 
 #: Operation of jobs that train on shapes, as written in their ``config.yaml``.
 OPERATION = "train shapes"
@@ -65,10 +69,18 @@ class ShapeTrainJob(Config):
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ShapeTrainJob:
-        """Validate the contents of ``config.yaml`` with the method's config class."""
+        """Validate the contents of ``config.yaml`` with the method's config class.
+
+        A folder of volumes is replaced by its files, each of which is one shape.
+        """
         method = SHAPE_METHODS.key(str(values.get("method", "")))
         kind = SHAPE_METHODS.load(method).Config
         training = kind.from_mapping(values.get("training") or {})
+        if "target" in kind.unused_settings:  # the sources are shapes, not scans
+            source = tuple(
+                file for path in training.source for file in _shapes_of(path)
+            )
+            training = training.model_copy(update={"source": source})
         return cls(method=method, training=training)
 
     def to_values(self) -> AnyDict:
@@ -154,6 +166,37 @@ class ShapeTrainJob(Config):
         for volume, target in zip(volumes, targets, strict=False):
             check_same_grid(target, volume, advice=FOR_MASKS)
         return ShapeSet(self.training, volumes, targets)
+
+
+def _shapes_of(path: Path) -> list[Path]:
+    """Return the files of a folder of volumes; any other path as it is.
+
+    Folders of slices and formats that are folders, such as OME-Zarr, are one volume. An
+    incomplete skull written by ``simulate skulls`` is left out if its complete version
+    is in the folder.
+    """
+    folder = path.expanduser()
+    if not folder.is_dir() or format_that_reads(folder) is not None:
+        return [path]
+    by_suffix: dict[str, list[str]] = {}
+    for each in sorted(folder.iterdir()):
+        found = format_of(each)
+        if found is not None and found.states_shape and not each.name.startswith("."):
+            by_suffix.setdefault(known_suffix(each.name) or "", []).append(each.name)
+    # The first file shows whether files of this kind are volumes or slices.
+    names = [
+        name
+        for kind in by_suffix.values()
+        if "Z" in io.read(folder / kind[0]).axes
+        for name in kind
+    ]
+    whole = {name.removeprefix(COMPLETE) for name in names if name.startswith(COMPLETE)}
+    shapes = [
+        path / name
+        for name in sorted(names)
+        if not (name.startswith(INCOMPLETE) and name.removeprefix(INCOMPLETE) in whole)
+    ]
+    return shapes or [path]
 
 
 def _check_labels_steps(

@@ -72,7 +72,7 @@ def read_shape_steps(
     volume : Volume
         Labels (Z, Y, X), zero outside the shape.
     label : int or None
-        Label of the shape; None: all non-zero voxels, which must have the same value.
+        Label of the shape; needed if there are several. None: all non-zero voxels.
     option : str
         Option that sets the label, for messages.
 
@@ -91,7 +91,12 @@ def read_shape_steps(
 
 
 def read_packed_steps(
-    volume: Volume, label: int | None, budget: int, should_stop: ShouldStop
+    volume: Volume,
+    label: int | None,
+    budget: int,
+    should_stop: ShouldStop,
+    *,
+    joins_labels: bool = False,
 ) -> Generator[Step, None, PackedMask]:
     """Read a shape as `read_shape_steps` does, with one bit per voxel.
 
@@ -102,6 +107,9 @@ def read_packed_steps(
     budget : int
         Bytes of memory that may be used. If it is small, fewer planes are read at a
         time, and fewer blocks of the file are kept.
+    joins_labels : bool
+        Whether all labels together are the mask if none was chosen and there are
+        several.
 
     Raises
     ------
@@ -112,7 +120,14 @@ def read_packed_steps(
     inside = new_mask(volume, budget)
     with cached_within(volume.data, budget) as held:
         at_once = voxels_at_once(volume, budget - inside.nbytes - held)
-        yield from _fill_steps(inside, volume, label, should_stop, at_once=at_once)
+        yield from _fill_steps(
+            inside,
+            volume,
+            label,
+            should_stop,
+            at_once=at_once,
+            joins_labels=joins_labels,
+        )
     return inside
 
 
@@ -160,6 +175,8 @@ def _fill_steps(
     should_stop: ShouldStop,
     option: str = "--label",
     at_once: int = _AT_ONCE,
+    *,
+    joins_labels: bool = False,
 ) -> Generator[Step, None, None]:
     """Read a shape plane by plane into `inside`."""
     yield StageStarted(message=f"Reading {volume.title}")
@@ -196,7 +213,8 @@ def _fill_steps(
             f"{advice}"
         )
     if label is None:
-        _check_values(volume, values, option)
+        if note := _check_values(volume, values, option, joins_labels=joins_labels):
+            yield WarningIssued(message=note)
     elif warning := _doubtful_label(
         volume, label, values, n_inside / inside.size, doubts
     ):
@@ -373,15 +391,44 @@ def _doubtful_label(
     )
 
 
-def _check_values(volume: Volume, values: set[float], option: str = "--label") -> None:
-    """Raise `VolumeError` if a volume holds more than one label, or grey values."""
+def _check_values(
+    volume: Volume,
+    values: set[float],
+    option: str = "--label",
+    *,
+    joins_labels: bool = False,
+) -> str:
+    """Check the values of a volume of which no label was chosen.
+
+    Returns
+    -------
+    str
+        Note on a single value that is no label, or on labels that are joined; or "".
+
+    Raises
+    ------
+    VolumeError
+        If the volume holds grey values, or several labels and `joins_labels` is False.
+    """
     present = [value for value in values if value]
+    are_labels = all(v == round(v) and v > 0 for v in present)
     if len(present) <= 1:
-        return
-    if any(v != round(v) or v < 0 for v in present):
+        if are_labels:
+            return ""
+        return (
+            f"The shape in {volume.title} is marked with the value {present[0]:g}; "
+            "labels are positive integers. Check that these are the voxels of the "
+            "shape."
+        )
+    if not are_labels:
         raise VolumeError(
             f"{volume.title} contains the values {_listed(values)}, so it is a "
             "grey-value image, not a shape. Segment it first (napari-geosr measure)."
+        )
+    if joins_labels:
+        return (
+            f"{volume.title} has {len(present)} labels ({_listed(values)}), and all of "
+            f"them belong to the mask. Choose one to use it alone ({option})."
         )
     raise VolumeError(
         f"{volume.title} has {len(present)} labels ({_listed(values)}). Choose the "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import VOXEL, convert_length, shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import (
+    FLOAT32_SUFFIXES,
     MESH_UNIT,
     check_mesh_path,
     check_simplification,
     simplified,
+    stored_positions,
     write_mesh,
 )
 from napari_geosr.measure.shapes import (
@@ -33,20 +35,15 @@ from napari_geosr.measure.shapes import (
     check_surface,
     extract_surface,
     match_surface,
+    merged_surface,
 )
 from napari_geosr.measure.shapes.surface import is_rounded, mesh_volume
 from napari_geosr.operations.shapes.config import MeshConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 from napari_geosr.operations.shapes.memory import check_surface_memory
 
-#: Suffixes of files that store positions as float32, and the warning for surfaces that
-#: are too far from the origin for this precision.
-_FLOAT32 = (".stl", ".ply")
-_ROUNDED = (
-    "The surface is so far from the origin that this kind of file rounds its positions "
-    "by more than 1/20 of a voxel, which distorts it. Write an OBJ file, or set the "
-    "origin of the volume to zero."
-)
+#: Largest relative difference between the volumes of mesh and voxels without a warning.
+_MAX_DIFFERENCE = 0.01
 #: Directions of X, Y and Z in words, by orientation.
 _COORDINATES = {
     RAS: "RAS coordinates (X to the right, Y to the front, Z up)",
@@ -76,8 +73,11 @@ class MeshResult:
         Whether the surface is closed.
     match : SurfaceMatch
         Whether the surface shows all parts of the shape.
-    is_rounded : bool
-        Whether the file rounds positions by more than 1/20 of a voxel.
+    rounding : str
+        Sentence on the harm that rounding positions to float32 does to the surface;
+        empty if it does none.
+    is_simplified : bool
+        Whether the number of triangles was reduced.
     """
 
     path: Path
@@ -89,7 +89,13 @@ class MeshResult:
     is_oblique: bool
     check: SurfaceCheck
     match: SurfaceMatch
-    is_rounded: bool = False
+    rounding: str = ""
+    is_simplified: bool = False
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether rounding to float32 distorts the surface or makes it touch itself."""
+        return bool(self.rounding)
 
     @property
     def is_watertight(self) -> bool:
@@ -123,8 +129,37 @@ class MeshResult:
     @property
     def sentences(self) -> tuple[str, ...]:
         """Sentences on whether the surface is closed, complete and precise."""
-        rounded = (_ROUNDED,) if self.is_rounded else ()
-        return (self.check.sentence, *self.match.sentences, *rounded)
+        return (*self.statements, *self.warnings)
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Sentences that are not warnings: closed, parts that were not smoothed."""
+        closed = (self.check.sentence,) if self.is_watertight else ()
+        return (*closed, *self.match.statements)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on what is wrong with the surface."""
+        opened = () if self.is_watertight else (self.check.sentence,)
+        found = (*opened, *self.match.warnings, self.rounding, self._volume_warning)
+        return tuple(filter(None, found))
+
+    @property
+    def _volume_warning(self) -> str:
+        """Warning if the volumes of mesh and voxels differ noticeably; else empty."""
+        change = self.volume / self.voxel_volume - 1
+        if abs(change) <= _MAX_DIFFERENCE:
+            return ""
+        warning = (
+            f"The volume of the mesh differs from that of the voxels by "
+            f"{100 * change:+.2f} %"
+        )
+        if not self.is_simplified:
+            return f"{warning}."
+        return (
+            f"{warning}: {self.n_faces:,} triangles are too few for this shape. Choose "
+            "a larger number (--faces), or keep all triangles."
+        )
 
     def to_dict(self) -> AnyDict:
         """Return all values by name, for JSON."""
@@ -218,24 +253,66 @@ def write_extracted(
         now = match_surface(vertices[:, ::-1], faces, match.voxels, size, origin)
         match = replace(now, n_lost=match.n_lost, sharp=match.sharp)
     check_stop()
+    stored, stored_faces = merged_surface(stored_positions(out, vertices), faces)
+    check_stop()
+    check = check_surface(stored_faces)
     write_mesh(
         out,
-        vertices,
-        faces,
+        stored,
+        stored_faces,
         space=space,
         is_oblique=bool(rotation),
         overwrite=overwrite,
     )
     return MeshResult(
         path=out,
-        n_faces=len(faces),
+        n_faces=len(stored_faces),
         volume=mesh_volume(vertices[:, ::-1], faces),
         voxel_volume=n_voxels * float(np.prod(size)),
         unit=unit,
         space=space,
         is_oblique=bool(rotation),
-        check=check_surface(faces),
+        check=check,
         match=match,
-        is_rounded=out.suffix.lower() in _FLOAT32
-        and is_rounded(vertices[:, ::-1], size),
+        rounding=_rounding(out, vertices, faces, check, size, unit),
+        is_simplified=len(faces) < len(mesh.faces),
+    )
+
+
+def _rounding(
+    out: Path,
+    vertices: AnyArray,
+    faces: AnyArray,
+    check: SurfaceCheck,
+    size: Sequence[float],
+    unit: str,
+) -> str:
+    """Return a sentence on the harm that rounding to float32 does; empty if none.
+
+    Parameters
+    ----------
+    out : Path
+        Mesh file.
+    vertices, faces : ndarray
+        Surface before rounding; positions along X, Y, Z.
+    check : SurfaceCheck
+        Result for the rounded surface.
+    size : sequence of float
+        Voxel size along Z, Y, X.
+    unit : str
+    """
+    if out.suffix.lower() not in FLOAT32_SUFFIXES:
+        return ""
+    if is_rounded(vertices[:, ::-1], size):
+        harm = "rounded by more than 1/20 of a voxel, which distorts the surface"
+    elif not check.is_watertight and check_surface(faces).is_watertight:
+        harm = "rounded, so that the surface touches itself"
+    else:
+        return ""
+    farthest = float(np.abs(vertices).max())
+    spacing = float(np.spacing(np.float32(farthest)))
+    return (
+        f"The surface is up to {farthest:.6g} {unit} from the origin, where positions "
+        f"in this kind of file (multiples of {spacing:.2g} {unit}) are {harm}. Write "
+        "an OBJ file, or set the origin of the volume to zero."
     )

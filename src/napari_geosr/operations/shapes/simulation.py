@@ -30,6 +30,8 @@ from napari_geosr.physics.shapes import (
     vault_direction,
 )
 
+#: Beginnings of the names of complete and incomplete skulls.
+COMPLETE, INCOMPLETE = "complete_", "incomplete_"
 #: Default edge length of the cubic volume that contains a skull, in mm.
 _BOX = 200.0
 #: Range of defect sizes, as fractions of half the edge length of the volume.
@@ -96,7 +98,9 @@ def simulate_shape_steps(
         If the folder or a file cannot be written, or, without `overwrite`, any of the
         files exists; nothing is written then.
     """
-    kinds = ["complete"] if config.defects == "none" else ["complete", "incomplete"]
+    kinds = {COMPLETE: "complete"}
+    if config.defects != "none":
+        kinds[INCOMPLETE] = "incomplete"
     if not overwrite:
         _check_free(
             out, [_file_name(k, i) for i in range(config.number) for k in kinds]
@@ -115,15 +119,15 @@ def simulate_shape_steps(
         if should_stop():
             raise Cancelled(f"Stopped; {i} of {config.number} skulls were written.")
         made = simulated_skull(config.seed + i, edge, config.defects)
-        parts = {kind: getattr(made, kind) for kind in kinds}
+        parts = {begin: getattr(made, kind) for begin, kind in kinds.items()}
         record = provenance.record(
             "simulate skulls",
             inputs={},
             settings={**config.model_dump(mode="json"), "seed": config.seed + i},
             defect=made.defect,
         )
-        for kind, inside in parts.items():
-            path = out / _file_name(kind, i)
+        for begin, inside in parts.items():
+            path = out / _file_name(begin, i)
             volume = Volume(
                 inside.astype(np.uint8),
                 "ZYX",
@@ -138,8 +142,8 @@ def simulate_shape_steps(
     return written
 
 
-def _file_name(kind: str, number: int) -> str:
-    return f"{kind}_{number:04d}.tif"
+def _file_name(begin: str, number: int) -> str:
+    return f"{begin}{number:04d}.tif"
 
 
 def _check_free(folder: Path, names: Sequence[str]) -> None:

@@ -32,9 +32,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import read_mesh
-from napari_geosr.measure.shapes import (
-    check_surface,
-)
+from napari_geosr.measure.shapes import check_surface
 from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import VoxeliseConfig
@@ -145,9 +143,10 @@ def voxelise_steps(
         yield WarningIssued(message=warning)
     contents = provenance.checksum(mesh, should_stop)
     check = check_surface(faces)
-    if not check.is_watertight:
+    if not check.separates:
         raise FileError(
-            f"{mesh.name} cannot be filled with voxels. {check.sentence.rstrip('.')}."
+            f"{mesh.name} cannot be filled with voxels, because its surface is not "
+            f"closed: {check.faults}. Repair it, for example in MeshLab."
         )
     _check_number(mesh, places, grid, config)
     filled = yield from _filled_steps(places, faces, grid, config.samples, should_stop)

@@ -337,7 +337,9 @@ def _inside_steps(
         )
         return inside, {"threshold": threshold}
     before = fingerprint(mask, should_stop)
-    inside = yield from read_packed_steps(mask, config.label, budget, should_stop)
+    inside = yield from read_packed_steps(
+        mask, config.label, budget, should_stop, joins_labels=True
+    )
     # A mask in memory may be painted from now on, because it is not read again.
     record = yield from provenance.describe_steps(mask, should_stop)
     if warning := change_warning(mask, before, should_stop):
