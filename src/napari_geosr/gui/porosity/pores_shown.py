@@ -303,7 +303,7 @@ class PoreDisplay(QObject):
                 "changed their number of rows."
             )
         elif layer is not None:
-            layer.features[group] = pore_layers.with_background(mask)
+            layer.features[group] = pore_layers.with_background(extended.table[group])
             layer.events.features()
         self._colours = None  # the pores may be coloured by this group
         self.marked.changed.emit()
