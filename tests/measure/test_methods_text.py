@@ -236,9 +236,11 @@ def test_changes_of_voxels_for_morphometry_are_in_the_text(bone: np.ndarray) -> 
     text = methods_text(measure(grey, voxel_size=(2.5, 1.2, 1.2), **more))
     assert "NaN and infinite voxels in gaps narrower than 3 voxels took" in text
     assert "cubic voxels with an edge length of 1.2 µm, obtained by linear" in text
+    assert "\nThickness (Tb.Th, Tb.Sp, Po.Dm, Ct.Th), Tb.N, Conn.D, SMI, " in text
+    assert "; everything else was measured on the voxels of the scan." in text
     assert "] Raya SP, Udupa JK." in text
     nearly = methods_text(measure(bone, voxel_size=(1.21, 1.2, 1.2), **more))
-    assert "1.2 µm, obtained with the same number of voxels." in nearly
+    assert "1.2 µm, obtained with the same number of voxels; " in nearly
     assert "NaN" not in nearly
     more["statistics"] = ()
     for size in ((2.5, 1.2, 1.2), (1.2, 1.2, 1.2)):
