@@ -199,6 +199,12 @@ def test_groups_that_are_kept_later_are_found_again_from_the_text(
     assert "Group of pores drawn: " in words
     assert "selected by hand; the selection is not part of this text." in words
     assert "& elongation<9, where drawn is not part of this text." in words
+    kept = kept.with_group("mine", kept.table["large"])
+    text = "drawn==1 | mine==1"
+    either = kept.with_group("either", Group(text).of(kept.table, kept.units), text)
+    assert "mine==1, where drawn and mine are not part of this text." in methods_text(
+        either
+    )
     again = again_from(words, bone)  # `group` would be refused
     assert again.group is None
     assert groups_of(words) == texts
