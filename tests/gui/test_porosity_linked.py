@@ -304,7 +304,7 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     assert plot.note.text().endswith("was replaced: 2 pores (before: 1 pore).")
     assert not plot.fault.text()
     expected = [True, False, True]
-    assert list(layer.features["large_and_flat"]) == [False, *expected]
+    assert list(layer.features["large_and_flat"][1:]) == expected
     assert list(dock._measured.reports["scan"].table["large_and_flat"]) == expected
     assert "large_and_flat" in result.table.pores.names
     assert highlighted(layer) == [1, 3] == marked_rows(result.table)
@@ -344,6 +344,20 @@ def test_a_kept_group_states_which_pores_lack_a_value(qtbot, dock):
         replace(dock._measured, reports={"scan": report}), dock._measured
     )
     assert again.reports["scan"].groups == kept.groups
+    # Table, features and colours show that the membership of this pore is unknown.
+    layer = dock.pores.layer()
+    for table in (kept.table, again.reports["scan"].table):
+        np.testing.assert_array_equal(table["round"], [1, np.nan, 1])
+    np.testing.assert_array_equal(layer.features["round"][1:], [1, np.nan, 1])
+    dock.result.colour.setCurrentText("round")
+    assert np.allclose(layer.get_color(1), layer.get_color(3))
+    plot.expression.setText("round==0")
+    plot.select.click()
+    assert dock.pores.marked.count == 0
+    # A selection by another plugin ends as before.
+    layer.features[CLUSTERS] = np.array([0, 1, 0, 2])
+    layer.events.features()
+    assert dock.pores.marked.labels.tolist() == [1, 3]
     # Pores that were selected by hand lack nothing.
     dock.pores.marked.set_labels([1])
     plot.name.setText("mine")
@@ -363,7 +377,7 @@ def test_a_group_survives_the_next_measurement_of_the_same_pores(viewer, qtbot, 
     report = dock.result.report
     assert report.table["mine"].tolist() == expected
     assert report.groups["mine"].text == "voxels>200"
-    assert list(dock.pores.layer().features["mine"]) == [False, *expected]
+    assert list(dock.pores.layer().features["mine"][1:]) == expected
     assert "mine" not in dock.message.text
     settings.form.set_values({"min_voxels": 900})  # other pores
     measure(dock, qtbot)

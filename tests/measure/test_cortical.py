@@ -62,6 +62,61 @@ def test_canals_in_solid_bone_are_no_divided_marrow() -> None:
     assert found.values["Po.N"] == 16
 
 
+def _with_canals(n: int, radius: float, at: float) -> np.ndarray:
+    """A tube with radii of 60 and 30 voxels, and canals around the marrow."""
+    y, x = np.indices((128, 128)) - np.array([63.3, 64.1])[:, None, None]
+    away = np.hypot(y, x)
+    bone = (away <= 60) & (away >= 30)
+    for angle in 2 * np.pi * np.arange(n) / max(n, 1) + 0.1:
+        bone &= np.hypot(y - at * np.sin(angle), x - at * np.cos(angle)) > radius
+    return np.repeat(bone[None], 2, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("n", "radius", "at"),
+    [(1, 5, 37), (4, 5, 38), (1, 9, 41), (8, 7, 40), (8, 8, 42)],
+)
+def test_canals_near_the_marrow_are_pores_of_the_cortex(
+    n: int, radius: float, at: float
+) -> None:
+    """The bone between canal and marrow is thinner than both, as a trabecula is."""
+    found = _cortex(_with_canals(n, radius, at)).values
+    area = math.pi * (60**2 - 30**2)
+    assert found["Ct.Ar"] == pytest.approx(area, rel=0.005)
+    assert found["Po.N"] == n
+    assert found["Ct.Po"] == pytest.approx(n * math.pi * radius**2 / area, rel=0.06)
+
+
+def test_parts_of_the_marrow_are_told_apart_from_canals_and_counted() -> None:
+    """Two trabeculae divide the marrow, and there is a canal near it."""
+    bone = _with_canals(1, 5, 38)
+    middle = RADIUS <= 60
+    for start in (44, 76):
+        bone[:, start : start + 3] |= middle[start : start + 3]
+    found = _cortex(bone)
+    assert found.values["Po.N"] == 1
+    assert found.values["Ma.Ar"] == pytest.approx(math.pi * 30**2, rel=0.02)
+    (remark,) = (r for r in found.remarks if "several holes" in r)
+    assert remark.startswith("In 2 of 2 slices")
+    assert "on average, 2 in addition to the largest one" in remark
+    plain = _cortex(_with_canals(1, 5, 38))
+    assert not any("several holes" in r for r in plain.remarks)
+
+
+def test_a_network_of_trabeculae_divides_the_marrow() -> None:
+    """No part is larger than the others together, so none may be a canal alone.
+
+    Only small corners between trabeculae and cortex do not belong to the cavity.
+    """
+    bone = _tube(2)
+    for start in range(32, 96, 15):
+        bone[:, start : start + 4] |= RADIUS[start : start + 4] <= 50
+        bone[:, :, start : start + 4] |= RADIUS[:, start : start + 4] <= 50
+    found = _cortex(bone)
+    assert 0.75 < found.values["Ma.Ar"] / (math.pi * 35**2) < 1
+    assert any("several holes" in r for r in found.remarks)
+
+
 @pytest.mark.parametrize("cracked", [slice(0, 3), slice(8, 9)])
 def test_slices_with_an_open_ring_are_left_out(cracked: slice) -> None:
     bone = _tube(40)

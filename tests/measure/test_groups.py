@@ -338,6 +338,35 @@ def test_pores_without_a_value_are_in_neither_the_group_nor_its_opposite() -> No
     assert settings_of(methods_text(found)).group == "ψ<0.6"
 
 
+def test_filters_on_a_group_leave_out_pores_of_unknown_membership() -> None:
+    """``flat==0`` is the opposite of ``flat==1``, as ``!(ψ<0.8)`` is of ``ψ<0.8``."""
+    pores = _spheres() | ellipsoid((40, 40, 60), (20, 0, 30), 6)
+    pores[4, 2:38, 2:5] = True  # a rod: small sphericity
+    made = measure(scan(pores), voxel_size=(2.0,) * 3, unit="µm", group="ψ<0.6")
+    column = made.table["in_group"]
+    counts = [np.count_nonzero(column == v) for v in (1, 0)]
+    assert counts == [1, 2]
+    assert np.isnan(column).sum() == 1
+    np.testing.assert_array_equal(np.isnan(column), made.table["touches_border"])
+    flat = Group("ψ<0.6").of(made.table, made.units)
+    kept = made.with_group("flat", flat, "ψ<0.6")
+    np.testing.assert_array_equal(kept.table["flat"], column)
+    opposite = Group("!(ψ<0.6)").of(made.table, made.units).tolist()
+    assert opposite.count(True) == 2
+    for text in ("in_group==0", "!(in_group==1)", "flat==0", "!(flat==1)"):
+        inside = Group(text).of(kept.table, kept.units)
+        assert inside.tolist() == opposite, text
+        again = kept.with_group("round", inside, text)
+        assert (again.groups["round"].count, again.groups["round"].unknown) == (2, 1)
+        (remark,) = missing_remarks(again.groups["round"], flat=False)
+        assert "has no sphericity: it touches the border" in remark
+        assert remark in methods_text(again)
+    assert np.isnan(again.table["round"]).sum() == 1
+    # A group selected by hand has no pores of unknown membership.
+    drawn = kept.with_group("drawn", flat)
+    assert drawn.table["drawn"].tolist() == flat.tolist()
+
+
 def test_a_value_that_does_not_matter_may_be_missing() -> None:
     table = {
         "volume": np.array([1.0, 2.0, 3.0]),

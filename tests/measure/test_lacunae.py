@@ -167,3 +167,60 @@ def test_round_lacunae_have_no_oblateness() -> None:
     assert report.figures["Lc.Ob"] == pytest.approx(-1, abs=0.02)
     assert np.isnan(report.table["oblateness"]).sum() == 1
     assert any("Lc.Ob was determined for 1 of 2" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize(("radius", "is_told"), [(6, True), (10, True), (14, False)])
+def test_thin_lacunae_in_thick_slices_are_reported(radius: int, is_told: bool) -> None:
+    """Their stretch is that of the slices, even if they are spheres."""
+    z = np.arange(14)[:, None, None] * 3 - 19.5
+    y, x = np.ogrid[-20:21, -20:21]
+    pore = z**2 + y**2 + x**2 < radius**2
+    found = measured(pore, "lacunae", voxel_size=(3.0, 1.0, 1.0))
+    found = found.morphometry["lacunae"]
+    told = [r for r in found.remarks if "where the voxels are longest" in r]
+    assert bool(told) == is_told
+    if told:
+        n = np.count_nonzero(pore.any(axis=(1, 2)))
+        assert f"at most {n} voxels wide along Z" in told[0]
+    if radius in (6, 14):
+        assert (found.values["Lc.St"] > 0.05) == is_told
+    cubic = measured(pore, "lacunae").morphometry["lacunae"]
+    assert not any("voxels are longest" in r for r in cubic.remarks)
+
+
+def test_only_the_named_statistics_depend_on_cubic_voxels(monkeypatch) -> None:
+    """The grid of the scan alone determines the others, as the remark says."""
+    from scipy.ndimage import gaussian_filter
+
+    from napari_geosr.measure.phases import cubic
+
+    names = ("lacunae", "additive", "thickness", "trabecular", "two_point")
+    names += ("profile", "subvolumes", "partial_volume", "cortical", "anisotropy")
+    names += ("structure_model", "network", "transport")
+    field = gaussian_filter(np.random.default_rng(0).normal(size=(24, 48, 48)), 2)
+    mask = np.pad(np.ones((20, 44, 44), np.uint8), 2)
+
+    def figures() -> dict[str, float | None]:
+        report = measured(
+            field > 0.08, *names, mask=mask, voxel_size=(2.0, 1.0, 1.0), min_voxels=8
+        )
+        assert any(cubic.ON_CUBIC_VOXELS in w for w in report.warnings)
+        return {
+            name: value
+            for found in report.morphometry.values()
+            for name, value in found.values.items()
+        }
+
+    before = figures()
+    monkeypatch.setattr(
+        "napari_geosr.measure.phases.interpolated",
+        lambda mask, places, size: np.ones([len(p) for p in places], bool),
+    )
+    after = figures()
+    changed = {name for name, value in before.items() if after[name] != value}
+    assert {"Tb.Th", "Po.Dm", "Tb.N", "Conn.D", "SMI", "τ.z", "Net.Po.N"} <= changed
+    assert "DA(1-c²/a²)" in changed
+    kept = {"BV/TV", "S_v", "Ct.Ar", "Ct.Po", "Lc.St", "Lc.Ob", "Lc.N/BV", "Lc.V"}
+    kept |= {"NND", "√area.max", "φ(grey)", "Sub.SD", "Prof.SD", "Lc.Align"}
+    assert not kept & changed
+    assert kept <= before.keys()

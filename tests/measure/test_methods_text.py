@@ -199,6 +199,12 @@ def test_groups_that_are_kept_later_are_found_again_from_the_text(
     assert "Group of pores drawn: " in words
     assert "selected by hand; the selection is not part of this text." in words
     assert "& elongation<9, where drawn is not part of this text." in words
+    kept = kept.with_group("mine", kept.table["large"])
+    text = "drawn==1 | mine==1"
+    either = kept.with_group("either", Group(text).of(kept.table, kept.units), text)
+    assert "mine==1, where drawn and mine are not part of this text." in methods_text(
+        either
+    )
     again = again_from(words, bone)  # `group` would be refused
     assert again.group is None
     assert groups_of(words) == texts
@@ -236,9 +242,11 @@ def test_changes_of_voxels_for_morphometry_are_in_the_text(bone: np.ndarray) -> 
     text = methods_text(measure(grey, voxel_size=(2.5, 1.2, 1.2), **more))
     assert "NaN and infinite voxels in gaps narrower than 3 voxels were" in text
     assert "cubic voxels with an edge length of 1.2 µm, obtained by linear" in text
+    assert "\nThickness (Tb.Th, Tb.Sp, Po.Dm, Ct.Th), Tb.N, Conn.D, SMI, " in text
+    assert "; everything else was measured on the voxels of the scan." in text
     assert "] Raya SP, Udupa JK." in text
     nearly = methods_text(measure(bone, voxel_size=(1.21, 1.2, 1.2), **more))
-    assert "1.2 µm, obtained with the same number of voxels." in nearly
+    assert "1.2 µm, obtained with the same number of voxels; " in nearly
     assert "NaN" not in nearly
     more["statistics"] = ()
     for size in ((2.5, 1.2, 1.2), (1.2, 1.2, 1.2)):

@@ -56,6 +56,21 @@ def foam() -> np.ndarray:
     return field((26, 30, 34), (2, 2.5, 3)) < -0.7
 
 
+@pytest.mark.parametrize(
+    ("start", "thickness", "distance"),
+    [(7, 10, 14.25), (19, 10.25, 14), (17, 10.65, 14), (0, 12.75, 17.75)],
+)
+def test_a_wall_along_a_face_counts_with_up_to_twice_its_thickness(
+    start: int, thickness: float, distance: float
+) -> None:
+    """The values in docs/evidence/morphometry.md."""
+    planes = (np.arange(96) - start) % 24 < 10
+    solid = planes[:, None, None] & np.ones((96, 40, 40), bool)
+    values = measured(~solid, "thickness").figures
+    assert values["Tb.Th"] == pytest.approx(thickness, abs=0.02)
+    assert values["Tb.Sp"] == pytest.approx(distance, abs=0.02)
+
+
 def test_plates() -> None:
     values = measured(~PLATES, "thickness", "trabecular", "two_point").figures
     assert values["Tb.Th"] == pytest.approx(10, rel=0.02)

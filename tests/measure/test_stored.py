@@ -58,12 +58,37 @@ def test_morphometry_group_and_settings_are_kept(tmp_path, rng, axes):
     assert found.to_json_dict() == report.to_json_dict() | {"noise": None}
     assert found.group == report.group
     for name in ("in_group", "large", "drawn"):
-        assert found.table[name].dtype == bool
+        assert found.table[name].dtype == np.float64
     assert found.groups == report.groups
     again = export.write_columns(
         tmp_path / "again.csv", found.morphometry["network"].tables["network"]
     )
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_pores_of_unknown_membership_have_empty_cells(tmp_path, rng):
+    import csv
+
+    data = rng.normal(200, 4, (24, 24, 24))
+    data[4:10, 4:10, 4:10] = 0
+    data[16:20, 16:20, :4] = 0  # cut by the border: no sphericity
+    report = measure_porosity(Volume(data, "ZYX"), group="sphericity>0.1")
+    report = report.with_group("round", report.table["in_group"] == 1, "in_group==1")
+    values = written(report, tmp_path)
+    path = tmp_path / "pores.csv"
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["in_group"] for row in rows] == ["1", ""]
+    assert [row["round"] for row in rows] == ["1", ""]
+    found = report_from_files(values, path)
+    for name in ("in_group", "round"):
+        np.testing.assert_array_equal(found.table[name], [1, np.nan])
+    # Files of earlier versions have 0 there, and are still read.
+    lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([*lines[:2], lines[2].rstrip(",") + ",0,0"]), "utf-8")
+    earlier = report_from_files(values, path)
+    assert earlier.table["round"].tolist() == [1, 0]
+    assert found.table["round"].dtype == earlier.table["round"].dtype
 
 
 def test_figures_of_earlier_files_get_their_current_names(tmp_path, rng):

@@ -13,6 +13,7 @@ from napari_geosr.operations.inputs import (
     InputConfig,
     check_not_source,
     open_companion,
+    open_reference,
     open_volume,
 )
 
@@ -80,6 +81,59 @@ def test_a_wrong_voxel_size_is_corrected_in_both_files(tmp_path, factor):
     corners = [o - v / 2 for o, v in zip(opened.origin, opened.voxel_size, strict=True)]
     assert corners == pytest.approx([-4] * 3)
     assert "mask.ome.tif covers the same region as scan.tif" in notes[0]
+
+
+@pytest.mark.parametrize("config", ["size", "unit", "none"])
+def test_a_reference_of_another_shape_takes_over_the_given_voxel_size(
+    scan, tmp_path, config
+):
+    """It is measured separately, so that it need not show the same region."""
+    volume, settings = scan
+    other = np.ones(tuple(n + k for n, k in zip(SHAPE, (1, 5, 2), strict=True)), "u1")
+    given = {"size": settings, "unit": InputConfig.create(unit="um"), "none": None}
+    path = saved(tmp_path / "bare.tif", other)
+    opened, notes = open_reference(path, given[config], volume)
+    assert opened.has_physical_size == (config == "size")
+    if config == "size":
+        assert opened.voxel_size == (4, 4, 4)
+        (note,) = notes
+        assert note.startswith("bare.tif has no voxel size, so the given voxel size of")
+        assert "If this is wrong, save it with its voxel size" in note
+    else:
+        assert not notes
+    # A voxel size without a unit only needs the unit.
+    tifffile.imwrite(
+        tmp_path / "numbers.tif",
+        other,
+        imagej=True,
+        resolution=(1 / 3, 1 / 3),
+        metadata={"spacing": 3, "axes": "ZYX"},
+    )
+    opened, notes = open_reference(tmp_path / "numbers.tif", given[config], volume)
+    assert opened.voxel_size == pytest.approx((3, 3, 3))
+    assert opened.has_physical_size == (config != "none")
+    assert any("has no unit, so the given unit" in n for n in notes) == (
+        config != "none"
+    )
+    # A file with its own voxel size keeps it.
+    own = saved(tmp_path / "own.tif", other, "ZYX", 3, "µm")
+    opened, notes = open_reference(own, given[config], volume)
+    assert opened.voxel_size == (3, 3, 3)
+    assert not notes
+
+
+def test_a_reference_that_may_have_other_voxels_takes_over_no_voxel_size(
+    scan, tmp_path
+):
+    volume, settings = scan
+    double = saved(tmp_path / "fine.tif", np.ones([2 * n for n in SHAPE], np.uint8))
+    opened, (note,) = open_reference(double, settings, volume)
+    assert not opened.has_physical_size
+    assert "fine.tif has 2 times as many voxels along each axis" in note
+    same = saved(tmp_path / "same.tif", np.ones(SHAPE, np.uint8))
+    opened, (note,) = open_reference(same, settings, volume)
+    assert opened.voxel_size == (4, 4, 4)
+    assert "has the same shape" in note
 
 
 def test_another_region_keeps_its_voxel_size(tmp_path):

@@ -97,7 +97,8 @@ def measure_porosity(
         their standard names.
     group : str, optional
         Criteria for pores to be counted as a group, such as ``"diameter>20um &
-        sphericity<0.6"`` (`report.group`; column ``in_group`` of the table).
+        sphericity<0.6"`` (`report.group`). The column ``in_group`` of the table is 1
+        for them, 0 for the others, and NaN for pores that lack a value.
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     workers : int or distributed.Client, optional

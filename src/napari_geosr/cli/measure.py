@@ -28,6 +28,7 @@ from napari_geosr.operations.inputs import (
     InputConfig,
     check_not_source,
     open_companion,
+    open_reference,
     open_volume,
 )
 from napari_geosr.operations.measure import (
@@ -135,7 +136,7 @@ def measure(
     volumes = {"input": open_volume(input, reading)}
     notes: list[str] = []
     for name, path in references.items():
-        volumes[name], new_notes = open_companion(path, reading, volumes["input"])
+        volumes[name], new_notes = open_reference(path, reading, volumes["input"])
         notes += new_notes
     sample, deviations = None, None
     if mask is not None:

@@ -303,7 +303,7 @@ class PoreDisplay(QObject):
                 "script or plugin changed the number of rows in them."
             )
         elif layer is not None:
-            layer.features[group] = pore_layers.with_background(mask)
+            layer.features[group] = pore_layers.with_background(extended.table[group])
             layer.events.features()
         self._colours = None  # the pores may be coloured by this group
         self.marked.changed.emit()

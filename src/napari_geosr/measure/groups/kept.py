@@ -72,11 +72,12 @@ def group_texts(
         else:
             # Groups of these names were kept later, and are described below.
             replaced = list(groups)[list(groups).index(name) :]
-            lacking = ", ".join(
+            *first, last = (
                 f"an earlier {n}" if n in replaced else n
                 for n in _lacking(group, known)
             )
-            how = f"selected by {group.text}, where {lacking} is not part of this text."
+            lacking = f"{', '.join(first)} and {last} are" if first else f"{last} is"
+            how = f"selected by {group.text}, where {lacking} not part of this text."
         texts.append(
             f"Group of pores {name}: {group.count} of {group.total} pores, {how}"
         )

@@ -6,64 +6,106 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_geosr.measure.groups import BoolArray, Group, GroupSummary, Table, summary
 from napari_geosr.measure.number_text import percent_text
 
+#: Column of a group: 1 for its pores, 0 for those of its opposite, NaN if unknown.
+Membership = npt.NDArray[np.float64]
+
+
+def membership(inside: BoolArray, outside: BoolArray) -> Membership:
+    """Return 1 for pores in a group, 0 for those of its opposite, and NaN for others.
+
+    Examples
+    --------
+    >>> membership(np.array([True, False, False]), np.array([False, True, False]))
+    array([ 1.,  0., nan])
+    """
+    return np.where(inside | outside, inside, np.nan)
+
 
 def evaluated(
-    text: str, table: Table, units: Mapping[str, str], size: str
-) -> tuple[BoolArray, GroupSummary]:
-    """Find and summarise the pores of a group; `size` is a column of the table."""
-    group = Group(text)
+    text: str,
+    table: Table,
+    units: Mapping[str, str],
+    size: str,
+    groups: Mapping[str, GroupSummary] | None = None,
+) -> tuple[Membership, GroupSummary]:
+    """Find and summarise the pores of a group.
+
+    Parameters
+    ----------
+    text : str
+    table : mapping of ndarray
+    units : mapping of str
+    size : str
+        Column of the table with the sizes of the pores.
+    groups : mapping of GroupSummary, optional
+        Groups that are columns of the table. Where it is unknown whether a pore belongs
+        to such a group, the summary names the columns that this group lacks.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        See `membership`.
+    GroupSummary
+    """
+    group, groups = Group(text), groups or {}
     inside, outside = group.in_and_out(table, units)
     sizes = table[size]
     unknown = ~(inside | outside)
     absent = summary(text, unknown, sizes)
-    missing = (
-        column
-        for column in sorted(group.columns)
-        if np.isnan(table[column][unknown].astype(np.float64)).any()
-    )
+    missing: set[str] = set()
+    for column in group.columns:
+        if np.isnan(table[column][unknown].astype(np.float64)).any():
+            earlier = groups.get(column)
+            missing.update(earlier.missing_columns if earlier else (column,))
     border = table.get("touches_border", np.zeros(len(unknown), bool))
     found = replace(
         summary(text, inside, sizes),
         unknown=absent.count,
         unknown_share=absent.share_of_size if absent.count else None,
-        missing_columns=tuple(missing),
+        missing_columns=tuple(sorted(missing)),
         unknown_at_border=int(np.count_nonzero(border[unknown])),
     )
-    return inside, found
+    return membership(inside, outside), found
 
 
-def summary_of(
+def kept_column(
     group: str | GroupSummary,
-    inside: BoolArray,
+    inside: BoolArray | Membership,
     table: Table,
     units: Mapping[str, str],
     size: str,
-) -> GroupSummary:
-    """Summarise pores that were selected in the dock; `size` is a column of the table.
+    groups: Mapping[str, GroupSummary],
+) -> tuple[Membership, GroupSummary]:
+    """Return the column and summary of pores that were selected in the dock.
 
     Parameters
     ----------
     group : str or GroupSummary
         The filter that selects these pores; empty if they were selected by hand. A
         summary of the same pores is returned unchanged.
-    inside : ndarray of bool, shape (n,)
+    inside : ndarray of shape (n,)
+        True or 1 for the selected pores.
+    table, units, size, groups
+        See `evaluated`.
 
     Raises
     ------
     ConfigError
         If the filter does not fit the table.
     """
+    column = np.asarray(inside, np.float64)
     if isinstance(group, GroupSummary):
-        return group
+        return column, group
     if group:
-        found, complete = evaluated(group, table, units, size)
-        if np.array_equal(found, inside):
-            return complete
-    return summary(group, inside, table[size])
+        found, complete = evaluated(group, table, units, size, groups)
+        if np.array_equal(found == 1, column == 1):
+            return found, complete
+    return column, summary(group, column == 1, table[size])
 
 
 def missing_remarks(group: GroupSummary | None, *, flat: bool) -> list[str]:

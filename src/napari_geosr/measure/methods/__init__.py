@@ -21,7 +21,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.groups.kept import definitions, group_texts
 from napari_geosr.measure.groups.missing import missing_remarks
-from napari_geosr.measure.phases.cubic import cubic_shape, is_cubic
+from napari_geosr.measure.phases.cubic import ON_CUBIC_VOXELS, cubic_shape, is_cubic
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.phases.gaps import GAP_WIDTH
 
@@ -246,10 +246,9 @@ def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
         )
     unit = "" if report.unit == PIXEL else f" {report.unit}"
     text = (
-        "Volumes, surfaces, two-point statistics, cortical areas and pores, and the "
-        "porosity of slices and sub-volumes were measured on the voxels of the scan, "
-        "all other morphometry on cubic voxels with an edge "
-        f"length of {min(size):.6g}{unit}, obtained {how}."
+        f"{ON_CUBIC_VOXELS[0].upper()}{ON_CUBIC_VOXELS[1:]} were measured on cubic "
+        f"voxels with an edge length of {min(size):.6g}{unit}, obtained {how}; "
+        "everything else was measured on the voxels of the scan."
     )
     return [*found, (text, source)]
 

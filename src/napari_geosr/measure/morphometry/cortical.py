@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Mask, MaskSource, Phases
 from napari_geosr.measure.phases.cubic import interpolated, places_of
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
+from napari_geosr.measure.phases.marrow import joined, marrow_parts
 from napari_geosr.measure.phases.shared import counted_pores_steps
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import local_thickness
@@ -28,7 +28,10 @@ CONVENTION = (
     "least 2 % of the area of the largest one also belong to the cavity, with the "
     "trabeculae in between, if these are thinner than the holes and than the bone "
     "between the hole and the periosteal contour, and if bone makes up less than half "
-    "of the resulting cavity. Pores that open into the cavity are part of it. Tt.Ar is "
+    "of the resulting cavity. Unless these holes are together larger than the largest "
+    "one, each of them must also fill at least half of the area by which it enlarges "
+    "the convex hull of the cavity, which canals near the cavity do not. Pores that "
+    "open into the cavity are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
     "(pores included), Ct.Po the area of all pores ÷ Ct.Ar, and Ct.Th the mean local "
     "thickness of the cortex with its pores filled, in the slice. Contours and areas "
@@ -67,8 +70,6 @@ _MOST_CUT = 2.5
 _LEAST_SHARED = 0.8
 #: Porosity of the cortex above which it is not compact bone.
 _MOST_POROUS = 0.5
-#: Minimum area of a part of a divided marrow cavity, as a fraction of the largest part.
-_LEAST_PART = 0.02
 #: Minimum fraction of bone in a marrow cavity that is reported as trabeculae.
 _FEW_TRABECULAE = 0.01
 
@@ -127,6 +128,10 @@ class _CrossSection:
     total: Mask
     #: Marrow cavity with its trabeculae; None without a cavity.
     cavity: Mask | None
+    #: Number of holes that belong to the cavity in addition to the largest one, and the
+    #: share of the cavity outside the largest one.
+    more_holes: int = 0
+    share_added: float = 0.0
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
@@ -197,6 +202,9 @@ class _RingCheck:
     n_trabecular: int = 0
     n_pairs: int = 0
     n_moved: int = 0
+    #: For each slice with a divided cavity, the number of further holes, and the share
+    #: of the cavity outside the largest one.
+    divided: list[tuple[int, float]] = field(default_factory=list)
     #: Slices in which the ring is open.
     open: list[int] = field(default_factory=list)
     #: Slices without a cavity before the first one with a cavity.
@@ -227,6 +235,8 @@ class _RingCheck:
             n_bone = np.count_nonzero(cavity & section.every_bone)
             n_least = _FEW_TRABECULAE * np.count_nonzero(cavity)
             self.n_trabecular += int(n_bone > n_least)
+        if section.more_holes:
+            self.divided.append((section.more_holes, section.share_added))
         if cavity is not None and self._before is not None:
             shared = np.count_nonzero(cavity & self._before)
             larger = max(np.count_nonzero(cavity), np.count_nonzero(self._before))
@@ -268,6 +278,15 @@ class _RingCheck:
                 f"{len(self.open)} of {n} slices {'is' if slices == 'slice' else 'are'}"
                 " left out, because the ring of bone is open there, for example at a "
                 "crack or a wide canal."
+            )
+        if self.divided:
+            holes, shares = np.array(self.divided).T
+            remarks.append(
+                f"In {len(self.divided)} of {n} slices, the marrow cavity consists of "
+                f"several holes: on average, {holes.mean():.3g} in addition to the "
+                f"largest one, which together with the bone in between make up "
+                f"{100 * shares.mean():.2g} % of the cavity. They are not part of "
+                "Ct.Po and Po.N. Check that they are marrow, not canals."
             )
         if self.n_trabecular and not self.has_contours:
             remarks.append(
@@ -369,78 +388,17 @@ def _section(bone: Mask, grid: _PixelGrid) -> _CrossSection:
     if not n_holes:
         return _CrossSection(bone, largest, total, None)
     sizes = np.bincount(holes.ravel(), minlength=n_holes + 1)[1:]
-    parts, gap = _marrow_parts(holes, sizes, total, grid)
+    parts, gap = marrow_parts(holes, sizes, total, grid.pixel)
     if len(parts) > 1:
-        cavity = _joined(np.isin(holes, parts), gap, total, grid)
+        cavity = joined(np.isin(holes, parts), gap, total, grid.pixel)
         area = np.count_nonzero(cavity & (holes > 0))
         if 2 * area > max(sizes.sum(), np.count_nonzero(cavity)):
-            return _CrossSection(bone, largest, total, cavity)
+            share = 1 - float(sizes.max()) / np.count_nonzero(cavity)
+            more = len(parts) - 1
+            return _CrossSection(bone, largest, total, cavity, more, share)
     if 2 * sizes.max() <= sizes.sum():
         return _CrossSection(bone, largest, total, None)
     return _CrossSection(bone, largest, total, holes == sizes.argmax() + 1)
-
-
-def _marrow_parts(
-    holes: npt.NDArray[np.int32],
-    sizes: npt.NDArray[np.int64],
-    total: Mask,
-    grid: _PixelGrid,
-) -> tuple[npt.NDArray[np.int64], float]:
-    """Return the holes that form the marrow cavity, and the widest gap between them.
-
-    Two holes belong together if the bone between them is thinner than either hole, and
-    thinner than the bone between either hole and the periosteal contour.
-    """
-    from scipy import ndimage
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
-
-    first = int(sizes.argmax()) + 1
-    large = np.flatnonzero(sizes >= _LEAST_PART * sizes.max()) + 1
-    if len(large) == 1:
-        return np.array([first]), 0.0
-    distances = partial(ndimage.distance_transform_edt, sampling=grid.pixel)
-    seeds = np.where(np.isin(holes, large), holes, 0)
-    distance, nearest = distances(seeds == 0, return_indices=True)
-    nearest_hole = seeds[tuple(nearest)]
-    inside = seeds > 0
-    depth = distances(np.pad(total, 1))[1:-1, 1:-1][inside]
-    width = 2 * distances(inside)[inside]
-    depths, widths = np.full(len(sizes) + 1, np.inf), np.zeros(len(sizes) + 1)
-    np.minimum.at(depths, seeds[inside], depth)
-    np.maximum.at(widths, seeds[inside], width)
-    widest = np.minimum(depths, widths)
-    found = []
-    for axis in (0, 1):
-        hole, away = (np.moveaxis(array, axis, 0) for array in (nearest_hole, distance))
-        met = hole[:-1] != hole[1:]
-        pair = np.sort([hole[:-1][met], hole[1:][met]], axis=0)
-        found.append([*pair, (away[:-1] + away[1:])[met]])
-    i, j, gaps = np.concatenate(found, axis=1)
-    i, j = i.astype(int), j.astype(int)
-    near = np.flatnonzero(gaps < np.minimum(widest[i], widest[j]))
-    near = near[np.argsort(gaps[near], kind="stable")]
-    pairs, chosen = np.unique([i[near], j[near]], axis=1, return_index=True)
-    edges = coo_array((gaps[near][chosen], pairs), shape=(len(widest),) * 2)
-    tree = minimum_spanning_tree(edges.tocsr()).tocoo()
-    _, component = connected_components(tree, directed=False)
-    parts = np.flatnonzero(component == component[first])
-    return parts, float(tree.data[np.isin(tree.row, parts)].max(initial=0.0))
-
-
-def _joined(parts: Mask, gap: float, total: Mask, grid: _PixelGrid) -> Mask:
-    """Return the marrow cavity: its parts and the trabeculae between them, closed."""
-    from scipy import ndimage
-
-    distances = partial(ndimage.distance_transform_edt, sampling=grid.pixel)
-    radius = gap / 2 + max(grid.pixel)
-    margin = math.ceil(radius / min(grid.pixel)) + 1
-    cavity = np.pad(parts, margin)
-    grown = distances(~cavity) <= radius
-    closed = distances(grown) > radius
-    filled = ndimage.binary_fill_holes(closed | cavity)
-    joined: Mask = filled[margin:-margin, margin:-margin] & total
-    return joined
 
 
 def _values_of(

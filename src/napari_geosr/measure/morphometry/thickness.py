@@ -29,7 +29,8 @@ CONVENTION = (
     "voxel. The position of the surface between voxels is estimated from the "
     "surrounding 7³ voxels. Spheres have their centres in the sample. They may extend "
     "beyond the sample mask as far as the phase does there, and beyond the border of "
-    "the volume and into NaN regions, where the ends of structures are unknown."
+    "the volume and into NaN regions, where the ends of structures are unknown: a wall "
+    "along a face counts with up to twice its thickness."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment "

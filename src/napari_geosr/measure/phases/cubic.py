@@ -17,6 +17,12 @@ Floats = npt.NDArray[np.float64]
 
 #: Relative difference between the edges of a voxel up to which it counts as cubic.
 _ROUNDING = 1e-3
+#: What is measured on cubic voxels, in words, which begin a sentence in methods
+#: sections. The rest is measured on the voxels of the scan.
+ON_CUBIC_VOXELS = (
+    "thickness (Tb.Th, Tb.Sp, Po.Dm, Ct.Th), Tb.N, Conn.D, SMI, anisotropy, transport, "
+    "the pore network and the depth of pores"
+)
 #: Distances to the other phase are limited to this multiple of a voxel's longest edge.
 _FARTHEST = 3.0
 #: Approximate number of voxels that are interpolated together: they need about 80 bytes
@@ -194,15 +200,13 @@ def grid_remark(original: OriginalGrid, grid: tuple[int, ...], unit: str) -> str
     sizes = original.voxel_size[1 if original.flat else 0 :]
     beginning = not_cubic_text(original.voxel_size, unit, original.flat)
     text = (
-        f"{beginning}: volumes, surfaces, two-point statistics, cortical areas and "
-        "pores, and the porosity of slices and sub-volumes were measured on these "
-        "voxels, all other morphometry on cubic voxels of "
-        f"{min(sizes):.4g} {unit}"
+        f"{beginning}: {ON_CUBIC_VOXELS} were measured on cubic voxels of "
+        f"{min(sizes):.4g} {unit}, everything else on the voxels of the scan"
     )
     if grid == original.shape:
-        return f"{text}, the same number as in the scan."
+        return f"{text}; both grids have the same number of voxels."
     return (
-        f"{text}, with the surface interpolated between voxels. Pores and walls "
+        f"{text}. The surface is interpolated on cubic voxels, so that pores and walls "
         f"thinner than ten times the longest edge of a voxel ({10 * max(sizes):.4g} "
-        f"{unit}) appear too thin."
+        f"{unit}) appear too thin there."
     )

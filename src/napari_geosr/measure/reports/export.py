@@ -24,6 +24,7 @@ from napari_geosr.core.units import convert_length
 from napari_geosr.io.unfinished_files.atomic import write_bytes, write_text
 from napari_geosr.measure.reports.html import page
 from napari_geosr.measure.reports.report import PorosityReport
+from napari_geosr.measure.reports.table import IN_GROUP
 
 Theme = Literal["light", "dark"]
 INK = {"light": "#222222", "dark": "#e6e6e6"}
@@ -55,10 +56,15 @@ def write_csv(
     titled = {}
     for name, values in report.table.items():
         unit = report.units.get(name)
-        yes_or_no = values.dtype == np.bool_  # as 1 and 0, which spreadsheets can sum
-        titled[f"{name} ({unit})" if unit else name] = (
-            values + 0 if yes_or_no else values
-        )
+        title = f"{name} ({unit})" if unit else name
+        if values.dtype == np.bool_:  # as 1 and 0, which spreadsheets can sum
+            titled[title] = values + 0
+        elif name == IN_GROUP or name in report.groups:  # 1, 0 or empty
+            titled[title] = np.where(
+                np.isnan(values), "", np.where(values == 1, "1", "0")
+            )
+        else:
+            titled[title] = values
     return write_columns(path, titled, overwrite=overwrite)
 
 

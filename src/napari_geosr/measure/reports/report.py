@@ -16,7 +16,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.groups import GroupSummary, check_name
 from napari_geosr.measure.groups.kept import with_kept
-from napari_geosr.measure.groups.missing import evaluated, summary_of
+from napari_geosr.measure.groups.missing import evaluated, kept_column
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.methods import methods_text
@@ -123,8 +123,7 @@ class PorosityReport:
     interval : PorosityInterval or None
         Interval of the porosity, if the deviations of a restoration are known.
     noise : NoiseCheck or None
-        Noise of the scan and expected fraction of voxels misclassified; None if it
-        could not be measured.
+        Noise and expected fraction of misclassified voxels; None if not measurable.
     graph : NetworkGraph or None
         Graph of the pores as a network of tubes, if requested.
     sample_mask : ndarray of bool or None
@@ -133,10 +132,10 @@ class PorosityReport:
         Requested statistics of both phases by name; `figures` also contains their
         values.
     group : GroupSummary or None
-        Number and share of the pores in the requested group, which are marked in the
-        column ``in_group``.
+        Number and share of the pores in the requested group, whose column
+        ``in_group`` is 1 for these pores, 0 for those of its opposite, otherwise NaN.
     groups : mapping of GroupSummary
-        Groups that were kept later, by the name of their column.
+        Groups that were kept later, by the name of their column (1, 0 or NaN).
     settings : mapping
         Settings of the measurement, as in a settings file, and arguments of
         `napari_geosr.read`.
@@ -241,7 +240,8 @@ class PorosityReport:
         ----------
         name : str
             Name of the column. An earlier group of this name is replaced.
-        inside : ndarray of bool, shape (n,)
+        inside : ndarray of shape (n,)
+            True or 1 for the pores of the group.
         selection : str or GroupSummary
             The filter that selects these pores, if there is one, which is part of the
             methods section; or their summary in another report.
@@ -253,13 +253,14 @@ class PorosityReport:
             has another meaning in filters; or if the filter does not fit the table.
         """
         check_name(name, self.table, tuple(self.groups))
-        kept = summary_of(selection, inside, self.table, self.units, self.size_column)
         before, groups = self.groups.get(name), self.groups
+        known = groups if self.group is None else {IN_GROUP: self.group, **groups}
+        columns = self.table, self.units, self.size_column
+        column, kept = kept_column(selection, inside, *columns, known)
         is_same = before is not None and before.text == kept.text
-        if not is_same or not np.array_equal(self.table[name], inside):
+        if not is_same or not np.array_equal(self.table[name], column, equal_nan=True):
             groups = with_kept(groups, name, kept)
-        table = {**self.table, name: inside}
-        units = {**self.units, name: ""}
+        table, units = {**self.table, name: column}, {**self.units, name: ""}
         return replace(self, table=table, units=units, groups=groups)
 
     @property
@@ -286,7 +287,7 @@ class PorosityReport:
         return "threshold" in self.settings
 
     def summary_lines(self) -> list[str]:
-        """Return the summary as lines of the form ``label: value unit``."""
+        """Return lines of the form ``label: value unit``."""
         return [f"{label}: {text}" for label, text in summary_rows(self)]
 
     def to_dataframe(self) -> pd.DataFrame:

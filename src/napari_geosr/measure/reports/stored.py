@@ -18,11 +18,12 @@ from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.phases.findings import Morphometry, Number, Quantity
 from napari_geosr.measure.phases.requested import StatisticModule, named_quantities
 from napari_geosr.measure.reports.report import Histogram, PorosityReport
+from napari_geosr.measure.reports.table import IN_GROUP
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import Table, quantiles_of
 
 #: Columns stored as 0 and 1 in the file and shown as "no" and "yes" in the table.
-_YES_OR_NO = ("surface_reliable", "touches_border", "in_group")
+_YES_OR_NO = ("surface_reliable", "touches_border")
 #: Columns of text, added by `explain`.
 _WORDS = ("evidence", "similar")
 _INTEGERS = ("label", "voxels")
@@ -82,7 +83,8 @@ def report_from_files(
             str(name): GroupSummary.from_json_dict(kept)
             for name, kept in (values.get("groups") or {}).items()
         }
-        columns |= {name: columns[name].astype(np.bool_) for name in groups}
+        marked = [*groups, *([] if group is None else [IN_GROUP])]
+        columns |= {name: columns[name].astype(np.float64) for name in marked}
         return PorosityReport(
             name=str(values["name"]),
             unit=str(values["unit"]),

@@ -22,6 +22,16 @@ from napari_geosr.io.formats import is_volume_folder
 #: Options for lists of numbers: ``4,2,2`` is one token of the command line, and no
 #: ``--empty-…`` flag is created.
 COMMAS = Parameter(n_tokens=1, negative="")
+#: Relative difference between the ratios of the edges up to which two shapes have the
+#: same proportions.
+_SAME_PROPORTIONS = 0.05
+#: How to measure a reference with a voxel size that its file lacks.
+_SAVE_SIZE = (
+    "Save it with its voxel size: set the size in a dock of napari and save the layer "
+    "as TIFF, or set it in ImageJ (Image > Properties)."
+)
+#: Advice if the voxel size of the input may be wrong for a reference.
+_OWN_SIZE = f"If this is wrong, {_SAVE_SIZE[0].lower()}{_SAVE_SIZE[1:]}"
 #: Voxel size followed by a unit, as in ``1.95um``.
 _WITH_UNIT = re.compile(r"(?P<size>[\d.,]+) ?(?P<unit>[a-zA-Zµμ]+)")
 
@@ -265,6 +275,69 @@ def open_companion(
             f"{like.title}, so its voxel size is also corrected: {edges} {like.unit}."
         )
     return volume, notes
+
+
+def open_reference(
+    path: str | Path, config: InputConfig | None, like: Volume
+) -> tuple[Volume, list[str]]:
+    """Open a volume that is measured separately, for comparison with the input `like`.
+
+    As `open_companion`, but the given voxel size also applies if the shape differs and
+    the file has no voxel size, and the given unit if the file has a voxel size without
+    a unit. The exception is a shape in the same proportions as that of the input, which
+    is probably that of the same region with other voxels.
+
+    Parameters
+    ----------
+    path : str or Path
+    config : InputConfig or None
+        Settings of the input.
+    like : Volume
+        The input.
+
+    Returns
+    -------
+    volume : Volume
+    notes : list of str
+        As for `open_companion`.
+
+    Raises
+    ------
+    FileError, VolumeError
+        As for `open_companion`.
+    """
+    volume, notes = open_companion(path, config, like)
+    if config is None or volume.has_physical_size:
+        return volume, notes
+    has_numbers = any(size != 1 for size in volume.voxel_size)
+    if has_numbers and config.unit is not None:
+        notes.append(
+            f"The voxel size of {volume.title} has no unit, so the given unit "
+            f"({config.unit}) is used. {_OWN_SIZE}"
+        )
+        return volume.with_geometry(None, config.unit), notes
+    shapes = volume.spatial_shape, like.spatial_shape
+    if (
+        has_numbers
+        or config.voxel_size is None
+        or shapes[0] == shapes[1]
+        or len(shapes[0]) != len(shapes[1])
+    ):
+        return volume, notes
+    ratios = np.divide(*shapes)
+    if np.ptp(ratios) < _SAME_PROPORTIONS * ratios.max():
+        notes.append(
+            f"{volume.title} has no voxel size. The given voxel size is used only for "
+            f"{like.title}, because {volume.title} has {ratios.mean():.3g} times as "
+            f"many voxels along each axis, so that its voxels probably differ. "
+            f"{_SAVE_SIZE}"
+        )
+        return volume, notes
+    notes.append(
+        f"{volume.title} has no voxel size, so the given voxel size of {like.title} is "
+        f"used. {_OWN_SIZE}"
+    )
+    return volume.with_geometry(config.voxel_size, config.unit), notes
 
 
 def _as_stored(volume: Volume, config: InputConfig, axes: str | None) -> Volume:

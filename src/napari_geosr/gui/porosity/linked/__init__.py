@@ -344,7 +344,7 @@ class PorePlot(QWidget):
         count = _pores(int(np.count_nonzero(mask)))
         text = f"Group {name!r} was kept: {count}."
         if before is not None:
-            earlier = _pores(int(np.count_nonzero(before)))
+            earlier = _pores(int(np.count_nonzero(before == 1)))
             text = f"Group {name!r} was replaced: {count} (before: {earlier})."
         self._show_note(text)
 
