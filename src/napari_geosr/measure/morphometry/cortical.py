@@ -30,7 +30,7 @@ CONVENTION = (
     "between the hole and the periosteal contour, and if bone makes up less than half "
     "of the resulting cavity. Unless these holes are together larger than the largest "
     "one, each of them must also fill at least half of the area by which it enlarges "
-    "the convex hull of the cavity, which canals near the cavity do not. "
+    "the convex outline around the cavity, which canals near the cavity do not. "
     "Pores that open into the cavity are part of it. Tt.Ar is "
     "the area inside the periosteal contour, Ct.Ar that area without the marrow cavity "
     "(pores included), Ct.Po area of all pores ÷ Ct.Ar, and Ct.Th the mean "
