@@ -17,7 +17,7 @@ Gaps = tuple[Integers, Floats]
 #: Minimum area of a part of a divided marrow cavity, as a fraction of the largest part.
 _LEAST_PART = 0.02
 #: Minimum area of a part of a divided marrow cavity, as a fraction of the area by which
-#: it enlarges the convex hull of the cavity. For a round canal next to a larger round
+#: it enlarges the convex outline around the cavity. For a round canal next to a larger round
 #: cavity, this is about 0.3; for the parts of a cavity that thin trabeculae divide, it
 #: is close to 1.
 _LEAST_FILL = 0.5
@@ -37,7 +37,7 @@ def marrow_parts(
     Two holes belong together if the bone between them is thinner than either hole, and
     thinner than the bone between either hole and the periosteal contour. If the largest
     hole is as large as the other ones together, each of them must also fill much of the
-    area by which it enlarges the convex hull of the cavity, because it may be a canal.
+    area by which it enlarges the convex outline around the cavity, because it may be a canal.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def marrow_parts(
         for part in parts:
             if part not in corners:
                 corners[part] = _corners(holes == part, pixel)
-        areas = sizes[parts - 1] * math.prod(pixel)
+        areas: Floats = sizes[parts - 1] * np.float64(math.prod(pixel))
         fills = _fills([corners[part] for part in parts], areas)
         fills[parts == first] = np.inf
         if fills.min() >= _LEAST_FILL:
@@ -133,7 +133,7 @@ def _corners(part: Mask, pixel: tuple[float, float]) -> Floats:
 
 
 def _hull(points: Floats) -> tuple[Floats, float]:
-    """Return the corners of the convex hull of points in a plane, and its area."""
+    """Return the corners of the convex outline around points, and its area."""
     from scipy.spatial import ConvexHull
 
     hull = ConvexHull(points)
@@ -141,7 +141,7 @@ def _hull(points: Floats) -> tuple[Floats, float]:
 
 
 def _fills(corners: list[Floats], areas: Floats) -> Floats:
-    """Return the area of each part ÷ the area by which it enlarges the convex hull."""
+    """Return the area of each part ÷ that by which it enlarges the outline."""
     ends = np.cumsum([0, *map(len, corners)])
     points = np.concatenate(corners)
     on_hull, whole = _hull(points)

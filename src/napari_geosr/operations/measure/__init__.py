@@ -359,9 +359,8 @@ def measure_several_steps(
     if len({volume.has_physical_size for volume in volumes.values()}) > 1:
         without = next(n for n, v in volumes.items() if not v.has_physical_size)
         yield WarningIssued(
-            message=f"{titles[without]} has no voxel size in a unit of length, so its "
-            "pores cannot be compared in physical units. Set its voxel size (in the "
-            "file or in napari) and measure again."
+            message=f"{titles[without]} has no voxel size, so its pores cannot be "
+            "compared in physical units. Set it in its file or in napari, then repeat."
         )
     companions = [each for each in (mask, deviation) if each is not None]
     watch = FileWatch([*volumes.values(), *companions])
