@@ -17,9 +17,9 @@ Gaps = tuple[Integers, Floats]
 #: Minimum area of a part of a divided marrow cavity, as a fraction of the largest part.
 _LEAST_PART = 0.02
 #: Minimum area of a part of a divided marrow cavity, as a fraction of the area by which
-#: it enlarges the convex outline around the cavity. For a round canal next to a larger round
-#: cavity, this is about 0.3; for the parts of a cavity that thin trabeculae divide, it
-#: is close to 1.
+#: it enlarges the convex outline around the cavity. For a round canal next to a larger
+#: round cavity, this is about 0.3; for the parts of a cavity that thin trabeculae
+#: divide, it is close to 1.
 _LEAST_FILL = 0.5
 #: Area of all parts, as a multiple of that of the largest one, up to which the largest
 #: one is clearly the marrow, so that other parts may be canals next to it.
@@ -37,7 +37,7 @@ def marrow_parts(
     Two holes belong together if the bone between them is thinner than either hole, and
     thinner than the bone between either hole and the periosteal contour. If the largest
     hole is as large as the other ones together, each of them must also fill much of the
-    area by which it enlarges the convex outline around the cavity, because it may be a canal.
+    area by which it enlarges the convex outline around the cavity: it may be a canal.
 
     Parameters
     ----------
