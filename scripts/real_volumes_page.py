@@ -45,7 +45,7 @@ chooses a model that keeps them.
 The last two rules were then tested on regions that had not been used, with other noise
 of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen
 and beads. In these 18 cases, *auto* was 0.68 dB above the best classical filter on
-average. *Auto* was more than 0.2 dB below this filter in three cases (0.76 dB at
+average. `auto` was more than 0.2 dB below this filter in three cases (0.76 dB at
 worst). All three are scans of beads with 10 % added noise, in which the scan's own
 noise is more than half as strong as the added noise.
 

@@ -221,7 +221,7 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
     kept = {"foam_pores.ome.tif", "foam_pores_my.csv", "network.csv"}
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {*names, *kept} - {"foam_pores_clean.csv"}
-    assert "modified after it was written: foam_pores.ome.tif" in dock.message.text
+    assert "have been modified: foam_pores.ome.tif" in dock.message.text
 
 
 def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):

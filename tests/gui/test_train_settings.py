@@ -200,6 +200,7 @@ def test_layers_of_other_shapes_are_refused_by_name_before_a_copy(
     first, second = noisy_scans(viewer)
     viewer.layers.remove(second)
     small = viewer.add_image(first.data[:, :, :50] + 1, name="narrow one")
+    small.translate, small.scale = first.translate, first.scale
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=10, folder=tmp_path)
     dock._rows["source"].combo.set_layer(first)

@@ -116,7 +116,7 @@ def test_times_are_spread_to_the_last() -> None:
     schedule = Schedule()
     assert schedule.evenly_spaced(4) == [999, 749, 499, 249]
     assert schedule.evenly_spaced(1000) == list(range(999, -1, -1))
-    with pytest.raises(ConfigError, match="from 1 to 1000"):
+    with pytest.raises(ConfigError, match="between 1 and 1000"):
         schedule.evenly_spaced(0)
 
 

@@ -377,7 +377,7 @@ def test_a_run_that_keeps_nothing_is_not_repeated_after_a_full_one(
     job = made(tmp_path, operation)
     assert walltimes(job, (3, SHORT), (9, FULL)) == [True, False]
     assert job.status().state == "failed"
-    assert "did not end in a full one" in job.status().message
+    assert "did not finish in one run" in job.status().message
 
 
 def test_a_record_that_cannot_be_read_now_is_not_lost(

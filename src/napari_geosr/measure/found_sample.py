@@ -59,8 +59,7 @@ _WINDOW = 0.1
 #: Minimum number of voxels at such a peak, relative to those at the threshold. For
 #: small pores with the grey value of the surroundings, it is 0.74 to 0.83.
 _MIN_PEAK = 0.95
-#: Minimum porosity for a warning, measured at a threshold that was found inside the
-#: sample but not used.
+#: Minimum porosity for a warning, at a threshold found inside the sample but not used.
 _MIN_OTHER_POROSITY = 1e-3
 #: Minimum difference between the phases at this threshold, relative to the contrast. In
 #: a sample without pores, voxels that are still blurred differ by up to 0.02.
