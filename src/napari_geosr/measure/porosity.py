@@ -74,8 +74,11 @@ from napari_geosr.measure.slabs.labelling import (
 from napari_geosr.measure.slabs.pool import processed
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
-from napari_geosr.measure.thresholds.covered import CoveredArray
-from napari_geosr.measure.thresholds.stages import hysteresis_steps, level_grey_values
+from napari_geosr.measure.thresholds.stages import (
+    CoveredArray,
+    hysteresis_steps,
+    level_grey_values,
+)
 
 
 def porosity_steps(
