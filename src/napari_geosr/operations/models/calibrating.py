@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -55,7 +56,7 @@ class CalibrationConfig(Config):
         description="High-quality scan of the object in each source, on the voxel grid "
         "of the restored source, in the same order.",
     )
-    uncertainty: str = Field(
+    uncertainty: Literal["tta", "diffusion"] = Field(
         "tta",
         title="Uncertainty",
         description="How the standard deviations are computed: tta (mirrored and "
