@@ -13,11 +13,12 @@ it into a document with ``--out``.
     python benchmarks/bench_sr_consistency.py --data ../shared/data \
         --out docs/evidence/agreement.md
 
-``--spread`` prints another table, without noise, in which the correction is distributed
-as equal values and along parabolas. ``--gains`` prints how well `upscaling_verdict`
-predicts the gain over cubic interpolation for known noise of each kind, with and
-without the data-consistency layer. ``--rows`` stores its cases as CSV, so that they are
-not repeated.
+``--family`` selects the models: those that use the noise of the scan (``ct``), or those
+for porous materials (``foam``). ``--spread`` prints another table, without noise, in
+which the correction is distributed as equal values and along parabolas. ``--gains``
+prints how well `upscaling_verdict` predicts the gain over cubic interpolation for known
+noise of each kind, with and without the data-consistency layer. ``--rows`` stores its
+cases as CSV, so that they are not repeated.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from skimage.filters import threshold_otsu
 from torch.nn import functional
 
 from _document import replace_section
+from napari_geosr import restore
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
@@ -69,7 +71,15 @@ KINDS: dict[str, tuple[tuple[float, float, float], float, float | None]] = {
     "half blurred, half white": ((0.35, 0.35, 0.35), 0.5, None),
     "filtered back-projection": ((0.3, 0.42, 0.42), 0.0, 1.0),
 }
-MODELS = {2: "foam-sr-x2", 4: "foam-sr-x4", 8: "bone-sr-x8"}
+#: Bundled models by family and upscale factor, and the results shown for each family.
+FAMILIES = {
+    "ct": {2: "ct-sr-x2", 4: "ct-sr-x4"},
+    "foam": {2: "foam-sr-x2", 4: "foam-sr-x4"},
+}
+HEADS = {
+    "ct": ("cubic", "spline", "network", "as the scan"),
+    "foam": ("cubic", "spline", "network", "as the scan", "as the object", "auto"),
+}
 
 
 @dataclass(frozen=True)
@@ -165,7 +175,7 @@ def porosity(values: Array) -> float:
 
 
 def measured(
-    truth: Array, factor: int, level: float, *, known: bool
+    truth: Array, factor: int, level: float, family: str, *, known: bool
 ) -> tuple[dict[str, Array], str]:
     """Return all results for one scan, and the verdict before the run."""
     fine = torch.from_numpy(truth)[None, None]
@@ -175,10 +185,13 @@ def measured(
     volume = Volume(scan, "ZYX", name="scan")
     noise = Noise(level, 1.0) if known else estimate_noise(volume)
     scale = Scale(float(scan.mean()), float(scan.std()))
-    model = zoo.find(MODELS[factor])
+    model = zoo.find(FAMILIES[family][factor])
     layer: Any = model.restorer()
     x = torch.from_numpy((scan - scale.mean) / scale.std)[None, None]
     with torch.inference_mode():
+        set_network_noise(layer, noise.standardised(scale.mean, scale.std))
+        run_to_end(sharpness_steps(layer, volume, scale, noise))
+        chosen = layer.sharpness
         y = model.network()(x)
         kernel = cubic_kernel(factor, 3).float()
         spline = build_network("spline", ndim=3, upscale_factor=factor)
@@ -187,8 +200,6 @@ def measured(
             "spline": spline(x),
             "network": y,
         }
-        run_to_end(sharpness_steps(layer, volume, scale, noise))
-        chosen = layer.sharpness
         for name, sharpness in (
             ("as the scan", Sharpness(chosen.excess)),
             ("as the object", Sharpness(chosen.excess, keep=True)),
@@ -198,39 +209,42 @@ def measured(
             set_network_noise(made, noise.standardised(scale.mean, scale.std))
             made.set_sharpness(sharpness)
             found[name] = made(x)
-    config = RestoreConfig(model=MODELS[factor], device="cpu", threads=1)
+    config = RestoreConfig(model=model.card.name, device="cpu", threads=1)
     prepared = run_to_end(prepare_steps(volume, config, noise=noise))
     settings = RankConfig(upscale_factor=factor, device="cpu", threads=1)
     ranking = run_to_end(rank_steps(volume, settings, noise=noise))
-    kind = ranking.choice.split("-")[0]
-    chosen_name = kind if kind in found else "auto"
     verdict = run_to_end(verdict_steps(prepared, noise=noise, ranking=ranking))
     assert verdict.gain is not None
     gain, low, high = verdict.gain
     said = (
-        f"{'object' if chosen.keep else 'scan'}, {chosen.excess:.2f} | "
-        f"{gain:+.1f} ({low:+.1f} … {high:+.1f}) | {verdict.level} | "
-        f"{ranking.choice if chosen_name == 'auto' else chosen_name}"
+        f"{gain:+.1f} ({low:+.1f} … {high:+.1f}) | {verdict.level} | {ranking.choice}"
     )
+    if family == "foam":
+        sharp = "object" if chosen.keep else "scan"
+        said = f"{sharp}, {chosen.excess:.2f} | {said}"
     results = {k: v[0, 0].numpy() * scale.std + scale.mean for k, v in found.items()}
-    results["best"] = results[chosen_name]
+    best = restore(volume, ranking.choice, device="cpu", threads=1)
+    results["best"] = np.asarray(best.data, np.float32)
     return results, said
 
 
 def table(args: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the main table."""
-    heads = ("cubic", "spline", "network", "as the scan", "as the object", "auto")
+    heads = HEADS[args.family]
+    choice = "choice | " if args.family == "foam" else ""
     yield (
         "| volume | × | noise | "
         + " | ".join(heads)
-        + " | choice | expected gain | verdict | `--model auto` |"
+        + f" | {choice}expected gain | verdict | `--model auto` |"
     )
-    yield "|" + "---|" * (7 + len(heads))
+    yield "|" + "---|" * (6 + len(heads) + bool(choice))
     gains, expected, chosen = [], [], []
     for name, truth in real_volumes(args.data, args.edge):
         for factor in args.factors:
             for level in args.noise:
-                results, said = measured(truth, factor, level, known=args.known_noise)
+                results, said = measured(
+                    truth, factor, level, args.family, known=args.known_noise
+                )
                 right = porosity(truth)
                 cells = [
                     f"{psnr(results[h], truth):.1f} dB, "
@@ -246,9 +260,9 @@ def table(args: argparse.Namespace) -> Iterator[str]:
                 )
                 if level:
                     gains.append(
-                        psnr(results["auto"], truth) - psnr(results["cubic"], truth)
+                        psnr(results[heads[-1]], truth) - psnr(results["cubic"], truth)
                     )
-                    expected.append(float(said.split("|")[1].split("(")[0]))
+                    expected.append(float(said.split("(")[0].split("|")[-1]))
                 yield (
                     f"| {name} | {factor} | {100 * level:g} % | "
                     + " | ".join(cells)
@@ -257,7 +271,8 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     if len(gains) > 1:
         yield (
-            "In the cases with noise, the gain of *auto* over cubic interpolation is "
+            f"In the cases with noise, the gain of *{heads[-1]}* over cubic "
+            "interpolation is "
             f"{np.mean(gains):+.2f} dB on average and {min(gains):+.2f} dB at worst. "
             "The expected gain minus the true gain is "
             f"{np.mean(np.subtract(expected, gains)):+.2f} dB on average, with a "
@@ -284,7 +299,7 @@ def spread_table(args: argparse.Namespace) -> Iterator[str]:
             fine = torch.from_numpy(truth)[None, None]
             x = functional.avg_pool3d(fine, factor)
             mean, std = float(x.mean()), float(x.std())
-            model = zoo.find(MODELS[factor])
+            model = zoo.find(FAMILIES[args.family][factor])
             with torch.inference_mode():
                 seen = (x - mean) / std
                 y = model.network()(seen)
@@ -309,7 +324,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
             for kind in KINDS:
                 for level in filter(None, args.noise):
                     found = known.get((name, factor, kind, level))
-                    yield from found or gains(name, truth, factor, kind, level)
+                    yield from found or gains(
+                        name, truth, args.family, factor, kind, level
+                    )
 
 
 def _read(path: Path | None) -> list[Case]:
@@ -331,7 +348,7 @@ def _read(path: Path | None) -> list[Case]:
 
 
 def gains(
-    name: str, truth: Array, factor: int, kind: str, level: float
+    name: str, truth: Array, family: str, factor: int, kind: str, level: float
 ) -> Iterator[Case]:
     """Yield the expected and true gain for one scan, with and without the layer."""
     lags, white, cutoff = KINDS[kind]
@@ -347,7 +364,7 @@ def gains(
     scan = clean.numpy() + (level * drawn).astype(np.float32)
     volume = Volume(scan, "ZYX", name="scan")
     scale = Scale(float(scan.mean()), float(scan.std()))
-    model = zoo.find(MODELS[factor])
+    model = zoo.find(FAMILIES[family][factor])
     layer: Any = model.restorer()
     x = torch.from_numpy((scan - scale.mean) / scale.std)[None, None]
     set_network_noise(layer, noise.standardised(scale.mean, scale.std))
@@ -424,6 +441,7 @@ def main() -> None:
     """Print the table line by line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--family", choices=sorted(FAMILIES), default="ct")
     parser.add_argument("--edge", type=int, default=128)
     parser.add_argument("--factors", type=int, nargs="+", default=[2, 4])
     parser.add_argument(
@@ -439,11 +457,12 @@ def main() -> None:
     lines = []
     name = (args.spread and "spreading") or (args.gains and "gains") or "agreement"
     tables = {"spreading": spread_table, "gains": gain_table, "agreement": table}
+    section = "conditioned" if (name, args.family) == ("agreement", "ct") else name
     for line in tables[name](args):
         print(line, flush=True)
         lines.append(line)
     if args.out is not None:
-        replace_section(args.out, name, "\n".join(lines))
+        replace_section(args.out, section, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def _made(
             # Scenes of pores are numbered separately.
             first = 10_000 if scene is porous_scene else 0
             rng = np.random.default_rng([world.seed, first + number])
-            made[number] = _normalised(scene(rng))
+            made[number] = normalised(scene(rng))
             if number % 50 == 49:
                 print(f"{number + 1} scenes", flush=True)
         np.save(path, made)
@@ -196,10 +196,11 @@ def _made(
 def first_scene(name: str) -> Array:
     """Return the first scene of a kind, for checking whether it can be reproduced."""
     rng = np.random.default_rng([WORLDS[name][0].seed, 0])
-    return _normalised(SCENES[name](rng)).astype(np.float16)
+    return normalised(SCENES[name](rng)).astype(np.float16)
 
 
-def _normalised(scene: Array) -> Array:
+def normalised(scene: Array) -> Array:
+    """Scale grey values to 0 … 1 (2nd to 98th percentile); clip extreme ones."""
     low, high = np.percentile(scene, (2, 98))
     if high - low < 0.05 * (scene.max() - scene.min()):  # sparse: use the whole range
         low, high = float(scene.min()), float(scene.max())

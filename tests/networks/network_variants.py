@@ -107,6 +107,19 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"body": "msdnet", "adjacent_slices": 3},
         {"body": "unet"},
     ],
+    "conditioned_sr": [
+        {"ndim": 2, "upscale_factor": 2, "features": 4, "adjacent_slices": 3},
+        {"ndim": 2, "upscale_factor": 8, "features": 4, "sharpness": True},
+        {"ndim": 3, "upscale_factor": 2, "features": 4, "blocks": 1},
+        {
+            "ndim": 3,
+            "upscale_factor": 4,
+            "features": 4,
+            "blocks": 1,
+            "coarse_blocks": 2,
+            "sharpness": True,
+        },
+    ],
     "resnet": [
         {"features": 6, "blocks": 2},
         {"features": 4, "blocks": 1, "merge": 4, "residual": False},

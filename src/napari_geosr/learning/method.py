@@ -206,7 +206,8 @@ class Method:
     @property
     def needs_noise(self) -> bool:
         """Whether the noise of the volumes must be measured before training."""
-        return self.noise_bound() is not None
+        kwargs = self.network_kwargs()
+        return network_bound(self.config.network, kwargs) is not None
 
     @property
     def normalisation(self) -> Literal["stored", "volume"]:
@@ -223,6 +224,8 @@ class Method:
 
     def noise_bound(self) -> float | None:
         """Return the bound on voxel changes, in noise levels; None if unbounded."""
+        if self.upscale_factor > 1:  # only averages over voxels are bounded
+            return None
         return network_bound(self.config.network, self.network_kwargs())
 
     def output(self, batch: Batch) -> Tensor:

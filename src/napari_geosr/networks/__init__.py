@@ -53,6 +53,7 @@ __all__ = [
     "parameter_count",
     "plain_layers",
     "set_network_noise",
+    "set_scan_sharpness",
 ]
 
 # These modules import torch, so they are loaded on first use.
@@ -130,6 +131,21 @@ def set_network_noise(network: nn.Module, noise: Noise) -> None:
         return
     for inner in network.children():
         set_network_noise(inner, noise)
+
+
+def set_scan_sharpness(network: nn.Module, sharpness: float | None) -> None:
+    """Pass the sharpness of the scan to a network, or to its submodules that use it.
+
+    Parameters
+    ----------
+    sharpness : float or None
+        As measured by `napari_geosr.measure.resolution.edge_sharpness`; None if it is
+        unknown.
+    """
+    for module in network.modules():
+        own = getattr(module, "set_scan_sharpness", None)
+        if own is not None:
+            own(sharpness)
 
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:

@@ -43,6 +43,11 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.networks.layers.parabolas import (
+    one_axis_pads,
+    parabola_weights,
+    upscaled_by_parabolas,
+)
 from napari_geosr.networks.layers.parts import Part, cut, scaled, widened, within
 from napari_geosr.networks.layers.upsampling import CUBIC_REACH
 
@@ -156,6 +161,9 @@ class ConsistentUpscaling(nn.Module):
 
         Correlation along axes that the network does not work on is ignored.
         """
+        own = getattr(self.network, "set_noise", None)
+        if own is not None:
+            own(noise)
         along = [
             max(0.0, noise.correlation.get(a.lower(), 0.0)) for a in self.spec.axes
         ]
@@ -256,41 +264,6 @@ class ConsistentUpscaling(nn.Module):
         return part * (excess / power.clamp_min(torch.finfo(part.dtype).tiny))
 
 
-def parabola_weights(factor: int) -> torch.Tensor:
-    """Return the weights ``(factor, 5)`` that distribute block averages along an axis.
-
-    Each value is replaced with a parabola with this average. Its end values follow from
-    cubic interpolation of the running sum (fourth order), and the weights are averages
-    of the parabola over `factor` sub-voxels. Averaging the result over blocks yields
-    the original values exactly, whatever their neighbours.
-    """
-    right = torch.tensor([0, -1, 7, 7, -1], dtype=torch.float64) / 12
-    left = right.flip(0)
-    own = torch.tensor([0, 0, 1, 0, 0], dtype=torch.float64)
-    slope, bend = right - left, 6 * own - 3 * (left + right)
-    ends = torch.arange(factor + 1, dtype=torch.float64)[:, None] / factor
-    running = ends * left + ends**2 / 2 * (slope + bend) - ends**3 / 3 * bend
-    return factor * running.diff(dim=0)
-
-
-def upscaled_by_parabolas(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Upscale ``(N, 1, *spatial)`` by `parabola_weights` along every axis.
-
-    Edge values are repeated beyond the border.
-    """
-    n = values.ndim - 2
-    conv = functional.conv3d if n == 3 else functional.conv2d
-    kernel = weights.to(values)
-    for axis in range(n):
-        shape = [len(weights), 1, *(5 if i == axis else 1 for i in range(n))]
-        padded = functional.pad(values, _pads(n, axis, CUBIC_REACH), mode="replicate")
-        parts = conv(padded, kernel.reshape(shape))
-        # Sub-voxels are channels: move them behind their axis.
-        sub = parts.unsqueeze(1).movedim(2, 3 + axis)
-        values = sub.flatten(2 + axis, 3 + axis)
-    return values
-
-
 def _reach(width: float) -> int:
     """Return the radius of a Gaussian filter of this standard deviation."""
     return math.ceil(_TRUNCATE * width) if width else 0
@@ -320,7 +293,7 @@ def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     reach = len(weights) // 2
     for axis in range(2, y.ndim):
         n = y.shape[axis]
-        pads = _pads(y.ndim - 2, axis - 2, reach)
+        pads = one_axis_pads(y.ndim - 2, axis - 2, reach)
         padded = functional.pad(y, pads, mode="replicate")
         y = torch.zeros_like(y)
         for i, weight in enumerate(weights):
@@ -334,11 +307,6 @@ def _smoothed(e: torch.Tensor) -> torch.Tensor:
 
 def _replicated(e: torch.Tensor, width: int) -> torch.Tensor:
     return functional.pad(e, (width,) * (2 * (e.ndim - 2)), mode="replicate")
-
-
-def _pads(n: int, axis: int, width: int) -> list[int]:
-    """Return padding of `width` at both ends of one of `n` axes, in torch's order."""
-    return [width if i == axis else 0 for i in reversed(range(n)) for _ in (0, 1)]
 
 
 def _noise_of_parts(along: Sequence[float]) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -32,6 +33,7 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.evaluation import BUDGET
 from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.resolution.edge_sharpness import edge_sharpness
 from napari_geosr.measure.resolution.redegrade import blur_reach, blurred_means
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.upscaling.sample_boxes import structured_boxes
@@ -50,6 +52,13 @@ EXPLAINED = 0.1
 _BLURS = tuple(0.05 * i for i in range(19))
 #: Number of boxes of the scan for the trial.
 _N_BOXES = 3
+#: Number of boxes from which the sharpness of the scan itself is measured.
+_N_EDGE_BOXES = 12
+#: Warning if a sharper result is requested from a model that does not sharpen.
+_NO_SHARPENING = (
+    "The setting for the sharpness of the result has no effect: this model does not "
+    "sharpen, so its results are as sharp as the scan."
+)
 #: Edge length of a box in voxels, by number of axes.
 _BOX_EDGE = {2: 96, 3: 24}
 
@@ -129,6 +138,13 @@ def sharpness_steps(
     found: list[networks.Sharpness] = []
     kept, of = kept or MeasurementStore(), of or {}
     for i, layer in enumerate(layers):
+        if getattr(layer.network, "is_as_sharp_as_scan", False):
+            n = len(layer.spec.axes)
+            set_edge_sharpness(layer.network, volume, n, noise)
+            if choice == "object":
+                yield WarningIssued(message=_NO_SHARPENING)
+            found.append(layer.sharpness)
+            continue
         known = kept.read(f"sharpness {i}", networks.Sharpness, **of)
         if known is not None:
             layer.set_sharpness(known)
@@ -165,6 +181,26 @@ def sharpness_steps(
         found.append(layer.sharpness)
         kept.keep(f"sharpness {i}", layer.sharpness, **of)
     return tuple(found)
+
+
+def set_edge_sharpness(
+    network: nn.Module, volume: Volume, ndim: int, noise: Noise
+) -> None:
+    """Measure the sharpness of a scan, and pass it to a network that uses it.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan, with spatial axes only.
+    ndim : int
+        Number of axes on which the network works.
+    noise : Noise
+        Noise of the scan, in its grey values.
+    """
+    edges = [1] * (len(volume.axes) - ndim) + [_BOX_EDGE[ndim]] * ndim
+    boxes = structured_boxes(volume, edges, _N_EDGE_BOXES)
+    values = (np.asarray(volume.data[box], np.float32) for box in boxes)
+    networks.set_scan_sharpness(network, edge_sharpness(values, noise))
 
 
 def agreement_records(network: nn.Module) -> list[AnyDict]:

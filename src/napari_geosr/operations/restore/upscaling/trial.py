@@ -25,6 +25,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.evaluation import BUDGET
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.resolution.edge_sharpness import edge_sharpness
 from napari_geosr.measure.resolution.redegrade import blurred_means
 from napari_geosr.networks import set_network_noise
 from napari_geosr.operations.restore.upscaling.sample_boxes import (
@@ -263,9 +264,9 @@ class ScanTrial:
         compared with the scan. At the coarser scale, the scan is the ground truth, so
         results are as sharp as the scan.
         """
-        values = np.concatenate([part.network_input.ravel() for part in parts])
-        std = float(values.std(dtype=np.float64)) or 1.0
-        self.statistics = _PooledStatistics(float(values.mean(dtype=np.float64)), std)
+        greys = np.concatenate([part.network_input.ravel() for part in parts])
+        std = float(greys.std(dtype=np.float64)) or 1.0
+        self.statistics = _PooledStatistics(float(greys.mean(dtype=np.float64)), std)
         told = noise.scaled(self.strength)
         set_network_noise(self.network, told.standardised(self.statistics.mean, std))
         layer = (
@@ -274,6 +275,11 @@ class ScanTrial:
             else None
         )
         plain = self.network if layer is None else layer.network
+        if getattr(plain, "is_as_sharp_as_scan", False):
+            values = (part.network_input for part in parts)
+            networks.set_scan_sharpness(plain, edge_sharpness(values, noise))
+            self.excess = self.blur = 0.0
+            return
         pairs = [
             (part.network_input, self.run(part.network_input, plain)) for part in parts
         ]
