@@ -272,7 +272,7 @@ def mean_figures(volumes: Sequence[Array], truths: Sequence[Scan]) -> dict[str, 
     """Compare each volume with its ground truth; errors are mean absolute values.
 
     Signed errors of several specimens would cancel, so their absolute values are
-    averaged, with the sign of most specimens.
+    averaged; the sign of the mean is that of the error for most specimens.
     """
     rows = [figures(v, t) for v, t in zip(volumes, truths, strict=True)]
     found = {}
@@ -510,7 +510,7 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{options.batch} patches of {options.patch}³ coarse voxels. The number of "
         f"seeds is {options.seeds}; with several seeds, ± is half the range. "
         "Each error is the mean of the absolute errors of the specimens, relative to "
-        "the known mask, and is given the sign that most specimens have. MACs are "
+        "the known mask; its sign is that of the error for most specimens. MACs are "
         "multiply–accumulate operations per input voxel. Times "
         f"(seconds {where}) and energies (joules) are per million voxels of the "
         f"result, measured tile by tile on {2 * EDGE}³ voxels ({EDGE}³ for the "

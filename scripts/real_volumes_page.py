@@ -39,8 +39,8 @@ non-local means must be better than the best network if noise is correlated (all
 The tables show the result after these changes. In one case, *auto* is still more than
 0.2 dB below the best classical filter (0.34 dB; pollen with 40 % noise correlated in
 the plane): the filter with the smallest expected error would let all twelve small
-bright objects of [the simulation](verdict.md#how-it-is-determined) fade, so *auto*
-chooses a model that keeps them.
+bright objects of [the simulation](verdict.md#how-the-verdict-is-determined) fade, so
+*auto* chooses a model that keeps them.
 
 The last two rules were then tested on regions that had not been used, with other noise
 of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen

@@ -24,7 +24,7 @@ or `--model auto` [choose one for your scan](ranking.md).
 `-x8`, and `spline-x2`, `-x4` and `-x8` interpolate
 ([which one](super_resolve.md#interpolation)).
 
-## How they were trained and evaluated
+## How the models were trained and evaluated
 
 The models were trained on simulated scans by `napari-geosr train`, with the settings in
 the `train.yaml` stored with their weights. `scripts/complete_card.py` was used to

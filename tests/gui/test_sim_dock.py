@@ -142,7 +142,7 @@ def test_the_network_is_shown_while_it_is_fitted(viewer, qtbot, dock, monkeypatc
         {"recipe": "published", "steps": 4, "features": 4, "iterations": 1}
     )
     dock.rare.set_values({"checks": False})
-    raw, name = viewer.layers["raw"], "raw · network so far"
+    raw, name = viewer.layers["raw"], "raw · network (preview)"
     dock.find_button.click()
     wait(qtbot, dock)
     seen = []

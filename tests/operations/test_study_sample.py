@@ -66,7 +66,7 @@ def test_pores_that_are_open_to_the_surface_are_told_of() -> None:
     assert len(said) == 1
     share = 1 - sample.sum() / ROWS / hull_area(solid[0])
     assert share > 0.1
-    assert f"leaves out {100 * share:.0f} % of its convex hull" in said[0]
+    assert f"fills only {100 * (1 - share):.0f} % of its convex hull" in said[0]
     assert "use a sample mask" in said[0]
     assert "evaluate the whole field of view" in said[0]
     assert "--" not in said[0]  # docks also show it

@@ -12,8 +12,8 @@ ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
 _HIDDEN = "…"
-#: Minimum length, in characters, of a value in the query of an address that is hidden
-#: wherever a message contains it.
+#: Minimum length, in characters, at which a value in the query of an address is hidden
+#: in messages.
 _MIN_SECRET = 4
 
 

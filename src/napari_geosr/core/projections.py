@@ -57,7 +57,7 @@ class Projections:
     unseen : tuple of (float, float)
         For a subset of a scan: start and width, in degrees within half a turn, of
         the missing wedges of the whole scan. With few views, a missing wedge cannot be
-        distinguished from an ordinary step.
+        distinguished from a normal gap between angles.
     provenance : tuple of mapping
         Processing history (`napari_geosr.core.provenance`).
     name : str

@@ -59,8 +59,8 @@ _EDITED = "edited after it was opened"
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.
 _checksum_cache: OrderedDict[tuple[Any, ...], str] = OrderedDict()
 _MAX_CACHED = 32
-#: Minimum age of a file's last change, in seconds, for its checksum to be cached: a
-#: newer file may change again within the resolution of its time stamp.
+#: Minimum time, in seconds, since the last change of a file for its checksum to be
+#: cached: a newer file may change again within the resolution of its time stamp.
 _SETTLED_SECONDS = 2.0
 
 

@@ -68,7 +68,10 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class FSRCNN(UpscalingNetwork):
-    """Hourglass of layers on the coarse grid, upsampling, and an interpolated skip."""
+    """Hourglass of layers on the coarse grid, upsampling, and a skip connection.
+
+    The skip connection interpolates the input.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

@@ -73,7 +73,10 @@ class ResidualBlock(nn.Module):
 
 
 class LightSR(UpscalingNetwork):
-    """Residual trunk on the coarse grid, sub-voxel upsampling, interpolated skip."""
+    """Residual trunk on the coarse grid, sub-voxel upsampling, skip connection.
+
+    The skip connection interpolates the input.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

@@ -75,7 +75,10 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class MSDNetSR(UpscalingNetwork):
-    """Mixed-scale dense trunk, sub-voxel upsampling and an interpolated skip."""
+    """Mixed-scale dense trunk, sub-voxel upsampling, skip connection.
+
+    The skip connection interpolates the input.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

@@ -145,7 +145,10 @@ class ResidualGroup(nn.Module):
 
 
 class RCAN(UpscalingNetwork):
-    """Residual groups on the coarse grid, sub-voxel upsampling, interpolated skip."""
+    """Residual groups on the coarse grid, sub-voxel upsampling, skip connection.
+
+    The skip connection interpolates the input.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

@@ -170,7 +170,10 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class RepSR(UpscalingNetwork):
-    """Layers with several branches, sub-voxel upsampling and an interpolated skip."""
+    """Layers with several branches, sub-voxel upsampling, skip connection.
+
+    The skip connection interpolates the input.
+    """
 
     config: NetworkConfig
 

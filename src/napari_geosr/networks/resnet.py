@@ -107,7 +107,10 @@ def crop_to(x: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 
 
 class ResNet(nn.Module):
-    """Residual trunk on merged voxels, sub-voxel upsampling, interpolated skip."""
+    """Residual trunk on merged voxels, sub-voxel upsampling, skip connection.
+
+    The skip connection interpolates the input.
+    """
 
     kernel: torch.Tensor
 

@@ -335,8 +335,8 @@ def expose_coarse(
     noisy : ndarray of shape (Z, Y, X), float32
         Image in photons per wide pixel.
     sharp : ndarray of the shape of `light`, float32
-        Noise-free image, blurred `factor` times less in the plane and equally along the
-        optical axis; on the scale of `noisy`.
+        Noise-free image on the scale of `noisy`; its blur in the plane is that of
+        `noisy` divided by `factor`, and its blur along the optical axis is the same.
     """
     blur = microscope.blur
     depth = blur * microscope.elongation / microscope.step

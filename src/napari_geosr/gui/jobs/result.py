@@ -47,7 +47,7 @@ SHOWN_AS_LAYER = (
 )
 #: Kinds of jobs whose result has pixels and axes different from those of the input.
 _ON_THEIR_OWN = ("sim", "pinn-sim")
-#: Kinds of jobs whose input may be labels, and whose result always is.
+#: Kinds of jobs that accept labels as input and always produce labels.
 _OF_LABELS = ("shapes",)
 
 

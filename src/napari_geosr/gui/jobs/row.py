@@ -159,7 +159,7 @@ class JobRow(JobOffer):
 
     def _on_later(self) -> None:
         status = None if self._job is None else _status_of(self._job)
-        # Only a job whose folder no process writes to can be set aside.
+        # A job can be set aside only if no process writes to its folder.
         if status is not None and not status.is_alive:
             self.set_aside(status.path)
         self._show(None)

@@ -21,8 +21,8 @@ def when_destroyed(widget: QObject, function: Callable[[], None]) -> None:
     """Call `function` once, when `widget` is destroyed or collected, or at exit.
 
     ``destroyed`` alone is not sufficient: when the garbage collector finds a widget in
-    a reference cycle, PyQt drops the connection, or calls a slot whose closure is
-    already cleared, which crashes the process. A finalizer is not part of any cycle.
+    a reference cycle, PyQt drops the connection, or calls a slot after its closure has
+    been cleared, which crashes the process. A finalizer is not part of any cycle.
     `function` must not refer to the widget or the viewer, which would otherwise never
     be collected.
     """

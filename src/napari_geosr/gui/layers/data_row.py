@@ -105,7 +105,7 @@ class DataRow(QWidget):
         self._viewer, self.name = viewer, name
         self._files: tuple[Path, ...] = ()
         self.touched = False
-        #: Row of the layer along whose axes positions are given.
+        #: Row of the layer that defines the axes for positions.
         self.partner: DataRow | None = None
         self.takes_several = several
         self.takes_labels = labels

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 #: Settings of a run that must be the same for its explanation.
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
-#: Maximum number of bytes whose checksum is computed while the window waits (10 ms).
+#: Maximum number of bytes from which a checksum is computed while the window waits, for
+#: about 10 ms.
 _MOST_BYTES = 2**24
-#: The same for arrays that are not in C order, whose voxels must be rearranged.
+#: The same for arrays that are not in C order, because their voxels are rearranged.
 _MOST_REARRANGED = 2**21
 #: Metadata keys of the name and the identifier of the layer that was restored. The
 #: identifier is unique in a session, and remains the same when the layer is renamed.

@@ -27,7 +27,7 @@ LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
 #: Number of detector rows below which the sinograms are visible and the projections are
-#: hidden, because these would be too thin to recognise anything.
+#: hidden, because projections this thin would show nothing recognisable.
 _FEW_ROWS = 16
 #: Maximum number of pixels per axis used for the contrast of a projection.
 _MAX_SAMPLES = 256

@@ -174,7 +174,7 @@ class MeasuringInput:
         config: MeasureConfig,
         viewer: napari.viewer.Viewer,
     ) -> MeasuringInput:
-        """Take the volumes of layers by their role, such as ``"data"``.
+        """Return the input of a measurement, given layers by role, such as ``"data"``.
 
         Raises
         ------

@@ -97,7 +97,7 @@ class PlanSection(QWidget):
         self.stale_note = text_label("About the plan", "")
         self.stale_note.setVisible(False)
         self._lay_out()
-        #: Fields by the name of the setting, and what they contained for the plan.
+        #: Fields by the name of the setting, and their contents when the plan was made.
         self._editors = {"spot": self.spot, "precision": self.precision}
         self._faults = FieldFaults(self._rows)
         self._before = self._requested()

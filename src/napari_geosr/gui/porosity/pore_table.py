@@ -75,7 +75,7 @@ class PoreTableModel(QAbstractTableModel):
         self.endResetModel()
 
     def set_minimum(self, column: str, value: float) -> None:
-        """Show only pores whose `column` is at least `value`."""
+        """Show only pores with a value of at least `value` in `column`."""
         self.beginResetModel()
         self._minimum = (column, value)
         self._filter_rows()
@@ -459,7 +459,7 @@ class PoreTable(QTableView):
         return labels
 
     def set_minimum(self, column: str, value: float) -> None:
-        """Hide pores whose `column` is below `value`; the selection is kept."""
+        """Hide pores with a value below `value` in `column`; keep the selection."""
         label = self.selected_label()
         self._quiet = True
         self.pores.set_minimum(column, value)

@@ -100,8 +100,8 @@ class SegmentWidgets(Dock):
     def _make_model_actions(self) -> None:
         self.compare_button = button(
             "Evaluate the &model",
-            "Hold out each painted slice once, and compare the result with and without "
-            "the model.",
+            "Hold out each painted slice in turn, and compare the results with and "
+            "without the model.",
         )
         self.comparison = text_label(
             "Comparison", "Overlap with painted slices that were held out."

@@ -96,8 +96,8 @@ class ShapesDock(ShapesWidgets):
         self._made: ShapeLayer | None = None
         #: Layers of the result; once all are removed, the result is released.
         self._shown: tuple[weakref.ref[Layer], ...] = ()
-        #: Input layers of the running operation, and the name of the one whose removal
-        #: cancelled it.
+        #: Input layers of the running operation, and the name of the input layer that
+        #: was removed, which cancelled the operation.
         self._sources: tuple[weakref.ref[Layer], ...] = ()
         self._removed = ""
         self._progress = OperationProgress(

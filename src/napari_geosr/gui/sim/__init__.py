@@ -440,7 +440,7 @@ class SimDock(SimWidgets):
         if not isinstance(step, PreviewReady):
             self._progress.show_step(step)
         elif source is not None and source in self._viewer.layers:
-            name = f"{source.name} · network so far"
+            name = f"{source.name} · network (preview)"
             self.network.show(
                 step.volume,
                 lambda v: self.results.add(v, source, name, helper="preview"),

@@ -146,7 +146,7 @@ def preview_steps(
 ) -> Generator[Step, None, Volume]:
     """Reconstruct a part of one plane with Wiener-SIM, which takes about a second.
 
-    If the plane is not the one whose patterns are shown, its patterns are found first.
+    If the patterns of another plane are shown, those of this plane are found first.
 
     Parameters
     ----------

@@ -328,7 +328,7 @@ def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
 
 @dataclass(frozen=True)
 class _DamagedFile:
-    """A finished file with the interface of a file being written, for the journal."""
+    """A finished file that the journal can treat like one that is being written."""
 
     path: Path
     temporary: Path

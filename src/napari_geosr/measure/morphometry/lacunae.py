@@ -16,7 +16,7 @@ from napari_geosr.measure.phases.findings import Column, Findings, Quantity
 from napari_geosr.measure.sums import Pores, SweepTotals
 
 TITLE = "Lacunae"
-ABOUT = "Number per bone volume, volume, stretch and orientation of the pores."
+ABOUT = "Number of pores per bone volume, and their volume, stretch and orientation."
 CONVENTION = (
     "Every counted pore counts as a lacuna: choose the minimum pore size, and exclude "
     "canals with a sample mask. Lc.N is the number of all lacunae, Lc.N/BV their "

@@ -22,11 +22,11 @@ CONVENTION = (
     "four along its longest edge, or more if the box is flat (edges of a sub-volume "
     "differ by at most 25 %); those with at least half of their voxels in the "
     "sample are used. Voxels that are not cubic may lie in two sub-volumes, and count "
-    "in proportion. Sub.low and Sub.high are the 2.5th and 97.5th percentiles of the "
-    "porosity of 2000 bootstrap samples of the sub-volumes, drawn with replacement "
-    "(seed 0). RVE is the mean edge length at and above which 1.96 standard deviations "
-    "of the porosity of sub-volumes are at most 5 % of the porosity φ (Kanit et al. "
-    "2003): 1.96 SD ÷ φ ≤ 0.05."
+    "in each in proportion to the part inside it. Sub.low and Sub.high are the 2.5th "
+    "and 97.5th percentiles of the porosity of 2000 bootstrap samples of the "
+    "sub-volumes, drawn with replacement (seed 0). RVE is the mean edge length at and "
+    "above which 1.96 standard deviations of the porosity of sub-volumes are at most "
+    "5 % of the porosity φ (Kanit et al. 2003): 1.96 SD ÷ φ ≤ 0.05."
 )
 SOURCES = (
     "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size "

@@ -19,8 +19,8 @@ _ROUNDING = 1e-9
 def summed(values: npt.NDArray[Any], limits: Floats, axis: int) -> npt.NDArray[Any]:
     """Sum values between adjacent limits along an axis.
 
-    A voxel that a limit cuts counts in proportion on both sides. If no limit cuts a
-    voxel, sums of integers are integers.
+    A voxel that a limit cuts counts on both sides, in proportion to its parts there. If
+    no limit cuts a voxel, sums of integers are integers.
 
     Parameters
     ----------

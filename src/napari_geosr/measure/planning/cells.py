@@ -220,7 +220,7 @@ def cell_steps(phases: Phases, spot: int) -> Generator[Step, None, SpotCounts]:
     """Count pore and sample voxels in spots and in smaller cells.
 
     The voxels of the scan are counted. If they are not cubic, the faces of a cell may
-    cut them; such voxels count in proportion.
+    cut them; such voxels count in proportion to the part inside the cell.
 
     Parameters
     ----------

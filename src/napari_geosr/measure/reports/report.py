@@ -132,8 +132,8 @@ class PorosityReport:
         Requested statistics of both phases by name; `figures` also contains their
         values.
     group : GroupSummary or None
-        Number and share of the pores in the requested group, whose column
-        ``in_group`` is 1 for these pores, 0 for those of its opposite, otherwise NaN.
+        Number and share of the pores in the requested group. The column ``in_group``
+        is 1 for these pores, 0 for pores of the opposite group, and otherwise NaN.
     groups : mapping of GroupSummary
         Groups that were kept later, by the name of their column (1, 0 or NaN).
     settings : mapping

@@ -223,7 +223,9 @@ def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> i
 
 
 class UpscalingNetwork(nn.Module):
-    """A trunk on the coarse grid, sub-voxel upsampling and an interpolated skip.
+    """A trunk on the coarse grid, sub-voxel upsampling and a skip connection.
+
+    The skip connection interpolates the input.
 
     A subclass builds its trunk, then calls `_end`, and defines `trunk`.
 

@@ -54,7 +54,7 @@ _STOP_SECONDS = 60.0
 _MAX_LOST = 10
 #: Maximum number of times that an item is given to another worker if its worker dies.
 RETRIES = 3
-#: Clients whose workers a job has started in its allocation.
+#: Clients of the workers that a job has started in its allocation.
 ALLOCATED: WeakSet[Client] = WeakSet()
 
 

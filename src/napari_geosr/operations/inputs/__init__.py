@@ -25,7 +25,7 @@ COMMAS = Parameter(n_tokens=1, negative="")
 #: Relative difference between the ratios of the edges up to which two shapes have the
 #: same proportions.
 _SAME_PROPORTIONS = 0.05
-#: How to measure a reference with a voxel size that its file lacks.
+#: Advice if the file of a reference has no voxel size.
 _SAVE_SIZE = (
     "Save it with its voxel size: set the size in a dock of napari and save the layer "
     "as TIFF, or set it in ImageJ (Image > Properties)."

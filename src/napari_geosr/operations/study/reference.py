@@ -129,10 +129,10 @@ def _find_region_steps(
         min(_MAX_OMITTED_SHARE, _MAX_OMITTED_PER_POROSITY * porosity),
     ):
         yield WarningIssued(
-            message=f"The automatic sample mask leaves out {100 * left_out:.0f} % of "
-            "its convex hull, so pores there that are open to the surface "
-            "are not counted. If there are such pores, use a sample mask, or "
-            "evaluate the whole field of view."
+            message="The automatic sample mask fills only "
+            f"{100 * (1 - left_out):.0f} % of its convex hull; pores in the rest that "
+            "are open to the surface are not counted. If there are such pores, "
+            "use a sample mask, or evaluate the whole field of view."
         )
     return inside
 
@@ -145,7 +145,9 @@ def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
 
 
 def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> AnyDict:
-    """Return the row of the whole scan; the differences from itself are 0.
+    """Return the row of the whole scan.
+
+    Its differences are 0, because the scan is compared with itself.
 
     Parameters
     ----------

@@ -288,7 +288,7 @@ def _restore(
         hole = np.clip(1 - spot, 0, 1) * (whole > 0) * rng.uniform(0.2, 0.6)
         maps.enamel *= 1 - hole
         maps.dentine *= 1 - hole
-    elif chance < 0.25:  # a root canal filled with radiopaque matter
+    elif chance < 0.25:  # a root canal filled with radiopaque material
         canal = shape.pulp(u, s) > 0
         maps.filling += canal * rng.uniform(0.3, 0.8)
         maps.labels[canal & (whole > 0)] = RESTORATION

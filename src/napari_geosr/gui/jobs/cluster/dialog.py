@@ -118,7 +118,7 @@ class ClusterDialog(QDialog):
             Profile, skip=[f for f in Profile.model_fields if f not in _REMOTE]
         )
         self.origin = text_label(
-            "Origin of the values", "How walltime and memory were estimated."
+            "Source of the values", "How walltime and memory were estimated."
         )
         self.folder = FolderRow("jobs")
         self.folder.setToolTip("Folder that all nodes of the cluster can access.")

@@ -25,7 +25,7 @@ class ImageNames(QObject):
     heading : QLabel
         Names the first image.
     layers_of : callable
-        Yields the layers of the results of an image, by key of the report.
+        Yields the result layers of an image, given the key of its report.
     parent : QObject
 
     Signals
