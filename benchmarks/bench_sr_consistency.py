@@ -52,6 +52,7 @@ from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
 from napari_geosr.networks.wrappers.consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
+from napari_geosr.operations.restore.upscaling.doubtful_noise import undoubted_noise
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     MARGIN_ABOVE,
@@ -77,7 +78,7 @@ FAMILIES = {
     "foam": {2: "foam-sr-x2", 4: "foam-sr-x4"},
 }
 HEADS = {
-    "ct": ("cubic", "spline", "network", "as the scan"),
+    "ct": ("cubic", "spline", "model"),
     "foam": ("cubic", "spline", "network", "as the scan", "as the object", "auto"),
 }
 
@@ -183,37 +184,36 @@ def measured(
     rng = np.random.default_rng(0)
     scan = scan + level * rng.standard_normal(scan.shape).astype(np.float32)
     volume = Volume(scan, "ZYX", name="scan")
-    noise = Noise(level, 1.0) if known else estimate_noise(volume)
+    measured_noise = Noise(level, 1.0) if known else estimate_noise(volume)
     scale = Scale(float(scan.mean()), float(scan.std()))
     model = zoo.find(FAMILIES[family][factor])
     layer: Any = model.restorer()
     x = torch.from_numpy((scan - scale.mean) / scale.std)[None, None]
+    noise = undoubted_noise(measured_noise)
+    set_network_noise(layer, noise.standardised(scale.mean, scale.std))
     with torch.inference_mode():
-        set_network_noise(layer, noise.standardised(scale.mean, scale.std))
-        run_to_end(sharpness_steps(layer, volume, scale, noise))
-        chosen = layer.sharpness
+        chosen = run_to_end(sharpness_steps(layer, volume, scale, noise))[0]
         y = model.network()(x)
         kernel = cubic_kernel(factor, 3).float()
         spline = build_network("spline", ndim=3, upscale_factor=factor)
-        found = {
-            "cubic": interpolated(x, kernel, factor),
-            "spline": spline(x),
-            "network": y,
-        }
+        found = {"cubic": interpolated(x, kernel, factor), "spline": spline(x)}
+        found["model" if family == "ct" else "network"] = y
         for name, sharpness in (
             ("as the scan", Sharpness(chosen.excess)),
             ("as the object", Sharpness(chosen.excess, keep=True)),
             ("auto", chosen),
         ):
+            if name not in HEADS[family]:
+                continue
             made = ConsistentUpscaling(Known(model.network().spec, y))
             set_network_noise(made, noise.standardised(scale.mean, scale.std))
             made.set_sharpness(sharpness)
             found[name] = made(x)
     config = RestoreConfig(model=model.card.name, device="cpu", threads=1)
-    prepared = run_to_end(prepare_steps(volume, config, noise=noise))
+    prepared = run_to_end(prepare_steps(volume, config, noise=measured_noise))
     settings = RankConfig(upscale_factor=factor, device="cpu", threads=1)
-    ranking = run_to_end(rank_steps(volume, settings, noise=noise))
-    verdict = run_to_end(verdict_steps(prepared, noise=noise, ranking=ranking))
+    ranking = run_to_end(rank_steps(volume, settings, noise=measured_noise))
+    verdict = run_to_end(verdict_steps(prepared, noise=measured_noise, ranking=ranking))
     assert verdict.gain is not None
     gain, low, high = verdict.gain
     said = (
@@ -369,13 +369,14 @@ def gains(
     x = torch.from_numpy((scan - scale.mean) / scale.std)[None, None]
     set_network_noise(layer, noise.standardised(scale.mean, scale.std))
     with torch.inference_mode():
-        y = model.network()(x)
         cubic = interpolated(x, cubic_kernel(factor, 3).float(), factor)
-        run_to_end(sharpness_steps(layer, volume, scale, noise))
-        made = ConsistentUpscaling(Known(model.network().spec, y))
-        set_network_noise(made, noise.standardised(scale.mean, scale.std))
-        made.set_sharpness(layer.sharpness)
-        results = {True: made(x), False: y}
+        chosen = run_to_end(sharpness_steps(layer, volume, scale, noise))[0]
+        results = {False: model.network()(x)}
+        if isinstance(layer, ConsistentUpscaling):
+            made = ConsistentUpscaling(Known(model.network().spec, results[False]))
+            set_network_noise(made, noise.standardised(scale.mean, scale.std))
+            made.set_sharpness(chosen)
+            results = {True: made(x), **results}
 
     def quality(result: torch.Tensor) -> float:
         grey = result[0, 0].numpy() * scale.std + scale.mean

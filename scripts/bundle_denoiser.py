@@ -26,7 +26,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow, ModelCard, TrainingData
-from napari_geosr.models.distribution import distance, draw_sample, signature
+from napari_geosr.models.distribution import draw_sample, signature
 from napari_geosr.networks import build_network, set_network_noise
 from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS
@@ -50,23 +50,8 @@ def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
         made = signature(draw_sample(Volume(noisy, "ZYX")))
         if made is not None:
             found.append(made)
-    examples, others = found[:_EXAMPLES], found[_EXAMPLES:]
-    quantiles = reference._rounded([s.quantiles for s in examples])
-    spectra = reference._rounded([s.spectrum for s in examples])
-    return TrainingData(
-        intensity_quantiles=reference._reference(quantiles),
-        intensity_distance=reference._nearest_distances(
-            [distance(s.quantiles, quantiles) for s in others]
-        ),
-        examples=quantiles,
-        spectrum=reference._reference(spectra),
-        spectrum_distance=reference._nearest_distances(
-            [distance(s.spectrum, spectra) for s in others]
-        ),
-        spectrum_examples=spectra,
-        seeds=tuple(sorted({each.seed for each in train_denoisers.WORLDS[name]})),
-        **said,
-    )
+    seeds = tuple(sorted({each.seed for each in train_denoisers.WORLDS[name]}))
+    return reference.compared(found[:_EXAMPLES], found[_EXAMPLES:], seeds, **said)
 
 
 def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]:

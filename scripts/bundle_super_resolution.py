@@ -27,7 +27,7 @@ from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow, ModelCard, TrainingData
-from napari_geosr.models.distribution import distance, draw_sample, signature
+from napari_geosr.models.distribution import draw_sample, signature
 from napari_geosr.networks import build_network, set_network_noise
 from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS
@@ -51,23 +51,8 @@ def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
         made = signature(draw_sample(Volume(scan + np.float32(level) * noise, "ZYX")))
         if made is not None:
             found.append(made)
-    examples, others = found[:_EXAMPLES], found[_EXAMPLES:]
-    quantiles = reference._rounded([s.quantiles for s in examples])
-    spectra = reference._rounded([s.spectrum for s in examples])
-    return TrainingData(
-        intensity_quantiles=reference._reference(quantiles),
-        intensity_distance=reference._nearest_distances(
-            [distance(s.quantiles, quantiles) for s in others]
-        ),
-        examples=quantiles,
-        spectrum=reference._reference(spectra),
-        spectrum_distance=reference._nearest_distances(
-            [distance(s.spectrum, spectra) for s in others]
-        ),
-        spectrum_examples=spectra,
-        seeds=(settings.seed,),
-        **said,
-    )
+    seeds = (settings.seed,)
+    return reference.compared(found[:_EXAMPLES], found[_EXAMPLES:], seeds, **said)
 
 
 def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]:
@@ -158,7 +143,7 @@ def main() -> None:
     card = card.model_copy(update={"figures": tuple(rows)})
     out = arguments.out or zoo.bundled_folder() / name
     out.mkdir(parents=True, exist_ok=True)
-    steps = int((work / "steps.txt").read_text())
+    steps = [int(n) for n in (work / "steps.txt").read_text().split()]
     recipe = yaml.safe_dump(training.recipe(name, steps), sort_keys=False)
     (out / "train.yaml").write_text(recipe, encoding="utf-8")
     bundle.save(out, card, network, half=True)

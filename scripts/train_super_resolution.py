@@ -1,6 +1,7 @@
 """Train the bundled super-resolution models that use the noise of the scan.
 
     python scripts/train_super_resolution.py ct-sr-x2 --out build/ct-sr-x2
+    python scripts/train_super_resolution.py ct-sr-x2 --out build/ct-sr-x2 --stage 1
     python scripts/bundle_super_resolution.py ct-sr-x2 --work build/ct-sr-x2
 
 Noise-free scenes are simulated once on the fine grid: dead leaves with features of real
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,6 +48,8 @@ EDGE = 72
 N_SCENES, BATCH = 480, 8
 #: Number of patches that are cut from one volume of noise.
 PER_NOISE = 4
+#: Fraction of noise with the spectrum of filtered back-projection, in each stage.
+RECONSTRUCTED = (0.25, 0.4)
 #: Levels of the noise relative to the contrast, and fraction of patches without noise.
 LEVELS, NOISELESS = (0.004, 0.7), 0.12
 #: Fraction of patches with noise that depends on the grey value.
@@ -58,7 +62,8 @@ UNTOLD = 0.25
 #: Fraction of scenes that are blurred, and the largest standard deviation in voxels of
 #: the scan.
 BLURRED, MAX_BLUR = 0.6, 0.9
-LEARNING_RATE = 2e-3
+#: Learning rate of each stage.
+LEARNING_RATES = (2e-3, 1e-3)
 AVERAGE = 0.999
 
 
@@ -136,13 +141,18 @@ def make_scenes(name: str, folder: Path) -> tuple[Array, Array]:
 
 
 def draw(
-    scenes: Array, sharpness: Array, training: Training, rng: np.random.Generator
+    scenes: Array,
+    sharpness: Array,
+    training: Training,
+    rng: np.random.Generator,
+    reconstructed: float = RECONSTRUCTED[0],
 ) -> tuple[torch.Tensor, ...]:
     """A batch: scans, targets, and the level, correlation and sharpness to tell."""
     factor, patch = training.factor, training.patch
     noisy, fine, levels, told, edges, weights = [], [], [], [], [], []
     while len(noisy) < BATCH:
-        noise = train_denoisers.random_noise((patch, patch + 4, patch + 4), rng)
+        shape = (patch, patch + 4, patch + 4)
+        noise = train_denoisers.random_noise(shape, rng, reconstructed)
         found = train_denoisers.correlation(noise)
         for _ in range(PER_NOISE):
             number = int(rng.integers(len(scenes)))
@@ -212,7 +222,7 @@ def _as_tensor(values: list[Array]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(values[:BATCH]), np.float32))
 
 
-def recipe(name: str, steps: int) -> dict[str, Any]:
+def recipe(name: str, steps: list[int]) -> dict[str, Any]:
     """All settings of a training, for the ``train.yaml`` stored with the weights."""
     return {
         "script": "scripts/train_super_resolution.py",
@@ -223,7 +233,8 @@ def recipe(name: str, steps: int) -> dict[str, Any]:
         "n_scenes": N_SCENES,
         "batch_size": BATCH,
         "per_noise": PER_NOISE,
-        "learning_rate": LEARNING_RATE,
+        "learning_rates": list(LEARNING_RATES),
+        "reconstructed": list(RECONSTRUCTED),
         "levels": list(LEVELS),
         "noiseless": NOISELESS,
         "signal_dependent": SIGNAL_DEPENDENT,
@@ -238,14 +249,19 @@ def recipe(name: str, steps: int) -> dict[str, Any]:
     }
 
 
-def train(name: str, out: Path, steps: int, rate: float, threads: int) -> None:
+def train(name: str, out: Path, stage: int, steps: int, threads: int) -> None:
     """Train and write ``weights.pt`` (averaged weights) every few hundred steps."""
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     training = TRAININGS[name]
     scenes, sharpness = make_scenes(name, out)
-    rng = np.random.default_rng([training.seed, 1 << 20])
+    rng = np.random.default_rng([training.seed, (1 << 20) + stage])
     network = build_network("conditioned_sr", **training.network)
+    before, rate = [], LEARNING_RATES[stage]
+    if stage:
+        before = (out / "steps.txt").read_text().split()[:stage]
+        shutil.copy(out / "weights.pt", out / f"weights-{stage}.pt")
+        network.load_state_dict(torch.load(out / "weights.pt", weights_only=True))
     averaged_model = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
@@ -256,7 +272,9 @@ def train(name: str, out: Path, steps: int, rate: float, threads: int) -> None:
     spread = parabola_weights(training.factor)
     start, losses = time.time(), []
     for step in range(steps):
-        x, target, level, told, edge, noise = draw(scenes, sharpness, training, rng)
+        x, target, level, told, edge, noise = draw(
+            scenes, sharpness, training, rng, RECONSTRUCTED[stage]
+        )
         with torch.autocast("cpu", torch.bfloat16):
             y = network(x, level, told, edge)
         squares = (y.float() - target).square().mean((1, 2, 3, 4))
@@ -277,7 +295,7 @@ def train(name: str, out: Path, steps: int, rate: float, threads: int) -> None:
             mean_loss, share = np.mean(losses[-250:], 0)
             print(f"{step + 1} {mean_loss:.5f} {share:.4f} {spent:.1f} min", flush=True)
             torch.save(averaged_model.module.state_dict(), out / "weights.pt")
-            (out / "steps.txt").write_text(str(step + 1))
+            (out / "steps.txt").write_text(" ".join([*before, str(step + 1)]))
 
 
 def main() -> None:
@@ -288,15 +306,15 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(TRAININGS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--stage", type=int, choices=(0, 1), default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     train(
         arguments.name,
         arguments.out,
+        arguments.stage,
         arguments.steps,
-        arguments.rate,
         arguments.threads,
     )
 

@@ -32,7 +32,16 @@ def training_data(sources: Sequence[str], seed: int, **said: Any) -> TrainingDat
     last = _OTHERS + _N_OTHERS // len(sources) - 1
     kinds = [source.split(":")[1] for source in sources]
     others = [f"simulated:{kind}:{_OTHERS}-{last}" for kind in kinds]
-    examples, held_out = _signatures(sources), _signatures(others)
+    return compared(_signatures(sources), _signatures(others), (seed,), **said)
+
+
+def compared(
+    examples: Sequence[Signature],
+    held_out: Sequence[Signature],
+    seeds: tuple[int, ...],
+    **said: Any,
+) -> TrainingData:
+    """Return examples of training scans, and the distances of other scans to them."""
     quantiles = _rounded([s.quantiles for s in examples])
     spectra = _rounded([s.spectrum for s in examples])
     return TrainingData(
@@ -44,7 +53,7 @@ def training_data(sources: Sequence[str], seed: int, **said: Any) -> TrainingDat
         spectrum=_reference(spectra),
         spectrum_distance=_spread([distance(s.spectrum, spectra) for s in held_out]),
         spectrum_examples=spectra,
-        seeds=(seed,),
+        seeds=seeds,
         **said,
     )
 

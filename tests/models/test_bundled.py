@@ -49,13 +49,15 @@ BUNDLED = (
 )
 #: Models made by ``scripts/train_denoisers.py``, bounded by the given noise.
 TOLD = ("ct-denoise", "fluo-denoise")
+#: Models made by ``scripts/train_super_resolution.py``.
+TOLD_AND_FINER = ("ct-sr-x2", "ct-sr-x4")
 each = pytest.mark.parametrize("model", BUNDLED, ids=lambda model: model.name)
 
 
 def test_every_bundled_model_is_here() -> None:
     bundled = [entry.card for entry in zoo.list_models() if entry.bundled]
     learned = {card.name for card in bundled if card.has_weights}
-    assert learned == {*(model.name for model in BUNDLED), *TOLD}
+    assert learned == {*(m.name for m in BUNDLED), *TOLD, *TOLD_AND_FINER}
     filters = {card.name for card in bundled if not card.has_weights}
     assert filters == {
         "gaussian",
@@ -89,7 +91,31 @@ def test_denoisers_that_are_told_the_noise_are_whole_and_bounded(name: str) -> N
         assert torch.isfinite(tensor).all()
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", TOLD_AND_FINER)
+def test_super_resolution_that_is_told_the_noise_agrees_with_the_scan(
+    name: str,
+) -> None:
+    folder = zoo.bundled_folder() / name
+    card = bundle.verify(folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+    assert card.data_consistency
+    assert card.network == "conditioned_sr"
+    assert "simulated" in card.not_for
+    assert card.training.noise is not None
+    assert card.training.noise[0] == 0
+    recipe = yaml.safe_load((folder / "train.yaml").read_text())
+    assert recipe["script"] == "scripts/train_super_resolution.py"
+    kwargs = {key: card.network_kwargs[key] for key in recipe["network"]}
+    assert recipe["network"] == kwargs
+    network = bundle.load(folder).network()
+    set_network_noise(network, Noise(0.0, 1.0))
+    x = torch.randn(1, 1, 12, 12, 12)
+    with torch.no_grad():
+        means = torch.nn.functional.avg_pool3d(network(x), card.upscale_factor)
+    assert torch.allclose(means, x, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*TOLD, *TOLD_AND_FINER])
 def test_their_figures_are_above_those_of_classical_methods(name: str) -> None:
     tests = _rows(name)
     assert len(tests) >= 5

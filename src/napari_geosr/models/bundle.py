@@ -100,7 +100,8 @@ class Model:
         """Return the network used for restoration, as constrained by the card.
 
         A noise bound is added around the network unless its architecture has one
-        already. If the card requires it, the result is made consistent with the scan.
+        already. If the card requires it, the result is made consistent with the scan,
+        unless it is consistent by construction.
         """
         network, bound = self.network(), self.card.noise_bound
         if cast("NetworkSpec", network.spec).input == "shape":
@@ -114,6 +115,8 @@ class Model:
                 "samples (--uncertainty diffusion), or train a model from it with "
                 "napari-geosr train ptdr --start-from."
             )
+        if getattr(network, "is_as_sharp_as_scan", False):
+            return network
         if self.card.data_consistency:
             if self._restorer is None:
                 self._restorer = networks.ConsistentUpscaling(network)

@@ -108,7 +108,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class _ConvolutionPair(nn.Module):
-    """The two convolutions of ``x + conv(relu(conv(x)))``."""
+    """``x + conv(relu(conv(x)))``."""
 
     def __init__(self, conv: type[nn.Module], features: int) -> None:
         super().__init__()
@@ -116,6 +116,12 @@ class _ConvolutionPair(nn.Module):
         self.second = conv(features, features, 3, padding=1)
         with torch.no_grad():
             self.second.weight.mul_(0.3)  # type: ignore[operator]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # Modify the maps in place: they are large, and nothing else needs them.
+        maps = functional.relu(self.first(x), inplace=True)
+        changed: torch.Tensor = self.second(maps)
+        return changed.add_(x)
 
 
 class ConditionedSR(nn.Module):
@@ -129,7 +135,8 @@ class ConditionedSR(nn.Module):
 
     #: `set_noise` must be called before a restoration.
     needs_noise = True
-    #: Results are not sharper than the scan, so their sharpness need not be measured.
+    #: Results agree with the scan and are not sharper, so neither a data-consistency
+    #: layer nor a measurement of their sharpness is needed.
     is_as_sharp_as_scan = True
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -203,9 +210,7 @@ class ConditionedSR(nn.Module):
             Sharpness of the scan; by default that of `set_scan_sharpness`.
         """
         given, level = self._given(x, level, correlation, sharpness)
-        maps = pad_to(given, 2)
-        part = tuple(slice(0, n) for n in maps.shape[2:])
-        found = crop_to(self._predicted(maps, part), x.shape[2:])
+        found = crop_to(self._predicted(pad_to(given, 2)), x.shape[2:])
         averages, detail = self._split(x, level, found)
         fine = pixel_shuffle(detail, self.config.upscale_factor)
         return fine + upscaled_by_parabolas(averages, self._weights)
@@ -223,7 +228,7 @@ class ConditionedSR(nn.Module):
         inner = tuple(slice(p.start // factor, -(-p.stop // factor)) for p in core)
         near = widened(inner, CUBIC_REACH, shape)
         given, level = self._given(x, None, None, None)
-        found = self._predicted(pad_to(given, 2), near)
+        found = self._predicted_part(pad_to(given, 2), near)
         averages, detail = self._split(cut(x, near), cut(level, near), found)
         self.pause()
         fine = pixel_shuffle(cut(detail, within(inner, near)), factor)
@@ -270,20 +275,27 @@ class ConditionedSR(nn.Module):
             averages = bounded(scan, level * change, level, self.config.bound)
             return averages - detail.mean(1, keepdim=True), detail
 
-    def _predicted(self, x: torch.Tensor, part: Part) -> torch.Tensor:
+    def _predicted(self, x: torch.Tensor) -> torch.Tensor:
         """Return the noise of the averages, in noise levels, and the sub-voxels.
 
         Parameters
         ----------
         x : Tensor of shape (N, C, [Z,] Y, X)
             Input of the first layer; sizes must be even.
-        part : tuple of slice
-            The part to compute. Each layer computes only what this part depends on.
         """
-        shape = x.shape[2:]
-        if x.device.type == "cpu":  # layout used by oneDNN
-            layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-            x = x.contiguous(memory_format=layouts[x.ndim])
+        maps = self.before(functional.relu(self.head(_laid_out(x))))
+        below = self.coarse(functional.relu(self.down(maps), inplace=True))
+        found: torch.Tensor = self.tail(
+            self.after(maps + pixel_shuffle(self.up(below), 2))
+        )
+        return found
+
+    def _predicted_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
+        """Return a part of the output of `_predicted`.
+
+        Each layer computes only what this part depends on.
+        """
+        x, shape = _laid_out(x), x.shape[2:]
         after = widened(part, 1, shape)
         joined = widened(after, 2 * len(self.after), shape)
         half = tuple(slice(p.start // 2, -(-p.stop // 2)) for p in joined)
@@ -322,6 +334,14 @@ class ConditionedSR(nn.Module):
             added = convolved_part(block.second, between, need, rest)
             maps, have = added.add_(cut(maps, within(rest, have))), rest
         return maps, have
+
+
+def _laid_out(x: torch.Tensor) -> torch.Tensor:
+    """Return the tensor in the layout used by oneDNN; ONNX graphs have no layouts."""
+    if x.device.type != "cpu" or torch.onnx.is_in_onnx_export():
+        return x
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return x.contiguous(memory_format=layouts[x.ndim])
 
 
 def build(config: NetworkConfig) -> ConditionedSR:

@@ -23,6 +23,8 @@ from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.models.exports import EXPORTS
 from napari_geosr.networks import needs_noise, set_network_noise
+from napari_geosr.operations.restore.upscaling.doubtful_noise import undoubted_noise
+from napari_geosr.operations.restore.upscaling.sharpness import set_edge_sharpness
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -137,6 +139,9 @@ def _set_noise_steps(
         )
     scan = (like if isinstance(like, Volume) else io.read(like)).select()
     noise = estimate_noise(scan)
+    if model.card.upscale_factor > 1:
+        noise = undoubted_noise(noise)
+        set_edge_sharpness(network, scan, noise)
     statistics = yield from scan_steps(scan.data)
     set_network_noise(network, noise.standardised(statistics.mean, statistics.std))
     yield WarningIssued(

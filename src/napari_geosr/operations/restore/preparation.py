@@ -56,6 +56,7 @@ from napari_geosr.operations.restore.scale import (
     with_padding,
 )
 from napari_geosr.operations.restore.unusual_voxels import doubts, refuse_nonfinite
+from napari_geosr.operations.restore.upscaling.doubtful_noise import undoubted_noise
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 
 if TYPE_CHECKING:
@@ -238,6 +239,8 @@ def prepare_steps(
     if needs_noise(network):
         if noise is None:
             noise = yield from _noise_steps(seen, kept, should_stop)
+        if model.card.upscale_factor > 1:
+            noise = undoubted_noise(noise)
         _set_network_noise(network, noise, config, model.card, statistics, volume)
         budget = run_budget(config, device)
         with memory_of_run_in_errors(network, volume, statistics, budget, device):

@@ -26,10 +26,13 @@ from napari_geosr.models.bundle import Model
 from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
 from napari_geosr.operations.restore.ranking.tune import for_axes, is_image
+from napari_geosr.operations.restore.upscaling.doubtful_noise import (
+    structure_doubt,
+    undoubted_noise,
+)
 from napari_geosr.operations.restore.upscaling.result import (
     BASELINE,
     CLEAR_GAIN,
-    structure_doubt,
 )
 from napari_geosr.operations.restore.upscaling.trial import TrialResources
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
@@ -181,11 +184,14 @@ def decide_upscaling(
     skipped : mapping of str to str, optional
         Models that could not be tested, with the reason.
     """
-    # Noise below the rounding steps raises no doubt if the steps are small.
+    # Noise below the rounding steps raises no doubt if the steps are small. What may be
+    # fine structure is not treated as noise.
     doubts = [
         one
-        for one in (*noise.doubts, structure_doubt(noise))
-        if one and not (is_about(one, "rounding") and noise.bound < 2 * FLOOR)
+        for one in (*noise.doubts, structure_doubt(undoubted_noise(noise)))
+        if one
+        and not (is_about(one, "rounding") and noise.bound < 2 * FLOOR)
+        and not is_about(one, "fine structure")
     ]
     if not noise.is_measured:
         doubts.append("The noise could not be measured.")

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_geosr.core.noise import Noise
 from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.types import AnyDict
-from napari_geosr.measure.number_text import rough_percent, signed_text
+from napari_geosr.measure.number_text import signed_text
 
 #: Expected gain, in dB, below which the model may be no better than interpolation. The
 #: estimate scatters by 2 dB.
 CLEAR_GAIN = 1.0
 #: Interpolation with which all models are compared.
 BASELINE = "cubic"
-#: Noise level, as a fraction of the contrast, above which measured noise may be fine
-#: structure: in a scan 32 voxels wide, texture was mistaken for noise.
-_DOUBTFUL_LEVEL = 0.33
-#: Noise correlation along every axis above which measured noise may be fine structure.
-_DOUBTFUL_CORRELATION = 0.35
 
 
 @dataclass(frozen=True)
@@ -127,15 +121,3 @@ class UpscalingVerdict:
             "doubtful": self.is_doubtful,
             "sentence": self.sentence,
         }
-
-
-def structure_doubt(noise: Noise) -> str:
-    """Return a sentence if fine structure may have been mistaken for noise."""
-    least = min(noise.correlation.values(), default=0)
-    if noise.relative <= _DOUBTFUL_LEVEL or least <= _DOUBTFUL_CORRELATION:
-        return ""
-    return (
-        f"The noise was measured as {rough_percent(noise.relative)} of the contrast "
-        "and is correlated along every axis, so fine structure may have been mistaken "
-        "for noise."
-    )

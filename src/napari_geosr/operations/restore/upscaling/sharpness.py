@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.inference.windows import Standardisation
+    from napari_geosr.networks.spec import NetworkSpec
 
 FloatArray = npt.NDArray[np.float32]
 #: Maximum misfit at which the sharpening is kept: the difference between the scan and a
@@ -125,25 +126,22 @@ def sharpness_steps(
     Returns
     -------
     tuple of Sharpness
-        One for each layer.
+        One for each layer, or network that agrees with the scan by construction.
 
     Raises
     ------
     Cancelled
         If `should_stop` returns True.
     """
-    layers = [
-        m for m in network.modules() if isinstance(m, networks.ConsistentUpscaling)
-    ]
+    layers = [m for m in network.modules() if _agrees(m)]
     found: list[networks.Sharpness] = []
     kept, of = kept or MeasurementStore(), of or {}
     for i, layer in enumerate(layers):
-        if getattr(layer.network, "is_as_sharp_as_scan", False):
-            n = len(layer.spec.axes)
-            set_edge_sharpness(layer.network, volume, n, noise)
+        if not isinstance(layer, networks.ConsistentUpscaling):
+            set_edge_sharpness(layer, volume, noise)
             if choice == "object":
                 yield WarningIssued(message=_NO_SHARPENING)
-            found.append(layer.sharpness)
+            found.append(networks.Sharpness())
             continue
         known = kept.read(f"sharpness {i}", networks.Sharpness, **of)
         if known is not None:
@@ -183,20 +181,17 @@ def sharpness_steps(
     return tuple(found)
 
 
-def set_edge_sharpness(
-    network: nn.Module, volume: Volume, ndim: int, noise: Noise
-) -> None:
+def set_edge_sharpness(network: nn.Module, volume: Volume, noise: Noise) -> None:
     """Measure the sharpness of a scan, and pass it to a network that uses it.
 
     Parameters
     ----------
     volume : Volume
         The scan, with spatial axes only.
-    ndim : int
-        Number of axes on which the network works.
     noise : Noise
         Noise of the scan, in its grey values.
     """
+    ndim = len(cast("NetworkSpec", network.spec).axes)
     edges = [1] * (len(volume.axes) - ndim) + [_BOX_EDGE[ndim]] * ndim
     boxes = structured_boxes(volume, edges, _N_EDGE_BOXES)
     values = (np.asarray(volume.data[box], np.float32) for box in boxes)
@@ -206,14 +201,24 @@ def set_edge_sharpness(
 def agreement_records(network: nn.Module) -> list[AnyDict]:
     """Describe how results were made consistent with the scan; may be empty."""
     return [
-        {
-            "bound": layer.bound,
-            "excess_sharpness": layer.sharpness.excess,
-            "as_sharp_as": "object" if layer.sharpness.keep else "scan",
-        }
-        for layer in network.modules()
-        if isinstance(layer, networks.ConsistentUpscaling)
+        _agreement_record(module) for module in network.modules() if _agrees(module)
     ]
+
+
+def _agrees(module: nn.Module) -> bool:
+    """Whether results of this module agree with the scan."""
+    is_layer = isinstance(module, networks.ConsistentUpscaling)
+    return is_layer or getattr(module, "is_as_sharp_as_scan", False)
+
+
+def _agreement_record(module: Any) -> AnyDict:
+    layered = isinstance(module, networks.ConsistentUpscaling)
+    sharpness = module.sharpness if layered else networks.Sharpness()
+    return {
+        "bound": module.bound if layered else module.config.bound,
+        "excess_sharpness": sharpness.excess,
+        "as_sharp_as": "object" if sharpness.keep else "scan",
+    }
 
 
 def fit_sharpness(

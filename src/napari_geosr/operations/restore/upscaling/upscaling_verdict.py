@@ -39,6 +39,7 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run
 from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.stein import variance_range
+from napari_geosr.operations.restore.upscaling.doubtful_noise import undoubted_noise
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.upscaling.trial import (
     ScanTrial,
@@ -121,7 +122,7 @@ def upscaling_verdict_steps(
             f"The model {card.name!r} does not upscale, so it cannot be compared with "
             "interpolation. Choose a model for super-resolution."
         )
-    volume = volume.select()
+    volume, noise = volume.select(), undoubted_noise(noise)
     machine = replace(machine or TrialResources(), should_stop=should_stop)
     trial = ScanTrial(model, volume, noise, sharpness, machine, strength, measured)
     boxes = trial.boxes()

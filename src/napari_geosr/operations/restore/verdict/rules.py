@@ -23,7 +23,7 @@ from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.measure.noise.remarks import MEDIAN_FILTERED, limit_text
 from napari_geosr.measure.noise.topics import PARTIAL, is_about
 from napari_geosr.measure.number_text import rough_percent, signed_text
-from napari_geosr.operations.restore.upscaling.result import structure_doubt
+from napari_geosr.operations.restore.upscaling.doubtful_noise import structure_doubt
 from napari_geosr.operations.restore.verdict.known_block_test import (
     KnownBlockTest,
     lost_pores,
