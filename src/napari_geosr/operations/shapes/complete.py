@@ -8,7 +8,7 @@ voxel of the input is removed.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,6 +146,7 @@ def complete_shape_steps(
     implant: Path | None = None,
     mesh: Path | None = None,
     overwrite: bool = False,
+    replaced: Collection[Path] = (),
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ShapeCompletion]:
     """Complete the shape in `volume`, and write the shape and the completed part.
@@ -160,6 +161,9 @@ def complete_shape_steps(
     implant, mesh : Path, optional
         Volume file and mesh for the completed part.
     overwrite : bool
+        Whether existing files are replaced.
+    replaced : collection of Path
+        Files that are replaced even if `overwrite` is False.
     should_stop : callable
 
     Raises
@@ -170,9 +174,9 @@ def complete_shape_steps(
     volumes = [out] if implant is None else [out, implant]
     check_not_source(volume, *volumes, *([] if mesh is None else [mesh]))
     for path in volumes:
-        io.check_output(path, overwrite)
+        io.check_output(path, overwrite or path in replaced)
     if mesh is not None:
-        check_mesh_path(mesh, overwrite=overwrite)
+        check_mesh_path(mesh, overwrite=overwrite or mesh in replaced)
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
@@ -194,13 +198,18 @@ def complete_shape_steps(
         for path, mask in zip(volumes, masks, strict=False):
             like = volume.replace(data=mask, provenance=(*volume.provenance, record))
             spec = io.OutputSpec.like(like, dtype=np.uint8, kind="labels")
-            output = stack.enter_context(io.create(path, spec, overwrite=overwrite))
+            may_replace = overwrite or path in replaced
+            output = stack.enter_context(io.create(path, spec, overwrite=may_replace))
             output.array[(slice(None),) * 3] = mask.astype(np.uint8)
         surface = None
         if mesh is not None:
             with interruptible(should_stop):
                 surface = write_surface(
-                    part.implant, volume, mesh, MeshConfig(), overwrite=overwrite
+                    part.implant,
+                    volume,
+                    mesh,
+                    MeshConfig(),
+                    overwrite=overwrite or mesh in replaced,
                 )
     written = np.asarray(io.read_back(out).data) != 0
     n_added = int(np.count_nonzero(part.implant))
