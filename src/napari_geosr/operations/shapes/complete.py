@@ -178,7 +178,8 @@ def complete_shape_steps(
     if mesh is not None:
         check_mesh_path(mesh, overwrite=overwrite or mesh in replaced)
     model = find_shape_model(config.model, COMPLETING, "complete")
-    check_cubic(volume, model)
+    if warning := check_cubic(volume, model):
+        yield WarningIssued(message=warning)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     pose = yield from pose_steps(volume, model)  # the main warning comes first
     if model.card.remarks:

@@ -224,7 +224,8 @@ def completed_layer_steps(
     # Before reading, check whether the voxels fit; the surface is unknown until then.
     _check_result(volume.shape, 0)
     model = find_shape_model(config.model, COMPLETING, "complete")
-    check_cubic(volume, model)
+    if warning := check_cubic(volume, model):
+        yield WarningIssued(message=warning)
     read = snapshot(volume)
     inside = yield from read_shape_steps(read, config.label, should_stop)
     pose = yield from pose_steps(volume, model)  # warn about the orientation first
@@ -299,7 +300,8 @@ def part_surface_steps(
         If the model finds nothing to complete.
     """
     model = find_shape_model(config.model, COMPLETING, "complete")
-    check_cubic(volume, model)
+    if warning := check_cubic(volume, model):
+        yield WarningIssued(message=warning)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     pose = yield from pose_steps(volume, model)
     found = yield from complete_mask_steps(
