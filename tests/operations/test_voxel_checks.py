@@ -60,9 +60,10 @@ def model(tmp_path_factory) -> Path:
 
 
 def test_the_card_states_the_voxel_size(model: Path) -> None:
-    training = bundle.read_card(model).training
-    assert training.voxel_size == (1.0, 3.0)
-    assert training.unit == "µm"
+    card = bundle.read_card(model)
+    assert card.training.voxel_size == (1.0, 3.0)
+    assert card.training.unit == "µm"
+    assert any("accuracy of this model was not measured" in r for r in card.remarks)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,10 @@ _REMARKS = {
     )
 }
 _REMARKS["shell_completion"] = _REMARKS["shape_completion"]
+_REMARKS["sparse_segmentation"] = (
+    "The accuracy of this model was not measured. Compare its labels with a labelled "
+    "scan that it was not trained on, and with those of a threshold.",
+)
 
 
 def train_shape_steps(
