@@ -21,7 +21,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
-from napari_geosr.core.interruption import interruptible
+from napari_geosr.core.interruption import check_stop, interruptible
 from napari_geosr.core.orientation import half_turn
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -334,7 +334,8 @@ def _complete_steps(
     yield from warn_if_unlike(reproduced)
     if should_stop():
         raise Cancelled("Stopped; no file was written.")
-    missing = _missing_part(predicted & ~coarse, coarse)
+    with interruptible(should_stop):
+        missing = _missing_part(predicted & ~coarse, coarse)
     fine: AnyArray = missing if factor == 1 else np.zeros_like(padded)
     refine_model: AnyMapping | None = None
     if factor > 1 and missing.any():
@@ -343,7 +344,8 @@ def _complete_steps(
             missing, coarse, padded, factor, config, device, should_stop
         )
     fine = fine & ~padded
-    fine, n_pieces = large_pieces(fine, config.smallest_piece)
+    with interruptible(should_stop):
+        fine, n_pieces = large_pieces(fine, config.smallest_piece)
     implant: AnyArray = np.zeros_like(inside)
     kept = tuple(slice(b, b + n) for b, n in zip(before, given.shape, strict=True))
     # The missing part may lie outside the bounding box of the remaining shape.
@@ -436,6 +438,7 @@ def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
     from scipy.ndimage import binary_dilation, distance_transform_edt, label
 
     far = added & (distance_transform_edt(~coarse) >= 2)
+    check_stop()
     if far.any():
         ball = np.ones((3, 3, 3), bool)
         grown: AnyArray = binary_dilation(far, ball, iterations=2, mask=added)
