@@ -161,7 +161,10 @@ def test_all_labels_of_a_mask_are_used_even_if_there_are_many() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.random.default_rng(0).integers(0, 999, SHAPE), "neighbouring voxels differ"),
+        (
+            np.random.default_rng(0).integers(0, 999, SHAPE),
+            "neighbouring voxels differ",
+        ),
         (np.where(labelled(200) == 9, -1, labelled(200)), "negative values"),
         (labelled(200) + 0.5 * (labelled(200) > 0), "not integers"),
     ],

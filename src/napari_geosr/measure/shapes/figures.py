@@ -131,9 +131,7 @@ def describe_shape_steps(
     return figures, mesh
 
 
-def _area_without_cuts(
-    inside: AnyArray, voxel_size: Sequence[float]
-) -> float | None:
+def _area_without_cuts(inside: AnyArray, voxel_size: Sequence[float]) -> float | None:
     """Return the area of a surface that continues beyond the faces of its volume.
 
     The shape is mirrored at the faces that it meets, so that its surface is

@@ -112,6 +112,9 @@ class ShapeLayer:
     part_figures : ShapeFigures or None
     n_pieces : int
         Number of separate completed parts.
+    n_removed : int
+        For a completion: number of voxels of the input that are not in the result,
+        counted in the result.
     reproduced : float
         For a completion: fraction of the input that the model also predicts.
     n_changed : int
@@ -136,6 +139,7 @@ class ShapeLayer:
     part: Volume | None = None
     part_figures: ShapeFigures | None = None
     n_pieces: int = 0
+    n_removed: int = 0
     reproduced: float = 1.0
     n_changed: int = 0
     n_surface: int = 0
@@ -255,11 +259,18 @@ def completed_layer_steps(
         part,
         figures,
         found.n_pieces,
-        found.reproduced,
+        n_removed=_count_removed(inside, made.data),
+        reproduced=found.reproduced,
         assumed=assumed_directions(volume, model),
         contents=contents_of(part.data),
         shown_unit=shown_unit(volume.unit, volume.voxel_size),
     )
+
+
+def _count_removed(inside: AnyArray, result: ArrayLike) -> int:
+    """Return the number of voxels of a shape that are 0 in the result, by planes."""
+    pairs = zip(inside, result, strict=True)
+    return sum(int(np.count_nonzero(plane & (made == 0))) for plane, made in pairs)
 
 
 def contents_of(labels: ArrayLike) -> int:

@@ -111,8 +111,8 @@ def _trained_edges(card: ModelCard) -> list[VoxelEdges]:
     found = []
     for name, record in inputs.items() if isinstance(inputs, dict) else ():
         match record:
-            case {"voxel_size": [z, y, x], "unit": str(unit)} if (
-                name.startswith("source")
+            case {"voxel_size": [z, y, x], "unit": str(unit)} if name.startswith(
+                "source"
             ):
                 found.append(((float(z), float(y), float(x)), unit))
     return found
