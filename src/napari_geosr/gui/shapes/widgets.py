@@ -259,8 +259,9 @@ class ShapesWidgets(Dock):
             ("Quantity", "Before", "After"),
             "Before and after",
             "Measurements of the shape before and after. Surface: area of "
-            "the smoothed surface, without cuts at the faces of the volume. Thickness: mean local thickness (only for cubic "
-            "voxels). Euler number: objects minus tunnels plus cavities.",
+            "the smoothed surface, without cuts at the faces of the volume. Thickness: "
+            "mean local thickness (only for cubic voxels). Euler number: objects minus "
+            "tunnels plus cavities.",
             heights=_TABLE_HEIGHTS,
             numbers=(1, 2),
         )

@@ -47,12 +47,11 @@ def submitting(job: JobFolder) -> Iterator[None]:
         If another process is submitting such a job, or another job writes or will
         write the output.
     """
-    with _only_submission(job):
-        with ExitStack() as stack:
-            for out in _outputs_of(job):
-                stack.enter_context(_only_output(out))
-            check_only_writer(job)
-            yield
+    with _only_submission(job), ExitStack() as stack:
+        for out in _outputs_of(job):
+            stack.enter_context(_only_output(out))
+        check_only_writer(job)
+        yield
 
 
 @contextmanager

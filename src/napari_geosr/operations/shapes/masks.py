@@ -385,9 +385,9 @@ def _doubtful_label(
 ) -> str:
     """Return a warning if a label was chosen from values that may be grey values.
 
-    If `label` is None, all non-zero voxels were chosen. `fraction` is the fraction of the voxels inside the shape. `doubts` is the sum of
-    the results of `_check_labels`. If there is no reason for a warning, the result is
-    empty.
+    If `label` is None, all non-zero voxels were chosen. `fraction` is the fraction of
+    the voxels inside the shape. `doubts` is the sum of the results of `_check_labels`.
+    If there is no reason for a warning, the result is empty.
     """
     n_pairs, n_different, n_outside = doubts.tolist()
     if len(values) <= _FEW_LABELS or (
