@@ -269,8 +269,10 @@ def completed_layer_steps(
 
 def _count_removed(inside: AnyArray, result: ArrayLike) -> int:
     """Return the number of voxels of a shape that are 0 in the result, by planes."""
-    pairs = zip(inside, result, strict=True)
-    return sum(int(np.count_nonzero(plane & (made == 0))) for plane, made in pairs)
+    return sum(
+        int(np.count_nonzero(plane & (np.asarray(result[z]) == 0)))
+        for z, plane in enumerate(inside)
+    )
 
 
 def contents_of(labels: ArrayLike) -> int:

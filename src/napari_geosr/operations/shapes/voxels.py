@@ -108,7 +108,7 @@ def _edges(volume: Volume) -> VoxelEdges:
 def _trained_edges(card: ModelCard) -> list[VoxelEdges]:
     """Return the voxel edges of the training scans, according to a model's record."""
     inputs = card.provenance.get("inputs")
-    found = []
+    found: list[VoxelEdges] = []
     for name, record in inputs.items() if isinstance(inputs, dict) else ():
         match record:
             case {"voxel_size": [z, y, x], "unit": str(unit)} if name.startswith(
