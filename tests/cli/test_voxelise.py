@@ -10,7 +10,10 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes import CompareShapesConfig
+from napari_geosr.operations.shapes.grids import grid_around
 
 trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
 
@@ -182,3 +185,30 @@ def test_a_margin_that_needs_too_many_voxels_is_named(
     )
     assert voxelise(sphere(10), tmp_path, "0.5", "--margin", margin) == 2
     assert re.search(rf"{expected} \(--margin\)\.", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("1e-20", "2000000000000000000002 × "),
+        ("1e-20,1,1", "2000000000000000000002 × 22 × 22 voxels"),
+        ("1e400", "inf is outside the usable range"),
+    ],
+)
+def test_voxels_of_extreme_sizes_are_refused(
+    size: str, message: str, tmp_path, capsys
+) -> None:
+    mesh = trimesh.creation.box((20, 20, 20))
+    assert voxelise(mesh, tmp_path, size) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_more_voxels_than_can_be_counted_are_refused() -> None:
+    corners = np.array([[-1e300] * 3, [1e300] * 3])
+    with pytest.raises(VolumeError, match="too small for the mesh. Choose a larger"):
+        grid_around(corners, np.full(3, 1e-100))
+
+
+def test_a_tolerance_is_finite() -> None:
+    with pytest.raises(ConfigError, match="a length greater than zero is needed"):
+        CompareShapesConfig.create(tolerance="1e400")

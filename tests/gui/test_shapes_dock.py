@@ -186,6 +186,28 @@ def test_the_preview_is_a_part_of_the_result(viewer, labels, qtbot):
     assert np.median(distance) < 0.1 * SIZE
 
 
+def test_a_shown_preview_follows_the_settings(viewer, dock, qtbot, tmp_path):
+    form = dock.forms[REFINE]
+    form.set_values({"model": "trilinear"})
+    qtbot.wait(900)  # longer than the pause: no preview is shown, so none is started
+    assert not dock.activity.busy
+    assert dock.preview.layer is None
+    dock.preview_button.click()
+    idle(dock, qtbot)
+    before = len(dock.preview.layer.data[0])
+    form.set_values({"upscale_factor": 4})
+    assert dock.preview.layer is None
+    qtbot.waitUntil(lambda: dock.preview.layer is not None, timeout=20_000)
+    idle(dock, qtbot)
+    assert len(dock.preview.layer.data[0]) > 2 * before
+    # A run, or another task, ends this.
+    form.set_values({"upscale_factor": 2})
+    dock.task.setCurrentText(COMPLETE)
+    qtbot.wait(900)
+    assert not dock.activity.busy
+    assert dock.preview.layer is None
+
+
 def test_a_result_after_a_preview_can_be_exported(viewer, dock, qtbot, tmp_path):
     dock.forms[REFINE].set_values({"upscale_factor": 2, "model": "trilinear"})
     for pressed in (dock.preview_button, dock.run_button):
@@ -298,7 +320,9 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     )
     assert whole[made.incomplete].all()
     np.testing.assert_array_equal(part, whole & ~made.incomplete)
-    assert "The input is unchanged; the model reproduces" in dock.summary.text()
+    assert "Voxels of the input that were removed: 0. The model reproduces" in (
+        dock.summary.text()
+    )
     volume = part.sum() * SIZE**3
     assert f": {volume:.4g} cm³ ({1e3 * volume:.4g} mm³) in" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers

@@ -200,6 +200,20 @@ def test_triangles_collapse_when_vertices_are_equal() -> None:
     assert merged_surface(mesh.vertices, mesh.faces)[1] is mesh.faces
 
 
+def area(inside: np.ndarray, size: tuple[float, ...] = (1, 1, 1)) -> float:
+    return run_to_end(describe_shape_steps(inside, size, "mm"))[0].surface
+
+
+def test_cuts_at_the_faces_of_the_volume_are_not_surface() -> None:
+    plate = box((32, 64, 64), (12, 0, 0), (8, 64, 64))
+    assert area(plate) == pytest.approx(2 * 64 * 64, rel=1e-4)
+    assert area(plate, (3, 0.5, 2)) == pytest.approx(2 * 64 * 64, rel=1e-4)
+    assert area(plate[12:]) == pytest.approx(64 * 64, rel=1e-4)
+    whole = ball(40, 15)
+    assert area(whole[20:]) == pytest.approx(area(whole) / 2, rel=0.01)
+    assert area(whole[:20, 20:, :20]) == pytest.approx(area(whole) / 8, rel=0.01)
+
+
 def test_an_empty_shape_has_no_surface() -> None:
     with pytest.raises(VolumeError, match="empty"):
         extract_surface(np.zeros((4, 4, 4), bool), (1, 1, 1), "mm")

@@ -54,3 +54,28 @@ def test_contacts_made_by_rounding_are_told(
     text = " ".join(result.warnings)
     assert ("The surface is up to 1200.32 mm from the origin" in text) != is_closed
     assert ("so that the surface touches itself. Write an OBJ" in text) != is_closed
+
+
+@pytest.mark.parametrize(
+    ("unit", "size", "words"),
+    [
+        ("mm", 0.5, ""),
+        ("pixel", 1.0, "positions are in voxels"),
+        ("pixel", 0.5, "positions are in an unknown unit"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".3mf", ".stl"])
+def test_a_unit_that_the_positions_do_not_have_is_told(
+    suffix: str, unit: str, size: float, words: str, tmp_path: Path
+) -> None:
+    inside = noise(3)
+    volume = Volume(inside.view(np.uint8), "ZYX", (size,) * 3, unit)
+    path = tmp_path / f"shape{suffix}"
+    text = " ".join(write_surface(inside, volume, path, MeshConfig()).warnings)
+    if suffix == ".3mf":
+        assert trimesh.load_mesh(path).units == "millimeter"
+    if suffix == ".3mf" and words:
+        assert "A 3MF file always states millimetres" in text
+        assert words in text
+    else:
+        assert not text

@@ -17,7 +17,7 @@ from napari_geosr.io.meshes import write_mesh
 from napari_geosr.measure.shapes import extract_surface
 from napari_geosr.models import bundle
 from napari_geosr.operations import shapes
-from napari_geosr.operations.shapes import complete, inside, snapshots
+from napari_geosr.operations.shapes import complete, inside, layers, snapshots
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -228,3 +228,12 @@ def test_the_record_of_voxels_has_the_checksum_of_the_mesh(tmp_path) -> None:
     run_to_end(shapes.voxelise_steps(mesh, out, config))
     facts = io.read(out).provenance[-1]["inputs"]["mesh"]
     assert facts["checksum"] == provenance.checksum(mesh)
+
+
+def test_voxels_that_a_completion_removed_are_counted() -> None:
+    given = simulated_skull(3, 56, "sphere").incomplete
+    result = np.asarray(given, np.uint8).copy()
+    assert layers._count_removed(given, result) == 0
+    result[tuple(np.argwhere(given)[:3].T)] = 0
+    result[tuple(np.argwhere(~given)[:5].T)] = 1
+    assert layers._count_removed(given, result) == 3

@@ -12,9 +12,14 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import write
 from napari_geosr.measure.shapes import compare_shapes, describe_shape_steps, surface
-from napari_geosr.operations.shapes import memory, meshing
-from napari_geosr.operations.shapes.complete import bytes_for_grid
-from napari_geosr.operations.shapes.config import MeshConfig
+from napari_geosr.networks.sparse import _shells
+from napari_geosr.operations.shapes import memory, meshing, parts, shell
+from napari_geosr.operations.shapes.complete import (
+    bytes_for_grid,
+    complete_mask_steps,
+)
+from napari_geosr.operations.shapes.config import CompleteShapeConfig, MeshConfig
+from napari_geosr.operations.shapes.simulation import simulated_skull
 
 NOISE = np.random.default_rng(0).random((12, 12, 12)) < 0.3
 
@@ -82,3 +87,54 @@ def test_a_completion_includes_the_distances_and_the_network() -> None:
     box = 12 * 64**3
     assert bytes_for_grid(64, 1, 0, 8) >= box + 48 * 64**3
     assert bytes_for_grid(64, 1, 64**3 // 4, 8) > bytes_for_grid(64, 1, 0, 8)
+
+
+def counted(monkeypatch, module, name: str) -> list:
+    """Count the calls of a function of a module."""
+    done = []
+    function = getattr(module, name)
+    monkeypatch.setattr(
+        module, name, lambda *given: done.append(name) or function(*given)
+    )
+    return done
+
+
+def completed_until(done: list, n: int) -> None:
+    """Complete a skull; it must stop as soon as `done` has `n` entries."""
+    inside = simulated_skull(3, 56, "sphere").incomplete
+    config = CompleteShapeConfig.create(device="cpu", threads=1)
+    steps = complete_mask_steps(inside, config, should_stop=lambda: len(done) >= n)
+    with pytest.raises(Cancelled):
+        run_to_end(steps)
+    assert len(done) == n
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_completion_is_stopped_between_its_rays(n: int, monkeypatch) -> None:
+    monkeypatch.setattr(_shells, "_AT_ONCE", 500)
+    completed_until(counted(monkeypatch, _shells, "_outermost_wall"), n)
+
+
+def test_a_completion_is_stopped_before_its_pieces_are_counted(monkeypatch) -> None:
+    removed = counted(monkeypatch, shell, "_without_crust")
+    counting = []
+    monkeypatch.setattr(parts.np, "bincount", lambda *_: counting.append(1))
+    completed_until(removed, 1)
+    assert not counting
+
+
+def test_layers_are_removed_slab_by_slab(monkeypatch) -> None:
+    thick = np.full(3, 5.0)
+    part = np.random.default_rng(1).random((23, 9, 11)) < 0.9
+    whole = shell._without_crust(part, thick)
+    assert 0 < whole.sum() < part.sum()
+    for planes in (1, 2, 3, 7):
+        monkeypatch.setattr(shell, "_AT_ONCE", planes * 9 * 11)
+        np.testing.assert_array_equal(shell._without_crust(part, thick), whole)
+    asked = []
+    with (
+        interruptible(lambda: asked.append(1) or len(asked) > 2),
+        pytest.raises(Cancelled),
+    ):
+        shell._without_crust(part, thick)
+    assert len(asked) == 3

@@ -14,7 +14,7 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.cluster import allocation
@@ -22,6 +22,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.kinds import describe_resume
 from napari_geosr.jobs.run import run_steps
+from napari_geosr.operations.restore import residual_path
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 
@@ -264,6 +265,17 @@ def test_train_shapes(
     )
 
 
+@pytest.mark.usefixtures("idle_oar")
+def test_the_residual_of_another_run_is_not_replaced(scan: Path, capsys: Any) -> None:
+    out = scan.parent / "clean.ome.tif"
+    words = ["restore", str(scan), "-m", "gaussian", "--threads", "1", "-o", str(out)]
+    said = submit(capsys, *words, "--check-consistency", "--queue", "oar")
+    residual_path(out).write_bytes(b"written since by another program")
+    with pytest.raises(FileError, match="exists already"):
+        run_to_end(run_steps(JobFolder(said["job"])))
+    assert residual_path(out).read_bytes() == b"written since by another program"
+
+
 #: What each task on a shape needs, in the folder of the fixture `shape_files`.
 TASKS = {
     "refine": ["ball.tif", "--model", "trilinear"],
@@ -319,6 +331,41 @@ def test_shapes(shape_files: Path, capsys: Any, task: str) -> None:
     assert run_to_end(run_steps(job)) == shape_files / "far.ome.tif"
     assert (Path("far.ome.tif").stat().st_mtime_ns == written) == (not more)
     assert all(Path(name).exists() for name in more[1::2])
+
+
+@pytest.mark.parametrize("name", ["part.tif", "part.stl", "far.ome.tif"])
+@pytest.mark.usefixtures("idle_oar")
+def test_files_of_others_are_not_replaced(
+    shape_files: Path, capsys: Any, name: str
+) -> None:
+    for given in ("part.tif", "part.stl"):
+        Path(given).write_bytes(b"old")
+    words = ["shapes", "complete", "skull.tif", "--threads", "1", "-o", "far.ome.tif"]
+    words += ["--implant", "part.tif", "--mesh", "part.stl", "--queue", "oar"]
+    job = JobFolder(submit(capsys, *words, "--overwrite")["job"])
+    Path(name).write_bytes(b"written since by another program")
+    with pytest.raises(FileError, match=f"{name} was written by another program"):
+        run_to_end(run_steps(job))
+    assert Path(name).read_bytes() == b"written since by another program"
+    Path(name).unlink()
+    assert run_to_end(run_steps(job)) == shape_files / "far.ome.tif"
+    assert len(Path("part.stl").read_bytes()) > 100
+
+
+@pytest.mark.parametrize("option", ["--implant", "--mesh"])
+@pytest.mark.usefixtures("shape_files", "idle_oar")
+def test_a_job_does_not_write_the_companion_of_another(
+    capsys: Any, option: str
+) -> None:
+    kind = "tif" if option == "--implant" else "stl"
+    words = ["shapes", "complete", "skull.tif", option, f"part.{kind}"]
+    submit(capsys, *words, "-o", "one.ome.tif", "--queue", "oar")
+    assert run(["submit", *words, "-o", "other.ome.tif", "--queue", "oar"]) == 2
+    assert f"also writes {Path.cwd()}/part.{kind}" in said_by(capsys)
+
+
+def said_by(capsys: Any) -> str:
+    return " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

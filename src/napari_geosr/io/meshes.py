@@ -19,6 +19,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import parse_unit
 from napari_geosr.io.formats import read_suffixes
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.finished import record_finished
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -118,7 +119,9 @@ def write_mesh(
             content = b"\n".join((first, second, b"comment " + header, rest))
         elif kind == "obj":
             content = b"# " + header + b"\n" + content
-    atomic.write_bytes(path, content, overwrite=overwrite)
+    with atomic.replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content)
+        record_finished({path: temporary})
 
 
 def stored_positions(path: Path, vertices: AnyArray) -> AnyArray:

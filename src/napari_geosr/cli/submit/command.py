@@ -57,8 +57,10 @@ class SubmitRequest:
     folder : Path or None
         Folder of the job, if the kind of job determines it.
     companions : tuple of Path
-        Other files that the job writes next to a volume; they are checked like the
-        volume.
+        Other volumes that the job writes; they are checked like the volume.
+    meshes : tuple of Path
+        Meshes that the job writes; whether they may be replaced is checked when the
+        request is created.
     overwrite, resume : bool
         Whether a complete file or a partial file, respectively, may exist at `out`.
     """
@@ -69,6 +71,7 @@ class SubmitRequest:
     folder: Path | None = None
     is_volume: bool = False
     companions: tuple[Path, ...] = ()
+    meshes: tuple[Path, ...] = ()
     overwrite: bool = False
     resume: bool = False
 
@@ -208,10 +211,11 @@ def _processes(job: Job, profile: Profile) -> str:
 
 
 def _check_output(request: SubmitRequest, dry_run: bool) -> None:
-    """Reject an output that cannot be written or that another job is writing."""
+    """Reject outputs that cannot be written or that another job is writing."""
     # This check must come first: with --overwrite, the next one deletes an
     # unfinished file.
-    check_no_other_writer(request.out, request.folder)
+    for path in (request.out, *request.companions, *request.meshes):
+        check_no_other_writer(path, request.folder)
     if request.is_volume:
         # A dry run removes nothing.
         continues = request.resume or dry_run

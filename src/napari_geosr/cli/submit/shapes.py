@@ -110,6 +110,8 @@ def _request(
         implant=implant,
         mesh=mesh,
         replaces=modified_time(out) if overwrite else 0,
+        implant_replaces=modified_time(implant) if overwrite and implant else 0,
+        mesh_replaces=modified_time(mesh) if overwrite and mesh else 0,
     )
     job.check()
     for volume in filter(None, job.open()):
@@ -120,6 +122,7 @@ def _request(
         out,
         is_volume=True,
         companions=() if implant is None else (implant,),
+        meshes=() if mesh is None else (mesh,),
         overwrite=overwrite,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtWidgets import QFileDialog
@@ -19,7 +18,6 @@ from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.geometry import check_same_transform
-from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.shapes.layers import (
     PreviewSurface,
     add_segmentation,
@@ -29,6 +27,8 @@ from napari_geosr.gui.shapes.layers import (
     check_mesh_place,
     transform_warning,
 )
+from napari_geosr.gui.shapes.mesh_path import ask_mesh_path
+from napari_geosr.gui.shapes.repeated import PreviewRepeater
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
@@ -49,6 +49,8 @@ from napari_geosr.operations.shapes import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import napari.viewer
     from napari.layers import Image, Labels, Layer
     from napari.utils.events import Event
@@ -68,10 +70,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Names of the operations.
 _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
-#: File filters for meshes in the save dialog, and their suffixes.
-_MESHES = {
-    f"{kind.upper()} (*.{kind})": f".{kind}" for kind in ("stl", "ply", "obj", "3mf")
-}
 
 
 def _settings_part(task: str) -> str:
@@ -93,6 +91,7 @@ class ShapesDock(ShapesWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self.preview = PreviewSurface(self._viewer)
+        self._repeater = PreviewRepeater(self, self.preview, self._repeat_preview)
         self._made: ShapeLayer | None = None
         #: Layers of the result; once all are removed, the result is released.
         self._shown: tuple[weakref.ref[Layer], ...] = ()
@@ -132,8 +131,9 @@ class ShapesDock(ShapesWidgets):
         self.model_button.clicked.connect(self._on_choose_model)
         self.task.currentIndexChanged.connect(self._on_task)
         for form in (*self.forms.values(), self.common):
-            form.changed.connect(self._on_changed)
+            form.changed.connect(self._on_setting)
         self.preview_button.clicked.connect(self._on_preview)
+        self.closed.connect(self._repeater.stop)
         self.closed.connect(self.preview.clear)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self.cancel)
@@ -196,8 +196,18 @@ class ShapesDock(ShapesWidgets):
         self.show_task()
         self._on_changed()
 
+    def _on_setting(self) -> None:
+        """Handle another setting; a preview that is shown is computed again."""
+        self._repeater.note_change()
+        self._clear_preview()
+
     def _on_changed(self) -> None:
-        """Handle another shape or setting, which makes the preview outdated."""
+        """Handle another shape, region or task."""
+        self._repeater.stop()
+        self._clear_preview()
+
+    def _clear_preview(self) -> None:
+        """Remove the preview, which is outdated."""
         if self.activity.busy != _RUN:
             self.preview.clear()
         self.show_busy(self.activity.busy)
@@ -281,7 +291,12 @@ class ShapesDock(ShapesWidgets):
             description=description,
         )
 
+    def _repeat_preview(self) -> None:
+        if self.preview_button.isEnabled():
+            self._on_preview()
+
     def _on_preview(self) -> None:
+        self._repeater.stop()
         try:
             self.clear_errors()
             layer, config = self._shape(), self.config()
@@ -335,6 +350,7 @@ class ShapesDock(ShapesWidgets):
         return self._as_job(layer, config)
 
     def _on_run(self) -> None:
+        self._repeater.stop()
         try:
             layer, config = self._prepare()
             volume = None if layer is None else volume_from_layer(layer, self._viewer)
@@ -444,19 +460,8 @@ class ShapesDock(ShapesWidgets):
         if made is None:
             return
         shown = made.part if made.part is not None else made.volume
-        folder = Path.cwd() / f"{shown.name}.stl"
-        name, chosen = QFileDialog.getSaveFileName(
-            self, "Export mesh", str(folder), ";;".join(_MESHES)
-        )
-        if not name:
-            return
-        path = Path(name)
-        if path.suffix.lower() not in _MESHES.values():
-            path = path.with_name(path.name + _MESHES.get(chosen, ".stl"))
-            # The dialog has only asked about the name that was entered.
-            if path.exists() and not confirm_overwrite(self, path.parent, [path.name]):
-                return
-        self.export(path)
+        if (path := ask_mesh_path(self, shown.name)) is not None:
+            self.export(path)
 
     def export(self, path: Path) -> None:
         """Write the surface of the result, or of the completed part, as a mesh."""

@@ -259,8 +259,9 @@ class ShapesWidgets(Dock):
             ("Quantity", "Before", "After"),
             "Before and after",
             "Measurements of the shape before and after. Surface: area of "
-            "the smoothed surface. Thickness: mean local thickness (only for cubic "
-            "voxels). Euler number: objects minus tunnels plus cavities.",
+            "the smoothed surface, without cuts at the faces of the volume. Thickness: "
+            "mean local thickness (only for cubic voxels). Euler number: objects minus "
+            "tunnels plus cavities.",
             heights=_TABLE_HEIGHTS,
             numbers=(1, 2),
         )
@@ -281,8 +282,9 @@ class ShapesWidgets(Dock):
         self.preview_button = button(
             "P&review",
             "In 3D, show the refined surface of the block at the centre of the view. "
-            "For a completion, show the surface of the completed part. Not available "
-            "for a segmentation.",
+            "For a completion, show the surface of the completed part. When you change "
+            "a setting, the preview is computed again. Not available for a "
+            "segmentation.",
         )
         self.run_button = button(
             "R&un", "Process the whole shape or region and add the result."
@@ -386,9 +388,9 @@ def summary_of(made: shapes.ShapeLayer) -> str:
             else ""
         )
         return (
-            f"{doubt}Completed part: {volume} in {pieces}. The input is "
-            f"unchanged; the model reproduces {100 * made.reproduced:.0f} % of it. "
-            f"{made.closed}"
+            f"{doubt}Completed part: {volume} in {pieces}. Voxels of the input that "
+            f"were removed: {_spaced(made.n_removed)}. The model reproduces "
+            f"{100 * made.reproduced:.0f} % of the input. {made.closed}"
         )
     change = 100 * (made.after.volume / made.before.volume - 1)
     share = 100 * made.n_changed / max(1, made.n_surface)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,8 @@ _SUBMISSION_LOCK = ".submission.lock"
 _SUBMITTER = ".submission.owner.lock"
 #: Maximum time, in seconds, to wait until a queue has ended a cancelled job.
 _ENDING_SECONDS = 5.0
+#: Settings of a job that name a file it writes.
+_OUTPUTS = ("out", "report", "implant", "mesh")
 #: Time between two queries, in seconds.
 _POLL_SECONDS = 0.5
 
@@ -45,14 +47,11 @@ def submitting(job: JobFolder) -> Iterator[None]:
         If another process is submitting such a job, or another job writes or will
         write the output.
     """
-    with _only_submission(job):
-        out = job.values().get("out")
-        if not isinstance(out, str):
-            yield
-            return
-        with _only_output(Path(out)):
-            check_only_writer(job)
-            yield
+    with _only_submission(job), ExitStack() as stack:
+        for out in _outputs_of(job):
+            stack.enter_context(_only_output(out))
+        check_only_writer(job)
+        yield
 
 
 @contextmanager
@@ -129,15 +128,14 @@ def _only_output(out: Path) -> Iterator[None]:
 
 
 def check_only_writer(job: JobFolder) -> None:
-    """Reject a job if another known job is writing or will write its output.
+    """Reject a job if another known job is writing or will write one of its files.
 
     Raises
     ------
     JobError
     """
-    out = job.values().get("out")
-    if isinstance(out, str):
-        check_no_other_writer(Path(out), job.path)
+    for out in _outputs_of(job):
+        check_no_other_writer(out, job.path)
 
 
 def check_no_other_writer(out: Path, own: Path | None) -> None:
@@ -158,7 +156,7 @@ def check_no_other_writer(out: Path, own: Path | None) -> None:
         is_open = other.is_alive or may_be_in_queue(other)
         if not is_open or other.path == own:
             continue
-        if not _is_same(_output_of(other), out):
+        if not _writes(other, out):
             continue
         if reason := _why_not_over(_settled(other), out):
             raise JobError(reason)
@@ -203,11 +201,21 @@ def _why_not_over(job: JobStatus, out: Path) -> str:
     return ""
 
 
-def _output_of(status: JobStatus) -> object:
+def _outputs_of(job: JobFolder) -> list[Path]:
+    """Return the files outside its folder that a job writes."""
+    values = job.values()
+    named = [values.get(name) for name in _OUTPUTS]
+    return list(dict.fromkeys(Path(out) for out in named if isinstance(out, str)))
+
+
+def _writes(status: JobStatus, path: Path) -> bool:
+    """Return whether a job writes the file at `path`, possibly through a link."""
     try:
-        return JobFolder(status.path).values().get("out")
+        outputs = _outputs_of(JobFolder(status.path))
     except JobError:  # removed in the meantime
-        return None
+        return False
+    real = os.path.realpath(path)
+    return any(os.path.realpath(out) == real for out in outputs)
 
 
 def _status_of(status: JobStatus) -> JobStatus:
@@ -216,8 +224,3 @@ def _status_of(status: JobStatus) -> JobStatus:
         return JobFolder(status.path).status()
     except JobError:  # removed in the meantime
         return replace(status, state="missing")
-
-
-def _is_same(out: object, path: Path) -> bool:
-    """Return whether a job's output is the file at `path`, possibly through a link."""
-    return isinstance(out, str) and os.path.realpath(out) == os.path.realpath(path)

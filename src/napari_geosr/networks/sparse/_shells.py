@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.networks.sparse._directions import (
     DirectionGrid,
@@ -115,6 +116,11 @@ def fit_ellipsoid(inside: AnyArray, frame: AnyArray | None = None) -> Ellipsoid:
         Voxels of the shape; at least one.
     frame : ndarray of shape (3, 3), optional
         Directions of the half-axes (see `Ellipsoid`).
+
+    Raises
+    ------
+    Cancelled
+        If stopped in the context `interruptible`.
     """
     centre, axes = _bounds(inside, frame)
     units = equal_directions(_FIT_DIRECTIONS)
@@ -142,6 +148,7 @@ def _bounds(inside: AnyArray, frame: AnyArray | None) -> tuple[AnyArray, AnyArra
     if frame is None:
         centre, axes = np.zeros(3), np.ones(3)
         for axis in range(3):
+            check_stop()
             others = tuple(a for a in range(3) if a != axis)
             where = np.flatnonzero(inside.any(others))
             centre[axis] = (where[0] + where[-1]) / 2
@@ -150,6 +157,7 @@ def _bounds(inside: AnyArray, frame: AnyArray | None) -> tuple[AnyArray, AnyArra
     inverse = np.linalg.inv(frame)
     ends = []
     for i, plane in enumerate(inside):
+        check_stop()
         if plane.any():
             y, x = plane.nonzero()
             places = np.stack([np.full_like(y, i), y, x]).astype(np.float32)
@@ -170,6 +178,11 @@ def shell_maps(
     inside : ndarray of bool, shape (Z, Y, X)
     ellipsoid : Ellipsoid
     grid : DirectionGrid
+
+    Raises
+    ------
+    Cancelled
+        If stopped in the context `interruptible`.
     """
     return _rays(inside, ellipsoid, grid.units, _STEP)
 
@@ -199,6 +212,7 @@ def _rays(
     outer, thickness = np.full((2, len(units)), np.nan)
     values = inside.view(np.uint8)
     for start in range(0, len(units), _AT_ONCE):
+        check_stop()
         part = slice(start, start + _AT_ONCE)
         places = ellipsoid.centre[:, None, None] + rays[part].T[:, :, None] * radii
         along = map_coordinates(values, places, np.float32, order=1, prefilter=False)

@@ -23,7 +23,7 @@ from napari_geosr.inference.members import NONE
 from napari_geosr.io import read_back
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished_files.atomic import explained
-from napari_geosr.io.unfinished_files.finished import has_record
+from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import remove_with_journal
 from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
@@ -206,7 +206,7 @@ def restore_job_steps(
     if is_written(out, folder, OPERATION, job.replaces):
         if has_record(folder):  # otherwise, it may be the result of another run
             remove_parts(folder, job.part, job.part_deviation)
-        return (yield from _checked(job, out, should_stop))
+        return (yield from _checked(job, out, folder, should_stop))
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, deviation = yield from _unfinished_parts_steps(job, out)
@@ -231,20 +231,24 @@ def restore_job_steps(
     if not done.complete:
         return None
     remove_parts(folder, job.part, job.part_deviation)
-    return (yield from _checked(job, out, should_stop))
+    return (yield from _checked(job, out, folder, should_stop))
 
 
 def _checked(
-    job: RestoreJob, out: Path, should_stop: ShouldStop
+    job: RestoreJob, out: Path, folder: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, Path | None]:
     """Check the result if requested; return None if the check was stopped."""
     if not job.check_consistency:
         return out
+    residual = residual_path(out)
+    # An earlier run of the job may have left a file.
+    is_own = residual.is_relative_to(folder) or is_recorded(residual, folder)
+    may_be_own = is_own or not has_record(folder)  # a job of an earlier release
     checked = consistency_steps(
         job.data.open(),
         read_back(out),
-        out=residual_path(out),
-        overwrite=True,  # an earlier run of the job may have left a file
+        out=residual,
+        overwrite=bool(job.replaces) or may_be_own,
         workers=job.workers,
         should_stop=should_stop,
     )

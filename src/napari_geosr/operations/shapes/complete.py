@@ -8,7 +8,7 @@ voxel of the input is removed.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
-from napari_geosr.core.interruption import interruptible
+from napari_geosr.core.interruption import check_stop, interruptible
 from napari_geosr.core.orientation import half_turn
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -146,6 +146,7 @@ def complete_shape_steps(
     implant: Path | None = None,
     mesh: Path | None = None,
     overwrite: bool = False,
+    replaced: Collection[Path] = (),
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ShapeCompletion]:
     """Complete the shape in `volume`, and write the shape and the completed part.
@@ -160,6 +161,9 @@ def complete_shape_steps(
     implant, mesh : Path, optional
         Volume file and mesh for the completed part.
     overwrite : bool
+        Whether existing files are replaced.
+    replaced : collection of Path
+        Files that are replaced even if `overwrite` is False.
     should_stop : callable
 
     Raises
@@ -170,11 +174,12 @@ def complete_shape_steps(
     volumes = [out] if implant is None else [out, implant]
     check_not_source(volume, *volumes, *([] if mesh is None else [mesh]))
     for path in volumes:
-        io.check_output(path, overwrite)
+        io.check_output(path, overwrite or path in replaced)
     if mesh is not None:
-        check_mesh_path(mesh, overwrite=overwrite)
+        check_mesh_path(mesh, overwrite=overwrite or mesh in replaced)
     model = find_shape_model(config.model, COMPLETING, "complete")
-    check_cubic(volume, model)
+    if warning := check_cubic(volume, model):
+        yield WarningIssued(message=warning)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     pose = yield from pose_steps(volume, model)  # the main warning comes first
     if model.card.remarks:
@@ -194,13 +199,18 @@ def complete_shape_steps(
         for path, mask in zip(volumes, masks, strict=False):
             like = volume.replace(data=mask, provenance=(*volume.provenance, record))
             spec = io.OutputSpec.like(like, dtype=np.uint8, kind="labels")
-            output = stack.enter_context(io.create(path, spec, overwrite=overwrite))
+            may_replace = overwrite or path in replaced
+            output = stack.enter_context(io.create(path, spec, overwrite=may_replace))
             output.array[(slice(None),) * 3] = mask.astype(np.uint8)
         surface = None
         if mesh is not None:
             with interruptible(should_stop):
                 surface = write_surface(
-                    part.implant, volume, mesh, MeshConfig(), overwrite=overwrite
+                    part.implant,
+                    volume,
+                    mesh,
+                    MeshConfig(),
+                    overwrite=overwrite or mesh in replaced,
                 )
     written = np.asarray(io.read_back(out).data) != 0
     n_added = int(np.count_nonzero(part.implant))
@@ -324,7 +334,8 @@ def _complete_steps(
     yield from warn_if_unlike(reproduced)
     if should_stop():
         raise Cancelled("Stopped; no file was written.")
-    missing = _missing_part(predicted & ~coarse, coarse)
+    with interruptible(should_stop):
+        missing = _missing_part(predicted & ~coarse, coarse)
     fine: AnyArray = missing if factor == 1 else np.zeros_like(padded)
     refine_model: AnyMapping | None = None
     if factor > 1 and missing.any():
@@ -333,7 +344,8 @@ def _complete_steps(
             missing, coarse, padded, factor, config, device, should_stop
         )
     fine = fine & ~padded
-    fine, n_pieces = large_pieces(fine, config.smallest_piece)
+    with interruptible(should_stop):
+        fine, n_pieces = large_pieces(fine, config.smallest_piece)
     implant: AnyArray = np.zeros_like(inside)
     kept = tuple(slice(b, b + n) for b, n in zip(before, given.shape, strict=True))
     # The missing part may lie outside the bounding box of the remaining shape.
@@ -426,6 +438,7 @@ def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
     from scipy.ndimage import binary_dilation, distance_transform_edt, label
 
     far = added & (distance_transform_edt(~coarse) >= 2)
+    check_stop()
     if far.any():
         ball = np.ones((3, 3, 3), bool)
         grown: AnyArray = binary_dilation(far, ball, iterations=2, mask=added)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -223,7 +224,7 @@ class CompareShapesConfig(ShapeChoice):
 def parse_length(text: str) -> tuple[float, str | None]:
     """Split a length such as ``"0.5mm"`` into number and unit (None if missing)."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(\D*)\s*", text)
-    if match is None or not float(match[1]) > 0:
+    if match is None or not 0 < float(match[1]) < math.inf:
         raise ValueError("a length greater than zero is needed, such as 0.5mm")
     return float(match[1]), require_unit(match[2]) if match[2].strip() else None
 

@@ -123,10 +123,23 @@ def check_choice(config: VoxeliseConfig, like: Volume | None) -> None:
 def grid_around(
     vertices: AnyArray, size: AnyArray, margin: int = 1
 ) -> tuple[list[int], AnyArray]:
-    """Return the shape (Z, Y, X) of a grid around a mesh, and its origin."""
+    """Return the shape (Z, Y, X) of a grid around a mesh, and its origin.
+
+    Raises
+    ------
+    VolumeError
+        If the voxels are so small that their number exceeds the range of floats.
+    """
     low, high = vertices.min(0), vertices.max(0)
-    shape = np.ceil((high - low) / size).astype(int) + 2 * margin
-    return shape.tolist(), low + (0.5 - margin) * size
+    with np.errstate(over="ignore"):
+        counts = ((high - low) / size).tolist()
+    if not all(map(math.isfinite, counts)):
+        raise VolumeError(
+            f"Voxels of {format_edges(size)} are too small for the mesh. Choose a "
+            "larger voxel size (--voxel-size)."
+        )
+    # Python integers, which do not overflow.
+    return [math.ceil(n) + 2 * margin for n in counts], low + (0.5 - margin) * size
 
 
 def placed(

@@ -30,12 +30,15 @@ from napari_geosr.learning.shapes.sparse_segmentation import (
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.inputs.same_grid import FOR_MASKS, check_same_grid
 from napari_geosr.operations.shapes.masks import (
-    check_training_voxels,
     read_labels_steps,
     read_shape_steps,
 )
 from napari_geosr.operations.shapes.models import absolute_shape_model
 from napari_geosr.operations.shapes.simulation import COMPLETE, INCOMPLETE
+from napari_geosr.operations.shapes.voxels import (
+    check_equal_voxels,
+    check_training_voxels,
+)
 
 #: Operation of jobs that train on shapes, as written in their ``config.yaml``.
 OPERATION = "train shapes"
@@ -138,6 +141,8 @@ class ShapeTrainJob(Config):
         if shapes.targets:
             yield from _check_labels_steps(self.training, shapes, should_stop)
             yield from grey_scales_steps(shapes, should_stop)
+            if note := check_equal_voxels(shapes.volumes):
+                yield WarningIssued(message=note)
         for volume in () if shapes.targets else shapes.volumes:
             if method.needs_cubic and (note := check_training_voxels(volume)):
                 yield WarningIssued(message=note)

@@ -112,6 +112,9 @@ class ShapeLayer:
     part_figures : ShapeFigures or None
     n_pieces : int
         Number of separate completed parts.
+    n_removed : int
+        For a completion: number of voxels of the input that are not in the result,
+        counted in the result.
     reproduced : float
         For a completion: fraction of the input that the model also predicts.
     n_changed : int
@@ -136,6 +139,7 @@ class ShapeLayer:
     part: Volume | None = None
     part_figures: ShapeFigures | None = None
     n_pieces: int = 0
+    n_removed: int = 0
     reproduced: float = 1.0
     n_changed: int = 0
     n_surface: int = 0
@@ -224,7 +228,8 @@ def completed_layer_steps(
     # Before reading, check whether the voxels fit; the surface is unknown until then.
     _check_result(volume.shape, 0)
     model = find_shape_model(config.model, COMPLETING, "complete")
-    check_cubic(volume, model)
+    if warning := check_cubic(volume, model):
+        yield WarningIssued(message=warning)
     read = snapshot(volume)
     inside = yield from read_shape_steps(read, config.label, should_stop)
     pose = yield from pose_steps(volume, model)  # warn about the orientation first
@@ -254,10 +259,19 @@ def completed_layer_steps(
         part,
         figures,
         found.n_pieces,
-        found.reproduced,
+        n_removed=_count_removed(inside, made.data),
+        reproduced=found.reproduced,
         assumed=assumed_directions(volume, model),
         contents=contents_of(part.data),
         shown_unit=shown_unit(volume.unit, volume.voxel_size),
+    )
+
+
+def _count_removed(inside: AnyArray, result: ArrayLike) -> int:
+    """Return the number of voxels of a shape that are 0 in the result, by planes."""
+    return sum(
+        int(np.count_nonzero(plane & (np.asarray(result[z]) == 0)))
+        for z, plane in enumerate(inside)
     )
 
 
@@ -299,7 +313,8 @@ def part_surface_steps(
         If the model finds nothing to complete.
     """
     model = find_shape_model(config.model, COMPLETING, "complete")
-    check_cubic(volume, model)
+    if warning := check_cubic(volume, model):
+        yield WarningIssued(message=warning)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     pose = yield from pose_steps(volume, model)
     found = yield from complete_mask_steps(

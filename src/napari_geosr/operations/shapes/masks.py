@@ -27,10 +27,10 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.shapes import MAX_SPARSE
 from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
-from napari_geosr.learning.shapes.data import NEARLY_CUBIC
 
-#: Maximum number of different values in a label volume; with more, the values are
-#: treated as grey values.
+#: Maximum number of different values in a volume of which one label must be chosen;
+#: with more, the values are treated as grey values. It is also the maximum number of
+#: labels that are listed.
 _MAX_LABELS = 64
 #: Maximum number of different values that are taken to be labels without further tests.
 _FEW_LABELS = 8
@@ -54,8 +54,6 @@ _CHOICES = {"T": "time point", "C": "channel"}
 _CACHE_SHARE = 1 / 6
 #: Axes of a shape, for messages.
 _NEEDED = "a shape is a volume (Z, Y, X)"
-#: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
-MAX_ANISOTROPY = 1.5
 
 
 def read_shape_steps(
@@ -183,6 +181,7 @@ def _fill_steps(
     doubts: AnyArray = np.zeros(3, np.int64)
     depth = max(1, at_once // max(1, volume.shape[1] * volume.shape[2]))
     values: set[float] = set()  # incomplete if there are more than `_MAX_LABELS`
+    lowest = 0.0
     for start in range(0, volume.shape[0], depth):
         if should_stop():
             raise Cancelled("Stopped while reading; no file was written.")
@@ -195,9 +194,10 @@ def _fill_steps(
         found = np.unique(part)
         if len(values) <= _MAX_LABELS:
             values.update(found[: _MAX_LABELS + 1].tolist())
-        if len(values) > _MAX_LABELS and label is None:
+        lowest = min(lowest, float(found[0]))
+        if label is None and not joins_labels and len(values) > _MAX_LABELS:
             raise VolumeError(_too_many_values(volume, option))
-        if label is not None:
+        if label is not None or joins_labels:
             doubts += _check_labels(volume, part, found)
         belongs: AnyArray = part != 0 if label is None else part == label
         if isinstance(inside, PackedMask):
@@ -213,12 +213,14 @@ def _fill_steps(
             f"{advice}"
         )
     if label is None:
+        if lowest < 0 and len(values) > _MAX_LABELS:
+            raise VolumeError(_negative(volume))
         if note := _check_values(volume, values, option, joins_labels=joins_labels):
             yield WarningIssued(message=note)
-    elif warning := _doubtful_label(
-        volume, label, values, n_inside / inside.size, doubts
-    ):
-        yield WarningIssued(message=warning)
+    if label is not None or joins_labels:
+        fraction = n_inside / inside.size
+        if warning := _doubtful_label(volume, label, values, fraction, doubts):
+            yield WarningIssued(message=warning)
     _check_surface(volume, n_inside)
 
 
@@ -337,6 +339,13 @@ def _too_many_values(volume: Volume, option: str = "--label") -> str:
     )
 
 
+def _negative(volume: Volume) -> str:
+    return (
+        f"{volume.title} contains negative values, so it is a grey-value image, not a "
+        "mask. Segment it first (napari-geosr measure)."
+    )
+
+
 def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> AnyArray:
     """Raise `VolumeError` if a part of a volume evidently holds grey values.
 
@@ -368,13 +377,17 @@ def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> AnyArray:
 
 
 def _doubtful_label(
-    volume: Volume, label: int, values: set[float], fraction: float, doubts: AnyArray
+    volume: Volume,
+    label: int | None,
+    values: set[float],
+    fraction: float,
+    doubts: AnyArray,
 ) -> str:
     """Return a warning if a label was chosen from values that may be grey values.
 
-    `fraction` is the fraction of the voxels inside the shape. `doubts` is the sum of
-    the results of `_check_labels`. If there is no reason for a warning, the result is
-    empty.
+    If `label` is None, all non-zero voxels were chosen. `fraction` is the fraction of
+    the voxels inside the shape. `doubts` is the sum of the results of `_check_labels`.
+    If there is no reason for a warning, the result is empty.
     """
     n_pairs, n_different, n_outside = doubts.tolist()
     if len(values) <= _FEW_LABELS or (
@@ -383,9 +396,11 @@ def _doubtful_label(
     ):
         return ""
     n = f"more than {_MAX_LABELS}" if len(values) > _MAX_LABELS else len(values)
+    which = "are not 0" if label is None else f"have the value {label}"
+    what = "mask" if label is None else "shape"
     return (
         f"{100 * fraction:.2g} % of the voxels of "
-        f"{volume.title} have the value {label} and were taken to be the shape, but "
+        f"{volume.title} {which} and were taken to be the {what}, but "
         f"the volume looks like a grey-value image ({n} different values). If it is "
         "one, segment it first (napari-geosr measure)."
     )
@@ -426,8 +441,11 @@ def _check_values(
             "grey-value image, not a shape. Segment it first (napari-geosr measure)."
         )
     if joins_labels:
+        # One of the values may be 0, which is not a label.
+        many = len(values) > _MAX_LABELS
+        n = f"at least {_MAX_LABELS}" if many else len(present)
         return (
-            f"{volume.title} has {len(present)} labels ({_listed(values)}), and all of "
+            f"{volume.title} has {n} labels ({_listed(values)}), and all of "
             f"them belong to the mask. Choose one to use it alone ({option})."
         )
     raise VolumeError(
@@ -440,34 +458,6 @@ def _listed(values: set[float]) -> str:
     present = sorted(value for value in values if value)
     listed = ", ".join(f"{v:g}" for v in present[:10]) + (", …" * (len(present) > 10))
     return listed or "none"
-
-
-def anisotropy(volume: Volume) -> float:
-    """Return the ratio of a voxel's longest to its shortest edge; 1 if nearly equal."""
-    ratio = max(volume.voxel_size) / min(volume.voxel_size)
-    return ratio if ratio > NEARLY_CUBIC else 1.0
-
-
-def check_training_voxels(volume: Volume) -> str:
-    """Return a warning if the voxels of a training shape are not cubic; else "".
-
-    Raises
-    ------
-    VolumeError
-        If the trained model could not be used with such voxels.
-    """
-    if (ratio := anisotropy(volume)) == 1:
-        return ""
-    what = (
-        f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-        "than along another"
-    )
-    if ratio > MAX_ANISOTROPY:
-        raise VolumeError(
-            f"{what}, but the model can only be used with nearly cubic voxels. "
-            "Resample the volume to cubic voxels, or leave it out."
-        )
-    return f"{what}; the model treats them as cubic."
 
 
 def dense_note(n_active: int, n_voxels: int) -> str:

@@ -141,8 +141,26 @@ class MeshResult:
     def warnings(self) -> tuple[str, ...]:
         """Sentences on what is wrong with the surface."""
         opened = () if self.is_watertight else (self.check.sentence,)
-        found = (*opened, *self.match.warnings, self.rounding, self._volume_warning)
+        found = (
+            *opened,
+            *self.match.warnings,
+            self.rounding,
+            self._volume_warning,
+            self._unit_warning,
+        )
         return tuple(filter(None, found))
+
+    @property
+    def _unit_warning(self) -> str:
+        """Warning if the file states a unit that the positions do not have."""
+        if self.unit == MESH_UNIT or self.path.suffix.lower() != ".3mf":
+            return ""
+        return (
+            f"A 3MF file always states millimetres, but its positions are in "
+            f"{self.unit_in_words}, because the voxel size is not known in a unit of "
+            "length. Give the voxel size and its unit, or write an STL, PLY or OBJ "
+            "file, which states no unit."
+        )
 
     @property
     def _volume_warning(self) -> str:

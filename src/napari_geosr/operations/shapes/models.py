@@ -10,7 +10,7 @@ from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.shapes.config import TRILINEAR
-from napari_geosr.operations.shapes.masks import MAX_ANISOTROPY, anisotropy
+from napari_geosr.operations.shapes.voxels import MAX_ANISOTROPY, anisotropy
 
 #: Learning methods of the models that complete shapes.
 COMPLETING = ("shape_completion", "shell_completion")
@@ -84,15 +84,20 @@ def find_shape_model(name: str, method: str | tuple[str, ...], verb: str) -> Mod
     return model
 
 
-def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels and the shape has others."""
-    if model.card.network == ATLAS:
-        return
-    if (ratio := anisotropy(volume)) > MAX_ANISOTROPY:
-        raise VolumeError(
-            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-            "than along another. Resample the volume to cubic voxels first."
-        )
+def check_cubic(volume: Volume, model: Model) -> str:
+    """Return a warning if a model needs cubic voxels and a shape has others; else "".
+
+    Raises
+    ------
+    VolumeError
+        If the voxels are too far from cubic.
+    """
+    if model.card.network == ATLAS or (ratio := anisotropy(volume)) == 1:
+        return ""
+    what = _not_cubic(volume, ratio)
+    if ratio > MAX_ANISOTROPY:
+        raise VolumeError(f"{what} Resample the volume to cubic voxels first.")
+    return f"{what} The completed part may be distorted."
 
 
 def check_voxels(volume: Volume) -> str:
@@ -105,12 +110,16 @@ def check_voxels(volume: Volume) -> str:
     """
     if (ratio := anisotropy(volume)) == 1:
         return ""
-    what = (
-        f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-        "than along another; the model expects nearly cubic voxels."
-    )
+    what = _not_cubic(volume, ratio)
     if ratio > MAX_ANISOTROPY:
         raise VolumeError(
             f"{what} Resample the volume to cubic voxels, or use --model trilinear."
         )
     return f"{what} The same factor is applied along all axes."
+
+
+def _not_cubic(volume: Volume, ratio: float) -> str:
+    return (
+        f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+        "than along another; the model expects nearly cubic voxels."
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.orientation import (
     DIRECTIONS,
     LPS,
@@ -176,13 +177,21 @@ def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
     """Return the pieces not much smaller than the largest one, and their number.
 
     `smallest` is the minimum size of a piece, as a fraction of the largest one.
+
+    Raises
+    ------
+    Cancelled
+        If stopped in the context `interruptible`.
     """
     from scipy.ndimage import label
 
+    check_stop()
     pieces, n = label(part, np.ones((3, 3, 3)))
+    check_stop()
     if not n:
         return part, 0
     sizes = np.bincount(pieces.ravel())
+    check_stop()
     sizes[0] = 0
     keep = (sizes > 0) & (sizes >= smallest * sizes.max())
     found: AnyArray = keep[pieces]

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.interruption import check_stop, interruptible
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -53,6 +54,8 @@ _MIN_OPENED = 4.0
 #: Minimum thickness of the wall along an axis, in voxels, at which layers that are thin
 #: along this axis are removed.
 _MIN_ALONG = 3.2
+#: Number of planes on each side of a slab that affect the removal of layers.
+_REACH = 2
 #: Margin around the predicted wall, in voxels.
 _MARGIN = 3
 #: Distance from the centres of the outermost voxels, in voxels, up to which the wall
@@ -95,8 +98,9 @@ def complete_shell_steps(
         )
     atlas = cast("ShellAtlas", model.network().float())
     yield StageStarted(message="Fitting the shell")
-    ellipsoid = fit_ellipsoid(inside, frame)
-    given = shell_maps(inside, ellipsoid, atlas.grid)
+    with interruptible(should_stop):
+        ellipsoid = fit_ellipsoid(inside, frame)
+        given = shell_maps(inside, ellipsoid, atlas.grid)
     share = atlas.present_share(given)
     if share < MIN_PRESENT:
         raise VolumeError(
@@ -105,6 +109,8 @@ def complete_shell_steps(
             "is expected. Choose a model for such shapes (--model)."
         )
     shell = atlas.predicted(given, config.smallest_piece)
+    with interruptible(should_stop):
+        check_stop()
     yield from warn_if_unlike(shell.reproduced)
     implant: AnyArray = np.zeros(inside.shape, bool)
     if not shell.missing.any():
@@ -124,8 +130,9 @@ def complete_shell_steps(
         implant[slab] = found & ~inside[slab]
         yield BlockDone(i + 1, len(starts))
     thickness = np.median(shell.maps.thickness[shell.missing]) * ellipsoid.extents
-    part = _without_crust(implant[box], thickness)
-    kept, n_pieces = large_pieces(part, config.smallest_piece)
+    with interruptible(should_stop):
+        part = _without_crust(implant[box], thickness)
+        kept, n_pieces = large_pieces(part, config.smallest_piece)
     implant[box] = kept
     return CompletedPart(implant, n_pieces, shell.reproduced)
 
@@ -174,6 +181,11 @@ def _without_crust(part: AnyArray, thickness: AnyArray) -> AnyArray:
     thickness : ndarray of shape (3,)
         Thickness of the wall along each axis, in voxels. With thick slices, the wall
         itself may consist of one or two voxels along an axis.
+
+    Raises
+    ------
+    Cancelled
+        If stopped in the context `interruptible`.
     """
     from scipy.ndimage import binary_opening
 
@@ -183,5 +195,11 @@ def _without_crust(part: AnyArray, thickness: AnyArray) -> AnyArray:
     cross[1, 1, 1] = True
     for axis in np.flatnonzero(thickness >= _MIN_ALONG):
         np.moveaxis(cross, axis, 0)[:, 1, 1] = True
-    opened: AnyArray = binary_opening(part, cross)
+    opened: AnyArray = np.empty(part.shape, bool)
+    depth = max(1, _AT_ONCE // max(1, part.shape[1] * part.shape[2]))
+    for start in range(0, len(part), depth):
+        check_stop()
+        first, last = max(0, start - _REACH), start + depth
+        slab = binary_opening(part[first : last + _REACH], cross)
+        opened[start:last] = slab[start - first : last - first]
     return opened if opened.any() else part

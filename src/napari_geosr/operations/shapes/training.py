@@ -33,7 +33,8 @@ from napari_geosr.operations.inputs.unchanged import (
     record_inputs,
 )
 from napari_geosr.operations.shapes.job import ShapeTrainJob
-from napari_geosr.operations.shapes.models import find_shape_model
+from napari_geosr.operations.shapes.models import SEGMENTING, find_shape_model
+from napari_geosr.operations.shapes.voxels import trained_sizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,6 +79,10 @@ _REMARKS = {
     )
 }
 _REMARKS["shell_completion"] = _REMARKS["shape_completion"]
+_REMARKS["sparse_segmentation"] = (
+    "The accuracy of this model was not measured. Compare its labels with a labelled "
+    "scan that it was not trained on, and with those of a threshold.",
+)
 
 
 def train_shape_steps(
@@ -142,7 +147,7 @@ def train_shape_steps(
     }
     record = yield from _record_steps(job, shapes, facts, watch)
     done = f" Trained for {trainer.step} steps."
-    card = _card(job, method, network, done, record)
+    card = _card(job, method, network, done, record, shapes)
     return (yield from _write_steps(card, network, folder))
 
 
@@ -162,7 +167,7 @@ def _fit_steps(
     seconds = round(time.monotonic() - began, 3)
     facts = {"training_seconds": seconds, **orientation}
     record = yield from _record_steps(job, shapes, facts)
-    card = _card(job, method, fitted, "", record)
+    card = _card(job, method, fitted, "", record, shapes)
     return (yield from _write_steps(card, fitted, folder))
 
 
@@ -217,6 +222,7 @@ def _card(
     network: nn.Module,
     done: str,
     record: AnyDict,
+    shapes: ShapeSet,
 ) -> ModelCard:
     config, spec = job.training, cast("NetworkSpec", network.spec)
     task, description, use, limits = _TEXTS[job.method]
@@ -226,6 +232,8 @@ def _card(
         if config.source
         else f"Simulated shapes ({config.simulated})."
     )
+    # Grey values depend on the voxel size; binary shapes have no scale.
+    sizes = trained_sizes(shapes.volumes) if job.method == SEGMENTING else {}
     return ModelCard.create(
         name=config.name,
         title=config.name,
@@ -241,7 +249,7 @@ def _card(
         upscale_factor=spec.upscale_factor[0],
         halo=max(spec.halo),
         local=spec.local,
-        training=TrainingData(description=trained_on),
+        training=TrainingData(description=trained_on, **sizes),
         description=f"{description}{method.output_note}{done}",
         intended_use=use,
         not_for=limits,

@@ -60,6 +60,7 @@ from napari_geosr.operations.shapes.snapshots import (
     fingerprint,
     snapshot,
 )
+from napari_geosr.operations.shapes.voxels import check_trained_voxels
 
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
@@ -278,6 +279,8 @@ def _plan_steps(
     ):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, SEGMENTING, "segment")
+    if warning := check_trained_voxels(volume, model.card):
+        yield WarningIssued(message=warning)
     device = pick_device(config.device)
     network = model.network().to(device).eval()
     features = int(model.card.network_kwargs["channels"][0])

@@ -5,7 +5,7 @@ Does not import torch before the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +72,10 @@ class ShapeJob(Config):
     """For a completion: also write the surface of the completed part to this file."""
     replaces: int = 0
     """Modification time, in ns, of the file that the result replaces."""
+    implant_replaces: int = 0
+    """The same for the file of the completed part."""
+    mesh_replaces: int = 0
+    """The same for the mesh."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ShapeJob:
@@ -173,11 +177,21 @@ def shape_job_steps(
     GeoSRError
         If the run fails.
     """
-    out, companions = job.result(folder), job.companions()
-    # If the job was killed before it reported its result, the file already exists.
-    done = is_written(out, folder, OPERATION, job.replaces)
-    if done and all(path.exists() for path in companions):
+    out = job.result(folder)
+    outputs = {out: job.replaces}
+    if job.implant is not None:
+        outputs[job.implant] = job.implant_replaces
+    if job.mesh is not None:
+        outputs[job.mesh] = job.mesh_replaces
+    # If the job was killed before it reported its result, the files already exist.
+    written = [
+        is_written(path, folder, OPERATION, replaces)
+        for path, replaces in outputs.items()
+    ]
+    if all(written):
         return out
+    # These files existed at the submission, or an earlier run of the job wrote them.
+    replaced = [path for path in outputs if path.exists()]
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     opened = [volume for volume in job.open() if volume is not None]
@@ -187,10 +201,8 @@ def shape_job_steps(
     # A segmentation watches its files itself.
     watched = [] if job.method == "segment" else opened
     watch = FileWatch(watched, only_lazy=True)
-    # An earlier run of the job may have written one of several files.
-    overwrite = bool(job.replaces or companions)
     try:
-        yield from watch.steps(_task_steps(job, opened, out, overwrite, should_stop))
+        yield from watch.steps(_task_steps(job, opened, out, replaced, should_stop))
     except Cancelled:
         return None
     return out
@@ -200,12 +212,12 @@ def _task_steps(
     job: ShapeJob,
     opened: list[Volume],
     out: Path,
-    overwrite: bool,
+    replaced: Collection[Path],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, object]:
-    """Return the steps of the task of a job."""
+    """Return the steps of the task of a job, which may replace some files."""
     volume, *masks = opened
-    settings = job.settings
+    settings, overwrite = job.settings, out in replaced
     if isinstance(settings, RefineShapeConfig):
         return shapes.refine_shape_steps(
             volume, out, settings, overwrite=overwrite, should_stop=should_stop
@@ -217,7 +229,7 @@ def _task_steps(
             settings,
             implant=job.implant,
             mesh=job.mesh,
-            overwrite=overwrite,
+            replaced=replaced,
             should_stop=should_stop,
         )
     return shapes.segment_inside_steps(
