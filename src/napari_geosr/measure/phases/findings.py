@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.config import format_enough
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.measure.number_text import unit_text
 
@@ -107,8 +107,8 @@ class Findings:
     histograms : mapping
         Counts and edges by name; edges are lengths in voxels.
     curves : mapping
-        Tables of curves by name: columns by their names, lengths in voxels for the
-        column ``"distance"``.
+        Tables of curves by name: columns by their names. Lengths are in voxels, in
+        the column ``"distance"`` and in columns named after a quantity.
     columns : mapping of ndarray
         Columns for the pore table, in the unit of the volume; described in
         ``COLUMNS`` of the module.
@@ -183,11 +183,20 @@ class Morphometry:
                 for q in self.quantities
             },
             "histograms": {k: {**v, "unit": unit} for k, v in self.histograms.items()},
-            "curves": {k: {**v, "unit": unit} for k, v in self.curves.items()},
+            "curves": {k: self._with_units(v, unit) for k, v in self.curves.items()},
             "convention": self.convention,
             "sources": list(self.sources),
             "remarks": list(self.remarks),
         }
+
+    def _with_units(self, curve: AnyMapping, length: str) -> AnyDict:
+        """Return a curve with the unit of length, and those of its quantities."""
+        units = {
+            q.name: unit_text(length, q.power) if q.power else ""
+            for q in self.quantities
+            if q.name in curve
+        }
+        return {**curve, "unit": length} | ({"units": units} if units else {})
 
 
 class LittleMemoryError(Exception):
