@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import Section
-from napari_geosr.operations.measure import morphometry_choices
+from napari_geosr.operations.measure import MeasureConfig, morphometry_choices
 
 #: Settings of a measurement that have separate widgets.
 SHOWN_ELSEWHERE = (
@@ -19,6 +17,7 @@ SHOWN_ELSEWHERE = (
     "histogram_bins",
     "interval_factor",
     "statistics",
+    "bands",
     "group",
 )
 
@@ -47,6 +46,11 @@ class MorphometryBox(QWidget):
             box.toggled.connect(self.changed)
             layout.addWidget(box)
             self.boxes[name] = box
+        self.bands = QCheckBox("Bands")
+        self.bands.setToolTip(MeasureConfig.model_fields["bands"].description or "")
+        self.bands.setAccessibleName("Bands")
+        self.bands.toggled.connect(self.changed)
+        layout.addWidget(self.bands)
         label = QLabel("Group of pores")
         self.group = QLineEdit()
         show_placeholder(self.group, "diameter>20um & sphericity<0.6")
@@ -67,12 +71,17 @@ class MorphometryBox(QWidget):
         )
 
     def values(self) -> dict[str, object]:
-        """Return the settings `statistics` and `group`."""
+        """Return the settings `statistics`, `bands` and `group`."""
         chosen = tuple(name for name, box in self.boxes.items() if box.isChecked())
-        return {"statistics": chosen, "group": self.group.text().strip() or None}
+        return {
+            "statistics": chosen,
+            "bands": self.bands.isChecked(),
+            "group": self.group.text().strip() or None,
+        }
 
-    def set_values(self, statistics: Sequence[str], group: str | None) -> None:
-        """Show these settings."""
+    def set_values(self, config: MeasureConfig) -> None:
+        """Show the settings of a measurement."""
         for name, box in self.boxes.items():
-            box.setChecked(name in statistics)
-        self.group.setText(group or "")
+            box.setChecked(name in config.statistics)
+        self.bands.setChecked(config.bands)
+        self.group.setText(config.group or "")

@@ -14,6 +14,8 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.measure.number_text import unit_text
 
 Number = float | int | None
+#: Lowest and highest value.
+Band = tuple[float, float]
 Table = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -149,6 +151,9 @@ class Morphometry:
         As in `Findings`, lengths in `unit`.
     tables : mapping
         As in `Findings`; not part of the JSON file.
+    bands : mapping
+        Lowest and highest value at the threshold and at both shifted thresholds, by
+        the name of the quantity; empty if they were not measured.
     """
 
     name: str
@@ -162,6 +167,7 @@ class Morphometry:
     histograms: Mapping[str, AnyDict] = field(default_factory=dict)
     curves: Mapping[str, AnyDict] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
+    bands: Mapping[str, Band] = field(default_factory=dict)
 
     def to_json_dict(self, shown: str | None = None) -> AnyDict:
         """Return the values with their units, and how they are defined.
@@ -179,6 +185,7 @@ class Morphometry:
                     "value": q.value_in(self.values[q.name], self.unit),
                     "unit": q.unit_in(unit),
                     "title": q.title,
+                    **self._band_in_file(q),
                 }
                 for q in self.quantities
             },
@@ -188,6 +195,12 @@ class Morphometry:
             "sources": list(self.sources),
             "remarks": list(self.remarks),
         }
+
+    def _band_in_file(self, quantity: Quantity) -> dict[str, Number]:
+        """Return the ends of a quantity's band in the unit of files, if it has one."""
+        ends = self.bands.get(quantity.name, ())
+        in_file = [quantity.value_in(end, self.unit) for end in ends]
+        return dict(zip(("low", "high"), in_file, strict=False))
 
     def _with_units(self, curve: AnyMapping, length: str) -> AnyDict:
         """Return a curve with the unit of length, and those of its quantities."""

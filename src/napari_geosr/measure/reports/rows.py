@@ -13,6 +13,7 @@ from napari_geosr.measure.number_text import (
     difference_text,
     number_text,
     percent_text,
+    range_text,
 )
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.statistic import Row, Values, VolumeStatistic, Words
@@ -21,6 +22,8 @@ from napari_geosr.measure.statistics import volume_statistics
 _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
 #: Units for display, from small to large.
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
+#: Maximum value of numbers that are written with an exponent in ranges.
+_FEW_DIGITS = 0.01
 #: Name of the column with which the other columns are compared; without a column of
 #: this name, they are compared with the first one.
 _TRUTH = "truth"
@@ -116,7 +119,16 @@ def figure_rows(
             whole = all(value is None or float(value).is_integer() for value in values)
             texts = [_number(value, suffix, whole) for value in values]
         else:
+            unit = ""
             texts = [NOTHING if v is None else row.text(v) for v in values]
+        bands = bands_of(statistic.name, reports)
+        ends = [in_unit(one, units, statistic.power, unit) for one in bands]
+        texts = [
+            text
+            if low is None or high is None
+            else f"{text} ({_range(low, high, row)})"
+            for text, low, high in zip(texts, *ends, strict=True)
+        ]
         if row.compares:
             differences = _differences(values, reference)
         label = words_of(row.title, figures)
@@ -218,6 +230,27 @@ def value_of(statistic: VolumeStatistic, row: Row, figures: Values) -> Any:
     if statistic.name not in figures:  # an image among volumes
         return None
     return figures[statistic.name] if row.value is None else row.value(figures)
+
+
+def bands_of(
+    name: str, reports: Sequence[FiguresSource]
+) -> tuple[list[float | None], list[float | None]]:
+    """Return the lower and upper ends of the bands of a quantity, one per report."""
+    found = [
+        next((m.bands[name] for m in r.morphometry.values() if name in m.bands), None)
+        for r in reports
+    ]
+    lows, highs = ([None if b is None else b[i] for b in found] for i in (0, 1))
+    return lows, highs
+
+
+def _range(low: float, high: float, row: Row) -> str:
+    """Format a band in brackets after the value, which has the unit."""
+    times = 100.0 if row.file_unit == "%" else 1.0
+    ends = (times * low, times * high)
+    if max(map(abs, ends)) < _FEW_DIGITS:
+        return f"{number_text(ends[0])} to {number_text(ends[1])}"
+    return range_text(ends)
 
 
 def words_of(words: Words, figures: Sequence[Values]) -> str:

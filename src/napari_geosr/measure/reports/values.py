@@ -10,6 +10,7 @@ from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.number_text import change_in_percent, unit_text
 from napari_geosr.measure.reports.rows import (
     FiguresSource,
+    bands_of,
     group_rows,
     in_unit,
     reference_column,
@@ -38,6 +39,8 @@ class ValueRow(NamedTuple):
         One value per volume; None if it is unknown.
     changes : list of float or None
         Relative difference from the reference in per cent; None if not meaningful.
+    lows, highs : list of float or None
+        Ends of the band of each value; empty if no bands were measured.
     """
 
     name: str
@@ -45,6 +48,8 @@ class ValueRow(NamedTuple):
     unit: str
     values: list[Any]
     changes: list[float | None]
+    lows: Sequence[float | None] = ()
+    highs: Sequence[float | None] = ()
 
     @classmethod
     def of(
@@ -85,13 +90,18 @@ def value_rows(
             if all(value is None for value in values):
                 continue
             unit, values = _with_unit(statistic, row, values, reports)
-            yield ValueRow.of(
+            ends = [
+                _with_unit(statistic, row, one, reports)[1]
+                for one in bands_of(statistic.name, reports)
+            ]
+            made = ValueRow.of(
                 f"{statistic.name} {part}".rstrip(),
                 f"{words_of(row.title, figures)}{', ' if part else ''}{part}",
                 unit,
                 values,
                 reference if row.compares else None,
             )
+            yield made._replace(lows=ends[0], highs=ends[1])
     for label, groups, _ in group_rows(reports):
         yield from _of_group(label, groups)
 
@@ -108,10 +118,22 @@ def value_table(reports: Mapping[str, FiguresSource]) -> Iterator[list[Any]]:
     reference = reference_column(titles)
     compared = [i for i in range(len(titles)) if i != reference]
     changes = [f"{titles[i]}: change (%)" for i in compared]
-    yield ["name", "quantity", "unit", *titles, *changes]
-    for row in value_rows(list(reports.values()), reference=reference):
+    rows = list(value_rows(list(reports.values()), reference=reference))
+    banded = [
+        i
+        for i in range(len(titles))
+        if any(row.lows and row.lows[i] is not None for row in rows)
+    ]
+    ends = [f"{titles[i]}: {end}" for i in banded for end in ("low", "high")]
+    yield ["name", "quantity", "unit", *titles, *changes, *ends]
+    for row in rows:
         found = [row.changes[i] for i in compared]
-        yield [row.name, row.label, row.unit, *row.values, *found]
+        bands = [
+            limits[i] if limits else None
+            for i in banded
+            for limits in (row.lows, row.highs)
+        ]
+        yield [row.name, row.label, row.unit, *row.values, *found, *bands]
 
 
 def _parts(values: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
