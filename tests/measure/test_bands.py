@@ -120,6 +120,16 @@ def test_the_blurred_surface_of_an_automatic_sample_keeps_its_phase() -> None:
         assert bands["Lc.N"] == (1, 1)
 
 
-def test_bands_with_hysteresis_are_refused() -> None:
-    with pytest.raises(ConfigError, match="bands cannot be measured with hysteresis"):
-        PorosityConfig.create(bands=True, hysteresis=0.5)
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (
+            {"statistics": ("thickness",), "hysteresis": 0.5},
+            "bands cannot be measured with hysteresis",
+        ),
+        ({}, r"but none are requested \(--statistics\)"),
+    ],
+)
+def test_bands_that_cannot_be_measured_are_refused(more: dict, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        PorosityConfig.create(bands=True, **more)

@@ -180,7 +180,12 @@ class PorosityConfig(Config):
 
     @model_validator(mode="after")
     def _check_bands(self) -> Self:
-        """Reject bands with hysteresis, which would need cores at other thresholds."""
+        """Reject bands of nothing, and with hysteresis (cores at other thresholds)."""
+        if self.bands and not self.statistics:
+            raise ValueError(
+                "bands belong to morphometric statistics, but none are requested "
+                "(--statistics)"
+            )
         if self.bands and self.hysteresis is not None:
             raise ValueError(
                 "bands cannot be measured with hysteresis; turn off one of them"

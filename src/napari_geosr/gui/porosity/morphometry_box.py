@@ -43,13 +43,14 @@ class MorphometryBox(QWidget):
             box = QCheckBox(title)
             box.setToolTip(about)
             box.setAccessibleName(title)
-            box.toggled.connect(self.changed)
+            box.toggled.connect(self._on_chosen)
             layout.addWidget(box)
             self.boxes[name] = box
         self.bands = QCheckBox("Bands")
         self.bands.setToolTip(MeasureConfig.model_fields["bands"].description or "")
         self.bands.setAccessibleName("Bands")
         self.bands.toggled.connect(self.changed)
+        self.bands.setEnabled(False)
         layout.addWidget(self.bands)
         label = QLabel("Group of pores")
         self.group = QLineEdit()
@@ -70,12 +71,21 @@ class MorphometryBox(QWidget):
             "pores.",
         )
 
+    def _chosen(self) -> tuple[str, ...]:
+        """Return the names of the chosen statistics."""
+        return tuple(name for name, box in self.boxes.items() if box.isChecked())
+
+    def _on_chosen(self) -> None:
+        """Offer bands only if there are statistics to which they can belong."""
+        self.bands.setEnabled(bool(self._chosen()))
+        self.changed.emit()
+
     def values(self) -> dict[str, object]:
         """Return the settings `statistics`, `bands` and `group`."""
-        chosen = tuple(name for name, box in self.boxes.items() if box.isChecked())
+        chosen = self._chosen()
         return {
             "statistics": chosen,
-            "bands": self.bands.isChecked(),
+            "bands": bool(chosen) and self.bands.isChecked(),
             "group": self.group.text().strip() or None,
         }
 
