@@ -13,8 +13,12 @@ from napari_geosr.core.steps import BlockDone, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group, GroupSummary, check_name
-from napari_geosr.measure.groups.missing import evaluated, missing_remarks
-from napari_geosr.measure.groups.units import assumed_remarks, with_units
+from napari_geosr.measure.groups.missing import (
+    assumed_remarks,
+    evaluated,
+    missing_remarks,
+    with_units,
+)
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.reports.html import page

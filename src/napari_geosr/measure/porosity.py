@@ -71,11 +71,12 @@ from napari_geosr.measure.slabs.labelling import (
 )
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
-from napari_geosr.measure.thresholds.bands import band_steps, phase_statistics_steps
 from napari_geosr.measure.thresholds.stages import (
     CoveredArray,
+    band_steps,
     hysteresis_steps,
     level_grey_values,
+    phase_statistics_steps,
 )
 
 

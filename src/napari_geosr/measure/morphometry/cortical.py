@@ -187,7 +187,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     return Findings(
         values,
         remarks,
-        curves={"slices": curve},
+        curves={"slices": {name: list(map(float, v)) for name, v in curve.items()}},
         tables={"cortical": _table(curve, phases)},
     )
 

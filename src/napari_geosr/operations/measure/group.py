@@ -9,9 +9,12 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
-from napari_geosr.measure.groups.missing import evaluated, missing_remarks
-from napari_geosr.measure.groups.units import assumed_remarks
-from napari_geosr.measure.groups.units import with_units as with_units
+from napari_geosr.measure.groups.missing import (
+    assumed_remarks,
+    evaluated,
+    missing_remarks,
+)
+from napari_geosr.measure.groups.missing import with_units as with_units
 from napari_geosr.measure.porosity_run import geometry_of
 from napari_geosr.measure.reports.table import IN_GROUP, column_units
 
