@@ -78,7 +78,8 @@ def test_measure_json_and_files(pores, tmp_path, capsys):
     assert values["pore_count"] == 2
     assert values["porosity"] == pytest.approx((64 + 125) / (8 * 40 * 40))
     assert values["pores_per_mm3"] == pytest.approx(2 / (8 * 40 * 40 * 8e-9))
-    names = {"report.json", "report.html", "pores.csv", "histogram.png"}
+    names = {"report.json", "report.html", "pores.csv", "values.csv"}
+    names |= {"histogram.png"}
     assert {p.name for p in out.iterdir()} == names | {"pores.ome.tif"}
     labels = tifffile.imread(out / "pores.ome.tif")
     assert np.bincount(labels.ravel())[1:].tolist() == [125, 64]

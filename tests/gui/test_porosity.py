@@ -188,6 +188,7 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
         "foam_pores_clean.csv",
         "foam_report.html",
         "foam_report.json",
+        "foam_values.csv",
     ]
     assert "volume (µm³)" in (tmp_path / "foam_pores.csv").read_text("utf-8")
 

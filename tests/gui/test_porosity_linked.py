@@ -325,6 +325,36 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     assert plot.legend.title.text() == "large and flat"
 
 
+def test_a_filter_states_units_and_missing_values(qtbot, dock):
+    """When it is applied; the unit is part of a group that is kept."""
+    report = dock._measured.reports["scan"]
+    report.table["sphericity"][1] = np.nan
+    plot = dock.result.plot
+    plot.expression.setText("d>1 & sphericity>0.1")
+    plot.select.click()
+    assert plot.note.isVisible()
+    for text in (
+        "compares 'equivalent_diameter' with a number without a unit: the number is in",
+        "1 of 3 pores (",
+        "has no sphericity",
+    ):
+        assert text in plot.note.text()
+    plot.name.setText("round")
+    plot.save.click()
+    unit = report.units["equivalent_diameter"]
+    kept = dock._measured.reports["scan"].groups["round"]
+    assert kept.text == f"d>1 {unit} & sphericity>0.1"
+    assert kept.unknown == 1
+    plot.expression.setText("d>1 µm")
+    plot.select.click()
+    assert plot.note.isHidden()
+    plot.expression.setText("d>1")
+    plot.select.click()
+    assert plot.note.isVisible()
+    dock.pores.marked.set_labels([1])  # another selection
+    assert plot.note.isHidden()
+
+
 def test_a_kept_group_states_which_pores_lack_a_value(qtbot, dock):
     """As on the command line; the pores stay the same in the next measurement."""
     report = dock._measured.reports["scan"]

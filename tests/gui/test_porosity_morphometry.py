@@ -16,17 +16,24 @@ def test_chosen_statistics_and_a_group_are_measured(viewer, qtbot):
     box = dock.settings.morphometry
     assert list(box.boxes) == list(morphometry_choices())
     box.section.set_open(True)
+    assert not box.bands.isEnabled()
     box.boxes["thickness"].click()
+    box.bands.click()
     box.group.setText("diameter > 20 um")
     assert dock.settings.config().statistics == ("thickness",)
+    assert dock.settings.config().bands
     measure(dock, qtbot)
     report = dock.result.report
     # Voxels of 4 × 2 × 2 µm, so that the spheres are twice as long along Z.
     assert report.figures["Tb.Sp"] == pytest.approx(25, rel=0.2)
+    low, high = report.morphometry["thickness"].bands["Tb.Sp"]
+    assert low <= report.figures["Tb.Sp"] <= high
     assert report.group.count == 2
     assert report.group.total == 3
     pores = viewer.layers["scan · pores"]
     assert list(pores.features["in_group"][1:]) == list(report.table["in_group"])
+    box.boxes["thickness"].click()
+    assert not dock.settings.config().bands
 
 
 def test_a_group_that_is_no_expression_is_refused(viewer, qtbot):

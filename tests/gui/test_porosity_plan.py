@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 import numpy as np
 import pytest
 from porosity_helpers import open_dock, wait_for_levels
@@ -64,6 +67,61 @@ def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
         assert np.array_equal(spots.data[z], labels[z])
         assert np.array_equal(spots.data[:, z, 3:9], labels[:, z, 3:9])
     assert dock.measure_button.isEnabled()
+
+
+def test_a_plan_has_costs_other_sizes_and_files(
+    viewer, qtbot, dock, tmp_path, monkeypatch
+):
+    """As on the command line."""
+    plan = dock.plan
+    assert plan.export_button.isHidden()
+    plan.hours.setText("3")
+    plan.kilowatts.setText("5")
+    text = planned(dock, qtbot)
+    for row in (
+        "Scan time: 24\xa0h",
+        "Scan time saved: 168\xa0h, compared with all 64 possible spots",
+        "Energy: 120\xa0kWh",
+        "CO2eq: 7.20\xa0kg",
+        "CO2eq saved: 50.4\xa0kg",
+    ):
+        assert row in text
+    sizes = plan.sizes.text()
+    assert sizes.startswith("Other spot sizes for the same precision:")
+    assert "<td>32\xa0µm" in sizes
+    assert sizes.count("<tr>") > 4
+    folders = iter([str(tmp_path), "", str(tmp_path)])
+    monkeypatch.setattr(
+        plan_section.QFileDialog,
+        "getExistingDirectory",
+        lambda *_: next(folders),
+    )
+    plan.export_button.click()
+    qtbot.waitUntil(lambda: str(tmp_path) in dock.message.text, timeout=60_000)
+    names = ["plan.json", "sizes.csv", "spots.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    values = json.loads((tmp_path / "plan.json").read_text("utf-8"))
+    assert values["costs"]["kilograms_co2eq"] == pytest.approx(7.2)
+    assert values["provenance"]["settings"]["hours_per_spot"] == 3
+    with (tmp_path / "spots.csv").open(encoding="utf-8") as file:
+        spots = list(csv.DictReader(file))
+    corners = np.array([[float(s[f"{a} (µm)"]) for a in "zyx"] for s in spots])
+    np.testing.assert_allclose((corners - ORIGIN) % 32, 15, atol=1e-4)
+    qtbot.waitUntil(plan.export_button.isEnabled)
+    plan.export_button.click()  # the question for the folder is cancelled
+    asked = []
+    monkeypatch.setattr(
+        plan_section, "confirm_overwrite", lambda *args: bool(asked.append(args[2]))
+    )
+    plan.export_button.click()
+    assert asked == [names]
+    plan.hours.setText("4")
+    assert "The scan time per spot was changed" in plan.stale_note.text()
+    plan.hours.setText("")
+    assert planned(dock, qtbot) == ""  # a power without a time is refused
+    assert "enter the hours per spot" in plan.faults["hours_per_spot"]
+    assert plan.export_button.isHidden()
+    assert plan.sizes.isHidden()
 
 
 def test_another_plan_replaces_the_spots(viewer, qtbot, dock):

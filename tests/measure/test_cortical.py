@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pore_shapes import measure
 from test_morphometry import measured
 
+from napari_geosr.measure.overview.curves import curve_pictures
 from napari_geosr.measure.phases.findings import Morphometry
+from napari_geosr.measure.reports.export import write_columns
 
 #: Distance from the axis of a tube with radii of 50 and 35 voxels.
 RADIUS = np.hypot(*(np.indices((128, 128)) - np.array([63.3, 64.1])[:, None, None]))
@@ -181,3 +184,39 @@ def test_slices_are_those_of_the_scan() -> None:
     assert [z for z in range(12) if np.isnan(found.curves["slices"]["Ct.Po"][z])] == [8]
     (remark,) = (r for r in found.remarks if "left out" in r)
     assert remark.startswith("1 of 12 slices")
+
+
+def test_the_values_of_every_slice_are_kept_with_their_units(tmp_path: Path) -> None:
+    """In the JSON file, in cortical.csv and in the plots of the report."""
+    bone = _tube(12)
+    bone[:8, 63:66, 20:23] = bone[9:, 63:66, 20:23] = False  # a pore of 9 pixels
+    bone[8, :40, 64] = False
+    bone[5, RADIUS >= 48] = False
+    options = {"voxel_size": (4.0, 2.0, 2.0), "unit": "µm"}
+    report = measured(~bone, "cortical", **options)
+    found = report.morphometry["cortical"]
+    stored = found.to_json_dict()["curves"]["slices"]
+    assert stored["distance"] == [4.0 * z for z in range(12)]
+    assert stored["units"]["Tt.Ar"] == stored["units"]["Ma.Ar"] == "µm²"
+    assert stored["units"]["Ct.Th"] == stored["units"]["Ct.Po.Dm"] == stored["unit"]
+    table = found.tables["cortical"]
+    head = ["slice", "distance (µm)", "Tt.Ar (µm²)", "Ct.Ar (µm²)", "Ct.Ar/Tt.Ar"]
+    head += ["Ma.Ar (µm²)", "Ct.Th (µm)", "Ct.Po", "Po.N", "Ct.Po.Dm (µm)"]
+    assert list(table) == head
+    for quantity in found.quantities:
+        unit = quantity.unit_in("µm")
+        title = f"{quantity.name} ({unit})" if unit else quantity.name
+        column = table[title]
+        np.testing.assert_array_equal(column, np.array(stored[quantity.name]))
+        assert np.flatnonzero(np.isnan(column)).tolist() == [8]
+        assert np.nanmean(column) == pytest.approx(found.values[quantity.name])
+    assert table["Tt.Ar (µm²)"][0] == pytest.approx(4 * math.pi * 50**2, rel=0.002)
+    assert table["Tt.Ar (µm²)"][5] == pytest.approx(4 * math.pi * 48**2, rel=0.01)
+    assert table["Ct.Po.Dm (µm)"][0] == pytest.approx(2 * math.sqrt(4 * 9 / math.pi))
+    captions = " ".join(curve_pictures({"bone": report}))
+    for name in ("Tt.Ar", "Ct.Ar", "Ct.Th", "Ct.Po.Dm", "(Ct.Po)", "Po.N"):
+        assert name in captions
+    path = write_columns(tmp_path / "cortical.csv", table)
+    lines = path.read_text("utf-8").splitlines()
+    assert lines[0].split(",") == head
+    assert lines[9] == "8,32.0,,,,,,,,"

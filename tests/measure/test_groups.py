@@ -13,7 +13,12 @@ from napari_geosr.core.steps import BlockDone, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group, GroupSummary, check_name
-from napari_geosr.measure.groups.missing import evaluated, missing_remarks
+from napari_geosr.measure.groups.missing import (
+    assumed_remarks,
+    evaluated,
+    missing_remarks,
+    with_units,
+)
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.reports.html import page
@@ -391,3 +396,32 @@ def test_summaries_of_earlier_versions_are_read() -> None:
     found = GroupSummary.from_json_dict(values)
     assert (found.unknown, found.missing_columns) == (0, ())
     assert found.to_json_dict() == values
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("d>20", "d>20 µm"),
+        ("d > 20 &volume<9000|d<=1e1", "d > 20 µm &volume<9000 µm³|d<=1e1 µm"),
+        ("!(diameter>=20 and ψ<0.6)", "!(diameter>=20 µm and ψ<0.6)"),
+        ("d>0.02mm & angle_to_z<45 & touches_border", None),
+        ("voxels>100 & bbox_start_z>3", "voxels>100 & bbox_start_z>3 voxel"),
+        ("area>2", None),  # this unit cannot be written in a filter
+    ],
+)
+def test_the_unit_of_a_number_can_be_written(text: str, written: str | None) -> None:
+    names = ("voxels", "bbox_start_z", "area")
+    table = TABLE | dict.fromkeys(names, np.array([1.0, 2, 3, 400]))
+    units = UNITS | dict(zip(names, ("voxel", "voxel", "Å²"), strict=True))
+    assert with_units(text, units) == (written or text)
+    for found in (text, with_units(text, units)):
+        expected = Group(text).of(table, units)
+        assert np.array_equal(Group(found).of(table, units), expected)
+    assert with_units(with_units(text, units), units) == with_units(text, units)
+
+
+def test_a_number_of_voxels_needs_no_unit() -> None:
+    units = {"voxels": "voxel", "equivalent_diameter": "voxel"}
+    assert assumed_remarks("voxels>100", units) == []
+    (remark,) = assumed_remarks("d>3", units)
+    assert remark.endswith("with a number without a unit: the number is in voxels.")

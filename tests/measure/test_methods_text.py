@@ -45,6 +45,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "interval_factor": (2.5, {}),
     "graph": (True, {}),
     "statistics": (("thickness", "profile"), {}),
+    "bands": (True, {"statistics": ("thickness",)}),
     "group": ("diameter>10um & sphericity<0.9", {}),
 }
 #: A voxel size without a unit, as in the bone of the documentation.

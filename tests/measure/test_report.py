@@ -374,3 +374,59 @@ def test_a_warning_that_names_its_volume_is_unchanged(
     title: str, name: str, text: str
 ) -> None:
     assert named_warning(text, title, name) == text
+
+
+def _values(path: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the head of ``values.csv``, and the cells after the name by the name."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    assert len({row[0] for row in rows}) == len(rows)
+    return head, {row[0]: row[1:] for row in rows}
+
+
+def test_values_side_by_side_have_units(tmp_path, pores) -> None:
+    """Two volumes in different units, whose lengths are in the unit of the first."""
+    more = {"statistics": ("trabecular", "thickness"), "group": "voxels>1500"}
+    one = measure(scan(pores), voxel_size=(2,) * 3, unit="µm", name="a", **more)
+    two = measure(scan(pores), voxel_size=(0.003,) * 3, unit="mm", name="b", **more)
+    path = export.write_values(tmp_path / "values.csv", {"a": one, "name": two})
+    head, rows = _values(path)
+    assert head == ["name", "quantity", "unit", "a", "name", "name: change (%)"]
+    label, unit, *cells = rows["Tb.Th"]
+    assert label.startswith("Tb.Th (")
+    assert unit == "µm"
+    assert [float(cell) for cell in cells] == pytest.approx(
+        [one.figures["Tb.Th"], 1000 * two.figures["Tb.Th"], 50]
+    )
+    _, unit, *cells = rows["Conn.D"]
+    assert unit == "1/mm³"
+    assert float(cells[0]) == pytest.approx(one.figures["Conn.D"] * 1e9)
+    assert float(cells[1]) == pytest.approx(two.figures["Conn.D"])
+    assert rows["BV/TV"][1] == rows["porosity"][1] == "%"
+    assert float(rows["porosity"][2]) == pytest.approx(100 * one.porosity)
+    assert rows["pore_count"][1:] == ["", "3", "3", "0.0"]
+    assert rows["pores_per_mm3"][1] == "1/mm³"
+    ends = (rows[f"threshold_sensitivity {end}"] for end in ("low", "high"))
+    for cells, value in zip(ends, (one.porosity_low, one.porosity_high), strict=True):
+        assert cells[1] == "%"
+        assert float(cells[2]) == pytest.approx(100 * value)
+        assert cells[4] == ""  # limits are not compared
+    assert one.group is not None
+    assert rows["group"][2:4] == [str(one.group.count)] * 2
+    assert rows["group share"][1] == "%"
+
+
+def test_values_of_an_unknown_voxel_size_and_of_the_truth(tmp_path, pores) -> None:
+    voxels = measure(scan(pores), statistics=("thickness",), name="v")
+    sized = measure(
+        scan(pores), statistics=("thickness",), voxel_size=(2,) * 3, unit="µm"
+    )
+    head, rows = _values(export.write_values(tmp_path / "v.csv", {"v": voxels}))
+    assert head == ["name", "quantity", "unit", "v"]
+    assert rows["Tb.Th"][1] == "voxel"
+    assert float(rows["Tb.Th"][2]) == pytest.approx(voxels.figures["Tb.Th"])
+    both = {"v": voxels, "truth": sized}
+    head, rows = _values(export.write_values(tmp_path / "both.csv", both))
+    assert head[3:] == ["v", "truth", "v: change (%)"]
+    assert rows["Tb.Th"][1:3] == ["µm", ""]  # voxels cannot be converted
+    assert float(rows["porosity"][4]) == pytest.approx(0)

@@ -16,7 +16,7 @@ from napari_geosr.operations.earlier_files import EarlierFiles
 from napari_geosr.operations.explain import ExplainConfig, explain_steps, write_steps
 
 #: Files that every measurement writes.
-ALWAYS = {"report.json", "report.html", "histogram.png", "pores.csv"}
+ALWAYS = {"report.json", "report.html", "histogram.png", "pores.csv", "values.csv"}
 
 
 def saved(folder: Path, name: str, seed: int = 0) -> str:

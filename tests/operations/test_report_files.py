@@ -180,7 +180,8 @@ def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
 
     data = gaussian_filter(rng.normal(size=(30, 32, 34)), 2).astype(np.float32)
     scan = io.write(Volume(data, "ZYX"), tmp_path / "scan.ome.tif")
-    settings = MeasureConfig(statistics=("profile", "network"), group="d > 5")
+    statistics = ("profile", "network", "cortical")
+    settings = MeasureConfig(statistics=statistics, group="d > 5")
     job = MeasureJob(name="scan", data=MeasureInput(volume=scan), settings=settings)
     page = run_to_end(run(job, tmp_path / "job"))
     assert page is not None
@@ -191,14 +192,16 @@ def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
     again = files["html"].read_text("utf-8")
     before = page.read_text("utf-8")
     for text in (again, before):
-        assert text.count("<img") == 3  # histogram, picture in 3D, profile
+        # Histogram, picture in 3D, profile, and up to 4 of the slices of bone.
+        assert text.count("<img") == 7
     pictures = [
         re.findall(r'<figure><img alt="[^"]*" src="[^"]*"', text)
         for text in (again, before)
     ]
     assert pictures[0] == pictures[1]
-    network = (page.parent / "network.csv").read_bytes()
-    assert files["table network"].read_bytes() == network
+    for name in ("network", "cortical"):
+        table = (page.parent / f"{name}.csv").read_bytes()
+        assert files[f"table {name}"].read_bytes() == table
 
 
 def test_several_references_are_columns_side_by_side(tmp_path, rng, capsys):

@@ -36,6 +36,7 @@ def measure_porosity(
     interval_factor: float | None = None,
     graph: bool = False,
     statistics: tuple[str, ...] = (),
+    bands: bool = False,
     group: str | None = None,
     memory: str | None = None,
     workers: Workers | None = None,
@@ -95,6 +96,10 @@ def measure_porosity(
         Further statistics, computed from the voxels of both phases, such as
         ``("trabecular", "thickness")``; their values are in `report.figures` under
         their standard names.
+    bands : bool
+        Whether to also measure these statistics with the threshold lowered and raised
+        by 5 % of the contrast; the lowest and highest values are in the attribute
+        ``bands`` of ``report.morphometry[name]``. This takes three times as long.
     group : str, optional
         Criteria for pores to be counted as a group, such as ``"diameter>20um &
         sphericity<0.6"`` (`report.group`). The column ``in_group`` of the table is 1
@@ -150,6 +155,7 @@ def measure_porosity(
         interval_factor=interval_factor,
         graph=graph,
         statistics=statistics,
+        bands=bands,
         group=group,
         memory=memory,
     )

@@ -22,9 +22,10 @@ from napari_geosr.cli.kit.options import (
     settings_from,
 )
 from napari_geosr.operations.inputs import InputConfig, open_companion, open_volume
-from napari_geosr.operations.measure import percent_text
 from napari_geosr.operations.measure.mask import check_known_place
 from napari_geosr.operations.measure.planning import (
+    SIZE_TITLES,
+    SIZES_HEADING,
     PlanConfig,
     check_files,
     plan_files,
@@ -90,22 +91,12 @@ def _print(made: ScanPlan) -> None:
     table = Table("", "", box=None, show_header=False)
     for label, text in made.rows():
         table.add_row(label, text)
-    sizes = Table("Edge", "Spots", "Scanned", box=None)
-    for row in made.sizes:
-        edge = made.length_text(row.voxels * made.voxel_size)
-        if row.half_width > made.accepted_error * (1 + 1e-9):
-            sizes.add_row(edge, "not reached", "")
-            continue
-        share = "" if row.share is None else percent_text(row.share)
-        sizes.add_row(edge, str(row.n_spots), share)
+    sizes = Table(*SIZE_TITLES, box=None)
+    for row in made.size_rows():
+        sizes.add_row(*row)
     console = Console()
     console.print(table, highlight=False)
-    console.print("\nOther spot sizes for the same precision:", highlight=False)
+    console.print(f"\n{SIZES_HEADING}", highlight=False)
     console.print(sizes, highlight=False)
-    numbers = [row.n_spots for row in made.sizes]
-    if made.whole and numbers != sorted(numbers, reverse=True):
-        console.print(
-            "The number of spots does not decrease steadily with their size, because "
-            "whole spots of each size fit into a different part of the sample.",
-            highlight=False,
-        )
+    if made.size_note:
+        console.print(made.size_note, highlight=False)

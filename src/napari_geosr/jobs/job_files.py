@@ -66,7 +66,9 @@ _REPORT = (
     "result/report.html",
     "result/histogram.png",
     "result/pores*.csv",
+    "result/values.csv",
     "result/*network.csv",
+    "result/cortical*.csv",
     "result/overview*.npz",
 )
 _STUDY = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from cyclopts import Parameter
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
@@ -161,6 +161,14 @@ class PorosityConfig(Config):
         + "; or all.",
     )
 
+    bands: Annotated[bool, Parameter(negative="")] = Field(
+        default=False,
+        title="Bands",
+        description="Also measure the morphometric statistics with the threshold "
+        "lowered and raised by 5 % of the contrast, and give the lowest and highest "
+        "value. This takes three times as long.",
+    )
+
     group: str | None = Field(
         default=None,
         title="Group",
@@ -169,6 +177,20 @@ class PorosityConfig(Config):
     )
 
     memory: MemoryBudget = None
+
+    @model_validator(mode="after")
+    def _check_bands(self) -> Self:
+        """Reject bands of nothing, and with hysteresis (cores at other thresholds)."""
+        if self.bands and not self.statistics:
+            raise ValueError(
+                "bands belong to morphometric statistics, but none are requested "
+                "(--statistics)"
+            )
+        if self.bands and self.hysteresis is not None:
+            raise ValueError(
+                "bands cannot be measured with hysteresis; turn off one of them"
+            )
+        return self
 
     @field_validator("sample_mask", mode="before")
     @classmethod

@@ -79,6 +79,13 @@ def signed_text(value: float, digits: int) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def change_in_percent(before: float | None, after: float | None) -> float | None:
+    """Return the relative change; None if a value is unknown or `before` is zero."""
+    if before is None or after is None or not before:
+        return None
+    return 100 * (after - before) / abs(before)
+
+
 def difference_text(before: float | None, after: float | None) -> str:
     """Format the relative change from `before` to `after`, signed.
 
@@ -89,9 +96,9 @@ def difference_text(before: float | None, after: float | None) -> str:
     >>> difference_text(2.0, 3.0), difference_text(2.0, 140.0)
     ('+50.0 %', '> 999 %')
     """
-    if before is None or after is None or not before:
+    change = change_in_percent(before, after)
+    if change is None:
         return NOTHING
-    change = 100 * (after - before) / abs(before)
     if abs(change) >= _MAX_CHANGE:
         return "> 999 %" if change > 0 else "< \N{MINUS SIGN}999 %"
     return f"{signed_text(change, 0 if abs(change) >= 99.5 else 1)} %"

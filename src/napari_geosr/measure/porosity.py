@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -44,7 +43,6 @@ from napari_geosr.measure.interval import (
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.overview import Overview
 from napari_geosr.measure.phases.findings import Morphometry
-from napari_geosr.measure.phases.requested import morphometry_steps
 from napari_geosr.measure.porosity_run import (
     LabellingJournal,
     PorosityRun,
@@ -71,13 +69,14 @@ from napari_geosr.measure.slabs.labelling import (
     label_steps,
     number_steps,
 )
-from napari_geosr.measure.slabs.pool import processed
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.thresholds.stages import (
     CoveredArray,
+    band_steps,
     hysteresis_steps,
     level_grey_values,
+    phase_statistics_steps,
 )
 
 
@@ -229,7 +228,7 @@ def _measure(
     )
     morphometry: dict[str, Morphometry] = {}
     if config.statistics:
-        morphometry = yield from _morphometry(run, totals, warnings)
+        morphometry = yield from _morphometry(run, totals, limits, warnings)
     report = build_report(
         totals,
         config,
@@ -262,16 +261,13 @@ def _overview(run: PorosityRun, threshold: float) -> Overview | None:
 
 
 def _morphometry(
-    run: PorosityRun, totals: SweepTotals, warnings: list[str]
+    run: PorosityRun,
+    totals: SweepTotals,
+    limits: tuple[float, float],
+    warnings: list[str],
 ) -> Generator[Step, None, dict[str, Morphometry]]:
-    """Measure the requested statistics of both phases."""
-    yield StageStarted(message="Reading both phases")
-    phases = run.phases(totals.threshold, totals.nonfinite_voxels)
-    if run.pool is not None:
-        share = partial(processed, run, doing="measuring morphometry")
-        phases = replace(phases, share=share, processes=run.pool.per_host + 1)
-    steps = morphometry_steps(run.config.statistics, phases, totals)
-    with StepIterator(steps) as iterator:
+    """Measure the requested statistics of both phases, and their bands."""
+    with StepIterator(phase_statistics_steps(run, totals)) as iterator:
         for step in iterator:
             if isinstance(step, WarningIssued):
                 warnings.append(step.message)
@@ -279,6 +275,8 @@ def _morphometry(
     measured, found = iterator.result
     for one in found.values():
         totals.table.update(one.columns)
+    if run.config.bands:
+        measured = yield from band_steps(run, totals, limits, measured)
     return measured
 
 

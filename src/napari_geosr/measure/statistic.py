@@ -95,6 +95,9 @@ class Row:
         Tool tip of the dock; by default the label.
     unit : str
         Unit of length; by default one that suits the value.
+    file_unit : str
+        Unit in ``values.csv`` of values without a power of the unit of length, such as
+        ``"1/mm³"``; ``"%"`` for fractions, which are then written as percentages.
     """
 
     title: Words
@@ -104,6 +107,7 @@ class Row:
     compares: bool = True
     help: Words = ""
     unit: str = ""
+    file_unit: str = ""
 
 
 @dataclass(frozen=True)

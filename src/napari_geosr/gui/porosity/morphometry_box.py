@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import Section
-from napari_geosr.operations.measure import morphometry_choices
+from napari_geosr.operations.measure import MeasureConfig, morphometry_choices
 
 #: Settings of a measurement that have separate widgets.
 SHOWN_ELSEWHERE = (
@@ -19,6 +17,7 @@ SHOWN_ELSEWHERE = (
     "histogram_bins",
     "interval_factor",
     "statistics",
+    "bands",
     "group",
 )
 
@@ -44,9 +43,15 @@ class MorphometryBox(QWidget):
             box = QCheckBox(title)
             box.setToolTip(about)
             box.setAccessibleName(title)
-            box.toggled.connect(self.changed)
+            box.toggled.connect(self._on_chosen)
             layout.addWidget(box)
             self.boxes[name] = box
+        self.bands = QCheckBox("Bands")
+        self.bands.setToolTip(MeasureConfig.model_fields["bands"].description or "")
+        self.bands.setAccessibleName("Bands")
+        self.bands.toggled.connect(self.changed)
+        self.bands.setEnabled(False)
+        layout.addWidget(self.bands)
         label = QLabel("Group of pores")
         self.group = QLineEdit()
         show_placeholder(self.group, "diameter>20um & sphericity<0.6")
@@ -66,13 +71,27 @@ class MorphometryBox(QWidget):
             "pores.",
         )
 
-    def values(self) -> dict[str, object]:
-        """Return the settings `statistics` and `group`."""
-        chosen = tuple(name for name, box in self.boxes.items() if box.isChecked())
-        return {"statistics": chosen, "group": self.group.text().strip() or None}
+    def _chosen(self) -> tuple[str, ...]:
+        """Return the names of the chosen statistics."""
+        return tuple(name for name, box in self.boxes.items() if box.isChecked())
 
-    def set_values(self, statistics: Sequence[str], group: str | None) -> None:
-        """Show these settings."""
+    def _on_chosen(self) -> None:
+        """Offer bands only if there are statistics to which they can belong."""
+        self.bands.setEnabled(bool(self._chosen()))
+        self.changed.emit()
+
+    def values(self) -> dict[str, object]:
+        """Return the settings `statistics`, `bands` and `group`."""
+        chosen = self._chosen()
+        return {
+            "statistics": chosen,
+            "bands": bool(chosen) and self.bands.isChecked(),
+            "group": self.group.text().strip() or None,
+        }
+
+    def set_values(self, config: MeasureConfig) -> None:
+        """Show the settings of a measurement."""
         for name, box in self.boxes.items():
-            box.setChecked(name in statistics)
-        self.group.setText(group or "")
+            box.setChecked(name in config.statistics)
+        self.bands.setChecked(config.bands)
+        self.group.setText(config.group or "")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
+    QFileDialog,
     QLabel,
     QLineEdit,
     QPushButton,
@@ -19,18 +22,20 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
-from napari_geosr.core.steps import Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import FieldFaults, texts_by_field
 from napari_geosr.gui.kit.line_breaks import keep_numbers_whole
 from napari_geosr.gui.kit.option_words import in_words_of_dock
+from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.widgets import Section, form_layout, text_label
 from napari_geosr.gui.layers import (
     chosen_position,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import EditWatch
+from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity.drawn_sample import sample_volume
 from napari_geosr.gui.porosity.linked.spots import SpotLayers
 from napari_geosr.gui.porosity.measured_layers import (
@@ -44,7 +49,16 @@ from napari_geosr.gui.porosity.rows import align_fields
 from napari_geosr.gui.porosity.settings import PorositySettings
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
-from napari_geosr.operations.measure.planning import PlanConfig, ScanPlan, plan_steps
+from napari_geosr.operations.measure.planning import (
+    SIZE_TITLES,
+    SIZES_HEADING,
+    PlanConfig,
+    ScanPlan,
+    plan_files,
+    plan_record,
+    plan_steps,
+    write,
+)
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -55,6 +69,11 @@ if TYPE_CHECKING:
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"the whole sample": "whole", "one spot": "spot"}
+_SIZES = "Number of spots of other sizes, and the fraction of the sample scanned."
+_POWER = (
+    "Power of the scanner in kW; with the hours per spot, adds energy and CO2eq to the "
+    f"plan ({PlanConfig().kilograms_per_kilowatt_hour:g} kg of CO2eq per kWh)."
+)
 #: Command-line option for the second entry, and its wording in messages of the dock.
 _ONE_SPOT = ("(--scan spot)", "(Scan shows: one spot)")
 #: Words of notes about outdated plans.
@@ -68,10 +87,18 @@ class PlanSection(QWidget):
     -------
     requested
         The button was clicked.
+    planned
+        A plan is shown.
+    exported : str
+        Message about the files that were written.
+    failed : object
+        Error that ended the export.
     """
 
     requested = Signal()
     planned = Signal()
+    exported = Signal(str)
+    failed = Signal(object)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, settings: PorositySettings
@@ -83,28 +110,44 @@ class PlanSection(QWidget):
         self._layers = MeasuredLayers(viewer, lambda _key: iter(()), self, _WORDS)
         self._layers.changed.connect(self._on_layers)
         self._inputs: MeasuredInputs | None = None
-        self._request = ""
+        self._made: _MadePlan | None = None
+        self._exporting = Activity(self)
         self._edits, self._edited = EditWatch(self), ""
         self._spots = SpotLayers(viewer, self)
         self.spot = QLineEdit("10%")
         self.precision = QLineEdit("5%")
         self.scan = QComboBox()
         self.scan.addItems(list(_SCANS))
+        self.hours, self.kilowatts = QLineEdit(), QLineEdit()
         self.button = QPushButton("Plan scan")
         self.text = QLabel()
         self.text.setWordWrap(True)
+        #: Table of other spot sizes.
+        self.sizes = QLabel()
+        self.sizes.setTextFormat(Qt.TextFormat.RichText)
+        self.sizes.setWordWrap(True)
+        self.export_button = QPushButton("Export plan…")
         #: Why the plan is outdated; hidden if it is not.
         self.stale_note = text_label("About the plan", "")
         self.stale_note.setVisible(False)
         self._lay_out()
         #: Fields by the name of the setting, and their contents when the plan was made.
-        self._editors = {"spot": self.spot, "precision": self.precision}
+        self._editors = {
+            "spot": self.spot,
+            "precision": self.precision,
+            "hours_per_spot": self.hours,
+            "kilowatts": self.kilowatts,
+        }
         self._faults = FieldFaults(self._rows)
         self._before = self._requested()
         for editor in self._editors.values():
             editor.textChanged.connect(self._on_edited)
         self.scan.currentIndexChanged.connect(self._on_edited)
         self.button.clicked.connect(self.requested)
+        self.export_button.clicked.connect(self.export)
+        self._exporting.failed.connect(self.failed)
+        self._exporting.idle.connect(self._show_plan)
+        self._show_plan()
         settings.image.layerChanged.connect(self._on_image)
         self._show_whether_possible()
         self.section = Section(
@@ -121,7 +164,11 @@ class PlanSection(QWidget):
             ("Spot", self.spot, fields["spot"].description),
             ("Precision", self.precision, fields["precision"].description),
             ("Scan shows", self.scan, fields["scan"].description),
+            ("Hours per spot", self.hours, fields["hours_per_spot"].description),
+            ("Power (kW)", self.kilowatts, _POWER),
         )
+        for editor in (self.hours, self.kilowatts):
+            show_placeholder(editor, "optional")
         form = self._rows = form_layout()
         for title, widget, description in rows:
             label = QLabel(title)
@@ -133,6 +180,13 @@ class PlanSection(QWidget):
             "Calculate how many spots are needed for the chosen image, and show them."
         )
         self.button.setAccessibleName("Plan scan")
+        self.export_button.setToolTip(
+            "Write the plan, the table of other spot sizes and the positions of the "
+            "spots as JSON and CSV."
+        )
+        self.export_button.setAccessibleName("Export plan")
+        self.sizes.setAccessibleName(SIZES_HEADING.rstrip(":"))
+        self.sizes.setToolTip(_SIZES)
         self.text.setAccessibleName("Scan plan")
         self.text.setToolTip("The plan for the chosen image.")
         layout = QVBoxLayout(self)
@@ -141,6 +195,8 @@ class PlanSection(QWidget):
         layout.addWidget(self.button)
         layout.addWidget(self.stale_note)
         layout.addWidget(self.text)
+        layout.addWidget(self.sizes)
+        layout.addWidget(self.export_button)
 
     def showEvent(self, event: object) -> None:
         """Align the fields with those of the measurement."""
@@ -155,7 +211,8 @@ class PlanSection(QWidget):
         """Clear the plan of another image."""
         self._show_whether_possible()
         if not self._is_of_chosen_image():
-            self.text.setText("")
+            self._made = None
+            self._show_plan()
         self.mark()
 
     def follow(self, levels: LevelsReader) -> None:
@@ -183,6 +240,8 @@ class PlanSection(QWidget):
             "spot": self.spot.text().strip(),
             "precision": self.precision.text().strip(),
             "type of scan": self.scan.currentText(),
+            "scan time per spot": self.hours.text().strip(),
+            "power": self.kilowatts.text().strip(),
         }
 
     def _changed_setting(self) -> str:
@@ -234,10 +293,19 @@ class PlanSection(QWidget):
             If the text of a field is invalid.
         """
         measuring = self._settings.config()
+        hours, kilowatts = self.hours.text().strip(), self.kilowatts.text().strip()
+        if kilowatts and not hours:
+            raise ConfigError(
+                "The energy depends on the scan time: enter the hours per spot as well "
+                "as the power.",
+                fields=["hours_per_spot"],
+            )
         return PlanConfig.create(
             spot=self.spot.text(),
             precision=self.precision.text(),
             scan=_SCANS[self.scan.currentText()],
+            hours_per_spot=hours or None,
+            kilowatts=kilowatts or None,
             threshold=measuring.threshold,
             phase=measuring.phase,
             local_window=measuring.local_window,
@@ -278,14 +346,12 @@ class PlanSection(QWidget):
         self._position = chosen_position(layer, self._viewer)
         if self._inputs is not None:
             self._inputs.begin(config)
-        self._request = self._request_text(config, mask)
+        request = self._request_text(config, mask)
         self._edits.begin([layer, mask])
         activity.start(
             "plan",
-            lambda should_stop: plan_steps(
-                volume, config, sample, should_stop=should_stop
-            ),
-            partial(self._show, self._requested()),
+            lambda should_stop: _recorded_steps(volume, config, sample, should_stop),
+            partial(self._show, self._requested(), request),
             on_step=on_step,
             on_error=fail,
             description=f"Planning scans of {layer.name}",
@@ -312,18 +378,19 @@ class PlanSection(QWidget):
 
     def _clear(self, layer: Layer | None) -> None:
         """Remove the plan and the spots of an image, because a new plan failed."""
-        self.text.setText("")
+        self._made = None
+        self._show_plan()
         self.mark()
         if layer is not None:
             self._spots.remove(layer)
 
-    def _show(self, requested: dict[str, str], plan: ScanPlan) -> None:
+    def _show(self, requested: dict[str, str], request: str, made: _MadePlan) -> None:
         """Show the plan if its image is chosen, and the spots if its layer is open."""
         self._before, edited = requested, self._edits.end()
         self._edited = edit_warning(edited, "plan", "this plan", _WORDS.again)
-        rows = (f"{label}: {keep_numbers_whole(text)}" for label, text in plan.rows())
-        lines = [keep_numbers_whole(self._request), *rows]
-        self.text.setText("\n".join(lines) if self._is_of_chosen_image() else "")
+        made = replace(made, request=request)
+        self._made = made if self._is_of_chosen_image() else None
+        self._show_plan()
         self.planned.emit()
         assert self._scanned is not None
         reference, volume = self._scanned
@@ -334,7 +401,89 @@ class PlanSection(QWidget):
         self.mark()
         layer = reference()
         if layer is not None and layer in self._viewer.layers:
-            self._spots.replace(layer, volume, self._position, plan)
+            self._spots.replace(layer, volume, self._position, made.plan)
+
+    def _show_plan(self) -> None:
+        """Show the latest plan, or nothing if there is none of the chosen image."""
+        lines, sizes = [], ""
+        if self._made is not None:
+            plan = self._made.plan
+            rows = plan.rows()
+            lines = [self._made.request, *(f"{label}: {text}" for label, text in rows)]
+            sizes = _size_table(plan)
+        self.text.setText("\n".join(map(keep_numbers_whole, lines)))
+        self.sizes.setText(sizes)
+        self.sizes.setVisible(bool(sizes))
+        self.export_button.setVisible(self._made is not None)
+        self.export_button.setEnabled(not self._exporting.busy)
+
+    def export(self) -> None:
+        """Ask for a folder, then write the files of the plan in a worker."""
+        made = self._made
+        if made is None:
+            return
+        chosen = QFileDialog.getExistingDirectory(self, "Folder for the plan")
+        if not chosen:
+            return
+        files = plan_files(chosen)
+        existing = [path.name for path in files.values() if path.exists()]
+        if existing and not confirm_overwrite(self, Path(chosen), existing):
+            return
+
+        def steps(_stop: ShouldStop) -> Generator[Step, None, str]:
+            yield StageStarted(message="Writing the plan")
+            write(
+                files,
+                made.volume,
+                made.plan,
+                made.config,
+                record=made.record,
+                overwrite=True,
+            )
+            return f"The plan is in {chosen}."
+
+        self.export_button.setEnabled(False)
+        self._exporting.start("export", steps, self.exported.emit)
+
+
+def _size_table(plan: ScanPlan) -> str:
+    """Return the table of other spot sizes as rich text."""
+    rows = [
+        "".join(
+            f"<{tag}>{escape(keep_numbers_whole(text))}&nbsp;&nbsp;</{tag}>"
+            for text in row
+        )
+        for tag, row in (
+            ("th", SIZE_TITLES),
+            *(("td", row) for row in plan.size_rows()),
+        )
+    ]
+    table = "".join(f"<tr>{row}</tr>" for row in rows)
+    note = f"<p>{escape(plan.size_note)}</p>" if plan.size_note else ""
+    return f"{SIZES_HEADING}<table align='left'>{table}</table>{note}"
+
+
+def _recorded_steps(
+    volume: Volume, config: PlanConfig, mask: Volume | None, should_stop: ShouldStop
+) -> Generator[Step, None, _MadePlan]:
+    """Make a plan and its provenance record, for which the voxels are needed."""
+    plan = yield from plan_steps(volume, config, mask, should_stop=should_stop)
+    yield StageStarted(message="Saving the record of the plan")
+    record = plan_record(volume, config, mask)
+    return _MadePlan(plan, config, record, without_voxels(volume))
+
+
+@dataclass(frozen=True)
+class _MadePlan:
+    """A plan with everything that its files contain."""
+
+    plan: ScanPlan
+    config: PlanConfig
+    record: AnyDict
+    #: The scan, without voxels.
+    volume: Volume
+    #: What was requested, in words.
+    request: str = ""
 
 
 @dataclass(frozen=True)

@@ -406,7 +406,7 @@ class PorositySettings(QWidget):
         """Show these settings."""
         self.form.set_values(config.model_dump())
         self.closing.setValue(config.mask_closing)
-        self.morphometry.set_values(config.statistics, config.group)
+        self.morphometry.set_values(config)
         if config.sample_mask != "none":
             entries = {mask: entry for entry, mask in MASKS.items()}
             self.sample.setCurrentText(entries[config.sample_mask])

@@ -92,6 +92,8 @@ class PorosityWidgets(Dock):
         self.scroll.setAccessibleName("Settings")
         self.scroll.setToolTip("Measurement settings.")
         self.scroller = PartScroller(self.scroll)
+        self.plan.exported.connect(lambda text: self.message.show_message(text, "ok"))
+        self.plan.failed.connect(self.message.show_error)
         self.plan.planned.connect(
             lambda: self.scroller.show_part(self.plan.button, at_top=True)
         )

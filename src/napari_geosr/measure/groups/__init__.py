@@ -59,7 +59,8 @@ _COMPARISONS: dict[str, Callable[..., BoolArray]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_TOKEN = re.compile(
+#: A number with or without a unit, a word, or a sign.
+TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+−]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
     r"\s*(?P<unit>(?:nm|um|µm|μm|mm|cm|m|voxels?|pixels?)(?:\^?[23]|[²³])?(?!\w)|%|°|deg(?!\w))?"
     r"|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|==|!=|<|>|≤|≥|≠|&&?|\|\|?|!|\(|\)))"
@@ -255,7 +256,7 @@ class Group:
         tokens: list[tuple[str, str, str]] = []
         place = 0
         while self.text[place:].strip():
-            found = _TOKEN.match(self.text, place)
+            found = TOKEN.match(self.text, place)
             if found is None:
                 wrong = self.text[place:].strip()[0]
                 hint = _equals_hint(tokens) if wrong == "=" else ""

@@ -125,6 +125,13 @@ def methods_text(report: MethodsSource) -> str:
     for found in report.morphometry.values():
         lines.append(f"{found.title}: {found.convention}")
         sources += [s for s in found.sources if s not in sources]
+    if any(found.bands for found in report.morphometry.values()):
+        lines.append(
+            "Bands: these statistics were also measured with the threshold lowered and "
+            "raised by 5 % of the distance between the mean grey values of the phases; "
+            "the band of a value contains the lowest and highest of the three values. "
+            "Noise and artefacts are not included."
+        )
     if report.group is not None:
         lines.append(f"Group of pores: {report.group.text}.")
         lines += missing_remarks(report.group, flat=flat)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.core.units import shown_unit
 from napari_geosr.measure.phases import Mask, MaskSource, Phases
 from napari_geosr.measure.phases.cubic import interpolated, places_of
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
@@ -55,6 +56,7 @@ QUANTITIES = (
     Quantity("Po.N", "pores per slice"),
     Quantity("Ct.Po.Dm", "mean diameter of the cortical pores in a slice", 1),
 )
+TABLES = ("cortical",)
 _NAMES = tuple(q.name for q in QUANTITIES)
 #: Maximum number of slices in which the cortical thickness is measured.
 _MOST_THICKNESSES = 64
@@ -181,13 +183,44 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         length = values[name]
         n_pixels = None if length is None else length / max(grid.pixel)
         remarks += coarse_remark(name, n_pixels)
-    curve = {"slice": [float(z) for z in range(n)]}
-    curve |= {
-        name: [float(v) for v in rows[:, i]]
-        for i, name in enumerate(_NAMES)
-        if name in ("Ct.Ar/Tt.Ar", "Ct.Po", "Po.N")
+    curve = _slices(rows, phases)
+    return Findings(
+        values,
+        remarks,
+        curves={"slices": {name: list(map(float, v)) for name, v in curve.items()}},
+        tables={"cortical": _table(curve, phases)},
+    )
+
+
+def _slices(
+    rows: npt.NDArray[np.float64], phases: Phases
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the values of all slices by name, with lengths in voxels.
+
+    Values of slices that were left out, and thicknesses that were not measured, are
+    NaN.
+    """
+    numbers = np.arange(len(rows), dtype=np.float64)
+    columns = dict(zip(_NAMES, rows.T, strict=True))
+    return {"slice": numbers, "distance": numbers * phases.scan_voxel[0], **columns}
+
+
+def _table(
+    curve: Mapping[str, npt.NDArray[np.float64]], phases: Phases
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the values of all slices in physical units, by titles with these units."""
+    size = [edge * phases.edge for edge in phases.scan_voxel]
+    unit = shown_unit(phases.unit, size, flat=phases.flat)
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        "slice": curve["slice"].astype(np.int64),
+        f"distance ({unit})": curve["distance"] * phases.edge,
     }
-    return Findings(values, remarks, curves={"slices": curve})
+    for quantity in QUANTITIES:
+        title = quantity.name
+        if quantity.power:
+            title = f"{title} ({quantity.unit_in(unit)})"
+        columns[title] = curve[quantity.name] * phases.edge**quantity.power
+    return columns
 
 
 @dataclass

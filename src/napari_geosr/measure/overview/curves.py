@@ -1,8 +1,9 @@
-"""Curves of a report as pictures: profile, thickness, sub-volumes, two-point data."""
+"""Curves of a report as pictures: profile, thickness, sub-volumes, slices of bone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.figure_png import as_label, as_png
 from napari_geosr.core.units import PIXEL, convert_length, shown_unit, shown_units
+from napari_geosr.measure.number_text import unit_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +23,52 @@ Floats = npt.NDArray[np.float64]
 #: Colours of Okabe and Ito, and a grey, all visible on light and dark backgrounds.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _INK = "#8a8f98"
+#: Quantity of cortical bone that may be measured in only some of the slices.
+_SPARSE = "Ct.Th"
 #: Half-width of the band around a profile, in standard errors (95 %).
 BAND = 1.96
+
+
+@dataclass(frozen=True)
+class _SlicePicture:
+    """Quantities of cortical bone that share a plot: one line, and one dashed line."""
+
+    caption: str
+    quantities: tuple[str, ...]
+    #: Label of the axis, in which ``{unit}`` is replaced.
+    label: str
+    #: Power of the unit of length.
+    power: int = 0
+    factor: float = 1.0
+
+
+_SLICE_PICTURES = (
+    _SlicePicture(
+        "Areas of every slice along Z: inside the periosteal contour (Tt.Ar, line) and "
+        "of the cortex (Ct.Ar, dashed).",
+        ("Tt.Ar", "Ct.Ar"),
+        "area ({unit})",
+        power=2,
+    ),
+    _SlicePicture(
+        "Mean thickness of the cortex (Ct.Th, line) and mean diameter of its pores "
+        "(Ct.Po.Dm, dashed) in every slice along Z.",
+        ("Ct.Th", "Ct.Po.Dm"),
+        "length ({unit})",
+        power=1,
+    ),
+    _SlicePicture(
+        "Cortical porosity (Ct.Po) of every slice along Z.",
+        ("Ct.Po",),
+        "porosity (%)",
+        factor=100.0,
+    ),
+    _SlicePicture(
+        "Number of pores in the cortex (Po.N) of every slice along Z.",
+        ("Po.N",),
+        "pores",
+    ),
+)
 
 
 def profile_of(report: PorosityReport) -> tuple[Floats, Floats, Floats] | None:
@@ -81,6 +127,7 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
             "Dotted: squared porosity.",
             _two_point(reports),
         ),
+        *((one.caption, _of_slices(one, reports)) for one in _SLICE_PICTURES),
     )
     return {caption: picture for caption, picture in drawn if picture is not None}
 
@@ -170,14 +217,57 @@ def _two_point(reports: Mapping[str, PorosityReport]) -> bytes | None:
     return plot.finish(f"distance ({plot.unit})", "probability")
 
 
+def _of_slices(
+    picture: _SlicePicture, reports: Mapping[str, PorosityReport]
+) -> bytes | None:
+    """Plot values of every slice; None if they were not measured."""
+    found = _curves(reports, "cortical", "slices")
+    plot = None
+    for name, curve in found.items():
+        # Reports of earlier releases contain only some of the values.
+        for key, style in zip(picture.quantities, ("-", "--"), strict=False):
+            values = np.array(curve.get(key, ()), float)
+            known = np.isfinite(values)
+            if len(values) < 2 or not known.any():
+                continue
+            plot = plot or _Plot(reports)
+            z, scale = np.array(curve["distance"], float), plot.scale(name)
+            if key == _SPARSE:
+                z, values = z[known], values[known]
+            plot.axes.plot(
+                z * scale,
+                values * picture.factor * scale**picture.power,
+                style,
+                color=plot.colour(name),
+                label=as_label(name) if style == "-" else None,
+                lw=1.5,
+            )
+    if plot is None:
+        return None
+    plot.axes.set_ylim(bottom=0)
+    unit = unit_text(plot.unit, picture.power) if picture.power else ""
+    label = picture.label.format(unit=unit)
+    return plot.finish(f"Z ({plot.unit})", label)
+
+
 def _curves(
-    reports: Mapping[str, PorosityReport], name: str
+    reports: Mapping[str, PorosityReport], name: str, curve: str = ""
 ) -> dict[str, Mapping[str, Any]]:
-    """Return the curve of each report that contains one."""
+    """Return the curve of each report that contains one.
+
+    Parameters
+    ----------
+    reports : mapping
+    name : str
+        Name of the statistic.
+    curve : str
+        Name of its curve; by default that of the statistic.
+    """
+    curve = curve or name
     return {
-        key: report.morphometry[name].curves[name]
+        key: report.morphometry[name].curves[curve]
         for key, report in reports.items()
-        if name in report.morphometry and name in report.morphometry[name].curves
+        if name in report.morphometry and curve in report.morphometry[name].curves
     }
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.config import format_enough
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.measure.number_text import unit_text
 
 Number = float | int | None
+#: Lowest and highest value.
+Band = tuple[float, float]
 Table = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -107,8 +109,8 @@ class Findings:
     histograms : mapping
         Counts and edges by name; edges are lengths in voxels.
     curves : mapping
-        Tables of curves by name: columns by their names, lengths in voxels for the
-        column ``"distance"``.
+        Tables of curves by name: columns by their names. Lengths are in voxels, in
+        the column ``"distance"`` and in columns named after a quantity.
     columns : mapping of ndarray
         Columns for the pore table, in the unit of the volume; described in
         ``COLUMNS`` of the module.
@@ -149,6 +151,9 @@ class Morphometry:
         As in `Findings`, lengths in `unit`.
     tables : mapping
         As in `Findings`; not part of the JSON file.
+    bands : mapping
+        Lowest and highest value at the threshold and at both shifted thresholds, by
+        the name of the quantity; empty if they were not measured.
     """
 
     name: str
@@ -162,6 +167,7 @@ class Morphometry:
     histograms: Mapping[str, AnyDict] = field(default_factory=dict)
     curves: Mapping[str, AnyDict] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
+    bands: Mapping[str, Band] = field(default_factory=dict)
 
     def to_json_dict(self, shown: str | None = None) -> AnyDict:
         """Return the values with their units, and how they are defined.
@@ -179,15 +185,31 @@ class Morphometry:
                     "value": q.value_in(self.values[q.name], self.unit),
                     "unit": q.unit_in(unit),
                     "title": q.title,
+                    **self._band_in_file(q),
                 }
                 for q in self.quantities
             },
             "histograms": {k: {**v, "unit": unit} for k, v in self.histograms.items()},
-            "curves": {k: {**v, "unit": unit} for k, v in self.curves.items()},
+            "curves": {k: self._with_units(v, unit) for k, v in self.curves.items()},
             "convention": self.convention,
             "sources": list(self.sources),
             "remarks": list(self.remarks),
         }
+
+    def _band_in_file(self, quantity: Quantity) -> dict[str, Number]:
+        """Return the ends of a quantity's band in the unit of files, if it has one."""
+        ends = self.bands.get(quantity.name, ())
+        in_file = [quantity.value_in(end, self.unit) for end in ends]
+        return dict(zip(("low", "high"), in_file, strict=False))
+
+    def _with_units(self, curve: AnyMapping, length: str) -> AnyDict:
+        """Return a curve with the unit of length, and those of its quantities."""
+        units = {
+            q.name: unit_text(length, q.power) if q.power else ""
+            for q in self.quantities
+            if q.name in curve
+        }
+        return {**curve, "unit": length} | ({"units": units} if units else {})
 
 
 class LittleMemoryError(Exception):

@@ -115,7 +115,7 @@ def _in_physical_units(
             }
             for key, (counts, edges) in found.histograms.items()
         },
-        {key: _curve(curve, phases) for key, curve in found.curves.items()},
+        {key: _curve(one, module, phases) for key, one in found.curves.items()},
         found.tables,
     )
 
@@ -140,11 +140,13 @@ def _with_names(remark: str, quantities: Sequence[Quantity], flat: bool) -> str:
     return re.sub(whole_word, lambda found: names[found.group()], remark)
 
 
-def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
+def _curve(
+    curve: Mapping[str, Sequence[float]], module: StatisticModule, phases: Phases
+) -> AnyDict:
+    """Return a curve with distances and quantities in physical units."""
+    powers = {"distance": 1} | {q.name: q.power for q in module.QUANTITIES}
     columns: AnyDict = {
-        key: [float(v) * phases.edge for v in values]
-        if key == "distance"
-        else [float(v) for v in values]
+        key: [float(v) * phases.edge ** powers.get(key, 0) for v in values]
         for key, values in curve.items()
     }
     return {**columns, "unit": phases.unit}

@@ -260,7 +260,34 @@ class ScanPlan:
                 rows.append((f"{label}{saved}", text))
         return rows
 
+    def size_rows(self) -> list[tuple[str, str, str]]:
+        """Return rows for other spot sizes: edge, number of spots, fraction scanned."""
+        found = []
+        for row in self.sizes:
+            edge = self.length_text(row.voxels * self.voxel_size)
+            if row.half_width > self.accepted_error * (1 + 1e-9):
+                found.append((edge, "not reached", ""))
+                continue
+            share = "" if row.share is None else percent_text(row.share)
+            found.append((edge, str(row.n_spots), share))
+        return found
 
+    @property
+    def size_note(self) -> str:
+        """Why larger spots may need larger numbers; empty if they do not."""
+        numbers = [row.n_spots for row in self.sizes]
+        if not self.whole or numbers == sorted(numbers, reverse=True):
+            return ""
+        return (
+            "The number of spots does not decrease steadily with their size, because "
+            "whole spots of each size fit into a different part of the sample."
+        )
+
+
+#: Titles of the columns of `ScanPlan.size_rows`.
+SIZE_TITLES = ("Edge", "Spots", "Scanned")
+#: Heading of the table of other spot sizes.
+SIZES_HEADING = "Other spot sizes for the same precision:"
 _COSTS = {
     "hours": ("Scan time", "h"),
     "kilowatt_hours": ("Energy", "kWh"),

@@ -25,6 +25,7 @@ from napari_geosr.io.unfinished_files.atomic import write_bytes, write_text
 from napari_geosr.measure.reports.html import page
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.reports.table import IN_GROUP
+from napari_geosr.measure.reports.values import value_table
 
 Theme = Literal["light", "dark"]
 INK = {"light": "#222222", "dark": "#e6e6e6"}
@@ -66,6 +67,33 @@ def write_csv(
         else:
             titled[title] = values
     return write_columns(path, titled, overwrite=overwrite)
+
+
+def write_values(
+    path: str | Path,
+    reports: Mapping[str, PorosityReport],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write all values with their units: one row per quantity, one column per report.
+
+    Parameters
+    ----------
+    path : str or Path
+    reports : mapping of PorosityReport
+        Reports by the title of their column. Further columns contain the changes
+        relative to the report called ``truth``, otherwise to the first, in per cent.
+    overwrite : bool
+        Whether an existing file is replaced.
+
+    Raises
+    ------
+    FileError
+        As in `write_csv`.
+    """
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(value_table(reports))
+    return write_text(path, text.getvalue(), overwrite=overwrite)
 
 
 def write_columns(

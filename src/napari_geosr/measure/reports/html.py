@@ -11,11 +11,7 @@ from napari_geosr.measure.methods import methods_text
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.reports.named import named_warnings
 from napari_geosr.measure.reports.report import PorosityReport
-from napari_geosr.measure.reports.rows import table_rows
-
-#: Name of the column with which the other columns are compared; without a column of
-#: this name, they are compared with the first one.
-_TRUTH = "truth"
+from napari_geosr.measure.reports.rows import reference_column, table_rows
 
 #: Style sheet of every report page.
 STYLE = """
@@ -68,7 +64,7 @@ def page(
         Provenance as JSON text.
     """
     names, values = list(reports), list(reports.values())
-    reference = names.index(_TRUTH) if _TRUTH in names else 0
+    reference = reference_column(names)
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -13,6 +13,7 @@ from napari_geosr.measure.number_text import (
     difference_text,
     number_text,
     percent_text,
+    range_text,
 )
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.statistic import Row, Values, VolumeStatistic, Words
@@ -21,6 +22,11 @@ from napari_geosr.measure.statistics import volume_statistics
 _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
 #: Units for display, from small to large.
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
+#: Maximum value of numbers that are written with an exponent in ranges.
+_FEW_DIGITS = 0.01
+#: Name of the column with which the other columns are compared; without a column of
+#: this name, they are compared with the first one.
+_TRUTH = "truth"
 #: End of the name of a standard deviation; the rest is the name of the mean.
 _SPREAD = ".SD"
 
@@ -66,6 +72,11 @@ class StatisticRow(NamedTuple):
     help: str
 
 
+def reference_column(titles: Sequence[str]) -> int:
+    """Return the index of the column with which the others are compared."""
+    return titles.index(_TRUTH) if _TRUTH in titles else 0
+
+
 def figure_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> Iterator[StatisticRow]:
@@ -82,10 +93,10 @@ def figure_rows(
     comparable = all(report.is_flat == flat for report in reports)
     chosen: dict[int, str] = {}
     of_means: dict[str, str] = {}
-    for statistic, row in [*_rows(flat=flat), *_morphometry_rows(reports)]:
+    for statistic, row in statistic_rows(reports, flat=flat):
         if row.text is None and not comparable:
             continue
-        values = [_value(statistic, row, one) for one in figures]
+        values = [value_of(statistic, row, one) for one in figures]
         if all(value is None for value in values):
             continue
         differences = [""] * len(values)
@@ -101,35 +112,46 @@ def figure_rows(
             if power > 1 and values[reference]:
                 chosen[power] = unit
             of_means[statistic.name] = unit
-            values = _in_unit(values, units, power, unit)
+            values = in_unit(values, units, power, unit)
             suffix = f"{unit}{_POWERS[power]}" if power else ""
             if suffix in (PIXEL, VOXEL):
                 suffix += "s"
             whole = all(value is None or float(value).is_integer() for value in values)
             texts = [_number(value, suffix, whole) for value in values]
         else:
+            unit = ""
             texts = [NOTHING if v is None else row.text(v) for v in values]
+        bands = bands_of(statistic.name, reports)
+        ends = [in_unit(one, units, statistic.power, unit) for one in bands]
+        texts = [
+            text
+            if low is None or high is None
+            else f"{text} ({_range(low, high, row)})"
+            for text, low, high in zip(texts, *ends, strict=True)
+        ]
         if row.compares:
             differences = _differences(values, reference)
-        label = _words(row.title, figures)
-        yield StatisticRow(label, texts, differences, _words(row.help, figures))
-    yield from _group_rows(reports)
+        label = words_of(row.title, figures)
+        yield StatisticRow(label, texts, differences, words_of(row.help, figures))
+    for label, groups, help_text in group_rows(reports):
+        yield _group_row(label, groups, help_text, flat=reports[0].is_flat)
 
 
-def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
-    """Yield one row for every group of pores."""
-    flat = reports[0].is_flat
+def group_rows(
+    reports: Sequence[FiguresSource],
+) -> Iterator[tuple[str, list[GroupSummary | None], str]]:
+    """Yield the label, the summary in every report, and the tool tip of each group."""
     requested = [report.group for report in reports]
     if (named := next(filter(None, requested), None)) is not None:
         help_text = "Pores that match the expression."
-        yield _group_row(f"Group ({named.text})", requested, help_text, flat=flat)
+        yield f"Group ({named.text})", requested, help_text
     for name in dict.fromkeys(name for report in reports for name in report.groups):
         kept = [report.groups.get(name) for report in reports]
         texts = {
             group.text or "selected by hand" for group in kept if group is not None
         }
         label = f"Group {name} ({'; '.join(sorted(texts))})"
-        yield _group_row(label, kept, "Pores that were kept as a group.", flat=flat)
+        yield label, kept, "Pores that were kept as a group."
 
 
 def _group_row(
@@ -161,9 +183,21 @@ def summary_rows(report: FiguresSource) -> list[tuple[str, str]]:
     return [(row.label, row.texts[0]) for row in figure_rows([report])]
 
 
-def _rows(*, flat: bool) -> list[tuple[VolumeStatistic, Row]]:
+def statistic_rows(
+    reports: Sequence[FiguresSource], *, flat: bool | None = None
+) -> list[tuple[VolumeStatistic, Row]]:
+    """Return the displayed statistics in the order of their rows.
+
+    Parameters
+    ----------
+    reports : sequence
+    flat : bool, optional
+        Whether to return those of an image; by default, those of the first report.
+    """
+    flat = reports[0].is_flat if flat is None else flat
     found = [(s, s.row) for s in volume_statistics(flat=flat) if s.row is not None]
-    return sorted(found, key=lambda pair: pair[1].order)
+    found.sort(key=lambda pair: pair[1].order)
+    return [*found, *_morphometry_rows(reports)]
 
 
 def _morphometry_rows(
@@ -184,19 +218,43 @@ def _morphometry_rows(
                 text=percent_text if quantity.text == "percent" else None,
                 help=quantity.title,
                 unit="mm" if quantity.per_millimetre else "",
+                file_unit="%" if quantity.text == "percent" else "",
             ),
         )
         for name, quantity in quantities.items()
     ]
 
 
-def _value(statistic: VolumeStatistic, row: Row, figures: Values) -> Any:
+def value_of(statistic: VolumeStatistic, row: Row, figures: Values) -> Any:
+    """Return the displayed value of a volume; None if it is unknown."""
     if statistic.name not in figures:  # an image among volumes
         return None
     return figures[statistic.name] if row.value is None else row.value(figures)
 
 
-def _words(words: Words, figures: Sequence[Values]) -> str:
+def bands_of(
+    name: str, reports: Sequence[FiguresSource]
+) -> tuple[list[float | None], list[float | None]]:
+    """Return the lower and upper ends of the bands of a quantity, one per report."""
+    found = [
+        next((m.bands[name] for m in r.morphometry.values() if name in m.bands), None)
+        for r in reports
+    ]
+    lows, highs = ([None if b is None else b[i] for b in found] for i in (0, 1))
+    return lows, highs
+
+
+def _range(low: float, high: float, row: Row) -> str:
+    """Format a band in brackets after the value, which has the unit."""
+    times = 100.0 if row.file_unit == "%" else 1.0
+    ends = (times * low, times * high)
+    if max(map(abs, ends)) < _FEW_DIGITS:
+        return f"{number_text(ends[0])} to {number_text(ends[1])}"
+    return range_text(ends)
+
+
+def words_of(words: Words, figures: Sequence[Values]) -> str:
+    """Return a label or tool tip, which may depend on the values."""
     return words if isinstance(words, str) else words(figures)
 
 
@@ -222,7 +280,7 @@ def _row_unit(
     ]
     if not any(known):
         return next((unit for unit in units if unit != PIXEL), PIXEL)
-    millimetres = _in_unit(values, units, power, "mm")
+    millimetres = in_unit(values, units, power, "mm")
     typical = millimetres[reference] or next((v for v in millimetres if v), 0.0) or 0.0
     if not power or not typical:
         return "µm"
@@ -239,7 +297,7 @@ def _row_unit(
     return fitting[-1] if fitting else _SHOWN_UNITS[0]
 
 
-def _in_unit(
+def in_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, unit: str
 ) -> list[float | None]:
     """Convert values of dimension length ** `power` to `unit`; None if not possible."""

@@ -229,8 +229,21 @@ def morphometry_from_json(
             dict(one["histograms"]),
             dict(one["curves"]),
             own,
+            {
+                q.name: (_end(q, one, "low", unit), _end(q, one, "high", unit))
+                for q in quantities
+                if "low" in one["values"][q.name]
+            },
         )
     return found
+
+
+def _end(quantity: Quantity, stored: AnyMapping, end: str, unit: str) -> float:
+    """Return an end of the band of a quantity in the unit of the report."""
+    value = _value(quantity, {"value": stored["values"][quantity.name][end]}, unit)
+    if value is None:
+        raise ValueError(f"the band of {quantity.name} has no end")
+    return float(value)
 
 
 def _value(quantity: Quantity, stored: AnyMapping, unit: str) -> Number:

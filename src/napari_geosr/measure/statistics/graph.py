@@ -122,6 +122,7 @@ STATISTICS = (
             "Tubules per mm²",
             order=207,
             value=_known("graph_tubules_per_mm2"),
+            file_unit="1/mm²",
             text=_along_axes,
             compares=False,
             help="Number of tubes per mm² that cross planes normal to Z, to Y and to "

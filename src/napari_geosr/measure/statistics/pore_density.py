@@ -20,9 +20,15 @@ def pores_per_mm2(totals: SweepTotals) -> float | None:
 
 STATISTICS = (
     VolumeStatistic(
-        "pores_per_mm3", pores_per_mm3, order=120, row=Row("Pores per mm³", order=80)
+        "pores_per_mm3",
+        pores_per_mm3,
+        order=120,
+        row=Row("Pores per mm³", order=80, file_unit="1/mm³"),
     ),
     VolumeStatistic(
-        "pores_per_mm2", pores_per_mm2, order=130, row=Row("Pores per mm²", order=80)
+        "pores_per_mm2",
+        pores_per_mm2,
+        order=130,
+        row=Row("Pores per mm²", order=80, file_unit="1/mm²"),
     ),
 )

@@ -21,6 +21,7 @@ STATISTICS = (
             "Porosity",
             order=10,
             text=percent_text,
+            file_unit="%",
             help="Pore voxels ÷ sample voxels, including the smallest pores.",
         ),
     ),

@@ -101,6 +101,7 @@ STATISTICS = (
             order=30,
             value=_shown_ends,
             text=percent_range_text,
+            file_unit="%",
             compares=False,
             help=_help,
         ),
@@ -117,6 +118,7 @@ STATISTICS = (
             "Pores per mm³ in the interval",
             order=40,
             text=range_text,
+            file_unit="1/mm³",
             compares=False,
             help="Minimum and maximum number of pores within the interval (counted at "
             "its ends and in its middle).",
@@ -128,7 +130,11 @@ STATISTICS = (
         flat=True,
         order=64,
         row=Row(
-            "Pores per mm² in the interval", order=40, text=range_text, compares=False
+            "Pores per mm² in the interval",
+            order=40,
+            text=range_text,
+            compares=False,
+            file_unit="1/mm²",
         ),
     ),
 )

@@ -47,6 +47,7 @@ STATISTICS = (
             order=20,
             value=lambda figures: (figures["porosity_low"], figures["porosity_high"]),
             text=_text,
+            file_unit="%",
             compares=False,
             help="Porosity with the threshold lowered and raised by 5 % of the "
             "contrast. It shows how much the result depends on the threshold; it "

@@ -73,9 +73,10 @@ def plan(
     Returns
     -------
     dict
-        Path by kind: ``json``, ``html``, ``png``, ``csv``, ``csv NAME`` for the others,
-        ``table NAME`` for tables of morphometry, ``labels``, and ``overview`` and
-        ``overview NAME`` for the phases at a reduced resolution.
+        Path by kind: ``json``, ``html``, ``png``, ``values`` (all values side by side),
+        ``csv`` (the pores), ``csv NAME`` for the others, ``table NAME`` for tables of
+        morphometry, ``labels``, and ``overview`` and ``overview NAME`` for the phases
+        at a reduced resolution.
     """
     folder = Path(folder).expanduser()
     start = f"{stem}_" if stem else ""
@@ -83,6 +84,7 @@ def plan(
         "json": folder / f"{start}report.json",
         "html": folder / f"{start}report.html",
         "png": folder / f"{start}histogram.png",
+        "values": folder / f"{start}values.csv",
         "csv": folder / f"{start}pores.csv",
     }
     used: set[str] = set()
@@ -339,6 +341,7 @@ def write(
         titles = column_titles(volumes)
         shown = {titles[name]: reports[name] for name in reference_first(reports)}
         export.write_png(made[files["png"]], shown)
+        export.write_values(made[files["values"]], shown)
         export.write_html(
             made[files["html"]],
             shown,

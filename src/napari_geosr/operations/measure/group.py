@@ -1,4 +1,4 @@
-"""Checks the definition of a group of pores, and counts pores that lack a value."""
+"""Checks definitions of groups of pores; states assumed units and missing values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
-from napari_geosr.measure.groups.missing import missing_remarks
+from napari_geosr.measure.groups.missing import (
+    assumed_remarks,
+    evaluated,
+    missing_remarks,
+)
+from napari_geosr.measure.groups.missing import with_units as with_units
 from napari_geosr.measure.porosity_run import geometry_of
-from napari_geosr.measure.reports.table import column_units
+from napari_geosr.measure.reports.table import IN_GROUP, column_units
 
 if TYPE_CHECKING:
     from napari_geosr.measure.reports.report import PorosityReport
@@ -22,10 +27,26 @@ def unit_remarks(volume: Volume, config: PorosityConfig) -> list[str]:
     if config.group is None:
         return []
     units = column_units(geometry_of(volume.select()), config.statistics)
+    return assumed_remarks(config.group, units)
+
+
+def filter_remarks(report: PorosityReport, text: str) -> list[str]:
+    """State the units that a filter assumes, and how many pores lack a value.
+
+    Parameters
+    ----------
+    report : PorosityReport
+    text : str
+        Filter that fits the pore table.
+    """
+    groups = report.groups
+    if report.group is not None:
+        groups = {IN_GROUP: report.group, **groups}
+    size = report.size_column
+    _, found = evaluated(text, report.table, report.units, size, groups)
     return [
-        f"The group {config.group!r} compares {column!r} with a number without a unit: "
-        f"the number is in {unit}."
-        for column, unit in Group(config.group).without_unit(units).items()
+        *assumed_remarks(text, report.units),
+        *missing_remarks(found, flat=report.is_flat),
     ]
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from napari_geosr.core import provenance
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.measure import planning
 from napari_geosr.measure.budget import cache_bytes
 from napari_geosr.measure.planning.config import PlanConfig
-from napari_geosr.measure.planning.result import ScanPlan
+from napari_geosr.measure.planning.result import SIZE_TITLES, SIZES_HEADING, ScanPlan
 from napari_geosr.measure.reports.export import write_json
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.scan import input_warnings
@@ -24,7 +25,17 @@ from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask, placement_remark
 
-__all__ = ["PlanConfig", "ScanPlan", "check_files", "plan_files", "plan_steps", "write"]
+__all__ = [
+    "SIZES_HEADING",
+    "SIZE_TITLES",
+    "PlanConfig",
+    "ScanPlan",
+    "check_files",
+    "plan_files",
+    "plan_record",
+    "plan_steps",
+    "write",
+]
 
 
 def plan_steps(
@@ -93,6 +104,18 @@ def plan_files(folder: str | Path) -> dict[str, Path]:
 check_files = report_files.check
 
 
+def plan_record(
+    volume: Volume, config: PlanConfig, mask: Volume | None = None
+) -> AnyDict:
+    """Create the provenance record of a plan, which reads the files or voxels."""
+    given = {} if mask is None else {"mask": mask}
+    return provenance.record(
+        "plan",
+        inputs={"input": volume, **given},
+        settings=config.model_dump(mode="json"),
+    )
+
+
 def write(
     files: Mapping[str, Path],
     volume: Volume,
@@ -100,9 +123,15 @@ def write(
     config: PlanConfig,
     *,
     mask: Volume | None = None,
+    record: AnyMapping | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the files of a plan: all of them or, if the disk is full, none.
+
+    Parameters
+    ----------
+    record : mapping, optional
+        The provenance record; by default, it is created by `plan_record`.
 
     Raises
     ------
@@ -110,12 +139,8 @@ def write(
         If the folder cannot be created, or a file cannot be written.
     """
     check_not_source(volume, *files.values())
-    given = {} if mask is None else {"mask": mask}
-    record = provenance.record(
-        "plan",
-        inputs={"input": volume, **given},
-        settings=config.model_dump(mode="json"),
-    )
+    if record is None:
+        record = plan_record(volume, config, mask)
     with ExitStack() as stack:
         stack.enter_context(atomic.created_folder(files["json"].parent))
         made = stack.enter_context(

@@ -47,6 +47,7 @@ from napari_geosr.gui.porosity.pore_colours import (
     scale_colours,
 )
 from napari_geosr.operations.measure import Group
+from napari_geosr.operations.measure.group import filter_remarks, with_units
 
 if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
@@ -160,6 +161,8 @@ class PorePlot(QWidget):
         self.scroller: PartScroller | None = None
         self._report: PorosityReport | None = None
         self._marked = MarkedPores(self)
+        #: Pores that the latest filter selected, while they are the selection.
+        self._filtered: AnyArray | None = None
         self.x = _column_menu("X axis", "Column shown on the horizontal axis.")
         self.y = _column_menu("Y axis", "Column shown on the vertical axis.")
         self.scatter = ScatterView()
@@ -179,7 +182,8 @@ class PorePlot(QWidget):
         self.stale_note.setVisible(False)
         self.fault = text_label("Problem with the filter or name", "")
         self.fault.setVisible(False)
-        self.note = text_label("Group that was kept", "")
+        #: Remarks on the filter, or the group that was kept.
+        self.note = text_label("Remarks on the filter or group", "")
         self.note.setVisible(False)
         self.summary = text_label(
             "Selection", "Number and share of the selected pores."
@@ -296,6 +300,9 @@ class PorePlot(QWidget):
     def _show_marked(self) -> None:
         """Highlight the selected points, and show their number."""
         report, mask = self._report, self._marked.mask
+        if self._filtered is not None and not np.array_equal(mask, self._filtered):
+            self._show_note("")  # it describes the filter of an earlier selection
+            self._filtered = None
         self.scatter.set_mask(mask)
         count, total = self._marked.count, len(mask)
         self.save.setEnabled(count > 0)
@@ -324,6 +331,8 @@ class PorePlot(QWidget):
             return
         self.show_fault("")
         self._marked.set_mask(mask)
+        self._show_note(" ".join(filter_remarks(self._report, group.text)))
+        self._filtered = mask
 
     def show_outlining(self, *, is_on: bool, fault: str = "") -> None:
         """Show whether outlines are drawn in the viewer, or why they cannot be."""
@@ -336,6 +345,7 @@ class PorePlot(QWidget):
         self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")
         self.fault.setVisible(bool(text))
         self._show_note("")
+        self._filtered = None
         if text and self.scroller is not None:
             self.scroller.show_part(self.fault)
 
@@ -370,11 +380,15 @@ class PorePlot(QWidget):
         self.groupSaved.emit(name, self._filter_of(self._marked.mask))
 
     def _filter_of(self, mask: AnyArray) -> str:
-        """Return the filter if it selects exactly these pores; otherwise empty."""
+        """Return the filter if it selects exactly these pores; otherwise empty.
+
+        The units of its numbers are part of it, because another table may have others.
+        """
         text = self.expression.text().strip()
         if self._report is None or not text:
             return ""
         try:
+            text = with_units(text, self._report.units)
             found = Group(text).of(self._report.table, self._report.units)
         except ConfigError:
             return ""
