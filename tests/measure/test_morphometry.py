@@ -16,7 +16,7 @@ from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure import blocks, phases, thickness
+from napari_geosr.measure import blocks, phases, thickness, thickness_blocks
 from napari_geosr.measure.morphometry import (
     MORPHOMETRY,
     anisotropy,
@@ -143,7 +143,7 @@ def test_thickness_does_not_change_the_mask_or_depend_on_blocks() -> None:
     before, results = pores.copy(), []
     for edge in (200, 17, 9):
         target = np.zeros(pores.shape, np.uint16)
-        steps = thickness.thickness_steps(pores, block_voxels=edge**3, target=target)
+        steps = thickness.thickness_steps(pores, edge=edge, target=target)
         results.append((run_to_end(steps).mean, target))
     assert np.array_equal(pores, before)
     for mean, target in results[1:]:
@@ -849,17 +849,17 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
                 check=lambda: None,
                 message="",
                 to_centres=to_centres,
-                block_voxels=17**3,
+                edge=17,
             )
         )
         for given in (None, share)
     )
     assert np.array_equal(alone.counts, shared.counts)
-    n_blocks = len(list(thickness.cut_blocks(pores.shape, 17**3)))
+    n_blocks = len(list(thickness_blocks.cut_blocks(pores.shape, 17)))
     assert len(sent) > 2 * n_blocks  # some required more
     solid = np.ones((30, 30, 30), bool)
     whole = block_thickness_steps(
-        solid, share=share, check=lambda: None, message="", block_voxels=10**3
+        solid, share=share, check=lambda: None, message="", edge=10
     )
     assert run_to_end(whole).unbounded_voxels == 30**3
 

@@ -18,8 +18,8 @@ from napari_geosr.measure.phases.findings import (
     wide_remark,
 )
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import cut_blocks, kernels
-from napari_geosr.measure.thickness_blocks import block_edge
+from napari_geosr.measure.thickness import kernels
+from napari_geosr.measure.thickness_blocks import block_edge, cut_blocks
 
 TITLE = "Anisotropy"
 ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengths."
@@ -150,8 +150,8 @@ def _blocks(phases: Phases) -> list[Box]:
     if phases.flat:
         edge, n_bytes = _FLAT_BLOCK, 3 * _BYTES_PER_VOXEL
     room = phases.available_bytes
-    edge = block_edge(phases.shape, edge**3, _HALO, room, n_bytes)
-    return list(cut_blocks(phases.shape, edge**3))
+    edge = block_edge(phases.shape, edge, _HALO, room, n_bytes)
+    return list(cut_blocks(phases.shape, edge))
 
 
 def _add_block(
