@@ -272,8 +272,16 @@ def test_intercepts_of_a_sphere_and_of_circles() -> None:
     expected = 48**3 / (2 * math.pi * 10**2)
     for name in "abc":
         assert ball.figures[f"MIL.{name}"] == pytest.approx(expected, rel=0.025)
-    rose = ball.morphometry["anisotropy"].curves["rose"]["changes_per_voxel"]
-    assert max(rose) / min(rose) < 1.03
+    rose = ball.morphometry["anisotropy"].curves["rose"]
+    assert rose["MIL"] == pytest.approx([expected] * len(rose["MIL"]), rel=0.04)
+    double = measured(
+        ellipsoid((48,) * 3, (23.7, 23.4, 23.9), 10),
+        "anisotropy",
+        voxel_size=(2.0,) * 3,
+    )
+    stored = double.to_json_dict()["morphometry"]["anisotropy"]["curves"]["rose"]
+    assert stored["unit"] == "µm"
+    assert stored["MIL"] == pytest.approx(2 * np.array(rose["MIL"]))
     assert any("nearly isotropic" in warning for warning in ball.warnings)
     discs = np.zeros((1, 160, 160), bool)
     for y, x in np.ndindex(4, 4):
@@ -386,6 +394,8 @@ def test_a_lacuna() -> None:
         0.5 * math.sqrt(math.pi * 128), rel=0.02
     )
     assert found.table["angle_to_z"] == pytest.approx([0], abs=1)
+    axis = [found.table[f"axis_{name}"][0] for name in "zyx"]
+    assert axis == pytest.approx([1, 0, 0], abs=0.02)
     assert found.units["sqrt_area"] == "µm"
     bone_mm3 = (64 * 40 * 24 - pore.sum()) * 0.5**3 * 1e-9
     stored = found.to_json_dict()["morphometry"]["lacunae"]["values"]["Lc.N/BV"]

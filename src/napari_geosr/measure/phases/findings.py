@@ -15,6 +15,8 @@ from napari_geosr.measure.number_text import unit_text
 
 Number = float | int | None
 Table = Mapping[str, npt.NDArray[np.generic]]
+#: Columns of curves that are lengths.
+LENGTHS = ("distance", "MIL")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Quantity:
     flat_name : str
         Name in an image; empty if it is the same, ``"-"`` if not defined there.
     text : str
-        ``"percent"`` for a fraction that is shown as a percentage.
+        ``"percent"`` for a fraction that is shown as a percentage, ``"points"`` for
+        one that is shown in percentage points.
     flat_title : str
         Description for an image; empty if it is the same.
     flat_power : int or None
@@ -108,7 +111,7 @@ class Findings:
         Counts and edges by name; edges are lengths in voxels.
     curves : mapping
         Tables of curves by name: columns by their names, lengths in voxels for the
-        column ``"distance"``.
+        columns in `LENGTHS`.
     columns : mapping of ndarray
         Columns for the pore table, in the unit of the volume; described in
         ``COLUMNS`` of the module.

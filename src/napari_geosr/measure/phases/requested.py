@@ -12,6 +12,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import (
+    LENGTHS,
     Column,
     Findings,
     Morphometry,
@@ -143,7 +144,7 @@ def _with_names(remark: str, quantities: Sequence[Quantity], flat: bool) -> str:
 def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
     columns: AnyDict = {
         key: [float(v) * phases.edge for v in values]
-        if key == "distance"
+        if key in LENGTHS
         else [float(v) for v in values]
         for key, values in curve.items()
     }

@@ -13,6 +13,7 @@ from napari_geosr.measure.number_text import (
     difference_text,
     number_text,
     percent_text,
+    points_text,
 )
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.statistic import Row, Values, VolumeStatistic, Words
@@ -23,6 +24,8 @@ _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
 #: End of the name of a standard deviation; the rest is the name of the mean.
 _SPREAD = ".SD"
+#: Format of values by the `text` of their quantity.
+_TEXTS = {"percent": percent_text, "points": points_text}
 
 
 class FiguresSource(Protocol):
@@ -181,7 +184,7 @@ def _morphometry_rows(
             VolumeStatistic(name, lambda _: None, quantity.power),
             Row(
                 f"{name} ({quantity.title})",
-                text=percent_text if quantity.text == "percent" else None,
+                text=_TEXTS.get(quantity.text),
                 help=quantity.title,
                 unit="mm" if quantity.per_millimetre else "",
             ),
