@@ -322,9 +322,16 @@ def test_structure_model_does_not_depend_on_blocks(
     assert parts == pytest.approx(whole, rel=1e-9)
 
 
+def _row_of(report: PorosityReport, name: str) -> str:
+    """The line of a value in the summary."""
+    (line,) = (text for text in report.summary_lines() if text.startswith(name))
+    return line
+
+
 def test_sub_volumes_of_independent_voxels() -> None:
     pores = np.random.default_rng(5).random((48, 48, 48)) < 0.3
     found = measured(pores, "subvolumes")
+    assert _row_of(found, "Sub.SD").endswith("percentage points")
     values = found.figures
     assert values["Sub.N"] == 64
     sd = math.sqrt(0.3 * 0.7 / 12**3)
@@ -528,6 +535,8 @@ def test_the_porosity_of_every_slice() -> None:
     assert found.figures["Prof.max"] == 1
     assert found.figures["Prof.slope"] == pytest.approx(0.1 / 2)
     assert found.figures["Prof.SD"] == pytest.approx(np.std(np.arange(11) / 10, ddof=1))
+    assert "33.2 percentage points" in _row_of(found, "Prof.SD")
+    assert "100 %" in _row_of(found, "Prof.max")
     curve = found.to_json_dict()["morphometry"]["profile"]["curves"]["profile"]
     assert curve["porosity"] == pytest.approx(np.arange(11) / 10)
     assert curve["distance"] == pytest.approx(2.0 * np.arange(11))

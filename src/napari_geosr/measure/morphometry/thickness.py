@@ -28,10 +28,11 @@ CONVENTION = (
     "thickness of the solid; Tb.Sp and Po.Dm are two names for the local thickness of "
     "the pores. All radii are used, not a fixed series; diameters are rounded to 1/32 "
     "voxel (to 1/16, 1/8, ... voxel if the largest exceeds 2047, 4095, ... voxels). "
-    "The position of the surface between voxels is estimated from the surrounding 7³ voxels. Spheres have their centres in the sample. They may extend "
-    "beyond the sample mask as far as the phase does there, and beyond the border of "
-    "the volume and into NaN regions, where the ends of structures are unknown: a wall "
-    "along a face counts with up to twice its thickness."
+    "The position of the surface between voxels is estimated from the surrounding 7³ "
+    "voxels. Spheres have their centres in the sample. They may extend beyond the "
+    "sample mask as far as the phase does there, and beyond the border of the volume "
+    "and into NaN regions, where the ends of structures are unknown: a wall along a "
+    "face counts with up to twice its thickness."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment "
