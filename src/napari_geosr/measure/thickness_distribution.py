@@ -52,7 +52,7 @@ class ThicknessDistribution:
     @property
     def values(self) -> npt.NDArray[np.float64]:
         """Thickness to which each count belongs, in voxels."""
-        return np.arange(len(self.counts)) * self.step
+        return self.step * np.arange(len(self.counts), dtype=np.float64)
 
     @property
     def mean(self) -> float | None:

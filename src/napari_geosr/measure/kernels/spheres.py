@@ -263,7 +263,7 @@ def paint(
                     bits |= np.uint64(line[x]) << np.uint64(x & 63)
                 unpainted[z, y, word] = bits
     for i in order:
-        value = np.int64(diameters[i])
+        value = int(diameters[i])
         painted = _coarser(value, halvings)
         cz = centres[i, 0] / PLACES - start[0]
         cy = centres[i, 1] / PLACES - start[1]
