@@ -113,9 +113,9 @@ def thickness_of(path: Path, edge: int, program: str, which: str) -> None:
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.measure.thickness import thickness_steps
 
-    def measure(part: Mask, block_voxels: int | None = None) -> tuple[float, int]:
+    def measure(part: Mask, edge: int | None = None) -> tuple[float, int]:
         if program == "napari-geosr":
-            steps = thickness_steps(part, block_voxels=block_voxels)
+            steps = thickness_steps(part, edge=edge)
             found = run_to_end(steps)
             return found.mean or 0.0, int(np.count_nonzero(found.counts))
         import porespy
@@ -128,7 +128,7 @@ def thickness_of(path: Path, edge: int, program: str, which: str) -> None:
     values, counts = np.unique(part[::4, ::4, ::4], return_counts=True)
     phase = part <= threshold_otsu(hist=(counts, values))
     phase = phase if which == "pores" else ~phase
-    measure(phase[:60, :60, :60].copy(), 30**3)  # compiles the loops
+    measure(phase[:60, :60, :60].copy(), 30)  # compiles the loops
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, cpu = time.perf_counter(), time.process_time()
     mean, sizes = measure(phase)

@@ -122,7 +122,7 @@ def test_thickness_in_other_processes_stays_in_the_mask(solid: np.ndarray) -> No
             share=given,
             check=lambda: None,
             message="",
-            block_voxels=30**3,
+            edge=30,
         )
         counts.append(run_to_end(steps).counts)
     assert np.array_equal(*counts)

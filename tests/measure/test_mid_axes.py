@@ -75,7 +75,7 @@ def test_rough_surfaces_have_no_axes_of_their_own() -> None:
 def test_blocks_give_the_same_axes() -> None:
     noise = np.random.default_rng(2).normal(size=(60, 50, 40))
     solid = gaussian_filter(noise, 3) > 0
-    assert np.array_equal(mid_axes(solid), mid_axes(solid, block_voxels=20**3))
+    assert np.array_equal(mid_axes(solid), mid_axes(solid, edge=20))
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 0.8])

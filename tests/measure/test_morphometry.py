@@ -16,7 +16,7 @@ from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure import blocks, phases, thickness
+from napari_geosr.measure import blocks, phases, thickness, thickness_blocks
 from napari_geosr.measure.morphometry import (
     MORPHOMETRY,
     anisotropy,
@@ -79,9 +79,10 @@ def test_plates() -> None:
     assert values["BV/TV"] == pytest.approx(10 / 24)
     assert values["Tb.N(Th+Sp)"] == pytest.approx(1 / 24, rel=0.02)
     assert values["Tb.N"] == pytest.approx(1 / 24, rel=0.03)
-    assert values["Chord.solid"] == 10
-    assert values["Chord.pore"] == 14
-    assert values["Chord.pore.SD"] == 0
+    # Chords have ends along one of three axes only.
+    assert values["Chord.solid"] == pytest.approx(3 * 10, rel=0.02)
+    assert values["Chord.pore"] == pytest.approx(3 * 14, rel=0.02)
+    assert values["Chord.pore.SD"] is None
 
 
 def _solid_of(kind: str, diameter: float, seed: int) -> np.ndarray:
@@ -142,7 +143,7 @@ def test_thickness_does_not_change_the_mask_or_depend_on_blocks() -> None:
     before, results = pores.copy(), []
     for edge in (200, 17, 9):
         target = np.zeros(pores.shape, np.uint16)
-        steps = thickness.thickness_steps(pores, block_voxels=edge**3, target=target)
+        steps = thickness.thickness_steps(pores, edge=edge, target=target)
         results.append((run_to_end(steps).mean, target))
     assert np.array_equal(pores, before)
     for mean, target in results[1:]:
@@ -271,8 +272,16 @@ def test_intercepts_of_a_sphere_and_of_circles() -> None:
     expected = 48**3 / (2 * math.pi * 10**2)
     for name in "abc":
         assert ball.figures[f"MIL.{name}"] == pytest.approx(expected, rel=0.025)
-    rose = ball.morphometry["anisotropy"].curves["rose"]["changes_per_voxel"]
-    assert max(rose) / min(rose) < 1.03
+    rose = ball.morphometry["anisotropy"].curves["rose"]
+    assert rose["MIL"] == pytest.approx([expected] * len(rose["MIL"]), rel=0.04)
+    double = measured(
+        ellipsoid((48,) * 3, (23.7, 23.4, 23.9), 10),
+        "anisotropy",
+        voxel_size=(2.0,) * 3,
+    )
+    stored = double.to_json_dict()["morphometry"]["anisotropy"]["curves"]["rose"]
+    assert stored["unit"] == "µm"
+    assert stored["MIL"] == pytest.approx(2 * np.array(rose["MIL"]))
     assert any("nearly isotropic" in warning for warning in ball.warnings)
     discs = np.zeros((1, 160, 160), bool)
     for y, x in np.ndindex(4, 4):
@@ -313,9 +322,16 @@ def test_structure_model_does_not_depend_on_blocks(
     assert parts == pytest.approx(whole, rel=1e-9)
 
 
+def _row_of(report: PorosityReport, name: str) -> str:
+    """The line of a value in the summary."""
+    (line,) = (text for text in report.summary_lines() if text.startswith(name))
+    return line
+
+
 def test_sub_volumes_of_independent_voxels() -> None:
     pores = np.random.default_rng(5).random((48, 48, 48)) < 0.3
     found = measured(pores, "subvolumes")
+    assert _row_of(found, "Sub.SD").endswith("percentage points")
     values = found.figures
     assert values["Sub.N"] == 64
     sd = math.sqrt(0.3 * 0.7 / 12**3)
@@ -351,7 +367,7 @@ def test_specific_surface_of_a_random_field() -> None:
     assert curve["lineal_path"][0] == pytest.approx(found.porosity)
     assert np.all(np.diff(curve["lineal_path"]) <= 0)
     # The covariance of the field is exp(-r² / 4 s²): S2 falls with it.
-    assert 4 < found.figures["Lc"] < 8
+    assert 4 < found.figures["S2.Lc"] < 8
 
 
 def test_straight_tubes_have_no_tortuosity() -> None:
@@ -385,6 +401,8 @@ def test_a_lacuna() -> None:
         0.5 * math.sqrt(math.pi * 128), rel=0.02
     )
     assert found.table["angle_to_z"] == pytest.approx([0], abs=1)
+    axis = [found.table[f"axis_{name}"][0] for name in "zyx"]
+    assert axis == pytest.approx([1, 0, 0], abs=0.02)
     assert found.units["sqrt_area"] == "µm"
     bone_mm3 = (64 * 40 * 24 - pore.sum()) * 0.5**3 * 1e-9
     stored = found.to_json_dict()["morphometry"]["lacunae"]["values"]["Lc.N/BV"]
@@ -517,6 +535,8 @@ def test_the_porosity_of_every_slice() -> None:
     assert found.figures["Prof.max"] == 1
     assert found.figures["Prof.slope"] == pytest.approx(0.1 / 2)
     assert found.figures["Prof.SD"] == pytest.approx(np.std(np.arange(11) / 10, ddof=1))
+    assert "33.2 percentage points" in _row_of(found, "Prof.SD")
+    assert "100 %" in _row_of(found, "Prof.max")
     curve = found.to_json_dict()["morphometry"]["profile"]["curves"]["profile"]
     assert curve["porosity"] == pytest.approx(np.arange(11) / 10)
     assert curve["distance"] == pytest.approx(2.0 * np.arange(11))
@@ -719,7 +739,8 @@ def test_two_point_statistics_read_few_planes_at_once(
         return planes(self, mask, slab)
 
     monkeypatch.setattr(phases.Phases, "planes", counted)
-    assert measured(~PLATES, "two_point").figures["Chord.solid"] == 10
+    chord = measured(~PLATES, "two_point").figures["Chord.solid"]
+    assert chord == pytest.approx(3 * 10, rel=0.02)
     assert max(sizes) <= 4 + changes.REACH
 
 
@@ -847,17 +868,17 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
                 check=lambda: None,
                 message="",
                 to_centres=to_centres,
-                block_voxels=17**3,
+                edge=17,
             )
         )
         for given in (None, share)
     )
     assert np.array_equal(alone.counts, shared.counts)
-    n_blocks = len(list(thickness.cut_blocks(pores.shape, 17**3)))
+    n_blocks = len(list(thickness_blocks.cut_blocks(pores.shape, 17)))
     assert len(sent) > 2 * n_blocks  # some required more
     solid = np.ones((30, 30, 30), bool)
     whole = block_thickness_steps(
-        solid, share=share, check=lambda: None, message="", block_voxels=10**3
+        solid, share=share, check=lambda: None, message="", edge=10
     )
     assert run_to_end(whole).unbounded_voxels == 30**3
 

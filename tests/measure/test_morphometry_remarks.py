@@ -115,8 +115,14 @@ def test_an_alignment_by_chance_is_told() -> None:
     (remark,) = _remarks(_rods(random), "lacunae", "Lc.Align")
     limit = 1 / 3 + 0.91 / np.sqrt(24)
     assert f"for 24 random axes, it is up to {limit:.2f}" in remark
-    parallel = np.tile([0.6, 0.0, 0.8], (6, 1))
-    assert measured(_rods(parallel), "lacunae").figures["Lc.Align"] > 0.99
+    assert remark.endswith("mean longest axis (Lc.z, Lc.y, Lc.x) then means little.")
+    parallel = np.tile([-0.6, 0.0, 0.8], (6, 1))
+    found = measured(_rods(parallel), "lacunae")
+    assert found.figures["Lc.Align"] > 0.99
+    for name, component in zip("zyx", parallel[0], strict=True):
+        assert found.figures[f"Lc.{name}"] == pytest.approx(component, abs=0.02)
+        axis = found.table[f"axis_{name}"]
+        assert axis == pytest.approx([component] * 6, abs=0.02)
     assert not _remarks(_rods(parallel), "lacunae", "Lc.Align")
 
 
@@ -129,6 +135,9 @@ def test_spheres_have_no_orientation(flat: bool) -> None:
     found = measured(pores, "lacunae")
     assert found.figures["Lc.Align"] is None
     assert _remarks(pores, "lacunae", "but there are 0")
+    assert found.figures["Lc.y"] is found.figures["Lc.x"] is None
+    assert np.isnan(found.table["axis_y"]).all()
+    assert ("axis_z" in found.table) is not flat
     if not flat:
         assert np.isnan(found.table["angle_to_z"]).all()
 

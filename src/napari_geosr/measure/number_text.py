@@ -44,6 +44,17 @@ def percent_text(fraction: float) -> str:
     return f"{percent:#.3g}".rstrip(".") + " %" if percent else "0 %"
 
 
+def points_text(fraction: float) -> str:
+    """Format a difference between percentages, or their standard deviation.
+
+    Examples
+    --------
+    >>> points_text(0.0282)
+    '2.82 percentage points'
+    """
+    return percent_text(fraction).removesuffix("%") + "percentage points"
+
+
 def rough_percent(fraction: float) -> str:
     """Format an estimated fraction as a percentage with two significant digits."""
     percent = 100 * fraction

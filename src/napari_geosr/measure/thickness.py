@@ -15,9 +15,8 @@ References
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +25,14 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.measure.phases import Box, Mask, MaskSource
-from napari_geosr.measure.thickness_blocks import BYTES_PER_VOXEL, LargeMarginError
+from napari_geosr.measure.thickness_blocks import (
+    BYTES_PER_VOXEL,
+    LargeMarginError,
+    cut_blocks,
+    preferred_edge,
+)
 from napari_geosr.measure.thickness_distribution import (
-    STEPS_PER_VOXEL,
+    STEP,
     ThicknessDistribution,
 )
 
@@ -59,7 +63,7 @@ def kernels() -> Any:
 def thickness_steps(
     phase: MaskSource,
     *,
-    block_voxels: int | None = None,
+    edge: int | None = None,
     target: npt.NDArray[np.uint16] | None = None,
     to_centres: bool = False,
     within: MaskSource | None = None,
@@ -75,20 +79,22 @@ def thickness_steps(
     painted in descending order [2]_. Spheres within other spheres are left out. Each
     sphere is moved by up to one voxel to where it is largest. Its radius is the mean
     distance from the surface at the points of contact; the surface is located between
-    voxels (`kernels.surface`). Diameters are rounded to 1/32 voxel.
+    voxels (`kernels.surface`). Diameters are rounded to 1/32 voxel, or 1/16, 1/8, ...
+    if the largest exceeds 2047, 4095, ... voxels.
 
     Parameters
     ----------
     phase : MaskSource
         Mask of shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
-    block_voxels : int, optional
-        Number of voxels of a block, `BLOCK_VOXELS` by default; memory use is about 14
-        bytes per voxel of a block including its margin (slightly more than the largest
-        radius), and 8 bytes per sphere (one per 8 to 15 voxels of the phase).
+    edge : int, optional
+        Edge length of the blocks; by default, they have about `BLOCK_VOXELS` voxels.
+        Memory use is about 14 bytes per voxel of a block including its margin (slightly
+        more than the largest radius), and 8 bytes per sphere (one per 8 to 15 voxels of
+        the phase).
     target : writable array of uint16 of the same shape, optional
-        Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
-        the phase has no surface.
+        Filled with diameters in units of `ThicknessDistribution.step`; 0 outside the
+        phase, 65535 where the phase has no surface.
     to_centres : bool
         Measure distances to the centres of the outside voxels, which form lines or
         sheets, instead of to a surface between voxels.
@@ -124,7 +130,8 @@ def thickness_steps(
     10
     """
     z, y, x = phase.shape
-    blocks = list(cut_blocks((z, y, x), block_voxels or BLOCK_VOXELS))
+    edge = edge or preferred_edge((z, y, x), BLOCK_VOXELS)
+    blocks = list(cut_blocks((z, y, x), edge))
     counts = np.zeros(2**16, np.int64)
     yield StageStarted(0, 2 * len(blocks), message=message)
     found, unbounded = yield from sphere_steps(
@@ -142,14 +149,15 @@ def thickness_steps(
                 if count_within(phase, core, within):
                     target[core] = 2**16 - 1
         return ThicknessDistribution(counts[:1], unbounded)
+    halvings = halvings_of(found)
     for i, core in enumerate(blocks):
         check()
-        diameters = painted(phase if within is None else within, core, found)
+        diameters = painted(phase if within is None else within, core, found, halvings)
         if target is not None:
             target[core] = diameters
         kernels().spheres.count(diameters, counts)
         yield BlockDone(len(blocks) + i + 1, 2 * len(blocks))
-    return ThicknessDistribution.of(counts)
+    return ThicknessDistribution.of(counts, STEP * 2**halvings)
 
 
 def sphere_steps(
@@ -193,18 +201,6 @@ def sphere_steps(
 def count_within(phase: MaskSource, core: Box, within: MaskSource | None) -> int:
     """Return the number of measured voxels of a phase in a block."""
     return int(np.count_nonzero((phase if within is None else within)[core]))
-
-
-def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
-    """Yield nearly cubic boxes that cover a volume; no cell of 4³ voxels is cut."""
-    edge = max(8, round(block_voxels ** (1 / 3)))
-    ranges = []
-    for n in shape:
-        parts = max(1, math.ceil(n / edge))
-        ends = sorted({*(4 * round(i * n / parts / 4) for i in range(parts)), n})
-        ranges.append([slice(a, b) for a, b in itertools.pairwise(ends)])
-    z, y, x = ranges
-    yield from itertools.product(z, y, x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,13 +311,15 @@ class SphereList:
     centres : ndarray of shape (n, 3), int16 or int32
         Positions in the volume, with `kernels.spheres.PLACES` steps per voxel. 16 bits
         are used for volumes of up to 2000 voxels along each axis.
-    diameters : ndarray of shape (n,), uint16
+    diameters : ndarray of shape (n,), uint16 or int32
+        In units of `thickness_distribution.STEP`; 16 bits are used for up to 2047
+        voxels.
     box : ndarray of shape (2, 3), float
         First and last position that any sphere reaches, in voxels.
     """
 
     centres: npt.NDArray[np.signedinteger[Any]]
-    diameters: npt.NDArray[np.uint16]
+    diameters: npt.NDArray[np.integer[Any]]
     box: npt.NDArray[np.float64]
 
     @classmethod
@@ -333,7 +331,7 @@ class SphereList:
     def of(
         cls,
         centres: npt.NDArray[np.signedinteger[Any]],
-        diameters: npt.NDArray[np.uint16],
+        diameters: npt.NDArray[np.integer[Any]],
     ) -> SphereList:
         """Collect spheres and find the box that they reach."""
         spheres = kernels().spheres
@@ -344,6 +342,8 @@ class SphereList:
         ends = np.stack([centres.min(0), centres.max(0)]) / spheres.PLACES
         if centres.max() < 2**15 and centres.min() >= -(2**15):
             centres = centres.astype(np.int16)
+        if diameters.max() < 2**16:
+            diameters = diameters.astype(np.uint16)
         return cls(centres, diameters, ends + np.array([[-reach], [reach]]))
 
     def within(
@@ -377,7 +377,7 @@ def collected(block: PhaseBlock, *, locate: bool) -> SphereList:
     # Slabs end between two cells of 4³ voxels and have at most 8 spheres per cell.
     slabs = range(-((first + block.start[0]) % _SLAB) + first, last, _SLAB)
     n_room = (_SLAB // 4) * (int(y1 - y0) // 4 + 2) * (int(x1 - x0) // 4 + 2) * 8
-    centres, diameters = np.empty((n_room, 3), np.int32), np.empty(n_room, np.uint16)
+    centres, diameters = np.empty((n_room, 3), np.int32), np.empty(n_room, np.int32)
     reach = int((block.start + block.phase.shape).max()) * spheres.PLACES
     kind = np.int16 if reach < 2**15 else np.int32
     parts = []
@@ -392,8 +392,17 @@ def collected(block: PhaseBlock, *, locate: bool) -> SphereList:
     return SphereList.of(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
+def halvings_of(found: Iterable[SphereList]) -> int:
+    """Return how often the steps per voxel are halved to store diameters in 16 bits."""
+    largest = max((int(part.diameters.max(initial=0)) for part in found), default=0)
+    halvings = 0
+    while (largest + (1 << halvings >> 1)) >> halvings > kernels().spheres.MOST:
+        halvings += 1
+    return halvings
+
+
 def painted(
-    phase: MaskSource, core: Box, found: list[SphereList]
+    phase: MaskSource, core: Box, found: list[SphereList], halvings: int
 ) -> npt.NDArray[np.uint16]:
     """Paint the spheres in a block, and return the diameter at each voxel."""
     spheres = kernels().spheres
@@ -404,8 +413,8 @@ def painted(
     ]
     mask = np.ascontiguousarray(phase[box[0], box[1], box[2]], bool)
     start = np.array([s.start for s in box])
-    result, unpainted = paint_mask(mask, start, found)
-    spheres.fill(unpainted, result)
+    result, unpainted = paint_mask(mask, start, found, halvings)
+    spheres.fill(unpainted, halvings, result)
     z, y, x = (
         slice(s.start - b.start, s.stop - b.start)
         for s, b in zip(core, box, strict=True)
@@ -417,6 +426,7 @@ def paint_mask(
     mask: Mask,
     start: npt.NDArray[np.int64],
     found: Iterable[SphereList],
+    halvings: int,
     extra: float = 0.0,
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint64]]:
     """Find the diameter of the largest sphere at each voxel of a mask.
@@ -425,13 +435,15 @@ def paint_mask(
     ----------
     start : ndarray of 3 int
         Position of the first voxel of the mask in the volume.
+    halvings : int
+        From `halvings_of` all spheres of the volume.
     extra : float
         Added to the radius of each sphere, in voxels, but not to its diameter.
 
     Returns
     -------
     diameters : ndarray of uint16
-        0 outside the mask and all spheres.
+        In units of `STEP` × 2^`halvings`; 0 outside the mask and all spheres.
     unpainted : ndarray of shape (Z, Y, (X + 63) // 64), uint64
         Voxels of the mask outside all spheres, one bit each.
     """
@@ -444,8 +456,12 @@ def paint_mask(
     near = [part.within(start - reach, start + mask.shape + reach) for part in found]
     centres = np.concatenate([part.centres for part in near]).astype(np.int32)
     diameters = np.concatenate([part.diameters for part in near])
-    order = np.argsort(np.uint16(spheres.MOST) - diameters, kind="stable")
-    spheres.paint(mask, order, centres, diameters, start, extra, unpainted, result)
+    largest = diameters.max(initial=0)
+    order = np.argsort(largest - diameters, kind="stable")
+    spheres.paint(
+        *(mask, order, centres, diameters, start, extra, halvings),
+        *(unpainted, result),
+    )
     return result, unpainted
 
 
@@ -468,7 +484,7 @@ def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
     target = np.zeros(stack.shape, np.uint16)
     found = run_to_end(thickness_steps(stack, target=target))
     thickness = target.reshape(mask.shape).astype(np.float32)
-    thickness /= STEPS_PER_VOXEL
+    thickness *= np.float32(found.step)
     if found.unbounded_voxels:
         thickness[mask] = np.inf
     return thickness

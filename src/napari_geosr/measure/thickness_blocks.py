@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
+from napari_geosr.measure.phases import Box
 from napari_geosr.measure.phases.findings import LittleMemoryError
 
 #: Minimum edge length of a block in voxels; smaller blocks would mostly be margin.
@@ -26,9 +29,31 @@ class LargeMarginError(Exception):
         self.margin = margin
 
 
+def preferred_edge(shape: tuple[int, int, int], block_voxels: int) -> int:
+    """Return the edge length of blocks with about this number of voxels.
+
+    Thin volumes and images are cut into wide blocks, as margins are only added along
+    the axes that are cut.
+
+    Examples
+    --------
+    >>> preferred_edge((400, 400, 400), 200**3)
+    200
+    >>> preferred_edge((1, 4000, 4000), 200**3)
+    2828
+    """
+    voxels, edge = float(block_voxels), 1.0
+    for i, n in enumerate(sorted(shape)):
+        edge = voxels ** (1 / (len(shape) - i))
+        if n >= edge:
+            break
+        voxels /= max(n, 1)
+    return max(8, round(edge))
+
+
 def block_edge(
     shape: tuple[int, int, int],
-    block_voxels: int,
+    preferred: int,
     margin: int,
     room: int | None,
     bytes_per_voxel: int = BYTES_PER_VOXEL,
@@ -37,8 +62,8 @@ def block_edge(
 
     Parameters
     ----------
-    block_voxels : int
-        Preferred number of voxels of a block.
+    preferred : int
+        Edge length if there is enough memory.
     room : int or None
         Available memory in bytes; None if it is not limited.
     bytes_per_voxel : int
@@ -51,12 +76,12 @@ def block_edge(
 
     Examples
     --------
-    >>> block_edge((400, 400, 400), 200**3, 24, None)
+    >>> block_edge((400, 400, 400), 200, 24, None)
     200
-    >>> block_edge((400, 400, 400), 200**3, 24, 100 * 10**6)
+    >>> block_edge((400, 400, 400), 200, 24, 100 * 10**6)
     128
     """
-    edge: int = max(8, round(block_voxels ** (1 / 3)))
+    edge = preferred
     while room is not None:
         widths = (min(n, edge + 4 + 2 * margin) for n in shape)
         needed = bytes_per_voxel * math.prod(widths)
@@ -66,3 +91,17 @@ def block_edge(
             raise LittleMemoryError(needed)
         edge = max(SMALLEST_EDGE, 4 * edge // 5)
     return edge
+
+
+def cut_blocks(shape: tuple[int, int, int], edge: int) -> Iterator[Box]:
+    """Yield boxes of at most about this edge length that cover a volume.
+
+    No cell of 4³ voxels is cut.
+    """
+    ranges = []
+    for n in shape:
+        parts = max(1, math.ceil(n / edge))
+        ends = sorted({*(4 * round(i * n / parts / 4) for i in range(parts)), n})
+        ranges.append([slice(a, b) for a, b in itertools.pairwise(ends)])
+    z, y, x = ranges
+    yield from itertools.product(z, y, x)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-#: Diameters are stored in steps of 1/32 voxel in 16 bits (`kernels.spheres.STEPS`).
-STEPS_PER_VOXEL = 32
+#: Unit of the diameters, in voxels (1 ÷ `kernels.spheres.STEPS`); it is doubled until
+#: the largest diameter fits into 16 bits.
+STEP = 1 / 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,16 +20,21 @@ class ThicknessDistribution:
     Attributes
     ----------
     counts : ndarray of int64
-        Number of voxels by thickness in steps of 1/32 voxel.
+        Number of voxels by thickness in units of `step`.
     unbounded_voxels : int
         Number of voxels of a phase without any surface; their thickness is unknown.
+    step : float
+        Rounding of the diameters, in voxels.
     """
 
     counts: npt.NDArray[np.int64]
     unbounded_voxels: int = 0
+    step: float = STEP
 
     @classmethod
-    def of(cls, counts: npt.NDArray[np.int64]) -> ThicknessDistribution:
+    def of(
+        cls, counts: npt.NDArray[np.int64], step: float = STEP
+    ) -> ThicknessDistribution:
         """Create a distribution from counts.
 
         Voxels outside the phase (thickness 0) and empty counts at the upper end are
@@ -36,7 +42,7 @@ class ThicknessDistribution:
         """
         counts[0] = 0
         used = np.flatnonzero(counts)
-        return cls(counts[: used[-1] + 1 if used.size else 1].copy())
+        return cls(counts[: used[-1] + 1 if used.size else 1].copy(), step=step)
 
     @property
     def n_voxels(self) -> int:
@@ -46,7 +52,7 @@ class ThicknessDistribution:
     @property
     def values(self) -> npt.NDArray[np.float64]:
         """Thickness to which each count belongs, in voxels."""
-        return np.arange(len(self.counts)) / STEPS_PER_VOXEL
+        return self.step * np.arange(len(self.counts), dtype=np.float64)
 
     @property
     def mean(self) -> float | None:

@@ -353,11 +353,11 @@ def add_rose(
     curve = None if found is None else found.curves.get("rose")
     if curve is None:
         return None
-    rates = np.array(curve["changes_per_voxel"], float)
-    known = rates > 0
+    every = np.array(curve["MIL"], float)
+    known = np.isfinite(every)
     sizes = np.array(report.voxel_size, float)
     ndim = len(sizes)
-    lengths = min(sizes) / rates[known]
+    lengths = every[known]
     directions = np.stack([curve[axis] for axis in "zyx"[-ndim:]], axis=1)[known]
     # Draw lines in both directions, in voxels of the volume.
     both = np.concatenate([directions, -directions]) * np.tile(lengths, 2)[:, None]

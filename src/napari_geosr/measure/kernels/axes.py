@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.measure.kernels.compiled import compiled
-from napari_geosr.measure.kernels.spheres import STEPS
 from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 
 #: Difference between the diameters of two spheres, in voxels, up to which the smaller
@@ -117,7 +116,7 @@ def mark_peaks(phase: np.ndarray, distances: np.ndarray, marked: np.ndarray) -> 
 
 @compiled
 def drop_covered(
-    marked: np.ndarray, distances: np.ndarray, diameters: np.ndarray
+    marked: np.ndarray, distances: np.ndarray, diameters: np.ndarray, step: float
 ) -> None:
     """Unmark voxels of the medial axis that are covered by much larger spheres.
 
@@ -132,14 +131,15 @@ def drop_covered(
     distances : ndarray of the same shape, int32
         Output of `surface.to_surface`, up to the centres of outside voxels.
     diameters : ndarray of the same shape, uint16
-        Diameter of the largest sphere that covers each marked voxel, in `spheres.STEPS`
-        per voxel.
+        Diameter of the largest sphere that covers each marked voxel.
+    step : float
+        Unit of the diameters, in voxels.
     """
     n_z, n_y, n_x = marked.shape
     for z in range(n_z):
         for y in range(n_y):
             for x in range(n_x):
                 if marked[z, y, x]:
-                    wide = (1 - TAPER) * diameters[z, y, x] / STEPS - NEAR
+                    wide = (1 - TAPER) * diameters[z, y, x] * step - NEAR
                     if 2 * distances[z, y, x] < wide * DEPTHS:
                         marked[z, y, x] = 0

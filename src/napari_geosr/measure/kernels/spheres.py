@@ -13,10 +13,11 @@ from napari_geosr.measure.kernels.compiled import compiled
 from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 from napari_geosr.measure.kernels.walls import fit_sphere
 
-#: Number of steps per voxel in which diameters are stored.
+#: Number of steps per voxel in which diameters of spheres are stored.
 STEPS = 32
-#: Largest stored diameter: steps of 1/32 voxel in 16 bits.
-MOST = 65535
+#: Largest diameter that can be painted, in 16 bits; the next value is that of a phase
+#: without a surface.
+MOST = 65534
 #: Number of steps per voxel in which positions of sphere centres are stored.
 PLACES = 16
 #: Increase in the radius of painted spheres, in voxels, because the position of the
@@ -157,7 +158,7 @@ def collect(
         touches (up to `TOUCHING` farther than the nearest), instead of the smallest.
     centres : ndarray of shape (n, 3), int32
         Positions in the volume, with `PLACES` steps per voxel.
-    diameters : ndarray of shape (n,), uint16
+    diameters : ndarray of shape (n,), int32
         Diameters up to the surface, with `STEPS` steps per voxel.
 
     Returns
@@ -185,7 +186,7 @@ def collect(
                         centres[n, 0] = np.rint(PLACES * (start[0] + a + sphere[0]))
                         centres[n, 1] = np.rint(PLACES * (start[1] + b + sphere[1]))
                         centres[n, 2] = np.rint(PLACES * (start[2] + c + sphere[2]))
-                        diameters[n] = _stored(sphere[3])
+                        diameters[n] = np.rint(2 * sphere[3] * STEPS)
                     n += 1
     return n
 
@@ -222,11 +223,6 @@ def _of_cell(
 
 
 @compiled
-def _stored(radius: float) -> int:
-    return int(min(np.rint(2 * radius * STEPS), MOST))
-
-
-@compiled
 def paint(
     phase: np.ndarray,
     order: np.ndarray,
@@ -234,6 +230,7 @@ def paint(
     diameters: np.ndarray,
     start: np.ndarray,
     extra: float,
+    halvings: int,
     unpainted: np.ndarray,
     result: np.ndarray,
 ) -> None:
@@ -248,6 +245,8 @@ def paint(
         Position of the phase's first voxel in the volume.
     extra : float
         Added to the radius of each sphere, in voxels.
+    halvings : int
+        How often the number of steps per voxel is halved in `result`.
     unpainted : ndarray of shape (Z, Y, (X + 63) // 64), uint64
         Filled with the voxels that no sphere contains, one bit each.
     result : ndarray of the same shape as `phase`, uint16
@@ -264,7 +263,8 @@ def paint(
                     bits |= np.uint64(line[x]) << np.uint64(x & 63)
                 unpainted[z, y, word] = bits
     for i in order:
-        value = diameters[i]
+        value = int(diameters[i])
+        painted = _coarser(value, halvings)
         cz = centres[i, 0] / PLACES - start[0]
         cy = centres[i, 1] / PLACES - start[1]
         cx = centres[i, 2] / PLACES - start[2]
@@ -294,8 +294,14 @@ def paint(
                         continue
                     unpainted[z, y, word] ^= bits
                     while bits != 0:
-                        result[z, y, x + _lowest(bits)] = value
+                        result[z, y, x + _lowest(bits)] = painted
                         bits &= bits - ONE
+
+
+@compiled
+def _coarser(diameter: int, halvings: int) -> int:
+    """Return a diameter in steps twice (four times, ...) as large; at least one."""
+    return max((diameter + (1 << halvings >> 1)) >> halvings, 1)
 
 
 @compiled
@@ -312,7 +318,7 @@ def painted_radius(diameter: int) -> float:
 
 
 @compiled
-def fill(unpainted: np.ndarray, result: np.ndarray) -> None:
+def fill(unpainted: np.ndarray, halvings: int, result: np.ndarray) -> None:
     """Give voxels missed by `paint` the largest diameter of their 26 neighbours.
 
     This takes up to `FILLED` passes; voxels that remain get a diameter of one voxel.
@@ -339,7 +345,7 @@ def fill(unpainted: np.ndarray, result: np.ndarray) -> None:
             result[z, y, x] = max(result[z, y, x], values[i])
     for z, y, x in places:
         if not result[z, y, x]:
-            result[z, y, x] = STEPS
+            result[z, y, x] = _coarser(STEPS, halvings)
 
 
 @compiled

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Box, Mask, Phases
+from napari_geosr.measure.phases.axes import with_sign
 from napari_geosr.measure.phases.findings import (
     Findings,
     LittleMemoryError,
@@ -18,8 +19,8 @@ from napari_geosr.measure.phases.findings import (
     wide_remark,
 )
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import cut_blocks, kernels
-from napari_geosr.measure.thickness_blocks import block_edge
+from napari_geosr.measure.thickness import kernels
+from napari_geosr.measure.thickness_blocks import block_edge, cut_blocks
 
 TITLE = "Anisotropy"
 ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengths."
@@ -150,8 +151,8 @@ def _blocks(phases: Phases) -> list[Box]:
     if phases.flat:
         edge, n_bytes = _FLAT_BLOCK, 3 * _BYTES_PER_VOXEL
     room = phases.available_bytes
-    edge = block_edge(phases.shape, edge**3, _HALO, room, n_bytes)
-    return list(cut_blocks(phases.shape, edge**3))
+    edge = block_edge(phases.shape, edge, _HALO, room, n_bytes)
+    return list(cut_blocks(phases.shape, edge))
 
 
 def _add_block(
@@ -304,7 +305,7 @@ def _findings(
         "z": vectors[:, 0].tolist(),
         "y": vectors[:, 1].tolist(),
         "x": vectors[:, 2].tolist(),
-        "changes_per_voxel": rate.tolist(),
+        "MIL": [1 / one if one else math.inf for one in rate.tolist()],
     }
     return Findings(values, remarks, curves={"rose": curve})
 
@@ -356,5 +357,4 @@ def ellipsoid(
     radii[known] = 1 / np.sqrt(eigenvalues[known])
     rows = np.zeros((len(axes), 3))
     rows[:, axes] = eigenvectors.T
-    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
-    return radii, rows * np.where(largest > 0, 1, -1)
+    return radii, with_sign(rows)

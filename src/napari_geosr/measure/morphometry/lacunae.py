@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from napari_geosr.core.steps import Step
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Phases
+from napari_geosr.measure.phases.axes import with_sign
 from napari_geosr.measure.phases.cubic import is_cubic
 from napari_geosr.measure.phases.findings import Column, Findings, Quantity
 from napari_geosr.measure.sums import Pores, SweepTotals
@@ -33,7 +34,9 @@ CONVENTION = (
     "voxels, the stretch Lc.St is (EV3 − EV1) ÷ EV3, and the oblateness Lc.Ob is 2 "
     "(EV2 − EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
     "Lc.Align is the largest eigenvalue of the mean orientation tensor of the longest "
-    "axes: 1/3 for many random axes, 1 for parallel axes (in an image, 1/2 to 1). "
+    "axes: 1/3 for many random axes, 1 for parallel axes (in an image, 1/2 to 1). Its "
+    "eigenvector (Lc.z, Lc.y, Lc.x) is the mean longest axis. Of axes, which have no "
+    "sign, the largest component is given as positive. "
     "Lacunae with a longest axis less than 5 % longer than the next one are given no "
     "orientation, and those with a longest axis less than 5 % longer than the shortest "
     "one no oblateness. The shape of lacunae that touch the border is not measured."
@@ -78,11 +81,17 @@ QUANTITIES = (
     ),
     Quantity("Lc.Ob", "mean oblateness, from −1 (rod) to 1 (plate)", flat_name="-"),
     Quantity("Lc.Align", "alignment of the longest axes"),
+    Quantity("Lc.z", "mean longest axis, component along Z", flat_name="-"),
+    Quantity("Lc.y", "mean longest axis, component along Y"),
+    Quantity("Lc.x", "mean longest axis, component along X"),
 )
 COLUMNS = (
     Column("stretch"),
     Column("oblateness", flat=False),
     Column("angle_to_z", unit="°", flat=False),
+    Column("axis_z", flat=False),
+    Column("axis_y"),
+    Column("axis_x"),
 )
 #: Minimum ratio of the longest axis to the next one for a lacuna with an orientation,
 #: and to the shortest one for a lacuna with an oblateness.
@@ -165,7 +174,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         shaped = whole & (high > _DISTINCT**2 * low)
         flatness = np.where(shaped, 2 * (middle - low) / (high - low) - 1, np.nan)
     oriented = whole & (high > _DISTINCT**2 * middle)
-    align, unaligned = _alignment(axes[oriented], int(whole.sum()), phases)
+    axes = with_sign(axes)
+    align, mean_axis, unaligned = _alignment(axes[oriented], int(whole.sum()), phases)
     remarks = [
         *_no_lacunae(pores, solid, phases),
         *_remarks(pores, whole),
@@ -184,12 +194,16 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         "Lc.St": _mean(stretch),
         "Lc.Ob": _mean(flatness),
         "Lc.Align": align,
+        "Lc.z": mean_axis[0],
+        "Lc.y": mean_axis[1],
+        "Lc.x": mean_axis[2],
     }
+    axes[~oriented] = np.nan
     tilt = np.degrees(np.arccos(np.clip(np.abs(axes[:, 0]), 0, 1)))
     columns = {"stretch": stretch}
     if not phases.flat:
-        tilt[~oriented] = np.nan
-        columns |= {"oblateness": flatness, "angle_to_z": tilt}
+        columns |= {"oblateness": flatness, "angle_to_z": tilt, "axis_z": axes[:, 0]}
+    columns |= {"axis_y": axes[:, 1], "axis_x": axes[:, 2]}
     return Findings(values, remarks, columns=columns)
 
 
@@ -210,30 +224,38 @@ def _round_remarks(
 
 def _alignment(
     axes: npt.NDArray[np.float64], n_whole: int, phases: Phases
-) -> tuple[float | None, list[str]]:
-    """Return the alignment of the longest axes, and remarks on its meaning."""
+) -> tuple[float | None, Sequence[float | None], list[str]]:
+    """Return the alignment of the longest axes, their mean axis, and remarks."""
     n, remarks = len(axes), []
     if n < 2:
-        return None, [
-            "Lc.Align cannot be determined: at least two lacunae with a distinct "
-            f"longest axis are needed, but there {'is 1' if n else 'are 0'}."
-        ]
+        return (
+            None,
+            (None,) * 3,
+            [
+                "Lc.Align cannot be determined: at least two lacunae with a distinct "
+                f"longest axis are needed, but there {'is 1' if n else 'are 0'}."
+            ],
+        )
     if n < n_whole:
         remarks.append(
             f"Lc.Align is measured from {n} of {n_whole} lacunae; the others have no "
             "distinct longest axis."
         )
-    align = float(np.linalg.eigvalsh(axes.T @ axes / n)[-1])
+    eigenvalues, vectors = np.linalg.eigh(axes.T @ axes / n)
+    align = float(eigenvalues[-1])
+    (mean_axis,) = with_sign(vectors[:, -1:].T).tolist()
     if phases.flat:
         limit = 0.5 + 0.5 * math.sqrt(-math.log(_CHANCE) / n)
     else:
         limit = 1 / 3 + _RANDOM_ALIGNMENT / math.sqrt(n)
     if align <= limit:
+        components = "Lc.y, Lc.x" if phases.flat else "Lc.z, Lc.y, Lc.x"
         remarks.append(
             f"An Lc.Align of {align:.2f} does not show a common orientation: for {n} "
-            f"random axes, it is up to {min(1.0, limit):.2f} in 95 % of cases."
+            f"random axes, it is up to {min(1.0, limit):.2f} in 95 % of cases. "
+            f"The mean longest axis ({components}) then means little."
         )
-    return align, remarks
+    return align, mean_axis, remarks
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:

@@ -25,8 +25,8 @@ from napari_geosr.measure.phases.findings import (
     memory_remark,
 )
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import cut_blocks, kernels
-from napari_geosr.measure.thickness_blocks import block_edge
+from napari_geosr.measure.thickness import kernels
+from napari_geosr.measure.thickness_blocks import block_edge, cut_blocks, preferred_edge
 
 TITLE = "Partial-volume porosity"
 ABOUT = "Porosity from grey values: each voxel contributes its pore fraction."
@@ -106,7 +106,11 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     slabs, shape = grey.slabs, phases.scan_shape
     try:
         edge = block_edge(
-            shape, _BLOCK**3, _HALO, phases.available_bytes, _BYTES_PER_VOXEL
+            shape,
+            preferred_edge(shape, _BLOCK**3),
+            _HALO,
+            phases.available_bytes,
+            _BYTES_PER_VOXEL,
         )
     except LittleMemoryError as error:
         has_budget = phases.budget is not None
@@ -159,7 +163,7 @@ def _kinds(
     """Return the kind of each voxel of a slab, found block by block."""
     shape = (slab.stop - slab.start, pores.shape[1], pores.shape[2])
     kinds = np.zeros(shape, np.uint8)
-    for z, y, x in cut_blocks(shape, edge**3):
+    for z, y, x in cut_blocks(shape, edge):
         core = (slice(slab.start + z.start, slab.start + z.stop), y, x)
         kinds[z, y, x] = _block_kinds(pores, sample, core)
     return kinds

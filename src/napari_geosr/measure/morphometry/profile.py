@@ -28,7 +28,9 @@ SOURCES = (
     "estimators, estimated variance of a ratio.",
 )
 QUANTITIES = (
-    Quantity("Prof.SD", "standard deviation of the porosity between slices"),
+    Quantity(
+        "Prof.SD", "standard deviation of the porosity between slices", text="points"
+    ),
     Quantity("Prof.min", "lowest porosity of a slice", text="percent"),
     Quantity("Prof.max", "highest porosity of a slice", text="percent"),
     Quantity("Prof.slope", "change of the porosity along Z per unit length", -1),

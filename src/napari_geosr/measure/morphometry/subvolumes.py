@@ -38,7 +38,7 @@ SOURCES = (
 )
 QUANTITIES = (
     Quantity("Sub.N", "sub-volumes inside the sample"),
-    Quantity("Sub.SD", "standard deviation of their porosity", text="percent"),
+    Quantity("Sub.SD", "standard deviation of their porosity", text="points"),
     Quantity("Sub.low", "porosity, lower end of the 95 % interval", text="percent"),
     Quantity("Sub.high", "porosity, upper end of the 95 % interval", text="percent"),
     Quantity(

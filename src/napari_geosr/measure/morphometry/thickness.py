@@ -16,6 +16,7 @@ from napari_geosr.measure.phases.findings import (
 )
 from napari_geosr.measure.phases.shared import phase_thickness_steps
 from napari_geosr.measure.sums import SweepTotals
+from napari_geosr.measure.thickness_distribution import STEP
 
 TITLE = "Thickness"
 ABOUT = "Local thickness of the solid (Tb.Th) and of the pores (Tb.Sp, Po.Dm)."
@@ -26,11 +27,12 @@ CONVENTION = (
     "standard deviations are over the volume of the phase. Tb.Th is the local "
     "thickness of the solid; Tb.Sp and Po.Dm are two names for the local thickness of "
     "the pores. All radii are used, not a fixed series; diameters are rounded to 1/32 "
-    "voxel. The position of the surface between voxels is estimated from the "
-    "surrounding 7³ voxels. Spheres have their centres in the sample. They may extend "
-    "beyond the sample mask as far as the phase does there, and beyond the border of "
-    "the volume and into NaN regions, where the ends of structures are unknown: a wall "
-    "along a face counts with up to twice its thickness."
+    "voxel (to 1/16, 1/8, ... voxel if the largest exceeds 2047, 4095, ... voxels). "
+    "The position of the surface between voxels is estimated from the surrounding 7³ "
+    "voxels. Spheres have their centres in the sample. They may extend beyond the "
+    "sample mask as far as the phase does there, and beyond the border of the volume "
+    "and into NaN regions, where the ends of structures are unknown: a wall along a "
+    "face counts with up to twice its thickness."
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment "
@@ -66,6 +68,11 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         if found.mean is None:
             why = "fills the volume" if found.unbounded_voxels else "is empty"
             remarks.append(f"{name} cannot be determined: the {phase} phase {why}.")
+        if found.step > STEP:
+            remarks.append(
+                f"The diameters of {name} are rounded to 1/{1 / found.step:.0f} voxel, "
+                f"because the largest is {found.largest:.0f} voxels."
+            )
         remarks += coarse_remark(name, found.mean)
         remarks += wide_remark(name, found.mean, phases.sample_shape)
     return Findings(

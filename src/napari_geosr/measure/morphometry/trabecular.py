@@ -40,7 +40,7 @@ from napari_geosr.measure.slabs.thickness import (
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import (
     SphereList,
-    cut_blocks,
+    halvings_of,
     kernels,
     paint_mask,
     with_margin,
@@ -49,8 +49,9 @@ from napari_geosr.measure.thickness_blocks import (
     BYTES_PER_VOXEL,
     SMALLEST_EDGE,
     LargeMarginError,
+    cut_blocks,
 )
-from napari_geosr.measure.thickness_distribution import ThicknessDistribution
+from napari_geosr.measure.thickness_distribution import STEP, ThicknessDistribution
 
 TITLE = "Trabecular bone"
 ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."
@@ -301,7 +302,7 @@ def mid_axis_steps(
     write: Callable[[Box, Mask], None],
     *,
     known: MaskSource | None = None,
-    block_voxels: int | None = None,
+    edge: int | None = None,
     share: Share | None = None,
     check: Callable[[], None] = lambda: None,
     room: int | None = None,
@@ -318,6 +319,8 @@ def mid_axis_steps(
         phase are skipped.
     known : MaskSource, optional
         Part of the phase in which the mid-axes are found; by default, all of it.
+    edge : int, optional
+        Edge length of the blocks in voxels.
     share : callable, optional
         Distributes blocks among several processes.
     room : int, optional
@@ -330,11 +333,12 @@ def mid_axis_steps(
     """
     n_z, n_y, n_x = phase.shape
 
-    def steps_of(n_voxels: int) -> Generator[Step, None, None]:
+    def steps_of(edge: int) -> Generator[Step, None, None]:
+        n_voxels = math.prod(min(edge, n) for n in phase.shape)
         thick = max(1, n_voxels // max(1, n_y * n_x))
         margin = thickness.FIRST_MARGIN
         cores = [slice(z, min(z + thick, n_z)) for z in range(0, n_z, thick)]
-        blocks = list(cut_blocks((n_z, n_y, n_x), n_voxels))
+        blocks = list(cut_blocks((n_z, n_y, n_x), edge))
         n_steps = len(blocks) + len(cores)
         yield StageStarted(0, n_steps, message="Finding the mid-axes")
         found, unbounded = yield from block_sphere_steps(
@@ -357,7 +361,7 @@ def mid_axis_steps(
                 write((z, slice(0, n_y), slice(0, n_x)), marked)
             yield BlockDone(len(blocks) + i + 1, n_steps)
 
-    yield from fitting_steps((n_z, n_y, n_x), block_voxels, room, steps_of)
+    yield from fitting_steps((n_z, n_y, n_x), edge, room, steps_of)
 
 
 def _marked_planes(
@@ -413,7 +417,7 @@ def _smaller_parts(
         if edge <= SMALLEST_EDGE:
             raise LittleMemoryError(needed)
         edge = max(SMALLEST_EDGE, 4 * edge // 5)
-    return [(planes, *part[1:]) for part in cut_blocks((1, n_y, n_x), edge**3)]
+    return [(planes, *part[1:]) for part in cut_blocks((1, n_y, n_x), edge)]
 
 
 def _marked(
@@ -456,7 +460,8 @@ def _marked(
     mask = np.ascontiguousarray(marked[own])
     del marked
     at = np.array([s.start for s in core])
-    diameters, _ = paint_mask(mask.view(np.bool_), at, found, _BEYOND)
+    halvings = halvings_of(found)
+    diameters, _ = paint_mask(mask.view(np.bool_), at, found, halvings, _BEYOND)
     squares = np.ascontiguousarray(block.squares[own])
-    kernels().axes.drop_covered(mask, squares, diameters)
+    kernels().axes.drop_covered(mask, squares, diameters, STEP * 2**halvings)
     return mask.view(np.bool_), block.margin

@@ -29,9 +29,14 @@ CONVENTION = (
     "directions: by 7 % for faces of voxels and for (110), by 4 % for (111). For "
     "straight lines along or diagonal to the pixels, L_A is 5 % too small. The "
     "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
-    "Chords are runs of pore voxels along the axes with solid at both ends; their mean "
-    "is not weighted by length, and their standard deviation has n − 1 degrees of "
-    "freedom. If the voxels are not cubic, the pairs and chords are nevertheless those "
+    "Chords are runs of voxels of a phase along the axes. Their mean is the length of "
+    "the phase along all lines ÷ half the number of phase changes, because each change "
+    "is an end of a chord: so chords cut by the border are included. All chords have "
+    "the same weight; an axis without phase changes adds length but no chord. Their "
+    "standard deviation is that of the product-limit estimate (Kaplan & Meier 1958) of "
+    "the distribution of lengths, in which a chord cut by the border is at least as "
+    "long as the part inside. If the voxels are not cubic, the pairs and chords are "
+    "nevertheless those "
     "of the voxels of the scan: S2 and the lineal-path function are interpolated "
     "linearly between multiples of an edge, and a chord counts in proportion to the "
     "cross-section of a voxel. The lineal-path function is the probability that a "
@@ -44,6 +49,8 @@ SOURCES = (
     "Debye P, Anderson HR, Brumberger H. Scattering by an inhomogeneous solid. II. J "
     "Appl Phys 28:679-683 (1957), relation of the initial slope to the surface. "
     "doi:10.1063/1.1722830",
+    "Kaplan EL, Meier P. Nonparametric estimation from incomplete observations. J Am "
+    "Stat Assoc 53:457-481 (1958), product-limit estimate. doi:10.2307/2281868",
 )
 QUANTITIES = (
     Quantity(
@@ -51,7 +58,7 @@ QUANTITIES = (
         flat_name="L_A",
         flat_title="specific perimeter from the slope of S2",
     ),
-    Quantity("Lc", "correlation length", 1),
+    Quantity("S2.Lc", "correlation length", 1),
     Quantity("Chord.pore", "mean chord length of the pores", 1),
     Quantity("Chord.pore.SD", "standard deviation of the chord length of the pores", 1),
     Quantity("Chord.solid", "mean chord length of the solid", 1),
@@ -60,9 +67,20 @@ QUANTITIES = (
     ),
 )
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
+#: Share of the length of a phase in chords that the border cuts above which their mean
+#: is uncertain: in random fields, it then varies by 10 % between volumes.
+_MOST_CUT = 0.5
+#: Share of chords longer than all those seen above which no standard deviation is
+#: given: in random fields, it would be too small by more than 10 %.
+_MOST_LONGER = 0.02
+#: Share of the length of a phase missing in the distribution of chord lengths above
+#: which there is no standard deviation, as for tubes without ends along one axis. In
+#: random fields of 16 chords along each edge, it varies by less.
+_MOST_MISSING = 0.25
 
 
 def lags(shape: tuple[int, ...], flat: bool) -> list[int]:
@@ -88,23 +106,18 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         lineal = path / lines
     values: dict[str, float | None] = {
         "S_v": surface,
-        "Lc": decay_length(distances, s2),
+        "S2.Lc": decay_length(distances, s2),
     }
     for which, name in (("pores", "Chord.pore"), ("solid", "Chord.solid")):
-        values[name], values[f"{name}.SD"] = chords[which].mean_and_sd
-        if values[name] is None:
-            remarks.append(
-                f"{name} cannot be determined: no chord lies completely inside the "
-                "sample."
-            )
-        elif values[f"{name}.SD"] is None:
-            remarks.append(f"{name}.SD cannot be determined: there is only one chord.")
-    if values["Lc"] is None and 0 < pores < 1:
+        own = chords[which]
+        values[name], values[f"{name}.SD"] = own.mean, own.sd
+        remarks += _chord_remarks(name, own)
+    if values["S2.Lc"] is None and 0 < pores < 1:
         remarks.append(
             "The correlation length cannot be determined: S2 does not decay within "
             "half of the volume. A larger volume is needed."
         )
-    elif (length := values["Lc"]) is not None and length < 2:
+    elif (length := values["S2.Lc"]) is not None and length < 2:
         remarks.append(
             f"The correlation length of {length:.1f} voxels is unreliable. Smaller "
             "voxels are needed."
@@ -186,45 +199,202 @@ def _surface(
     return surface * phases.edge, remarks
 
 
-@dataclass
-class _Chords:
-    """Chords of a phase along all axes, with lengths in units of `Phases.edge`.
+@dataclass(frozen=True)
+class Runs:
+    """Runs of voxels of a phase along an axis.
 
-    A line represents a part of the cross-section that is as large as a voxel's, so
-    chords count in proportion to it.
+    Attributes
+    ----------
+    lengths : ndarray of int64
+        In voxels.
+    ends : ndarray of int64
+        Number of ends (0 to 2) at which the next voxel is of the other phase; at the
+        others, the run is cut by the border of the sample.
     """
 
-    counts: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    lengths: list[Floats] = field(default_factory=list)
-    weights: list[Floats] = field(default_factory=list)
+    lengths: Integers
+    ends: Integers
 
-    def add(
-        self, counts: npt.NDArray[np.int64], voxel: tuple[float, ...], axis: int
-    ) -> None:
-        """Add the numbers of chords along an axis, by their length in voxels."""
-        weight = math.prod(voxel) / voxel[axis]
-        self.counts.append(counts)
-        self.lengths.append(np.arange(len(counts), dtype=np.float64) * voxel[axis])
-        self.weights.append(np.full(len(counts), weight))
+
+def runs_along(phases: Phases, which: str, axis: int) -> Iterator[Runs]:
+    """Yield the runs of a phase (``"pores"``, ``"solid"``) or of the ``"sample"``."""
+    own = getattr(phases, which)
+    other = phases.solid if which == "pores" else phases.pores
+    across = 1 if axis != 1 else 0
+    n_lines = phases.shape[across]
+    step = max(1, 2**22 * n_lines // max(1, math.prod(phases.shape)))
+    for start in range(0, n_lines, step):
+        phases.check()
+        key = [slice(None)] * 3
+        key[across] = slice(start, start + step)
+        box: Box = (key[0], key[1], key[2])
+        yield _runs(np.moveaxis(own[box], axis, -1), np.moveaxis(other[box], axis, -1))
+
+
+def _runs(inside: Mask, beyond: Mask) -> Runs:
+    """Find the runs along the last axis."""
+    padded = np.zeros((*inside.shape[:2], inside.shape[2] + 2), bool)
+    padded[..., 1:-1] = inside
+    walls = np.zeros_like(padded)
+    walls[..., 1:-1] = beyond
+    flat, wall = padded.ravel(), walls.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    first, last = edges[::2] + 1, edges[1::2]
+    ends = wall[first - 1].astype(np.int64) + wall[last + 1]
+    return Runs((last - first + 1).astype(np.int64), ends)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Number of chords per unit length of all lines, and what is known of them.
+
+    Attributes
+    ----------
+    rate : float
+    mean, square : float
+        Mean length and mean squared length; chords longer than all those seen count
+        with the length of the longest.
+    longer : float
+        Share of the chords that are longer than all those seen.
+    """
+
+    rate: float
+    mean: float
+    square: float
+    longer: float
+
+
+@dataclass
+class AxisChords:
+    """Chords of a phase along an axis.
+
+    Parameters
+    ----------
+    n : int
+        Number of voxels of the volume along the axis.
+    edge : float
+        Edge of a voxel along the axis.
+
+    Attributes
+    ----------
+    whole, one_end : ndarray of int64
+        Number of chords by their length in voxels: with both ends in the sample, and
+        with only one.
+    voxels : int
+        Number of voxels of the phase.
+    """
+
+    n: int
+    edge: float
+    whole: Integers = field(init=False)
+    one_end: Integers = field(init=False)
+    voxels: int = 0
+
+    def __post_init__(self) -> None:
+        self.whole = np.zeros(self.n + 1, np.int64)
+        self.one_end = np.zeros(self.n + 1, np.int64)
+
+    def add(self, runs: Runs) -> None:
+        """Add runs."""
+        for ends, counts in ((2, self.whole), (1, self.one_end)):
+            counts += np.bincount(runs.lengths[runs.ends == ends], minlength=self.n + 1)
+        self.voxels += int(runs.lengths.sum())
 
     @property
-    def mean_and_sd(self) -> tuple[float | None, float | None]:
-        """Mean and standard deviation; None for no chords, and for only one."""
-        counts, lengths = np.concatenate(self.counts), np.concatenate(self.lengths)
-        n = int(counts.sum())
+    def ends(self) -> int:
+        """Number of ends of chords: of phase changes along the axis."""
+        return int(2 * self.whole.sum() + self.one_end.sum())
+
+    def moments(self, pairs: int) -> _Moments:
+        """Estimate the lengths, from all chords of which at least one end is known.
+
+        Seen from a known end, a chord that the border cuts is at least as long as the
+        part inside. The distribution is the product-limit estimate.
+
+        Parameters
+        ----------
+        pairs : int
+            Number of pairs of neighbouring voxels of the sample along the axis.
+        """
+        if not self.ends:
+            return _Moments(0.0, 0.0, 0.0, 0.0)
+        ending = 2 * self.whole  # a whole chord is seen from both ends
+        # Of the chords that could be seen to end at a length, the border hides those
+        # cut there, because the next voxel is unknown.
+        reaching = (ending + self.one_end)[::-1].cumsum()[::-1] - self.one_end
+        hazard = ending / np.maximum(reaching, 1)
+        longer = np.cumprod(1 - hazard)  # share of chords longer than each length
+        shares = -np.diff(longer, prepend=1.0)
+        longest = int(np.flatnonzero(ending + self.one_end)[-1])
+        shares[longest] += longer[longest]
+        lengths = self.edge * np.arange(self.n + 1)
+        return _Moments(
+            self.ends / 2 / (pairs * self.edge),
+            float(shares @ lengths),
+            float(shares @ lengths**2),
+            float(longer[longest]),
+        )
+
+
+@dataclass(frozen=True)
+class ChordLengths:
+    """Lengths of the chords of a phase along all axes.
+
+    Attributes
+    ----------
+    n : float
+        Number of chords: half of the number of their ends in the sample.
+    mean : float or None
+        Length of the phase along all lines ÷ number of chords; None without chords.
+    sd : float or None
+        None if there are fewer than two chords, or too many that are longer than the
+        sample shows.
+    cut : float
+        Share of the phase's length in chords that the border cuts.
+    longer : float
+        Share of the chords that are longer than all those seen.
+    """
+
+    n: float
+    mean: float | None
+    sd: float | None
+    cut: float
+    longer: float
+
+    @classmethod
+    def of(cls, axes: list[AxisChords], pairs: list[int], share: float) -> ChordLengths:
+        """Combine the chords along all axes.
+
+        Parameters
+        ----------
+        axes : list of AxisChords
+        pairs : list of int
+            Number of pairs of neighbouring voxels of the sample along each axis.
+        share : float
+            Share of the phase in the sample.
+        """
+        n = sum(axis.ends for axis in axes) / 2
+        voxels = sum(axis.voxels for axis in axes)
+        whole = sum(int(np.arange(axis.n + 1) @ axis.whole) for axis in axes)
+        cut = 1 - whole / voxels if voxels else 0.0
         if not n:
-            return None, None
-        weights = counts * np.concatenate(self.weights)
-        mean = float((weights * lengths).sum() / weights.sum())
-        if n == 1:
-            return mean, None
-        variance = float((weights * (lengths - mean) ** 2).sum() / weights.sum())
-        return mean, math.sqrt(variance * n / (n - 1))
+            return cls(0.0, None, None, cut, 0.0)
+        each = [axis.moments(k) for axis, k in zip(axes, pairs, strict=True)]
+        rate = sum(m.rate for m in each)
+        mean = share * sum(k > 0 for k in pairs) / rate
+        known = sum(m.rate * m.mean for m in each) / rate
+        square = sum(m.rate * m.square for m in each) / rate
+        longer = sum(m.rate * m.longer for m in each) / rate
+        is_complete = longer <= _MOST_LONGER and known >= (1 - _MOST_MISSING) * mean
+        sd = None
+        if n >= 2 and is_complete:
+            sd = math.sqrt(max(0.0, square - known**2))
+        return cls(n, mean, sd, cut, longer)
 
 
 def _chord_steps(
     phases: Phases, axes: tuple[int, ...], distances: list[int]
-) -> Generator[Step, None, tuple[dict[str, _Chords], Floats, Floats | None]]:
+) -> Generator[Step, None, tuple[dict[str, ChordLengths], Floats, Floats | None]]:
     """Find the chords of both phases on the voxels of the scan.
 
     Returns
@@ -237,55 +407,59 @@ def _chord_steps(
         The same for the sample; None if all voxels belong to it.
     """
     scan, voxel = phases.scan, phases.scan_voxel
-    chords = {"pores": _Chords(), "solid": _Chords()}
     path = np.zeros(len(distances))
     lines = None if scan.sample is None else np.zeros(len(distances))
-    for which, found in chords.items():
+    found = {}
+    for which in ("pores", "solid"):
         yield StageStarted(message=f"Measuring chords of the {which}")
-        for axis in axes:
-            counts = np.zeros(scan.shape[axis] + 1, np.int64)
-            for runs, whole in _runs(scan, which, axis):
-                counts += np.bincount(runs[whole], minlength=len(counts))
+        found[which] = [AxisChords(scan.shape[axis], voxel[axis]) for axis in axes]
+        for axis, own in zip(axes, found[which], strict=True):
+            for runs in runs_along(scan, which, axis):
+                own.add(runs)
                 if which == "pores":
-                    path += _segments(runs, distances, voxel[axis])
-            found.add(counts, voxel, axis)
+                    path += _segments(runs.lengths, distances, voxel[axis])
+    n_voxels = math.prod(scan.shape)
+    pairs = [n_voxels - n_voxels // scan.shape[axis] for axis in axes]
     if lines is not None:
-        for axis in axes:
-            for runs, _ in _runs(scan, "sample", axis):
-                lines += _segments(runs, distances, voxel[axis])
+        pairs = [0] * len(axes)
+        for i, axis in enumerate(axes):
+            for runs in runs_along(scan, "sample", axis):
+                lines += _segments(runs.lengths, distances, voxel[axis])
+                pairs[i] += int((runs.lengths - 1).sum())
+    n_of = {which: sum(own.voxels for own in each) for which, each in found.items()}
+    n_both = max(1, sum(n_of.values()))
+    chords = {
+        which: ChordLengths.of(each, pairs, n_of[which] / n_both)
+        for which, each in found.items()
+    }
     return chords, path, lines
+
+
+def _chord_remarks(name: str, chords: ChordLengths) -> list[str]:
+    """Return remarks on chords that are too few, or too long for the sample."""
+    if chords.mean is None:
+        return [f"{name} cannot be determined: there are no phase changes."]
+    remarks = []
+    if chords.cut > _MOST_CUT:
+        remarks.append(
+            f"{name} is uncertain: {100 * chords.cut:.0f} % of the length of this "
+            "phase lies in chords that are cut by the border. A larger volume is "
+            "needed."
+        )
+    if chords.sd is None:
+        why = (
+            "there is only one chord"
+            if chords.n < 2
+            else "too many chords are longer than the sample shows"
+        )
+        remarks.append(f"{name}.SD cannot be determined: {why}.")
+    return remarks
 
 
 def _segments(runs: npt.NDArray[np.int64], distances: list[int], edge: float) -> Floats:
     """Count the segments in runs of voxels with this edge along the axis."""
     steps = (distance / edge for distance in distances)
     return np.array([np.maximum(runs - step, 0).sum() for step in steps])
-
-
-def _runs(
-    phases: Phases, which: str, axis: int
-) -> Iterator[tuple[npt.NDArray[np.int64], Mask]]:
-    """Yield run lengths along an axis, and whether both ends touch the other phase."""
-    own = getattr(phases, which)
-    other = phases.solid if which == "pores" else phases.pores
-    across = 1 if axis != 1 else 0
-    n_lines = phases.shape[across]
-    step = max(1, 2**22 * n_lines // max(1, math.prod(phases.shape)))
-    for start in range(0, n_lines, step):
-        phases.check()
-        key = [slice(None)] * 3
-        key[across] = slice(start, start + step)
-        box: Box = (key[0], key[1], key[2])
-        inside = np.moveaxis(own[box], axis, -1)
-        beyond = np.moveaxis(other[box], axis, -1)
-        padded = np.zeros((*inside.shape[:2], inside.shape[2] + 2), bool)
-        padded[..., 1:-1] = inside
-        ends = np.zeros_like(padded)
-        ends[..., 1:-1] = beyond
-        flat, walls = padded.ravel(), ends.ravel()
-        edges = np.flatnonzero(flat[1:] != flat[:-1])
-        first, last = edges[::2] + 1, edges[1::2]
-        yield (last - first + 1).astype(np.int64), walls[first - 1] & walls[last + 1]
 
 
 def decay_length(distances: list[int], s2: npt.NDArray[np.float64]) -> float | None:

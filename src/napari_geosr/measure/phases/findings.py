@@ -17,6 +17,8 @@ Number = float | int | None
 #: Lowest and highest value.
 Band = tuple[float, float]
 Table = Mapping[str, npt.NDArray[np.generic]]
+#: Columns of curves that are lengths.
+LENGTHS = ("distance", "MIL")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Quantity:
     flat_name : str
         Name in an image; empty if it is the same, ``"-"`` if not defined there.
     text : str
-        ``"percent"`` for a fraction that is shown as a percentage.
+        ``"percent"`` for a fraction that is shown as a percentage, ``"points"`` for
+        one that is shown in percentage points.
     flat_title : str
         Description for an image; empty if it is the same.
     flat_power : int or None
@@ -109,8 +112,8 @@ class Findings:
     histograms : mapping
         Counts and edges by name; edges are lengths in voxels.
     curves : mapping
-        Tables of curves by name: columns by their names. Lengths are in voxels, in
-        the column ``"distance"`` and in columns named after a quantity.
+        Tables of curves by name: columns by their names. Lengths are in voxels, in the
+        columns in `LENGTHS` and in columns named after a quantity.
     columns : mapping of ndarray
         Columns for the pore table, in the unit of the volume; described in
         ``COLUMNS`` of the module.

@@ -12,6 +12,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import (
+    LENGTHS,
     Column,
     Findings,
     Morphometry,
@@ -144,7 +145,7 @@ def _curve(
     curve: Mapping[str, Sequence[float]], module: StatisticModule, phases: Phases
 ) -> AnyDict:
     """Return a curve with distances and quantities in physical units."""
-    powers = {"distance": 1} | {q.name: q.power for q in module.QUANTITIES}
+    powers = dict.fromkeys(LENGTHS, 1) | {q.name: q.power for q in module.QUANTITIES}
     columns: AnyDict = {
         key: [float(v) * phases.edge ** powers.get(key, 0) for v in values]
         for key, values in curve.items()

@@ -13,6 +13,7 @@ from napari_geosr.measure.number_text import (
     difference_text,
     number_text,
     percent_text,
+    points_text,
     range_text,
 )
 from napari_geosr.measure.phases.findings import Morphometry
@@ -29,6 +30,8 @@ _FEW_DIGITS = 0.01
 _TRUTH = "truth"
 #: End of the name of a standard deviation; the rest is the name of the mean.
 _SPREAD = ".SD"
+#: Format of values by the `text` of their quantity.
+_TEXTS = {"percent": percent_text, "points": points_text}
 
 
 class FiguresSource(Protocol):
@@ -215,10 +218,10 @@ def _morphometry_rows(
             VolumeStatistic(name, lambda _: None, quantity.power),
             Row(
                 f"{name} ({quantity.title})",
-                text=percent_text if quantity.text == "percent" else None,
+                text=_TEXTS.get(quantity.text),
                 help=quantity.title,
                 unit="mm" if quantity.per_millimetre else "",
-                file_unit="%" if quantity.text == "percent" else "",
+                file_unit="%" if quantity.text in _TEXTS else "",
             ),
         )
         for name, quantity in quantities.items()

@@ -25,8 +25,10 @@ from napari_geosr.measure.thickness_blocks import (
     BYTES_PER_VOXEL,
     LargeMarginError,
     block_edge,
+    cut_blocks,
+    preferred_edge,
 )
-from napari_geosr.measure.thickness_distribution import ThicknessDistribution
+from napari_geosr.measure.thickness_distribution import STEP, ThicknessDistribution
 
 T = TypeVar("T")
 
@@ -139,6 +141,8 @@ class CollectWork:
 class PaintWork:
     """Paints the spheres in blocks, and counts the diameters."""
 
+    halvings: int
+
     def __call__(
         self,
         item: tuple[Box, Excerpt, SphereList],
@@ -146,7 +150,7 @@ class PaintWork:
         worker: int,
     ) -> npt.NDArray[np.int64]:
         core, phase, spheres = item
-        diameters = painted(phase, core, [spheres])
+        diameters = painted(phase, core, [spheres], self.halvings)
         return count_diameters(diameters)
 
 
@@ -209,7 +213,7 @@ def block_thickness_steps(
     message: str,
     to_centres: bool = False,
     within: MaskSource | None = None,
-    block_voxels: int | None = None,
+    edge: int | None = None,
     room: int | None = None,
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase, in worker processes if there are any.
@@ -219,7 +223,7 @@ def block_thickness_steps(
     phase : MaskSource
     share : callable or None
         Distributes blocks among several processes; None if this is the only process.
-    check, message, to_centres, within, block_voxels
+    check, message, to_centres, within, edge
         As in `napari_geosr.measure.thickness.thickness_steps`.
     room : int, optional
         Available memory for a block in each process, in bytes; blocks are made smaller
@@ -232,12 +236,12 @@ def block_thickness_steps(
     """
     z, y, x = phase.shape
 
-    def steps_of(n_voxels: int) -> Generator[Step, None, ThicknessDistribution]:
-        blocks = list(thickness.cut_blocks((z, y, x), n_voxels))
+    def steps_of(edge: int) -> Generator[Step, None, ThicknessDistribution]:
+        blocks = list(cut_blocks((z, y, x), edge))
         if share is None or len(blocks) < 2:
             return thickness.thickness_steps(
                 phase,
-                block_voxels=n_voxels,
+                edge=edge,
                 to_centres=to_centres,
                 within=within,
                 check=check,
@@ -254,12 +258,12 @@ def block_thickness_steps(
             room=room,
         )
 
-    return (yield from fitting_steps((z, y, x), block_voxels, room, steps_of))
+    return (yield from fitting_steps((z, y, x), edge, room, steps_of))
 
 
 def fitting_steps(
     shape: tuple[int, int, int],
-    block_voxels: int | None,
+    edge: int | None,
     room: int | None,
     steps_of: Callable[[int], Generator[Step, None, T]],
 ) -> Generator[Step, None, T]:
@@ -267,10 +271,10 @@ def fitting_steps(
 
     Parameters
     ----------
-    shape, block_voxels, room
+    shape, edge, room
         As in `block_thickness_steps`.
     steps_of : callable
-        Returns the steps for blocks with this number of voxels.
+        Returns the steps for blocks with this edge length.
 
     Raises
     ------
@@ -278,10 +282,11 @@ def fitting_steps(
         If even the smallest blocks do not fit.
     """
     margin = thickness.FIRST_MARGIN
+    preferred = edge or preferred_edge(shape, thickness.BLOCK_VOXELS)
     while True:
-        edge = block_edge(shape, block_voxels or thickness.BLOCK_VOXELS, margin, room)
+        fitting = block_edge(shape, preferred, margin, room)
         try:
-            return (yield from steps_of(edge**3))
+            return (yield from steps_of(fitting))
         except LargeMarginError as error:
             margin = error.margin
 
@@ -326,13 +331,14 @@ def shared_thickness_steps(
         return ThicknessDistribution(np.zeros(1, np.int64), unbounded)
     counts = np.zeros(2**16, np.int64)
     counted = phase if within is None else within
+    halvings = thickness.halvings_of(found)
     to_paint = _Lazy(range(n), lambda i: _to_paint(counted, blocks[i], found))
-    with closing(share(PaintWork(), to_paint)) as results:
+    with closing(share(PaintWork(halvings), to_paint)) as results:
         for part in results:
             counts[: len(part)] += part
             done += 1
             yield BlockDone(done, 2 * n)
-    return ThicknessDistribution.of(counts)
+    return ThicknessDistribution.of(counts, STEP * 2**halvings)
 
 
 def block_sphere_steps(
