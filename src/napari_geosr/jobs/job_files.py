@@ -67,7 +67,7 @@ _REPORT = (
     "result/histogram.png",
     "result/pores*.csv",
     "result/values.csv",
-    "result/*network.csv",
+    "result/network*.csv",
     "result/cortical*.csv",
     "result/overview*.npz",
 )

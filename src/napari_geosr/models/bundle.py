@@ -99,9 +99,7 @@ class Model:
     def restorer(self) -> nn.Module:
         """Return the network used for restoration, as constrained by the card.
 
-        A noise bound is added around the network unless its architecture has one
-        already. If the card requires it, the result is made consistent with the scan,
-        unless it is consistent by construction.
+        A bound or data-consistency layer is added, unless the architecture has it.
         """
         network, bound = self.network(), self.card.noise_bound
         if cast("NetworkSpec", network.spec).input == "shape":
@@ -115,9 +113,8 @@ class Model:
                 "samples (--uncertainty diffusion), or train a model from it with "
                 "napari-geosr train ptdr --start-from."
             )
-        if getattr(network, "is_as_sharp_as_scan", False):
-            return network
-        if self.card.data_consistency:
+        agrees = getattr(network, "is_as_sharp_as_scan", False)
+        if self.card.data_consistency and not agrees:
             if self._restorer is None:
                 self._restorer = networks.ConsistentUpscaling(network)
             return self._restorer

@@ -75,8 +75,8 @@ def plan(
     dict
         Path by kind: ``json``, ``html``, ``png``, ``values`` (all values side by side),
         ``csv`` (the pores), ``csv NAME`` for the others, ``table NAME`` for tables of
-        morphometry, ``labels``, and ``overview`` and ``overview NAME`` for the phases
-        at a reduced resolution.
+        morphometry (``table NAME REPORT`` for those of the others), ``labels``, and
+        ``overview`` and ``overview NAME`` for the phases at a reduced resolution.
     """
     folder = Path(folder).expanduser()
     start = f"{stem}_" if stem else ""
@@ -97,24 +97,39 @@ def plan(
     for statistic in statistics:
         for name in getattr(MORPHOMETRY.load(statistic), "TABLES", ()):
             files[f"table {name}"] = folder / f"{start}{name}.csv"
+            for other in names[1:]:
+                path = folder / f"{start}{name}_{_reference_part(files, other, start)}"
+                files[f"table {name} {other}"] = path.with_name(f"{path.name}.csv")
     if labels:
         files["labels"] = folder / f"{start}pores.ome.tif"
     if overviews:
         files["overview"] = folder / f"{start}overview.npz"
         for name in names[1:]:
-            path = files[f"csv {name}"]
-            stem_of = path.stem.removeprefix(f"{start}pores_")
-            files[f"overview {name}"] = folder / f"{start}overview_{stem_of}.npz"
+            part = _reference_part(files, name, start)
+            files[f"overview {name}"] = folder / f"{start}overview_{part}.npz"
     return files
 
 
-def tables_in(folder: Path) -> dict[str, Path]:
-    """Return the paths of all tables that morphometry may write, by table name."""
-    files = plan(folder, ["input"], statistics=MORPHOMETRY.names())
+def _reference_part(files: Mapping[str, Path], name: str, start: str) -> str:
+    """Return the part of a reference's file names that is its own."""
+    return files[f"csv {name}"].stem.removeprefix(f"{start}pores_")
+
+
+def tables_in(folder: Path, reference: str = "") -> dict[str, Path]:
+    """Return the paths of all tables that morphometry may write, by table name.
+
+    Parameters
+    ----------
+    reference : str
+        Name of the report to which the tables belong; empty for the first.
+    """
+    names = ["input", *([reference] if reference else [])]
+    files = plan(folder, names, statistics=MORPHOMETRY.names())
+    end = f" {reference}" if reference else ""
     return {
-        kind.removeprefix("table "): path
+        kind.removeprefix("table ").removesuffix(end): path
         for kind, path in files.items()
-        if kind.startswith("table ")
+        if kind.startswith("table ") and kind.count(" ") == 1 + end.count(" ")
     }
 
 
@@ -122,12 +137,12 @@ def earlier_files(files: Mapping[str, Path]) -> EarlierFiles:
     """Find files of an earlier measurement with the same prefix in the same folder."""
     main = files["json"]
     prefix = main.name.removesuffix("report.json")
-    tables = (re.escape(path.name) for path in tables_in(Path()).values())
+    stems = (re.escape(path.stem) for path in tables_in(Path()).values())
     # Files of references are named after layers if they were exported from napari.
     layers = [f"{re.escape(n)}_*" for n in _reference_names(main)] if prefix else []
     reference = rf"_({'|'.join([r'reference(_[0-9]+)?', *layers])})"
     names = (
-        *tables,
+        *(rf"{stem}({reference})?\.csv" for stem in stems),
         r"pores\.ome\.tif",
         rf"pores{reference}\.csv",
         rf"overview({reference})?\.npz",
@@ -296,8 +311,9 @@ def write(
         values[reference_key(i)] = found[name]
     values |= more or {}
     tables = {
-        f"table {name}": table
-        for found in reports[first].morphometry.values()
+        f"table {name}" if report == first else f"table {name} {report}": table
+        for report, values_of in reports.items()
+        for found in values_of.morphometry.values()
         for name, table in found.tables.items()
     }
     overviews = {

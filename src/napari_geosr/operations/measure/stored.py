@@ -63,6 +63,7 @@ def read_reports(
         reports[REFERENCE] = report_from_files(
             values[REFERENCE],
             files[f"csv {REFERENCE}"],
+            tables=report_files.tables_in(folder, REFERENCE),
             overview=Overview.from_file(files[f"overview {REFERENCE}"]),
         )
     record = values.get("provenance")
