@@ -126,7 +126,8 @@ def test_their_figures_are_above_those_of_classical_methods(name: str) -> None:
         assert methods[-2:] == ["model", "noise-free"]
         best = max(row.psnr or 0 for row in rows[:-2])
         gains.append((rows[-2].psnr or 0) - best)
-    assert np.mean(gains) > 0.5
+    # Super-resolution is compared with denoising before interpolation.
+    assert np.mean(gains) > (0.5 if name in TOLD else 0.25)
 
 
 @pytest.mark.parametrize(
