@@ -26,11 +26,11 @@ or `--model auto` [choose one for your scan](ranking.md).
 
 ## How the models were trained and evaluated
 
-The models were trained on simulated scans by `napari-geosr train`, with the settings in
-the `train.yaml` stored with their weights. `scripts/complete_card.py` was used to
-evaluate them. Every value is a mean over scans that were not used for training or for
-choosing settings (six of each kind for CT). The classical methods were tuned on a scan
-of the same kind with known ground truth.
+The models were trained on simulated scans, by `napari-geosr train` or by a script named
+in the `train.yaml` stored with their weights, which contains all settings. Every value
+is a mean over scans that were not used for training or for choosing settings (for CT,
+six scans of each kind). The classical methods were tuned on a scan of the same kind
+with known ground truth.
 
 ## How to read the tables
 
@@ -38,18 +38,19 @@ These terms are used in the tables on the pages of the models.
 
 | column | meaning |
 |---|---|
-| errors | signed errors relative to the known mask; Otsu's threshold in every row |
+| errors | signed errors relative to the known mask; threshold: Otsu's for each |
 | volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
 | Dice | agreement of the pore masks |
 | *noise-free* (row) | result of a perfect restoration |
 | *input* (row) | the scan before restoration |
-| *Gaussian 1.5*, … (rows) | classical filters, with the best strength for the scan |
+| *Gaussian 1.5*, … (rows) | filters, with the strength best for the tuning scan |
 | *plane by plane* | the filter was applied in 2D |
 | *Anscombe* | the photon noise was first transformed to have a constant variance |
 | – | not computed |
 
 The ground truth for the foam and bone models is the object without blur. For the other
-denoisers, it is the noise-free image, which has the same blur as the scan. For
+denoisers, it is the noise-free image, which has the same blur as the scan; for
+`ct-sr-x2` and `ct-sr-x4`, it is this image with smaller voxels. For
 `fluo-sr-x2`, it is the noise-free image with half the pixel size and half the blur. For
 all fluorescence models, the grey-value range used for the PSNR is the intensity of a
 bright structure. The porosity error alone hardly distinguishes models, so read it
