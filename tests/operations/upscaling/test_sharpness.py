@@ -8,7 +8,9 @@ from scipy import ndimage
 
 from napari_geosr import restore
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.upscaling.sample_boxes import structured_boxes
 from napari_geosr.operations.restore.upscaling.sharpness import EXPLAINED, fit_sharpness
 
@@ -114,7 +116,7 @@ def test_boxes_of_a_scan_without_noise_hold_structure():
         assert 0.1 < clean[box].mean() < 0.9
 
 
-@pytest.mark.parametrize("model", ["foam-sr-x2", "fluo-sr-x2"])
+@pytest.mark.parametrize("model", ["foam-sr-x2", "fluo-sr-x2", "ct-sr-x2"])
 def test_restored_and_averaged_the_scan_comes_back(model):
     rng = np.random.default_rng(2)
     scan = averaged(balls(32))[:6] + rng.normal(0, 0.02, (6, 16, 16)).astype(np.float32)
@@ -142,6 +144,24 @@ def test_a_person_may_choose_the_sharpness():
         "scan",
         "object",
     ]
+
+
+def test_a_model_that_does_not_sharpen_uses_the_sharpness_of_the_scan(recwarn):
+    """It has no layer whose result could be sharper than the scan."""
+    fine = balls(48)
+    results = []
+    for blur in (0.0, 0.7):
+        scan = averaged(fine, blur)
+        scan += np.random.default_rng(2).normal(0, 0.02, scan.shape).astype(np.float32)
+        job = RestoreConfig(model="ct-sr-x2", threads=1, device="cpu")
+        volume = Volume(scan, "ZYX")
+        results.append(run_to_end(prepare_steps(volume, job)).network._sharpness)
+    assert 0.35 < results[0] < 0.5
+    assert 0.25 <= results[1] < results[0] - 0.05
+    made = restore(volume, "ct-sr-x2", sharpness="object", threads=1)
+    assert any("no effect" in str(w.message) for w in recwarn)
+    (agreement,) = made.provenance[-1]["data_consistency"]
+    assert agreement == {"bound": 4.0, "excess_sharpness": 0.0, "as_sharp_as": "scan"}
 
 
 def test_flips_and_turns_agree_as_well():
