@@ -170,7 +170,7 @@ def test_no_text_of_morphometry_plan_and_plot_is_cut(viewer, qtbot):
         box.boxes[name].setChecked(True)
     box.group.setText("diameter>1um & sphericity<0.95")
     measure(dock, qtbot)
-    assert "Chord.solid.SD" in " ".join(dock.result.report.summary_lines())
+    assert "Chord.solid " in " ".join(dock.result.report.summary_lines())
     cut += cut_at_all_widths(viewer, dock, qtbot, "measured")
     dock.tabs.setCurrentWidget(dock.tabs.widget(2))
     cut += cut_at_all_widths(viewer, dock, qtbot, "plot")

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
-_SCANS = {"the whole sample": "whole", "one spot": "spot"}
+_SCANS = {"whole sample": "whole", "one spot": "spot"}
 _SIZES = "Number of spots of other sizes, and the fraction of the sample scanned."
 _POWER = (
     "Power of the scanner in kW; with the hours per spot, adds energy and CO2eq to the "
