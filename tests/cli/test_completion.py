@@ -73,7 +73,7 @@ def scripts() -> dict[str, str]:
         (["res"], ["restore"]),
         (["restore", "scan.tif", "--mod"], ["--model"]),
         (["restore", "s", "-m", "foam"], ["foam-denoise", "foam-sr-x2", "foam-sr-x4"]),
-        (["models", "show", "ct"], ["ct-denoise"]),
+        (["models", "show", "ct"], ["ct-denoise", "ct-sr-x2", "ct-sr-x4"]),
         (["restore", "s", "--nonfinite", ""], ["mean", "zero", "refuse"]),
     ],
 )
@@ -87,7 +87,7 @@ def test_bash_completes_a_word(home, scripts, words, expected):
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
 @pytest.mark.parametrize(
     ("typed", "shown"),
-    [("restore s -m ct", "ct-denoise"), ("restore s --mod", "--model")],
+    [("restore s -m ct-d", "ct-denoise"), ("restore s --mod", "--model")],
 )
 def test_zsh_completes_a_word(home, scripts, typed, shown):
     folder = Path(home["HOME"]) / "functions"
@@ -208,7 +208,7 @@ def test_folders_and_zips_are_completed_as_models(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "suggestion"),
     [
-        (["models", "show", "ct"], "Did you mean 'ct-denoise'?"),
+        (["models", "show", "ct-d"], "Did you mean 'ct-denoise'?"),
         (
             ["models", "show", "foam"],
             "Did you mean 'foam-denoise', 'foam-sr-x2' or 'foam-sr-x4'?",

@@ -170,7 +170,7 @@ def test_several_models_are_ticked_and_remembered(viewer, qtbot, scan, models):
     assert again.config().ensemble_with == (models[1],)
     again.uncertainty.set_values(RestoreConfig())
     assert again.config() == RestoreConfig(model=models[0])
-    dock.model_box.set_model("foam-sr-x2")
+    dock.model_box.set_model("bone-sr-x8")
     assert dock.uncertainty.others.item(0).text().startswith("no other model")
     assert dock.config().ensemble_with == ()
 

@@ -132,7 +132,8 @@ def test_every_statistic_is_measured_again_from_the_text(
     part = bone[:, :32]
     first = report(part, statistics=(name,), threshold=120.0, **SIZE)
     again = again_from(methods_text(first), part)
-    assert again.to_json_dict() == first.to_json_dict()
+    # Slices without a value are NaN, which does not equal itself.
+    assert repr(again.to_json_dict()) == repr(first.to_json_dict())
     assert set(first.morphometry) == {name}
 
 

@@ -496,6 +496,7 @@ def test_a_plan_has_every_setting_that_decides_what_is_a_pore() -> None:
         "interval_factor",
         "graph",
         "statistics",
+        "bands",
         "group",
     }
     names = set(PorosityConfig.model_fields) - later

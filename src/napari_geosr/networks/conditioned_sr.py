@@ -73,7 +73,7 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
     training_defaults: ClassVar[AnyDict] = {}
 
-    features: int = Field(24, ge=4, le=256)
+    features: int = Field(24, ge=2, le=256)
     """Number of feature maps on the grid of the scan; on the grid with half the
     resolution, there are twice as many."""
     blocks: int = Field(2, ge=1, le=16)

@@ -344,7 +344,8 @@ def test_super_resolution_models_are_compared_with_interpolation(
     settled(dock, qtbot)
     assert dock.verdict_panel.ranking is not None
     combo = dock.model_box.combo
-    assert dock.model_box.model() == "foam-sr-x2"
+    # At equal gains, the first by name.
+    assert dock.model_box.model() == "ct-sr-x2"
     assert combo.currentText().endswith("+3.0 dB")
     assert dock.verdict_panel.run_verdict.gain[0] == 3.0
     # Another factor has another result, and each keeps its own.

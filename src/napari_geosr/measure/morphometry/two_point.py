@@ -50,7 +50,8 @@ SOURCES = (
     "Appl Phys 28:679-683 (1957), relation of the initial slope to the surface. "
     "doi:10.1063/1.1722830",
     "Kaplan EL, Meier P. Nonparametric estimation from incomplete observations. J Am "
-    "Stat Assoc 53:457-481 (1958), product-limit estimate. doi:10.2307/2281868",
+    "Stat Assoc 53:457-481 (1958), definition of the product-limit estimate. "
+    "doi:10.2307/2281868",
 )
 QUANTITIES = (
     Quantity(
