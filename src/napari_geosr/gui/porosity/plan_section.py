@@ -69,6 +69,8 @@ if TYPE_CHECKING:
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"whole sample": "whole", "one spot": "spot"}
+#: The same choices in the description of a plan.
+_SHOWN = {"whole sample": "the whole sample", "one spot": "one spot"}
 _SIZES = "Number of spots of other sizes, and the fraction of the sample scanned."
 _POWER = (
     "Power of the scanner in kW; with the hours per spot, adds energy and CO2eq to the "
@@ -369,7 +371,7 @@ class PlanSection(QWidget):
         parts = [
             f"spot {self.spot.text()}",
             f"precision {self.precision.text()}",
-            f"scan of {self.scan.currentText()}",
+            f"scan of {_SHOWN[self.scan.currentText()]}",
             f"threshold {threshold}",
             sample,
             position_text(self._position),
