@@ -51,6 +51,7 @@ from napari_geosr.networks.layers.parts import (
     widened,
     within,
 )
+from napari_geosr.networks.layers.two_layer_block import TwoLayerBlock
 from napari_geosr.networks.layers.upsampling import (
     CUBIC_REACH,
     UpscalingConfig,
@@ -107,23 +108,6 @@ def parameter_count(config: NetworkConfig) -> int:
     return head + blocks + down + up + tail
 
 
-class _ConvolutionPair(nn.Module):
-    """``x + conv(relu(conv(x)))``."""
-
-    def __init__(self, conv: type[nn.Module], features: int) -> None:
-        super().__init__()
-        self.first = conv(features, features, 3, padding=1)
-        self.second = conv(features, features, 3, padding=1)
-        with torch.no_grad():
-            self.second.weight.mul_(0.3)  # type: ignore[operator]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Modify the maps in place: they are large, and nothing else needs them.
-        maps = functional.relu(self.first(x), inplace=True)
-        changed: torch.Tensor = self.second(maps)
-        return changed.add_(x)
-
-
 class ConditionedSR(nn.Module):
     """A network that predicts detail, and noise of the averages within a bound.
 
@@ -149,15 +133,15 @@ class ConditionedSR(nn.Module):
         conv = nn.Conv3d if n == 3 else nn.Conv2d
         self.head = conv(config.channels, f, 3, padding=1)
         self.before = nn.Sequential(
-            *(_ConvolutionPair(conv, f) for _ in range(config.blocks))
+            *(TwoLayerBlock(conv, f) for _ in range(config.blocks))
         )
         self.down = conv(f, 2 * f, 2, stride=2)
         self.coarse = nn.Sequential(
-            *(_ConvolutionPair(conv, 2 * f) for _ in range(config.coarse_blocks))
+            *(TwoLayerBlock(conv, 2 * f) for _ in range(config.coarse_blocks))
         )
         self.up = conv(2 * f, 2**n * f, 1)
         self.after = nn.Sequential(
-            *(_ConvolutionPair(conv, f) for _ in range(config.blocks))
+            *(TwoLayerBlock(conv, f) for _ in range(config.blocks))
         )
         self.tail = conv(f, config.upscale_factor**n + 1, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
@@ -324,7 +308,7 @@ class ConditionedSR(nn.Module):
         """Apply blocks to the maps within `have`; return them within `part`."""
         for left in reversed(range(len(blocks))):
             block = blocks[len(blocks) - 1 - left]
-            assert isinstance(block, _ConvolutionPair)
+            assert isinstance(block, TwoLayerBlock)
             self.pause()
             rest = widened(part, 2 * left, shape)
             need = widened(rest, 1, shape)

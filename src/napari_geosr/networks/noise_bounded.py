@@ -34,6 +34,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.networks.layers import noise_map
 from napari_geosr.networks.layers.noise_map import NoiseMap, bounded
 from napari_geosr.networks.layers.planes import PlanesConfig
+from napari_geosr.networks.layers.two_layer_block import TwoLayerBlock
 from napari_geosr.networks.layers.upsampling import pixel_shuffle
 from napari_geosr.networks.resnet import crop_to, merge_voxels, pad_to
 from napari_geosr.networks.spec import NetworkSpec
@@ -96,23 +97,6 @@ def _n_blocks_before(config: NetworkConfig) -> int:
     return (config.blocks + 1) // 2
 
 
-class _TwoLayerBlock(nn.Module):
-    """``x + conv(relu(conv(x)))``."""
-
-    def __init__(self, conv: type[nn.Module], features: int) -> None:
-        super().__init__()
-        self.first = conv(features, features, 3, padding=1)
-        self.second = conv(features, features, 3, padding=1)
-        with torch.no_grad():
-            self.second.weight.mul_(0.3)  # type: ignore[operator]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Modify the maps in place: they are large, and nothing else needs them.
-        maps = functional.relu(self.first(x), inplace=True)
-        changed: torch.Tensor = self.second(maps)
-        return changed.add_(x)
-
-
 class MultiscaleBody(nn.Module):
     """Residual blocks at half, a quarter and again half the resolution."""
 
@@ -126,15 +110,15 @@ class MultiscaleBody(nn.Module):
         channels = config.adjacent_slices * 2**n + NOISE_CHANNELS
         self.head = conv(channels, f, 3, padding=1)
         self.before = nn.Sequential(
-            *(_TwoLayerBlock(conv, f) for _ in range(_n_blocks_before(config)))
+            *(TwoLayerBlock(conv, f) for _ in range(_n_blocks_before(config)))
         )
         self.down = conv(f, 2 * f, 2, stride=2)
         self.coarse = nn.Sequential(
-            *(_TwoLayerBlock(conv, 2 * f) for _ in range(config.blocks))
+            *(TwoLayerBlock(conv, 2 * f) for _ in range(config.blocks))
         )
         self.up = conv(2 * f, 2**n * f, 1)
         self.after = nn.Sequential(
-            *(_TwoLayerBlock(conv, f) for _ in range(config.blocks))
+            *(TwoLayerBlock(conv, f) for _ in range(config.blocks))
         )
         self.tail = conv(f, 2**n, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
