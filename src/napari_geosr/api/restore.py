@@ -8,11 +8,16 @@ from typing import Literal, cast
 
 import numpy as np
 
-from napari_geosr.api.arrays import VolumeLike, as_scan, as_volumes
+from napari_geosr.api.arrays import VolumeLike, as_scan, as_volume, as_volumes
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ConfigError, GeoSRWarning
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.cluster import Workers
+from napari_geosr.operations.inputs.noise_source import (
+    NoiseKind,
+    NoiseReference,
+    with_noise_steps,
+)
 from napari_geosr.operations.models.catalogue import ModelLike, name_of
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -41,6 +46,9 @@ def restore(
     sampling_steps: int = 20,
     upscale_factor: int = 1,
     seed: int = 0,
+    second: VolumeLike | None = None,
+    noise_region: VolumeLike | None = None,
+    blank: VolumeLike | None = None,
     workers: Workers | None = None,
 ) -> Volume:
     """Restore a volume (denoise or super-resolve) with a model.
@@ -100,6 +108,16 @@ def restore(
         diffusion model and for the model ``"auto"``.
     seed : int
         Random seed for the samples of a diffusion model.
+    second : Volume or array, optional
+        Second scan of the object, with the same shape and independent noise. The noise
+        is measured in the difference between the scans, and with the model ``"auto"``,
+        errors are measured against this scan.
+    noise_region : Volume or array, optional
+        Mask of a region without structure, with the shape of the scan. The noise is
+        measured in this region.
+    blank : Volume or array, optional
+        Scan or images without an object, recorded and processed in the same way. The
+        noise is measured there.
     workers : int or distributed.Client, optional
         Number of processes on this computer that share the work, `memory` and
         `threads`, or the client of a Dask cluster. By default, only this process is
@@ -159,12 +177,38 @@ def restore(
                 "Workers can restore only one volume and cannot average several. Omit "
                 "workers, or restore the scans one by one."
             )
+        if any(each is not None for each in (second, noise_region, blank)):
+            raise ConfigError(
+                "When several scans are averaged, the noise of each is measured "
+                "separately. Omit second, noise_region and blank."
+            )
         several = cast("Sequence[VolumeLike]", volume)
         steps = restore_average_steps(as_volumes(several, axes), config)
     else:
-        one = cast(VolumeLike, volume)
-        steps = restore_steps(as_scan(one, axes), config, workers=workers)
+        scan = as_scan(cast(VolumeLike, volume), axes)
+        scan = _with_known_noise(
+            scan, {"second": second, "region": noise_region, "blank": blank}, axes
+        )
+        steps = restore_steps(scan, config, workers=workers)
     return run_with_warnings(steps).volume
+
+
+def _with_known_noise(
+    scan: Volume, given: dict[NoiseKind, VolumeLike | None], axes: str | None
+) -> Volume:
+    """Measure the noise of a scan in the volume that is given, if any."""
+    found = {kind: each for kind, each in given.items() if each is not None}
+    if not found:
+        return scan
+    if len(found) > 1:
+        raise ConfigError(
+            "The noise can be measured in only one place: give only one of second, "
+            "noise_region and blank."
+        )
+    ((kind, like),) = found.items()
+    is_array = kind == "second" and not isinstance(like, Volume)
+    other = as_volume(like, axes if is_array else None, name=kind)
+    return run_with_warnings(with_noise_steps(scan, NoiseReference(kind, other)))
 
 
 def restore_with_uncertainty(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
@@ -12,7 +13,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from napari_geosr import io
-from napari_geosr.cli.kit.console import print_json, print_notes
+from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import (
@@ -38,12 +39,13 @@ from napari_geosr.core.units import shown_units
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import is_projections, read_projections
 from napari_geosr.operations.inputs import InputConfig, open_series
+from napari_geosr.operations.inputs.noise_source import NoiseSource, with_noise_steps
 from napari_geosr.operations.inputs.scan import (
     describe_noise,
     given_size_warnings,
     open_questions,
 )
-from napari_geosr.operations.restore.series.plan import noise_of_points
+from napari_geosr.operations.restore.series.plan import Point, noise_of_points
 
 #: Smallest width to which rows are wrapped, in columns of the terminal.
 _MIN_WIDTH = 40
@@ -69,18 +71,13 @@ def info(
             "in a time series, one time point.",
         ),
     ] = False,
-    second: Annotated[
-        Path | None,
-        Parameter(
-            help="Second scan of the same object; the noise is then measured in the "
-            "difference between the two scans."
-        ),
-    ] = None,
+    noise_source: Annotated[NoiseSource | None, AS_FLAGS] = None,
     json: Json = False,
 ) -> int:
     """Show a file's shape, axes, voxel size, origin and, on request, its noise."""
     reading = reading or InputConfig()
-    noise = noise or second is not None
+    noise_source = noise_source or NoiseSource()
+    noise = noise or bool(noise_source.paths())
     if (
         not noise
         and reading == InputConfig()
@@ -98,17 +95,17 @@ def info(
     volume = io.read(input, **reading.reading())
     if reading.channel is not None or reading.time is not None:
         volume = volume.take(time=reading.time, channel=reading.channel)
-    other = None if second is None else open_series(second, reading)
+    found = _noise_of_points(volume, noise_source, reading) if noise else ()
     if json:
-        measured = _noise_values(volume, other) if noise else {}
+        measured = _noise_values(found) if noise else {}
         print_json(_describe(volume) | measured)
         return 0
     for label, value in _lines(volume):
         _print_row(label, value)
     if noise:  # last, because this may fail
-        for point, found in noise_of_points(volume, second=other):
+        for point, one in found:
             label = "noise" if point is None else f"noise, {point.words}"
-            text = describe_noise(found) if isinstance(found, Noise) else found
+            text = describe_noise(one) if isinstance(one, Noise) else one
             _print_row(label, text)
         chosen = _chosen_words(volume, reading)
         suggest_next(f"models rank {quoted(input)}{chosen}")
@@ -129,10 +126,26 @@ def _print_row(label: str, value: str) -> None:
     print(line, flush=True)
 
 
-def _noise_values(volume: Volume, second: Volume | None) -> dict[str, object]:
-    """Measure the noise for ``--json``: one object, or a list with one per channel."""
+def _noise_of_points(
+    volume: Volume, source: NoiseSource, reading: InputConfig
+) -> Iterator[tuple[Point | None, Noise | str]]:
+    """Measure the noise of each channel; see `noise_of_points`."""
+    if source.second is not None and len(source.paths()) == 1:
+        second = open_series(source.second, reading)
+        return noise_of_points(volume, second=second)
+    reference = source.open(volume, reading)
+    measured, _ = run_command(
+        lambda should_stop: with_noise_steps(volume, reference, should_stop)
+    )
+    return noise_of_points(measured)
+
+
+def _noise_values(
+    measured: Iterable[tuple[Point | None, Noise | str]],
+) -> dict[str, object]:
+    """Return the noise for ``--json``: one object, or a list with one per channel."""
     rows: list[object] = []
-    for point, found in noise_of_points(volume, second=second):
+    for point, found in measured:
         values = found.to_json_dict() if isinstance(found, Noise) else {"error": found}
         if point is None:
             return {"noise": values}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,12 @@ from cyclopts import Parameter
 from napari_geosr.cli.kit.console import STOPPING, print_json, print_notes, run_command
 from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.text.vocabulary import Modality, Task
 from napari_geosr.core.units import require_unit
 from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs.noise_source import NoiseSource, with_noise_steps
 from napari_geosr.operations.inputs.scan import describe_level, input_warnings
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.models.calibrating import CalibrationConfig
@@ -129,34 +132,30 @@ def rank_models(
     input: InputPath,  # noqa: A002  # the name shown in the help
     /,
     *,
-    second: Annotated[
-        Path | None,
-        Parameter(
-            help="Second scan of the same object, on the same voxel grid and with "
-            "independent noise. Errors are then measured against it.",
-        ),
-    ] = None,
     config: Annotated[RankConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    noise_source: Annotated[NoiseSource | None, AS_FLAGS] = None,
     json: Json = False,
 ) -> int:
     """Compare models, classical filters and the unchanged scan.
 
     The expected error of each candidate on this scan is estimated from a few blocks,
-    without ground truth; `restore --model auto` uses the best. With an upscale factor,
-    super-resolution models are compared with cubic interpolation.
+    without ground truth; `restore --model auto` uses the best. If a second scan is
+    given, errors are measured against it. With an upscale factor, super-resolution
+    models are compared with cubic interpolation.
     """
     from rich.console import Console
 
     volume = open_volume(input, reading)
-    other = None if second is None else open_volume(second, reading)
+    reading = reading or InputConfig()
+    reference = None if noise_source is None else noise_source.open(volume, reading)
     notes = input_warnings(volume)
-    ranked, warnings = run_command(
-        lambda should_stop: ranking.rank_steps(
-            volume, config, should_stop, second=other
-        ),
-        stopping=STOPPING,
-    )
+
+    def steps(should_stop: ShouldStop) -> Generator[Step, None, Ranking]:
+        known = yield from with_noise_steps(volume, reference, should_stop)
+        return (yield from ranking.rank_steps(known, config, should_stop))
+
+    ranked, warnings = run_command(steps, stopping=STOPPING)
     if json:
         print_json({**ranked.to_json_dict(), "warnings": [*notes, *warnings]})
         return 0

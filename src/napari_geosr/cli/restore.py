@@ -29,7 +29,18 @@ from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.jobs.feasibility import time_text
 from napari_geosr.operations import restore as restoration
-from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
+from napari_geosr.operations.inputs import (
+    InputConfig,
+    check_not_source,
+    open_series,
+    open_volume,
+)
+from napari_geosr.operations.inputs.noise_source import (
+    OPTIONS,
+    NoiseReference,
+    NoiseSource,
+    with_noise_steps,
+)
 from napari_geosr.operations.restore.config import RestoreConfig
 
 if TYPE_CHECKING:
@@ -57,6 +68,7 @@ def restore(
     ],
     config: Annotated[RestoreConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    noise_source: Annotated[NoiseSource | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
     average: Annotated[
         bool,
@@ -133,8 +145,17 @@ def restore(
     merged = settings_from(RestoreConfig, config, settings)
     open_one = open_volume if average else open_series
     volumes = [open_one(path, reading) for path in (input, *others)]
+    noise_source = noise_source or NoiseSource()
+    reference = noise_source.open(volumes[0], reading or InputConfig())
+    if reference is not None:
+        if average:
+            raise ConfigError(
+                "With --average, the noise of each input is measured separately: omit "
+                f"--average or {OPTIONS[reference.kind]}."
+            )
+        check_not_source(reference.volume, out)
     if dry_run:
-        return _show_plan(volumes[0], merged, workers, suffix_of(out), json)
+        return _show_plan(volumes[0], merged, workers, suffix_of(out), reference, json)
     if check_consistency:
         restoration.refuse_series_check(volumes[0])
     unfinished: AnyDict = {}
@@ -154,9 +175,13 @@ def restore(
             "should_stop": should_stop,
         }
         if average:
-            return restoration.restore_average_steps(volumes, merged, **more)
-        return restoration.restore_steps(
-            volumes[0], merged, workers=workers, **unfinished, **more
+            average_steps = restoration.restore_average_steps(volumes, merged, **more)
+            return (yield from average_steps)
+        volume = yield from with_noise_steps(volumes[0], reference, should_stop)
+        return (
+            yield from restoration.restore_steps(
+                volume, merged, workers=workers, **unfinished, **more
+            )
         )
 
     def check_steps(should_stop: ShouldStop) -> Generator[Step, None, ConsistencyCheck]:
@@ -194,13 +219,17 @@ def _show_plan(
     config: RestoreConfig,
     workers: int | None,
     suffix: str,
+    reference: NoiseReference | None,
     json: bool,
 ) -> int:
     """Print what a run would do."""
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
-        return restoration.plan_steps(
-            volume, config, workers=workers, suffix=suffix, should_stop=should_stop
+        known = yield from with_noise_steps(volume, reference, should_stop)
+        return (
+            yield from restoration.plan_steps(
+                known, config, workers=workers, suffix=suffix, should_stop=should_stop
+            )
         )
 
     plan, warnings = run_command(steps)

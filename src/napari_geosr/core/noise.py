@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.types import AnyDict, AnyMapping
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Key in the metadata of a volume for a `KnownNoise`.
+KNOWN_NOISE = "known_noise"
 #: Noise level, as a fraction of the contrast, below which noise cannot be distinguished
 #: from texture and rounding errors.
 FLOOR = 0.01
@@ -57,7 +60,8 @@ class Noise:
         Confidence interval of `level` (about 90 %), in grey values.
     source : str
         Source of the measurement: ``"scan"``, ``"repeat"`` (two scans of one object),
-        or ``"given"`` by the user.
+        ``"uniform"`` (a region or blank scan without structure), or ``"given"`` by
+        the user.
     notes : tuple of str
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few
         voxels.
@@ -169,6 +173,24 @@ class Noise:
             interval=(self.interval[0] / std, self.interval[1] / std),
         )
 
+    @classmethod
+    def from_json_dict(cls, values: AnyMapping) -> Noise:
+        """Create noise from the values of `to_json_dict`.
+
+        Examples
+        --------
+        >>> noise = Noise(level=5.0, contrast=100.0, interval=(4.8, 5.2))
+        >>> Noise.from_json_dict(noise.to_json_dict()) == noise
+        True
+        """
+        names = {each.name for each in fields(cls)}
+        given: AnyDict = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if name in names
+        }
+        return cls(**given)
+
     def to_json_dict(self) -> AnyDict:
         """Return the values for records and ``--json``."""
         return {
@@ -186,3 +208,39 @@ class Noise:
             "notes": list(self.notes),
             "doubts": list(self.doubts),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class KnownNoise:
+    """Noise of a volume that was not measured in the volume alone.
+
+    Attributes
+    ----------
+    noise : Noise
+        In grey values of the volume.
+    kind : str
+        Where it was measured: ``"second"`` (in the difference from a second scan),
+        ``"region"`` or ``"blank"``; ``""`` if unknown.
+    volume : object
+        The second scan, the mask of the region, or the blank scan: a
+        `napari_geosr.core.volume.Volume`; None if it is not available.
+    """
+
+    noise: Noise
+    kind: str = ""
+    volume: Any = None
+
+
+def known_noise(metadata: AnyMapping) -> KnownNoise | None:
+    """Return the known noise of a volume with these metadata; None if it is unknown.
+
+    Examples
+    --------
+    >>> noise = Noise(level=5.0, contrast=100.0)
+    >>> known_noise({KNOWN_NOISE: KnownNoise(noise, "region")}).noise.level
+    5.0
+    >>> known_noise({}) is None
+    True
+    """
+    found = metadata.get(KNOWN_NOISE)
+    return found if isinstance(found, KnownNoise) else None

@@ -25,7 +25,8 @@ _ADVANCED = "Advanced"
 #: Titles of the groups of options in the order shown, with the names of their options.
 #: Options not listed here belong to the group of the method.
 _GROUPS: dict[str, str] = {
-    "Input": "source target labels projections low high second reference mask sample "
+    "Input": "source target labels projections low high second noise-region blank "
+    "reference mask sample "
     "deviation training-images short apply-to "
     "voxel-size low-voxel-size high-voxel-size "
     "unit channel time axes dataset projections-dataset shape dtype nonfinite like "

@@ -7,10 +7,16 @@ from pathlib import Path
 from napari_geosr.cli.kit.options import settings_from
 from napari_geosr.cli.restore import restore as restore_command
 from napari_geosr.cli.submit.command import SubmitRequest, submitted
-from napari_geosr.cli.submit.paths import absolute_model, absolute_path, modified_time
+from napari_geosr.cli.submit.paths import (
+    absolute_model,
+    absolute_path,
+    modified_time,
+    with_absolute_paths,
+)
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig, check_not_source
+from napari_geosr.operations.inputs.noise_source import NoiseSource
 from napari_geosr.operations.restore import residual_path
 from napari_geosr.operations.restore.config import NONE, RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
@@ -23,6 +29,7 @@ def _restore(
     out: Path,
     config: RestoreConfig | None = None,
     reading: InputConfig | None = None,
+    noise_source: NoiseSource | None = None,
     settings: Path | None = None,
     resume: bool = False,
     check_consistency: bool = False,
@@ -36,13 +43,19 @@ def _restore(
     merged = merged.model_copy(update={**models, "ensemble_with": ensemble})
     out = absolute_path(out)
     data = RestoreInput(
-        volume=absolute_path(input), reading=reading or InputConfig(), whole=True
+        volume=absolute_path(input),
+        reading=reading or InputConfig(),
+        whole=True,
+        noise=with_absolute_paths(noise_source or NoiseSource()),
     )
     companions = [residual_path(out)] if check_consistency else []
     # When a run is resumed, the file of deviations may exist, so it is not checked.
     if merged.uncertainty != NONE and not resume:
         companions.append(deviation_path(out))
-    check_not_source(data.open(), out, *companions)
+    scan = data.open()
+    check_not_source(scan, out, *companions)
+    if (reference := data.noise.open(scan, data.reading)) is not None:
+        check_not_source(reference.volume, out, *companions)
     name = plain_name(stem_of(out))
     job = RestoreJob(
         name=name,

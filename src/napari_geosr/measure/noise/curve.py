@@ -9,6 +9,8 @@ import numpy as np
 from napari_geosr.measure.noise.basis import Array, non_negative
 from napari_geosr.measure.noise.sample import Bools
 
+#: Percentiles of the grey values up to which photon noise is extrapolated.
+NEARLY_ALL = (0.01, 99.99)
 #: Minimum improvement in chi squared for a curve with more parameters.
 _MIN_IMPROVEMENT = 5.0
 #: Minimum improvement in chi squared if the curve fits closely (see `_CLOSE_RATIO`).

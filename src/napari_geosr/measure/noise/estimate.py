@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.noise import FLOOR, Noise
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.noise import FLOOR, Noise, known_noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.anomalies import (
@@ -24,7 +24,7 @@ from napari_geosr.measure.noise.contrast import (
     PERCENTILES,
     contrast_of,
 )
-from napari_geosr.measure.noise.curve import NoiseCurve
+from napari_geosr.measure.noise.curve import NEARLY_ALL, NoiseCurve
 from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, quiet_curve
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
@@ -48,12 +48,8 @@ from napari_geosr.measure.noise.sample import (
 )
 from napari_geosr.measure.noise.topics import is_about
 from napari_geosr.measure.noise.undetected import smooth_noise, variation_limit
+from napari_geosr.measure.noise.uniform import blank_noise_steps, region_noise_steps
 
-#: Minimum half-width of the noise level's interval, relative to the level.
-_MIN_HALF_WIDTH = 0.03
-#: Increase of the half-width per unit of the relative error of the most certain class
-#: of grey values.
-_HALF_WIDTH_PER_ERROR = 0.5
 #: Fraction of the blocks that count as quiet in the difference of two scans.
 _QUIET_IN_DIFFERENCE = 0.5
 #: Fraction of the blocks that count as quiet in a scan.
@@ -63,8 +59,6 @@ _QUIET = 0.05
 _SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
-#: Percentiles of the grey values up to which photon noise is extrapolated.
-_NEARLY_ALL = (0.01, 99.99)
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
 _CLIPPED_FACTOR = 2.0
@@ -101,7 +95,13 @@ _known: dict[bytes, Noise] = {}
 _lock = threading.Lock()
 
 
-def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
+def estimate_noise(
+    volume: Volume,
+    *,
+    second: Volume | None = None,
+    region: Volume | None = None,
+    blank: Volume | None = None,
+) -> Noise:
     """Measure the noise of a scan.
 
     Blocks of a few voxels are read from all over the scan. Their variation is
@@ -114,6 +114,12 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
         Scan with axes ZYX or YX; numpy, dask or zarr. Only a sample is read.
     second : Volume, optional
         Another scan of the same object, with the same voxels and independent noise.
+    region : Volume, optional
+        Mask of a region without structure, with the same voxels; the noise is measured
+        only there. See `region_noise_steps`.
+    blank : Volume, optional
+        Scan without an object, in which the noise is measured instead. See
+        `blank_noise_steps`.
 
     Returns
     -------
@@ -126,6 +132,8 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     VolumeError
         If the axes are not supported, the shapes of the scans differ, or there are no
         values to measure.
+    ConfigError
+        If more than one of `second`, `region` and `blank` is given.
 
     Notes
     -----
@@ -142,16 +150,35 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     >>> round(estimate_noise(scan).level)
     5
     """
-    return run_to_end(noise_steps(volume, second=second))
+    steps = noise_steps(volume, second=second, region=region, blank=blank)
+    return run_to_end(steps)
 
 
 def noise_steps(
     volume: Volume,
     *,
     second: Volume | None = None,
+    region: Volume | None = None,
+    blank: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Noise]:
-    """Run `estimate_noise` step by step."""
+    """Run `estimate_noise` step by step.
+
+    If the volume's metadata state its noise (see `known_noise`), it is returned.
+    """
+    sources = [each for each in (second, region, blank) if each is not None]
+    if len(sources) > 1:
+        raise ConfigError(
+            "Noise is measured in a second scan, in a region, or in a blank scan: give "
+            "only one of them."
+        )
+    if region is not None:
+        return (yield from region_noise_steps(volume, region, should_stop))
+    if blank is not None:
+        return (yield from blank_noise_steps(volume, blank, should_stop))
+    known_before = known_noise(volume.metadata)
+    if second is None and known_before is not None:
+        return known_before.noise
     _check_grids(volume, second)
     blocks = yield from sample_steps(volume, second, should_stop)
 
@@ -293,7 +320,7 @@ def _from_sample(
         if measured is not None:
             quiet, curve = measured
             # Ignore extreme values: they are few, and some are hot or dead voxels.
-            curve = curve.extended(*np.percentile(sample.values, _NEARLY_ALL).tolist())
+            curve = curve.extended(*np.percentile(sample.values, NEARLY_ALL).tolist())
             ratios = 1.0, 1.0
             if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:
                 ratios = ratios_of_regions(block_energies, sample, quiet, curve, check)
@@ -363,7 +390,7 @@ def _noise(
     quiet = found.quiet
     greys, levels = found.curve.levels()
     level = measured = found.level(sample.greys)
-    half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
+    half = quiet.half_width
     weakest, strongest = found.ratios
     interval = (
         level * max(0.0, min(1 - half, weakest)),

@@ -93,6 +93,11 @@ _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2
 #: Maximum correlation of neighbouring voxels for noise that counts as independent.
 _MAX_LAG = 0.1
+#: Minimum half-width of the noise level's interval, relative to the level.
+_MIN_HALF_WIDTH = 0.03
+#: Increase of the half-width per unit of the relative error of the most certain class
+#: of grey values.
+_HALF_WIDTH_PER_ERROR = 0.5
 #: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
 #: Number of further iterations with the spectrum of the most certain classes.
@@ -134,6 +139,11 @@ class QuietBlocks:
         structure = np.sqrt(np.maximum(self.doubts**2 - _MIN_CLASS_ERROR**2, 0))
         left = np.minimum(_NOT_SEPARATED * structure**2, structure)
         return np.asarray(np.sqrt(_MIN_CLASS_ERROR**2 + left**2))
+
+    @property
+    def half_width(self) -> float:
+        """Half-width of the noise level's interval, relative to the level."""
+        return _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(self.doubts.min())
 
     @property
     def is_structure(self) -> bool:

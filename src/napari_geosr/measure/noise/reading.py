@@ -64,6 +64,15 @@ class ScanBlocks:
         repeats = None if self.repeats is None else self.repeats[key]
         return ScanBlocks(self.values[key], repeats, self.centres)
 
+    def limited(self, count: int) -> ScanBlocks:
+        """Return at most `count` of the blocks, from all parts of the scan."""
+        n = len(self.values)
+        if n <= count:
+            return self
+        kept = np.linspace(0, n - 1, count).round().astype(int)
+        repeats = None if self.repeats is None else self.repeats[kept]
+        return ScanBlocks(self.values[kept], repeats, self.centres[kept])
+
 
 def sample_steps(
     volume: Volume,

@@ -256,6 +256,7 @@ _SHOWN_GREYS = 4
 _SOURCES = {
     "scan": "",
     "repeat": ", measured from the difference between the two scans",
+    "uniform": ", measured where there is no structure",
     "given": ", as given",
 }
 

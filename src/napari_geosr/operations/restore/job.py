@@ -11,10 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from napari_geosr.core.addresses import METADATA_CHECKSUM
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.machine.file_state import state_when_opened
+from napari_geosr.core.noise import KnownNoise, Noise, known_noise
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
@@ -29,6 +32,11 @@ from napari_geosr.io.unfinished_files.journal import remove_with_journal
 from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
+from napari_geosr.operations.inputs.noise_source import (
+    NoiseSource,
+    with_known_noise,
+    with_noise_steps,
+)
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.consistency import (
     consistency_steps,
@@ -65,6 +73,10 @@ class RestoreInput(Config):
     known_by_voxels: bool = False
     """Whether the record identifies the volume by its voxels instead of its file, as
     for a layer that was not saved when its restoration began."""
+    noise: NoiseSource = NoiseSource()
+    """Where the noise is measured, if not in the volume alone."""
+    known_noise: AnyDict = Field(default_factory=dict)
+    """The noise of the volume, if it was measured before the job was created."""
 
     def open(self) -> Volume:
         """Open the file lazily.
@@ -78,6 +90,9 @@ class RestoreInput(Config):
         volume = opener(self.volume, self.reading)
         if self.title:
             volume = volume.replace(name=self.title)
+        if self.known_noise:
+            noise = Noise.from_json_dict(self.known_noise)
+            volume = with_known_noise(volume, KnownNoise(noise))
         return volume.replace(source=None) if self.known_by_voxels else volume
 
 
@@ -112,8 +127,9 @@ class RestoreJob(Config):
         values = {key: value for key, value in values.items() if key != "method"}
         data = dict(values.get("data") or {})
         reading = InputConfig.from_mapping(data.pop("reading", None) or {})
+        noise = NoiseSource.from_mapping(data.pop("noise", None) or {})
         settings = RestoreConfig.from_mapping(values.get("settings") or {})
-        known = RestoreInput.from_mapping({**data, "reading": reading})
+        known = RestoreInput.from_mapping({**data, "reading": reading, "noise": noise})
         return cls.from_mapping({**values, "data": known, "settings": settings})
 
     def to_values(self) -> AnyDict:
@@ -211,7 +227,9 @@ def restore_job_steps(
         out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, deviation = yield from _unfinished_parts_steps(job, out)
     volume = job.data.open()
+    reference = job.data.noise.open(volume, job.data.reading)
     try:
+        volume = yield from with_noise_steps(volume, reference, should_stop)
         done: RestorationResult = yield from _steps().restore_steps(
             volume,
             job.settings,
@@ -284,6 +302,9 @@ def _measurements(
         "data": job.data.model_dump(mode="json"),
         "settings": job.settings.model_dump(mode="json"),
     }
+    known = known_noise(volume.metadata)
+    if known is not None:
+        depends_on["noise"] = known.noise.to_json_dict()
     return MeasurementStore(folder / FILE, depends_on)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core import provenance
+from napari_geosr.core.noise import known_noise
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
@@ -18,6 +19,13 @@ from napari_geosr.operations.restore.upscaling.sharpness import agreement_record
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
+#: Names, in records, of the volumes in which the noise was measured, by kind.
+_NOISE_INPUTS = {
+    "second": "second scan",
+    "region": "region for the noise",
+    "blank": "blank scan",
+}
+
 
 def record_steps(
     prepared: PreparedRestoration, should_stop: ShouldStop
@@ -26,10 +34,18 @@ def record_steps(
     steps = provenance.record_steps(
         "restore",
         should_stop=should_stop,
-        inputs={"input": prepared.volume},
+        inputs={"input": prepared.volume, **noise_inputs(prepared.volume)},
         **run_facts(prepared),
     )
     return (yield from steps)
+
+
+def noise_inputs(volume: Volume) -> dict[str, Volume]:
+    """Return the volume in which the noise was measured, for the record, if any."""
+    known = known_noise(volume.metadata)
+    if known is None or known.volume is None:
+        return {}
+    return {_NOISE_INPUTS[known.kind]: known.volume}
 
 
 def run_facts(prepared: PreparedRestoration) -> AnyDict:

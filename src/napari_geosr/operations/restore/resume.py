@@ -214,6 +214,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
                 sharp,
             ),
             "a different output type": record.get("output_dtype"),
+            "a different noise level": _noise_of(record),
         }
 
     ran = _backend(before)
@@ -227,6 +228,12 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
                 return describe_other_input(_input_of(before), _input_of(now))
             return what
     return "" if _have_same_greys(now, before) else _OTHER_PART
+
+
+def _noise_of(record: AnyMapping) -> object:
+    """Return the noise level if it was not measured in the scan itself."""
+    noise = record.get("noise") or {}
+    return noise.get("level") if noise.get("source", "scan") != "scan" else None
 
 
 def _input_of(record: AnyMapping) -> AnyMapping:

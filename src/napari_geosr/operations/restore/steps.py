@@ -38,6 +38,7 @@ from napari_geosr.operations.restore.ranking.choice import (
 )
 from napari_geosr.operations.restore.ranking.config import AUTO, NONE
 from napari_geosr.operations.restore.ranking.result import Ranking
+from napari_geosr.operations.restore.record import noise_inputs
 from napari_geosr.operations.restore.resume import deviation_path
 from napari_geosr.operations.restore.run import (
     RestorationResult,
@@ -282,7 +283,7 @@ def unchanged_steps(
     record = yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,
-        inputs={"input": volume},
+        inputs={"input": volume, **noise_inputs(volume)},
         settings=config.model_dump(mode="json"),
         model={"name": NONE},
         output_dtype=str(volume.dtype),

@@ -16,7 +16,7 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
-from napari_geosr.core.noise import Noise
+from napari_geosr.core.noise import Noise, known_noise
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -133,6 +133,8 @@ def rank_steps(
     began = time.monotonic()
     config = RankConfig() if config is None else config
     volume = volume.select()
+    if second is None and config.upscale_factor == 1:
+        second = _known_second(volume)
     second = None if second is None else second.select()
     if second is not None and second.shape != volume.shape:
         raise VolumeError(
@@ -200,6 +202,16 @@ def rank_steps(
         alternative=other,
         seconds=time.monotonic() - began,
     )
+
+
+def _known_second(volume: Volume) -> Volume | None:
+    """Return the second scan from which the noise of the volume is known, if any."""
+    known = known_noise(volume.metadata)
+    if known is None or known.kind != "second" or known.volume is None:
+        return None
+    second: Volume = known.volume
+    # Of a series, only the noise is known.
+    return second if second.shape == volume.shape else None
 
 
 def find_ranking(
