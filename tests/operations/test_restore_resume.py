@@ -14,10 +14,12 @@ import pytest
 from napari_geosr import io
 from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.noise import KnownNoise, Noise
 from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import journal
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
+from napari_geosr.operations.inputs.noise_source import with_known_noise
 from napari_geosr.operations.restore import (
     PreparedRestoration,
     RestoreConfig,
@@ -166,6 +168,23 @@ def test_another_input_model_or_setting_is_refused(volume, ready):
     complete, _ = restore(ready, unfinished=part.volume)
     with pytest.raises(ConfigError, match="not an unfinished restoration"):
         restore(ready, unfinished=complete.volume)
+
+
+def test_noise_measured_elsewhere_must_be_the_same(volume):
+    one, other = (
+        prepare(
+            with_known_noise(
+                volume, KnownNoise(Noise(level, contrast=1.0, source="uniform"))
+            ),
+            model="ct-denoise",
+        )
+        for level in (0.1, 0.2)
+    )
+    part, _ = restore(one, stop_after=1)
+    with pytest.raises(ConfigError, match="a different noise level"):
+        restore(other, unfinished=part.volume)
+    result, _ = restore(one, unfinished=part.volume)
+    assert result.complete
 
 
 @pytest.mark.parametrize(("off", "fits"), [(1e-12, True), (1e-4, False)])

@@ -40,6 +40,7 @@ COMMANDS = {
             "restore scan.tif -o clean.ome.tif",
             "restore scan.tif -m auto -o clean.ome.tif --strict",
             "restore part.tif -m foam-sr-x2 --uncertainty tta -o fine.ome.tif",
+            "restore scan.tif --noise-region air.tif -o clean.ome.tif",
         ),
     ),
     "explain": Command(

@@ -231,6 +231,18 @@ class KnownNoise:
     volume: Any = None
 
 
+def known_noise_values(metadata: AnyMapping) -> AnyDict:
+    """Return the values of the known noise (see `Noise.to_json_dict`), or nothing.
+
+    Examples
+    --------
+    >>> known_noise_values({})
+    {}
+    """
+    found = known_noise(metadata)
+    return {} if found is None else found.noise.to_json_dict()
+
+
 def known_noise(metadata: AnyMapping) -> KnownNoise | None:
     """Return the known noise of a volume with these metadata; None if it is unknown.
 

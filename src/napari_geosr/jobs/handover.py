@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.noise import known_noise_values
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.sim_frames.fringes import PatternSet
@@ -166,9 +167,8 @@ class StoppedRestoration:
         GeoSRError
             If a file cannot be written.
         """
-        path, reading = yield from file_steps(
-            self.input, folder / "data" / "scan.ome.zarr", should_stop
-        )
+        steps = file_steps(self.input, folder / "data" / "scan.ome.zarr", should_stop)
+        path, reading = yield from steps
         finished_part, part_deviation = self.finished_part, self.part_deviation
         is_written = path != self.input.volume.source and path.is_relative_to(folder)
         data = RestoreInput(
@@ -177,6 +177,7 @@ class StoppedRestoration:
             title=self.input.volume.name,
             whole=self.input.whole,
             known_by_voxels=self.known_by_voxels or is_written,
+            known_noise=known_noise_values(self.input.volume.metadata),
         )
         if is_written:  # the file's data type may differ from the layer's
             known = array_checksum(data.open().data)
@@ -187,9 +188,8 @@ class StoppedRestoration:
         part = yield from _part_steps(finished_part, folder / "data" / "part.zarr")
         deviation = None
         if part is not None and self.settings.uncertainty != "none":
-            deviation = yield from _part_steps(
-                part_deviation, folder / "data" / "deviation.zarr"
-            )
+            deviation_path = folder / "data" / "deviation.zarr"
+            deviation = yield from _part_steps(part_deviation, deviation_path)
         return RestoreJob(
             name=self.name,
             data=data,

@@ -26,6 +26,8 @@ from napari_geosr.gui.layers.geometry import (
     layer_type,
     origin_along,
 )
+from napari_geosr.gui.layers.geometry import finest as finest
+from napari_geosr.gui.layers.known_noise import noise_metadata
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.private_napari import describe_in_status_bar
 from napari_geosr.gui.layers.questions.record import open_notes, open_questions
@@ -89,7 +91,8 @@ def volume_from_layer(
         metadata=_reading(record)
         | _unedited_check(layer, record)
         | same_orientation(record)
-        | open_questions(layer, place, layer.metadata.get(METADATA)),
+        | open_questions(layer, place, layer.metadata.get(METADATA))
+        | noise_metadata(layer),
     )
     if whole or place.axes in ("YX", "ZYX"):
         return volume
@@ -130,11 +133,6 @@ def volume_beside(
     check_same_rotation(layer, other, fields)
     volume = volume_from_layer(layer, viewer)
     return volume.replace(origin=origin_along(layer, other))
-
-
-def finest(layer: Layer) -> Any:
-    """Return the layer's array; for a multiscale layer, the finest level."""
-    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
 def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:

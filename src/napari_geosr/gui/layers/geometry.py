@@ -176,6 +176,11 @@ def origin_along(layer: Layer, other: Layer) -> tuple[float, ...]:
     return tuple(float(place) for place in start + shift)
 
 
+def finest(layer: Layer) -> Any:
+    """Return the layer's array; for a multiscale layer, the finest level."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
 def layer_type(layer: Layer) -> str:
     """Return "labels", "image" or "shapes"; empty for layers of other types."""
     from napari.layers import Image, Labels, Shapes

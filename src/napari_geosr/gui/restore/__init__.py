@@ -105,6 +105,7 @@ class RestoreDock(RestoreWidgets):
         self._handover.failed.connect(self.show_failure)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
+        self.noise_box.changed.connect(self._on_layer_chosen)
         self.preview_button.toggled.connect(self.activity.set_preview)
         self.closed.connect(lambda: self.activity.set_preview(False))
         self.run_button.clicked.connect(lambda: self._start(resumes=False))
@@ -209,13 +210,13 @@ class RestoreDock(RestoreWidgets):
         self.model_box.set_volume(volume)
         for row in (self.voxel_size, self.frames, self.notes, self.extent):
             row.set_layer(layer)
+        self.noise_box.set_layer(layer)
         self.job_row.set_source(None if volume is None else volume.source)
         self._usable = None if layer is None else weakref.ref(layer)
         self._points.set_layer(layer)
         self._volume = volume
         self._offer_adapting()
-        point = self._points.point()
-        self.verdict_panel.set_scan(volume, layer, self.config, point)
+        self.verdict_panel.set_scan(volume, layer, self.config, self._points.point())
         self.activity.set_source(layer)
         self._on_extent()
         self._on_settings()
@@ -413,8 +414,7 @@ class RestoreDock(RestoreWidgets):
             self._run_timer.start()
 
     def show_busy(self, what: str) -> None:
-        running = what == "run"
-        awaited = self._awaits_run()
+        running, awaited = what == "run", self._awaits_run()
         self.verdict_panel.activity.set_paused(bool(what))
         self._points.set_paused(running)
         self.finished_part_row.setEnabled(not (running or awaited))

@@ -34,6 +34,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.explained import source_entry
 from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.known_noise import known_noise_of
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher, rename
 from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_upper_limit
@@ -298,7 +299,7 @@ class RestoreActivity(Activity):
             id(layer),
             contents_key(layer),
             (place.axes, place.voxel_size, place.origin, place.unit),
-            is_answered(layer),
+            (is_answered(layer), known_noise_of(layer)),
             self._wants_all or tuple(chosen_position(layer, self._viewer).items()),
             self._config,
         )

@@ -55,6 +55,7 @@ from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.live_preview import LivePreview
 from napari_geosr.gui.restore.more_actions import MoreActions
+from napari_geosr.gui.restore.noise_box import NoiseSourceBox
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
@@ -186,11 +187,13 @@ class RestoreWidgets(Dock):
             self.model_box.card_label,
             tool_tip=("Intended use, limitations, quality and licence of the model."),
         )
+        self.noise_box = NoiseSourceBox(viewer)
+        self.noise_box.failed.connect(self.show_failure)
         self.settings = Section(
             "Settin&gs",
-            self.form,
+            _stacked("Noise measured in", self.noise_box, self.form),
             tool_tip=(
-                "Device, memory and output. Settings left empty are chosen "
+                "Noise, device, memory and output. Settings left empty are chosen "
                 "automatically."
             ),
         )
@@ -275,6 +278,7 @@ class RestoreWidgets(Dock):
         awaited : bool
             Whether a run is waiting for its preparation.
         """
+        self.noise_box.set_running(what == "run")
         # Not shown for previews: a preview is computed whenever the displayed region
         # changes, so the bar would flicker.
         is_shown = awaited or what in ("run", "prepare")
@@ -367,6 +371,18 @@ def _can_be_restored(layer: Layer) -> bool:
     if not isinstance(layer, Image) or is_helper(layer):
         return False
     return not (holds_deviations(layer) or is_difference(layer))
+
+
+def _stacked(title: str, row: NoiseSourceBox, form: QWidget) -> QWidget:
+    """Return a row with its title, above a form."""
+    content = QWidget()
+    column = QVBoxLayout(content)
+    column.setContentsMargins(0, 0, 0, 0)
+    rows = form_layout()
+    add_row(rows, title, row, row.combo)
+    column.addLayout(rows)
+    column.addWidget(form)
+    return content
 
 
 def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton:

@@ -181,11 +181,14 @@ def _noise_steps(
         if should_stop():
             raise Cancelled(_CANCELLED)
 
-    sample = usable_sample(uniform, blocks)
-    if len(sample.greys) < _MIN_BLOCKS:
+    sample = None
+    if len(blocks.values) >= _MIN_BLOCKS:
+        sample = usable_sample(uniform, blocks)
+    n_blocks = len(blocks.values if sample is None else sample.greys)
+    if sample is None or n_blocks < _MIN_BLOCKS:
         raise VolumeError(
-            f"{title} has only {counted(len(sample.greys), 'block')} of "
-            f"{' × '.join(map(str, sample.blocks.shape[1:]))} voxels that can be used, "
+            f"{title} has only {counted(n_blocks, 'block')} of "
+            f"{' × '.join(map(str, blocks.values.shape[1:]))} voxels that can be used, "
             f"but at least {_MIN_BLOCKS} are needed to measure the noise: choose a "
             "larger one."
         )

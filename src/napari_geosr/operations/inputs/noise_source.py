@@ -26,7 +26,7 @@ from napari_geosr.operations.inputs import InputConfig, open_companion, open_ser
 
 NoiseKind = Literal["second", "region", "blank"]
 #: Options by kind of noise source.
-OPTIONS: dict[NoiseKind, str] = {
+OPTIONS: dict[str, str] = {
     "second": "--second",
     "region": "--noise-region",
     "blank": "--blank",

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.noise import known_noise
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import stem_of
+from napari_geosr.operations.inputs.noise_source import OPTIONS
 from napari_geosr.operations.restore.config import NONE, RestoreConfig
 from napari_geosr.operations.restore.resume import deviation_path
 
@@ -64,7 +66,12 @@ def as_command(
     if volume.has_physical_size:
         parts += ["--voxel-size", ",".join(map(repr, volume.voxel_size))]
         parts += ["--unit", volume.unit]
-    return _save_first(volume) + " ".join(_quote(part) for part in parts)
+    first = _save_first(volume)
+    if (known := known_noise(volume.metadata)) is not None and known.volume is not None:
+        option = OPTIONS[known.kind]
+        parts += [option, str(known.volume.source or f"{option[2:].upper()}.ome.tif")]
+        first += _save_first(known.volume, f"{option[2:].upper()}.ome.tif")
+    return first + " ".join(_quote(part) for part in parts)
 
 
 def as_python(
@@ -98,6 +105,13 @@ def as_python(
     chosen = {"time": time, "channel": channel}
     choice = ", ".join(f"{k}={v}" for k, v in chosen.items() if v is not None)
     settings = [f"{name}={value!r}" for name, value in _changed(config).items()]
+    first, noise_lines = _save_first(volume), []
+    if (known := known_noise(volume.metadata)) is not None and known.volume is not None:
+        name = "noise_region" if known.kind == "region" else known.kind
+        place = f"{name.upper()}.ome.tif"
+        noise_lines = [f"{name} = read({str(known.volume.source or place)!r})"]
+        settings.append(f"{name}={name}")
+        first += _save_first(known.volume, place)
     arguments = ", ".join(["volume", f"model={config.model!r}", *settings])
     is_plain = config.uncertainty == NONE
     function = "restore" if is_plain else "restore_with_uncertainty"
@@ -105,6 +119,7 @@ def as_python(
         f"from napari_geosr import read, {function}, write",
         "",
         f"volume = read({', '.join(reading)})",
+        *noise_lines,
     ]
     if choice:
         lines.append(f"volume = volume.select({choice})")
@@ -114,7 +129,7 @@ def as_python(
     if not is_plain:
         lines.append(f"write(deviation, {str(deviation_path(target))!r})")
     lines.append("")
-    return _save_first(volume) + "\n".join(lines)
+    return first + "\n".join(lines)
 
 
 def with_backend_of_run(
@@ -159,10 +174,10 @@ def _quote(part: str) -> str:
     return part if part and shlex.quote(bare) == bare else shlex.quote(part)
 
 
-def _save_first(volume: Volume) -> str:
+def _save_first(volume: Volume, placeholder: str = _PLACEHOLDER) -> str:
     if volume.source is not None:
         return ""
     return (
         f"# {volume.name!r} has not been saved to a file. Save it first (in napari: "
-        f"File, Save Selected Layers) and put its path in place of {_PLACEHOLDER}.\n"
+        f"File, Save Selected Layers) and put its path in place of {placeholder}.\n"
     )

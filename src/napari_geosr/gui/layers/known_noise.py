@@ -1,0 +1,40 @@
+"""Noise of layers that was not measured in the layer alone."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from napari_geosr.core.noise import KNOWN_NOISE, KnownNoise
+from napari_geosr.core.types import AnyDict
+from napari_geosr.gui.layers.geometry import finest
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+#: Known noise by layer, with a reference to the array in which it was measured. It is
+#: not in the metadata of the layer, because napari copies the metadata of a duplicated
+#: layer together with all arrays in it.
+_known: weakref.WeakKeyDictionary[Layer, tuple[KnownNoise, weakref.ref[Any]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def set_known_noise(layer: Layer, known: KnownNoise | None) -> None:
+    """Set the noise of a layer; with None, it is measured in the layer again."""
+    if known is None:
+        _known.pop(layer, None)
+    else:
+        _known[layer] = known, weakref.ref(finest(layer))
+
+
+def known_noise_of(layer: Layer) -> KnownNoise | None:
+    """Return the known noise of a layer, unless the layer was given other data."""
+    found = _known.get(layer)
+    return None if found is None or found[1]() is not finest(layer) else found[0]
+
+
+def noise_metadata(layer: Layer) -> AnyDict:
+    """Return the metadata of the layer's volume that state its noise, if known."""
+    known = known_noise_of(layer)
+    return {} if known is None else {KNOWN_NOISE: known}
