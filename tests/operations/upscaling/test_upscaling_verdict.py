@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -226,3 +228,30 @@ def test_the_expectation_of_a_positive_error(value: float, deviation: float):
         expected = stats.truncnorm.mean(low, np.inf, loc=value, scale=deviation)
         assert found == pytest.approx(expected, rel=1e-3)
     assert _positive(value, 0.0) == max(value, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("porosities", "is_told"),
+    [(None, False), ((0.155, 0.165), False), ((0.155, 0.174), True)],
+)
+def test_a_porosity_that_depends_on_the_method_is_told(porosities, is_told):
+    found = UpscalingVerdict(3.0, (1.0, 6.0), 0.4, None, 4, porosities=porosities)
+    assert ("15.5 %" in found.porosity_sentence) == is_told
+    plain = replace(found, interpolation="spline-x2")
+    assert not plain.porosity_sentence
+    json = found.to_json_dict()
+    assert json["porosity"] == (porosities and porosities[0])
+
+
+def test_the_porosity_of_parts_is_that_of_the_object(rng):
+    balls = np.ones((40, 40, 40), np.float32)
+    z, y, x = np.indices(balls.shape)
+    for centre in ((10, 10, 10), (28, 28, 12), (12, 28, 28), (28, 12, 28)):
+        parts = zip((z, y, x), centre, strict=True)
+        balls[sum((a - c) ** 2 for a, c in parts) < 49] = 0
+    noise = Noise(level=0.05, contrast=1.0)
+    scan = Volume(balls + rng.normal(0, 0.05, balls.shape).astype(np.float32), "ZYX")
+    found = upscaling_verdict(scan, zoo.find("ct-sr-x2"), noise)
+    model, cubic = found.porosities
+    assert 0.02 < cubic < 0.5
+    assert model == pytest.approx(cubic, abs=0.015)

@@ -481,3 +481,12 @@ def test_pores_that_noise_hides_in_the_scan_cannot_be_lost(shows, is_harm):
         assert "may lose pores" in doubtful_pores("ct-denoise", test)
     invented = replace(counts, smoothed=5, simulated=27, result=30)
     assert wrong_pores("ct-denoise", replace(test, counts=(invented,)))
+
+
+def test_a_porosity_that_depends_on_the_method_is_a_caution():
+    finer = UpscalingVerdict(3.0, (1.0, 6.0), 0.3, None, 4)
+    card = find("ct-sr-x2").card
+    for porosities, expected in (((0.2, 0.2), set()), ((0.155, 0.174), {"porosity"})):
+        told = replace(finer, porosities=porosities)
+        facts = facts_of(card, finer=told, gain=None, known_blocks=None)
+        assert causes(facts) == expected

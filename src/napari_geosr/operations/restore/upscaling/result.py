@@ -11,8 +11,16 @@ from napari_geosr.measure.number_text import signed_text
 #: Expected gain, in dB, below which the model may be no better than interpolation. The
 #: estimate scatters by 2 dB.
 CLEAR_GAIN = 1.0
+#: Difference in porosity between the model and cubic interpolation above which the
+#: porosity is uncertain. In scans of real volumes with known porosity, the difference
+#: is below 0.01 unless one of the two is wrong.
+_MAX_POROSITY_DIFFERENCE = 0.015
 #: Interpolation with which all models are compared.
 BASELINE = "cubic"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,10 @@ class UpscalingVerdict:
     is_as_object : bool
         Whether the tested results were as sharp as the model predicts the object to be,
         rather than only as sharp as the scan.
+    porosities : (float, float) or None
+        Fraction of dark voxels (Otsu's threshold) in parts of the scan: in the result
+        of the model, and after cubic interpolation. None if the parts do not consist of
+        dark and bright voxels.
     """
 
     gain: float
@@ -53,6 +65,22 @@ class UpscalingVerdict:
     sharpness: SharpnessChoice = "scan"
     interpolation: str = ""
     is_as_object: bool = False
+    porosities: tuple[float, float] | None = None
+
+    @property
+    def porosity_sentence(self) -> str:
+        """Difference in porosity from cubic interpolation; "" if it is small."""
+        if self.porosities is None or self.interpolation:
+            return ""
+        model, cubic = self.porosities
+        if abs(model - cubic) <= _MAX_POROSITY_DIFFERENCE:
+            return ""
+        return (
+            "The porosity depends on the method: with Otsu's threshold, the tested "
+            f"parts of the scan have a porosity of {_percent(model)} in the result of "
+            f"the model, and of {_percent(cubic)} after cubic interpolation. Do not "
+            "measure porosity unless you know which is right."
+        )
 
     @property
     def is_doubtful(self) -> bool:
@@ -118,6 +146,8 @@ class UpscalingVerdict:
             if self.trained_blur is None
             else list(self.trained_blur),
             "parts": self.parts,
+            "porosity": None if self.porosities is None else self.porosities[0],
+            "porosity_cubic": None if self.porosities is None else self.porosities[1],
             "doubtful": self.is_doubtful,
             "sentence": self.sentence,
         }

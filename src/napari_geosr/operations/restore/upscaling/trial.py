@@ -49,6 +49,9 @@ _PART_EDGE = {2: 48, 3: 16}
 _MIN_EDGE = 8
 #: Level of the noise added at the scan's own scale, relative to the scan's noise level.
 _RATE = 0.6
+#: Minimum fraction of the variance of grey values that the difference between dark and
+#: bright voxels explains. It is 0.64 for normally distributed values of one phase.
+_MIN_SEPARATED = 0.7
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,8 @@ class ScanTrial:
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = self._averaged_noise().scaled(math.hypot(1, self.rate))
         self.statistics = _PooledStatistics(0.0, 1.0)
+        #: Results of the model and of cubic interpolation at the scan's own scale.
+        self.results: list[tuple[FloatArray, FloatArray]] = []
 
     def _variance_shares(self) -> tuple[float, float]:
         """Return the fraction of noise variance that averaging leaves at each scale."""
@@ -327,10 +332,10 @@ class ScanTrial:
         corrected for noise. At the scan's own scale, the error of the detail is 0.
         """
         found = []
-        for result, blur in (
-            (self.run(part.network_input), self.blur),
-            (self.interpolated(part.network_input), 0.0),
-        ):
+        both = self.run(part.network_input), self.interpolated(part.network_input)
+        if part.reference.shape == part.network_input.shape:
+            self.results.append(both)
+        for result, blur in zip(both, (self.blur, 0.0), strict=True):
             if part.reference.shape == part.network_input.shape:
                 difference = self._inner(self.seen(result, blur) - part.reference)
                 found.append((_mean_square(difference) - part.noise, 0.0))
@@ -342,6 +347,26 @@ class ScanTrial:
             of_all = _mean_square(inner) - part.noise
             found.append((of_means, of_all - of_means))
         return found
+
+    def porosities(self) -> tuple[float, float] | None:
+        """Return the porosity of the results, and of the interpolated parts.
+
+        Returns
+        -------
+        (float, float) or None
+            Fractions of dark voxels according to Otsu's threshold; None if the results
+            do not consist of dark and bright voxels.
+        """
+        found = []
+        for images in zip(*self.results, strict=True):
+            values = np.concatenate(
+                [self._inner(one, fine=True).ravel() for one in images]
+            )
+            share = dark_share(values)
+            if share is None:
+                return None
+            found.append(share)
+        return (found[0], found[1]) if found else None
 
     def detail(self, part: TrialPart) -> tuple[float, float]:
         """Return the variance within blocks of the scan and of the coarser scan."""
@@ -375,6 +400,32 @@ class ScanTrial:
 def _averaging(sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:
     """Return the kernels, one for each axis, that average over a block."""
     return [np.full(n, 1 / n) for n in sizes]
+
+
+def dark_share(values: FloatArray) -> float | None:
+    """Return the fraction of values below Otsu's threshold; None for a single phase.
+
+    Examples
+    --------
+    >>> dark_share(np.repeat(np.float32([0, 1]), [25, 75]))
+    0.25
+    >>> dark_share(np.zeros(9, np.float32)) is None
+    True
+    """
+    from skimage.filters import threshold_otsu
+
+    variance = float(values.var(dtype=np.float64))
+    if not variance > 0:
+        return None
+    is_dark = values <= threshold_otsu(values)
+    share = float(is_dark.mean())
+    if not 0 < share < 1:
+        return None
+    distance = float(values[~is_dark].mean(dtype=np.float64)) - float(
+        values[is_dark].mean(dtype=np.float64)
+    )
+    separated = share * (1 - share) * distance**2 / variance
+    return share if separated > _MIN_SEPARATED else None
 
 
 def _mean_square(values: FloatArray) -> float:

@@ -150,7 +150,11 @@ def upscaling_verdict_steps(
     )
     name = "" if card.has_weights else card.name
     return replace(
-        found, sharpness=sharpness, interpolation=name, is_as_object=is_object
+        found,
+        sharpness=sharpness,
+        interpolation=name,
+        is_as_object=is_object,
+        porosities=trial.porosities(),
     )
 
 

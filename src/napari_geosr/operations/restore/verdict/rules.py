@@ -201,6 +201,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         )
     if facts.interpolates:
         return
+    if finer is not None and finer.porosity_sentence:
+        yield Finding("caution", finer.porosity_sentence, "porosity")
     if not noise.is_measured and not facts.returns_scan:
         yield Finding(
             "caution",

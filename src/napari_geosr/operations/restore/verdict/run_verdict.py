@@ -28,13 +28,14 @@ Level = Literal["ok", "caution", "harmful"]
 #: The levels of a verdict and of a finding, in ascending order of severity.
 SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 #: Topic of a finding: the expected gain, certain or doubtful; a change of a scan
-#: without noise; the number of pores, or of small ones; small pores that are in the
-#: scan but not in the result; thin structures that fade; structure in the removed part;
+#: without noise; the porosity; the number of pores, or of small ones; small pores that
+#: are only in the scan; thin structures that fade; structure in the removed part;
 #: the noise; the similarity to the training data; the voxel size.
 Cause = Literal[
     "none",
     "gain",
     "doubtful gain",
+    "porosity",
     "change",
     "pores",
     "small pores",
