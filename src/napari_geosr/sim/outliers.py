@@ -34,7 +34,7 @@ _CLASSES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
 #: Maximum fraction of the pixels of a frame that are outliers; if there are more, they
 #: are structures, and the cut-off is wrong.
 _MOST = 1e-3
-#: Maximum number of times that outliers are searched for, the highest first.
+#: Maximum number of searches for outliers; the highest outliers are found first.
 _ROUNDS = 12
 #: Minimum height of an outlier relative to the highest one that is subtracted at the
 #: same time: the surroundings of an outlier change when it is subtracted.

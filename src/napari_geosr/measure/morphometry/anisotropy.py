@@ -31,11 +31,12 @@ CONVENTION = (
     "in proportion to its projected area, so 1/MIL is the sum of the projected areas ÷ "
     "the volume. The surface consists of one facet between every two neighbouring "
     "voxels of different phases (surface nets, Gibson 1998). Its position between "
-    "voxels is estimated from the surrounding 7³ voxels, so that the steps of oblique "
-    "surfaces are not counted; in objects of a few voxels, it is midway between "
-    "voxels. The ellipsoid 1/MIL² = nᵀ A n is fitted by least squares; its radii are "
-    "a ≥ b ≥ c. DA is given in three conventions: 1 − c²/a² (as in BoneJ: ratio of "
-    "the eigenvalues of A), 1 − c/a, and a/c (from 1 to infinity, as in CTAn)."
+    "voxels is estimated from the surrounding 7³ voxels, so that the voxel steps on "
+    "oblique surfaces are not counted; in objects of only a few voxels, the facet lies "
+    "midway between voxels. The ellipsoid 1/MIL² = nᵀ A n is fitted by least squares; "
+    "its radii are a ≥ b ≥ c. DA is given in three conventions: 1 − c²/a² (as in "
+    "BoneJ: ratio of the eigenvalues of A), 1 − c/a, and a/c (from 1 to infinity, as "
+    "in CTAn)."
 )
 SOURCES = (
     "Harrigan TP, Mann RW. Characterization of microstructural anisotropy in "

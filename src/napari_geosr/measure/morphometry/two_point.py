@@ -72,15 +72,17 @@ Integers = npt.NDArray[np.int64]
 
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
-#: Share of the length of a phase in chords that the border cuts above which their mean
-#: is uncertain: in random fields, it then varies by 10 % between volumes.
+#: Maximum share of the length of a phase that may lie in chords cut by the border;
+#: above it, their mean is uncertain: in random fields, it then varies by 10 % between
+#: volumes.
 _MOST_CUT = 0.5
-#: Share of chords longer than all those seen above which no standard deviation is
-#: given: in random fields, it would be too small by more than 10 %.
+#: Maximum share of chords that may be longer than all those seen; above it, no standard
+#: deviation is given: in random fields, it would be too small by more than 10 %.
 _MOST_LONGER = 0.02
-#: Share of the length of a phase missing in the distribution of chord lengths above
-#: which there is no standard deviation, as for tubes without ends along one axis. In
-#: random fields of 16 chords along each edge, it varies by less.
+#: Maximum share of the total chord length of a phase that may be missing from the
+#: distribution of chord lengths; above it, no standard deviation is given (as for tubes
+#: without ends along one axis). In random fields of 16 chords along each edge, the
+#: share is smaller.
 _MOST_MISSING = 0.25
 
 
@@ -348,8 +350,7 @@ class ChordLengths:
     mean : float or None
         Length of the phase along all lines ÷ number of chords; None without chords.
     sd : float or None
-        None if there are fewer than two chords, or too many that are longer than the
-        sample shows.
+        None if there are fewer than two chords, or if the border cuts too many.
     cut : float
         Share of the phase's length in chords that the border cuts.
     longer : float
@@ -451,7 +452,8 @@ def _chord_remarks(name: str, chords: ChordLengths) -> list[str]:
         why = (
             "there is only one chord"
             if chords.n < 2
-            else "too many chords are longer than the sample shows"
+            else "too many chords are cut by the border of the sample, so their full "
+            "lengths are unknown"
         )
         remarks.append(f"{name}.SD cannot be determined: {why}.")
     return remarks

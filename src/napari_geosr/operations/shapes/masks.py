@@ -418,7 +418,7 @@ def _check_values(
     Returns
     -------
     str
-        Note on a single value that is no label, or on labels that are joined; or "".
+        Note on a single value that is not a label, or on labels that are joined; or "".
 
     Raises
     ------

@@ -204,7 +204,7 @@ def doubtful_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Return whether the pore count is stable, and pores of some size are found.
+    """Return whether the count is stable and test pores of some size are found.
 
     A model that removes the test pores of all sizes may also remove the pores of the
     scan every time; in this case, a stable count may be wrong.

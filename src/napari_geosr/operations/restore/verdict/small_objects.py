@@ -149,7 +149,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
         if not valid.any():
             continue
         unit = np.maximum(float(np.std(spread[valid])) * level, least)
-        # Voxels that differ less from the mean of their surroundings are no objects.
+        # Voxels that differ less from the mean of their surroundings are not objects.
         valid &= np.abs(depth) > limit * unit
         left = (_mean(result, around, there) - result)[valid]
         kept[n][valid] = left / depth[valid]
