@@ -410,7 +410,7 @@ def fit_fringe(
     fit = AngleFit(frames, otf, noise)
     ring = low, high = search_ring(otf)
     within: tuple[float, float] | None = None
-    if near is not None:  # three-beam illumination has coarser patterns, too
+    if near is not None:  # three-beam illumination also has coarser patterns
         ring = min(low, _NEAR[0] * math.hypot(*near)), high
     elif frequency is not None:
         width = MAX_UNEVEN_PERIOD * frequency

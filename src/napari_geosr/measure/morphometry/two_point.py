@@ -31,16 +31,16 @@ CONVENTION = (
     "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
     "Chords are runs of voxels of a phase along the axes. Their mean is the length of "
     "the phase along all lines ÷ half the number of phase changes, because each change "
-    "is an end of a chord: so chords cut by the border are included. All chords have "
-    "the same weight; an axis without phase changes adds length but no chord. Their "
-    "standard deviation is that of the product-limit estimate (Kaplan & Meier 1958) of "
-    "the distribution of lengths, in which a chord cut by the border is at least as "
-    "long as the part inside. If the voxels are not cubic, the pairs and chords are "
-    "nevertheless those "
-    "of the voxels of the scan: S2 and the lineal-path function are interpolated "
-    "linearly between multiples of an edge, and a chord counts in proportion to the "
-    "cross-section of a voxel. The lineal-path function is the probability that a "
-    "segment lies entirely in pores, given that it lies in the sample."
+    "is one end of a chord; chords cut by the border are thus included. All chords "
+    "have the same weight; an axis without phase changes adds length but no chord. The "
+    "standard deviation of the chords is that of the product-limit estimate (Kaplan & "
+    "Meier 1958) of the distribution of lengths, in which a chord cut by the border is "
+    "taken to be at least as long as its part inside. If the voxels are not cubic, the "
+    "pairs and chords are nevertheless those of the voxels of the scan: S2 and the "
+    "lineal-path function are interpolated linearly between multiples of an edge, and "
+    "a chord counts in proportion to the cross-section of a voxel. The lineal-path "
+    "function is the probability that a segment lies entirely in pores, given that it "
+    "lies in the sample."
 )
 SOURCES = (
     "Torquato S. Random Heterogeneous Materials. Springer (2002), chapter on "
@@ -322,8 +322,8 @@ class AxisChords:
         if not self.ends:
             return _Moments(0.0, 0.0, 0.0, 0.0)
         ending = 2 * self.whole  # a whole chord is seen from both ends
-        # Of the chords that could be seen to end at a length, the border hides those
-        # cut there, because the next voxel is unknown.
+        # A chord cut by the border at this length is not counted: the next voxel is
+        # unknown, so the chord cannot be seen to end here.
         reaching = (ending + self.one_end)[::-1].cumsum()[::-1] - self.one_end
         hazard = ending / np.maximum(reaching, 1)
         longer = np.cumprod(1 - hazard)  # share of chords longer than each length
