@@ -31,8 +31,8 @@ _FINE = ((0.6, 0.66), (0.7, 0.78), (0.78, 0.88))
 _MIN_SIGNIFICANCE = 5.0
 _MIN_POWER = 0.05
 #: The cut-off is too high if the power of detail below it, relative to the expected
-#: power, is at most this value. For correct optics, the power is larger, even if the
-#: sample is smooth.
+#: power, is less than this. For correct optics, the power is larger, even if the sample
+#: is smooth.
 _MAX_MISSING = 0.12
 #: Minimum expected power of this detail, and minimum power of coarser detail, each
 #: relative to its random error.

@@ -216,9 +216,9 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             f"number): the bone has no closed loops. {advice}"
         ]
     return [
-        "The constant in the formula for the connectivity (1 − Euler number) makes up "
-        f"{rough_percent(1 / connectivity)} of its value, so Conn.D is too high. A "
-        "larger volume is needed."
+        "The constant in the formula 1 − Euler number makes up "
+        f"{rough_percent(1 / connectivity)} of the connectivity, so Conn.D is too "
+        "high. A larger volume is needed."
     ]
 
 
