@@ -219,8 +219,7 @@ def describe_steps(
             checksum_text = array_checksum(volume.data)
             message += (
                 ", so the result is based on its earlier contents. The record does not "
-                "contain the checksum of the file. Repeat the run to use the new "
-                "contents."
+                "contain the file's checksum. Repeat the run to use the new contents."
             )
         yield WarningIssued(message=message)
     elif source is not None and _is_edited(volume, should_stop):
