@@ -575,7 +575,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             "The methods are ranked by the PSNR and by the F1 score of the branches; "
             "the last column is the rank correlation of the two rankings.\n",
             rankings(bench, cases),
-            "### Do geometry-aware losses find more branches?\n",
+            "### Do networks trained with geometry-aware losses find more branches?\n",
             "The same network was trained with a loss on grey values alone (*generic*) "
             "and with additional geometry-aware losses.\n",
             claim(bench, cases),

@@ -23,7 +23,8 @@ PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")])
 #: that appear with a scan, columns of reports, words of other websites.
 OTHERS = {
     *("Plugins", "GeoSR", "Open Sample", "Convert to Labels", "Remember"),
-    *("Leave it as it is", "Compared on voxels of", "Shift", "Threshold sensitivity"),
+    *("Leave the scan as it is", "Compared on voxels of", "Shift"),
+    *("Threshold sensitivity",),
     *("Found", "Invented", "Used", "Work", "Reads", "Large", "Caution"),
     *("C. elegans", "CPU", "CUDA", "Stable", "Pip", "Anscombe"),
 }

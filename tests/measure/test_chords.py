@@ -67,7 +67,7 @@ def test_remarks_tell_that_the_border_cuts_most_chords() -> None:
     # Chords of 10 voxels along Y and X; those along Z have no ends.
     assert found.values["Chord.pore"] == pytest.approx(15, rel=0.03)
     assert found.values["Chord.pore.SD"] is None
-    assert "longer than the sample shows" in remarks(found, "Chord.pore.SD")
+    assert "cut by the border of the sample" in remarks(found, "Chord.pore.SD")
     assert "are cut by the border" in remarks(found, "Chord.solid is uncertain")
     assert "Chord.pore is uncertain" not in " ".join(found.remarks)  # a third is cut
 

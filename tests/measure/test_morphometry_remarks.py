@@ -159,7 +159,7 @@ def test_the_constant_of_the_connectivity_is_told() -> None:
     cross[10:14, 10:14] = cross[10:14, :, 10:14] = cross[:, 10:14, 10:14] = True
     value, said = _connectivity(cross)
     assert value == 3
-    assert "is 33 % of its value" in said[0]
+    assert "makes up 33 % of the connectivity" in said[0]
     ring = np.zeros_like(block)
     ring[10:14, 4:20, 4:20] = True
     ring[10:14, 8:16, 8:16] = False

@@ -120,7 +120,7 @@ def test_the_factor_is_the_conformal_quantile_and_makes_an_interval(
         scan, str(model), **{**DIFFUSION, "sampling_steps": 5}
     )
     report = geosr.measure_porosity(other[0], deviation=other[1])
-    assert any("samples of 4 steps, but those of" in w for w in report.warnings)
+    assert any("samples of 4 steps, but the samples for" in w for w in report.warnings)
 
 
 def test_the_factor_does_not_apply_to_another_kind_or_other_weights(

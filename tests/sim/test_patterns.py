@@ -126,7 +126,7 @@ def test_patterns_far_from_those_of_the_previous_time_point_are_found():
         ({"modulation": []}, "modulation of angle 2 must be above 0"),
         ({"modulation": [0.0]}, "modulation of angle 2 must be above 0"),
         ({"modulation": [5.0]}, "modulation of angle 2 must be above 0"),
-        ({"intensity": [-1, 1, 1]}, "intensity of angle 2 is not above 0"),
+        ({"intensity": [-1, 1, 1]}, "intensities for angle 2 is not positive"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -132,7 +132,7 @@ def train(
         Store features of the training patches with the model, for the method
         ``"similar"`` of `explain`.
     country : str, optional
-        Country whose electricity mix is used to estimate CO2eq (three-letter ISO code).
+        Country (three-letter ISO code); CO2eq is estimated from its electricity mix.
     licence : str, optional
         Licence of the model.
     **method_settings

@@ -19,7 +19,7 @@ LPS = "LPS"
 DIRECTIONS = {RAS: "Z up and Y to the front", LPS: "Z up and Y to the back"}
 #: Key in the metadata of a volume; its value is the matrix, row by row, that rotates
 #: positions along the axes of an oblique volume to the directions right, front and up.
-#: It is missing if there is no rotation.
+#: The key is missing if there is no rotation.
 ROTATION = "rotation"
 #: Number of elements of this matrix.
 _N_ELEMENTS = 9

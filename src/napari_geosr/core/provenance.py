@@ -202,7 +202,8 @@ def describe_steps(
         if volume.is_lazy and before.is_folder:
             checksum_text = None
             message += (
-                ", so parts of the result may be missing. Put it back, and run again."
+                ", so parts of the result may be missing. Put it back, and repeat "
+                "the run."
             )
         else:  # an open file stays readable
             message += "; the result is complete and based on its contents."
@@ -212,13 +213,13 @@ def describe_steps(
         message = f"{volume.title} was changed after it was opened"
         if volume.is_lazy:
             message += (
-                ", so the result may be a mixture of old and new data. Run again."
+                ", so the result may be a mixture of old and new data. Repeat the run."
             )
         else:
             checksum_text = array_checksum(volume.data)
             message += (
                 ", so the result is based on its earlier contents. The record does not "
-                "contain the checksum of the file. Run again to use the new contents."
+                "contain the file's checksum. Repeat the run to use the new contents."
             )
         yield WarningIssued(message=message)
     elif source is not None and _is_edited(volume, should_stop):

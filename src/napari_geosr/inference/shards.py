@@ -43,8 +43,8 @@ _PLANNED_WORKERS = 4
 #: Maximum factor by which work may increase so that runs with fewer workers use the
 #: same tiles.
 _ACCEPTED_WORK = 1.05
-#: Work, relative to that of a single process with all the memory, above which the user
-#: is warned.
+#: Maximum work, relative to that of a single process with all the memory; above it, the
+#: user is warned.
 _COSTLY_WORK = 1.25
 #: Memory for a file, as a multiple of the maximum size of a shard: incomplete shards,
 #: and memory for packing one (as in `io.formats.ome_zarr.writer`).

@@ -52,8 +52,8 @@ _SECONDS_PER_STACK = 0.25
 #: Numbers of planes that a tile of a 2D network may group if several processes share
 #: the work.
 _STACKS = (1, 2, 4, 8, 16)
-#: Number of input voxels above which a smaller tile that needs little more work is
-#: preferred if processes share the work: a killed process loses its current tile.
+#: If processes share the work, a smaller tile that needs little more work is preferred
+#: to one with more input voxels than this: a killed process loses its current tile.
 _MAX_SHARED_VOXELS = 1 << 24
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _SAFE_INPUT_BYTES = 8192.0
 #: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0
-#: Ratio of voxels computed to voxels needed above which the user is warned.
+#: Maximum ratio of voxels computed to voxels needed; above it, the user is warned.
 _COSTLY_FACTOR = 3.0
 #: Maximum number of iterations in the search for a sufficient budget.
 _MAX_ITERATIONS = 40

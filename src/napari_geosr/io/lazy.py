@@ -29,10 +29,10 @@ Reopening: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
 
 #: Default maximum size of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
-#: Lower limit, in bytes, of the total size up to which blocks are decoded together, so
-#: that small blocks are read fast.
+#: Blocks are decoded together up to a total size of at least this many bytes, so that
+#: small blocks are read fast.
 _MIN_GROUP_BYTES = 4 * 1024**2
-#: Total size up to which blocks are decoded together, as a fraction of the cache.
+#: Blocks are decoded together up to at least this fraction of the size of the cache.
 _GROUP_SHARE = 1 / 8
 #: Minimum number of decoded bytes for an estimate of the decoding time.
 _TIMED_BYTES = 16 * 1024**2

@@ -61,7 +61,7 @@ class MappedFile(np.memmap[Any, Any]):
             name = with_user_names(Path(str(self.filename)).name)
             raise FileError(
                 f"{name} was truncated by another program while it was being written, "
-                "so its voxels are lost. Run again."
+                "so its voxels are lost. Repeat the run."
             )
 
     def __setitem__(self, key: Any, value: Any) -> None:

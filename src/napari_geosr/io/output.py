@@ -115,7 +115,7 @@ class Output(ABC):
         if not self.temporary.exists():
             raise FileError(
                 f"The unfinished {self.path.name}, or its folder, was removed from "
-                f"{self.path.parent} while it was being written. Run again."
+                f"{self.path.parent} while it was being written. Repeat the run."
             )
 
     def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027

@@ -42,7 +42,7 @@ _SOFTPLUS_BETA = 20.0
 #: and there are no gradients outside this range, so that some fits with other initial
 #: values make no progress.
 _START = 0.3
-#: Number of times that the U-Net halves the image size.
+#: Number of halvings of the image size in the U-Net.
 _LEVELS = 3
 #: Factor by which the learning rate is multiplied every `_DECAY_STEPS` steps.
 _DECAY = 0.9

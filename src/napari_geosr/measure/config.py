@@ -183,8 +183,8 @@ class PorosityConfig(Config):
         """Reject bands of nothing, and with hysteresis (cores at other thresholds)."""
         if self.bands and not self.statistics:
             raise ValueError(
-                "bands belong to morphometric statistics, but none are requested "
-                "(--statistics)"
+                "bands are measured for morphometric statistics, but none are "
+                "requested (--statistics)"
             )
         if self.bands and self.hysteresis is not None:
             raise ValueError(

@@ -40,16 +40,16 @@ _N_LAYERS = 8
 _N_NUMBERS = _N_LAYERS + 2
 #: Minimum number of voxels in a layer for measuring its mean grey value.
 _FEWEST = 100
-#: Change of the mean grey value from one layer to the next, relative to the contrast,
-#: above which the outer layer belongs to the blurred surface.
+#: If the mean grey value changes by more than this from one layer to the next, relative
+#: to the contrast, the outer layer belongs to the blurred surface.
 _MAX_STEP = 0.02
 #: Minimum fraction of the sample that must lie below its blurred surface.
 _MIN_INSIDE = 0.1
 #: Quantile of a phase that represents its pure grey value: its darkest (or brightest)
 #: voxels, because small pores consist mostly of voxels that are partly solid.
 _PURE = 0.125
-#: Difference between the pure grey values of the pores and of the surroundings,
-#: relative to the contrast, up to which they are the same phase.
+#: Maximum difference between the pure grey values of the pores and of the surroundings,
+#: relative to the contrast, if they are the same phase.
 _SAME_PHASE = 0.2
 #: Minimum difference between the phases of the sample, relative to the same contrast.
 _MIN_CONTRAST = 0.05
@@ -57,7 +57,7 @@ _MIN_CONTRAST = 0.05
 #: counted to find the peak of a phase.
 _WINDOW = 0.1
 #: Minimum number of voxels at such a peak, relative to those at the threshold. For
-#: small pores with the grey value of the surroundings, it is 0.74 to 0.83.
+#: small pores with the grey value of the surroundings, this ratio is 0.74 to 0.83.
 _MIN_PEAK = 0.95
 #: Minimum porosity for a warning, at a threshold found inside the sample but not used.
 _MIN_OTHER_POROSITY = 1e-3

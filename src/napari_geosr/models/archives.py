@@ -119,8 +119,8 @@ def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
     parts = info.filename.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0]:
         raise ModelError(
-            f"{name} contains a file whose path, {info.filename!r}, is outside the "
-            "archive. It is not a model."
+            f"{name} contains a file with the path {info.filename!r}, which is outside "
+            "the archive. It is not a model."
         )
     if info.file_size > limit:
         raise ModelError(

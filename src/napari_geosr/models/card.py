@@ -320,7 +320,7 @@ class ModelCard(Config):
         ):
             raise ValueError(
                 "data_consistency needs a super-resolution model that keeps the grey "
-                "scale: remove it"
+                "scale: remove this setting"
             )
         n = self.network_kwargs.get("out_channels", 1) if self.labels > 1 else 1
         if (self.labels > 1) != (self.task == "segment") or n != self.labels:
@@ -346,7 +346,7 @@ class ModelCard(Config):
         if self.labels > 1 or self.upscale_factor > 1 or self._is_rescaled:
             raise ValueError(
                 "noise_bound needs a model that keeps the voxel size and the grey "
-                "scale: remove it"
+                "scale: remove this setting"
             )
 
     @property

@@ -17,8 +17,8 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Approximate number of parts, in all volumes together, into which volumes are halved;
-#: each part is an example.
+#: Approximate total number of parts into which the volumes are divided by repeated
+#: halving; each part is an example.
 _ENOUGH_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24

@@ -24,7 +24,8 @@ from napari_geosr.models.bundle_files import CARD_FILE, MAX_WEIGHTS_BYTES, is_me
 from napari_geosr.models.card import NAME_PATTERN, ModelCard
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
-#: Maximum size of all files of a bundle in bytes: weights, and pictures in its folder.
+#: Maximum total size of the files of a bundle in bytes: weights, and pictures in its
+#: folder.
 _MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + 10**8
 #: Cards modified less than this many nanoseconds ago are not cached: they may change
 #: again within one tick, if the clock of the file system is coarse.

@@ -28,8 +28,8 @@ _ORDER = 3
 #: Distance, in voxels, over which the spline's prefilter decays to less than 10⁻⁶.
 _SPLINE_REACH = 12
 _BLUR_REACH = 4
-#: Ratio of target to source voxel size above which the source is blurred before it is
-#: sampled, by about as much as by averaging over a target voxel.
+#: If the ratio of target to source voxel size exceeds this value, the source is blurred
+#: before it is sampled, about as much as by averaging over a target voxel.
 _MEANS_FROM = 1.05
 #: Bytes per voxel of the source while a block is computed: as float32, and twice as
 #: float64 for the spline.

@@ -34,10 +34,10 @@ _CLASSES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
 #: Maximum fraction of the pixels of a frame that are outliers; if there are more, they
 #: are structures, and the cut-off is wrong.
 _MOST = 1e-3
-#: Maximum number of times that outliers are searched for, the highest first.
+#: Maximum number of searches for outliers; the highest outliers are found first.
 _ROUNDS = 12
-#: Minimum height of an outlier relative to the highest one that is subtracted at the
-#: same time: the surroundings of an outlier change when it is subtracted.
+#: Outliers are subtracted together with the highest one if their height, relative to
+#: it, is at least this value: subtraction changes the surroundings of an outlier.
 _TOGETHER = 0.5
 #: Standard deviation of a normal distribution relative to its median deviation.
 _FROM_MEDIAN = 1.4826

@@ -42,7 +42,7 @@ _NOTCH = 0.08
 _FADE = 0.06
 #: Lower limit of a band's signal, as a fraction of the band's energy.
 _MIN_SIGNAL = 0.02
-#: Maximum number of times that bands are separated with the phases estimated before.
+#: Maximum number of separations of the bands, each with the phases estimated before.
 _SEPARATIONS = 4
 #: Minimum confidence of a pattern near a given one, if it is the clearest pattern in
 #: the frames: frames smaller than 64 × 64 pixels do not reach higher values.
@@ -410,7 +410,7 @@ def fit_fringe(
     fit = AngleFit(frames, otf, noise)
     ring = low, high = search_ring(otf)
     within: tuple[float, float] | None = None
-    if near is not None:  # three-beam illumination has coarser patterns, too
+    if near is not None:  # three-beam illumination also has coarser patterns
         ring = min(low, _NEAR[0] * math.hypot(*near)), high
     elif frequency is not None:
         width = MAX_UNEVEN_PERIOD * frequency

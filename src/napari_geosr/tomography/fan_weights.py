@@ -47,8 +47,8 @@ _MAX_MISSING_DEGREES = 2.0
 #: angles up to half of it, the weights equal Parker's; for longer scans, they give less
 #: noise.
 _FADE = 60.0
-#: Offset of the axis from the middle of the detector, as a fraction of its width, above
-#: which the offset is intentional: each view then shows only one side of the sample.
+#: If the offset of the axis from the middle of the detector exceeds this fraction of
+#: its width, it is intentional: each view then shows only one side of the sample.
 OFF_MIDDLE = 0.05
 
 

@@ -35,8 +35,8 @@ _PATCH = 256
 _VALUES = 2**23
 #: Pixels with less than this fraction of the median light are ignored.
 _LIT = 0.1
-#: Largest difference from 1 of the estimated counts per photon at which counts are
-#: treated as photons.
+#: Counts are treated as photons if the estimated counts per photon differ from 1 by at
+#: most this value.
 _COUNT_TOLERANCE = 0.05
 #: The same limit in standard errors of the estimate; the larger of the two applies.
 _COUNT_ERRORS = 3.0

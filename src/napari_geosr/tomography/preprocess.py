@@ -26,11 +26,11 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Median transmission above which flat fields cannot belong to the scan; air is 1.
 _MAX_TRANSMISSION = 1.1
-#: Fraction of detector pixels without light above which a warning is given, because
-#: gaps are then wider than single pixels.
+#: Maximum fraction of detector pixels without light; above it, a warning is given,
+#: because gaps are then wider than single pixels.
 _MAX_DEAD_SHARE = 0.05
-#: Ratio of the given counts without a sample to those of the brightest pixels, or its
-#: inverse, above which the given number is considered wrong.
+#: Maximum ratio of the given counts without a sample to those of the brightest pixels,
+#: in either direction; above it, the given number is considered wrong.
 _MAX_INCIDENT_RATIO = 1e3
 #: Minimum noise level assumed for a row, in units of the intensity without a sample;
 #: otherwise, nearly noise-free data would appear to be full of zingers.

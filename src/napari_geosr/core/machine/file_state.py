@@ -256,22 +256,22 @@ class _Watched:
         if self._is_missing:
             return (
                 f"{self._title} was deleted or moved while it was in use, so parts of "
-                "the result may be missing. Put it back, and run again."
+                "the result may be missing. Put it back, and repeat the run."
             )
         if self._is_touched:
             return (
                 f"{self._title} was touched or rewritten while it was in use. Samples "
                 "of its contents are unchanged. If other parts changed, the result may "
-                "be a mixture of old and new data: run again."
+                "be a mixture of old and new data. In this case, repeat the run."
             )
         if self._is_lazy:
             return (
                 f"{self._title} was changed while it was in use, so the result may be "
-                "a mixture of old and new data. Run again."
+                "a mixture of old and new data. Repeat the run."
             )
         return (
             f"{self._title} was changed after it was read, so the result is based on "
-            "its earlier contents. Run again to use the new contents."
+            "its earlier contents. Repeat the run to use the new contents."
         )
 
     def has_changed(self, *, sample: bool) -> bool:

@@ -18,7 +18,7 @@ _SAME = 2e-4
 MAX_ANISOTROPY = 10.0
 #: Minimum plausible edge in mm (1 nm); CT and microscopy lie within these limits.
 MIN_EDGE_MM = 1e-6
-#: Edge in mm (10 mm) from which a voxel is implausible.
+#: Edge in mm (10 mm) at and above which a voxel is implausible.
 MAX_EDGE_MM = 10.0
 #: Relative tolerance for rounding errors of edges that are exactly at a limit.
 _ROUNDING = 1e-6

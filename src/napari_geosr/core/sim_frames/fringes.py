@@ -254,7 +254,7 @@ def _fringe(row: AnyMapping, number: int) -> FringePattern:
             f"{_MAX_MODULATION:g}"
         )
     if any(value <= 0 for value in intensity):
-        raise ValueError(f"an intensity of angle {number} is not above 0")
+        raise ValueError(f"one of the intensities for angle {number} is not positive")
     return FringePattern((ky, kx), phases, modulation, intensity)
 
 

@@ -34,17 +34,17 @@ _CLEAR = 0.9
 #: agree. It is below 1 for time points of one object at SNR 5 and above, and usually
 #: above 1.3 for unrelated planes.
 _AGREES = 1.2
-#: Minimum ratio of the disagreement of another order to this one, at which it is wrong.
-#: The ratio is 1.9 or more for orders that mix time points, and at most 1.3 for
-#: shuffled frames of the same time points.
+#: An order is wrong if its disagreement exceeds this multiple of the lowest one. The
+#: ratio is 1.9 or more for orders that mix time points, and at most 1.3 for shuffled
+#: frames of the same time points.
 _CONTRADICTS = 1.5
 #: Exponent of the ratio of two disagreements if neither order is clearly wrong: so
 #: small that the ratio decides between orders with almost equal misfits only.
 _HINT = 0.1
-#: Minimum ratio of two misfits, each divided by the contrast of the patterns, at which
-#: other axes or numbers of angles and phases than the most probable ones are chosen.
-#: The ratio is 3 or more for five slices or time points of 3 × 3 frames read as 5 × 9
-#: frames, and less than 1 for 5 × 9 frames.
+#: Other axes or numbers of angles and phases than the most probable ones are chosen if
+#: the ratio of the two misfits, each divided by the contrast of the patterns, exceeds
+#: this value. The ratio is 3 or more for five slices or time points of 3 × 3 frames
+#: read as 5 × 9 frames, and less than 1 for 5 × 9 frames.
 _CLEARLY_BETTER = 1.5
 #: Smallest fraction of the variation between phases that is assumed to be modulation.
 _LEAST = 0.05

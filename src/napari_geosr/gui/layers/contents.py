@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.steps import ShouldStop
 
-#: Maximum number of rows of an array from which the checksum is computed, so that it
-#: takes only a few milliseconds.
+#: The checksum of an array is computed from at most this many rows, so that it takes
+#: only a few milliseconds.
 _N_ROWS = 512
-#: Maximum number of bytes from which it is computed, unless 16 rows are larger.
+#: The checksum is computed from at most this many bytes, unless 16 rows are larger.
 _MAX_BYTES = 2**20
 #: Maximum number of rows of a memory-mapped file; each may need a disk access.
 _MAPPED_ROWS = 32

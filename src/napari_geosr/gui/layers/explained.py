@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 #: Settings of a run that must be the same for its explanation.
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
-#: Maximum number of bytes from which a checksum is computed while the window waits, for
-#: about 10 ms.
+#: While the window waits, a checksum is computed from at most this many bytes, which
+#: takes about 10 ms.
 _MOST_BYTES = 2**24
 #: The same for arrays that are not in C order, because their voxels are rearranged.
 _MOST_REARRANGED = 2**21

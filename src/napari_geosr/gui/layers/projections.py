@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
-#: Number of detector rows below which the sinograms are visible and the projections are
+#: With fewer detector rows than this, the sinograms are visible and the projections are
 #: hidden, because projections this thin would show nothing recognisable.
 _FEW_ROWS = 16
 #: Maximum number of pixels per axis used for the contrast of a projection.

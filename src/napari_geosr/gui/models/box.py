@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 #: Text and description of the entry that leaves the scan unchanged.
-KEEP_SCAN, KEEP_SCAN_TITLE = "Leave it as it is", "Leave the scan as it is."
+KEEP_SCAN, KEEP_SCAN_TITLE = "Leave the scan as it is", "Leave the scan as it is."
 #: Text between the name of a model and its expected gain.
 _GAP = "  "
 _Order = tuple[bool, bool, float, bool, bool, str]

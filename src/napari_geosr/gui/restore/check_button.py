@@ -64,7 +64,7 @@ class CheckButton(QPushButton):
     ) -> None:
         super().__init__("Check consistency with the scan", parent)
         self.setToolTip(
-            "Simulate the scan from the result and show the residual as a layer. "
+            "Simulate a scan from the result and show the residual as a layer. "
             "Regions that noise cannot explain are marked (Alt+Shift+C)."
         )
         self.setAccessibleName("Check consistency with the scan")

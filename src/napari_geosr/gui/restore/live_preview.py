@@ -52,8 +52,8 @@ class LivePreview(QObject):
         self.layers: list[LiveLayer] = []
         self.widget = button(
             "Add live layer",
-            "Add a layer whose visible part is restored as you scroll and zoom. It is "
-            "a preview, not a result.",
+            "Add a layer in which the visible part is restored as you scroll and zoom. "
+            "It is a preview, not a result.",
             "Alt+Shift+L",
         )
         self.widget.setEnabled(False)

@@ -115,12 +115,12 @@ class SourceWatch:
         if number != now_number:
             self.message = (
                 f"The data of {layer.name!r} were replaced during the run, so this "
-                "result belongs to the earlier data. Run again to restore the new data."
+                "result belongs to the earlier data. Repeat the run with the new data."
             )
         elif checksum != now_checksum:
             self.message = (
                 f"The data of {layer.name!r} were changed during the run, so the "
-                "result is a mixture of old and new data. Run again."
+                "result is a mixture of old and new data. Repeat the run."
             )
         return self.message
 

@@ -57,8 +57,8 @@ def read_raw(
     size = path.stat().st_size
     if shape is None or dtype is None:
         raise FileError(
-            f"{path.name} is a raw file of {size} bytes, whose shape and type are "
-            "unknown. Give both, e.g. shape 100,200,300 (Z, Y, X) and dtype uint16."
+            f"{path.name} is a raw file of {size} bytes with an unknown shape and "
+            "type. Give both, e.g. shape 100,200,300 (Z, Y, X) and dtype uint16."
         )
     try:
         stored = np.dtype(dtype)

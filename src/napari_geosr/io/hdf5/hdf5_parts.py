@@ -33,7 +33,8 @@ _UNLIMITED = (-1, 2**64 - 1)
 #: Maximum number of cells for which missing parts are located. A virtual dataset is cut
 #: into cells at the edges of its mapped parts.
 _MAX_LOCATED = 10**6
-#: Maximum number of these cells for which overlaps of mapped parts are counted once.
+#: Maximum number of these cells for which voxels in several mapped parts are counted
+#: only once.
 _MAX_CELLS = 10**8
 #: Maximum depth of nested virtual datasets that are checked.
 _MAX_DEPTH = 4

@@ -18,8 +18,8 @@ FloatArray = npt.NDArray[np.float64]
 #: Shift, in voxels, above which a warning is given, because Noise2Noise needs aligned
 #: scans.
 MAX_SHIFT = 0.2
-#: Shift according to the files, in voxels of the source, above which a warning is
-#: given; it exceeds the difference between positions of centres and of edges.
+#: Maximum shift according to the files, in voxels of the source; above it, a warning is
+#: given. The limit exceeds the difference between positions of centres and of edges.
 _MAX_OFFSET = 1.0
 #: Relative difference between voxel sizes that is accepted as equal.
 _SAME_SIZE = 0.02

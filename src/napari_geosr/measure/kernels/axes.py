@@ -7,8 +7,8 @@ import numpy as np
 from napari_geosr.measure.kernels.compiled import compiled
 from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 
-#: Difference between the diameters of two spheres, in voxels, up to which the smaller
-#: one is kept: a voxel of the medial axis may lie next to the true axis.
+#: Maximum difference between the diameters of two spheres, in voxels, at which the
+#: smaller one is kept: a voxel of the medial axis may lie next to the true axis.
 NEAR = 0.6
 #: Minimum radius, in voxels, of the largest spheres that are kept although no medial
 #: axis was found there; smaller ones are mostly noise.

@@ -129,7 +129,7 @@ def methods_text(report: MethodsSource) -> str:
         lines.append(
             "Bands: these statistics were also measured with the threshold lowered and "
             "raised by 5 % of the distance between the mean grey values of the phases; "
-            "the band of a value contains the lowest and highest of the three values. "
+            "the interval of a value runs from the lowest to the highest of the three. "
             "Noise and artefacts are not included."
         )
     if report.group is not None:

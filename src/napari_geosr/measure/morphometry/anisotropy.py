@@ -31,11 +31,12 @@ CONVENTION = (
     "in proportion to its projected area, so 1/MIL is the sum of the projected areas ÷ "
     "the volume. The surface consists of one facet between every two neighbouring "
     "voxels of different phases (surface nets, Gibson 1998). Its position between "
-    "voxels is estimated from the surrounding 7³ voxels, so that the steps of oblique "
-    "surfaces are not counted; in objects of a few voxels, it is midway between "
-    "voxels. The ellipsoid 1/MIL² = nᵀ A n is fitted by least squares; its radii are "
-    "a ≥ b ≥ c. DA is given in three conventions: 1 − c²/a² (as in BoneJ: ratio of "
-    "the eigenvalues of A), 1 − c/a, and a/c (from 1 to infinity, as in CTAn)."
+    "voxels is estimated from the surrounding 7³ voxels, so that the voxel steps on "
+    "oblique surfaces are not counted; in objects of only a few voxels, the facet lies "
+    "midway between voxels. The ellipsoid 1/MIL² = nᵀ A n is fitted by least squares; "
+    "its radii are a ≥ b ≥ c. DA is given in three conventions: 1 − c²/a² (as in "
+    "BoneJ: ratio of the eigenvalues of A), 1 − c/a, and a/c (from 1 to infinity, as "
+    "in CTAn)."
 )
 SOURCES = (
     "Harrigan TP, Mann RW. Characterization of microstructural anisotropy in "
@@ -80,7 +81,7 @@ _FLAT_BLOCK = 1024
 #: Memory in bytes per voxel of a block including its halo; a pixel is repeated in three
 #: planes.
 _BYTES_PER_VOXEL = 24
-#: Number of voxels of a phase among 7³ voxels up to which its surface is assumed to lie
+#: If at most this many of 7³ voxels belong to a phase, its surface is assumed to lie
 #: midway between voxels, because the estimate is not valid for such small objects.
 _FEW_VOXELS = 80
 #: Mean chord of a phase, in voxels, below which MIL and DA are uncertain: that of
@@ -296,9 +297,10 @@ def _findings(
         remarks += wide_remark("MIL.a", float(a), shape)
     if chord < _SHORT_CHORD:
         remarks.append(
-            f"MIL and DA are uncertain: the chords of the rarer phase are only "
-            f"{chord:.1f} voxels long on average. For spheres of 4 and 5 voxels, MIL "
-            "is 10 and 4 % too long. Scan with smaller voxels for more accurate values."
+            "MIL and DA are uncertain: the chords of the rarer phase are only "
+            f"{chord:.1f} voxels long on average. For spheres with a diameter of 4 "
+            "voxels, MIL is 10 % too long; for 5 voxels, 4 %. Scan with smaller voxels "
+            "for more accurate values."
         )
     remarks += _direction_remark(radii, axes)
     curve = {

@@ -317,9 +317,9 @@ class _RingCheck:
             remarks.append(
                 f"In {len(self.divided)} of {n} slices, the marrow cavity consists of "
                 f"several holes: on average, {holes.mean():.3g} in addition to the "
-                f"largest one, which together with the bone in between make up "
-                f"{100 * shares.mean():.2g} % of the cavity. They are not part of "
-                "Ct.Po and Po.N. Check that they are marrow, not canals."
+                "largest one, which together with the bone in between make up "
+                f"{100 * shares.mean():.2g} % of the cavity. None of these holes is "
+                "part of Ct.Po and Po.N. Check that they are marrow, not canals."
             )
         if self.n_trabecular and not self.has_contours:
             remarks.append(

@@ -35,11 +35,11 @@ CONVENTION = (
     "(EV2 − EV1) ÷ (EV3 − EV1) − 1: −1 for a rod, 1 for a plate (Mader et al. 2013). "
     "Lc.Align is the largest eigenvalue of the mean orientation tensor of the longest "
     "axes: 1/3 for many random axes, 1 for parallel axes (in an image, 1/2 to 1). Its "
-    "eigenvector (Lc.z, Lc.y, Lc.x) is the mean longest axis. Of axes, which have no "
-    "sign, the largest component is given as positive. "
-    "Lacunae with a longest axis less than 5 % longer than the next one are given no "
-    "orientation, and those with a longest axis less than 5 % longer than the shortest "
-    "one no oblateness. The shape of lacunae that touch the border is not measured."
+    "eigenvector (Lc.z, Lc.y, Lc.x) is the mean longest axis. Because axes have no "
+    "sign, the largest component is given as positive. No orientation is given for "
+    "lacunae with a longest axis less than 5 % longer than the next one, and no "
+    "oblateness for those with a longest axis less than 5 % longer than the shortest "
+    "one. The shape of lacunae that touch the border is not measured."
 )
 SOURCES = (
     "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "
@@ -105,7 +105,7 @@ _RANDOM_ALIGNMENT = 0.91
 _CHANCE = 0.05
 #: Number of voxels below which the shape of a pore is uncertain.
 _FEW_VOXELS = 125
-#: Median width of the lacunae along the longest edge of voxels that are not cubic, in
+#: For voxels that are not cubic: median width of the lacunae along the longest edge, in
 #: voxels, below which shapes are uncertain. If this edge is 2, 3 or 4 times as long as
 #: the others, spheres 4, 6 and 8 voxels wide (60 positions each) have a mean stretch of
 #: 0.13 to 0.15, 0.06 to 0.07 and 0.03 to 0.04.

@@ -141,7 +141,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         remarks.append(
             "RVE (representative volume) cannot be determined: even the porosity of "
             "the largest sub-volumes varies by more than ± 5 %. `napari-geosr plan` "
-            "estimates how large a volume would be representative."
+            "estimates how large a representative volume would have to be."
         )
     curve = {"distance": [e for e, _, _ in rows], "SD": [sd for _, sd, _ in rows]}
     return Findings(values, remarks, curves={"subvolumes": curve})

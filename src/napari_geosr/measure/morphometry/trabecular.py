@@ -124,12 +124,13 @@ QUANTITIES = (
     Quantity("Conn", "connectivity: loops of the purified bone", flat_name="-"),
     Quantity("Conn.D", "connectivity density", -3, True, flat_name="-"),
 )
-#: Connectivity below which the 1 in its formula (1 − Euler number) exceeds 10 % of it.
+#: Connectivity below which the constant in its formula (1 − Euler number) exceeds 10 %
+#: of its value.
 _FEW_LOOPS = 10
 #: Ratio of the two trabecular numbers, or its inverse, above which a remark is given;
 #: for trabecular bone with a rough surface, the ratio is 1.44.
 _DIFFER = 1.6
-#: Distance from a sphere, in voxels, up to which it covers a voxel of the medial axis:
+#: A sphere covers voxels of the medial axis up to this distance from it, in voxels:
 #: spheres do not reach into the corners of the steps of a surface.
 _BEYOND = 1.0
 
@@ -215,9 +216,9 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             f"number): the bone has no closed loops. {advice}"
         ]
     return [
-        "The constant in the formula for the connectivity (1 − Euler number) is "
-        f"{rough_percent(1 / connectivity)} of its value, so Conn.D is too high. A "
-        "larger volume is needed."
+        "The constant in the formula 1 − Euler number makes up "
+        f"{rough_percent(1 / connectivity)} of the connectivity, so Conn.D is too "
+        "high. A larger volume is needed."
     ]
 
 

@@ -31,16 +31,16 @@ CONVENTION = (
     "correlation length is the distance at which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. "
     "Chords are runs of voxels of a phase along the axes. Their mean is the length of "
     "the phase along all lines ÷ half the number of phase changes, because each change "
-    "is an end of a chord: so chords cut by the border are included. All chords have "
-    "the same weight; an axis without phase changes adds length but no chord. Their "
-    "standard deviation is that of the product-limit estimate (Kaplan & Meier 1958) of "
-    "the distribution of lengths, in which a chord cut by the border is at least as "
-    "long as the part inside. If the voxels are not cubic, the pairs and chords are "
-    "nevertheless those "
-    "of the voxels of the scan: S2 and the lineal-path function are interpolated "
-    "linearly between multiples of an edge, and a chord counts in proportion to the "
-    "cross-section of a voxel. The lineal-path function is the probability that a "
-    "segment lies entirely in pores, given that it lies in the sample."
+    "is one end of a chord; chords cut by the border are thus included. All chords "
+    "have the same weight; an axis without phase changes adds length but no chord. The "
+    "standard deviation of the chords is that of the product-limit estimate (Kaplan & "
+    "Meier 1958) of the distribution of lengths, in which a chord cut by the border is "
+    "taken to be at least as long as its part inside. If the voxels are not cubic, the "
+    "pairs and chords are nevertheless those of the voxels of the scan: S2 and the "
+    "lineal-path function are interpolated linearly between multiples of an edge, and "
+    "a chord counts in proportion to the cross-section of a voxel. The lineal-path "
+    "function is the probability that a segment lies entirely in pores, given that it "
+    "lies in the sample."
 )
 SOURCES = (
     "Torquato S. Random Heterogeneous Materials. Springer (2002), chapter on "
@@ -72,15 +72,17 @@ Integers = npt.NDArray[np.int64]
 
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128
-#: Share of the length of a phase in chords that the border cuts above which their mean
-#: is uncertain: in random fields, it then varies by 10 % between volumes.
+#: Maximum share of the length of a phase that may lie in chords cut by the border;
+#: above it, their mean is uncertain: in random fields, it then varies by 10 % between
+#: volumes.
 _MOST_CUT = 0.5
-#: Share of chords longer than all those seen above which no standard deviation is
-#: given: in random fields, it would be too small by more than 10 %.
+#: Maximum share of chords that may be longer than all those seen; above it, no standard
+#: deviation is given: in random fields, it would be too small by more than 10 %.
 _MOST_LONGER = 0.02
-#: Share of the length of a phase missing in the distribution of chord lengths above
-#: which there is no standard deviation, as for tubes without ends along one axis. In
-#: random fields of 16 chords along each edge, it varies by less.
+#: Maximum share of the total chord length of a phase that may be missing from the
+#: distribution of chord lengths; above it, no standard deviation is given (as for tubes
+#: without ends along one axis). In random fields of 16 chords along each edge, the
+#: share is smaller.
 _MOST_MISSING = 0.25
 
 
@@ -320,8 +322,8 @@ class AxisChords:
         if not self.ends:
             return _Moments(0.0, 0.0, 0.0, 0.0)
         ending = 2 * self.whole  # a whole chord is seen from both ends
-        # Of the chords that could be seen to end at a length, the border hides those
-        # cut there, because the next voxel is unknown.
+        # A chord cut by the border at this length is not counted: the next voxel is
+        # unknown, so the chord cannot be seen to end here.
         reaching = (ending + self.one_end)[::-1].cumsum()[::-1] - self.one_end
         hazard = ending / np.maximum(reaching, 1)
         longer = np.cumprod(1 - hazard)  # share of chords longer than each length
@@ -348,8 +350,7 @@ class ChordLengths:
     mean : float or None
         Length of the phase along all lines ÷ number of chords; None without chords.
     sd : float or None
-        None if there are fewer than two chords, or too many that are longer than the
-        sample shows.
+        None if there are fewer than two chords, or if the border cuts too many.
     cut : float
         Share of the phase's length in chords that the border cuts.
     longer : float
@@ -451,7 +452,8 @@ def _chord_remarks(name: str, chords: ChordLengths) -> list[str]:
         why = (
             "there is only one chord"
             if chords.n < 2
-            else "too many chords are longer than the sample shows"
+            else "too many chords are cut by the border of the sample, so their full "
+            "lengths are unknown"
         )
         remarks.append(f"{name}.SD cannot be determined: {why}.")
     return remarks

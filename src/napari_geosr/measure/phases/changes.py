@@ -135,8 +135,8 @@ class PhaseChanges:
         return [
             f"{name} is unreliable: at a distance of two voxels, there are "
             f"{100 * self.decrease:.0f} % fewer phase changes per length than at one "
-            "voxel. Noise or structures of single voxels cause this. Remove the "
-            "noise, or scan with smaller voxels."
+            "voxel. This is typical of noise and of structures one voxel wide. Remove "
+            "the noise, or scan with smaller voxels."
         ]
 
     def _surface(self, factors: Floats) -> float | None:

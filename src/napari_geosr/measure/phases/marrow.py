@@ -21,8 +21,8 @@ _LEAST_PART = 0.02
 #: round cavity, this is about 0.3; for the parts of a cavity that thin trabeculae
 #: divide, it is close to 1.
 _LEAST_FILL = 0.5
-#: Area of all parts, as a multiple of that of the largest one, up to which the largest
-#: one is clearly the marrow, so that other parts may be canals next to it.
+#: If the area of all parts is at most this multiple of the area of the largest one, the
+#: largest one is clearly the marrow, and the others may be canals next to it.
 _MOST_CLEAR = 2.0
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 #: Number of decimals of a sum: more than its rounding error, far less than a voxel.
 _DECIMALS = 6
-#: Distance from the limit between two voxels, in voxels, up to which a limit is equal
-#: to it.
+#: A limit of a part counts as the limit between two voxels if it is at most this far
+#: from it, in voxels.
 _ROUNDING = 1e-9
 
 

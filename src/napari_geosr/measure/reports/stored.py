@@ -239,10 +239,10 @@ def morphometry_from_json(
 
 
 def _end(quantity: Quantity, stored: AnyMapping, end: str, unit: str) -> float:
-    """Return an end of the band of a quantity in the unit of the report."""
+    """Return a limit of the interval of a quantity, in the unit of the report."""
     value = _value(quantity, {"value": stored["values"][quantity.name][end]}, unit)
     if value is None:
-        raise ValueError(f"the band of {quantity.name} has no end")
+        raise ValueError(f"a limit of the interval of {quantity.name} is missing")
     return float(value)
 
 

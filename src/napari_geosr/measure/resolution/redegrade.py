@@ -1,4 +1,4 @@
-"""Simulates the scan from a restored volume, by blurring and averaging.
+"""Simulates a scan from a restored volume, by blurring and averaging.
 
 The scan is processed in boxes with a margin as wide as the filters, so that memory is
 limited and the result does not depend on the boxes.

@@ -50,9 +50,9 @@ _FETCH_SECONDS = 2.0
 _TELL_SECONDS = 5.0
 #: Maximum time that a stopped run waits for its own workers to stop, in seconds.
 _STOP_SECONDS = 60.0
-#: Maximum number of times that the result of an item may be lost with its worker.
+#: An item fails if its result is lost with its worker more often than this.
 _MAX_LOST = 10
-#: Maximum number of times that an item is given to another worker if its worker dies.
+#: An item whose worker dies is given to another worker at most this many times.
 RETRIES = 3
 #: Clients of the workers that a job has started in its allocation.
 ALLOCATED: WeakSet[Client] = WeakSet()

@@ -142,7 +142,7 @@ class _BinaryMask:
 
 
 def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
-    """Return a mask with repeated voxels, so that no voxel exceeds a given size."""
+    """Return a mask with its voxels subdivided, so that none exceeds a given size."""
     factors = [
         max(1, math.ceil(m / v - 1e-3))
         for m, v in zip(mask.voxel_size, voxel_size, strict=True)

@@ -107,9 +107,9 @@ def align_deviation(
     steps, usual = restored.get("sampling_steps"), known.get("sampling_steps")
     if usual is not None and steps != usual:
         remarks.append(
-            f"The interval was calibrated with samples of {usual} steps, but those of "
-            f"{volume.title} have {steps}: the interval may contain the true porosity "
-            "less often than stated."
+            f"The interval was calibrated with samples of {usual} steps, but the "
+            f"samples for {volume.title} have {steps}: the interval may contain the "
+            "true porosity less often than stated."
         )
     return Deviation(deviation.data, known["factor"], known["nominal"]), remarks
 

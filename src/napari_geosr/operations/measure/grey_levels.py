@@ -110,7 +110,8 @@ def histogram_steps(
     Raises
     ------
     VolumeError
-        If there is no finite value, only one value, or the mask does not fit.
+        If the volume has no finite value or only one value, or if the mask does not
+        fit.
     """
     from skimage import filters  # noqa: F401  # slow; needed for thresholds later
 

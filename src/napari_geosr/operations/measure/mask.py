@@ -33,7 +33,8 @@ class ResampledMask:
         self.shape = tuple(len(axis) for axis in index)
         self.ndim = len(index)
         self.dtype = np.dtype(bool)
-        #: Number of voxels of the original mask that are read for one of the volume.
+        #: Number of voxels of the original mask that are read for each voxel of the
+        #: volume.
         self.density = math.prod(
             (np.max(part) - np.min(part) + 1) / len(part) for part in index
         )

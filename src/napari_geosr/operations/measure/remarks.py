@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 #: Number of hot voxels kept by a restoration, as a fraction of the voxels of the rarer
 #: phase, at and above which a warning is given.
 _MIN_HOT_SHARE = 0.01
-#: Difference between the fractions of NaN voxels of two volumes from which a warning is
-#: given.
+#: Difference between the fractions of NaN voxels of two volumes at and above which a
+#: warning is given.
 _DIFFERENT_SHARE = 0.002
 #: Number of planes that must fit into the memory budget for whole planes to be read.
 _PLANES_IN_BUDGET = 8

@@ -166,9 +166,10 @@ def calibrate_steps(
     factor = conformal_factor([one.needed for one in found], config.nominal)
     if not math.isfinite(factor) or factor <= 0:
         raise ModelError(
-            f"{model.card.name!r} cannot be calibrated: in too many scans, no shift by "
-            "standard deviations gives the porosity of the target. Check that sources "
-            "and targets show the same objects."
+            f"{model.card.name!r} cannot be calibrated: in too many scans, the "
+            "porosity of the target is not reached, however many standard deviations "
+            "the grey values are shifted by. Check that sources and targets show the "
+            "same objects."
         )
     calibration = DeviationCalibration(
         kind=config.uncertainty,

@@ -58,8 +58,8 @@ __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 #: Maximum misfit of a good estimate: root-mean-square error of the logarithmic
 #: spectrum.
 _MISFIT = 0.35
-#: Noise correlation of neighbouring voxels of the high-resolution scan at and above
-#: which a warning states that both scans of a pair share noise.
+#: If the noise correlation of neighbouring voxels of the high-resolution scan is at
+#: least this high, a warning states that both scans of a pair share noise.
 _MAX_CORRELATION = 0.1
 #: Maximum relative difference between voxel sizes without a warning.
 _SAME_SIZE = 0.05

@@ -34,9 +34,9 @@ Rows = tuple[int, int]
 
 #: Default memory budget of a run, as a fraction of the free memory.
 FREE_SHARE = 0.5
-#: Distance of the rotation axis from the detector's centre, as a fraction of the
-#: detector's width, above which the offset is considered intentional (extended field of
-#: view).
+#: Maximum distance of the rotation axis from the detector's centre, as a fraction of
+#: the detector's width; above it, the offset is considered intentional (extended field
+#: of view).
 _OFF_MIDDLE = 0.05
 #: Peak memory per row during reconstruction, in units of the row's sinogram: spectra
 #: and their padding.

@@ -155,7 +155,7 @@ def consistency_steps(
     workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ConsistencyCheck]:
-    """Simulate the scan from the result, and compare it with the real scan.
+    """Simulate a scan from the result, and compare it with the real scan.
 
     The result is blurred with the best-fitting point-spread function and averaged over
     each voxel of the scan. This works for denoising (same grid) and super-resolution.

@@ -37,8 +37,8 @@ _MAX_TILES = 64
 #: Spacing, in voxels of the tile's level, of the voxels from which the quick version of
 #: a tile is restored.
 QUICK_STEP = 4
-#: Time taken by the latest tile, in seconds, above which quick versions are restored
-#: first.
+#: Quick versions are restored first if the latest tile took longer than this, in
+#: seconds.
 _QUICK_SECONDS = 0.5
 #: Minimum edge length of a tile with a quick version, in input voxels of its level.
 _MIN_QUICK_EDGE = 64

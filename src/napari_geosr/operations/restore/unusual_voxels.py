@@ -14,8 +14,8 @@ from napari_geosr.measure.number_text import number_text, percent_text
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
 
-#: Smallest difference that a result can represent, in standard deviations of the input,
-#: above which a warning is given.
+#: A warning is given if the smallest difference that a result can represent exceeds
+#: this value, in standard deviations of the input.
 _COARSE = 0.02
 
 
@@ -99,14 +99,14 @@ def _hot_voxels(
     """Yield a sentence on the number and treatment of hot or dead voxels."""
     if statistics.crowd_share:
         yield (
-            f"About {percent_text(statistics.crowd_share)} of the voxels of "
-            f"{title} look like hot or dead voxels: isolated, with "
-            "grey values far from all the others. Such voxels are replaced only if "
-            "they make up at most 0.1 % of the volume, so here the model receives "
-            "them and the restoration is unreliable. First replace them, and only "
-            "them, with the median of their neighbours: a median filter over the whole "
-            "scan would blur its noise, which could then no longer be measured. Or "
-            "remove them when reconstructing (--zingers)."
+            f"About {percent_text(statistics.crowd_share)} of the voxels of {title} "
+            "look like hot or dead voxels: isolated, with grey values far from all the "
+            "others. Such voxels are replaced only if they make up at most 0.1 % of "
+            "the volume, so here the model receives them and the restoration is "
+            "unreliable. First replace them, and only them, with the median of their "
+            "neighbours: a median filter over the whole scan would blur its noise, "
+            "which could then no longer be measured. Alternatively, remove them during "
+            "the reconstruction (--zingers)."
         )
     if statistics.hot is None or not statistics.hot.n:
         return

@@ -39,8 +39,8 @@ _FEW_LABELS = 8
 #: the first limit is exceeded, and may be grey values if the second one is exceeded.
 _MAX_DIFFERENT = 0.5
 _DOUBTFUL_DIFFERENT = 0.2
-#: Fraction of voxels with the value 0 below which more than `_FEW_LABELS` different
-#: values may be grey values.
+#: If a smaller fraction of the voxels has the value 0, more than `_FEW_LABELS`
+#: different values may be grey values.
 _MIN_OUTSIDE = 0.01
 #: Number of voxels read at a time, and its minimum for a small memory budget.
 _AT_ONCE = 2**24
@@ -418,7 +418,7 @@ def _check_values(
     Returns
     -------
     str
-        Note on a single value that is no label, or on labels that are joined; or "".
+        Note on a single value that is not a label, or on labels that are joined; or "".
 
     Raises
     ------

@@ -24,8 +24,8 @@ from napari_geosr.operations.shapes.models import ATLAS
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: Volume of a completed part, as a fraction of that of the given shape, up to which the
-#: shape may already have been complete.
+#: If the volume of a completed part is at most this fraction of that of the given
+#: shape, the shape may already have been complete.
 _SMALL_PART = 0.01
 #: Minimum fraction of the given shape that a model must reproduce; below it, a warning
 #: says that the shape differs from the training shapes.

@@ -58,8 +58,8 @@ _MIN_ALONG = 3.2
 _REACH = 2
 #: Margin around the predicted wall, in voxels.
 _MARGIN = 3
-#: Distance from the centres of the outermost voxels, in voxels, up to which the wall
-#: may extend beyond the volume without a warning.
+#: Maximum distance from the centres of the outermost voxels, in voxels, to which the
+#: wall may extend beyond the volume without a warning.
 _MAX_BEYOND = 1.5
 
 

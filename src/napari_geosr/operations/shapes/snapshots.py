@@ -61,7 +61,7 @@ def change_warning(
         return ""
     return (
         f"{volume.title} was changed during the run, so the result may be a mixture of "
-        "old and new data. Run again."
+        "old and new data. Repeat the run."
     )
 
 

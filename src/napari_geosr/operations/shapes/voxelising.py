@@ -58,8 +58,8 @@ _MIN_INSIDE = 0.01
 #: Factor by which a voxel size is repeatedly increased until the number of voxels that
 #: the mesh needs is permitted.
 _WIDENING = 1.02
-#: Maximum number of times that the voxel size is halved in the search for one at which
-#: the voxels have the volume of the mesh.
+#: Maximum number of halvings of the voxel size in the search for a size at which the
+#: voxels have the volume of the mesh.
 _MAX_HALVINGS = 12
 #: Maximum number of voxels during this search.
 _MAX_TRIED = 2**25

@@ -26,8 +26,8 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Modulation above which a remark is made: estimates may slightly exceed 1.
 _MAX_MODULATION = 1.1
-#: Modulation of an angle, relative to the median of the others, below which a warning
-#: is issued. It is at least 0.9 for correct frames.
+#: Minimum modulation of an angle, relative to the median of the others; below it, a
+#: warning is issued. It is at least 0.9 for correct frames.
 _MIN_MODULATION = 0.5
 
 

@@ -42,13 +42,13 @@ FILES = {
     "json": "check.json",
     "picture": "check.png",
 }
-#: Difference between the highest and the lowest mean intensity of the frames, relative
-#: to the mean of all frames, above which the illumination is called uneven.
+#: Maximum difference between the highest and the lowest mean intensity of the frames,
+#: relative to the mean of all frames; above it, the illumination is called uneven.
 UNEVEN = 0.1
 #: Modulation contrast, relative to the noise, below which frames are too noisy.
 LOW_CONTRAST = 3.0
-#: Misfit of the best order, relative to that of the order used, below which the best
-#: order clearly fits better and a warning is issued.
+#: If the misfit of the best order, relative to that of the order used, is below this
+#: value, the best order clearly fits better, and a warning is issued.
 _CLEAR_ORDER = 0.9
 #: Maximum condition number of the equations for the modulation; if it is exceeded, the
 #: phases count as unknown.

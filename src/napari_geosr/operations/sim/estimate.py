@@ -58,7 +58,7 @@ T = TypeVar("T")
 _SAME_DIRECTION = 0.1
 #: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192
-#: Change of a phase between time points, in radians, above which patterns are
+#: Maximum change of a phase between time points, in radians; above it, patterns are
 #: considered to drift.
 MAX_DRIFT = math.radians(10)
 

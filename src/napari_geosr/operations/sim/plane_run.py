@@ -44,8 +44,8 @@ FloatArray = npt.NDArray[np.float32]
 #: Checks by time point and channel.
 Checks = Mapping[tuple[int, int], SimTrust]
 
-#: Ratio of the brightness of two planes up to which the number of iterations that was
-#: chosen for one is used for the other.
+#: Maximum ratio of the brightness of two planes for which the same number of iterations
+#: is used.
 _SAME_BRIGHTNESS = 1.5
 
 

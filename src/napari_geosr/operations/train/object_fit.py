@@ -50,8 +50,8 @@ class ObjectFitConfig(Config):
         "FRA",
         pattern=r"^[A-Z]{3}$",
         title="Country",
-        description="Country whose electricity mix is used to estimate CO2 "
-        "emissions: three-letter ISO code.",
+        description="Country (three-letter ISO code); CO2 emissions are estimated "
+        "from its electricity mix.",
     )
 
 

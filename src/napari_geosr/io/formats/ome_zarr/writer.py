@@ -154,7 +154,7 @@ class ZarrOutput(Output):
             if not (place / "zarr.json").exists():
                 raise FileError(
                     f"Some files of {self.path.name} in {self.path.parent} were "
-                    "removed before it was complete. Run again."
+                    "removed before it was complete. Repeat the run."
                 )
 
     def adopt(self, finished: Sequence[Slices]) -> None:

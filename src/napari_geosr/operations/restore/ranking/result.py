@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 
-#: Lead over a network, in dB, that a filter which compares patches needs in order to be
-#: preferred if noise is correlated.
+#: If noise is correlated, a filter that compares patches is preferred to a network only
+#: if its lead is at least this large, in dB.
 _MIN_LEAD = 0.35
 #: Correlation of the noise of neighbouring voxels above which this lead is needed.
 _CORRELATED = 0.25
 #: Expected gain, in dB, below which it is considered small.
 _SMALL_GAIN = 2.5
-#: Lower end of the interval of a small gain, in dB, below which the candidate with the
+#: If the lower limit of a small gain is below this value, in dB, the candidate with the
 #: highest lower limit is chosen: strong denoisers lose most of such a gain if the noise
 #: is slightly weaker than measured.
 _UNCERTAIN_GAIN = 0.5

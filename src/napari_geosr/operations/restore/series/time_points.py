@@ -26,8 +26,8 @@ from napari_geosr.operations.restore.verdict.steps import verdict_steps
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
-#: Ratio of the highest to the lowest noise level of the examined time points above
-#: which a warning is given, and the verdict includes the extreme time points.
+#: Maximum ratio of the highest to the lowest noise level of the examined time points;
+#: above it, a warning is given, and the verdict includes the extreme time points.
 _CHANGES = 1.5
 
 

@@ -131,8 +131,8 @@ class UpscalingVerdict:
         what = "softer" if self.excess > blur[1] else "sharper"
         return (
             f" The scan is {what} than the scans that the model was trained on: its "
-            f"blur is about {excess} voxels (standard deviation), that of the training "
-            f"scans {blur[0]:g} to {blur[1]:g}."
+            f"blur is about {excess} voxels (standard deviation), compared with "
+            f"{blur[0]:g} to {blur[1]:g} voxels for the training scans."
         )
 
     def to_json_dict(self) -> AnyDict:

@@ -189,7 +189,7 @@ class ScanTrial:
             if n // f < _MIN_EDGE:
                 raise VolumeError(
                     f"{self.volume.title} is too small: a test of {self.card.name} "
-                    f"needs at least {_MIN_EDGE * f} voxels along each axis, and the "
+                    f"needs at least {_MIN_EDGE * f} voxels along each axis, but the "
                     f"scan has only {n} along one. Restore a larger part of the scan, "
                     "or restore it with cubic interpolation as well and compare both "
                     "results."
@@ -198,7 +198,8 @@ class ScanTrial:
         if not found:
             raise VolumeError(
                 f"The model {self.card.name!r} cannot be tested on "
-                f"{self.volume.title}: it has no region with structure but without NaN."
+                f"{self.volume.title}: it has no region that shows structure and "
+                "contains no NaN."
             )
         return found
 

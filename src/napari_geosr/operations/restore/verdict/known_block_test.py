@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.small_objects import SmallObjects
     from napari_geosr.operations.restore.verdict.thin_structures import ThinStructures
 
-#: Ratio of the number of small objects in the scan to the number of those that keep
-#: their contrast, above which a remark reports the loss: more than an eighth of the
-#: objects fade.
+#: Maximum ratio of the number of small objects in the scan to the number of those that
+#: keep their contrast; above it, more than an eighth of the objects fade, and a remark
+#: reports this loss.
 LOSSY_RATIO = 8 / 7
-#: Why objects cannot be counted: the threshold fails in the result; the scan shows
-#: them, and the result does not; the same, but the threshold fails in the scan; noise
-#: hides them in the scan.
+#: Why objects cannot be counted: the threshold does not separate them in the result;
+#: the scan shows them, but the result does not; the same, and the threshold does not
+#: separate them in the scan either; noise hides them in the scan.
 Reason = Literal["inseparable", "removed", "removed and not separated", "hidden"]
 
 

@@ -23,9 +23,9 @@ Array = npt.NDArray[np.float64]
 #: the phases, at which the threshold separates the phases. If pores are rare, the
 #: threshold may split the noise of the solid instead.
 _MIN_DISTANCE = 0.25
-#: Maximum ratio of the fraction of voxels that Otsu's threshold assigns to the rarer
-#: phase of a noisy scan to the true fraction, at which the threshold separates the
-#: phases: at most half of the voxels are then assigned to it because of noise.
+#: Otsu's threshold separates the phases of a noisy scan if the fraction of voxels that
+#: it assigns to the rarer phase is at most this multiple of the true fraction: at most
+#: half of these voxels are then assigned to it because of noise.
 _MAX_RARER_RATIO = 2.0
 #: Percentiles of the noise-free grey values that are extreme enough to find rare
 #: objects.

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
     from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
-#: Ratio of the pore count to the expected one, or its inverse, above which the count is
-#: doubtful.
+#: Maximum ratio of the pore count to the expected one, in either direction; above it,
+#: the count is doubtful.
 DOUBTFUL_PORE_RATIO = 1.5
-#: Ratio of the number of pores in a simulated scan to the number in its result, above
-#: which the count is doubtful: more than a quarter are lost.
+#: Maximum ratio of the number of pores in a simulated scan to the number in its result;
+#: above it, more than a quarter are lost, and the count is doubtful.
 LOSSY_PORE_RATIO = 4 / 3
 #: Maximum number of phases for which Otsu's threshold separates pores from solid.
 MAX_PHASES = 2
-#: Minimum fraction of the small objects in the scan that keep their contrast, for which
-#: a small number of pores does not prove that pores are lost.
+#: If at least this fraction of the small objects in the scan keep their contrast, a
+#: small number of pores does not prove that pores are lost.
 MIN_KEPT_SHARE = 0.9
 #: Contrast of thin structures in the result, relative to that in the scan, below which
 #: they may be missing from a segmentation.
@@ -204,7 +204,7 @@ def doubtful_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Return whether the pore count is stable, and pores of some size are found.
+    """Return whether the count is stable and test pores of some size are found.
 
     A model that removes the test pores of all sizes may also remove the pores of the
     scan every time; in this case, a stable count may be wrong.

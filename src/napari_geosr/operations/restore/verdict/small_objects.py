@@ -42,15 +42,15 @@ _MARGIN = 1.2
 #: Minimum fraction of the directions in which the surroundings belong to the sample; at
 #: a face of the block, a third of them do not.
 _MIN_DIRECTIONS = 0.6
-#: Minimum length of an axis, in voxels, for which objects at its ends are not examined:
+#: Objects at the ends of an axis are not examined if it has at least this many voxels:
 #: fibres that are cut off there look like small objects.
 _LONG = 32
 #: Quantile, over all directions, of the difference between an object and its
 #: surroundings; it must exceed the noise. (The mean is also large next to other
 #: objects.)
 _WEAK = 0.3
-#: Number of standard deviations of the noise from the median of the neighbours at which
-#: a voxel is hot or dead.
+#: A voxel is hot or dead if it differs from the median of its neighbours by more than
+#: this many standard deviations of the noise.
 _HOT = 6.0
 #: Minimum difference between an object and its surroundings in every direction,
 #: relative to the mean difference over all directions.
@@ -149,7 +149,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
         if not valid.any():
             continue
         unit = np.maximum(float(np.std(spread[valid])) * level, least)
-        # Voxels that differ less from the mean of their surroundings are no objects.
+        # Voxels that differ less from the mean of their surroundings are not objects.
         valid &= np.abs(depth) > limit * unit
         left = (_mean(result, around, there) - result)[valid]
         kept[n][valid] = left / depth[valid]

@@ -200,7 +200,7 @@ def trust_steps(
         If `should_stop` returns True.
     """
     yield StageStarted(message="Checking the result")
-    # Hot pixels are no reason to doubt the patterns, which were found without them.
+    # Hot pixels do not cast doubt on the patterns, which were found without them.
     block, outliers = without_outliers(block, estimate.otf)
     place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
     part, patterns = block[(..., *place)], estimate.patterns.cropped(place)

@@ -27,23 +27,24 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
-#: Difference of a phase from that measured in the frames, in radians, above which a
-#: warning is issued.
+#: Maximum difference of a phase from that measured in the frames, in radians; above it,
+#: a warning is issued.
 MAX_PHASE_ERROR = math.radians(5)
-#: Difference of a wave vector from that measured in the frames, in cycles per field of
-#: view, above which a warning is issued.
+#: Maximum difference of a wave vector from that measured in the frames, in cycles per
+#: field of view; above it, a warning is issued.
 MAX_CYCLES = 0.2
-#: Residual of a frame, relative to that with the best-fitting pattern, above which a
-#: warning about the order of the frames is issued.
+#: Maximum residual of a frame, relative to that with the best-fitting pattern; above
+#: it, a warning about the order of the frames is issued.
 _WORSE = 1.05
-#: Residual of a frame, relative to the mean of all frames, above which a warning is
-#: issued. The ratio is less than 1.1 for correct patterns, also if the sample bleaches.
+#: Maximum residual of a frame, relative to the mean of all frames; above it, a warning
+#: is issued. The ratio is less than 1.1 for correct patterns, also if the sample
+#: bleaches.
 _UNEVEN_RESIDUAL = 1.2
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Difference of the modulation from that measured in the frames, relative and absolute
-#: (the larger limit applies), above which a warning is issued. At a signal-to-noise
-#: ratio of 5, the measured value differs by less than 0.06.
+#: Maximum difference of the modulation from that measured in the frames, relative and
+#: absolute (the larger limit applies); above it, a warning is issued. At a
+#: signal-to-noise ratio of 5, the measured value differs by less than 0.06.
 _MODULATION_ERROR = (0.2, 0.1)
 
 
