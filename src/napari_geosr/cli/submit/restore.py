@@ -38,11 +38,7 @@ def _restore(
     data = RestoreInput(
         volume=absolute_path(input), reading=reading or InputConfig(), whole=True
     )
-    companions = [residual_path(out)] if check_consistency else []
-    # When a run is resumed, the file of deviations may exist, so it is not checked.
-    if merged.uncertainty != NONE and not resume:
-        companions.append(deviation_path(out))
-    check_not_source(data.open(), out, *companions)
+    residual, deviation = residual_path(out), deviation_path(out)
     name = plain_name(stem_of(out))
     job = RestoreJob(
         name=name,
@@ -50,12 +46,19 @@ def _restore(
         settings=merged,
         out=out,
         replaces=modified_time(out) if overwrite else 0,
+        deviation_replaces=modified_time(deviation) if overwrite or resume else 0,
+        residual_replaces=modified_time(residual) if overwrite else 0,
         look=True,
         strict=strict,
         workers=workers,
         check_consistency=check_consistency,
     )
+    check_not_source(data.open(), *job.outputs())
     job.check()
+    companions = [residual] if check_consistency else []
+    # When a run is resumed, the file of deviations may exist, so it is not checked.
+    if merged.uncertainty != NONE and not resume:
+        companions.append(deviation)
     return SubmitRequest(
         job,
         name,

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
         compare_steps,
     )
     from napari_geosr.operations.segment.config import SegmentConfig
+    from napari_geosr.operations.segment.job import (
+        SegmentJob,
+        probabilities_path,
+        segment_job_steps,
+    )
     from napari_geosr.operations.segment.live import (
         StrokeAnswer,
         answer_steps,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PretrainingComparison",
     "SegmentConfig",
+    "SegmentJob",
     "Segmentation",
     "SegmentedSlice",
     "Segmenter",
@@ -50,6 +56,8 @@ __all__ = [
     "name_of_result",
     "open_segmenter",
     "painted_classes",
+    "probabilities_path",
+    "segment_job_steps",
     "segment_steps",
     "segmented_layer_steps",
     "suggest_steps",
@@ -60,6 +68,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "compare": ["PretrainingComparison", "compare_steps"],
         "config": ["SegmentConfig"],
+        "job": ["SegmentJob", "probabilities_path", "segment_job_steps"],
         "live": [
             "StrokeAnswer",
             "answer_steps",
