@@ -30,6 +30,7 @@ from napari_geosr.jobs.kinds import START_AGAIN, Job, PlacedJob
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.restore.job import RestoreJob
 
+
 @dataclass(frozen=True)
 class SubmitRequest:
     """A job to be run elsewhere.
