@@ -14,9 +14,11 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import StageStarted, TileDone, WarningIssued, run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.restore import deviation_path, residual_path
+from napari_geosr.operations.shapes.simulation import simulated_skull
 from napari_geosr.operations.sim import job as sim_jobs
 
 #: What another program has written since a job was submitted.
@@ -203,19 +205,78 @@ def test_checks_written_by_others_during_the_run_are_kept(
     assert names == {"checks.json", "checks.png", "residual.ome.tif"}
 
 
+#: Commands, another one that would write the same file, and this file.
+LOCAL = {
+    "report": (
+        ["measure", "scan.tif", "-o", "report"],
+        ["measure", "scan.tif", "-o", "report"],
+        "report.json",
+    ),
+    "residual": (
+        ["restore", "scan.tif", *RESTORE, "--check-consistency", "-o", "clean.tif"],
+        ["restore", "scan.tif", *RESTORE, "-o", "clean_residual.tif"],
+        "clean_residual.tif",
+    ),
+    "deviation": (
+        ["restore", "scan.tif", *UNCERTAIN, "-o", "clean.tif"],
+        ["restore", "scan.tif", *RESTORE, "-o", "clean_std.tif"],
+        "clean_std.tif",
+    ),
+    "probabilities": (
+        ["segment", "scan.tif", "-l", "painted.tif", "-o", "a.tif", "-p", "p.tif"],
+        ["restore", "scan.tif", *RESTORE, "-o", "p.tif"],
+        "p.tif",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOCAL)
 @pytest.mark.usefixtures("here", "idle_oar")
-def test_a_local_measurement_does_not_write_the_report_of_a_running_job(
-    capsys: Any,
+def test_local_runs_do_not_write_the_files_of_a_running_job(
+    capsys: Any, name: str
 ) -> None:
-    words = ["measure", "scan.tif", "-o", "report"]
+    words, other, path = LOCAL[name]
+    refused_while_running(capsys, words, other, path)
+
+
+@pytest.mark.usefixtures("frames", "idle_oar")
+def test_local_runs_do_not_write_the_checks_of_a_running_job(capsys: Any) -> None:
+    words = ["sim", "raw/raw.ome.tif", "--method", "wiener", "--threads", "1"]
+    words += ["--report", "checks"]
+    Path("checks").mkdir()
+    refused_while_running(
+        capsys, [*words, "-o", "a.tif"], [*words, "-o", "b.tif"], "checks.json"
+    )
+
+
+@pytest.mark.parametrize("option", ["--implant=part.tif", "--mesh=part.stl"])
+@pytest.mark.usefixtures("idle_oar")
+def test_local_runs_do_not_write_the_parts_of_a_running_job(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    skull = simulated_skull(3, 56, "sphere").incomplete.astype(np.uint8)
+    io.write(Volume(skull, "ZYX", (1.0,) * 3), "skull.tif", kind="labels")
+    words = ["shapes", "complete", "skull.tif", "--threads", "1", option]
+    name = option.partition("=")[2]
+    refused_while_running(
+        capsys, [*words, "-o", "a.tif"], [*words, "-o", "b.tif"], name
+    )
+
+
+def refused_while_running(
+    capsys: Any, words: list[str], other: list[str], name: str
+) -> None:
+    """Run a job; another run in another thread is refused, and the job completes."""
     job = JobFolder(submit(capsys, *words, "--queue", "oar")["job"])
     steps = run_steps(job)
-    while not isinstance(next(steps), StageStarted):
+    while not isinstance(next(steps), StageStarted | TileDone):
         pass
     codes: list[int] = []
-    local = threading.Thread(target=lambda: codes.append(run(words)))
+    local = threading.Thread(target=lambda: codes.append(run(other)))
     local.start()
     local.join()
     assert codes == [2]
-    assert "A run is still writing to report.json" in said_by(capsys)
-    assert run_to_end(steps) == Path.cwd() / "report" / "report.html"
+    assert f"A run is still writing to {name}" in said_by(capsys)
+    run_to_end(steps)
+    assert job.status().state == "done", job.status().message

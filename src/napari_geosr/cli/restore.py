@@ -26,6 +26,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.suffixes import suffix_of
+from napari_geosr.io.unfinished_files.claims import claimed
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.jobs.feasibility import time_text
 from napari_geosr.operations import restore as restoration
@@ -160,14 +161,17 @@ def restore(
         )
 
     def check_steps(should_stop: ShouldStop) -> Generator[Step, None, ConsistencyCheck]:
-        return restoration.consistency_steps(
+        residual = restoration.residual_path(out)
+        steps = restoration.consistency_steps(
             volumes[0],
             result.volume,
-            out=restoration.residual_path(out),
+            out=residual,
             overwrite=overwrite,
             workers=workers,
             should_stop=should_stop,
         )
+        with claimed(residual.expanduser()):
+            return (yield from steps)
 
     result, warnings = run_command(steps, out=out)
     checked: ConsistencyCheck | None = None

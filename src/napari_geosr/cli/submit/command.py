@@ -159,6 +159,8 @@ def _plan(
         "output": str(request.out),
         "queue": title,
     }
+    if text := feasibility.describe_time(request.job, profile):
+        plan["time"] = text
     if profile.queue == submission.LOCAL:
         return plan
     plan["resources"] = ", ".join(resources)

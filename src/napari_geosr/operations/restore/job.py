@@ -23,7 +23,6 @@ from napari_geosr.inference.members import NONE
 from napari_geosr.io import read_back
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished_files.atomic import explained
-from napari_geosr.io.unfinished_files.claims import claimed
 from napari_geosr.io.unfinished_files.finished import has_record
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import remove_with_journal
@@ -285,8 +284,7 @@ def _checked(
         should_stop=should_stop,
     )
     try:
-        with claimed(residual):
-            yield from checked
+        yield from checked
     except Cancelled:
         return None
     return out

@@ -12,6 +12,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.figure_png import as_png
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.claims import refuse_claimed
 from napari_geosr.io.unfinished_files.finished import record_finished
 from napari_geosr.operations.sim.check import folder_files
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
@@ -38,13 +39,17 @@ def check_report(folder: Path, config: SimConfig, *, overwrite: bool) -> None:
         If the checks are switched off.
     FileError
         If files of the report exist and `overwrite` is False.
+    FileInUseError
+        If a job is writing the report.
     """
     if not config.checks:
         raise ConfigError(
             "A report contains the checks of the result, but they are switched off. "
             "Remove --no-checks or --report."
         )
-    folder_files(folder, FILES, overwrite)
+    for path in folder_files(folder, FILES, overwrite).values():
+        if folder.is_dir():
+            refuse_claimed(path)
 
 
 def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) -> str:
