@@ -21,7 +21,6 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.kinds import describe_resume
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.operations.restore import residual_path
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 
@@ -222,17 +221,6 @@ def test_train_shapes(
     assert run_here(capsys, *words).values()["training"]["from_model"] == str(
         tmp_path / "job" / "result" / "first"
     )
-
-
-@pytest.mark.usefixtures("idle_oar")
-def test_the_residual_of_another_run_is_not_replaced(scan: Path, capsys: Any) -> None:
-    out = scan.parent / "clean.ome.tif"
-    words = ["restore", str(scan), "-m", "gaussian", "--threads", "1", "-o", str(out)]
-    said = submit(capsys, *words, "--check-consistency", "--queue", "oar")
-    residual_path(out).write_bytes(b"written since by another program")
-    with pytest.raises(FileError, match="exists already"):
-        run_to_end(run_steps(JobFolder(said["job"])))
-    assert residual_path(out).read_bytes() == b"written since by another program"
 
 
 #: What each task on a shape needs, in the folder of the fixture `shape_files`.

@@ -161,22 +161,20 @@ def restore(
         )
 
     def check_steps(should_stop: ShouldStop) -> Generator[Step, None, ConsistencyCheck]:
-        residual = restoration.residual_path(out)
-        steps = restoration.consistency_steps(
+        return restoration.consistency_steps(
             volumes[0],
             result.volume,
-            out=residual,
+            out=restoration.residual_path(out),
             overwrite=overwrite,
             workers=workers,
             should_stop=should_stop,
         )
-        with claimed(residual.expanduser()):
-            return (yield from steps)
 
     result, warnings = run_command(steps, out=out)
     checked: ConsistencyCheck | None = None
     if check_consistency and result.complete:
-        checked, check_warnings = run_command(check_steps)
+        with claimed(restoration.residual_path(out.expanduser())):
+            checked, check_warnings = run_command(check_steps)
         warnings += check_warnings
     if json:
         print_json(_describe(result, warnings, checked))

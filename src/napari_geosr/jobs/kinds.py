@@ -15,6 +15,7 @@ from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import JOURNAL, journal_of, load_journal
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.segment.job import SegmentJob, segment_job_steps
 
 
 class Job(Protocol):
@@ -236,8 +237,6 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
 
         return ShapeJob.from_values(values), shape_job_steps
     if operation == "segment":
-        from napari_geosr.operations.segment.job import SegmentJob, segment_job_steps
-
         return SegmentJob.from_values(values), segment_job_steps
     if operation == "measure":
         from napari_geosr.operations.measure.job import MeasureJob, measure_job_steps

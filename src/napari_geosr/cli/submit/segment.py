@@ -12,7 +12,8 @@ from napari_geosr.io.suffixes import stem_of
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig, check_not_source
 from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
-from napari_geosr.operations.segment import SegmentConfig, SegmentJob
+from napari_geosr.operations.segment import SegmentConfig
+from napari_geosr.operations.segment.job import SegmentJob
 
 
 def _segment(

@@ -30,7 +30,7 @@ from napari_geosr.gui.layers.contrast import Limits, limits_steps, set_limits
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import deviation_path
-from napari_geosr.operations.segment import probabilities_path
+from napari_geosr.operations.segment.job import probabilities_path
 
 if TYPE_CHECKING:
     import napari.viewer

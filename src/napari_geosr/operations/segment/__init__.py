@@ -21,11 +21,6 @@ if TYPE_CHECKING:
         compare_steps,
     )
     from napari_geosr.operations.segment.config import SegmentConfig
-    from napari_geosr.operations.segment.job import (
-        SegmentJob,
-        probabilities_path,
-        segment_job_steps,
-    )
     from napari_geosr.operations.segment.live import (
         StrokeAnswer,
         answer_steps,
@@ -44,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PretrainingComparison",
     "SegmentConfig",
-    "SegmentJob",
     "Segmentation",
     "SegmentedSlice",
     "Segmenter",
@@ -56,8 +50,6 @@ __all__ = [
     "name_of_result",
     "open_segmenter",
     "painted_classes",
-    "probabilities_path",
-    "segment_job_steps",
     "segment_steps",
     "segmented_layer_steps",
     "suggest_steps",
@@ -68,7 +60,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "compare": ["PretrainingComparison", "compare_steps"],
         "config": ["SegmentConfig"],
-        "job": ["SegmentJob", "probabilities_path", "segment_job_steps"],
         "live": [
             "StrokeAnswer",
             "answer_steps",

@@ -18,6 +18,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.models import zoo
+from napari_geosr.operations import segment
 from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
 from napari_geosr.operations.inputs.same_grid import FOR_MASKS, check_same_grid
 from napari_geosr.operations.segment.config import SegmentConfig
@@ -162,9 +163,6 @@ def segment_job_steps(
     GeoSRError
         If the run fails.
     """
-    # Imported here, because it loads numba.
-    from napari_geosr.operations.segment.run import segment_steps
-
     out, shares = job.result(folder), job.probabilities_file(folder)
     outputs = {out: job.replaces}
     if shares is not None:
@@ -186,7 +184,7 @@ def segment_job_steps(
             yield WarningIssued(message=f"{volume.title}: {text}")
     for note in notes:
         yield WarningIssued(message=note)
-    steps = segment_steps(
+    steps = segment.segment_steps(
         scan,
         labels,
         out,
