@@ -11,6 +11,7 @@ import pytest
 from queue_helpers import run_here, said_by, submit
 
 from napari_geosr import io
+from napari_geosr.cli import sim as sim_commands
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import StageStarted, TileDone, WarningIssued, run_to_end
@@ -203,6 +204,27 @@ def test_checks_written_by_others_during_the_run_are_kept(
     assert written.read_bytes() == FOREIGN
     names = {path.name for path in Path("checks_2").iterdir()}
     assert names == {"checks.json", "checks.png", "residual.ome.tif"}
+
+
+@pytest.mark.usefixtures("frames")
+def test_checks_of_a_local_run_are_not_lost_either(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["sim", "raw/raw.ome.tif", "--method", "wiener", "--threads", "1"]
+    words += ["--patterns", "raw/patterns_truth.yaml", "-o", "near.ome.tif"]
+    run_steps_of_sim = sim_commands.run_steps
+
+    def run_and_write(*args: Any, **kwargs: Any) -> Any:
+        result = yield from run_steps_of_sim(*args, **kwargs)
+        Path("checks").mkdir()
+        Path("checks/checks.json").write_bytes(FOREIGN)
+        return result
+
+    monkeypatch.setattr(sim_commands, "run_steps", run_and_write)
+    assert run([*words, "--report", "checks"]) == 0
+    assert "already contains checks.json, created during" in capsys.readouterr().out
+    assert Path("checks/checks.json").read_bytes() == FOREIGN
+    assert len(list(Path("checks_2").iterdir())) == 3
 
 
 #: Commands, another one that would write the same file, and this file.
