@@ -174,7 +174,8 @@ def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
     from scipy.ndimage import gaussian_filter
 
     from napari_geosr.core.steps import run_to_end
-    from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
+    from napari_geosr.operations.inputs.job_input import JobInput
+    from napari_geosr.operations.measure.job import MeasureJob
     from napari_geosr.operations.measure.job import measure_job_steps as run
     from napari_geosr.operations.measure.stored import read_reports
 
@@ -182,7 +183,7 @@ def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
     scan = io.write(Volume(data, "ZYX"), tmp_path / "scan.ome.tif")
     statistics = ("profile", "network", "cortical")
     settings = MeasureConfig(statistics=statistics, group="d > 5")
-    job = MeasureJob(name="scan", data=MeasureInput(volume=scan), settings=settings)
+    job = MeasureJob(name="scan", data=JobInput(volume=scan), settings=settings)
     page = run_to_end(run(job, tmp_path / "job"))
     assert page is not None
     reports, record = read_reports(page.parent)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -17,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import oar_emulator
 import slurm_cluster
 from queue_helpers import Cluster
+
+from napari_geosr.cli.app import run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -84,6 +90,14 @@ def oar(
 
 
 @pytest.fixture
+def idle_oar(oar: Cluster) -> None:
+    """An OAR that accepts jobs but never starts them."""
+    place = Path(os.environ["OAR_EMULATOR"])
+    busy = {"state": "Running", "types": [], "resubmit_job_id": 0}
+    (place / "jobs.json").write_text(json.dumps({"36000": busy}))
+
+
+@pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """The queue with which a test is parametrized, by the name of its fixture."""
     found: Cluster = request.getfixturevalue(request.param)
@@ -100,3 +114,25 @@ def scan(tmp_path: Path) -> Path:
     data[:, 15:30, 15:30] -= 0.5
     tifffile.imwrite(folder / "scan.tif", data, imagej=True)
     return folder / "scan.tif"
+
+
+@pytest.fixture
+def projections(tmp_path: Path) -> Path:
+    angles = np.linspace(0, 180, 40, endpoint=False)
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["exchange/data"] = rng.poisson(500, (40, 8, 32)).astype(np.uint16)
+        file["exchange/data_white"] = np.full((2, 8, 32), 1000, np.uint16)
+        file["exchange/data_dark"] = np.zeros((2, 8, 32), np.uint16)
+        file["exchange/theta"] = angles
+    return tmp_path / "scan.h5"
+
+
+@pytest.fixture
+def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Path:
+    """Raw frames in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    words = ["simulate", "sim", "--structure", "er", "--size", "64", "-o", "raw"]
+    assert run([*words, "--snr", "50"]) == 0
+    capsys.readouterr()
+    return Path("raw/raw.ome.tif")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from napari_geosr.cli.app import run
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs.cluster import queries
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
 
 #: Seconds after which a job counts as hanging, even on a busy computer.
 PATIENCE = 480.0
@@ -50,6 +52,21 @@ def submit(capsys: Any, *words: str) -> dict[str, Any]:
     said = capsys.readouterr()
     assert code == 0, said.err
     return json.loads(said.out)
+
+
+def run_here(capsys: Any, *words: str) -> JobFolder:
+    """Submit to an emulated queue that starts no jobs, and run the job here."""
+    said = submit(capsys, *words, "--queue", "oar")
+    job = JobFolder(said["job"])
+    result = run_to_end(run_steps(job))
+    assert job.status().state == "done"
+    assert job.status().result == result
+    return job
+
+
+def said_by(capsys: Any) -> str:
+    """Return what was printed as an error, without line breaks."""
+    return " ".join(capsys.readouterr().err.split())
 
 
 def wait_for(

@@ -17,12 +17,20 @@ from queue_helpers import submit
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.projections import Projections
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.feasibility import undivided
+from napari_geosr.jobs.feasibility.node import Node
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.reconstruct import ReconstructConfig
 from napari_geosr.operations.reconstruct import outline as outlines
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
+from napari_geosr.operations.sim import SimConfig
+from napari_geosr.operations.sim.inputs import open_frames
+from napari_geosr.operations.sim.job import SimJob
+from napari_geosr.operations.sim.run import run_steps as run_sim_steps
 
 
 @pytest.fixture(autouse=True)
@@ -379,3 +387,94 @@ def test_a_shape_that_does_not_fit_into_a_node(
     assert f"at least {megabytes} MB" in said
     made = submit(capsys, *words, "--mem", f"{megabytes + 500}MB")
     assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_frames_that_cannot_be_reconstructed_in_time(
+    tmp_path: Path, capsys: Any
+) -> None:
+    """The file is sparse: no frame is read."""
+    path = tmp_path / "raw.tif"
+    tifffile.imwrite(path, shape=(900, 2048, 2048), dtype=np.uint8)
+    words = ["sim", str(path), "--na", "1.4", "--wavelength", "525nm"]
+    words += ["--angles", "3", "--phases", "3", "--pixel", "65nm", "--method", "wiener"]
+    words += ["--profile", "mine", "-o", str(tmp_path / "sim.ome.tif")]
+    said = refused(path, capsys, *words, "--cores", "1", "--walltime", "5min")
+    # 900 × 2048 × 2048 pixels, 100 ns each
+    assert (
+        "the run takes at least about 6 min on 1 core, so the run would never" in said
+    )
+    found = re.search(r"Request at least (\S+) \(--walltime\)", said)
+    assert found is not None
+    assert run(["submit", *words, "--cores", "1", "--dry-run"]) == 0
+    assert "time       at least about 6 min on 1 core;" in capsys.readouterr().out
+    # On several cores, it may be faster.
+    for more in (["--cores", "1", "--walltime", found[1]], ["--walltime", "5min"]):
+        made = submit(capsys, *words, *more)
+        assert run(["jobs", "stop", made["job"]]) == 0
+        capsys.readouterr()
+
+
+def segmenting(large: Path, *more: str) -> list[str]:
+    """Arguments to segment a scan from labels that take no space on the disk either."""
+    labels = large.parent / "painted.zarr"
+    if not labels.exists():
+        zarr.create_array(labels, shape=(2000,) * 3, chunks=(64,) * 3, dtype=np.uint8)
+    words = ["segment", str(large), "--labels", str(labels), "--profile", "mine"]
+    return [*words, "-o", str(large.parent / "classes.ome.zarr"), *more]
+
+
+def test_a_scan_that_cannot_be_segmented_in_time(large: Path, capsys: Any) -> None:
+    words = segmenting(large)
+    said = refused(large, capsys, *words, "--walltime", "1h", "--cores", "8")
+    assert (
+        "the run takes at least about 67 min on 1 core, so the run would never" in said
+    )
+    assert run(["submit", *words, "--dry-run"]) == 0
+    assert "time       at least about 67 min on 1 core;" in capsys.readouterr().out
+    made = submit(capsys, *words, "--walltime", "2h")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_a_scan_that_cannot_be_segmented_in_the_memory(
+    large: Path, capsys: Any
+) -> None:
+    words = segmenting(large)
+    assert "a slice of large" in refused(large, capsys, *words, "--mem", "550MB")
+    made = submit(capsys, *words, "--mem", "600MB")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "unknown"),
+    [("complete", "size of the surface"), ("refine", "size of the surface")],
+)
+def test_the_plan_of_a_run_on_a_shape_states_that_its_time_is_unknown(
+    tmp_path: Path, capsys: Any, task: str, unknown: str
+) -> None:
+    path = tmp_path / "shape.tif"
+    tifffile.imwrite(path, shape=(16, 100, 100), dtype=np.uint8)
+    words = ["submit", "shapes", task, str(path), "--profile", "mine", "--dry-run"]
+    assert run([*words, "-o", str(tmp_path / "out.ome.tif")]) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"time       cannot be estimated, because it depends on the {unknown}" in said
+    )
+
+
+def test_the_lower_limits_are_not_above_what_was_measured(
+    tmp_path: Path, capsys: Any
+) -> None:
+    """Even if this computer is twice as fast as the one used for the limits."""
+    words = ["simulate", "sim", "--structure", "er", "--size", "256"]
+    assert run([*words, "-o", str(tmp_path / "raw")]) == 0
+    raw = tmp_path / "raw" / "raw.ome.tif"
+    profile = Profile(queue="slurm", cores=1)
+    for more in ({"method": "wiener"}, {"method": "joint-rl", "iterations": 20}):
+        known = {"patterns": tmp_path / "raw" / "patterns_truth.yaml", "threads": 1}
+        config = SimConfig.create(**more, **known, checks=False)
+        job = SimJob(name="sim", frames=raw, settings=config)
+        least = undivided._least_seconds(job, Node(profile, None, 1, 0))
+        frames = open_frames(job.frames, config, None)
+        began = time.process_time()
+        run_to_end(run_sim_steps(frames, config))
+        assert least < time.process_time() - began

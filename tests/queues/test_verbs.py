@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
-from queue_helpers import Cluster, submit, wait_for
+from queue_helpers import run_here, said_by, submit, wait_for
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
@@ -22,38 +21,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.kinds import describe_resume
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.operations.restore import residual_path
 from napari_geosr.operations.shapes.simulation import simulated_skull
-
-
-def run_here(capsys: Any, *words: str) -> JobFolder:
-    """Submit to an emulated queue that starts no jobs, and run the job here."""
-    said = submit(capsys, *words, "--queue", "oar")
-    job = JobFolder(said["job"])
-    result = run_to_end(run_steps(job))
-    assert job.status().state == "done"
-    assert job.status().result == result
-    return job
-
-
-@pytest.fixture
-def idle_oar(oar: Cluster) -> None:
-    """An OAR that accepts jobs but never starts them."""
-    place = Path(os.environ["OAR_EMULATOR"])
-    busy = {"state": "Running", "types": [], "resubmit_job_id": 0}
-    (place / "jobs.json").write_text(json.dumps({"36000": busy}))
-
-
-@pytest.fixture
-def projections(tmp_path: Path) -> Path:
-    angles = np.linspace(0, 180, 40, endpoint=False)
-    rng = np.random.default_rng(0)
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file["exchange/data"] = rng.poisson(500, (40, 8, 32)).astype(np.uint16)
-        file["exchange/data_white"] = np.full((2, 8, 32), 1000, np.uint16)
-        file["exchange/data_dark"] = np.zeros((2, 8, 32), np.uint16)
-        file["exchange/theta"] = angles
-    return tmp_path / "scan.h5"
 
 
 @pytest.mark.usefixtures("idle_oar")
@@ -196,16 +164,6 @@ def test_train_pinn_sim(frames: Path, tmp_path: Path, capsys: Any) -> None:
     assert not (tmp_path / "other").exists()
 
 
-@pytest.fixture
-def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Path:
-    """Raw frames in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    words = ["simulate", "sim", "--structure", "er", "--size", "64", "-o", "raw"]
-    assert run([*words, "--snr", "50"]) == 0
-    capsys.readouterr()
-    return Path("raw/raw.ome.tif")
-
-
 @pytest.mark.usefixtures("idle_oar")
 def test_sim(frames: Path, tmp_path: Path, capsys: Any) -> None:
     words = ["sim", str(frames), "--method", "wiener", "--threads", "1"]
@@ -263,17 +221,6 @@ def test_train_shapes(
     assert run_here(capsys, *words).values()["training"]["from_model"] == str(
         tmp_path / "job" / "result" / "first"
     )
-
-
-@pytest.mark.usefixtures("idle_oar")
-def test_the_residual_of_another_run_is_not_replaced(scan: Path, capsys: Any) -> None:
-    out = scan.parent / "clean.ome.tif"
-    words = ["restore", str(scan), "-m", "gaussian", "--threads", "1", "-o", str(out)]
-    said = submit(capsys, *words, "--check-consistency", "--queue", "oar")
-    residual_path(out).write_bytes(b"written since by another program")
-    with pytest.raises(FileError, match="exists already"):
-        run_to_end(run_steps(JobFolder(said["job"])))
-    assert residual_path(out).read_bytes() == b"written since by another program"
 
 
 #: What each task on a shape needs, in the folder of the fixture `shape_files`.
@@ -362,10 +309,6 @@ def test_a_job_does_not_write_the_companion_of_another(
     submit(capsys, *words, "-o", "one.ome.tif", "--queue", "oar")
     assert run(["submit", *words, "-o", "other.ome.tif", "--queue", "oar"]) == 2
     assert f"also writes {Path.cwd()}/part.{kind}" in said_by(capsys)
-
-
-def said_by(capsys: Any) -> str:
-    return " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

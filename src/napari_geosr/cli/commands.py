@@ -314,6 +314,16 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "submit sim raw.tif --method pinn -o sim.ome.tif --profile mine",
                 ),
             ),
+            "segment": Command(
+                "submit.segment:segment",
+                "Segment a scan from painted labels on a cluster.",
+                (
+                    "submit segment scan.tif --labels painted.tif -o classes.ome.tif "
+                    "--queue slurm",
+                    "submit segment scan.tif -l painted.tif -o classes.ome.tif "
+                    "-p probabilities.ome.tif --profile mine",
+                ),
+            ),
             "shapes": Command(
                 "submit.shapes:shapes",
                 "Refine, complete or segment a shape on a cluster.",

@@ -26,6 +26,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.suffixes import suffix_of
+from napari_geosr.io.unfinished_files.claims import claimed
 from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.jobs.feasibility import time_text
 from napari_geosr.operations import restore as restoration
@@ -197,7 +198,8 @@ def restore(
     result, warnings = run_command(steps, out=out)
     checked: ConsistencyCheck | None = None
     if check_consistency and result.complete:
-        checked, check_warnings = run_command(check_steps)
+        with claimed(restoration.residual_path(out.expanduser())):
+            checked, check_warnings = run_command(check_steps)
         warnings += check_warnings
     if json:
         print_json(_describe(result, warnings, checked))

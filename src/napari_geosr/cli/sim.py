@@ -90,8 +90,10 @@ def reconstruct_sim(
         out=out,
     )
     has_report = report is not None and result.checks is not None
+    note = ""
     if report is not None and has_report:
-        write_report(report, result, overwrite=overwrite)
+        note = write_report(report, result, overwrite=overwrite)
+        warnings += [note] * bool(note)
     if json:
         print_json(_describe(result, warnings))
         return 0
@@ -99,7 +101,7 @@ def reconstruct_sim(
         print(line)
     print(f"Wrote {result.path}")
     if has_report:
-        print(f"Wrote {report}")
+        print(note or f"Wrote {report}")
     suggest_next(f"compare {quoted(raw)} {quoted(out)} -o comparison")
     return 0
 

@@ -19,6 +19,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import parse_unit
 from napari_geosr.io.formats import read_suffixes
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.claims import refuse_claimed
 from napari_geosr.io.unfinished_files.finished import record_finished
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def check_mesh_path(path: Path, *, overwrite: bool) -> None:
         _trimesh(f"Writing {path.name}")
     atomic.check_folder(path)
     atomic.refuse_existing(path, overwrite)
+    refuse_claimed(path)
 
 
 def write_mesh(

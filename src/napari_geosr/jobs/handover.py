@@ -31,8 +31,9 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job, read_job
 from napari_geosr.operations import storage
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
+from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
 from napari_geosr.operations.measure import MeasureConfig
-from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
+from napari_geosr.operations.measure.job import MeasureJob
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.reconstruct.job import ReconstructJob
@@ -328,15 +329,14 @@ class StoppedMeasurement:
         GeoSRError
             If a file cannot be written.
         """
-        inputs = {}
+        inputs: AnyDict = {}
         for role, layer in self.volumes.items():
             # Messages identify a volume by its file name.
             name = plain_name(layer.volume.name)
             target = folder / "data" / role / f"{name}.ome.zarr"
             path, reading = yield from file_steps(layer, target, should_stop)
-            inputs[role] = MeasureInput(
-                volume=path, reading=reading, title=layer.volume.name
-            )
+            kind = JobInput if role == "data" else CompanionInput
+            inputs[role] = kind(volume=path, reading=reading, title=layer.volume.name)
         return MeasureJob(name=self.name, settings=self.settings, **inputs)
 
 

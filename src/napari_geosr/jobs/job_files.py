@@ -21,7 +21,7 @@ from napari_geosr.io.unfinished_files.unfinished import (
 )
 from napari_geosr.jobs.facts import is_absolute
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.kinds import OUTPUTS, read_job
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore
 from napari_geosr.operations.restore.ranking.config import AUTO
@@ -89,6 +89,7 @@ _MORE = {
     "reconstruct": _VOLUMES,
     "sim": (*_VOLUMES, "data/patterns.yaml", "data/near.yaml"),
     "shapes": _VOLUMES,
+    "segment": _VOLUMES,
     "measure": _REPORT,
     "study projections": _STUDY,
 }
@@ -98,10 +99,7 @@ _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 
 #: Settings that are outputs, names or finished parts, or may name a dataset in a file.
 _NOT_INPUTS = (
-    "out",
-    "report",
-    "implant",
-    "mesh",
+    *OUTPUTS,
     "restore",
     "name",
     "title",
@@ -261,9 +259,15 @@ def check_output_paths(job: JobFolder) -> None:
                 "folder. Replace it with a real folder or file."
             )
     values = job.values()
-    if values.get("operation") in ("restore", "reconstruct", "sim", "shapes"):
+    if values.get("operation") in (
+        "restore",
+        "reconstruct",
+        "sim",
+        "shapes",
+        "segment",
+    ):
         _check_result_paths(job, values)
-    for name in ("out", "report", "implant", "mesh"):
+    for name in OUTPUTS:
         _check_output(job, name, values.get(name))
     scans = values.get("scans")
     named = scans.get("restore") if isinstance(scans, dict) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
@@ -15,6 +15,7 @@ from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import JOURNAL, journal_of, load_journal
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.segment.job import SegmentJob, segment_job_steps
 
 
 class Job(Protocol):
@@ -25,6 +26,14 @@ class Job(Protocol):
 
     def to_values(self) -> AnyDict:
         """Return the contents of ``config.yaml``."""
+
+
+@runtime_checkable
+class PlacedJob(Protocol):
+    """A job whose settings may name files outside its folder."""
+
+    def outputs(self) -> tuple[Path, ...]:
+        """Return these files, and the folders that hold only them."""
 
 
 class RunSteps(Protocol):
@@ -40,6 +49,8 @@ class RunSteps(Protocol):
     ) -> Generator[Step, None, Path | None]: ...
 
 
+#: Settings that name a file or folder which a job writes outside its folder.
+OUTPUTS = ("out", "report", "implant", "mesh", "probabilities")
 #: Operations that result in a model.
 MAKE_MODELS = ("train", "train from projections", "train shapes")
 #: Operations that fit networks; they report losses, previews and results while running.
@@ -52,11 +63,12 @@ _OTHER_RESULTS = {
     "reconstruct": "volume",
     "sim": "volume",
     "shapes": "volume",
+    "segment": "volume",
     "measure": "report",
     "study projections": "report",
 }
 #: Operations that always start from the beginning: a stopped run leaves nothing.
-START_AGAIN = ("sim", "shapes")
+START_AGAIN = ("sim", "shapes", "segment")
 #: Starting point for resuming a job without checkpoints.
 _RESUME_FROM = {
     "restore": "the finished tiles",
@@ -121,6 +133,32 @@ def _output_of(folder: Path) -> tuple[Path | None, str]:
     except JobError:
         return None, ""
     return Path(out) if isinstance(out, str) else None, str(job.own_path)
+
+
+def outputs_of(job: JobFolder) -> tuple[Path, ...]:
+    """Return the files, and their folders, that a job writes outside its own folder.
+
+    They include the files whose names follow from that of the result, such as standard
+    deviations. If this release cannot read the settings, only named files are known.
+
+    Raises
+    ------
+    JobError
+        If the job has no settings.
+    """
+    values = job.values()
+    scans = values.get("scans")
+    restored = scans.get("restore") if isinstance(scans, dict) else None
+    named = [*(values.get(name) for name in OUTPUTS), restored]
+    if not any(named):  # reading the job would take long for training
+        return ()
+    try:
+        found = read_job(values, job.path)[0]
+    except GeoSRError:
+        paths = tuple(Path(path) for path in named if isinstance(path, str))
+    else:
+        paths = found.outputs() if isinstance(found, PlacedJob) else ()
+    return tuple(dict.fromkeys(job.path / path for path in paths))
 
 
 def _boxes_of(journal: Path, job: str | None = None) -> bool:
@@ -198,6 +236,8 @@ def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
         from napari_geosr.operations.shapes.runs import ShapeJob, shape_job_steps
 
         return ShapeJob.from_values(values), shape_job_steps
+    if operation == "segment":
+        return SegmentJob.from_values(values), segment_job_steps
     if operation == "measure":
         from napari_geosr.operations.measure.job import MeasureJob, measure_job_steps
 

@@ -7,7 +7,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.claims import claimed
 from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import recorded_time
@@ -45,7 +46,7 @@ from napari_geosr.jobs.job_files import (
     check_is_job,
     check_output_paths,
 )
-from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.kinds import outputs_of, read_job
 from napari_geosr.jobs.meter import JobMeter
 from napari_geosr.jobs.speed import Speed
 from napari_geosr.operations.cluster.passed_on import PRIVATE_FOLDERS
@@ -161,7 +162,7 @@ def _run(
     stage, speed = "", Speed()
     is_reported = False  # whether a failed preview was reported
     try:
-        with StepIterator(_operation(job, requests)) as iterator:
+        with StepIterator(_claiming(job, _operation(job, requests))) as iterator:
             for step in iterator:
                 failure = _record_step(job, step)
                 if failure and not is_reported:
@@ -211,6 +212,20 @@ def _run(
             job, "done", result=result_path, done=last.done, total=last.total
         )
     return result
+
+
+def _claiming(
+    job: JobFolder, steps: Generator[Step, None, Path | None]
+) -> Generator[Step, None, Path | None]:
+    """Keep other runs from writing the files of a job until the job has ended.
+
+    Files in folders that do not exist yet are claimed by the operation.
+    """
+    with ExitStack() as stack:
+        for path in outputs_of(job):
+            if path.parent.is_dir():
+                stack.enter_context(claimed(path))
+        return (yield from steps)
 
 
 def _describe_progress(step: Step, stage: str) -> str:

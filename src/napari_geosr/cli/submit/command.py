@@ -26,20 +26,9 @@ from napari_geosr.jobs.cluster.reservation import check_no_other_writer
 from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
 from napari_geosr.jobs.data import removed_on_failure
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.kinds import START_AGAIN, Job
+from napari_geosr.jobs.kinds import START_AGAIN, Job, PlacedJob
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.restore.job import RestoreJob
-
-#: Arguments that submitted commands lack: they do not apply to jobs, or require work
-#: that cannot be divided. Measurement jobs always write labels, for the dock.
-_LEFT_OUT = (
-    "average",
-    "detach",
-    "dry_run",
-    "labels",
-    "others",
-    "prepare",
-)
 
 
 @dataclass(frozen=True)
@@ -57,10 +46,8 @@ class SubmitRequest:
     folder : Path or None
         Folder of the job, if the kind of job determines it.
     companions : tuple of Path
-        Other volumes that the job writes; they are checked like the volume.
-    meshes : tuple of Path
-        Meshes that the job writes; whether they may be replaced is checked when the
-        request is created.
+        Other volumes that the job writes; they are checked like the volume. Whether
+        other files may be replaced is checked when the request is created.
     overwrite, resume : bool
         Whether a complete file or a partial file, respectively, may exist at `out`.
     """
@@ -71,7 +58,6 @@ class SubmitRequest:
     folder: Path | None = None
     is_volume: bool = False
     companions: tuple[Path, ...] = ()
-    meshes: tuple[Path, ...] = ()
     overwrite: bool = False
     resume: bool = False
 
@@ -86,11 +72,14 @@ def submitted(
     verb : callable
         The command that runs on this computer.
     request : callable
-        Turns the same arguments into a job.
+        Turns the same arguments into a job. The command lacks the arguments that this
+        function does not accept: they do not apply to jobs, or require work that cannot
+        be divided. Measurement jobs always write labels, for the dock.
     """
     hints = get_type_hints(verb, include_extras=True)
+    accepted = {*inspect.signature(request).parameters, "json"}
     known = inspect.signature(verb).parameters.values()
-    parameters = [p for p in known if p.name not in _LEFT_OUT]
+    parameters = [p for p in known if p.name in accepted]
 
     def command(
         *args: object,
@@ -170,6 +159,8 @@ def _plan(
         "output": str(request.out),
         "queue": title,
     }
+    if text := feasibility.describe_time(request.job, profile):
+        plan["time"] = text
     if profile.queue == submission.LOCAL:
         return plan
     plan["resources"] = ", ".join(resources)
@@ -214,8 +205,7 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
     """Reject outputs that cannot be written or that another job is writing."""
     # This check must come first: with --overwrite, the next one deletes an
     # unfinished file.
-    for path in (request.out, *request.companions, *request.meshes):
-        check_no_other_writer(path, request.folder)
+    check_no_other_writer(_outputs(request), request.folder)
     if request.is_volume:
         # A dry run removes nothing.
         continues = request.resume or dry_run
@@ -237,8 +227,14 @@ def _create(request: SubmitRequest, folder: Path) -> JobFolder:
     try:
         return JobFolder.create(folder, request.job.to_values(), name=request.name)
     except FileError:
-        check_no_other_writer(request.out, request.folder)
+        check_no_other_writer(_outputs(request), request.folder)
         raise
+
+
+def _outputs(request: SubmitRequest) -> list[Path]:
+    """Return everything that the job writes; for training, including its folder."""
+    job = request.job
+    return [request.out, *(job.outputs() if isinstance(job, PlacedJob) else ())]
 
 
 def _folder_of(request: SubmitRequest, where: SubmitOptions) -> Path:

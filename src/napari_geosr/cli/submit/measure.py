@@ -11,9 +11,10 @@ from napari_geosr.cli.submit.paths import absolute_path, modified_time
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure import files as report_files
-from napari_geosr.operations.measure.job import MeasureInput, MeasureJob
+from napari_geosr.operations.measure.job import MeasureJob
 
 
 def _measure(
@@ -46,12 +47,12 @@ def _measure(
     report_files.check(files, overwrite=overwrite)
     given = {"reference": other, "mask": mask, "deviation": deviation}
     inputs = {
-        role: MeasureInput(volume=absolute_path(path), belongs_to_data=True)
+        role: CompanionInput(volume=absolute_path(path), belongs_to_data=True)
         for role, path in given.items()
         if path is not None
     }
     name = plain_name(out.name)
-    data = MeasureInput(volume=absolute_path(input), reading=reading or InputConfig())
+    data = JobInput(volume=absolute_path(input), reading=reading or InputConfig())
     job = MeasureJob(
         name=name,
         data=data,

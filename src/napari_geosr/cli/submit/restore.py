@@ -48,14 +48,7 @@ def _restore(
         whole=True,
         noise=with_absolute_paths(noise_source or NoiseSource()),
     )
-    companions = [residual_path(out)] if check_consistency else []
-    # When a run is resumed, the file of deviations may exist, so it is not checked.
-    if merged.uncertainty != NONE and not resume:
-        companions.append(deviation_path(out))
-    scan = data.open()
-    check_not_source(scan, out, *companions)
-    if (reference := data.noise.open(scan, data.reading)) is not None:
-        check_not_source(reference.volume, out, *companions)
+    residual, deviation = residual_path(out), deviation_path(out)
     name = plain_name(stem_of(out))
     job = RestoreJob(
         name=name,
@@ -63,12 +56,22 @@ def _restore(
         settings=merged,
         out=out,
         replaces=modified_time(out) if overwrite else 0,
+        deviation_replaces=modified_time(deviation) if overwrite or resume else 0,
+        residual_replaces=modified_time(residual) if overwrite else 0,
         look=True,
         strict=strict,
         workers=workers,
         check_consistency=check_consistency,
     )
+    scan = data.open()
+    check_not_source(scan, *job.outputs())
+    if (reference := data.noise.open(scan, data.reading)) is not None:
+        check_not_source(reference.volume, *job.outputs())
     job.check()
+    companions = [residual] if check_consistency else []
+    # When a run is resumed, the file of deviations may exist, so it is not checked.
+    if merged.uncertainty != NONE and not resume:
+        companions.append(deviation)
     return SubmitRequest(
         job,
         name,

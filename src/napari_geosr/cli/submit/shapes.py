@@ -122,7 +122,6 @@ def _request(
         out,
         is_volume=True,
         companions=() if implant is None else (implant,),
-        meshes=() if mesh is None else (mesh,),
         overwrite=overwrite,
     )
 

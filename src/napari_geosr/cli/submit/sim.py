@@ -17,7 +17,7 @@ from napari_geosr.jobs.queues._scripts import plain_name
 from napari_geosr.operations.inputs import InputConfig, check_not_source
 from napari_geosr.operations.sim import SimConfig
 from napari_geosr.operations.sim.job import SimJob
-from napari_geosr.operations.sim.report import check_report
+from napari_geosr.operations.sim.report import FILES, check_report
 
 
 def _sim(
@@ -32,9 +32,12 @@ def _sim(
 ) -> SubmitRequest:
     out = absolute_path(out)
     merged = settings_from(SimConfig, config, settings)
+    replaced = 0
     if report is not None:
         report = absolute_path(report)
         check_report(report, merged, overwrite=overwrite)
+        if overwrite:
+            replaced = max(modified_time(report / name) for name in FILES.values())
     name = plain_name(stem_of(out))
     job = SimJob(
         name=name,
@@ -44,6 +47,7 @@ def _sim(
         out=out,
         replaces=modified_time(out) if overwrite else 0,
         report=report,
+        report_replaces=replaced,
     )
     job.check()
     check_not_source(job.open_input(), out)

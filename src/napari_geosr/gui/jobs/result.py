@@ -30,6 +30,7 @@ from napari_geosr.gui.layers.contrast import Limits, limits_steps, set_limits
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import deviation_path
+from napari_geosr.operations.segment.job import probabilities_path
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -44,6 +45,7 @@ SHOWN_AS_LAYER = (
     "sim",
     "pinn-sim",
     "shapes",
+    "segment",
 )
 #: Kinds of jobs whose result has pixels and axes different from those of the input.
 _ON_THEIR_OWN = ("sim", "pinn-sim")
@@ -80,8 +82,8 @@ class JobResult:
     Attributes
     ----------
     volumes : list of Volume
-        The result and its standard deviations, if any; empty for a measurement,
-        which the Porosity dock reads.
+        The result and, if any, its standard deviations or the probability of each
+        class; empty for a measurement, which the Porosity dock reads.
     limits : tuple of float or None
         Contrast limits, from a sample of the whole volume; None for a constant
         volume, labels or a measurement.
@@ -173,10 +175,12 @@ class ResultOpener(QObject):
             set_limits(layer, limits)
         record = layer_metadata(first)[METADATA]
         layer.metadata[METADATA] = record | {"info": dict(first.metadata)}
+        # Probabilities of classes have a known range.
+        options: AnyDict = {"contrast_limits": (0.0, 1.0)} if first.holds_labels else {}
+        options |= {} if input_layer is None else alignment_with(input_layer)
         for volume in others:
-            position = {} if input_layer is None else alignment_with(input_layer)
             add_result(
-                self._viewer, volume, None, visible=False, **(position | placement)
+                self._viewer, volume, None, visible=False, **(options | placement)
             )
         self._viewer.layers.selection.active = layer
         return layer
@@ -242,14 +246,24 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
     if status.operation == "measure":
         yield StageStarted(message=f"Opening {path.name}")
         return JobResult(status, [], None, None, note)
-    volumes, limits = yield from volumes_steps(path, should_stop)
+    shares = folder.values().get("probabilities")
+    more = Path(shares) if isinstance(shares, str) else None
+    volumes, limits = yield from volumes_steps(path, should_stop, more)
     return JobResult(status, volumes, limits, source_of(folder), note)
 
 
 def volumes_steps(
-    path: Path, should_stop: ShouldStop
+    path: Path, should_stop: ShouldStop, probabilities: Path | None = None
 ) -> Generator[Step, None, tuple[list[Volume], Limits | None]]:
-    """Open a result and its standard deviations lazily, and find contrast limits.
+    """Open a result and its companions lazily, and find contrast limits.
+
+    Parameters
+    ----------
+    path : Path
+        The result. Standard deviations next to it are opened as well.
+    should_stop : callable
+    probabilities : Path, optional
+        Probabilities of the classes of labels; by default a file next to the labels.
 
     Raises
     ------
@@ -257,12 +271,23 @@ def volumes_steps(
         If the result cannot be opened.
     """
     yield StageStarted(message=f"Opening {path.name}")
-    paths = [path, *(p for p in [deviation_path(path)] if p.exists())]
-    volumes = [io.read(each) for each in paths]
-    limits = None
-    if not volumes[0].holds_labels:
-        limits = yield from limits_steps(volumes[0].data, should_stop)
-    return volumes, limits
+    first, limits = io.read(path), None
+    if first.holds_labels:
+        shares = probabilities or probabilities_path(path)
+        return [first, *(_by_class(shares) if shares.exists() else ())], limits
+    limits = yield from limits_steps(first.data, should_stop)
+    deviation = deviation_path(path)
+    return [first, *([io.read(deviation)] if deviation.exists() else ())], limits
+
+
+def _by_class(path: Path) -> list[Volume]:
+    """Open the probabilities of classes lazily, as one volume for each class."""
+    whole = io.read(path)
+    names = whole.metadata.get("channels") or range(whole.shape[0])
+    return [
+        whole.select(channel=i).replace(name=f"{whole.name} {name}")
+        for i, name in enumerate(names)
+    ]
 
 
 def source_of(folder: JobFolder) -> JobSource | None:

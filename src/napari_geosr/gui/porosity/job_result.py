@@ -16,8 +16,9 @@ from napari_geosr.gui.layers.contents import checksum_of
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.gui.porosity.measuring import PoreMeasurement, without_voxels
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.inputs.job_input import JobInput
 from napari_geosr.operations.measure.files import column_titles
-from napari_geosr.operations.measure.job import MeasureInput, MeasureJob, labels_file
+from napari_geosr.operations.measure.job import MeasureJob, labels_file
 from napari_geosr.operations.measure.stored import REFERENCE, read_reports
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def job_result_steps(
     job = MeasureJob.from_values(values)
     labelled = io.read(labels_file(page))
     reports, record = read_reports(page.parent, labelled.data)
-    inputs: dict[str, MeasureInput] = {"input": job.data}
+    inputs: dict[str, JobInput] = {"input": job.data}
     if job.reference is not None:
         inputs[REFERENCE] = job.reference
     volumes = {"input": labelled.replace(name=reports["input"].name)}

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QTreeWidgetItem
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.dock_tabs import POROSITY, TRAIN
 from napari_geosr.gui.kit.form import ConfigForm
@@ -25,7 +26,6 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.layers.geometry import check_same_transform
-from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.segment.activity import (
     ANSWER,
     COMPARE,
@@ -36,6 +36,7 @@ from napari_geosr.gui.segment.activity import (
     StrokesActivity,
 )
 from napari_geosr.gui.segment.fine_tuning import fill_train_dock, read_settings_steps
+from napari_geosr.gui.segment.job import as_job
 from napari_geosr.gui.segment.layers import (
     SegmentedScan,
     SegmentTarget,
@@ -43,6 +44,7 @@ from napari_geosr.gui.segment.layers import (
     add_class_as_pores,
     add_strokes,
     show_result,
+    slice_on_screen,
     warm_up,
 )
 from napari_geosr.gui.segment.widgets import (
@@ -62,12 +64,16 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_geosr.core.types import AnyDict
+    from napari_geosr.jobs.stopped.segmentation import StoppedSegmentation
     from napari_geosr.operations.segment import (
         PretrainingComparison,
         Segmenter,
         StrokeAnswer,
         Suggestion,
     )
+
+#: Message when the segmentation of the whole scan was cancelled.
+_NO_LAYER = "Cancelled. No layer was added."
 
 
 class SegmentDock(SegmentWidgets):
@@ -100,6 +106,8 @@ class SegmentDock(SegmentWidgets):
             shows_time_left=True,
         )
         self.activity.key, self.activity.begin = self.answer_key, self._begin
+        self.handover = RunHandover(self.activity, self, SEGMENT)
+        self.handover.can_keep_part = False
         config, error = self.recall(SegmentConfig)
         self.form.set_values(config.model_dump())
         if error is not None:
@@ -128,6 +136,7 @@ class SegmentDock(SegmentWidgets):
         self.slices.itemClicked.connect(self._on_slice)
         self.slices.itemActivated.connect(self._on_slice)
         self.segment_button.clicked.connect(lambda: self._request(SEGMENT))
+        self.cluster.set_run(self._run_elsewhere, self.segment_button)
         self.cancel_button.clicked.connect(self.cancel)
         self.porosity_button.clicked.connect(self.open_porosity)
         self.compare_button.clicked.connect(lambda: self._request(COMPARE))
@@ -170,14 +179,8 @@ class SegmentDock(SegmentWidgets):
 
     def slice_on_screen(self) -> int | None:
         """Return the index of the current slice; None if the view shows no slice."""
-        layer, dims = self.strokes.layer(), self._viewer.dims
-        last = (dims.ndim - 2, dims.ndim - 1)
-        if layer is None or tuple(dims.displayed) != last:
-            return None
-        if layer.ndim < 3:
-            return 0
-        axis = layer.ndim - 3
-        return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
+        layer = self.strokes.layer()
+        return None if layer is None else slice_on_screen(self._viewer, layer)
 
     def answer_key(self) -> Key | None:
         """Return a key built from everything that affects the prediction.
@@ -276,17 +279,12 @@ class SegmentDock(SegmentWidgets):
         # the same id.
         self._scan_key = (id(finest(scan)), *position)
         config = self.config()
-        layer = self.strokes.layer()
-        painted = None
-        if layer is not None and what != SUGGEST:
-            check_same_transform(layer, scan, what="labels")
-            painted = volume_beside(layer, scan, self._viewer)
         self._progress.restart()
         if what == SUGGEST:
             self._start_suggesting(volume, config)
-        elif painted is None:
-            raise ConfigError("Choose the labels, or press New labels.")
-        elif what == SEGMENT:
+            return
+        painted = self._painted_volume(scan)
+        if what == SEGMENT:
             self.remember(config)
             self._start_segmenting(scan, volume, painted, config)
         elif what == COMPARE:
@@ -295,6 +293,29 @@ class SegmentDock(SegmentWidgets):
             self._start_fine_tuning(painted, config)
         elif (z := self.slice_on_screen()) is not None:
             self._start_answering(volume, painted, config, z)
+
+    def _painted_volume(self, scan: Image) -> Volume:
+        """Return the painted labels, which must be aligned with the scan."""
+        layer = self.strokes.layer()
+        if layer is None:
+            raise ConfigError("Choose the labels, or press New labels.")
+        check_same_transform(layer, scan, what="labels")
+        return volume_beside(layer, scan, self._viewer)
+
+    def _run_elsewhere(self) -> StoppedSegmentation | None:
+        self.clear_errors()
+        scan = self.scan.layer()
+        if scan is None:
+            return None
+        config, painted = self.config(), self._painted_volume(scan)
+        self.remember(config)
+        return self._as_job(scan, painted, config)
+
+    def _as_job(
+        self, scan: Image, painted: Volume, config: SegmentConfig
+    ) -> StoppedSegmentation:
+        keeps = self.probabilities.isChecked()
+        return as_job(self._viewer, scan, painted, config, keeps_probabilities=keeps)
 
     def _start_answering(
         self, volume: Volume, painted: Volume, config: SegmentConfig, z: int
@@ -328,6 +349,8 @@ class SegmentDock(SegmentWidgets):
     ) -> None:
         target = SegmentTarget.of(scan, segment.name_of_result(volume), self._viewer)
         source = weakref.ref(unwrapped(scan))
+        job, what = self._as_job(scan, painted, config), f"Segmenting {volume.name}"
+        self.handover.begin(SEGMENT, what, lambda: job)
 
         def steps(stop: ShouldStop) -> Generator[Step, None, SegmentedScan]:
             segmenter = self._segmenter_for(volume, config)
@@ -341,8 +364,8 @@ class SegmentDock(SegmentWidgets):
             steps,
             lambda made: self._on_segmented(made, source()),
             on_step=self._progress.show_step,
-            on_error=self._on_segment_error,
-            description=f"Segmenting {volume.name}",
+            on_error=lambda error: self._on_long_error(error, _NO_LAYER),
+            description=what,
         )
 
     def _start_comparing(
@@ -445,15 +468,9 @@ class SegmentDock(SegmentWidgets):
             lambda dock: fill_train_dock(dock, scan, strokes, settings),
         )
 
-    def _on_long_error(self, error: Exception) -> None:
+    def _on_long_error(self, error: Exception, cancelled: str = "Cancelled.") -> None:
         if isinstance(error, Cancelled):
-            self.message.show_message("Cancelled.")
-        else:
-            self.show_failure(error)
-
-    def _on_segment_error(self, error: Exception) -> None:
-        if isinstance(error, Cancelled):
-            self.message.show_message("Cancelled. No layer was added.")
+            self.message.show_message(cancelled)
         else:
             self.show_failure(error)
 

@@ -27,6 +27,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.contents import CHECKSUM, checksum_of, is_untouched
 from napari_geosr.gui.layers.geometry import layer_type
+from napari_geosr.gui.layers.position import plane_on_screen
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -150,6 +151,17 @@ class SliceLayers:
         self._viewer.layers.remove(layer)
         if active is not layer and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
+
+
+def slice_on_screen(viewer: ViewerModel, layer: Labels) -> int | None:
+    """Return the index of a layer's current slice; None if the view shows no slice."""
+    dims = viewer.dims
+    if tuple(dims.displayed) != (dims.ndim - 2, dims.ndim - 1):
+        return None
+    if layer.ndim < 3:
+        return 0
+    axis = layer.ndim - 3
+    return plane_on_screen(viewer, layer, axis, layer.data.shape[axis])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QTreeWidgetItem, QVBoxLayout, QWidget
 
+from napari_geosr.gui.jobs.cluster import ClusterButton
+from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
@@ -151,6 +153,14 @@ class SegmentWidgets(Dock):
             "Se&gment whole scan", "Segment all slices and add the result as a layer."
         )
         self.cancel_button = button("&Cancel", "Stop; no layer is added.")
+        self.probabilities = QCheckBox("&Keep probabilities in jobs")
+        self.probabilities.setAccessibleName("Keep probabilities in jobs")
+        self.probabilities.setToolTip(
+            "When the scan is segmented on a cluster or in the background, also write "
+            "the probability of each class: 4 bytes per voxel and class."
+        )
+        self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
+        self.job_row = JobRow(self._viewer, "segment", self)
 
     def _lay_out(self) -> None:
         inputs = form_layout()
@@ -171,6 +181,7 @@ class SegmentWidgets(Dock):
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(inputs)
         column.addWidget(self.notes)
+        column.addWidget(self.job_row)
         column.addLayout(painting)
         column.addLayout(views)
         for widget in (
@@ -179,6 +190,8 @@ class SegmentWidgets(Dock):
             self.advanced,
             self.fractions,
             self.results,
+            self.probabilities,
+            self.cluster.widget,
         ):
             column.addWidget(widget)
         column.addStretch(1)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
     from napari_geosr.gui.kit.worker import MakeSteps
-    from napari_geosr.jobs.stopped_shape import StoppedShape
+    from napari_geosr.jobs.stopped.shape import StoppedShape
     from napari_geosr.operations.shapes import (
         MeshResult,
         SegmentedLayer,

@@ -23,7 +23,7 @@ from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.geometry import geometry_of_layer, is_turned
 from napari_geosr.gui.layers.position import Floats, indices_at
 from napari_geosr.jobs.handover import LayerVolume
-from napari_geosr.jobs.stopped_shape import StoppedShape
+from napari_geosr.jobs.stopped.shape import StoppedShape
 from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
     RefineShapeConfig,

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster.queries import may_be_in_queue, refresh
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import outputs_of
 from napari_geosr.jobs.status import JobStatus
 
 #: Lock file of a process that submits a job.
@@ -31,8 +32,6 @@ _SUBMISSION_LOCK = ".submission.lock"
 _SUBMITTER = ".submission.owner.lock"
 #: Maximum time, in seconds, to wait until a queue has ended a cancelled job.
 _ENDING_SECONDS = 5.0
-#: Settings of a job that name a file it writes.
-_OUTPUTS = ("out", "report", "implant", "mesh")
 #: Time between two queries, in seconds.
 _POLL_SECONDS = 0.5
 
@@ -48,7 +47,7 @@ def submitting(job: JobFolder) -> Iterator[None]:
         write the output.
     """
     with _only_submission(job), ExitStack() as stack:
-        for out in _outputs_of(job):
+        for out in outputs_of(job):
             stack.enter_context(_only_output(out))
         check_only_writer(job)
         yield
@@ -134,31 +133,32 @@ def check_only_writer(job: JobFolder) -> None:
     ------
     JobError
     """
-    for out in _outputs_of(job):
-        check_no_other_writer(out, job.path)
+    check_no_other_writer(outputs_of(job), job.path)
 
 
-def check_no_other_writer(out: Path, own: Path | None) -> None:
-    """Reject an output that another known job is writing or will write.
+def check_no_other_writer(outputs: Iterable[Path], own: Path | None) -> None:
+    """Reject outputs if another known job is writing or will write one of them.
 
     Parameters
     ----------
-    out : Path
+    outputs : iterable of Path
     own : Path or None
-        Folder of the job that is allowed to write it.
+        Folder of the job that is allowed to write them.
 
     Raises
     ------
     JobError
     """
+    names = {os.path.realpath(out): out for out in outputs}
+    if not names:
+        return
     for other in index.list_jobs():
         # A run that its queue ended has stopped, but may wait there to start again.
         is_open = other.is_alive or may_be_in_queue(other)
         if not is_open or other.path == own:
             continue
-        if not _writes(other, out):
-            continue
-        if reason := _why_not_over(_settled(other), out):
+        common = [names[path] for path in _real_outputs(other) if path in names]
+        if common and (reason := _why_not_over(_settled(other), common[0])):
             raise JobError(reason)
 
 
@@ -201,21 +201,12 @@ def _why_not_over(job: JobStatus, out: Path) -> str:
     return ""
 
 
-def _outputs_of(job: JobFolder) -> list[Path]:
-    """Return the files outside its folder that a job writes."""
-    values = job.values()
-    named = [values.get(name) for name in _OUTPUTS]
-    return list(dict.fromkeys(Path(out) for out in named if isinstance(out, str)))
-
-
-def _writes(status: JobStatus, path: Path) -> bool:
-    """Return whether a job writes the file at `path`, possibly through a link."""
+def _real_outputs(status: JobStatus) -> list[str]:
+    """Return the files that a job writes, with all links resolved."""
     try:
-        outputs = _outputs_of(JobFolder(status.path))
+        return [os.path.realpath(out) for out in outputs_of(JobFolder(status.path))]
     except JobError:  # removed in the meantime
-        return False
-    real = os.path.realpath(path)
-    return any(os.path.realpath(out) == real for out in outputs)
+        return []
 
 
 def _status_of(status: JobStatus) -> JobStatus:

@@ -16,10 +16,11 @@ from napari_geosr.jobs.feasibility import (
 )
 from napari_geosr.jobs.feasibility.node import time_text
 from napari_geosr.jobs.feasibility.restorations import check_plan, settings_on_node
-from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.kinds import FIT_NETWORKS, Job
 from napari_geosr.operations.measure.job import MeasureJob
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.job import RestoreJob
+from napari_geosr.operations.segment.job import SegmentJob
 from napari_geosr.operations.sim.job import SimJob
 
 if TYPE_CHECKING:
@@ -29,16 +30,22 @@ if TYPE_CHECKING:
 #: training code for shapes, and the help of the command line must appear at once.
 _SHAPES = "shapes"
 
-__all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
+__all__ = [
+    "check_plan",
+    "check_steps",
+    "describe_time",
+    "settings_on_node",
+    "time_text",
+]
 
 
 def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     """Reject a job if its first part would not fit into memory or walltime.
 
-    Restorations, measurements, reconstructions and runs on shapes are checked, without
-    reading voxels, projections or frames; see `restorations`, `measurements`,
-    `reconstructions` and `undivided`. Jobs that would not use all nodes or GPUs
-    are rejected as well; see `trainings`.
+    Restorations, measurements, reconstructions, segmentations and runs on shapes are
+    checked, without reading voxels, projections or frames; see `restorations`,
+    `measurements`, `reconstructions` and `undivided`. Jobs that would not use all nodes
+    or GPUs are rejected as well; see `trainings`.
 
     Parameters
     ----------
@@ -64,5 +71,22 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         trainings.check(job, profile)
     if isinstance(job, SimJob):
         undivided.check_frames(job, profile)
+    elif isinstance(job, SegmentJob):
+        undivided.check_segmentation(job, profile)
     elif job.to_values().get("operation") == _SHAPES:
         undivided.check_shape(cast("ShapeJob", job), profile)
+
+
+def describe_time(job: Job, profile: Profile) -> str:
+    """Describe the time of a job for its plan; empty if other rows contain it.
+
+    For jobs whose time is unknown, the text says so.
+    """
+    operation = job.to_values().get("operation")
+    if isinstance(job, SimJob | SegmentJob):
+        return undivided.describe_time(job, profile)
+    if operation == _SHAPES:
+        return undivided.describe_shape_time(cast("ShapeJob", job))
+    if operation in FIT_NETWORKS:
+        return "not estimated; the Jobs dock shows the time left once the job runs"
+    return ""

@@ -1,4 +1,7 @@
-"""Reject runs in a single process that need more memory than a node has."""
+"""Reject runs in a single process that need more memory or walltime than available.
+
+These runs keep nothing when they are stopped, so they must end within one walltime.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.array_parts.packed_mask import MOST_BYTES_IN_MEMORY
 from napari_geosr.core.config import format_enough
 from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs.cluster.profiles import Profile
-from napari_geosr.jobs.feasibility.node import Node
+from napari_geosr.jobs.feasibility.node import Node, time_text
+from napari_geosr.operations.segment.job import SegmentJob
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function
 from napari_geosr.operations.sim.job import SimJob
 from napari_geosr.operations.sim.memory import FREE_SHARE, require_memory
@@ -23,12 +28,127 @@ _PROGRAM_BYTES = 500 * 10**6
 #: completed part, and both together; the other tasks hold one bit per voxel, for large
 #: volumes in a temporary file.
 _LEAST_BYTES = {"complete": 4.0, "refine": 0.125, "segment": 0.125}
+#: Shortest CPU time per camera pixel and frame, in seconds, for an upscale factor of 2
+#: or more: half of what was measured on one core (docs/evidence/scale.md). The network
+#: starts from joint Richardson–Lucy. Finding the patterns and checks are not included.
+_FRAME_SECONDS = {
+    "widefield": 2e-9,
+    "wiener": 100e-9,
+    "joint-rl": 100e-9,
+    "pinn": 100e-9,
+}
+#: The same for each iteration of joint Richardson–Lucy, if their number is given.
+_ITERATION_SECONDS = 18e-9
+#: Shortest CPU time per voxel for a segmentation from two painted classes, in seconds:
+#: half of what was measured. One core is used.
+_SEGMENT_SECONDS = 500e-9
+#: Least memory for each voxel of a slice that is segmented, in bytes: the standardised
+#: slice, two neighbours on each side, and their mean, as float32.
+_SLICE_BYTES = 4.0 * 6
+#: Why the time of a run on a shape is unknown, by task.
+_UNKNOWN_SHAPE = {
+    "complete": "the size of the surface",
+    "refine": "the size of the surface",
+    "segment": "the number of voxels in the region",
+}
+#: Why a run that does not fit into its walltime is refused, as a clause.
+_NEVER_DONE = "the run would never be completed, because a stopped run keeps nothing"
+
+
+def describe_time(job: SimJob | SegmentJob, profile: Profile) -> str:
+    """Describe the time of a run, of which only a lower limit is known."""
+    if not _is_timed(job, profile):
+        return "cannot be estimated for a GPU or a model; choose an ample walltime"
+    node = Node(profile, None, _threads(job), _PROGRAM_BYTES)
+    seconds = _least_seconds(job, node)
+    used = counted(1 if isinstance(job, SegmentJob) else node.threads, "core")
+    depends = "the number of classes"
+    if isinstance(job, SimJob):
+        depends = "the iterations and the search for patterns"
+    return (
+        f"at least about {time_text(seconds)} on {used}; usually more than twice as "
+        f"long, depending on {depends}"
+    )
+
+
+def describe_shape_time(job: ShapeJob) -> str:
+    """State that the time of a run on a shape is not known."""
+    return (
+        f"cannot be estimated, because it depends on {_UNKNOWN_SHAPE[job.method]}, "
+        "which is known only after reading the voxels; choose an ample walltime"
+    )
+
+
+def _is_timed(job: SimJob | SegmentJob, profile: Profile) -> bool:
+    """Return whether a lower limit of the time of a run is known."""
+    if isinstance(job, SegmentJob):
+        return job.settings.model is None
+    return not profile.gpus and job.settings.device in ("auto", "cpu")
+
+
+def _threads(job: SimJob | SegmentJob) -> int | None:
+    return job.settings.threads if isinstance(job, SimJob) else 1
+
+
+def _least_seconds(job: SimJob | SegmentJob, node: Node) -> float:
+    """Return the shortest time of a run, on a computer twice as fast as ours."""
+    if isinstance(job, SegmentJob):
+        return math.prod(job.data.open().shape) * _SEGMENT_SECONDS
+    settings = job.settings
+    each = _FRAME_SECONDS[settings.method]
+    if settings.method == "joint-rl":
+        each += _ITERATION_SECONDS * (settings.iterations or 0)
+    # Most arrays have the size of the result.
+    each *= min(settings.upscale_factor, 2) ** 2 / 4
+    return math.prod(job.open_input().shape) * each / node.threads
+
+
+def _check_time(job: SimJob | SegmentJob, node: Node, remedy: str) -> None:
+    """Reject a run that cannot end within the walltime."""
+    if not _is_timed(job, node.profile):
+        return
+    seconds = _least_seconds(job, node)
+    used = counted(1 if isinstance(job, SegmentJob) else node.threads, "core")
+    node.check_walltime(
+        seconds,
+        f"the run takes at least about {time_text(seconds)} on {used}",
+        _NEVER_DONE,
+        remedy,
+    )
+
+
+def check_segmentation(job: SegmentJob, profile: Profile) -> None:
+    """Reject a segmentation that does not fit into memory, or cannot finish in time.
+
+    No voxel is read. With a model, which takes longer, the time is not checked.
+
+    Parameters
+    ----------
+    job : SegmentJob
+    profile : Profile
+
+    Raises
+    ------
+    ConfigError
+        If the job does not fit; the message gives the smallest valid value.
+    """
+    node = Node(profile, None, 1, _PROGRAM_BYTES)
+    volume = job.data.open()
+    least = int(_SLICE_BYTES * math.prod(volume.shape[-2:]))
+    needed = least + node.program_bytes
+    if node.memory and needed > node.memory:
+        raise node.too_little_memory(
+            f"a slice of {volume.title} needs at least {format_enough(least)}",
+            needed,
+            "crop the scan",
+        )
+    _check_time(job, node, "segment a part of the scan")
 
 
 def check_frames(job: SimJob, profile: Profile) -> None:
-    """Reject a reconstruction if its method, or a tile, does not fit into memory.
+    """Reject a reconstruction that does not fit into memory, or cannot finish in time.
 
-    No frame is read. Nothing is checked for runs on a GPU; the time is not checked.
+    No frame is read. Nothing is checked for runs on a GPU.
 
     Parameters
     ----------
@@ -46,6 +166,7 @@ def check_frames(job: SimJob, profile: Profile) -> None:
     if profile.gpus or settings.device not in ("auto", "cpu"):
         return
     node = Node(profile, None, settings.threads, _PROGRAM_BYTES)
+    _check_time(job, node, "request more cores (--cores) or reconstruct fewer frames")
     given = settings.memory
     if given is None:
         if not node.memory:
@@ -73,7 +194,7 @@ def check_shape(job: ShapeJob, profile: Profile) -> None:
     """Reject a run on a shape if the shape alone does not fit into memory.
 
     No voxel is read, so the memory for the surface of the shape is not included. The
-    time is not checked.
+    time is not checked, because it depends on this surface.
 
     Parameters
     ----------

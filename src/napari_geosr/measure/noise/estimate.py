@@ -115,11 +115,9 @@ def estimate_noise(
     second : Volume, optional
         Another scan of the same object, with the same voxels and independent noise.
     region : Volume, optional
-        Mask of a region without structure, with the same voxels; the noise is measured
-        only there. See `region_noise_steps`.
+        Mask of a region without structure in which to measure: `region_noise_steps`.
     blank : Volume, optional
-        Scan without an object, in which the noise is measured instead. See
-        `blank_noise_steps`.
+        Scan without an object in which to measure instead: `blank_noise_steps`.
 
     Returns
     -------

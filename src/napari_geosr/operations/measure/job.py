@@ -21,8 +21,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
 from napari_geosr.operations.cluster import check_workers
-from napari_geosr.operations.inputs import open_companion
-from napari_geosr.operations.inputs.job_input import JobInput
+from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.journal import MeasureJournal
@@ -32,27 +31,18 @@ from napari_geosr.operations.measure.networks import agreement_of, check_distanc
 OPERATION = "measure"
 
 
-class MeasureInput(JobInput):
-    """A volume of a measurement: its file, and the settings to open it."""
-
-    belongs_to_data: bool = False
-    """Whether the settings of the measured volume are used for information that this
-    file lacks: see `open_companion`. `reading` is then not used.
-    """
-
-
 class MeasureJob(Config):
     """Everything that a measurement needs to run, on this or another computer."""
 
     name: str
     """Name of the job."""
-    data: MeasureInput
+    data: JobInput
     """The volume to measure."""
-    reference: MeasureInput | None = None
+    reference: CompanionInput | None = None
     """A volume to compare it with, measured in the same way."""
-    mask: MeasureInput | None = None
+    mask: CompanionInput | None = None
     """Sample mask: non-zero voxels."""
-    deviation: MeasureInput | None = None
+    deviation: CompanionInput | None = None
     """Standard deviations of the volume, for the interval of its porosity."""
     settings: MeasureConfig = MeasureConfig()
     out: Path | None = None
@@ -68,10 +58,15 @@ class MeasureJob(Config):
     def from_values(cls, values: AnyMapping) -> MeasureJob:
         """Validate the contents of ``config.yaml``."""
         values = {key: value for key, value in values.items() if key != "method"}
-        roles = ("data", "reference", "mask", "deviation")
+        kinds: dict[str, type[JobInput]] = {
+            "data": JobInput,
+            "reference": CompanionInput,
+            "mask": CompanionInput,
+            "deviation": CompanionInput,
+        }
         inputs = {
-            role: MeasureInput.from_values(values[role])
-            for role in roles
+            role: kind.from_values(values[role])
+            for role, kind in kinds.items()
             if values.get(role) is not None
         }
         settings = MeasureConfig.from_mapping(values.get("settings") or {})
@@ -99,7 +94,7 @@ class MeasureJob(Config):
         Raises
         ------
         FileError, VolumeError
-            As for `MeasureInput.open`.
+            As for `JobInput.open`.
         """
         volumes, notes = {"data": self.data.open()}, []
         given = {
@@ -110,13 +105,26 @@ class MeasureJob(Config):
         for role, one in given.items():
             if one is None:
                 continue
-            if not one.belongs_to_data:
-                volumes[role] = one.open()
-                continue
-            reading, like = self.data.reading, volumes["data"]
-            volumes[role], new_notes = open_companion(one.volume, reading, like)
+            volumes[role], new_notes = one.open_beside(self.data, volumes["data"])
             notes += new_notes
         return volumes, notes
+
+    def files(self, folder: Path) -> dict[str, Path]:
+        """Return the paths of the files of the report, by default in `folder`."""
+        names = ["input"] if self.reference is None else ["input", "reference"]
+        return report_files.plan(
+            self.out or folder / "result",
+            names,
+            labels=True,
+            statistics=self.settings.statistics,
+            overviews=True,
+        )
+
+    def outputs(self) -> tuple[Path, ...]:
+        """Return the files, and their folder, that the job writes elsewhere."""
+        if self.out is None:
+            return ()
+        return (self.out, *self.files(self.out).values())
 
     def check(self) -> None:
         """Refuse invalid settings before a process is started.
@@ -170,15 +178,7 @@ def measure_job_steps(
     GeoSRError
         If the run fails.
     """
-    names = ["input"] if job.reference is None else ["input", "reference"]
-    out = job.out or folder / "result"
-    files = report_files.plan(
-        out,
-        names,
-        labels=True,
-        statistics=job.settings.statistics,
-        overviews=True,
-    )
+    out, files = job.out or folder / "result", job.files(folder)
     if foreign := _foreign_files(job, files, folder):
         raise FileError(
             f"{out} contains {', '.join(foreign)}, written by another program after "
@@ -204,27 +204,30 @@ def measure_job_steps(
         workers=job.workers,
         should_stop=should_stop,
     )
-    try:
-        with StepIterator(steps) as iterator:
-            for step in iterator:
-                if isinstance(step, BlockDone):
-                    step = PartDone(step.done, step.total)
-                yield step
-    except Cancelled:
-        return None
-    reports = iterator.result
-    agreement = agreement_of(reports, job.graph_distance)
-    more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
-    earlier = report_files.earlier_files(files)
-    written = report_files.write(
-        files,
-        volumes,
-        reports,
-        job.settings,
-        companions=given,
-        more=more,
-        overwrite=not _foreign_files(job, files, folder),
-    )
+    with report_files.claimed(files):
+        try:
+            with StepIterator(steps) as iterator:
+                for step in iterator:
+                    if isinstance(step, BlockDone):
+                        step = PartDone(step.done, step.total)
+                    yield step
+        except Cancelled:
+            return None
+        reports = iterator.result
+        agreement = agreement_of(reports, job.graph_distance)
+        found = (
+            {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
+        )
+        earlier = report_files.earlier_files(files)
+        written = report_files.write(
+            files,
+            volumes,
+            reports,
+            job.settings,
+            companions=given,
+            more=found,
+            overwrite=not _foreign_files(job, files, folder),
+        )
     journal.remove()
     for remark in earlier.remove(written.values(), opened.values()):
         yield WarningIssued(message=remark)

@@ -81,6 +81,10 @@ class ReconstructJob(Config):
         """Open the projections lazily, as a volume that refers to the same file."""
         return as_volume(open_projections(self.projections, self.reading))
 
+    def outputs(self) -> tuple[Path, ...]:
+        """Return the file that the job writes outside its folder."""
+        return () if self.out is None else (self.out,)
+
     def result(self, folder: Path) -> Path:
         """Return the path of the volume, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"

@@ -26,7 +26,7 @@ from napari_geosr.inference.members import NONE
 from napari_geosr.io import read_back
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished_files.atomic import explained
-from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
+from napari_geosr.io.unfinished_files.finished import has_record
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import remove_with_journal
 from napari_geosr.io.unfinished_files.unfinished import usable_unfinished_steps
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.run import RestorationResult
 
 OPERATION = "restore"
+#: Operation in the record of a residual.
+_CHECK = "check"
 #: Size of a float32 voxel, in bytes.
 _FLOAT_BYTES = 4
 
@@ -111,6 +113,10 @@ class RestoreJob(Config):
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
     """Modification time, in ns, of the file that the result replaces."""
+    deviation_replaces: int = 0
+    """The same for the file of the standard deviations."""
+    residual_replaces: int = 0
+    """The same for the file of the residual."""
     look: bool = False
     """Whether to predict the effect of the run first, and to report it."""
     strict: bool = False
@@ -180,6 +186,24 @@ class RestoreJob(Config):
             itemsize += _FLOAT_BYTES
         return math.prod(volume.shape) * int(factor**n_axes) * itemsize
 
+    def outputs(self) -> tuple[Path, ...]:
+        """Return the files that the job writes outside its folder."""
+        if self.out is None:
+            return ()
+        return (self.out, *self.companions(self.out))
+
+    def companions(self, out: Path) -> dict[Path, int]:
+        """Return the files that the job writes in addition to the result `out`.
+
+        The values are the modification times of the files that they replace.
+        """
+        found = {}
+        if self.settings.uncertainty != NONE:
+            found[deviation_path(out)] = self.deviation_replaces
+        if self.check_consistency:
+            found[residual_path(out)] = self.residual_replaces
+        return found
+
     def result(self, folder: Path) -> Path:
         """Return the path of the result, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
@@ -217,6 +241,10 @@ def restore_job_steps(
         If the run fails; finished tiles are kept.
     """
     out = job.result(folder)
+    # Files written by others are not replaced; this is found before the run.
+    for path, replaces in job.companions(out).items():
+        made_by = _CHECK if path == residual_path(out) else OPERATION
+        is_written(path, folder, made_by, replaces)
     # A run that was killed before it reported its result may already have written the
     # file.
     if is_written(out, folder, OPERATION, job.replaces):
@@ -234,7 +262,10 @@ def restore_job_steps(
             volume,
             job.settings,
             out=out,
-            overwrite=bool(job.replaces),
+            # A file of deviations may be left of an earlier result that was removed.
+            overwrite=bool(
+                job.replaces or (job.deviation_replaces and unfinished is None)
+            ),
             unfinished=unfinished,
             unfinished_deviation=deviation,
             look=job.look,
@@ -259,14 +290,14 @@ def _checked(
     if not job.check_consistency:
         return out
     residual = residual_path(out)
-    # An earlier run of the job may have left a file.
-    is_own = residual.is_relative_to(folder) or is_recorded(residual, folder)
-    may_be_own = is_own or not has_record(folder)  # a job of an earlier release
+    # An existing file is replaced if the user wants this, or if an earlier run of the
+    # job has left it; otherwise, this raises an error.
+    is_written(residual, folder, _CHECK, job.residual_replaces)
     checked = consistency_steps(
         job.data.open(),
         read_back(out),
         out=residual,
-        overwrite=bool(job.replaces) or may_be_own,
+        overwrite=residual.exists(),
         workers=job.workers,
         should_stop=should_stop,
     )

@@ -67,6 +67,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "painted_classes",
             "segmented_layer_steps",
             "suggest_steps",
+            "Suggestion",
             "TooFewClassesError",
             "warm_up",
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,7 @@ def segment_steps(
     *,
     probabilities: Path | None = None,
     overwrite: bool = False,
+    replaced: Collection[Path] = (),
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Segmentation]:
     """Learn from the painted voxels and segment all slices.
@@ -104,6 +105,8 @@ def segment_steps(
     probabilities : Path, optional
         Volume file for the probabilities: float32, with the classes along axis C.
     overwrite : bool
+    replaced : collection of Path
+        Files that are replaced even if `overwrite` is False.
     should_stop : callable
         Called before every slice.
 
@@ -125,14 +128,16 @@ def segment_steps(
     for volume in (scan, labels):
         check_not_source(volume, *files)
     for path in files:
-        io.check_output(path, overwrite)
+        io.check_output(path, overwrite or path in replaced)
     segmenter = open_segmenter(scan, config)
     yield from learn_steps(segmenter, labels, config, should_stop)
     record = yield from record_steps(segmenter, labels, config, should_stop)
     specs = _specs(segmenter, record)
     with ExitStack() as stack:
         outputs = [
-            stack.enter_context(io.create(path, spec, overwrite=overwrite))
+            stack.enter_context(
+                io.create(path, spec, overwrite=overwrite or path in replaced)
+            )
             for path, spec in zip(files, specs, strict=False)
         ]
 

@@ -8,7 +8,7 @@ voxel of the input is removed.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import plan_refinement
 from napari_geosr.io.meshes import check_mesh_path
+from napari_geosr.io.unfinished_files.claims import claimed
 from napari_geosr.learning.shapes.shape_completion import bounding_box
 from napari_geosr.networks.sparse import SparseTensor, sparse_backend
 from napari_geosr.operations.inputs import check_not_source
@@ -172,11 +173,31 @@ def complete_shape_steps(
         If the operation fails; the message states the problem and what to do.
     """
     volumes = [out] if implant is None else [out, implant]
-    check_not_source(volume, *volumes, *([] if mesh is None else [mesh]))
+    files = [*volumes, *([] if mesh is None else [mesh])]
+    check_not_source(volume, *files)
+    may_replace = {path: overwrite or path in replaced for path in files}
     for path in volumes:
-        io.check_output(path, overwrite or path in replaced)
+        io.check_output(path, may_replace[path])
     if mesh is not None:
-        check_mesh_path(mesh, overwrite=overwrite or mesh in replaced)
+        check_mesh_path(mesh, overwrite=may_replace[mesh])
+    with ExitStack() as stack:  # other runs must not write these files meanwhile
+        for path in files:
+            stack.enter_context(claimed(path.expanduser()))
+        steps = _completion_steps(
+            volume, volumes, config, mesh, may_replace, should_stop
+        )
+        return (yield from steps)
+
+
+def _completion_steps(
+    volume: Volume,
+    volumes: Sequence[Path],
+    config: CompleteShapeConfig,
+    mesh: Path | None,
+    may_replace: Mapping[Path, bool],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, ShapeCompletion]:
+    """Complete a shape, and write the volumes and the mesh, which are claimed."""
     model = find_shape_model(config.model, COMPLETING, "complete")
     if warning := check_cubic(volume, model):
         yield WarningIssued(message=warning)
@@ -199,8 +220,8 @@ def complete_shape_steps(
         for path, mask in zip(volumes, masks, strict=False):
             like = volume.replace(data=mask, provenance=(*volume.provenance, record))
             spec = io.OutputSpec.like(like, dtype=np.uint8, kind="labels")
-            may_replace = overwrite or path in replaced
-            output = stack.enter_context(io.create(path, spec, overwrite=may_replace))
+            may = may_replace[path]
+            output = stack.enter_context(io.create(path, spec, overwrite=may))
             output.array[(slice(None),) * 3] = mask.astype(np.uint8)
         surface = None
         if mesh is not None:
@@ -210,13 +231,13 @@ def complete_shape_steps(
                     volume,
                     mesh,
                     MeshConfig(),
-                    overwrite=overwrite or mesh in replaced,
+                    overwrite=may_replace[mesh],
                 )
-    written = np.asarray(io.read_back(out).data) != 0
+    written = np.asarray(io.read_back(volumes[0]).data) != 0
     n_added = int(np.count_nonzero(part.implant))
     return ShapeCompletion(
-        path=out,
-        implant=implant,
+        path=volumes[0],
+        implant=volumes[1] if len(volumes) > 1 else None,
         surface=surface,
         implant_volume=n_added * float(np.prod(volume.voxel_size)),
         unit=shown_unit(volume.unit, volume.voxel_size),

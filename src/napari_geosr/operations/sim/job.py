@@ -13,6 +13,7 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files.atomic import explained, write_text
+from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function
@@ -45,6 +46,8 @@ class SimJob(Config):
     """Modification time, in ns, of the file that the result replaces."""
     report: Path | None = None
     """Folder for the checks of the result; by default, they are not written."""
+    report_replaces: int = 0
+    """Latest modification time, in ns, of the files that the report replaces."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> SimJob:
@@ -77,6 +80,18 @@ class SimJob(Config):
     def open_input(self) -> Volume:
         """Open the frames lazily."""
         return open_frames(self.frames, self.settings, self.reading).volume
+
+    def outputs(self) -> tuple[Path, ...]:
+        """Return the files, and the folder, that the job writes outside its folder."""
+        result = () if self.out is None else (self.out,)
+        if self.report is None:
+            return result
+        return (*result, self.report, *self.report_files().values())
+
+    def report_files(self) -> dict[str, Path]:
+        """Return the paths of the files of the report, if there is one."""
+        folder = self.report
+        return {} if folder is None else {k: folder / n for k, n in FILES.items()}
 
     def result(self, folder: Path) -> Path:
         """Return the path of the result, by default in the folder of the job."""
@@ -140,6 +155,13 @@ def sim_job_steps(
         If the run fails.
     """
     out = job.result(folder)
+    if foreign := _foreign_files(job, folder):
+        raise FileError(
+            f"{job.report} contains {', '.join(foreign)}, written by another program "
+            "after this job was created, so nothing was replaced. Move these files to "
+            f"another folder and resume the job (napari-geosr jobs resume {folder}), "
+            "or start a new job with another --report."
+        )
     # If the job was killed before it reported its result, the file already exists.
     done = is_written(out, folder, OPERATION, job.replaces)
     if done and not _lacks_report(job, out):
@@ -164,8 +186,26 @@ def sim_job_steps(
             )
         else:
             # An earlier run of the job may have left some of the files.
-            write_report(job.report, result, overwrite=True)
+            is_own = not _foreign_files(job, folder)
+            if note := write_report(job.report, result, overwrite=is_own):
+                yield WarningIssued(message=note)
     return result.path
+
+
+def _foreign_files(job: SimJob, folder: Path) -> list[str]:
+    """Return the names of files of the report that other programs have written.
+
+    Jobs of earlier releases have no record of their files; for them, there are none.
+    """
+    if not has_record(folder):
+        return []
+    return [
+        path.name
+        for path in job.report_files().values()
+        if path.exists()
+        and path.stat().st_mtime_ns > job.report_replaces
+        and not is_recorded(path, folder)
+    ]
 
 
 def _lacks_report(job: SimJob, out: Path) -> bool:
@@ -173,11 +213,8 @@ def _lacks_report(job: SimJob, out: Path) -> bool:
 
     Files that are older than the result belong to an earlier result.
     """
-    folder = job.report
-    if folder is None:
-        return False
     made = out.stat().st_mtime_ns
-    files = (folder / name for name in FILES.values())
+    files = job.report_files().values()
     return not all(f.exists() and f.stat().st_mtime_ns >= made for f in files)
 
 

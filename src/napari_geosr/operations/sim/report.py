@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.figure_png import as_png
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.claims import refuse_claimed
+from napari_geosr.io.unfinished_files.finished import record_finished
 from napari_geosr.operations.sim.check import folder_files
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.plane_run import trust_summary
@@ -36,17 +39,29 @@ def check_report(folder: Path, config: SimConfig, *, overwrite: bool) -> None:
         If the checks are switched off.
     FileError
         If files of the report exist and `overwrite` is False.
+    FileInUseError
+        If a job is writing the report.
     """
     if not config.checks:
         raise ConfigError(
             "A report contains the checks of the result, but they are switched off. "
             "Remove --no-checks or --report."
         )
-    folder_files(folder, FILES, overwrite)
+    for path in folder_files(folder, FILES, overwrite).values():
+        if folder.is_dir():
+            refuse_claimed(path)
 
 
-def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) -> None:
-    """Write ``checks.json``, ``residual.ome.tif`` and ``checks.png``.
+def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) -> str:
+    """Write ``checks.json``, ``residual.ome.tif`` and ``checks.png``: all, or none.
+
+    If files that must not be overwritten were created during the run, a new folder next
+    to `folder` is used, so that the checks are not lost.
+
+    Returns
+    -------
+    str
+        A sentence that names the new folder; empty if it was not needed.
 
     Raises
     ------
@@ -56,14 +71,34 @@ def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) ->
     checks, residual = result.checks, result.residual
     assert checks is not None, "a run without checks has no report"
     assert residual is not None, "a run with checks has a residual"
+    asked, note = folder, ""
+    existing = [name for name in FILES.values() if (folder / name).exists()]
+    if existing and not overwrite:
+        folder = _free_folder(asked)
+        note = (
+            f"{asked} already contains {', '.join(existing)}, created during this run. "
+            f"The checks were written to {folder}."
+        )
     files = folder_files(folder, FILES, overwrite)
-    with atomic.created_folder(folder):
-        summary = trust_summary({(0, 0): checks, **result.other_checks})
-        values = {**summary.pop("checks"), **summary}
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        atomic.write_text(files["json"], text, overwrite=overwrite)
-        io.write(residual, files["residual"], overwrite=overwrite)
-        atomic.write_bytes(files["picture"], picture(result), overwrite=overwrite)
+    summary = trust_summary({(0, 0): checks, **result.other_checks})
+    values = {**summary.pop("checks"), **summary}
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    with (
+        atomic.created_folder(folder),
+        atomic.replacing_all(list(files.values()), overwrite=overwrite) as made,
+    ):
+        atomic.write_text(made[files["json"]], text)
+        io.write(residual, made[files["residual"]])
+        atomic.write_bytes(made[files["picture"]], picture(result))
+        record_finished(made)
+    return note
+
+
+def _free_folder(folder: Path) -> Path:
+    """Return the first of ``NAME_2``, ``NAME_3``, … that does not exist."""
+    there = folder.absolute()
+    names = (there.with_name(f"{there.name}_{n}") for n in itertools.count(2))
+    return next(path for path in names if not path.exists())
 
 
 def picture(result: SimResult) -> bytes:

@@ -33,6 +33,7 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.operations.study import CellDone, study_steps
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.setup import check_study, shape_of
+from napari_geosr.operations.study.store import FILES
 
 OPERATION = "study projections"
 #: Name of the study's folder within the job folder.
@@ -118,6 +119,11 @@ class StudyJob(Config):
         scan, reference, mask = self.data.open()
         check_study(scan, self.settings)
         shape_of(scan, reference, mask)
+
+    def outputs(self) -> tuple[Path, ...]:
+        """Return the files, and their folder, that the job writes elsewhere."""
+        out = self.out
+        return () if out is None else (out, *(out / n for n in FILES.values()))
 
     def can_reuse_cells(self, other: StudyJob) -> bool:
         """Return whether finished cells of `other` are also valid for this study."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 SCHEMA_VERSION = 1
+#: Names of the files of a study.
+FILES = {"json": "study.json", "csv": "study.csv", "html": "report.html"}
 #: File that the process running the study keeps locked.
 _LOCK_FILE = ".study.lock"
 #: File of the process that runs the study, on file systems without locks.
@@ -90,11 +92,7 @@ class StudyStore:
         self.cells = folder / "cells"
         self.models = folder / "models"
         self.work = folder / "work"
-        self.files = {
-            "json": folder / "study.json",
-            "csv": folder / "study.csv",
-            "html": folder / "report.html",
-        }
+        self.files = {kind: folder / name for kind, name in FILES.items()}
         self._is_new = self._made_folder = self._made_lock = False
         self._record: AnyMapping = {}
         self._essential: AnyMapping = {}

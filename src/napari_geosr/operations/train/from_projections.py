@@ -131,6 +131,10 @@ class ProjectionsTrainJob(Config):
             "training": self.training.model_dump(mode="json"),
         }
 
+    def outputs(self) -> tuple[Path, ...]:
+        """Return the file that the job writes outside its folder."""
+        return () if self.scans.restore is None else (self.scans.restore,)
+
     def with_absolute_paths(self) -> ProjectionsTrainJob:
         """Return the job with absolute paths."""
         return self.model_copy(update={"scans": self.scans.with_absolute_paths()})

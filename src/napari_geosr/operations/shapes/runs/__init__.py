@@ -136,6 +136,10 @@ class ShapeJob(Config):
         """Return the path of the result, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
 
+    def outputs(self) -> tuple[Path, ...]:
+        """Return the files that the job writes outside its folder."""
+        return (*(() if self.out is None else (self.out,)), *self.companions())
+
     def companions(self) -> tuple[Path, ...]:
         """Return the other files that the job writes."""
         return tuple(path for path in (self.implant, self.mesh) if path is not None)
