@@ -9,7 +9,7 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.noise import known_noise
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.gui.layers.known_noise import known_noise_of
+from napari_geosr.gui.layers.questions.noise import known_noise_of
 from napari_geosr.jobs.handover import StoppedRestoration
 
 SHAPE = (16, 48, 48)

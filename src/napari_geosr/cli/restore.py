@@ -131,14 +131,7 @@ def restore(
     All time points and channels of a series are restored in one run, unless --time or
     --channel selects one.
     """
-    if others and not average:
-        raise ConfigError(
-            f"{1 + len(others)} inputs are given for one output. Add --average if they "
-            "show the same object; otherwise restore them one by one."
-        )
-    if average and (workers is not None or dry_run):
-        other = "--dry-run" if workers is None else "--workers"
-        raise ConfigError(f"--average and {other} cannot be combined: omit one.")
+    _check_inputs(1 + len(others), average, workers, dry_run)
     io.check_output(out, overwrite=overwrite, continues=resume)
     if check_consistency:
         restoration.refuse_check(average)
@@ -146,15 +139,7 @@ def restore(
     merged = settings_from(RestoreConfig, config, settings)
     open_one = open_volume if average else open_series
     volumes = [open_one(path, reading) for path in (input, *others)]
-    noise_source = noise_source or NoiseSource()
-    reference = noise_source.open(volumes[0], reading or InputConfig())
-    if reference is not None:
-        if average:
-            raise ConfigError(
-                "With --average, the noise of each input is measured separately: omit "
-                f"--average or {OPTIONS[reference.kind]}."
-            )
-        check_not_source(reference.volume, out)
+    reference = _open_reference(noise_source, volumes[0], reading, out, average)
     if dry_run:
         return _show_plan(volumes[0], merged, workers, suffix_of(out), reference, json)
     if check_consistency:
@@ -214,6 +199,39 @@ def restore(
             "repeat the command with --continue."
         )
     return 0 if result.complete else 130
+
+
+def _check_inputs(count: int, average: bool, workers: int | None, plan: bool) -> None:
+    """Raise `ConfigError` if options cannot be combined with this number of inputs."""
+    if count > 1 and not average:
+        raise ConfigError(
+            f"{count} inputs are given for one output. Add --average if they "
+            "show the same object; otherwise restore them one by one."
+        )
+    if average and (workers is not None or plan):
+        other = "--dry-run" if workers is None else "--workers"
+        raise ConfigError(f"--average and {other} cannot be combined: omit one.")
+
+
+def _open_reference(
+    source: NoiseSource | None,
+    volume: Volume,
+    reading: InputConfig | None,
+    out: Path,
+    average: bool,
+) -> NoiseReference | None:
+    """Open the file in which the noise is measured, if one is given."""
+    source = source or NoiseSource()
+    reference = source.open(volume, reading or InputConfig())
+    if reference is None:
+        return None
+    if average:
+        raise ConfigError(
+            "With --average, the noise of each input is measured separately: omit "
+            f"--average or {OPTIONS[reference.kind]}."
+        )
+    check_not_source(reference.volume, out)
+    return reference
 
 
 def _show_plan(

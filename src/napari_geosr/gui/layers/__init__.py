@@ -27,9 +27,9 @@ from napari_geosr.gui.layers.geometry import (
     origin_along,
 )
 from napari_geosr.gui.layers.geometry import finest as finest
-from napari_geosr.gui.layers.known_noise import noise_metadata
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.private_napari import describe_in_status_bar
+from napari_geosr.gui.layers.questions.noise import noise_metadata
 from napari_geosr.gui.layers.questions.record import open_notes, open_questions
 from napari_geosr.jobs.data import UneditedCheck
 from napari_geosr.operations.measure.deviation import is_deviation

@@ -34,7 +34,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.explained import source_entry
 from napari_geosr.gui.layers.geometry import geometry_of_layer
-from napari_geosr.gui.layers.known_noise import known_noise_of
+from napari_geosr.gui.layers.questions.noise import known_noise_of
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher, rename
 from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_upper_limit

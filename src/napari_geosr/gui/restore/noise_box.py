@@ -27,7 +27,7 @@ from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.layers import finest, is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.geometry import geometry_of_layer, layer_type
-from napari_geosr.gui.layers.known_noise import known_noise_of, set_known_noise
+from napari_geosr.gui.layers.questions.noise import known_noise_of, set_known_noise
 from napari_geosr.operations.inputs.noise_source import (
     NoiseReference,
     with_noise_steps,

@@ -182,11 +182,8 @@ class RestoreWidgets(Dock):
         self.form = ConfigForm(
             RestoreConfig, skip=shown_above, choices={"device": _DEVICES}
         )
-        self.card = Section(
-            "Model c&ard",
-            self.model_box.card_label,
-            tool_tip=("Intended use, limitations, quality and licence of the model."),
-        )
+        card_tip = "Intended use, limitations, quality and licence of the model."
+        self.card = Section("Model c&ard", self.model_box.card_label, tool_tip=card_tip)
         self.noise_box = NoiseSourceBox(viewer)
         self.noise_box.failed.connect(self.show_failure)
         self.settings = Section(

@@ -162,13 +162,12 @@ def noise_steps(
 ) -> Generator[Step, None, Noise]:
     """Run `estimate_noise` step by step.
 
-    If the volume's metadata state its noise (see `known_noise`), it is returned.
+    Noise in the volume's metadata (see `known_noise`) is returned as it is.
     """
     sources = [each for each in (second, region, blank) if each is not None]
     if len(sources) > 1:
         raise ConfigError(
-            "Noise is measured in a second scan, in a region, or in a blank scan: give "
-            "only one of them."
+            "Use a second scan, a region or a blank scan for the noise: only one."
         )
     if region is not None:
         return (yield from region_noise_steps(volume, region, should_stop))

@@ -133,20 +133,8 @@ def rank_steps(
     began = time.monotonic()
     config = RankConfig() if config is None else config
     volume = volume.select()
-    if second is None and config.upscale_factor == 1:
-        second = _known_second(volume)
-    second = None if second is None else second.select()
-    if second is not None and second.shape != volume.shape:
-        raise VolumeError(
-            f"{second.title} has {_size(second)} voxels and {volume.title} "
-            f"{_size(volume)}: a second scan must have the same voxel grid."
-        )
+    second = _second_scan(volume, second, config)
     if config.upscale_factor > 1:
-        if second is not None:
-            raise ConfigError(
-                "A second scan cannot be used to compare super-resolution models: omit "
-                "it (--second), or compare denoisers (--upscale-factor 1)."
-            )
         found = rank_upscaling_steps(volume, config, should_stop, noise=noise)
         return (yield from found)
     models, skipped = _candidates(volume, config, only_bounded)
@@ -204,6 +192,28 @@ def rank_steps(
     )
 
 
+def _second_scan(
+    volume: Volume, second: Volume | None, config: RankConfig
+) -> Volume | None:
+    """Return the second scan with which errors are measured, if there is one."""
+    if config.upscale_factor > 1:
+        if second is not None:
+            raise ConfigError(
+                "A second scan cannot be used to compare super-resolution models: omit "
+                "it (--second), or compare denoisers (--upscale-factor 1)."
+            )
+        return None
+    if second is None:
+        return _known_second(volume)
+    second = second.select()
+    if second.shape != volume.shape:
+        raise VolumeError(
+            f"{second.title} has {_size(second)} voxels and {volume.title} "
+            f"{_size(volume)}: a second scan must have the same voxel grid."
+        )
+    return second
+
+
 def _known_second(volume: Volume) -> Volume | None:
     """Return the second scan from which the noise of the volume is known, if any."""
     known = known_noise(volume.metadata)
@@ -211,7 +221,7 @@ def _known_second(volume: Volume) -> Volume | None:
         return None
     second: Volume = known.volume
     # Of a series, only the noise is known.
-    return second if second.shape == volume.shape else None
+    return second.select() if second.shape == volume.shape else None
 
 
 def find_ranking(
