@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import alignment_with, helper_metadata
 from napari_geosr.gui.layers.camera import look_from, remove_in_place
 from napari_geosr.gui.layers.position import Floats, unit_factors
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
 #: Colour of the surface.
 _COLOUR = "bop blue"
-#: Opacity and blending of the input while a preview is shown. The input does not hide
-#: the surface, even where the two coincide.
-_OPACITY, _BLENDING = 0.5, "translucent_no_depth"
+#: Opacity of the input while a preview is shown.
+_OPACITY = 0.5
+#: Blending of the input meanwhile: it does not hide the surface, even where the two
+#: coincide.
+_BLENDING = "translucent_no_depth"
 #: Minimum distance between the centres of a surface and the whole shape, relative to
 #: the size of the shape, at which the camera looks from the side of the surface.
 _MIN_OFFSET = 0.05
@@ -53,6 +56,7 @@ class PreviewSurface:
         the camera is turned to the surface.
         """
         self.clear()
+        source = unwrapped(source)
         is_part = found.box is not None
         active = self._viewer.layers.selection.active
         made = add_surface(
