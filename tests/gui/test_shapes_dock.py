@@ -277,7 +277,7 @@ def test_the_preview_reaches_the_last_voxels():
     shape[48:, 4:20, 4:20] = 1
     volume = Volume(shape, "ZYX", (SIZE,) * 3, "mm", name="plate")
     config = shapes.RefineShapeConfig.create(upscale_factor=2)
-    found = run_to_end(shapes.preview_steps(volume, config, (48.7, 12, 12)))
+    found = run_to_end(shapes.preview_steps(volume, config, (48.7, 12, 12))).surface
     assert np.ptp(found.vertices[:, 0]) > SIZE
 
 

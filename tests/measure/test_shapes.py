@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import run_to_end
@@ -16,6 +17,7 @@ from napari_geosr.measure.shapes import (
     merged_surface,
 )
 from napari_geosr.measure.shapes.match import euler_numbers
+from napari_geosr.measure.shapes.quality import surface_areas
 from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.physics.shapes import sampled, trabeculae
 
@@ -73,31 +75,68 @@ def test_tunnels_are_counted() -> None:
     assert found.euler_error == -1
 
 
+def pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pairs of shapes that agree to different degrees."""
+    rng = np.random.default_rng(1)
+    solid = sampled(trabeculae(np.random.default_rng(1)), (28, 30, 26))
+    rough = solid.copy()
+    rough[14] ^= rng.random(rough[14].shape) < 0.02
+    smooth = ndimage.gaussian_filter(solid.astype(float), 0.8) > 0.5
+    halves = solid.reshape(14, 2, 15, 2, 13, 2).mean((1, 3, 5))
+    again = ndimage.zoom(halves, 2, order=1, grid_mode=True, mode="nearest") > 0.5
+    moved = np.roll(solid, (1, 0, 2), (0, 1, 2)) & ball(30, 14)[1:29, :, 2:28]
+    noise = rng.random(solid.shape) < 0.5
+    return {
+        "moved": (solid, moved),
+        "flipped voxels": (rough, solid),
+        "smoothed": (smooth, solid),
+        "coarsened": (again, solid),
+        "noise": (noise, noise ^ (rng.random(solid.shape) < 0.01)),
+        "specks": (np.pad(noise & ~solid, 2), np.pad(~solid, 2)),
+    }
+
+
+PAIRS = pairs()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("size", [(1.0, 1.0, 1.0), (2.0, 0.5, 0.7)])
-def test_distances_are_those_of_another_program(size: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("size", [(1.0, 1.0, 1.0), (2.5, 0.5, 0.7), (1.0, 0.8, 0.8)])
+@pytest.mark.parametrize("name", PAIRS)
+def test_distances_are_those_of_another_program(
+    name: str, size: tuple[float, ...]
+) -> None:
     other = pytest.importorskip(
         "surface_distance", reason="surface-distance is not installed"
     )
-    one = sampled(trabeculae(np.random.default_rng(1)), (28, 30, 26))
-    two = np.roll(one, (1, 0, 2), (0, 1, 2)) & ball(30, 14)[1:29, :, 2:28]
+    one, two = PAIRS[name]
     found = compare_shapes(one, two, size, "mm", tolerance=1.0)
     theirs = other.compute_surface_distances(one, two, size)
-    assert found.hausdorff == pytest.approx(
-        other.compute_robust_hausdorff(theirs, 100), rel=1e-6
-    )
-    # The areas of the two programs differ slightly.
+    for percent, value in ((100, found.hausdorff), (95, found.hausdorff_95)):
+        expected = other.compute_robust_hausdorff(theirs, percent)
+        assert value == pytest.approx(expected, rel=1e-6)
     both = [
         (theirs[f"distances_{a}_to_{b}"], theirs[f"surfel_areas_{a}"])
         for a, b in (("gt", "pred"), ("pred", "gt"))
     ]
     total = sum(float((d * area).sum()) for d, area in both)
     mean = total / sum(float(area.sum()) for _, area in both)
-    assert found.mean_distance == pytest.approx(mean, rel=0.07)
-    at_95 = other.compute_robust_hausdorff(theirs, 95)
-    assert found.hausdorff_95 == pytest.approx(at_95, rel=0.1)
+    assert found.mean_distance == pytest.approx(mean, rel=1e-6)
     within = other.compute_surface_dice_at_tolerance(theirs, 1.0)
-    assert found.surface_dice == pytest.approx(within, abs=0.02)
+    assert found.surface_dice == pytest.approx(within, rel=1e-6)
+
+
+def test_areas_between_eight_voxels_by_hand() -> None:
+    """A plane, a cut corner, a cut edge, and the complement of each shape."""
+    dz, dy, dx = size = (2.0, 0.5, 0.7)
+    areas = surface_areas(size)
+    assert areas[0b00001111] == pytest.approx(dy * dx)
+    assert areas[0b00110011] == pytest.approx(dz * dx)
+    corner = np.sqrt((dz * dy) ** 2 + (dz * dx) ** 2 + (dy * dx) ** 2) / 8
+    assert areas[0b00000001] == pytest.approx(corner)
+    assert areas[0b00000011] == pytest.approx(dx * np.hypot(dz, dy) / 2)
+    assert areas[0b10000001] == pytest.approx(2 * corner)
+    assert areas == pytest.approx(areas[::-1])
+    assert (areas[1:-1] > 0).all()
 
 
 def test_the_border_is_at_least_a_voxel_wide() -> None:

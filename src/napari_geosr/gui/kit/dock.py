@@ -153,6 +153,13 @@ class Dock(QWidget):
         for form in self.settings_forms():
             form.clear_faults()
 
+    def clear_faults(self) -> None:
+        """Clear an error at the bottom and those below fields; keep other messages."""
+        if self.message.has_error:
+            self.message.clear()
+        for form in self.settings_forms():
+            form.clear_faults()
+
     # Settings
 
     def recall(

@@ -182,6 +182,11 @@ class MessageRow(QWidget):
         """The message that is shown."""
         return str(self.label.text())
 
+    @property
+    def has_error(self) -> bool:
+        """Whether the message is an error."""
+        return self._error is not None
+
     def clear(self) -> None:
         """Clear and hide the message."""
         self._error, self._more = None, ""

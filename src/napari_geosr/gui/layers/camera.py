@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 #: Fraction of the canvas that a fitted slice fills, as in napari.
 _FILL_FRACTION = 0.95
+#: Angles, in degrees, of a camera that looks obliquely from the side.
+_OBLIQUE = (10.0, -35.0, 60.0)
+#: Maximum cosine of the angle between the direction of view and an axis that points up
+#: on the canvas.
+_MAX_ALONG = 0.95
 
 
 def is_in_view(viewer: ViewerModel, layer: Layer) -> bool:
@@ -48,6 +53,34 @@ def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
     camera = viewer.scene.camera
     camera.center = tuple((low + high) / 2)
     camera.zoom = float(_FILL_FRACTION * (_canvas_size(viewer) / (high - low)).min())
+
+
+def look_from(viewer: ViewerModel, box: Floats, outward: Floats | None = None) -> None:
+    """In 3D, look at a box from a direction, such that it fills the canvas.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Viewer that shows three axes.
+    box : ndarray of shape (N, 3)
+        Corners of the box: viewer positions along the axes on screen.
+    outward : ndarray of shape (3,), optional
+        Direction from the box to the camera; by default, obliquely from the side.
+    """
+    camera = viewer.scene.camera
+    camera.center = tuple((box.min(0) + box.max(0)) / 2)
+    if outward is None or not outward.any():
+        camera.angles = _OBLIQUE
+    else:
+        ahead = -outward / np.linalg.norm(outward)
+        # The first axis points up on the canvas, unless the camera looks along it.
+        upright = abs(ahead[0]) < _MAX_ALONG
+        up = (1.0, 0.0, 0.0) if upright else (0.0, -1.0, 0.0)
+        camera.set_view_direction(tuple(ahead), up)
+    above = np.asarray(camera.up_direction)
+    right = np.cross(camera.view_direction, above)
+    sizes = [np.ptp(box @ axis) for axis in (above, right)]
+    camera.zoom = float(_FILL_FRACTION * (_canvas_size(viewer) / sizes).min())
 
 
 def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None:

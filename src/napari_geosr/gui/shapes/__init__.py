@@ -19,7 +19,6 @@ from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.geometry import check_same_transform
 from napari_geosr.gui.shapes.layers import (
-    PreviewSurface,
     add_segmentation,
     add_shape,
     as_job,
@@ -28,19 +27,15 @@ from napari_geosr.gui.shapes.layers import (
     transform_warning,
 )
 from napari_geosr.gui.shapes.mesh_path import ask_mesh_path
+from napari_geosr.gui.shapes.preview import PreviewSurface
 from napari_geosr.gui.shapes.repeated import PreviewRepeater
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
-    DONE,
     EDITED,
-    NO_SHAPE,
-    READY,
     REFINE,
     SEGMENT,
-    UNSURE,
     MaskFormConfig,
     ShapesWidgets,
-    segmentation_hint,
 )
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import (
@@ -61,7 +56,7 @@ if TYPE_CHECKING:
         MeshResult,
         SegmentedLayer,
         ShapeLayer,
-        SurfaceMesh,
+        ShapePreview,
     )
 
     ShapeConfig = RefineShapeConfig | CompleteShapeConfig | MaskFormConfig
@@ -202,8 +197,10 @@ class ShapesDock(ShapesWidgets):
         self._clear_preview()
 
     def _on_changed(self) -> None:
-        """Handle another shape, region or task."""
+        """Handle another shape, region or task; errors concern the previous one."""
         self._repeater.stop()
+        if not self.activity.busy:
+            self.clear_faults()
         self._clear_preview()
 
     def _clear_preview(self) -> None:
@@ -235,20 +232,10 @@ class ShapesDock(ShapesWidgets):
         self.run_button.setEnabled(complete and not what)
         self.mesh_button.setEnabled(self._made is not None and not what)
         self.cancel_button.setEnabled(bool(what))
-        self.bar.state.set_idle(self._hint(segments=segments, complete=complete))
+        self.bar.state.set_idle(self.hint(self._made, complete=complete))
         if not what:
             self.bar.state.setText("")
             self.bar.progress.setVisible(False)
-
-    def _hint(self, *, segments: bool, complete: bool) -> str:
-        """Return a hint on the next action."""
-        if segments:
-            return segmentation_hint(is_mask=self.region.is_mask, complete=complete)
-        if not complete:
-            return NO_SHAPE
-        if self._made is None:
-            return READY
-        return UNSURE if self._made.assumed else DONE
 
     def cancel(self) -> None:
         """Stop the running operation at its next step."""
@@ -306,7 +293,7 @@ class ShapesDock(ShapesWidgets):
             return
         centre = [float(n) for n in centre_of_view(self._viewer, layer)]
 
-        def steps(stop: ShouldStop) -> Generator[Step, None, SurfaceMesh]:
+        def steps(stop: ShouldStop) -> Generator[Step, None, ShapePreview]:
             if isinstance(config, CompleteShapeConfig):
                 return shapes.part_surface_steps(volume, config, stop)
             assert isinstance(config, RefineShapeConfig)
@@ -315,7 +302,7 @@ class ShapesDock(ShapesWidgets):
         self._start(
             _PREVIEW,
             steps,
-            lambda mesh: self.preview.show(mesh, layer),
+            lambda found: self.preview.show(found, layer),
             sources=[layer],
         )
 
@@ -434,6 +421,8 @@ class ShapesDock(ShapesWidgets):
         if self.activity.busy and any(source() is removed for source in self._sources):
             self._removed = removed.name
             self.cancel()
+        if self.preview.layer is None:
+            self.preview.clear()
         layers = [reference() for reference in self._shown]
         if layers and not any(layer in self._viewer.layers for layer in layers):
             self._made, self._shown = None, ()

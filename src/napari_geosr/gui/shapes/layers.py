@@ -1,8 +1,7 @@
-"""Layers of the Shapes dock: inputs, results, their surfaces, and the preview."""
+"""Layers of the Shapes dock: inputs, results and their surfaces."""
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +14,9 @@ from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
     add_labels_result,
     alignment_with,
-    helper_metadata,
     layer_metadata,
     part_of_file,
 )
-from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.geometry import geometry_of_layer, is_turned
 from napari_geosr.gui.layers.position import Floats, indices_at
 from napari_geosr.jobs.handover import LayerVolume
@@ -39,8 +36,8 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.shapes import SegmentedLayer, ShapeLayer, SurfaceMesh
 
-#: Colours of surfaces: the result, a completed part, and the preview.
-_RESULT, _PART, _PREVIEW = "gray", "bop orange", "bop blue"
+#: Colours of the surfaces of a result and of a completed part.
+_RESULT, _PART = "gray", "bop orange"
 #: Colour of the labels of a completed part, similar to that of its surface.
 _PART_COLOUR = "orange"
 #: Opacity of the result's labels.
@@ -187,49 +184,3 @@ def add_surface(
         viewer.add_surface(data, contrast_limits=(0.0, 1.0), **made)
     )
     return layer
-
-
-class PreviewSurface:
-    """Shows a preview of the surface of a refined block or a completed part."""
-
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        self._viewer = viewer
-        self._layer: weakref.ref[Surface] | None = None
-
-    @property
-    def layer(self) -> Surface | None:
-        """The layer, if it is in the viewer."""
-        layer = None if self._layer is None else self._layer()
-        return layer if layer is not None and layer in self._viewer.layers else None
-
-    def show(self, mesh: SurfaceMesh, source: Layer) -> None:
-        """Show a surface in 3D, replacing any earlier one."""
-        self.clear()
-        active = self._viewer.layers.selection.active
-        made = add_surface(
-            self._viewer,
-            mesh,
-            name=f"{source.name} preview",
-            colormap=_PREVIEW,
-            metadata=helper_metadata("preview"),
-            **alignment_with(source),
-        )
-        self._layer = weakref.ref(made)
-        if active is not None and active in self._viewer.layers:
-            self._viewer.layers.selection.active = active
-        if self._viewer.dims.ndisplay != 3:
-            self._viewer.dims.ndisplay = 3
-            _look_at(self._viewer, made)
-
-    def clear(self) -> None:
-        """Remove the surface."""
-        if self.layer is not None:
-            remove_in_place(self._viewer, self.layer)
-        self._layer = None
-
-
-def _look_at(viewer: napari.viewer.Viewer, layer: Surface) -> None:
-    """Move the camera so that it shows a surface from the side."""
-    low, high = layer.extent.world
-    viewer.scene.camera.center = tuple((np.asarray(low) + np.asarray(high)) / 2)
-    viewer.scene.camera.angles = (10, -35, 60)

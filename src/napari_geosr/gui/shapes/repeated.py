@@ -7,7 +7,7 @@ from collections.abc import Callable
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.gui.shapes.layers import PreviewSurface
+from napari_geosr.gui.shapes.preview import PreviewSurface
 
 #: Time without changes, in ms, after which the preview is computed again.
 _PAUSE_MS = 600

@@ -341,6 +341,24 @@ class ShapesWidgets(Dock):
         self._inputs.setRowVisible(self.scan, segments)
         self.model_button.setVisible(segments)
 
+    def hint(self, made: shapes.ShapeLayer | None, *, complete: bool) -> str:
+        """Return a hint on the next action.
+
+        Parameters
+        ----------
+        made : ShapeLayer or None
+            The result that is shown.
+        complete : bool
+            Whether all inputs of the task are chosen.
+        """
+        if self.task.currentText() == SEGMENT:
+            return segmentation_hint(is_mask=self.region.is_mask, complete=complete)
+        if not complete:
+            return NO_SHAPE
+        if made is None:
+            return READY
+        return UNSURE if made.assumed else DONE
+
     def show_figures(self, made: shapes.ShapeLayer, name: str) -> None:
         """Show the shape before and after, and what changed, for the layer `name`."""
         self.table.clear()

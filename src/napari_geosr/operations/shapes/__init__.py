@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.shapes.layers import (
         ShapeLayer,
+        ShapePreview,
         completed_layer_steps,
         contents_of,
         part_surface_steps,
@@ -69,6 +70,7 @@ __all__ = [
     "SegmentedLayer",
     "ShapeCompletion",
     "ShapeLayer",
+    "ShapePreview",
     "ShapeRefinement",
     "ShapeTrainJob",
     "SimulateShapesConfig",

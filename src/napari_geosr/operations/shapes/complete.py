@@ -58,6 +58,7 @@ from napari_geosr.operations.shapes.parts import (
     ShapePose,
     cut_warning,
     large_pieces,
+    overlap_steps,
     pose_steps,
     small_part_warning,
     warn_if_unlike,
@@ -211,6 +212,7 @@ def _completion_steps(
     )
     if not part.implant.any():
         raise VolumeError(nothing_missing(volume))
+    yield from overlap_steps(volume, config.label, part.implant)
     record = with_refine_model(record, part)
     if mesh is not None:
         check_surface_memory(part.implant)

@@ -33,6 +33,7 @@ from napari_geosr.inference.shapes import (
     refine_steps,
     stage_halos,
 )
+from napari_geosr.learning.shapes.shape_completion import bounding_box
 from napari_geosr.measure.shapes import (
     SurfaceMesh,
     check_surface,
@@ -64,11 +65,16 @@ from napari_geosr.operations.shapes.models import (
     check_voxels,
     find_shape_model,
 )
-from napari_geosr.operations.shapes.parts import assumed_directions, pose_steps
+from napari_geosr.operations.shapes.parts import (
+    assumed_directions,
+    overlap_steps,
+    pose_steps,
+)
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
     load_refiner,
     memory_budget,
+    nothing_left,
     plan_shape_steps,
     refined_spec,
     refinement_record_steps,
@@ -80,6 +86,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ShapeLayer",
+    "ShapePreview",
     "SurfaceMesh",
     "completed_layer_steps",
     "contents_of",
@@ -146,6 +153,22 @@ class ShapeLayer:
     assumed: str = ""
     contents: int = 0
     shown_unit: str = ""
+
+
+@dataclass(frozen=True)
+class ShapePreview:
+    """Surface of a completed part, or of a refined block.
+
+    Attributes
+    ----------
+    surface : SurfaceMesh
+    box : tuple of two tuples of float, or None
+        For a completed part: opposite corners of the box of the given shape, in the
+        coordinates of the surface.
+    """
+
+    surface: SurfaceMesh
+    box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def refined_layer_steps(
@@ -236,13 +259,17 @@ def completed_layer_steps(
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     record = yield from completion_record_steps(read, config, model, should_stop)
-    del read
+    if config.label is None:
+        del read  # otherwise, other labels are needed below
     _check_result(volume.shape, count_faces(inside))
     found = yield from complete_mask_steps(
         inside, config, pose=pose, should_stop=should_stop
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
+    if config.label is not None:
+        yield from overlap_steps(read, config.label, found.implant)
+        del read
     record = with_refine_model(record, found)
     whole: AnyArray = inside | found.implant
     made = _like(volume, whole, f"{volume.name} completed", record)
@@ -304,7 +331,7 @@ def surface_file_steps(
 
 def part_surface_steps(
     volume: Volume, config: CompleteShapeConfig, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, SurfaceMesh]:
+) -> Generator[Step, None, ShapePreview]:
     """Compute the surface of the completed part, without measuring it.
 
     Raises
@@ -322,10 +349,17 @@ def part_surface_steps(
     )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
+    yield from overlap_steps(volume, config.label, found.implant)
     place = volume.voxel_size, volume.unit, volume.origin
     with interruptible(should_stop):
         check_surface_memory(found.implant)
-        return extract_surface(found.implant, *place)
+        surface = extract_surface(found.implant, *place)
+    part = bounding_box(inside)
+    ends = [edge.start for edge in part], [edge.stop for edge in part]
+    low, high = (
+        tuple((np.array(end) - 0.5) * volume.voxel_size + volume.origin) for end in ends
+    )
+    return ShapePreview(surface, (low, high))
 
 
 def preview_steps(
@@ -333,7 +367,7 @@ def preview_steps(
     config: RefineShapeConfig,
     centre: Sequence[float],
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, SurfaceMesh]:
+) -> Generator[Step, None, ShapePreview]:
     """Return the surface of one refined block, closed at the faces of the block.
 
     The voxels of the block are the same as in the result for the whole volume.
@@ -349,7 +383,8 @@ def preview_steps(
     Raises
     ------
     VolumeError
-        If there is no surface in the block, or the voxels are not cubic.
+        If there is no surface in the block, nothing of the shape is left after the
+        refinement, or the voxels are not cubic.
     """
     yield StageStarted(message="Refining the block at the centre of the view")
     device = pick_device(config.device)
@@ -387,13 +422,17 @@ def preview_steps(
     if should_stop():
         raise Cancelled("Stopped.")
     block = fine[tuple(slice(factor * p.start, factor * p.stop) for p in own)]
+    if not block.any():
+        raise VolumeError(
+            nothing_left(volume, inside[own], " in the block at the centre of the view")
+        )
     size, origin = volume.upscaled_geometry(factor)
     first_voxel = [
         place + factor * a * edge
         for place, edge, (a, _) in zip(origin, size, core, strict=True)
     ]
     with interruptible(should_stop):
-        return extract_surface(block, size, volume.unit, first_voxel)
+        return ShapePreview(extract_surface(block, size, volume.unit, first_voxel))
 
 
 def _judged(surface: SurfaceMesh) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,10 @@ _SMALL_PART = 0.01
 #: Minimum fraction of the given shape that a model must reproduce; below it, a warning
 #: says that the shape differs from the training shapes.
 _MIN_REPRODUCED = 0.8
+#: Number of voxels of the input that are read at a time.
+_AT_ONCE = 2**24
+#: Maximum number of other labels that are listed if the completed part overlaps them.
+_MAX_LISTED = 10
 #: Rotation of the axes in degrees up to which no warning is given.
 _MAX_ROTATION = 10.0
 
@@ -113,6 +118,44 @@ def small_part_warning(n_added: int, n_given: int) -> str:
         f"The completed part has only {100 * n_added / n_given:.2g} % of the volume of "
         "the given shape. The shape may already be complete: check the part before "
         "using it."
+    )
+
+
+def overlap_steps(
+    volume: Volume, label: int | None, part: AnyArray
+) -> Generator[Step, None, None]:
+    """Warn if a completed part contains voxels that have other labels in the input.
+
+    Parameters
+    ----------
+    volume : Volume
+        Labels of the input.
+    label : int or None
+        Label of the shape; None if the volume has only one label.
+    part : ndarray of bool, shape (Z, Y, X)
+        The completed part; at least one voxel.
+    """
+    if label is None:
+        return
+    found, n_other = set[int](), 0
+    occupied = np.flatnonzero(part.any((1, 2)))
+    depth = max(1, _AT_ONCE // math.prod(part.shape[1:]))
+    for start in range(int(occupied[0]), int(occupied[-1]) + 1, depth):
+        planes = slice(start, start + depth)
+        values = np.asarray(volume.data[planes])[part[planes]]
+        others = values[(values != 0) & (values != label)]
+        n_other += others.size
+        found.update(np.unique(others).astype(int).tolist())
+    if not n_other:
+        return
+    share = 100 * n_other / np.count_nonzero(part)
+    listed = ", ".join(map(str, sorted(found)[:_MAX_LISTED]))
+    more = ", …" if len(found) > _MAX_LISTED else ""
+    yield WarningIssued(
+        message=f"{n_other:,} voxels ({share:.2g} %) of the completed "
+        f"part have other labels in {volume.title} ({listed}{more}). The model does "
+        f"not take these labels into account. If the part must not overlap them, "
+        "remove these voxels from it."
     )
 
 

@@ -155,10 +155,7 @@ class ChangeCounter:
             If no fine voxel belongs to the shape of `volume`.
         """
         if not self.n_fine:
-            raise VolumeError(
-                f"Nothing is left of {volume.title}: all of it is thinner than a "
-                "voxel. Choose another model (--model), or a shape with thicker parts."
-            )
+            raise VolumeError(nothing_left(volume, self._inside))
 
     @property
     def volume_change(self) -> float:
@@ -183,6 +180,41 @@ class ChangeCounter:
                 "Thin parts change most: check their thickness and whether they are "
                 "still connected, or choose another model (--model)."
             )
+
+
+def nothing_left(volume: Volume, inside: MaskVoxels, where: str = "") -> str:
+    """Return the message that a refined shape is empty.
+
+    Parameters
+    ----------
+    volume : Volume
+    inside : ndarray of bool or PackedMask, shape (Z, Y, X)
+        The shape before the refinement.
+    where : str
+        Place to which the message refers, with a space before it; by default, the whole
+        volume.
+    """
+    if not _voxels_touch(inside):
+        return (
+            f"Nothing is left of {volume.title}{where}: its parts consist of one voxel "
+            "each, and parts of one voxel cannot be refined. Choose a shape with "
+            "thicker parts."
+        )
+    return (
+        f"Nothing is left of {volume.title}{where}: its parts are too thin for this "
+        "model. Choose another model (--model), or a shape with thicker parts."
+    )
+
+
+def _voxels_touch(inside: MaskVoxels) -> bool:
+    """Whether two voxels of a shape touch at a face, edge or corner, by planes."""
+    for z in range(inside.shape[0]):
+        planes = np.pad(inside[z : z + 2], ((0, 0), (1, 1), (1, 1)))
+        n = planes.sum(0, dtype=np.uint8)
+        # Voxels that touch lie in the same block of 2 × 2 × 2 voxels.
+        if (n[:-1, :-1] + n[:-1, 1:] + n[1:, :-1] + n[1:, 1:] > 1).any():
+            return True
+    return False
 
 
 def refine_shape_steps(
