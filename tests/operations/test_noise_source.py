@@ -22,11 +22,13 @@ from napari_geosr.operations.inputs.noise_source import (
     NoiseSource,
     with_noise_steps,
 )
+from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.job import (
     RestoreInput,
     RestoreJob,
     restore_job_steps,
 )
+from napari_geosr.operations.restore.reproduce import as_command
 
 SHAPE = (24, 48, 48)
 OPTIONS = {"--second": "second", "--noise-region": "region", "--blank": "blank"}
@@ -172,7 +174,24 @@ def test_jobs(files: dict[str, Path], tmp_path: Path) -> None:
     np.testing.assert_allclose(restored.data, direct.data, rtol=1e-5, atol=1e-3)
     # Noise measured before the job was created.
     noise = restored.provenance[-1]["noise"]
-    known = RestoreInput(volume=files["scan"], known_noise=noise)
-    assert known.open().metadata[KNOWN_NOISE].noise.to_json_dict() == noise
+    values = {"noise": noise, "kind": "region", "name": "air", "path": None}
+    known = RestoreInput(volume=files["scan"], known_noise=values)
+    found = known.open().metadata[KNOWN_NOISE]
+    assert found.noise.to_json_dict() == noise
+    assert found.to_values() == values
+    named = {**values, "path": str(files["region"])}
+    assert (
+        RestoreInput(volume=files["scan"], known_noise=named)
+        .open()
+        .metadata[KNOWN_NOISE]
+        .volume.shape
+        == SHAPE
+    )
+    gone = {**values, "path": str(tmp_path / "gone.tif")}
+    again = RestoreInput(volume=files["scan"], known_noise=gone).open()
+    assert again.metadata[KNOWN_NOISE].volume is None
+    command = as_command(again, RestoreConfig())
+    assert "'air' has not been saved" in command
+    assert "--noise-region NOISE-REGION.ome.tif" in command
     known_job = RestoreJob(name="known", data=known)
     assert read_job(known_job.to_values(), folder)[0] == known_job

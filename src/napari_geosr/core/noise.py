@@ -207,6 +207,7 @@ class Noise:
             "source": self.source,
             "notes": list(self.notes),
             "doubts": list(self.doubts),
+            **({"second": self.second} if self.second != 1 else {}),
         }
 
 
@@ -224,15 +225,33 @@ class KnownNoise:
     volume : object
         The second scan, the mask of the region, or the blank scan: a
         `napari_geosr.core.volume.Volume`; None if it is not available.
+    name : str
+        Name of that volume, if it is not available.
     """
 
     noise: Noise
     kind: str = ""
     volume: Any = None
+    name: str = ""
+
+    @property
+    def place(self) -> str:
+        """Name of the volume in which the noise was measured; "" if unknown."""
+        return self.name if self.volume is None else str(self.volume.name)
+
+    def to_values(self) -> AnyDict:
+        """Return values for the settings of a job; `from_values` reads them."""
+        source = None if self.volume is None else self.volume.source
+        return {
+            "noise": self.noise.to_json_dict(),
+            "kind": self.kind,
+            "name": self.place,
+            "path": None if source is None else str(source),
+        }
 
 
 def known_noise_values(metadata: AnyMapping) -> AnyDict:
-    """Return the values of the known noise (see `Noise.to_json_dict`), or nothing.
+    """Return the values of the known noise for a job, or nothing.
 
     Examples
     --------
@@ -240,7 +259,7 @@ def known_noise_values(metadata: AnyMapping) -> AnyDict:
     {}
     """
     found = known_noise(metadata)
-    return {} if found is None else found.noise.to_json_dict()
+    return {} if found is None else found.to_values()
 
 
 def known_noise(metadata: AnyMapping) -> KnownNoise | None:

@@ -105,6 +105,67 @@ def test_a_stack_with_blank_images_has_independent_slices(textured: np.ndarray) 
     assert any("independent" in note for note in found.notes)
 
 
+def in_air(rng: np.random.Generator, haze: float, rise: float) -> np.ndarray:
+    """A bright cylinder; grey value and noise of the air rise towards it."""
+    near = np.exp(-np.clip((radius() - 20) / 5, 0, None))
+    inside = radius() < 20
+    level = np.where(inside, 30 * (1 + rise), 30 * (1 + rise * near))
+    return np.where(inside, 1000, 100 + haze * near) + rng.normal(0, level)
+
+
+@pytest.mark.parametrize(("haze", "rise"), [(12, 0.5), (20, 0.5), (30, 0.3), (60, 0.3)])
+def test_a_gradient_in_the_region_does_not_exaggerate_the_noise(
+    haze: float, rise: float
+) -> None:
+    rng = np.random.default_rng(7)
+    region = Volume((radius() > 21).astype(np.uint8), "ZYX", name="air")
+    found = estimate_noise(Volume(in_air(rng, haze, rise), "ZYX"), region=region)
+    assert 30 < found.at(1000) < 1.1 * 30 * (1 + rise)
+    assert found.notes
+
+
+@pytest.mark.parametrize("edge", [10, 16, 20])
+def test_dust_does_not_exaggerate_the_noise(edge: int) -> None:
+    rng = np.random.default_rng(7)
+    scan = Volume(in_air(rng, 0, 0), "ZYX")
+    blank = 100 + 30 * rng.normal(size=(N, N, N))
+    dust = rng.choice([0, 150], (N, edge, edge))
+    blank[:, 20 : 20 + edge, 20 : 20 + edge] += dust
+    found = estimate_noise(scan, blank=Volume(blank, "ZYX"))
+    assert found.at(1000) == pytest.approx(30, rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [60.0, 1 / 60])
+def test_other_units_are_noticed(factor: float) -> None:
+    rng = np.random.default_rng(7)
+    scan = Volume(in_air(rng, 0, 0), "ZYX")
+    blank = Volume(factor * (100 + 30 * rng.normal(size=(N, N, N))), "ZYX")
+    if factor > 1:
+        with pytest.raises(VolumeError, match="units of the grey values"):
+            estimate_noise(scan, blank=blank)
+    else:
+        (doubt,) = estimate_noise(scan, blank=blank).doubts
+        assert "recorded and processed in the same way" in doubt
+
+
+@pytest.mark.parametrize("first", range(8))
+def test_thin_regions_are_used_wherever_they_begin(first: int) -> None:
+    rng = np.random.default_rng(3)
+    scan = Volume(rng.normal(100, 5, (20, 48, 48)), "ZYX")
+    mask = np.zeros(scan.shape, np.uint8)
+    mask[first : first + 8, 10:24] = 1
+    found = estimate_noise(scan, region=Volume(mask, "ZYX", name="slab"))
+    assert found.level == pytest.approx(5, rel=0.06)
+
+
+def test_a_stack_and_its_blank_images_are_compared() -> None:
+    rng = np.random.default_rng(7)
+    scan = Volume(in_air(rng, 0, 0), "ZYX")
+    images = Volume(60 * (100 + 30 * rng.normal(size=(96, 96))), "YX")
+    with pytest.raises(VolumeError, match="units of the grey values"):
+        estimate_noise(scan, blank=images)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

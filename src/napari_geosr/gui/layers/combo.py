@@ -177,9 +177,9 @@ class LayerCombo(ElidingCombo):
     def _refill(self) -> bool:
         """Refill the list; return whether the chosen entry has changed."""
         before, entry = self.layer(), self.currentText()
-        self.blockSignals(True)
+        blocked = self.blockSignals(True)  # the caller may have blocked them, too
         self._fill(before)
-        self.blockSignals(False)
+        self.blockSignals(blocked)
         return self.layer() is not before or (
             before is None and self.currentText() != entry
         )

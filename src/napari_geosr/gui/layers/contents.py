@@ -15,9 +15,9 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.layer_data import METADATA
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.layers import METADATA, finest
-from napari_geosr.gui.layers.geometry import layer_type
+from napari_geosr.gui.layers.geometry import finest, layer_type
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.noise import KnownNoise, known_noise
+from napari_geosr.core.noise import KNOWN_NOISE, known_noise
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.widgets import text_label
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.layers import finest, is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer, layer_type
 from napari_geosr.gui.layers.questions.noise import known_noise_of, set_known_noise
 from napari_geosr.operations.inputs.noise_source import (
@@ -64,7 +66,8 @@ _TIP = (
     "Where the noise is measured. If the object has fine texture everywhere, its noise "
     "cannot be told from the texture. Then choose another place (Alt+Shift+H)."
 )
-#: Time from the last stroke in a region to the next measurement, in milliseconds.
+_NOT_MEASURED = "Not measured here; the noise is measured in the scan itself."
+#: Time from the last edit of a layer to the next measurement, in milliseconds.
 _PAUSE_MS = 1000
 _MEASURING = "Measuring the noise…"
 
@@ -111,6 +114,20 @@ class NoiseActivity(Activity):
             start()
 
 
+@dataclass(eq=False)
+class _Place:
+    """The layer in which the noise of a scan is measured.
+
+    `key` is that of the voxels that were measured; `is_painted` tells whether the user
+    has painted since.
+    """
+
+    kind: str
+    layer: weakref.ref[Layer]
+    key: tuple[object, ...] = ()
+    is_painted: bool = False
+
+
 class NoiseSourceBox(QWidget):
     """Chooses where the noise of a layer is measured, and measures it there.
 
@@ -151,11 +168,13 @@ class NoiseSourceBox(QWidget):
         self.state = text_label("Noise measured elsewhere", _TIP, "")
         self.activity = NoiseActivity(self)
         self.activity.failed.connect(self._on_failed)
-        self._painting = Connections(self)
+        self._places: weakref.WeakKeyDictionary[Layer, _Place] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._edits = Connections(self)
         self._repeat = QTimer(self)
         self._repeat.setSingleShot(True)
-        self._repeat.setInterval(_PAUSE_MS)
-        self._repeat.timeout.connect(self._on_layer)
+        self._repeat.timeout.connect(self._measure_if_edited)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.combo, 1)
@@ -176,15 +195,24 @@ class NoiseSourceBox(QWidget):
         if layer is not self._scan():
             self.activity.stop()
         self._layer = None if layer is None else weakref.ref(layer)
-        known = None if layer is None else known_noise_of(layer)
-        kind = _SCAN if known is None else known.kind
-        if known is not None or not self.activity.is_measuring:
-            with QSignalBlocker(self.combo), QSignalBlocker(self.layer_combo):
-                self.combo.setCurrentIndex(self.combo.findData(kind))
-                self.layer_combo.refresh()
-                self.layer_combo.set_layer(self._named(known))
+        place = self._place()
+        kind = _SCAN if place is None else self._places[layer].kind
+        with QSignalBlocker(self.combo), QSignalBlocker(self.layer_combo):
+            self.combo.setCurrentIndex(self.combo.findData(kind))
+            self.layer_combo.refresh()
+            self.layer_combo.set_layer(place)
         self._enable()
-        self._show("" if known is None else _known_text(known))
+        self._watch()
+        self._show_known()
+        if place is not None:
+            self._repeat.start(0)  # if one of them has been edited since
+
+    def _place(self) -> Layer | None:
+        """Return the layer in which the noise of the scan is measured, if it exists."""
+        scan = self._scan()
+        choice = None if scan is None else self._places.get(scan)
+        layer = None if choice is None else choice.layer()
+        return layer if layer is not None and layer in self._viewer.layers else None
 
     def set_running(self, is_running: bool) -> None:
         """Disable the choice during a run."""
@@ -195,11 +223,6 @@ class NoiseSourceBox(QWidget):
         layer = self._scan()
         is_possible = layer is not None and not _has_channels(layer)
         self.setEnabled(is_possible and not self._is_running)
-
-    def _named(self, known: KnownNoise | None) -> Layer | None:
-        """Return the layer in which the noise was measured, if it still exists."""
-        name = "" if known is None or known.volume is None else known.volume.name
-        return next((each for each in self._viewer.layers if each.name == name), None)
 
     def _scan(self) -> Image | None:
         return None if self._layer is None else self._layer()
@@ -219,8 +242,6 @@ class NoiseSourceBox(QWidget):
         return kind == "blank" or finest(layer).shape == finest(scan).shape
 
     def _on_kind(self) -> None:
-        self.activity.stop()
-        self._painting.end()
         with QSignalBlocker(self.layer_combo):
             self.layer_combo.refresh()
             self.layer_combo.set_layer(None)
@@ -228,70 +249,114 @@ class NoiseSourceBox(QWidget):
 
     def _forget(self) -> None:
         """Discard the noise measured elsewhere."""
+        self.activity.stop()
         scan = self._scan()
+        if scan is not None:
+            self._places.pop(scan, None)
+        self._watch()
         self._show("")
         if scan is not None and known_noise_of(scan) is not None:
             set_known_noise(scan, None)
             self.changed.emit()
 
     def _on_layer(self) -> None:
-        self.activity.stop()
         scan, other = self._scan(), self.layer_combo.layer()
         if scan is None or other is None:
             self._forget()
             return
+        self._places[scan] = _Place(self._kind(), weakref.ref(other))
+        self._watch()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Measure the noise in the chosen layer."""
+        self.activity.stop()
+        scan, place = self._scan(), self._place()
+        if scan is None or place is None:
+            return
+        choice = self._places[scan]
+        choice.key, choice.is_painted = self._key(scan, place), False
         try:
             volume = volume_from_layer(scan, self._viewer)
-            found = volume_from_layer(other, self._viewer, whole=self._is_stack(other))
-            reference = NoiseReference(self._kind(), found)  # type: ignore[arg-type]
+            metadata = {k: v for k, v in volume.metadata.items() if k != KNOWN_NOISE}
+            found = volume_from_layer(place, self._viewer, whole=self._is_stack(place))
+            reference = NoiseReference(choice.kind, found)  # type: ignore[arg-type]
         except GeoSRError as error:
             self._on_failed(error)
             return
         self._show(_MEASURING)
-        self._watch(other)
+        bare = volume.replace(metadata=metadata)
         self.activity.measure(
-            lambda stop: with_noise_steps(volume, reference, stop),
-            partial(self._on_measured, weakref.ref(scan)),
+            lambda stop: with_noise_steps(bare, reference, stop),
+            partial(self._on_measured, weakref.ref(scan), contents_key(scan)),
             f"Measuring the noise of {scan.name}",
         )
 
-    def _watch(self, layer: Layer) -> None:
-        """Measure again after the user has painted in `layer`."""
-        self._painting.end()
-        if hasattr(layer.events, "paint"):
-            self._painting.connect(layer.events.paint, self._on_painted)
+    def _key(self, scan: Layer, place: Layer) -> tuple[object, ...]:
+        """Return a key that changes with the voxels of both layers."""
+        return contents_key(scan), contents_key(place)
+
+    def _watch(self) -> None:
+        """Notice edits of the scan, and of the layer in which the noise is measured."""
+        self._edits.end()
+        scan, place = self._scan(), self._place()
+        if scan is None or place is None:
+            return
+        for layer in (scan, place):
+            self._edits.connect(layer.events.set_data, self._on_edited)
+        if hasattr(place.events, "paint"):
+            self._edits.connect(place.events.paint, self._on_painted)
+
+    def _on_edited(self, _event: object = None) -> None:
+        self._repeat.start(_PAUSE_MS)
 
     def _on_painted(self, _event: object = None) -> None:
-        self._repeat.start()
+        scan = self._scan()
+        if scan is not None and scan in self._places:
+            self._places[scan].is_painted = True  # a small stroke changes no key
+        self._repeat.start(_PAUSE_MS)
+
+    def _measure_if_edited(self) -> None:
+        scan, place = self._scan(), self._place()
+        if scan is None or place is None:
+            return
+        choice = self._places[scan]
+        if choice.is_painted or choice.key != self._key(scan, place):
+            self._measure()
 
     def _is_stack(self, layer: Layer) -> bool:
         """Whether all time points of a layer are used: the frames of a blank scan."""
         return self._kind() == "blank" and "T" in geometry_of_layer(layer).axes
 
-    def _on_measured(self, scan: weakref.ref[Image], volume: Volume) -> None:
+    def _on_measured(
+        self, scan: weakref.ref[Image], key: tuple[object, ...], volume: Volume
+    ) -> None:
         layer, known = scan(), known_noise(volume.metadata)
         if layer is None or known is None:
             return
-        set_known_noise(layer, known)
+        set_known_noise(layer, known, key)
         if layer is self._scan():
-            self._show(_known_text(known))
+            self._show_known()
             self.changed.emit()
 
     def _on_failed(self, error: Exception) -> None:
-        self._show("")
-        with QSignalBlocker(self.layer_combo):
-            self.layer_combo.set_layer(None)
-        self._forget()
+        """Show the error; the noise is measured again when the layer is edited."""
+        scan = self._scan()
+        self._show(_NOT_MEASURED)
+        if scan is not None and known_noise_of(scan) is not None:
+            set_known_noise(scan, None)
+            self.changed.emit()
         self.failed.emit(error)
+
+    def _show_known(self) -> None:
+        scan = self._scan()
+        known = None if scan is None else known_noise_of(scan)
+        self._show("" if known is None else describe_noise(known.noise))
 
     def _show(self, text: str) -> None:
         self.layer_combo.setVisible(self._kind() != _SCAN)
         self.state.setText(text)
         self.state.setVisible(bool(text))
-
-
-def _known_text(known: KnownNoise) -> str:
-    return describe_noise(known.noise)
 
 
 def _has_channels(layer: Layer) -> bool:

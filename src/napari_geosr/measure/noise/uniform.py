@@ -6,7 +6,8 @@ texture. The air around the object has no texture, nor has a scan without an obj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,12 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.basis import Edges, energies
+from napari_geosr.measure.noise.basis import (
+    SMOOTH_DEGREE,
+    Edges,
+    degrees,
+    energies,
+)
 from napari_geosr.measure.noise.contrast import contrast_of
 from napari_geosr.measure.noise.curve import NEARLY_ALL, NoiseCurve
 from napari_geosr.measure.noise.places import ratios_of_regions
@@ -39,6 +45,8 @@ Places = npt.NDArray[np.intp]
 #: Fraction of the blocks from which the noise is measured. The other blocks may contain
 #: dust, or the edge of an object.
 _QUIET = 0.5
+#: Number of planes of a stack that are compared with a blank image.
+_MAX_PLANES = 5
 #: Maximum number of blank images that are read.
 _MAX_FRAMES = 40
 #: Minimum number of blocks: with fewer, the level may be wrong by more than 10 %.
@@ -53,10 +61,27 @@ _MAX_SLABS = 5
 _MIN_PLACE_BLOCKS = 1000
 #: Ratio of noise levels at different positions above which there is a remark.
 _MIN_PLACE_RATIO = 1.4
-#: Distance of the scan's grey values from those of the region or blank scan, in
-#: standard deviations of the noise, above which the noise at these grey values is an
-#: assumption.
-_FAR = 5.0
+#: Distance of the scan's grey values from those of the region or blank scan, as a
+#: fraction of the range of the scan, above which the noise there is an assumption.
+_NEAR = 0.1
+#: Distance up to which the photon noise of a region is extrapolated, as a multiple of
+#: the range of its grey values. A slight gradient in a region may look like photon
+#: noise.
+_REGION_REACH = 1.0
+#: Quantile of the blocks of the scan that show the largest possible noise at their grey
+#: value: noise is in all blocks, and structure only adds to it.
+_LOW_QUANTILE = 0.25
+#: Mean energy of pure noise in the blocks of this quantile, relative to all blocks.
+_ENERGY_OF_QUANTILE = 0.9
+#: Ratio of a level to the largest one that is possible in the scan, above which it
+#: cannot be the level of the scan.
+_MAX_EXCESS = 1.3
+#: The same for all grey values, above which the volumes do not belong together. Also
+#: the ratio of the variation of the scan to the level, above which there is a doubt.
+_UNRELATED = 3.0
+#: Number of blocks of a class of grey values for this comparison.
+_CLASS_BLOCKS = 40
+_MAX_CLASSES = 10
 _STRUCTURE = (
     "{place} is not uniform: it seems to contain structure as fine as the noise, so "
     "the noise level may be too high."
@@ -101,7 +126,10 @@ def region_noise_steps(
         )
     blocks = yield from _region_blocks_steps(volume, region, should_stop)
     title = f"The region {region.title}"
-    return (yield from _noise_steps(volume, volume, blocks, title, should_stop))
+    steps = _noise_steps(
+        volume, volume, blocks, title, should_stop, reach=_REGION_REACH
+    )
+    return (yield from steps)
 
 
 def blank_noise_steps(
@@ -137,11 +165,7 @@ def blank_noise_steps(
         if blocks is None:
             raise Cancelled(_CANCELLED)
         parts.append(blocks.limited(_MAX_BLOCKS // len(frames)))
-    blocks = ScanBlocks(
-        np.concatenate([part.values for part in parts]),
-        None,
-        np.concatenate([part.centres for part in parts]),
-    )
+    blocks = _joined(parts)
     title = f"The blank scan {blank.title}"
     noise = yield from _noise_steps(volume, frames[0], blocks, title, should_stop)
     if "z" in noise.correlation and _depth(frames[0]) == 1:
@@ -155,16 +179,7 @@ def _frames(blank: Volume, *, is_flat: bool) -> list[Volume]:
         blank = blank if blank.axes == "ZYX" else blank.as_slices()
         n = blank.shape[0]
         chosen = np.unique(np.linspace(0, n - 1, min(n, _MAX_FRAMES)).round())
-        return [
-            replace(
-                blank,
-                data=np.asarray(blank.data[int(i)]),
-                axes="YX",
-                voxel_size=blank.voxel_size[-2:],
-                origin=blank.origin[-2:],
-            )
-            for i in chosen
-        ]
+        return [_plane(blank, int(i)) for i in chosen]
     return [blank]
 
 
@@ -174,8 +189,14 @@ def _noise_steps(
     blocks: ScanBlocks,
     title: str,
     should_stop: ShouldStop,
+    *,
+    reach: float = math.inf,
 ) -> Generator[Step, None, Noise]:
-    """Return the noise of `blocks` of the volume `uniform`, as that of the scan."""
+    """Return the noise of `blocks` of the volume `uniform`, as that of the scan.
+
+    `reach` limits the extrapolation of photon noise, as a multiple of the range of grey
+    values in the blocks.
+    """
 
     def check() -> None:
         if should_stop():
@@ -207,7 +228,20 @@ def _noise_steps(
             f"The grey values of {title[:1].lower()}{title[1:]} do not vary, so it "
             "contains no noise that could be measured."
         )
-    noise = _described(scan, sample, energy, measured, title, check)
+    own = scan
+    if scan.blocks.shape[1:] != sample.blocks.shape[1:]:
+        own = yield from _plane_sample_steps(volume, should_stop)
+        own = replace(own, greys=(own.greys - zero) / unit)
+    quiet, curve = measured[0], _plain_curve(*measured)
+    low, high = np.percentile(sample.greys, (1, 99))
+    ends = np.percentile(scan.values, NEARLY_ALL)
+    farthest = reach * (high - low)
+    curve = curve.extended(
+        float(max(ends[0], low - farthest)), float(min(ends[1], high + farthest))
+    )
+    curve, doubts = _plausible(curve, own, quiet, unit, title)
+    noise = _described(scan, sample, energy, (quiet, curve), title, check)
+    noise = replace(noise, doubts=(*noise.doubts, *doubts))
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     known = {name: noise.correlation[name] for name in names}
     noise = replace(noise, correlation=known)
@@ -230,7 +264,6 @@ def _described(
         weakest if weakest < 1 / _MIN_PLACE_RATIO else 1.0,
         strongest if strongest > _MIN_PLACE_RATIO else 1.0,
     )
-    curve = curve.extended(*np.percentile(scan.values, NEARLY_ALL).tolist())
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(scan.greys, greys, levels) ** 2)))
     contrast = contrast_of(scan, greys, levels, quiet.spectrum.lags)
@@ -245,7 +278,7 @@ def _described(
     if quiet.is_structure:
         interval = (0.0, interval[1])
         doubts = (*doubts, _STRUCTURE.format(place=title))
-    notes = _assumption(scan, sample, curve, level, title)
+    notes = _assumption(scan, sample, curve, title)
     if level < FLOOR * contrast:
         greys, level, levels, interval = greys[:1], 0.0, (0.0,), (0.0, interval[1])
     return Noise(
@@ -263,19 +296,116 @@ def _described(
     )
 
 
+def _plain_curve(quiet: QuietBlocks, curve: NoiseCurve) -> NoiseCurve:
+    """Return the curve, or a constant if it does not follow the statistics of photons.
+
+    Blocks with dust or with the edge of an object may be the only ones with their grey
+    value; the curve there is not that of noise.
+    """
+    if curve.is_line:
+        return curve
+    used = (
+        quiet.is_uniform if quiet.is_uniform.any() else np.ones(len(quiet.greys), bool)
+    )
+    variance = float(np.median(quiet.variances[used]))
+    return NoiseCurve(np.array([np.median(quiet.greys[used])]), np.array([variance]))
+
+
+def _plausible(
+    curve: NoiseCurve, scan: NoiseSample, quiet: QuietBlocks, unit: float, title: str
+) -> tuple[NoiseCurve, tuple[str, ...]]:
+    """Limit the noise to what the scan itself allows at its grey values.
+
+    Raises
+    ------
+    VolumeError
+        If the scan varies much less than the noise everywhere.
+    """
+    edges = scan.blocks.shape[1:]
+    fine = degrees((edges[0], edges[1], edges[2])) > SMOOTH_DEGREE
+    energy = energies((scan.blocks / unit).astype(np.float32))[:, fine].mean(1)
+    expected = float(quiet.spectrum.noise[fine].mean()) * curve.variance(scan.greys)
+    ratios = energy / np.maximum(expected, np.finfo(np.float64).tiny)
+    order = np.argsort(scan.greys, kind="stable")
+    n_classes = min(_MAX_CLASSES, max(1, len(order) // _CLASS_BLOCKS))
+    classes = np.array_split(order, n_classes)
+    places = np.array([np.median(scan.greys[one]) for one in classes])
+    lows = np.array([np.quantile(ratios[one], _LOW_QUANTILE) for one in classes])
+    lows /= _ENERGY_OF_QUANTILE
+    what = f"{title[:1].lower()}{title[1:]}"
+    if lows.max() < 1 / _UNRELATED**2:
+        raise VolumeError(
+            f"The noise of {what} is more than {_UNRELATED:g} times as strong as all "
+            "variation of the scan. Were both recorded and processed in the same way, "
+            "with the same units of the grey values?"
+        )
+    if lows.min() > _UNRELATED**2:
+        factor = number_text(float(np.sqrt(lows.min())))
+        return curve, (
+            f"Even the most uniform parts of the scan vary {factor} times as much as "
+            f"{what}. Check that both were recorded and processed in the same way.",
+        )
+    is_excess = lows < 1 / _MAX_EXCESS**2
+    if not is_excess.any():
+        return curve, ()
+    variances = curve.variance(places) * np.where(is_excess, lows, 1.0)
+    keep = np.r_[True, np.diff(places) > 0]
+    limited = NoiseCurve(places[keep], variances[keep])
+    greys = number_text(float(places[np.argmin(lows)]))
+    factor = number_text(float(np.sqrt(1 / lows.min())))
+    return limited, (
+        f"At grey values around {greys}, the scan varies less than the noise that was "
+        f"measured in {what} (by a factor of {factor}). The noise was limited to this "
+        "variation, and may be even weaker.",
+    )
+
+
+def _plane_sample_steps(
+    volume: Volume, should_stop: ShouldStop
+) -> Generator[Step, None, NoiseSample]:
+    """Read blocks of single planes of a scan, like those of a blank image."""
+    n = volume.shape[0]
+    parts = []
+    for i in np.unique(np.linspace(0, n - 1, min(n, _MAX_PLANES)).round().astype(int)):
+        found = yield from sample_steps(_plane(volume, int(i)), None, should_stop)
+        if found is None:
+            raise Cancelled(_CANCELLED)
+        parts.append(found.limited(_MAX_BLOCKS // _MAX_PLANES))
+    return usable_sample(_plane(volume, n // 2), _joined(parts))
+
+
+def _plane(volume: Volume, index: int) -> Volume:
+    """Return a plane of a stack as an image."""
+    return replace(
+        volume,
+        data=np.asarray(volume.data[index]),
+        axes="YX",
+        voxel_size=volume.voxel_size[-2:],
+        origin=volume.origin[-2:],
+    )
+
+
+def _joined(parts: Sequence[ScanBlocks]) -> ScanBlocks:
+    return ScanBlocks(
+        np.concatenate([part.values for part in parts]),
+        None,
+        np.concatenate([part.centres for part in parts]),
+    )
+
+
 def _assumption(
     scan: NoiseSample,
     sample: NoiseSample,
     curve: NoiseCurve,
-    level: float,
     title: str,
 ) -> tuple[str, ...]:
     """Return a note if the scan has grey values at which no noise was measured."""
-    if curve.is_line:  # extrapolated by the statistics of photons
-        return ()
     low, high = np.percentile(sample.greys, (1, 99))
     darkest, brightest = np.percentile(scan.greys, (1, 99))
-    if darkest > low - _FAR * level and brightest < high + _FAR * level:
+    if curve.is_line:  # extrapolated by the statistics of photons
+        low, high = min(low, float(curve.greys[0])), max(high, float(curve.greys[-1]))
+    margin = high - low + _NEAR * (brightest - darkest)
+    if darkest > low - margin and brightest < high + margin:
         return ()
     middle = number_text(float(np.median(sample.greys)))
     return (
@@ -289,22 +419,15 @@ def _region_blocks_steps(
 ) -> Generator[Step, None, ScanBlocks]:
     """Read blocks of the scan that lie completely in the region."""
     edges = block_edges(volume)
-    slabs = [
-        slice(start, start + _SLAB_DEPTH)
-        for start in range(0, _depth(volume), _SLAB_DEPTH)
-    ]
-    inside: dict[int, Places] = {}
-    for done, slab in enumerate(slabs, 1):
-        if should_stop():
-            raise Cancelled(_CANCELLED)
-        corners = _corners_inside(_planes(region, slab) != 0, edges)
-        if corners.size:
-            inside[slab.start] = corners
-        yield BlockDone(done, len(slabs))
+    z, y, x = (max(1, edge // 2) for edge in edges)
+    inside = yield from _corners_steps(region, edges, (z, y, x), should_stop)
+    if sum(map(len, inside.values())) < _MIN_BLOCKS:  # thin, or few: count every block
+        inside = yield from _corners_steps(region, edges, (1, 1, 1), should_stop)
     starts = list(inside)
     if len(starts) > _MAX_SLABS:
         evenly = np.linspace(0, len(starts) - 1, _MAX_SLABS).round().astype(int)
-        starts = [starts[i] for i in evenly]
+        if sum(len(inside[starts[i]]) for i in evenly) >= _MIN_PLACE_BLOCKS:
+            starts = [starts[i] for i in evenly]
     rng = np.random.default_rng(0)
     values, centres = [np.empty((0, *edges))], [np.empty((0, 3))]
     lengths = np.array([_depth(volume), *volume.shape[-2:]])
@@ -315,13 +438,33 @@ def _region_blocks_steps(
         limit = -(-_MAX_BLOCKS // len(starts))
         if len(corners) > limit:
             corners = corners[np.sort(rng.choice(len(corners), limit, replace=False))]
-        planes = _planes(volume, slice(start, start + _SLAB_DEPTH))
+        planes = _planes(volume, slice(start, start + _SLAB_DEPTH + edges[0] - 1))
         values.append(sliding_window_view(planes, edges)[tuple(corners.T)])
         middles = corners + np.array([start, 0, 0]) + np.array(edges) / 2
         centres.append(middles / lengths)
     return ScanBlocks(
         np.concatenate(values[1:] or values), None, np.concatenate(centres)
     )
+
+
+def _corners_steps(
+    region: Volume, edges: Edges, steps: Edges, should_stop: ShouldStop
+) -> Generator[Step, None, dict[int, Places]]:
+    """Return the first corners of blocks in the region, relative to their slab.
+
+    Blocks may extend beyond the slab in which they begin.
+    """
+    starts = range(0, _depth(region), _SLAB_DEPTH)
+    inside: dict[int, Places] = {}
+    for done, start in enumerate(starts, 1):
+        if should_stop():
+            raise Cancelled(_CANCELLED)
+        slab = slice(start, start + _SLAB_DEPTH + edges[0] - 1)
+        corners = _corners_inside(_planes(region, slab) != 0, edges, steps)
+        if corners.size:
+            inside[start] = corners
+        yield BlockDone(done, len(starts))
+    return inside
 
 
 def _depth(volume: Volume) -> int:
@@ -335,15 +478,13 @@ def _planes(volume: Volume, slab: slice) -> AnyArray:
     return np.asarray(volume.data[slab])
 
 
-def _corners_inside(mask: npt.NDArray[np.bool_], edges: Edges) -> Places:
-    """Return the first corners of blocks in the mask that overlap by half."""
+def _corners_inside(mask: npt.NDArray[np.bool_], edges: Edges, steps: Edges) -> Places:
+    """Return the first corners of blocks in the mask, at multiples of `steps`."""
     if any(n < edge for n, edge in zip(mask.shape, edges, strict=True)):
         return np.empty((0, 3), np.intp)
     # Whole edges are combined axis by axis, which needs less memory than whole blocks.
-    for axis, edge in enumerate(edges):
-        step = max(1, edge // 2)
+    for axis, (edge, step) in enumerate(zip(edges, steps, strict=True)):
         starts = np.arange(0, mask.shape[axis] - edge + 1, step)
         parts = [np.take(mask, starts + i, axis) for i in range(edge)]
         mask = np.logical_and.reduce(parts)
-    steps = [max(1, edge // 2) for edge in edges]
     return np.asarray(np.argwhere(mask) * np.array(steps), np.intp)

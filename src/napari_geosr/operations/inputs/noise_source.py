@@ -11,8 +11,8 @@ from pydantic import Field
 
 from napari_geosr import io
 from napari_geosr.core.config import Config
-from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.noise import KNOWN_NOISE, KnownNoise
+from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
+from napari_geosr.core.noise import KNOWN_NOISE, KnownNoise, Noise
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.inputs import InputConfig, open_companion, open_series
@@ -173,9 +174,26 @@ def with_noise_steps(
         blank=other if reference.kind == "blank" else None,
         should_stop=should_stop,
     )
-    for doubt in noise.doubts:
-        yield WarningIssued(message=doubt)
+    for sentence in (*noise.doubts, *noise.notes):
+        yield WarningIssued(message=sentence)
     return with_known_noise(volume, KnownNoise(noise, reference.kind, reference.volume))
+
+
+def known_from_values(values: AnyMapping) -> KnownNoise:
+    """Create known noise from `KnownNoise.to_values`.
+
+    The volume in which the noise was measured is opened if it is a file. Otherwise, or
+    if the file cannot be opened, the record of the run contains only its name.
+    """
+    noise = Noise.from_json_dict(values["noise"])
+    kind, path = str(values.get("kind", "")), values.get("path")
+    volume = None
+    if path is not None:
+        try:
+            volume = io.read(path)
+        except GeoSRError:
+            volume = None
+    return KnownNoise(noise, kind, volume, str(values.get("name", "")))
 
 
 def with_known_noise(volume: Volume, known: KnownNoise) -> Volume:

@@ -17,7 +17,7 @@ from napari_geosr.core.addresses import METADATA_CHECKSUM
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.machine.file_state import state_when_opened
-from napari_geosr.core.noise import KnownNoise, Noise, known_noise
+from napari_geosr.core.noise import known_noise
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
@@ -34,6 +34,7 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.inputs.noise_source import (
     NoiseSource,
+    known_from_values,
     with_known_noise,
     with_noise_steps,
 )
@@ -93,8 +94,7 @@ class RestoreInput(Config):
         if self.title:
             volume = volume.replace(name=self.title)
         if self.known_noise:
-            noise = Noise.from_json_dict(self.known_noise)
-            volume = with_known_noise(volume, KnownNoise(noise))
+            volume = with_known_noise(volume, known_from_values(self.known_noise))
         return volume.replace(source=None) if self.known_by_voxels else volume
 
 

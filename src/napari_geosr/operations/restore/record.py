@@ -63,6 +63,8 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
         }
     if prepared.noise is not None:
         more["noise"] = prepared.noise.to_json_dict()
+    if (known := known_noise(prepared.volume.metadata)) is not None and known.kind:
+        more["noise_measured_in"] = {"kind": known.kind, "name": known.place}
     if prepared.ranking is not None:
         more["ranking"] = prepared.ranking.to_json_dict()
     model: AnyDict = {"name": card.name}

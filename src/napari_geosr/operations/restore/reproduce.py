@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.noise import known_noise
+from napari_geosr.core.noise import KnownNoise, known_noise
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
@@ -67,10 +67,11 @@ def as_command(
         parts += ["--voxel-size", ",".join(map(repr, volume.voxel_size))]
         parts += ["--unit", volume.unit]
     first = _save_first(volume)
-    if (known := known_noise(volume.metadata)) is not None and known.volume is not None:
+    if (known := known_noise(volume.metadata)) is not None and known.kind:
         option = OPTIONS[known.kind]
-        parts += [option, str(known.volume.source or f"{option[2:].upper()}.ome.tif")]
-        first += _save_first(known.volume, f"{option[2:].upper()}.ome.tif")
+        place = f"{option[2:].upper()}.ome.tif"
+        parts += [option, str(_file_of(known) or place)]
+        first += _save_place_first(known, place)
     return first + " ".join(_quote(part) for part in parts)
 
 
@@ -106,12 +107,12 @@ def as_python(
     choice = ", ".join(f"{k}={v}" for k, v in chosen.items() if v is not None)
     settings = [f"{name}={value!r}" for name, value in _changed(config).items()]
     first, noise_lines = _save_first(volume), []
-    if (known := known_noise(volume.metadata)) is not None and known.volume is not None:
+    if (known := known_noise(volume.metadata)) is not None and known.kind:
         name = "noise_region" if known.kind == "region" else known.kind
         place = f"{name.upper()}.ome.tif"
-        noise_lines = [f"{name} = read({str(known.volume.source or place)!r})"]
+        noise_lines = [f"{name} = read({str(_file_of(known) or place)!r})"]
         settings.append(f"{name}={name}")
-        first += _save_first(known.volume, place)
+        first += _save_place_first(known, place)
     arguments = ", ".join(["volume", f"model={config.model!r}", *settings])
     is_plain = config.uncertainty == NONE
     function = "restore" if is_plain else "restore_with_uncertainty"
@@ -174,10 +175,21 @@ def _quote(part: str) -> str:
     return part if part and shlex.quote(bare) == bare else shlex.quote(part)
 
 
-def _save_first(volume: Volume, placeholder: str = _PLACEHOLDER) -> str:
-    if volume.source is not None:
-        return ""
+def _file_of(known: KnownNoise) -> Path | None:
+    """Return the file in which the noise was measured, if there is one."""
+    return None if known.volume is None else known.volume.source
+
+
+def _save_place_first(known: KnownNoise, placeholder: str) -> str:
+    return "" if _file_of(known) else _save_text(known.place, placeholder)
+
+
+def _save_first(volume: Volume) -> str:
+    return "" if volume.source is not None else _save_text(volume.name, _PLACEHOLDER)
+
+
+def _save_text(name: str, placeholder: str) -> str:
     return (
-        f"# {volume.name!r} has not been saved to a file. Save it first (in napari: "
+        f"# {name!r} has not been saved to a file. Save it first (in napari: "
         f"File, Save Selected Layers) and put its path in place of {placeholder}.\n"
     )
