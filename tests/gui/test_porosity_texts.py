@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.porosity.figures_table import _unit_to_label
+from napari_geosr.gui.porosity.charts import _unit_to_label
 from napari_geosr.gui.porosity.result import PorosityResult
 
 GOLDEN = Path(__file__).parent / "golden" / "porosity_texts.json"

@@ -20,8 +20,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
-from napari_geosr.gui.porosity.charts import ProfileChart, SizeHistogram
-from napari_geosr.gui.porosity.figures_table import FiguresTable
+from napari_geosr.gui.porosity.charts import (
+    FiguresTable,
+    ProfileChart,
+    SizeHistogram,
+)
 from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.pore_colours import (
     EVIDENCE,

@@ -18,7 +18,6 @@ from napari_geosr.measure.phases.findings import (
     coarse_remark,
     memory_remark,
 )
-from napari_geosr.measure.phases.orientation import Orientation
 from napari_geosr.measure.sums import SweepTotals
 from napari_geosr.measure.thickness import kernels
 
@@ -216,13 +215,13 @@ def divide_steps(
         If the maxima of the distance map need more memory than is available.
     """
     # Where depths are equal, the division depends on the order of the axes.
-    masks = [space] if wide is None else [space, wide]
-    orientation = Orientation.standard(masks)
+    wide = space if wide is None else wide
+    order = basins.AxisOrder.standard([space, wide])
     labels, diameters, centres = yield from _divided(
-        *map(orientation.turned, (masks[0], masks[-1])), connectivity, check, available
+        order.turned(space), order.turned(wide), connectivity, check, available
     )
-    places = orientation.restored_places(centres, space.shape)
-    return orientation.restored(labels), diameters, places
+    places = order.restored_places(centres, space.shape)
+    return order.restored(labels), diameters, places
 
 
 def _divided(
@@ -232,7 +231,7 @@ def _divided(
     check: Callable[[], None],
     available: int | None,
 ) -> Generator[Step, None, Network]:
-    """Divide a pore space as `divide_steps` does, in the given orientation."""
+    """Divide a pore space as `divide_steps` does, in the given order of axes."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
