@@ -152,7 +152,8 @@ def test_numbers_are_not_cut_off_in_a_narrow_terminal(
         monkeypatch.setenv("COLUMNS", columns)
         assert run([*given, str(tmp_path / columns)]) == 0
         lines = capsys.readouterr().out.partition("second lines")[0].split("\n")
-        shown = " ".join(line[26:] for line in lines)  # without the labels
+        start = len(lines[0]) - len(lines[0].lstrip())
+        shown = " ".join(line[start:] for line in lines)  # without the labels
         words = re.split(r"[ ()]+", shown)  # not at spaces between digits
         numbers.append(sorted(word for word in words if word[:1].isdigit()))
     assert numbers[0] == numbers[1] == numbers[2]

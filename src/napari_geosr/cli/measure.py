@@ -373,11 +373,15 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
         cells = [[*row.texts, *row.differences[1:]] for row in rows]
     titles = [*names, *(["change"] if compared and not several else [])]
     columns = Console().width
-    (longest,) = _widths([[row.label] for row in rows], " " if compared else "\n")
-    labels = max(_LABEL_WIDTH, longest) if compared else longest
+    names_of_rows = [[row.label] for row in rows]
+    (labels,) = _widths(names_of_rows, "\n")
+    full = _widths(cells, "\n")
+    if compared:  # break labels if all columns do not fit next to them
+        (word,) = _widths(names_of_rows, " ")
+        free = columns - _GAP - sum(width + _GAP for width in full)
+        labels = min(labels, max(_LABEL_WIDTH, word, free))
     available = columns - labels - _GAP
     widths = _widths(cells, " ")  # values and units on separate lines
-    full = _widths(cells, "\n")
     if sum(widths) + _GAP * len(widths) > available:
         widths = full
     most = [max(n, len(title)) for n, title in zip(full, titles, strict=True)]
