@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,17 +138,25 @@ def test_only_what_is_missing_is_asked_for(tmp_path, capsys):
     assert "give --voxel-size" not in said
 
 
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [("abc", []), ("ab", ["--statistics", "trabecular,profile", "--bands"])],
+)
 def test_numbers_are_not_cut_off_in_a_narrow_terminal(
-    pores, tmp_path, capsys, monkeypatch
+    pores, tmp_path, capsys, monkeypatch, names, more
 ):
-    words = ["measure", pores, "--reference", pores, pores, pores, "--out"]
+    paths = [save(tmp_path / f"{name}.tif", tifffile.imread(pores)) for name in names]
+    given = ["measure", pores, "--reference", *paths, *more, "--out"]
     numbers = []
-    for columns in ("240", "48"):
+    for columns in ("400", "80", "48"):
         monkeypatch.setenv("COLUMNS", columns)
-        assert run([*words, str(tmp_path / columns)]) == 0
-        shown = capsys.readouterr().out.split()
-        numbers.append(sorted(word for word in shown if word[0].isdigit()))
-    assert numbers[0] == numbers[1]
+        assert run([*given, str(tmp_path / columns)]) == 0
+        lines = capsys.readouterr().out.partition("second lines")[0].split("\n")
+        start = len(lines[0]) - len(lines[0].lstrip())
+        shown = " ".join(line[start:] for line in lines)  # without the labels
+        words = re.split(r"[ ()]+", shown)  # not at spaces between digits
+        numbers.append(sorted(word for word in words if word[:1].isdigit()))
+    assert numbers[0] == numbers[1] == numbers[2]
 
 
 def test_warnings_name_their_volumes(pores, tmp_path, capsys):

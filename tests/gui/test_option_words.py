@@ -40,6 +40,19 @@ QUESTION = str(VoxelSizeQuestion((1.0, 0.01, 0.01), "mm", ("too uneven",)))
             "If they are slices, give --axes ZYX; if they are frames, give --axes TYX.",
             "Choose Time series or Slices.",
         ),
+        (
+            "The volume is too small. `napari-geosr plan` estimates the size.",
+            "The volume is too small. 'How much to scan' in the Porosity dock "
+            "estimates the size.",
+        ),
+        (
+            "`napari-geosr jobs list` shows jobs; `napari-geosr jobs remove /a b` not.",
+            "The Jobs dock shows jobs; the Jobs dock not.",
+        ),
+        (
+            "None is known. `napari-geosr profiles new NAME` creates one.",
+            "None is known. `napari-geosr profiles new NAME` creates one.",
+        ),
         ("Saved as /data/scan--v2.tif.", "Saved as /data/scan--v2.tif."),
         ("Saved as --v2.tif of (a--b).", "Saved as v2.tif of (a--b)."),
     ],
@@ -71,6 +84,8 @@ def test_a_message_outside_a_dock_names_no_option(qtbot):
     row.show_message(QUESTION, "warning", "Choose fewer (--counts).")
     assert row.text.endswith("Give the voxel size, or confirm this one.")
     assert row._more == "Choose fewer."
+    row.show_message("Too small. `napari-geosr plan` estimates the size.", "warning")
+    assert "Too small. 'How much to scan' in the Porosity dock estimates" in row.text
     error = ConfigError("Give the model to adapt (--model).")
     row.show_error(error)
     assert row.text == "Error: Give the model to adapt."

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.porosity.charts import _unit_to_label
 from napari_geosr.gui.porosity.result import PorosityResult
 
 GOLDEN = Path(__file__).parent / "golden" / "porosity_texts.json"
@@ -76,3 +77,24 @@ def test_the_unit_of_the_smallest_pore_size_follows_its_number(viewer, qtbot):
     assert (editor.value(), editor.suffix()) == (8, " voxels")
     editor.setValue(1)
     assert editor.suffix() == " voxel"
+
+
+@pytest.mark.parametrize(
+    ("texts", "unit", "shown"),
+    [
+        (["9.34 percentage points", "–"], "percentage points", ["9.34", "–"]),
+        (
+            ["25.0 µm (24.6 to 25.40)", "1\u202f020 µm (980 to 1\u202f060)"],
+            "µm",
+            ["25.0 (24.6 to 25.40)", "1\u202f020 (980 to 1\u202f060)"],
+        ),
+        (["\N{MINUS SIGN}1.2 µm⁻¹", "0 µm⁻¹"], "µm⁻¹", ["\N{MINUS SIGN}1.2", "0"]),
+        (["12.1 to 13.4 %", "12 %"], "%", ["12.1 to 13.4", "12"]),
+        (["2.0 µm", "3.0 voxels"], "", ["2.0 µm", "3.0 voxels"]),
+        (["3 of 20 (12 % by volume)", "–"], "", ["3 of 20 (12 % by volume)", "–"]),
+        (["no change", "–"], "", ["no change", "–"]),
+    ],
+)
+def test_a_common_unit_is_part_of_the_label(texts, unit, shown) -> None:
+    label = f"Value ({unit})" if unit else "Value"
+    assert _unit_to_label("Value", texts) == (label, shown)

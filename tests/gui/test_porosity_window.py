@@ -11,7 +11,7 @@ from event_loop import Turns
 from opening import opened
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_geosr.gui.kit.remembered import remember
 from napari_geosr.operations.measure import MeasureConfig
@@ -236,3 +236,36 @@ def test_unknown_values_are_last_in_a_sorted_table(qtbot, order):
     labels = [table.label_at(row) for row in range(5)]
     assert labels[:3] == known
     assert sorted(labels[3:]) == [2, 4]
+
+
+def test_values_with_bands_of_two_images_fit(viewer, qtbot):
+    """Both columns are visible in a narrow dock, and no unit is torn apart."""
+    one = add(viewer, physical())
+    other = add(viewer, physical(name="other", noise=10))
+    dock = open_dock(viewer, qtbot)
+    dock.settings.image.set_layer(one)
+    dock.settings.other.set_layer(other)
+    wait_for_levels(dock, qtbot)
+    box = dock.settings.morphometry
+    for name in ("thickness", "trabecular", "profile", "additive"):
+        box.boxes[name].click()
+    box.bands.click()
+    measure(dock, qtbot)
+    dock.tabs.setCurrentIndex(1)
+    frame = dock.parentWidget().parentWidget()
+    window, area = viewer.window._qt_window, dock.result._above
+    window.resize(1200, 740)
+    window.resizeDocks([frame], [380], Qt.Orientation.Horizontal)
+    qtbot.wait(50)
+    bar, inner = area.horizontalScrollBar(), area.widget()
+    assert inner.minimumSizeHint().width() <= area.viewport().width()
+    assert not bar.isVisible()
+    # If values do not fit nevertheless, they can be reached.
+    inner.setMinimumWidth(2 * area.viewport().width())
+    qtbot.waitUntil(bar.isVisible)
+    assert bar.maximum() > 0
+    labels = dock.result.figures.findChildren(QLabel)
+    titles = [label.text().replace("\n", " ") for label in labels]
+    assert "Prof.SD (percentage points)" in titles
+    assert "BV/TV (%)" in titles
+    assert any(text.count("(") == text.count(")") == 1 for text in titles)

@@ -368,3 +368,23 @@ def test_a_few_voxels_of_the_solid_are_a_phase(n: int) -> None:
     pores[0, 0, 0] = False
     (few,) = _remarks(pores, "structure_model", "SMI cannot be determined")
     assert "only one phase" not in few
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+@pytest.mark.parametrize("level", [0.5, 1.2])
+def test_remarks_about_an_image_name_only_its_values(name: str, level: float) -> None:
+    """An isotropic image, and one with few pores."""
+    found = measured(field((1, 96, 90), (0, 3, 3))[0] > level, name)
+    quantities = MORPHOMETRY.load(name).QUANTITIES
+    absent = {q.name for q in quantities if q.flat_name not in ("", q.name)}
+    absent -= {q.flat_name for q in quantities}
+    for remark in found.morphometry[name].remarks:
+        assert not absent & set(re.findall(r"[^\s,;:]*[^\s,;:.)]", remark)), remark
+
+
+def test_an_image_has_no_plane_of_directions() -> None:
+    texture = field((1, 120, 120), (0, 3, 3.2))[0] > 0
+    assert not _remarks(texture, "anisotropy", "within a plane")
+    (isotropic,) = _remarks(texture, "anisotropy", "isotropic")
+    assert "(MIL.y, MIL.x)" in isotropic
+    assert not _remarks(field((1, 96, 96), (0, 2, 2.6))[0] > 0, "anisotropy", "MIL.b")

@@ -12,6 +12,7 @@ from test_morphometry import measured
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.measure.kernels.surface import STEPS
 from napari_geosr.measure.morphometry import network
 from napari_geosr.measure.morphometry.network import (
     divide,
@@ -145,3 +146,42 @@ def test_too_many_maxima_for_the_budget_are_refused(
     assert remark.startswith(
         "The pore network was not measured: the measurement needs 9.03 MB"
     )
+
+
+def _rough(seed: int) -> Mask:
+    """Pores of many sizes with plane walls, so that many depths are equal."""
+    noise = np.random.default_rng(seed).normal(size=(12, 14, 16))
+    coarse = ndimage.gaussian_filter(noise, 0.8, mode="wrap") > 0
+    found: Mask = coarse.repeat(3, 0).repeat(3, 1).repeat(3, 2)
+    return found
+
+
+def test_a_turned_volume_has_the_same_network() -> None:
+    """Turned about each axis, with a continuation of the pores outside the sample."""
+    wide = _rough(1)
+    space = wide & ~_rough(2)
+    labels, diameters, centres = divide(space, wide)
+    assert len(diameters) > 20
+    for axes in ((0, 1), (0, 2), (1, 2)):
+        for times in (1, 2, 3):
+            turned = [np.rot90(part, times, axes) for part in (space, wide)]
+            found, wide_as, at = divide(*map(np.ascontiguousarray, turned))
+            assert np.array_equal(found, np.rot90(labels, times, axes))
+            assert np.array_equal(wide_as, diameters)
+            assert np.array_equal(
+                ndimage.map_coordinates(found, at.T, order=0),
+                ndimage.map_coordinates(labels, centres.T, order=0),
+            )
+
+
+def test_the_nearest_surface_depends_little_on_the_axes() -> None:
+    """Far less than the surface at the first of several equally near voxels."""
+    space = _rough(3)
+    turned = network._depths(np.ascontiguousarray(np.rot90(space)))
+    first, _, shortest = network._depths(space)
+    changes = [
+        np.abs(np.rot90(one.astype(float)) - other)[np.rot90(space)].mean()
+        for one, other in ((first / STEPS, turned[0] / STEPS), (shortest, turned[2]))
+    ]
+    assert changes[1] < 0.2 * changes[0], changes
+    assert (shortest <= first / STEPS + 1e-3)[space].all()

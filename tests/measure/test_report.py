@@ -386,7 +386,10 @@ def _values(path: Path) -> tuple[list[str], dict[str, list[str]]]:
 
 def test_values_side_by_side_have_units(tmp_path, pores) -> None:
     """Two volumes in different units, whose lengths are in the unit of the first."""
-    more = {"statistics": ("trabecular", "thickness"), "group": "voxels>1500"}
+    more = {
+        "statistics": ("trabecular", "thickness", "profile"),
+        "group": "voxels>1500",
+    }
     one = measure(scan(pores), voxel_size=(2,) * 3, unit="µm", name="a", **more)
     two = measure(scan(pores), voxel_size=(0.003,) * 3, unit="mm", name="b", **more)
     path = export.write_values(tmp_path / "values.csv", {"a": one, "name": two})
@@ -404,6 +407,8 @@ def test_values_side_by_side_have_units(tmp_path, pores) -> None:
     assert float(cells[1]) == pytest.approx(two.figures["Conn.D"])
     assert rows["BV/TV"][1] == rows["porosity"][1] == "%"
     assert float(rows["porosity"][2]) == pytest.approx(100 * one.porosity)
+    assert rows["Prof.SD"][1] == "percentage points"
+    assert float(rows["Prof.SD"][2]) == pytest.approx(100 * one.figures["Prof.SD"])
     assert rows["pore_count"][1:] == ["", "3", "3", "0.0"]
     assert rows["pores_per_mm3"][1] == "1/mm³"
     ends = (rows[f"threshold_sensitivity {end}"] for end in ("low", "high"))

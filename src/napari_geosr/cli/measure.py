@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -311,6 +312,14 @@ def _widths(cells: list[list[str]], separator: str) -> list[int]:
     ]
 
 
+def _broken(text: str, width: int) -> str:
+    """Break lines that are too long between words, but not between digits."""
+    return "\n".join(
+        textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+
+
 def _blocks(widths: list[int], available: int) -> list[list[int]]:
     """Divide columns into tables that fit into the terminal, by index.
 
@@ -332,6 +341,19 @@ def _blocks(widths: list[int], available: int) -> list[list[int]]:
     return blocks
 
 
+def _shared(
+    block: list[int], widths: list[int], most: list[int], available: int
+) -> dict[int, int]:
+    """Return the width of each column of a block, with the free space shared out."""
+    chosen = {i: widths[i] for i in block}
+    for _ in range(available - sum(widths[i] + _GAP for i in block)):
+        lacking = [i for i in block if chosen[i] < most[i]]
+        if not lacking:
+            break
+        chosen[min(lacking, key=lambda i: chosen[i])] += 1
+    return chosen
+
+
 def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -351,23 +373,40 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
         cells = [[*row.texts, *row.differences[1:]] for row in rows]
     titles = [*names, *(["change"] if compared and not several else [])]
     columns = Console().width
-    labels = _LABEL_WIDTH if compared else max(len(row.label) for row in rows)
+    names_of_rows = [[row.label] for row in rows]
+    (labels,) = _widths(names_of_rows, "\n")
+    full = _widths(cells, "\n")
+    if compared:  # break labels if all columns do not fit next to them
+        (word,) = _widths(names_of_rows, " ")
+        free = columns - _GAP - sum(width + _GAP for width in full)
+        labels = min(labels, max(_LABEL_WIDTH, word, free))
     available = columns - labels - _GAP
     widths = _widths(cells, " ")  # values and units on separate lines
     if sum(widths) + _GAP * len(widths) > available:
-        widths = _widths(cells, "\n")
+        widths = full
+    most = [max(n, len(title)) for n, title in zip(full, titles, strict=True)]
     for block in _blocks(widths, available):
+        chosen = _shared(block, widths, most, available)
+        # Lines are broken here, because `rich` would also break numbers at the narrow
+        # spaces between their digits.
         table = Table(box=None)
-        table.add_column("", min_width=_LABEL_WIDTH if compared else None)
-        for i in block:
-            table.add_column(escape(titles[i]), overflow="fold", min_width=widths[i])
+        table.add_column("", width=labels)
+        for i, width in chosen.items():
+            table.add_column(escape(titles[i]), overflow="fold", width=width)
         for row, texts in zip(rows, cells, strict=True):
-            table.add_row(row.label, *(texts[i] for i in block))
-        needed = labels + _GAP + sum(widths[i] + _GAP for i in block)
+            shown = [
+                _broken(
+                    # A band or a remark is shown on a line of its own.
+                    texts[i] if full[i] <= width else texts[i].replace(" (", "\n("),
+                    width,
+                )
+                for i, width in chosen.items()
+            ]
+            table.add_row(*map(escape, (_broken(row.label, labels), *shown)))
+        needed = labels + _GAP + sum(width + _GAP for width in chosen.values())
         # Lines that are too long are broken by the terminal; with a narrower table,
         # `rich` would cut the numbers off.
-        width = max(columns, needed)
-        Console(width=width).print(table, highlight=False)
+        Console(width=max(columns, needed)).print(table, highlight=False)
     if compared:  # also stated in the dock and in the report
         change = "second lines: change" if several else "change:"
         print(f"{change} relative to {names[0]}")

@@ -6,6 +6,8 @@ import math
 
 #: Text for a missing value.
 NOTHING = "–"
+#: Unit of differences between percentages.
+POINTS = "percentage points"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
 #: Absolute change, in per cent, at and above which only "> 999 %" or "< −999 %" is
@@ -52,7 +54,7 @@ def points_text(fraction: float) -> str:
     >>> points_text(0.0282)
     '2.82 percentage points'
     """
-    return percent_text(fraction).removesuffix("%") + "percentage points"
+    return percent_text(fraction).removesuffix("%") + POINTS
 
 
 def rough_percent(fraction: float) -> str:

@@ -37,6 +37,11 @@ _COMMAND = re.compile(
     r"(, or )?(with )?napari-geosr ([a-z]+)((?: [^\s(),;-][^\s(),;]*)*?)"
     r"((?: --[a-z-]+(?: [^\s(),;]*[^\s(),;.])?)+)"
 )
+#: Commands in backticks; the first group is the start of the sentence, if they are
+#: there.
+_QUOTED_COMMAND = re.compile(r"(^|[.!?] )?`napari-geosr ([a-z]+)[^`]*`")
+#: Sections of docks that correspond to commands.
+_SECTIONS = {"plan": "'How much to scan' in the Porosity dock"}
 #: Docks that correspond to commands.
 _DOCKS = {
     **{"restore": "Restore", "train": "Train", "reconstruct": "Reconstruct"},
@@ -107,6 +112,7 @@ def fields_of_options(
     fields : list of (ConfigForm, str)
         The fields of the forms that the message names.
     """
+    text = _QUOTED_COMMAND.sub(_dock_of_quoted, text)
     if "--" not in text:
         return text, []
     known = {name: form for form in reversed(list(forms)) for name in form.names}
@@ -150,6 +156,7 @@ def in_words_of_dock(text: str, widget: QWidget | None) -> str:
     widget : QWidget or None
         Part of the dock; if None, all options are treated as options without a field.
     """
+    text = _QUOTED_COMMAND.sub(_dock_of_quoted, text)
     if "--" not in text:
         return text
     dock: QWidget | None = widget
@@ -165,6 +172,17 @@ def in_words_of_dock(text: str, widget: QWidget | None) -> str:
     others = getattr(dock, "option_titles", None)
     forms: Iterable[Titles] = dock.settings_forms()
     return fields_of_options(text, forms, others, asks_voxel_size=asks)[0]
+
+
+def _dock_of_quoted(found: re.Match[str]) -> str:
+    """Replace a command in backticks with its dock, or with the section of a dock."""
+    before, verb = found[1], found[2]
+    if (section := _SECTIONS.get(verb)) is not None:
+        return f"{before or ''}{section}"
+    dock = _DOCKS.get(verb)
+    if dock is None:
+        return found[0]
+    return f"{'the' if before is None else before + 'The'} {dock} dock"
 
 
 def _dock_in_brackets(found: re.Match[str]) -> str:

@@ -9,12 +9,10 @@ from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QSpinBox,
     QSplitter,
     QVBoxLayout,
@@ -22,7 +20,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
-from napari_geosr.gui.porosity.charts import ProfileChart, SizeHistogram
+from napari_geosr.gui.porosity.charts import (
+    FiguresTable,
+    ProfileChart,
+    SizeHistogram,
+)
 from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.pore_colours import (
     EVIDENCE,
@@ -30,7 +32,6 @@ from napari_geosr.gui.porosity.pore_colours import (
     colour_columns,
 )
 from napari_geosr.gui.porosity.pore_table import PoreTable
-from napari_geosr.operations.measure import figure_rows, reference_first
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,110 +56,6 @@ _MIN_FIGURES_HEIGHT = 60
 _MIN_TABLE_HEIGHT = 90
 #: Height, in pixels, below which the figures do not shrink while the table can.
 _FIGURES_HEIGHT = 230
-
-
-class FiguresTable(QWidget):
-    """Values of one report, or of two side by side with their difference."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 6, 0)  # leave a gap to the scroll bar
-        self._grid.setVerticalSpacing(1)
-        self._grid.setHorizontalSpacing(8)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        self.setAccessibleName("Results")
-        self.setToolTip("Results of the measurement. Select cells to copy them.")
-
-    def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
-        """Show one column per report, with the reference first."""
-        while (item := self._grid.takeAt(0)) is not None:
-            widget = item.widget()
-            if widget is not None:
-                widget.deleteLater()
-        several = len(reports) > 1
-        if several:
-            reports = reference_first(reports)
-            self._add(
-                0,
-                0,
-                "value,\nchange",
-                f"Second line: the change relative to {next(iter(reports))}.",
-            )
-            for column, name in enumerate(reports, start=1):
-                self._add(0, column, name, name, elide=True, bold=True)
-        for i, row in enumerate(figure_rows(reports), start=1):
-            help_text = row.help or row.label
-            help_text = help_text[0].upper() + help_text[1:]
-            title = row.label.split(" (")[0]
-            # A remark in parentheses does not fit next to its value.
-            shown = [text.replace(" (", "\n(") for text in row.texts]
-            if several:
-                title, shown = _unit_to_label(_shortened_label(row.label), row.texts)
-                # Two ranges do not fit next to each other in a narrow dock.
-                shown = [text.replace(" to ", " to\n") for text in shown]
-                shown = [
-                    f"{text}\n{change}" if change else text
-                    for text, change in zip(shown, row.differences, strict=True)
-                ]
-            self._add(i, 0, title, help_text, wrap=True)
-            for column, text in enumerate(shown, start=1):
-                self._add(i, column, text, help_text, bold=row.label == "Porosity")
-        # With one report, the labels take the remaining width; with two, all columns
-        # share it.
-        for column in range(3):
-            self._grid.setColumnStretch(column, int(several or not column))
-
-    def _add(
-        self,
-        row: int,
-        column: int,
-        text: str,
-        help_text: str,
-        *,
-        elide: bool = False,
-        wrap: bool = False,
-        bold: bool = False,
-    ) -> None:
-        label = ElidedLabel(text) if elide else QLabel(text)
-        label.setToolTip(help_text)
-        label.setAccessibleName(text or "no value")
-        label.setIndent(0)
-        label.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
-        if column:
-            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
-        if not elide:
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        if bold:
-            font = label.font()
-            font.setBold(True)
-            label.setFont(font)
-        self._grid.addWidget(label, row, column)
-        if wrap:
-            label.setWordWrap(True)
-            label.ensurePolished()  # use the font of the window
-            widths = map(label.fontMetrics().horizontalAdvance, text.split())
-            label.setMinimumWidth(max(widths, default=0) + 4)
-
-
-def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
-    """Move a unit shared by all values into the label, to save space."""
-    pairs = [text.rsplit(" ", 1) for text in texts if text != "–"]
-    units = {pair[1] for pair in pairs if len(pair) == 2}
-    if len(units) != 1 or any(len(pair) != 2 for pair in pairs):
-        return label, texts
-    unit = units.pop()
-    between = "\n" if len(label) > 9 else " "
-    return f"{label}{between}({unit})", [
-        text.removesuffix(f" {unit}") for text in texts
-    ]
-
-
-def _shortened_label(label: str) -> str:
-    """Shorten a label for a narrow dock."""
-    label = label.split(" (")[0].replace(" pore ", " ").replace(" per ", "/")
-    label = label.replace("equivalent ", "").replace("surface area", "surface")
-    return label.removesuffix(" porosity")
 
 
 class PorosityResult(QWidget):
@@ -313,6 +210,8 @@ class PorosityResult(QWidget):
             "Results and histogram",
             "Measured values and histogram.",
         )
+        # Values that are wider than expected can still be reached.
+        self._above.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self._above.setWidget(content)
         self._above.setMinimumHeight(_MIN_FIGURES_HEIGHT)
         pores = QWidget()

@@ -178,3 +178,37 @@ def to_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
                 depth = -distances[plane, row - plane * n_y, index - row * n_x]
                 found = np.int32(np.rint(STEPS * np.sqrt(np.float64(squared)))) - depth
                 distances[z, y, x] = max(found, 1)
+
+
+@compiled
+def to_nearest_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
+    """Replace squared distances as `to_surface` does, regardless of the axis order.
+
+    If several outside voxels are equally near, `nearest` contains the first of them in
+    the volume, and the surface may be closer at another one. Here, the surface is also
+    sought at the voxels that are nearest to the 26 neighbours.
+    """
+    n_z, n_y, n_x = distances.shape
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                if distances[z, y, x] <= 0 or nearest[z, y, x] < 0:
+                    continue
+                found = np.float64(np.iinfo(np.int32).max)
+                last = -1
+                for a in range(max(z - 1, 0), min(z + 2, n_z)):
+                    for b in range(max(y - 1, 0), min(y + 2, n_y)):
+                        for c in range(max(x - 1, 0), min(x + 2, n_x)):
+                            index = nearest[a, b, c]
+                            if index < 0 or index == last:
+                                continue
+                            last = index
+                            row = index // n_x
+                            plane = row // n_y
+                            row -= plane * n_y
+                            column = index - (plane * n_y + row) * n_x
+                            dz, dy, dx = z - plane, y - row, x - column
+                            far = np.sqrt(np.float64(dz * dz + dy * dy + dx * dx))
+                            far = STEPS * far + distances[plane, row, column]
+                            found = min(found, far)
+                distances[z, y, x] = max(np.int32(np.rint(found)), 1)

@@ -302,7 +302,7 @@ def _findings(
             "voxels, MIL is 10 % too long; for 5 voxels, 4 %. Scan with smaller voxels "
             "for more accurate values."
         )
-    remarks += _direction_remark(radii, axes)
+    remarks += _direction_remark(radii, axes, flat)
     curve = {
         "z": vectors[:, 0].tolist(),
         "y": vectors[:, 1].tolist(),
@@ -313,16 +313,17 @@ def _findings(
 
 
 def _direction_remark(
-    radii: npt.NDArray[np.float64], axes: npt.NDArray[np.float64]
+    radii: npt.NDArray[np.float64], axes: npt.NDArray[np.float64], flat: bool
 ) -> list[str]:
     """Return a remark if the main direction is arbitrary, else an empty list."""
     shares = (radii[-1] / radii) ** 2
     if shares[0] > 1 - _ISOTROPIC:
+        components = "MIL.y, MIL.x" if flat else "MIL.z, MIL.y, MIL.x"
         return [
-            "The structure is nearly isotropic, so the main direction (MIL.z, MIL.y, "
-            "MIL.x) means little."
+            "The structure is nearly isotropic, so the main direction "
+            f"({components}) means little."
         ]
-    if shares[1] - shares[0] < _ALIKE:
+    if not flat and shares[1] - shares[0] < _ALIKE:
         normal = ", ".join(f"{value + 0.0:.2f}" for value in np.round(axes[-1], 2))
         normal = normal.replace("-", "\N{MINUS SIGN}")
         return [

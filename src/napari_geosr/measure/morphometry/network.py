@@ -214,15 +214,32 @@ def divide_steps(
     LittleMemoryError
         If the maxima of the distance map need more memory than is available.
     """
+    # Where depths are equal, the division depends on the order of the axes.
+    wide = space if wide is None else wide
+    order = basins.AxisOrder.standard([space, wide])
+    labels, diameters, centres = yield from _divided(
+        order.turned(space), order.turned(wide), connectivity, check, available
+    )
+    places = order.restored_places(centres, space.shape)
+    return order.restored(labels), diameters, places
+
+
+def _divided(
+    space: Mask,
+    wide: Mask,
+    connectivity: int,
+    check: Callable[[], None],
+    available: int | None,
+) -> Generator[Step, None, Network]:
+    """Divide a pore space as `divide_steps` does, in the given order of axes."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
     yield StageStarted(0, 5, message="Dividing the pores at their throats")
-    depths, nearest = _depths(space if wide is None else wide)
+    depths, nearest, depth = _depths(wide)
     yield BlockDone(1, 5)
     check()
-    depth = depths.reshape(space.shape).astype(np.float32)
-    depth /= kernels().surface.STEPS
+    depth = depth.reshape(space.shape)
     smooth = ndimage.gaussian_filter(depth, _SMOOTH)
     tops, parts = _tops(space, smooth, connectivity)
     maxima, n = basins.Maxima.of(tops), len(parts)
@@ -365,20 +382,26 @@ def _highest_of_lost(
 
 def _depths(
     room: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return distances to the surface between voxels, and the nearest outside voxels.
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], basins.Depths]:
+    """Return distances to the surface, the nearest outside voxels, and depths.
 
-    The surface is located as for the local thickness.
+    The surface is located between voxels, as for the local thickness. Where several
+    outside voxels are equally near, the distances are those at one of them (the radii
+    of spheres are calibrated for these), and the depths, in voxels, the shortest.
     """
     distances, surface = kernels().distances, kernels().surface
     patterns = room.astype(np.uint8).reshape((-1, *room.shape[-2:]))
-    depths = np.empty(patterns.shape, np.int32)
-    nearest = np.empty_like(depths)
-    distances.squared_distances(patterns, depths, nearest)
+    lengths = np.empty(patterns.shape, np.int32)
+    nearest = np.empty_like(lengths)
+    distances.squared_distances(patterns, lengths, nearest)
     surface.to_patterns(patterns)
-    surface.locate(patterns, depths)
-    surface.to_surface(depths, nearest)
-    return depths, nearest
+    surface.locate(patterns, lengths)
+    shortest = lengths.copy()
+    surface.to_nearest_surface(shortest, nearest)
+    depths = shortest.astype(np.float32)
+    depths /= surface.STEPS
+    surface.to_surface(lengths, nearest)
+    return lengths, nearest, depths
 
 
 def _prominent(

@@ -10,6 +10,7 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL, VOXEL, shown_unit
 from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.number_text import (
     NOTHING,
+    POINTS,
     difference_text,
     number_text,
     percent_text,
@@ -32,6 +33,10 @@ _TRUTH = "truth"
 _SPREAD = ".SD"
 #: Format of values by the `text` of their quantity.
 _TEXTS = {"percent": percent_text, "points": points_text}
+#: Units of fractions, which tables of numbers contain as percentages.
+PERCENTAGES = ("%", POINTS)
+#: Unit in tables of numbers by the `text` of the quantity.
+_FILE_UNITS = dict(zip(("percent", "points"), PERCENTAGES, strict=True))
 
 
 class FiguresSource(Protocol):
@@ -221,7 +226,7 @@ def _morphometry_rows(
                 text=_TEXTS.get(quantity.text),
                 help=quantity.title,
                 unit="mm" if quantity.per_millimetre else "",
-                file_unit="%" if quantity.text in _TEXTS else "",
+                file_unit=_FILE_UNITS.get(quantity.text, ""),
             ),
         )
         for name, quantity in quantities.items()
@@ -249,7 +254,7 @@ def bands_of(
 
 def _range(low: float, high: float, row: Row) -> str:
     """Format a band in brackets after the value, which has the unit."""
-    times = 100.0 if row.file_unit == "%" else 1.0
+    times = 100.0 if row.file_unit in PERCENTAGES else 1.0
     ends = (times * low, times * high)
     if max(map(abs, ends)) < _FEW_DIGITS:
         return f"{number_text(ends[0])} to {number_text(ends[1])}"

@@ -9,6 +9,7 @@ from napari_geosr.core.units import MILLIMETRES, shown_unit
 from napari_geosr.measure.groups import GroupSummary
 from napari_geosr.measure.number_text import change_in_percent, unit_text
 from napari_geosr.measure.reports.rows import (
+    PERCENTAGES,
     FiguresSource,
     bands_of,
     group_rows,
@@ -83,7 +84,7 @@ def value_rows(
     flat = reports[0].is_flat
     comparable = all(report.is_flat == flat for report in reports)
     for statistic, row in statistic_rows(reports):
-        if not (comparable or row.file_unit == PERCENT):
+        if not (comparable or row.file_unit in PERCENTAGES):
             continue
         found = [value_of(statistic, row, one) for one in figures]
         for part, values in _parts(found):
@@ -156,8 +157,10 @@ def _with_unit(
     reports: Sequence[FiguresSource],
 ) -> tuple[str, list[Any]]:
     """Convert the values of a row to one unit, and return this unit and the values."""
-    if row.file_unit == PERCENT:
-        return PERCENT, [None if value is None else 100 * value for value in values]
+    if row.file_unit in PERCENTAGES:
+        return row.file_unit, [
+            None if value is None else 100 * value for value in values
+        ]
     if not statistic.power:
         return row.file_unit, values
     units = [shown_unit(r.unit, r.voxel_size, flat=r.is_flat) for r in reports]
