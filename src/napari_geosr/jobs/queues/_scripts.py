@@ -179,7 +179,7 @@ def call(
         What to change if the queue refuses, keyed by a part of its message in lower
         case; the first match is appended to the error.
     accepted : sequence of int
-        Exit codes that do not mean that the queue refuses.
+        Exit codes that do not mean that the queue has refused the request.
     failure : str
         What any other exit code means, in words.
 

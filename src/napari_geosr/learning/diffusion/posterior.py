@@ -48,7 +48,8 @@ from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 if TYPE_CHECKING:
     from torch import nn
 
-#: Edge of windows in voxels, by number of axes; windows overlap by a quarter of it.
+#: Edge length of the windows in voxels, by number of axes; adjacent windows overlap by
+#: a quarter of it.
 WINDOW = {2: 256, 3: 64}
 #: Maximum edge of images that are not split, as a multiple of the window's edge.
 _UNCUT = 1.25
@@ -69,7 +70,7 @@ class PosteriorSampler:
         Number of steps of each sample; fewer are taken without blocks if the scan has
         little noise.
     window : int, optional
-        Edge of windows, in voxels of the samples.
+        Edge length of the windows, in voxels of the samples.
 
     Raises
     ------
