@@ -239,7 +239,7 @@ class PlanSection(QWidget):
         self.mark()
 
     def _requested(self) -> dict[str, str]:
-        """Return the contents of the fields, by their name in sentences."""
+        """Return the contents of the fields, keyed by their names in sentences."""
         return {
             "spot": self.spot.text().strip(),
             "precision": self.precision.text().strip(),

@@ -34,8 +34,8 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 Plane = npt.NDArray[np.float32]
-#: Edge, in voxels, of the central part of a sample that is compared; less if images are
-#: small.
+#: Edge length, in voxels, of the central part of a sample that is compared; less if
+#: images are small.
 _EDGE = 64
 #: Edge to which this part is reduced by averaging, in voxels; averaging also reduces
 #: noise.
