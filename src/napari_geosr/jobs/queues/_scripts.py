@@ -207,7 +207,7 @@ def call(
             stdin=subprocess.DEVNULL,
             timeout=_MAX_SECONDS,
             check=False,
-            # Ctrl-C in the terminal must not end a command whose job has been accepted.
+            # Ctrl-C in the terminal must not end a command after its job was accepted.
             process_group=0,
         )
     except subprocess.TimeoutExpired as error:

@@ -65,7 +65,7 @@ class PosteriorSampler:
     noise : float
         Standard deviation of the scan's noise, in the network's grey scale.
     factor : int
-        Edge of the blocks, in voxels of the samples.
+        Edge length of the blocks, in voxels of the samples.
     steps : int
         Number of steps of each sample; fewer are taken without blocks if the scan has
         little noise.
@@ -212,7 +212,7 @@ def averaged_windows(
     x : Tensor of shape (N, C, [Z,] Y, X)
         Image with the shape of the result.
     edge : int
-        Edge of the windows in voxels; slightly larger images are not cut.
+        Edge length of the windows, in voxels; slightly larger images are not cut.
     of_window : callable
         Returns the result in a window, given its slices along all axes of `x`.
     """
