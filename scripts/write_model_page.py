@@ -38,15 +38,13 @@ These terms are used in the tables on the pages of the models.
 
 | column | meaning |
 |---|---|
-| errors | signed errors relative to the known mask; threshold: Otsu's for each |
-| volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
-| Dice | agreement of the pore masks |
-| *noise-free* (row) | result of a perfect restoration |
-| *input* (row) | the scan before restoration |
-| *Gaussian 1.5*, … (rows) | filters, with the strength best for the tuning scan |
-| *plane by plane* | the filter was applied in 2D |
-| *Anscombe* | the photon noise was first transformed to have a constant variance |
-| – | not computed |
+| errors | signed errors relative to the known mask, with Otsu's threshold of each
+volume | | volumes | Wasserstein-1 distance between the distributions of log10 pore
+volumes | | Dice | agreement of the pore masks | | *noise-free* (row) | result of a
+perfect restoration | | *input* (row) | the scan before restoration | | *Gaussian 1.5*,
+… (rows) | filters, with the strength that was best for the tuning scan | | *plane by
+plane* | the filter was applied in 2D | | *Anscombe* | the photon noise was first
+transformed to have a constant variance | | – | not computed |
 
 The ground truth for the foam and bone models is the object without blur. For the other
 denoisers, it is the noise-free image, which has the same blur as the scan; for

@@ -101,7 +101,7 @@ def test_parts_of_the_marrow_are_told_apart_from_canals_and_counted() -> None:
     assert found.values["Ma.Ar"] == pytest.approx(math.pi * 30**2, rel=0.02)
     (remark,) = (r for r in found.remarks if "several holes" in r)
     assert remark.startswith("In 2 of 2 slices")
-    assert "on average, 2 in addition to the largest one" in remark
+    assert "on average, there are 2 holes besides the largest one" in remark
     plain = _cortex(_with_canals(1, 5, 38))
     assert not any("several holes" in r for r in plain.remarks)
 

@@ -53,7 +53,7 @@ def training_patches(model: Model, scene: ExplainedScan) -> TrainingPatches:
         raise ModelError(
             f"The model {model.card.name!r} has no index of its training patches, so "
             "similar ones cannot be found. Train it with the setting "
-            "similarity_index (--similarity-index), or omit the method similar."
+            "similarity_index (--similarity-index), or omit the method 'similar'."
         )
     return TrainingPatches(index, replace(scene, network=model.network()))
 
@@ -92,7 +92,7 @@ def patch_features(
     if not found:
         raise ModelError(
             f"The network {type(scene.network).__name__} has no convolutional layers "
-            "with feature maps to compare. Omit the method similar."
+            "with feature maps to compare. Omit the method 'similar'."
         )
     maps = found[-1][0].float()
     if maps.ndim == 3:  # feature maps of a 2D network

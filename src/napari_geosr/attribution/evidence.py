@@ -6,7 +6,7 @@ network restores each modified scan. Any contrast of the pore that remains in th
 does not originate from these voxels, but from training. Second, noise as strong as the
 scan's own noise is added everywhere, and a network conditioned on the stronger noise
 restores the scan: a pore caused by noise should disappear. Third, the contrast of the
-scan at the pore is compared with its noise by a matched filter whose shape is that of
+scan at the pore is compared with its noise by a matched filter that has the shape of
 the pore as the scanner would show it. If the contrast is no larger than that of noise
 in solid, the scan does not show the pore, even if the pore passes the other two tests.
 For example, if a network creates pores where it recognises memorised noise, replacing

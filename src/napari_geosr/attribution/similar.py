@@ -37,7 +37,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
         raise ModelError(
             f"The scan has {' × '.join(map(str, shape))} voxels, fewer than a patch "
             f"of the model's index ({' × '.join(map(str, index.edge))}): omit the "
-            "method similar."
+            "method 'similar'."
         )
     z, y, x = (
         # Centre the patch, which has an even size, on the voxel, but keep it in the

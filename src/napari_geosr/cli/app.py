@@ -157,7 +157,7 @@ def _refuse_odd(words: Sequence[str]) -> None:
         if not word.strip():
             where = f" after {before}" if before.startswith("-") else ""
             raise ConfigError(
-                f"An argument{where} is empty. Check the variables of your script."
+                f"An argument{where} is empty. Check the variables in your script."
             )
         if "\0" in word:
             raise ConfigError(

@@ -140,7 +140,7 @@ def _scan_layers(path: Path) -> list[LayerData]:
     """Return the layers of a scan, for the Reconstruct dock: projections, sinograms."""
     from napari import current_viewer
 
-    # Imported here because they load Qt, which other files do not need.
+    # Imported here because they load Qt, which is not needed to read other files.
     from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
     from napari_geosr.gui.layers.scan_views import read_scans_in_threads
 

@@ -69,7 +69,7 @@ class RefinementPlan:
     Attributes
     ----------
     edge : int
-        Edge of the blocks, in coarse voxels.
+        Edge length of the blocks, in coarse voxels.
     halos : tuple of int
         Margin of the input of each stage, in voxels of that input.
     blocks : tuple of tuple of slice

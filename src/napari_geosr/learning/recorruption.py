@@ -31,7 +31,8 @@ Array = AnyArray
 #: Level of the added noise, relative to that of the scan (α). A higher level makes the
 #: input less similar to the scan; a lower level makes the target noisier.
 STRENGTH = 0.5
-#: Edge, in voxels, of the box for the mean that estimates the noise-free grey value.
+#: Edge length, in voxels, of the box for the mean that estimates the noise-free grey
+#: value.
 _BOX = 5
 
 

@@ -40,8 +40,8 @@ _MIN_SATURATED_SHARE = 0.8
 _HALF_WIDTH = 0.05
 #: Maximum number of voxels along an axis that are read to recognise a label image.
 _MAX_EDGE = 2048
-#: Minimum fraction of adjacent non-zero voxels that are equal in a label image, and
-#: the minimum number of such pairs.
+#: Minimum fraction of pairs of adjacent non-zero voxels that have equal values in a
+#: label image, and the minimum number of these pairs.
 _EQUAL_IN_LABELS = 0.9
 _MIN_PAIRS = 50
 #: Minimum number of single-voxel objects for a message.

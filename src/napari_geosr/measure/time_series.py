@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Maximum number of pixels of a plane; decoding a dozen larger ones would take seconds.
 _MAX_PLANE_PIXELS = 2048 * 2048
-#: Edge of the central part of a plane that is compared, in pixels.
+#: Edge length, in pixels, of the central part of a plane that is compared.
 _EDGE = 256
 #: Minimum edge of a plane, in pixels.
 _MIN_EDGE = 12

@@ -22,7 +22,7 @@ from napari_geosr.models.card import QUANTILE_LEVELS, ModelCard
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Edge of the sampled patches in voxels, and their maximum number.
+#: Edge length of the sampled patches, in voxels, and their maximum number.
 PATCH = 64
 _MAX_PATCHES = 32
 #: Edges of the rings of the power spectrum, in cycles per voxel.

@@ -46,7 +46,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
     k, halvings = 3**n, count_doublings(s)
     head = (k * config.adjacent_slices + 1) * f

@@ -95,7 +95,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, k, f = config.ndim, 3**config.ndim, config.features
     merged = 2**n
     head = (k * config.channels + 1) * f

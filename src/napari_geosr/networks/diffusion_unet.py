@@ -85,7 +85,7 @@ def _sizes(config: NetworkConfig) -> list[int]:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     k, f = 3**config.ndim, config.features
     sizes, time = _sizes(config), 4 * f
 

@@ -55,7 +55,7 @@ def last_size(factor: int) -> int:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
     halvings = count_doublings(s)
     head = _HEAD**n * config.adjacent_slices * f + 2 * f

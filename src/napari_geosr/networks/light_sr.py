@@ -49,7 +49,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, k, f, s = config.ndim, 3**config.ndim, config.features, config.upscale_factor
     head = (k * config.adjacent_slices + 1) * f
     trunk = 2 * config.blocks * (k * f + 1) * f

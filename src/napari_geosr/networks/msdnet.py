@@ -36,7 +36,7 @@ class NetworkConfig(MixedScaleConfig, ScoresConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     c = config.adjacent_slices + config.extra_channels
     head = config.out_channels * (c + config.width * config.depth + 1)
     return hidden_parameters(config, config.ndim, c) + head

@@ -59,7 +59,7 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, c, f, s = (
         config.ndim,
         config.adjacent_slices,

@@ -65,7 +65,7 @@ class NetworkConfig(PlanesConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     if config.body != "merged":
         module, inner = _external_body(config)
         count: int = module.parameter_count(inner)

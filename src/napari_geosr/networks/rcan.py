@@ -65,7 +65,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, f, s, q = config.ndim, config.features, config.upscale_factor, config.squeezed
     k = 3**n
     conv = (k * f + 1) * f

@@ -57,7 +57,7 @@ def edge_filters(ndim: int) -> torch.Tensor:
 
 
 def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
-    """Return the number of parameters of a `BranchedLayer` in closed form.
+    """Return the number of parameters of a `BranchedLayer`, from a closed formula.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, f, s = config.ndim, config.features, config.upscale_factor
     last = s // 2 ** count_doublings(s)
     layers = [(config.adjacent_slices, f), *[(f, f)] * config.blocks]

@@ -93,7 +93,7 @@ class NetworkConfig(Config):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     return diffusion_unet.parameter_count(config.unet())
 
 

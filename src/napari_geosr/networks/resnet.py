@@ -59,7 +59,7 @@ class NetworkConfig(PlanesConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     n, k, f = config.ndim, 3**config.ndim, config.features
     head = (k * config.adjacent_slices * config.merge**n + 1) * f
     trunk = 2 * config.blocks * (k * f + 1) * f

@@ -47,7 +47,7 @@ class NetworkConfig(PlanesConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     k, w = 3**config.ndim, config.width
     pairs = [(8, w), (w, w), (w, 2 * w), (2 * w, 2 * w), (2 * w, 4 * w)]
     pairs += [(4 * w, 4 * w)] * 2

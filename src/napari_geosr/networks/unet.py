@@ -89,7 +89,7 @@ class NetworkConfig(ScoresConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Return the number of parameters in closed form."""
+    """Return the number of parameters, computed from a closed formula."""
     k, f = 3**config.ndim, config.features
     sizes = [f * 2**level for level in range(config.levels + 1)]
     channels = config.adjacent_slices + config.extra_channels

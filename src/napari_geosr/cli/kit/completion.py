@@ -63,7 +63,7 @@ def install_completion(
 
 @contextmanager
 def texts_read_once() -> Iterator[None]:
-    """Let cyclopts read every docstring and help text once while it writes a script.
+    """Make cyclopts read each docstring and help text only once while writing a script.
 
     It reads them again for each command that has the same settings, and finds the
     docstring of a class by parsing its source code, which takes most of the time.

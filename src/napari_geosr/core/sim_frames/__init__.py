@@ -220,7 +220,7 @@ class SimFrames:
         return self.offsets[channel if len(self.offsets) > 1 else 0]
 
     def where(self, plane: int | None = None, time: int = 0, channel: int = 0) -> str:
-        """Name a plane in a message: ``" (time point 2, slice 1)"``; empty if single.
+        """Name a plane in a message: ``" (time point 2, slice 1)"``; empty if only one.
 
         Time points, channels and slices are counted from 1. The slice is omitted if
         `plane` is None.

@@ -39,7 +39,7 @@ _AGREES = 1.2
 #: frames of the same time points.
 _CONTRADICTS = 1.5
 #: Exponent of the ratio of two disagreements if neither order is clearly wrong: so
-#: small that the ratio decides between orders with almost equal misfits only.
+#: small that the ratio decides only between orders with almost equal misfits.
 _HINT = 0.1
 #: Other axes or numbers of angles and phases than the most probable ones are chosen if
 #: the ratio of the two misfits, each divided by the contrast of the patterns, exceeds

@@ -114,7 +114,7 @@ class ModelBox(QWidget):
         entries, self._damaged = catalogue.scan_folders()
         for entry in entries:
             if entry.card.task == "generate" and entry.card.adjacent_slices > 1:
-                continue  # such a model cannot draw the samples that restoring needs
+                continue  # cannot draw the samples needed for a restoration
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
         self._fill()
         self.combo.currentIndexChanged.connect(self._on_chosen)

@@ -50,10 +50,10 @@ _BRIGHT_HELP = (
 )
 _OPEN = "Dark space at the faces is counted as pores."
 _OPEN_HELP = (
-    "Empty space reaches the faces of the volume. It may be air, or pores that "
-    "the border cuts open, such as marrow. An automatic mask would exclude open pores "
-    "too, so everything is counted. If it is air, draw the sample in a Labels or "
-    "Shapes layer and choose that layer here."
+    "Empty space reaches the faces of the volume. It may be air, or pore space cut by "
+    "the border of the volume, such as the marrow cavity. An automatic mask would "
+    "exclude open pores too, so everything is counted. If it is air, draw the sample "
+    "in a Labels or Shapes layer and choose that layer here."
 )
 #: Texts and tool tips if the mask is refused, by the phase of the pores.
 _REFUSED = {"dark": (_OPEN, _OPEN_HELP), "bright": (_BRIGHT, _BRIGHT_HELP)}

@@ -56,7 +56,7 @@ _PORES = ("threshold", "phase", "local_window", "hysteresis")
 
 @dataclass(frozen=True)
 class NoteWords:
-    """Words of the notes about outdated results.
+    """Wording of the notes about outdated results.
 
     Attributes
     ----------

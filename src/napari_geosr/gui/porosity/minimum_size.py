@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RememberedMinimum:
-    """Keeps settings, but no minimum pore size that leaves no pores.
+    """Keeps settings, except a minimum pore size that leaves no pores.
 
     Parameters
     ----------

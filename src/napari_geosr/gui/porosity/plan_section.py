@@ -71,14 +71,16 @@ if TYPE_CHECKING:
 _SCANS = {"whole sample": "whole", "one spot": "spot"}
 #: The same choices in the description of a plan.
 _SHOWN = {"whole sample": "the whole sample", "one spot": "one spot"}
-_SIZES = "Number of spots of other sizes, and the fraction of the sample scanned."
+_SIZES = (
+    "For other spot sizes: number of spots needed, and fraction of the sample scanned."
+)
 _POWER = (
     "Power of the scanner in kW; with the hours per spot, adds energy and CO2eq to the "
     f"plan ({PlanConfig().kilograms_per_kilowatt_hour:g} kg of CO2eq per kWh)."
 )
 #: Command-line option for the second entry, and its wording in messages of the dock.
 _ONE_SPOT = ("(--scan spot)", "(Scan shows: one spot)")
-#: Words of notes about outdated plans.
+#: Wording of the note about an outdated plan.
 _WORDS = NoteWords("This plan", "belongs", "plan", "Press Plan scan to plan")
 
 
@@ -237,7 +239,7 @@ class PlanSection(QWidget):
         self.mark()
 
     def _requested(self) -> dict[str, str]:
-        """Return the contents of the fields, by their name in sentences."""
+        """Return the contents of the fields, keyed by their names in sentences."""
         return {
             "spot": self.spot.text().strip(),
             "precision": self.precision.text().strip(),

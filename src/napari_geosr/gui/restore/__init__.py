@@ -187,8 +187,8 @@ class RestoreDock(RestoreWidgets):
         if self.model_box.model() != str(path):
             raise ConfigError(
                 f"{path.name} was saved but cannot be used for the layer in the "
-                "Restore dock, because it needs a volume. Choose another layer "
-                "there, then choose the model."
+                "Restore dock, because this model needs a volume. Choose another "
+                "layer there, then choose the model."
             )
 
     def _on_layer_chosen(self) -> None:

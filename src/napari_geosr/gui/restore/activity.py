@@ -82,7 +82,8 @@ class RestoreActivity(Activity):
     Signals
     -------
     ready : RunPreparation
-        The prepared run: layer and model are compatible, and its time is estimated.
+        The prepared run: layer and model are compatible, and the run time has been
+        estimated.
     notReady
         Layer, model or settings changed: the prepared run is no longer valid.
     previewed : Image, Layer

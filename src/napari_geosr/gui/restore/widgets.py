@@ -371,7 +371,7 @@ def _can_be_restored(layer: Layer) -> bool:
 
 
 def _stacked(title: str, row: NoiseSourceBox, form: QWidget) -> QWidget:
-    """Return a row with its title, above a form."""
+    """Return a widget with the titled row above the form."""
     content = QWidget()
     column = QVBoxLayout(content)
     column.setContentsMargins(0, 0, 0, 0)

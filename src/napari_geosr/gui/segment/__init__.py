@@ -162,7 +162,7 @@ class SegmentDock(SegmentWidgets):
         return SegmentConfig.create(**self.form.values())
 
     def add_labels(self) -> None:
-        """Add an empty Labels layer to the scan, and propose slices to paint."""
+        """Add an empty Labels layer on the scan's grid, and propose slices to paint."""
         scan = self.scan.layer()
         if scan is None:
             return

@@ -81,7 +81,8 @@ class SegmentWidgets(Dock):
         )
         self.new_button = button(
             "&New labels",
-            "Add an empty Labels layer to the scan and switch to napari's brush.",
+            "Add an empty Labels layer with the scan's voxel grid, and switch to "
+            "napari's brush.",
         )
         self.live = QCheckBox("L&ive")
         self.live.setAccessibleName("Live")

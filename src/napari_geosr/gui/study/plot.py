@@ -1,4 +1,4 @@
-"""A metric of a study against projections or exposure, a curve per algorithm."""
+"""Plot of a study's metric against projections or exposure, by algorithm."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ __all__ = ["level_map", "noise_like", "noise_of_scan"]
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Edge, in voxels, of the neighbourhood in which the grey value for the noise curve is
-#: estimated.
+#: Edge length, in voxels, of the neighbourhood in which the grey value for the noise
+#: curve is estimated.
 _EDGE = 3
 
 

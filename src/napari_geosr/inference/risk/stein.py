@@ -42,8 +42,8 @@ _MAX_AMPLIFIED = 0.1
 #: noise level.
 _MOSTLY_KEPT = 0.5
 #: True variance of correlated noise in an image, relative to the measured one. The
-#: level of known noise in simulated images and in parts of real images was measured 3
-#: to 5 % too low, because few blocks of an image are uniform.
+#: known noise level of simulated images and of parts of real images was underestimated
+#: by 3 to 5 %, because few blocks of an image are uniform.
 _IMAGE_SCALE = 1.1
 #: Correlation of adjacent voxels above which this factor applies.
 _MIN_IMAGE_LAG = 0.3

@@ -179,7 +179,7 @@ def call(
         What to change if the queue refuses, keyed by a part of its message in lower
         case; the first match is appended to the error.
     accepted : sequence of int
-        Exit codes that do not mean that the queue refuses.
+        Exit codes that do not mean that the queue has refused the request.
     failure : str
         What any other exit code means, in words.
 
@@ -207,7 +207,7 @@ def call(
             stdin=subprocess.DEVNULL,
             timeout=_MAX_SECONDS,
             check=False,
-            # Ctrl-C in the terminal must not end a command whose job has been accepted.
+            # Ctrl-C in the terminal must not end a command after its job was accepted.
             process_group=0,
         )
     except subprocess.TimeoutExpired as error:

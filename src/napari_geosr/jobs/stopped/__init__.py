@@ -1,1 +1,1 @@
-"""Runs of docks that become jobs, which start them from the beginning, without Qt."""
+"""Runs of docks that become jobs and start from the beginning; does not import Qt."""

@@ -52,7 +52,7 @@ class ConditionalSampler:
     to_scan : tuple of float
         Factor and offset from the grey scale of samples to that of the scan.
     window : int, optional
-        Edge of windows, in voxels of the samples.
+        Edge length of the windows, in voxels of the samples.
     """
 
     def __init__(

@@ -34,13 +34,13 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 Plane = npt.NDArray[np.float32]
-#: Edge, in voxels, of the central part of a sample that is compared; less if images are
-#: small.
+#: Edge length, in voxels, of the central part of a sample that is compared; less if
+#: images are small.
 _EDGE = 64
-#: Edge to which this part is reduced by averaging, in voxels; averaging also reduces
-#: noise.
+#: Edge length, in voxels, to which this part is reduced by averaging; averaging also
+#: reduces noise.
 _REDUCED = 32
-#: Minimum edge of this part, in voxels.
+#: Minimum edge length of this part, in voxels.
 _MIN_EDGE = 16
 #: Maximum number of training planes that are searched.
 _MAX_PLANES = 1000
@@ -64,7 +64,7 @@ class TrainingPlanes:
     planes : tuple of ndarray of shape (Y, X), float32
         Reduced by averaging over `factor` voxels along each axis.
     edge : int
-        Edge of the central part of a sample that is compared, in voxels.
+        Edge length, in voxels, of the central part of a sample that is compared.
     factor : int
     usual : float
         Median similarity of a training plane to the most similar plane of the other

@@ -48,7 +48,8 @@ from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 if TYPE_CHECKING:
     from torch import nn
 
-#: Edge of windows in voxels, by number of axes; windows overlap by a quarter of it.
+#: Edge length of the windows in voxels, by number of axes; adjacent windows overlap by
+#: a quarter of it.
 WINDOW = {2: 256, 3: 64}
 #: Maximum edge of images that are not split, as a multiple of the window's edge.
 _UNCUT = 1.25
@@ -64,12 +65,12 @@ class PosteriorSampler:
     noise : float
         Standard deviation of the scan's noise, in the network's grey scale.
     factor : int
-        Edge of the blocks, in voxels of the samples.
+        Edge length of the blocks, in voxels of the samples.
     steps : int
         Number of steps of each sample; fewer are taken without blocks if the scan has
         little noise.
     window : int, optional
-        Edge of windows, in voxels of the samples.
+        Edge length of the windows, in voxels of the samples.
 
     Raises
     ------
@@ -211,7 +212,7 @@ def averaged_windows(
     x : Tensor of shape (N, C, [Z,] Y, X)
         Image with the shape of the result.
     edge : int
-        Edge of the windows in voxels; slightly larger images are not cut.
+        Edge length of the windows, in voxels; slightly larger images are not cut.
     of_window : callable
         Returns the result in a window, given its slices along all axes of `x`.
     """

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.sampling.patches import Patches
 
-#: Edge of the blocks of noise, in voxels.
+#: Edge length of the blocks of noise, in voxels.
 _BLOCK = 32
-#: Edge of the sample shown during training, in voxels by number of axes, and its number
-#: of sampling steps.
+#: Edge length of the sample shown during training, in voxels, by number of axes, and
+#: its number of sampling steps.
 _PREVIEW_EDGE = {2: 128, 3: 32}
 _PREVIEW_STEPS = 10
 

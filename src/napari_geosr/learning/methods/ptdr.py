@@ -184,8 +184,8 @@ class Method(_Method):
         super().check(config)
         if config.dimensions == "3D":
             raise ConfigError(
-                "Painted slices are learned slice by slice: set dimensions to 2D or "
-                "2.5D."
+                "Training on painted slices works slice by slice: set dimensions to 2D "
+                "or 2.5D."
             )
         networks = networks_supporting(_has_head)
         if config.network not in networks:

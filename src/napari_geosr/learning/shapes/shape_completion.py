@@ -260,7 +260,7 @@ def on_grid(inside: AnyArray, edge: int) -> AnyArray:
     inside : ndarray of bool, shape (Z, Y, X)
         Not empty.
     edge : int
-        Edge of the cube, in voxels.
+        Edge length of the cube, in voxels.
     """
     inside = inside[bounding_box(inside)]
     factor = math.ceil(max(inside.shape) / edge)

@@ -95,7 +95,7 @@ def centrelines(mask: Mask) -> Mask:
             rest[1:] |= rest[:-1].copy()
         found |= (skeletonize(wider) > 0) & missing
         missing = lost()
-    if missing.any():  # e.g. spheres of even width: keep one voxel
+    if missing.any():  # e.g. spheres an even number of voxels wide: keep one
         _, first = np.unique(labels[missing], return_index=True)
         found[tuple(axis[first] for axis in np.nonzero(missing))] = True
     return found

@@ -316,8 +316,9 @@ class _RingCheck:
             holes, shares = np.array(self.divided).T
             remarks.append(
                 f"In {len(self.divided)} of {n} slices, the marrow cavity consists of "
-                f"several holes: on average, {holes.mean():.3g} in addition to the "
-                "largest one, which together with the bone in between make up "
+                "several holes: on average, there are "
+                f"{holes.mean():.3g} holes besides the largest one; together with the "
+                "bone in between, these make up "
                 f"{100 * shares.mean():.2g} % of the cavity. None of these holes is "
                 "part of Ct.Po and Po.N. Check that they are marrow, not canals."
             )

@@ -26,7 +26,7 @@ WIDTHS = np.linspace(0, 4.0, 161)
 CUTOFFS = np.linspace(0.3, 2.5, 45)
 #: Width, in voxels, below which a sampled Gaussian covers a single voxel.
 _MIN_WIDTH = 0.05
-#: Edge of the window for tabulated covariances of noise, in voxels.
+#: Edge length of the window for tabulated covariances of noise, in voxels.
 _PERIOD = 64
 
 

@@ -31,7 +31,7 @@ BAND = 1.96
 
 @dataclass(frozen=True)
 class _SlicePicture:
-    """Quantities of cortical bone that share a plot: one line, and one dashed line."""
+    """Two quantities of cortical bone in one plot: a solid line and a dashed line."""
 
     caption: str
     quantities: tuple[str, ...]

@@ -105,7 +105,7 @@ def plan_steps(
         yield WarningIssued(message=note)
     fitting = shortest * (1.0 if config.scan == "whole" else _PART)
     counts = yield from cell_steps(phases, whole_voxels(min(wanted, fitting)))
-    # Only spots with positions in this scan consist of whole voxels of this scan.
+    # Spots must consist of whole voxels only if they are placed in this scan.
     spot = float(counts.spots.edge) if config.scan == "whole" else wanted
     distances = lags(phases.shape, phases.flat)
     axes = (1, 2) if phases.flat else (0, 1, 2)

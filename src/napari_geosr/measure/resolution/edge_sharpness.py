@@ -36,7 +36,8 @@ def edge_sharpness(boxes: Iterable[Array], noise: Noise | None = None) -> float 
     boxes : iterable of ndarray of shape (Z, Y, X) or (Y, X)
         Parts of the scan with structure.
     noise : Noise, optional
-        Noise of the scan in its grey values. By default, the scan is free of noise.
+        Noise of the scan in its grey values. By default, the scan is
+        assumed to be noise-free.
 
     Returns
     -------

@@ -41,10 +41,10 @@ def compartment_steps(
     ----------
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
-        Radius in voxels (octahedra). Openings in the cortex are closed, and trabeculae
-        are absorbed by the marrow space, if they are at most twice this radius wide.
-        Spaces that are nowhere wider than that are pores of the cortex; pores that open
-        into the marrow space belong to that space.
+        Radius of the octahedral structuring element, in voxels. Openings in the cortex
+        are closed, and trabeculae are absorbed by the marrow space, if they are at most
+        twice this radius wide. Spaces that are nowhere wider than that are pores of the
+        cortex; pores that open into the marrow space belong to that space.
     which : {"cortex", "marrow"}
 
     Returns

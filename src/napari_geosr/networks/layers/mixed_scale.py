@@ -35,7 +35,7 @@ class MixedScaleConfig(Config):
 
 
 def hidden_parameters(config: MixedScaleConfig, ndim: int, maps_in: int) -> int:
-    """Return the number of parameters of the hidden layers in closed form."""
+    """Return the number of parameters of the hidden layers, from a closed formula."""
     k, w, d = 3**ndim, config.width, config.depth
     return int(k * w * (d * maps_in + w * d * (d - 1) // 2) + w * d)
 

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from napari_geosr.core.noise import Noise
 
-#: Edge, in voxels, of the box for the mean that estimates the noise-free grey value.
+#: Edge length, in voxels, of the box for the mean that estimates the noise-free grey
+#: value.
 BOX = 5
 #: Radius, in voxels, of the neighbourhood that determines a voxel's noise level.
 REACH = BOX // 2

@@ -1,4 +1,4 @@
-"""Residual block of two convolutions, whose maps are modified in place."""
+"""Residual block of two convolutions; the maps are modified in place."""
 
 from __future__ import annotations
 

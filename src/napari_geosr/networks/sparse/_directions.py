@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyArray
 
 #: Number of nearest directions that count as neighbours of a direction.
 _NEIGHBOURS = 8
-#: Number of nearest directions whose values are interpolated.
+#: Number of nearest directions from which values are interpolated.
 _NEAREST = 6
 
 

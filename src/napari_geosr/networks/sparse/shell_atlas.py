@@ -126,7 +126,7 @@ class ShellAtlas(nn.Module):
 
     @classmethod
     def fitted(cls, shells: list[ShellMaps], components: int) -> ShellAtlas:
-        """Fit the model to complete shells.
+        """Fit the model to a list of complete shells.
 
         Parameters
         ----------

@@ -65,8 +65,8 @@ MAX_EXCESS = 0.9
 _TRUNCATE = 3.0
 #: Kernel along each axis that yields the smooth part of a difference.
 _SMOOTH = (0.25, 0.5, 0.25)
-#: Edge of the window in which local power is measured, in voxels, by number of axes;
-#: windows in planes and volumes have about the same number of voxels.
+#: Edge length of the window in which local power is measured, in voxels, by number of
+#: axes; windows in planes and volumes have about the same number of voxels.
 _WINDOW = {2: 5, 3: 3}
 
 

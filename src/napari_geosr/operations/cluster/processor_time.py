@@ -33,6 +33,6 @@ class WorkerTime:
         return new
 
 
-#: CPU time that workers have reported to this process; in a worker, it reports
+#: CPU time that workers have reported to this process; in a worker, this object reports
 #: the worker's own time.
 WORKER_TIME = WorkerTime()

@@ -122,7 +122,7 @@ def pairs_steps(
         If the scans do not match or do not overlap, or contain NaN or infinite
         voxels.
     FileError
-        If a file exists and `overwrite` is False, or cannot be written.
+        If a file cannot be written, or exists and `overwrite` is False.
     Cancelled
         If `should_stop` returns True; no files are kept.
     """

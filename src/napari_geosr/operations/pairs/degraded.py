@@ -102,7 +102,7 @@ def degrade_steps(
     VolumeError
         If the scan is too small, has no contrast, or contains NaN or infinite voxels.
     FileError
-        If a file exists and `overwrite` is False, or cannot be written.
+        If a file cannot be written, or exists and `overwrite` is False.
     Cancelled
         If `should_stop` returns True; no files are kept.
     """

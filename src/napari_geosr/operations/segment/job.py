@@ -25,7 +25,7 @@ from napari_geosr.operations.segment.config import SegmentConfig
 from napari_geosr.operations.storage import is_written
 
 OPERATION = "segment"
-#: Ending of the name of a file of probabilities that has the name of its labels.
+#: Appended to the name of the labels file to form the name of the probabilities file.
 _PROBABILITIES = "probabilities"
 
 

@@ -171,7 +171,7 @@ class SimulateSimConfig(Config):
         ge=0,
         le=100,
         title="Haze",
-        description="Out-of-focus light relative to the light in focus.",
+        description="Out-of-focus light relative to in-focus light.",
     )
     phase_error: float = Field(
         0.0,
@@ -261,7 +261,7 @@ def simulate_sim_steps(
     Raises
     ------
     FileError
-        If a file exists and `overwrite` is False, or cannot be written.
+        If a file cannot be written, or exists and `overwrite` is False.
     Cancelled
         If `should_stop` returns True; no files are kept.
     """

@@ -155,7 +155,7 @@ def simulate_steps(
     ConfigError
         If there is no such structure, or it cannot be created with the settings.
     FileError
-        If a file exists and `overwrite` is False, or cannot be written.
+        If a file cannot be written, or exists and `overwrite` is False.
     Cancelled
         If `should_stop` returns True; no files are kept.
     """

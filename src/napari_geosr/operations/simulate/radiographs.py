@@ -85,7 +85,7 @@ def simulate_radiographs_steps(
     Raises
     ------
     FileError
-        If a file exists and `overwrite` is False, or cannot be written.
+        If a file cannot be written, or exists and `overwrite` is False.
     Cancelled
         If `should_stop` returns True; no files are kept.
     """

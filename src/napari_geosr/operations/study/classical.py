@@ -1,4 +1,4 @@
-"""Study cells with classical algorithms: reconstruction with tuned settings.
+"""Cells of a study that use classical algorithms, with tuned settings.
 
 Settings are chosen by comparison with views that the algorithm did not use.
 """

@@ -416,8 +416,8 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
         pairs.append(
             ScanPair(
                 ScanPart(name, f"{share:g} of the exposure", short, share),
-                # Give the target only the remaining photons, because common noise would
-                # be learned.
+                # Give the target only the remaining photons: otherwise, the network
+                # would learn the noise that input and target share.
                 ScanPart(
                     f"{name}-rest", f"{1 - share:g} of the exposure", rest, 1 - share
                 ),

@@ -150,8 +150,9 @@ def _common_boxes(
 def _shift(first: Volume, other: Volume, factors: Factors, shown: bool) -> Shift:
     """Return the shift of a volume in voxels of the first; zeros if it is unknown.
 
-    Some programs state the positions of the outer edges of voxels, which differ from
-    those of the centres if the voxels are smaller.
+    Some programs store the position of the outer edge of the first voxel instead of its
+    centre. For volumes with different voxel sizes, the shift then differs by a fraction
+    of a voxel, so both readings are tried.
 
     Raises
     ------

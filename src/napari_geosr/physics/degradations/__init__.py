@@ -8,8 +8,8 @@ Each module defines the following, without importing torch:
     A `DegradationConfig` with the settings of the noise.
 ``blur_widths(config, voxel_size, millimetres)``
     Standard deviations of the point-spread function along the axes, in low-resolution
-    voxels. The unit of ``voxel_size`` is ``millimetres`` mm long (None if it is not a
-    unit of length).
+    voxels. ``millimetres`` is the length of the unit of ``voxel_size`` in mm (None
+    if it is not a unit of length).
 ``Noise(config, levels, shape)``
     Class with a method ``add(plane, index)`` that adds noise to plane number ``index``
     (Y, X). The noise depends only on the plane, so blocks of any thickness give the

@@ -220,7 +220,7 @@ def _branches(
     branching: float,
     rng: np.random.Generator,
 ) -> tuple[list[Array], npt.NDArray[np.intp]]:
-    """Draw thin, slightly inclined tubes to a neighbouring tubule, or about halfway."""
+    """Draw thin, slightly inclined tubes to a neighbour, or about halfway to it."""
     paths: list[Array] = []
     joins: list[tuple[int, int]] = []
     mean = branching * shape[0] / spacing

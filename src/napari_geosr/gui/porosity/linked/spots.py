@@ -59,7 +59,7 @@ class SpotLayers(QObject):
         self._cleaning = QTimer(self)
         self._cleaning.setSingleShot(True)
         self._cleaning.timeout.connect(self._remove_orphans)
-        #: Images that are followed when they are renamed.
+        #: Images that are watched for renaming.
         self._followed: weakref.WeakSet[Layer] = weakref.WeakSet()
         for image in list(_spots):
             self._follow(image)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-#: Edge of a chunk along Y and X, in voxels: a compromise between whole slices (for
-#: scrolling) and cubes (for tiles with halos, which decode every chunk that they
+#: Edge length of a chunk along Y and X, in voxels: a compromise between whole slices
+#: (for scrolling) and cubes (for tiles with halos, which decode every chunk that they
 #: touch).
 _EDGE = 256
 _CHUNK_BYTES = 1 << 20

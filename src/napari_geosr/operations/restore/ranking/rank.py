@@ -220,7 +220,8 @@ def _known_second(volume: Volume) -> Volume | None:
     if known is None or known.kind != "second" or known.volume is None:
         return None
     second: Volume = known.volume
-    # Of a series, only the noise is known.
+    # For a series, only the noise level of the second scan is known, not a matching
+    # volume.
     return second.select() if second.shape == volume.shape else None
 
 
