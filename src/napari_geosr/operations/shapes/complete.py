@@ -469,8 +469,7 @@ def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
     pieces, n = label(added, np.ones((3, 3, 3)))
     if not n:
         return added
-    sizes = np.bincount(pieces.ravel())[1:]
-    largest: AnyArray = pieces == 1 + int(sizes.argmax())
+    largest: AnyArray = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
     return largest
 
 
