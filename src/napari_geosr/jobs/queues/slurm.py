@@ -155,7 +155,7 @@ class Slurm:
         if profile.properties:
             options.append(f"--constraint={quote(profile.properties)}")
         options += [
-            f"--output={LOG}",
+            f"--output={_output(folder)}",
             "--open-mode=append",
             f"--signal=B:USR1@{profile.warning_seconds}",
             "--requeue",
@@ -227,6 +227,15 @@ class Slurm:
         number, _, cluster = number.partition("@")
         words = ["scancel", "--quiet", *_options_for(cluster), number]
         call(words, title=self.title)
+
+
+def _output(folder: Path) -> str:
+    """Return the file for messages of SLURM itself; the script redirects all others.
+
+    In the path of this file, which begins with the job's folder, SLURM replaces ``%``
+    and the letter after it, and removes backslashes: it would not find such a folder.
+    """
+    return os.devnull if set("%\\") & set(str(folder)) else LOG
 
 
 def _options_for(cluster: str) -> list[str]:
