@@ -22,7 +22,7 @@ from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
-from napari_geosr.io.unfinished_files.atomic import explained, move_into_place, remove
+from napari_geosr.io.unfinished_files.atomic import explained, move_into_place
 from napari_geosr.io.unfinished_files.claims import FileInUseError, in_use_message
 from napari_geosr.io.unfinished_files.damage import (
     check_openable,

@@ -111,8 +111,8 @@ _ADVICE = {
     "partition": "Change the partition (--partition, or partition in the profile). "
     "`sinfo -s` lists the partitions.",
     "time limit": "Request a shorter walltime (--walltime, or walltime in the "
-    "profile): the job is resubmitted until it is done. `sinfo -o '%P %l'` lists the "
-    "limits.",
+    "profile): most jobs are resubmitted until they are done; those of segment, shapes "
+    "and sim must end within it. `sinfo -o '%P %l'` lists the limits.",
     "feature": "Change the required properties (properties in the profile). `sinfo -o "
     "'%P %f'` lists them.",
     "cpu count": "Request fewer cores per node (--cores, or cores in the profile).",

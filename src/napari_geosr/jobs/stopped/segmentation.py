@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.feasibility import undivided
 from napari_geosr.jobs.handover import LayerVolume, file_steps, plain_name
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
@@ -41,6 +43,10 @@ class StoppedSegmentation:
     def source(self) -> Path | None:
         """File of the scan, if there is one."""
         return self.input.volume.source
+
+    def describe_time(self, profile: Profile) -> str:
+        """Describe the time of the run on a node, of which a lower limit is known."""
+        return undivided.describe_time(self.settings, self.input.volume.shape, profile)
 
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
