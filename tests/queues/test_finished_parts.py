@@ -44,9 +44,9 @@ def words(scan: Path, *more: str) -> list[str]:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--overwrite", "--mem", "1MB"], "--mem"),
-        (["--overwrite", "--project", "pr-other"], "valid project"),
-        ([], "--continue"),
+        (["--overwrite", "--queue", "slurm", "--mem", "1MB"], "--mem"),
+        (["--overwrite", "--queue", "oar", "--project", "pr-other"], "valid project"),
+        (["--queue", "oar"], "--continue"),
     ],
 )
 @pytest.mark.usefixtures("oar")
@@ -59,9 +59,7 @@ def test_a_refused_submission_keeps_it(
     reason: str,
 ) -> None:
     monkeypatch.setenv("OAR_EMULATOR_PROJECT", "pr-aiax")
-    profile = ["profiles", "new", "mine", "--queue", "oar"]
-    assert run([*profile, "--memory-property", "memcore"]) == 0
-    assert run(["submit", *words(scan, "--profile", "mine", *more)]) == 2
+    assert run(["submit", *words(scan, *more)]) == 2
     assert reason in capsys.readouterr().err
     assert incomplete_path(out).exists()
     assert not list(scan.parent.glob("*.job"))
