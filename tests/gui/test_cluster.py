@@ -19,6 +19,7 @@ from tomography_helpers import scan_file
 from train_helpers import noisy_scans, set_small
 
 from napari_geosr import read
+from napari_geosr.gui.jobs.cluster.dialog import MUST_END
 from napari_geosr.gui.kit.dock_tabs import (
     JOBS,
     POROSITY,
@@ -117,6 +118,7 @@ def test_shapes_are_refined_there_too(viewer, qtbot, tmp_path):
     dock.cluster.widget.click()
     shown = dock.cluster.dialog
     shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
+    assert f"{MUST_END} cannot be estimated, because" in shown.origin.text()
     shown.folder.set_path(tmp_path / "jobs")
     submit(shown, qtbot)
     job = JobFolder(tmp_path / "jobs" / "bone_refine")

@@ -10,6 +10,7 @@ from test_cluster import busy_oar, submit  # noqa: F401  # a fixture
 
 from napari_geosr import read
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.jobs.cluster.dialog import MUST_END, NOT_ESTIMATED
 from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import JOBS, SEGMENT
 from napari_geosr.jobs import index
@@ -65,6 +66,8 @@ def test_the_scan_is_segmented_on_a_cluster(viewer, dock, qtbot, tmp_path):
     shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
     shown.folder.set_path(tmp_path / "jobs")
     assert "rock_segmented" in shown.script.toPlainText()
+    text = f"{NOT_ESTIMATED} {MUST_END} at least about "
+    assert shown.origin.text().startswith(text)
     submit(shown, qtbot)
     job = JobFolder(tmp_path / "jobs" / "rock_segmented")
     values = job.values()
@@ -79,6 +82,27 @@ def test_the_scan_is_segmented_on_a_cluster(viewer, dock, qtbot, tmp_path):
     viewer.layers.remove(dock.strokes.layer())
     qtbot.waitUntil(lambda: not dock.segment_button.isEnabled())
     assert not dock.cluster.widget.isEnabled()
+
+
+@pytest.mark.usefixtures("busy_oar")
+@pytest.mark.parametrize(
+    ("painted", "said"), [(0, "Nothing is painted"), (1, "Only class 1 is painted")]
+)
+def test_strokes_that_cannot_work_are_refused_before_the_queue(
+    dock, qtbot, tmp_path, painted, said
+):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3, ::4] = painted
+    dock.strokes.layer().data = labels
+    dock.cluster.widget.click()
+    shown = dock.cluster.dialog
+    shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
+    shown.folder.set_path(tmp_path / "jobs")
+    submit(shown, qtbot)
+    assert said in shown.message.text
+    assert not list((tmp_path / "jobs").iterdir())
+    assert not index.list_jobs()
+    shown.close()
 
 
 def test_a_job_gives_the_result_of_the_dock_in_its_place(viewer, dock, qtbot, tmp_path):

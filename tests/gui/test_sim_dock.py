@@ -20,9 +20,12 @@ from napari_geosr.gui.sim.order_strip import ThumbnailRow
 from napari_geosr.gui.sim.pattern_layers import moved_vectors, peak_places
 from napari_geosr.gui.sim.pattern_table import length_text, with_typed
 from napari_geosr.io import read
+from napari_geosr.jobs import feasibility
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.job_files import foreign_files
+from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
@@ -319,6 +322,10 @@ def test_a_run_becomes_a_job_with_the_patterns_on_screen(viewer, qtbot, dock, tm
     assert stopped.name == "raw_wiener"
     folder = run_to_end(job_from_run_steps(stopped, tmp_path, start=False))
     job = JobFolder(folder)
+    spec, profile = read_job(job.values(), folder)[0], Profile()
+    time = stopped.describe_time(profile)
+    assert time.startswith("at least about ")
+    assert time == feasibility.describe_time(spec, profile)
     seen = run_to_end(run_steps(job))
     assert seen == folder / "result" / "raw_wiener.ome.tif"
     dock.run_button.click()

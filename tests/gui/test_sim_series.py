@@ -30,9 +30,10 @@ from napari_geosr.gui.sim.steps import (
 )
 from napari_geosr.gui.sim.widgets import DONE
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.handover import LayerVolume, StoppedSim, job_from_run_steps
+from napari_geosr.jobs.handover import LayerVolume, job_from_run_steps
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.run import run_steps
+from napari_geosr.jobs.stopped.sim import StoppedSim
 from napari_geosr.operations.sim import PatternEstimate, SimConfig, SimResult
 from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.operations.sim.trust.support import FourierSupport

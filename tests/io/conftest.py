@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from napari_geosr.core.volume import Volume
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 Maker = Callable[..., Volume]
 

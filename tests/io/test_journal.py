@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from unfinished import NOBODY, SHAPE, SPEC, killed, names
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
@@ -29,25 +30,13 @@ from napari_geosr.io.unfinished_files.claims import FileInUseError
 from napari_geosr.io.unfinished_files.journal import Journal, journal_of, read_journal
 from napari_geosr.io.unfinished_files.unfinished import (
     clear,
+    discard_unfinished,
     find_unfinished,
     remove_unfinished,
     usable_unfinished_steps,
 )
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
-SHAPE = (8, 20, 30)
-#: A number that no process has.
-NOBODY = 2**22 + 1
-SPEC: dict[str, Any] = {
-    "shape": SHAPE,
-    "dtype": "float32",
-    "axes": "ZYX",
-    "voxel_size": (1, 2, 3),
-    "unit": "mm",
-    "origin": (0, 0, 0),
-    "provenance": ({"operation": "test"},),
-    "tile": (4, 20, 30),
-}
 #: Writes planes, records some of them, and is killed as by `kill -9`.
 _KILLED = """
 import os, signal, sys
@@ -70,42 +59,11 @@ with io.create(sys.argv[1], io.OutputSpec(**spec)) as output:
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
-
-
 def killed_process(out: Path) -> Path:
     """The unfinished file left by a killed run."""
     command = [sys.executable, "-c", _KILLED, str(out), repr(SPEC), "3", "5"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     (part,) = hidden.leftovers(out, suffix_of(out))
-    return part
-
-
-def killed(out: Path, *, noted: int) -> Path:
-    """Files as left by a kill, copied from a run in progress."""
-    rest = tuple(slice(0, n) for n in SHAPE[1:])
-    running = out.parent / "running"
-    running.mkdir()
-    with pytest.MonkeyPatch.context() as often, pytest.raises(InterruptedError):  # noqa: PT012
-        often.setattr(journal, "_MIN_INTERVAL", 0.0)
-        often.setattr(journal, "_INTERVAL_FACTOR", 0.0)
-        with io.create(running / out.name, io.OutputSpec(**SPEC)) as output:
-            if noted >= 0:
-                kept = Journal(output)
-            for z in range(5):
-                output.array[z] = z
-                if z < noted:
-                    kept.note((slice(z, z + 1), *rest), {"run": {"tile": [1, 20, 30]}})
-            for left in running.glob("*.partial*"):
-                name = left.name.replace(f"{os.getpid():08x}.", f"{NOBODY:08x}.")
-                os.rename(left, out.parent / name)
-            raise InterruptedError
-    running.rmdir()
-    (part,) = hidden.leftovers(out, suffix_of(out))
-    if noted >= 0:
-        entry = json.loads(journal_of(part).read_text()) | {"pid": NOBODY}
-        journal_of(part).write_text(json.dumps(entry))
     return part
 
 
@@ -290,10 +248,13 @@ def test_a_part_that_can_be_used_is_not_lost_unasked(tmp_path: Path) -> None:
     ):
         pass
     assert names(tmp_path) == [part.name, journal_of(part).name]
-    io.check_output(out, continues=True)
-    assert part.exists()
-    io.check_output(out, overwrite=True)
-    assert names(tmp_path) == []
+    for options in ({"continues": True}, {"overwrite": True}):
+        io.check_output(out, **options)
+        assert names(tmp_path) == [part.name, journal_of(part).name]
+    with io.create(out, io.OutputSpec(**SPEC), overwrite=True):
+        assert not part.exists()
+        assert not journal_of(part).exists()
+    assert names(tmp_path) == ["v.ome.zarr"]
 
 
 def test_a_journal_alone_shows_that_a_run_is_writing(tmp_path: Path) -> None:
@@ -309,7 +270,9 @@ def test_a_journal_alone_shows_that_a_run_is_writing(tmp_path: Path) -> None:
     assert part.exists()
     os.utime(journal_of(part), (1e9, 1e9))  # no sign of life for a long time
     io.check_output(out, overwrite=True)
-    assert names(tmp_path) == []
+    with io.create(out, io.OutputSpec(**SPEC), overwrite=True):
+        pass
+    assert names(tmp_path) == [out.name]
 
 
 def test_a_job_restarted_on_another_computer_resumes_at_once(tmp_path: Path) -> None:
@@ -415,7 +378,7 @@ def test_of_two_parts_the_larger_one_is_taken(tmp_path: Path) -> None:
         assert left.source is not None
         assert left.source.name == (expected or part.name)
         if expected:
-            io.check_output(out, overwrite=True)
+            discard_unfinished(out)
 
 
 class Clock:

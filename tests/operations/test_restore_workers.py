@@ -9,9 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -437,6 +438,69 @@ except OSError:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert said.stdout.split() == ["None", "0.8", "1"]
+
+
+@contextmanager
+def starting_workers_killed(n: int) -> Iterator[list[int]]:
+    """Kill the first `n` workers of this process as soon as they appear."""
+    psutil = pytest.importorskip("psutil")
+    killed: list[int] = []
+    is_over = threading.Event()
+
+    def kill() -> None:
+        while len(killed) < n and not is_over.wait(0.02):
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):
+                    is_worker = "spawn_main" in " ".join(child.cmdline())
+                    if is_worker and child.pid not in killed and len(killed) < n:
+                        child.kill()
+                        killed.append(child.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_a_worker_killed_while_it_starts_is_replaced():
+    with (
+        starting_workers_killed(1) as killed,
+        pool.open_pool(2, threads=1, memory=None) as opened,
+    ):
+        assert len(killed) == 1
+        assert len(opened.client.nthreads()) == 2
+
+
+def test_workers_that_never_start_end_the_run():
+    """A command is not a script, so nothing is said about `__main__`."""
+    with (
+        starting_workers_killed(10) as killed,
+        pytest.raises(WorkerError, match=r"could not be started .* memory") as caught,
+        pool.open_pool(1, threads=1, memory=None),
+    ):
+        pass
+    assert len(killed) == 3
+    assert "__main__" not in str(caught.value)
+
+
+UNGUARDED = """
+from napari_geosr.operations.cluster import open_pool
+with open_pool(1, threads=1, memory=None):
+    pass
+"""
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False
+    )
+    said = done.stderr.strip().splitlines()[-1]
+    assert 'put the call below the line if __name__ == "__main__":' in said
 
 
 KILLED = """

@@ -79,6 +79,21 @@ def test_a_measurement_on_workers_gives_the_same(
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["foam 20%air", r"%j%a%x \b 'c'"])
+def test_slurm_runs_jobs_in_folders_with_any_name(
+    slurm: Cluster, porous: Path, capsys: Any, name: str
+) -> None:
+    """SLURM replaces some characters in the path of a log."""
+    folder = porous.parent / name
+    folder.mkdir()
+    words = ["measure", str(porous), "--threshold", "80", "-o", str(folder / "report")]
+    job = JobFolder(submit(capsys, *words, "--queue", slurm.name)["job"])
+    wait_for(job, lambda: not job.status().is_alive)
+    assert job.status().state == "done", job.status().message
+    assert job.path.parent == folder
+
+
 @in_both
 def test_a_reconstruction_on_workers_gives_the_same(
     cluster: Cluster, tmp_path: Path, capsys: Any

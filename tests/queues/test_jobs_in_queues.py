@@ -19,6 +19,7 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.jobs import manage
+from napari_geosr.cli.kit.queue_options import Resources
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index, local
@@ -378,6 +379,19 @@ def test_a_run_that_keeps_nothing_is_not_repeated_after_a_full_one(
     assert walltimes(job, (3, SHORT), (9, FULL)) == [True, False]
     assert job.status().state == "failed"
     assert "did not finish in one run" in job.status().message
+
+
+@pytest.mark.parametrize("operation", START_AGAIN)
+def test_texts_on_the_walltime_name_the_jobs_that_cannot_be_resumed(
+    operation: str,
+) -> None:
+    """In the help, in the dialog, and in the advice of a queue."""
+    fields = Resources.model_fields["walltime"], Profile.model_fields["walltime"]
+    texts = [str(field.description) for field in fields]
+    for text in (*texts, slurm_queue._ADVICE["time limit"]):
+        exception = text.partition("resubmitted")[2]
+        assert operation in exception
+        assert "must end within it" in exception
 
 
 def test_a_record_that_cannot_be_read_now_is_not_lost(

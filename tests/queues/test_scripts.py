@@ -131,7 +131,7 @@ def test_torchrun_starts_a_process_on_each_gpu_and_node(
     script = script_of("job", Path("/data/x"), profile, "train")
     (line,) = [x for x in script.splitlines() if x.startswith("(trap")]
     ending = f" --in-queue torchrun {options}" if options else " --in-queue"
-    assert f"-m napari_geosr.jobs /data/x{ending}) >>log.txt" in line
+    assert f"-m napari_geosr.jobs /data/x{ending}) &" in line
     # Workers do the same for other jobs.
     assert "torchrun" not in script_of("job", Path("/data/x"), profile, "restore")
 
@@ -163,7 +163,7 @@ def test_no_name_adds_an_option_or_a_command(
     assert len(header(script)) == len(header(plain))
     assert len(script.splitlines()) == len(plain.splitlines())
     (line,) = [x for x in script.splitlines() if x.startswith("(trap")]
-    start = line.removeprefix("(trap '' USR1; exec ").removesuffix(") >>log.txt 2>&1 &")
+    start = line.removeprefix("(trap '' USR1; exec ").removesuffix(") &")
     program = python or sys.executable
     assert shlex.split(start)[:5] == [
         program,
@@ -221,6 +221,27 @@ def test_bash_runs_a_script_with_hostile_names(tmp_path: Path) -> None:
     said = json.loads((folder / "said.json").read_text())
     assert said == ["-P", "-m", "napari_geosr.jobs", str(folder), "--in-queue"]
     assert not list(tmp_path.rglob("hacked"))
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("a 20 percent", "log.txt"), ("a 20%air", "/dev/null"), ("a\\b", "/dev/null")],
+)
+def test_slurm_writes_no_log_into_folders_that_it_would_not_find(
+    tmp_path: Path, name: str, output: str
+) -> None:
+    """The script itself writes the log there."""
+    folder = tmp_path / name
+    folder.mkdir()
+    write_program(tmp_path / "python", "#!/bin/bash\necho said\nexit 3\n")
+    profile = profile_with(
+        "slurm", python=str(tmp_path / "python"), setup=["echo prepared"]
+    )
+    script = script_of("job", folder, profile)
+    assert f"#SBATCH --output={output}" in script.splitlines()
+    done = subprocess.run(["bash", "-c", script], check=False, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
+    assert (folder / "log.txt").read_text() == "prepared\nsaid\n"
 
 
 @pytest.mark.parametrize("queue", ["slurm", "oar"])

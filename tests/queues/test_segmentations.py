@@ -18,6 +18,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.kinds import describe_resume
 from napari_geosr.jobs.run import run_steps
+from napari_geosr.operations.segment import job as job_module
 
 WORDS = ["segment", "scan.tif", "-l", "painted.tif"]
 
@@ -56,6 +57,44 @@ def test_the_job_writes_what_the_command_writes(
         assert sums[0] == sums[1]
     # The voxel size of the scan was also used for the labels.
     assert any("painted" in text for text in job.warnings())
+
+
+@pytest.mark.usefixtures("idle_oar")
+@pytest.mark.parametrize("most", [0, job_module._MAX_BYTES])
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("scan.tif", "is both the scan and the labels"),
+        ("sub/../scan.tif", "is both the scan and the labels"),
+        ("grey.tif", "is not a whole number. Use a label image, not grey values."),
+        ("empty.tif", "Nothing is painted in empty.tif"),
+        ("one.tif", "Only class 1 is painted in one.tif"),
+    ],
+)
+def test_labels_that_cannot_work_are_refused_before_the_queue(
+    here: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    labels: str,
+    said: str,
+    most: int,
+) -> None:
+    """Large labels are not read as a whole, so their classes are not counted."""
+    (here / "sub").mkdir()
+    scanned = io.read("scan.tif")
+    io.write(scanned, "grey.tif")
+    for name, painted in (("empty", 0), ("one", 1)):
+        data = np.zeros(scanned.shape, np.uint8)
+        data[4, :4] = painted
+        io.write(scanned.replace(data=data), f"{name}.tif", kind="labels")
+    monkeypatch.setattr(job_module, "_MAX_BYTES", most)
+    words = ["segment", "scan.tif", "-l", labels, "-o", "far.tif", "--queue", "oar"]
+    if most == 0 and labels in ("empty.tif", "one.tif"):
+        submit(capsys, *words)
+        return
+    assert run(["submit", *words]) == 2
+    assert said in said_by(capsys)
+    assert not (here / "far.job").exists()
 
 
 @pytest.mark.usefixtures("idle_oar")

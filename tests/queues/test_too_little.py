@@ -473,7 +473,9 @@ def test_the_lower_limits_are_not_above_what_was_measured(
         known = {"patterns": tmp_path / "raw" / "patterns_truth.yaml", "threads": 1}
         config = SimConfig.create(**more, **known, checks=False)
         job = SimJob(name="sim", frames=raw, settings=config)
-        least = undivided._least_seconds(job, Node(profile, None, 1, 0))
+        least = undivided._least_seconds(
+            config, undivided.input_shape(job), Node(profile, None, 1, 0)
+        )
         frames = open_frames(job.frames, config, None)
         began = time.process_time()
         run_to_end(run_sim_steps(frames, config))

@@ -31,6 +31,7 @@ from napari_geosr.io.unfinished_files.journal import (
     remove_with_journal,
 )
 from napari_geosr.io.unfinished_files.unfinished import (
+    discard_unfinished,
     refuse_stopped,
     refuse_unfinished,
 )
@@ -45,13 +46,16 @@ def check_output(
 ) -> Path:
     """Check before a run whether `path` can be written.
 
-    Unfinished files of earlier runs that cannot be resumed are removed.
+    The finished part of an earlier run is never removed, even with `overwrite`: this
+    happens only when `create` begins the new file. Unfinished files that cannot be
+    resumed are removed.
 
     Parameters
     ----------
     path : str or Path
     overwrite : bool
-        Whether an existing file, or the finished part of an earlier run, may be lost.
+        Whether the run may replace an existing file, and discard the finished part of
+        an earlier run.
     nbytes : int
         Size of the file to be written.
     continues : bool
@@ -109,7 +113,8 @@ def create(
     spec : OutputSpec
         Shape, type, geometry and provenance of the volume, and how it is written.
     overwrite : bool
-        Whether an existing file is replaced (only once the new one is complete).
+        Whether an existing file is replaced (only once the new one is complete). The
+        finished part of an earlier run that is not resumed is removed at once.
     continues : Path, optional
         Unfinished file of an earlier run to resume. If a killed run left it and the
         format allows this, the file is filled in place; otherwise a new one is begun
@@ -170,6 +175,8 @@ def _open_output(
     target = _checked_output(path, overwrite, needed, continues is not None)
     written_as = format_that_writes(target)
     assert written_as is not None  # `check_output` has rejected other suffixes
+    if overwrite and continues is None:
+        discard_unfinished(target)
     suffix = suffix_of(target)
     left = [part for part in leftovers(target, suffix) if part != continues]
     if entry is not None:

@@ -16,6 +16,9 @@
     Held by the process that runs the job until that process ends.
 ``output.json``
     Files that the job has finished (`io.unfinished_files.finished`).
+``discarded.json``
+    Unfinished files of earlier runs that the job discards when it first starts
+    (`io.unfinished_files.discarded`).
 ``submit.sh``, ``queue.json``, ``queue_state.json``
     Script and state of a job in the queue of a cluster (`queue_record`).
 ``checkpoints/``, ``previews/``, ``result/``, ``log.txt``

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.noise import known_noise_values
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
-from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import same_position
@@ -39,8 +38,6 @@ from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
-from napari_geosr.operations.sim import SimConfig
-from napari_geosr.operations.sim.job import SimJob, write_patterns
 
 #: Maximum number of characters of a layer's name used in a job's name.
 _MAX_NAME_LENGTH = 40
@@ -63,6 +60,14 @@ class Run(Protocol):
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, Job]:
         """Write all data that the job needs into `folder`."""
+
+
+@runtime_checkable
+class UndividedRun(Run, Protocol):
+    """A run that keeps nothing when it is stopped, so it must end in one walltime."""
+
+    def describe_time(self, profile: profiles.Profile) -> str:
+        """Describe the time of the run on a node, as a clause."""
 
 
 @dataclass(frozen=True)
@@ -249,50 +254,6 @@ class StoppedReconstruction:
             settings=self.settings,
             part=part,
         )
-
-
-@dataclass(frozen=True)
-class StoppedSim:
-    """A structured-illumination reconstruction that a job starts from the beginning.
-
-    Attributes
-    ----------
-    input : LayerVolume
-        The raw frames, with all time points and channels.
-    patterns : PatternSet or None
-        Patterns already shown to the user; by default, the job estimates them.
-    near : PatternSet or None
-        Corrected patterns of the first of several slices, time points or channels.
-    """
-
-    input: LayerVolume
-    settings: SimConfig
-    patterns: PatternSet | None = None
-    near: PatternSet | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the job."""
-        return plain_name(f"{self.input.volume.name}_{self.settings.method}")
-
-    @property
-    def source(self) -> Path | None:
-        """File of the input, if there is one."""
-        return self.input.volume.source
-
-    def job_steps(
-        self, folder: Path, should_stop: ShouldStop
-    ) -> Generator[Step, None, SimJob]:
-        """Write the files that the job needs into `folder`."""
-        path, reading = yield from file_steps(
-            self.input, folder / "data" / "frames.ome.zarr", should_stop
-        )
-        data, settings = folder / "data", self.settings
-        if given := write_patterns(data / "patterns.yaml", self.patterns):
-            settings = settings.model_copy(update={"patterns": given})
-        near = write_patterns(data / "near.yaml", self.near)
-        values = {"frames": path, "reading": reading, "settings": settings}
-        return SimJob(name=self.name, near=near, **values)
 
 
 @dataclass(frozen=True)

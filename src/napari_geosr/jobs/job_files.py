@@ -43,6 +43,7 @@ _PATTERNS = (
     "queue_state.json",
     "inputs.json",
     "output.json",
+    "discarded.json",
     "measurements.json",
     "energy.json",
     "angles.txt",

@@ -36,6 +36,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.claims import claimed
+from napari_geosr.io.unfinished_files.discarded import discard_recorded
 from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import recorded_time
@@ -219,12 +220,14 @@ def _claiming(
 ) -> Generator[Step, None, Path | None]:
     """Keep other runs from writing the files of a job until the job has ended.
 
+    If the job replaces the finished part of an earlier run, this part is then removed.
     Files in folders that do not exist yet are claimed by the operation.
     """
     with ExitStack() as stack:
         for path in outputs_of(job):
             if path.parent.is_dir():
                 stack.enter_context(claimed(path))
+        discard_recorded(job.path, outputs_of(job))
         return (yield from steps)
 
 

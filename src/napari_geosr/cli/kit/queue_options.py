@@ -36,7 +36,8 @@ class Resources(Config):
     walltime: str | None = Field(
         None,
         description="Time limit of one run, such as 2:00:00, 90min or 12h; by default "
-        "2 hours. A job that takes longer is resubmitted and resumed.",
+        "2 hours. A job that takes longer is resubmitted and resumed; jobs of segment, "
+        "shapes and sim must end within it.",
     )
     nodes: int | None = Field(
         None,

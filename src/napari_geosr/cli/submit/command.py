@@ -18,6 +18,7 @@ from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.submit.paths import absolute_path
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
 from napari_geosr.core.text.counts import counted
+from napari_geosr.io.unfinished_files.discarded import record_discarded
 from napari_geosr.jobs import feasibility
 from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.cluster.allocation import automatic_workers, with_workers
@@ -102,7 +103,7 @@ def submitted(
 def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     """Create the job and submit it, or print what would be done."""
     profile = where.resolve()
-    _check_output(request, where.dry_run)
+    _check_output(request)
     folder = _folder_of(request, where)
     operation = str(request.job.to_values().get("operation", ""))
     script = submission.script_of(request.name, folder, profile, operation)
@@ -125,6 +126,8 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
         print_notes([f"Processes: {processes}"] if processes else [])
     job = _create(request, folder)
     with removed_on_failure(job.path):
+        if request.is_volume and request.overwrite and not request.resume:
+            record_discarded(job.path, (request.out, *request.companions))
         number = submission.submit(job, profile)
     if json:
         print_json(
@@ -201,14 +204,15 @@ def _processes(job: Job, profile: Profile) -> str:
     return f"{counted(n, 'worker')}, one on each {unit}"
 
 
-def _check_output(request: SubmitRequest, dry_run: bool) -> None:
-    """Reject outputs that cannot be written or that another job is writing."""
-    # This check must come first: with --overwrite, the next one deletes an
-    # unfinished file.
+def _check_output(request: SubmitRequest) -> None:
+    """Reject outputs that cannot be written or that another job is writing.
+
+    With --overwrite, the job itself discards the finished part of an earlier run once
+    it starts: until then, the job may be refused.
+    """
     check_no_other_writer(_outputs(request), request.folder)
     if request.is_volume:
-        # A dry run removes nothing.
-        continues = request.resume or dry_run
+        continues = request.resume
         nbytes = 0
         if isinstance(request.job, RestoreJob) and not request.resume:
             nbytes = request.job.output_bytes()

@@ -42,7 +42,7 @@ from napari_geosr.gui.sim.steps import (
     refine_steps,
 )
 from napari_geosr.gui.sim.widgets import DONE, EMPTY, FOUND, IDLE, SimWidgets
-from napari_geosr.jobs.handover import StoppedSim
+from napari_geosr.jobs.stopped.sim import StoppedSim
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
     FramesConfig,

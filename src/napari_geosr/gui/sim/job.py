@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.sim.steps import FoundPatterns
-from napari_geosr.jobs.handover import LayerVolume, StoppedSim
+from napari_geosr.jobs.handover import LayerVolume
+from napari_geosr.jobs.stopped.sim import StoppedSim
 from napari_geosr.operations.sim import SimConfig
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def record_finished(files: Mapping[Path, Path]) -> None:
         return
     record = Path(folder) / RECORD
     with suppress(FileError, OSError):
-        new = {path.name: _state(temporary) for path, temporary in files.items()}
+        new = {path.name: file_state(temporary) for path, temporary in files.items()}
         write_text(record, json.dumps(_read(record) | new), overwrite=True)
 
 
@@ -64,17 +64,24 @@ def is_recorded(path: Path, folder: Path) -> bool:
     """Return whether the job in a folder has written the existing file at `path`."""
     known = _read(folder / RECORD).get(path.name)
     try:
-        size, modified = _state(path)
+        return is_same_state(file_state(path), known)
     except OSError:
         return False
+
+
+def is_same_state(state: tuple[int, int], known: object) -> bool:
+    """Return whether a file's state equals a recorded one."""
     match known:
-        case [int(known_size), int(known_time)]:
-            is_near = abs(known_time - modified) <= _RESOLUTION_NS
-            return known_size == size and is_near
+        case [int(size), int(modified)]:
+            return size == state[0] and abs(modified - state[1]) <= _RESOLUTION_NS
     return False
 
 
-def _state(path: Path) -> tuple[int, int]:
+def file_state(path: Path) -> tuple[int, int]:
+    """Return the size of a file and its modification time in ns.
+
+    An OME-Zarr is represented by its main file.
+    """
     main = path / _MAIN_FILE
     status = (main if main.is_file() else path).stat()
     return status.st_size, status.st_mtime_ns

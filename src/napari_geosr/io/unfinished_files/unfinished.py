@@ -22,7 +22,7 @@ from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
-from napari_geosr.io.unfinished_files.atomic import explained, move_into_place, remove
+from napari_geosr.io.unfinished_files.atomic import explained, move_into_place
 from napari_geosr.io.unfinished_files.claims import FileInUseError, in_use_message
 from napari_geosr.io.unfinished_files.damage import (
     check_openable,
@@ -152,10 +152,12 @@ def _removed_message(part: Path) -> str:
 def refuse_unfinished(out: Path, overwrite: bool) -> None:
     """Raise `FileError` if the part of `out` that a killed run finished would be lost.
 
+    Nothing that is finished is removed; see `discard_unfinished`.
+
     Raises
     ------
     FileError
-        If `overwrite` is false; otherwise, the unfinished file is removed.
+        If `overwrite` is false.
     FileInUseError
         If a run is still writing to it.
     """
@@ -163,10 +165,7 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
     for entry in _entries(out):
         if entry.is_running:  # on a drive that does not share locks, for example
             raise FileInUseError(in_use_message(out, entry.pid, entry.host))
-        if entry.is_this_process:
-            continue
-        if overwrite:
-            remove_with_journal(entry.part)
+        if overwrite or entry.is_this_process:
             continue
         raise FileError(
             f"A killed run had finished {_share(entry)}{out.name}. Resume it "
@@ -177,23 +176,53 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
 def refuse_stopped(out: Path, overwrite: bool) -> None:
     """Raise `FileError` if the part of `out` that a stopped run finished would be lost.
 
+    Nothing is removed; see `discard_unfinished`.
+
     Raises
     ------
     FileError
-        If `overwrite` is false; otherwise, the unfinished file is removed.
+        If `overwrite` is false.
     """
     path = incomplete_path(out)
-    stopped = _stopped_run(path)
+    stopped = None if overwrite else _stopped_run(path)
     if stopped is None:
-        return
-    if overwrite:
-        remove(path)
         return
     share = _percent(_n_finished(stopped), stopped.shape)
     raise FileError(
         f"A stopped run had finished {share}{out.name} ({path.name}). Resume it "
         "(--continue), or start again from the beginning (--overwrite)."
     )
+
+
+def unfinished_parts(out: Path) -> list[Path]:
+    """Return the files of killed and stopped runs that wrote to `out`.
+
+    Files that a running process, or this process, is writing are not returned.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read one of them now.
+    """
+    found = [
+        entry.part
+        for entry in _entries(out)
+        if not (entry.is_running or entry.is_this_process)
+    ]
+    stopped = incomplete_path(out)
+    return found if _stopped_run(stopped) is None else [*found, stopped]
+
+
+def discard_unfinished(out: Path) -> None:
+    """Remove the files of `unfinished_parts`, because a new run begins to write `out`.
+
+    Raises
+    ------
+    FileError
+        If the system cannot read one of them now.
+    """
+    for part in unfinished_parts(out):
+        remove_with_journal(part)
 
 
 def _stopped_run(path: Path) -> Volume | None:

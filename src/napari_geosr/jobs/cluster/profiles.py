@@ -55,7 +55,8 @@ class Profile(Config):
         "2:00:00",
         title="Walltime",
         description="Time limit of one run, such as 2:00:00, 90min or 12h. A longer "
-        "job is resubmitted and resumed.",
+        "job is resubmitted and resumed; jobs of segment, shapes and sim must end "
+        "within it.",
     )
     nodes: int = Field(
         1, ge=1, le=10_000, title="Nodes", description="Number of nodes."

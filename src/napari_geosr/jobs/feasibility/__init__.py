@@ -84,9 +84,10 @@ def describe_time(job: Job, profile: Profile) -> str:
     """
     operation = job.to_values().get("operation")
     if isinstance(job, SimJob | SegmentJob):
-        return undivided.describe_time(job, profile)
+        shape = undivided.input_shape(job)
+        return undivided.describe_time(job.settings, shape, profile)
     if operation == _SHAPES:
-        return undivided.describe_shape_time(cast("ShapeJob", job))
+        return undivided.describe_shape_time(cast("ShapeJob", job).method)
     if operation in FIT_NETWORKS:
         return "not estimated; the Jobs dock shows the time left once the job runs"
     return ""

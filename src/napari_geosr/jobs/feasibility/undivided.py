@@ -14,7 +14,9 @@ from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility.node import Node, time_text
+from napari_geosr.operations.segment.config import SegmentConfig
 from napari_geosr.operations.segment.job import SegmentJob
+from napari_geosr.operations.sim import SimConfig
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function
 from napari_geosr.operations.sim.job import SimJob
 from napari_geosr.operations.sim.memory import FREE_SHARE, require_memory
@@ -55,59 +57,86 @@ _UNKNOWN_SHAPE = {
 _NEVER_DONE = "the run would never be completed, because a stopped run keeps nothing"
 
 
-def describe_time(job: SimJob | SegmentJob, profile: Profile) -> str:
-    """Describe the time of a run, of which only a lower limit is known."""
-    if not _is_timed(job, profile):
+def describe_time(
+    settings: SimConfig | SegmentConfig, shape: tuple[int, ...], profile: Profile
+) -> str:
+    """Describe the time of a run, of which only a lower limit is known.
+
+    Parameters
+    ----------
+    settings : SimConfig or SegmentConfig
+    shape : tuple of int
+        Shape of the frames or of the scan.
+    profile : Profile
+    """
+    if not _is_timed(settings, profile):
         return "cannot be estimated for a GPU or a model; choose an ample walltime"
-    node = Node(profile, None, _threads(job), _PROGRAM_BYTES)
-    seconds = _least_seconds(job, node)
-    used = counted(1 if isinstance(job, SegmentJob) else node.threads, "core")
-    depends = "the number of classes"
-    if isinstance(job, SimJob):
-        depends = "the iterations and the search for patterns"
+    node = Node(profile, None, _threads(settings), _PROGRAM_BYTES)
+    seconds = _least_seconds(settings, shape, node)
+    is_segmentation = isinstance(settings, SegmentConfig)
+    used = counted(1 if is_segmentation else node.threads, "core")
+    depends = "the iterations and the search for patterns"
+    if is_segmentation:
+        depends = "the number of classes"
     return (
         f"at least about {time_text(seconds)} on {used}; usually more than twice as "
         f"long, depending on {depends}"
     )
 
 
-def describe_shape_time(job: ShapeJob) -> str:
-    """State that the time of a run on a shape is not known."""
+def describe_shape_time(method: str) -> str:
+    """State that the time of a run on a shape is not known.
+
+    Parameters
+    ----------
+    method : str
+        The task, as in `ShapeJob`.
+    """
     return (
-        f"cannot be estimated, because it depends on {_UNKNOWN_SHAPE[job.method]}, "
+        f"cannot be estimated, because it depends on {_UNKNOWN_SHAPE[method]}, "
         "which is known only after reading the voxels; choose an ample walltime"
     )
 
 
-def _is_timed(job: SimJob | SegmentJob, profile: Profile) -> bool:
+def input_shape(job: SimJob | SegmentJob) -> tuple[int, ...]:
+    """Return the shape of the frames or of the scan of a job; no voxel is read."""
+    return (
+        job.data.open().shape
+        if isinstance(job, SegmentJob)
+        else (job.open_input().shape)
+    )
+
+
+def _is_timed(settings: SimConfig | SegmentConfig, profile: Profile) -> bool:
     """Return whether a lower limit of the time of a run is known."""
-    if isinstance(job, SegmentJob):
-        return job.settings.model is None
-    return not profile.gpus and job.settings.device in ("auto", "cpu")
+    if isinstance(settings, SegmentConfig):
+        return settings.model is None
+    return not profile.gpus and settings.device in ("auto", "cpu")
 
 
-def _threads(job: SimJob | SegmentJob) -> int | None:
-    return job.settings.threads if isinstance(job, SimJob) else 1
+def _threads(settings: SimConfig | SegmentConfig) -> int | None:
+    return settings.threads if isinstance(settings, SimConfig) else 1
 
 
-def _least_seconds(job: SimJob | SegmentJob, node: Node) -> float:
+def _least_seconds(
+    settings: SimConfig | SegmentConfig, shape: tuple[int, ...], node: Node
+) -> float:
     """Return the shortest time of a run, on a computer twice as fast as ours."""
-    if isinstance(job, SegmentJob):
-        return math.prod(job.data.open().shape) * _SEGMENT_SECONDS
-    settings = job.settings
+    if isinstance(settings, SegmentConfig):
+        return math.prod(shape) * _SEGMENT_SECONDS
     each = _FRAME_SECONDS[settings.method]
     if settings.method == "joint-rl":
         each += _ITERATION_SECONDS * (settings.iterations or 0)
     # Most arrays have the size of the result.
     each *= min(settings.upscale_factor, 2) ** 2 / 4
-    return math.prod(job.open_input().shape) * each / node.threads
+    return math.prod(shape) * each / node.threads
 
 
 def _check_time(job: SimJob | SegmentJob, node: Node, remedy: str) -> None:
     """Reject a run that cannot end within the walltime."""
-    if not _is_timed(job, node.profile):
+    if not _is_timed(job.settings, node.profile):
         return
-    seconds = _least_seconds(job, node)
+    seconds = _least_seconds(job.settings, input_shape(job), node)
     used = counted(1 if isinstance(job, SegmentJob) else node.threads, "core")
     node.check_walltime(
         seconds,

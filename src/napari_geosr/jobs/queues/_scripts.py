@@ -70,8 +70,9 @@ warned=
 trap 'warned=yes' USR1
 trap 'kill -TERM "$process" 2>/dev/null' TERM
 cd {folder} || exit 2
+exec >>{log} 2>&1
 {setup}set +e  # the setup may contain `set -e`
-(trap '' USR1; exec {command}) >>{log} 2>&1 &
+(trap '' USR1; exec {command}) &
 process=$!
 while kill -0 "$process" 2>/dev/null; do
     [ -z "$warned" ] || kill -USR1 "$process" 2>/dev/null

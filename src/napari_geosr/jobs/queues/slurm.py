@@ -111,8 +111,8 @@ _ADVICE = {
     "partition": "Change the partition (--partition, or partition in the profile). "
     "`sinfo -s` lists the partitions.",
     "time limit": "Request a shorter walltime (--walltime, or walltime in the "
-    "profile): the job is resubmitted until it is done. `sinfo -o '%P %l'` lists the "
-    "limits.",
+    "profile): most jobs are resubmitted until they are done; those of segment, shapes "
+    "and sim must end within it. `sinfo -o '%P %l'` lists the limits.",
     "feature": "Change the required properties (properties in the profile). `sinfo -o "
     "'%P %f'` lists them.",
     "cpu count": "Request fewer cores per node (--cores, or cores in the profile).",
@@ -155,7 +155,7 @@ class Slurm:
         if profile.properties:
             options.append(f"--constraint={quote(profile.properties)}")
         options += [
-            f"--output={LOG}",
+            f"--output={_output(folder)}",
             "--open-mode=append",
             f"--signal=B:USR1@{profile.warning_seconds}",
             "--requeue",
@@ -227,6 +227,15 @@ class Slurm:
         number, _, cluster = number.partition("@")
         words = ["scancel", "--quiet", *_options_for(cluster), number]
         call(words, title=self.title)
+
+
+def _output(folder: Path) -> str:
+    """Return the file for messages of SLURM itself; the script redirects all others.
+
+    In the path of this file, which begins with the job's folder, SLURM replaces ``%``
+    and the letter after it, and removes backslashes: it would not find such a folder.
+    """
+    return os.devnull if set("%\\") & set(str(folder)) else LOG
 
 
 def _options_for(cluster: str) -> list[str]:

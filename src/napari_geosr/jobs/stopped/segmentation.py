@@ -6,8 +6,11 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.feasibility import undivided
 from napari_geosr.jobs.handover import LayerVolume, file_steps, plain_name
+from napari_geosr.learning.painting.strokes import read_strokes
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
 from napari_geosr.operations.segment.config import SegmentConfig
@@ -42,6 +45,10 @@ class StoppedSegmentation:
         """File of the scan, if there is one."""
         return self.input.volume.source
 
+    def describe_time(self, profile: Profile) -> str:
+        """Describe the time of the run on a node, of which a lower limit is known."""
+        return undivided.describe_time(self.settings, self.input.volume.shape, profile)
+
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, SegmentJob]:
@@ -49,9 +56,21 @@ class StoppedSegmentation:
 
         Raises
         ------
+        Cancelled
+            If `should_stop` returns True.
         GeoSRError
-            If a file cannot be written, or an input is invalid.
+            If a file cannot be written, or an input is invalid; for example, if fewer
+            than two classes are painted.
         """
+        # Before anything is written; labels in memory are read at once.
+        yield StageStarted(message="Reading the painted labels")
+        read_strokes(
+            self.strokes.volume,
+            self.input.volume,
+            self.settings.unpainted,
+            seed=self.settings.seed,
+            should_stop=should_stop,
+        )
         found = {}
         for role, layer in (("data", self.input), ("labels", self.strokes)):
             # Messages identify a volume by its file name.

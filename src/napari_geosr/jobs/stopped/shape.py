@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.feasibility import undivided
 from napari_geosr.jobs.handover import LayerVolume, file_steps, plain_name
 from napari_geosr.operations.inputs.job_input import JobInput
 from napari_geosr.operations.shapes.models import absolute_shape_model
@@ -42,6 +44,10 @@ class StoppedShape:
     def source(self) -> Path | None:
         """File of the input, if there is one."""
         return self.input.volume.source
+
+    def describe_time(self, _profile: Profile) -> str:
+        """Describe the time of the run on a node, which is not known."""
+        return undivided.describe_shape_time(self.method)
 
     def job_steps(
         self, folder: Path, should_stop: ShouldStop

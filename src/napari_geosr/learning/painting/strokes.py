@@ -149,6 +149,11 @@ def read_strokes(
     return Strokes(unpainted, dict(sorted(counts.items())), slices, warnings)
 
 
+def check_slice(labels: Volume, z: int) -> None:
+    """Raise `VolumeError` if a slice has values that are not numbers of classes."""
+    _values(labels, _plane(labels, z))
+
+
 def _plane(labels: Volume, z: int) -> AnyArray:
     return np.asarray(labels.data[z] if labels.axes == "ZYX" else labels.data[:])
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from napari_geosr.core.errors import ConfigError, WorkerError
@@ -32,6 +34,8 @@ _UNGUARDED = (
     "worker imports the script."
 )
 
+#: How often the workers of a run are started if one of them ends while they start.
+_ATTEMPTS = 3
 #: Time in seconds allowed for Dask to replace a worker that has died. After this time,
 #: a new worker with the same name is started.
 _RESTART_SECONDS = 60.0
@@ -186,20 +190,53 @@ def _local_cluster(n_workers: int, memory: int | None) -> LocalCluster:
     from distributed import LocalCluster, Security
 
     limit = 0 if memory is None else int(_TOLERANCE * memory) + _PROGRAM_BYTES
+    is_unguarded = _is_unguarded_script()
+    for left in reversed(range(1 if is_unguarded else _ATTEMPTS)):
+        try:
+            return LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=limit,
+                dashboard_address="127.0.0.1:0",  # port 8787 may be in use
+                silence_logs=logging.CRITICAL,
+                # Use separate keys, so that other users of the computer cannot connect.
+                security=Security.temporary(),
+            )
+        except (RuntimeError, OSError, TimeoutError) as error:
+            # Dask gives up as soon as one worker ends before it has started, as when
+            # the system kills it; the others are then ended as well.
+            if left:
+                continue
+            raise _not_started(n_workers, error, is_unguarded) from error
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _not_started(n: int, error: Exception, is_unguarded: bool) -> WorkerError:
+    """Return the error for the user if the workers cannot be started."""
+    reason = str(error).partition("\n")[0].rstrip(".")
+    which = f"{n} worker processes" if n > 1 else "worker process"
+    advice = (
+        "If memory ran out, start fewer workers (--workers), or give each less "
+        "memory (--memory)."
+    )
+    return WorkerError(
+        f"The {which} could not be started ({reason}). "
+        f"{_UNGUARDED if is_unguarded else advice}"
+    )
+
+
+def _is_unguarded_script() -> bool:
+    """Return whether the program is a script without a line for ``__main__``.
+
+    Workers import the file of the program. The commands of napari-geosr, and programs
+    without a file, such as notebooks, are no such scripts.
+    """
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:
+        return False
     try:
-        return LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=limit,
-            dashboard_address="127.0.0.1:0",  # port 8787 may be in use
-            silence_logs=logging.CRITICAL,
-            # Use separate keys, so that other users of the computer cannot connect.
-            security=Security.temporary(),
-        )
-    except (RuntimeError, OSError, TimeoutError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise WorkerError(
-            f"The {n_workers} worker processes could not be started ({reason}). "
-            f"{_UNGUARDED} If this is not the cause, start fewer workers."
-        ) from error
+        return "__main__" not in Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # part of an executable, for example
+        return False

@@ -5,6 +5,7 @@ Does not import torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.learning.painting.strokes import check_slice, read_strokes
 from napari_geosr.models import zoo
 from napari_geosr.operations import segment
 from napari_geosr.operations.inputs.job_input import CompanionInput, JobInput
@@ -27,6 +29,9 @@ from napari_geosr.operations.storage import is_written
 OPERATION = "segment"
 #: Appended to the name of the labels file to form the name of the probabilities file.
 _PROBABILITIES = "probabilities"
+#: Maximum size, in bytes, of labels that are read before a job is submitted: a second
+#: or two.
+_MAX_BYTES = 1 << 27
 
 
 class SegmentJob(Config):
@@ -90,21 +95,40 @@ class SegmentJob(Config):
     def check(self) -> None:
         """Refuse invalid settings and inputs before a process is started.
 
-        No voxel is read.
+        Labels of up to `_MAX_BYTES` are read; of larger ones, only the middle slice.
 
         Raises
         ------
         GeoSRError
-            If a setting or an input is invalid.
+            If a setting or an input is invalid; for example, if fewer than two classes
+            are painted.
         """
         scan, labels, _ = self.open()
+        self._check_different()
         check_same_grid(labels, scan, advice=FOR_MASKS)
+        if math.prod(labels.shape) * labels.dtype.itemsize <= _MAX_BYTES:
+            unpainted, seed = self.settings.unpainted, self.settings.seed
+            read_strokes(labels, scan, unpainted, seed=seed)
+        else:
+            check_slice(labels, labels.shape[0] // 2)
         if self.settings.model is not None:
             zoo.find(self.settings.model)
         if self.out is not None and self.out == self.probabilities:
             raise ConfigError(
                 f"Labels and probabilities cannot both be written to {self.out}. "
                 "Choose two names."
+            )
+
+    def _check_different(self) -> None:
+        """Refuse labels that are the scan itself."""
+        is_same = self.labels.volume.resolve() == self.data.volume.resolve()
+        # Labels with settings of their own may be another dataset of the same file.
+        if is_same and (
+            self.labels.belongs_to_data or self.labels.reading == self.data.reading
+        ):
+            raise ConfigError(
+                f"{self.data.volume} is both the scan and the labels (--labels). Give "
+                "the label image with the painted classes."
             )
 
     def result(self, folder: Path) -> Path:

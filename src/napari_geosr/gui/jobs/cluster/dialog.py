@@ -44,7 +44,7 @@ from napari_geosr.jobs.cluster import (
 )
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.data import jobs_folder
-from napari_geosr.jobs.handover import Run, submit_run_steps
+from napari_geosr.jobs.handover import Run, UndividedRun, submit_run_steps
 from napari_geosr.jobs.queues import load_queue
 
 #: Fields of a profile that apply to a single job; the others describe the cluster.
@@ -57,6 +57,10 @@ _SUBMIT = "submit"
 NOT_ESTIMATED = (
     "The walltime and memory of the profile are used, because the dock has no estimate "
     "for this run."
+)
+#: Text added for a run that keeps nothing when it is stopped.
+MUST_END = (
+    "The run must end within the walltime, because a stopped run keeps nothing. Time:"
 )
 #: Minimum height of the script, in pixels: about ten lines.
 _SCRIPT_HEIGHT = 180
@@ -91,6 +95,7 @@ class ClusterDialog(QDialog):
         super().__init__(parent)
         self._run, self._estimate = run, estimate
         self._base, self._proposed = Profile(), dict[str, str]()
+        self._source = ""
         self._activity = Activity(self)
         self._fit_timer = QTimer(self)
         self._fit_timer.setSingleShot(True)
@@ -209,12 +214,11 @@ class ClusterDialog(QDialog):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self._proposed, text = {}, NOT_ESTIMATED
+        self._proposed, self._source = {}, NOT_ESTIMATED
         if self._estimate is not None:
             limited = name in profiles.own_profiles()
             proposal = propose(self._estimate, self._base, limited=limited)
-            self._proposed, text = dict(proposal.values), proposal.text
-        self.origin.setText(text)
+            self._proposed, self._source = dict(proposal.values), proposal.text
         self.form.set_values(self._base.model_dump() | self._proposed)
         self.shared.set_values(self._base.model_dump())
         # If the queue's command exists here, no other computer is needed.
@@ -231,11 +235,15 @@ class ClusterDialog(QDialog):
     def _show_script(self) -> None:
         self.message.clear()
         self.script.clear()
+        self.origin.setText(self._source)
         try:
             profile = self.profile()
         except GeoSRError as error:
             self._show_error(error)
             return
+        if isinstance(self._run, UndividedRun):
+            time = self._run.describe_time(profile)
+            self.origin.setText(f"{self._source} {MUST_END} {time}.")
         name = self._run.name
         folder = self.folder.path / name
         operation = getattr(self._run, "operation", "")  # set only for training
