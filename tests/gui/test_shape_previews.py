@@ -158,3 +158,26 @@ def test_an_error_ends_with_its_layer(viewer, qtbot):
     assert "skull refined 2×" in told
     dock.shape_layer.set_layer(wrong)
     assert dock.message.text == told
+
+
+def test_the_preview_of_a_removed_shape_is_removed_during_a_run(viewer, qtbot):
+    labels = add_skull(viewer)
+    dock = opening.opened(viewer, SHAPES)
+    dock.task.setCurrentText(COMPLETE)
+    previewed(dock, qtbot)
+    dock.run_button.click()
+    assert dock.activity.busy
+    viewer.layers.remove(labels)
+    idle(dock, qtbot)
+    assert dock.preview.layer is None
+    assert not any(layer.name.endswith("preview") for layer in viewer.layers)
+
+
+def test_warnings_of_a_preview_end_with_its_task(viewer, qtbot):
+    add_skull(viewer)
+    dock = opening.opened(viewer, SHAPES)
+    dock.task.setCurrentText(COMPLETE)
+    previewed(dock, qtbot)
+    assert "orientation" in dock.message.text
+    dock.task.setCurrentText(REFINE)
+    assert not dock.message.text

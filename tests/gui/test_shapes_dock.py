@@ -289,7 +289,8 @@ def test_removing_the_shape_cancels_the_run(viewer, dock, labels, qtbot, button)
     idle(dock, qtbot)
     assert not viewer.layers
     assert viewer.dims.ndisplay == 2
-    assert "'bone' was removed, so the run was cancelled" in dock.message.text
+    what = button.removesuffix("_button")
+    assert f"'bone' was removed, so the {what} was cancelled" in dock.message.text
     assert dock.bar.state.text() == NO_SHAPE
 
 

@@ -367,3 +367,15 @@ def test_hard_shapes_keep_their_volume_and_parts(name: str) -> None:
     assert mesh.volume == pytest.approx(HARD[name].sum(), rel=0.006)
     assert mesh.match.keeps_parts
     assert check_surface(mesh.faces).is_watertight
+
+
+def test_parts_that_touch_at_a_corner_are_separate_in_the_surface() -> None:
+    two = box((16, 16, 16), (3, 3, 3), (5, 5, 5)) | box(
+        (16, 16, 16), (8, 8, 8), (5, 5, 5)
+    )
+    match = extract_surface(two, (1, 1, 1), "mm", smoothing=0).match
+    assert match.voxels.pieces == (1, 2)
+    text = " ".join(match.sentences)
+    assert match.pieces == 2
+    assert "2 separate parts" in text
+    assert "tunnels" not in text

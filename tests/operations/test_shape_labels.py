@@ -12,6 +12,7 @@ from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import CompleteShapeConfig, RefineShapeConfig
+from napari_geosr.operations.shapes.parts import large_pieces
 from napari_geosr.operations.shapes.refine import nothing_left
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -126,3 +127,15 @@ def test_voxels_that_touch_are_found(step, at) -> None:
     packed.write(0, inside)
     for mask in (inside, packed):
         assert "Choose another model" in nothing_left(volume, mask)
+
+
+def test_crumbs_that_touch_only_at_a_corner_are_no_part_of_a_piece() -> None:
+    part = np.zeros((12, 12, 12), bool)
+    part[2:8, 2:8, 2:8] = True
+    part[8, 8, 8] = True  # a single voxel beyond a corner
+    found, count = large_pieces(part, 0.1)
+    assert count == 1
+    assert not found[8, 8, 8]
+    assert found.sum() == part.sum() - 1
+    part[8:11, 8:11, 8:11] = True
+    assert large_pieces(part, 0.1)[1] == 2

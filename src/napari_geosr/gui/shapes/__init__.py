@@ -90,10 +90,12 @@ class ShapesDock(ShapesWidgets):
         self._made: ShapeLayer | None = None
         #: Layers of the result; once all are removed, the result is released.
         self._shown: tuple[weakref.ref[Layer], ...] = ()
-        #: Input layers of the running operation, and the name of the input layer that
-        #: was removed, which cancelled the operation.
+        #: Input layers of the running operation, and a message if one of them was
+        #: removed, which cancelled the operation.
         self._sources: tuple[weakref.ref[Layer], ...] = ()
         self._removed = ""
+        #: Message when the preview was shown; it concerns the input of the preview.
+        self._preview_message = ""
         self._progress = OperationProgress(
             self.bar.state.setText,
             show_bar=self.bar.show_progress,
@@ -201,6 +203,9 @@ class ShapesDock(ShapesWidgets):
         self._repeater.stop()
         if not self.activity.busy:
             self.clear_faults()
+            if self.message.text == self._preview_message:
+                self.message.clear()
+        self._preview_message = ""
         self._clear_preview()
 
     def _clear_preview(self) -> None:
@@ -302,9 +307,13 @@ class ShapesDock(ShapesWidgets):
         self._start(
             _PREVIEW,
             steps,
-            lambda found: self.preview.show(found, layer),
+            lambda found: self._on_previewed(found, layer),
             sources=[layer],
         )
+
+    def _on_previewed(self, found: ShapePreview, layer: Labels) -> None:
+        self.preview.show(found, layer)
+        self._preview_message = self.message.text
 
     def _prepare(self) -> tuple[Labels | None, ShapeConfig]:
         """Return the layer of the shape or mask, if any, and remember the settings."""
@@ -395,10 +404,7 @@ class ShapesDock(ShapesWidgets):
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled) and self._removed:
-            self.show_warning(
-                f"{self._removed!r} was removed, so the run was cancelled. "
-                "No layer was added."
-            )
+            self.show_warning(self._removed)
         elif isinstance(error, Cancelled):
             self.message.show_message("Cancelled. No layer was added.")
         else:
@@ -419,9 +425,13 @@ class ShapesDock(ShapesWidgets):
         """Cancel the run of a removed layer; release a result no longer shown."""
         removed: Layer = unwrapped(event.value)
         if self.activity.busy and any(source() is removed for source in self._sources):
-            self._removed = removed.name
+            what = "preview" if self.activity.busy == _PREVIEW else "run"
+            self._removed = (
+                f"{removed.name!r} was removed, so the {what} was cancelled. No layer "
+                "was added."
+            )
             self.cancel()
-        if self.preview.layer is None:
+        if self.preview.layer is None or self.preview.is_of(removed):
             self.preview.clear()
         layers = [reference() for reference in self._shown]
         if layers and not any(layer in self._viewer.layers for layer in layers):

@@ -17,7 +17,7 @@ from napari_geosr.gui.shapes.layers import add_surface
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Labels, Surface
+    from napari.layers import Labels, Layer, Surface
 
     from napari_geosr.operations.shapes import ShapePreview
 
@@ -48,6 +48,10 @@ class PreviewSurface:
         """The layer, if it is in the viewer."""
         layer = None if self._layer is None else self._layer()
         return layer if layer is not None and layer in self._viewer.layers else None
+
+    def is_of(self, layer: Layer) -> bool:
+        """Whether the preview shown is that of `layer`."""
+        return self._faded is not None and self._faded.is_of(layer)
 
     def show(self, found: ShapePreview, source: Labels) -> None:
         """Show a surface in 3D, replacing any earlier one, and fade its input.
@@ -128,6 +132,10 @@ class FadedInput:
         self._faded = {"opacity": min(source.opacity, _OPACITY), "blending": _BLENDING}
         for name, value in self._faded.items():
             setattr(source, name, value)
+
+    def is_of(self, layer: Layer) -> bool:
+        """Whether `layer` is the input."""
+        return self._source() is layer
 
     def restore(self) -> None:
         """Restore the look of the input, except what was changed in the meantime."""

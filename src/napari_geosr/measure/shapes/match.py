@@ -107,7 +107,7 @@ class SurfaceMatch:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences on parts of the shape that are lost."""
+        """Sentences on parts of the shape that are lost or separated."""
         found = []
         least, most = self.voxels.pieces
         if self.n_lost:
@@ -129,6 +129,11 @@ class SurfaceMatch:
                     if fewer
                     else "thin parts are broken."
                 )
+            )
+        elif self.pieces != least:
+            found.append(
+                f"The surface consists of {self.pieces:,} separate parts: it does not "
+                "join all voxels that touch only at edges or corners."
             )
         elif not min(self.voxels.euler) <= self.euler <= max(self.voxels.euler):
             found.append(

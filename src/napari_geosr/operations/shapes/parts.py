@@ -18,6 +18,7 @@ from napari_geosr.core.orientation import (
     rotation_angle,
 )
 from napari_geosr.core.steps import Step, WarningIssued
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.shapes.models import ATLAS
@@ -152,10 +153,10 @@ def overlap_steps(
     listed = ", ".join(map(str, sorted(found)[:_MAX_LISTED]))
     more = ", …" if len(found) > _MAX_LISTED else ""
     yield WarningIssued(
-        message=f"{n_other:,} voxels ({share:.2g} %) of the completed "
-        f"part have other labels in {volume.title} ({listed}{more}). The model does "
-        f"not take these labels into account. If the part must not overlap them, "
-        "remove these voxels from it."
+        message=f"{counted(n_other, 'voxel')} ({share:.2g} %) of the completed "
+        f"part {'has' if n_other == 1 else 'have'} other labels in {volume.title} "
+        f"({listed}{more}). The model does not take these labels into account. If the "
+        "part must not overlap them, remove the overlap from it."
     )
 
 
@@ -219,7 +220,9 @@ def orientation_needed(model: Model) -> str:
 def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
     """Return the pieces not much smaller than the largest one, and their number.
 
-    `smallest` is the minimum size of a piece, as a fraction of the largest one.
+    Voxels that touch only at an edge or corner belong to different pieces, because a
+    mesh does not join them. `smallest` is the minimum size of a piece, as a fraction of
+    the largest one.
 
     Raises
     ------
@@ -229,7 +232,7 @@ def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
     from scipy.ndimage import label
 
     check_stop()
-    pieces, n = label(part, np.ones((3, 3, 3)))
+    pieces, n = label(part)
     check_stop()
     if not n:
         return part, 0
