@@ -563,9 +563,9 @@ def test_an_output_is_free_once_the_queue_has_ended_its_job(
     monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: line)
     refusal = r"SLURM job 12, waiting: resources\) also writes"
     with pytest.raises(JobError, match=refusal):
-        check_no_other_writer(out, None)
+        check_no_other_writer([out], None)
     line = ""
-    check_no_other_writer(out, None)
+    check_no_other_writer([out], None)
     assert job.status().state == "interrupted"
 
 
@@ -602,9 +602,9 @@ def test_an_output_is_not_free_while_its_job_waits_to_start_again(
 
         monkeypatch.setattr(slurm_queue, "call", call)
     with pytest.raises(JobError, match=refusal):
-        check_no_other_writer(out, None)
+        check_no_other_writer([out], None)
     slurm_says("TIMEOUT")
-    check_no_other_writer(out, None)
+    check_no_other_writer([out], None)
 
 
 def test_a_waiting_job_keeps_its_part_when_another_one_overwrites_its_output(

@@ -174,7 +174,7 @@ def test_sentences():
     assert "no better" in unsure.sentence
     soft = UpscalingVerdict(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
     assert "softer than" in soft.sentence
-    assert "about 0.9 voxels (standard deviation), that of the" in soft.sentence
+    assert "about 0.9 voxels (standard deviation)" in soft.sentence
     # 0.0 voxels would be meaningless
     for excess, says in ((0.004, False), (0.11, True)):
         sharp = UpscalingVerdict(2.0, (0.8, 3.2), excess, (0.25, 0.7), 4)
@@ -188,7 +188,7 @@ def test_what_cannot_be_judged_is_refused():
     with pytest.raises(VolumeError, match="too small: .* Restore a larger part"):
         upscaling_verdict(scan_of((8, 40, 40)), zoo.find("foam-sr-x2"), noise)
     flat = Volume(np.zeros((40, 40, 40), np.float32), "ZYX")
-    with pytest.raises(VolumeError, match="no region with structure"):
+    with pytest.raises(VolumeError, match="no region that shows structure"):
         upscaling_verdict(flat, zoo.find("foam-sr-x2"), noise)
 
 
