@@ -322,7 +322,10 @@ def test_without_locks_heartbeats_decide(
 def test_a_job_is_not_resumed_while_another_one_writes_its_output(
     job: JobFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job.replace_values({**job.values(), "out": str(job.path.parent / "clean.tif")})
+    clean = str(job.path.parent / "clean.tif")
+    data = {"volume": str(job.path.parent / "scan.tif")}
+    values = {"operation": "restore", "name": "clean", "data": data, "out": clean}
+    job.replace_values(values)
     other = JobFolder.create(job.path.parent / "b", job.values(), name="b")
     index.register(other)
     with pytest.raises(JobError, match="also writes"):

@@ -142,7 +142,7 @@ def test_a_report_that_appears_during_the_measurement_is_kept(scan: Path) -> Non
     out = scan.parent / "report"
     steps = run_steps(measurement(scan, out))
     next(steps)
-    out.mkdir()
+    out.mkdir(exist_ok=True)  # claimed by the running job
     (out / "report.html").write_text("another report")
     with pytest.raises(FileError, match="The report was written to .*report_2"):
         run_to_end(steps)
