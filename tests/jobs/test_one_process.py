@@ -323,7 +323,9 @@ def test_a_job_is_not_resumed_while_another_one_writes_its_output(
     job: JobFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clean = str(job.path.parent / "clean.tif")
-    data = {"volume": str(job.path.parent / "scan.tif")}
+    scan = job.path.parent / "scan.tif"
+    scan.write_bytes(b"")
+    data = {"volume": str(scan)}
     values = {"operation": "restore", "name": "clean", "data": data, "out": clean}
     job.replace_values(values)
     other = JobFolder.create(job.path.parent / "b", job.values(), name="b")
