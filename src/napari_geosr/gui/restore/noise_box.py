@@ -48,16 +48,16 @@ _SCAN = ""
 _KINDS = {
     _SCAN: ("this scan", "Measure the noise in the scan itself."),
     "second": (
-        "a second scan",
+        "second scan",
         "Measure the noise in the difference from a second scan of the same object.",
     ),
     "region": (
-        "a region",
+        "region",
         "Measure the noise in a region without structure, such as the air around the "
         "object. Paint the region in a Labels layer.",
     ),
     "blank": (
-        "a blank scan",
+        "blank scan",
         "Measure the noise in a scan without an object, recorded and processed in "
         "the same way; for images, blank frames of the camera.",
     ),
@@ -177,8 +177,8 @@ class NoiseSourceBox(QWidget):
         self._repeat.timeout.connect(self._measure_if_edited)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.combo, 4)
-        row.addWidget(self.layer_combo, 3)
+        row.addWidget(self.combo, 1)
+        row.addWidget(self.layer_combo, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
