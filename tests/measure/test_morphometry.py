@@ -139,23 +139,6 @@ def test_no_radius_is_skipped() -> None:
     assert len(np.unique(found)) > 25
 
 
-def test_thickness_of_a_foam_matches_its_definition(foam: np.ndarray) -> None:
-    """Every sphere around a voxel, on a grid of half the voxel size."""
-    from scipy.ndimage import distance_transform_edt, zoom
-
-    smooth = field((26, 30, 34), (2, 2.5, 3))
-    fine = zoom(smooth, 2, order=3, grid_mode=True, mode="nearest") < -0.7
-    squares = np.rint(distance_transform_edt(fine) ** 2)
-    expected = np.zeros(fine.shape)
-    for squared in np.unique(squares[fine])[::-1]:
-        radius = math.sqrt(squared)
-        reached = distance_transform_edt(squares < squared) < radius - 1e-9
-        expected[reached & fine & (expected == 0)] = radius  # in voxels of `foam`
-    found = measured(foam, "thickness").figures
-    assert found["Tb.Sp"] == pytest.approx(expected[fine].mean(), abs=0.5)
-    assert found["Tb.Sp.SD"] == pytest.approx(expected[fine].std(), abs=0.2)
-
-
 def test_thickness_does_not_change_the_mask_or_depend_on_blocks() -> None:
     pores = field((41, 30, 37), 2.5) < -0.3
     before, results = pores.copy(), []
