@@ -64,8 +64,8 @@ _BYTES_PER_MAXIMUM = 160
 _BYTES_PER_TOP = 50
 #: Standard deviation of the Gaussian that smooths the distance map, in voxels.
 _SMOOTH = 0.4
-#: Maximum difference between smoothed depths, in voxels, at equal distances from a
-#: surface: its position between voxels is not estimated more accurately.
+#: Smoothed depths that differ by no more than this, in voxels, count as equal: the
+#: position of the surface between voxels is not estimated more accurately.
 _EQUAL = 0.05
 #: Minimum decrease in the radius of the largest sphere between two pores, in voxels:
 #: along a tube of constant width, the radius varies by less.
