@@ -14,9 +14,13 @@ from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import Cancelled, EngineError, VolumeError
 from napari_geosr.core.steps import (
+    BlockDone,
     StageStarted,
+    Step,
     TileDone,
+    WarningIssued,
 )
+from napari_geosr.gui.kit import worker
 from napari_geosr.gui.kit.lifetime import when_destroyed
 from napari_geosr.gui.kit.worker import BackgroundTask
 
@@ -94,6 +98,36 @@ def test_steps_and_result_arrive_in_order_on_the_main_thread(qtbot):
     assert heard.results == [42]
     assert not heard.errors
     assert heard.finished == 1
+
+
+@pytest.mark.parametrize(
+    "step", [StageStarted(message="long"), WarningIssued(message="hot")]
+)
+def test_stages_and_warnings_arrive_before_the_next_step(qtbot, monkeypatch, step):
+    """The next step may take minutes, and progress is sent only from time to time."""
+    monkeypatch.setattr(worker, "_SECONDS_BETWEEN_STEPS", 1e9)
+    done = threading.Event()
+
+    def steps(should_stop):
+        yield from (BlockDone(1, 2), step)
+        done.wait(30)
+        yield BlockDone(2, 2)
+
+    heard = Heard(qtbot, steps)
+    try:
+        qtbot.waitUntil(lambda: step in heard.steps, timeout=10_000)
+    finally:
+        done.set()
+        heard.wait()
+    assert heard.steps == [BlockDone(1, 2), step, BlockDone(2, 2)]
+
+
+@pytest.mark.parametrize("made", [BlockDone, TileDone, Step])
+def test_fast_progress_arrives_in_few_batches(qtbot, monkeypatch, made):
+    monkeypatch.setattr(worker, "_SECONDS_BETWEEN_STEPS", 1e9)
+    control = worker.Control()
+    progress = [made(i + 1, 200) for i in range(200)]
+    assert list(worker._guarded(lambda _: (step for step in progress), control)) == [progress]
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError, VolumeError])

@@ -29,16 +29,36 @@ from napari_geosr.core.errors import (
     GeoSRError,
     describe_system_error,
 )
-from napari_geosr.core.steps import ShouldStop, Step, StepIterator, TileDone
+from napari_geosr.core.steps import (
+    BlockDone,
+    IterationDone,
+    JudgingProgress,
+    PartDone,
+    ShouldStop,
+    Step,
+    StepIterator,
+    TileDone,
+    TrainingProgress,
+)
 from napari_geosr.gui.kit.lifetime import when_destroyed
 
 T = TypeVar("T")
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
-#: Minimum time, in seconds, between batches of steps sent to the main thread, so that
-#: it stays responsive.
+#: Minimum time, in seconds, between batches of progress sent to the main thread, so
+#: that it stays responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
+#: Steps that may follow each other quickly, and only report progress. All others, such
+#: as stages and warnings, are sent at once: the next step may come much later.
+_PROGRESS = (
+    BlockDone,
+    IterationDone,
+    JudgingProgress,
+    PartDone,
+    TileDone,
+    TrainingProgress,
+)
 #: Maximum number of seconds that a closing dock waits for its workers, or the
 #: application for all workers. (Imports and compilations cannot be interrupted.)
 _DOCK_TIMEOUT = 3.0
@@ -238,13 +258,17 @@ def _end_dask_pool(thread: threading.Thread) -> None:
         pool.shutdown(wait=False)
 
 
+def _is_progress(step: Step) -> bool:
+    return isinstance(step, _PROGRESS) or type(step) is Step
+
+
 def _guarded(
     make_steps: MakeSteps[T], control: Control
 ) -> Generator[list[Step], None, tuple[str, T | Exception]]:
     """Run the operation; yield its steps in batches, and return its result or error.
 
     Errors are returned, not raised: napari would re-raise them on the main thread and
-    lose every `RuntimeError`. Batches keep fast tiles from flooding the event loop.
+    lose every `RuntimeError`. Batches keep fast progress from flooding the event loop.
     """
     batch: list[Step] = []
     last = 0.0
@@ -266,7 +290,7 @@ def _guarded(
                     step = replace(step, array=None)
                 batch.append(step)
                 now = time.monotonic()
-                if now - last >= _SECONDS_BETWEEN_STEPS:
+                if now - last >= _SECONDS_BETWEEN_STEPS or not _is_progress(step):
                     yield batch
                     batch, last = [], now
             if batch:
