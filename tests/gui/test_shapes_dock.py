@@ -336,6 +336,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     idle(dock, qtbot)
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
     mesh = trimesh.load_mesh(tmp_path / "implant.stl")
+    assert mesh.is_watertight
     assert mesh.volume == pytest.approx(1e3 * volume, rel=0.01)  # in mm³
 
     viewer.layers["bone"].affine = np.diag([1.0, -1.0, 1.0, 1.0])

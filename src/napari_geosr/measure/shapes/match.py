@@ -244,7 +244,7 @@ def match_surface(
         As in the `Volume` of the voxels.
     """
     pieces, euler = _mesh_topology(vertices, faces)
-    used = vertices[np.unique(faces)]
+    used = vertices[_used(len(vertices), faces)]
     place = (used - np.asarray(origin)) / np.asarray(voxel_size)
     short = [place.min(0) - np.array(voxels.low), np.array(voxels.high) - place.max(0)]
     return SurfaceMatch(voxels, pieces, euler, max(0.0, float(np.max(short))))
@@ -252,15 +252,11 @@ def match_surface(
 
 def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
     """Count the parts that enclose a volume, and find the volume's Euler number."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from napari_geosr.measure.kernels.meshes import number_parts
 
     n = len(vertices)
-    ones: AnyArray = np.ones(2 * len(faces), np.int8)
-    ends = (faces[:, :2].ravel("F"), faces[:, 1:].ravel("F"))
-    graph = coo_array((ones, ends), shape=(n, n))
-    n_parts, parts = connected_components(graph, directed=False)
-    del graph, ends, ones
+    parts: AnyArray = np.empty(n, np.int32)
+    n_parts = number_parts(np.ascontiguousarray(faces, np.int32), parts)
     volumes: AnyArray = np.zeros(n_parts)
     for start in range(0, len(faces), _TRIANGLES):
         some = faces[start : start + _TRIANGLES]
@@ -272,8 +268,18 @@ def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
     keys = edge_keys(faces, n)
     keys.sort()
     n_edges = 1 + int(np.count_nonzero(keys[1:] != keys[:-1]))
-    n_vertices = len(np.unique(faces))
+    n_vertices = int(np.count_nonzero(_used(n, faces)))
     return int((volumes > 0).sum()), (n_vertices - n_edges + len(faces)) / 2
+
+
+def _used(n: int, faces: AnyArray) -> AnyArray:
+    """Tell which of `n` vertices belong to a triangle.
+
+    Unlike `numpy.unique`, it does not block other threads.
+    """
+    found: AnyArray = np.zeros(n, bool)
+    found[faces.ravel()] = True
+    return found
 
 
 def edge_keys(faces: AnyArray, n: int, *, directed: bool = False) -> AnyArray:

@@ -11,6 +11,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyArray
+from napari_geosr.measure.shapes.marching import marched
 from napari_geosr.measure.shapes.match import (
     SurfaceMatch,
     VoxelTopology,
@@ -298,12 +299,10 @@ def _at_right_level(
 
 
 def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:
-    from skimage.measure import marching_cubes
-
-    vertices, faces, _, _ = marching_cubes(field, level, allow_degenerate=False)
+    vertices, faces = marched(field, level)
     if mesh_volume(vertices, faces) < 0:
-        faces = faces[:, ::-1]
-    return vertices, np.ascontiguousarray(faces, np.int32)
+        faces = np.ascontiguousarray(faces[:, ::-1])
+    return vertices, faces
 
 
 def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
