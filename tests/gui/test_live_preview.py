@@ -10,7 +10,7 @@ import pytest
 from event_loop import Turns
 
 from napari_geosr import restore
-from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.gui.layers import is_helper
 from napari_geosr.operations.restore import live
 
@@ -193,3 +193,24 @@ def test_faults_are_shown_once(viewer, qtbot, scan, monkeypatch):
     found = added(dock, qtbot)
     assert "disk is gone" in dock.message.text
     assert not found._tiles.is_waiting
+
+
+@pytest.mark.parametrize("edge", [512, 16])  # one level, or several
+@pytest.mark.parametrize("plugin", ["napari-geosr", "napari", None])
+def test_it_cannot_be_saved(viewer, qtbot, scan, monkeypatch, tmp_path, plugin, edge):
+    """The file would be NaN wherever the layer has not been viewed."""
+    monkeypatch.setattr(live, "EDGE", edge)
+    dock = dock_of(viewer, qtbot)
+    found = added(dock, qtbot)
+    match = "restored only where it has been viewed, so it cannot be saved or dupl"
+    with pytest.raises(FileError, match=match):
+        found.layer.save(tmp_path / "live.tif", plugin=plugin)
+    # File > Save Selected Layers, with this layer alone and with the scan.
+    viewer.layers.selection = [found.layer]
+    with pytest.raises(FileError, match=match):
+        viewer.layers.save(tmp_path / "live.tif", selected=True, plugin=plugin)
+    if plugin != "napari-geosr":  # only napari's writer accepts several layers
+        with pytest.raises(FileError, match=match):
+            viewer.layers.save(tmp_path / "folder", plugin=plugin)
+    assert not list(tmp_path.rglob("*live*"))
+    scan.save(tmp_path / "scan.tif", plugin=plugin)

@@ -303,6 +303,29 @@ def test_buffer_stays_in_its_bound(rng: np.random.Generator) -> None:
     assert buffer.n_rewrites > 0
 
 
+def test_a_damaged_shard_that_is_changed_is_named(tmp_path: Path) -> None:
+    """The error does not suggest that the disk is full."""
+    from zarr.codecs import Crc32cCodec
+
+    shape = (4, 7)
+    array = zarr.create_array(
+        tmp_path / "out.ome.zarr", name="0", shape=shape, chunks=(2, 2), shards=(4, 4),
+        dtype="uint8", compressors=[Crc32cCodec()],
+    )  # fmt: skip
+    array[...] = 7
+    for name in ("0/0", "0/1"):
+        file = tmp_path / "out.ome.zarr/0/c" / name
+        file.write_bytes(bytes(b ^ 4 for b in file.read_bytes()))
+    buffer = ShardBuffer(array, (4, 4), 100, 0, Path("out.ome.zarr"))
+    buffer.adopt([np.s_[0:2, 0:4]])
+    said = "out.ome.zarr cannot be completed, because its shard 0/c/0/{} is damaged: "
+    with pytest.raises(FileError, match=said.format(0)):
+        buffer[2:4, 0:2] = np.zeros((2, 2), np.uint8)  # reads the finished part
+    with pytest.raises(FileError, match=said.format(1)):
+        buffer[0:4, 4:7] = np.zeros((4, 3), np.uint8)  # a shard at the edge
+    assert list(buffer.unwritten()) == ["c/0/1"]
+
+
 def test_reading_is_lazy(tmp_path: Path, make_volume: Any) -> None:
     path = io.write(make_volume((9, 30, 40), "ZYX", "float32"), tmp_path / "a.zarr")
     assert isinstance(io.read(path).data, LazyArray)

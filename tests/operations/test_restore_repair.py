@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +20,26 @@ import pytest
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import TileDone, run_to_end
+from napari_geosr.core.steps import TargetReady, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import writing
 from napari_geosr.io.formats.ome_zarr import shards
 from napari_geosr.io.formats.ome_zarr import writer as zarr_writer
-from napari_geosr.io.unfinished_files.journal import held_job
+from napari_geosr.io.unfinished_files import journal as journal_module
+from napari_geosr.io.unfinished_files import repairs
+from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.journal import held_job, written_by_job
 from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations import restore as restoration
+from napari_geosr.operations.restore import repair as repair_module
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 from napari_geosr.operations.restore.repair import Repair, repair_steps
 
 SHAPE = (48, 96, 64)
+#: Damage of the result: files that are missing, or have a flipped bit.
+_MISSING, _FLIPPED = ("0/c/1/6/3",), ("0/c/0/0/0", "0/c/1/2/3", "1/c/0/0/0")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -163,22 +175,67 @@ def _repair(job: JobFolder, **more: Any) -> list[Any]:
     return steps
 
 
-def test_a_stopped_repair_leaves_the_result(job: JobFolder, capsys: Any) -> None:
+@pytest.mark.parametrize("n_tiles", [0, 1])
+def test_a_stopped_repair_leaves_the_result(
+    job: JobFolder, capsys: Any, n_tiles: int
+) -> None:
     result = result_of(job)
-    before = contents(result)
-    for name in ("0/c/0/0/0", "0/c/1/6/3"):
+    before, record = contents(result), io.read(result).provenance[-1]
+    names = ["0/c/0/0/0", "0/c/1/6/3"]
+    for name in names:
         flip_bit(result / name)
     tiles = list[Any]()
     values = job.values()
     values.pop("operation")
     steps = repair_steps(
-        RestoreJob.from_values(values), job.path, should_stop=lambda: len(tiles) > 0
+        RestoreJob.from_values(values),
+        job.path,
+        should_stop=lambda: ready[0] and len(tiles) >= n_tiles,
     )
-    with pytest.raises(Cancelled, match="Repeat the command"):
-        run_to_end(steps, lambda s: isinstance(s, TileDone) and tiles.append(s))
+    ready = [False]
+
+    def on_step(step: Any) -> None:
+        ready[0] = ready[0] or isinstance(step, TargetReady)
+        if isinstance(step, TileDone):
+            tiles.append(step)
+
+    with pytest.raises(Cancelled):
+        run_to_end(steps, on_step)
     assert io.read(result).shape == SHAPE
-    # On a busy computer, the first tile may have been large enough for both.
-    assert set(repaired(capsys, job)["repaired"]) <= {"0/c/0/0/0", "0/c/1/6/3"}
+    assert repaired(capsys, job)["repaired"] == names
+    assert contents(result) == before
+    now = dict(io.read(result).provenance[-1])
+    (repair,) = now.pop("repaired")
+    assert repair["shards"] == names
+    assert now == record
+
+
+def test_a_repair_on_a_full_disk_can_be_repeated(
+    job: JobFolder, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = result_of(job)
+    before = contents(result)
+    for name in (*_FLIPPED, "0/c/1/6/3"):
+        flip_bit(result / name)
+    write = shards.ShardBuffer._write
+    n_written = []
+
+    def full(buffer: Any, *args: Any) -> None:
+        n_written.append(1)
+        if len(n_written) > 1:
+            with explained(buffer.path):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write(buffer, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shards.ShardBuffer, "_write", full)
+        said = refused(capsys, job)
+    assert "is full. Free some space or choose another folder. clean.ome.zarr is" in (
+        said
+    )
+    assert "incomplete" not in said
+    assert result.is_dir()
+    assert repaired(capsys, job)["repaired"] == sorted((*_FLIPPED, "0/c/1/6/3"))
     assert contents(result) == before
 
 
@@ -202,8 +259,117 @@ def test_a_killed_repair_is_resumed(
     shutil.rmtree(result)
     shutil.move(kept, part)
     journal.write_text(text)
-    assert repaired(capsys, job)["repaired"] == []
+    assert repaired(capsys, job)["repaired"] == ["0/c/0/0/0"]
     assert contents(result) == before
+
+
+#: Functions before and after which a repair is killed.
+_MOMENTS = (
+    (repairs, "write_text"),
+    (repairs, "move_into_place"),
+    (journal_module, "write_text"),
+    (repair_module, "find_unfinished"),
+    (repair_module, "restore_steps"),
+    (repair_module, "finish_repair"),
+    (writing, "move_into_place"),
+    (writing, "remove_with_journal"),
+    (zarr_writer.ZarrOutput, "_write_attributes"),
+    (zarr_writer.ZarrOutput, "_remove_remains"),
+    (zarr_writer.ZarrOutput, "discard_unadopted"),
+    (zarr_writer.ZarrOutput, "complete"),
+    (shards.ShardBuffer, "_write"),
+)
+
+
+def test_a_repair_killed_at_any_moment_is_completed(
+    job: JobFolder, capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = result_of(job)
+    before, record = contents(result), io.read(result).provenance[-1]
+    for name in _FLIPPED:
+        flip_bit(result / name)
+    for name in _MISSING:
+        (result / name).unlink()
+    damaged = sorted((*_FLIPPED, *_MISSING))
+    kept = _kept_at_each_moment(job, monkeypatch, tmp_path)
+    for _, name in _MOMENTS:
+        assert {f"{name} before", f"{name} after"} <= kept.keys()
+    del kept["finish_repair after"]  # the repair is complete
+    for moment, folder in kept.items():
+        shutil.rmtree(result.parent)
+        shutil.copytree(folder, result.parent)
+        found = repaired(capsys, job)
+        assert found["repaired"] == damaged, moment
+        assert found["shards"] == len(before) - 2, moment
+        assert contents(result) == before, moment
+        now = dict(io.read(result).provenance[-1])
+        (repair,) = now.pop("repaired")
+        assert repair["shards"] == damaged, moment
+        assert now == record, moment
+        assert sorted(p.name for p in result.parent.iterdir()) == [
+            "clean.job",
+            "clean.ome.zarr",
+            "scan.ome.tif",
+        ], moment
+    assert repaired(capsys, job)["repaired"] == []
+
+
+def _kept_at_each_moment(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> dict[str, Path]:
+    """Repair, and return copies of the folder as a killed process would leave it."""
+    monkeypatch.setattr(journal_module, "_MIN_INTERVAL", 0.0)
+    parent, kept = job.path.parent, dict[str, Path]()
+
+    def keep(moment: str) -> None:
+        if moment not in kept:
+            kept[moment] = tmp_path / f"moment {len(kept)}"
+            shutil.copytree(parent, kept[moment])
+
+    for owner, name in _MOMENTS:
+        keeping = _keeping(getattr(owner, name), name, keep)
+        monkeypatch.setattr(owner, name, keeping)
+    values = job.values()
+    values.pop("operation")
+    with written_by_job(job.own_path):
+        run_to_end(
+            repair_steps(RestoreJob.from_values(values), job.path),
+            lambda step: keep(f"{type(step).__name__} {_tile_number(step)}"),
+        )
+    monkeypatch.undo()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pid = ended.pid
+    for folder in kept.values():
+        _change_process(folder, pid)
+    return kept
+
+
+def _keeping(
+    function: Callable[..., Any], name: str, keep: Callable[[str], None]
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        keep(f"{name} before")
+        found = function(*args, **kwargs)
+        keep(f"{name} after")
+        return found
+
+    return call
+
+
+def _tile_number(step: Any) -> str:
+    return str(step.done) if isinstance(step, TileDone) else ""
+
+
+def _change_process(folder: Path, pid: int) -> None:
+    """Change names and journals as if an ended process had written them."""
+    own = f"{os.getpid():08x}"
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.name.endswith(".journal.json"):
+            entry = json.loads(path.read_text())
+            path.write_text(json.dumps({**entry, "pid": pid}))
+        if own in path.name:
+            path.rename(path.with_name(path.name.replace(own, f"{pid:08x}")))
 
 
 def _killed(job: JobFolder) -> Any:

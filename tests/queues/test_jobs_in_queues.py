@@ -442,7 +442,9 @@ def test_a_record_is_read_again_after_an_error(
     assert not errors
 
 
-def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) -> None:
+def test_a_walltime_without_progress_is_not_repeated_for_ever(
+    tmp_path: Path, capsys: Any
+) -> None:
     job = made(tmp_path)
     assert walltimes(job, *[(5, FULL)] * 3) == [True, True, True]
     assert walltimes(job, (5, FULL)) == [False]
@@ -450,6 +452,19 @@ def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) ->
     assert status.state == "failed"
     assert "walltime of 2:00:00 is too short: 3 consecutive runs" in status.message
     assert status.queue.resubmitted == 4
+    # The command to copy asks for a longer walltime, not for the same one again.
+    assert status.message.endswith("with a longer walltime (--walltime 4:00:00).")
+    resume = f"Resume it with: napari-geosr jobs resume {job.path}"
+    for verb in ("show", "watch"):
+        assert run(["jobs", verb, str(job.path)]) == (0 if verb == "show" else 1)
+        said = capsys.readouterr()
+        lines = (said.out + said.err).splitlines()
+        assert f"{resume} --walltime 4:00:00" in lines
+    # The walltime is not the cause of a later failure.
+    record = queue_record.read_record(job.path)
+    queue_record.write_record(job.path, replace(record, longer=""))
+    assert run(["jobs", "show", str(job.path)]) == 0
+    assert resume in capsys.readouterr().out.splitlines()
 
 
 def test_a_run_that_is_warned_early_counts_less(tmp_path: Path) -> None:

@@ -202,6 +202,51 @@ def test_the_plan_of_a_run_that_cannot_be_divided(frames: Path, capsys: Any) -> 
 
 
 @pytest.mark.usefixtures("idle_oar")
+def test_sim_refuses_a_report_that_cannot_be_written(
+    frames: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a drive that is read-only; the folder of the report does not exist yet."""
+    drive = read_only_drive(tmp_path, monkeypatch)
+    words = ["sim", str(frames), "-o", "sim.ome.tif", "--report", f"{drive}/new/checks"]
+    for start in (["submit"], []):
+        end = ["--queue", "oar"] if start else []
+        assert run([*start, *words, *end]) == 2
+        assert f"cannot be written to {drive}/new/checks" in capsys.readouterr().err
+    check = ["sim", "check", str(frames), "-o", f"{drive}/checks"]
+    assert run(check) == 2
+    assert f"cannot be written to {drive}/checks" in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["drive", "raw"]
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_study_refuses_a_folder_that_cannot_be_written(
+    projections: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job may be in another folder, so creating the job is no test."""
+    drive = read_only_drive(tmp_path, monkeypatch)
+    words = ["submit", "study", "projections", str(projections), "-o", f"{drive}/study"]
+    words += ["--job-folder", f"{tmp_path}/study.job", "--queue", "oar"]
+    words += ["--counts", "20", "--algorithms", "fbp"]
+    assert run(words) == 2
+    assert f"cannot be written to {drive}/study" in capsys.readouterr().err
+    assert not (tmp_path / "study.job").exists()
+
+
+def read_only_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that even the administrator cannot write to."""
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    access = os.access
+
+    def no_access(path: Any, mode: int, **more: Any) -> bool:
+        is_inside = Path(path).is_relative_to(drive)
+        return access(path, mode, **more) and not (is_inside and mode & os.W_OK)
+
+    monkeypatch.setattr(os, "access", no_access)
+    return drive
+
+
+@pytest.mark.usefixtures("idle_oar")
 def test_train_shapes(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,9 @@ class Output(ABC):
     def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027
         """Register boxes that are already in the file."""
 
+    def discard_unadopted(self) -> None:  # noqa: B027
+        """Remove blocks of a reopened file that have no adopted box, if possible."""
+
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
         """Return those of the filled `boxes` that are completely written to the file.
 

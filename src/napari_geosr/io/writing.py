@@ -186,6 +186,8 @@ def _open_output(
         if reopened is not None:
             reopened.is_reopened = True
             reopened.adopt(entry.boxes)
+            with explained(target):
+                reopened.discard_unadopted()
             return reopened
     temporary = temporary_sibling(target, suffix)
     try:

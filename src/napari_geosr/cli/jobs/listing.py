@@ -165,6 +165,8 @@ def environment_text(status: JobStatus) -> str:
 def resume_hint(status: JobStatus) -> str:
     """Return the command that resumes a job, and the settings that can be changed."""
     text = f"Resume it with: napari-geosr jobs resume {quoted(status.path)}"
+    if status.state == "failed" and status.queue.longer:
+        text += f" --walltime {status.queue.longer}"
     if status.operation not in MAKE_MODELS:
         return text
     return f"{text} (--learning-rate, --batch-size and --steps can be changed)"

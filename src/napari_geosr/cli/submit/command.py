@@ -18,6 +18,7 @@ from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.submit.paths import absolute_path
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
 from napari_geosr.core.text.counts import counted
+from napari_geosr.io.unfinished_files.atomic import check_new_folder
 from napari_geosr.io.unfinished_files.discarded import record_discarded
 from napari_geosr.jobs import feasibility
 from napari_geosr.jobs.cluster import submission
@@ -219,11 +220,13 @@ def _check_output(request: SubmitRequest) -> None:
         io.check_output(request.out, request.overwrite, nbytes, continues=continues)
         for path in request.companions:
             io.check_output(path, request.overwrite, continues=continues)
-    elif request.folder is None and not request.out.parent.is_dir():
-        raise FileError(
-            f"{request.out.parent} does not exist, so {request.out.name} cannot be "
-            "written there. Create the folder first, or choose another one."
-        )
+    elif request.folder is None:
+        if not request.out.parent.is_dir():
+            raise FileError(
+                f"{request.out.parent} does not exist, so {request.out.name} cannot be "
+                "written there. Create the folder first, or choose another one."
+            )
+        check_new_folder(request.out)
 
 
 def _create(request: SubmitRequest, folder: Path) -> JobFolder:

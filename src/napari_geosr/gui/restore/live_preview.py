@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
@@ -183,7 +183,9 @@ class LiveLayer(QObject):
             **(geometry(result) | alignment_with(source)),
         )
         viewer.layers.selection.active = active
-        return unwrapped(layer)
+        made: Image = unwrapped(layer)
+        _forbid_saving(made)
+        return made
 
     def end(self) -> None:
         """Stop and release the memory after the layer was removed."""
@@ -237,3 +239,22 @@ class LiveLayer(QObject):
         # Keep the name if the user has renamed the layer.
         if layer.name != name and layer.name.startswith(self._name):
             layer.name = name
+
+
+def _forbid_saving(layer: Image) -> None:
+    """Let all writers, also those of napari and of other plugins, refuse a layer.
+
+    The file would be NaN wherever the layer has not been viewed.
+    """
+    known = weakref.ref(layer)  # no reference cycle
+
+    def refuse() -> NoReturn:
+        found = known()
+        raise FileError(
+            f"Layer {'' if found is None else found.name!r} is restored only where it "
+            "has been viewed, so it cannot be saved or duplicated. Press Run in the "
+            "Restore dock for the complete result."
+        )
+
+    # napari calls this method before any writer.
+    layer.as_layer_data_tuple = refuse

@@ -357,6 +357,31 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
         )
 
 
+def check_new_folder(folder: Path) -> None:
+    """Raise `FileError` unless a report can be written to a folder.
+
+    The folder, and some of its parents, may not exist yet; nothing is created.
+    """
+    there = folder.absolute()
+    while not there.exists():
+        refuse_existing(there, overwrite=False)  # a link without a target
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise FileError(
+            f"Reports cannot be written to {folder}: {there} is not writable. Choose "
+            "another folder."
+        )
+    try:
+        check_writable(there / "report")  # `there` may be `/`, without a name
+    except FileError as error:
+        if there == folder.absolute():
+            raise
+        raise FileError(
+            f"Reports cannot be written to {folder}: no folder can be created in "
+            f"{there}. Choose another folder."
+        ) from error
+
+
 def _check_by_creating(name: str, folder: Path) -> None:
     """Raise `FileError` if no file can be created in a folder."""
     try:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from napari_geosr.core.array_parts.boxes import (
-    Box,
     boxes_from_lists,
     boxes_to_lists,
     n_voxels,
@@ -20,9 +18,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.reading import read_file
-from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
-from napari_geosr.io.unfinished_files.atomic import explained, move_into_place
 from napari_geosr.io.unfinished_files.claims import FileInUseError, in_use_message
 from napari_geosr.io.unfinished_files.damage import (
     check_openable,
@@ -33,12 +29,10 @@ from napari_geosr.io.unfinished_files.finished import is_recorded
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
     leftovers,
-    temporary_sibling,
     with_user_names,
 )
 from napari_geosr.io.unfinished_files.journal import (
     JOURNAL,
-    Journal,
     JournalEntry,
     is_left_by_job,
     journal_of,
@@ -47,6 +41,7 @@ from napari_geosr.io.unfinished_files.journal import (
     remove_journal,
     remove_with_journal,
 )
+from napari_geosr.io.unfinished_files.repairs import read_note
 
 
 def find_unfinished(out: Path) -> Volume:
@@ -135,8 +130,9 @@ def usable_unfinished_steps(
         raise
     except ConfigError:
         for entry in _entries(out):
-            remove_with_journal(entry.part)
-            damaged.append(entry.part)
+            if read_note(entry.part) is None:
+                remove_with_journal(entry.part)
+                damaged.append(entry.part)
     for part in damaged:
         yield WarningIssued(message=_removed_message(part))
     return found
@@ -289,7 +285,9 @@ def clear(out: Path) -> list[Path]:
     for part in leftovers(out, suffix):
         entry = load_journal(part)
         is_left = is_abandoned(part) or is_left_by_job(part)
-        if is_left if entry is None else entry.is_useless:
+        if not (is_left if entry is None else entry.is_useless):
+            continue
+        if read_note(part) is None:  # never remove a result because it was damaged
             if entry is None and journal_of(part).exists():
                 damaged.append(part)
             remove_with_journal(part)
@@ -353,50 +351,6 @@ def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
     if not history:
         return None
     return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))
-
-
-@dataclass(frozen=True)
-class _DamagedFile:
-    """A finished file that the journal can treat like one that is being written."""
-
-    path: Path
-    temporary: Path
-    stamp: Stamp
-
-    def flush_to_disk(self) -> None:
-        """Do nothing, because an earlier run flushed the file."""
-
-
-@contextmanager
-def taken_for_unfinished(
-    out: Path, stamp: Stamp, intact: Sequence[Box]
-) -> Iterator[None]:
-    """Allow a damaged file to be resumed as if a killed run had left it.
-
-    At the end, the file is moved back to `out`, completely or partly repaired. If the
-    process is killed in between, `find_unfinished` finds the file.
-
-    Parameters
-    ----------
-    out : Path
-        The damaged file.
-    stamp : Stamp
-        Metadata block of the file.
-    intact : sequence of tuple of slice
-        Boxes that need not be computed again.
-    """
-    part = temporary_sibling(out, suffix_of(out))
-    with explained(out):
-        Journal(_DamagedFile(out, part, stamp), intact)
-        move_into_place(out, part, overwrite=False)
-    try:
-        yield
-    finally:
-        for left in (part, incomplete_path(out)):
-            if left.exists() and not out.exists():
-                with explained(out):
-                    move_into_place(left, out, overwrite=False)
-        remove_journal(part)
 
 
 def history_of(

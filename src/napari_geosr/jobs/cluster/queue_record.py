@@ -58,6 +58,8 @@ class QueueRecord:
         completed no further step and saved no part of one.
     short : int
         Number of other runs since the last progress, which ended much earlier.
+    longer : str
+        Walltime to try next, if the walltime was too short; otherwise empty.
     profile : dict
         Fields of the `Profile` with which it was submitted.
     earlier : tuple of str
@@ -72,6 +74,7 @@ class QueueRecord:
     saved: int = 0
     idle: int = 0
     short: int = 0
+    longer: str = ""
     profile: AnyDict = field(default_factory=dict)
     earlier: tuple[str, ...] = ()
 
@@ -135,6 +138,8 @@ class QueuePlace:
         Time of the last query that the queue answered.
     since : float
         Time at which a query first gave this state.
+    longer : str
+        Walltime to try next, as in `QueueRecord`.
     problem : str
         Why a later query failed; see `LastState`.
     earlier : tuple of str
@@ -151,6 +156,7 @@ class QueuePlace:
     is_running: bool = False
     checked: float = 0.0
     since: float = 0.0
+    longer: str = ""
     problem: str = ""
     earlier: tuple[str, ...] = ()
 
@@ -269,6 +275,7 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
         is_running=last.phase == "running" and is_valid,
         checked=last.checked,
         since=last.since,
+        longer=record.longer,
         problem=last.problem,
         earlier=tuple(each for each in known if each not in (number, "")),
     )
@@ -322,6 +329,7 @@ def read_record(folder: Path) -> QueueRecord:
         saved=reading.count(facts.get("saved")),
         idle=reading.count(facts.get("idle")),
         short=reading.count(facts.get("short")),
+        longer=_text(facts, "longer"),
         profile=profile if isinstance(profile, dict) else {},
         earlier=tuple(map(str, earlier)) if isinstance(earlier, list) else (),
     )
@@ -455,14 +463,13 @@ def is_stuck(record: QueueRecord) -> bool:
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 
-def describe_stuck(record: QueueRecord, folder: Path, *, starts_again: bool) -> str:
+def describe_stuck(record: QueueRecord, *, starts_again: bool) -> str:
     """Describe a job that cannot end within its walltime, and what to change.
 
     Parameters
     ----------
     record : QueueRecord
-    folder : Path
-        Folder of the job.
+        With the walltime to try next.
     starts_again : bool
         Whether each run of the job starts from the beginning.
     """
@@ -472,8 +479,8 @@ def describe_stuck(record: QueueRecord, folder: Path, *, starts_again: bool) -> 
     if starts_again:
         why = "the job did not finish in one run, and cannot be divided among several"
     return (
-        f"The walltime of {walltime} is too short: {why}. Resume the job with a "
-        f"longer walltime (napari-geosr jobs resume {folder} --walltime 12h)."
+        f"The walltime of {walltime} is too short: {why}. Resume the job with a longer "
+        f"walltime (--walltime {record.longer})."
     )
 
 

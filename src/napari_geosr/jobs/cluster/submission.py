@@ -21,7 +21,7 @@ from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
-from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.profiles import Profile, format_walltime
 from napari_geosr.jobs.cluster.queries import may_be_in_queue, query, refresh
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cluster.reservation import held_interrupt, submitting
@@ -362,8 +362,11 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
     queue_record.write_record(job.path, record)
     starts_again = job.status().operation in START_AGAIN
     if queue_record.is_stuck(record) or (starts_again and is_full):
+        longer = format_walltime(2 * _stored_profile(record).seconds)
+        record = replace(record, longer=longer)
+        queue_record.write_record(job.path, record)
         message = queue_record.describe_stuck(
-            record, job.path, starts_again=starts_again and is_full
+            record, starts_again=starts_again and is_full
         )
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -192,24 +191,7 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
     if folder.is_dir():
         for path in files.values():
             atomic.refuse_existing(path, overwrite)
-    there = folder.absolute()
-    while not there.exists():
-        atomic.refuse_existing(there, overwrite=False)  # a link without a target
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise FileError(
-            f"Reports cannot be written to {folder}: {there} is not writable. Choose "
-            "another folder."
-        )
-    try:
-        atomic.check_writable(there / "report")  # `there` may be `/`, without a name
-    except FileError as error:
-        if there == folder.absolute():
-            raise
-        raise FileError(
-            f"Reports cannot be written to {folder}: no folder can be created in "
-            f"{there}. Choose another folder."
-        ) from error
+    atomic.check_new_folder(folder)
 
 
 def check_space(files: Mapping[str, Path], volume: Volume) -> None:

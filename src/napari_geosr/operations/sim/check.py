@@ -400,7 +400,8 @@ def folder_files(
     Raises
     ------
     FileError
-        If a file exists and `overwrite` is False, or the folder is a file.
+        If a file exists and `overwrite` is False, the folder is a file, or files cannot
+        be written to it.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
@@ -411,6 +412,7 @@ def folder_files(
             f"{folder} already contains {', '.join(existing)}. Choose another folder, "
             "or allow overwriting (--overwrite)."
         )
+    atomic.check_new_folder(folder)
     return files
 
 

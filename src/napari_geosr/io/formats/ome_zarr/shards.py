@@ -11,7 +11,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ import numpy as np
 
 from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.core.array_parts.indexing import Slices, as_slices
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.io.unfinished_files.atomic import explained, sync_file, sync_folder
+from napari_geosr.io.unfinished_files.hidden import with_user_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -236,6 +237,13 @@ class ShardBuffer:
                 self._given[index] = given + math.prod(shared)
                 self._written.add(index)
 
+    def unwritten(self) -> Iterator[str]:
+        """Yield the names of the shards that contain no written or adopted voxels."""
+        everything = tuple(slice(0, n) for n in self.shape)
+        for index in self._grid(everything):
+            if index not in self._written:
+                yield self.array.metadata.encode_chunk_key(index)
+
     def _put(self, index: tuple[int, ...], region: Slices, voxels: Any) -> None:
         whole = self._region(index)
         source, target = [], []
@@ -248,7 +256,8 @@ class ShardBuffer:
             lengths = tuple(w.stop - w.start for w in whole)
             if index in self._written:  # the shard was flushed while incomplete
                 self.n_rewrites += 1
-                self._pending[index] = np.asarray(self.array[whole])
+                with self._explained(index):
+                    self._pending[index] = np.asarray(self.array[whole])
             elif part.shape == lengths:
                 self._write(index, part.astype(self.dtype, copy=False))
                 return
@@ -272,10 +281,25 @@ class ShardBuffer:
         del self._pending[index]
 
     def _write(self, index: tuple[int, ...], block: AnyArray) -> None:
-        with explained(self.path):
+        with explained(self.path), self._explained(index):
             self.array[self._region(index)] = block
         self._written.add(index)
         self._unsynced.add(index)
+
+    @contextmanager
+    def _explained(self, index: tuple[int, ...]) -> Iterator[None]:
+        """Explain an error of a decoder: zarr reads a shard before it changes part."""
+        try:
+            yield
+        except (OSError, MemoryError, GeoSRError):
+            raise
+        except Exception as error:
+            name = self.array.metadata.encode_chunk_key(index)
+            raise FileError(
+                f"{with_user_names(self.path.name)} cannot be completed, because its "
+                f"shard {self.array.path}/{name} is damaged: {error}. Restore it again "
+                "from the beginning (--overwrite)."
+            ) from error
 
     def flush(self) -> None:
         """Write all buffered shards."""

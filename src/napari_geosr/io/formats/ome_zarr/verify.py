@@ -17,10 +17,9 @@ from napari_geosr.core.steps import (
     Step,
     never_stop,
 )
-from napari_geosr.core.types import AnyDict, AnyMapping, ZarrNode
+from napari_geosr.core.types import ZarrNode
 from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
-from napari_geosr.io.unfinished_files.atomic import explained
 
 #: Name of the codec that adds checksums, in the metadata of an array.
 _CHECKSUM = "crc32c"
@@ -127,20 +126,3 @@ def _is_readable(array: ZarrNode, box: Box, path: Path) -> bool:
     except Exception:  # noqa: BLE001
         return False
     return True
-
-
-def note_in_record(path: Path, record: AnyMapping) -> None:
-    """Replace the last provenance record of an OME-Zarr that this package wrote.
-
-    Raises
-    ------
-    FileError
-        If the record cannot be written.
-    """
-    import zarr
-
-    with explained(path):
-        group: ZarrNode = zarr.open_group(path, mode="r+")
-        own: AnyDict = dict(group.attrs[KEY])
-        own["provenance"] = [*own["provenance"][:-1], dict(record)]
-        group.attrs[KEY] = own

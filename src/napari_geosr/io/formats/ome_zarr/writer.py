@@ -59,11 +59,11 @@ class ZarrOutput(Output):
         # If possible, use a fill value that distinguishes unwritten voxels from zero.
         self.fill = np.nan if dtype.kind == "f" else 0
         self.multiscale = spec.multiscale
-        if reopen:
-            self._remove_remains()
         mode: Any = "r+" if reopen else "w-"
         self.group = zarr.open_group(self.temporary, mode=mode, zarr_format=3)
         self._write_attributes([(1,) * len(stamp.shape)], stamp)
+        if reopen:  # only now, so that the metadata never list levels that are missing
+            self._remove_remains()
         buffer, self.shard_bytes = BUFFER_BYTES, SHARD_BYTES
         if memory is not None:
             self.shard_bytes = min(SHARD_BYTES, memory // (2 * PACKING))
@@ -160,6 +160,14 @@ class ZarrOutput(Output):
     def adopt(self, finished: Sequence[Slices]) -> None:
         """Mark the `finished` boxes of a reopened file as written."""
         self.array.adopt(finished)
+
+    def discard_unadopted(self) -> None:
+        """Remove the shards of a reopened file that have no adopted box.
+
+        They may be damaged, and zarr reads a shard before it changes part of it.
+        """
+        for name in self.array.unwritten():
+            (self.temporary / "0" / name).unlink(missing_ok=True)
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
         """Return the boxes for which shards could be written; see `Output.written`."""
