@@ -67,7 +67,7 @@ def test_other_errors_of_the_compiler_are_not_hidden(monkeypatch) -> None:
     def fail(**_options: object) -> None:
         raise RuntimeError("out of registers")
 
-    monkeypatch.setattr(compiling.numba, "njit", fail)
+    monkeypatch.setattr("numba.njit", fail)
     with pytest.raises(RuntimeError, match="out of registers"):
         compiling.compile_loops(double)
 

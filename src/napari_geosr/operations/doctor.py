@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from napari_geosr.core.config import format_bytes
+from napari_geosr.core.machine.compiling import loop_cache
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.core.types import AnyDict
@@ -134,8 +135,6 @@ def _memory(advice: list[str]) -> dict[str, str]:
 
 
 def _loops(advice: list[str]) -> dict[str, str]:
-    from napari_geosr.core.machine.compiling import loop_cache
-
     folder = loop_cache()
     if not folder:
         advice.append(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba
-
 F = TypeVar("F", bound=Callable[..., Any])
 #: Part of numba's message if it finds no folder for its cache: neither that of the
 #: installation nor the user's cache folder can be written.
@@ -26,6 +24,8 @@ def compile_loops(function: F, **options: Any) -> F:
     **options
         Further options of `numba.njit`.
     """
+    import numba
+
     try:
         made = numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError as error:
