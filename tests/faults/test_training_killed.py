@@ -241,19 +241,26 @@ def test_methods_that_remember_more_go_on_as_well(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["shape_completion", "shape_sr"])
+@pytest.mark.parametrize(
+    "method", ["shape_completion", "shape_sr", "sparse_segmentation"]
+)
 def test_killed_training_for_shapes_gives_the_same_model(
     tmp_path: Path, method: str
 ) -> None:
     """Killed at random moments after a checkpoint, it resumes bit for bit."""
-    skulls = []
+    is_scan, skulls, scans = method == "sparse_segmentation", [], []
     for seed in range(2):
         inside = simulated_skull(seed, 40, "none").complete
-        volume = Volume(inside.astype(np.uint8), "ZYX")
+        phases = inside.astype(np.uint8)
+        phases[:20] *= 1 + is_scan
         path = tmp_path / f"skull{seed}.tif"
-        skulls.append(io.write(volume, path, kind="labels"))
+        skulls.append(io.write(Volume(phases, "ZYX"), path, kind="labels"))
+        noise = np.random.default_rng(seed).normal(0, 0.3, inside.shape)
+        scan = Volume((phases + noise).astype(np.float32), "ZYX")
+        scans.append(io.write(scan, tmp_path / f"scan{seed}.tif"))
     training = {
-        "source": skulls,
+        "source": scans if is_scan else skulls,
+        "target": skulls if is_scan else (),
         "name": "m",
         "steps": 60,
         "channels": (2, 3, 4),

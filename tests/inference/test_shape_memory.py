@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
+from napari_geosr.core.steps import never_stop, run_to_end
 from napari_geosr.inference import box_counts
-from napari_geosr.inference.box_counts import BoxCounts
+from napari_geosr.inference.box_counts import box_count_steps
 from napari_geosr.inference.shapes import surface_mask, surface_planes
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -119,20 +120,23 @@ def test_voxels_are_counted_as_in_the_boxes(monkeypatch: pytest.MonkeyPatch) -> 
     mask = np.random.default_rng(1).random((37, 21, 30)) < 0.1
     for at_once in (1, 10**9):
         monkeypatch.setattr(box_counts, "_AT_ONCE", at_once)
-        counts = BoxCounts(mask.shape, lambda planes: mask[planes])
-        assert counts.total == mask.sum()
+        steps = box_count_steps(
+            mask.shape, lambda planes: (mask[planes], ~mask[planes]), never_stop
+        )
         box = (slice(8, 32), slice(0, 16), slice(16, 30))
-        assert counts.in_box(box) == mask[box].sum()
         inner = (slice(9, 31), slice(3, 12), slice(17, 29))
-        assert counts.in_box(inner) == mask[box].sum()
+        for counts, each in zip(run_to_end(steps), (mask, ~mask), strict=True):
+            assert counts.total == each.sum()
+            assert counts.in_box(box) == counts.in_box(inner) == each[box].sum()
 
 
 def test_planes_of_a_surface_are_those_of_the_whole() -> None:
-    inside = simulated_skull(3, 24, "none").complete
-    surface = surface_mask(inside)
+    inside = simulated_skull(3, 24, "none").complete[..., :21]
+    surface = maximum_filter(inside, 3) != minimum_filter(inside, 3)
+    np.testing.assert_array_equal(surface_mask(inside), surface)
     near = maximum_filter(surface, 3)
     for start in range(0, 24, 5):
         planes = slice(start, min(start + 5, 24))
-        for margin, whole in ((0, surface), (1, near)):
-            found = surface_planes(inside, planes, margin)
-            np.testing.assert_array_equal(found, whole[planes])
+        found, around = surface_planes(inside, planes)
+        np.testing.assert_array_equal(found, surface[planes])
+        np.testing.assert_array_equal(around, near[planes])

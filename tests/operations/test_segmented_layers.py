@@ -10,8 +10,8 @@ import pytest
 from scipy import ndimage
 
 from napari_geosr import io
-from napari_geosr.core.errors import DeviceMemoryError
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.steps import StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.operations import shapes
@@ -71,13 +71,13 @@ def test_the_memory_limit_includes_copies_of_the_layers(
     scan, labels = specimen(WIDE)
     mask = (labels > 0).astype(np.int32)  # as napari creates them
     budgets = []
-    plan = inside.plan_mask
+    plan = inside.plan_mask_steps
 
     def noted(*given, **more):
         budgets.append(given[3])
         return plan(*given, **more)
 
-    monkeypatch.setattr(inside, "plan_mask", noted)
+    monkeypatch.setattr(inside, "plan_mask_steps", noted)
     tracemalloc.start()
     made = segmented(model, scan, mask, memory=f"{memory}MB")
     peak = tracemalloc.get_traced_memory()[1]
@@ -90,6 +90,21 @@ def test_the_memory_limit_includes_copies_of_the_layers(
     assert sum(made.fractions.values()) == pytest.approx(1)
     found = np.bincount(np.asarray(made.volume.data)[labels > 0], minlength=3)
     assert made.fractions == {k: found[k] / found.sum() for k in (1, 2)}
+
+
+def test_a_segmentation_is_stopped_while_the_mask_is_counted(model: Path) -> None:
+    scan, labels = specimen()
+    config = shapes.SegmentInsideConfig.create(model=str(model), device="cpu")
+    seen: list[Step] = []
+    steps = shapes.segmented_layer_steps(
+        in_memory(scan),
+        in_memory((labels > 0).astype(np.uint8)),
+        config,
+        should_stop=lambda: "Counting" in getattr((seen or [None])[-1], "message", ""),
+    )
+    with pytest.raises(Cancelled):
+        seen.extend(steps)
+    assert seen[-1] == StageStarted(message="Counting the voxels of the mask")
 
 
 def test_a_scan_is_not_copied_if_only_the_labels_fit(

@@ -8,17 +8,26 @@ import pytest
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.interruption import interruptible
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference import box_counts
+from napari_geosr.inference.masked import plan_mask_steps
+from napari_geosr.inference.shapes import plan_refinement_steps
 from napari_geosr.io import write
 from napari_geosr.measure.shapes import compare_shapes, describe_shape_steps, surface
+from napari_geosr.networks import build_network
 from napari_geosr.networks.sparse import _shells
 from napari_geosr.operations.shapes import memory, meshing, parts, shell
 from napari_geosr.operations.shapes.complete import (
     bytes_for_grid,
     complete_mask_steps,
 )
-from napari_geosr.operations.shapes.config import CompleteShapeConfig, MeshConfig
+from napari_geosr.operations.shapes.config import (
+    CompleteShapeConfig,
+    MeshConfig,
+    RefineShapeConfig,
+)
+from napari_geosr.operations.shapes.refine import plan_shape_steps
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 NOISE = np.random.default_rng(0).random((12, 12, 12)) < 0.3
@@ -54,6 +63,49 @@ def test_the_dock_stops_while_it_extracts_a_surface(monkeypatch) -> None:
     with pytest.raises(Cancelled):
         run_to_end(steps)
     assert len(done) == 2
+
+
+@pytest.mark.parametrize("task", ["refinement", "segmentation"])
+def test_planning_reports_each_slab_and_is_stopped(task: str, monkeypatch) -> None:
+    """Counting the voxels of a large shape may take minutes."""
+    monkeypatch.setattr(box_counts, "_AT_ONCE", 1)
+    inside = np.zeros((48, 12, 12), bool)
+    inside[10:30, 4:9, 4:9] = True
+    seen: list[Step] = []
+
+    def plan(n_last: int) -> None:
+        def stops() -> bool:
+            return len(seen) >= n_last
+
+        if task == "refinement":
+            spec = build_network("interpolation").spec
+            steps = plan_refinement_steps(inside, 1, spec, 4, 10**12, stops)
+        else:
+            spec = build_network("surface_unet", channels=(4,), upscale_factor=1).spec
+            steps = plan_mask_steps(inside, spec, 4, 10**12, should_stop=stops)
+        seen.clear()
+        seen.extend(steps)
+
+    plan(100)
+    assert isinstance(seen[0], StageStarted)
+    assert [(s.done, s.total) for s in seen[1:]] == [(z, 48) for z in range(8, 49, 8)]
+    for n_last in (3, 7):  # between slabs, and while sizes of blocks are tried
+        with pytest.raises(Cancelled):
+            plan(n_last)
+        assert len(seen) == n_last
+
+
+def test_a_refinement_is_stopped_while_it_is_planned() -> None:
+    config = RefineShapeConfig(model="trilinear", threads=1)
+    seen: list[Step] = []
+    steps = plan_shape_steps(
+        Volume(NOISE.view(np.uint8), "ZYX"),
+        config,
+        lambda: bool(seen) and "surface" in getattr(seen[-1], "message", ""),
+    )
+    with pytest.raises(Cancelled):
+        seen.extend(steps)
+    assert seen[-1] == StageStarted(message="Finding the surface")
 
 
 def test_a_comparison_is_stopped() -> None:

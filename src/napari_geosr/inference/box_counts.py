@@ -7,10 +7,12 @@ quickly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
 
 #: Edge length, in voxels, of the cells for which voxels are counted; blocks begin and
@@ -36,36 +38,25 @@ class BoxCounts:
 
     Parameters
     ----------
-    shape : sequence of int
-        Shape of the mask (Z, Y, X).
-    planes : callable
-        Returns the requested planes of the mask, as an array of bool.
+    cells : ndarray of int
+        Number of mask voxels in each cell, along Z, Y, X.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from napari_geosr.core.steps import never_stop, run_to_end
     >>> mask = np.zeros((20, 8, 8), bool)
     >>> mask[17] = True
-    >>> counts = BoxCounts(mask.shape, lambda planes: mask[planes])
+    >>> steps = box_count_steps(mask.shape, lambda planes: [mask[planes]], never_stop)
+    >>> (counts,) = run_to_end(steps)
     >>> counts.total
     64
     >>> counts.in_box((slice(0, 16), slice(0, 8), slice(0, 8)))
     0
     """
 
-    def __init__(
-        self, shape: Sequence[int], planes: Callable[[slice], AnyArray]
-    ) -> None:
-        starts = [np.arange(0, n, CELL) for n in shape]
-        sums = np.zeros([len(each) + 1 for each in starts], np.int64)
-        depth = slab_depth(shape)
-        for start in range(0, shape[0], depth):
-            found = planes(slice(start, min(start + depth, shape[0])))
-            counts = np.add.reduceat(found, starts[2], 2, np.int32)
-            counts = np.add.reduceat(counts, starts[1], 1)
-            counts = np.add.reduceat(counts, np.arange(0, len(found), CELL), 0)
-            first = start // CELL + 1
-            sums[first : first + len(counts), 1:, 1:] = counts
+    def __init__(self, cells: AnyArray) -> None:
+        sums = np.pad(cells.astype(np.int64), ((1, 0),) * 3)
         for axis in range(3):
             np.cumsum(sums, axis, out=sums)
         self._sums: AnyArray = sums
@@ -82,6 +73,48 @@ class BoxCounts:
         for _ in range(3):
             corners = corners[1] - corners[0]
         return int(corners)
+
+
+def box_count_steps(
+    shape: Sequence[int],
+    masks: Callable[[slice], Sequence[AnyArray]],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, list[BoxCounts]]:
+    """Count the voxels of one or more masks, some planes at a time.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the masks (Z, Y, X).
+    masks : callable
+        Returns the requested planes of each mask, as arrays of bool.
+    should_stop : callable
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns True.
+    """
+    starts = [np.arange(0, n, CELL) for n in shape]
+    depth = slab_depth(shape)
+    slabs: list[list[AnyArray]] = []
+    for start in range(0, shape[0], depth):
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+        stop = min(start + depth, shape[0])
+        slabs.append([_per_cell(each, starts) for each in masks(slice(start, stop))])
+        yield BlockDone(stop, shape[0])
+    return [BoxCounts(np.concatenate(parts)) for parts in zip(*slabs, strict=True)]
+
+
+def _per_cell(planes: AnyArray, starts: Sequence[AnyArray]) -> AnyArray:
+    """Return the number of voxels in each cell of some planes of a mask."""
+    # Numbers along two axes fit into a byte; other types would be copied as a whole.
+    counts = np.add.reduceat(planes.view(np.uint8), starts[2], 2, np.uint8)
+    counts = np.add.reduceat(counts, starts[1], 1, np.uint8)
+    layers = np.arange(0, len(planes), CELL)
+    found: AnyArray = np.add.reduceat(counts, layers, 0, np.int32)
+    return found
 
 
 def slab_depth(shape: Sequence[int]) -> int:

@@ -20,10 +20,17 @@ from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.grey_values.standardised import standardised
 from napari_geosr.core.interruption import interruptible
-from napari_geosr.core.steps import ShouldStop, Step, TileDone, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    TileDone,
+    never_stop,
+    run_to_end,
+)
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.box_counts import (
-    BoxCounts,
+    box_count_steps,
     count_bytes,
     network_bytes,
 )
@@ -99,6 +106,19 @@ def plan_mask(
     reading: int = 0,
     held: int = 0,
 ) -> MaskPlan:
+    """Choose the largest blocks that fit into the budget; see `plan_mask_steps`."""
+    return run_to_end(plan_mask_steps(inside, spec, features, budget, reading, held))
+
+
+def plan_mask_steps(
+    inside: MaskVoxels,
+    spec: NetworkSpec,
+    features: int,
+    budget: int,
+    reading: int = 0,
+    held: int = 0,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, MaskPlan]:
     """Choose the largest blocks that fit into a memory budget, given in bytes.
 
     Parameters
@@ -112,13 +132,19 @@ def plan_mask(
         Bytes needed, in addition to the mask, to measure the grey scale beforehand.
     held : int
         Bytes of decoded blocks of the scan that are kept during the run.
+    should_stop : callable
 
     Raises
     ------
     DeviceMemoryError
         If not even the smallest block fits; nothing has been computed at that point.
+    Cancelled
+        If `should_stop` returns True.
     """
-    counts = BoxCounts(inside.shape, lambda planes: inside[planes])
+    yield StageStarted(message="Counting the voxels of the mask")
+    (counts,) = yield from box_count_steps(
+        inside.shape, lambda planes: [inside[planes]], should_stop
+    )
     n_active = counts.total
     dense = n_active > MAX_SPARSE * inside.size
     counting = count_bytes(inside.shape, 0)
@@ -128,6 +154,8 @@ def plan_mask(
         busy = tuple(counts.in_box(block) > 0 for block in blocks)
         passes = [counting, reading]
         for block in itertools.compress(blocks, busy):
+            if should_stop():
+                raise Cancelled("Stopped; no file was written.")
             window = widened(block, spec.halo[0], inside.shape)
             size = math.prod(p.stop - p.start for p in window)
             n_computed = size if dense else counts.in_box(window)

@@ -18,10 +18,19 @@ from napari_geosr.core.array_parts.packed_mask import MaskVoxels
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.interruption import check_stop, interruptible
-from napari_geosr.core.steps import BlockDone, ShouldStop, Step, TileDone, never_stop
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    TileDone,
+    never_stop,
+    run_to_end,
+)
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.box_counts import (
     BoxCounts,
+    box_count_steps,
     count_bytes,
     network_bytes,
 )
@@ -104,6 +113,18 @@ def plan_refinement(
     features: int,
     budget: int,
 ) -> RefinementPlan:
+    """Choose the largest blocks that fit; see `plan_refinement_steps`."""
+    return run_to_end(plan_refinement_steps(inside, stages, spec, features, budget))
+
+
+def plan_refinement_steps(
+    inside: MaskVoxels,
+    stages: int,
+    spec: NetworkSpec,
+    features: int,
+    budget: int,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, RefinementPlan]:
     """Choose the largest blocks that fit into the budget.
 
     The voxels next to a surface are counted before anything is computed.
@@ -118,14 +139,19 @@ def plan_refinement(
         Number of feature maps of the network at the finest level.
     budget : int
         Bytes for the shape, which is held in memory, and for the computation.
+    should_stop : callable
 
     Raises
     ------
     DeviceMemoryError
         If not even the smallest block fits.
+    Cancelled
+        If `should_stop` returns True.
     """
-    surface = BoxCounts(inside.shape, lambda planes: surface_planes(inside, planes))
-    near = BoxCounts(inside.shape, lambda planes: surface_planes(inside, planes, 1))
+    yield StageStarted(message="Finding the surface")
+    surface, near = yield from box_count_steps(
+        inside.shape, lambda planes: surface_planes(inside, planes), should_stop
+    )
     n_active = surface.total
     halos = stage_halos(stages, spec)
     # The surface of a shape has four times as many voxels after each doubling, and the
@@ -137,12 +163,16 @@ def plan_refinement(
     for edge in block_edges(_EDGES, spec.stride[0]):
         blocks = tuple(block_grid(inside.shape, edge))
         busy = tuple(near.in_box(block) > 0 for block in blocks)
-        passes = (
-            _stage_bytes(inside.shape, surface, block, stage, halo, features, crowded)
-            for block in itertools.compress(blocks, busy)
-            for stage, (halo, crowded) in enumerate(zip(halos, dense, strict=True))
-        )
-        needed = inside.nbytes + max(counting, max(passes, default=0))
+        most = counting
+        for block in itertools.compress(blocks, busy):
+            if should_stop():
+                raise Cancelled("Stopped; no file was written.")
+            passes = (
+                _stage_bytes(inside.shape, surface, block, i, halo, features, crowded)
+                for i, (halo, crowded) in enumerate(zip(halos, dense, strict=True))
+            )
+            most = max(most, *passes)
+        needed = inside.nbytes + most
         if needed <= budget:
             return RefinementPlan(
                 edge, halos, blocks, busy, n_active, needed, dense, budget
@@ -175,24 +205,47 @@ def _stage_bytes(
     return max(network, result)
 
 
-def surface_planes(inside: MaskVoxels, planes: slice, margin: int = 0) -> AnyArray:
-    """Return planes of the surface mask of a shape, dilated by `margin` voxels."""
-    from scipy.ndimage import maximum_filter
-
-    first = max(0, planes.start - margin - 1)
-    found = surface_mask(inside[first : planes.stop + margin + 1])
-    if margin:
-        found = maximum_filter(found, 2 * margin + 1)
-    return found[planes.start - first : planes.stop - first]
+def surface_planes(inside: MaskVoxels, planes: slice) -> tuple[AnyArray, AnyArray]:
+    """Return planes of the surface mask of a shape, and of this mask dilated by 1."""
+    first = max(0, planes.start - 2)
+    found = surface_mask(inside[first : planes.stop + 2])
+    kept = slice(planes.start - first, planes.stop - first)
+    near = _spread(found, np.logical_or) if found.any() else found
+    return found[kept], near[kept]
 
 
 def surface_mask(inside: AnyArray) -> AnyArray:
-    """Return the voxels with both phases in their 3 × 3 × 3 neighbourhood."""
-    from scipy.ndimage import maximum_filter, minimum_filter
+    """Return the voxels with both phases in their 3 × 3 × 3 neighbourhood.
 
-    values = inside.view(np.uint8) if inside.dtype == bool else inside
-    found: AnyArray = maximum_filter(values, 3) != minimum_filter(values, 3)
+    Examples
+    --------
+    >>> inside = np.zeros((5, 5, 5), bool)
+    >>> inside[:, :, 3:] = True
+    >>> surface_mask(inside)[2, 2].tolist()
+    [False, False, True, True, False]
+    """
+    if not inside.any() or inside.all():
+        return np.zeros(inside.shape, bool)
+    found = _spread(inside, np.logical_or)
+    found ^= _spread(inside, np.logical_and)
     return found
+
+
+def _spread(values: AnyArray, join: np.ufunc) -> AnyArray:
+    """Join each voxel of a bool array with its 3 × 3 × 3 neighbourhood.
+
+    Sliced arrays take a tenth of the time of scipy's filters.
+    """
+    for axis in range(values.ndim):
+        before: list[slice] = [slice(None)] * values.ndim
+        after = list(before)
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        low, high = tuple(before), tuple(after)
+        joined = values.copy()
+        join(joined[high], values[low], out=joined[high])
+        join(joined[low], values[high], out=joined[low])
+        values = joined
+    return values
 
 
 def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:

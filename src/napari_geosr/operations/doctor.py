@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from napari_geosr.core.config import format_bytes
+from napari_geosr.core.machine.compiling import loop_cache
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.core.types import AnyDict
@@ -31,6 +32,12 @@ _PACKAGES = (
     "connected-components-3d",
     "nibabel",
     "SimpleITK",
+)
+#: How to choose another cache folder, where the system has a variable for it.
+_ELSEWHERE = (
+    ", or set the environment variable XDG_CACHE_HOME to another folder"
+    if sys.platform.startswith("linux")
+    else ""
 )
 _QT = ("PyQt6", "PySide6")
 
@@ -59,6 +66,7 @@ def examine() -> Diagnosis:
         "packages": {name: _version(name) for name in _PACKAGES},
         "devices": _devices(advice),
         "memory": _memory(advice),
+        "compiled loops": _loops(advice),
         "display": _display(advice),
         "models": _models(advice),
     }
@@ -102,19 +110,40 @@ def _memory(advice: list[str]) -> dict[str, str]:
     from platformdirs import user_cache_path
 
     total = psutil.virtual_memory().total
-    cache = user_cache_path("napari-geosr", ensure_exists=True)
+    cache = user_cache_path("napari-geosr")
+    rows = {
+        "total": format_bytes(total),
+        "free": format_bytes(free_host_memory()),
+        "cache folder": str(cache),
+    }
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        rows["cache folder"] += " (cannot be created)"
+        advice.append(
+            f"The folder for large results ({cache}) cannot be created: "
+            f"{error.strerror or error}. Allow writing there{_ELSEWHERE}."
+        )
+        return rows
     free = psutil.disk_usage(str(cache)).free
     if free < 5e9:
         advice.append(
             f"Only {format_bytes(free)} is free on the disk for large results "
             f"({cache})."
         )
-    return {
-        "total": format_bytes(total),
-        "free": format_bytes(free_host_memory()),
-        "cache folder": str(cache),
-        "free disk space": format_bytes(free),
-    }
+    return {**rows, "free disk space": format_bytes(free)}
+
+
+def _loops(advice: list[str]) -> dict[str, str]:
+    folder = loop_cache()
+    if not folder:
+        advice.append(
+            "Compiled loops cannot be cached, because neither the folder of the "
+            "installation nor the cache folder can be written. They are compiled "
+            "again in each process, which takes seconds. Set the environment variable "
+            "NUMBA_CACHE_DIR to a folder that you can write to."
+        )
+    return {"cached in": folder or "not cached"}
 
 
 def _display(advice: list[str]) -> dict[str, str]:

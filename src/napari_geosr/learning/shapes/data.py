@@ -19,6 +19,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import MULTIPLE_FILES, Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Method
 from napari_geosr.learning.sampling.patches import Patches
+from napari_geosr.learning.shapes.filled_cells import FilledCells, block_around
 from napari_geosr.physics.shapes import SOLIDS, Solid
 
 if TYPE_CHECKING:
@@ -156,6 +157,9 @@ class ShapeSet(Patches):
     grey_scales : dict of int to (float, float)
         Mean and standard deviation of the grey values of a volume inside its labels, by
         the index of the volume; set by the method that needs them.
+    cells : dict of int to FilledCells
+        Cells of a volume around which blocks are drawn, by the index of the volume; set
+        by the methods that draw blocks.
     filled : (int, int) or None
         If there is only one volume: first plane that contains the shape, and the plane
         after the last one that does; None if unknown.
@@ -171,6 +175,7 @@ class ShapeSet(Patches):
         self.targets = tuple(targets)
         self.scenes, self.validation = [], False
         self.grey_scales: dict[int, tuple[float, float]] = {}
+        self.cells: dict[int, FilledCells] = {}
         self.filled: tuple[int, int] | None = None
         self.n_held_out = max(1, round(config.validation * len(volumes)))
 
@@ -205,7 +210,20 @@ class ShapeSet(Patches):
     @property
     def _is_split(self) -> bool:
         """Whether planes are held out because there is only one volume."""
-        return len(self.volumes) == 1 and self._n_filled >= _MIN_DEPTH
+        if len(self.volumes) != 1 or self._n_filled < _MIN_DEPTH:
+            return False
+        cells = self.cells.get(0)
+        return cells is None or cells.any_in(self._last_planes)
+
+    @property
+    def _last_planes(self) -> slice:
+        """The planes of the first volume that are held out if it is the only one."""
+        share = cast("ShapeConfig", self.config).validation
+        n_held_out = max(_MIN_HELD_OUT, round(share * self._n_filled))
+        _, last = self._ends(self.volumes[0])
+        border = last - n_held_out
+        end = min(self.volumes[0].shape[0], last + _MARGIN)
+        return slice(border, end - (end - border) % 2)
 
     @property
     def _n_filled(self) -> int:
@@ -221,44 +239,40 @@ class ShapeSet(Patches):
         """A note if there is only one volume and no planes are held out; or ""."""
         if len(self.volumes) != 1 or self._is_split:
             return ""
+        reason = f"{self._n_filled} planes (fewer than {_MIN_DEPTH})"
+        if self._n_filled >= _MIN_DEPTH:
+            reason = "no surface in its last planes"
         return (
-            f"{self.volumes[0].title} is the only volume, and the shape has "
-            f"{self._n_filled} planes (fewer than {_MIN_DEPTH}), so none of them is "
-            "held out: the validation loss is computed on the training data and does "
-            "not show how well the model works for other data. Give several volumes "
-            "(--source)."
+            f"{self.volumes[0].title} is the only volume, and the shape has {reason}, "
+            "so none of them is held out: the validation loss is computed on the "
+            "training data and does not show how well the model works for other data. "
+            "Give several volumes (--source)."
         )
 
     def planes(self, volume: Volume) -> slice:
         """Return the planes of a volume from which blocks are drawn.
 
         If there is only one volume, the last planes of its shape are for validation,
-        and those before them for training. If the shape has few planes, no planes are
-        held out.
+        and those before them for training. If the shape has few planes, or no surface
+        in the last ones, no planes are held out.
         """
         depth = volume.shape[0]
         if not self._is_split:
             return slice(0, depth)
-        share = cast("ShapeConfig", self.config).validation
-        n_held_out = max(_MIN_HELD_OUT, round(share * self._n_filled))
-        _, last = self._ends(volume)
-        border = last - n_held_out
-        if not self.validation:
-            return slice(0, border)
-        end = min(depth, last + _MARGIN)
-        return slice(border, end - (end - border) % 2)
+        held_out = self._last_planes
+        return held_out if self.validation else slice(0, held_out.start)
 
     def block(
         self, volume: Volume, edge: int, rng: np.random.Generator
     ) -> tuple[slice, ...]:
-        """Draw the position of a block, cropped to `planes` and to the volume."""
+        """Draw the position of a block, cropped to `planes` and to the volume.
+
+        The block contains one of the `cells` of the volume, which must be known. If
+        there is none in these planes, the block is at a random position in them.
+        """
         parts = (self.planes(volume), *(slice(0, n) for n in volume.shape[1:]))
-        place = []
-        for part in parts:
-            last = max(part.start, part.stop - edge)
-            corner = int(rng.integers(part.start, last + 1))
-            place.append(slice(corner, min(corner + edge, part.stop)))
-        return tuple(place)
+        cell = self.cells[self.number_of(volume)].draw(parts[0], rng)
+        return block_around(cell, parts, edge, rng)
 
     def padding(self, shape: Sequence[int], edge: int) -> list[tuple[int, int]]:
         """Return how many voxels to add before and after a block to make it a cube.
@@ -294,10 +308,15 @@ class ShapeSet(Patches):
         The mask has the `orientation` of the whole set of volumes, so it may be rotated
         by half a turn about Z.
         """
+        found = self.stored_mask(volume, place)
+        return half_turn(found) if self._is_turned(volume) else found
+
+    def stored_mask(self, volume: Volume, place: tuple[slice, ...] = ()) -> AnyArray:
+        """Return the same mask as `mask_of`, with the orientation of the volume."""
         label = cast("ShapeConfig", self.config).label
         values = np.asarray(volume.data[place] if place else volume.data)
         found: AnyArray = values == label if label else values != 0
-        return half_turn(found) if self._is_turned(volume) else found
+        return found
 
     def frame_of(self, volume: Volume) -> AnyArray | None:
         """Return the directions of the model on the grid of a mask; see `model_frame`.

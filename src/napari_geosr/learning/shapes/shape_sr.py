@@ -38,6 +38,7 @@ from napari_geosr.learning.shapes.data import (
     moved,
     random_solid,
 )
+from napari_geosr.learning.shapes.filled_cells import surface_cells
 from napari_geosr.physics.shapes import coarsened, sampled
 
 if TYPE_CHECKING:
@@ -149,16 +150,20 @@ class Method(ShapeMethod):
     ) -> tuple[AnyArray, AnyArray]:
         """Draw a coarse block and the corresponding fine block.
 
-        If no suitable block is found, the last one is used; without a surface, it has
-        no effect on the loss.
+        If no block has enough voxels of both phases, the one with most is used; without
+        a surface, it has no effect on the loss.
         """
-        edge = 2 * self.config.patch
+        edge, best = 2 * self.config.patch, -1
         for _ in range(_MAX_TRIES):
-            fine = self._block(shapes, rng, edge)
-            if not _MIN_VOXELS <= fine.sum() <= fine.size - _MIN_VOXELS:
-                continue
-            coarse = coarsened(fine, 2)
-            if coarse.any() and not coarse.all():
+            drawn = self._block(shapes, rng, edge)
+            n_inside = int(np.count_nonzero(drawn))
+            least = min(n_inside, drawn.size - n_inside)
+            if least:
+                coarse = coarsened(drawn, 2)
+                least *= bool(coarse.any() and not coarse.all())
+            if least > best:
+                fine, best = drawn, least
+            if best >= _MIN_VOXELS:
                 break
         noise = self.config.noise * rng.random() if rng.random() < 0.25 else 0.0
         return coarsened(fine, 2, rng, noise=noise), fine
@@ -171,6 +176,9 @@ class Method(ShapeMethod):
             shift = rng.uniform(-0.8, 0.8, 3) * (scale if name == "skull" else 0.3)
             return sampled(moved(solid, scale, shift), (edge,) * 3)
         volume = shapes.volume(rng)
+        number = shapes.number_of(volume)
+        if number not in shapes.cells:
+            shapes.cells[number] = surface_cells(shapes.stored_mask(volume))
         block = shapes.mask_of(volume, shapes.block(volume, edge, rng))
         missing = shapes.padding(block.shape, edge)
         padded: AnyArray = np.pad(block, missing, mode="edge")
@@ -195,15 +203,16 @@ class Method(ShapeMethod):
         else:
             found, role = network.surface_logits(batch["source"].float()), "target"
         n, z, y, x = found.coords.long().unbind(1)
-        error = self._error(found.features[:, 0], batch[role][n, 0, z, y, x].float())
+        values, target = found.features[:, 0], batch[role][n, 0, z, y, x].float()
+        known = target.isfinite()  # all phases are known, but not all distances
+        if not known.any():  # a block without a surface has no error
+            return values.sum() * 0, {}
+        error = self._error(values, target, known)
         return error, {"loss": error}
 
-    def _error(self, found: Tensor, target: Tensor) -> Tensor:
+    def _error(self, found: Tensor, target: Tensor, known: Tensor) -> Tensor:
         from torch.nn import functional as F  # noqa: N812
 
-        known = target.isfinite()  # all phases are known, but not all distances
-        if not known.any():  # a block without a surface; the mean would be NaN
-            return found.sum() * 0
         if self.config.head == "distance":
             return F.smooth_l1_loss(found[known], target[known], beta=_LINEAR_ABOVE)
         return F.binary_cross_entropy_with_logits(found, target)

@@ -28,6 +28,7 @@ from napari_geosr.learning.shapes.data import (
     ShapeSet,
     turned,
 )
+from napari_geosr.learning.shapes.filled_cells import FilledCells
 from napari_geosr.learning.shapes.grey_scale import grey_scale_steps
 from napari_geosr.networks import sparse
 
@@ -41,9 +42,9 @@ PURPOSE = "Segment inside a mask"
 NEEDS = "scans and their labels: 0 outside the mask, 1, 2, 3 … inside it"
 
 #: Minimum number of labelled voxels in a block, and maximum number of blocks drawn to
-#: find one.
+#: find one. The first block usually has enough, because blocks are drawn around labels.
 _MIN_VOXELS = 100
-_MAX_TRIES = 30
+_MAX_TRIES = 10
 #: Value of voxels outside the mask, which are not used for training.
 _OUTSIDE = -1
 #: Number of labels read at a time.
@@ -145,16 +146,22 @@ class Method(ShapeMethod):
     def pair(
         self, shapes: ShapeSet, rng: np.random.Generator
     ) -> tuple[AnyArray, AnyArray]:
-        """Draw a block: float32 grey values, and int16 labels (−1 outside the mask)."""
-        edge = self.config.patch
-        labels: AnyArray = np.zeros((0, 0, 0), np.int16)
+        """Draw a block: float32 grey values, and int16 labels (−1 outside the mask).
+
+        If no block has enough labelled voxels, the one with most is used.
+        """
+        edge, best = self.config.patch, -1
         for _ in range(_MAX_TRIES):
-            volume = shapes.volume(rng)
-            target = shapes.target_of(volume)
-            place = shapes.block(volume, edge, rng)
-            labels = np.asarray(target.data[place]).astype(np.int16)
-            if (labels > 0).sum() >= _MIN_VOXELS:
+            drawn = shapes.volume(rng)
+            if (number := shapes.number_of(drawn)) not in shapes.cells:
+                shapes.cells[number] = _labelled_cells(shapes.target_of(drawn))
+            box = shapes.block(drawn, edge, rng)
+            values = np.asarray(shapes.target_of(drawn).data[box]).astype(np.int16)
+            if (n_labelled := int(np.count_nonzero(values > 0))) > best:
+                volume, place, labels, best = drawn, box, values, n_labelled
+            if best >= _MIN_VOXELS:
                 break
+        target = shapes.target_of(volume)
         if labels.max() > self.config.labels:
             raise ConfigError(
                 f"{target.title} has the label {labels.max()}, but --n-labels is "
@@ -172,9 +179,8 @@ class Method(ShapeMethod):
         labels = batch["target"][:, 0].long()
         voxels = sparse.masked_voxels(batch["source"].float(), labels > _OUTSIDE)
         logits = self.modules[self.result](voxels)
-        if not len(logits):  # a block without labels; the mean would be NaN
-            nothing = logits.features.sum()
-            return nothing, {"loss": nothing}
+        if not len(logits):  # a block without labels has no error
+            return logits.features.sum(), {}
         n, z, y, x = logits.coords.long().unbind(1)
         error = F.cross_entropy(logits.features, labels[n, z, y, x])
         return error, {"loss": error}
@@ -196,6 +202,15 @@ def grey_scales_steps(
         if number not in shapes.grey_scales:
             found = yield from _grey_scale_steps(shapes, number, should_stop)
             shapes.grey_scales[number] = found
+
+
+def _labelled_cells(target: Volume) -> FilledCells:
+    """Return the cells of a volume that contain labels."""
+    cells = FilledCells(target.shape)
+    depth = max(1, _AT_ONCE // max(1, target.shape[1] * target.shape[2]))
+    for start in range(0, target.shape[0], depth):
+        cells.add(start, np.asarray(target.data[start : start + depth]) > 0)
+    return cells
 
 
 def _grey_scale(shapes: ShapeSet, volume: Volume) -> tuple[float, float]:

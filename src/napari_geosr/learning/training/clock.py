@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 
 from napari_geosr.core.steps import TrainingProgress
 
@@ -11,6 +13,32 @@ _REPORT_SECONDS = 0.5
 _PREVIEW_SECONDS = 3.0
 #: Maximum fraction of the training time spent on previews.
 _MAX_PREVIEW_SHARE = 0.05
+
+
+class MeanLosses:
+    """Weighted means of named losses, each over the batches that have this loss.
+
+    Examples
+    --------
+    >>> means = MeanLosses()
+    >>> for losses in ({"loss": 1.0}, {}, {"loss": 3.0}):
+    ...     means.add(losses)
+    >>> means.values()
+    {'loss': 2.0}
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, losses: Mapping[str, float], weight: float = 1.0) -> None:
+        """Add the losses of a batch; a batch without a loss does not count for it."""
+        for name, value in losses.items():
+            total, weights = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = total + value * weight, weights + weight
+
+    def values(self) -> dict[str, float]:
+        """Return the means by name; empty if no batch had a loss."""
+        return {name: total / weights for name, (total, weights) in self._sums.items()}
 
 
 class Clock:
@@ -35,6 +63,7 @@ class Clock:
         #: Number of steps since the last report, in total and by name of the loss.
         self.n_counted = 0
         self.counts: dict[str, int] = {}
+        #: Last validation loss since the last report; NaN if no block has a loss.
         self.validation: float | None = None
         #: Duration in seconds of the last preview, and of all previews together.
         self.preview_seconds = self.all_previews = 0.0
@@ -90,7 +119,7 @@ class Clock:
             Power consumption of the machine, if it is measured.
         """
         losses = {name: s / self.counts[name] for name, s in self.sums.items()}
-        if self.validation is not None:
+        if self.validation is not None and not math.isnan(self.validation):
             losses["validation"] = self.validation
         began, first = self._warm or (self.began, self.first_step)
         per_step = (now - began) / max(1, step - first)

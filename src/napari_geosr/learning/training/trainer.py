@@ -54,7 +54,7 @@ from napari_geosr.learning.training.checkpoint import (
     find_non_finite,
     fixed_settings,
 )
-from napari_geosr.learning.training.clock import Clock
+from napari_geosr.learning.training.clock import Clock, MeanLosses
 from napari_geosr.networks import set_network_noise
 
 #: Number of batches per validation, each of a single patch.
@@ -438,15 +438,14 @@ class Trainer:
         loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
     ) -> dict[str, float]:
         n = sum(batch_length(batch) for batch in batches)
-        totals: dict[str, float] = {}
+        means = MeanLosses()
         for batch in batches:
             share = batch_length(batch) / n
             with self.accelerator.autocast():
                 value, named = loss(batch)
             self.accelerator.backward(value * share)
-            for name, part in named.items():
-                totals[name] = totals.get(name, 0.0) + float(part.detach()) * share
-        return totals
+            means.add({k: float(part.detach()) for k, part in named.items()}, share)
+        return means.values()
 
     def _set_rate(self) -> None:
         rate = self.config.rate_at(self.step)
@@ -480,13 +479,13 @@ class Trainer:
         return None
 
     def _validate(self) -> float:
-        """Return the mean validation loss of the averaged network on fixed patches."""
+        """Return the averaged network's loss on fixed patches; NaN if there is none."""
         trained = self.method.modules[self.method.result]
         held_out = self.patches.held_out()
         self.method.modules[self.method.result] = self.average
         for module in self.method.modules.values():
             module.eval()
-        total: list[float] = []
+        means = MeanLosses()
         try:
             with torch.no_grad(), self.accelerator.autocast():
                 torch.manual_seed(self.config.seed)
@@ -494,7 +493,7 @@ class Trainer:
                     rng = np.random.default_rng([self.config.seed, i, _VALIDATION_KEY])
                     sample = self.method.draw(held_out, rng)
                     named = self.method.validate(self.batches.on_device([sample]))
-                    total.append(next(iter(named.values())))
+                    means.add(dict([*named.items()][:1]))
         finally:
             self.method.modules[self.method.result] = trained
-        return float(np.mean(total))
+        return next(iter(means.values().values()), math.nan)

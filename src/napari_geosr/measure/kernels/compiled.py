@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import numba
+from napari_geosr.core.machine.compiling import compile_loops
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """Compile `function` with numba on its first call, and cache it on disk."""
-    return cast("F", numba.njit(cache=True, nogil=True)(function))
+    """Compile `function` with numba on its first call; see `compile_loops`."""
+    return compile_loops(function)

@@ -20,11 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import numba
 import numpy as np
 import torch
 
 from napari_geosr.core.interruption import check_stop
+from napari_geosr.core.machine.compiling import compile_loops
 from napari_geosr.core.types import AnyArray
 from napari_geosr.networks.sparse import _spconv
 
@@ -151,9 +151,8 @@ class _GatherConvolution(torch.autograd.Function):
 
 
 def _compiled(function: F) -> F:
-    """Compile a function on its first call, and cache it on disk."""
-    jit = numba.njit(cache=True, nogil=True, fastmath={"contract"})
-    return cast("F", jit(function))
+    """Compile a function with numba on its first call; see `compile_loops`."""
+    return compile_loops(function, fastmath={"contract"})
 
 
 def _can_loop(features: Tensor, weight: Tensor) -> bool:

@@ -36,7 +36,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.box_counts import network_bytes
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
-from napari_geosr.inference.shapes import plan_refinement
+from napari_geosr.inference.shapes import plan_refinement_steps
 from napari_geosr.io.meshes import check_mesh_path
 from napari_geosr.io.unfinished_files.claims import claimed
 from napari_geosr.learning.shapes.shape_completion import bounding_box
@@ -463,8 +463,7 @@ def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
     far = added & (distance_transform_edt(~coarse) >= 2)
     check_stop()
     if far.any():
-        ball = np.ones((3, 3, 3), bool)
-        grown: AnyArray = binary_dilation(far, ball, iterations=2, mask=added)
+        grown: AnyArray = binary_dilation(far, np.ones((3, 3, 3)), 2, added)
         return grown
     pieces, n = label(added, np.ones((3, 3, 3)))
     if not n:
@@ -487,9 +486,10 @@ def _refined_part_steps(
 
     refiner, features, model = load_refiner(config.refine_model, device)
     complete = coarse | missing
-    budget = memory_budget(config.memory, device)
-    stages = factor.bit_length() - 1
-    plan = plan_refinement(complete, stages, refiner.spec, features, budget)
+    stages, budget = factor.bit_length() - 1, memory_budget(config.memory, device)
+    plan = yield from plan_refinement_steps(
+        complete, stages, refiner.spec, features, budget, should_stop
+    )
     fine = yield from refined_in_memory_steps(
         complete, refiner, plan, device, config.threads, should_stop
     )

@@ -21,6 +21,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.formats import format_of, format_that_reads, known_suffix
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
+from napari_geosr.learning.shapes.filled_cells import surface_cells
 from napari_geosr.learning.shapes.sparse_segmentation import (
     Config as SegmentationConfig,
 )
@@ -150,6 +151,8 @@ class ShapeTrainJob(Config):
                 volume, self.training.label, should_stop
             )
             shapes.set_filled(inside)
+            if method.draws_blocks:
+                shapes.cells[shapes.number_of(volume)] = surface_cells(inside)
             method.check_shape(shapes, volume, inside)
         if method.draws_blocks and (note := shapes.held_out_note):
             yield WarningIssued(message=note)
@@ -210,12 +213,13 @@ def _check_labels_steps(
     """Check the labels of all scans; warn if fewer labels occur than are stated."""
     assert isinstance(config, SegmentationConfig)
     found: set[int] = set()
-    for target in shapes.targets:
-        present, labelled = yield from read_labels_steps(
+    for number, target in enumerate(shapes.targets):
+        present, cells = yield from read_labels_steps(
             target, config.labels, should_stop
         )
         found |= present
-        shapes.set_filled(labelled)
+        shapes.cells[number] = cells
+        shapes.set_filled(cells.planes)
     missing = sorted(set(range(1, config.labels + 1)) - found)
     if missing:
         listed = ", ".join(map(str, missing[:_MAX_LISTED]))

@@ -29,7 +29,7 @@ from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import (
-    plan_refinement,
+    plan_refinement_steps,
     refine_steps,
     stage_halos,
 )
@@ -410,7 +410,9 @@ def preview_steps(
             "to a surface."
         )
     budget = memory_budget(config.memory, device)
-    plan = plan_refinement(inside, stages, refiner.spec, features, budget)
+    plan = yield from plan_refinement_steps(
+        inside, stages, refiner.spec, features, budget, should_stop
+    )
     fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)
     for step in refine_steps(
         inside, refiner, plan, device, threads=config.threads, should_stop=should_stop

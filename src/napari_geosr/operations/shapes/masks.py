@@ -27,6 +27,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.shapes import MAX_SPARSE
 from napari_geosr.io.lazy import cache_limited, read_unit, useful_cache
+from napari_geosr.learning.shapes.filled_cells import FilledCells
 
 #: Maximum number of different values in a volume of which one label must be chosen;
 #: with more, the values are treated as grey values. It is also the maximum number of
@@ -251,7 +252,7 @@ def check_axes(volume: Volume, needed: str) -> None:
 
 def read_labels_steps(
     volume: Volume, n_labels: int, should_stop: ShouldStop
-) -> Generator[Step, None, tuple[set[int], AnyArray]]:
+) -> Generator[Step, None, tuple[set[int], FilledCells]]:
     """Read the labels of a scan plane by plane; 0 is outside the mask.
 
     Parameters
@@ -263,8 +264,8 @@ def read_labels_steps(
     -------
     present : set of int
         The labels that occur, except 0.
-    labelled : ndarray of bool
-        For each plane, whether it contains a labelled voxel.
+    cells : FilledCells
+        The cells and planes that contain labelled voxels.
 
     Raises
     ------
@@ -276,7 +277,7 @@ def read_labels_steps(
     check_axes(volume, "volumes (Z, Y, X) are needed")
     yield StageStarted(message=f"Reading {volume.title}")
     depth = max(1, _AT_ONCE // max(1, int(np.prod(volume.shape[1:]))))
-    labelled: AnyArray = np.zeros(volume.shape[0], bool)
+    cells = FilledCells(volume.shape)
     present: set[int] = set()
     for start in range(0, volume.shape[0], depth):
         if should_stop():
@@ -286,7 +287,7 @@ def read_labels_steps(
         if not np.isin(values, np.arange(n_labels + 1)).all():
             raise VolumeError(_no_label(volume, values, n_labels))
         present.update(int(value) for value in values if value)
-        labelled[start : start + depth] = part.any(tuple(range(1, part.ndim)))
+        cells.add(start, part != 0)
         yield BlockDone(min(start + depth, volume.shape[0]), volume.shape[0])
     if not present:
         raise VolumeError(
@@ -294,7 +295,7 @@ def read_labels_steps(
             "mask), so there is nothing to learn from it. Label voxels, or leave out "
             "this file and its scan."
         )
-    return present, labelled
+    return present, cells
 
 
 def _no_label(volume: Volume, values: AnyArray, n_labels: int) -> str:

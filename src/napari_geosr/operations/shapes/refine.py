@@ -34,7 +34,7 @@ from napari_geosr.inference.device import free_memory, pick_device
 from napari_geosr.inference.shapes import (
     RefinementPlan,
     ShapeRefiner,
-    plan_refinement,
+    plan_refinement_steps,
     refine_steps,
 )
 from napari_geosr.io.spec import OutputSpec
@@ -303,7 +303,9 @@ def plan_shape_steps(
     if model is not None and (warning := check_voxels(volume)):
         yield WarningIssued(message=warning)
     stages = config.upscale_factor.bit_length() - 1
-    plan = plan_refinement(inside, stages, refiner.spec, features, budget)
+    plan = yield from plan_refinement_steps(
+        inside, stages, refiner.spec, features, budget, should_stop
+    )
     if model is not None and (note := dense_note(plan.n_active, inside.size)):
         yield NoteIssued(message=note)
     return PlannedRefinement(inside, refiner, plan, device, model)

@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import numba
+from napari_geosr.core.machine.compiling import compile_loops
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PARTS_PER_THREAD = 4
@@ -28,12 +28,12 @@ _caller = threading.local()
 
 
 def compiled(function: F) -> F:
-    """Compile `function` with numba on the first call; cache the result on disk.
+    """Compile `function` with numba on its first call; see `compile_loops`.
 
     Sums may be reordered so that they can be vectorised; NaN is preserved.
     """
     fast = {"reassoc", "contract", "nsz", "arcp"}
-    return cast("F", numba.njit(cache=True, nogil=True, fastmath=fast)(function))
+    return compile_loops(function, fastmath=fast)
 
 
 @contextmanager

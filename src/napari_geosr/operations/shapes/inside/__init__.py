@@ -32,7 +32,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
-from napari_geosr.inference.masked import MaskPlan, label_steps, plan_mask
+from napari_geosr.inference.masked import MaskPlan, label_steps, plan_mask_steps
 from napari_geosr.io.spec import OutputSpec
 from napari_geosr.learning.shapes.grey_scale import (
     grey_scale_bytes,
@@ -293,7 +293,9 @@ def _plan_steps(
     n_inside = inside.count()
     reading = grey_scale_bytes(volume.shape, volume.dtype.itemsize, n_inside)
     with cached_within(volume.data, budget) as held:
-        plan = plan_mask(inside, classifier.spec, features, budget, reading, held)
+        plan = yield from plan_mask_steps(
+            inside, classifier.spec, features, budget, reading, held, should_stop
+        )
         if note := dense_note(plan.n_active, inside.size):
             yield NoteIssued(message=note)
         scale = yield from grey_scale_steps(
