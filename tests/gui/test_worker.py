@@ -127,7 +127,8 @@ def test_fast_progress_arrives_in_few_batches(qtbot, monkeypatch, made):
     monkeypatch.setattr(worker, "_SECONDS_BETWEEN_STEPS", 1e9)
     control = worker.Control()
     progress = [made(i + 1, 200) for i in range(200)]
-    assert list(worker._guarded(lambda _: (step for step in progress), control)) == [progress]
+    batches = worker._guarded(lambda _: (step for step in progress), control)
+    assert list(batches) == [progress]
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError, VolumeError])

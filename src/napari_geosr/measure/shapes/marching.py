@@ -118,10 +118,9 @@ def _edges(
     """
     lower = np.floor(places)
     along = (places != lower).argmax(1)
-    voxels = lower.astype(np.int64) + start
-    return 3 * ((voxels[:, 0] * shape[1] + voxels[:, 1]) * shape[2] + voxels[:, 2]) + (
-        along
-    )
+    z, y, x = (lower.astype(np.int64) + start).T
+    keys: AnyArray = 3 * ((z * shape[1] + y) * shape[2] + x) + along
+    return keys
 
 
 def _joined(

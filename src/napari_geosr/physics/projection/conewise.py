@@ -51,11 +51,9 @@ def _lines(geometry: ConeGeometry) -> tuple[AnyArray, AnyArray, AnyArray]:
     return np.stack(parts, axis=-1), r.along_y, row_heights(geometry)
 
 
-def _padded_slices(geometry: ConeGeometry) -> Any:
+def _padded_slices(geometry: ConeGeometry, padding: int) -> Any:
     """Allocate zeros for slices in both orientations, with padding for the loops."""
-    from napari_geosr.physics.projection import cone_compiled as loops
-
-    n, depth = geometry.size, geometry.n_slices + loops.LEFT + loops.RIGHT
+    n, depth = geometry.size, geometry.n_slices + padding
     return np.zeros((2, n, n, depth), np.float32)
 
 
@@ -63,7 +61,7 @@ def _project_loops(volume: AnyArray, geometry: ConeGeometry) -> AnyArray:
     from napari_geosr.physics.projection import cone_compiled as loops
     from napari_geosr.physics.projection.compiled import in_threads
 
-    both = _padded_slices(geometry)
+    both = _padded_slices(geometry, loops.LEFT + loops.RIGHT)
     both[0, ..., loops.LEFT : -loops.RIGHT] = volume.transpose(2, 1, 0)
     both[1, ..., loops.LEFT : -loops.RIGHT] = volume.transpose(1, 2, 0)
     n_rows, n_angles, n_columns = geometry.sinogram_shape
@@ -78,7 +76,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ConeGeometry) -> AnyArray:
     from napari_geosr.physics.projection import cone_compiled as loops
     from napari_geosr.physics.projection.compiled import in_threads
 
-    both = _padded_slices(geometry)
+    both = _padded_slices(geometry, loops.LEFT + loops.RIGHT)
     values = np.ascontiguousarray(sinogram.transpose(1, 2, 0)) * _steps(geometry)
     lines = (*_lines(geometry), np.float32(geometry.slice_centre))
     in_threads(loops.spread_cone, geometry.size, *lines, values, both)
