@@ -224,14 +224,8 @@ class ShapesDock(ShapesWidgets):
         if segments:
             complete = has_shape or not self.region.is_mask
             complete = complete and self.scan.layer() is not None
-        for widget in (
-            self.region,
-            self.scan,
-            self.model_button,
-            self.task,
-            self.advanced,
-            *self.forms.values(),
-        ):
+        inputs = (self.region, self.scan, self.model_button, self.task, self.advanced)
+        for widget in (*inputs, *self.forms.values()):
             widget.setEnabled(not what)
         self.preview_button.setEnabled(has_shape and not segments and not what)
         self.run_button.setEnabled(complete and not what)
@@ -313,6 +307,8 @@ class ShapesDock(ShapesWidgets):
 
     def _on_previewed(self, found: ShapePreview, layer: Labels) -> None:
         self.preview.show(found, layer)
+        if self._progress.notes and not self._progress.warnings:
+            self.message.show_message(" ".join(self._progress.notes))
         self._preview_message = self.message.text
 
     def _prepare(self) -> tuple[Labels | None, ShapeConfig]:
