@@ -7,7 +7,8 @@ complete the same unseen skulls with both. An interrupted training is resumed.
 ``whole`` counts what `skull-complete` adds to complete skulls, and to the same skulls
 with a missing part; ``turned`` completes skulls that are rotated by half a turn
 about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``. ``grids --edge 144``
-completes skulls on tilted axes and in thick slices.
+completes skulls on tilted axes and in thick slices; ``largest --edge 64`` completes
+skulls with the largest missing parts of each kind, and counts the warnings.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ _AVERAGING = 0.99
 _SEED = 100
 #: Volume of a completed part, in % of the given shape, below which a warning is given.
 _FEW_PER_CENT = 1.0
+#: Size of the largest missing parts, as a fraction of half the edge of the box.
+_LARGEST = 0.4
 #: Width of the box, in mm.
 _BOX = 200.0
 #: Tilts about X in degrees, each with thicknesses of the slices in pixels.
@@ -419,6 +422,53 @@ def grids(edge: int, number: int) -> None:
         print(f"tilt {degrees:2}°, slices of {thick} pixels: median {words}")
 
 
+def largest(edge: int, number: int) -> None:
+    """Complete skulls with the largest missing parts of each kind.
+
+    The columns: volume of the missing and of the completed part, in % of the given
+    shape, their Dice coefficient, and the number of warnings.
+    """
+    from napari_geosr.core.steps import WarningIssued, run_to_end
+    from napari_geosr.measure.shapes import dice
+    from napari_geosr.operations.shapes.complete import complete_mask_steps
+    from napari_geosr.operations.shapes.config import CompleteShapeConfig
+    from napari_geosr.physics.shapes import (
+        DEFECTS,
+        defect,
+        sampled,
+        skull,
+        vault_direction,
+    )
+
+    for kind in DEFECTS:
+        rows = []
+        for seed in range(_SEED, _SEED + number):
+            rng = np.random.default_rng([seed, 20])
+            complete = sampled(skull(rng), (edge,) * 3)
+            solid = defect(rng, kind, 0.72 * vault_direction(rng), _LARGEST)
+            given = complete & ~sampled(solid, (edge,) * 3)
+            steps = []
+            config = CompleteShapeConfig(threads=1)
+            made = run_to_end(complete_mask_steps(given, config), steps.append)
+            missing, n = complete & ~given, np.count_nonzero(given)
+            rows.append(
+                (
+                    100 * np.count_nonzero(missing) / n,
+                    100 * np.count_nonzero(made.implant) / n,
+                    dice(made.implant, missing),
+                    sum(isinstance(step, WarningIssued) for step in steps),
+                )
+            )
+        values = np.array(rows)
+        print(
+            f"{kind:10} missing up to {values[:, 0].max():.1f} %, completed up to "
+            f"{values[:, 1].max():.1f} %, Dice {np.median(values[:, 2]):.2f} "
+            f"({values[:, 2].min():.2f} to {values[:, 2].max():.2f}), "
+            f"{int(values[:, 3].sum())} warnings",
+            flush=True,
+        )
+
+
 def _print_summary(rows: dict[str, list[list[float]]]) -> None:
     """Median and quartiles of each method; paired comparison with the first one."""
     first = np.asarray(next(iter(rows.values())))
@@ -439,7 +489,7 @@ def _print_summary(rows: dict[str, list[list[float]]]) -> None:
 def main() -> None:
     """Run the training or the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["train", "compare", "whole", "turned", "grids"]
+    parts = ["train", "compare", "whole", "turned", "grids", "largest"]
     parser.add_argument("part", choices=parts)
     parser.add_argument("--folder", type=Path, help="checkpoints, for train")
     parser.add_argument("--steps", type=int, default=1600)
@@ -455,6 +505,8 @@ def main() -> None:
         turned(given.edge, given.number)
     elif given.part == "grids":
         grids(given.edge, given.number)
+    elif given.part == "largest":
+        largest(given.edge, given.number)
     else:
         compare(given.edge, given.number, given.dense)
 

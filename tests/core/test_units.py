@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.units import convert_length, parse_unit, require_unit
+from napari_geosr.core.units import (
+    convert_length,
+    parse_unit,
+    require_unit,
+    restates_unit,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,12 @@ def test_conversion():
     assert convert_length(1.0, "in", "mm") == pytest.approx(25.4)
     with pytest.raises(ConfigError, match="physical unit"):
         convert_length(1.0, "pixel", "mm")
+
+
+def test_a_unit_given_alone():
+    assert restates_unit("um", "a.tif", (0.5, 0.5), "µm")
+    assert not restates_unit("mm", "a.tif", (0.5, 0.5), "pixel")
+    with pytest.raises(ConfigError, match=r"a\.tif has no voxel size"):
+        restates_unit("mm", "a.tif", (1, 1), "pixel")
+    with pytest.raises(ConfigError, match=r"\(0.5 × 0.5 µm\). Leave out the unit"):
+        restates_unit("mm", "a.tif", (0.5, 0.5), "µm")

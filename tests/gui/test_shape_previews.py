@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel
 
 from napari_geosr.gui.kit.dock_tabs import SHAPES
 from napari_geosr.gui.shapes.widgets import COMPLETE, REFINE
+from napari_geosr.operations.shapes.layers import PREVIEW_SMOOTHING
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 SIZE, ORIGIN = 0.5, (10.0, 20.0, 30.0)
@@ -102,6 +103,19 @@ def test_a_refined_block_is_seen_from_outside(viewer, qtbot):
         outward = (points.min(0) + points.max(0)) / 2 - labels.extent.world.mean(0)
         ahead = np.array(viewer.scene.camera.view_direction)
         assert ahead @ outward / np.linalg.norm(outward) < -0.97
+
+
+def test_the_surface_of_a_block_may_be_smoother_than_that_of_the_shape(viewer, qtbot):
+    labels = add_skull(viewer)
+    dock = opening.opened(viewer, SHAPES)
+    dock.forms[REFINE].set_values({"model": "trilinear", "upscale_factor": 2})
+    viewer.dims.set_point(0, ORIGIN[0] + SIZE * EDGE / 2)
+    previewed(dock, qtbot)
+    assert PREVIEW_SMOOTHING in dock.message.text
+    labels.data = labels.data[8:40, 8:40, 8:40]  # one block is the whole shape
+    dock.message.clear()
+    previewed(dock, qtbot)
+    assert PREVIEW_SMOOTHING not in dock.message.text
 
 
 def test_the_input_is_faded_while_a_preview_is_shown(viewer, qtbot):

@@ -17,6 +17,7 @@ from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import SHAPES
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.geometry import check_same_transform
+from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.shapes.layers import transform_warning
 from napari_geosr.gui.shapes.widgets import (
     ABOVE,
@@ -622,6 +623,35 @@ def test_lengths_without_a_voxel_size_are_in_voxels_of_the_input(viewer, dock, q
     rows = [dock.table.topLevelItem(i) for i in range(dock.table.topLevelItemCount())]
     (before,) = [float(row.text(1)) for row in rows if row.text(0) == "Volume (voxel³)"]
     assert before == pytest.approx(ball().sum(), rel=5e-4)
+
+
+def test_the_grey_scale_is_an_advanced_setting_of_segmentations(dock):
+    dock.task.setCurrentText(REFINE)
+    assert dock.grey_scale.isHidden()
+    dock.task.setCurrentText(SEGMENT)
+    assert not dock.grey_scale.isHidden()
+    assert dock.advanced.content.isAncestorOf(dock.grey_scale)
+    assert "grey_scale" not in dock.forms[SEGMENT].values()
+    dock.forms[SEGMENT].set_values({"model": "job"})
+    assert dock.config().grey_scale == "auto"
+    dock.grey_scale.set_values({"grey_scale": "scan"})
+    assert dock.config().grey_scale == "scan"
+
+
+def test_an_unknown_unit_is_asked_for(viewer, dock, qtbot):
+    """Volumes are then in mm³, not in voxels."""
+    layer = viewer.add_labels(ball().astype(np.uint8), name="ball", scale=(0.5,) * 3)
+    dock.shape_layer.set_layer(layer)
+    (row,) = [r for r in dock.notes.findChildren(VoxelSizeRow) if not r.isHidden()]
+    assert "The unit of the voxel size is unknown" in row.question.text()
+    row.unit.setCurrentText("mm")
+    row.button.click()
+    assert row.isHidden()
+    assert {str(unit) for unit in layer.units} == {"millimeter"}
+    dock.forms[REFINE].set_values({"upscale_factor": 2, "model": "trilinear"})
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert dock.table.topLevelItem(0).text(0) == "Volume (mm³)"
 
 
 def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(

@@ -87,8 +87,10 @@ def test_the_part_that_is_chosen_stays_in_the_file(
 
 def test_a_unit_alone_is_refused(tmp_path: Path, make_volume: Any) -> None:
     path = io.write(make_volume(), tmp_path / "a.tif")
-    with pytest.raises(ConfigError, match="Give the voxel size as well as its unit"):
+    with pytest.raises(ConfigError, match=r"a\.tif already states its voxel size .*µm"):
         io.read(path, unit="mm")
+    same = io.read(path, unit="um")  # the unit of the file
+    assert (same.voxel_size, same.unit) == (io.read(path).voxel_size, "µm")
     assert io.read(path, voxel_size=[4], unit="mm").voxel_size == (4, 4, 4)
 
 

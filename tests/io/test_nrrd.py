@@ -9,6 +9,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import NO_UNIT
 
 nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed")
 DATA = np.arange(2 * 3 * 4, dtype=np.int16).reshape(4, 3, 2)  # X, Y, Z
@@ -24,6 +25,7 @@ def test_a_plain_volume(tmp_path) -> None:
     assert volume.axes == "ZYX"
     np.testing.assert_array_equal(volume.data, DATA.T)
     assert volume.voxel_size == (2.0, 1.0, 0.5)
+    assert volume.metadata["notes"] == (NO_UNIT,)
 
 
 @pytest.mark.parametrize("centred", ["cell", "node"])

@@ -15,6 +15,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.file_warnings import NO_UNIT
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "float32"])
@@ -112,6 +113,17 @@ def test_nifti(
     np.testing.assert_array_equal(np.asarray(volume.data), voxels.T)
     one = volume.select(time=4)
     np.testing.assert_array_equal(np.asarray(one.data), voxels[..., 4].T)
+
+
+def test_a_nifti_voxel_size_without_a_unit_is_told(tmp_path: Path) -> None:
+    """Programs that do not state the unit often mean mm, but not always."""
+    voxels = np.zeros((4, 5, 6), np.uint8)
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])
+    unknown = io.read(nifti(tmp_path / "a.nii", voxels, affine, "unknown"))
+    assert (unknown.unit, unknown.voxel_size) == ("pixel", (0.5,) * 3)
+    assert unknown.metadata["notes"] == (NO_UNIT,)
+    given = io.read(nifti(tmp_path / "b.nii", voxels, affine, "mm"))
+    assert "notes" not in given.metadata
 
 
 def test_nifti_faults(tmp_path: Path) -> None:

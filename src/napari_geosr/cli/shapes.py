@@ -21,7 +21,7 @@ from napari_geosr.cli.kit.options import (
     settings_from,
 )
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
-from napari_geosr.core.file_warnings import file_warnings, notes_of
+from napari_geosr.core.file_warnings import NO_UNIT, file_warnings, notes_of
 from napari_geosr.core.text.counts import counted
 from napari_geosr.core.units import volume_text
 from napari_geosr.core.volume import Volume
@@ -66,7 +66,8 @@ def _opened(
         volume = open_volume(path, reading)
     sentences = (*file_warnings(volume.metadata), *notes_of(volume.metadata))
     if needs_size and not volume.has_physical_size:
-        sentences = (*sentences, _missing_size(volume))
+        others = (sentence for sentence in sentences if sentence is not NO_UNIT)
+        sentences = (*others, _missing_size(volume))
     notes = [f"{volume.title}: {sentence}" for sentence in sentences]
     print_notes(notes)
     return volume, notes
@@ -232,6 +233,7 @@ def segment(
                 "file": str(result.path),
                 "voxels_inside": result.n_inside,
                 "threshold": result.threshold,
+                "grey_scale": result.scale.to_dict(),
                 "fractions": result.fractions,
                 "notes": notes,
                 "warnings": warnings,
@@ -246,6 +248,7 @@ def segment(
     print(f"  {result.n_inside:,} voxels {where} were segmented")
     for label, fraction in result.fractions.items():
         print(f"  label {label}: {100 * fraction:.2f} % of {whole}")
+    print(f"  grey scale: {result.scale.in_words}")
     return 0
 
 

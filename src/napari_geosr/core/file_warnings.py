@@ -8,9 +8,10 @@ operations also warn about assumed slice spacings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import PIXEL
 
 #: Key of the warnings about a file in the metadata of volumes and projections.
 FILE_WARNINGS = "warnings"
@@ -47,6 +48,33 @@ class Note(str):
         note = super().__new__(cls, text)
         note.corrected_by = corrected_by
         return note
+
+
+#: Note on a voxel size in a file that does not state its unit.
+NO_UNIT = Note(
+    "The file contains a voxel size without a unit; the number was kept.", "unit"
+)
+
+
+def unit_notes(voxel_size: Sequence[float], unit: str) -> tuple[Note, ...]:
+    """Return a note on a voxel size without a unit; empty if there is none.
+
+    Parameters
+    ----------
+    voxel_size : sequence of float
+        Voxel size in the file; 1 along each axis if there is none.
+    unit : str
+        Its unit; ``"pixel"`` if it is unknown.
+
+    Examples
+    --------
+    >>> unit_notes((0.5, 0.5, 0.5), "mm")
+    ()
+    >>> [note.corrected_by for note in unit_notes((0.5, 0.5, 0.5), "pixel")]
+    ['unit']
+    """
+    is_stated = any(edge != 1 for edge in voxel_size)
+    return (NO_UNIT,) if unit == PIXEL and is_stated else ()
 
 
 def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:

@@ -144,6 +144,45 @@ def volume_text(volume: float, unit: str, digits: int) -> str:
     return f"{text} ({converted:.{digits}g} mm³)"
 
 
+def restates_unit(
+    unit: str, title: str, voxel_size: Sequence[float], stated: str
+) -> bool:
+    """Whether a unit given without a voxel size is that of the volume.
+
+    If not, the volume has a voxel size without a unit, to which the unit applies.
+
+    Parameters
+    ----------
+    unit : str
+        The unit given.
+    title : str
+        Name of the volume.
+    voxel_size : sequence of float
+        Voxel size of the volume.
+    stated : str
+        Unit of the volume.
+
+    Raises
+    ------
+    ConfigError
+        If the unit is unknown, or the volume has another unit or no voxel size.
+    """
+    if stated == PIXEL:
+        if set(voxel_size) != {1}:
+            return False
+        raise ConfigError(
+            f"{title} has no voxel size. Give the voxel size as well as its unit "
+            f"({unit})."
+        )
+    if require_unit(unit) == stated:
+        return True
+    size = " × ".join(f"{edge:g}" for edge in voxel_size)
+    raise ConfigError(
+        f"{title} already states its voxel size ({size} {stated}). Leave out the unit "
+        f"({unit}), or give the voxel size in this unit as well."
+    )
+
+
 def require_unit(text: str) -> str:
     """Return the same as `parse_unit`; raise `ConfigError` for an unknown unit."""
     unit = parse_unit(text)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core import layer_data
+from napari_geosr.core import layer_data, units
 from napari_geosr.core.arrays import ArrayLike as ArrayLike
 from napari_geosr.core.arrays import (
     at_indices,
@@ -23,7 +23,7 @@ from napari_geosr.core.arrays import (
     to_numpy,
     usual_axes,
 )
-from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
+from napari_geosr.core.errors import GeoSRError, VolumeError
 from napari_geosr.core.file_warnings import with_size_given
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.reading import part_metadata
@@ -439,14 +439,13 @@ class Volume:
         VolumeError
             If the voxel size is not one finite number greater than zero for each axis.
         ConfigError
-            If a unit is given without a voxel size, or the unit is unknown.
+            If the unit is unknown, or is given alone and does not suit the volume.
         """
-        if voxel_size is None and unit is None:
-            return self
-        if voxel_size is None and self.unit == PIXEL and set(self.voxel_size) != {1}:
-            voxel_size = self.voxel_size
         if voxel_size is None:
-            raise ConfigError(f"Give the voxel size as well as its unit ({unit}).")
+            place = self.title, self.voxel_size, self.unit
+            if unit is None or units.restates_unit(unit, *place):
+                return self
+            voxel_size = self.voxel_size
         axes = self.spatial_axes
         if len(axes) == 2 and isinstance(voxel_size, Sequence) and len(voxel_size) == 3:
             voxel_size = voxel_size[1:]

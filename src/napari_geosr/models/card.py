@@ -129,6 +129,23 @@ class TrainingStatistic(Config):
         return self
 
 
+class LabelledGreyValues(Config):
+    """Grey values of a training scan and of its labelled voxels."""
+
+    mean: float
+    """Mean of the labelled voxels."""
+    sd: float = Field(gt=0)
+    """Standard deviation of the labelled voxels."""
+    share: float = Field(gt=0, le=1)
+    """Fraction of the scan's voxels that are labelled."""
+    scan_mean: float
+    """Mean of the whole scan."""
+    scan_sd: float = Field(gt=0)
+    """Standard deviation of the whole scan."""
+    scan_quantiles: tuple[float, ...] = Field(min_length=7, max_length=7)
+    """Percentiles 1, 5, 25, 50, 75, 95, 99 of the whole scan."""
+
+
 class TrainingData(Config):
     """Training data of a model, for users and for the distribution check."""
 
@@ -160,6 +177,9 @@ class TrainingData(Config):
     """Spectra of the same volumes and parts."""
     seeds: tuple[int, ...] = ()
     """Seeds of the simulated data."""
+    grey_values: tuple[LabelledGreyValues, ...] = ()
+    """Grey values of each training scan, for models that label the voxels of a mask;
+    empty for other models, and for those trained with earlier releases."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingData:
@@ -377,6 +397,8 @@ class ModelCard(Config):
             del values["similarity_sha256"]
         if self.porosity_condition is None:
             del values["porosity_condition"]
+        if not self.training.grey_values:
+            del values["training"]["grey_values"]
         if not self.gives_samples:
             del values["gives_samples"]
         if self.uncertainty is not None and self.uncertainty.sampling_steps is None:

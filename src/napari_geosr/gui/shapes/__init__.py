@@ -111,7 +111,7 @@ class ShapesDock(ShapesWidgets):
         ):
             config, error = self.recall(kind, _settings_part(task))
             values = config.model_dump(exclude={"label"})
-            for form in (self.forms[task], self.common):
+            for form in self.forms_of(task):
                 form.set_values(values)
             if task == SEGMENT:
                 self.region.set_values(values)
@@ -127,7 +127,7 @@ class ShapesDock(ShapesWidgets):
         self.region.changed.connect(self._on_changed)
         self.model_button.clicked.connect(self._on_choose_model)
         self.task.currentIndexChanged.connect(self._on_task)
-        for form in (*self.forms.values(), self.common):
+        for form in (*self.forms.values(), self.common, self.grey_scale):
             form.changed.connect(self._on_setting)
         self.preview_button.clicked.connect(self._on_preview)
         self.closed.connect(self._repeater.stop)
@@ -140,8 +140,8 @@ class ShapesDock(ShapesWidgets):
     # Settings
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
-        """Return the form of the chosen task, and the form shared by all tasks."""
-        return (self.forms[self.task.currentText()], self.common)
+        """Return the forms with the settings of the chosen task."""
+        return self.forms_of(self.task.currentText())
 
     def config(self) -> ShapeConfig:
         """Return the settings of the chosen task.
@@ -224,14 +224,8 @@ class ShapesDock(ShapesWidgets):
         if segments:
             complete = has_shape or not self.region.is_mask
             complete = complete and self.scan.layer() is not None
-        for widget in (
-            self.region,
-            self.scan,
-            self.model_button,
-            self.task,
-            self.advanced,
-            *self.forms.values(),
-        ):
+        inputs = (self.region, self.scan, self.model_button, self.task, self.advanced)
+        for widget in (*inputs, *self.forms.values()):
             widget.setEnabled(not what)
         self.preview_button.setEnabled(has_shape and not segments and not what)
         self.run_button.setEnabled(complete and not what)
@@ -313,6 +307,8 @@ class ShapesDock(ShapesWidgets):
 
     def _on_previewed(self, found: ShapePreview, layer: Labels) -> None:
         self.preview.show(found, layer)
+        if self._progress.notes and not self._progress.warnings:
+            self.message.show_message(" ".join(self._progress.notes))
         self._preview_message = self.message.text
 
     def _prepare(self) -> tuple[Labels | None, ShapeConfig]:

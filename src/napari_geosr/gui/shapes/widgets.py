@@ -80,7 +80,7 @@ _SHAPE, _REGION = "&Shape", "Re&gion"
 MASK, ABOVE, BELOW = "Mask", "Above", "At or below"
 _SIDES = {ABOVE: "above", BELOW: "below"}
 #: General settings of a run that are rarely changed.
-_ADVANCED = ("memory", "device", "threads")
+_ADVANCED = ("memory", "device", "threads", "grey_scale")
 #: Minimum and maximum height of the table, in pixels.
 _TABLE_HEIGHTS = (110, 140)
 _EULER = "Euler number"
@@ -218,7 +218,7 @@ class ShapesWidgets(Dock):
             "Convert to Labels."
         )
         self.region = RegionField(self.shape_layer)
-        self.notes = ImageNotes(self._viewer)
+        self.notes = ImageNotes(self._viewer, asks_size=True)
         self.shape_layer.layerChanged.connect(
             lambda: self.notes.set_layer(self.shape_layer.layer())
         )
@@ -245,8 +245,18 @@ class ShapesWidgets(Dock):
         self.common = ConfigForm(
             RefineShapeConfig, skip=("upscale_factor", "model", "label")
         )
+        others = set(MaskFormConfig.model_fields) - {"grey_scale"}
+        self.grey_scale = ConfigForm(MaskFormConfig, skip=sorted(others))
+        advanced = QWidget()
+        rows = QVBoxLayout(advanced)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addWidget(self.grey_scale)
+        rows.addWidget(self.common)
         self.advanced = Section(
-            "&Advanced", self.common, tool_tip="Memory budget, device and threads."
+            "&Advanced",
+            advanced,
+            tool_tip="Memory budget, device and threads; for a segmentation, also the "
+            "grey scale.",
         )
 
     @staticmethod
@@ -326,6 +336,11 @@ class ShapesWidgets(Dock):
         self.scroller = PartScroller(area)
         fill_dock(self, area, self.message, self.bar)
 
+    def forms_of(self, task: str) -> tuple[ConfigForm, ...]:
+        """Return the forms with the settings of a task."""
+        own = (self.grey_scale,) if task == SEGMENT else ()
+        return (self.forms[task], self.common, *own)
+
     def show_task(self) -> None:
         """Show the settings of the chosen task."""
         for name, form in self.forms.items():
@@ -340,6 +355,7 @@ class ShapesWidgets(Dock):
         self.region.show_choice(visible=segments)
         self._inputs.setRowVisible(self.scan, segments)
         self.model_button.setVisible(segments)
+        self.grey_scale.setVisible(segments)
 
     def hint(self, made: shapes.ShapeLayer | None, *, complete: bool) -> str:
         """Return a hint on the next action.
@@ -435,6 +451,7 @@ def fractions_of(made: shapes.SegmentedLayer) -> str:
     lines = [f"{_spaced(made.n_inside)} voxels {where} were segmented."]
     for label, fraction in made.fractions.items():
         lines.append(f"Label {label}: {100 * fraction:.2f} % of {whole}")
+    lines.append(f"Grey scale: {made.scale.in_words}")
     return "\n".join(lines)
 
 

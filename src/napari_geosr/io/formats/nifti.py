@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.file_warnings import with_file_warnings
+from napari_geosr.core.file_warnings import unit_notes, with_file_warnings
 from napari_geosr.core.machine.disk_space import reserve_space
 from napari_geosr.core.orientation import LPS, ORIENTATION, RAS
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
@@ -117,7 +117,6 @@ def read_nifti(path: Path) -> Volume:
     metadata: AnyDict = {
         "format": "NIfTI",
         **with_file_warnings(found.metadata, _other_size(image)),
-        **({"notes": tuple(notes)} if notes else {}),
     }
     exact = None
     if stamp is not None:
@@ -127,6 +126,9 @@ def read_nifti(path: Path) -> Volume:
             metadata.pop(ORIENTATION, None)  # unknown when the file was written
         if stamp.kind != "image":
             metadata["kind"] = stamp.kind
+    notes += unit_notes(voxel_size, unit)
+    if notes:
+        metadata["notes"] = tuple(notes)
     data = finish(data, order, chunks, path, final)
     if stamp is not None:
         metadata |= channel_names(stamp.channels, final, tuple(data.shape))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.file_warnings import with_file_warnings
+from napari_geosr.core.file_warnings import unit_notes, with_file_warnings
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
@@ -77,12 +77,14 @@ def read_nrrd(path: Path) -> Volume:
     space = str(header.get("space", "")).lower()
     is_known = space in _OPPOSITE and "space directions" in header
     is_known = is_known and _UNUSABLE not in notes
+    unit = PIXEL if size is None else _unit(header, data.ndim)
+    notes = (*notes, *unit_notes(size or (), unit))
     facts = orientation_entry(RAS if is_known else "", found.rotation if found else ())
     return Volume(
         data=data,
         axes="ZYX"[-data.ndim :],
         voxel_size=size or (),
-        unit=PIXEL if size is None else _unit(header, data.ndim),
+        unit=unit,
         origin=origin if size is not None else (),
         name=stem_of(path),
         source=path,

@@ -12,5 +12,5 @@ SHAPE_METHODS = Registry(
     package="napari_geosr.learning.shapes",
     group="napari_geosr.shape_methods",
     noun="learning method for shapes",
-    not_entries=frozenset({"data", "filled_cells", "grey_scale"}),
+    not_entries=frozenset({"data", "filled_cells", "grey_scale", "scan_values"}),
 )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.core.volume import Volume
+    from napari_geosr.models.card import LabelledGreyValues
 
 ShapeKind = Literal["skulls", "mixed"]
 
@@ -154,9 +155,9 @@ class ShapeSet(Patches):
 
     Attributes
     ----------
-    grey_scales : dict of int to (float, float)
-        Mean and standard deviation of the grey values of a volume inside its labels, by
-        the index of the volume; set by the method that needs them.
+    grey_values : dict of int to LabelledGreyValues
+        Grey values of a volume and of its labelled voxels, by the index of the volume;
+        set by the method that needs them.
     cells : dict of int to FilledCells
         Cells of a volume around which blocks are drawn, by the index of the volume; set
         by the methods that draw blocks.
@@ -174,8 +175,8 @@ class ShapeSet(Patches):
         self.config, self.volumes = config, tuple(volumes)
         self.targets = tuple(targets)
         self.scenes, self.validation = [], False
-        self.grey_scales: dict[int, tuple[float, float]] = {}
         self.cells: dict[int, FilledCells] = {}
+        self.grey_values: dict[int, LabelledGreyValues] = {}
         self.filled: tuple[int, int] | None = None
         self.n_held_out = max(1, round(config.validation * len(volumes)))
 

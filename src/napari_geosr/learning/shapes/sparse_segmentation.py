@@ -2,12 +2,13 @@
 
 Only the voxels of the mask are processed. Their features are the grey value and its
 means over boxes of 3³ and 5³ voxels, which also include voxels just outside the mask,
-except NaN and infinite ones. Grey values are standardised over the mask, in training
-and when the model is used.
+except NaN and infinite ones. For training, grey values are standardised over the labels
+of each scan.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -30,6 +31,8 @@ from napari_geosr.learning.shapes.data import (
 )
 from napari_geosr.learning.shapes.filled_cells import FilledCells
 from napari_geosr.learning.shapes.grey_scale import grey_scale_steps
+from napari_geosr.learning.shapes.scan_values import scan_values_steps
+from napari_geosr.models.card import LabelledGreyValues
 from napari_geosr.networks import sparse
 
 if TYPE_CHECKING:
@@ -189,19 +192,20 @@ class Method(ShapeMethod):
 def grey_scales_steps(
     shapes: ShapeSet, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
-    """Determine the grey scale of each scan inside its labels, and store it.
+    """Measure the grey values of each scan and of its labelled voxels, and store them.
 
     Raises
     ------
     VolumeError
-        If a scan has NaN or infinite values inside its labels, or no voxel is labelled.
+        If a scan has NaN or infinite values inside its labels, no voxel is labelled, or
+        the scan has the same grey value everywhere.
     Cancelled
         If `should_stop` returns True.
     """
     for number in range(len(shapes.volumes)):
-        if number not in shapes.grey_scales:
-            found = yield from _grey_scale_steps(shapes, number, should_stop)
-            shapes.grey_scales[number] = found
+        if number not in shapes.grey_values:
+            found = yield from _grey_values_steps(shapes, number, should_stop)
+            shapes.grey_values[number] = found
 
 
 def _labelled_cells(target: Volume) -> FilledCells:
@@ -216,15 +220,16 @@ def _labelled_cells(target: Volume) -> FilledCells:
 def _grey_scale(shapes: ShapeSet, volume: Volume) -> tuple[float, float]:
     """Return the mean and standard deviation of the grey values inside the labels."""
     number = shapes.number_of(volume)
-    if number not in shapes.grey_scales:
-        steps = _grey_scale_steps(shapes, number, never_stop)
-        shapes.grey_scales[number] = run_to_end(steps)
-    return shapes.grey_scales[number]
+    if number not in shapes.grey_values:
+        steps = _grey_values_steps(shapes, number, never_stop)
+        shapes.grey_values[number] = run_to_end(steps)
+    found = shapes.grey_values[number]
+    return found.mean, found.sd
 
 
-def _grey_scale_steps(
+def _grey_values_steps(
     shapes: ShapeSet, number: int, should_stop: ShouldStop
-) -> Generator[Step, None, tuple[float, float]]:
+) -> Generator[Step, None, LabelledGreyValues]:
     volume, target = shapes.volumes[number], shapes.targets[number]
 
     def inside(planes: slice) -> AnyArray:
@@ -242,4 +247,18 @@ def _grey_scale_steps(
             f"{target.title} has no labelled voxel. Label voxels, or leave out this "
             "file and its scan."
         )
-    return (yield from grey_scale_steps(volume, inside, n_inside, should_stop))
+    mean, sd = yield from grey_scale_steps(volume, inside, n_inside, should_stop)
+    scan = yield from scan_values_steps(volume, should_stop)
+    if scan is None:
+        raise VolumeError(
+            f"{volume.title} has the same grey value everywhere, so nothing can be "
+            "learned from it. Leave out this file and its labels."
+        )
+    return LabelledGreyValues(
+        mean=mean,
+        sd=sd,
+        share=n_inside / math.prod(volume.shape),
+        scan_mean=scan.mean,
+        scan_sd=scan.sd,
+        scan_quantiles=scan.quantiles,
+    )

@@ -59,8 +59,8 @@ from napari_geosr.operations.shapes.parts import (
     cut_warning,
     large_pieces,
     overlap_steps,
+    part_size_warning,
     pose_steps,
-    small_part_warning,
     warn_if_unlike,
 )
 from napari_geosr.operations.shapes.refine import (
@@ -312,7 +312,7 @@ def complete_mask_steps(
     if pose.turned:
         part = replace(part, implant=half_turn(part.implant))
     n_added = int(np.count_nonzero(part.implant))
-    warning = small_part_warning(n_added, int(np.count_nonzero(inside)))
+    warning = part_size_warning(n_added, int(np.count_nonzero(inside)))
     if n_added and warning:
         yield WarningIssued(message=warning)
     return part

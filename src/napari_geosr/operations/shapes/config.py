@@ -92,6 +92,8 @@ class CompleteShapeConfig(_Computed):
 
 #: A grey value, or the rule that finds one.
 Threshold = Literal["otsu"] | float
+#: How the grey values of a scan are standardised.
+GreyScale = Literal["auto", "model", "scan", "mask"]
 
 
 class SegmentInsideConfig(_Computed):
@@ -125,6 +127,16 @@ class SegmentInsideConfig(_Computed):
         description="Instead of a mask: segment the voxels of the scan at or below "
         "this grey value. otsu: at or below Otsu's threshold of the scan.",
         json_schema_extra={"unset": "mask"},
+    )
+    grey_scale: GreyScale = Field(
+        "auto",
+        title="Grey scale",
+        description="Mean and standard deviation used to standardise grey values. "
+        "model: those of the labelled voxels of the training scan; scan: the same, "
+        "converted by the mean and standard deviation of both scans, for scans in "
+        "other units; mask: those of the mask, so that another mask can change the "
+        "labels; auto: model if the scan has the same grey values as a training scan, "
+        "otherwise mask.",
     )
 
     @property

@@ -17,6 +17,7 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.steps import (
+    NoteIssued,
     ShouldStop,
     StageStarted,
     Step,
@@ -98,6 +99,11 @@ __all__ = [
 
 #: Edge length of the block that a preview refines, in input voxels.
 PREVIEW_EDGE = 40
+#: Note on the preview of a block of a shape.
+PREVIEW_SMOOTHING = (
+    "This is the surface of one block. The surface of the whole shape has steps if "
+    "smoothing would remove or break thin parts anywhere in the shape."
+)
 
 
 @dataclass(frozen=True)
@@ -434,7 +440,11 @@ def preview_steps(
         for place, edge, (a, _) in zip(origin, size, core, strict=True)
     ]
     with interruptible(should_stop):
-        return ShapePreview(extract_surface(block, size, volume.unit, first_voxel))
+        surface = extract_surface(block, size, volume.unit, first_voxel)
+    is_whole = block.shape == fine.shape == tuple(factor * n for n in volume.shape)
+    if not is_whole and surface.match.sharp != "all":
+        yield NoteIssued(message=PREVIEW_SMOOTHING)
+    return ShapePreview(surface)
 
 
 def _judged(surface: SurfaceMesh) -> str:

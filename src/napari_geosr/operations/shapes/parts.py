@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 #: If the volume of a completed part is at most this fraction of that of the given
 #: shape, the shape may already have been complete.
 _SMALL_PART = 0.01
+#: Volume of a completed part, relative to that of the given shape, above which a
+#: warning is given. In the tests, at most 0.19 was missing and 0.17 was completed
+#: (benchmarks/bench_completion.py largest).
+_LARGE_PART = 0.2
+#: Minimum fraction of the directions with an expected wall that have one. In the same
+#: tests, it is at least 0.85.
+_MIN_WALL = 0.8
 #: Minimum fraction of the given shape that a model must reproduce; below it, a warning
 #: says that the shape differs from the training shapes.
 _MIN_REPRODUCED = 0.8
@@ -92,6 +99,32 @@ def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
         )
 
 
+def unlike_shell_steps(agreement: float, share: float) -> Generator[Step, None, None]:
+    """Warn if the wall of a shell differs from that of the training shells.
+
+    Parameters
+    ----------
+    agreement : float
+        Of the directions with an expected wall that have one, the fraction in which it
+        is as predicted.
+    share : float
+        Fraction of the directions with an expected wall that have one.
+    """
+    if share < _MIN_WALL:
+        yield WarningIssued(
+            message="The shape has a wall in only "
+            f"{100 * share:.0f} % of the directions in which the model expects one: it "
+            "is unlike the shapes that the model was trained on, or more of it is "
+            "missing than in the tests of the model. Do not trust the completed part."
+        )
+    elif agreement < _MIN_REPRODUCED:
+        yield WarningIssued(
+            message="The wall of the shape is as the model predicts in only "
+            f"{100 * agreement:.0f} % of the directions, so the shape is unlike those "
+            "that it was trained on. Do not trust the completed part."
+        )
+
+
 def cut_warning(beyond: Sequence[int]) -> str:
     """Return a warning that the completed part is cut off at the border of the volume.
 
@@ -111,15 +144,21 @@ def cut_warning(beyond: Sequence[int]) -> str:
     )
 
 
-def small_part_warning(n_added: int, n_given: int) -> str:
-    """Return a warning about a small completed part; empty if it is large enough."""
-    if n_added > _SMALL_PART * n_given:
-        return ""
-    return (
-        f"The completed part has only {100 * n_added / n_given:.2g} % of the volume of "
-        "the given shape. The shape may already be complete: check the part before "
-        "using it."
-    )
+def part_size_warning(n_added: int, n_given: int) -> str:
+    """Return a warning about a very small or large completed part, or ``""``."""
+    share = 100 * n_added / n_given
+    if n_added <= _SMALL_PART * n_given:
+        return (
+            f"The completed part has only {share:.2g} % of the volume of the given "
+            "shape. The shape may already be complete: check the part before using it."
+        )
+    if n_added > _LARGE_PART * n_given:
+        return (
+            f"The completed part is large: it has {share:.0f} % of the volume of the "
+            f"given shape. Parts above {100 * _LARGE_PART:.0f} % were not tested, and "
+            "are mostly invented. Do not trust the completed part."
+        )
+    return ""
 
 
 def overlap_steps(

@@ -26,6 +26,7 @@ from napari_geosr.networks.sparse._shells import (
     MIN_PRESENT,
     Ellipsoid,
     fit_ellipsoid,
+    share_in_wall,
     shell_maps,
     shell_voxels,
 )
@@ -34,6 +35,7 @@ from napari_geosr.operations.shapes.parts import (
     CompletedPart,
     cut_warning,
     large_pieces,
+    unlike_shell_steps,
     warn_if_unlike,
 )
 from napari_geosr.operations.shapes.refine import memory_budget
@@ -111,10 +113,12 @@ def complete_shell_steps(
     shell = atlas.predicted(given, config.smallest_piece)
     with interruptible(should_stop):
         check_stop()
-    yield from warn_if_unlike(shell.reproduced)
+        reproduced = share_in_wall(inside, shell.maps, ellipsoid, atlas.grid)
+    yield from warn_if_unlike(reproduced)
+    yield from unlike_shell_steps(shell.reproduced, share)
     implant: AnyArray = np.zeros(inside.shape, bool)
     if not shell.missing.any():
-        return CompletedPart(implant, 0, shell.reproduced)
+        return CompletedPart(implant, 0, reproduced)
     box, beyond = _box_of(shell, atlas, ellipsoid, inside.shape)
     if warning := cut_warning(beyond):
         yield WarningIssued(message=warning)
@@ -134,7 +138,7 @@ def complete_shell_steps(
         part = _without_crust(implant[box], thickness)
         kept, n_pieces = large_pieces(part, config.smallest_piece)
     implant[box] = kept
-    return CompletedPart(implant, n_pieces, shell.reproduced)
+    return CompletedPart(implant, n_pieces, reproduced)
 
 
 def bytes_for_completion(n_voxels: int) -> int:

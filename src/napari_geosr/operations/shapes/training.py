@@ -249,7 +249,11 @@ def _card(
         upscale_factor=spec.upscale_factor[0],
         halo=max(spec.halo),
         local=spec.local,
-        training=TrainingData(description=trained_on, **sizes),
+        training=TrainingData(
+            description=trained_on,
+            grey_values=tuple(v for _, v in sorted(shapes.grey_values.items())),
+            **sizes,
+        ),
         description=f"{description}{method.output_note}{done}",
         intended_use=use,
         not_for=limits,

@@ -23,13 +23,20 @@ class ImageNotes(QWidget):
     Parameters
     ----------
     viewer : napari.viewer.Viewer
+    asks_size : bool
+        Whether to ask for an unknown voxel size or unit, for docks that show lengths.
     """
 
     def __init__(
-        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+        self,
+        viewer: napari.viewer.Viewer,
+        parent: QWidget | None = None,
+        *,
+        asks_size: bool = False,
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self._asks_size = asks_size
         self._layers: list[weakref.ref[Layer]] = []
         self.rows: list[NotesRow] = []
         self._corrections: list[tuple[VoxelSizeRow, FramesRow]] = []
@@ -51,8 +58,9 @@ class ImageNotes(QWidget):
         self._layers = [weakref.ref(layer) for layer in layers]
         while len(self.rows) < len(layers):
             self._add_row()
-        for voxel_size, frames in self._corrections:
-            voxel_size.set_layer(None)
+        for i, (voxel_size, frames) in enumerate(self._corrections):
+            asks = self._asks_size and i < len(layers)
+            voxel_size.set_layer(layers[i] if asks else None)
             frames.set_layer(None)
         for i, row in enumerate(self.rows):
             row.set_layer(layers[i] if i < len(layers) else None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from napari_geosr.core.file_warnings import Note
+from napari_geosr.core.file_warnings import NO_UNIT, Note
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io import stamp as stamps
@@ -213,8 +213,7 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
         )
         space.notes.append(Note(text, "slice distance"))
     if not has_unit and space.size:
-        text = "The file contains a voxel size without a unit; the number was kept."
-        space.notes.append(Note(text, "unit"))
+        space.notes.append(NO_UNIT)
     for axis in "XYZ":
         place = _finite(metadata.get(f"{axis.lower()}origin"))
         if place is not None:

@@ -16,7 +16,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.config import format_available, format_enough
-from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.orientation import half_turn, same_orientation
@@ -38,6 +38,7 @@ from napari_geosr.learning.shapes.grey_scale import (
     grey_scale_bytes,
     grey_scale_steps,
 )
+from napari_geosr.learning.shapes.scan_values import scan_values_bytes
 from napari_geosr.networks import sparse
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.same_grid import (
@@ -46,6 +47,11 @@ from napari_geosr.operations.inputs.same_grid import (
     is_half_turned,
 )
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
+from napari_geosr.operations.shapes.inside.scales import (
+    AppliedScale,
+    applied_scale_steps,
+    check_choice,
+)
 from napari_geosr.operations.shapes.inside.thresholds import read_beyond_steps
 from napari_geosr.operations.shapes.masks import (
     cached_within,
@@ -65,8 +71,6 @@ from napari_geosr.operations.shapes.voxels import check_trained_voxels
 if TYPE_CHECKING:
     from napari_geosr.inference.masked import VoxelClassifier
 
-#: Standard deviation, relative to the mean, up to which grey values count as equal.
-_MIN_VARIATION = 1e-9
 #: Fraction of the memory budget up to which a scan in memory is copied.
 _COPY_SHARE = 0.25
 
@@ -83,6 +87,8 @@ class MaskSegmentation:
         Number of voxels in the mask; only these were computed.
     fractions : dict of int to float
         Fraction of the mask that has each label.
+    scale : AppliedScale
+        Mean and standard deviation by which grey values were standardised.
     threshold : float or None
         Grey value above or below which voxels were segmented; None with a mask.
     """
@@ -90,6 +96,7 @@ class MaskSegmentation:
     path: Path
     n_inside: int
     fractions: dict[int, float]
+    scale: AppliedScale
     threshold: float | None = None
 
 
@@ -105,6 +112,8 @@ class SegmentedLayer:
         Number of voxels in the mask; only these were computed.
     fractions : dict of int to float
         Fraction of the mask that has each label.
+    scale : AppliedScale
+        Mean and standard deviation by which grey values were standardised.
     threshold : float or None
         Grey value above or below which voxels were segmented; None with a mask.
     is_above : bool
@@ -114,6 +123,7 @@ class SegmentedLayer:
     volume: Volume
     n_inside: int
     fractions: dict[int, float]
+    scale: AppliedScale
     threshold: float | None = None
     is_above: bool = False
 
@@ -130,8 +140,7 @@ class _Planned:
     classifier : VoxelClassifier
     plan : MaskPlan
     device : str
-    scale : (float, float)
-        Mean and standard deviation of the grey values inside the mask.
+    scale : AppliedScale
     n_labels : int
     record : mapping
         Record of the operation.
@@ -142,7 +151,7 @@ class _Planned:
     classifier: VoxelClassifier
     plan: MaskPlan
     device: str
-    scale: tuple[float, float]
+    scale: AppliedScale
     n_labels: int
     record: AnyMapping
 
@@ -203,7 +212,9 @@ def segment_inside_steps(
         if should_stop():
             raise Cancelled("Stopped; no file was written.")
     shares = ready.fractions(counts)
-    return MaskSegmentation(out, ready.plan.n_active, shares, ready.threshold)
+    return MaskSegmentation(
+        out, ready.plan.n_active, shares, ready.scale, ready.threshold
+    )
 
 
 def segmented_layer_steps(
@@ -256,7 +267,12 @@ def segmented_layer_steps(
     )
     shares = ready.fractions(counts)
     return SegmentedLayer(
-        made, ready.plan.n_active, shares, ready.threshold, config.is_above
+        made,
+        ready.plan.n_active,
+        shares,
+        ready.scale,
+        ready.threshold,
+        config.is_above,
     )
 
 
@@ -279,6 +295,7 @@ def _plan_steps(
     ):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, SEGMENTING, "segment")
+    check_choice(model.card, config.grey_scale)
     if warning := check_trained_voxels(volume, model.card):
         yield WarningIssued(message=warning)
     device = pick_device(config.device)
@@ -291,22 +308,30 @@ def _plan_steps(
     inside, found = yield from _inside_steps(volume, mask, config, budget, should_stop)
     classifier = cast("VoxelClassifier", network)
     n_inside = inside.count()
-    reading = grey_scale_bytes(volume.shape, volume.dtype.itemsize, n_inside)
+    itemsize = volume.dtype.itemsize
+    reading = max(
+        grey_scale_bytes(volume.shape, itemsize, n_inside),
+        scan_values_bytes(volume.shape, itemsize),
+    )
     with cached_within(volume.data, budget) as held:
         plan = yield from plan_mask_steps(
             inside, classifier.spec, features, budget, reading, held, should_stop
         )
         if note := dense_note(plan.n_active, inside.size):
             yield NoteIssued(message=note)
-        scale = yield from grey_scale_steps(
+        own = yield from grey_scale_steps(
             volume,
             lambda planes: inside[planes],
             n_inside,
             should_stop,
             budget - inside.nbytes - held,
         )
+        scale = yield from applied_scale_steps(
+            volume, own, model.card, config.grey_scale, should_stop
+        )
     threshold = found.get("threshold")
     more: AnyDict = {} if threshold is None else {"threshold": threshold}
+    more["grey_scale"] = scale.to_dict()
     more["sparse_convolutions"] = sparse.sparse_backend(device)
     record = yield from provenance.record_steps(
         "shapes segment",
@@ -319,7 +344,6 @@ def _plan_steps(
     if mask is not None:
         record["inputs"]["mask"] = found
     n_labels = int(model.card.network_kwargs["out_channels"])
-    _check_contrast(volume, scale)
     return _Planned(
         inside, threshold, classifier, plan, device, scale, n_labels, record
     )
@@ -361,16 +385,6 @@ def _no_counts() -> AnyArray:
     return counts
 
 
-def _check_contrast(volume: Volume, scale: tuple[float, float]) -> None:
-    """Raise `VolumeError` if all grey values inside the mask are equal."""
-    mean, deviation = scale
-    if deviation <= _MIN_VARIATION * max(abs(mean), 1e-2):
-        raise VolumeError(
-            f"{volume.title} has the same grey value ({mean:.6g}) at all voxels of the "
-            "mask, so nothing can be distinguished there. Check the scan and its mask."
-        )
-
-
 def _label_steps(
     volume: Volume,
     ready: _Planned,
@@ -387,7 +401,7 @@ def _label_steps(
         steps = label_steps(
             volume.data,
             ready.inside,
-            ready.scale,
+            (ready.scale.mean, ready.scale.sd),
             ready.classifier,
             plan,
             ready.device,

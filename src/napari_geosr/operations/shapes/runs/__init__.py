@@ -29,6 +29,7 @@ from napari_geosr.operations.shapes.config import (
     RefineShapeConfig,
     SegmentInsideConfig,
 )
+from napari_geosr.operations.shapes.inside.scales import check_choice
 from napari_geosr.operations.shapes.masks import check_axes
 from napari_geosr.operations.shapes.models import (
     COMPLETING,
@@ -121,7 +122,8 @@ class ShapeJob(Config):
             settings.check_inside(mask is not None)
             if mask is not None:
                 check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS)
-            find_shape_model(settings.model, SEGMENTING, "segment")
+            model = find_shape_model(settings.model, SEGMENTING, "segment")
+            check_choice(model.card, settings.grey_scale)
         elif isinstance(settings, CompleteShapeConfig):
             check_cubic(
                 volume, find_shape_model(settings.model, COMPLETING, "complete")
