@@ -360,7 +360,7 @@ def test_a_job_does_not_write_the_companion_of_another(
     ("words", "reason"),
     [
         (["refine", "scan.tif", "-m", "skull-complete"], "cannot refine shapes"),
-        (["segment", "scan.tif", "-m", "model"], "not stated which voxels"),
+        (["segment", "scan.tif", "-m", "model"], "voxels to segment are not specified"),
         (
             ["segment", "scan.tif", "-m", "model", "--mask", "skull.tif"],
             "must be on the same grid",

@@ -67,8 +67,9 @@ _BLUR = 0.7
 _FILTER_DRAWS = 200
 #: Lower limit of the remaining fraction in the log ratio, which is infinite for 0.
 _MIN_SHARE = 0.01
-#: Width of the zone of solid around a pore, in voxels: of the scan for the grey value
-#: that replaces the pore, of the result for the contrast.
+#: Width of the zone of solid around a pore: in voxels of the scan for calculating the
+#: grey value that replaces the pore, and in voxels of the result for calculating the
+#: contrast.
 _AROUND = 3
 #: Minimum number of solid voxels from which a mean is calculated.
 _MIN_SOLID = 8

@@ -23,7 +23,7 @@ from napari_geosr.core.types import AnyArray
 TITLE = "Reach"
 HELP = "Distances within which 50, 90 and 99 % of the sensitivity to the scan lie."
 
-#: Fractions of the total attribution; the radius that contains each is given.
+#: Fractions of the total attribution; for each, the radius that contains it is given.
 SHARES = (0.5, 0.9, 0.99)
 
 

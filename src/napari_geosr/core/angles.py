@@ -56,8 +56,8 @@ _ENCODER_TOLERANCE = 0.85
 _MAX_GAP_STEPS = 2.5
 #: Maximum phase shift of later turns relative to the first, in steps.
 _PHASE_TOLERANCE = 0.25
-#: Maximum step of a stepwise rotation, in degrees. It excludes golden-angle views,
-#: which are at least 111° apart.
+#: Maximum step of a stepwise rotation, in degrees. The limit excludes golden-angle
+#: views, which are at least 111° apart.
 _MAX_STEP_DEGREES = 60.0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 
 #: Key in the metadata of a volume; its value names the directions in which X, Y and Z
-#: point. It is missing if they are unknown.
+#: point. The key is missing if the directions are unknown.
 ORIENTATION = "orientation"
 #: X points to the right, Y to the front and Z up, as in volumes read from NIfTI files.
 RAS = "RAS"

@@ -187,7 +187,7 @@ def describe_steps(
         elif address is not None:  # hashing the voxels would fetch all of them
             checksum_text = str(volume.metadata.get(METADATA_CHECKSUM))
         elif source is not None and before is not None and before.is_folder:
-            # It no longer exists; voxels that are not in memory cannot be read.
+            # The folder no longer exists; voxels that are not in memory cannot be read.
             checksum_text = None if volume.is_lazy else array_checksum(volume.data)
         else:
             checksum_text = array_checksum(volume.data)

@@ -16,20 +16,20 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
 
 #: Edge length, in voxels, of the cells for which voxels are counted; blocks begin and
-#: end at multiples of it.
+#: end at multiples of this length.
 CELL = 8
 #: Number of voxels counted at a time.
 _AT_ONCE = 2**20
 #: Bytes for each voxel that a sparse network computes, in addition to its features:
 #: position, and pairs of neighbours.
 _INDEX_BYTES = 200
-#: The same with dense convolutions: mask and position.
+#: Corresponding bytes with dense convolutions: mask and position.
 _DENSE_INDEX_BYTES = 32
 #: Number of copies of each computed voxel's features that are held at the same time.
 _COPIES = 4
 #: Bytes needed for any number of voxels: feature vectors that are gathered at a time.
 _FIXED_BYTES = 16 * 2**20
-#: The same with dense convolutions: working memory of torch's convolutions.
+#: Corresponding bytes with dense convolutions: working memory of torch's convolutions.
 _DENSE_FIXED_BYTES = 40 * 2**20
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Ratio of the actual peak to the counted bytes, assumed until it is measured. Without
-#: the copies inside convolutions, it was 1.3 to 1.8; with them, 0.8 to 1.1 on small
-#: windows and up to 1.6 on large ones in 3D.
+#: the copies inside convolutions, the ratio was 1.3 to 1.8; with them, 0.8 to 1.1 on
+#: small windows and up to 1.6 on large ones in 3D.
 FIRST_SAFETY = 1.6
 MIN_SAFETY = 1.3
 #: Upper limit of the measured ratio, because the growth may include memory of other

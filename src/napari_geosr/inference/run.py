@@ -385,7 +385,8 @@ class TiledRun:
         """Like `_restore`, for the tile that determines the backend."""
         clock = TimedForward(self.network)
         torch_values, grew_by = self._restore(tile, block, clock)
-        # Without this, memory freed by torch would hide the other backend's growth.
+        # Memory that torch has freed but not released would hide the growth of the
+        # other backend's memory.
         compute.release_memory(self.device)
         meter = GrowthMeter(self.device)
         try:

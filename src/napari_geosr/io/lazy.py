@@ -29,10 +29,11 @@ Reopening: TypeAlias = tuple[Callable[..., object], tuple[object, ...]]
 
 #: Default maximum size of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
-#: Blocks are decoded together up to a total size of at least this many bytes, so that
-#: small blocks are read fast.
+#: Blocks are decoded in groups of up to this total size, in bytes, so that small blocks
+#: are read fast.
 _MIN_GROUP_BYTES = 4 * 1024**2
-#: Blocks are decoded together up to at least this fraction of the size of the cache.
+#: Limit of the size of a group, as a fraction of the size of the cache, if this is
+#: larger.
 _GROUP_SHARE = 1 / 8
 #: Minimum number of decoded bytes for an estimate of the decoding time.
 _TIMED_BYTES = 16 * 1024**2

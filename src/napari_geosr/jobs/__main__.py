@@ -23,8 +23,8 @@ from napari_geosr.jobs.run import is_worker, run_steps
 #: Maximum wait, in seconds, for the starting process to release the job.
 _MAX_START_SECONDS = 5.0
 #: Seconds without a heartbeat after which a process on another host is considered dead
-#: if the queue has replaced it with this one. A live process sends several in that
-#: time.
+#: if the queue has replaced it with this one. A live process sends several heartbeats
+#: in that time.
 _MAX_SILENCE = 20.0
 
 
@@ -219,7 +219,7 @@ def _run_processes_in_queue(
         code = error.exit_code
     with job.hold(_MAX_START_SECONDS):
         if asked.stop and job.pending_request() == "pause":
-            job.clear_request()  # no process has started that could read it
+            job.clear_request()  # no process that could read it has started
         if replaced == ["finish"] and recorded(job.path)[1] == "paused":
             job.request("finish")  # for the next run
         if job.status().state == "queued" and not asked.stop:

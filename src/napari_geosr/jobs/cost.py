@@ -24,7 +24,7 @@ from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 _MEASURED = "energy.json"
 #: Folder in a job folder: the CPU time of each process of the job but the first.
 _TIMES = "processor_time"
-#: Seconds between updates of such a file.
+#: Seconds between updates of a file in this folder.
 _INTERVAL_SECONDS = 5.0
 _JOULES_PER_KILOWATT_HOUR = 3.6e6
 

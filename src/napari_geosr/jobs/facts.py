@@ -35,8 +35,8 @@ State = Literal[
     "unreadable",
     "missing",
 ]
-#: Folders with links that lead to a different file for each process, so that a job
-#: from elsewhere could name its folder without knowing where it is.
+#: Folders with links that lead to a different file for each process: with such a link,
+#: a job from elsewhere could name its folder without knowing where it is.
 _OWN_LINKS = ("proc", "dev")
 #: Copy of the lasting facts of ``job.json``, written once when the job is created.
 ORIGIN = "origin.json"
@@ -330,7 +330,7 @@ def _is_initial_model(path: Path, values: AnyMapping) -> bool:
         return False
     try:
         return zoo.find(initial).path.resolve() == path
-    except ModelError:  # it does not exist, or is damaged
+    except ModelError:  # the model does not exist, or is damaged
         return False
 
 

@@ -267,7 +267,8 @@ def later_writers(jobs: Iterable[JobStatus]) -> dict[Path, JobStatus]:
         result = status.result
         if status.state != "done" or result is None:
             continue
-        # Several training runs may return one initial model, which none of them wrote.
+        # Several training runs may return the same initial model, which none of them
+        # wrote.
         if status.operation not in MAKE_MODELS and not result.is_relative_to(
             status.path
         ):

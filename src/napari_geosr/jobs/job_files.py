@@ -229,7 +229,7 @@ def check_same_input_steps(
     if not before.get("checksum"):
         return
     volume = spec.open_input()
-    if volume.source is None:  # it is in the folder of the job
+    if volume.source is None:  # the volume is in the folder of the job
         return
     now = yield from provenance.describe_steps(volume, should_stop)
     if now["checksum"] != before["checksum"]:

@@ -72,8 +72,8 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
             state = status.state if status.can_resume else "paused"
             job.set_state(state, message=status.message)
             raise
-        # Set the state here, because a second click may precede the process's update.
-        # The process may have ended at once (see log.txt). If the folder cannot be
+        # Set the state here, because a second click may come before the process sets
+        # it. The process may have ended at once (see log.txt). If the folder cannot be
         # written, the process itself reports the error.
         with suppress(psutil.NoSuchProcess, FileError):
             job.set_state(

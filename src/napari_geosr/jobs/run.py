@@ -207,7 +207,7 @@ def _run(
         kept = "finish" if is_kept else ""
         _set_final_state(job, state, kept, done=last.done, total=last.total)
     else:
-        inside = result.is_relative_to(job.path)  # otherwise it is the initial model
+        inside = result.is_relative_to(job.path)  # otherwise, the initial model
         result_path = (result.relative_to(job.path) if inside else result).as_posix()
         _set_final_state(
             job, "done", result=result_path, done=last.done, total=last.total

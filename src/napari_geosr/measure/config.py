@@ -180,7 +180,10 @@ class PorosityConfig(Config):
 
     @model_validator(mode="after")
     def _check_bands(self) -> Self:
-        """Reject bands of nothing, and with hysteresis (cores at other thresholds)."""
+        """Reject bands if no statistics are requested, or if hysteresis is used.
+
+        The cores of hysteresis have other thresholds.
+        """
         if self.bands and not self.statistics:
             raise ValueError(
                 "bands are measured for morphometric statistics, but none are "

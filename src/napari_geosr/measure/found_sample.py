@@ -49,7 +49,7 @@ _MIN_INSIDE = 0.1
 #: voxels, because small pores consist mostly of voxels that are partly solid.
 _PURE = 0.125
 #: Maximum difference between the pure grey values of the pores and of the surroundings,
-#: relative to the contrast, if they are the same phase.
+#: relative to the contrast, at which the two count as the same phase.
 _SAME_PHASE = 0.2
 #: Minimum difference between the phases of the sample, relative to the same contrast.
 _MIN_CONTRAST = 0.05

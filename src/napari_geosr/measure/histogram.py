@@ -47,7 +47,8 @@ _MIN_RANGE = 1e-100
 #: values overflow.
 _MAX_VALUE = 1e100
 #: Largest value, relative to the range of values, up to which averages of the values
-#: themselves are exact enough. Above it, values are measured relative to the first bin.
+#: themselves are exact enough. Above this limit, values are measured relative to the
+#: first bin.
 _MAX_OFFSET = 2.0**20
 
 

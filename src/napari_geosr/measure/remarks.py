@@ -24,8 +24,8 @@ _MIN_HIDDEN_SHARE = 5e-3
 #: Fraction of the voxels up to which a group far from all others counts as neither
 #: pores nor solid.
 _MAX_SMALL_SHARE = 0.02
-#: The same fraction for a group that may well be a phase, such as metal grains or
-#: regions set to a constant.
+#: Larger fraction for a group that may well be a phase, such as metal grains or regions
+#: set to a constant.
 _MAX_DOUBTFUL_SHARE = 0.25
 #: Maximum frequency of grey values between two phases, relative to the lower frequency
 #: at the means of the phases.

@@ -161,7 +161,7 @@ def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
     low, high = (int(i) for i in np.flatnonzero(counts)[[0, -1]])
     end = high if peak - low < high - peak else low
     step = 1 if end < peak else -1
-    # From the tail's end towards the peak, excluding the peak itself.
+    # Go from the tail's end towards the peak, excluding the peak itself.
     bins = np.arange(end, peak, step)
     distance = counts[peak] * np.arange(len(bins)) - len(bins) * counts[bins].astype(
         float

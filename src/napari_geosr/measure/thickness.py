@@ -40,8 +40,8 @@ from napari_geosr.measure.thickness_distribution import (
 BLOCK_VOXELS = 200**3
 #: Number of planes of a block for which spheres are collected together.
 _SLAB = 16
-#: Initial width, in voxels, of the margin read around a block. It must exceed the
-#: largest radius and is increased until it does.
+#: Initial width, in voxels, of the margin read around a block. The margin must exceed
+#: the largest radius, and is widened until it does.
 FIRST_MARGIN = 24
 
 

@@ -43,8 +43,8 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"
     #: If the receptive field exceeds the patches, the network adapts to the padding
-    #: outside them: with dilations (1, 2, 3, 4) and patches of 12³ voxels, it was worse
-    #: than interpolation.
+    #: outside them: with dilations (1, 2, 3, 4) and patches of 12³ voxels, the network
+    #: was worse than interpolation.
     training_defaults: ClassVar[AnyDict] = {"dilations": (1, 2)}
 
     depth: int = Field(8, ge=1, le=400)

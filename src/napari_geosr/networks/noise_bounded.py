@@ -124,9 +124,9 @@ class MultiscaleBody(nn.Module):
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
-        # The reach, in half-resolution voxels, is the sum of three parts: the tail and
-        # the last blocks; the coarse blocks and the other half of a coarse voxel; the
-        # first blocks and the head.
+        # The reach, in half-resolution voxels, is the sum of the reaches of the tail
+        # and the last blocks, of the coarse blocks (with the other half of a coarse
+        # voxel), and of the first blocks and the head.
         half = 1 + 2 * config.blocks
         half += 1 + 2 * 2 * config.blocks
         half += 2 * _n_blocks_before(config) + 1

@@ -344,7 +344,8 @@ def is_written(out: Path, folder: Path, operation: str, replaces: int = 0) -> bo
         is_old = out.stat().st_mtime_ns == replaces
     except FileNotFoundError:
         return False
-    # Files in the folder of a job are its own, as other programs do not write there.
+    # Files in the folder of a job belong to the job, because other programs do not
+    # write there.
     is_own = out.is_relative_to(folder) or is_recorded(out, folder)
     if not (is_old or is_own or _may_be_result(out, folder, operation)):
         raise FileError(

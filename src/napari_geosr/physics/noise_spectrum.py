@@ -17,8 +17,8 @@ POINTS = 33
 CORNER = math.sqrt(0.5)
 #: Number of slices on either side of a slice with which its noise may be correlated.
 _REACH = 6
-#: Offset added to slice indices in seeds. It keeps seeds positive for the slices before
-#: the first one, which are also needed.
+#: Offset added to slice indices in seeds. The offset keeps seeds positive for the
+#: slices before the first one, which are also needed.
 _BEFORE = 1000
 
 

@@ -30,9 +30,9 @@ _FINE = ((0.6, 0.66), (0.7, 0.78), (0.78, 0.88))
 #: are at most 3.1 and 0.12.
 _MIN_SIGNIFICANCE = 5.0
 _MIN_POWER = 0.05
-#: The cut-off is too high if the power of detail below it, relative to the expected
-#: power, is less than this. For correct optics, the power is larger, even if the sample
-#: is smooth.
+#: The cut-off is too high if the power of detail below the cut-off, relative to the
+#: expected power, is less than this value. For correct optics, the power is larger,
+#: even if the sample is smooth.
 _MAX_MISSING = 0.12
 #: Minimum expected power of this detail, and minimum power of coarser detail, each
 #: relative to its random error.

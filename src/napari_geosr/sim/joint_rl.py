@@ -38,8 +38,8 @@ _WEIGHT_FLOOR = 0.02
 #: Number of iterations without improvement after which the search for the best number
 #: of iterations ends.
 _PATIENCE = 6
-#: Factor for the best number of iterations, which is found with half of the photons:
-#: with all photons, more iterations are useful.
+#: Factor for the best number of iterations, because this number is found with half of
+#: the photons: with all photons, more iterations are useful.
 _MORE = 1.15
 
 

@@ -30,13 +30,15 @@ _CLASSES = 8
 #: Smallest variance of a pixel relative to the mean variance.
 _FLOOR = 0.1
 #: Limits of the grey value that is added to frames with read noise, as multiples of the
-#: noise of a pixel without light. With the lower one, 2 % of these pixels remain
-#: negative; above the upper one, Richardson–Lucy only converges more slowly.
+#: noise of a pixel without light. With the lower limit, 2 % of these pixels remain
+#: negative; above the upper limit, the only effect is that Richardson–Lucy converges
+#: more slowly.
 _SHIFTS = (2.0, 3.0)
 #: Percentile of the smoothed mean frame that is used as the grey value without light.
 _DARK_PERCENTILE = 0.1
 #: Distance of that percentile from the grey value without light, in units of the noise,
-#: if all pixels are dark. The search for the number of dark pixels starts there.
+#: if all pixels are dark. The search for the number of dark pixels starts at this
+#: value.
 _FAR_BELOW = 3.1
 #: Number of iterations of the search for the number of dark pixels.
 _SEARCHES = 8

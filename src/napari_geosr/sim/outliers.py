@@ -36,8 +36,9 @@ _CLASSES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
 _MOST = 1e-3
 #: Maximum number of searches for outliers; the highest outliers are found first.
 _ROUNDS = 12
-#: Outliers are subtracted together with the highest one if their height, relative to
-#: it, is at least this value: subtraction changes the surroundings of an outlier.
+#: Outliers are subtracted together with the highest one if they have at least this
+#: fraction of its height. Lower ones are searched for again, because subtraction
+#: changes the surroundings of an outlier.
 _TOGETHER = 0.5
 #: Standard deviation of a normal distribution relative to its median deviation.
 _FROM_MEDIAN = 1.4826

@@ -13,9 +13,10 @@ from napari_geosr.core.sim_frames.fringes import FringePattern
 MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
-#: Smallest modulation of a frame, relative to the mean, below which a pattern does not
-#: count as found. The ratio is at least 0.76 for correct frames, even noisy ones; if
-#: frames of two angles are swapped, it is 0.37 to 0.51 for at least one of the angles.
+#: Modulation of a frame, relative to the mean of the frames, below which a pattern does
+#: not count as found. The ratio is at least 0.76 for correct frames, even noisy ones;
+#: if frames of two angles are swapped, it is 0.37 to 0.51 for at least one of the
+#: angles.
 MIN_EVENNESS = 0.6
 #: Minimum number of phases per angle for which equal phases are allowed.
 _MANY_PHASES = 6

@@ -51,8 +51,8 @@ MIN_NEAR = 4.0
 #: in the frames.
 MIN_PROMINENCE = 0.7
 #: Maximum distance of a pattern from an approximate wave vector, such as that of a
-#: circle dragged onto a peak, in cycles per field of view and as a fraction of the
-#: width of the spectrum (half the diameter of a circle); the larger applies.
+#: circle dragged onto a peak: in cycles per field of view, and as a fraction of the
+#: width of the spectrum (half the diameter of a circle). The larger of the two applies.
 _REACH = 3.0
 _REACH_FRACTION = 0.01
 #: Minimum number of phases with which two patterns in one direction can be separated.

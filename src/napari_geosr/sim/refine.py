@@ -46,8 +46,9 @@ _LEAST_LIGHT = 0.02
 _MAX_CONDITION = 20
 #: Maximum distance of the centre from the mean of the points, relative to their mean
 #: distance from it. A frame of another angle, with a point near 0, moves the centre by
-#: 0.95. Correct phases in steps of 60° move it as far, but their points have about the
-#: same absolute value; a larger distance is therefore allowed for such points.
+#: 0.95. Correct phases in steps of 60° move the centre equally far, but their points
+#: have about the same absolute value; a larger distance is therefore allowed for such
+#: points.
 _FAR = 0.5
 _FAR_IF_EVEN = 1.2
 #: Minimum absolute value of a point, relative to the mean, at which the absolute values

@@ -55,8 +55,8 @@ class WedgeScore:
         length = fft.next_fast_len(2 * n_columns, real=True)
         harmonic = np.rint(fft.fftfreq(2 * n) * 2 * n).astype(int)
         frequency = fft.rfftfreq(length)
-        # Assume that the sample fits within the detector's width, so that its radius
-        # is at most half of it.
+        # Assume that the sample fits within the detector's width, so that its radius is
+        # at most half the width.
         edge = np.pi * frequency * n_columns + _MARGIN
         low = frequency > 1.5 / n_columns
         outside = (np.abs(harmonic)[:, None] > edge) & low & (frequency < 0.5)

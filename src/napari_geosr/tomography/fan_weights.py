@@ -44,8 +44,8 @@ _CLOSED_STEPS = 1.5
 #: that fills these columns).
 _MAX_MISSING_DEGREES = 2.0
 #: Largest angle over which views at the ends of a scan fade out, in degrees. For fan
-#: angles up to half of it, the weights equal Parker's; for longer scans, they give less
-#: noise.
+#: angles up to half of this angle, the weights equal Parker's; for longer scans, they
+#: give less noise.
 _FADE = 60.0
 #: If the offset of the axis from the middle of the detector exceeds this fraction of
 #: its width, it is intentional: each view then shows only one side of the sample.

@@ -64,7 +64,8 @@ Job = Annotated[str, Parameter(help="Folder, output, name or queue number of the
 _POLL_SECONDS = 0.3
 #: Seconds between two queries to the queue of a cluster.
 _QUEUE_SECONDS = 3.0
-#: Seconds to wait for a job that its queue does not find, but may be resubmitting.
+#: Seconds to wait for a job that is missing from its queue, because the queue may be
+#: resubmitting it.
 _DOUBT_SECONDS = 10.0
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (

@@ -373,7 +373,7 @@ def _isolated(
     usable = known & (values >= low) & (values <= high)
     centres = voxels[tuple(places.T)].astype(np.float64)[:, None]
     # A voxel of a bright structure always has a neighbour that is nearly as bright. At
-    # the border that neighbour may be cut off, so a larger difference is required.
+    # the border, that neighbour may be cut off, so a larger difference is required.
     has_all = inside.all(axis=1)
     min_difference = spread * np.where(has_all, 1, 2)[:, None]
     apart = (~usable | (np.abs(centres - values) > min_difference)).all(axis=1)

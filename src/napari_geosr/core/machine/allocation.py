@@ -65,7 +65,8 @@ def _lines_of_node() -> int:
         return 0
     own = _short(socket.gethostname())
     n = sum(_short(line) == own for line in lines)
-    # On some clusters, OAR allocates whole nodes, so that a line is not a core.
+    # On some clusters, OAR allocates whole nodes; a line of the file then does not
+    # stand for a core.
     return n if n > 1 else 0
 
 

@@ -31,7 +31,7 @@ _N_SAMPLES = 32
 #: Size of a sample, in bytes.
 _SAMPLE_BYTES = 4096
 #: Maximum size of files that are read completely when a run begins, in bytes. Reading
-#: one takes less than a tenth of a second, and the run reads it anyway.
+#: such a file takes less than a tenth of a second, and the run reads it anyway.
 _SMALL_BYTES = 1 << 26
 
 T = TypeVar("T")
@@ -191,7 +191,7 @@ class KnownContents:
     Attributes
     ----------
     is_same : callable
-        Returns whether the source has the same contents now.
+        Returns whether the source still has the same contents.
     is_complete : bool
         Whether all bytes are compared, rather than samples.
     """
@@ -232,7 +232,7 @@ def is_identical(path: Path, before: FileState, now: FileState | None) -> bool:
     known = _known.get((path, before))
     if now is None or known is None or not known.is_complete or not known.is_same():
         return False
-    if not now.matches(file_state(path)):  # it is still being written
+    if not now.matches(file_state(path)):  # the source is still being written
         return False
     remember_contents(path, now, known)
     return True

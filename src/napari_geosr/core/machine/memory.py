@@ -90,7 +90,7 @@ def _rest_of_allocation() -> Iterator[int]:
         return
     own, used = psutil.Process(), 0
     for process in (own, *own.children(recursive=True)):
-        with suppress(psutil.Error):  # it has just ended
+        with suppress(psutil.Error):  # the process has just ended
             used += process.memory_info().rss
     yield max(0, limit - used)
 

@@ -82,7 +82,7 @@ class RunHandover(QObject):
         self._activity, self._operation = activity, operation
         self._widget = weakref.ref(widget)
         self._description = ""
-        self._run_name = ""  # by which the activity identifies the run
+        self._run_name = ""  # name by which the activity identifies the run
         self._get_stopped: StoppedRunGetter | None = None
         self._expected: ExpectedRun | None = None
         self._progress = (0, 0)

@@ -258,8 +258,8 @@ class MessagePane(QScrollArea):
 
     def fit(self) -> None:
         """Fit the height to the message, leaving most of the dock to the settings."""
-        # Invalidate the sizes that were cached for the last message. This requests
-        # another layout, and `eventFilter` sets the height again after it.
+        # Invalidate the sizes that were cached for the last message. Doing so requests
+        # another layout, after which `eventFilter` sets the height again.
         for known in (self._message.layout(), self.widget().layout()):
             known.invalidate()
         self._set_height()

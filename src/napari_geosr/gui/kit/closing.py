@@ -154,7 +154,7 @@ class CloseFilter(QObject):
 
     def _on_close(self, event: QEvent) -> bool:
         if self._handovers:
-            event.ignore()  # closes once the runs have become jobs
+            event.ignore()  # the window closes once the runs have become jobs
             self.ask_to_wait()
             return True
         answer = self.ask()
@@ -307,7 +307,7 @@ class CloseCommand(QObject):
 def _ask_before_commands(window: Any) -> None:
     """Make menu commands that close windows ask the plugin's question first."""
     if _app_model() is None:
-        return  # without it, only napari's own question is asked
+        return  # napari then asks only its own question
     for menu in window.findChildren(QMenu):
         for action in menu.actions():
             quits = _COMMANDS.get(action.objectName())

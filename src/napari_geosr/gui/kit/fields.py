@@ -50,7 +50,8 @@ _TITLES = {
     "li": "Li",
     "triangle": "Triangle",
 }
-#: Width of a spin box in addition to its text, including the arrows, in pixels.
+#: Width that a spin box needs in addition to its text, in pixels; it includes the
+#: arrows.
 _TEXT_MARGIN = 68
 #: Largest absolute value of a number without bounds.
 _UNBOUNDED = 1e9

@@ -396,7 +396,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     shown = [field for form in forms for field in form.show_faults(error)]
     if not shown and isinstance(error, GeoSRError):
         text, fields = fields_of_options(str(error), forms)
-        for form, name in fields[:1]:  # the other options are alternatives to it
+        for form, name in fields[:1]:  # the others are alternatives to the first
             form.add_fault(name, text)
             shown.append(form.editor(name))
     for field in shown:

@@ -77,7 +77,7 @@ class DockFrame(QWidget):
         DockTabifier(self)
         self.dock: Dock | None = None
         self._pending_dock: Dock | None = None  # a dock that has not been inserted yet
-        self._unadopted: list[Dock] = []  # not inserted and perhaps without a parent
+        self._unadopted: list[Dock] = []  # not inserted, perhaps without a parent
         when_destroyed(self, partial(_delete_docks, self._unadopted))
         # Use the dock's width from the start, before a crowded window can widen it.
         self.setMinimumWidth(MIN_WIDTH)
@@ -151,7 +151,7 @@ class DockFrame(QWidget):
         layout: Any = self.layout()
         layout.addWidget(self.dock, 2, 0)
         self._unadopted.clear()
-        self.dock.show()  # otherwise the layout would show it later
+        self.dock.show()  # otherwise, the layout would show it only later
         self.dock.begin()
         self.filled.emit(self.dock)
 
@@ -187,7 +187,7 @@ def open_dock(
     frame = _find(viewer, name)
     if frame is None:
         frame = _frame_class(name)(viewer)
-        # Use the name in napari's menus, so that they find the dock.
+        # Use the name that napari's menus use, so that they find the dock.
         viewer.window.add_dock_widget(frame, name=menu_name(name), tabify=True)
     dock: Any = dock_of(frame)
     dock.show()

@@ -46,7 +46,7 @@ def list_tree(
     tree.setRootIsDecorated(False)
     tree.setUniformRowHeights(True)
     tree.setStyleSheet("QTreeView::item { padding: 2px 0px; }")
-    # As tall as the entries require, within the given heights.
+    # Make the list as tall as its entries require, within the given limits.
     tree.setSizeAdjustPolicy(QAbstractScrollArea.SizeAdjustPolicy.AdjustToContents)
     tree.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
     # Names often differ only at their end.

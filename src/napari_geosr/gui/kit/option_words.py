@@ -37,8 +37,7 @@ _COMMAND = re.compile(
     r"(, or )?(with )?napari-geosr ([a-z]+)((?: [^\s(),;-][^\s(),;]*)*?)"
     r"((?: --[a-z-]+(?: [^\s(),;]*[^\s(),;.])?)+)"
 )
-#: Commands in backticks; the first group is the start of the sentence, if they are
-#: there.
+#: Commands in backticks; the first group matches if the command begins a sentence.
 _QUOTED_COMMAND = re.compile(r"(^|[.!?] )?`napari-geosr ([a-z]+)[^`]*`")
 #: Sections of docks that correspond to commands.
 _SECTIONS = {"plan": "'How much to scan' in the Porosity dock"}
@@ -49,8 +48,8 @@ _DOCKS = {
     **{"pairs": "Pairs", "segment": "Segment", "shapes": "Shapes", "sim": "SIM"},
     **{"models": "Models", "jobs": "Jobs"},
 }
-#: Patterns of sentences that name options, and the sentences that replace them in docks
-#: with buttons for the same answers.
+#: Patterns of sentences that name options, and the sentences that replace these in
+#: docks with buttons for the same answers.
 _ANSWERS = (
     (
         re.compile(

@@ -177,7 +177,7 @@ class LayerCombo(ElidingCombo):
     def _refill(self) -> bool:
         """Refill the list; return whether the chosen entry has changed."""
         before, entry = self.layer(), self.currentText()
-        blocked = self.blockSignals(True)  # the caller may have blocked them, too
+        blocked = self.blockSignals(True)  # the caller may have blocked signals, too
         self._fill(before)
         self.blockSignals(blocked)
         return self.layer() is not before or (

@@ -1,4 +1,4 @@
-"""The draggable line in the canvas between before and after."""
+"""The draggable line in the canvas between the two compared images."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class CurtainLine(QWidget):
         super().__init__(canvas)
         self._canvas, self._labels = canvas, (before, after)
         self.setCursor(Qt.CursorShape.SplitHCursor)
-        self.setAccessibleName("Line between before and after")
-        self.setToolTip("Drag to move the line between before and after.")
+        self.setAccessibleName("Divider between the two images")
+        self.setToolTip("Drag to move the divider between the two images.")
         canvas.installEventFilter(self)
         self._arrange()
         self.raise_()  # only once, so that later notifications appear above the line

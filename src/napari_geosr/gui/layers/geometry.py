@@ -218,7 +218,7 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     turned = np.abs(linear - np.diag(size)).max() > _NEGLIGIBLE * np.abs(size).max()
     if turned or size.min() <= 0:
         # The diagonal of the triangular matrix contains, from X to Z: the edge of a
-        # voxel along X, the distance between rows, and that between planes.
+        # voxel along X, the distance between rows, and the distance between planes.
         size = np.abs(np.diag(np.linalg.qr(linear[:, ::-1])[1]))[::-1]
         upright = np.diag([*size, 1.0])
         upright[:-1, -1] = origin

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Minimum time between refreshes in 2D, in seconds.
 _PAUSE_2D = 0.15
-#: Minimum time between refreshes in 3D, in seconds: each of them transfers the whole
+#: Minimum time between refreshes in 3D, in seconds: each refresh transfers the whole
 #: volume to the GPU.
 _PAUSE_3D = 2.0
 #: Maximum fraction of time that is spent on refreshing.

@@ -316,7 +316,7 @@ class ModelBox(QWidget):
 
 
 def text_label(name: str, label: QLabel | None = None) -> QLabel:
-    """Return a multi-line label with selectable text; `label` if it is given."""
+    """Return a multi-line label with selectable text; use `label` if it is given."""
     label = QLabel() if label is None else label
     label.setWordWrap(True)
     label.setAccessibleName(name)

@@ -47,7 +47,7 @@ _DELAY = 50
 #: Delay in milliseconds from the last redraw until the labels are checked for edits.
 _CHECK_DELAY = 300
 #: Maximum size in bytes of labels that are compared with the original ones after edits,
-#: to find out whether these were undone.
+#: to find out whether the edits were undone.
 _MAX_BYTES = 2**30
 #: Settings that select the sample, and settings that distinguish pores from solid.
 _SAMPLE = ("sample_mask", "mask_closing")

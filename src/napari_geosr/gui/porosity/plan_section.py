@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 #: Values of the setting for what the scan shows, keyed by the text of the menu entry.
 _SCANS = {"whole sample": "whole", "one spot": "spot"}
-#: The same choices in the description of a plan.
+#: Words for the same choices in the description of a plan.
 _SHOWN = {"whole sample": "the whole sample", "one spot": "one spot"}
 _SIZES = (
     "For other spot sizes: number of spots needed, and fraction of the sample scanned."
@@ -131,7 +131,7 @@ class PlanSection(QWidget):
         self.sizes.setTextFormat(Qt.TextFormat.RichText)
         self.sizes.setWordWrap(True)
         self.export_button = QPushButton("Export plan…")
-        #: Why the plan is outdated; hidden if it is not.
+        #: States why the plan is outdated; hidden if it is up to date.
         self.stale_note = text_label("About the plan", "")
         self.stale_note.setVisible(False)
         self._lay_out()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LABEL = "label"
 #: Number of rows sampled to choose a column's decimals.
 _SAMPLE_ROWS = 10_000
-#: Maximum number of decimals that all numbers of a column have in common.
+#: Maximum number of decimals, which is the same for all numbers of a column.
 _MAX_DECIMALS = 6
 #: Width of a cell in addition to its text, in pixels: with the usual units, the columns
 #: up to the diameter fit into a dock of 360 pixels.

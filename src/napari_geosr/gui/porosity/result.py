@@ -54,7 +54,8 @@ _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 _MIN_FIGURES_HEIGHT = 60
 #: Minimum height of the pore table, in pixels.
 _MIN_TABLE_HEIGHT = 90
-#: Height, in pixels, below which the figures do not shrink while the table can.
+#: Height, in pixels, below which the figures are not shrunk as long as the table can
+#: be.
 _FIGURES_HEIGHT = 230
 
 
@@ -210,7 +211,7 @@ class PorosityResult(QWidget):
             "Results and histogram",
             "Measured values and histogram.",
         )
-        # Values that are wider than expected can still be reached.
+        # Allow scrolling to values that are wider than expected.
         self._above.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self._above.setWidget(content)
         self._above.setMinimumHeight(_MIN_FIGURES_HEIGHT)

@@ -35,7 +35,7 @@ RUNNING = {
     "evidence": "Evaluating the evidence…",
     "plan": "Planning…",
 }
-#: What is stopped when its layer is removed, by operation.
+#: What a message says is stopped if its layer is removed, by operation.
 STOPPED = {
     "measure": "its measurement",
     "evidence": "the evaluation of the evidence",

@@ -1,8 +1,8 @@
 """Reconstruct a coarse slice in about a second if a sharp one takes longer; no Qt.
 
 If columns are half as wide, a slice has twice as many pixels per edge and takes four
-times as long. Wider columns therefore show the effect of an algorithm early: grey
-values (attenuation per unit length) and position are not affected.
+times as long. With wider columns, the effect of an algorithm is therefore visible
+sooner; grey values (attenuation per unit length) and position are not affected.
 """
 
 from __future__ import annotations

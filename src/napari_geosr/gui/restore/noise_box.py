@@ -205,7 +205,7 @@ class NoiseSourceBox(QWidget):
         self._watch()
         self._show_known()
         if place is not None:
-            self._repeat.start(0)  # if one of them has been edited since
+            self._repeat.start(0)  # in case a layer has been edited since
 
     def _place(self) -> Layer | None:
         """Return the layer in which the noise of the scan is measured, if it exists."""

@@ -91,8 +91,8 @@ _BACKGROUND = {
     VERDICT: "Checking the effect of this model…",
 }
 _ESTIMATE_TIP = (
-    "Time and memory that a run needs on this device. Other programs that use the "
-    "processor make it slower."
+    "Time and memory that a run needs on this device. The run takes longer if other "
+    "programs use the processor."
 )
 _MEASURE = "&Measure porosity…"
 _MEASURE_TIP = "Open the Porosity dock with the restored layer."

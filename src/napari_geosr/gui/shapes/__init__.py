@@ -259,7 +259,7 @@ class ShapesDock(ShapesWidgets):
         self._sources, self._removed = tuple(map(weakref.ref, layers)), ""
 
         def show(result: T) -> None:
-            if self._removed:  # while the last step was running
+            if self._removed:  # a layer was removed during the last step
                 self._on_error(Cancelled("Stopped."))
             else:
                 on_result(result)

@@ -102,7 +102,7 @@ def as_job(
     shape = None if layer is None else _layer_volume(layer, viewer)
     if scan is not None:
         data = _layer_volume(scan, viewer)
-        # The form has a class of its own.
+        # The form uses its own class of settings, so convert them.
         settings = SegmentInsideConfig.create(**config.model_dump())
         return StoppedShape("segment", data, settings, shape)
     assert shape is not None

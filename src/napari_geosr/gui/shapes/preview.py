@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _COLOUR = "bop blue"
 #: Opacity of the input while a preview is shown.
 _OPACITY = 0.5
-#: Blending of the input meanwhile: it does not hide the surface, even where the two
-#: coincide.
+#: Blending of the input while a preview is shown, with which the input does not hide
+#: the surface, even where the two coincide.
 _BLENDING = "translucent_no_depth"
 #: Minimum distance between the centres of a surface and the whole shape, relative to
 #: the size of the shape, at which the camera looks from the side of the surface.
@@ -40,7 +40,7 @@ class PreviewSurface:
         self._viewer = viewer
         self._layer: weakref.ref[Surface] | None = None
         self._faded: FadedInput | None = None
-        #: Input of the completion to which the camera was turned last.
+        #: Input of the completion whose result the camera was last turned to.
         self._seen: weakref.ref[Labels] | None = None
 
     @property

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
-#: Short names of the methods, for the labels at the line of the curtain.
+#: Short names of the methods, for the labels next to the curtain's line.
 _SHORT = {
     "widefield": "widefield",
     "wiener": "Wiener",

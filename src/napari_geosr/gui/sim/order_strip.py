@@ -31,7 +31,8 @@ from napari_geosr.operations.sim.inputs import (
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Maximum edge length of a thumbnail, in pixels; each shows one camera pixel.
+#: Maximum edge length of a thumbnail, in pixels; each of its pixels shows one camera
+#: pixel.
 _EDGE = 40
 #: Largest width of a row of thumbnails in pixels.
 _ROW = 210

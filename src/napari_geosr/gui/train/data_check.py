@@ -122,7 +122,7 @@ def _check_steps(question: DataQuestion) -> Generator[Step, None, str]:
         warnings += smaller_patch_warnings(training, volumes)
     except GeoSRError:
         return ""  # shown when *Start* is pressed
-    with suppress(GeoSRError):  # likewise; usually, another scan is still to be chosen
+    with suppress(GeoSRError):  # e.g. if another scan is missing
         plan = TrainingPlan(method, training.model_dump(), question.data)
         warnings += plan.on_shared_regions()[1]
     return " ".join(warnings)

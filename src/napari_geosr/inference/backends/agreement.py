@@ -18,7 +18,7 @@ MAX_DIFFERENCE = 1e-3
 MAX_RMS = 1e-4
 
 
-class ConversionError(Exception):  # `auto` then falls back to torch
+class ConversionError(Exception):  # `auto` then uses torch
     """A backend cannot compute a network; the message says why."""
 
 

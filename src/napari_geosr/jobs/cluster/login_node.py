@@ -73,8 +73,8 @@ exit "$code"
 """
 
 
-#: Start of the line that reports a different version, and type of a function that
-#: receives the report.
+#: Beginning of the line that reports a different version, and type of the functions
+#: that receive this report.
 _NOTE = "note: "
 OnNote = Callable[[str], object]
 

@@ -29,8 +29,8 @@ _PAUSE = 0.3
 #: Number of consecutive full runs without progress after which a job is not
 #: resubmitted.
 MAX_IDLE = 3
-#: The same limit for full and shorter runs together: a queue may warn a run so early
-#: (SLURM up to a minute before its walltime) that there is no time for a step.
+#: Limit for full and shorter runs together: a queue may warn a run so early (SLURM up
+#: to a minute early) that there is no time for a step.
 MAX_IDLE_OR_SHORT = 12
 
 
@@ -243,7 +243,7 @@ class QueuePlace:
         return state, message
 
 
-#: Queue place of a job that was never submitted.
+#: Place in the queue of a job that was never submitted.
 NO_QUEUE = QueuePlace()
 
 

@@ -153,7 +153,8 @@ def check_no_other_writer(outputs: Iterable[Path], own: Path | None) -> None:
     if not names:
         return
     for other in index.list_jobs():
-        # A run that its queue ended has stopped, but may wait there to start again.
+        # A run that was ended by its queue has stopped, but its job may be waiting in
+        # the queue to start again.
         is_open = other.is_alive or may_be_in_queue(other)
         if not is_open or other.path == own:
             continue
@@ -166,7 +167,7 @@ def _settled(other: JobStatus) -> JobStatus:
     """Query the queue; give it a few seconds to end a job that was cancelled."""
     deadline = time.monotonic() + _ENDING_SECONDS
     while True:
-        refresh([other])  # it may have ended or restarted the job in the meantime
+        refresh([other])  # the queue may have ended or restarted the job
         found = _status_of(other)
         is_ending = found.state == "cancelled" and found.is_unfinished_in_queue
         if not is_ending or time.monotonic() >= deadline:

@@ -40,7 +40,8 @@ IN_QUEUE = "--in-queue"
 _POWER = {"watts_per_core", "grams_per_kilowatt_hour"}
 #: Age, in seconds, up to which a request to stop also stops a resubmitted job.
 _MAX_RESUBMISSION = 600.0
-#: Fraction of the time until the queue's warning that a run must last to count as full.
+#: A run counts as full only if it lasts for at least this fraction of the planned time
+#: from its start to the queue's warning.
 _FULL_SHARE = 0.5
 
 
@@ -173,7 +174,7 @@ def _call_queue(
     """
     try:
         number = queue.submit(job.path)
-    except UnansweredError:  # when it starts, the job records its number itself
+    except UnansweredError:  # the job records its number when it starts
         if pressed:
             return ""
         raise

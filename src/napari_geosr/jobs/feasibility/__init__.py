@@ -26,8 +26,9 @@ from napari_geosr.operations.sim.job import SimJob
 if TYPE_CHECKING:
     from napari_geosr.operations.shapes.runs import ShapeJob
 
-#: Operation of runs on shapes. Their class is not imported, because it imports the
-#: training code for shapes, and the help of the command line must appear at once.
+#: Operation of runs on shapes. The class of these runs is not imported, because its
+#: module imports the training code for shapes, and the help of the command line must
+#: appear at once.
 _SHAPES = "shapes"
 
 __all__ = [

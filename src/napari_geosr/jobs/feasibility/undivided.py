@@ -27,19 +27,21 @@ if TYPE_CHECKING:
 #: Memory of a process without its data, in bytes: the program and its libraries.
 _PROGRAM_BYTES = 500 * 10**6
 #: Least memory for each voxel of the input, in bytes. A completion holds the shape, the
-#: completed part, and both together; the other tasks hold one bit per voxel, for large
-#: volumes in a temporary file.
+#: completed part, and both together; the other tasks hold one bit per voxel (for large
+#: volumes, in a temporary file).
 _LEAST_BYTES = {"complete": 4.0, "refine": 0.125, "segment": 0.125}
 #: Shortest CPU time per camera pixel and frame, in seconds, for an upscale factor of 2
 #: or more: half of what was measured on one core (docs/evidence/scale.md). The network
-#: starts from joint Richardson–Lucy. Finding the patterns and checks are not included.
+#: starts from joint Richardson–Lucy. The time for finding the patterns and for the
+#: checks is not included.
 _FRAME_SECONDS = {
     "widefield": 2e-9,
     "wiener": 100e-9,
     "joint-rl": 100e-9,
     "pinn": 100e-9,
 }
-#: The same for each iteration of joint Richardson–Lucy, if their number is given.
+#: Shortest CPU time per camera pixel and frame, in seconds, for each iteration of joint
+#: Richardson–Lucy, if the number of iterations is given.
 _ITERATION_SECONDS = 18e-9
 #: Shortest CPU time per voxel for a segmentation from two painted classes, in seconds:
 #: half of what was measured. One core is used.

@@ -40,14 +40,14 @@ NO_ADVICE: Mapping[str, str] = MappingProxyType({})
 _ENDED_BY_SETUP = (
     "A setup command of the profile ended the script; napari-geosr was not started."
 )
-#: What to do if the queue does not answer a command.
+#: What to do if the queue does not answer a command, except one that submits a job.
 _TRY_AGAIN = "Try again later."
-#: The same for the commands that submit a job.
+#: What to do if the queue does not answer a command that submits a job.
 _CHECK_QUEUE = "Check whether the job is in the queue before you submit it again."
 #: Names of the commands that submit a job.
 _SUBMITTING = ("sbatch", "oarsub")
 #: Parts, in lower case, of the messages of commands that lost their connection to the
-#: queue. A busy controller of SLURM often accepts a job after its command has given up.
+#: queue. A busy controller of SLURM often accepts a job after `sbatch` has given up.
 _LOST = (
     "timed out",
     "unable to contact",

@@ -35,8 +35,8 @@ _WAITING = {
     "toAckReservation": "waiting",
 }
 _ENDED = ("Terminated", "Error", "toError")
-#: Why a job has ended, by the type of one of its events; the first match holds, because
-#: OAR also deletes a job at its walltime.
+#: Why a job has ended, by the type of one of its events. The first match holds: OAR
+#: also deletes a job that has reached its walltime.
 _ENDINGS = {
     "WALLTIME": "walltime reached",
     "BESTEFFORT_KILL": "preempted by a job of higher priority",

@@ -62,7 +62,7 @@ class StoppedSegmentation:
             If a file cannot be written, or an input is invalid; for example, if fewer
             than two classes are painted.
         """
-        # Before anything is written; labels in memory are read at once.
+        # Check the labels before anything is written; those in memory are read at once.
         yield StageStarted(message="Reading the painted labels")
         read_strokes(
             self.strokes.volume,

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Edge length of the windows in voxels, by number of axes; adjacent windows overlap by
-#: a quarter of it.
+#: a quarter of this length.
 WINDOW = {2: 256, 3: 64}
 #: Maximum edge of images that are not split, as a multiple of the window's edge.
 _UNCUT = 1.25
@@ -98,7 +98,8 @@ class PosteriorSampler:
         if not ratio[0] <= self.noise <= ratio[-2]:
             raise ConfigError(
                 "No noise was measured in the scan, so only one object agrees with "
-                "it and there is nothing to sample: omit the uncertainty."
+                "it and there is nothing to sample: turn off the uncertainty "
+                "(--uncertainty)."
                 if self.noise < ratio[0]
                 else "The scan has more noise than the model was trained for."
             )

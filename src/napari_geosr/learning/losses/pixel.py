@@ -85,7 +85,8 @@ def structural_similarity(
     positions = torch.arange(-radius, radius + 1, dtype=torch.float64)
     line = torch.exp(-0.5 * (positions / sigma).square())
     dtype = torch.promote_types(output.dtype, torch.float32)
-    # Convert to `dtype` before moving the window: some devices have no float64.
+    # Convert the window to `dtype` before copying it to the device: some devices do not
+    # support float64.
     line = (line / line.sum()).to(dtype).to(output.device)
     # Computing variances as differences of squares requires full precision.
     with torch.autocast(output.device.type, enabled=False):

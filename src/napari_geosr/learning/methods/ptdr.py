@@ -174,8 +174,9 @@ class Method(_Method):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.unpainted = self.config.unpainted
-        # The model outputs the numbers in the labels, so 0 is an output even if nothing
-        # is painted with it; it is never the most likely class.
+        # The model outputs the numbers in the labels. 0 is therefore one of its
+        # outputs, even if nothing is painted with 0, which is then never the most
+        # likely class.
         self.labels = self.config.classes + (self.unpainted == 0)
 
     @classmethod

@@ -156,7 +156,8 @@ class Trainer:
         modules = self.method.modules
         for name in modules:
             # `evaluation_mode` avoids the wrapper that synchronises processes within a
-            # pass; all start from the same weights and average their gradients later.
+            # pass: all processes start from the same weights and average their
+            # gradients later.
             modules[name] = self.accelerator.prepare_model(
                 modules[name], evaluation_mode=True
             )

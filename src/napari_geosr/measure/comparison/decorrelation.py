@@ -22,10 +22,11 @@ Array = npt.NDArray[np.float64]
 _N_RADII = 200
 #: Number of high-pass filters.
 _N_FILTERS = 20
-#: Standard deviation, in pixels, of the Gaussian filter whose result is subtracted by
-#: the strongest high-pass filter.
+#: Standard deviation, in pixels, of the Gaussian filter with the result that the
+#: strongest high-pass filter subtracts.
 _MIN_BLUR = 0.5
-#: The same for the weakest high-pass filter, as a fraction of the image's shorter edge.
+#: Standard deviation for the weakest high-pass filter, as a fraction of the image's
+#: shorter edge.
 _MAX_BLUR_SHARE = 0.25
 #: Minimum correlation at a peak.
 _MIN_HEIGHT = 0.05

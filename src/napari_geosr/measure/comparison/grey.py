@@ -78,7 +78,7 @@ class GreySums:
         if values.size == 0:
             return
         a, b = values.astype(np.float64), base.astype(np.float64)
-        if self._centre is None:  # centred, so that squares keep their precision
+        if self._centre is None:  # centre, so that squares keep their precision
             self._centre = float(a.mean()), float(b.mean())
         self.n += a.size
         difference = a - b

@@ -10,9 +10,9 @@ from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 #: A sphere touches a wall if the wall is at most this much farther away than the
 #: nearest one, in voxels.
 TOUCHING = 0.18
-#: Added to the radius, in voxels, if walls touch a sphere on all sides: plates and rods
-#: contain many spheres, of which only the largest are used, whereas a spherical pore
-#: contains only one.
+#: Value added to the radius, in voxels, if walls touch a sphere on all sides: plates
+#: and rods contain many spheres, of which only the largest are used, whereas a
+#: spherical pore contains only one.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
 #: because the directions to such close voxels are too imprecise for planes.

@@ -180,7 +180,7 @@ def _depths(
             step = np.flatnonzero(is_face)
             needed += _BYTES_PER_FACE * len(step)
             if needed > available:
-                surface.clear()  # only count the remaining faces
+                surface.clear()  # count only the remaining faces
                 continue
             shape = list(sample.shape)
             shape[axis] -= 1

@@ -343,7 +343,7 @@ def ellipsoid(
     ----------
     vectors : ndarray of shape (n, 3)
     rate : ndarray of shape (n,)
-        Phase changes per length: 1/MIL.
+        Phase changes per unit length: 1/MIL.
     """
     axes = [1, 2] if flat else [0, 1, 2]
     pairs = [(i, j) for i in axes for j in axes if i <= j]

@@ -94,8 +94,8 @@ COLUMNS = (
     Column("axis_y"),
     Column("axis_x"),
 )
-#: Minimum ratio of the longest axis to the next one for a lacuna with an orientation,
-#: and to the shortest one for a lacuna with an oblateness.
+#: Minimum ratio of the longest axis to the next one for a lacuna to have an
+#: orientation, and to the shortest one for a lacuna to have an oblateness.
 _DISTINCT = 1.05
 #: Stretch below which the axes of a lacuna differ only by rounding errors.
 _ROUNDING = 1e-6
@@ -109,7 +109,7 @@ _FEW_VOXELS = 125
 #: For voxels that are not cubic: median width of the lacunae along the longest edge, in
 #: voxels, below which shapes are uncertain. If this edge is 2, 3 or 4 times as long as
 #: the others, spheres 4, 6 and 8 voxels wide (60 positions each) have a mean stretch of
-#: 0.13 to 0.15, 0.06 to 0.07 and 0.03 to 0.04.
+#: 0.13 to 0.15, 0.06 to 0.07 and 0.03 to 0.04, respectively.
 _LEAST_ACROSS = 8
 #: Size of a pore, relative to the median of the other pores, above which it counts as a
 #: canal if it also makes up most of the pore volume.

@@ -296,7 +296,7 @@ def _middles(
     """
     found = places.copy()
     first, last = np.floor(places).astype(int), np.ceil(places).astype(int)
-    # Longer maxima, as in tubes, stay as they are.
+    # Longer maxima, as in tubes, are left unchanged.
     for i in np.flatnonzero(np.prod(last - first + 1, axis=1) == sizes):
         starts = np.maximum(first[i] - 1, 0)
         part = smooth[
@@ -419,7 +419,7 @@ def _prominent(
     heights : ndarray of shape (n,)
         Radius of the largest sphere at every maximum, in voxels.
     pairs : ndarray of shape (m, 2)
-        Numbers, from 1, of maxima with adjacent basins.
+        Pairs of maxima with adjacent basins, numbered from 1.
     passes : ndarray of shape (m,)
         Radius of the largest sphere at the pass between two basins.
     """

@@ -130,8 +130,8 @@ _FEW_LOOPS = 10
 #: Ratio of the two trabecular numbers, or its inverse, above which a remark is given;
 #: for trabecular bone with a rough surface, the ratio is 1.44.
 _DIFFER = 1.6
-#: A sphere covers voxels of the medial axis up to this distance from it, in voxels:
-#: spheres do not reach into the corners of the steps of a surface.
+#: Distance from a sphere, in voxels, up to which voxels of the medial axis count as
+#: covered by it: spheres do not reach into the corners of the steps of a surface.
 _BEYOND = 1.0
 
 

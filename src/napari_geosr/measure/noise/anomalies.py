@@ -32,9 +32,10 @@ _MIN_SLICE_BLOCKS = 40
 #: Minimum number of slices within `_REACH` for comparing a slice with their median.
 _MIN_SLICES = 5
 #: Maximum distance, in slices, between a slice and the slices it is compared with. At
-#: most half of them may be noisy.
+#: most half of the latter may be noisy.
 _REACH = 12
-#: Noise level, in steps between grey values, up to which it may be due to rounding.
+#: Noise level, in steps between grey values, up to which the noise may be due to
+#: rounding.
 _ROUNDING = 0.5
 #: Quantile of the blocks' noise that is taken as the noise of a slice; noisier blocks
 #: contain structure.
@@ -42,9 +43,9 @@ _QUIET = 0.2
 #: Ratio of the fine detail of a slice to that of its neighbours above which the slice
 #: is noisy. With equal noise, the ratio is 0.9 to 1.15.
 _MIN_SLICE_RATIO = 1.5
-#: The same ratio for the slices before and after a run of noisy slices. Above this
-#: value, the run is not a group of bad slices but structure with detail that changes
-#: gradually.
+#: Maximum of this ratio for the slices before and after a run of noisy slices. Above
+#: it, the run is not a group of bad slices, but structure with gradually changing
+#: detail.
 _MAX_ADJACENT_RATIO = 1.25
 #: Minimum and maximum number of slices on each side of a run for telling a lasting
 #: change of the noise from a few bad slices. The nearest slices that were read are
@@ -52,7 +53,7 @@ _MAX_ADJACENT_RATIO = 1.25
 _MIN_SIDE = 3
 _MAX_SIDE = 6
 #: Distance of a voxel from the range of nearly all grey values and from its neighbours,
-#: as a multiple of the width of this range, above which it is an outlier.
+#: as a multiple of the width of this range, above which the voxel is an outlier.
 _FAR = 2.0
 #: Fraction of clipped voxels above which the range of the other voxels is unknown.
 _MAX_CLIPPED_SHARE = 0.05

@@ -15,12 +15,12 @@ _BINS = 256
 _ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
-#: The same for scans in which dark pores are so rare that these percentiles do not
-#: include them.
+#: Percentiles for scans in which dark pores are so rare that the percentiles above do
+#: not include them.
 RARE_DARK_PERCENTILES = (0.1, 98.0)
-#: The same for scans in which bright objects are so rare, and the other voxels are
-#: uniform (see `is_uniform`). In other scans, rare bright objects such as the spots of
-#: a fluorescence image are not included: the noise would seem weak relative to them,
+#: Percentiles for scans in which bright objects are equally rare, and the other voxels
+#: are uniform (see `is_uniform`). In other scans, rare bright objects such as the spots
+#: of a fluorescence image are not included: the noise would seem weak relative to them,
 #: although it matters for all other objects.
 RARE_BRIGHT_PERCENTILES = (2.0, 99.9)
 #: Percentiles that exclude rare bright objects and their blurred edges.

@@ -76,14 +76,15 @@ _MIN_STRUCTURE_LAG = 0.2
 _OTHER_EDGES = (4, 5, 8)
 #: Maximum ratio of noise levels, in blocks of different sizes, that count as equal.
 _MAX_EDGE_RATIO = 1.15
-#: The same for noise that is white; structure rarely is.
+#: The corresponding ratio for white noise; it is larger because structure is rarely
+#: white.
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio of the level after averaging, or in other blocks, to the measured one, above
 #: which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
 #: Number of blocks below which fine texture cannot be distinguished from correlated
-#: noise: too few blocks have the same grey value to recognise uniform blocks (32³
-#: voxels have 729 blocks).
+#: noise: with so few blocks, too few share a grey value for uniform blocks to be
+#: recognised (32³ voxels have 729 blocks).
 _MIN_TEXTURE_BLOCKS = 1000
 _CANCELLED = "Measuring the noise was cancelled."
 #: Number of estimates that are kept. The assessment of a model, the ranking, the

@@ -56,13 +56,15 @@ _QUIETEST_SHARE = 0.05
 #: Limits for the quietest blocks of a region: maximum fraction of structure, maximum
 #: deviance from noise of the known spectrum, and maximum scatter of their energies.
 #: With noise that is equal everywhere, deviance and scatter are near 1. The limits were
-#: chosen on real and simulated scans with known noise, among them rock with few voxels
-#: per grain: its structure varies across the scan and resembles correlated noise.
+#: chosen using real and simulated scans with known noise, among them rock with few
+#: voxels per grain: its structure varies across the scan and resembles correlated
+#: noise.
 _MAX_STRUCTURE = 0.2
 _MAX_DEVIANCE = 2.0
 _MAX_SCATTER = 3.0
 #: Less strict limits, because strongly correlated noise partly resembles structure. A
-#: region within them counts only if at least `_TOGETHER` such regions are as noisy.
+#: region within these limits counts only if at least `_TOGETHER` such regions are as
+#: noisy.
 _MAX_STRUCTURE_TOGETHER = 0.7
 _MAX_SCATTER_TOGETHER = 2.5
 _TOGETHER = 4
@@ -180,8 +182,8 @@ def noisiest_region(
         low, high = np.quantile(detail[region], _CALM)
         if low > floor / 2 and high < _MAX_DETAIL_RATIO * low:
             candidates.append((float(high / low), region))
-    candidates.sort(key=lambda one: one[0])  # lowest if there is only noise
-    for _, region in candidates[:_MAX_CANDIDATES]:  # each takes up to a second
+    candidates.sort(key=lambda one: one[0])  # the ratio is lowest for pure noise
+    for _, region in candidates[:_MAX_CANDIDATES]:  # each region takes up to a second
         check()
         found = find_quiet(energy[region], sample.greys[region], check=check)
         if found is None or found.is_structure or not found.is_uniform.any():

@@ -335,7 +335,8 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
     """
     quiet = found.quiet
     # Weight classes equally, not by their errors, which depend on the spectrum: a class
-    # that it does not fit would have no weight, because its noise counts as structure.
+    # that the spectrum does not fit would have no weight, because the noise of this
+    # class would count as structure.
     weights = np.ones(len(quiet.greys))
     deviance = mean_deviance(found.energies, quiet.spectrum.noise, weights)
     expected = len(found.energies) / quiet.blocks

@@ -326,7 +326,7 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
     )
     n = first[0].size / max(1, first[0].size - 1)
     sums = n * np.square(first - second).mean(axes)
-    usual = sums <= _MAX_SUM * np.median(sums)  # omit zingers and markers
+    usual = sums <= _MAX_SUM * np.median(sums)  # omit blocks with zingers or markers
     if not usual.all():
         first, second, sums = first[usual], second[usual], sums[usual]
         middles = middles[0][usual], middles[1][usual]

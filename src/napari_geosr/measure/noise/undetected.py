@@ -17,7 +17,7 @@ SMOOTHED = 0.72
 #: Standard deviation of quiet blocks, relative to the contrast, above which they may
 #: contain noise that is as smooth as structure.
 _MAX_QUIET_SPREAD = 0.025
-#: The same limit, relative to the measured noise level, which is low in smoothed scans.
+#: The same limit relative to the measured noise level, which is low in smoothed scans.
 _MAX_SPREAD_RATIO = 3.0
 #: The same limit if all of the measured noise is smooth.
 _MAX_SMOOTH_RATIO = 1.5

@@ -62,7 +62,8 @@ _MIN_PLACE_BLOCKS = 1000
 #: Ratio of noise levels at different positions above which there is a remark.
 _MIN_PLACE_RATIO = 1.4
 #: Distance of the scan's grey values from those of the region or blank scan, as a
-#: fraction of the range of the scan, above which the noise there is an assumption.
+#: fraction of the range of the scan, above which a note states that the noise at these
+#: grey values is an assumption.
 _NEAR = 0.1
 #: Distance up to which the photon noise of a region is extrapolated, as a multiple of
 #: the range of its grey values. A slight gradient in a region may look like photon
@@ -73,13 +74,14 @@ _REGION_REACH = 1.0
 _LOW_QUANTILE = 0.25
 #: Mean energy of pure noise in the blocks of this quantile, relative to all blocks.
 _ENERGY_OF_QUANTILE = 0.9
-#: Ratio of a level to the largest one that is possible in the scan, above which it
-#: cannot be the level of the scan.
+#: Ratio of a noise level to the largest one that is possible in the scan, above which
+#: it cannot be the noise level of the scan.
 _MAX_EXCESS = 1.3
-#: The same for all grey values, above which the volumes do not belong together. Also
-#: the ratio of the variation of the scan to the level, above which there is a doubt.
+#: If this ratio is exceeded at all grey values, the two volumes do not belong together.
+#: A doubt is reported if the variation of the scan exceeds the noise level by this
+#: factor.
 _UNRELATED = 3.0
-#: Number of blocks of a class of grey values for this comparison.
+#: Minimum number of blocks in a class of grey values for this comparison.
 _CLASS_BLOCKS = 40
 _MAX_CLASSES = 10
 _STRUCTURE = (
@@ -402,7 +404,7 @@ def _assumption(
     """Return a note if the scan has grey values at which no noise was measured."""
     low, high = np.percentile(sample.greys, (1, 99))
     darkest, brightest = np.percentile(scan.greys, (1, 99))
-    if curve.is_line:  # extrapolated by the statistics of photons
+    if curve.is_line:  # extrapolated using the statistics of photons
         low, high = min(low, float(curve.greys[0])), max(high, float(curve.greys[-1]))
     margin = high - low + _NEAR * (brightest - darkest)
     if darkest > low - margin and brightest < high + margin:

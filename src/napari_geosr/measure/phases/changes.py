@@ -95,9 +95,9 @@ class PhaseChanges:
         """Surface per volume (image: length per area) at distance 0.
 
         A segment of length r between two voxels may cross the surface more than once,
-        so that the number of phase changes d(r) per length is less than the number of
-        crossings. It decreases linearly with r if the surface has edges, and with r² if
-        it is smooth. Each direction is extrapolated from one and two steps; one, two
+        so that the number of phase changes d(r) per unit length is less than the number
+        of crossings. It decreases linearly with r if the surface has edges, and with r²
+        if it is smooth. Each direction is extrapolated from one and two steps; one, two
         and three steps along the axes show whether the surface has edges.
         """
         weights = pair_weights(self.voxel_size, flat=self.flat)
@@ -111,7 +111,7 @@ class PhaseChanges:
 
     @property
     def decrease(self) -> float:
-        """Relative decrease of the phase changes per length from one step to two.
+        """Relative decrease of the phase changes per unit length from one step to two.
 
         Directions are weighted as in the surface area: those with long steps have
         little weight.
@@ -134,9 +134,9 @@ class PhaseChanges:
             return []
         return [
             f"{name} is unreliable: at a distance of two voxels, there are "
-            f"{100 * self.decrease:.0f} % fewer phase changes per length than at one "
-            "voxel. This is typical of noise and of structures one voxel wide. Remove "
-            "the noise, or scan with smaller voxels."
+            f"{100 * self.decrease:.0f} % fewer phase changes per unit length than at "
+            "one voxel. This is typical of noise and of structures one voxel wide. "
+            "Remove the noise, or scan with smaller voxels."
         ]
 
     def _surface(self, factors: Floats) -> float | None:
@@ -172,7 +172,7 @@ class PhaseChanges:
 
 
 def _factor(decrease: float, bend: float) -> float:
-    """Return the phase changes per length at distance 0, relative to those at a step.
+    """Return the phase changes per unit length at distance 0, relative to one step.
 
     Parameters
     ----------

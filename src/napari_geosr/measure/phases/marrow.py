@@ -137,7 +137,7 @@ def _hull(points: Floats) -> tuple[Floats, float]:
     from scipy.spatial import ConvexHull
 
     hull = ConvexHull(points)
-    return points[hull.vertices], float(hull.volume)  # the "volume" in 2D is the area
+    return points[hull.vertices], float(hull.volume)  # in 2D, the "volume" is the area
 
 
 def _fills(corners: list[Floats], areas: Floats) -> Floats:

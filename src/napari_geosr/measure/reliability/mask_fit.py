@@ -33,8 +33,8 @@ _FILLED = 0.6
 #: Fraction of the convex hulls outside the mask up to which the mask counts as convex.
 _CONVEX = 0.03
 #: Minimum fraction of the excluded part that a mask with twice the closing radius
-#: includes if that part consists of pores; the recess of a concave outline (an L, a
-#: ring) is still excluded.
+#: includes if the excluded part consists of pores. Such a mask still excludes the
+#: recess of a concave outline (an L, a ring).
 _INCLUDED_SHARE = 0.2
 #: Change of the porosity that is too large to result from rounding the corners of a
 #: concave outline.

@@ -30,7 +30,8 @@ _TRIANGLES = 2**18
 #: Largest distance between neighbouring float32 numbers, as a fraction of a voxel, at
 #: which a surface in float32 is not distorted noticeably.
 _MAX_ROUNDING = 0.05
-#: The same for surfaces in memory, so that different vertices remain different.
+#: Largest such distance for surfaces in memory, so that different vertices remain
+#: different.
 _MAX_KEPT_ROUNDING = 1e-4
 #: Lowest and highest level of a surface in a smoothed mask, whose values are 0 to 1.
 _LEVELS = (0.02, 0.98)

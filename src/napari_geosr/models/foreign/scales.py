@@ -1,8 +1,8 @@
 """Convert the grey-value scaling of BioImage.IO packages to that of model cards.
 
-A package lists operations before and after its network. Operations on the whole image
-must come first and become the card's normalisation; pointwise operations become part of
-the network.
+A package lists the operations that are applied before and after its network. Operations
+on the whole image must come first and become the card's normalisation; pointwise
+operations become part of the network.
 """
 
 from __future__ import annotations

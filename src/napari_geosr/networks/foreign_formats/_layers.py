@@ -216,7 +216,7 @@ def _softmax(call: OperatorCall, x: Tensor) -> Tensor:
     function = functional.softmax if call.op == "Softmax" else functional.log_softmax
     if call.opset >= 13:
         return function(x, dim=call.get("axis", -1))
-    axis = call.get("axis", 1) % x.ndim  # before opset 13: all axes from `axis`
+    axis = call.get("axis", 1) % x.ndim  # before opset 13: `axis` onwards
     return function(x.flatten(axis), dim=-1).reshape(x.shape)
 
 

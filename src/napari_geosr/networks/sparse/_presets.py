@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 #: Number of feature maps per level, from the finest to the coarsest, of the two
-#: published networks (for completion and super-resolution), and of one of intermediate
-#: size.
+#: published networks (for completion and super-resolution), and of a network of
+#: intermediate size.
 PRESETS: dict[str, tuple[int, ...]] = {
     "completion": (2, 2, 4, 4, 4, 4, 16),
     "medium": (4, 4, 8, 8, 16, 16, 32),

@@ -31,7 +31,7 @@ _N_ROWS = 500
 _CHANNELS = (16, 24)
 #: Number of matrices in the example, as in a 3³ kernel.
 _N_PLACES = 27
-#: Bytes for each pair of rows.
+#: Memory, in bytes, for each pair of rows.
 _PAIR_BYTES = 8
 
 
@@ -157,7 +157,7 @@ def agrees_on(device: str) -> bool:
         try:
             found = convolution(features, weight, pairs, 2**20)
         # An incomplete installation, or one for another device, raises all kinds of
-        # errors; torch is used then.
+        # errors; in this case, torch is used.
         except Exception as error:
             if isinstance(error, Cancelled) or is_out_of_memory(error):
                 raise  # another attempt may succeed

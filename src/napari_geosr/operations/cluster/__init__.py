@@ -34,7 +34,8 @@ _UNGUARDED = (
     "worker imports the script."
 )
 
-#: How often the workers of a run are started if one of them ends while they start.
+#: Maximum number of attempts to start the workers of a run; another attempt is made if
+#: a worker ends while the workers start.
 _ATTEMPTS = 3
 #: Time in seconds allowed for Dask to replace a worker that has died. After this time,
 #: a new worker with the same name is started.

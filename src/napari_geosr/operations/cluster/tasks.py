@@ -50,7 +50,8 @@ _FETCH_SECONDS = 2.0
 _TELL_SECONDS = 5.0
 #: Maximum time that a stopped run waits for its own workers to stop, in seconds.
 _STOP_SECONDS = 60.0
-#: An item fails if its result is lost with its worker more often than this.
+#: Maximum number of times that the result of an item may be lost with its worker; after
+#: that, the item fails.
 _MAX_LOST = 10
 #: An item whose worker dies is given to another worker at most this many times.
 RETRIES = 3

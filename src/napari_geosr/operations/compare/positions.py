@@ -63,7 +63,7 @@ def with_positions(
 def _refuse_other_position(volume: Volume, reference: Volume) -> None:
     """Raise `VolumeError` if a volume without a unit begins elsewhere, in voxels."""
     if volume.axes != reference.axes:
-        return  # refused later, together with volumes that have a unit
+        return  # refused later, like volumes that have a unit
     if apart := other_position(volume, reference):
         raise VolumeError(
             f"{apart} The unit of length of {volume.title} is unknown, so positions "

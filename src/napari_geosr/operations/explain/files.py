@@ -75,7 +75,7 @@ def write_steps(
     if pores:
         files["csv"] = folder / TABLE
     files["json"] = folder / FIGURES
-    # `TABLE` is not among them: `measure` writes tables with the same name.
+    # Do not include `TABLE`, because `measure` writes tables with the same name.
     every = (*(method.name for method in methods()), "evidence")
     earlier = EarlierFiles(
         files["json"], "|".join(re.escape(_overlay_name(name)) for name in every)

@@ -218,7 +218,7 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
     measured = table.measured
     known = [str(measured.get("checksum")), *measured.get("made_from", ())]
     checksum = str(record.get("checksum"))
-    kind = checksum.partition(":")[0]  # only compare checksums of the same kind
+    kind = checksum.partition(":")[0]  # compare only checksums of the same kind
     if checksum in known or not any(each.startswith(f"{kind}:") for each in known):
         return ""
     name, scan = measured.get("name", "another volume"), record.get("name")

@@ -383,7 +383,7 @@ def check_not_source(volume: Volume, *outputs: str | Path) -> None:
     source = volume.source.expanduser().resolve()
     for out in outputs:
         target = Path(out).expanduser().resolve()
-        # Subfolders of a folder of slices are ignored when it is opened.
+        # When a folder of slices is opened, its subfolders are ignored.
         inside = target.parents if is_volume_folder(source) else target.parents[:1]
         if source == target or source in inside:
             raise FileError(

@@ -153,7 +153,7 @@ def _reference_names(path: Path) -> list[str]:
     """Return the names of the references in a report, as in the names of its files."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no earlier report, or not one of ours
+    except (OSError, ValueError):  # no earlier report, or another file
         return []
     if not isinstance(values, dict):
         return []

@@ -25,7 +25,7 @@ _MIN_CORNER_SHARE = 0.97
 #: Minimum fraction of the rim, on average over the planes, that background fills if it
 #: surrounds a sample.
 _MIN_RIM_SHARE = 0.3
-#: The same minimum for a single image; it is larger because all four corners may be
+#: Minimum fraction for a single image; it is larger because all four corners may be
 #: pores by chance.
 _MIN_RIM_SHARE_2D = 0.6
 #: Maximum geometric mean of the edges, in pixels, of the reduced planes that are

@@ -52,7 +52,8 @@ _GLOBAL_WINDOW = {2: 512, 3: 96}
 #: Overlap of these windows, in voxels, by number of axes.
 _GLOBAL_OVERLAP = {2: 128, 3: 32}
 #: Maximum accepted difference between the outputs of the imported and the stored
-#: network, relative to the largest output or, if that is below 1, absolute.
+#: network, relative to the largest output, or absolute if the largest output is below
+#: 1.
 _MAX_STORED_DIFFERENCE = 1e-5
 #: Maximum accepted difference between restoration and reference, in standard deviations
 #: of the reference.

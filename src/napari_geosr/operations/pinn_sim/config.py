@@ -201,7 +201,7 @@ def require_memory(frames: SimFrames, config: PinnSimConfig, device: str) -> Non
     """
     n_frames = frames.angles * frames.phases
     terms = 1 + 2 * config.harmonics * frames.angles
-    if config.patterns is not None:  # they may be images
+    if config.patterns is not None:  # given patterns may be images
         terms = max(terms, n_frames)
     require_network_memory(
         frames.plane_shape,

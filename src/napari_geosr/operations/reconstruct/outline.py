@@ -23,7 +23,7 @@ from napari_geosr.tomography.iterations import ignore_iteration
 #: Maximum width of the detector of the small scan that is timed, in pixels; wide enough
 #: for the speed to be representative of large scans.
 _COLUMNS = 512
-#: The same maximum for a cone beam, for which the whole volume is timed.
+#: Maximum width for a cone beam, for which the whole volume is timed.
 _CONE_COLUMNS = 96
 #: Maximum number of projections of the small scan.
 _PROJECTIONS = 32

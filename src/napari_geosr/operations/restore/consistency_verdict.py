@@ -81,7 +81,7 @@ _WRONG: dict[Fault, str] = {
     "throughout the volume.",
 }
 _DOUBTFUL: dict[Fault, str] = {
-    "structure": "The result roughly fits the scan, but more than noise was changed: "
+    "structure": "The result roughly fits the scan, but not only noise was changed: "
     "inspect the residual before you rely on the result.",
     "large": "The result roughly fits the scan, but differs from it by more than "
     "noise: inspect the residual before you rely on the result.",

@@ -114,9 +114,9 @@ class RestoreJob(Config):
     replaces: int = 0
     """Modification time, in ns, of the file that the result replaces."""
     deviation_replaces: int = 0
-    """The same for the file of the standard deviations."""
+    """Modification time, in ns, of the file that the standard deviations replace."""
     residual_replaces: int = 0
-    """The same for the file of the residual."""
+    """Modification time, in ns, of the file that the residual replaces."""
     look: bool = False
     """Whether to predict the effect of the run first, and to report it."""
     strict: bool = False

@@ -153,7 +153,7 @@ def outline_steps(
         If the run could not be started for another reason.
     """
     volume = volume.select()
-    model, others = find_models(volume, config, None)  # reads only their cards
+    model, others = find_models(volume, config, None)  # reads only the models' cards
     yield StageStarted(message=f"Loading model {config.model}")
     device = pick_device(config.device)
     network = make_network(volume, config, (model, *others), _ANY_STATISTICS)

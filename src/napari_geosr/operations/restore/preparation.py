@@ -209,7 +209,7 @@ def prepare_steps(
     """
     volume = volume.select()
     whole = volume if whole is None else whole
-    model, others = find_models(volume, config, ranking)  # reads only their cards
+    model, others = find_models(volume, config, ranking)  # reads only the models' cards
     yield StageStarted(message=f"Loading model {config.model}")
     noise = ranking.noise if noise is None and ranking is not None else noise
     for doubt in input_warnings(volume, [each.card for each in (model, *others)]):
@@ -448,8 +448,9 @@ def make_network(
     for model in models:
         if model.card.labels > 1:
             raise ConfigError(
-                f"The model {model.card.name!r} outputs labels, and labels have "
-                "neither mean nor standard deviation: omit the uncertainty."
+                f"The model {model.card.name!r} outputs labels, for which a mean and "
+                "a standard deviation are not defined: turn off the uncertainty "
+                "(--uncertainty)."
             )
     question = members.EnsembleInputs(
         models,

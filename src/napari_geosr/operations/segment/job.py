@@ -53,7 +53,7 @@ class SegmentJob(Config):
     replaces: int = 0
     """Modification time, in ns, of the file that the result replaces."""
     probabilities_replaces: int = 0
-    """The same for the file of the probabilities."""
+    """Modification time, in ns, of the file that the probabilities replace."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> SegmentJob:

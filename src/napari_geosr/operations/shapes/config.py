@@ -168,8 +168,8 @@ class SegmentInsideConfig(_Computed):
         ]
         if not given:
             raise ConfigError(
-                "It is not stated which voxels are to be segmented. Give a mask "
-                "(--mask) or a threshold (--above or --below).",
+                "The voxels to segment are not specified. Give a mask (--mask) or a "
+                "threshold (--above or --below).",
                 fields=("above",),
             )
         if len(given) > 1:

@@ -46,8 +46,8 @@ _MIN_OUTSIDE = 0.01
 #: Number of voxels read at a time, and its minimum for a small memory budget.
 _AT_ONCE = 2**24
 _MIN_AT_ONCE = 2**20
-#: Bytes for each voxel that is read, in addition to twice its value: whether it is
-#: finite, labelled and inside, and whether its neighbour differs.
+#: Bytes for each voxel that is read, in addition to two copies of its value: flags that
+#: state whether it is finite, labelled and inside, and whether its neighbour differs.
 _FLAG_BYTES = 6
 #: What the user must choose from a series, by the axis of the series.
 _CHOICES = {"T": "time point", "C": "channel"}
@@ -107,8 +107,8 @@ def read_packed_steps(
         Bytes of memory that may be used. If it is small, fewer planes are read at a
         time, and fewer blocks of the file are kept.
     joins_labels : bool
-        Whether all labels together are the mask if none was chosen and there are
-        several.
+        Whether to use all labels together as the mask if there are several and none was
+        chosen.
 
     Raises
     ------

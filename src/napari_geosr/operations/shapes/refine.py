@@ -294,7 +294,7 @@ def plan_shape_steps(
     """
     if config.model != TRILINEAR:
         find_shape_model(config.model, REFINING, "refine")
-    # Before torch is loaded, so that a mistake is reported at once.
+    # Check the setting before torch is loaded, so that a mistake is reported at once.
     budget = memory_budget(config.memory, "cpu")
     inside = yield from read_packed_steps(volume, config.label, budget, should_stop)
     device = pick_device(config.device)

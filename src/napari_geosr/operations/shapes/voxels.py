@@ -125,7 +125,7 @@ def _are_similar(one: VoxelEdges, other: VoxelEdges) -> bool:
     """
     (first, unit), (second, its_unit) = one, other
     if PIXEL in (unit, its_unit):
-        # The same scale on average, so that only the ratios matter.
+        # Scale both to the same mean edge, so that only the ratios matter.
         first, second = (
             tuple(edge / math.prod(edges) ** (1 / 3) for edge in edges)
             for edges in (first, second)

@@ -246,7 +246,7 @@ def _dark_level(frames: SimFrames, channel: int) -> float:
     for plane, time in dict.fromkeys(used):
         block = frames.frames(plane, time, channel)
         level = dark_level(block.reshape(-1, *block.shape[-2:]))
-        if level is not None:  # it is None for a missing slice
+        if level is not None:  # None for a missing slice
             levels.append(level)
     level = min(levels, default=0.0)
     # Noise can make a level of 0 slightly negative; signed integers have baselines.

@@ -222,7 +222,7 @@ class PatternSearch:
             try:
                 measured = yield from self._measured_steps(time, channel, plane, used)
             except (ConfigError, VolumeError):
-                continue  # only a further check: the result is kept
+                continue  # this check is optional, so keep the result
             moved = (
                 0.0 if measured.problems else drift(used.patterns, measured.patterns)
             )

@@ -82,8 +82,8 @@ DEFINITIONS = {
     "the attenuation of the solid: the porosity that this threshold gives for the true "
     "object",
 }
-#: Number of slices per block. It must not depend on the available memory, because the
-#: random numbers depend on this number.
+#: Number of slices per block. This number must not depend on the available memory,
+#: because the random numbers depend on it.
 _ROWS = 32
 #: Number of slices used to scale the attenuation.
 _SCALING_ROWS = 8

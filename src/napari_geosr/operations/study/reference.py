@@ -27,12 +27,13 @@ from napari_geosr.operations.study.judge import (
 
 #: Name used for the reference's algorithm and for the table row of the whole scan.
 FULL = "full"
-#: Fraction of its convex hull that the sample may leave unfilled without a warning;
-#: foams with cells that are cut open by the surface leave 7 to 9 % unfilled.
+#: Maximum fraction of the convex hull that the sample may leave unfilled without a
+#: warning; foams with cells that are cut open by the surface leave 7 to 9 % unfilled.
 _MAX_OMITTED_SHARE = 0.1
-#: The same limit as a fraction of the porosity, for samples of small porosity.
+#: The same fraction relative to the porosity, which applies to samples of small
+#: porosity.
 _MAX_OMITTED_PER_POROSITY = 0.4
-#: Lower bound of this limit, which allows for rough edges.
+#: Lower bound of the limit, which allows for rough edges.
 _MIN_OMITTED_LIMIT = 0.01
 
 

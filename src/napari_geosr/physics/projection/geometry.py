@@ -249,8 +249,8 @@ class ConeGeometry(FanGeometry):
             First row and the one after the last, including neighbours needed for
             interpolation; at least one row.
         """
-        # Relative to the axis, voxels near the source are projected farther from the
-        # middle row, and those near the detector less far.
+        # Compared with voxels on the axis, those nearer to the source are projected
+        # farther from the middle row, and those nearer to the detector less far.
         reach = (self.size - 1) / math.sqrt(2) * self.voxel_size / self.source_distance
         heights = [
             (z - self.slice_centre) * self.pixel_size / self.row_size / depth

@@ -245,7 +245,7 @@ def _add_tube(
     radius: float,
     name: str,
 ) -> None:
-    """Add a bone with a compact shell of 1.3 mm; `distance` is vertical, in mm."""
+    """Add a bone with a cortical shell 1.3 mm thick, at a vertical `distance` in mm."""
     outer = 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None))
     inner = 2 * np.sqrt(np.clip((radius - 1.3) ** 2 - distance**2, 0, None))
     inside = where & (outer > 0) & (chest.labels > 0)

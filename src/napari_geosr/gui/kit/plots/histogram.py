@@ -190,7 +190,7 @@ class HistogramView(Chart):
         low, high = self.range()
         ticks = log_ticks(low, high) if self._log_x else linear_ticks(low, high)
         labels = [(float(self._axis_position(tick)), tick_text(tick)) for tick in ticks]
-        # Reserve room for labels near the ends of the axis, which extend beyond it.
+        # Near the ends of the axis, labels extend beyond it: reserve room for them.
         first, last = (float(self._axis_position(end)) for end in (low, high))
         per_unit = self.width() / ((last - first) or 1.0)
         left = right = float(_MARGIN)

@@ -12,9 +12,9 @@ from napari_geosr.gui.layers.contents import contents_key
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Known noise by layer, with a key of the voxels that it belongs to. It is not in the
-#: metadata of the layer, because napari copies the metadata of a duplicated layer
-#: together with all arrays in it.
+#: Known noise by layer, with a key that identifies the voxels to which it belongs. The
+#: noise is not stored in the metadata of the layer, because napari copies the metadata
+#: of a duplicated layer together with all arrays in it.
 _known: weakref.WeakKeyDictionary[Layer, tuple[KnownNoise, tuple[object, ...]]] = (
     weakref.WeakKeyDictionary()
 )

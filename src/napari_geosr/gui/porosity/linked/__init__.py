@@ -62,8 +62,9 @@ __all__ = [
     "combined",
 ]
 
-#: Columns selected initially for each axis; of several, the first one that the table
-#: has (pores of an image have a circularity instead of a sphericity).
+#: Columns selected initially for each axis. If several are listed, the first one that
+#: is in the table is selected (pores of an image have a circularity instead of a
+#: sphericity).
 _FIRST = (("equivalent_diameter",), ("sphericity", "circularity"))
 _EXAMPLE = "diameter>20um & sphericity<0.6"
 #: Shorter example for the field in a narrow dock.
@@ -161,7 +162,7 @@ class PorePlot(QWidget):
         self.scroller: PartScroller | None = None
         self._report: PorosityReport | None = None
         self._marked = MarkedPores(self)
-        #: Pores that the latest filter selected, while they are the selection.
+        #: Pores that the latest filter selected, as long as they are still selected.
         self._filtered: AnyArray | None = None
         self.x = _column_menu("X axis", "Column shown on the horizontal axis.")
         self.y = _column_menu("Y axis", "Column shown on the vertical axis.")
@@ -177,7 +178,7 @@ class PorePlot(QWidget):
             "Mark the currently selected pores in a new column of the table. It is "
             "exported, and pores can be coloured by it.",
         )
-        #: Why the pores are outdated; hidden if they are not.
+        #: States why the pores are outdated; hidden if they are up to date.
         self.stale_note = text_label("About the pores", "")
         self.stale_note.setVisible(False)
         self.fault = text_label("Problem with the filter or name", "")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Key = tuple[object, ...]
 #: Delay in milliseconds from the last redraw until the voxels are checked for changes.
 _CHECK_MS = 200
-#: The same delay while the layer is a result that is still being filled.
+#: Longer delay for a layer that is a result and is still being filled.
 _CHECK_MS_UNFINISHED = 2000
 
 

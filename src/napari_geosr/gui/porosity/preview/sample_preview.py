@@ -75,7 +75,7 @@ class SamplePreview(QObject):
             return align_mask(mask, volume_from_layer(layer, self._viewer))
         if self._found is None or not finds_mask(self._settings.sample):
             return None
-        return self._found[1].mask  # of earlier settings until the new mask is found
+        return self._found[1].mask  # of earlier settings, until the new mask is found
 
     def _refresh(self, layer: Image) -> None:
         """Find the mask, if the settings require a mask other than the one found."""

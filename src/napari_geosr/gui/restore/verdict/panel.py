@@ -293,7 +293,7 @@ class VerdictPanel(QWidget):
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
     def _on_verdict(self, verdict: RunVerdict, place: str = "") -> None:
-        if place:  # so that the question before the run names it, too
+        if place:  # the question before the run then names it, too
             verdict = replace(verdict, sentence=f"{place}: {verdict.sentence}")
         self._run_verdict = verdict
         self.removed_button.set_noise(verdict.noise)

@@ -70,7 +70,7 @@ class ZarrOutput(Output):
             buffer = memory - PACKING * self.shard_bytes
         shapes = chunk_shapes(stamp.shape, dtype.itemsize, self.shard_bytes)
         if tile is not None:
-            room = 0 if spec.shared else buffer  # 0 if shared: one shard per tile
+            room = 0 if spec.shared else buffer  # 0: one shard per tile
             shapes = fitted_shapes(
                 stamp.shape, dtype.itemsize, tile, self.shard_bytes, room
             )
@@ -116,8 +116,8 @@ class ZarrOutput(Output):
             compressors=[codec, Crc32cCodec()],
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
-            # With this, a missing chunk means that data have been lost, not that it
-            # held only fill values.
+            # With this setting, a missing chunk means that data have been lost, not
+            # that the chunk held only fill values.
             config={"write_empty_chunks": True},
         )
 
@@ -297,7 +297,7 @@ def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
             last = [(0, 1 if i == axis else 0) for i in range(wide.ndim)]
             wide = np.pad(wide, last, mode="edge")
         before = (slice(None),) * axis
-        # This is several times as fast as a mean along an axis of length two.
+        # Adding slices is several times as fast as a mean along an axis of length two.
         even, odd = ((*before, slice(start, None, 2)) for start in (0, 1))
         wide = np.add(wide[even], wide[odd])
         np.multiply(wide, 0.5, out=wide)

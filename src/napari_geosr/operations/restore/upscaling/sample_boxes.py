@@ -16,8 +16,8 @@ Slices = tuple[slice, ...]
 _BOXES_PER_AXIS = 3
 #: Maximum fraction of padding in a box.
 _MAX_PADDING = 0.03
-#: Maximum excess over the smallest fraction of padding in any box; used if all boxes
-#: contain more padding than `_MAX_PADDING`.
+#: If all boxes contain more padding than `_MAX_PADDING`, the fraction of padding in a
+#: box may exceed the smallest fraction in any box by at most this value.
 _MORE_PADDING = 0.1
 
 
@@ -84,7 +84,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
             )
         )
     free.sort(key=lambda each: each.spread)
-    # Take the requested number of boxes around the upper quartile of the variation.
+    # Take the requested number of boxes, with a variation around its upper quartile.
     first = max(0, min(len(free) - count, round(0.75 * len(free) - count / 2)))
     chosen = [each.box for each in free[first : first + count]]
     return sorted(chosen, key=lambda box: [part.start for part in box])

@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 #: Margin, in dB, by which the true gain may lie below the expected gain, in addition to
-#: the variation between parts. With the two combined in quadrature, the interval
-#: contains the true gain in nine of ten cases of
+#: the variation between parts. If margin and variation are added in quadrature, the
+#: interval contains the true gain in nine of ten cases of
 #: ``benchmarks/bench_sr_consistency.py --gains``.
 MARGIN_BELOW = 2.2
-#: The same margin above the expected gain, in dB.
+#: Margin, in dB, by which the true gain may lie above the expected gain.
 MARGIN_ABOVE = 4.1
 #: Lower limit of the ratio of the detail at one scale to that at the next coarser one.
 _MIN_RATIO = 0.05
@@ -200,7 +200,7 @@ def _combine_parts(
     """
     detail = np.array(details, np.float64)
     n = len(own)
-    # The noise was subtracted from the errors of the averages. It is known only
+    # The noise was subtracted from the errors of the averages. The noise is known only
     # approximately, and the errors vary from part to part.
     means = own[:, :, 0]
     scatter = means.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else np.zeros(2)

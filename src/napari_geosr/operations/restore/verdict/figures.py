@@ -53,7 +53,7 @@ def _of_known_blocks(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
         ("", test.counts),
         ("_of_smallest_size", test.small_counts),
     ):
-        counts = counted[-1]  # those of bright spots, if most of the scan is dark
+        counts = counted[-1]  # of bright spots, if most of the scan is dark
         yield f"simulated_pores{end}", float(counts.simulated)
         yield f"simulated_true_pores{end}", float(counts.smoothed)
         yield f"shown_pores{end}", float(counts.result)

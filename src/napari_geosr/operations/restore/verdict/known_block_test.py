@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: reports this loss.
 LOSSY_RATIO = 8 / 7
 #: Why objects cannot be counted: the threshold does not separate them in the result;
-#: the scan shows them, but the result does not; the same, and the threshold does not
-#: separate them in the scan either; noise hides them in the scan.
+#: the scan shows them, but the result does not; the result does not show them, and the
+#: threshold does not separate them in the scan; noise hides them in the scan.
 Reason = Literal["inseparable", "removed", "removed and not separated", "hidden"]
 
 

@@ -42,8 +42,8 @@ _MARGIN = 1.2
 #: Minimum fraction of the directions in which the surroundings belong to the sample; at
 #: a face of the block, a third of them do not.
 _MIN_DIRECTIONS = 0.6
-#: Objects at the ends of an axis are not examined if it has at least this many voxels:
-#: fibres that are cut off there look like small objects.
+#: Objects at the ends of an axis are not examined if the axis has at least this many
+#: voxels: at the ends, fibres that are cut off look like small objects.
 _LONG = 32
 #: Quantile, over all directions, of the difference between an object and its
 #: surroundings; it must exceed the noise. (The mean is also large next to other
@@ -55,8 +55,8 @@ _HOT = 6.0
 #: Minimum difference between an object and its surroundings in every direction,
 #: relative to the mean difference over all directions.
 _MIN_NEAREST = 0.4
-#: The same minimum in standard deviations of the noise, which makes some parts of a
-#: fibre brighter than others.
+#: Minimum of the same difference in standard deviations of the noise, because noise
+#: makes some parts of a fibre brighter than others.
 _MIN_SINGLE = 3.0
 #: Minimum contrast of an object in the result, relative to that in the scan: with less
 #: contrast, an object that just exceeds a threshold in the scan does not exceed it in

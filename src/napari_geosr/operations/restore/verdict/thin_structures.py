@@ -215,7 +215,7 @@ def _squares() -> Iterator[tuple[Vector, list[Vector], Vector]]:
             (v for v in vectors if v @ normal == 0), key=lambda v: (v @ v, *-np.abs(v))
         )
         stages, adjacent = [], []
-        # The first two are not parallel to each other.
+        # The first two vectors are not parallel to each other.
         for v in across[:2]:
             n = max(1, round(_HALF_SQUARE / math.hypot(*v)))
             stages.append(np.arange(-n, n + 1)[:, None] * v)

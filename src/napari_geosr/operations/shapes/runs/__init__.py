@@ -74,9 +74,9 @@ class ShapeJob(Config):
     replaces: int = 0
     """Modification time, in ns, of the file that the result replaces."""
     implant_replaces: int = 0
-    """The same for the file of the completed part."""
+    """Modification time, in ns, of the file that the completed part replaces."""
     mesh_replaces: int = 0
-    """The same for the mesh."""
+    """Modification time, in ns, of the file that the mesh replaces."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ShapeJob:

@@ -45,8 +45,8 @@ CHECKED_EDGE = 192
 #: Width of the border of the field of view that is not compared, in periods of the
 #: cut-off frequency: light from outside reaches it.
 _BORDER = 2.0
-#: A result is not compared up to this distance from a hot pixel, in periods of the
-#: cut-off frequency: in the result, a hot pixel is blurred to the size of the
+#: Distance from a hot pixel, in periods of the cut-off frequency, up to which a result
+#: is not compared: in the result, a hot pixel is blurred to the size of the
 #: point-spread function.
 _AROUND = 3.0
 #: Smallest apodisation that is divided out.
@@ -55,8 +55,8 @@ _LEAST_APODISATION = 0.02
 _LEAST_POWER = 1e-3
 #: Maximum residual of a result, relative to that of the patterns or to the noise
 #: (whichever is larger); above it, a warning is issued. The ratio is less than 1.1 for
-#: good results, and at least 1.4 for one iteration of Richardson–Lucy or a far too
-#: strong regularisation.
+#: good results, and at least 1.4 after only one iteration of Richardson–Lucy, or if the
+#: regularisation is far too strong.
 _WORSE = 1.3
 #: What to change if the result of a method does not explain the frames.
 _ADVICE = {
