@@ -78,8 +78,8 @@ def read_mapping(path: Path) -> AnyDict:
     OSError
         If the file cannot currently be read.
     ValueError
-        If it is damaged, too large, or not a regular file. Reading a named pipe, for
-        example, would block forever.
+        If the file is damaged, too large, or not a regular file. Reading a named pipe,
+        for example, would block forever.
     """
     if not stat.S_ISREG(atomic.retry_if_not_permitted(path.stat).st_mode):
         raise ValueError("it is not a regular file")

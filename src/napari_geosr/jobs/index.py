@@ -49,7 +49,7 @@ class Elsewhere(NamedTuple):
 
 
 def describe_state(status: JobStatus) -> str:
-    """Describe the state of a job, including that in its queue, for lists and docks."""
+    """Describe the state of a job, also in its queue, for lists and docks."""
     if is_stopping(status):
         return "stopping" if status.request == "cancel" else "pausing"
     words, place = STATE_WORDS.get(status.state, status.state), status.queue

@@ -249,7 +249,7 @@ def check_weights(model: Model) -> None:
     Raises
     ------
     ModelError
-        With the same messages as `verify`.
+        If the bundle is invalid; the messages are those of `verify`.
     """
     from safetensors import deserialize
 

@@ -107,8 +107,8 @@ class ActionBar(QWidget):
     def add_row(self, *widgets: QWidget, on_top: bool = False) -> QWidget:
         """Add a row of buttons below the others, and return it.
 
-        With `on_top`, it is added above them: the bar is at the bottom of its dock, so
-        the other buttons keep their place when the row is shown.
+        With `on_top`, the row is added above the others. They then keep their place
+        when the row is shown, because the bar is at the bottom of its dock.
         """
         made = QWidget()
         row = QHBoxLayout(made)

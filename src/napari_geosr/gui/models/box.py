@@ -45,8 +45,8 @@ _Order = tuple[bool, bool, float, bool, bool, str]
 class _ModelMenu(ElidingCombo):
     """Shows the name of a model and, if there is room, its expected gain.
 
-    If the name fits only without the gain, it is shown alone: the verdict below states
-    the gain. Longer names are shortened.
+    If there is room only for the name, the gain is omitted, because the verdict below
+    states it. Longer names are shortened.
     """
 
     def _shortened(self, text: str, room: int) -> str:

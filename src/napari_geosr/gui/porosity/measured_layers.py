@@ -61,7 +61,7 @@ class NoteWords:
     Attributes
     ----------
     results, action : str
-        Such as "These results" and "measurement".
+        Subject and noun, such as "These results" and "measurement".
     belong : str
         The verb that follows `results`.
     again : str
@@ -186,7 +186,7 @@ class MeasuredLayers(QObject):
         self.changed.emit()
 
     def note(self, chosen: Layer | None) -> str:
-        """Return why the results are not those of the chosen image as it is shown.
+        """Return why the results do not belong to the chosen image as it is now shown.
 
         Parameters
         ----------

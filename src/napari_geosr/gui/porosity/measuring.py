@@ -266,7 +266,7 @@ def edit_warning(edited: Sequence[str], action: str, results: str, again: str) -
     edited : sequence of str
         Names of the layers.
     action, results : str
-        Such as "measurement" and "these results".
+        Words for the message, such as "measurement" and "these results".
     again : str
         What to do, without the word "again".
     """

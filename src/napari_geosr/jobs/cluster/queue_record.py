@@ -90,7 +90,7 @@ class LastState:
     checked : float
         Time of the query, by the clock of the computer that made it.
     since : float
-        Time at which a query first gave this phase for this state of the job.
+        Time of the first query that returned this phase for this state of the job.
     submitted, number : str
         Number in the job's record at the time of the query, and the number under which
         the queue had resubmitted it. Only the job itself changes the record of a
@@ -134,7 +134,7 @@ class QueuePlace:
     checked : float
         Time of the last query that the queue answered.
     since : float
-        Time at which a query first gave this state.
+        Time of the first query that returned this state.
     problem : str
         Why a later query failed; see `LastState`.
     earlier : tuple of str

@@ -60,7 +60,7 @@ _NEVER_DONE = "the run would never be completed, because a stopped run keeps not
 def describe_time(
     settings: SimConfig | SegmentConfig, shape: tuple[int, ...], profile: Profile
 ) -> str:
-    """Describe the time of a run, of which only a lower limit is known.
+    """Describe the time of a run for which only a lower limit is known.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def check_frames(job: SimJob, profile: Profile) -> None:
     ConfigError
         If the job does not fit; the message gives the smallest sufficient memory.
     DeviceMemoryError
-        If the memory budget set in the job is too small, whatever the node.
+        If the memory budget set in the job is too small on any node.
     """
     settings = job.settings
     if profile.gpus or settings.device not in ("auto", "cpu"):

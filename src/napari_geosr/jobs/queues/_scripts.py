@@ -131,7 +131,7 @@ def check_setup(profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If they are invalid, with the message of bash.
+        If the commands are invalid; the message is that of bash.
     """
     if not profile.setup or profile.host or shutil.which("bash") is None:
         return  # the bash of another computer may be newer

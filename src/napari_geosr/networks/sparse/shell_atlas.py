@@ -171,7 +171,7 @@ class ShellAtlas(nn.Module):
         ----------
         given : ShellMaps
         smallest : float
-            Missing parts smaller than this fraction of the largest are ignored.
+            Missing parts smaller than this fraction of the largest one are ignored.
         """
         grid, present = self.grid, given.present
         expected = self.presence.numpy() > _EXPECTED

@@ -41,8 +41,8 @@ def checked_scan_steps(
     ----------
     scan : Volume
     facts : mapping or None
-        The result of `described_input`. Without it, or without a checksum in it, the
-        voxels cannot be checked.
+        The result of `described_input`. Without this description, or if it lacks a
+        checksum, the voxels cannot be checked.
     should_stop : callable
 
     Raises

@@ -70,7 +70,8 @@ def read_shape_steps(
     volume : Volume
         Labels (Z, Y, X), zero outside the shape.
     label : int or None
-        Label of the shape; needed if there are several. None: all non-zero voxels.
+        Label of the shape; needed if there are several. None stands for all non-zero
+        voxels.
     option : str
         Option that sets the label, for messages.
 

@@ -253,7 +253,7 @@ def write_extracted(
     like : Volume
     out : Path
     config : MeshConfig
-        Its smoothing is ignored.
+        Settings of the mesh; the smoothing is ignored.
     overwrite : bool
     """
     unit, scale = shown_unit(like.unit, like.voxel_size), 1.0

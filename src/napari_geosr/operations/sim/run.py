@@ -143,8 +143,8 @@ def run_steps(
         Patterns to use for all planes, such as those shown to the user; by default they
         are found for each time point and channel.
     near : PatternSet, optional
-        Patterns of the first time point and channel, corrected by the user; the others
-        are searched for accordingly, see `search_starts`.
+        Patterns of the first time point and channel, corrected by the user; for the
+        search for all other patterns, see `search_starts`.
     out : path, optional
         File to fill; by default the result is kept in memory, or in the cache folder
         if it does not fit.

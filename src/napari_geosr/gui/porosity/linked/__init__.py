@@ -382,7 +382,8 @@ class PorePlot(QWidget):
     def _filter_of(self, mask: AnyArray) -> str:
         """Return the filter if it selects exactly these pores; otherwise empty.
 
-        The units of its numbers are part of it, because another table may have others.
+        The text includes the units of its numbers, because other tables may have
+        others.
         """
         text = self.expression.text().strip()
         if self._report is None or not text:
