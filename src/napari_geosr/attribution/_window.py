@@ -220,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return the values for an input changed in a box; reuse planes of `before`."""
+        """Return the values after a change in a box; other planes are from `before`."""
         import torch
 
         if not self.layout.per_plane:

@@ -321,7 +321,7 @@ def _sample_shape(
 
 
 def _as_float64(values: AnyArray) -> tuple[float, AnyArray]:
-    """Return an offset, and the values minus it in float64 (exact where possible)."""
+    """Return an offset, and float64 values minus this offset (exact if possible)."""
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _MAX_EXACT_INTEGER:

@@ -237,7 +237,8 @@ class ValueWriter:
         Returns
         -------
         ndarray
-            With the axes and dtype of the target; the means, if there are deviations.
+            Values with the axes and dtype of the target; only the means, if there are
+            deviations.
         """
         if self.deviation is not None:
             values, deviations = values

@@ -37,7 +37,7 @@ _MAX_KILL = 15.0
 
 @dataclass
 class _Asked:
-    """Requests received as signals; not locked, because signal handlers must not wait.
+    """Requests received as signals; without a lock, as signal handlers must not wait.
 
     Attributes
     ----------

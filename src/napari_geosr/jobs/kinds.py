@@ -138,9 +138,9 @@ def _output_of(folder: Path) -> tuple[Path | None, str]:
 def outputs_of(job: JobFolder) -> tuple[Path, ...]:
     """Return the files that a job writes outside its own folder, and their folders.
 
-    They include the files whose names follow from that of the result, such as standard
-    deviations. If this release cannot read the settings, only the files that they name
-    are returned.
+    They include files with names that are derived from the name of the result, such as
+    standard deviations. If this release cannot read the settings, only the files that
+    they name are returned.
 
     Raises
     ------

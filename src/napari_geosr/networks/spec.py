@@ -18,7 +18,7 @@ class SupportsTrainingDtype(Protocol):
     Attributes
     ----------
     training_dtype : torch.dtype or None
-        Floating-point type in training; None for that of the input.
+        Floating-point type in training; None for the type of the input.
     """
 
     training_dtype: torch.dtype | None

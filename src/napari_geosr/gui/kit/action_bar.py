@@ -132,7 +132,7 @@ class ActionBar(QWidget):
         self._primary = button
 
     def show_progress(self, done: int, total: int) -> None:
-        """Show the progress; without a total, only that something is running."""
+        """Show the progress or, without a total, only that something is running."""
         self.progress.setRange(0, total)
         self.progress.setValue(done)
         self.progress.setVisible(True)

@@ -56,7 +56,7 @@ def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
 
 
 def look_from(viewer: ViewerModel, box: Floats, outward: Floats | None = None) -> None:
-    """In 3D, look at a box from a direction, such that it fills the canvas.
+    """In 3D, look at a box from a direction, so that the box fills the canvas.
 
     Parameters
     ----------

@@ -65,7 +65,8 @@ class NoteWords:
     belong : str
         The verb that follows `results`.
     again : str
-        What to do, such as "Press Measure to measure"; followed by what to measure.
+        What the user should do, such as "Press Measure to measure"; the object of the
+        measurement is appended.
     """
 
     results: str = "These results"

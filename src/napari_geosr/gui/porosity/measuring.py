@@ -268,7 +268,7 @@ def edit_warning(edited: Sequence[str], action: str, results: str, again: str) -
     action, results : str
         Words for the message, such as "measurement" and "these results".
     again : str
-        What to do, without the word "again".
+        What the user should do, without the word "again".
     """
     if not edited:
         return ""

@@ -76,7 +76,7 @@ class FoundPatterns:
         Parameters
         ----------
         origin : tuple of float
-            In the unit of the frames.
+            New position, in the unit of the frames.
         """
         volume = self.frames.volume.replace(origin=origin)
         return replace(self, frames=replace(self.frames, volume=volume))

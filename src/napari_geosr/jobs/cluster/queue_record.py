@@ -48,7 +48,7 @@ class QueueRecord:
         Number of the job in the queue; at a site with several clusters,
         ``"NUMBER@CLUSTER"``.
     resubmitted : int
-        How often the job was resubmitted after reaching its walltime.
+        Number of times that the job was resubmitted after reaching its walltime.
     done : int
         Number of steps done when the job was last resubmitted.
     saved : int
@@ -121,7 +121,7 @@ class QueuePlace:
     words : str
         Last known state in the queue, in plain words.
     resubmitted : int
-        How often the job was resubmitted after reaching its walltime.
+        Number of times that the job was resubmitted after reaching its walltime.
     has_ended : bool
         Whether the job has ended according to the queue, and has not updated its own
         state since.
@@ -171,7 +171,7 @@ class QueuePlace:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the queue has not ended the job: it runs, or may start again."""
+        """Whether the queue has not ended the job, which runs or may start again."""
         return self.is_waiting or self.is_running
 
     @property

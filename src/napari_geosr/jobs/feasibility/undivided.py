@@ -121,7 +121,7 @@ def _threads(settings: SimConfig | SegmentConfig) -> int | None:
 def _least_seconds(
     settings: SimConfig | SegmentConfig, shape: tuple[int, ...], node: Node
 ) -> float:
-    """Return the shortest time of a run, on a computer twice as fast as ours."""
+    """Return the time of a run on a computer twice as fast as in the benchmarks."""
     if isinstance(settings, SegmentConfig):
         return math.prod(shape) * _SEGMENT_SECONDS
     each = _FRAME_SECONDS[settings.method]
@@ -149,7 +149,7 @@ def _check_time(job: SimJob | SegmentJob, node: Node, remedy: str) -> None:
 def check_segmentation(job: SegmentJob, profile: Profile) -> None:
     """Reject a segmentation that does not fit into memory, or cannot finish in time.
 
-    No voxel is read. With a model, which takes longer, the time is not checked.
+    No voxel is read. The time of a model, which takes longer, is not checked.
 
     Parameters
     ----------

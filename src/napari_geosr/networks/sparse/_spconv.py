@@ -72,7 +72,7 @@ def convolution(
     features, weight, pairs
         As in `sparse_convolution`.
     n_bytes : int
-        Limit for the pairs that are passed to spconv at a time.
+        Limit, in bytes, for the pairs that are passed to spconv at a time.
     """
     ops = _operations()
     native = importlib.import_module("spconv.pytorch").ConvAlgo.Native

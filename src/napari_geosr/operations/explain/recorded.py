@@ -84,7 +84,8 @@ def recorded_scan_steps(
         File of the result. If the scan is no longer at its recorded path, a file of the
         same name next to the result is used.
     position : mapping, optional
-        Restored ``"time"`` and ``"channel"``, if the file has several of either.
+        Time point and channel that were restored (``"time"``, ``"channel"``), if the
+        file has several.
     should_stop : callable
 
     Returns

@@ -356,8 +356,8 @@ def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> AnyArray:
     Returns
     -------
     ndarray of int, shape (3,)
-        Number of pairs of neighbouring labelled voxels, of those with different values,
-        and of voxels without a label.
+        Number of pairs of neighbouring labelled voxels, number of these pairs with
+        different values, and number of voxels without a label.
     """
     if values.dtype.kind == "f" and (values != np.round(values)).any():
         raise VolumeError(
@@ -419,7 +419,8 @@ def _check_values(
     Returns
     -------
     str
-        Note on a single value that is not a label, or on labels that are joined; or "".
+        Note on a single value that is not a label, or on labels that are joined; "" if
+        there is nothing to note.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reconstruct frames of structured illumination plane by plane, in memory or a file."""
+"""Reconstruct structured-illumination frames plane by plane, into memory or a file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SimResult:
     Attributes
     ----------
     volume : Volume
-        Axes of the raw file without those of angles and phases; float32.
+        float32, with the axes of the raw file except those of angles and phases.
     method : str
     estimates : dict of (int, int) to PatternEstimate
         Patterns by time point and channel.
@@ -257,7 +257,7 @@ def preview(
     estimate : PatternEstimate
         Patterns of the whole field of view.
     place : (slice, slice)
-        Rows and columns in camera pixels, with start and stop.
+        Rows and columns in camera pixels, as slices with start and stop.
     plane, time, channel : int
 
     Returns

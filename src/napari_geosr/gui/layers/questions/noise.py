@@ -1,4 +1,4 @@
-"""Noise of layers that was not measured in the layer alone."""
+"""Noise of a layer that was not measured in this layer alone."""
 
 from __future__ import annotations
 

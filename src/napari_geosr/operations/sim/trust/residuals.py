@@ -112,7 +112,7 @@ def result_residual(
     config : SimConfig
     device : str
     outliers : sequence of Outlier
-        Hot pixels in the frames of the result, which is not compared near them.
+        Hot pixels in the frames; near these pixels, the result is not compared.
     """
     place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
     patterns = estimate.patterns.cropped(place)
@@ -292,7 +292,7 @@ def held_out_steps(
     residual : float or None
         RMS in units of the noise.
     reason : str
-        Why there is no value.
+        Reason why there is no residual; empty if there is one.
     """
     held, reason = _held(estimate.patterns, block.shape[:2], config.method)
     if reason:
