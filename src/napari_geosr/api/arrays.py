@@ -91,7 +91,7 @@ def as_scan(
 def as_volumes(
     data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Convert scans as `as_scan`, with arrays named `name` followed by a number.
+    """Convert scans like `as_scan`; an array is named `name`, followed by a number.
 
     Parameters
     ----------

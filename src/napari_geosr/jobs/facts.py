@@ -250,7 +250,7 @@ def is_same_folder(place: object, folder: Path) -> bool:
 
 
 def is_alive(facts: AnyMapping, folder: Path) -> bool:
-    """Return whether the process in ``job.json`` is running, as far as is known.
+    """Return whether the process in ``job.json`` appears to be running.
 
     Parameters
     ----------

@@ -81,7 +81,8 @@ class LayerVolume:
     position : mapping of str to int
         Time point and channel within the file.
     whole : bool
-        Whether the volume has all time points and channels not given by `position`.
+        Whether the volume has all time points and channels along the axes that
+        `position` does not give.
     """
 
     volume: Volume

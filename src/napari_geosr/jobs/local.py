@@ -44,7 +44,7 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     job : JobFolder
     command : sequence of str
         Command, or on Windows a command line, that becomes the process of the job; by
-        default, this Python runs it.
+        default, this Python runs the job.
 
     Raises
     ------

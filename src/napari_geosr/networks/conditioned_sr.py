@@ -261,7 +261,7 @@ class ConditionedSR(nn.Module):
             return averages - detail.mean(1, keepdim=True), detail
 
     def _predicted(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the noise of the averages, in noise levels, and the sub-voxels.
+        """Return the noise of the averages, relative to its level, and the sub-voxels.
 
         Parameters
         ----------

@@ -111,7 +111,7 @@ def _canvas_size(viewer: ViewerModel) -> Floats:
 def _bounds_on_screen(
     viewer: ViewerModel, layer: Layer
 ) -> tuple[Floats, Floats] | None:
-    """Return the bounds along the axes on screen; None if the layer lacks one."""
+    """Return the bounds along the axes on screen; None if the layer lacks an axis."""
     shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     if min(shown) < -layer.ndim:
         return None

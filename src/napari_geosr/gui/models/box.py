@@ -159,7 +159,7 @@ class ModelBox(QWidget):
     def set_ranking(self, ranking: Ranking, *, propose: bool = True) -> None:
         """Show the expected gain of each model on the scan, best model first.
 
-        Gains of super-resolution models are those over cubic interpolation.
+        Gains of super-resolution models are relative to cubic interpolation.
 
         Parameters
         ----------

@@ -100,8 +100,8 @@ def submit(job: JobFolder, profile: Profile) -> str:
         also raised if Ctrl-C was pressed meanwhile; the job is then cancelled.
     JobError
         If the job is done, waiting or running, another job writes its output, its input
-        no longer exists, or the queue refuses it (with the queue's reason; a new job is
-        then paused).
+        no longer exists, or the queue refuses it. In the last case, the message gives
+        the queue's reason, and a new job is paused.
     FileError
         If the job's folder cannot be written.
     """

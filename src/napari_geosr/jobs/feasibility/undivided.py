@@ -233,7 +233,7 @@ def check_shape(job: ShapeJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If the job does not fit; the message gives the least memory.
+        If the job does not fit; the message gives the smallest sufficient memory.
     """
     node = Node(profile, None, job.settings.threads, _PROGRAM_BYTES)
     volume = job.data.open()

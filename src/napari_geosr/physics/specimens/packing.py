@@ -86,7 +86,7 @@ def fill_gaps(
     -------
     ndarray of shape (m, 4)
         The existing spheres and the added ones. Spheres are added until the porosity is
-        reached, or hardly any more fit.
+        reached or hardly any further sphere fits.
     """
     smallest, largest = radius
     rng = np.random.default_rng([seed, 2])

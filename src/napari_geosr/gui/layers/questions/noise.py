@@ -31,7 +31,7 @@ def set_known_noise(
     known : KnownNoise or None
     key : tuple
         Result of `contents_key` for the voxels in which the noise was measured; by
-        default, the present ones.
+        default, the current voxels.
     """
     if known is None:
         _known.pop(layer, None)

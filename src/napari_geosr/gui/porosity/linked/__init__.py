@@ -341,7 +341,7 @@ class PorePlot(QWidget):
         self.show_fault(fault)
 
     def show_fault(self, text: str) -> None:
-        """Show a problem with the filter or the name of a group; clear it if empty."""
+        """Show a problem with the filter or a group's name; an empty text clears it."""
         self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")
         self.fault.setVisible(bool(text))
         self._show_note("")
