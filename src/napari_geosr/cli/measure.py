@@ -321,7 +321,7 @@ def _broken(text: str, width: int) -> str:
 
 
 def _blocks(widths: list[int], available: int) -> list[list[int]]:
-    """Divide columns into tables that fit into the terminal, by index.
+    """Divide columns into tables that fit into the terminal; return their indices.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ class IntensityStatistics:
     n_voxels : int
         Voxels read, finite or not.
     n_nan, n_inf : int
-        Number of NaN and of infinite voxels among them.
+        Number of NaN and of infinite voxels among the voxels read.
     sampled : bool
         Whether planes were skipped because the volume is large.
     input : tuple of float or None
@@ -276,7 +276,7 @@ def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volum
     Parameters
     ----------
     volume : Volume
-        Spatial axes; returned unchanged if there are no hot voxels.
+        Volume with spatial axes; returned unchanged if there are no hot voxels.
     statistics : IntensityStatistics
         Statistics of the whole volume.
     """

@@ -83,8 +83,8 @@ class SimTrust:
         RMS residual, in units of the noise, of frames that were left out when the
         reconstruction was repeated with the same settings.
     residual : ndarray of shape (Y, X)
-        Frames minus those expected from the result, in units of the noise, RMS over all
-        frames, on the checked part.
+        RMS difference, over all frames, between the frames and those expected from the
+        result, in units of the noise, at every pixel of the checked part.
     place : (slice, slice)
         The checked part, in camera pixels.
     phase_errors : ndarray of shape (angles, phases)

@@ -229,8 +229,8 @@ def _scale(
 ) -> tuple[float, float]:
     """Return the scale and offset that fit expected frames to those recorded.
 
-    Both arrays have shape (frames, pixels); 1 and 0 for methods that estimate the
-    object in the units of the frames.
+    Both arrays have shape (frames, pixels). The result is 1 and 0 for methods that
+    estimate the object in the units of the frames.
     """
     if config.method not in ("wiener", "widefield"):
         return 1.0, 0.0
