@@ -61,7 +61,7 @@ def as_volume(
 def as_scan(
     data: VolumeLike, axes: str | None = None, *, name: str = "array"
 ) -> Volume:
-    """Convert as `as_volume`, and have it asked whether unnamed slices are frames.
+    """Convert like `as_volume`; unnamed slices are later checked for being frames.
 
     Models combine neighbouring slices, which would mix the time points of a series. The
     slices of an array with three axes are therefore compared when it is restored, as
@@ -91,7 +91,7 @@ def as_scan(
 def as_volumes(
     data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Convert scans as `as_scan`, with arrays named `name` followed by a number.
+    """Convert scans like `as_scan`; an array is named `name`, followed by a number.
 
     Parameters
     ----------

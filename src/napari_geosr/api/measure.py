@@ -103,7 +103,7 @@ def measure_porosity(
     group : str, optional
         Criteria for pores to be counted as a group, such as ``"diameter>20um &
         sphericity<0.6"`` (`report.group`). The column ``in_group`` of the table is 1
-        for them, 0 for the others, and NaN for pores that lack a value.
+        for pores in the group, 0 for other pores, and NaN for pores that lack a value.
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     workers : int or distributed.Client, optional

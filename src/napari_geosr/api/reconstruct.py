@@ -104,7 +104,8 @@ def reconstruct(
         For NaN and infinity: raise `ProjectionsError`, or interpolate between columns.
     zingers : float
         Pixels that exceed the local median by more than this multiple of the noise
-        level are replaced with the median; 8 is a common value, 0 disables this.
+        level are replaced with the median; 8 is a common value; 0 disables the
+        replacement.
     stripes : {"none", "sorting", "filtering", "large", "dead", "all"}
         Stripes to remove from sinograms; in slices, they would appear as rings.
     stripe_size : int

@@ -60,8 +60,8 @@ def simulate(
     projections : int
         Number of projections.
     angle_range : float
-        Angular range in degrees. Projections are evenly spaced over it, excluding its
-        end.
+        Angular range in degrees. Projections are evenly spaced over this range,
+        excluding its end.
     first_angle : float
         Angle of the first projection, in degrees.
     sub_angles : int

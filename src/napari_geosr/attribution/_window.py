@@ -220,7 +220,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return the values for an input changed in a box; reuse planes of `before`."""
+        """Return the values after a change in a box; other planes are from `before`."""
         import torch
 
         if not self.layout.per_plane:
@@ -458,7 +458,7 @@ def _errors_translated(window: Window) -> Iterator[None]:
 
 
 def _is_constant(name: str) -> bool:
-    """Whether a parameter's name indicates that it is added rather than multiplied."""
+    """Whether a parameter, judging by its name, is added rather than multiplied."""
     parts = name.split(".")
     return any("bias" in part for part in parts[-2:]) or parts[-1] == "running_mean"
 

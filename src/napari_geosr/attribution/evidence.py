@@ -82,7 +82,7 @@ class _Pore:
     Attributes
     ----------
     request : AttributionRequest
-        Request for the region extended by this solid.
+        Request for a region that also includes this solid.
     own : ndarray of bool
         Voxels of the window that are replaced: those in and next to the pore.
     fill : float

@@ -8,9 +8,9 @@ only the structure is removed.
 New noise alone also changes the result. If the cube has no structure, the scan is just
 another draw of this noise, so the original result is compared with the spread of the
 results over the draws: the standard error of the change covers both the finite number
-of draws and the noise of the scan. A cube counts only if its change exceeds a limit
-that noise alone does not exceed in any tested cube in 19 of 20 scans without structure
-(Student's t, Bonferroni's correction).
+of draws and the noise of the scan. A cube counts only if its change exceeds a limit. In
+19 of 20 scans without structure, noise alone does not exceed this limit in any tested
+cube (Student's t, Bonferroni's correction).
 
 For most cubes, two draws of noise suffice to show that they do not matter; these cubes
 are not tested further. Dropping cubes can only lower the probability of a false
@@ -167,7 +167,7 @@ def _strongest(
     errors: AnyArray,
     counted: AnyArray,
 ) -> AnyDict:
-    """Return figures on the largest change that counts; all None if no cube counts."""
+    """Return figures on the largest significant change; all None if there is none."""
     if not counted.any():
         names = ("strongest", "strongest_error", "strongest_at", "distance")
         return dict.fromkeys(names)

@@ -313,7 +313,7 @@ def _widths(cells: list[list[str]], separator: str) -> list[int]:
 
 
 def _broken(text: str, width: int) -> str:
-    """Break lines that are too long between words, but not between digits."""
+    """Break long lines between words, but not between groups of digits."""
     return "\n".join(
         textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
         for line in text.split("\n")
@@ -321,7 +321,7 @@ def _broken(text: str, width: int) -> str:
 
 
 def _blocks(widths: list[int], available: int) -> list[list[int]]:
-    """Divide columns into tables that fit into the terminal, by index.
+    """Divide columns into tables that fit into the terminal; return their indices.
 
     Parameters
     ----------

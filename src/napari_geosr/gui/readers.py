@@ -111,7 +111,7 @@ def read_surface(path: str | list[str]) -> list[LayerData]:
 
 
 def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
-    """Open the images of a file as separate layers: the largest ones, at most 16."""
+    """Open the largest images of a file, at most 16, as separate layers."""
     largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:_MAX_IMAGES]
     layers: list[LayerData] = []
     for name in (name for name in sizes if name in largest):

@@ -27,7 +27,7 @@ def write_image(path: str, data: object, attributes: AnyMapping) -> list[str]:
     data : array-like
         Voxels of the layer; RGB samples become channels.
     attributes : mapping
-        As in a layer data tuple.
+        Attributes of the layer, as in a layer data tuple.
 
     Raises
     ------

@@ -50,7 +50,7 @@ class IntensityStatistics:
     n_voxels : int
         Voxels read, finite or not.
     n_nan, n_inf : int
-        Number of NaN and of infinite voxels among them.
+        Number of NaN and of infinite voxels among the voxels read.
     sampled : bool
         Whether planes were skipped because the volume is large.
     input : tuple of float or None
@@ -276,7 +276,7 @@ def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volum
     Parameters
     ----------
     volume : Volume
-        Spatial axes; returned unchanged if there are no hot voxels.
+        Volume with spatial axes; returned unchanged if there are no hot voxels.
     statistics : IntensityStatistics
         Statistics of the whole volume.
     """
@@ -321,7 +321,7 @@ def _sample_shape(
 
 
 def _as_float64(values: AnyArray) -> tuple[float, AnyArray]:
-    """Return an offset, and the values minus it in float64 (exact where possible)."""
+    """Return an offset, and float64 values minus this offset (exact if possible)."""
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _MAX_EXACT_INTEGER:

@@ -107,7 +107,7 @@ def padded_voxels(
     ----------
     source : ArrayLike of shape (Z, Y, X) or (Y, X)
     box : sequence of slice
-        One per axis, with step 1 and within the volume.
+        One slice per axis, with step 1 and within the volume.
     value : float
         Grey value of the padding, from `padding_value`.
 

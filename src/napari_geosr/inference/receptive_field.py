@@ -1,10 +1,10 @@
 """Find the receptive field of a network by tracing a NaN through it.
 
-Gradients underestimate it (dead ReLUs, maxima); a NaN passes through every layer, even
-if the weights are zero. A plane of NaN across a thin slab gives the reach along one
-axis; every phase of the stride is tried. Networks with layers that depend on the whole
-input (instance norm, attention, global pooling) or on absolute position
-(``align_corners``) are recognised without a list of layer types.
+Gradients underestimate the receptive field (dead ReLUs, maxima), whereas a NaN passes
+through every layer, even if the weights are zero. A plane of NaN across a thin slab
+gives the reach along one axis; every phase of the stride is tried. Networks with layers
+that depend on the whole input (instance norm, attention, global pooling) or on absolute
+position (``align_corners``) are recognised without a list of layer types.
 """
 
 from __future__ import annotations

@@ -340,7 +340,7 @@ class TiledRun:
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         waiting: list[Tile],
     ) -> Iterator[Step]:
-        """Run the `waiting` tiles until all are done or the others must be halved."""
+        """Run the `waiting` tiles until all are done or the rest must be halved."""
         failed_before = self.n_retries > 0
         try:
             pipe.start_reading(waiting)

@@ -228,7 +228,7 @@ def restore_region(
     Parameters
     ----------
     region : sequence of slice
-        In input voxels, one per axis of the source.
+        Slices in input voxels, one per axis of the source.
 
     Returns
     -------

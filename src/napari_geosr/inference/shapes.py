@@ -266,8 +266,8 @@ def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
 def block_edges(edges: Sequence[int], stride: int) -> Sequence[int]:
     """Return the edge lengths that are multiples of the stride, or else the stride.
 
-    Other blocks would begin between two voxels of the network's coarsest level, so that
-    the result would depend on the blocks.
+    Blocks of other lengths would begin between two voxels of the network's coarsest
+    level, so that the result would depend on the blocks.
 
     Examples
     --------

@@ -223,7 +223,7 @@ def budget_for(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> int:
-    """Return the smallest budget in bytes for which the work stays below a factor.
+    """Return the smallest budget, in bytes, for which the work stays below a limit.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def budget_for(
     Returns
     -------
     int
-        If no tile stays below the factor, the budget for the tile with the least work.
+        If no tile stays below the limit, the budget for the tile with the least work.
     """
     choices = _choices(layout, box, 1, cost, buffers)
     choices = _worthwhile(choices, max_factor, work)

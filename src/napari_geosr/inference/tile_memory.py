@@ -48,8 +48,8 @@ class TileMemory:
         Parameters
         ----------
         free : int, optional
-            Bytes free now. If that is much more than when memory ran out, the stored
-            size no longer applies.
+            Bytes free now. If much more memory is free than when memory ran out, the
+            stored size no longer applies.
         """
         entry = self._load().get(key)
         if not isinstance(entry, dict):

@@ -163,7 +163,7 @@ class TilePlanner:
         )
 
     def budget_for_work(self, max_work: float) -> float:
-        """Return the smallest budget, in bytes, that keeps the work below a factor.
+        """Return the smallest budget, in bytes, for which the work stays below a limit.
 
         Parameters
         ----------

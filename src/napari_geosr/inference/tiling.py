@@ -37,7 +37,8 @@ class Layout:
         Size of the input, and the size after padding, which the network treats as the
         whole volume.
     halo, stride, scale, minimum : tuple of int
-        One value per axis; for networks on planes, those along Z are 0, 1, 1 and 1.
+        One value per axis; for networks on planes, the values along Z are 0, 1, 1 and
+        1.
     context : int
         Number of planes on either side that are passed as channels (2.5D).
     per_plane : bool

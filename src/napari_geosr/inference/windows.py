@@ -215,8 +215,8 @@ class ValueWriter:
         Same shape as the target, floating-point: receives the standard deviations that
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
-        The scan being restored, if its padding (and its hot voxels, if ``hot.kept`` is
-        set) must keep its values in the result; otherwise None. In the network's input,
+        The scan being restored, if the result must keep the values of its padding or,
+        with ``hot.kept``, of its hot voxels; otherwise None. In the network's input,
         hot voxels are replaced.
     """
 
@@ -237,7 +237,8 @@ class ValueWriter:
         Returns
         -------
         ndarray
-            With the axes and dtype of the target; the means, if there are deviations.
+            Values with the axes and dtype of the target; only the means, if there are
+            deviations.
         """
         if self.deviation is not None:
             values, deviations = values

@@ -37,14 +37,15 @@ _MAX_KILL = 15.0
 
 @dataclass
 class _Asked:
-    """Requests received as signals; not locked, because signal handlers must not wait.
+    """Requests received as signals; without a lock, as signal handlers must not wait.
 
     Attributes
     ----------
     warning_due : float
         Time at which the queue should warn this process, by `time.monotonic`. A warning
-        shortly before this time takes effect only then; one that comes much earlier
-        has another reason, such as a more urgent job, and takes effect immediately.
+        that comes shortly before this time takes effect at this time; one that comes
+        much earlier has another reason, such as a more urgent job, and takes effect
+        immediately.
     walltime_end : float
         Time at which the walltime ends, by `time.monotonic`.
     terminated : bool

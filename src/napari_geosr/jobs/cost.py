@@ -131,7 +131,7 @@ def cost_of(status: JobStatus) -> JobCost | None:
 
 
 def _with_unit(value: float, least: float, units: tuple[str, str, str]) -> str:
-    """Format a value in the largest of three units in which it is at least `least`."""
+    """Format a value in the largest of three units that makes it at least `least`."""
     for unit in units[:-1]:
         if value >= least:
             return f"{_short(value)} {unit}"

@@ -43,7 +43,7 @@ def jobs_folder() -> Path:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Create and return ``parent/name``, numbered if it exists, without races.
+    """Create ``parent/name`` atomically, numbered if it exists, and return its path.
 
     Raises
     ------

@@ -78,8 +78,8 @@ def read_mapping(path: Path) -> AnyDict:
     OSError
         If the file cannot currently be read.
     ValueError
-        If it is damaged, too large, or not a regular file. Reading a named pipe, for
-        example, would block forever.
+        If the file is damaged, too large, or not a regular file. Reading a named pipe,
+        for example, would block forever.
     """
     if not stat.S_ISREG(atomic.retry_if_not_permitted(path.stat).st_mode):
         raise ValueError("it is not a regular file")
@@ -92,7 +92,7 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
     Returns
     -------
     facts : dict
-        Contents of the file; those of `ORIGIN` if it cannot be read.
+        Contents of the file or, if it cannot be read, of `ORIGIN`.
     state : str
     message : str
         Description of the problem with the file; empty if it is valid.
@@ -227,7 +227,7 @@ def is_absolute(text: str) -> bool:
 def is_same_folder(place: object, folder: Path) -> bool:
     """Return whether a path in a job's files is the job's folder on this computer.
 
-    With links resolved, a shared folder may have another path on each computer.
+    Once links are resolved, the path of a shared folder may differ between computers.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def is_same_folder(place: object, folder: Path) -> bool:
 
 
 def is_alive(facts: AnyMapping, folder: Path) -> bool:
-    """Return whether the process in ``job.json`` is running, as far as is known.
+    """Return whether the process in ``job.json`` appears to be running.
 
     Parameters
     ----------

@@ -389,7 +389,7 @@ class JobFolder:
         Raises
         ------
         JobDoneError
-            If it is done.
+            If the job is done.
         JobError
             If the settings of the job cannot be read.
         """

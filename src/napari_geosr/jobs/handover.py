@@ -64,7 +64,7 @@ class Run(Protocol):
 
 @runtime_checkable
 class UndividedRun(Run, Protocol):
-    """A run that keeps nothing when it is stopped, so it must end in one walltime."""
+    """A run that must end within one walltime: if it is stopped, nothing is kept."""
 
     def describe_time(self, profile: profiles.Profile) -> str:
         """Describe the time of the run on a node, as a clause."""
@@ -81,7 +81,8 @@ class LayerVolume:
     position : mapping of str to int
         Time point and channel within the file.
     whole : bool
-        Whether the volume has all time points and channels not given by `position`.
+        Whether the volume has all time points and channels along the axes that
+        `position` does not give.
     """
 
     volume: Volume

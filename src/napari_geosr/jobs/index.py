@@ -49,7 +49,7 @@ class Elsewhere(NamedTuple):
 
 
 def describe_state(status: JobStatus) -> str:
-    """Describe the state of a job, including that in its queue, for lists and docks."""
+    """Describe the state of a job, also in its queue, for lists and docks."""
     if is_stopping(status):
         return "stopping" if status.request == "cancel" else "pausing"
     words, place = STATE_WORDS.get(status.state, status.state), status.queue
@@ -131,7 +131,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
 
 
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
-    """Return whether two folders hold the same job: same name and creation time."""
+    """Return whether two folders hold the same job, by name and creation time."""
     return (one.name, one.created) == (other.name, other.created)
 
 
@@ -176,9 +176,9 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Raises
     ------
     JobError
-        If a process is running the job, the job is in a queue, or the folder contains
-        other files or may not be a job (in these cases, nothing is deleted); or if a
-        file cannot be deleted.
+        If a file cannot be deleted; or if a process is running the job, the job is in a
+        queue, or the folder contains other files or may not be a job. In the latter
+        cases, nothing is deleted.
     """
     if not job.is_verified():
         raise JobError(
@@ -221,7 +221,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
 
 
 def format_names(files: Sequence[Path]) -> str:
-    """List the first few files, and state the number of the others, for messages."""
+    """List the first few files for a message, and state how many others there are."""
     first = ", ".join(str(path) for path in files[:_MAX_NAMES])
     more = len(files) - _MAX_NAMES
     return first if more <= 0 else f"{first} and {more} more"

@@ -33,7 +33,7 @@ class PlacedJob(Protocol):
     """A job whose settings may name files outside its folder."""
 
     def outputs(self) -> tuple[Path, ...]:
-        """Return these files, and the folders that hold only them."""
+        """Return the files outside the folder, and folders that hold nothing else."""
 
 
 class RunSteps(Protocol):
@@ -136,10 +136,11 @@ def _output_of(folder: Path) -> tuple[Path | None, str]:
 
 
 def outputs_of(job: JobFolder) -> tuple[Path, ...]:
-    """Return the files, and their folders, that a job writes outside its own folder.
+    """Return the files that a job writes outside its own folder, and their folders.
 
-    They include the files whose names follow from that of the result, such as standard
-    deviations. If this release cannot read the settings, only named files are known.
+    They include files with names that are derived from the name of the result, such as
+    standard deviations. If this release cannot read the settings, only the files that
+    they name are returned.
 
     Raises
     ------

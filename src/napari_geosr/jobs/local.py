@@ -44,7 +44,7 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     job : JobFolder
     command : sequence of str
         Command, or on Windows a command line, that becomes the process of the job; by
-        default, this Python runs it.
+        default, this Python runs the job.
 
     Raises
     ------
@@ -120,7 +120,8 @@ def _silence_exit_warnings() -> None:
 def turn_file() -> Path:
     """Return the lock file of the job that is running on this machine.
 
-    Its name contains the machine's name, because machines may share the home folder.
+    The file's name contains that of the machine, because machines may share the home
+    folder.
     """
     host = re.sub(r"[^\w.-]+", "_", socket.gethostname())
     return index.index_folder() / f"running-{host}.lock"

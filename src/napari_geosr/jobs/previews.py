@@ -46,7 +46,7 @@ class Preview:
     Attributes
     ----------
     stamp : int
-        A number that changes with the preview.
+        A number that changes whenever the preview changes.
     volume : Volume
         A plane of the result, or of the latest preview of a training run.
     """
@@ -153,7 +153,7 @@ def _plane_of(volume: Volume, boxes: Sequence[Box]) -> Volume:
 def _covered(
     boxes: Sequence[Box], index: Sequence[int], shape: Sequence[int]
 ) -> npt.NDArray[np.bool_]:
-    """Return a mask of the finished voxels of a plane; the others in the file are 0."""
+    """Return a mask of the finished voxels of a plane; in the file, others are 0."""
     covered = np.zeros(tuple(shape[-2:]), bool)
     for box in boxes:
         axes = zip(box, index, shape, strict=False)
@@ -163,7 +163,7 @@ def _covered(
 
 
 def _plane_number(shape: Sequence[int], boxes: Sequence[Box]) -> int:
-    """Find the most complete plane; if several are, the one nearest to the middle."""
+    """Find the most complete plane; in a tie, the one nearest to the middle."""
     finished = np.zeros(tuple(shape[:-2]))
     for box in boxes:
         rows, columns = (len(range(*s.indices(n))) for s, n in _pairs(box, shape))

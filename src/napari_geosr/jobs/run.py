@@ -90,7 +90,7 @@ class _Requests:
 
 
 class _CallerRequests(_Requests):
-    """Stops only when the caller asks for it; another process handles requests."""
+    """Stops only at the caller's request; another process handles those of the user."""
 
     def _poll(self) -> None:
         if self.should_stop():

@@ -33,9 +33,10 @@ class Speed:
     Training runs report their progress themselves.
 
     The time until the first tile, in which the model is loaded and workers are started,
-    is not counted; neither are tiles of an earlier stage. If other work interrupts the
-    tiles, such as the prediction of a model's effect, its time is not counted either:
-    afterwards, their stage is announced again with the number already done.
+    is not counted; neither are tiles of an earlier stage. Nor is the time of other work
+    that interrupts the tiles, such as the prediction of a model's effect: after this
+    work, the stage of the tiles is announced again, with the number of tiles already
+    done.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The status of a job, and messages about jobs that a process still works on."""
+"""The status of a job, and messages about jobs on which a process is still working."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def check_weights(model: Model) -> None:
     Raises
     ------
     ModelError
-        With the same messages as `verify`.
+        If the bundle is invalid; the messages are those of `verify`.
     """
     from safetensors import deserialize
 
@@ -357,7 +357,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def _count(sizes: Mapping[str, int]) -> int:
-    """Return the number of parameters, from the sizes of tensors by name."""
+    """Return the number of parameters, given the sizes of the tensors by name."""
     return sum(n for name, n in sizes.items() if not name.endswith(_STATISTICS))
 
 

@@ -378,7 +378,8 @@ class ModelCard(Config):
     def from_values(cls, values: object) -> ModelCard:
         """Validate the contents of a card file; raise `ConfigError` with one sentence.
 
-        The schema version is checked first: a later layout may fail in any field.
+        The schema version is checked first, because any field of a later layout may be
+        invalid here.
         """
         if not isinstance(values, dict):
             raise ConfigError("it does not contain a card: a mapping was expected.")

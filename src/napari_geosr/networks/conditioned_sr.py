@@ -186,13 +186,13 @@ class ConditionedSR(nn.Module):
         Parameters
         ----------
         level : Tensor of shape (N, 1, [Z,] Y, X), optional
-            Standard deviation of the noise at every voxel; that of `set_noise` by
-            default.
+            Standard deviation of the noise at every voxel; by default, as set by
+            `set_noise`.
         correlation : Tensor of shape (N, 3), optional
-            Noise correlation of adjacent voxels along Z, Y and X; by default that of
+            Noise correlation of adjacent voxels along Z, Y and X; by default, as set by
             `set_noise`.
         sharpness : Tensor of shape (N, 1), optional
-            Sharpness of the scan; by default that of `set_scan_sharpness`.
+            Sharpness of the scan; by default, as set by `set_scan_sharpness`.
         """
         given, level = self._given(x, level, correlation, sharpness)
         found = crop_to(self._predicted(pad_to(given, 2)), x.shape[2:])
@@ -261,7 +261,7 @@ class ConditionedSR(nn.Module):
             return averages - detail.mean(1, keepdim=True), detail
 
     def _predicted(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the noise of the averages, in noise levels, and the sub-voxels.
+        """Return the noise of the averages, relative to its level, and the sub-voxels.
 
         Parameters
         ----------

@@ -244,7 +244,7 @@ def _each(parts: Iterable[slice]) -> Any:
 
 
 def _spans(n: int, window: int, overlap: int) -> list[tuple[int, int]]:
-    """Return windows of equal size along an axis; the last one ends at its end."""
+    """Return windows of equal size along an axis; the last one ends with the axis."""
     if n <= window:
         return [(0, n)]
     starts = [*range(0, n - window, window - overlap), n - window]

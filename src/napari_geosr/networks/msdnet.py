@@ -86,7 +86,7 @@ class MSDNet(MixedScale):
         return y
 
     def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
-        """Return maps ``(N, maps, [Z,] Y, X)`` before the last layer, input first."""
+        """Return the input and maps ``(N, maps, [Z,] Y, X)`` before the last layer."""
         return self.mixed(x, torch.eye(self.n_maps, dtype=x.dtype, device=x.device))
 
     def set_last_layer(self, weights: torch.Tensor, bias: torch.Tensor) -> None:

@@ -204,10 +204,10 @@ class NoiseBounded(nn.Module):
         Parameters
         ----------
         level : Tensor of shape (N, 1, [Z,] Y, X), optional
-            Standard deviation of the noise at every voxel; that of `set_noise`
-            by default.
+            Standard deviation of the noise at every voxel; by default, as set by
+            `set_noise`.
         correlation : Tensor of shape (N, 3), optional
-            Noise correlation of adjacent voxels along Z, Y and X; by default that of
+            Noise correlation of adjacent voxels along Z, Y and X; by default, as set by
             `set_noise`.
         """
         if level is None:

@@ -18,7 +18,7 @@ class SupportsTrainingDtype(Protocol):
     Attributes
     ----------
     training_dtype : torch.dtype or None
-        Floating-point type in training; None for that of the input.
+        Floating-point type in training; None for the type of the input.
     """
 
     training_dtype: torch.dtype | None
@@ -47,7 +47,7 @@ class NetworkSpec:
         False for networks with global statistics, which cannot be tiled exactly.
     at_once : int or None
         Largest number of input voxels that the network processes at once; it splits
-        larger inputs itself. None: it never splits them.
+        larger inputs itself. None if it does not split inputs.
     n_outputs : int
         Number of output channels: 1, the restored values; or 2, their mean and standard
         deviation over several predictions.

@@ -105,7 +105,8 @@ def parameter_count(config: NetworkConfig) -> int:
 def reach(config: NetworkConfig) -> int:
     """Return the largest receptive-field radius of all output voxels, in input voxels.
 
-    The longest path from an output voxel through all levels to the input determines it.
+    The radius is determined by the longest path from an output voxel through all levels
+    to the input.
     """
     wide = 1 if config.upsampling == "linear" else 0
     blur = 1 if config.pooling == "blur" else 0

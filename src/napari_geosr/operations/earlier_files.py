@@ -1,4 +1,4 @@
-"""Removes files of an earlier result that a new result in the same folder lacks."""
+"""Removes files of an earlier result that the new one in the folder lacks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _WRITING_NS = 60_000_000_000
 
 
 class EarlierFiles:
-    """Optional files of an earlier result, such as a table that was requested then.
+    """Optional files of an earlier result, such as a table requested for that result.
 
-    Files are listed only if the main file of the earlier result exists, which the new
-    result replaces. Files that were modified more than a minute after the main file are
-    kept, because they may have been edited.
+    Files are listed only if the main file of the earlier result, which the new result
+    replaces, exists. Files that were modified more than a minute after the main file
+    are kept, because they may have been edited.
 
     Parameters
     ----------

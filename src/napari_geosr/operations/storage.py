@@ -305,7 +305,7 @@ def open_part(path: Path) -> Volume | None:
     Raises
     ------
     FileError
-        If it cannot be read.
+        If the part cannot be read.
     """
     entry = load_journal(path)
     if entry is None or not entry.boxes:

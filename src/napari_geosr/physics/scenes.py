@@ -246,7 +246,7 @@ def _add_grains(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Add grains (Voronoi cells) of different grey values, everywhere or in a phase."""
+    """Add grains (Voronoi cells) of different grey values, in one phase or in all."""
     from scipy.spatial import cKDTree
 
     n = int(rng.integers(15, 150))

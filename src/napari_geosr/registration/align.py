@@ -89,8 +89,8 @@ def align_steps(
         Vector from the corner of `low` (at the start of all axes) to the same corner of
         `high`; replaces `start`.
     search_angle : float
-        Largest angle around Z (for images: in the plane) that a search tries, in
-        degrees.
+        Largest angle that a search tries, in degrees, around Z (for images: in the
+        plane).
     kind : str
         Type of transform that the refinement optimises.
 

@@ -38,7 +38,7 @@ class GreyMatch:
     kind : str
         ``"linear"``: gain and offset; ``"histogram"``: a curve; ``"none"``.
     gain, offset : float
-        Parameters of the straight line, including for ``"histogram"``.
+        Parameters of the straight line; they are also given for ``"histogram"``.
     source, target : tuple of float
         Points of the curve; empty for the other kinds.
     blur : float

@@ -96,7 +96,7 @@ def refine_steps(
     kind : str
         ``"translation"``, ``"rigid"`` or ``"similarity"`` (rigid plus scale).
     quick : bool
-        Use only the coarsest level.
+        Whether to use only the coarsest level.
 
     Yields
     ------

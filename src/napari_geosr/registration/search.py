@@ -62,8 +62,8 @@ def search_steps(
     low, high : SampledVolume
         The large and the small volume, with about the same voxel size.
     degrees : float
-        Largest angle around the first axis (for images: in the plane) that is tried, in
-        degrees.
+        Largest angle to try, in degrees, around the first axis (for images: in the
+        plane).
     most : int
         Maximum number of candidates.
 

@@ -21,7 +21,7 @@ class Transform:
     Attributes
     ----------
     matrix : ndarray of shape (n, n)
-        A rotation times a scale, in the axes (Z, Y, X) or (Y, X).
+        A rotation times a scale factor, for the axes (Z, Y, X) or (Y, X).
     shift : ndarray of shape (n,)
         Translation in the unit of the positions.
     """

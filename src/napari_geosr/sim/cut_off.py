@@ -82,7 +82,8 @@ def check_cut_off(block: FloatArray, otf: Otf) -> CutOffCheck:
     Returns
     -------
     CutOffCheck
-        Without findings if there is a single angle, or the frames are too noisy.
+        The result has no findings if there is a single angle, or the frames are too
+        noisy.
     """
     n = len(block)
     if n < 2:

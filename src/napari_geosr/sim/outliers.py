@@ -79,7 +79,7 @@ def without_outliers(
     Returns
     -------
     frames : ndarray of the same shape
-        A copy if there are outliers.
+        Frames without outliers; a copy, if there are any.
     outliers : tuple of Outlier
     """
     stack = frames.reshape(-1, *frames.shape[-2:])

@@ -40,8 +40,8 @@ class CorrelationPeaks:
         Parameters
         ----------
         within : (float, float), optional
-            Lowest and highest frequency in cycles per pixel; by default those of the
-            search.
+            Lowest and highest frequency in cycles per pixel; by default, the limits of
+            the search.
         """
         found = np.where(self.inside, self.values, -1)
         rows, columns = (np.fft.fftfreq(n) for n in found.shape)
@@ -60,7 +60,7 @@ class CorrelationPeaks:
         Parameters
         ----------
         k : (float, float)
-            In cycles per pixel.
+            Other frequency, in cycles per pixel.
         reach : (float, float)
             Half axes of the ellipse that is searched, in cycles per pixel.
         """

@@ -65,8 +65,9 @@ def install_completion(
 def texts_read_once() -> Iterator[None]:
     """Make cyclopts read each docstring and help text only once while writing a script.
 
-    It reads them again for each command that has the same settings, and finds the
-    docstring of a class by parsing its source code, which takes most of the time.
+    By default, cyclopts reads them again for each command that has the same settings,
+    and finds the docstring of a class by parsing its source code, which takes most of
+    the time.
     """
     places = [(docstring_parser, "parse_from_object")]
     places += [(shell, "strip_markup") for shell in (bash, fish, zsh)]

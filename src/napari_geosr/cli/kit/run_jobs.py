@@ -57,11 +57,11 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
     ----------
     folder : JobFolder
     detach : bool
-        Run in the background.
+        Whether to run the job in the background.
     prepare : bool
-        Do not run the job; print how to run it.
+        Whether to print how to run the job instead of running it.
     json : bool
-        Print JSON instead of sentences.
+        Whether to print JSON instead of sentences.
 
     Returns
     -------

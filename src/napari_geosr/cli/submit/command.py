@@ -74,9 +74,9 @@ def submitted(
     verb : callable
         The command that runs on this computer.
     request : callable
-        Turns the same arguments into a job. The command lacks the arguments that this
-        function does not accept: they do not apply to jobs, or require work that cannot
-        be divided. Measurement jobs always write labels, for the dock.
+        Turns the same arguments into a job. Arguments that this function does not
+        accept are left out of the command: they do not apply to jobs, or require work
+        that cannot be divided. Measurement jobs always write labels, for the dock.
     """
     hints = get_type_hints(verb, include_extras=True)
     accepted = {*inspect.signature(request).parameters, "json"}

@@ -231,8 +231,8 @@ class LayerChecklist(QListWidget):
     """Lists the images of a viewer in layer order; those to compare are checked.
 
     Until the first click, the selected layers are checked if there are several;
-    otherwise, a selected result and its scan, or the only two images. After the first
-    click, only the user changes what is checked.
+    otherwise, a selected result and its scan, or the only two images, are checked.
+    After the first click, only the user changes what is checked.
 
     Parameters
     ----------

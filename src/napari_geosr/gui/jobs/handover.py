@@ -123,7 +123,8 @@ class RunHandover(QObject):
         Parameters
         ----------
         description : str
-            As for `begin`, which is called when the run begins.
+            Description of the run, as for `begin`, which is called once the run has
+            begun.
         get_run : callable
             Returns the input for `napari_geosr.jobs.handover.job_from_run_steps`.
         expected : ExpectedRun

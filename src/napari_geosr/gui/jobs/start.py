@@ -139,7 +139,7 @@ class TrainingPlan:
         Returns
         -------
         plan : TrainingPlan
-            The plan with the cropped volumes, or this plan.
+            The plan with the cropped volumes; this plan if nothing was cropped.
         notes : tuple of str
             A sentence for each group of volumes that was cropped.
 

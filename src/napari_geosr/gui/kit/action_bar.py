@@ -107,8 +107,8 @@ class ActionBar(QWidget):
     def add_row(self, *widgets: QWidget, on_top: bool = False) -> QWidget:
         """Add a row of buttons below the others, and return it.
 
-        With `on_top`, it is added above them: the bar is at the bottom of its dock, so
-        the other buttons keep their place when the row is shown.
+        With `on_top`, the row is added above the others. They then keep their place
+        when the row is shown, because the bar is at the bottom of its dock.
         """
         made = QWidget()
         row = QHBoxLayout(made)
@@ -132,7 +132,7 @@ class ActionBar(QWidget):
         self._primary = button
 
     def show_progress(self, done: int, total: int) -> None:
-        """Show the progress; without a total, only that something is running."""
+        """Show the progress or, without a total, only that something is running."""
         self.progress.setRange(0, total)
         self.progress.setValue(done)
         self.progress.setVisible(True)

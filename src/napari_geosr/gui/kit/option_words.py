@@ -190,7 +190,7 @@ def _dock_in_brackets(found: re.Match[str]) -> str:
 
 
 def _dock_of_command(found: re.Match[str]) -> str:
-    """Replace a command in a message with the name of its dock; drop it after "or"."""
+    """Replace a command in a message with the name of its dock; omit it after "or"."""
     alternative, preposition, verb, arguments, options = found.groups(default="")
     dock = _DOCKS.get(verb)
     if dock is None:

@@ -29,8 +29,8 @@ class OperationProgress:
     shows_time_left : bool
         Show percentage and remaining time after the stage.
     spans_stages : bool
-        Whether `done` and `total` of the steps refer to all stages together. If so, bar
-        and remaining time continue when a stage starts.
+        Whether `done` and `total` of the steps refer to all stages together. If so, the
+        bar and the remaining time are not reset when a stage starts.
     ending : str
         Text after the name of a stage.
 

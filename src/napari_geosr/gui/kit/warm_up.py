@@ -75,8 +75,9 @@ def garbage_collection_paused() -> Iterator[None]:
 
     Importing torch and numba creates a million objects. Whenever the number of objects
     has grown by a quarter, the collector checks all of them in one step that no other
-    thread can interrupt; a quarter of a second was measured. Objects created in this
-    context are treated as old afterwards, so they do not trigger such a step.
+    thread can interrupt and that took a quarter of a second in a measurement. Objects
+    created in this context are treated as old afterwards, so they do not trigger such a
+    step.
     """
     global _n_pausing  # number of threads inside this context
     with _lock:

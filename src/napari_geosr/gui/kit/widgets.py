@@ -113,7 +113,7 @@ class SentenceLabel(QLabel):
         return hint
 
     def minimumSizeHint(self) -> QSize:
-        """Return the height at the current width; Qt keeps that of an earlier one."""
+        """Return the height at the current width; Qt keeps an earlier height."""
         hint = super().minimumSizeHint()
         return (
             QSize(hint.width(), self.sizeHint().height()) if self.isVisible() else hint

@@ -136,7 +136,7 @@ def volume_beside(
 
 
 def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
-    """Return the time point and channel on screen, for the axes that the layer has."""
+    """Return the time point and channel on screen, if the layer has these axes."""
     axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
     choice = {}
     for letter, word in (("T", "time"), ("C", "channel")):

@@ -56,7 +56,7 @@ def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
 
 
 def look_from(viewer: ViewerModel, box: Floats, outward: Floats | None = None) -> None:
-    """In 3D, look at a box from a direction, such that it fills the canvas.
+    """In 3D, look at a box from a direction, so that the box fills the canvas.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def _canvas_size(viewer: ViewerModel) -> Floats:
 def _bounds_on_screen(
     viewer: ViewerModel, layer: Layer
 ) -> tuple[Floats, Floats] | None:
-    """Return the bounds along the axes on screen; None if the layer lacks one."""
+    """Return the bounds along the axes on screen; None if the layer lacks an axis."""
     shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     if min(shown) < -layer.ndim:
         return None

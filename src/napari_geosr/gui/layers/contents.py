@@ -119,8 +119,8 @@ def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
 class EditWatch(QObject):
     """Detects edits of layers while an operation, such as a measurement, reads them.
 
-    Outlines in a Shapes layer are left out, because a mask is made of them when the
-    operation begins.
+    Outlines in a Shapes layer are not watched, because they are converted to a mask
+    when the operation begins.
     """
 
     def __init__(self, parent: QObject) -> None:

@@ -193,7 +193,7 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """Return a key that changes with the choice or the layers' voxels or places."""
+        """Return a key that changes with the choice, the voxels and the positions."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
         return tuple(

@@ -79,8 +79,8 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
     `napari_geosr.gui.layers.scan_views`. The first layer is visible, and napari fits
     the view to it: the sinograms if there are few rows, otherwise the projections.
     Lengths are those in the sample, not on the detector, so that z is the same as in
-    the reconstruction. Angles have no length: they are indexed. A sinogram is as high
-    as a slice.
+    the reconstruction. Angles have no length, so positions along their axis are
+    indices. A sinogram is as high as a slice.
     """
     scan = opened.scan
     height, width = (edge / _magnification(scan) for edge in scan.pixel_size)

@@ -24,7 +24,7 @@ _SHARE = 0.1
 
 
 class Refresher:
-    """Refreshes a layer as tiles of the slice shown arrive, at a limited rate."""
+    """Refreshes a layer, at a limited rate, as tiles of the displayed slice arrive."""
 
     def __init__(self, viewer: ViewerModel, layer: Layer) -> None:
         self._viewer = viewer

@@ -281,7 +281,7 @@ _PLUGIN = "napari-geosr"
 
 @dataclass(frozen=True)
 class StoredVoxelSize:
-    """A voxel size along the layer's spatial axes; with a question if implausible."""
+    """A voxel size along the layer's spatial axes, with a question if needed."""
 
     voxel_size: tuple[float, ...]
     unit: str

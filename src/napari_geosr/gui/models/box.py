@@ -45,8 +45,8 @@ _Order = tuple[bool, bool, float, bool, bool, str]
 class _ModelMenu(ElidingCombo):
     """Shows the name of a model and, if there is room, its expected gain.
 
-    If the name fits only without the gain, it is shown alone: the verdict below states
-    the gain. Longer names are shortened.
+    If there is room only for the name, the gain is omitted, because the verdict below
+    states it. Longer names are shortened.
     """
 
     def _shortened(self, text: str, room: int) -> str:
@@ -159,7 +159,7 @@ class ModelBox(QWidget):
     def set_ranking(self, ranking: Ranking, *, propose: bool = True) -> None:
         """Show the expected gain of each model on the scan, best model first.
 
-        Gains of super-resolution models are those over cubic interpolation.
+        Gains of super-resolution models are relative to cubic interpolation.
 
         Parameters
         ----------

@@ -329,7 +329,7 @@ def _single_part(row: DataRow) -> Path | Volume:
 def _placed_beside(
     low: Path | Volume, layer: Image | None, other: Image | None
 ) -> Path | Volume:
-    """Return a scan with its origin along the axes of the layer it is aligned with.
+    """Return a scan; its origin is given along the axes of the layer aligned with it.
 
     Raises
     ------

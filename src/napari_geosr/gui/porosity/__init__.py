@@ -385,7 +385,7 @@ class PorosityDock(PorosityWidgets):
         self._show_notes(found.measured)
 
     def _mark_result(self) -> None:
-        """Show a note if the result does not belong to what is chosen and shown."""
+        """Show a note if the result does not match the current image and settings."""
         pores, chosen = self.pores, self.settings.image.layer()
         self.plan.mark()
         edited = "" if self._measured is None else self._measured.edited

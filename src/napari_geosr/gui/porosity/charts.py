@@ -221,7 +221,7 @@ class SizeHistogram(HistogramView):
         self.set_series([*self._bars_of.values()], f"pore {of.size_column} ({unit})")
 
     def scale_of(self, name: str) -> float:
-        """Return the factor that converts sizes of a listed report to those shown."""
+        """Return the factor that converts a listed report's sizes to the unit shown."""
         return self._scales[name]
 
     def set_selected(self, sizes: AnyArray, name: str) -> None:
@@ -317,7 +317,7 @@ class SizeHistogram(HistogramView):
 
 
 def _size_scale(report: PorosityReport, other: PorosityReport) -> float | None:
-    """Return the factor that converts sizes of a report to those of another, if any."""
+    """Return the factor that converts sizes to the unit of another report, if any."""
     if report.size_column != other.size_column:
         return None
     if report.unit == other.unit:

@@ -161,7 +161,7 @@ def _inside(outlines: list[Outline], shape: tuple[int, ...]) -> AnyArray | None:
 def filled(corners: AnyArray, shape: tuple[int, int]) -> AnyArray:
     """Return a mask of the pixels with centres inside a polygon (even-odd rule).
 
-    The number of operations is proportional to the number of pixels plus that of
+    The number of operations is proportional to the number of pixels plus the number of
     corners; `skimage.draw.polygon2mask` tests every pixel against every corner, which
     would block the window for about a second.
     """

@@ -61,11 +61,12 @@ class NoteWords:
     Attributes
     ----------
     results, action : str
-        Such as "These results" and "measurement".
+        Subject and noun, such as "These results" and "measurement".
     belong : str
         The verb that follows `results`.
     again : str
-        What to do, such as "Press Measure to measure"; followed by what to measure.
+        What the user should do, such as "Press Measure to measure"; the object of the
+        measurement is appended.
     """
 
     results: str = "These results"
@@ -186,7 +187,7 @@ class MeasuredLayers(QObject):
         self.changed.emit()
 
     def note(self, chosen: Layer | None) -> str:
-        """Return why the results are not those of the chosen image as it is shown.
+        """Return why the results do not belong to the chosen image as it is now shown.
 
         Parameters
         ----------

@@ -266,9 +266,9 @@ def edit_warning(edited: Sequence[str], action: str, results: str, again: str) -
     edited : sequence of str
         Names of the layers.
     action, results : str
-        Such as "measurement" and "these results".
+        Words for the message, such as "measurement" and "these results".
     again : str
-        What to do, without the word "again".
+        What the user should do, without the word "again".
     """
     if not edited:
         return ""

@@ -224,7 +224,7 @@ class PlanSection(QWidget):
         self._inputs = MeasuredInputs(levels, self._settings, _WORDS)
 
     def mark(self) -> None:
-        """Show a note if the plan does not belong to what is chosen and shown."""
+        """Show a note if the plan does not match the current image and settings."""
         note = ""
         if self.text.text() and self._inputs is not None:
             chosen = self._settings.image.layer()
@@ -362,7 +362,7 @@ class PlanSection(QWidget):
         )
 
     def _request_text(self, config: PlanConfig, mask: Layer | None) -> str:
-        """Return what a plan is for: settings, sample, time point and channel."""
+        """Return what a plan refers to: settings, sample, time point and channel."""
         given = config.threshold
         threshold = given if isinstance(given, str) else f"{given:g}"
         sample = "no sample mask"

@@ -110,7 +110,7 @@ def add_pores(
     place : dict, optional
         Attributes that align the layer, in addition to the volume's geometry.
     table : object, optional
-        Features of the layer; those of the report by default.
+        Features of the layer; by default, the features of the report.
     colour_by : str
         Column that determines the colours; by default the label of the pore.
     visible : bool

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class HiddenViews:
     """Hides projections and sinograms, which would cover slices.
 
-    Because they differ in size from slices, the camera moves to the first slice shown
-    after they are hidden, and back when they are shown again.
+    Projections and sinograms differ in size from slices. The camera therefore moves to
+    the first slice that is shown after they have been hidden, and back when they are
+    shown again.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -54,7 +55,7 @@ class HiddenViews:
             self._camera = tuple(camera.center), float(camera.zoom)
 
     def fit(self, layer: Layer) -> None:
-        """Fit the camera to a layer of slices if layers were hidden for it."""
+        """Fit the camera to a layer of slices if others were hidden for this layer."""
         if not self._must_fit:
             return
         self._must_fit = False

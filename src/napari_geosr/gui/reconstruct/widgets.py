@@ -158,8 +158,8 @@ class ReconstructWidgets(Dock):
         """Settings and results of studies.
 
         Their widgets make up a quarter of the dock, and few people open this section.
-        They are created when it is first opened, so that the dock itself opens in less
-        than 0.1 s.
+        The widgets are created when the section is first opened, so that the dock
+        itself opens in less than 0.1 s.
         """
         if self._study is None:
             self._study = StudyBox(self._viewer)

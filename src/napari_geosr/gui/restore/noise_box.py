@@ -118,7 +118,7 @@ class NoiseActivity(Activity):
 class _Place:
     """The layer in which the noise of a scan is measured.
 
-    `key` is that of the voxels that were measured; `is_painted` tells whether the user
+    `key` identifies the voxels that were measured; `is_painted` states whether the user
     has painted since.
     """
 

@@ -94,8 +94,9 @@ class RunPreparation:
     ) -> Iterator[tuple[str, PreparedRestoration]]:
         """Yield name and preparation of other points on which the effect may differ.
 
-        These are a typical time point of every channel but that of `position`, and the
-        time points with very different noise; voxels are read to find them.
+        These are a typical time point of every channel except the one at `position`,
+        and the time points with very different noise, which are found by reading
+        voxels.
         """
         series, shown = self.series, point_at(position)
         for channel in () if series is None else series.channels:
@@ -272,7 +273,7 @@ def prepare_run_steps(
     prepared : PreparedRestoration
     estimate : Estimate
     series : PreparedSeries or None
-        None for a single volume.
+        The whole series; None for a single volume.
     finished_part : FinishedPart or None
         The part of the result that was finished before the program was killed.
     """

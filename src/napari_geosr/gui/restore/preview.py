@@ -51,7 +51,8 @@ def region_on_screen(
     Returns
     -------
     tuple of slice
-        One per spatial axis (Z, Y, X or Y, X), in voxels; one plane in depth.
+        One slice per spatial axis (Z, Y, X or Y, X), in voxels; a single plane in
+        depth.
     """
     shape = tuple(finest(layer).shape)
     n = spatial_ndim(layer)

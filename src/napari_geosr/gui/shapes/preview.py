@@ -138,7 +138,7 @@ class FadedInput:
         return self._source() is layer
 
     def restore(self) -> None:
-        """Restore the look of the input, except what was changed in the meantime."""
+        """Restore the look of the input, except for any later changes by the user."""
         source = self._source()
         for name, value in self._before.items():
             if source is not None and getattr(source, name) == self._faded[name]:

@@ -1,7 +1,7 @@
 """A picture of all frames of a plane: one row per angle, one column per phase.
 
-A wrong order of the frames is visible at a glance: in each row, the stripes must have
-one direction and move from frame to frame.
+In each row, the stripes must have the same direction and move from frame to frame, so
+that a wrong order of the frames is visible at a glance.
 """
 
 from __future__ import annotations

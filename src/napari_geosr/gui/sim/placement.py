@@ -35,7 +35,7 @@ def frames_key(layer: Image) -> tuple[object, ...]:
 
 
 def may_be_frames(layer: Layer) -> bool:
-    """Whether a layer may be chosen as raw frames without the user's action."""
+    """Whether a layer may be chosen as raw frames automatically."""
     records = provenance_of(layer)
     is_result = bool(records) and records[-1].get("operation") in _OPERATIONS
     return layer.ndim > 2 and not is_result

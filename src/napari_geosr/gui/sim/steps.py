@@ -76,7 +76,7 @@ class FoundPatterns:
         Parameters
         ----------
         origin : tuple of float
-            In the unit of the frames.
+            New position, in the unit of the frames.
         """
         volume = self.frames.volume.replace(origin=origin)
         return replace(self, frames=replace(self.frames, volume=volume))
@@ -191,9 +191,9 @@ def reconstruct_steps(
     Parameters
     ----------
     found : FoundPatterns, optional
-        Patterns on screen. They are used if there is a single plane; otherwise,
-        patterns are found for each plane, starting from those that the user has
-        corrected.
+        Patterns on screen. If there is a single plane, these patterns are used;
+        otherwise, patterns are found for each plane, starting from those that the user
+        has corrected.
     answers : dict of str to ndarray of shape (Y, X)
         Results of each method for the plane in which the patterns were found; the
         result of this run is added.

@@ -163,7 +163,7 @@ class TrainWidgets(Dock):
         self.scroller = PartScroller(area)
 
     def show_state(self, working: str, *, has_data: bool) -> None:
-        """Enable the buttons, and show what runs or what to do next.
+        """Enable the buttons, and show what is running or what to do next.
 
         Parameters
         ----------

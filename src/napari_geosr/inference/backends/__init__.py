@@ -286,7 +286,7 @@ def _converted(network: nn.Module, threads: int | None) -> ConvertedNetwork:
     Raises
     ------
     ConversionError
-        If that is impossible; the message states the reason.
+        If the network cannot be converted; the message states the reason.
     """
     from napari_geosr.inference.backends.openvino import convert
 

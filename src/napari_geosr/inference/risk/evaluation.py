@@ -207,8 +207,8 @@ class EvaluationSample:
     probes : sequence of ndarray
         Noise with the scan's covariance for the window of each block, in grey values.
     variances : sequence of ndarray
-        Variance of the noise at the voxels of each core; with a second scan, of the
-        noise of that scan.
+        Variance of the noise at the voxels of each core; with a second scan, the
+        variance of that scan's noise.
     seconds : sequence of ndarray, optional
         The cores in a second scan of the same object.
     """

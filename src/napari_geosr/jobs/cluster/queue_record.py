@@ -48,7 +48,7 @@ class QueueRecord:
         Number of the job in the queue; at a site with several clusters,
         ``"NUMBER@CLUSTER"``.
     resubmitted : int
-        How often the job was resubmitted after reaching its walltime.
+        Number of times that the job was resubmitted after reaching its walltime.
     done : int
         Number of steps done when the job was last resubmitted.
     saved : int
@@ -93,7 +93,7 @@ class LastState:
     checked : float
         Time of the query, by the clock of the computer that made it.
     since : float
-        Time at which a query first gave this phase for this state of the job.
+        Time of the first query that returned this phase for this state of the job.
     submitted, number : str
         Number in the job's record at the time of the query, and the number under which
         the queue had resubmitted it. Only the job itself changes the record of a
@@ -124,7 +124,7 @@ class QueuePlace:
     words : str
         Last known state in the queue, in plain words.
     resubmitted : int
-        How often the job was resubmitted after reaching its walltime.
+        Number of times that the job was resubmitted after reaching its walltime.
     has_ended : bool
         Whether the job has ended according to the queue, and has not updated its own
         state since.
@@ -137,7 +137,7 @@ class QueuePlace:
     checked : float
         Time of the last query that the queue answered.
     since : float
-        Time at which a query first gave this state.
+        Time of the first query that returned this state.
     longer : str
         Walltime to try next, as in `QueueRecord`.
     problem : str
@@ -177,7 +177,7 @@ class QueuePlace:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the queue has not ended the job: it runs, or may start again."""
+        """Whether the queue has not ended the job, which runs or may start again."""
         return self.is_waiting or self.is_running
 
     @property

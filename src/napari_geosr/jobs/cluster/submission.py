@@ -97,12 +97,12 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If the profile is incomplete.
     UnansweredError
         If the queue may have accepted the job, but its number is unknown or cannot be
-        written. Look for the job in the queue before submitting it again.
-        Also if Ctrl-C was pressed meanwhile; the job is then cancelled.
+        written. Look for the job in the queue before submitting it again. This error is
+        also raised if Ctrl-C was pressed meanwhile; the job is then cancelled.
     JobError
         If the job is done, waiting or running, another job writes its output, its input
-        no longer exists, or the queue refuses it (with the queue's reason; a new job is
-        then paused).
+        no longer exists, or the queue refuses it. In the last case, the message gives
+        the queue's reason, and a new job is paused.
     FileError
         If the job's folder cannot be written.
     """
@@ -168,9 +168,10 @@ def _call_queue(
     Parameters
     ----------
     before, earlier
-        What to restore if the queue refuses the job.
+        Values to restore if the queue refuses the job.
     pressed : sequence of bool
-        Not empty if Ctrl-C was pressed; a number that is then unknown is empty.
+        Not empty if Ctrl-C was pressed. If the number is then unknown, an empty string
+        is returned.
     """
     try:
         number = queue.submit(job.path)

@@ -60,7 +60,7 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         If the job does not fit; the message names the setting and its smallest valid
         value.
     GeoSRError
-        If the memory budget set in the job is too small, whatever the node.
+        If the memory budget set in the job is too small on any node.
     """
     if isinstance(job, RestoreJob):
         yield from restorations.check_steps(job, profile)
@@ -79,7 +79,7 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
 
 
 def describe_time(job: Job, profile: Profile) -> str:
-    """Describe the time of a job for its plan; empty if other rows contain it.
+    """Describe the time of a job for its plan; empty if another row states the time.
 
     For jobs whose time is unknown, the text says so.
     """

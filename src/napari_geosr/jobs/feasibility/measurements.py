@@ -32,10 +32,10 @@ def check(job: MeasureJob, profile: Profile) -> None:
     """Reject a measurement that does not fit into memory, or cannot finish in time.
 
     No voxel is read. The time is the shortest possible one, on a computer twice as fast
-    as the one used for the benchmarks in the documentation. The estimate includes the
-    histogram of the grey values, one slab of labels and, if requested and not limited
-    to a sample, the local thickness, because a run that is interrupted keeps only its
-    labelled slabs.
+    as the one used for the benchmarks in the documentation. An interrupted run keeps
+    only its labelled slabs. The estimate therefore includes the histogram of the grey
+    values, one slab of labels and, if it is requested and not limited to a sample, the
+    local thickness.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def check(job: MeasureJob, profile: Profile) -> None:
         If the job does not fit; the message names the setting and its smallest valid
         value.
     VolumeError
-        If the memory budget set in the job is too small, whatever the node.
+        If the memory budget set in the job is too small on any node.
     """
     opened, _ = job.open()
     node = Node(profile, job.workers, None, _PROGRAM_BYTES)

@@ -38,7 +38,7 @@ def check(job: ReconstructJob, profile: Profile) -> None:
         If the job does not fit; the message names the setting and its smallest valid
         value.
     DeviceMemoryError
-        If the memory budget set in the job is too small, whatever the node.
+        If the memory budget set in the job is too small on any node.
     """
     settings = job.settings
     on_gpu = profile.gpus or settings.device not in ("auto", "cpu")

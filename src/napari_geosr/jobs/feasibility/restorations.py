@@ -45,13 +45,13 @@ _MARGIN = 64
 def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None]:
     """Reject a restoration that would fail as soon as it starts.
 
-    A scan is rejected if its slices are frames of a time series that the model would
-    mix; a few slices are read to find out. A run is rejected if its first part would
-    not fit into memory or walltime. If memory and walltime are ample, only the card of
-    the model is read. Otherwise the model is loaded and timed, as for ``--dry-run``.
-    The requirements are not checked if they cannot be determined on this computer:
-    without torch, if the model is still to be chosen, for a series, for samples of a
-    diffusion model, and for runs on a GPU.
+    A scan is rejected if its slices are frames of a time series, which the model would
+    mix; a few slices are read to recognise such frames. A run is rejected if its first
+    part would not fit into memory or walltime. If memory and walltime are ample, only
+    the card of the model is read. Otherwise the model is loaded and timed, as for
+    ``--dry-run``. The requirements are not checked if they cannot be determined on this
+    computer: without torch, if the model is still to be chosen, for a series, for
+    samples of a diffusion model, and for runs on a GPU.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
         If the job does not fit; the message names the setting and its smallest valid
         value.
     DeviceMemoryError
-        If the memory budget set in the job is too small, whatever the node.
+        If the memory budget set in the job is too small on any node.
     VolumeError
         If a model would mix the frames of a time series.
     """
@@ -109,14 +109,15 @@ def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
     Parameters
     ----------
     plan : RestorePlan
-        Made on this computer.
+        Plan made on this computer.
     job : RestoreJob
     profile : Profile
 
     Raises
     ------
     ConfigError
-        If it does not fit; the message names the setting and its smallest valid value.
+        If the plan does not fit; the message names the setting and its smallest valid
+        value.
     """
     node = _RestoreNode(job, profile)
     if profile.queue == LOCAL:
@@ -163,7 +164,7 @@ class _RestoreNode(Node):
         return needed * self.n_computing <= budget / 2
 
     def too_small(self, enough: float) -> ConfigError:
-        """Build the error for the case that the smallest tile needs `enough` bytes."""
+        """Build the error for a smallest useful tile that needs `enough` bytes."""
         needed = enough * self.n_computing / FREE_SHARE + self.program_bytes
         why = f"the smallest useful tile needs {format_enough(enough)}"
         return self.too_little_memory(why, needed, "choose another model")

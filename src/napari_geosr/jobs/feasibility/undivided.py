@@ -62,7 +62,7 @@ _NEVER_DONE = "the run would never be completed, because a stopped run keeps not
 def describe_time(
     settings: SimConfig | SegmentConfig, shape: tuple[int, ...], profile: Profile
 ) -> str:
-    """Describe the time of a run, of which only a lower limit is known.
+    """Describe the time of a run for which only a lower limit is known.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _threads(settings: SimConfig | SegmentConfig) -> int | None:
 def _least_seconds(
     settings: SimConfig | SegmentConfig, shape: tuple[int, ...], node: Node
 ) -> float:
-    """Return the shortest time of a run, on a computer twice as fast as ours."""
+    """Return the time of a run on a computer twice as fast as in the benchmarks."""
     if isinstance(settings, SegmentConfig):
         return math.prod(shape) * _SEGMENT_SECONDS
     each = _FRAME_SECONDS[settings.method]
@@ -151,7 +151,7 @@ def _check_time(job: SimJob | SegmentJob, node: Node, remedy: str) -> None:
 def check_segmentation(job: SegmentJob, profile: Profile) -> None:
     """Reject a segmentation that does not fit into memory, or cannot finish in time.
 
-    No voxel is read. With a model, which takes longer, the time is not checked.
+    No voxel is read. The time of a model, which takes longer, is not checked.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def check_frames(job: SimJob, profile: Profile) -> None:
     ConfigError
         If the job does not fit; the message gives the smallest sufficient memory.
     DeviceMemoryError
-        If the memory budget set in the job is too small, whatever the node.
+        If the memory budget set in the job is too small on any node.
     """
     settings = job.settings
     if profile.gpus or settings.device not in ("auto", "cpu"):
@@ -235,7 +235,7 @@ def check_shape(job: ShapeJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If the job does not fit; the message gives the least memory.
+        If the job does not fit; the message gives the smallest sufficient memory.
     """
     node = Node(profile, None, job.settings.threads, _PROGRAM_BYTES)
     volume = job.data.open()

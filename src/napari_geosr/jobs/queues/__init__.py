@@ -2,8 +2,8 @@
 
 A queue system writes the script of a job, submits it, describes its state in plain
 words and cancels it. The job itself is the same everywhere: one process that runs the
-job's folder. The process ends with exit code 99 if the queue has warned it about the
-walltime and it needs to be restarted.
+job in its folder. The process ends with exit code 99 if the queue has warned it about
+the walltime and it needs to be restarted.
 """
 
 from __future__ import annotations

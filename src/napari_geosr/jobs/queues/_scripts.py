@@ -131,7 +131,7 @@ def check_setup(profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If they are invalid, with the message of bash.
+        If the commands are invalid; the message is that of bash.
     """
     if not profile.setup or profile.host or shutil.which("bash") is None:
         return  # the bash of another computer may be newer
@@ -177,8 +177,8 @@ def call(
     title : str
     folder : Path, optional
     advice : mapping of str to str
-        What to change if the queue refuses, keyed by a part of its message in lower
-        case; the first match is appended to the error.
+        Advice on refusals, keyed by a part of the queue's message in lower case; the
+        first match is appended to the error.
     accepted : sequence of int
         Exit codes that do not mean that the queue has refused the request.
     failure : str

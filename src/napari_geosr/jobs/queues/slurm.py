@@ -233,7 +233,8 @@ def _output(folder: Path) -> str:
     """Return the file for messages of SLURM itself; the script redirects all others.
 
     In the path of this file, which begins with the job's folder, SLURM replaces ``%``
-    and the letter after it, and removes backslashes: it would not find such a folder.
+    and the letter after it, and removes backslashes. It would therefore not find a
+    folder with these characters in its path.
     """
     return os.devnull if set("%\\") & set(str(folder)) else LOG
 

@@ -46,7 +46,7 @@ class StoppedShape:
         return self.input.volume.source
 
     def describe_time(self, _profile: Profile) -> str:
-        """Describe the time of the run on a node, which is not known."""
+        """State that the time of the run on a node is not known."""
         return undivided.describe_shape_time(self.method)
 
     def job_steps(

@@ -45,7 +45,7 @@ class StoppedSim:
         return self.input.volume.source
 
     def describe_time(self, profile: Profile) -> str:
-        """Describe the time of the run on a node, of which a lower limit is known."""
+        """Describe the time of the run on a node; only a lower limit is known."""
         return undivided.describe_time(self.settings, self.input.volume.shape, profile)
 
     def job_steps(

@@ -38,7 +38,7 @@ class OnnxGraph:
     weights : dict of str to Tensor
         Floating-point tensors, by their names in the settings.
     sizes : tuple of int or None
-        Sizes of the input's axes; None: any size.
+        Sizes of the input's axes; None if any size is possible.
     """
 
     settings: format_.GraphConfig

@@ -3,9 +3,9 @@
 The weight of a pair of voxels is ``exp(−max(d² − 2σ², 0) / h²)``, where ``d²`` is the
 mean squared difference between the patches around them, as in
 ``skimage.restoration.denoise_nl_means``. The fast mode of that function uses patches
-that are one voxel too short, which costs one to three decibels; this filter uses whole
-patches. Voxels are compared within a box, so tiles are exact with a halo equal to the
-sum of the radii of patch and box.
+that are one voxel too short, which makes the result one to three decibels worse; this
+filter uses whole patches. Voxels are compared within a box, so tiles are exact with a
+halo equal to the sum of the radii of patch and box.
 
 References
 ----------

@@ -54,8 +54,8 @@ class MixedScale(nn.Module):
     Attributes
     ----------
     training_dtype : torch.dtype or None
-        Type of the hidden maps while gradients are enabled; None for that of the input.
-        ``torch.bfloat16`` halves memory and time on processors that support it.
+        Type of the hidden maps while gradients are enabled; None for the type of the
+        input. ``torch.bfloat16`` halves memory and time on processors that support it.
     between_strips : callable or None
         Called every few milliseconds during inference; may raise to stop it.
     """

@@ -25,7 +25,7 @@ def parabola_weights(factor: int) -> torch.Tensor:
     Each value is replaced with a parabola with this average. Its end values follow from
     cubic interpolation of the running sum (fourth order), and the weights are averages
     of the parabola over `factor` sub-voxels. Averaging the result over blocks yields
-    the original values exactly, whatever their neighbours.
+    the original values exactly; the values of neighbouring blocks do not matter.
     """
     right = torch.tensor([0, -1, 7, 7, -1], dtype=torch.float64) / 12
     left = right.flip(0)

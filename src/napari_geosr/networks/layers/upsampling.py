@@ -1,8 +1,8 @@
 """Upsampling shared by super-resolution networks.
 
-The trunk works on the coarse grid, where computation is cheap. The sub-voxels come from
-the channels of a last convolution (pixel shuffle), and the cubically interpolated input
-is added, so that an untrained network interpolates.
+The trunk works on the coarse grid, where computation is cheap. The sub-voxels are
+computed as channels of a final convolution (pixel shuffle), and the cubically
+interpolated input is added, so that an untrained network interpolates.
 
 A factor of 8 is reached in two steps: all maps are first upsampled by 2, and the result
 by 4, because a last convolution to 8ⁿ sub-voxels would contain most of the network's
@@ -290,7 +290,7 @@ class UpscalingNetwork(nn.Module):
         return interpolated(plane, self.kernel, self.config.upscale_factor, convolve)
 
     def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
-        """Compute a part of the output of `forward`, without most of the other voxels.
+        """Compute a part of the output of `forward`, and few voxels outside this part.
 
         Parameters
         ----------

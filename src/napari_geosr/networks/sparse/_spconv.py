@@ -41,7 +41,7 @@ def sparse_backend(device: str) -> str:
     Parameters
     ----------
     device : str
-        Such as ``"cpu"`` or ``"cuda:0"``.
+        Device, such as ``"cpu"`` or ``"cuda:0"``.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def convolution(
     features, weight, pairs
         As in `sparse_convolution`.
     n_bytes : int
-        Limit for the pairs that are passed to spconv at a time.
+        Limit, in bytes, for the pairs that are passed to spconv at a time.
     """
     ops = _operations()
     native = importlib.import_module("spconv.pytorch").ConvAlgo.Native
@@ -92,8 +92,9 @@ def _tables(
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Yield groups of kernel positions with their pairs, as spconv stores them.
 
-    A group consists of `n` positions, their pairs, shape (2, n, length of the longest
-    list), and the number of pairs of each. Positions without pairs are left out.
+    A group consists of `n` positions, an array of their pairs with the shape (2, n,
+    length of the longest list), and the number of pairs of each position. Positions
+    without pairs are left out.
     """
     lengths = [len(rows) for rows in pairs.sources]
     filled = [k for k, length in enumerate(lengths) if length]

@@ -86,8 +86,8 @@ class PredictedShell:
     missing : ndarray of bool, shape (N,)
         Directions in which a part is missing, with a margin.
     reproduced : float
-        Of the directions in which a wall is expected and present, the fraction in which
-        it is as predicted; low for shapes unlike those used for training.
+        Fraction of the directions with an expected and an actual wall in which the wall
+        is as predicted; low for shapes unlike those used for training.
     """
 
     maps: ShellMaps
@@ -171,7 +171,7 @@ class ShellAtlas(nn.Module):
         ----------
         given : ShellMaps
         smallest : float
-            Missing parts smaller than this fraction of the largest are ignored.
+            Missing parts smaller than this fraction of the largest one are ignored.
         """
         grid, present = self.grid, given.present
         expected = self.presence.numpy() > _EXPECTED

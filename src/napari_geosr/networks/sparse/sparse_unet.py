@@ -3,7 +3,7 @@
 Its encoder reads the occupied voxels of an incomplete shape. Its decoder occupies the
 children of all voxels, predicts which of them belong to the shape, and discards the
 others before proceeding to the next finer level. The network must be given the whole
-shape: results for blocks would differ from those for the whole.
+shape: results for blocks would differ from those for the whole shape.
 
 References
 ----------

@@ -61,8 +61,8 @@ class NoiseBound(nn.Module):
         Parameters
         ----------
         level : Tensor of shape (N, 1, [Z,] Y, X), optional
-            Standard deviation of the noise at every voxel; that of `set_noise`
-            by default.
+            Standard deviation of the noise at every voxel; by default, as set by
+            `set_noise`.
         correlation : Tensor of shape (N, 3), optional
             Correlation of the noise; accepted for compatibility, not used here.
         """

@@ -41,8 +41,8 @@ def checked_scan_steps(
     ----------
     scan : Volume
     facts : mapping or None
-        The result of `described_input`. Without it, or without a checksum in it, the
-        voxels cannot be checked.
+        The result of `described_input`. Without this description, or if it lacks a
+        checksum, the voxels cannot be checked.
     should_stop : callable
 
     Raises
@@ -84,7 +84,8 @@ def recorded_scan_steps(
         File of the result. If the scan is no longer at its recorded path, a file of the
         same name next to the result is used.
     position : mapping, optional
-        Restored ``"time"`` and ``"channel"``, if the file has several of either.
+        Time point and channel that were restored (``"time"``, ``"channel"``), if the
+        file has several.
     should_stop : callable
 
     Returns

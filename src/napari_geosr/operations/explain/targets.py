@@ -136,7 +136,7 @@ def read_pores(path: str | Path) -> StoredPoreTable:
     Raises
     ------
     FileError
-        If it cannot be read or is not a pore table.
+        If the file cannot be read or is not a pore table.
     """
     path = Path(path).expanduser()
     if path.is_dir():

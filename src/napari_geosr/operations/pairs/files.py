@@ -39,7 +39,7 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
     Returns
     -------
     dict of str to Path
-        Path by content; see `FILES`.
+        Paths, keyed by content; see `FILES`.
 
     Raises
     ------

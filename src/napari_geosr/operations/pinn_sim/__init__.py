@@ -338,7 +338,7 @@ def _require_same(before: AnyMapping, now: AnyMapping) -> None:
     Raises
     ------
     ConfigError
-        If any value differs; the message names all of them.
+        If any value differs; the message names all values that differ.
     """
     names = [n for n in (*now, *before) if now.get(n) != before.get(n)]
     if names:

@@ -111,7 +111,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         return SimConfig.create(method="pinn", checks=False, **values)
 
     def decisive(self) -> AnyDict:
-        """Return all settings that decide the numbers of a fit, without the frames.
+        """Return all settings that determine the result of a fit, without the frames.
 
         Files are represented by their checksums.
         """

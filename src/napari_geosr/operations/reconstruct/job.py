@@ -110,7 +110,7 @@ def reconstruct_job_steps(
     Yields
     ------
     Step
-        The same as for `napari_geosr.operations.reconstruct.reconstruct_steps`.
+        The steps of `napari_geosr.operations.reconstruct.reconstruct_steps`.
 
     Returns
     -------

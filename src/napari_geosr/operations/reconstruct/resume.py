@@ -65,7 +65,7 @@ def finished_part(
     record : mapping
         Provenance of the resuming run.
     shape : tuple of int
-        Shape of its result.
+        Shape of the result of this run.
 
     Raises
     ------

@@ -68,7 +68,7 @@ class ReconstructionResult:
         Attenuation per unit of the voxel size, (Z, Y, X), float32.
     centre : Centre
     summary : mapping
-        Duration, blocks, clipped values.
+        Duration, rows per block, number of clipped values and other figures.
     path : Path or None
         The file, if there is one.
     complete : bool
@@ -319,7 +319,7 @@ def _target(
 
 
 def _chunk_depth(ready: ReconstructionInput) -> int:
-    """Return the number of slices per chunk, whatever the size of the blocks."""
+    """Return the number of slices per chunk, which does not depend on the blocks."""
     plane = 4 * ready.size**2
     return max(1, min(_MAX_CHUNK_SLICES, _MAX_CHUNK_BYTES // plane))
 

@@ -185,8 +185,8 @@ class ReconstructionInput:
     def origin(self) -> tuple[float, float, float]:
         """Position of the first voxel, relative to the first row and column.
 
-        The slices have the same position whatever their size, even if only some of the
-        rows are reconstructed.
+        The slices have the same position for any size, even if only some of the rows
+        are reconstructed.
         """
         z, y, x = self.voxel_size
         before = (self.scan.n_columns - self.size) / 2

@@ -198,7 +198,7 @@ def _completion_steps(
     may_replace: Mapping[Path, bool],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ShapeCompletion]:
-    """Complete a shape, and write the volumes and the mesh, which are claimed."""
+    """Complete a shape, and write the volumes and mesh to files already claimed."""
     model = find_shape_model(config.model, COMPLETING, "complete")
     if warning := check_cubic(volume, model):
         yield WarningIssued(message=warning)

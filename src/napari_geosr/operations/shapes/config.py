@@ -155,7 +155,7 @@ class SegmentInsideConfig(_Computed):
         Raises
         ------
         ConfigError
-            If not, or if a label of a mask is chosen without a mask.
+            If none or several are given, or if a label is chosen without a mask.
         """
         given = [
             name

@@ -72,7 +72,7 @@ class MeshGrid:
         return MeshGrid(shape, size, self.unit, origin, self.metadata, self.like)
 
     def beyond(self, vertices: AnyArray) -> str:
-        """Return a warning if vertices (Z, Y, X) are outside of the grid; else ""."""
+        """Return a warning if vertices (Z, Y, X) are outside the grid; else ""."""
         index = (vertices - self.origin) / self.size
         below = -0.5 - index.min(0)
         above = index.max(0) - np.asarray(self.shape) + 0.5

@@ -177,7 +177,7 @@ class ShapeTrainJob(Config):
 
 
 def _shapes_of(path: Path) -> list[Path]:
-    """Return the files of a folder of volumes; any other path as it is.
+    """Return the files of a folder of volumes; return any other path unchanged.
 
     Folders of slices and formats that are folders, such as OME-Zarr, are one volume. An
     incomplete skull written by ``simulate skulls`` is left out if its complete version

@@ -126,8 +126,8 @@ class ShapeLayer:
     n_pieces : int
         Number of separate completed parts.
     n_removed : int
-        For a completion: number of voxels of the input that are not in the result,
-        counted in the result.
+        For a completion: number of voxels of the input that are missing from the
+        result, determined by comparing the two.
     reproduced : float
         For a completion: fraction of the input that the model also predicts.
     n_changed : int
@@ -301,7 +301,7 @@ def completed_layer_steps(
 
 
 def _count_removed(inside: AnyArray, result: ArrayLike) -> int:
-    """Return the number of voxels of a shape that are 0 in the result, by planes."""
+    """Count, plane by plane, the voxels of a shape that are 0 in the result."""
     return sum(
         int(np.count_nonzero(plane & (np.asarray(result[z]) == 0)))
         for z, plane in enumerate(inside)

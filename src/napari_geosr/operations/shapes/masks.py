@@ -71,7 +71,8 @@ def read_shape_steps(
     volume : Volume
         Labels (Z, Y, X), zero outside the shape.
     label : int or None
-        Label of the shape; needed if there are several. None: all non-zero voxels.
+        Label of the shape; needed if there are several. None stands for all non-zero
+        voxels.
     option : str
         Option that sets the label, for messages.
 
@@ -356,8 +357,8 @@ def _check_labels(volume: Volume, part: AnyArray, values: AnyArray) -> AnyArray:
     Returns
     -------
     ndarray of int, shape (3,)
-        Number of pairs of neighbouring labelled voxels, of those with different values,
-        and of voxels without a label.
+        Number of pairs of neighbouring labelled voxels, number of these pairs with
+        different values, and number of voxels without a label.
     """
     if values.dtype.kind == "f" and (values != np.round(values)).any():
         raise VolumeError(
@@ -419,7 +420,8 @@ def _check_values(
     Returns
     -------
     str
-        Note on a single value that is not a label, or on labels that are joined; or "".
+        Note on a single value that is not a label, or on labels that are joined; "" if
+        there is nothing to note.
 
     Raises
     ------

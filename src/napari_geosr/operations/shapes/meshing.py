@@ -133,7 +133,7 @@ class MeshResult:
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """Sentences that are not warnings: closed, parts that were not smoothed."""
+        """Sentences other than warnings: on a closed surface and unsmoothed parts."""
         closed = (self.check.sentence,) if self.is_watertight else ()
         return (*closed, *self.match.statements)
 
@@ -253,7 +253,7 @@ def write_extracted(
     like : Volume
     out : Path
     config : MeshConfig
-        Its smoothing is ignored.
+        Settings of the mesh; the smoothing is ignored.
     overwrite : bool
     """
     unit, scale = shown_unit(like.unit, like.voxel_size), 1.0

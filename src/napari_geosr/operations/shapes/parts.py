@@ -213,9 +213,10 @@ def assumed_directions(volume: Volume, model: Model) -> str:
 def pose_steps(volume: Volume, model: Model) -> Generator[Step, None, ShapePose]:
     """Return how a volume is rotated relative to the training shapes of a model.
 
-    If the model needs an orientation and that of the volume is unknown, a warning is
-    issued, and the volume is taken to have the orientation of the model. A warning is
-    also issued if the model cannot take the rotation of an oblique volume into account.
+    If the model needs an orientation but the orientation of the volume is unknown, a
+    warning is issued, and the volume is assumed to have the orientation of the model. A
+    warning is also issued if the model cannot take the rotation of an oblique volume
+    into account.
     """
     needed, known = orientation_needed(model), orientation_of(volume.metadata)
     if not needed:

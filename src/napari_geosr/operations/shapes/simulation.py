@@ -95,8 +95,8 @@ def simulate_shape_steps(
     Raises
     ------
     FileError
-        If the folder or a file cannot be written, or, without `overwrite`, any of the
-        files exists; nothing is written then.
+        If the folder or a file cannot be written, or if a file exists and `overwrite`
+        is False. In the latter case, nothing is written.
     """
     kinds = {COMPLETE: "complete"}
     if config.defects != "none":

@@ -41,7 +41,7 @@ def snapshot(volume: Volume, limit: float = np.inf) -> Volume:
 def change_warning(
     volume: Volume, before: str, should_stop: ShouldStop = never_stop
 ) -> str:
-    """Return a warning if voxels in memory are not as they were; else "".
+    """Return a warning if voxels in memory have changed during the run; else "".
 
     A change that has been undone is not noticed.
 

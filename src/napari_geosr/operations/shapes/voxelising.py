@@ -342,7 +342,8 @@ def _heights(
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Intersect rays along Z through (y, x) with the planes of triangles.
 
-    Returns Z positions and directions of the crossings, and which are in the triangle.
+    Returns Z positions and directions of the crossings, and whether each of them is
+    inside the triangle.
     """
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     along, across = b - a, c - a

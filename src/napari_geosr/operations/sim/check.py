@@ -154,9 +154,9 @@ def check_steps(
     frames : SimFrames
     config : FramesConfig
     every_channel : bool
-        Check all channels at the first and the last time point, instead of only the
-        first channel at the first time point, and compare the patterns of the first
-        and the last slice with those of the middle one.
+        Whether to check all channels at the first and the last time point, instead of
+        only the first channel at the first time point, and to compare the patterns of
+        the first and the last slice with those of the middle slice.
     out : path, optional
         Folder for ``patterns.yaml``, ``check.json`` and ``check.png``.
     overwrite : bool

@@ -347,7 +347,7 @@ def search_steps(
     Returns
     -------
     PatternEstimate
-        With problems if the patterns were not found anywhere.
+        The patterns; they have problems if they were not found anywhere.
     """
     second: PatternEstimate | None = None
     starts = search_starts(frames, channel, before=before, corrected=corrected)
@@ -373,7 +373,7 @@ def search_steps(
 def _with_distinct_directions(
     fits: Sequence[FringeFit], otf: Otf
 ) -> tuple[FringeFit, ...]:
-    """Return the fits; report each angle with the wave vector of an earlier angle."""
+    """Return the fits; report angles that have the wave vector of an earlier one."""
     found = list(fits)
     for j, i in itertools.combinations(range(len(fits)), 2):
         one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))

@@ -146,9 +146,9 @@ def saturated_fraction(
     """Return the fraction of pixels in each frame at the camera's maximum value.
 
     The camera's maximum is the largest grey value of all frames, if it is the maximum
-    of a common bit depth (8, 10, 12, 14 or 16 bits), or if many pixels have it, and
-    more than have grey values just below it: cameras and corrections also clip at other
-    values. If neither applies, no pixel counts as saturated.
+    of a common bit depth (8, 10, 12, 14 or 16 bits), or if many pixels have this value
+    and fewer have values just below it, because cameras and corrections also clip at
+    other values. If neither applies, no pixel counts as saturated.
     """
     values = block + np.float32(frames.channel_offset(channel))
     is_integer = frames.volume.dtype.kind in "iu"

@@ -212,8 +212,8 @@ def camera_offsets(frames: SimFrames) -> tuple[float, ...]:
     """Return the grey value without light in each channel.
 
     It is the grey value of the darkest parts of the smoothed mean frame, in the middle
-    slice or in the dimmest slice of the first or last time point, whichever is lower:
-    out-of-focus light can fill a whole slice. Padding does not count.
+    slice or in the dimmest slice of the first or last time point, whichever is lower,
+    because out-of-focus light can fill a whole slice. Padding does not count.
 
     Parameters
     ----------

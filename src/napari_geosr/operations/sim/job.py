@@ -142,7 +142,7 @@ def sim_job_steps(
     Yields
     ------
     Step
-        The same as for `napari_geosr.operations.sim.run_steps`.
+        The steps of `napari_geosr.operations.sim.run_steps`.
 
     Returns
     -------
@@ -195,7 +195,8 @@ def sim_job_steps(
 def _foreign_files(job: SimJob, folder: Path) -> list[str]:
     """Return the names of files of the report that other programs have written.
 
-    Jobs of earlier releases have no record of their files; for them, there are none.
+    For jobs of earlier releases, which have no record of their files, none are
+    returned.
     """
     if not has_record(folder):
         return []

@@ -137,7 +137,7 @@ def require_wiener_memory(
     Raises
     ------
     DeviceMemoryError
-        If it needs more than the budget.
+        If Wiener-SIM needs more than the budget.
     """
     grid = SimGrid.around(shape, config.upscale_factor, otf.cut_off)
     need, budget = wiener_bytes(grid, harmonics), memory_budget(config)

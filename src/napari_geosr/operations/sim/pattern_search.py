@@ -78,7 +78,7 @@ class PatternSearch:
         self.estimates[0, 0], self.planes[0, 0] = estimate, plane
 
     def first_steps(self, channel: int) -> Generator[Step, None, PatternEstimate]:
-        """Find the patterns at the first time point of a channel that has any.
+        """Find the patterns of a channel at the first time point that has any.
 
         Raises
         ------

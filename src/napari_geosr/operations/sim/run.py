@@ -1,4 +1,4 @@
-"""Reconstruct frames of structured illumination plane by plane, in memory or a file."""
+"""Reconstruct structured-illumination frames plane by plane, into memory or a file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SimResult:
     Attributes
     ----------
     volume : Volume
-        Axes of the raw file without those of angles and phases; float32.
+        float32, with the axes of the raw file except those of angles and phases.
     method : str
     estimates : dict of (int, int) to PatternEstimate
         Patterns by time point and channel.
@@ -143,8 +143,8 @@ def run_steps(
         Patterns to use for all planes, such as those shown to the user; by default they
         are found for each time point and channel.
     near : PatternSet, optional
-        Patterns of the first time point and channel, corrected by the user; the others
-        are searched for accordingly, see `search_starts`.
+        Patterns of the first time point and channel, corrected by the user; for the
+        search for all other patterns, see `search_starts`.
     out : path, optional
         File to fill; by default the result is kept in memory, or in the cache folder
         if it does not fit.
@@ -257,7 +257,7 @@ def preview(
     estimate : PatternEstimate
         Patterns of the whole field of view.
     place : (slice, slice)
-        Rows and columns in camera pixels, with start and stop.
+        Rows and columns in camera pixels, as slices with start and stop.
     plane, time, channel : int
 
     Returns

@@ -101,7 +101,7 @@ class TrainJob(Config):
         return self.model_copy(update={"training": training})
 
     def check_settings(self) -> None:
-        """Refuse settings that are invalid whatever the data, without opening files.
+        """Refuse settings that are invalid for any data, without opening files.
 
         Raises
         ------

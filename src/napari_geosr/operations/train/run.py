@@ -84,7 +84,8 @@ def train_steps(
     -------
     Path or None
         Path of the bundle, or of the original model if adapting it brought no gain;
-        None if `should_stop` ended training or evaluation; call again to resume.
+        None if `should_stop` ended training or evaluation, which a further call
+        resumes.
 
     Raises
     ------

@@ -152,7 +152,7 @@ def _shift(first: Volume, other: Volume, factors: Factors, shown: bool) -> Shift
 
     Some programs store the position of the outer edge of the first voxel instead of its
     centre. For volumes with different voxel sizes, the shift then differs by a fraction
-    of a voxel, so both readings are tried.
+    of a voxel, so both interpretations of the positions are tried.
 
     Raises
     ------

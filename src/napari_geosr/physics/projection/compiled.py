@@ -4,8 +4,9 @@ Torch alone takes about twenty times as long on the CPU for one slice of 512², 
 to ten times as long for eight slices: it writes the indices and weights of all taps to
 memory and reads them back, whereas a loop keeps them in registers.
 
-Python threads are used rather than numba's, whose portable threading layer aborts the
-process when called from two threads at once, as in a dock with a preview.
+Python threads are used rather than those of numba, because numba's portable threading
+layer aborts the process when it is called from two threads at once, as in a dock with a
+preview.
 """
 
 from __future__ import annotations

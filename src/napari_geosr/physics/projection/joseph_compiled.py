@@ -24,7 +24,7 @@ def _crossing(
 ) -> tuple[np.int32, np.float32]:
     """Return the pixel before a ray's crossing of a row, and the next pixel's weight.
 
-    Rays that miss the row cross its zero padding; `high` is the last position in it.
+    Rays that miss the row cross its zero padding, which ends at the position `high`.
     """
     x = min(max(offset + slope * along + np.float32(LEFT), np.float32(0)), high)
     i = np.int32(x)

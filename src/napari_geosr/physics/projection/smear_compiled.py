@@ -21,8 +21,8 @@ RIGHT = 3
 def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
     """Return the index of the sample before `place`, and the next sample's weight.
 
-    Indices include the zero padding. Positions outside the detector are clamped to
-    the padding; `high` is the last position in it.
+    Indices include the zero padding. Positions outside the detector are clamped to the
+    padding, which ends at `high`.
     """
     place = min(max(place + np.float32(LEFT), np.float32(0)), high)
     m = np.int32(place)

@@ -108,7 +108,7 @@ def coarsened(
     """Return the shape as it would be segmented in a scan with larger voxels.
 
     A coarse voxel belongs to the shape if at least the fraction `threshold` of its
-    volume does. Incomplete coarse voxels at the far ends are dropped.
+    volume is inside the shape. Incomplete coarse voxels at the far ends are dropped.
 
     Parameters
     ----------

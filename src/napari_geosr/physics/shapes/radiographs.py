@@ -295,8 +295,9 @@ def _restore(
 
 
 class _ToothShape:
-    """Outline of a tooth: `u` is the position across it, `s` along it from the tip.
+    """Outline of a tooth.
 
+    `u` is the position across the tooth, and `s` the position along it from the tip.
     The outlines are positive inside and at most 1, so that the square root is the
     relative thickness of an ellipse.
     """

@@ -203,7 +203,7 @@ def _max_radii(centres: Array) -> Array:
 def _tubule(
     shape: Shape, centre: Array, lean: Array, sway: Array, reach: float
 ) -> Array:
-    """Draw a path through the volume; all paths bend alike and stay parallel."""
+    """Draw a path through the volume; all paths have equal bends and stay parallel."""
     depth, n = shape[0], 2 + math.ceil(shape[0] / _PIECE)
     z = np.linspace(-reach - 2, depth + reach + 1, n)
     turn = 2 * np.pi * z / max(depth, 1)

@@ -86,7 +86,7 @@ def fill_gaps(
     -------
     ndarray of shape (m, 4)
         The existing spheres and the added ones. Spheres are added until the porosity is
-        reached, or hardly any more fit.
+        reached or hardly any further sphere fits.
     """
     smallest, largest = radius
     rng = np.random.default_rng([seed, 2])
@@ -122,8 +122,8 @@ def _fitting_radii(points: Array, balls: Array, gap: float, largest: float) -> A
     """Return a lower bound for the radius of the sphere that fits at each point.
 
     Spheres of similar radius share a search tree. Only the distances to the nearest few
-    are exact; all others are further away, and are assumed to have the largest radius
-    in the tree.
+    spheres are exact; all other spheres are further away, and are assumed to have the
+    largest radius in the tree.
     """
     from scipy.spatial import cKDTree
 

@@ -96,7 +96,7 @@ class Ellipsoids:
     Attributes
     ----------
     centres : ndarray of shape (n, 3)
-        (z, y, x) in voxels.
+        Centres (z, y, x) in voxels.
     axes : ndarray of shape (n, 3, 3)
         Orthogonal semi-axes of each ellipsoid: the rows are vectors (z, y, x).
     """

@@ -75,9 +75,9 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
     """Return at most `max_count` round numbers between `low` and `high`, both positive.
 
-    They are powers of ten; over a smaller range also two and five times a power of ten;
-    and over a still smaller range equally spaced. The first of these choices with at
-    least three numbers is used.
+    Over a wide range, they are powers of ten; over a smaller range, also two and five
+    times powers of ten; over a still smaller range, equally spaced numbers. The first
+    of these choices with at least three numbers is used.
     """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     stride = max(1, math.ceil((last - first + 1) / max_count))

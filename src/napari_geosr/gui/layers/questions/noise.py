@@ -1,4 +1,4 @@
-"""Noise of layers that was not measured in the layer alone."""
+"""Noise of a layer that was not measured in this layer alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def set_known_noise(
     known : KnownNoise or None
     key : tuple
         Result of `contents_key` for the voxels in which the noise was measured; by
-        default, the present ones.
+        default, the current voxels.
     """
     if known is None:
         _known.pop(layer, None)

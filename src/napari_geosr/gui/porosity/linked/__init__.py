@@ -342,7 +342,7 @@ class PorePlot(QWidget):
         self.show_fault(fault)
 
     def show_fault(self, text: str) -> None:
-        """Show a problem with the filter or the name of a group; clear it if empty."""
+        """Show a problem with the filter or a group's name; an empty text clears it."""
         self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")
         self.fault.setVisible(bool(text))
         self._show_note("")
@@ -383,7 +383,8 @@ class PorePlot(QWidget):
     def _filter_of(self, mask: AnyArray) -> str:
         """Return the filter if it selects exactly these pores; otherwise empty.
 
-        The units of its numbers are part of it, because another table may have others.
+        The text includes the units of its numbers, because other tables may have
+        others.
         """
         text = self.expression.text().strip()
         if self._report is None or not text:

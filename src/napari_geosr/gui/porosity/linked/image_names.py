@@ -85,7 +85,7 @@ class ImageNames(QObject):
 
 
 def distinct(names: Mapping[str, str]) -> dict[str, str]:
-    """Return names that all differ; a later equal name is followed by its key.
+    """Return distinct names; the key is appended to a name that occurred before.
 
     Examples
     --------

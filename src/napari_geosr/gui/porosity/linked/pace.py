@@ -33,7 +33,7 @@ _FRAMES = 5
 
 
 class PicturePace(QObject):
-    """Delays drawing the picture if this would slow down the plot.
+    """Delays drawing the picture if the drawing would slow down the plot.
 
     Without a graphics card, drawing napari's canvas takes longer than a frame of the
     screen, and the plot, which is in the same window, has to wait for it. The frames

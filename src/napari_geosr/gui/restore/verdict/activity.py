@@ -65,7 +65,7 @@ def _verdicts_steps(
 
 
 def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]:
-    """Return the most severe verdict and its place; add other harmful verdicts to it.
+    """Return the most severe verdict, with other harmful ones added, and its place.
 
     Of equally severe verdicts, the first one counts: that of the volume on screen.
     """

@@ -315,8 +315,8 @@ class VerdictPanel(QWidget):
     def _sentence(self, verdict: RunVerdict) -> str:
         """Return the expected effect, and the reason for or against the model.
 
-        For interpolation, this is why no model was proposed; for the proposed denoiser,
-        another model that keeps smaller pores.
+        For interpolation, the reason states why no model was proposed; for the proposed
+        denoiser, it names another model that keeps smaller pores.
         """
         ranking = self.activity.rankings.get(self._interpolated_by)
         if ranking is not None and ranking.upscale_factor == 1:

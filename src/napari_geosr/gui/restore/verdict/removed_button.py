@@ -42,7 +42,7 @@ class RemovedButton(QPushButton):
     shown
         The layer shows what is removed from the region on screen.
     failed : object
-        The error that prevented this.
+        The error that prevented the layer from being shown.
     """
 
     shown = Signal()
@@ -83,7 +83,8 @@ class RemovedButton(QPushButton):
         on_screen : callable, optional
             Returns the run for the volume on screen at the time of the call.
         edge : int, optional
-            Maximum edge length in voxels of a region that takes a few seconds.
+            Maximum edge length, in voxels, of a region that can be restored in a few
+            seconds.
         """
         self.activity.cancel()
         if source is None or on_screen is None or on_screen().labels:

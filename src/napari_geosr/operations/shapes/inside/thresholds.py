@@ -29,7 +29,7 @@ def read_beyond_steps(
     volume : Volume
         Grey values (Z, Y, X). NaN and infinite values are outside the mask.
     config : SegmentInsideConfig
-        With `above` or `below`.
+        Settings with `above` or `below`.
     budget : int
         Bytes of memory that may be used. If it is small, fewer planes are read at a
         time.

@@ -170,8 +170,8 @@ def shape_job_steps(
     Yields
     ------
     Step
-        The same as for the operation; also the warnings of the reader, and a warning if
-        a file is changed during the run.
+        The steps of the operation, the warnings of the reader, and a warning if a file
+        is changed during the run.
 
     Returns
     -------

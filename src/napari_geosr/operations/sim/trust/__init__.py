@@ -76,14 +76,15 @@ class SimTrust:
         the noise; about 1 if the result explains the frame. See
         `napari_geosr.operations.sim.trust.residuals`.
     pattern_residuals : ndarray of shape (angles, phases)
-        The same for an object fitted by 15 iterations of joint Richardson–Lucy: it
-        depends on the patterns, but not on the method.
+        RMS difference between each frame and that expected from an object fitted by 15
+        iterations of joint Richardson–Lucy, in units of the noise. The values depend on
+        the patterns, but not on the method.
     held_out : float or None
         RMS residual, in units of the noise, of frames that were left out when the
         reconstruction was repeated with the same settings.
     residual : ndarray of shape (Y, X)
-        Frames minus those expected from the result, in units of the noise, RMS over all
-        frames, on the checked part.
+        RMS difference, over all frames, between the frames and those expected from the
+        result, in units of the noise, at every pixel of the checked part.
     place : (slice, slice)
         The checked part, in camera pixels.
     phase_errors : ndarray of shape (angles, phases)
@@ -98,7 +99,7 @@ class SimTrust:
         Period at which the Fourier ring correlation of two photon-thinned halves falls
         below 1/7, in `unit`.
     widefield_frc_resolution : float or None
-        The same for the mean of the frames.
+        The corresponding period for the mean of the frames.
     decorrelation_resolution : float or None
         Period of the finest detail of the result by decorrelation analysis, in `unit`.
     unit : str

@@ -198,8 +198,8 @@ def measured_fringes(
         Distance of each wave vector from that used, in cycles per field of view; NaN if
         no pattern is clear in the frames of this angle.
     modulation : list of float
-        Modulation of the fundamental; NaN in the same cases, and if there are too few
-        phases to separate the bands.
+        Modulation of the fundamental; NaN if no pattern is clear, or if there are too
+        few phases to separate the bands.
     confidence : list of float
         Height of the clearest correlation peak relative to the median.
     """

@@ -112,7 +112,7 @@ def result_residual(
     config : SimConfig
     device : str
     outliers : sequence of Outlier
-        Hot pixels in the frames of the result, which is not compared near them.
+        Hot pixels in the frames; near these pixels, the result is not compared.
     """
     place = brightest_part(block.mean(axis=(0, 1)), CHECKED_EDGE)
     patterns = estimate.patterns.cropped(place)
@@ -229,8 +229,8 @@ def _scale(
 ) -> tuple[float, float]:
     """Return the scale and offset that fit expected frames to those recorded.
 
-    Both arrays have shape (frames, pixels); 1 and 0 for methods that estimate the
-    object in the units of the frames.
+    Both arrays have shape (frames, pixels). The result is 1 and 0 for methods that
+    estimate the object in the units of the frames.
     """
     if config.method not in ("wiener", "widefield"):
         return 1.0, 0.0
@@ -292,7 +292,7 @@ def held_out_steps(
     residual : float or None
         RMS in units of the noise.
     reason : str
-        Why there is no value.
+        Reason why there is no residual; empty if there is one.
     """
     held, reason = _held(estimate.patterns, block.shape[:2], config.method)
     if reason:
