@@ -341,7 +341,7 @@ def unfinished_results(job: JobFolder) -> list[Path]:
 
 
 def foreign_files(folder: Path) -> list[Path]:
-    """Return files and links in a job folder that no job writes, as relative paths."""
+    """Return relative paths of files and links in a job folder that no job writes."""
     patterns = _patterns(folder)
     return sorted(path for path in _files(folder) if not _is_job_file(path, patterns))
 

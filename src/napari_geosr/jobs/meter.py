@@ -71,7 +71,7 @@ class JobMeter:
     before : JobStatus
         State of the job after its earlier runs.
     n_saved : int
-        Number of parts of steps that earlier runs have saved.
+        Number of parts (`PartSaved`) that earlier runs have saved.
     """
 
     def __init__(self, before: JobStatus, n_saved: int = 0) -> None:

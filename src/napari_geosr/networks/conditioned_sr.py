@@ -1,8 +1,8 @@
 """Super-resolution network that uses the scan's noise and agrees with the scan.
 
-Averaged over each voxel of the scan, the result equals the scan up to a correction that
-the noise limits. A result is split into averages over the voxels and the detail within
-them (range and null space of averaging [1]_)::
+Averaged over each voxel of the scan, the result equals the scan, apart from a
+correction that is limited by the noise. A result is split into averages over the voxels
+and the detail within them (range and null space of averaging [1]_)::
 
     y = P(x - k σ s(c / (k σ))) + r - P(D(r))
 

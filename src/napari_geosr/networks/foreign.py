@@ -114,7 +114,7 @@ class NetworkConfig(Config):
         return self
 
     def sizes(self, name: str, default: int = 1) -> tuple[int, ...]:
-        """Return the sizes in the field `name`, one per axis; if empty, `default`."""
+        """Return the field `name`, one size per axis; `default` if it is empty."""
         return tuple(getattr(self, name)) or (default,) * self.ndim
 
 

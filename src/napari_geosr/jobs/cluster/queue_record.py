@@ -52,7 +52,7 @@ class QueueRecord:
     done : int
         Number of steps done when the job was last resubmitted.
     saved : int
-        Number of parts of steps that had been saved at that time.
+        Number of parts (`PartSaved`) that had been saved at that time.
     idle : int
         Number of runs, since the last progress, that used most of their walltime but
         completed no further step and saved no part of one.
@@ -445,7 +445,7 @@ def with_run(
     is_full : bool
         Whether the run used most of its walltime.
     saved : int
-        Number of parts of steps that all runs have saved.
+        Number of parts (`PartSaved`) that all runs have saved.
     """
     moved = done > record.done or saved > record.saved
     return replace(
