@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
-from napari_geosr.measure.sampling_error import porosity_variance
+from napari_geosr.measure.phases.sampling_error import porosity_variance
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Profile along Z"
@@ -19,10 +19,10 @@ CONVENTION = (
     "The porosity of a slice is its number of pore voxels ÷ its number of sample "
     "voxels. Its standard error is estimated from 32 × 32 equal fields of the slice: "
     "its square is the mean of the covariance over all pairs of fields, up to the "
-    "distance at which it vanishes (Lantuéjoul 1991). Prof.SD is the standard deviation of the porosity between "
-    "slices in which the area of the sample is at least half of its largest area; "
-    "Prof.min and Prof.max are the extremes in these slices, and Prof.slope is the "
-    "slope of the regression line along Z."
+    "distance at which it vanishes (Lantuéjoul 1991). Prof.SD is the standard "
+    "deviation of the porosity between slices in which the area of the sample is "
+    "at least half of its largest area; Prof.min and Prof.max are the extremes in "
+    "these slices, and Prof.slope is the slope of the regression line along Z."
 )
 SOURCES = (
     "Lantuéjoul C. Ergodicity and integral range. J Microsc 161:387-403 (1991), "

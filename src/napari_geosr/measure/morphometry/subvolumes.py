@@ -13,7 +13,7 @@ from napari_geosr.measure.number_text import percent_text
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.parts import add_planes
-from napari_geosr.measure.sampling_error import (
+from napari_geosr.measure.phases.sampling_error import (
     FEWEST_INDEPENDENT,
     NORMAL_FACTOR,
     independent_parts,
@@ -37,8 +37,9 @@ CONVENTION = (
     "is more than 1. The variance of the porosity of the sample is the mean of the "
     "covariance over all pairs of smaller sub-volumes (up to 16 along the longest "
     "edge), up to the distance at which it vanishes (Lantuéjoul 1991); t is the 97.5th "
-    "percentile of Student's distribution for n − 1 degrees of freedom, where n is the "
-    "number of independent sub-volumes that would give this variance. RVE is the mean edge length at and "
+    "percentile of Student's distribution for n − 1 (at least 4) degrees of freedom, "
+    "where n is the number of independent sub-volumes that would give this variance. "
+    "RVE is the mean edge length at and "
     "above which 1.96 standard deviations of the porosity of sub-volumes are at most "
     "5 % of the porosity φ (Kanit et al. 2003): 1.96 SD ÷ φ ≤ 0.05."
 )

@@ -25,6 +25,10 @@ _DECIMALS = 9
 _CONFIDENCE = 0.95
 #: Half-width of a 95 % interval of a normal distribution, in standard deviations.
 NORMAL_FACTOR = 1.96
+#: Minimum number of degrees of freedom of Student's distribution. The covariance is
+#: known from far more pairs than there are independent parts; with fewer degrees of
+#: freedom, intervals of layered structures would be wider than necessary.
+_LEAST_FREEDOM = 4.0
 #: Number of independent parts below which an interval is unreliable.
 FEWEST_INDEPENDENT = 8
 
@@ -35,10 +39,10 @@ def porosity_variance(
     """Estimate the variance of the porosity of samples like this one.
 
     The covariance of the porosity of two parts is averaged over all pairs of parts,
-    from the nearest to those at which it is no larger than for independent parts. For an anisotropic
-    structure, distances are measured relative to the correlation length along each
-    axis. Because the deviations are those from the porosity of the sample itself,
-    their covariance is too small by the variance of this porosity, which is added.
+    from the nearest to those at which it is no larger than for independent parts. For
+    an anisotropic structure, distances are measured relative to the correlation length
+    along each axis. Because the deviations are those from the porosity of the sample
+    itself, their covariance is too small by the variance of this porosity, which is added.
 
     Parameters
     ----------
@@ -60,7 +64,9 @@ def porosity_variance(
     if np.count_nonzero(sample) < 2:
         return math.nan
     total = float(sample.sum())
-    deviations = pores - (float(pores.sum()) / total) * sample
+    deviations: Floats = (
+        pores.astype(np.float64) - (float(pores.sum()) / total) * sample
+    )
     covariance = _pair_sums(deviations)
     if covariance.flat[0] <= 0:
         return 0.0
@@ -159,4 +165,4 @@ def student_factor(independent: float, confidence: float = _CONFIDENCE) -> float
     """
     from scipy.stats import t
 
-    return float(t.ppf(0.5 + confidence / 2, max(independent - 1, 1.0)))
+    return float(t.ppf(0.5 + confidence / 2, max(independent - 1, _LEAST_FREEDOM)))
