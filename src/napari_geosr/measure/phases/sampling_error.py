@@ -42,7 +42,8 @@ def porosity_variance(
     from the nearest to those at which it is no larger than for independent parts. For
     an anisotropic structure, distances are measured relative to the correlation length
     along each axis. Because the deviations are those from the porosity of the sample
-    itself, their covariance is too small by the variance of this porosity, which is added.
+    itself, their covariance is too small by the variance of this porosity, which is
+    added.
 
     Parameters
     ----------
@@ -64,15 +65,15 @@ def porosity_variance(
     if np.count_nonzero(sample) < 2:
         return math.nan
     total = float(sample.sum())
-    deviations: Floats = (
-        pores.astype(np.float64) - (float(pores.sum()) / total) * sample
-    )
+    voxels: Floats = np.asarray(sample, np.float64)
+    deviations: Floats = np.asarray(pores, np.float64)
+    deviations = deviations - float(pores.sum()) / total * voxels
     covariance = _pair_sums(deviations)
     if covariance.flat[0] <= 0:
         return 0.0
     scale = float(covariance.flat[0]) / total**2
     covariance = np.round(covariance / covariance.flat[0], _DECIMALS)
-    pairs = np.round(_pair_sums(sample.astype(np.float64)) / total**2, 15)
+    pairs = np.round(_pair_sums(voxels) / total**2, 15)
     ring = _rings(covariance, pairs, sample.shape)
     covariances = np.bincount(ring, covariance.ravel())
     shares = np.bincount(ring, pairs.ravel())
