@@ -247,7 +247,7 @@ def write(
     FileError
         As in `create`.
     Cancelled
-        If stopped; `path` is then unchanged.
+        If `should_stop` returns True; `path` is then unchanged.
     """
     target = Path(path).expanduser()
     if (

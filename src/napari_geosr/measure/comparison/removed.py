@@ -77,7 +77,7 @@ class RemovalStatistics:
         Largest magnitude of the smoothed removed part, less the effect of shifted
         edges, in standard deviations of smoothed noise.
     limit : float
-        Value that noise alone rarely reaches in this number of voxels.
+        Value that noise alone rarely reaches in any of the compared voxels.
     """
 
     change: float

@@ -150,7 +150,8 @@ class Phases:
     original : OriginalGrid or None
         Sums over the voxels of the scan; None if they are cubic.
     scan_grid : Phases or None
-        The phases on the grid of the scan; None if it is this grid. See `scan`.
+        The phases on the grid of the scan; None if this is the grid of the scan. See
+        `scan`.
     voxel : tuple of 3 float
         Edges of a voxel of this grid along Z, Y and X, in units of `edge`.
     around : PackedMask or None

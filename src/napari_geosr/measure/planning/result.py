@@ -274,7 +274,7 @@ class ScanPlan:
 
     @property
     def size_note(self) -> str:
-        """Why larger spots may need larger numbers; empty if they do not."""
+        """Explains why a larger size needs more spots; empty if no larger size does."""
         numbers = [row.n_spots for row in self.sizes]
         if not self.whole or numbers == sorted(numbers, reverse=True):
             return ""

@@ -46,8 +46,8 @@ class KnownBlockTest:
         model's result, by size in voxels; sizes without test pores are missing.
     countable : frozenset of int
         Sizes, in voxels, at and above which pores can be counted in the noisy scan
-        itself: it shows the test pores of this size, and noise does not change the
-        number of pores.
+        itself: the scan shows the test pores of these sizes, and noise does not change
+        the number of pores.
     shown : frozenset of int
         Sizes, in voxels, of test pores that are found in the noisy scan, if noise alone
         produces far fewer objects of at least this size than the scan contains.
@@ -297,7 +297,7 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
 
 
 def _size_text(test: KnownBlockTest, fine: int) -> str:
-    """Return the size up to which objects are lost; state if no larger was tested."""
+    """Return the size limit of lost objects; state if it is the largest size tested."""
     limit = test.limit or 0
     text = f"{limit} voxels"
     if fine != 1:

@@ -137,7 +137,7 @@ class PoreCounts:
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
-    """Return whether two counts differ by more than a factor, and not by chance.
+    """Return whether two counts differ by more than `ratio`, and not by chance.
 
     Examples
     --------

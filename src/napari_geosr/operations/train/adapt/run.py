@@ -113,13 +113,13 @@ class Adaptation:
 
 
 def _hindrance(trainer: Trainer) -> str:
-    """Return why the noise of the scan leaves nothing to adapt to; empty if it does.
+    """Return why a model cannot be adapted to the noise; empty if it can.
 
     Raises
     ------
     VolumeError
-        If this applies to one of several scans, or a new model is written in any case
-        (``always_write``).
+        If the model cannot be adapted, and either there are several scans or a new
+        model must be written (``always_write``).
     """
     scenes, name = trainer.patches.scenes, trainer.config.from_model
     for scene in scenes:

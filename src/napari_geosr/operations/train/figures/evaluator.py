@@ -99,7 +99,7 @@ class Evaluator:
         Raises
         ------
         Cancelled
-            If stopped, between two tiles.
+            If the user has requested a stop; checked between tiles.
         """
         total, before = sum(map(math.prod, shapes)), 0
         results = []
