@@ -41,7 +41,7 @@ _TIMED_BYTES = 16 * 1024**2
 
 @dataclass(frozen=True)
 class ReadUnit:
-    """The block of a file that is decoded as a whole, however few voxels are read.
+    """The block of a file that is decoded as a whole, even if few voxels are read.
 
     Attributes
     ----------

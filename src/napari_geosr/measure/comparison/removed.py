@@ -1,8 +1,8 @@
 """Checks whether a restoration removed only noise, or also structure.
 
-The removed part is the scan minus the result. It is compared with the noise measured in
-the scan, because in the removed part itself, structure that was removed everywhere
-would be mistaken for strong noise.
+The removed part is the scan minus the result. The removed part is compared with the
+noise measured in the scan. If the noise were measured in the removed part, structure
+that was removed everywhere would be mistaken for strong noise.
 """
 
 from __future__ import annotations

@@ -359,8 +359,8 @@ def phases_of(
     """Read both phases once, and store them with one bit per voxel.
 
     Voxels that are not cubic are divided into cubic voxels of about the shortest edge
-    length, whose phase is interpolated by `cubic.interpolated`. `Phases.original` has
-    the sums over the original voxels, and `Phases.notes` contains a remark.
+    length, with phases that are interpolated by `cubic.interpolated`. `Phases.original`
+    has the sums over the original voxels, and `Phases.notes` contains a remark.
 
     Parameters
     ----------

@@ -127,8 +127,8 @@ class ScanPlan:
         Fraction of the sample in these spots, and their mean porosity; None if only a
         part of the sample was scanned.
     half_width : float
-        Half-width of the interval of the porosity from `n_spots` random spots. It
-        includes the difference between `covered_porosity` and `porosity`.
+        Half-width of the interval of the porosity from `n_spots` random spots. This
+        half-width includes the difference between `covered_porosity` and `porosity`.
     correlation_length, representative_edge : float or None
         Lengths in `unit`; None if too large to be determined from the scan.
     sizes : tuple of SizeRow

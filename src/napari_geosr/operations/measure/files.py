@@ -266,8 +266,8 @@ def write(
     more : mapping, optional
         Additional entries for the JSON file.
     overwrite : bool
-        Whether existing files are overwritten. This is checked again, because `check`
-        may have run long before.
+        Whether existing files are overwritten. The paths are checked again, because
+        `check` may have run long before.
 
     Returns
     -------

@@ -40,7 +40,7 @@ class KnownBlockTest:
         Counts of pores of at least `MIN_PORE_VOXELS`, and of bright spots in scans that
         are mostly dark.
     small_counts : tuple of PoreCounts
-        The same for pores of at least `DEFAULT_MIN_VOXELS` voxels.
+        Counts of pores, or bright spots, of at least `DEFAULT_MIN_VOXELS` voxels.
     found : mapping of int to float
         Fraction of the test pores found without noise that are also found in the
         model's result, by size in voxels; sizes without test pores are missing.
@@ -77,7 +77,7 @@ class KnownBlockTest:
         Small objects of the scan itself that differ from their surroundings and are
         dark or bright like the test pores.
     other : KnownBlockTest or None
-        The same for objects of the other kind, without `counts`. If most of the scan is
+        Result for objects of the other kind, without `counts`. If most of the scan is
         dark, these are dark pores inside its bright parts, such as the struts of a
         foam. Otherwise, these are the bright objects of the scan itself, without test
         objects.

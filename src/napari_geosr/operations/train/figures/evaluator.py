@@ -46,7 +46,7 @@ class Evaluator:
     Parameters
     ----------
     trainer : Trainer
-        Its averaged network stays on the device on which it was trained, and moves to
+        The averaged network stays on the device on which it was trained, and moves to
         the CPU if that device runs out of memory.
     patches : Patches
         The training data.
