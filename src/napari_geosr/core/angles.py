@@ -181,7 +181,7 @@ def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
     Parameters
     ----------
     steps : float
-        Gaps of up to this many mean steps are always accepted.
+        Gaps of up to `steps` mean steps are always accepted.
     """
     gaps = np.sort(_gaps(angles, 360.0))
     if len(gaps) < 3:

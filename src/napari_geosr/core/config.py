@@ -96,7 +96,7 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_extreme_numbers(cls, value: object) -> object:
-        """Reject NaN, infinity, and numbers whose products could over- or underflow."""
+        """Reject NaN, infinity, and numbers that may cause over- or underflow."""
         for number in value if isinstance(value, tuple | list) else (value,):
             if isinstance(number, int) and abs(number) > _MAX_INTEGER:
                 raise ValueError(f"{number} is too large")

@@ -90,8 +90,8 @@ def other_position(
 ) -> str:
     """Return a sentence stating that two volumes begin at different positions.
 
-    It is empty if they begin at the same position, or if one of them states none. The
-    parameters are those of `starts_of`.
+    The text is empty if both begin at the same position, or if one of them states no
+    position. The parameters are those of `starts_of`.
     """
     if not (states_position(volume) and states_position(reference)):
         return ""

@@ -306,7 +306,8 @@ def _has_changed(before: FileState | None, source: Path) -> bool:
 def is_difference(provenance: Sequence[AnyMapping]) -> bool:
     """Whether a volume is a difference of two others, according to its records.
 
-    Its grey values are those of neither volume, so measurements in it are meaningless.
+    The grey values of a difference are those of neither volume, so measurements in a
+    difference are meaningless.
     """
     return bool(provenance) and provenance[-1].get("operation") in _DIFFERENCES
 

@@ -41,7 +41,7 @@ _TIMED_BYTES = 16 * 1024**2
 
 @dataclass(frozen=True)
 class ReadUnit:
-    """The block of a file that is decoded as a whole, however few voxels are read.
+    """The block of a file that is decoded as a whole, even if few voxels are read.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Return the maximum bytes for this cache size, in addition to the results."""
+        """Return the memory in bytes for this cache size, without that for results."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes

@@ -1,4 +1,4 @@
-"""Memory-mapped files with few resident pages, however large the files are."""
+"""Memory-mapped files of any size, with few resident pages."""
 
 from __future__ import annotations
 

@@ -168,7 +168,8 @@ def _shear(turned: AnyArray) -> float:
 def _nearest_rotation(turned: AnyArray) -> AnyArray:
     """Return the rotation matrix closest to axes given as columns of unit length.
 
-    This is the identity matrix if the axes deviate from it only by rounding errors.
+    The result is the identity matrix if the axes deviate from it only by rounding
+    errors.
     """
     if np.allclose(turned, np.eye(len(turned)), rtol=0, atol=_ROUNDING):
         return np.eye(len(turned))

@@ -46,8 +46,8 @@ def check_output(
 ) -> Path:
     """Check before a run whether `path` can be written.
 
-    The finished part of an earlier run is never removed, even with `overwrite`: this
-    happens only when `create` begins the new file. Unfinished files that cannot be
+    The finished part of an earlier run is not removed here, even with `overwrite`;
+    `create` removes it when it begins the new file. Unfinished files that cannot be
     resumed are removed.
 
     Parameters
@@ -247,7 +247,7 @@ def write(
     FileError
         As in `create`.
     Cancelled
-        If stopped; `path` is then unchanged.
+        If `should_stop` returns True; `path` is then unchanged.
     """
     target = Path(path).expanduser()
     if (

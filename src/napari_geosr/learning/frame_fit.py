@@ -7,7 +7,7 @@ the frames, and the loss is 1 minus the structural similarity of simulated and r
 frames. With ``ours``, the network corrects a joint Richardson–Lucy reconstruction: its
 last layer is initialised with zeros, so that the fit starts there; the loss is the
 squared residual in units of the noise, with smaller contributions from structural
-similarity and total variation. After a number of steps, wave vectors, phases and
+similarity and total variation. After a given number of steps, wave vectors, phases and
 modulation can be fitted as well.
 
 References

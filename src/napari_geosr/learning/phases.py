@@ -109,9 +109,9 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
 def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -> int:
     """Count the erosions (face neighbours) that the widest part of `phase` survives.
 
-    This many erosions are needed to find the centreline of the widest part. The count
-    is taken in a few planes; if parts are thinner across the planes, it is larger than
-    necessary.
+    Finding the centreline of the widest part takes the same number of erosions. The
+    count is taken in a few planes; if parts are thinner across the planes, it is larger
+    than necessary.
 
     Parameters
     ----------

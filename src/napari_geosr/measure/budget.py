@@ -72,8 +72,8 @@ class SlabPlan:
         Number of planes labelled together.
     standard : int
         Number of planes that would be labelled together if there were no budget. The
-        first bins of a histogram are chosen from the range of grey values in that many
-        planes.
+        first bins of a histogram are chosen from the range of grey values in a slab of
+        this thickness.
     source : ArrayLike
         The volume; one of its chunks is cached if slabs are thinner than chunks.
     caches : tuple of (array, int)

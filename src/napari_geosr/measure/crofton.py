@@ -57,10 +57,10 @@ def pair_weights(
     The number of lines along u that meet a plane facet with unit normal n is
     proportional to |n·u|. The shares of the directions are the non-negative
     least-squares solution for the area of facets of all orientations, and are exact on
-    average over all orientations, and hence for a sphere. They hold for voxels of any
-    aspect ratio; for cubic voxels they differ by less than 0.005 from the published
-    fractions of the sphere. For an image, each share is the fraction of the circle
-    nearest to that direction.
+    average over all orientations, and hence for a sphere. The shares are valid for
+    voxels of any aspect ratio; for cubic voxels, they differ by less than 0.005 from
+    the published fractions of the sphere. For an image, each share is the fraction of
+    the circle nearest to that direction.
 
     Parameters
     ----------

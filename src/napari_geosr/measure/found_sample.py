@@ -186,7 +186,7 @@ class FoundSample:
         Parameters
         ----------
         levelled : GreyHistogram
-            Their histogram, with the mean `level`.
+            Histogram of these grey values, with the mean `level`.
         threshold : float
         """
         surface = self.surface

@@ -30,7 +30,7 @@ class LargeMarginError(Exception):
 
 
 def preferred_edge(shape: tuple[int, int, int], block_voxels: int) -> int:
-    """Return the edge length of blocks with about this number of voxels.
+    """Return the edge length of blocks with about `block_voxels` voxels.
 
     Thin volumes and images are cut into wide blocks, as margins are only added along
     the axes that are cut.

@@ -1,8 +1,8 @@
 """The ASTRA toolbox as an alternative engine for slices, fast on CUDA devices.
 
 ASTRA is an optional dependency, ``pip install "napari-geosr[astra]"``, which only this
-module imports: it is licensed under GPL-3.0 and not part of this package. Its CUDA code
-aborts the process if there is no device, so every call is guarded by
+module imports: it is licensed under GPL-3.0 and not part of this package. The CUDA code
+of ASTRA aborts the process if there is no device, so every call is guarded by
 ``astra.use_cuda()``. Without a CUDA device, the package's own algorithms are faster.
 
 References

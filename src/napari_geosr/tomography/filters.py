@@ -80,10 +80,10 @@ def filter_rows(
 def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
     """Return the share of half a turn, in radians, that each projection represents.
 
-    This is half the distance between its two neighbours, so angles may be uneven, in
-    any order, and cover more than half a turn. A missing wedge is not filled: its
-    neighbours get no higher weights than other views. The weights of a complete scan
-    sum to π.
+    The share is half the distance between the two neighbouring angles, so angles may be
+    uneven, in any order, and cover more than half a turn. A missing wedge is not
+    filled: its neighbours get no higher weights than other views. The weights of a
+    complete scan sum to π.
 
     Parameters
     ----------

@@ -303,7 +303,7 @@ def beam_without_sample(
 ) -> float | None:
     """Return the counts without a sample; None if they are not needed.
 
-    They are not needed if there are flat fields, or for line integrals.
+    The counts are not needed if there are flat fields, or for line integrals.
 
     Parameters
     ----------

@@ -103,7 +103,7 @@ def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     """Remove wide, strong stripes: detect, level and replace them.
 
     A column is detected if the mean difference between its sorted and its smoothed
-    values stands out. It is levelled and then replaced by the result of sorting
+    values stands out. The column is levelled and then replaced by the result of sorting
     (algorithm 5 of [1]_). Unlike in the paper, other columns are not levelled, because
     that would flatten the sample.
     """

@@ -107,7 +107,7 @@ def missing_values_text(
 
 @dataclass(frozen=True)
 class FarVoxels:
-    """Voxels whose grey values differ strongly from most others in a scan.
+    """Voxels with grey values that differ strongly from most others in a scan.
 
     Attributes
     ----------

@@ -33,9 +33,9 @@ def file_system_time(folder: Path) -> float:
 
 
 def is_older(moment: float, seconds: float, folder: Path) -> bool:
-    """Whether more than `seconds` have passed since `moment`, by two clocks.
+    """Whether `moment` is more than `seconds` ago, according to two clocks.
 
-    These are the clocks of this computer and of the folder's file system.
+    The clocks are those of this computer and of the folder's file system.
 
     Parameters
     ----------

@@ -131,10 +131,10 @@ def has_run_since(pid: int, moment: float) -> bool:
 def file_lock(path: Path) -> FileLock:
     """Return a lock of the operating system on a file.
 
-    The system releases it however the process ends, and another thread may release it.
-    On file systems without locks, newer releases of filelock would by default use the
-    existence of a file as the lock, which would outlive a killed process;
-    `acquire_lock` returns False there instead.
+    The system releases the lock no matter how the process ends, and another thread may
+    release it. On file systems without locks, newer releases of filelock would by
+    default use the existence of a file as the lock, which would outlive a killed
+    process; `acquire_lock` returns False there instead.
     """
     # Imported here because the import takes noticeable time.
     from filelock import FileLock

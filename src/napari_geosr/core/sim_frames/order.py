@@ -237,8 +237,8 @@ def disagreement(blocks: Sequence[FloatArray]) -> float:
     -------
     float
         1 minus the correlation of the patterns, plus the same for the power spectra of
-        each angle, which do not depend on drift. It is near 0 for similar planes, and
-        about 2 for unrelated ones.
+        each angle, which do not depend on drift. The difference is near 0 for similar
+        planes, and about 2 for unrelated ones.
     """
     modulated = [block - block.mean(axis=1, keepdims=True) for block in blocks]
     pairs = [

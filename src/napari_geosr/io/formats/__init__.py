@@ -188,7 +188,8 @@ def format_that_reads(
 ) -> FileFormat | None:
     """Return the format of an existing file or folder, or None.
 
-    The suffix decides; if it does not, each format is tried in turn.
+    The suffix determines the format; if the suffix is unknown, each format is tried in
+    turn.
     """
     named = format_of(path)
     if named is not None and named.is_folder == path.is_dir():

@@ -173,8 +173,8 @@ def _unoriented(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the voxel size and origin (Z, Y, X) of an image without directions.
 
-    Axis minima are the outer faces of the first voxels, unless the samples are centred
-    on nodes; then they are the positions of these samples.
+    Axis minima are the positions of the outer faces of the first voxels or, if the
+    samples are centred on nodes, the positions of the first samples.
     """
     n = len(spacings)
     stated = header.get("axis mins", header.get("axismins", ()))

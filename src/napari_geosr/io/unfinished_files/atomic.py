@@ -406,7 +406,7 @@ def write_bytes(
     Parameters
     ----------
     path : str or Path
-        Its folder must exist.
+        The folder of `path` must exist.
     content : bytes or bytearray
     overwrite : bool
         Whether an existing file is replaced.

@@ -32,7 +32,7 @@ def claimed(path: Path) -> Iterator[None]:
 
     The claim is a lock on a file in the user's own folder, so other users cannot block
     it, and it also holds on other computers that share the folder. The system releases
-    the lock however the process ends. The same thread may claim a path again.
+    the lock no matter how the process ends. The same thread may claim a path again.
 
     Raises
     ------

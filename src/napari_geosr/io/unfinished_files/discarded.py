@@ -1,6 +1,6 @@
 """Record the unfinished files that a job discards when it starts for the first time.
 
-They are kept while the job waits in a queue, which may still refuse it.
+The files are kept while the job waits in a queue, which may still refuse it.
 """
 
 from __future__ import annotations

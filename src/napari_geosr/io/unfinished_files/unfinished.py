@@ -53,7 +53,7 @@ def find_unfinished(out: Path) -> Volume:
     Returns
     -------
     Volume
-        Its last provenance record lists the ``finished`` boxes.
+        The unfinished volume; its last provenance record lists the ``finished`` boxes.
 
     Raises
     ------
@@ -338,7 +338,7 @@ def _read_killed_run(entry: JournalEntry) -> Volume:
 def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
     """Remove files of killed runs with the same inputs and settings as `kept`.
 
-    They are superseded, because `kept` contains the most finished voxels.
+    The removed files are superseded, because `kept` contains the most finished voxels.
     """
     for entry in entries:
         is_same = _run_of(entry.stamp.get("provenance")) == _run_of(kept.provenance)

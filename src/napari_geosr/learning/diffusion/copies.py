@@ -3,8 +3,8 @@
 A diffusion model that is trained for a long time on few images reproduces them [1]_.
 The similarity of a sample to a training image is the largest normalised
 cross-correlation of its centre with any position in the image, in all eight
-orientations. It is compared with the similarities between different training images,
-which are not copies of each other.
+orientations. This similarity is compared with the similarities between different
+training images, which are not copies of each other.
 
 References
 ----------

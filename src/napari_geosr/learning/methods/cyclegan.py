@@ -11,17 +11,17 @@ by slice, so that the cycle from the target has all slices that the forward gene
 needs.
 
 The paper uses the least-squares distance with weights 1, 10 and 5, a learning rate of
-2e-4 and single images. This fails here: the generators start as the identity, which
-minimises the cycle and identity losses, and the critics learn to detect noise within a
-few hundred steps. The critics then dominate (their loss falls to 0.01, whereas the
-generators' loss stays at 0.99, where 1 is the maximum), and their gradient vanishes.
-The gradient of the Wasserstein distance persists however different the images are [2]_.
-Because removed noise cannot be recovered, the cycle loss must have a smaller weight
-than the critics. For slices of a foam with noise, the PSNR rose from 9.1 dB to 14.4 dB
-in 600 steps with a network of 15 000 weights; with least squares it stayed at 9.1 dB. A
-learning rate of 2e-3 suits such lightweight networks better: 16.3 dB after 324 steps,
-compared with 13 dB for 5e-4. The current defaults give 16.5 dB after 200 steps in 2.5D
-(two minutes on one core).
+2e-4 and single images. These settings fail here: the generators start as the identity,
+which minimises the cycle and identity losses, and the critics learn to detect noise
+within a few hundred steps. The critics then dominate (their loss falls to 0.01, whereas
+the generators' loss stays at 0.99, where 1 is the maximum), and their gradient
+vanishes. The gradient of the Wasserstein distance persists however different the images
+are [2]_. Because removed noise cannot be recovered, the cycle loss must have a smaller
+weight than the critics. For slices of a foam with noise, the PSNR rose from 9.1 dB to
+14.4 dB in 600 steps with a network of 15 000 weights; with least squares it stayed at
+9.1 dB. A learning rate of 2e-3 suits such lightweight networks better: 16.3 dB after
+324 steps, compared with 13 dB for 5e-4. The current defaults give 16.5 dB after 200
+steps in 2.5D (two minutes on one core).
 
 References
 ----------

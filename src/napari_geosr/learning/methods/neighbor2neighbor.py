@@ -1,7 +1,7 @@
 """Neighbor2Neighbor: learn from a single noisy scan, subsampled into two images.
 
 From every cell of 2ⁿ voxels, two adjacent voxels are drawn, one for each of two images
-of half the size. These show nearly the same object with independent noise, and
+of half the size. The two images show nearly the same object with independent noise, and
 one is predicted from the other. A regularisation term compensates for the true
 difference between neighbours; its weight rises during training. Structures must be a
 few voxels wide, because the network is trained on images of half the resolution.

@@ -119,7 +119,10 @@ class ShapeConfig(TrainingConfig):
     @model_validator(mode="before")
     @classmethod
     def _take_targets_as_sources(cls, values: object) -> object:
-        """Learn from the targets if a method that has no targets has no sources."""
+        """Use the targets as sources.
+
+        This applies to methods without targets if no sources are given.
+        """
         if not isinstance(values, Mapping) or "target" not in cls.unused_settings:
             return values
         if values.get("source") or not values.get("target"):

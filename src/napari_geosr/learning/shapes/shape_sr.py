@@ -3,7 +3,7 @@
 Fine shapes are made coarse by averaging and thresholding, as in the segmentation of a
 scan with voxels twice as wide. The network predicts the fine voxels next to the surface
 of the coarse shape. The network is applied again to its own result for factors of 4 and
-8. It learns either the phase of these voxels, or their signed distance from the
+8. It learns either the phase of the fine voxels, or their signed distance from the
 surface [2]_, truncated far from it [3]_; in both cases, the sign of its output is the
 phase.
 

@@ -1,9 +1,9 @@
 """Compute training steps on a device, in parts or by several processes.
 
 A batch that does not fit into memory is computed in parts. With several processes, each
-computes part of the batch. They synchronise after all gradients are computed, not
-during the computation: if one process runs out of memory, all are notified and restart
-the step together. Otherwise, the other processes would wait forever.
+computes part of the batch. The processes synchronise after all gradients are computed,
+not during the computation: if one process runs out of memory, all are notified and
+restart the step together. Otherwise, the other processes would wait forever.
 """
 
 from __future__ import annotations

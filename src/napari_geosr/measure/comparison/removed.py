@@ -1,8 +1,8 @@
 """Checks whether a restoration removed only noise, or also structure.
 
-The removed part is the scan minus the result. It is compared with the noise measured in
-the scan, because in the removed part itself, structure that was removed everywhere
-would be mistaken for strong noise.
+The removed part is the scan minus the result. The removed part is compared with the
+noise measured in the scan. If the noise were measured in the removed part, structure
+that was removed everywhere would be mistaken for strong noise.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class RemovalStatistics:
         Largest magnitude of the smoothed removed part, less the effect of shifted
         edges, in standard deviations of smoothed noise.
     limit : float
-        Value that noise alone rarely reaches in this number of voxels.
+        Value that noise alone rarely reaches in any of the compared voxels.
     """
 
     change: float

@@ -97,10 +97,10 @@ class SsimSum:
     def multiscale(self) -> float | None:
         """Return MS-SSIM; None if one of the scales has no complete window.
 
-        This is the product of the mean contrast and structure term of every scale, each
-        to the power of its weight; the luminance term is included at the coarsest scale
-        only. Negative mean values count as 0. For slices, the result is the mean over
-        the slices in which all scales fit.
+        MS-SSIM is the product of the mean contrast and structure term of every scale,
+        each to the power of its weight; the luminance term is included at the coarsest
+        scale only. Negative mean values count as 0. For slices, the result is the mean
+        over the slices in which all scales fit.
         """
         if len(self._scales) < len(SCALE_WEIGHTS):
             return None

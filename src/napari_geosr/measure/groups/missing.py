@@ -55,7 +55,8 @@ def evaluated(
         Column of the table with the sizes of the pores.
     groups : mapping of GroupSummary, optional
         Groups that are columns of the table. Where it is unknown whether a pore belongs
-        to such a group, the summary names the columns that this group lacks.
+        to such a group, the summary names the columns in which values for this group
+        are missing.
 
     Returns
     -------

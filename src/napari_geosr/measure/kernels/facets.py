@@ -34,7 +34,7 @@ def place_corners(
     depths : ndarray of the same shape, float32
         Distance from the surface, for the voxels next to it; positive.
     exists : ndarray of shape (Z + 1, Y + 1, X + 1), bool
-        Cells whose eight voxels belong to the sample. Cell (z, y, x) lies between the
+        Cells with all eight voxels in the sample. Cell (z, y, x) lies between the
         voxels (z - 1, y - 1, x - 1) and (z, y, x).
     corners : ndarray of shape (Z + 1, Y + 1, X + 1, 3), float32
         Receives the positions relative to the first voxel of the cell, 0 to 1.

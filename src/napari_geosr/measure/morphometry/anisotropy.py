@@ -204,7 +204,7 @@ def _add_block(
 
 
 def _cells(shape: tuple[int, ...], sample: Mask | None) -> Mask:
-    """Select the cells whose eight voxels belong to the sample."""
+    """Select the cells with all eight voxels in the sample."""
     exists = np.zeros([n + 1 for n in shape], bool)
     inner = exists[1:-1, 1:-1, 1:-1]
     inner[:] = True

@@ -98,7 +98,7 @@ class _PixelGrid:
     def most_touching(self, n: float, axis: int) -> float:
         """Return how many of `n` pixels of an edge may be bone that is not cut off.
 
-        A circle of a given diameter touches more pixels the flatter they are.
+        The flatter the pixels, the more of them a circle of a given diameter touches.
 
         Parameters
         ----------
@@ -387,7 +387,7 @@ def _not_measured(phases: Phases, z: int, section: _CrossSection) -> Mask | None
 def _not_small(phases: Phases, z: int, counted: MaskSource) -> Mask:
     """Return the pixels of a slice that belong to pores of sufficient size.
 
-    These are the pores that reach the minimum size. The size of pores outside the
+    The size is sufficient if it reaches the minimum size. The size of pores outside the
     sample is unknown, so they are included.
     """
     slab = slice(z, z + 1)

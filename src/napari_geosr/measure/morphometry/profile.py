@@ -115,7 +115,7 @@ def _slope(heights: np.ndarray, porosity: np.ndarray) -> float:
 def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
     """Return the standard error of the porosity of a slice, from its fields.
 
-    It is NaN (unknown) if fewer than two fields contain sample voxels.
+    The error is NaN (unknown) if fewer than two fields contain sample voxels.
 
     Parameters
     ----------

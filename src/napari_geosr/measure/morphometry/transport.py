@@ -143,8 +143,8 @@ def _estimate_steps(
 def _box(phases: Phases) -> tuple[slice, slice, slice]:
     """Return the box in which diffusion is solved.
 
-    This is the sample if it is a box, such as a part of the volume chosen by a mask,
-    and the whole volume otherwise.
+    If the sample is a box, such as a part of the volume chosen by a mask, this box is
+    returned, and otherwise the whole volume.
     """
     if math.prod(phases.sample_shape) == phases.sample_voxels:
         return phases.sample_box

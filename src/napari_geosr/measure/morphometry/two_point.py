@@ -406,7 +406,8 @@ def _chord_steps(
     ndarray
         Number of segments of each length that lie entirely in pores, by distance.
     ndarray or None
-        The same for the sample; None if all voxels belong to it.
+        Number of segments that lie entirely in the sample; None if all voxels belong to
+        it.
     """
     scan, voxel = phases.scan, phases.scan_voxel
     path = np.zeros(len(distances))

@@ -1,9 +1,9 @@
 """Determines whether the noise is equally strong in all parts of a scan.
 
 The noise of a scan is described by its level at each grey value, measured where it is
-weakest. In some scans, it also depends on the position: it changes towards the edge of
-a cone beam, along an axis if the X-ray tube weakened during the scan, or between
-stitched tiles from several exposures.
+weakest. In some scans, the noise also depends on the position: it changes towards the
+edge of a cone beam, along an axis if the X-ray tube weakened during the scan, or
+between stitched tiles from several exposures.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def ratios_of_regions(
     Returns
     -------
     weakest, strongest : float
-        Ratios of standard deviations: at most 1 and at least 1, respectively. Both are
-        1 if no region can be measured.
+        Lowest and highest ratio of standard deviations, at most 1 and at least 1; both
+        are 1 if no region can be measured.
 
     Notes
     -----

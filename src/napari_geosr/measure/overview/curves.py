@@ -96,8 +96,8 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
     Parameters
     ----------
     reports : mapping of PorosityReport
-        Reports by their name in the legend. They share the plots, which use the unit of
-        the first report.
+        Reports by their name in the legend. The reports share the plots, which use the
+        unit of the first report.
 
     Returns
     -------

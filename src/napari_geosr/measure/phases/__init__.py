@@ -150,7 +150,8 @@ class Phases:
     original : OriginalGrid or None
         Sums over the voxels of the scan; None if they are cubic.
     scan_grid : Phases or None
-        The phases on the grid of the scan; None if it is this grid. See `scan`.
+        The phases on the grid of the scan; None if this is the grid of the scan. See
+        `scan`.
     voxel : tuple of 3 float
         Edges of a voxel of this grid along Z, Y and X, in units of `edge`.
     around : PackedMask or None
@@ -358,8 +359,8 @@ def phases_of(
     """Read both phases once, and store them with one bit per voxel.
 
     Voxels that are not cubic are divided into cubic voxels of about the shortest edge
-    length, whose phase is interpolated by `cubic.interpolated`. `Phases.original` has
-    the sums over the original voxels, and `Phases.notes` contains a remark.
+    length, with phases that are interpolated by `cubic.interpolated`. `Phases.original`
+    has the sums over the original voxels, and `Phases.notes` contains a remark.
 
     Parameters
     ----------

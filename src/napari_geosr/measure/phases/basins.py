@@ -1,6 +1,7 @@
 """Maxima of a distance map, and the faces between the basins around them.
 
-Axes are put into a standard order first, on which equal depths depend.
+The axes are first put into a standard order, because the order of the axes determines
+which of several equally deep voxels is chosen.
 """
 
 from __future__ import annotations

@@ -96,9 +96,10 @@ class PhaseChanges:
 
         A segment of length r between two voxels may cross the surface more than once,
         so that the number of phase changes d(r) per unit length is less than the number
-        of crossings. It decreases linearly with r if the surface has edges, and with r²
-        if it is smooth. Each direction is extrapolated from one and two steps; one, two
-        and three steps along the axes show whether the surface has edges.
+        of crossings. As r increases, d(r) decreases linearly with r if the surface has
+        edges, and with r² if the surface is smooth. Each direction is extrapolated from
+        one and two steps; one, two and three steps along the axes show whether the
+        surface has edges.
         """
         weights = pair_weights(self.voxel_size, flat=self.flat)
         bend = self._bend(weights > 0)
@@ -180,9 +181,9 @@ def _factor(decrease: float, bend: float) -> float:
         2 − (changes at two steps ÷ changes at one step): 0 if all crossings are
         counted.
     bend : float
-        With 1, the phases change like those of overlapping spheres, 1 − exp(−x); with
-        0, like those of a sphere, x − x³. Between them, the factors are interpolated;
-        with −1, there is no extrapolation.
+        1 if the phase changes follow 1 − exp(−x), as for overlapping spheres; 0 if they
+        follow x − x³, as for a sphere. For values in between, the factors are
+        interpolated; −1 means no extrapolation.
     """
     smooth = 1 + decrease / 6
     if bend <= 0 or abs(decrease) < _ROUNDING:

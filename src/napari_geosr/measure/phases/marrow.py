@@ -37,7 +37,8 @@ def marrow_parts(
     Two holes belong together if the bone between them is thinner than either hole, and
     thinner than the bone between either hole and the periosteal contour. If the largest
     hole is as large as the other ones together, each of them must also fill much of the
-    area by which it enlarges the convex outline around the cavity: it may be a canal.
+    area by which it enlarges the convex outline around the cavity; otherwise, the hole
+    may be a canal.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def _gaps(
     total: Mask,
     pixel: tuple[float, float],
 ) -> Gaps:
-    """Return pairs of large holes with bone in between that is thin enough."""
+    """Return pairs of large holes that are separated by sufficiently thin bone."""
     from scipy import ndimage
 
     distances = partial(ndimage.distance_transform_edt, sampling=pixel)

@@ -194,8 +194,8 @@ def cell_edge(spot: int) -> int:
 def _grid(box: slice, length: int, edge: int, fewest: int) -> tuple[int, int]:
     """Return the first voxel and the number of cells along one axis.
 
-    The cells are centred on the sample. There are at least `fewest`, if that many
-    fit into the volume.
+    The cells are centred on the sample. There are at least `fewest` cells, if the
+    volume is large enough.
 
     Parameters
     ----------

@@ -129,8 +129,8 @@ class ScanPlan:
         Fraction of the sample in these spots, and their mean porosity; None if only a
         part of the sample was scanned.
     half_width : float
-        Half-width of the interval of the porosity from `n_spots` random spots. It
-        includes the difference between `covered_porosity` and `porosity`. The spots
+        Half-width of the interval of the porosity from `n_spots` random spots. This
+        half-width includes the difference between `covered_porosity` and `porosity`. The spots
         have not been scanned yet: this is the precision to expect.
     scan_interval : tuple of 2 float, or None
         Interval of the porosity of the material from this scan alone, if it shows one
@@ -290,7 +290,7 @@ class ScanPlan:
 
     @property
     def size_note(self) -> str:
-        """Why larger spots may need larger numbers; empty if they do not."""
+        """Explains why a larger size needs more spots; empty if no larger size does."""
         numbers = [row.n_spots for row in self.sizes]
         if not self.whole or numbers == sorted(numbers, reverse=True):
             return ""

@@ -143,9 +143,9 @@ def possible_misclassification(
     """Return the largest misclassified fractions that agree with the histogram.
 
     This function is for noise of unknown level and spectrum; it relies on the fact
-    that noise of any correlation widens the peaks of the histogram. It assumes the
-    highest noise level at which the histogram can be explained as noise-free values
-    plus Gaussian noise of equal strength at all grey values.
+    that noise of any correlation widens the peaks of the histogram. The function
+    assumes the highest noise level at which the histogram can be explained as
+    noise-free values plus Gaussian noise of equal strength at all grey values.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ class PorosityReport:
     overview : Overview or None
         Phases on a coarse grid, for the picture in the report; None for an image.
     threshold_scope : str
-        Voxels whose grey values determined the threshold: ``"volume"``, ``"mask"``
+        Voxels from which the threshold was determined: ``"volume"``, ``"mask"``
         (a given one), ``"sample"`` (the one found), ``"inner"`` (below its blurred
         surface); empty if unknown.
     """

@@ -77,7 +77,7 @@ def value_rows(
     """Yield the rows of all quantities that are known for any of the reports.
 
     The rows are those that the report shows, but the units do not depend on the values:
-    lengths are in the unit of the first report for which it is known, numbers of
+    lengths are in the unit of the first report with a known unit, numbers of
     objects are given per mm³ or mm², as in ``report.json``, and fractions in per cent.
     """
     figures = [report.figures for report in reports]

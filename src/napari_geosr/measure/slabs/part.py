@@ -1,7 +1,8 @@
 """Labels one slab of a volume, independently of all other slabs.
 
-This is nearly all of the work of labelling a volume, so slabs can be distributed among
-several processes. `napari_geosr.measure.blocks.SlabLabeller` joins the parts in order.
+Labelling the slabs is nearly all of the work of labelling a volume, so slabs can be
+distributed among several processes. `napari_geosr.measure.blocks.SlabLabeller` joins
+the parts in order.
 """
 
 from __future__ import annotations

@@ -189,7 +189,8 @@ class _ToCollect:
     Attributes
     ----------
     margin : int
-        Number of voxels around the block; the next blocks probably need as many.
+        Width of the margin around the block in voxels; the next blocks probably need
+        the same margin.
     """
 
     phase: MaskSource

@@ -43,8 +43,9 @@ def compartment_steps(
     closing : int
         Radius of the octahedral structuring element, in voxels. Openings in the cortex
         are closed, and trabeculae are absorbed by the marrow space, if they are at most
-        twice this radius wide. Spaces that are nowhere wider than that are pores of the
-        cortex; pores that open into the marrow space belong to that space.
+        twice this radius wide. Spaces that are nowhere wider than twice this radius are
+        pores of the cortex; pores that open into the marrow space belong to the marrow
+        space.
     which : {"cortex", "marrow"}
 
     Returns

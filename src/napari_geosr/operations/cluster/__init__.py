@@ -230,8 +230,8 @@ def _not_started(n: int, error: Exception, is_unguarded: bool) -> WorkerError:
 def _is_unguarded_script() -> bool:
     """Return whether the program is a script without a line for ``__main__``.
 
-    Workers import the file of the program. The commands of napari-geosr, and programs
-    without a file, such as notebooks, are no such scripts.
+    Workers import the file of the program. The result is False for the commands of
+    napari-geosr and for programs without a file, such as notebooks.
     """
     main = sys.modules.get("__main__")
     path = getattr(main, "__file__", None)

@@ -1,7 +1,7 @@
 """CPU time of workers that this process has not started itself.
 
 The operating system adds up the CPU time of a process and its children. Workers
-that a queue has started on other nodes report theirs with their results.
+that a queue has started on other nodes report their CPU time with their results.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _take_number(token: str) -> tuple[int, BaseFileLock | None]:
 
     The names that `dask-jobqueue` gives to workers, such as ``SLURMCluster-0-1``, do
     not number the workers of a computer. The operating system releases the lock,
-    however the process ends.
+    no matter how the process ends.
 
     Returns
     -------

@@ -106,9 +106,9 @@ def compare_steps(
     config : CompareConfig, optional
     reference : str, optional
         Key of the volume with which all others are compared; by default, the first one.
-        If it is given, or gain and offset are fitted, PSNR and SSIM refer to the
-        grey-value range of this volume, otherwise to the smallest of the ranges of all
-        volumes.
+        If `reference` is given, or gain and offset are fitted, PSNR and SSIM refer to
+        the grey-value range of this volume; otherwise, they refer to the smallest
+        grey-value range of all volumes.
     mask : Volume, optional
         Sample mask: only non-zero voxels are evaluated. It may have any voxel size;
         without a voxel size, it must have the shape of the base.

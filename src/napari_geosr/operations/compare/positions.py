@@ -61,7 +61,7 @@ def with_positions(
 
 
 def _refuse_other_position(volume: Volume, reference: Volume) -> None:
-    """Raise `VolumeError` if a volume without a unit begins elsewhere, in voxels."""
+    """Raise `VolumeError` if a volume without a unit has another position in voxels."""
     if volume.axes != reference.axes:
         return  # refused later, like volumes that have a unit
     if apart := other_position(volume, reference):

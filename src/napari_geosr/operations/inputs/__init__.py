@@ -284,8 +284,8 @@ def open_reference(
 
     As `open_companion`, but the given voxel size also applies if the shape differs and
     the file has no voxel size, and the given unit if the file has a voxel size without
-    a unit. The exception is a shape in the same proportions as that of the input, which
-    is probably that of the same region with other voxels.
+    a unit. The exception is a volume with edges in the same proportions as those of the
+    input, because it probably shows the same region with voxels of another size.
 
     Parameters
     ----------

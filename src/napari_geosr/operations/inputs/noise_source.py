@@ -1,4 +1,4 @@
-"""Where the noise of a scan is measured, other than in the scan alone."""
+"""Measures the noise of a scan in another volume, or in a part of the scan."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def check_same_grid(
         Whether the caller rotates the voxels of `volume` by half a turn about Z if
         `is_half_turned` returns True; if not, such volumes are rejected.
     advice : str
-        What to do if the numbers of voxels differ, for the message.
+        Advice in the message if the numbers of voxels differ.
 
     Returns
     -------

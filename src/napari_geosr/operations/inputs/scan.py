@@ -159,7 +159,7 @@ def open_questions(
     Parameters
     ----------
     volume : Volume
-        A few planes are read if its file does not name its Z axis.
+        A few planes are read if the file of the volume does not name the Z axis.
     cards : iterable of ModelCard
         Cards of the models that are to restore the volume.
     mixing : bool

@@ -38,8 +38,8 @@ class AutomaticSample:
     Attributes
     ----------
     mask : ndarray of bool
-        True inside the sample, except in solid voxels at its surface that blur
-        would make pores at the threshold; one value per voxel of the volume.
+        True inside the sample, except in solid voxels at its surface that would count
+        as pores because of blur; one value per voxel of the volume.
     levels : GreyLevels
         Grey values inside the mask, or all grey values if the sample contains only one
         phase, with the threshold.

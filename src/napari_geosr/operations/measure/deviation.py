@@ -34,7 +34,7 @@ def is_deviation(provenance: Provenance) -> bool:
 
 
 def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
-    """Return whether, by their records, deviations and mean are from the same run."""
+    """Return whether records state that deviations and mean are from the same run."""
     ours, theirs = _restoration(mean), _restoration(deviation)
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False

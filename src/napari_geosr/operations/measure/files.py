@@ -110,7 +110,7 @@ def plan(
 
 
 def _reference_part(files: Mapping[str, Path], name: str, start: str) -> str:
-    """Return the part of a reference's file names that is its own."""
+    """Return the part of a reference's file names that identifies the reference."""
     return files[f"csv {name}"].stem.removeprefix(f"{start}pores_")
 
 
@@ -150,7 +150,7 @@ def earlier_files(files: Mapping[str, Path]) -> EarlierFiles:
 
 
 def _reference_names(path: Path) -> list[str]:
-    """Return the names of the references in a report, as in the names of its files."""
+    """Return the names of the references in a report, as used in file names."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no earlier report, or another file
@@ -229,7 +229,7 @@ def claimed(files: Mapping[str, Path]) -> Iterator[None]:
 def _described(
     volumes: Mapping[str, Volume], reports: Mapping[str, PorosityReport]
 ) -> dict[str, AnyDict]:
-    """Return the contents of reports; several have the names in their warnings."""
+    """Return the contents of reports; with several, warnings name their volume."""
     titles = message_titles(volumes) if len(reports) > 1 else {}
     return {
         key: report.to_json_dict()
@@ -266,8 +266,8 @@ def write(
     more : mapping, optional
         Additional entries for the JSON file.
     overwrite : bool
-        Whether existing files are overwritten. This is checked again, because `check`
-        may have run long before.
+        Whether existing files are overwritten. The paths are checked again, because
+        `check` may have run long before.
 
     Returns
     -------

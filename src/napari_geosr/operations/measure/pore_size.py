@@ -16,9 +16,10 @@ def same_smallest_pore(
     """Give each volume a configuration with the same *physical* minimum pore size.
 
     ``config.min_voxels`` refers to the coarsest volume, in which small pores are
-    hardest to detect; finer volumes get the number of voxels of the same physical size.
-    If no volume has a physical unit, the sizes are compared in pixels. If only some
-    volumes have no physical unit, these keep ``config.min_voxels``.
+    hardest to detect; for finer volumes, it is converted to the number of voxels with
+    the same physical size. If no volume has a physical unit, the sizes are compared in
+    pixels. If only some volumes have no physical unit, these keep
+    ``config.min_voxels``.
     """
     sizes: dict[str, float | None]
     if len({volume.unit for volume in volumes.values()}) == 1:

@@ -59,7 +59,7 @@ def different_regions(reports: Mapping[str, PorosityReport]) -> str:
     Parameters
     ----------
     reports : mapping of PorosityReport
-        By the names of the volumes in messages.
+        Reports by the names of their volumes, as used in messages.
     """
     shares = {
         name: report.nonfinite_voxels / math.prod(report.shape)

@@ -177,7 +177,7 @@ def _mean_steps(
     look: bool,
     strict: bool,
 ) -> Generator[Step, None, RestorationResult]:
-    """Restore each of `given` in float32, and return the mean.
+    """Restore each volume in float32, and return the mean of the results.
 
     Metadata and records are those of the first restoration.
     """

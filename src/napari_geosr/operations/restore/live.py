@@ -173,7 +173,7 @@ class LiveTiles:
     def find_quick(self, tile: LiveTile) -> AnyArray | None:
         """Return the quick version of a tile that is not restored yet, if available.
 
-        It has the shape of the tile.
+        The quick version has the shape of the tile.
         """
         found = self._quick.get(tile)
         if found is None:

@@ -83,8 +83,8 @@ class MeasurementStore:
         """Add a measurement.
 
         A failed write is ignored, because the run does not need the file: a later run
-        repeats the measurement. The same applies to values that JSON cannot represent
-        exactly.
+        repeats the measurement. Values that JSON cannot represent exactly are not
+        stored either.
         """
         if self.path is None:
             return

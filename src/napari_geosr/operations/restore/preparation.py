@@ -193,7 +193,8 @@ def prepare_steps(
         models that use it.
     whole : Volume, optional
         Volume to which `volume` belongs, as planes (Z, Y, X); by default `volume`
-        itself. Its statistics are used to judge and standardise the grey values.
+        itself. The statistics of this volume are used to judge and standardise the grey
+        values.
     ranking : Ranking, optional
         The ranking that selected the model; noise and a filter's strength are taken
         from it.

@@ -66,8 +66,8 @@ class FinishedPart:
     tile : tuple of int or None
         Core size of the tiles of that run, if known.
     backend : str or None
-        Backend that computed them (`napari_geosr.inference.backends`), for resuming;
-        None if no model was used.
+        Backend that computed the boxes (`napari_geosr.inference.backends`), for
+        resuming; None if no model was used.
     run : mapping
         Statistics of that run, from its record.
     """

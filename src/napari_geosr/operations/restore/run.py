@@ -351,7 +351,7 @@ class TileProgress:
     places : list of tuple of slice
         Boxes of finished tiles in the output.
     backend : mapping or None
-        Backend that computed them, for the record.
+        Backend that computed the tiles, for the record.
     workers : mapping or None
         Processes that shared the work, for the record.
     samples : mapping or None

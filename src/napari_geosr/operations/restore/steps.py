@@ -121,8 +121,8 @@ def restore_steps(
         not delayed (a resumed run makes it after its last tile). Ignored if `strict` is
         True or the prediction is already known.
     workers : int or distributed.Client, optional
-        Processes that share the run: a number of them on this computer, or those of a
-        Dask cluster. By default, this process does all the work.
+        Number of processes on this computer that share the run, or a Dask cluster. By
+        default, this process does all the work.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
 

@@ -148,7 +148,7 @@ def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
 def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> AnyDict:
     """Return the row of the whole scan.
 
-    Its differences are 0, because the scan is compared with itself.
+    All differences in this row are 0, because the scan is compared with itself.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def write_report(
         Returns the pictures of a cell (keys ``slice`` and ``pores``) for a subset of
         the scan and the name of an algorithm.
     reference_pictures : mapping
-        The same for the reference.
+        Returns the pictures of the reference.
     """
     shorter = min(config.exposure) < 1
     how = "How few projections" + (", how short an exposure" if shorter else "")

@@ -117,8 +117,8 @@ def computing(
     Parameters
     ----------
     judged : float
-        Fraction of the detector rows to which the table row's seconds refer. A network
-        is trained once for all rows.
+        Fraction of the detector rows that were reconstructed in the stated seconds. A
+        network is trained once for all rows.
     """
     seconds = row.get("seconds", 0.0) / judged + row.get("training_seconds", 0.0)
     energy = seconds / _HOUR * config.computer_kilowatts

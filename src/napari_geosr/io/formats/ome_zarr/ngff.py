@@ -72,7 +72,7 @@ def multiscale(
 
 
 def find_multiscales(attributes: AnyMapping) -> list[AnyMapping]:
-    """Return `multiscales` from a group's attributes; under ``"ome"`` since 0.5."""
+    """Return `multiscales` from a group's attributes (in ``"ome"`` since 0.5)."""
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
     found = block.get("multiscales", [])

@@ -20,7 +20,7 @@ _MAX_PALETTE_BYTES = 1 << 30
 
 
 def can_invert(page: TiffPage) -> bool:
-    """Return whether zero is white in a page whose values can be inverted."""
+    """Return whether zero is white in a page with values that can be inverted."""
     is_white = int(page.photometric) == _WHITE_IS_ZERO
     return is_white and np.dtype(page.dtype).kind in "bu" and not _is_python_mask(page)
 

@@ -370,7 +370,8 @@ class Pages:
     def fit(series: TiffPageSeries) -> bool:
         """Return whether the shape of a page matches the last axes of the series.
 
-        It does not if tifffile wrote a stack one voxel wide: Z and Y then form a page.
+        The shapes differ if tifffile wrote a stack one voxel wide: Z and Y then form a
+        page.
         """
         page = tuple(series.keyframe.shape)
         return tuple(series.shape[len(series.shape) - len(page) :]) == page

@@ -53,8 +53,8 @@ class GeometryScales:
     window : int
         Edge length of the largest box in which means or sums are compared.
     radius : int
-        Largest distance from centreline to wall that is considered. It is 1 unless one
-        of the chosen losses has ``NEEDS_RADIUS``.
+        Largest distance from centreline to wall that is considered. The distance is 1
+        unless one of the chosen losses has ``NEEDS_RADIUS``.
     spread : float
         Standard deviation of the binary phase over all targets. Errors are divided by
         it, so that rare and common phases are treated alike.

@@ -1,10 +1,11 @@
 """Connectivity loss: compares the Euler numbers of output and target in boxes.
 
 The Euler number (components - tunnels + cavities; in 2D, components - holes) changes if
-a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
-nonzero only there. It is compared in boxes, so that an additional component at one
-position does not compensate for a missing one elsewhere. The loss can reopen necks that
-still have some contrast; others must first be recovered by ``cldice`` or ``porosity``.
+a neck is cut or a wall is pierced, even if only a few voxels differ, and its gradient
+is nonzero only at these voxels. The Euler number is compared in boxes, so that an
+additional component at one position does not compensate for a missing one elsewhere.
+The loss can reopen necks that still have some contrast; others must first be recovered
+by ``cldice`` or ``porosity``.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ def _losing_all(test: KnownBlockTest | None) -> KnownBlockTest | None:
 
 
 def _smaller_limit(test: KnownBlockTest | None, lost: KnownBlockTest) -> int | None:
-    """Return the size up to which another model loses these objects, if it is smaller.
+    """Return the size up to which another model loses objects, if below that of `lost`.
 
-    It is 0 if the other model loses none of them.
+    The size is 0 if the other model loses none of these objects.
     """
     for one in () if test is None else test.both:
         if one.objects == lost.objects and one.found and not one.is_inseparable:

@@ -107,7 +107,7 @@ def rank_steps(
     also : sequence of Model
         Further denoisers to compare, such as one that has just been trained.
     only_bounded : bool
-        Whether to compare only denoisers whose changes are limited by the noise.
+        Whether to compare only denoisers with changes that are limited by the noise.
 
     Yields
     ------

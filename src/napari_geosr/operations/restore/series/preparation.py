@@ -4,8 +4,8 @@ Grey values are standardised with the statistics of a channel over all time poin
 the statistics of single time points were used, bleaching or a moving bright object
 would change the grey scale between time points. If the statistics of all channels were
 pooled, a dim channel would be lost. For models that use the noise, the noise is
-measured at one time point of each channel, usually the middle one. If that of the first
-or last time point differs strongly, the verdict includes these time points.
+measured at one time point of each channel, usually the middle one. If the noise of the
+first or last time point differs strongly, the verdict includes these time points.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class PreparedSeries:
         return replace(prepared, noise=noise, ranking=None)
 
     def has_other_noise(self, point: Point) -> bool:
-        """Return whether a point may have other noise than the run is set up for."""
+        """Return whether a point's noise may differ from that of the typical point."""
         is_changing = bool(self.noises.get(point.channel))
         return is_changing and point != self.plan.typical(point.channel)
 
@@ -276,7 +276,7 @@ def channel_steps(
     steps: Generator[Step, None, PreparedRestoration],
     warnings_by_channel: dict[str, list[int | None]],
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Yield the steps of a channel, name the channel in errors; return the result.
+    """Yield the steps of a channel, and return their result; errors name the channel.
 
     Warnings are collected in `warnings_by_channel`, for `channel_warnings`.
 

@@ -409,7 +409,7 @@ class _Backends:
 
 
 def _about(point: Point, sentence: str) -> str:
-    """Prefix the point's name to a sentence that begins with a number of voxels.
+    """Prefix the point's name to a sentence that begins with a count of voxels.
 
     All other sentences are about the model and apply to every point.
     """

@@ -1,4 +1,4 @@
-"""Examines time points with very different noise from the one that sets a run up."""
+"""Examines time points where noise differs strongly from that of the typical point."""
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ _INDEPENDENT = 0.1
 def undoubted_noise(noise: Noise) -> Noise:
     """Return the part of the measured noise that is certainly noise.
 
-    If what was measured may be fine structure (its interval includes 0, and it is
-    correlated along every axis, as structure is), this is the part that is independent
-    between voxels. Otherwise, it is all of the noise. In real volumes averaged over
-    blocks, with independent noise added, texture was mistaken for correlated noise, and
-    the independent part was close to the noise that had been added.
+    If the measured noise may be fine structure (its interval includes 0, and it is
+    correlated along every axis, as structure is), only the part that is independent
+    between voxels is returned. Otherwise, all of the noise is returned. In real volumes
+    averaged over blocks, with independent noise added, texture was mistaken for
+    correlated noise, and the independent part was close to the noise that had been
+    added.
 
     Examples
     --------

@@ -107,7 +107,7 @@ def sharpness_steps(
     ----------
     network : nn.Module
         Contains `napari_geosr.networks.wrappers.consistent.ConsistentUpscaling`
-        layers, whose noise is set.
+        layers; their noise is set.
     volume : Volume
         The scan, with spatial axes only.
     statistics : Standardisation
@@ -126,7 +126,8 @@ def sharpness_steps(
     Returns
     -------
     tuple of Sharpness
-        One for each layer, or network that agrees with the scan by construction.
+        One for each such layer, and for each network that agrees with the scan by
+        construction.
 
     Raises
     ------

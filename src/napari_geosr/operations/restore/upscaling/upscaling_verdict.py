@@ -241,7 +241,7 @@ def _combine_parts(
 def _positive(value: float, deviation: float) -> float:
     """Return the expectation of a positive quantity, given its measurement.
 
-    It is the mean of the normal distribution truncated at zero.
+    The expectation is the mean of the normal distribution truncated at zero.
     """
     if not deviation > 0:
         return max(value, 0.0)

@@ -51,8 +51,9 @@ class ComparedBlock:
     def least_level(self) -> float:
         """Smallest noise level to divide by, so that all ratios are finite.
 
-        It is a millionth of the grey-value range: where a scan has no noise (for
-        example where a camera saturates), any difference in grey values is significant.
+        This level is a millionth of the grey-value range: where a scan has no noise
+        (for example where a camera saturates), any difference in grey values is
+        significant.
         """
         span = float(np.ptp(self.scan)) if self.scan.size else 0.0
         return _LEAST_LEVEL * span if span > 0 else 1.0

@@ -40,14 +40,14 @@ class KnownBlockTest:
         Counts of pores of at least `MIN_PORE_VOXELS`, and of bright spots in scans that
         are mostly dark.
     small_counts : tuple of PoreCounts
-        The same for pores of at least `DEFAULT_MIN_VOXELS` voxels.
+        Counts of pores, or bright spots, of at least `DEFAULT_MIN_VOXELS` voxels.
     found : mapping of int to float
         Fraction of the test pores found without noise that are also found in the
         model's result, by size in voxels; sizes without test pores are missing.
     countable : frozenset of int
         Sizes, in voxels, at and above which pores can be counted in the noisy scan
-        itself: it shows the test pores of this size, and noise does not change the
-        number of pores.
+        itself: the scan shows the test pores of these sizes, and noise does not change
+        the number of pores.
     shown : frozenset of int
         Sizes, in voxels, of test pores that are found in the noisy scan, if noise alone
         produces far fewer objects of at least this size than the scan contains.
@@ -77,7 +77,7 @@ class KnownBlockTest:
         Small objects of the scan itself that differ from their surroundings and are
         dark or bright like the test pores.
     other : KnownBlockTest or None
-        The same for objects of the other kind, without `counts`. If most of the scan is
+        Result for objects of the other kind, without `counts`. If most of the scan is
         dark, these are dark pores inside its bright parts, such as the struts of a
         foam. Otherwise, these are the bright objects of the scan itself, without test
         objects.
@@ -297,7 +297,7 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
 
 
 def _size_text(test: KnownBlockTest, fine: int) -> str:
-    """Return the size up to which objects are lost; state if no larger was tested."""
+    """Return the size limit of lost objects; state if it is the largest size tested."""
     limit = test.limit or 0
     text = f"{limit} voxels"
     if fine != 1:

@@ -3,8 +3,8 @@
 The scan is smoothed according to its noise and used as ground truth. Noise like that of
 the scan is added, the model is run, and pores are counted before and after. The same is
 done with the model's result as ground truth. Then small test pores of known sizes are
-added to the solid and the first experiment is repeated. This shows the minimum size at
-which pores are found.
+added to the solid and the first experiment is repeated. The repeated experiment shows
+the minimum size at which pores are found.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ class LateVerdict:
             the run may be killed during the prediction.
         is_resumed : bool
             Whether an earlier run has finished tiles. The prediction is then made after
-            the last tile. It is skipped if no tiles are left, because the earlier run
-            ended during its prediction.
+            the last tile. The prediction is skipped if no tiles are left, because the
+            earlier run ended during its prediction.
         """
         is_due, n_tiles = not is_resumed, 0
         with StepIterator(steps) as iterator:

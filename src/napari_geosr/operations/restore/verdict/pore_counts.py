@@ -98,12 +98,12 @@ class PoreCounts:
     def expected(self) -> float:
         """Estimate of the true number of pores.
 
-        This is the number in the result divided by the factor by which the model
-        changes the number. The factor is the geometric mean of two estimates: one from
-        the simulation, with a ground truth that lacks fine detail, and one from the
-        comparison with the smoothed scan, which also lacks fine detail. If the smoothed
-        scan shows no pores, the only estimate comes from the test with the model's own
-        result.
+        The estimate is the number in the result divided by the factor by which the
+        model changes the number. The factor is the geometric mean of two estimates: one
+        from the simulation, with a ground truth that lacks fine detail, and one from
+        the comparison with the smoothed scan, which also lacks fine detail. If the
+        smoothed scan shows no pores, the only estimate comes from the test with the
+        model's own result.
         """
         before, after, result = (max(0.5, n) for n in (*self.tested, self.result))
         if not self.is_known:
@@ -137,7 +137,7 @@ class PoreCounts:
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
-    """Return whether two counts differ by more than a factor, and not by chance.
+    """Return whether two counts differ by more than `ratio`, and not by chance.
 
     Examples
     --------

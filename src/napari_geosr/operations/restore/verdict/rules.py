@@ -1,8 +1,8 @@
 """Derives a verdict and its sentences from measured values.
 
 Harm is defined as in ``benchmarks/bench_verdict.py``, where the ground truth is known:
-an error above that of the scan, or a number of pores off by more than a factor of two.
-``docs/evidence/verdicts.md`` reports how often harm is recognised.
+an error above that of the scan, or a pore count that is wrong by more than a factor of
+two. ``docs/evidence/verdicts.md`` reports how often harm is recognised.
 
 The verdict predicts whether the result is worse than the scan. Findings that also apply
 to the scan (such as noise that hides small pores) are reported without changing the

@@ -136,7 +136,7 @@ class RunVerdict:
 
     @property
     def fades_objects(self) -> bool:
-        """Whether over an eighth of the small objects of at least one size fade."""
+        """Whether more than an eighth of the small objects of any one size fade."""
         return PARTLY_FADED in self.figures
 
     @property

@@ -1,10 +1,10 @@
 """Finds small dark and bright objects of a scan, and counts those that a result keeps.
 
 A scan may contain more than two phases: small pores next to metal, or faint pores in a
-sample surrounded by air. No threshold between two phases separates such pores. They are
-found where grey values differ from their surroundings in all directions by more than
-noise can explain. The result at the same positions shows whether the pores are still
-present.
+sample surrounded by air. No threshold between two phases separates such pores. These
+pores are found where grey values differ from their surroundings in all directions by
+more than noise can explain. The result at the same positions shows whether the pores
+are still present.
 """
 
 from __future__ import annotations

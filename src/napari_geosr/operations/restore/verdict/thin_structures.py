@@ -74,7 +74,8 @@ class Plate:
     step : ndarray of int
         Offset of the parallel plate on one side.
     stages : tuple of ndarray of int
-        Offsets; sums of one offset from each stage give the offsets of the voxels.
+        Offsets of each stage; the offset of a voxel is the sum of one offset from each
+        stage.
     adjacent : ndarray of int
         Offsets of the adjacent plates in the same plane.
     """

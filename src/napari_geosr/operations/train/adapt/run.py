@@ -48,9 +48,9 @@ class Adaptation:
     finished : bool
         Whether the adaptation was completed; False if the user stopped it early.
     gain : Gain or None
-        Improvement of the adapted model over the original; None if unfinished. This is
-        the smaller of two estimates: on held-out blocks, and on blocks of the whole
-        scan, as in a ranking of models.
+        Improvement of the adapted model over the original; None if unfinished. The
+        value is the smaller of two estimates: on held-out blocks, and on blocks of the
+        whole scan, as in a ranking of models.
     figures : tuple of FigureRow
         Expected PSNR of the scan, and of the model before and after adaptation.
     steps : int
@@ -101,7 +101,7 @@ class Adaptation:
         )
 
     def facts(self) -> AnyDict:
-        """Return the entry of the adaptation in the model's provenance."""
+        """Return the entry that describes the adaptation in the model's provenance."""
         assert self.gain is not None
         return {
             "learned_by": self.how,
@@ -113,13 +113,13 @@ class Adaptation:
 
 
 def _hindrance(trainer: Trainer) -> str:
-    """Return why the noise of the scan leaves nothing to adapt to; empty if it does.
+    """Return why a model cannot be adapted to the noise; empty if it can.
 
     Raises
     ------
     VolumeError
-        If this applies to one of several scans, or a new model is written in any case
-        (``always_write``).
+        If the model cannot be adapted, and either there are several scans or a new
+        model must be written (``always_write``).
     """
     scenes, name = trainer.patches.scenes, trainer.config.from_model
     for scene in scenes:

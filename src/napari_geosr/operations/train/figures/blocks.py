@@ -66,7 +66,7 @@ def validation_block(
     Parameters
     ----------
     n_scenes : int
-        Number of subjects that share the maximum number of voxels.
+        Number of subjects among which the maximum number of voxels is divided.
 
     Returns
     -------

@@ -23,7 +23,8 @@ _SEED_KEY = 6
 def predicted_noise_steps(evaluator: Evaluator) -> Generator[Step, None, Rows]:
     """Compute the mean squared error of the noise that the model predicts.
 
-    It is also computed for the best prediction from each voxel alone, as a baseline.
+    As a baseline, the error is also computed for the best prediction from each voxel
+    alone.
     """
     method: Any = evaluator.trainer.method
     held_out = evaluator.patches.held_out()

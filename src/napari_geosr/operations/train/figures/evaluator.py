@@ -46,7 +46,7 @@ class Evaluator:
     Parameters
     ----------
     trainer : Trainer
-        Its averaged network stays on the device on which it was trained, and moves to
+        The averaged network stays on the device on which it was trained, and moves to
         the CPU if that device runs out of memory.
     patches : Patches
         The training data.
@@ -99,7 +99,7 @@ class Evaluator:
         Raises
         ------
         Cancelled
-            If stopped, between two tiles.
+            If the user has requested a stop; checked between tiles.
         """
         total, before = sum(map(math.prod, shapes)), 0
         results = []

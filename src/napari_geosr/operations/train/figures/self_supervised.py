@@ -1,9 +1,10 @@
 """Evaluates a model by its method's own loss if there is no target.
 
 If a method learns from noisy volumes alone, its networks predict voxels hidden from
-them. They can therefore be evaluated on hidden voxels of the held-out block. Because
-these are noisy, the PSNR is lower than against a noise-free object. It should only be
-compared with the values of the input and of the Gaussian filter that predicts best.
+them. The model can therefore be evaluated on hidden voxels of the held-out block.
+Because the hidden voxels are noisy, the PSNR is lower than that relative to a
+noise-free object. This PSNR should only be compared with the values of the input and of
+the Gaussian filter that predicts best.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def self_supervised_steps(
 ) -> Generator[Step, None, Rows]:
     """Compute the PSNR of input, best Gaussian filter and model on hidden voxels.
 
-    The result has no rows if the method has no such measure.
+    The result has no rows if the method does not predict hidden voxels.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def self_supervised_steps(
 
 
 def smoothing(sigma: float, ndim: int) -> Callable[[Tensor], Tensor]:
-    """Return a Gaussian filter for the middle slice, to be used like a network."""
+    """Return a function that filters the middle slice, to be called like a network."""
     import torch
     from scipy.ndimage import gaussian_filter
 
