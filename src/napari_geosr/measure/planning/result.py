@@ -130,8 +130,8 @@ class ScanPlan:
         part of the sample was scanned.
     half_width : float
         Half-width of the interval of the porosity from `n_spots` random spots. This
-        half-width includes the difference between `covered_porosity` and `porosity`. The spots
-        have not been scanned yet: this is the precision to expect.
+        half-width includes the difference between `covered_porosity` and `porosity`.
+        The spots have not been scanned yet: this is the precision to expect.
     scan_interval : tuple of 2 float, or None
         Interval of the porosity of the material from this scan alone, if it shows one
         spot; None for a scan of the whole sample.
