@@ -51,7 +51,9 @@ def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
         "otsu, no sample mask\n"
     )
     assert "Spots: 8 of 64 possible\nEdge length of a spot: 32\xa0µm" in text
-    assert "Porosity (95 % interval): 20" in text.replace("\xa0", " ")
+    plain = text.replace("\xa0", " ")
+    assert "Porosity of this scan: 20" in plain
+    assert "Expected 95 % interval from 8 spots: ± " in plain
     spots, image = viewer.layers["rock · spots"], viewer.layers["rock"]
     assert np.array_equal(spots.scale, image.scale)
     assert np.array_equal(spots.translate, image.translate)

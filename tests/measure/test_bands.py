@@ -68,7 +68,10 @@ def test_bands_are_in_all_forms_of_the_report(tmp_path: Path, grey: np.ndarray) 
     shown = {
         label.split(" ")[0]: texts for label, texts, _ in table_rows([found, plain])
     }
-    assert shown["Tb.Th"][0] == f"{shown['Tb.Th'][1]} ({low:.1f} to {high:.1f})"
+    assert shown["Tb.Th"][0] == f"{shown['Tb.Th'][1]} ({low:#.3g} to {high:#.3g})"
+    # The volume does not depend on the threshold.
+    assert found.morphometry["trabecular"].bands["TV"][0] == found.figures["TV"]
+    assert shown["TV"][0] == shown["TV"][1]
     assert shown["BV/TV"][0].startswith(f"{shown['BV/TV'][1]} (")
     values = found.to_json_dict()
     stored = values["morphometry"]["trabecular"]["values"]["Conn.D"]

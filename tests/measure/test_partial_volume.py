@@ -94,3 +94,31 @@ def test_pores_without_an_inside_are_told():
     )
     assert found.figures["φ(grey)"] is None
     assert any("too small to determine their grey value" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize("grains", [190, 230])
+def test_grains_of_another_grey_value_are_told(grains: int) -> None:
+    shares, truth = rare_pores()
+    data = 150 - 120 * shares
+    z, y, x = (np.indices(shares.shape) + 0.5).reshape(3, *shares.shape)
+    far = gaussian_filter(shares, 2) < 1e-6
+    centres = (np.sin(z / 5) + np.sin(y / 5) + np.sin(x / 5)) > 0
+    data[far & centres] = grains
+    data = gaussian_filter(data, 0.7)
+    data += np.random.default_rng(0).normal(0, 3, shares.shape)
+    found = measure_porosity(
+        Volume(data.astype(np.float32), "ZYX"),
+        threshold=90.0,
+        statistics=("partial_volume",),
+    )
+    assert found.figures["φ(grey)"] > 1.05 * truth
+    assert any("the grey value of the solid varies" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize("noise", [0, 20])
+def test_noise_is_no_variation_of_the_solid(noise: float) -> None:
+    shares, _ = rare_pores()
+    found = measure_porosity(
+        scanned(shares, 0.7, noise), threshold=140.0, statistics=("partial_volume",)
+    )
+    assert not any("grey value of the solid" in w for w in found.warnings)

@@ -527,3 +527,29 @@ def test_equal_cubes_of_one_size_do_not_end_the_extrapolation() -> None:
     variation = Variation(tuple(cubes), distances, s2, 3)
     assert variation.sd(8) == 0
     assert variation.sd(64) < 0.3 * variation.sd(16)
+
+
+def test_a_spot_alone_supports_its_own_interval(rock: np.ndarray) -> None:
+    """The precision of spots that have not been scanned is not that of this scan."""
+    spots = [
+        planned(rock[z : z + 48, y : y + 48, x : x + 48], scan="spot", precision="1%")
+        for z in (0, 48)
+        for y in (0, 48)
+        for x in (0, 48)
+    ]
+    for plan in spots:
+        assert plan.scan_interval is not None
+        low, high = plan.scan_interval
+        assert low < plan.porosity < high
+        assert (high - low) / 2 > 5 * plan.half_width
+        labels = dict(plan.rows())
+        assert "95 % interval from this spot alone" in labels
+        assert labels[f"Expected 95 % interval from {plan.n_spots} spots"].endswith(
+            "percentage points"
+        )
+        assert "±" not in labels["Porosity of this scan"]
+    held = [p.scan_interval[0] <= rock.mean() <= p.scan_interval[1] for p in spots]
+    assert sum(held) >= 7
+    whole = planned(rock, spot="32um")
+    assert whole.scan_interval is None
+    assert "95 % interval from this spot alone" not in dict(whole.rows())

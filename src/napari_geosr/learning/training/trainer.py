@@ -155,9 +155,8 @@ class Trainer:
     def _prepare(self) -> None:
         modules = self.method.modules
         for name in modules:
-            # `evaluation_mode` avoids the wrapper that synchronises processes within a
-            # pass: all processes start from the same weights and average their
-            # gradients later.
+            # `evaluation_mode` avoids synchronisation within a pass: all processes
+            # start from the same weights and average their gradients later.
             modules[name] = self.accelerator.prepare_model(
                 modules[name], evaluation_mode=True
             )

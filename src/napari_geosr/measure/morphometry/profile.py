@@ -10,22 +10,23 @@ import numpy as np
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.sampling_error import porosity_variance
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Profile along Z"
 ABOUT = "Porosity of every slice along Z, and how much it varies."
 CONVENTION = (
     "The porosity of a slice is its number of pore voxels ÷ its number of sample "
-    "voxels. Its standard error is estimated from 4 × 4 equal fields of the slice, "
-    "weighted by their share of the sample, as if they were independent (Cochran 1977, "
-    "ratio estimator). Prof.SD is the standard deviation of the porosity between "
-    "slices in which the area of the sample is at least half of its largest area; "
-    "Prof.min and Prof.max are the extremes in these slices, and Prof.slope is the "
-    "slope of the regression line along Z."
+    "voxels. Its standard error is estimated from 32 × 32 equal fields of the slice: "
+    "its square is the mean of the covariance over all pairs of fields, up to the "
+    "distance at which it vanishes (Lantuéjoul 1991). Prof.SD is the standard "
+    "deviation of the porosity between slices in which the area of the sample is "
+    "at least half of its largest area; Prof.min and Prof.max are the extremes in "
+    "these slices, and Prof.slope is the slope of the regression line along Z."
 )
 SOURCES = (
-    "Cochran WG. Sampling Techniques. 3rd ed. Wiley (1977), chapter on ratio "
-    "estimators, estimated variance of a ratio.",
+    "Lantuéjoul C. Ergodicity and integral range. J Microsc 161:387-403 (1991), "
+    "variance of a mean from the covariance. doi:10.1111/j.1365-2818.1991.tb03099.x",
 )
 QUANTITIES = (
     Quantity(
@@ -36,7 +37,7 @@ QUANTITIES = (
     Quantity("Prof.slope", "change of the porosity along Z per unit length", -1),
 )
 #: Number of fields into which a slice is divided along each axis.
-_FIELDS = 4
+_FIELDS = 32
 #: Minimum area of the sample in a slice that is evaluated, as a fraction of the largest
 #: area in all slices.
 _ENOUGH = 0.5
@@ -58,9 +59,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     pores, sample = (
         np.concatenate(part).astype(float) for part in zip(*parts, strict=True)
     )
-    totals_of_slices = sample.sum(axis=1)
+    totals_of_slices = sample.sum(axis=(1, 2))
     known = totals_of_slices > 0
-    porosity = pores.sum(axis=1) / np.maximum(totals_of_slices, 1)
+    porosity = pores.sum(axis=(1, 2)) / np.maximum(totals_of_slices, 1)
     used = known & (totals_of_slices >= _ENOUGH * totals_of_slices.max(initial=0))
     found = porosity[used]
     values: dict[str, float | None] = dict.fromkeys(q.name for q in QUANTITIES)
@@ -96,13 +97,13 @@ def _slice_distance(phases: Phases) -> float:
 
 
 def _field_counts(planes: Mask) -> np.ndarray:
-    """Count voxels in the fields, up to 4 × 4, of each slice; shape (Z, fields)."""
+    """Count voxels in the fields, up to 32 × 32, of each slice; shape (Z, Y, X)."""
     _, n_y, n_x = planes.shape
     rows = np.unique(np.arange(_FIELDS) * n_y // _FIELDS)
     columns = np.unique(np.arange(_FIELDS) * n_x // _FIELDS)
     by_rows = np.add.reduceat(planes, rows, axis=1, dtype=np.int64)
     counts: np.ndarray = np.add.reduceat(by_rows, columns, axis=2)
-    return counts.reshape(len(planes), -1)
+    return counts
 
 
 def _slope(heights: np.ndarray, porosity: np.ndarray) -> float:
@@ -118,18 +119,13 @@ def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
 
     Parameters
     ----------
-    pores, sample : ndarray of shape (fields,)
+    pores, sample : ndarray of shape (Y, X)
         Numbers of pore voxels and of sample voxels in each field.
 
     Examples
     --------
     >>> import numpy as np
-    >>> standard_error(np.array([1, 3]), np.array([10, 10]))
+    >>> standard_error(np.array([[1, 3]]), np.array([[10, 10]]))
     0.1
     """
-    n = int(np.count_nonzero(sample))
-    if n < 2:
-        return math.nan
-    share = pores.sum() / sample.sum()
-    squares = float(((pores - share * sample) ** 2).sum())
-    return round(math.sqrt(squares * n / (n - 1)) / float(sample.sum()), 12)
+    return round(math.sqrt(porosity_variance(pores, sample)), 12)

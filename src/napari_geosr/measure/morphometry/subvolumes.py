@@ -13,6 +13,13 @@ from napari_geosr.measure.number_text import percent_text
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.parts import add_planes
+from napari_geosr.measure.phases.sampling_error import (
+    FEWEST_INDEPENDENT,
+    NORMAL_FACTOR,
+    independent_parts,
+    porosity_variance,
+    student_factor,
+)
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Sub-volumes"
@@ -24,7 +31,15 @@ CONVENTION = (
     "sample are used. Voxels that are not cubic may lie in two sub-volumes, and count "
     "in each in proportion to the part inside it. Sub.low and Sub.high are the 2.5th "
     "and 97.5th percentiles of the porosity of 2000 bootstrap samples of the "
-    "sub-volumes, drawn with replacement (seed 0). RVE is the mean edge length at and "
+    "sub-volumes, drawn with replacement (seed 0), widened because neighbouring "
+    "sub-volumes are correlated: their distances from the mean are multiplied by "
+    "t ÷ 1.96 × the standard error of the porosity ÷ that of the bootstrap, if this "
+    "is more than 1. The variance of the porosity of the sample is the mean of the "
+    "covariance over all pairs of smaller sub-volumes (up to 16 along the longest "
+    "edge), up to the distance at which it vanishes (Lantuéjoul 1991); t is the 97.5th "
+    "percentile of Student's distribution for n − 1 (at least 4) degrees of freedom, "
+    "where n is the number of independent sub-volumes that would give this variance. "
+    "RVE is the mean edge length at and "
     "above which 1.96 standard deviations of the porosity of sub-volumes are at most "
     "5 % of the porosity φ (Kanit et al. 2003): 1.96 SD ÷ φ ≤ 0.05."
 )
@@ -33,6 +48,8 @@ SOURCES = (
     "of the representative volume element for random composites. Int J Solids Struct "
     "40:3647-3679 (2003), definition of the representative volume by its error. "
     "doi:10.1016/S0020-7683(03)00143-4",
+    "Lantuéjoul C. Ergodicity and integral range. J Microsc 161:387-403 (1991), "
+    "variance of a mean from the covariance. doi:10.1111/j.1365-2818.1991.tb03099.x",
     "Efron B, Tibshirani RJ. An Introduction to the Bootstrap. Chapman & Hall "
     "(1993), definition of the percentile interval. doi:10.1007/978-1-4899-4541-9",
 )
@@ -61,8 +78,6 @@ _SMALLEST = 4
 _RESAMPLED = 2000
 #: Minimum number of sub-volumes for an interval.
 _FEWEST = 8
-#: Number of sub-volumes below which the bootstrap interval is clearly too narrow.
-_FEW = 16
 #: Number of sub-volumes below which their standard deviation, and hence RVE, is
 #: uncertain.
 _ENOUGH = 27
@@ -70,8 +85,6 @@ _ENOUGH = 27
 _ACCEPTED = 0.05
 #: Maximum relative difference between porosities that may be due to rounding.
 _ROUNDING = 0.005
-#: Number of standard deviations that the accepted error must cover (95 %).
-_FACTOR = 1.96
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
@@ -101,9 +114,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         )
         return Findings(values, remarks)
     values["Sub.SD"] = float((own[0] / own[1]).std(ddof=1))
-    values["Sub.low"], values["Sub.high"] = _interval(*own)
+    smallest = max(counts, key=lambda found: found[0].size)
+    independent = _set_interval(values, own, porosity_variance(*smallest[:2]))
     porosity = totals.pore_voxels / totals.sample_voxels
-    remarks += _few(len(own[0]))
+    remarks += _correlated(independent)
     remarks += _coverage(own, values, totals, scan.sample_voxels)
     rows = [
         (_edge(shape, numbers), float((p / s).std(ddof=1)), len(p))
@@ -201,16 +215,14 @@ def _edge(shape: Edges, division: Division) -> float:
     return sum(edges) / len(edges)
 
 
-def _few(n: int) -> list[str]:
-    """Remark on an interval from few sub-volumes."""
-    from scipy import stats
-
-    if n >= _FEW:
+def _correlated(independent: float) -> list[str]:
+    """Remark on an interval from few independent sub-volumes."""
+    if independent >= FEWEST_INDEPENDENT:
         return []
-    narrow = 1 - _FACTOR * math.sqrt((n - 1) / n) / stats.t.ppf(0.975, n - 1)
     return [
-        f"Sub.low and Sub.high are based on only {n} sub-volumes, so the interval is "
-        f"about {100 * narrow:.0f} % too narrow. Measure a larger volume."
+        "Sub.low and Sub.high are unreliable: the porosity is correlated over so "
+        "large a part of the sample that the sub-volumes are equivalent to only "
+        f"{independent:.1f} independent ones. Measure a larger volume."
     ]
 
 
@@ -276,12 +288,41 @@ def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Co
     return p[order], s[order]
 
 
-def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
+def _set_interval(
+    values: dict[str, float | None], own: tuple[Counts, Counts], variance: float
+) -> float:
+    """Set the 95 % interval of the porosity.
+
+    Parameters
+    ----------
+    values : dict
+        Gets the new values.
+    own : tuple of 2 ndarray
+        Pore voxels and sample voxels of the sub-volumes.
+    variance : float
+        Variance of the porosity of the whole sample.
+
+    Returns
+    -------
+    float
+        Number of independent sub-volumes that would give the same interval.
+    """
+    pores, sample = own
     n = len(pores)
     drawn = np.random.default_rng(0).integers(0, n, (_RESAMPLED, n))
-    values = pores[drawn].sum(axis=1) / sample[drawn].sum(axis=1)
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    found = pores[drawn].sum(axis=1) / sample[drawn].sum(axis=1)
+    resampled = float(found.var())
+    between = float((pores / sample).var(ddof=1))
+    independent = independent_parts(between, max(variance, resampled), n)
+    factor = 1.0
+    if resampled > 0:
+        errors = math.sqrt(max(1.0, variance / resampled))
+        factor = errors * max(1.0, student_factor(independent) / NORMAL_FACTOR)
+    mean = float(pores.sum() / sample.sum())
+    low, high = (float(end) for end in np.quantile(found, (0.025, 0.975)))
+    values["Sub.low"] = max(0.0, mean - factor * (mean - low))
+    values["Sub.high"] = min(1.0, mean + factor * (high - mean))
+    return independent
 
 
 def _representative(
@@ -297,7 +338,7 @@ def _representative(
     """
     found = None
     for n_sizes, (edge, sd, n) in enumerate(reversed(rows), start=1):
-        if _FACTOR * sd > _ACCEPTED * porosity:
+        if NORMAL_FACTOR * sd > _ACCEPTED * porosity:
             break
         found = edge, n, n_sizes
     return found

@@ -76,8 +76,7 @@ _MIN_STRUCTURE_LAG = 0.2
 _OTHER_EDGES = (4, 5, 8)
 #: Maximum ratio of noise levels, in blocks of different sizes, that count as equal.
 _MAX_EDGE_RATIO = 1.15
-#: The corresponding ratio for white noise; it is larger because structure is rarely
-#: white.
+#: Ratio for white noise; it is larger because structure is rarely white.
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio of the level after averaging, or in other blocks, to the measured one, above
 #: which all of the supposed noise may be structure.

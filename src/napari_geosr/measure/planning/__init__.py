@@ -30,6 +30,7 @@ from napari_geosr.measure.planning.cells import (
     whole_voxels,
 )
 from napari_geosr.measure.planning.config import PlanConfig
+from napari_geosr.measure.planning.own_interval import interval_of_scan
 from napari_geosr.measure.planning.remarks import FEWEST, plan_remarks, size_remarks
 from napari_geosr.measure.planning.result import Costs, ScanPlan, SizeRow, Spot
 from napari_geosr.measure.planning.variation import Variation
@@ -235,6 +236,9 @@ def _plan(
     factor = _factor(config, variation, spot)
     edge = variation.representative_edge(accepted, factor)
     places = _places(spots, n, config.seed, phases) if whole else ()
+    alone = None
+    if not whole:
+        alone = interval_of_scan(counts.cells, porosity, float(config.confidence))
     return ScanPlan(
         name=volume.name,
         unit=phases.unit,
@@ -252,6 +256,7 @@ def _plan(
         covered=spots.sample / scan.sample_voxels if whole else None,
         covered_porosity=float(spots.porosity.mean()) if whole else None,
         half_width=own.half_width,
+        scan_interval=None if alone is None else alone.ends,
         correlation_length=None if length is None else length * phases.edge,
         representative_edge=None if edge is None else edge * phases.edge,
         sizes=tuple(rows),
@@ -262,6 +267,7 @@ def _plan(
             *plan_remarks(
                 phases, spots, variation, length, porosity, accepted, config, own
             ),
+            *(() if alone is None else alone.remarks()),
         ),
         settings=config.model_dump(mode="json"),
     )

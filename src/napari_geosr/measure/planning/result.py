@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import shown_unit, shown_units
 from napari_geosr.measure.number_text import (
+    POINTS,
     number_text,
+    percent_range_text,
     percent_text,
     rough_percent,
 )
@@ -127,8 +129,12 @@ class ScanPlan:
         Fraction of the sample in these spots, and their mean porosity; None if only a
         part of the sample was scanned.
     half_width : float
-        Half-width of the interval of the porosity from `n_spots` random spots. This
-        half-width includes the difference between `covered_porosity` and `porosity`.
+        Half-width of the interval of the porosity from `n_spots` random spots. It
+        includes the difference between `covered_porosity` and `porosity`. The spots
+        have not been scanned yet: this is the precision to expect.
+    scan_interval : tuple of 2 float, or None
+        Interval of the porosity of the material from this scan alone, if it shows one
+        spot; None for a scan of the whole sample.
     correlation_length, representative_edge : float or None
         Lengths in `unit`; None if too large to be determined from the scan.
     sizes : tuple of SizeRow
@@ -167,6 +173,7 @@ class ScanPlan:
     covered: float | None
     covered_porosity: float | None
     half_width: float
+    scan_interval: tuple[float, float] | None
     correlation_length: float | None
     representative_edge: float | None
     sizes: tuple[SizeRow, ...]
@@ -224,6 +231,13 @@ class ScanPlan:
         text = f"{share}, with a mean porosity of {mean}"
         return [("Sample covered by whole spots", text)]
 
+    def _alone(self, percent: str) -> list[tuple[str, str]]:
+        """Return the row on the interval from this scan alone, if it is one spot."""
+        if self.scan_interval is None:
+            return []
+        text = percent_range_text(self.scan_interval)
+        return [(f"{percent} interval from this spot alone", text)]
+
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of labels and values for display."""
         possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
@@ -233,14 +247,16 @@ class ScanPlan:
         rows = [
             ("Spots", f"{self.n_spots}{possible}"),
             ("Edge length of a spot", self.length_text(self.spot_edge)),
+            ("Porosity of this scan", percent_text(self.porosity)),
+            *self._alone(percent),
             (
-                f"Porosity ({percent} interval)",
-                f"{percent_text(self.porosity)} ± {rough_percent(self.half_width)}",
+                f"Expected {percent} interval from {self.n_spots} spots",
+                f"± {rough_percent(self.half_width).removesuffix(' %')} {POINTS}",
             ),
             *self._coverage(),
             (
                 "Standard deviation between spots",
-                f"{rough_percent(self.sd).removesuffix(' %')} percentage points",
+                f"{rough_percent(self.sd).removesuffix(' %')} {POINTS}",
             ),
             ("Correlation length", self.length_text(self.correlation_length)),
             (

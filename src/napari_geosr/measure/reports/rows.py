@@ -15,7 +15,6 @@ from napari_geosr.measure.number_text import (
     number_text,
     percent_text,
     points_text,
-    range_text,
 )
 from napari_geosr.measure.phases.findings import Morphometry
 from napari_geosr.measure.statistic import Row, Values, VolumeStatistic, Words
@@ -24,8 +23,6 @@ from napari_geosr.measure.statistics import volume_statistics
 _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
 #: Units for display, from small to large.
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
-#: Maximum value of numbers that are written with an exponent in ranges.
-_FEW_DIGITS = 0.01
 #: Name of the column with which the other columns are compared; without a column of
 #: this name, they are compared with the first one.
 _TRUTH = "truth"
@@ -108,6 +105,8 @@ def figure_rows(
         if all(value is None for value in values):
             continue
         differences = [""] * len(values)
+        whole, bands = False, bands_of(statistic.name, reports)
+        ends = [list(one) for one in bands]
         if row.text is None:
             power = statistic.power
             unit = (
@@ -124,17 +123,14 @@ def figure_rows(
             suffix = f"{unit}{_POWERS[power]}" if power else ""
             if suffix in (PIXEL, VOXEL):
                 suffix += "s"
-            whole = all(value is None or float(value).is_integer() for value in values)
+            ends = [in_unit(one, units, power, unit) for one in bands]
+            shown = [*values, *ends[0], *ends[1]]
+            whole = all(value is None or float(value).is_integer() for value in shown)
             texts = [_number(value, suffix, whole) for value in values]
         else:
-            unit = ""
             texts = [NOTHING if v is None else row.text(v) for v in values]
-        bands = bands_of(statistic.name, reports)
-        ends = [in_unit(one, units, statistic.power, unit) for one in bands]
         texts = [
-            text
-            if low is None or high is None
-            else f"{text} ({_range(low, high, row)})"
+            _with_band(text, low, high, row, whole)
             for text, low, high in zip(texts, *ends, strict=True)
         ]
         if row.compares:
@@ -252,13 +248,20 @@ def bands_of(
     return lows, highs
 
 
-def _range(low: float, high: float, row: Row) -> str:
-    """Format a band in brackets after the value, which has the unit."""
-    times = 100.0 if row.file_unit in PERCENTAGES else 1.0
-    ends = (times * low, times * high)
-    if max(map(abs, ends)) < _FEW_DIGITS:
-        return f"{number_text(ends[0])} to {number_text(ends[1])}"
-    return range_text(ends)
+def _with_band(
+    text: str, low: float | None, high: float | None, row: Row, whole: bool
+) -> str:
+    """Add a band in brackets to the text of a value, which has the unit.
+
+    The ends are formatted as the value is; if they read the same, there is no band.
+    """
+    if low is None or high is None:
+        return text
+    if row.file_unit in PERCENTAGES:
+        ends = [percent_text(end).removesuffix(" %") for end in (low, high)]
+    else:
+        ends = [number_text(end, whole=whole) for end in (low, high)]
+    return text if ends[0] == ends[1] else f"{text} ({ends[0]} to {ends[1]})"
 
 
 def words_of(words: Words, figures: Sequence[Values]) -> str:
