@@ -15,8 +15,8 @@ from napari_geosr.networks.sparse._shells import (
     ShellMaps,
     fit_ellipsoid,
     shell_maps,
-    shell_voxels,
 )
+from napari_geosr.networks.sparse._walls import shell_voxels
 from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
 
 CENTRE, AXES = np.array([33.0, 36.5, 30.2]), np.array([24.0, 29.0, 21.0])

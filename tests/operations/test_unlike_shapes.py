@@ -10,8 +10,8 @@ from napari_geosr.networks.sparse._directions import direction_grid
 from napari_geosr.networks.sparse._shells import (
     Ellipsoid,
     ShellMaps,
-    share_in_wall,
 )
+from napari_geosr.networks.sparse._walls import share_in_wall
 from napari_geosr.operations.shapes import CompleteShapeConfig
 from napari_geosr.operations.shapes.complete import complete_mask_steps
 from napari_geosr.operations.shapes.parts import part_size_warning

@@ -64,10 +64,10 @@ def check_output(
     Raises
     ------
     FileError
-        If `overwrite` is false although `path` exists, or although an interrupted run
-        that is not resumed has finished part of it; if `path` is a folder but not an
-        OME-Zarr, or has an unknown suffix; if its folder is missing or not writable, or
-        fewer than `nbytes` bytes are free on the disk.
+        If `overwrite` is false, but `path` exists, or an interrupted run that is not
+        resumed has finished part of it. If `path` is a folder but not an OME-Zarr, or
+        has an unknown suffix. If its folder is missing or not writable, or fewer than
+        `nbytes` bytes are free on the disk.
     FileInUseError
         If a run is writing to `path`.
     """

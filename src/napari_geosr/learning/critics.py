@@ -43,7 +43,8 @@ class PatchCritic(nn.Module):
         Number of layers with stride 2; three layers give a receptive field of 70
         voxels.
     norm : {"none", "batch"}
-        Normalisation of all layers but the first and the last; batch in the paper.
+        Normalisation of all layers but the first and the last; batch normalisation in
+        the paper.
     """
 
     def __init__(

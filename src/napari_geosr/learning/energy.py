@@ -201,7 +201,7 @@ class _EnergySums:
 
 
 def _failure_text(error: Exception) -> str:
-    """Return the text for the card if codecarbon fails; training continues."""
+    """Return the text for the card if codecarbon fails; training is not stopped."""
     return f"not measured: codecarbon failed ({type(error).__name__}: {error})"
 
 

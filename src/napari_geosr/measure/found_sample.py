@@ -142,7 +142,7 @@ class FoundSample:
     lost : float
         Fraction of the sample left out because of its blur.
     covered : ndarray of bool or None
-        Solid voxels at the surface that blur would make pores at the threshold.
+        Solid voxels at the surface that would count as pores because of blur.
     solid_level : float
         Grey value of these voxels.
     """

@@ -141,11 +141,12 @@ def porosity_steps(
 
     Notes
     -----
-    NaN and infinite voxels belong neither to pores nor to the sample; they are counted.
-    Pores smaller than ``config.min_voxels`` contribute to the porosity, but are not
-    counted, labelled or listed in the table. For Euler numbers, the space outside the
-    volume does not count as pore (as in scikit-image); surface areas exclude faces on
-    the border. A pore is open if it has a face at the border of the volume or sample.
+    NaN and infinite voxels belong neither to pores nor to the sample; their number is
+    reported. Pores smaller than ``config.min_voxels`` contribute to the porosity, but
+    are not counted, labelled or listed in the table. For Euler numbers, the space
+    outside the volume does not count as pore (as in scikit-image); surface areas
+    exclude faces on the border. A pore is open if it has a face at the border of the
+    volume or sample.
     """
     config = config or PorosityConfig()
     volume = volume.select()

@@ -94,7 +94,7 @@ def block_edge(
 
 
 def cut_blocks(shape: tuple[int, int, int], edge: int) -> Iterator[Box]:
-    """Yield boxes of at most about this edge length that cover a volume.
+    """Yield boxes with edges of at most about `edge` voxels that cover a volume.
 
     No cell of 4³ voxels is cut.
     """

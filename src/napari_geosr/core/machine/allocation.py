@@ -51,7 +51,7 @@ def allocated_memory() -> int | None:
 
 
 def _count(name: str) -> int:
-    """Return a whole number from the environment; 0 if there is none, or no limit."""
+    """Return a whole number from the environment; 0 if it is unset or not a number."""
     text = os.environ.get(name, "").strip()
     return int(text) if text.isdecimal() else 0
 

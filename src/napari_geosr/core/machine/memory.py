@@ -81,7 +81,8 @@ def free_host_memory(root: Path = Path("/")) -> int:
 def _rest_of_allocation() -> Iterator[int]:
     """Yield the requested memory that this process and its children do not use.
 
-    Queues may end a job that exceeds its memory without a limit that can be read.
+    Queues may end a job that exceeds the requested memory, even if no limit can be
+    read.
     """
     import psutil
 

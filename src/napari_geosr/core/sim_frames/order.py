@@ -314,8 +314,9 @@ def best_counts(possible: Sequence[Frames], order: str | None) -> Frames:
     Returns
     -------
     SimFrames
-        The first one, unless the sums over the phases fit clearly better for another
-        one, or its patterns are clearly more distinct between the angles.
+        The first order, unless the sums over the phases fit clearly better for another
+        order, or the patterns of another order are clearly more distinct between the
+        angles.
     """
     values = []
     for frames in possible:

@@ -40,7 +40,8 @@ def split(
     """Hold out a block of about `share` of the volume, at an end of its longest axis.
 
     Neighbouring slices are nearly equal, so slices drawn at random for validation would
-    not be independent of the training data, whereas a block with a gap is.
+    not be independent of the training data, whereas a block that is separated by a gap
+    is nearly independent.
 
     Parameters
     ----------

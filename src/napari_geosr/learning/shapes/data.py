@@ -240,7 +240,7 @@ class ShapeSet(Patches):
 
     @property
     def held_out_note(self) -> str:
-        """A note if there is only one volume and no planes are held out; or ""."""
+        """A note if there is only one volume and no planes are held out; else ""."""
         if len(self.volumes) != 1 or self._is_split:
             return ""
         reason = f"{self._n_filled} planes (fewer than {_MIN_DEPTH})"
@@ -444,7 +444,7 @@ class ShapeMethod(Method):
 
     @property
     def output_note(self) -> str:
-        """Sentence on the output of the network for its card, after a space; or ""."""
+        """Sentence for the card on the network's output, after a space; may be ""."""
         return ""
 
     @property

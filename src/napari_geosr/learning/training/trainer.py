@@ -259,7 +259,7 @@ class Trainer:
     # The loop
 
     def run(self, should_stop: ShouldStop = never_stop) -> Generator[Step, None, bool]:
-        """Train to the end or until `should_stop`, with a checkpoint in either case.
+        """Train until the end or a requested stop; save a checkpoint in either case.
 
         Yields
         ------

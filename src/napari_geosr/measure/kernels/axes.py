@@ -75,7 +75,7 @@ def _is_peak(
     y: int,
     x: int,
 ) -> bool:
-    """Whether no neighbour in the phase is marked, or farther from the surface."""
+    """Whether no neighbour in the phase is marked or lies farther from the surface."""
     n_z, n_y, n_x = phase.shape
     for a in range(max(z - 1, 0), min(z + 2, n_z)):
         for b in range(max(y - 1, 0), min(y + 2, n_y)):

@@ -371,7 +371,7 @@ def _flooded(
 def _highest_of_lost(
     parts: npt.NDArray[np.int64], heights: npt.NDArray[np.float64], kept: Mask
 ) -> Mask:
-    """Return the highest maximum of each part of the pore space without a kept one."""
+    """Return the highest maximum in each part of the pore space where none is kept."""
     chosen = np.zeros(len(kept), bool)
     lost = np.flatnonzero(~np.isin(parts, parts[kept]))
     order = lost[np.lexsort((-heights[lost], parts[lost]))]
@@ -450,8 +450,9 @@ def _root(parents: list[int], i: int) -> int:
 def _apart(places: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]) -> Mask:
     """Return which maxima are kept if those within a higher one's sphere are dropped.
 
-    Maxima are visited in descending order of height. Each one that has not been
-    dropped is kept, and all others no farther from it than its height are dropped.
+    Maxima are visited in descending order of height. Each maximum that has not been
+    dropped is kept, and all other maxima are dropped if their distance from it does not
+    exceed its height.
     """
     from scipy.spatial import cKDTree
 

@@ -480,7 +480,7 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """Mark the noise as doubtful if some regions or single voxels are noisier.
+    """Mark the noise as doubtful if some regions or voxels are noisier than stated.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
     there is no such region.

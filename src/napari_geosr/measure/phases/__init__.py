@@ -247,7 +247,8 @@ class Phases:
     def scan_voxel(self) -> tuple[float, float, float]:
         """Edges of a voxel of the scan along Z, Y and X, in units of `edge`.
 
-        Those of `scan.voxel` may be rounded, so that the grids end at the same place.
+        The edges in `scan.voxel` may be rounded, so that the grids end at the same
+        place.
         """
         if self.original is None:
             return 1.0, 1.0, 1.0

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def with_sign(axes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return axes (one a row) with the sign that makes the largest component positive.
+    """Return axes (one per row) with signs that make the largest components positive.
 
     Examples
     --------

@@ -82,11 +82,11 @@ class AxisOrder:
 
     @classmethod
     def standard(cls, masks: Sequence[npt.NDArray[np.bool_]]) -> AxisOrder:
-        """Find the orientation that is the same however the masks were turned before.
+        """Find the orientation that does not depend on how the masks were turned.
 
         Axes are sorted by their lengths and by the numbers of voxels in their planes,
         and reversed if the numbers are then larger. Axes with equal numbers keep their
-        order, and axes with symmetric numbers their direction.
+        order, and axes with symmetric numbers keep their direction.
         """
         profiles, reversed_axes = [], []
         for axis in range(masks[0].ndim):

@@ -162,7 +162,8 @@ class PhaseChanges:
         """Return how the decrease from step to step changes along the axes.
 
         The result is 1 if the decrease is that of surfaces with edges, 0 if it is that
-        of smooth surfaces, and less if it begins suddenly, at the thickness of walls.
+        of smooth surfaces, and negative if the decrease begins suddenly, at the
+        thickness of walls.
         """
         rates = self._rates()[:, used & _IS_AXIS]
         one, two, three = rates[:, np.isfinite(rates).all(axis=0)].sum(axis=1)

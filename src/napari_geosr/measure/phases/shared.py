@@ -36,9 +36,10 @@ def phase_thickness_steps(
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Compute the local thickness of a phase in the sample.
 
-    Spheres have their centres in the sample, but may extend beyond it: outside the
-    sample mask as far as the phase does there, and beyond the border of the volume or
-    into voxels that were not measured, because these are unknown.
+    Spheres have their centres in the sample, but may extend beyond it. Outside the
+    sample mask, they extend as far as the phase does. They may also extend beyond the
+    border of the volume and into voxels that were not measured, because the phase there
+    is unknown.
 
     Raises
     ------

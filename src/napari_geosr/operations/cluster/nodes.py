@@ -1,6 +1,6 @@
 """Worker processes on several computers, started by commands of the queueing system.
 
-Imports distributed; import this module only for runs on several computers.
+Imports `distributed`, so this module is imported only for runs on several computers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Code that runs in a worker process: the work of a run, and its stop flag.
 
-Imports distributed; import this module only when workers are requested.
+Imports `distributed`, so this module is imported only when workers are requested.
 """
 
 from __future__ import annotations

@@ -137,8 +137,8 @@ def with_noise_steps(
 ) -> Generator[Step, None, Volume]:
     """Measure the noise of a scan elsewhere, and add it to the scan's metadata.
 
-    All operations on the returned volume use this noise. In a time series, it is
-    measured at the middle time point, and used for all of them.
+    All operations on the returned volume use this noise. In a time series, the noise is
+    measured at the middle time point, and used for all time points.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ def _inputs(volume: Volume) -> Iterator[AnyMapping]:
 
 
 def _texts(value: object) -> list[str]:
-    """Return the strings of a list from a file, which may contain any values."""
+    """Return the strings in a list from a file; the list may contain any values."""
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
 

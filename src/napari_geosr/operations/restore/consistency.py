@@ -158,8 +158,7 @@ def consistency_steps(
     """Simulate a scan from the result, and compare it with the real scan.
 
     The result is blurred with the best-fitting point-spread function and averaged over
-    each voxel of the scan. The check works for denoising (same grid) and
-    super-resolution.
+    each voxel of the scan. The check suits denoising (same grid) and super-resolution.
 
     Parameters
     ----------

@@ -26,10 +26,9 @@ from napari_geosr.networks.sparse._shells import (
     MIN_PRESENT,
     Ellipsoid,
     fit_ellipsoid,
-    share_in_wall,
     shell_maps,
-    shell_voxels,
 )
+from napari_geosr.networks.sparse._walls import share_in_wall, shell_voxels
 from napari_geosr.operations.shapes.config import CompleteShapeConfig
 from napari_geosr.operations.shapes.parts import (
     CompletedPart,

@@ -285,7 +285,7 @@ def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
 
 
 def _is_quick(config: StudyConfig) -> bool:
-    """Return whether a mean of projections has only as many photons as one of them."""
+    """Return whether a mean of projections has no more photons than one projection."""
     return config.acquisition == "continuous" and config.light == "one"
 
 

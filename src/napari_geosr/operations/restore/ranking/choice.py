@@ -224,7 +224,7 @@ def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
 
 
 def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
-    """Find the ranking that chose the model with the largest mean gain; describe gains.
+    """Return the ranking that chose the model with the largest mean gain; state gains.
 
     Only models that were chosen in one of the rankings were tested for their effect on
     pores. If such a model is left out of another ranking, its gain there counts as 0,

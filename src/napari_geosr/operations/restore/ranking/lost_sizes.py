@@ -32,7 +32,7 @@ def lost_sizes(
     test_of : callable
         Returns the test of a candidate on known blocks; None if untested.
     max_loss : float
-        Maximum loss of gain, in dB, of the other model.
+        Maximum loss of gain, in dB, that is accepted for the other model.
 
     Returns
     -------

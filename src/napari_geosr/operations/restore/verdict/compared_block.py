@@ -64,7 +64,7 @@ def local_level(scan: Array, level: Array, noise: Array) -> Array:
 
     The fine detail of each cell is compared with that of noise of the stated level. A
     low quantile is used, so that edges and small objects do not count. The level is
-    only increased.
+    never reduced.
 
     Parameters
     ----------
