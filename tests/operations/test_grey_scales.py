@@ -120,21 +120,31 @@ def test_a_scan_in_other_units(model: Path) -> None:
     scan, labels = specimen(5)
     whole, *_ = segmented(model, scan, labels > 0)
     other = 300 * scan - 1000
-    made, said, notes = segmented(model, other, labels > 0)
-    assert made.scale.origin == "mask"
-    assert not said
-    (note,) = notes
-    assert "another mask or threshold can change the labels" in note
-    made, said, _ = segmented(model, other, labels == 2)
+    for mask in (labels > 0, labels == 2):
+        made, said, (note,) = segmented(model, other, mask)
+        assert made.scale.origin == "scan"
+        assert not said
+        assert "in other units: they are converted" in note
+    made, said, _ = segmented(model, other, labels == 2, "mask")
     assert "such as a smaller region" in said[0]
-    made, said, _ = segmented(model, other, labels > 0, "scan")
+    made, said, notes = segmented(model, other, labels > 0, "scan")
     assert not said
+    assert not notes
     differ = np.asarray(made.volume.data) != np.asarray(whole.volume.data)
     assert differ.mean() < 0.01
     assert made.scale.sd == pytest.approx(300 * whole.scale.sd, rel=0.05)
     made, (warning,), _ = segmented(model, other, labels > 0, "model")
     assert made.scale == whole.scale
     assert "so the labels may be wrong" in warning
+
+
+def test_a_scan_of_another_specimen_in_other_units(model: Path) -> None:
+    scan, labels = specimen(5)
+    other = np.exp(scan / scan.std())  # another distribution of the grey values
+    made, (warning,), _ = segmented(model, other, labels > 0)
+    assert made.scale.origin == "mask"
+    assert "expected" in warning
+    assert "--grey-scale" in warning
 
 
 def test_the_sample_of_a_scan_does_not_stay_in_one_column() -> None:

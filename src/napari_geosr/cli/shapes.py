@@ -51,11 +51,13 @@ def _opened(
     reading: InputConfig | None,
     *,
     needs_size: bool = False,
+    compares_sizes: bool = False,
     any_part: bool = False,
 ) -> tuple[Volume, list[str]]:
     """Open a volume; also print and return the warnings and notes of its reader.
 
     With `needs_size`, a note is added if lengths cannot be given in a physical unit.
+    With `compares_sizes`, the caller states that the unit is unknown.
     With `any_part`, the first time point and channel are opened.
     """
     if any_part:
@@ -64,10 +66,11 @@ def _opened(
         volume = series.take(time=time, channel=channel)
     else:
         volume = open_volume(path, reading)
-    sentences = (*file_warnings(volume.metadata), *notes_of(volume.metadata))
+    sentences = [*file_warnings(volume.metadata), *notes_of(volume.metadata)]
+    if needs_size or compares_sizes:  # the unit is asked for in other words
+        sentences = [sentence for sentence in sentences if sentence is not NO_UNIT]
     if needs_size and not volume.has_physical_size:
-        others = (sentence for sentence in sentences if sentence is not NO_UNIT)
-        sentences = (*others, _missing_size(volume))
+        sentences.append(_missing_size(volume))
     notes = [f"{volume.title}: {sentence}" for sentence in sentences]
     print_notes(notes)
     return volume, notes
@@ -266,8 +269,8 @@ def compare(
 ) -> int:
     """Compare two shapes, and print their agreement."""
     merged = settings_from(CompareShapesConfig, config, settings)
-    volume, notes = _opened(input, reading)
-    other, more = _opened(reference, reading)
+    volume, notes = _opened(input, reading, compares_sizes=True)
+    other, more = _opened(reference, reading, compares_sizes=True)
     if not (volume.has_physical_size or other.has_physical_size):
         more.append(f"{volume.title}: {_missing_size(volume)}")
         print_notes(more[-1:])
