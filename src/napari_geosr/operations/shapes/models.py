@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from napari_geosr.core.errors import ModelError, VolumeError
+from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.shapes.config import TRILINEAR
 from napari_geosr.operations.shapes.voxels import MAX_ANISOTROPY, anisotropy
+
+if TYPE_CHECKING:
+    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.shapes.config import GreyScale
 
 #: Learning methods of the models that complete shapes.
 COMPLETING = ("shape_completion", "shell_completion")
@@ -123,3 +128,19 @@ def _not_cubic(volume: Volume, ratio: float) -> str:
         f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
         "than along another; the model expects nearly cubic voxels."
     )
+
+
+def check_grey_scale(card: ModelCard, choice: GreyScale) -> None:
+    """Check that a model stores the grey values that a choice of the scale needs.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
+    if choice in ("model", "scan") and not card.training.grey_values:
+        raise ConfigError(
+            f"The model {card.name} does not store the grey values of its training "
+            "scans. Train it again, or choose mask (--grey-scale).",
+            fields=("grey_scale",),
+        )

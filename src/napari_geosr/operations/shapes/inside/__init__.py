@@ -50,7 +50,6 @@ from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.inside.scales import (
     AppliedScale,
     applied_scale_steps,
-    check_choice,
 )
 from napari_geosr.operations.shapes.inside.thresholds import read_beyond_steps
 from napari_geosr.operations.shapes.masks import (
@@ -59,7 +58,11 @@ from napari_geosr.operations.shapes.masks import (
     dense_note,
     read_packed_steps,
 )
-from napari_geosr.operations.shapes.models import SEGMENTING, find_shape_model
+from napari_geosr.operations.shapes.models import (
+    SEGMENTING,
+    check_grey_scale,
+    find_shape_model,
+)
 from napari_geosr.operations.shapes.refine import memory_budget
 from napari_geosr.operations.shapes.snapshots import (
     change_warning,
@@ -295,7 +298,7 @@ def _plan_steps(
     ):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, SEGMENTING, "segment")
-    check_choice(model.card, config.grey_scale)
+    check_grey_scale(model.card, config.grey_scale)
     if warning := check_trained_voxels(volume, model.card):
         yield WarningIssued(message=warning)
     device = pick_device(config.device)

@@ -1,6 +1,6 @@
 """Choose the mean and standard deviation by which the grey values are standardised.
 
-With those of the training scan, the labels of a voxel do not depend on the mask.
+With those of the training scan, labels depend on the mask only near its border.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import NoteIssued, ShouldStop, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
@@ -74,22 +74,6 @@ class AppliedScale:
         return {"from": self.origin, "mean": self.mean, "sd": self.sd}
 
 
-def check_choice(card: ModelCard, choice: GreyScale) -> None:
-    """Check that a model stores the grey values that a choice of the scale needs.
-
-    Raises
-    ------
-    ConfigError
-        If it does not.
-    """
-    if choice in ("model", "scan") and not card.training.grey_values:
-        raise ConfigError(
-            f"The model {card.name} does not store the grey values of its training "
-            "scans. Train it again, or choose mask (--grey-scale).",
-            fields=("grey_scale",),
-        )
-
-
 def applied_scale_steps(
     volume: Volume,
     own: tuple[float, float],
@@ -107,7 +91,7 @@ def applied_scale_steps(
         Mean and standard deviation of the grey values inside the mask.
     card : ModelCard
     choice : {"auto", "model", "scan", "mask"}
-        See `SegmentInsideConfig`; the model has what it needs (`check_choice`).
+        See `SegmentInsideConfig`; the model has what it needs (`check_grey_scale`).
     should_stop : callable
 
     Raises

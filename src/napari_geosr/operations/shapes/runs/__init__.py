@@ -29,13 +29,13 @@ from napari_geosr.operations.shapes.config import (
     RefineShapeConfig,
     SegmentInsideConfig,
 )
-from napari_geosr.operations.shapes.inside.scales import check_choice
 from napari_geosr.operations.shapes.masks import check_axes
 from napari_geosr.operations.shapes.models import (
     COMPLETING,
     REFINING,
     SEGMENTING,
     check_cubic,
+    check_grey_scale,
     check_voxels,
     find_shape_model,
 )
@@ -123,7 +123,7 @@ class ShapeJob(Config):
             if mask is not None:
                 check_same_grid(mask, volume, may_be_turned=True, advice=FOR_MASKS)
             model = find_shape_model(settings.model, SEGMENTING, "segment")
-            check_choice(model.card, settings.grey_scale)
+            check_grey_scale(model.card, settings.grey_scale)
         elif isinstance(settings, CompleteShapeConfig):
             check_cubic(
                 volume, find_shape_model(settings.model, COMPLETING, "complete")
