@@ -316,7 +316,6 @@ def test_interval_that_leaves_out_a_porous_rim_is_reported() -> None:
     grey = np.where(noise > np.where(radius > 21, 0.5, 0.05), 180, 60).astype(np.uint8)
     ball = (radius < 26).astype(np.uint8)
     report = measured(grey, "subvolumes", mask=ball)
-    assert report.figures["Sub.high"] < report.porosity
     assert any("do not apply to the whole sample" in w for w in report.warnings)
     even = np.where(noise > 0.2, 180, 60).astype(np.uint8)
     report = measured(even, "subvolumes", mask=ball)

@@ -77,15 +77,20 @@ def test_the_interval_of_sub_volumes_of_a_correlated_field() -> None:
     assert sum(held) >= 20
 
 
-def test_a_sample_of_few_pores_has_no_reliable_interval() -> None:
+@pytest.mark.parametrize(("seed", "problem"), [(1, "are unreliable"), (2, "have no")])
+def test_a_sample_of_few_pores_has_no_reliable_interval(
+    seed: int, problem: str
+) -> None:
     report = measure(
-        scan(field((40, 40, 40), 12, 1)),
+        scan(field((40, 40, 40), 12, seed)),
         "ZYX",
         statistics=("subvolumes",),
         threshold=120.0,
     )
-    remarks = report.morphometry["subvolumes"].remarks
-    assert any("Sub.low and Sub.high are unreliable" in text for text in remarks)
+    found = report.morphometry["subvolumes"]
+    assert any(f"Sub.low and Sub.high {problem}" in text for text in found.remarks)
+    for name in ("Sub.low", "Sub.high"):
+        assert (found.values[name] is None) == (problem == "have no")
 
 
 @pytest.mark.parametrize("width", [3, 6, 8])

@@ -39,9 +39,9 @@ CONVENTION = (
     "edge), up to the distance at which it vanishes (Lantuéjoul 1991); t is the 97.5th "
     "percentile of Student's distribution for n − 1 (at least 4) degrees of freedom, "
     "where n is the number of independent sub-volumes that would give this variance. "
-    "RVE is the mean edge length at and "
-    "above which 1.96 standard deviations of the porosity of sub-volumes are at most "
-    "5 % of the porosity φ (Kanit et al. 2003): 1.96 SD ÷ φ ≤ 0.05."
+    "If n is below 3, Sub.low and Sub.high have no values. RVE is the mean edge length "
+    "at and above which 1.96 standard deviations of the porosity of sub-volumes are at "
+    "most 5 % of the porosity φ (Kanit et al. 2003): 1.96 SD ÷ φ ≤ 0.05."
 )
 SOURCES = (
     "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size "
@@ -78,6 +78,8 @@ _SMALLEST = 4
 _RESAMPLED = 2000
 #: Minimum number of sub-volumes for an interval.
 _FEWEST = 8
+#: Number of independent sub-volumes below which there is no interval.
+_LEAST_INDEPENDENT = 3.0
 #: Number of sub-volumes below which their standard deviation, and hence RVE, is
 #: uncertain.
 _ENOUGH = 27
@@ -115,10 +117,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         return Findings(values, remarks)
     values["Sub.SD"] = float((own[0] / own[1]).std(ddof=1))
     smallest = max(counts, key=lambda found: found[0].size)
-    independent = _set_interval(values, own, porosity_variance(*smallest[:2]))
+    independent, width = _set_interval(values, own, porosity_variance(*smallest[:2]))
     porosity = totals.pore_voxels / totals.sample_voxels
     remarks += _correlated(independent)
-    remarks += _coverage(own, values, totals, scan.sample_voxels)
+    remarks += _coverage(own, width, totals, scan.sample_voxels)
+    if independent < _LEAST_INDEPENDENT:
+        values |= {"Sub.low": None, "Sub.high": None}
     rows = [
         (_edge(shape, numbers), float((p / s).std(ddof=1)), len(p))
         for numbers, (p, s) in zip(divisions, fractions, strict=True)
@@ -219,8 +223,11 @@ def _correlated(independent: float) -> list[str]:
     """Remark on an interval from few independent sub-volumes."""
     if independent >= FEWEST_INDEPENDENT:
         return []
+    problem = "are unreliable"
+    if independent < _LEAST_INDEPENDENT:
+        problem = "have no values"
     return [
-        "Sub.low and Sub.high are unreliable: the porosity is correlated over so "
+        f"Sub.low and Sub.high {problem}: the porosity is correlated over so "
         "large a part of the sample that the sub-volumes are equivalent to only "
         f"{independent:.1f} independent ones. Measure a larger volume."
     ]
@@ -228,23 +235,24 @@ def _correlated(independent: float) -> list[str]:
 
 def _coverage(
     own: tuple[Counts, Counts],
-    values: dict[str, float | None],
+    width: float,
     totals: SweepTotals,
     sample_voxels: int,
 ) -> list[str]:
-    """Remark on a difference between the sub-volumes and the whole sample."""
+    """Remark on a difference between the sub-volumes and the whole sample.
+
+    The difference is compared with the width of the interval from the bootstrap alone:
+    the porosity of this sample does not depend on the correlation of its parts.
+    """
     pores, sample = (float(part.sum()) for part in own)
     porosity, average = totals.pore_voxels / totals.sample_voxels, pores / sample
-    low, high = values["Sub.low"], values["Sub.high"]
-    assert low is not None
-    assert high is not None
-    if abs(average - porosity) <= max((high - low) / 4, _ROUNDING * porosity):
+    if abs(average - porosity) <= max(width / 4, _ROUNDING * porosity):
         return []
     return [
         f"The sub-volumes cover only {percent_text(sample / sample_voxels)} of "
         f"the sample; their mean porosity is {percent_text(average)} instead of "
-        f"{percent_text(porosity)}. Sub.low and Sub.high do not apply to the whole "
-        "sample."
+        f"{percent_text(porosity)}. The values of sub-volumes do not apply to the "
+        "whole sample."
     ]
 
 
@@ -290,7 +298,7 @@ def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Co
 
 def _set_interval(
     values: dict[str, float | None], own: tuple[Counts, Counts], variance: float
-) -> float:
+) -> tuple[float, float]:
     """Set the 95 % interval of the porosity.
 
     Parameters
@@ -304,8 +312,10 @@ def _set_interval(
 
     Returns
     -------
-    float
+    independent : float
         Number of independent sub-volumes that would give the same interval.
+    width : float
+        Width of the interval of the bootstrap, without the correlation.
     """
     pores, sample = own
     n = len(pores)
@@ -322,7 +332,7 @@ def _set_interval(
     low, high = (float(end) for end in np.quantile(found, (0.025, 0.975)))
     values["Sub.low"] = max(0.0, mean - factor * (mean - low))
     values["Sub.high"] = min(1.0, mean + factor * (high - mean))
-    return independent
+    return independent, high - low
 
 
 def _representative(
