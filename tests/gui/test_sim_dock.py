@@ -523,6 +523,9 @@ def test_a_pattern_that_was_not_found_is_reported_at_the_buttons(viewer, qtbot, 
     drag_first_peak(dock, (9, 9))
     wait(qtbot, dock)
     assert dock._found.estimate.problems
+    assert dock.bar.state.text() == "Next: correct the patterns or the settings."
+    assert dock.find_button.property("primary")
+    assert not dock.run_button.property("primary")
     dock.message.clear()
     dock.run_button.click()
     assert not dock.activity.busy

@@ -171,6 +171,29 @@ def test_an_order_that_cannot_be_told_is_noticed(structure, snr):
     assert unclear_order({"apz": 0.2, "azp": 0.2}) is None
 
 
+@pytest.mark.parametrize("order", ["apz", "paz"])
+def test_a_cosmic_ray_does_not_hide_the_order(order):
+    volume = volume_of(scene("filaments", snr=20, size=64), order)
+    data = volume.data.copy()
+    data[2, 30, 20:22] = 60000
+    frames = SimFrames.from_volume(volume.replace(data=data), angles=3, phases=3)
+    assert frames.order == order
+    assert unclear_order(guess_order(frames)[1]) is None
+
+
+@pytest.mark.parametrize("order", ["apz", "paz"])
+def test_an_even_number_of_phases_leaves_equal_sums_in_two_orders(order):
+    """The patterns of the angles are distinct only in one of them."""
+    made = scene("filaments", snr=20, size=96, angles=2, phases=4)
+    frames = SimFrames.from_volume(volume_of(made, order), angles=2, phases=4)
+    assert frames.order == order
+    assert unclear_order(guess_order(frames)[1]) is None
+    sparse = scene("spots", snr=20, size=96, angles=2, phases=4)
+    frames = frames_of(volume_of(sparse, order), FramesConfig(angles=2, phases=4))
+    said = order_remark(frames, FramesConfig(angles=2, phases=4))
+    assert f"unclear: {frames.order} is used" in said
+
+
 @pytest.mark.parametrize("structure", ["filaments", "rings", "er", "spots"])
 @pytest.mark.parametrize("order", ["apz", "paz"])
 def test_raw_frames_differ_equally_whatever_their_distance(structure, order):

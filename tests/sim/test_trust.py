@@ -19,7 +19,10 @@ from napari_geosr.operations.sim import (
 )
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import SimTrust, trust_steps
-from napari_geosr.operations.sim.trust.support import fourier_support
+from napari_geosr.operations.sim.trust.support import (
+    fourier_support,
+    highest_frequency,
+)
 from napari_geosr.sim.noise import frame_noise
 from sim.sim_scenes import frames_of_scene, scene
 
@@ -209,6 +212,19 @@ def test_widefield_has_a_residual_but_no_other_method_under_its_name():
     assert trust.held_out is None
     assert "stripes" in trust.reasons["held_out"]
     assert trust.frc_resolution == pytest.approx(trust.widefield_frc_resolution)
+
+
+@pytest.mark.parametrize("snr", [0, 20, 50])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_no_linear_method_resolves_detail_beyond_its_support(snr, factor):
+    """Leakage beyond the support is alike in both halves, and correlates."""
+    estimate = estimate_of(scene("filaments", snr=snr))
+    otf, edge = estimate.otf, estimate.patterns.pixel_size
+    limit = otf.cut_off + highest_frequency(estimate.patterns)
+    config = SimConfig(method="wiener", threads=1, upscale_factor=factor)
+    trust = checked(estimate, config)
+    assert 1 <= trust.frc_resolution * limit / edge * (1 + 1e-6) < 1.2
+    assert 1 <= trust.widefield_frc_resolution * otf.cut_off / edge * (1 + 1e-6) < 1.2
 
 
 def test_figures_of_a_network_are_its_own():

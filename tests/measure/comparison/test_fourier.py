@@ -10,6 +10,7 @@ from scipy import ndimage, signal
 
 from napari_geosr.measure.comparison.fourier import (
     CRITERIA,
+    FourierCorrelation,
     checkerboard_correlation,
     fourier_correlation,
     information_threshold,
@@ -170,3 +171,17 @@ def test_power_is_that_of_welch(rng):
     ratio = one_axis.power[3:20] * one_axis.frequency[3:20]
     shape = density[4:21]
     assert np.corrcoef(np.log(ratio), np.log(shape))[0, 1] > 0.95
+
+
+def test_correlation_beyond_a_limit_is_not_used():
+    """A correlation that dips briefly and rises again has no cut-off of its own."""
+    frequency = np.arange(1, 101) / 200
+    correlation = np.where(np.abs(frequency - 0.305) < 0.004, -0.01, 0.9)
+    curve = FourierCorrelation(
+        "ring", frequency, correlation, np.full(100, 1e3), 0.5, "pixel", (200, 200)
+    )
+    assert curve.cut_off("1/7") is None
+    assert curve.resolution("1/7") == 2
+    assert curve.up_to(0.25).resolution("1/7") == 4
+    assert curve.up_to(0.305).cut_off("1/7") == pytest.approx(0.3, abs=0.005)
+    assert curve.up_to(0.9).resolution("1/7") == 2

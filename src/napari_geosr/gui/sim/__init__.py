@@ -41,7 +41,7 @@ from napari_geosr.gui.sim.steps import (
     reconstruct_steps,
     refine_steps,
 )
-from napari_geosr.gui.sim.widgets import DONE, EMPTY, FOUND, IDLE, SimWidgets
+from napari_geosr.gui.sim.widgets import DONE, SimWidgets
 from napari_geosr.jobs.stopped.sim import StoppedSim
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
@@ -323,9 +323,7 @@ class SimDock(SimWidgets):
         text = texts.arrangement(shown.frames) if shown and is_known else ""
         self.arrangement.setText(text)
         self.arrangement.setVisible(bool(text))
-        idle = IDLE if self.combo.layer() is not None else EMPTY
-        self.bar.state.set_idle(idle if found is None else FOUND)
-        self.bar.set_primary(self.find_button if found is None else self.run_button)
+        self.show_next(None if found is None else found.estimate.problems)
 
     def _on_drawn(self) -> None:
         overview = self.strip.overview

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 EMPTY = "Open the raw frames first."
 IDLE = "Next: Find patterns."
 FOUND = "Next: Preview or Run."
+NOT_FOUND = "Next: correct the patterns or the settings."
 DONE = "Done. Next: try another method."
 #: Settings that are always visible, by group.
 _GROUPS = {
@@ -169,6 +171,22 @@ class SimWidgets(Dock):
         area = scrolling(inner)
         self.scroller = PartScroller(area)
         fill_dock(self, area, self.message, self.bar)
+
+    def show_next(self, problems: Sequence[str] | None) -> None:
+        """Say what to do next, and highlight its button.
+
+        Parameters
+        ----------
+        problems : sequence of str or None
+            Problems with the patterns on screen; None if no patterns were searched for.
+        """
+        if problems is None:
+            text = EMPTY if self.combo.layer() is None else IDLE
+        else:
+            text = NOT_FOUND if problems else FOUND
+        self.bar.state.set_idle(text)
+        can_run = problems is not None and not problems
+        self.bar.set_primary(self.run_button if can_run else self.find_button)
 
     def settings_forms(self) -> list[ConfigForm]:
         """Return the forms with the settings, from top to bottom."""

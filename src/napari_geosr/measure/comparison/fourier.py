@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -80,6 +80,23 @@ class FourierCorrelation:
         if criterion == "1/7":
             return np.full(len(self.frequency), 1 / 7)
         return information_threshold(_RATIOS[criterion], self.independent)
+
+    def up_to(self, limit: float) -> FourierCorrelation:
+        """Return the correlation below a frequency beyond which there is no signal.
+
+        Parameters
+        ----------
+        limit : float
+            Highest frequency that can contain detail, in 1/`unit`.
+        """
+        kept = self.frequency <= limit
+        return replace(
+            self,
+            frequency=self.frequency[kept],
+            correlation=self.correlation[kept],
+            independent=self.independent[kept],
+            nyquist=min(self.nyquist, limit),
+        )
 
     def cut_off(self, criterion: str) -> float | None:
         """Find the frequency (1/`unit`) where the correlation falls below a criterion.

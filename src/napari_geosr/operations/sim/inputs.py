@@ -438,10 +438,12 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     if orders is None:
         return ""
     best, rival = orders
+    used = frames.order
+    other = rival if misfit[used] == misfit[best] else best
     return (
-        f"The order of the frames of {frames.volume.title} is unclear: {best} fits "
-        f"only slightly better than {rival} (misfits {misfit[best]:.2f} and "
-        f"{misfit[rival]:.2f}). Check that the stack is complete and unshuffled and "
+        f"The order of the frames of {frames.volume.title} is unclear: {used} is used, "
+        f"but {other} fits about as well (misfits {misfit[used]:.2f} and "
+        f"{misfit[other]:.2f}). Check that the stack is complete and unshuffled and "
         "that the sample did not move, and give the order (--order)."
     )
 

@@ -42,6 +42,7 @@ from napari_geosr.operations.sim.trust.residuals import (
     residual_warnings,
     result_residual,
 )
+from napari_geosr.operations.sim.trust.support import highest_frequency
 from napari_geosr.sim.joint_rl import thinned
 from napari_geosr.sim.outliers import without_outliers
 
@@ -97,7 +98,8 @@ class SimTrust:
         Modulation of the fundamental in the frames; NaN if it could not be measured.
     frc_resolution : float or None
         Period at which the Fourier ring correlation of two photon-thinned halves falls
-        below 1/7, in `unit`.
+        below 1/7, in `unit`. For Wiener-SIM and widefield, no frequencies above the
+        limit of the frames are used.
     widefield_frc_resolution : float or None
         The corresponding period for the mean of the frames.
     decorrelation_resolution : float or None
@@ -287,7 +289,8 @@ def _resolution_steps(
     halves = thinned(part, estimate.noise.weights(part.mean(axis=(0, 1))))
     one, other = (widefield(half, s) for half in halves)
     sizes = dict[str, float | None].fromkeys(_RESOLUTIONS)
-    sizes["widefield_frc_resolution"] = _ring_resolution(one, other, edge)
+    cut_off = estimate.otf.cut_off / estimate.patterns.pixel_size
+    sizes["widefield_frc_resolution"] = _ring_resolution(one, other, edge, cut_off)
     sizes["decorrelation_resolution"] = finest_detail(
         image[rows, columns], (edge, edge)
     )
@@ -310,7 +313,8 @@ def _resolution_steps(
                 for _ in iterator:
                     yield BlockDone()
             images.append(iterator.result[0])
-        sizes["frc_resolution"] = _ring_resolution(images[0], images[1], edge)
+        limit = _highest_detail(estimate, config.method)
+        sizes["frc_resolution"] = _ring_resolution(images[0], images[1], edge, limit)
     return sizes, {
         name: reasons.get(name, _NO_CROSSING)
         for name, value in sizes.items()
@@ -318,6 +322,25 @@ def _resolution_steps(
     }
 
 
-def _ring_resolution(one: FloatArray, other: FloatArray, edge: float) -> float | None:
+def _highest_detail(estimate: PatternEstimate, method: str) -> float | None:
+    """Return the highest frequency of detail in a result, in cycles per unit.
+
+    Beyond it, results of linear methods contain only the leakage of strong
+    low frequencies, which is the same in both halves of the photons and therefore
+    correlates. Joint Richardson–Lucy has no such limit, because of its constraint.
+    """
+    if method == "joint-rl":
+        return None
+    limit = estimate.otf.cut_off
+    if method == "wiener":
+        limit += highest_frequency(estimate.patterns)
+    return limit / estimate.patterns.pixel_size
+
+
+def _ring_resolution(
+    one: FloatArray, other: FloatArray, edge: float, limit: float | None
+) -> float | None:
     curve = fourier_correlation(one, other, (edge, edge))
+    if limit is not None:
+        curve = curve.up_to(limit)
     return curve.resolution(CRITERION)
