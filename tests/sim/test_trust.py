@@ -349,3 +349,23 @@ def test_a_hot_pixel_does_not_make_the_patterns_look_wrong(settings):
     )
     texts = [each.message for each in seen if isinstance(each, WarningIssued)]
     assert sum("hot pixel" in text for text in texts) == 1
+
+
+@pytest.mark.parametrize(("structure", "snr"), [("er", 20), ("spots", 85)])
+def test_a_wrong_offset_is_reported(structure, snr):
+    made = scene(structure, snr=snr, size=96)
+    config = SimConfig(iterations=40, threads=1)
+    good = made.frames - 100
+    assert judged(good, made.patterns, made.otf, config) == ()
+    warnings = judged(good - 30, made.patterns, made.otf, config)
+    assert any("The offset is too high" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("pixels", [0, 1])
+def test_motion_between_the_angles_is_named(pixels):
+    made = scene("filaments", snr=50)
+    block = (made.frames - 100).copy()
+    for angle in range(3):
+        block[angle] = np.roll(block[angle], pixels * angle, axis=-1)
+    warnings = judged(block, made.patterns, made.otf)
+    assert any("moved: the mean" in w for w in warnings) == bool(pixels)

@@ -29,6 +29,7 @@ from napari_geosr.operations.sim.frame_checks import saturated_fraction, usable_
 from napari_geosr.operations.sim.inputs import axis_facts
 from napari_geosr.operations.sim.known_patterns import patterns_document
 from napari_geosr.operations.sim.pattern_search import slice_drift
+from napari_geosr.operations.sim.trust.causes import offset_warnings
 from napari_geosr.operations.sim.trust.support import draw_circles, highest_frequency
 
 if TYPE_CHECKING:
@@ -372,6 +373,7 @@ def _warnings(check: SimCheck) -> list[str]:
     found = list(check.estimate.problems)
     if message := _light_warning(check):
         found.append(message)
+    found += offset_warnings(check.estimate.block, check.estimate)
     top = float(check.saturated.max())
     if top > 0:
         found.append(

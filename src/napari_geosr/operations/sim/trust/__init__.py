@@ -29,6 +29,7 @@ from napari_geosr.measure.comparison.fourier import fourier_correlation
 from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
 from napari_geosr.operations.sim.planes import plane_steps, trial_edge, widefield
+from napari_geosr.operations.sim.trust.causes import offset_warnings
 from napari_geosr.operations.sim.trust.pattern_checks import (
     PatternFit,
     image_warnings,
@@ -236,7 +237,8 @@ def trust_steps(
     yield BlockDone(4, 4)
     warnings = [
         *pattern_warnings(fit, cycles, modulation, confidence, images),
-        *residual_warnings(residual, _rms(fit.residuals), config.method),
+        *offset_warnings(block, estimate),
+        *residual_warnings(residual, _rms(fit.residuals), block, config),
     ]
     return SimTrust(
         residual.frames,

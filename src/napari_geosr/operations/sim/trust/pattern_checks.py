@@ -314,7 +314,7 @@ def _residual_warnings(residuals: FloatArray, means: FloatArray) -> list[str]:
         f"Angle {angle + 1}, phase {phase + 1}: the residual is "
         f"{residuals[angle, phase]:.1f} times the noise, more than in other frames "
         f"(mean {residuals.mean():.1f}). The pattern or the relative intensity of this "
-        "frame is probably wrong."
+        "frame is probably wrong, or the sample moved between the frames."
     ]
 
 

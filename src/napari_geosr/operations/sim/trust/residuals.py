@@ -32,6 +32,7 @@ from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, brightest_part
 from napari_geosr.operations.sim.planes import trial_edge
+from napari_geosr.operations.sim.trust.causes import result_advice
 from napari_geosr.physics.illumination import IlluminationOperator, SimGrid
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.joint_rl import JointRichardsonLucy
@@ -58,13 +59,15 @@ _LEAST_POWER = 1e-3
 #: good results, and at least 1.4 after only one iteration of Richardson–Lucy, or if the
 #: regularisation is far too strong.
 _WORSE = 1.3
-#: What to change if the result of a method does not explain the frames.
-_ADVICE = {
-    "wiener": "Use weaker regularisation (--regularisation), or the default.",
-    "joint-rl": "Use more iterations (--iterations) or a smaller weight of the total "
-    "variation (--tv), or the defaults.",
-    "pinn": "Use more steps (--steps), or --method joint-rl.",
-}
+#: A result does not explain the frames either if its residual exceeds both limits: a
+#: multiple of the noise, and a fraction of the residual of the short fit. More
+#: iterations reduce the residual only if optics, offset and patterns are correct: of
+#: good results with a residual above 1.5 (SNR 50 and 85), the fraction is at most 0.5.
+_UNEXPLAINED = 1.5
+_HARDLY_BETTER = 0.8
+#: Number of given iterations from which this rule is used: after about as many
+#: iterations as in the short fit, the two residuals do not differ.
+_ENOUGH_ITERATIONS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,24 +140,49 @@ def result_residual(
 
 
 def residual_warnings(
-    residual: ResultResidual, patterns: float, method: str
+    residual: ResultResidual, patterns: float, block: FloatArray, config: SimConfig
 ) -> list[str]:
-    """Warn if a result explains the frames worse than a short fit with its patterns.
+    """Warn if a result does not explain the frames.
+
+    Its residual is compared with that of a short fit with the same patterns, and with
+    the noise, because wrong optics, a wrong offset or motion of the sample affect both
+    fits.
 
     Parameters
     ----------
     residual : ResultResidual
     patterns : float
         Residual of the patterns.
-    method : str
+    block : ndarray of shape (angles, phases, Y, X)
+        Frames of the plane, with the offset subtracted, without outliers.
+    config : SimConfig
     """
-    if method not in _ADVICE or residual.rms <= _WORSE * max(patterns, 1.0):
+    possible = max(patterns, 1.0)
+    is_worse = residual.rms > _WORSE * possible
+    is_unexplained = _is_fitted(config) and residual.rms > max(
+        _UNEXPLAINED, _HARDLY_BETTER * patterns
+    )
+    if config.method == "widefield" or not (is_worse or is_unexplained):
         return []
+    compared = (
+        f"; {possible:.1f} is possible with these patterns"
+        if is_worse
+        else ", hardly less than after a few iterations"
+    )
     return [
-        f"{METHOD_TITLES[method]}: the result does not explain the frames. Its "
-        f"residual is {residual.rms:.1f} times the noise; {max(patterns, 1.0):.1f} is "
-        f"possible with these patterns. {_ADVICE[method]}"
+        f"{METHOD_TITLES[config.method]}: the result does not explain the frames. Its "
+        f"residual is {residual.rms:.1f} times the noise{compared}. "
+        f"{result_advice(block, config)}"
     ]
+
+
+def _is_fitted(config: SimConfig) -> bool:
+    """Return whether a method is expected to fit better than a few iterations."""
+    if config.harmonics > 1:  # not measured
+        return False
+    if config.method == "joint-rl":
+        return config.iterations is None or config.iterations >= _ENOUGH_ITERATIONS
+    return config.method == "wiener"
 
 
 def _expected(
