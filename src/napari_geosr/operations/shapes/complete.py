@@ -362,7 +362,6 @@ def _complete_steps(
     fine: AnyArray = missing if factor == 1 else np.zeros_like(padded)
     refine_model: AnyMapping | None = None
     if factor > 1 and missing.any():
-        yield StageStarted(message=f"Refining the completed part {factor} times")
         fine, refine_model = yield from _refined_part_steps(
             missing, coarse, padded, factor, config, device, should_stop
         )
@@ -490,6 +489,7 @@ def _refined_part_steps(
     plan = yield from plan_refinement_steps(
         complete, stages, refiner.spec, features, budget, should_stop
     )
+    yield StageStarted(message=f"Refining the completed part {factor} times")
     fine = yield from refined_in_memory_steps(
         complete, refiner, plan, device, config.threads, should_stop
     )
