@@ -228,13 +228,18 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     )
 
 
+def has_usable_axes(ndim: int) -> bool:
+    """Whether layers with this number of axes can be used."""
+    return ndim in _DEFAULT_AXES
+
+
 def axes_of(attributes: AnyMapping, ndim: int) -> str:
     """Return the layer's axis letters: from its labels if valid, else the default."""
     labels = "".join(str(a).upper()[:1] for a in attributes.get("axis_labels") or ())
     ordered = "".join(letter for letter in AXES if letter in labels)
     if labels == ordered and len(labels) == ndim and labels.endswith("YX"):
         return labels
-    if ndim not in _DEFAULT_AXES:
+    if not has_usable_axes(ndim):
         name = attributes.get("name", "layer")
         raise VolumeError(
             f"Layer {name!r} has {ndim} axes; only images and volumes with 2 to 5 axes "

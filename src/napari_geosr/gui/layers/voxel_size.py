@@ -36,7 +36,7 @@ from napari_geosr.gui.layers import (
     spatial_ndim,
 )
 from napari_geosr.gui.layers.camera import preserve_slice
-from napari_geosr.gui.layers.geometry import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer, has_usable_axes
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -127,7 +127,12 @@ class VoxelSizeRow(QWidget):
         return edge
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Ask for the voxel size of `layer` if it is unknown, or else hide the row."""
+        """Ask for the voxel size of `layer` if it is unknown, or else hide the row.
+
+        Nothing is asked about layers with too many axes, which the docks refuse.
+        """
+        if layer is not None and not has_usable_axes(layer.ndim):
+            layer = None
         self._connections.end()  # events of the previous layer
         self._layer = None
         self._stop_reading()

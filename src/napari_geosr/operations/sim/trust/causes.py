@@ -56,13 +56,13 @@ def offset_warnings(block: FloatArray, estimate: PatternEstimate) -> list[str]:
     level = dark_level(block.reshape(-1, *block.shape[-2:]))
     if level is None:
         return []
-    noise = math.sqrt(float(estimate.noise.weights(np.float32(level))))
+    noise = math.sqrt(estimate.noise.weights(np.array(level)).item())
     if level >= -_BELOW * noise:
         return []
     return [
         f"The offset is too high: the darkest parts of the frames are {-level:.3g} "
-        "grey values below it. Use a smaller one (--offset), or leave it out to have it "
-        "estimated."
+        "grey values below it. Use a smaller one (--offset), or leave it out to have "
+        "it estimated."
     ]
 
 
