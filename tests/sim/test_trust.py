@@ -19,11 +19,12 @@ from napari_geosr.operations.sim import (
 )
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import SimTrust, trust_steps
+from napari_geosr.operations.sim.trust.causes import offset_warnings
 from napari_geosr.operations.sim.trust.support import (
     fourier_support,
     highest_frequency,
 )
-from napari_geosr.sim.noise import frame_noise
+from napari_geosr.sim.noise import dark_level, frame_noise
 from sim.sim_scenes import frames_of_scene, scene
 
 CONFIG = SimConfig(method="wiener", threads=1)
@@ -351,14 +352,19 @@ def test_a_hot_pixel_does_not_make_the_patterns_look_wrong(settings):
     assert sum("hot pixel" in text for text in texts) == 1
 
 
-@pytest.mark.parametrize(("structure", "snr"), [("er", 20), ("spots", 85)])
-def test_a_wrong_offset_is_reported(structure, snr):
-    made = scene(structure, snr=snr, size=96)
-    config = SimConfig(iterations=40, threads=1)
-    good = made.frames - 100
-    assert judged(good, made.patterns, made.otf, config) == ()
-    warnings = judged(good - 30, made.patterns, made.otf, config)
-    assert any("The offset is too high" in warning for warning in warnings)
+@pytest.mark.parametrize("structure", ["filaments", "rings", "er", "spots"])
+@pytest.mark.parametrize("snr", [5, 20, 85])
+def test_an_offset_above_the_darkest_parts_is_reported(structure, snr):
+    estimate = estimate_of(scene(structure, snr=snr, size=96))
+    block = estimate.block
+    assert offset_warnings(block, estimate) == []
+    level = dark_level(block.reshape(-1, 96, 96))
+    assert level is not None
+    noise = float(np.sqrt(estimate.noise.weights(np.float32(level))))
+    assert offset_warnings(block - level - noise, estimate) == []
+    found = offset_warnings(block - level - 3 * noise, estimate)
+    assert len(found) == 1
+    assert "The offset is too high" in found[0]
 
 
 @pytest.mark.parametrize("pixels", [0, 1])

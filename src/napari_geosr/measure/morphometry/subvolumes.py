@@ -121,8 +121,6 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     porosity = totals.pore_voxels / totals.sample_voxels
     remarks += _correlated(independent)
     remarks += _coverage(own, width, totals, scan.sample_voxels)
-    if independent < _LEAST_INDEPENDENT:
-        values |= {"Sub.low": None, "Sub.high": None}
     rows = [
         (_edge(shape, numbers), float((p / s).std(ddof=1)), len(p))
         for numbers, (p, s) in zip(divisions, fractions, strict=True)
@@ -299,7 +297,7 @@ def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Co
 def _set_interval(
     values: dict[str, float | None], own: tuple[Counts, Counts], variance: float
 ) -> tuple[float, float]:
-    """Set the 95 % interval of the porosity.
+    """Set the 95 % interval of the porosity, unless it would be meaningless.
 
     Parameters
     ----------
@@ -330,8 +328,9 @@ def _set_interval(
         factor = errors * max(1.0, student_factor(independent) / NORMAL_FACTOR)
     mean = float(pores.sum() / sample.sum())
     low, high = (float(end) for end in np.quantile(found, (0.025, 0.975)))
-    values["Sub.low"] = max(0.0, mean - factor * (mean - low))
-    values["Sub.high"] = min(1.0, mean + factor * (high - mean))
+    if independent >= _LEAST_INDEPENDENT:
+        values["Sub.low"] = max(0.0, mean - factor * (mean - low))
+        values["Sub.high"] = min(1.0, mean + factor * (high - mean))
     return independent, high - low
 
 
