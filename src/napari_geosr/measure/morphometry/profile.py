@@ -26,7 +26,8 @@ CONVENTION = (
 )
 SOURCES = (
     "Lantuéjoul C. Ergodicity and integral range. J Microsc 161:387-403 (1991), "
-    "variance of a mean from the covariance. doi:10.1111/j.1365-2818.1991.tb03099.x",
+    "relation of the variance of a mean to the covariance. "
+    "doi:10.1111/j.1365-2818.1991.tb03099.x",
 )
 QUANTITIES = (
     Quantity(

@@ -49,7 +49,8 @@ SOURCES = (
     "40:3647-3679 (2003), definition of the representative volume by its error. "
     "doi:10.1016/S0020-7683(03)00143-4",
     "Lantuéjoul C. Ergodicity and integral range. J Microsc 161:387-403 (1991), "
-    "variance of a mean from the covariance. doi:10.1111/j.1365-2818.1991.tb03099.x",
+    "relation of the variance of a mean to the covariance. "
+    "doi:10.1111/j.1365-2818.1991.tb03099.x",
     "Efron B, Tibshirani RJ. An Introduction to the Bootstrap. Chapman & Hall "
     "(1993), definition of the percentile interval. doi:10.1007/978-1-4899-4541-9",
 )
