@@ -19,7 +19,7 @@ from napari_geosr.operations.sim import (
 )
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import SimTrust, trust_steps
-from napari_geosr.operations.sim.trust.causes import offset_warnings
+from napari_geosr.operations.sim.trust.causes import offset_warnings, result_advice
 from napari_geosr.operations.sim.trust.support import (
     fourier_support,
     highest_frequency,
@@ -375,3 +375,12 @@ def test_motion_between_the_angles_is_named(pixels):
         block[angle] = np.roll(block[angle], pixels * angle, axis=-1)
     warnings = judged(block, made.patterns, made.otf)
     assert any("moved: the mean" in w for w in warnings) == bool(pixels)
+
+
+def test_settings_are_named_only_if_they_can_be_the_cause():
+    block = scene("filaments", snr=50).frames - 100
+    config = SimConfig(method="joint-rl", iterations=60, threads=1)
+    assert "--iterations" in result_advice(block, config)
+    for other in (config, SimConfig(method="joint-rl", threads=1)):
+        said = result_advice(block, other, settings_matter=False)
+        assert said.startswith("Possible causes")

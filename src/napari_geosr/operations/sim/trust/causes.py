@@ -16,10 +16,11 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Maximum distance of the darkest parts below the offset, in units of the noise of a
 #: pixel without light; above it, a warning is issued. With the correct offset, the
-#: distance is at most 0.4.
+#: darkest parts of 48 simulated scenes (SNR of 5 to 85) lay above the offset, by at
+#: least 0.29 of this noise.
 _BELOW = 1.5
 #: Minimum shift between the mean frames of two angles, in pixels, that counts as motion
-#: of the sample. Without motion, the measured shift is 0.0 at an SNR of 20.
+#: of the sample. Without motion, it is at most 0.05 in these scenes.
 _MOVED = 0.25
 #: Precision of the shift: fractions of a pixel.
 _SUBPIXELS = 20
@@ -66,19 +67,25 @@ def offset_warnings(block: FloatArray, estimate: PatternEstimate) -> list[str]:
     ]
 
 
-def result_advice(block: FloatArray, config: SimConfig) -> str:
+def result_advice(
+    block: FloatArray, config: SimConfig, *, settings_matter: bool = True
+) -> str:
     """Return what to change, or what to suspect, if a result does not fit the frames.
 
-    Settings are named only if they differ from the defaults.
+    Settings are named only if they differ from the defaults and can be the cause.
 
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
         Frames of a plane, with the offset subtracted, without outliers.
     config : SimConfig
+    settings_matter : bool
+        Whether a better fit is possible with the same patterns.
     """
     settings = _FIT_SETTINGS[config.method]
-    if config.method == "pinn" or not has_defaults(config, settings):
+    if config.method == "pinn" or (
+        settings_matter and not has_defaults(config, settings)
+    ):
         return _ADVICE[config.method]
     shift = sample_shift(block)
     if shift < _MOVED:

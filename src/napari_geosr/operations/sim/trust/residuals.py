@@ -172,7 +172,7 @@ def residual_warnings(
     return [
         f"{METHOD_TITLES[config.method]}: the result does not explain the frames. Its "
         f"residual is {residual.rms:.1f} times the noise{compared}. "
-        f"{result_advice(block, config)}"
+        f"{result_advice(block, config, settings_matter=is_worse)}"
     ]
 
 
