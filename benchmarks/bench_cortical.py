@@ -28,7 +28,7 @@ from bench_geometry import AWARE, GENERIC, cubic, super_resolved, write_pairs
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import find_phases
 from napari_geosr.measure.comparison.quality import dice, psnr
-from napari_geosr.measure.thickness import local_thickness
+from napari_geosr.measure.local_thickness.spheres import local_thickness
 from napari_geosr.physics import scans
 from napari_geosr.physics.scans import Imaging, Scan
 from napari_geosr.physics.specimens import tubes

@@ -42,7 +42,7 @@ from napari_geosr.measure.comparison.centrelines import (
     connectivity,
 )
 from napari_geosr.measure.comparison.quality import compare_pores, psnr
-from napari_geosr.measure.thickness import local_thickness
+from napari_geosr.measure.local_thickness.spheres import local_thickness
 from napari_geosr.models.bundle import read_card
 from napari_geosr.networks import build_network
 from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated

@@ -56,7 +56,7 @@ def child(
         restore_region,
         restore_tiles,
     )
-    from napari_geosr.inference.tiling import lay_out
+    from napari_geosr.inference.tiles.tiling import lay_out
     from napari_geosr.networks import build_network
 
     torch.manual_seed(0)

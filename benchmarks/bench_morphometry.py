@@ -111,7 +111,7 @@ def thickness_of(path: Path, edge: int, program: str, which: str) -> None:
     import resource
 
     from napari_geosr.core.steps import run_to_end
-    from napari_geosr.measure.thickness import thickness_steps
+    from napari_geosr.measure.local_thickness.spheres import thickness_steps
 
     def measure(part: Mask, edge: int | None = None) -> tuple[float, int]:
         if program == "napari-geosr":

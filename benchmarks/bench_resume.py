@@ -26,7 +26,7 @@ import tifffile
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.steps import StepIterator, TileDone
-from napari_geosr.inference import tile_choice
+from napari_geosr.inference.tiles import choice as tile_choice
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 
 MODEL = "ct-denoise"

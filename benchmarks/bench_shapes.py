@@ -361,7 +361,7 @@ def _dice_within(fine: Mask, truth: Mask, near: Mask) -> float:
 
 def _thickness(shape: Mask) -> float:
     """Return the mean local thickness (Tb.Th), in voxels."""
-    from napari_geosr.measure.thickness import local_thickness
+    from napari_geosr.measure.local_thickness.spheres import local_thickness
 
     return float(local_thickness(shape)[shape].mean())
 

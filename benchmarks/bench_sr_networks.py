@@ -46,7 +46,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import free_memory
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.runner import restore_tiles
-from napari_geosr.inference.tiling import lay_out
+from napari_geosr.inference.tiles.tiling import lay_out
 from napari_geosr.learning.energy import Meter
 from napari_geosr.models import bundle
 from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated

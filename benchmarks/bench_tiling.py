@@ -24,8 +24,8 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.memory import measure_cost
 from napari_geosr.inference.runner import restore_tiles
-from napari_geosr.inference.tile_choice import choose_tile
-from napari_geosr.inference.tiling import lay_out, plan
+from napari_geosr.inference.tiles.choice import choose_tile
+from napari_geosr.inference.tiles.tiling import lay_out, plan
 from napari_geosr.networks import build_network
 from napari_geosr.networks.spec import NetworkSpec
 

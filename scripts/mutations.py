@@ -59,7 +59,7 @@ MUTATIONS = (
     # Tiles and their halo
     Mutation(
         "halo-before",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "a = max(0, start - halo)",
         "a = max(0, start - halo + 1)",
         "seams: a tile is read one voxel too short at its beginning",
@@ -67,7 +67,7 @@ MUTATIONS = (
     ),
     Mutation(
         "halo-after",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "b = min(end, _round_up(stop, stride) + halo)",
         "b = min(end, _round_up(stop, stride) + halo - 1)",
         "seams: a tile is read one voxel too short at its end",
@@ -75,7 +75,7 @@ MUTATIONS = (
     ),
     Mutation(
         "halo-to-stride",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "halo=_size(_round_up(h, s) for h, s in zip(halo, stride, strict=True))",
         "halo=_size(h // s * s for h, s in zip(halo, stride, strict=True))",
         "seams: the halo of a strided network is rounded down",
@@ -83,7 +83,7 @@ MUTATIONS = (
     ),
     Mutation(
         "whole-or-nothing",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "    if spec.local:\n",
         "    if True:\n",
         "a network that needs the whole volume is run tile by tile",
@@ -91,7 +91,7 @@ MUTATIONS = (
     ),
     Mutation(
         "least-window",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "missing = max(0, layout.minimum[axis] - (b - a))",
         "missing = 0",
         "windows are smaller than the network accepts",
@@ -99,7 +99,7 @@ MUTATIONS = (
     ),
     Mutation(
         "split-on-grid",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "window = window_along(layout, axis, a // stride * stride, b)",
         "window = window_along(layout, axis, a, b)",
         "halves of a tile are off the grid of the stride",
@@ -107,7 +107,7 @@ MUTATIONS = (
     ),
     Mutation(
         "split-longest",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "key=lambda a: -lengths[a]",
         "key=lambda a: lengths[a]",
         "tiles are halved along their shortest edge, which saves little memory",
@@ -115,7 +115,7 @@ MUTATIONS = (
     ),
     Mutation(
         "reflection",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "period = 2 * (n - 1)",
         "period = 2 * n",
         "padding repeats the edge",
@@ -123,7 +123,7 @@ MUTATIONS = (
     ),
     Mutation(
         "seen-first",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "tiles.sort(key=lambda tile: not _intersect(tile.core, visible))",
         "tiles.sort(key=lambda tile: _intersect(tile.core, visible))",
         "the visible part is restored last",
@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         "place-of-a-region",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "slice((c.start - o) * s, (c.stop - o) * s)",
         "slice((c.start - o) * s, (c.stop - o) * s - o)",
         "the tiles of a region are written to the wrong position",
@@ -139,7 +139,7 @@ MUTATIONS = (
     ),
     Mutation(
         "span-of-padding",
-        "inference/tiling.py",
+        "inference/tiles/tiling.py",
         "stop = layout.padded[axis]",
         "stop = layout.shape[axis]",
         "the reported cost of a run is wrong",
@@ -530,7 +530,7 @@ MUTATIONS = (
     # Memory
     Mutation(
         "first-tile",
-        "inference/tile_planner.py",
+        "inference/tiles/planner.py",
         "return peak > self.budget",
         "return peak < self.budget",
         "the memory of the first tile is ignored or misinterpreted",
@@ -578,7 +578,7 @@ MUTATIONS = (
     ),
     Mutation(
         "memory-for-a-month",
-        "inference/tile_memory.py",
+        "inference/tiles/memory.py",
         "time.time() - when > _EXPIRY_SECONDS",
         "time.time() - when < _EXPIRY_SECONDS",
         "sizes that worked are forgotten at once",

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.runner import restore_region, restore_tiles
-from napari_geosr.inference.tile_memory import TileMemory, memory_key
+from napari_geosr.inference.tiles.memory import TileMemory, memory_key
 from napari_geosr.networks.spec import NetworkSpec
 
 GB = 10**9

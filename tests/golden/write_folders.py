@@ -185,7 +185,7 @@ def _named(values: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
 def write_left(home: Path) -> None:
     """Files of a stopped restoration and of a stopped reconstruction."""
     from napari_geosr.core.steps import TileDone, run_to_end
-    from napari_geosr.inference.tile_memory import TileMemory
+    from napari_geosr.inference.tiles.memory import TileMemory
     from napari_geosr.operations.inputs import open_volume
     from napari_geosr.operations.reconstruct import (
         ReconstructConfig,

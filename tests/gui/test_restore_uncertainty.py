@@ -131,7 +131,7 @@ def test_a_second_layer_holds_the_deviations(
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_in_both_layers(viewer, qtbot, scan, models, monkeypatch):
-    monkeypatch.setattr("napari_geosr.inference.tile_choice._SECONDS_PER_STACK", 0.0)
+    monkeypatch.setattr("napari_geosr.inference.tiles.choice._SECONDS_PER_STACK", 0.0)
     viewer.add_image(np.tile(scan, (20, 2, 2)), name="scan", **PLACE)
     dock = opened(viewer, models[0])
     choose(dock, "tta")

@@ -21,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep remembered tile sizes out of the user's cache folder."""
     path = tmp_path / "tiles.json"
-    monkeypatch.setattr("napari_geosr.inference.tile_memory.default_path", lambda: path)
+    monkeypatch.setattr(
+        "napari_geosr.inference.tiles.memory.default_path", lambda: path
+    )
 
 
 def _build(kind: str, ndim: int, slices: int, scale: int, double: bool) -> Any:

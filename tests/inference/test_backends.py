@@ -14,7 +14,7 @@ from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.inference import backends
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.runner import restore_tiles
-from napari_geosr.inference.tiling import lay_out
+from napari_geosr.inference.tiles.tiling import lay_out
 
 needs_openvino = pytest.mark.skipif(
     not backends.installed(), reason="openvino is not installed (extra openvino)"

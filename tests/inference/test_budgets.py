@@ -19,8 +19,8 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.memory import Buffers, CostModel, tile_peak
 from napari_geosr.inference.run import TiledRun
 from napari_geosr.inference.runner import choose_output, restore_tiles
-from napari_geosr.inference.tile_choice import cut_to_budget, work_factor
-from napari_geosr.inference.tiling import lay_out, plan
+from napari_geosr.inference.tiles.choice import cut_to_budget, work_factor
+from napari_geosr.inference.tiles.tiling import lay_out, plan
 from napari_geosr.networks import build_network
 
 STATISTICS = IntensityStatistics(0.0, 1.0, -5.0, 5.0, 1)

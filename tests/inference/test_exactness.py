@@ -13,7 +13,7 @@ from network_variants import CASES
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.runner import restore_region, restore_tiles
-from napari_geosr.inference.tiling import lay_out
+from napari_geosr.inference.tiles.tiling import lay_out
 from napari_geosr.networks import build_network
 
 GB = 10**9

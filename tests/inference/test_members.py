@@ -15,7 +15,7 @@ from napari_geosr.inference.members.tta import symmetries
 from napari_geosr.inference.memory import count_storage, measure_cost
 from napari_geosr.inference.receptive_field import check_spec
 from napari_geosr.inference.runner import restore_region, restore_tiles
-from napari_geosr.inference.tiling import lay_out
+from napari_geosr.inference.tiles.tiling import lay_out
 
 GB = 10**9
 

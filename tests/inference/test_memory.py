@@ -22,14 +22,14 @@ from napari_geosr.inference.memory import (
     region_peak,
     tile_peak,
 )
-from napari_geosr.inference.tile_choice import (
+from napari_geosr.inference.tiles.choice import (
     ACCEPTED_FACTOR,
     MAX_COST_FACTOR,
     choose_tile,
 )
-from napari_geosr.inference.tile_memory import TileMemory
-from napari_geosr.inference.tile_planner import TilePlanner
-from napari_geosr.inference.tiling import lay_out, plan
+from napari_geosr.inference.tiles.memory import TileMemory
+from napari_geosr.inference.tiles.planner import TilePlanner
+from napari_geosr.inference.tiles.tiling import lay_out, plan
 from napari_geosr.models import zoo
 from napari_geosr.networks.spec import NetworkSpec
 

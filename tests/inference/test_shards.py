@@ -13,7 +13,7 @@ from napari_geosr.inference.shards import (
     plan_shards,
     unfinished_shards,
 )
-from napari_geosr.inference.tiling import lay_out
+from napari_geosr.inference.tiles.tiling import lay_out
 from napari_geosr.networks.spec import NetworkSpec
 
 sizes = st.tuples(*[st.integers(1, 40)] * 3)

@@ -21,7 +21,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.run import TiledRun
 from napari_geosr.inference.runner import estimate, restore_tiles
 from napari_geosr.inference.source_reads import blocks_along, ways_to_read
-from napari_geosr.inference.tiling import lay_out, plan
+from napari_geosr.inference.tiles.tiling import lay_out, plan
 from napari_geosr.inference.windows import WindowReader
 from napari_geosr.io import lazy
 from napari_geosr.io.lazy import LazyArray, ReadUnit, read_unit

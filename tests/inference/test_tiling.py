@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.inference.tiling import lay_out, plan, reflect, split
+from napari_geosr.inference.tiles.tiling import lay_out, plan, reflect, split
 from napari_geosr.networks.spec import NetworkSpec
 
 

@@ -7,9 +7,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.measure.local_thickness.spheres import thickness_steps
 from napari_geosr.measure.morphometry.trabecular import mid_axis_steps
 from napari_geosr.measure.phases import Box, Mask
-from napari_geosr.measure.thickness import thickness_steps
 
 EDGE = 84
 #: Distance between the plates, in voxels.

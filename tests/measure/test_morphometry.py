@@ -16,7 +16,9 @@ from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure import blocks, phases, thickness, thickness_blocks
+from napari_geosr.measure import blocks, phases
+from napari_geosr.measure.local_thickness import blocks as thickness_blocks
+from napari_geosr.measure.local_thickness import spheres as thickness
 from napari_geosr.measure.morphometry import (
     MORPHOMETRY,
     anisotropy,

@@ -10,7 +10,7 @@ from scipy import ndimage
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure import blocks
-from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_steps
+from napari_geosr.measure.sample.mask import check_sample_mask_memory, sample_mask_steps
 
 
 def expected_mask(solid: np.ndarray, closing: int) -> np.ndarray:

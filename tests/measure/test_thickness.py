@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr.measure.thickness import kernels, local_thickness
+from napari_geosr.measure.local_thickness.spheres import kernels, local_thickness
 
 
 @pytest.mark.parametrize("width", [4, 9, 16])

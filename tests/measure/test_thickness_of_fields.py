@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
 
-from napari_geosr.measure.thickness import local_thickness
+from napari_geosr.measure.local_thickness.spheres import local_thickness
 
 #: Voxels at each side that are not compared, because zoom changes values there.
 RIM = 6

@@ -5,10 +5,10 @@ import pytest
 from pore_shapes import measure, scan
 
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure import thickness
+from napari_geosr.measure.local_thickness import spheres as thickness
+from napari_geosr.measure.local_thickness.blocks import cut_blocks, preferred_edge
 from napari_geosr.measure.morphometry.trabecular import mid_axis_steps
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
-from napari_geosr.measure.thickness_blocks import cut_blocks, preferred_edge
 
 
 def wall(width: int, height: int = 24) -> np.ndarray:

@@ -65,7 +65,7 @@ def small_model(folder, seed: int, **changes) -> str:
 @pytest.fixture
 def many_tiles(monkeypatch) -> None:
     """One tile per plane, so that a run can be stopped between two planes."""
-    monkeypatch.setattr("napari_geosr.inference.tile_choice._SECONDS_PER_STACK", 0.0)
+    monkeypatch.setattr("napari_geosr.inference.tiles.choice._SECONDS_PER_STACK", 0.0)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference import tile_planner
+from napari_geosr.inference.tiles import planner as tile_planner
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, run_steps
 
 SHAPE = (24, 64, 64)

@@ -31,7 +31,7 @@ def prepared(rng):
 
 @pytest.mark.parametrize("policy", ["mean", "zero"])
 def test_missing_voxels_get_a_grey_value_of_the_volume(prepared, policy):
-    from napari_geosr.inference.tiling import lay_out, plan
+    from napari_geosr.inference.tiles.tiling import lay_out, plan
 
     volume, spec = prepared.volume, prepared.network.spec
     layout = lay_out(volume.shape, spec)

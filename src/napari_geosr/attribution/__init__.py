@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.attribution._trunk import TrainingPatches
     from napari_geosr.attribution._window import ExplainedScan, Window
-    from napari_geosr.inference.tiling import Box
+    from napari_geosr.inference.tiles.tiling import Box
     from napari_geosr.measure.comparison.edge_blur import ScanBlur
 
 METHODS = Registry(

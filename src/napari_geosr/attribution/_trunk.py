@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from napari_geosr.inference.tiling import Box, Size
+    from napari_geosr.inference.tiles.tiling import Box, Size
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.similarity import SimilarityIndex
 

@@ -32,7 +32,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.memory import network_spec
-from napari_geosr.inference.tiling import (
+from napari_geosr.inference.tiles.tiling import (
     Box,
     Layout,
     Tile,

@@ -27,7 +27,7 @@ from napari_geosr.inference.memory import (
     network_spec,
     probe_window,
 )
-from napari_geosr.inference.tiling import Layout, Tile
+from napari_geosr.inference.tiles.tiling import Layout, Tile
 
 if TYPE_CHECKING:
     import torch

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.inference.pipeline import DEPTH
-from napari_geosr.inference.tiling import Layout, Size, minimum_window
+from napari_geosr.inference.tiles.tiling import Layout, Size, minimum_window
 from napari_geosr.io.lazy import ReadUnit
 from napari_geosr.networks.spec import NetworkSpec
 

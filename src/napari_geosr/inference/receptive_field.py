@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.inference.memory import network_spec
-from napari_geosr.inference.tiling import minimum_window
+from napari_geosr.inference.tiles.tiling import minimum_window
 
 if TYPE_CHECKING:
     import torch

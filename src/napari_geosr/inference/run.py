@@ -40,13 +40,13 @@ from napari_geosr.inference.pipeline import Pipeline
 from napari_geosr.inference.store_caches import (
     limited_caches,
 )
-from napari_geosr.inference.tile_memory import (
+from napari_geosr.inference.tiles.memory import (
     GrowthMeter,
     TileMemory,
     free_memory,
 )
-from napari_geosr.inference.tile_planner import TilePlanner
-from napari_geosr.inference.tiling import (
+from napari_geosr.inference.tiles.planner import TilePlanner
+from napari_geosr.inference.tiles.tiling import (
     Tile,
     TilePlan,
     lay_out,

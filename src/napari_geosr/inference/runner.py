@@ -17,9 +17,9 @@ from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
 from napari_geosr.inference.run import RunSummary, TiledRun
 from napari_geosr.inference.store_caches import PlannedArray, budget_share
-from napari_geosr.inference.tile_choice import choose_tile
-from napari_geosr.inference.tile_memory import TileMemory
-from napari_geosr.inference.tiling import clip_box, lay_out
+from napari_geosr.inference.tiles.choice import choose_tile
+from napari_geosr.inference.tiles.memory import TileMemory
+from napari_geosr.inference.tiles.tiling import clip_box, lay_out
 from napari_geosr.inference.windows import NonFinite, Standardisation
 from napari_geosr.io.lazy import ReadUnit
 

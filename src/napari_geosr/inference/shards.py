@@ -24,9 +24,9 @@ from napari_geosr.inference.store_caches import (
     budget_share,
     limited_caches,
 )
-from napari_geosr.inference.tile_memory import TileMemory
-from napari_geosr.inference.tile_planner import TilePlanner
-from napari_geosr.inference.tiling import Layout, lay_out
+from napari_geosr.inference.tiles.memory import TileMemory
+from napari_geosr.inference.tiles.planner import TilePlanner
+from napari_geosr.inference.tiles.tiling import Layout, lay_out
 from napari_geosr.inference.windows import NonFinite, Standardisation
 
 if TYPE_CHECKING:

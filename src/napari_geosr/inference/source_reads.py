@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from napari_geosr.inference.tiling import Layout, Size
+from napari_geosr.inference.tiles.tiling import Layout, Size
 from napari_geosr.io.lazy import ReadUnit
 
 #: Seconds to decode a voxel, typical of deflate; used until the time is measured.

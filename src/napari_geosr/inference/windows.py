@@ -13,7 +13,7 @@ from napari_geosr.core.grey_values.hot_voxels import HotVoxelFilter, HotVoxels
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference.padding import padded_voxels
-from napari_geosr.inference.tiling import Box, Layout, Tile, reflect
+from napari_geosr.inference.tiles.tiling import Box, Layout, Tile, reflect
 from napari_geosr.io.mapping import RELEASE_BYTES, release_pages
 
 NonFinite = Literal["mean", "zero", "refuse"]

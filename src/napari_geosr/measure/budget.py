@@ -27,7 +27,7 @@ from napari_geosr.measure.companions import (
     stored_array,
 )
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.sample_mask import sample_mask_bytes
+from napari_geosr.measure.sample.mask import sample_mask_bytes
 
 #: Fraction of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5

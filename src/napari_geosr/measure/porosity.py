@@ -23,12 +23,6 @@ from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.found_sample import (
-    FoundSample,
-    SampleSearch,
-    found_sample_steps,
-    mean_of,
-)
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.groups import Group
@@ -63,6 +57,12 @@ from napari_geosr.measure.reliability.noise_check import (
 from napari_geosr.measure.remarks import remarks, speck_remarks
 from napari_geosr.measure.reports.report import PorosityReport, build_report
 from napari_geosr.measure.reports.table import column_units, pore_table
+from napari_geosr.measure.sample.found import (
+    FoundSample,
+    SampleSearch,
+    found_sample_steps,
+    mean_of,
+)
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
 from napari_geosr.measure.slabs.labelling import (
     interval_steps,

@@ -42,8 +42,8 @@ from napari_geosr.measure.phases import (
 )
 from napari_geosr.measure.phases.cubic import not_cubic_text
 from napari_geosr.measure.phases.gaps import GapFiller, filled_remark
-from napari_geosr.measure.sample_counts import SampleCounts
-from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
+from napari_geosr.measure.sample.counts import SampleCounts
+from napari_geosr.measure.sample.mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import ThresholdScope, phase_mask
 from napari_geosr.measure.slabs.part import SlabPart, SlabRules, label_slab
 from napari_geosr.measure.slabs.sharing import SlabPool

@@ -16,7 +16,7 @@ from napari_geosr.measure.reliability.mask_fit import (
     sample_mask_fit_steps,
     sample_mask_remarks,
 )
-from napari_geosr.measure.sample_mask import sample_mask_steps
+from napari_geosr.measure.sample.mask import sample_mask_steps
 from napari_geosr.physics.specimens.phantoms import bicontinuous, sphere_foam
 from napari_geosr.physics.specimens.textiles import felt, weave
 

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.local_thickness.blocks import block_edge, cut_blocks
+from napari_geosr.measure.local_thickness.spheres import kernels
 from napari_geosr.measure.phases import Box, Mask, Phases
 from napari_geosr.measure.phases.axes import with_sign
 from napari_geosr.measure.phases.findings import (
@@ -19,8 +21,6 @@ from napari_geosr.measure.phases.findings import (
     wide_remark,
 )
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import kernels
-from napari_geosr.measure.thickness_blocks import block_edge, cut_blocks
 
 TITLE = "Anisotropy"
 ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengths."

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.units import shown_unit
+from napari_geosr.measure.local_thickness.spheres import local_thickness
 from napari_geosr.measure.phases import Mask, MaskSource, Phases
 from napari_geosr.measure.phases.cubic import interpolated, places_of
 from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
 from napari_geosr.measure.phases.marrow import joined, marrow_parts
 from napari_geosr.measure.phases.shared import counted_pores_steps
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import local_thickness
 
 TITLE = "Cortical bone"
 ABOUT = "Tt.Ar, Ct.Ar, Ct.Th, Ct.Po, Po.N and Ct.Po.Dm of the slices normal to Z."

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.core.units import MILLIMETRES, convert_length
+from napari_geosr.measure.local_thickness.spheres import kernels
 from napari_geosr.measure.phases import Mask, Phases, basins
 from napari_geosr.measure.phases.findings import (
     Findings,
@@ -19,7 +20,6 @@ from napari_geosr.measure.phases.findings import (
     memory_remark,
 )
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import kernels
 
 TITLE = "Pore network"
 ABOUT = "Pores and throats by a watershed; coordination number, diameters."

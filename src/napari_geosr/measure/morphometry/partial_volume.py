@@ -11,6 +11,12 @@ import numpy.typing as npt
 
 from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.measure.local_thickness.blocks import (
+    block_edge,
+    cut_blocks,
+    preferred_edge,
+)
+from napari_geosr.measure.local_thickness.spheres import kernels
 from napari_geosr.measure.phases import (
     Box,
     GreyPlanes,
@@ -25,8 +31,6 @@ from napari_geosr.measure.phases.findings import (
     memory_remark,
 )
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import kernels
-from napari_geosr.measure.thickness_blocks import block_edge, cut_blocks, preferred_edge
 
 TITLE = "Partial-volume porosity"
 ABOUT = "Porosity from grey values: each voxel contributes its pore fraction."

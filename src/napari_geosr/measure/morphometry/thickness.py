@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
+from napari_geosr.measure.local_thickness.distribution import STEP
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import (
     Findings,
@@ -16,7 +17,6 @@ from napari_geosr.measure.phases.findings import (
 )
 from napari_geosr.measure.phases.shared import phase_thickness_steps
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness_distribution import STEP
 
 TITLE = "Thickness"
 ABOUT = "Local thickness of the solid (Tb.Th) and of the pores (Tb.Sp, Po.Dm)."

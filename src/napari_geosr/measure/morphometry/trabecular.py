@@ -9,7 +9,24 @@ import numpy as np
 
 from napari_geosr.core.array_parts.packed_mask import PackedMask
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
-from napari_geosr.measure import thickness
+from napari_geosr.measure.local_thickness import spheres as thickness
+from napari_geosr.measure.local_thickness.blocks import (
+    BYTES_PER_VOXEL,
+    SMALLEST_EDGE,
+    LargeMarginError,
+    cut_blocks,
+)
+from napari_geosr.measure.local_thickness.distribution import (
+    STEP,
+    ThicknessDistribution,
+)
+from napari_geosr.measure.local_thickness.spheres import (
+    SphereList,
+    halvings_of,
+    kernels,
+    paint_mask,
+    with_margin,
+)
 from napari_geosr.measure.number_text import number_text, rough_percent
 from napari_geosr.measure.phases import (
     Box,
@@ -38,20 +55,6 @@ from napari_geosr.measure.slabs.thickness import (
     fitting_steps,
 )
 from napari_geosr.measure.sums import SweepTotals
-from napari_geosr.measure.thickness import (
-    SphereList,
-    halvings_of,
-    kernels,
-    paint_mask,
-    with_margin,
-)
-from napari_geosr.measure.thickness_blocks import (
-    BYTES_PER_VOXEL,
-    SMALLEST_EDGE,
-    LargeMarginError,
-    cut_blocks,
-)
-from napari_geosr.measure.thickness_distribution import STEP, ThicknessDistribution
 
 TITLE = "Trabecular bone"
 ABOUT = "BV/TV, Tb.N, Conn.D and BS/BV of the solid, under their standard names."

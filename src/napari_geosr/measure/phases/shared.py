@@ -15,12 +15,12 @@ from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.comparison.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.local_thickness.distribution import ThicknessDistribution
 from napari_geosr.measure.phases import Mask, MaskSource, Phases
 from napari_geosr.measure.phases.changes import REACH, PhaseChanges
 from napari_geosr.measure.phases.findings import LittleMemoryError
 from napari_geosr.measure.slabs.part import provisional_labels
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
-from napari_geosr.measure.thickness_distribution import ThicknessDistribution
 
 Which = Literal["solid", "pores"]
 _WORDS = {"solid": "solid", "pores": "pores"}

@@ -1,6 +1,6 @@
 """Checks whether the automatic sample mask cuts through the material.
 
-The mask (`measure.sample_mask`) excludes pores with openings too wide to be bridged by
+The mask (`measure.sample.mask`) excludes pores with openings too wide to be bridged by
 its closing. In a dense specimen surrounded by air, these pores form a layer at the
 surface; in a felt, an open-cell foam or a cube cut out of a larger piece, most of the
 pores are of this kind.
@@ -21,7 +21,7 @@ from napari_geosr.measure.reliability.hull import (
     hull_share_outside,
     without_specks,
 )
-from napari_geosr.measure.sample_mask import sample_mask_steps
+from napari_geosr.measure.sample.mask import sample_mask_steps
 
 Mask = npt.NDArray[np.bool_]
 

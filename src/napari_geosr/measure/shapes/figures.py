@@ -16,12 +16,12 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyArray
+from napari_geosr.measure.local_thickness.spheres import thickness_steps
 from napari_geosr.measure.shapes.surface import (
     SMOOTHING,
     SurfaceMesh,
     extract_surface,
 )
-from napari_geosr.measure.thickness import thickness_steps
 
 #: Maximum ratio of voxel edges at which a thickness in voxels is converted to a length.
 _CUBIC = 1.05

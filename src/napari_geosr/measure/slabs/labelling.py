@@ -21,7 +21,7 @@ from napari_geosr.measure.porosity_run import (
     SweepProgress,
     as_stack,
 )
-from napari_geosr.measure.sample_counts import SampleCounts
+from napari_geosr.measure.sample.counts import SampleCounts
 from napari_geosr.measure.slabs.pool import (
     IntervalWork,
     LabelWork,

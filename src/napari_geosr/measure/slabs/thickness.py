@@ -13,22 +13,25 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
-from napari_geosr.measure import thickness
-from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
-from napari_geosr.measure.thickness import (
-    SphereList,
-    collected,
-    painted,
-    with_margin,
-)
-from napari_geosr.measure.thickness_blocks import (
+from napari_geosr.measure.local_thickness import spheres as thickness
+from napari_geosr.measure.local_thickness.blocks import (
     BYTES_PER_VOXEL,
     LargeMarginError,
     block_edge,
     cut_blocks,
     preferred_edge,
 )
-from napari_geosr.measure.thickness_distribution import STEP, ThicknessDistribution
+from napari_geosr.measure.local_thickness.distribution import (
+    STEP,
+    ThicknessDistribution,
+)
+from napari_geosr.measure.local_thickness.spheres import (
+    SphereList,
+    collected,
+    painted,
+    with_margin,
+)
+from napari_geosr.measure.phases import Box, Mask, MaskSource, Share
 
 T = TypeVar("T")
 
@@ -225,7 +228,7 @@ def block_thickness_steps(
     share : callable or None
         Distributes blocks among several processes; None if this is the only process.
     check, message, to_centres, within, edge
-        As in `napari_geosr.measure.thickness.thickness_steps`.
+        As in `thickness_steps`.
     room : int, optional
         Available memory for a block in each process, in bytes; blocks are made smaller
         if necessary.
@@ -304,7 +307,7 @@ def shared_thickness_steps(
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase in several processes.
 
-    The result equals that of `napari_geosr.measure.thickness.thickness_steps`.
+    The result equals that of `thickness_steps`.
 
     Parameters
     ----------
@@ -355,7 +358,7 @@ def block_sphere_steps(
 ) -> Generator[Step, None, tuple[list[SphereList], int]]:
     """Collect the spheres of a phase, in worker processes if there are any.
 
-    Parameters and result are those of `napari_geosr.measure.thickness.sphere_steps`.
+    Parameters and result are those of `sphere_steps`.
     """
     if share is not None and len(blocks) > 1:
         steps = _shared_sphere_steps(

@@ -20,7 +20,7 @@ from napari_geosr.measure.phases.findings import Band, Findings, Morphometry
 from napari_geosr.measure.phases.requested import morphometry_steps
 from napari_geosr.measure.porosity_run import PorosityRun, SweepProgress
 from napari_geosr.measure.reports.table import pore_table
-from napari_geosr.measure.sample_counts import SampleCounts
+from napari_geosr.measure.sample.counts import SampleCounts
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.slabs.labelling import label_steps
 from napari_geosr.measure.slabs.part import provisional_labels

@@ -20,7 +20,7 @@ from napari_geosr.core.volume import Volume
 if TYPE_CHECKING:
     from napari_geosr.attribution import AttributionResult
     from napari_geosr.attribution._window import ExplainedScan
-    from napari_geosr.inference.tiling import Box
+    from napari_geosr.inference.tiles.tiling import Box
 
 Phase = Literal["dark", "bright"]
 

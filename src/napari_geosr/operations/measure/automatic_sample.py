@@ -14,12 +14,12 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.blocks import blocks_along_z, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.found_sample import SampleSearch, found_sample_steps
 from napari_geosr.measure.reliability.mask_fit import (
     SampleMaskFit,
     sample_mask_fit_steps,
 )
-from napari_geosr.measure.sample_mask import sample_mask_bytes, sample_mask_steps
+from napari_geosr.measure.sample.found import SampleSearch, found_sample_steps
+from napari_geosr.measure.sample.mask import sample_mask_bytes, sample_mask_steps
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.measure.grey_levels import GreyLevels, one_volume
 

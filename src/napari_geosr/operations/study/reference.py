@@ -11,7 +11,7 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.reliability.hull import hull_share_outside
-from napari_geosr.measure.sample_mask import sample_mask_steps
+from napari_geosr.measure.sample.mask import sample_mask_steps
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.study.cell import Rows, StudyContext
 from napari_geosr.operations.study.config import StudyConfig

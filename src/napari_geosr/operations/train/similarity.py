@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.types import AnyArray
     from napari_geosr.core.volume import Volume
-    from napari_geosr.inference.tiling import Box, Size
+    from napari_geosr.inference.tiles.tiling import Box, Size
     from napari_geosr.learning.sampling.patches import Patches, TrainingSubject
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard

@@ -23,7 +23,7 @@ from napari_geosr.inference.source_reads import (
     unit_along,
     ways_to_read,
 )
-from napari_geosr.inference.tiling import (
+from napari_geosr.inference.tiles.tiling import (
     Box,
     Layout,
     Size,

@@ -24,7 +24,7 @@ from napari_geosr.inference.memory import (
     tile_peak,
 )
 from napari_geosr.inference.store_caches import PlannedArray, budget_share, held_bytes
-from napari_geosr.inference.tile_choice import (
+from napari_geosr.inference.tiles.choice import (
     MAX_COST_FACTOR,
     SECONDS_PER_TILE,
     TileChoice,
@@ -35,8 +35,15 @@ from napari_geosr.inference.tile_choice import (
     weigh_tile,
     work_factor,
 )
-from napari_geosr.inference.tile_memory import TileMemory, free_memory, memory_key
-from napari_geosr.inference.tiling import Tile, TilePlan, clip_box, lay_out, plan, split
+from napari_geosr.inference.tiles.memory import TileMemory, free_memory, memory_key
+from napari_geosr.inference.tiles.tiling import (
+    Tile,
+    TilePlan,
+    clip_box,
+    lay_out,
+    plan,
+    split,
+)
 from napari_geosr.io.lazy import ReadUnit, read_unit
 
 if TYPE_CHECKING:

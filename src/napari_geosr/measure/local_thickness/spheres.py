@@ -24,17 +24,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
-from napari_geosr.measure.phases import Box, Mask, MaskSource
-from napari_geosr.measure.thickness_blocks import (
+from napari_geosr.measure.local_thickness.blocks import (
     BYTES_PER_VOXEL,
     LargeMarginError,
     cut_blocks,
     preferred_edge,
 )
-from napari_geosr.measure.thickness_distribution import (
+from napari_geosr.measure.local_thickness.distribution import (
     STEP,
     ThicknessDistribution,
 )
+from napari_geosr.measure.phases import Box, Mask, MaskSource
 
 #: Default number of voxels of a block, without its margin.
 BLOCK_VOXELS = 200**3

@@ -27,7 +27,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.remarks import has_one_phase
-from napari_geosr.measure.sample_mask import dilated, sample_mask_steps
+from napari_geosr.measure.sample.mask import dilated, sample_mask_steps
 from napari_geosr.measure.segment import ThresholdScope, phase_mask, threshold_of
 from napari_geosr.measure.thresholds.contours import compartment_steps
 

@@ -1,0 +1,1 @@
+"""Local thickness: the diameter of the largest inscribed sphere at each voxel."""
