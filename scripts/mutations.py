@@ -180,7 +180,7 @@ MUTATIONS = (
     ),
     Mutation(
         "nan-is-solid",
-        "measure/porosity.py",
+        "measure/sample/found.py",
         "solid &= np.isfinite(block)",
         "pass",
         "the automatic sample mask includes voxels that were not reconstructed",

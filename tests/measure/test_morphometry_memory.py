@@ -15,7 +15,8 @@ from pore_shapes import ellipsoid
 from test_morphometry import field, measured
 
 from napari_geosr.core.steps import Step, run_to_end
-from napari_geosr.measure import phases, thickness
+from napari_geosr.measure import phases
+from napari_geosr.measure.local_thickness import spheres as thickness
 from napari_geosr.measure.morphometry import anisotropy, partial_volume, trabecular
 from napari_geosr.measure.phases import GreyPlanes, PhasePlanes, Phases, phases_of
 from napari_geosr.measure.phases.findings import Findings

@@ -21,7 +21,8 @@ from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure import blocks, thickness
+from napari_geosr.measure import blocks
+from napari_geosr.measure.local_thickness import spheres as thickness
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.slabs import thickness as shared
 from napari_geosr.operations import storage
