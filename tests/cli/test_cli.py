@@ -17,6 +17,7 @@ import tifffile
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.models.catalogue import find as find_model
 
@@ -113,6 +114,26 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
     assert values["voxel_size"] == [4.0] * 3
     assert values["reference"]["porosity"] == values["porosity"]
     assert values["reference_2"]["porosity"] == values["porosity"]
+
+
+def test_measure_compares_with_a_time_point(pores, tmp_path, capsys):
+    scan = io.read(pores)
+    frames = np.stack([scan.data, np.flip(scan.data, 0), np.full_like(scan.data, 255)])
+    frames[2, :, :, :2] = 0
+    series = str(io.write(Volume(frames, "TZYX", (2.0,) * 3, "µm"), tmp_path / "t.tif"))
+    words = ["measure", pores, "--reference", series, "--json", "--out"]
+    words += [str(tmp_path / "report")]
+    assert run(words) == 2
+    assert "0 to 2 (--reference-time)" in capsys.readouterr().err
+    assert run([*words, "--reference-time", "1"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["reference"]["porosity"] == values["porosity"]
+    words = ["measure", series, "--reference", series, "--json", "--threshold", "100"]
+    words += ["--time", "0", "--reference-time", "2", "--out", str(tmp_path / "two")]
+    assert run(words) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["reference"]["porosity"] == pytest.approx(2 / frames.shape[-1])
+    assert values["porosity"] != values["reference"]["porosity"]
 
 
 @pytest.mark.parametrize(

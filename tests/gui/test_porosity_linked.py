@@ -17,7 +17,7 @@ from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
 from napari_geosr.gui.porosity.measuring import with_groups_of
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT, is_logarithmic
-from napari_geosr.measure.methods import methods_text, settings_of
+from napari_geosr.measure.methods import groups_of, methods_text, settings_of
 
 
 @pytest.fixture
@@ -393,6 +393,18 @@ def test_a_kept_group_states_which_pores_lack_a_value(qtbot, dock):
     plot.name.setText("mine")
     plot.save.click()
     assert plot.note.text() == "Group 'mine' was kept: 1 pore."
+
+
+def test_a_group_keeps_the_filter_that_selected_it(qtbot, dock):
+    """The text in the field may have been edited, or be wrong, since."""
+    plot = dock.result.plot
+    plot.expression.setText("volume>0")
+    plot.select.click()
+    plot.expression.setText("sphericty<")
+    plot.name.setText("all")
+    plot.save.click()
+    kept = dock._measured.reports["scan"]
+    assert groups_of(methods_text(kept))["all"].startswith("volume>0")
 
 
 def test_a_group_survives_the_next_measurement_of_the_same_pores(viewer, qtbot, dock):

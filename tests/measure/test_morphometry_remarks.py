@@ -160,6 +160,13 @@ def test_the_constant_of_the_connectivity_is_told() -> None:
     value, said = _connectivity(cross)
     assert value == 3
     assert "makes up 33 % of the connectivity" in said[0]
+    bar = np.zeros_like(block)
+    bar[:, 10:14, 10:14] = True  # each end counts half
+    corner = bar.copy()
+    corner[:20] = False
+    value, said = _connectivity(corner)
+    assert value == 0.5
+    assert "no more than the constant in its formula" in said[0]
     ring = np.zeros_like(block)
     ring[10:14, 4:20, 4:20] = True
     ring[10:14, 8:16, 8:16] = False

@@ -181,12 +181,37 @@ def test_a_precision_that_spots_cannot_reach_is_told() -> None:
     assert plan.half_width == pytest.approx(bias)
     assert any("precision is not reached" in remark for remark in plan.remarks)
     assert not any("not worthwhile" in remark for remark in plan.remarks)
+    assert any("scan the whole sample, or choose a lower" in r for r in plan.remarks)
+    assert plan.rows()[0][1].endswith("scan the whole sample instead")
+
+
+def test_a_size_that_reaches_the_precision_is_named() -> None:
+    """Spots of 38 voxels leave out a border of pores; those of 48 voxels cover it."""
+    pores = np.ones((192, 192, 192), bool)
+    pores[:-2, :-2, :-2] = field((190, 190, 190), 2, -0.8, 3)
+    plan = planned(pores, spot="38voxels", precision="4%")
+    edges = [row.voxels for row in plan.sizes if row.is_worthwhile(plan.accepted_error)]
+    assert edges == [12, 24]
+    assert plan.rows()[0][1].endswith("; precision not reached")
+    (remark,) = (r for r in plan.remarks if "precision is not reached" in r)
+    n, share = plan.sizes[[row.voxels for row in plan.sizes].index(24)].n_spots, 22.5
+    assert f"Choose spots of 48 µm ({n}, {share} % of the sample)." in remark
+
+
+def test_a_spot_far_larger_than_the_scan_is_refused() -> None:
+    with pytest.raises(VolumeError, match="100 times as wide as 'sample'"):
+        planned(
+            field((96, 96, 96), 4, -0.8, 2),
+            spot="20000voxels",
+            precision="5%",
+            scan="spot",
+        )
 
 
 def test_spots_of_a_useless_size_are_not_recommended_smaller() -> None:
     pores = field((96, 96, 96), 4, -0.8, 2)
     advice = " ".join(planned(pores, spot="20voxels", precision="6%").remarks)
-    assert "or spots of another size" in advice
+    assert "or choose a lower precision." in advice
     assert "Whole spots fit into only 57.9 % of the sample" in advice
     assert "smaller spot" not in advice
 

@@ -97,6 +97,9 @@ def test_voxels_that_are_no_numbers_are_no_solid() -> None:
     missing = measure(np.where(seen, data, np.float32(np.nan)), sample_mask="auto")
     assert missing.sample_voxels == body.sum()
     assert missing.porosity == pytest.approx(pore.sum() / body.sum())
+    # Their share is that of the volume, whatever the mask.
+    share = f"({100 * np.mean(~seen):.2g} %) are NaN"
+    assert any(share in text for text in missing.warnings)
     # Inside, a hole of NaN belongs to neither pores nor sample.
     data[20, 24, 34:36] = np.nan
     holed = measure(data, sample_mask="auto")

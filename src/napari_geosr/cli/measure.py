@@ -82,6 +82,20 @@ def measure(
             "settings.",
         ),
     ] = (),
+    reference_time: Annotated[
+        int | None,
+        Parameter(
+            help="Time point of the references, counted from 0; by default that of the "
+            "input.",
+        ),
+    ] = None,
+    reference_channel: Annotated[
+        int | None,
+        Parameter(
+            help="Channel of the references, counted from 0; by default that of the "
+            "input.",
+        ),
+    ] = None,
     mask: Annotated[
         Path | None,
         Parameter(
@@ -137,16 +151,16 @@ def measure(
     volumes = {"input": open_volume(input, reading)}
     notes: list[str] = []
     for name, path in references.items():
-        volumes[name], new_notes = open_reference(path, reading, volumes["input"])
+        volumes[name], new_notes = open_reference(
+            path,
+            reading,
+            volumes["input"],
+            time=reference_time,
+            channel=reference_channel,
+        )
         notes += new_notes
-    sample, deviations = None, None
-    if mask is not None:
-        sample, new_notes = open_companion(mask, reading, volumes["input"])
-        notes += new_notes
-        check_known_place(sample, volumes["input"])
-    if deviation is not None:
-        deviations, new_notes = open_companion(deviation, reading, volumes["input"])
-        notes += new_notes
+    sample = _companion(mask, reading, volumes["input"], notes, must_be_placed=True)
+    deviations = _companion(deviation, reading, volumes["input"], notes)
     companions = [c for c in (sample, deviations) if c is not None]
     for volume in (*volumes.values(), *companions):
         check_not_source(volume, *files.values())
@@ -197,6 +211,24 @@ def measure(
     first = references.get("reference")
     _suggest(input, first, out, volumes["input"], reports["input"])
     return 0
+
+
+def _companion(
+    path: Path | None,
+    reading: InputConfig | None,
+    like: Volume,
+    notes: list[str],
+    *,
+    must_be_placed: bool = False,
+) -> Volume | None:
+    """Open a volume that belongs to the input, if there is one; add to the notes."""
+    if path is None:
+        return None
+    volume, new_notes = open_companion(path, reading, like)
+    notes += new_notes
+    if must_be_placed:
+        check_known_place(volume, like)
+    return volume
 
 
 def _of_graphs(agreement: GraphAgreement | None) -> AnyDict:

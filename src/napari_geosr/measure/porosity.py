@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -184,7 +185,7 @@ def _measure(
     sweeps = 2 + (run.target is not None) + (deviation is not None)
     progress = SweepProgress(len(run.slabs) * sweeps)
     histogram, threshold = yield from segment_steps(run, warnings, progress)
-    for message in remarks(histogram, config, threshold, volume.name):
+    for message in remarks(histogram, config, threshold, volume.name, searched(run)):
         yield _warned(message, warnings)
     noise = yield from noise_check_steps(
         volume,
@@ -332,6 +333,15 @@ def pore_mask_steps(
         found[slab] = run.pores(slab, threshold)[1]
         yield Step()
     return found.reshape(volume.spatial_shape)
+
+
+def searched(run: PorosityRun) -> int | None:
+    """Return the number of voxels of the volume, or None if a mask was given.
+
+    Voxels without a value are counted inside a given mask, but in the whole volume if
+    the sample is found.
+    """
+    return None if run.threshold_scope == "mask" else math.prod(run.shape)
 
 
 def segment_steps(

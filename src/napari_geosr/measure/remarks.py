@@ -89,7 +89,11 @@ def _middle(n: int) -> slice:
 
 
 def remarks(
-    histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
+    histogram: GreyHistogram,
+    config: PorosityConfig,
+    threshold: float,
+    name: str,
+    n_voxels: int | None = None,
 ) -> Iterator[str]:
     """Yield messages about missing, unusual and ambiguous grey values.
 
@@ -97,12 +101,16 @@ def remarks(
     ----------
     histogram : GreyHistogram
         Histogram from which the threshold was found.
+    n_voxels : int or None
+        Number of voxels of the volume, among which those without a value were counted.
+        None if they were counted inside a given mask.
     """
     bad, good = histogram.n_nonfinite, histogram.n + histogram.n_outliers
     if bad:
-        share = 100 * bad / (bad + good)
+        share = 100 * bad / (n_voxels or (bad + good))
+        where = f"of {name!r}" if n_voxels else f"in the mask of {name!r}"
         yield (
-            f"{counted(bad, 'voxel')} of {name!r} ({share:.2g} %) "
+            f"{counted(bad, 'voxel')} {where} ({share:.2g} %) "
             f"{'is NaN or infinite. It belongs' if bad == 1 else _MANY_NAN} neither to "
             "the pores nor to the sample."
         )

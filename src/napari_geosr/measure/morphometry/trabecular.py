@@ -218,6 +218,12 @@ def _few_loops(connectivity: float, pure: PurifiedSolid) -> list[str]:
             "Connectivity is 1, which is the constant in its formula (1 − Euler "
             f"number): the bone has no closed loops. {advice}"
         ]
+    if connectivity <= 1:
+        return [
+            f"Connectivity is {number_text(connectivity)}, no more than the constant "
+            "in its formula (1 − Euler number): the volume shows no closed loops, or "
+            f"many are cut by the border. {advice}"
+        ]
     return [
         "The constant in the formula 1 − Euler number makes up "
         f"{rough_percent(1 / connectivity)} of the connectivity, so Conn.D is too "

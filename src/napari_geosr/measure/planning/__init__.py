@@ -31,10 +31,10 @@ from napari_geosr.measure.planning.cells import (
 )
 from napari_geosr.measure.planning.config import PlanConfig
 from napari_geosr.measure.planning.own_interval import interval_of_scan
-from napari_geosr.measure.planning.remarks import FEWEST, plan_remarks, size_remarks
-from napari_geosr.measure.planning.result import Costs, ScanPlan, SizeRow, Spot
-from napari_geosr.measure.planning.variation import Variation
-from napari_geosr.measure.porosity import segment_steps
+from napari_geosr.measure.planning.remarks import plan_remarks, size_remarks
+from napari_geosr.measure.planning.result import FEWEST, Costs, ScanPlan, SizeRow, Spot
+from napari_geosr.measure.planning.variation import MOST_EXTRAPOLATED, Variation
+from napari_geosr.measure.porosity import searched, segment_steps
 from napari_geosr.measure.porosity_run import PorosityRun, SweepProgress, prepare
 from napari_geosr.measure.remarks import remarks as grey_remarks
 from napari_geosr.measure.segment import shifted_thresholds
@@ -96,7 +96,9 @@ def plan_steps(
         wanted, shortest = _spot_and_scan(run, config)
         progress = SweepProgress(2 * len(run.slabs))
         histogram, threshold = yield from segment_steps(run, warnings, progress)
-        for message in grey_remarks(histogram, own, threshold, volume.name):
+        for message in grey_remarks(
+            histogram, own, threshold, volume.name, searched(run)
+        ):
             yield WarningIssued(message=message)
         if config.hysteresis is not None:
             limits = shifted_thresholds(histogram, threshold)
@@ -161,6 +163,13 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
             f"{spot} is only {_voxels_text(edge / voxel)} wide in {name!r}; at least "
             f"{SMALLEST_SPOT} are needed. Choose a larger spot, or use a scan with "
             "smaller voxels.",
+            fields=["spot"],
+        )
+    if edge > MOST_EXTRAPOLATED * shortest:
+        raise VolumeError(
+            f"{spot} is more than {MOST_EXTRAPOLATED} times as wide as {name!r} "
+            f"({number_text(shortest)} {unit}): how much such spots differ cannot be "
+            "predicted from this scan. Choose a smaller spot, or use a larger scan.",
             fields=["spot"],
         )
     if config.scan == "whole" and edge > shortest / 2:
@@ -265,7 +274,7 @@ def _plan(
         remarks=(
             *size_remarks(phases, wanted, spot, config),
             *plan_remarks(
-                phases, spots, variation, length, porosity, accepted, config, own
+                phases, spots, variation, length, porosity, accepted, config, own, rows
             ),
             *(() if alone is None else alone.remarks()),
         ),

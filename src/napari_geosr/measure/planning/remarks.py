@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 from napari_geosr.core.units import shown_units
 from napari_geosr.measure.number_text import number_text, percent_text
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.planning.cells import Cubes
 from napari_geosr.measure.planning.config import PlanConfig
-from napari_geosr.measure.planning.result import SizeRow
+from napari_geosr.measure.planning.result import FEWEST, MANY, SizeRow
 from napari_geosr.measure.planning.variation import Variation
 
-#: Minimum number of spots: at least two are needed to estimate their variation.
-FEWEST = 2
-#: Fraction of all spots at and above which scanning the whole sample is recommended.
-MANY = 1 / 3
 #: Minimum edge of a spot in correlation lengths; smaller spots contain little more than
 #: a single pore.
 _FEW_LENGTHS = 5
@@ -52,6 +49,7 @@ def plan_remarks(
     accepted: float,
     config: PlanConfig,
     own: SizeRow,
+    rows: Sequence[SizeRow],
 ) -> Iterator[str]:
     """Yield remarks on the limitations of the plan for this scan.
 
@@ -67,17 +65,21 @@ def plan_remarks(
     config : PlanConfig
     own : SizeRow
         Row of the requested spots.
+    rows : sequence of SizeRow
+        Rows of the other sizes.
     """
     n, edge = own.n_spots, own.voxels
     whole = config.scan == "whole"
     average = float(spots.porosity.mean()) if whole else porosity
     reached = abs(average - porosity) < accepted
     worthwhile = n < max(FEWEST + 1, MANY * len(spots)) if whole else True
+    better = _better_size(phases, own, rows, accepted) if whole else ""
     if reached and not worthwhile:
+        other = f" or spots of {better}" if better else ""
         yield (
             f"Spots of this size are not worthwhile: {n} of {len(spots)} possible "
             "spots would be needed. Scan the whole sample at high resolution, or "
-            "choose a lower precision or spots of another size."
+            f"choose a lower precision{other}."
         )
     if not variation.is_measured(edge):
         most = variation.largest
@@ -101,8 +103,7 @@ def plan_remarks(
                 "sample; "
                 f"their mean porosity is {percent_text(average)} instead of "
                 f"{percent_text(porosity)}. The interval includes this difference"
-                + ("" if reached else ", so the requested precision is not reached")
-                + ("." if reached and not worthwhile else ". Choose a smaller spot.")
+                + ("." if reached else f", so {_not_reached(better)}")
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores that "
@@ -114,3 +115,28 @@ def plan_remarks(
             "The porosity is correlated over more than half of the scan, so the "
             "number of spots is underestimated. Use a larger scan."
         )
+
+
+def _better_size(
+    phases: Phases, own: SizeRow, rows: Sequence[SizeRow], accepted: float
+) -> str:
+    """Name the nearest size with which few spots reach the precision, if any."""
+    good = [row for row in rows if row.is_worthwhile(accepted)]
+    if not good:
+        return ""
+    row = min(good, key=lambda each: abs(math.log(each.voxels / own.voxels)))
+    edge = row.voxels * phases.edge
+    unit = shown_units(phases.unit, [edge], flat=phases.flat)
+    share = "" if row.share is None else f", {percent_text(row.share)} of the sample"
+    return f"{number_text(edge)} {unit} ({row.n_spots}{share})"
+
+
+def _not_reached(better: str) -> str:
+    """State that these spots do not reach the precision, and what does."""
+    if better:
+        return f"the requested precision is not reached. Choose spots of {better}."
+    return (
+        "the requested precision is not reached. Spots of other sizes do not reach it "
+        "either, or more than a third of them would be needed: scan the whole sample, "
+        "or choose a lower precision."
+    )

@@ -14,6 +14,13 @@ from napari_geosr.measure.number_text import (
     rough_percent,
 )
 
+#: Minimum number of spots: at least two are needed to estimate their variation.
+FEWEST = 2
+#: Fraction of all spots at and above which scanning the whole sample is recommended.
+MANY = 1 / 3
+#: Factor up to which two widths of an interval are equal.
+_ROUNDING = 1 + 1e-9
+
 
 @dataclass(frozen=True)
 class SizeRow:
@@ -44,6 +51,11 @@ class SizeRow:
     n_spots: int
     half_width: float
     share: float | None
+
+    def is_worthwhile(self, accepted: float) -> bool:
+        """Return whether less than a third of the spots reach the accepted error."""
+        few = self.n_spots < max(FEWEST + 1, MANY * self.n_cubes)
+        return few and self.half_width <= accepted * _ROUNDING
 
 
 @dataclass(frozen=True)
@@ -241,8 +253,12 @@ class ScanPlan:
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of labels and values for display."""
         possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
-        if self.n_possible and 2 < self.n_spots >= self.n_possible / 3:
-            possible += "; scan the whole sample instead"
+        if self.n_possible and 2 < self.n_spots >= self.n_possible * MANY:
+            others = any(row.is_worthwhile(self.accepted_error) for row in self.sizes)
+            if others and self.half_width > self.accepted_error * _ROUNDING:
+                possible += "; precision not reached"
+            elif not others:
+                possible += "; scan the whole sample instead"
         percent = f"{100 * self.confidence:g} %"
         rows = [
             ("Spots", f"{self.n_spots}{possible}"),
@@ -281,7 +297,7 @@ class ScanPlan:
         found = []
         for row in self.sizes:
             edge = self.length_text(row.voxels * self.voxel_size)
-            if row.half_width > self.accepted_error * (1 + 1e-9):
+            if row.half_width > self.accepted_error * _ROUNDING:
                 found.append((edge, "not reached", ""))
                 continue
             share = "" if row.share is None else percent_text(row.share)

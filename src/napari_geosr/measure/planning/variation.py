@@ -15,6 +15,8 @@ import numpy as np
 
 from napari_geosr.measure.planning.cells import Cubes, Floats
 
+#: Largest size to which the variation is extrapolated, in sizes of what was measured.
+MOST_EXTRAPOLATED = 100
 #: Number of points per axis for numerical integration.
 _POINTS = 48
 
@@ -83,7 +85,10 @@ class Variation:
             Edge length in voxels; None if it is more than 100 times that of the largest
             cubes measured.
         """
-        low, high = float(self.measured[0].edge), 100.0 * self.largest.edge
+        low, high = (
+            float(self.measured[0].edge),
+            float(MOST_EXTRAPOLATED * self.largest.edge),
+        )
         if factor * self.sd(high) > error:
             return None
         if factor * self.sd(low) <= error:

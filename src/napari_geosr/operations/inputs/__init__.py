@@ -278,7 +278,12 @@ def open_companion(
 
 
 def open_reference(
-    path: str | Path, config: InputConfig | None, like: Volume
+    path: str | Path,
+    config: InputConfig | None,
+    like: Volume,
+    *,
+    time: int | None = None,
+    channel: int | None = None,
 ) -> tuple[Volume, list[str]]:
     """Open a volume that is measured separately, for comparison with the input `like`.
 
@@ -294,6 +299,8 @@ def open_reference(
         Settings of the input.
     like : Volume
         The input.
+    time, channel : int or None
+        Time point and channel of this volume; None: those of the input.
 
     Returns
     -------
@@ -306,7 +313,21 @@ def open_reference(
     FileError, VolumeError
         As for `open_companion`.
     """
-    volume, notes = open_companion(path, config, like)
+    own = {"time": time, "channel": channel}
+    chosen = {word: value for word, value in own.items() if value is not None}
+    settings = (config or InputConfig()).model_copy(update=chosen)
+    try:
+        volume, notes = open_companion(path, settings, like)
+    except VolumeError as error:
+        # The options named in the message are those of the input.
+        text = str(error)
+        for word in own:
+            text = text.replace(f"(--{word})", f"(--reference-{word})")
+        raise VolumeError(text) from error
+    said = {
+        f"{word.capitalize()} {value} is also used" for word, value in chosen.items()
+    }
+    notes = [note for note in notes if not note.startswith(tuple(said))]
     if config is None or volume.has_physical_size:
         return volume, notes
     has_numbers = any(size != 1 for size in volume.voxel_size)

@@ -164,6 +164,7 @@ class PorePlot(QWidget):
         self._marked = MarkedPores(self)
         #: Pores that the latest filter selected, as long as they are still selected.
         self._filtered: AnyArray | None = None
+        self._applied = ""
         self.x = _column_menu("X axis", "Column shown on the horizontal axis.")
         self.y = _column_menu("Y axis", "Column shown on the vertical axis.")
         self.scatter = ScatterView()
@@ -333,7 +334,7 @@ class PorePlot(QWidget):
         self.show_fault("")
         self._marked.set_mask(mask)
         self._show_note(" ".join(filter_remarks(self._report, group.text)))
-        self._filtered = mask
+        self._filtered, self._applied = mask, group.text
 
     def show_outlining(self, *, is_on: bool, fault: str = "") -> None:
         """Show whether outlines are drawn in the viewer, or why they cannot be."""
@@ -381,20 +382,23 @@ class PorePlot(QWidget):
         self.groupSaved.emit(name, self._filter_of(self._marked.mask))
 
     def _filter_of(self, mask: AnyArray) -> str:
-        """Return the filter if it selects exactly these pores; otherwise empty.
+        """Return the filter that selects exactly these pores; empty if there is none.
 
-        The text includes the units of its numbers, because other tables may have
-        others.
+        It is the one in the field or, if that has been edited since, the one that was
+        applied last. The text includes the units of its numbers, because other tables
+        may have others.
         """
-        text = self.expression.text().strip()
-        if self._report is None or not text:
+        if self._report is None:
             return ""
-        try:
-            text = with_units(text, self._report.units)
-            found = Group(text).of(self._report.table, self._report.units)
-        except ConfigError:
-            return ""
-        return text if np.array_equal(found, mask) else ""
+        for text in filter(None, (self.expression.text().strip(), self._applied)):
+            try:
+                full = with_units(text, self._report.units)
+                found = Group(full).of(self._report.table, self._report.units)
+            except ConfigError:
+                continue
+            if np.array_equal(found, mask):
+                return full
+        return ""
 
 
 def _pores(number: int) -> str:
