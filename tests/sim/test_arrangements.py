@@ -23,8 +23,8 @@ from napari_geosr.operations.sim import (
     run_steps,
 )
 from napari_geosr.operations.sim.check import check_steps
-from napari_geosr.operations.sim.inputs import difference_growth, order_remark
 from napari_geosr.operations.sim.known_patterns import patterns_document, read_patterns
+from napari_geosr.operations.sim.order_checks import difference_growth, order_remark
 from sim.sim_scenes import OPTICS, PIXEL, scene
 
 SIZE = 64

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -17,7 +19,11 @@ from napari_geosr.core.sim_frames import (
 from napari_geosr.core.sim_frames import order as orders
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.sim import FramesConfig, frames_of
-from napari_geosr.operations.sim.inputs import difference_growth, order_remark
+from napari_geosr.operations.sim.order_checks import (
+    difference_growth,
+    largest_growth,
+    order_remark,
+)
 from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
 from sim.sim_scenes import frames_of_scene, scene, volume_of
 
@@ -204,6 +210,26 @@ def test_raw_frames_differ_equally_whatever_their_distance(structure, order):
     frames = frames_of(volume_of(scene(structure, snr=5), order), FramesConfig())
     assert difference_growth(frames) < 1.5
     assert "raw SIM frames" not in order_remark(frames, FramesConfig())
+
+
+@pytest.mark.parametrize("settings", [{"phases": 7}, {"phases": 9, "snr": 50}])
+@pytest.mark.parametrize("response", ["linear", "switching"])
+def test_adjacent_frames_of_many_phases_differ_little(settings, response):
+    made = scene("er", size=96, angles=5, cut_off=0.3, response=response, **settings)
+    frames = frames_of_scene(made)
+    assert difference_growth(frames) < 0.9 * largest_growth(frames)
+    assert "raw SIM frames" not in order_remark(frames, FramesConfig())
+
+
+def test_a_cosmic_ray_does_not_make_raw_frames_look_like_a_volume():
+    made = scene("rings", snr=20, size=96)
+    data = made.frames.copy()
+    data[0, 0, 60, 41] += 60000
+    plain, hit = (
+        difference_growth(frames_of_scene(each))
+        for each in (made, replace(made, frames=data))
+    )
+    assert hit == pytest.approx(plain, abs=0.1)
 
 
 def test_slices_of_a_volume_are_no_raw_frames():

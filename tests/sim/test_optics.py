@@ -12,13 +12,13 @@ from scipy.special import expit
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import Optics
 from napari_geosr.core.steps import WarningIssued, run_to_end
-from napari_geosr.operations.sim import FramesConfig, estimate, estimate_steps
+from napari_geosr.operations.sim import FramesConfig, angle_fits, estimate_steps
 from napari_geosr.operations.sim.agreement import (
     agreeing_fits,
     cut_off_remark,
     disagreement_remarks,
 )
-from napari_geosr.operations.sim.inputs import camera_offsets
+from napari_geosr.operations.sim.inputs import camera_offsets, frames_of
 from napari_geosr.physics.illumination import IlluminationOperator
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import SimScene, scene_patterns
@@ -27,7 +27,7 @@ from napari_geosr.sim.noise import frame_noise
 from napari_geosr.sim.outliers import without_outliers
 from napari_geosr.sim.pattern_problems import missing_pattern
 from napari_geosr.sim.patterns import fit_fringe
-from sim.sim_scenes import OPTICS, frames_of_scene, scene
+from sim.sim_scenes import OPTICS, frames_of_scene, scene, volume_of
 
 CONFIG = FramesConfig()
 CUT_OFF = 0.37
@@ -109,7 +109,7 @@ def test_angles_that_disagree_are_reported(fits, monkeypatch):
     weak = replace(right[2], pattern=replace(right[2].pattern, modulation=(0.38,)))
     modulation, _ = disagreement_remarks([*right[:2], weak], frames)
     assert "Angle 3: the modulation is only 0.38, but that of the other" in modulation
-    monkeypatch.setattr(estimate, "agreeing_fits", lambda *_: [*right[:2], weak])
+    monkeypatch.setattr(angle_fits, "agreeing_fits", lambda *_: [*right[:2], weak])
     _, said = warned(frames)
     assert said == [f"{modulation} {advice}"]
 
@@ -270,3 +270,19 @@ def test_dark_background_is_the_camera_offset():
     frames = np.broadcast_to(np.rint(image) + 100, made.frames.shape)
     beads = replace(made, frames=frames.astype(np.float32))
     assert camera_offsets(frames_of_scene(beads, offset=0.0)) == (100.0,)
+
+
+@pytest.mark.parametrize("has_dark_area", [False, True])
+def test_an_offset_that_cannot_be_estimated_is_reported_once(has_dark_area):
+    made = scene("er", snr=50, size=160, haze=1)
+    data = made.frames.copy()
+    if has_dark_area:
+        rng = np.random.default_rng(0)
+        data[..., :40, :40] = 100 + rng.normal(0, 1, data[..., :40, :40].shape)
+    volume = volume_of(replace(made, frames=data))
+    config = FramesConfig(na=1.4, wavelength=OPTICS.wavelengths[0], order="apz")
+    _, said = warned(frames_of(volume, config))
+    offset = [message for message in said if "No part of the frames is dark" in message]
+    assert len(offset) == (not has_dark_area)
+    given = frames_of(volume, config.model_copy(update={"offset": 100.0}))
+    assert not any("No part of the frames" in message for message in warned(given)[1])

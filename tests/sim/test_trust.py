@@ -267,6 +267,21 @@ def test_a_wrong_modulation_is_reported_with_both_numbers():
     assert "Angle 1: the modulation of the pattern is 0.50, but " in warnings[0]
     measured = float(warnings[0].split(", but ")[1].split()[0])
     assert measured == pytest.approx(0.9, abs=0.05)
+    assert "(--offset)" in warnings[0]
+
+
+@pytest.mark.parametrize("kind", ["wave vector", "phase", "modulation 0.5"])
+@pytest.mark.parametrize("is_found", [False, True])
+def test_warnings_about_patterns_say_what_to_do(kind, is_found):
+    made = scene("er", snr=20, size=96)
+    frames, wrong = variants(made, 0)[kind]
+    estimate = run_to_end(estimate_steps(frames_of_scene(made), FramesConfig()))
+    fits = estimate.fits if is_found else ()
+    estimate = replace(estimate, block=frames, patterns=wrong, fits=fits)
+    warning = checked(estimate, has_resolution=False).warnings[0]
+    assert warning.startswith("Angle 1")
+    assert ("Omit --patterns" in warning) == (not is_found)
+    assert ("spectrum of the SIM dock" in warning) == is_found
 
 
 @pytest.mark.parametrize("structure", ["filaments", "spots"])

@@ -30,7 +30,7 @@ def reconstruct_sim(
     psf_sampling: float | None = None,
     damping: float = 1.0,
     patterns: PatternSet | AnyMapping | VolumeLike | str | Path | None = None,
-    harmonics: int = 1,
+    harmonics: int | None = None,
     upscale_factor: int = 2,
     regularisation: float | None = None,
     apodisation: Literal["lukosz", "cosine", "none"] = "cosine",
@@ -87,9 +87,10 @@ def reconstruct_sim(
     patterns : path, Volume, array or mapping, optional
         Known patterns: ``patterns.yaml`` written by ``napari-geosr sim check``, its
         contents, or an image stack with one pattern per frame.
-    harmonics : int
+    harmonics : int, optional
         Number of harmonics of the pattern; 2 for three-beam illumination, 2 or more for
-        nonlinear illumination.
+        nonlinear illumination. By default 2 if the frames contain two patterns in each
+        direction, otherwise 1.
     upscale_factor : int
         Pixels of the result per camera pixel along each axis.
     regularisation : float, optional

@@ -199,6 +199,17 @@ def dark_level(frames: FloatArray) -> float | None:
     return _dark_level(frames)[0]
 
 
+def dark_share(frames: FloatArray) -> float:
+    """Return the fraction of the pixels that appear to receive no light.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (n, Y, X)
+        Raw frames of one plane, not constant.
+    """
+    return _dark_level(frames)[1]
+
+
 def has_padding(frames: FloatArray) -> bool:
     """Return whether parts of the frames were filled with a constant grey value.
 
@@ -206,11 +217,11 @@ def has_padding(frames: FloatArray) -> bool:
     ----------
     frames : ndarray of shape (n, Y, X)
     """
-    return _dark_level(frames)[1]
+    return _dark_level(frames)[2]
 
 
-def _dark_level(frames: FloatArray) -> tuple[float, bool]:
-    """Return the grey value of the darkest parts, and whether there is padding.
+def _dark_level(frames: FloatArray) -> tuple[float, float, bool]:
+    """Return the grey value and size of the darkest area, and whether there is padding.
 
     Areas in which all frames have one constant grey value are padding if this value is
     clearly lower than the grey values of all other areas.
@@ -224,12 +235,12 @@ def _dark_level(frames: FloatArray) -> tuple[float, bool]:
     spread = ndimage.maximum_filter(mean, 3) - ndimage.minimum_filter(mean, 3)
     seed = (spread == 0) & (mean <= level)
     if not seed.any():
-        return _centre(smooth, rough), False
+        return *_centre(smooth, rough), False
     square = np.ones((3, 3))
     area = ndimage.binary_propagation(seed, square, mean <= level)
     used = ~ndimage.binary_dilation(area, square, iterations=_INTERPOLATED)
     if not used.any():
-        return _centre(smooth, rough), False
+        return *_centre(smooth, rough), False
     other = float(np.percentile(smooth[used], _DARK_PERCENTILE))
     dark = used & (smooth <= np.percentile(smooth[used], 1))
     noise = float(frames[:, dark].std(axis=0).mean())
@@ -237,11 +248,14 @@ def _dark_level(frames: FloatArray) -> tuple[float, bool]:
     is_step = np.median(mean[edge]) > level + _STEP * (other - level)
     is_padding = bool(is_step and other - level > _CLEAR_STEP * noise)
     parts = (smooth[used], rough[used]) if is_padding else (smooth, rough)
-    return _centre(*parts), is_padding
+    return *_centre(*parts), is_padding
 
 
-def _centre(smooth: FloatArray, rough: FloatArray) -> float:
-    """Return the grey value of the darkest area: the centre of its noise distribution.
+def _centre(smooth: FloatArray, rough: FloatArray) -> tuple[float, float]:
+    """Return the grey value and the size of the darkest area.
+
+    The grey value is the centre of its noise distribution; the size is given as a
+    fraction of all pixels, and 0 if all pixels may be illuminated.
 
     The percentile `_DARK_PERCENTILE` is lower than this grey value, by up to three
     standard deviations of the noise. Half of the pixels of the area are darker than the
@@ -269,4 +283,6 @@ def _centre(smooth: FloatArray, rough: FloatArray) -> float:
         area = 2 * max(float(np.searchsorted(values, level)), n)
         level = low - stats.norm.ppf(n / area) * sigma
     # If no pixel is clearly brighter, all of them may be illuminated.
-    return float(level if values[-1] > level + _BRIGHTER * sigma else low)
+    if values[-1] > level + _BRIGHTER * sigma:
+        return float(level), area / smooth.size
+    return float(low), 0.0

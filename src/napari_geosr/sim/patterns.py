@@ -25,7 +25,13 @@ from napari_geosr.sim.pattern_problems import (
     doubtful_frames,
     missing_pattern,
 )
-from napari_geosr.sim.peaks import CorrelationPeaks, inner_fade, radial_median, upward
+from napari_geosr.sim.peaks import (
+    CorrelationPeaks,
+    inner_fade,
+    near_reach,
+    radial_median,
+    upward,
+)
 from napari_geosr.sim.refine import circle_centre
 
 FloatArray = npt.NDArray[np.float32]
@@ -50,13 +56,8 @@ MIN_NEAR = 4.0
 #: Minimum confidence of patterns found near given ones, relative to the clearest ones
 #: in the frames.
 MIN_PROMINENCE = 0.7
-#: Maximum distance of a pattern from an approximate wave vector, such as that of a
-#: circle dragged onto a peak: in cycles per field of view, and as a fraction of the
-#: width of the spectrum (half the diameter of a circle). The larger of the two applies.
-_REACH = 3.0
-_REACH_FRACTION = 0.01
 #: Minimum number of phases with which two patterns in one direction can be separated.
-_MIN_PHASES = 5
+MIN_TWO_ORDERS = 5
 #: Range of frequencies searched for a second pattern, relative to the expected one.
 _NEAR = (0.85, 1.15)
 #: Maximum distance of a second pattern from where it is expected, in cycles per field
@@ -64,8 +65,11 @@ _NEAR = (0.85, 1.15)
 _MAX_DISTANCE = 1.5
 #: Minimum confidence of a second pattern where it is expected; noise reaches 3.
 _MIN_RELATED = 3.5
-#: Range of frequencies searched for the coarser of two patterns if none was found,
-#: relative to the cut-off.
+#: If the coarser pattern is clear and was refined: minimum confidence of the finer one,
+#: and its maximum distance.
+_FINER = 2.0, 0.5
+#: Range of frequencies searched for the coarser of two patterns if it was not found at
+#: half the frequency of the finer one, relative to the cut-off.
 _LOW_RING = (0.25, 0.5)
 #: Minimum agreement of the phases of two patterns, between 0 and 1.
 _MIN_AGREEMENT = 0.8
@@ -197,7 +201,11 @@ class AngleFit:
         return self.coarse((ring[0], min(ring[1], _NYQUIST)))[1]
 
     def related(
-        self, k: tuple[float, float], factor: float
+        self,
+        k: tuple[float, float],
+        factor: float,
+        least: float = _MIN_RELATED,
+        distance: float = _MAX_DISTANCE,
     ) -> tuple[tuple[float, float], float] | None:
         """Search for a pattern at a multiple of a wave vector; None if there is none.
 
@@ -211,6 +219,8 @@ class AngleFit:
             Wave vector of a pattern that was found, in cycles per pixel.
         factor : float
             0.5 or 2.
+        least, distance : float
+            Minimum confidence; distance searched, in cycles per field of view.
 
         Returns
         -------
@@ -221,14 +231,15 @@ class AngleFit:
         expected = (factor * k[0], factor * k[1])
         frequency = math.hypot(*expected)
         highest = min(RING[1] * self.otf.cut_off, _NYQUIST)
-        if len(self.spectra) < _MIN_PHASES or frequency > highest:
+        if len(self.spectra) < MIN_TWO_ORDERS or frequency > highest:
             return None
-        ring = (_NEAR[0] * frequency, min(_NEAR[1] * frequency, highest))
-        found, confidence = self.coarse(ring)
-        if np.dot(found, k) < 0:
-            found = (-found[0], -found[1])
-        cycles = np.subtract(found, expected) * self.shape
-        if confidence < _MIN_RELATED or np.hypot(*cycles) > _MAX_DISTANCE:
+        peaks = self.peaks((_NEAR[0] * frequency, min(_NEAR[1] * frequency, highest)))
+        # Structures with a direction of their own cause higher peaks elsewhere.
+        rows, columns = self.shape
+        reach = distance / rows, distance / columns
+        found = peaks.nearest(expected, reach)
+        confidence = peaks.confidence_at(found)
+        if confidence < least:
             return None
         fine, coarse = (k, found) if factor < 1 else (found, k)
         turns = [
@@ -424,7 +435,7 @@ def fit_fringe(
             fit, fit.refine(k), confidence, harmonics
         )
     elif near is not None and confidence > 0:
-        reach = _near_reach(fit.shape)
+        reach = near_reach(fit.shape)
         k, best = fit.refine(peaks.nearest(near, reach)), confidence
         confidence = peaks.confidence_at(k)
         if harmonics > 1 and 2 * math.hypot(*k) <= high:
@@ -454,46 +465,35 @@ def fit_fringe(
     )
 
 
-def _near_reach(shape: Sequence[int]) -> tuple[float, float]:
-    """Return how far a pattern may be from a given one, in cycles per pixel (Y, X)."""
-    cycles = [max(_REACH, _REACH_FRACTION * n) for n in shape]
-    return cycles[0] / shape[0], cycles[1] / shape[1]
-
-
 def _with_both_orders(
     fit: AngleFit, k: tuple[float, float], confidence: float, harmonics: int
 ) -> tuple[tuple[float, float], float, float]:
     """Search for a second pattern in the direction of the one that was found.
 
-    With several harmonics, a pattern at half the frequency is the fundamental, and the
-    pattern that was found is its second harmonic.
-
     Returns
     -------
     k : (float, float)
-        Wave vector of the fundamental.
+        Wave vector of the fundamental: with several harmonics, that of the coarser one.
     confidence : float
         Confidences of both patterns, added in quadrature.
     unused : float
         Frequency of the second pattern, relative to that of `k`, if it is not used.
     """
     coarser = fit.related(k, 0.5)
-    if coarser is None and confidence < MIN_CONFIDENCE:
-        low, height = fit.coarse(
-            (_LOW_RING[0] * fit.otf.cut_off, _LOW_RING[1] * fit.otf.cut_off)
-        )
-        finer = fit.related(low, 2.0) if height >= MIN_CONFIDENCE else None
+    if coarser is None and len(fit.spectra) >= MIN_TWO_ORDERS:
+        least, most = (factor * fit.otf.cut_off for factor in _LOW_RING)
+        low, height = fit.coarse((least, most))
+        is_clear = height > max(confidence, MIN_CONFIDENCE)
+        finer = fit.related(fit.refine(low), 2.0, *_FINER) if is_clear else None
         if finer is not None:
             k, confidence = fit.refine(finer[0]), finer[1]
             coarser = low, height
     if coarser is not None:
         half, height = coarser
         confidence = math.hypot(confidence, height)
-        return (
-            (fit.refine(half), confidence, 0.0)
-            if harmonics > 1
-            else (k, confidence, 0.5)
-        )
+        if harmonics > 1:
+            return fit.refine(half), confidence, 0.0
+        return k, confidence, 0.5
     related = fit.related(k, 2.0)
     if related is None:
         return k, confidence, 0.0

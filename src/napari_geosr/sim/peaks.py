@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,11 @@ _RINGS = 12
 #: Distances from the border, as fractions of each edge, between which the weight of
 #: filtered frames increases from 0 to 1.
 _INNER = (0.07, 0.2)
+#: Maximum distance of a pattern from an approximate wave vector, such as that of a
+#: circle dragged onto a peak: in cycles per field of view, and as a fraction of the
+#: width of the spectrum (half the diameter of a circle). The larger of the two applies.
+_REACH = 3.0
+_REACH_FRACTION = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,3 +121,9 @@ def inner_fade(n: int) -> FloatArray:
     edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
     part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
     return np.asarray(np.sin(np.pi / 2 * part) ** 2, np.float32)
+
+
+def near_reach(shape: Sequence[int]) -> tuple[float, float]:
+    """Return how far a pattern may be from a given one, in cycles per pixel (Y, X)."""
+    cycles = [max(_REACH, _REACH_FRACTION * n) for n in shape]
+    return cycles[0] / shape[0], cycles[1] / shape[1]

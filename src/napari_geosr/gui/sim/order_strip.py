@@ -23,9 +23,9 @@ from napari_geosr.gui.kit.widgets import text_label
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.sim import FramesConfig, frames_of
 from napari_geosr.operations.sim.estimate import brightest_part
-from napari_geosr.operations.sim.inputs import (
-    MAX_GROWTH,
+from napari_geosr.operations.sim.order_checks import (
     difference_growth,
+    largest_growth,
     order_remark,
 )
 
@@ -84,7 +84,7 @@ def overview_steps(
     place = brightest_part(block.mean(axis=(0, 1)), edge)
     rows = thumbnails(block[(..., *place)])
     remark = order_remark(frames, config)
-    are_raw = not remark or difference_growth(frames) <= MAX_GROWTH
+    are_raw = not remark or difference_growth(frames) <= largest_growth(frames)
     return FrameOverview(frames, rows, edge, remark, are_raw)
 
 

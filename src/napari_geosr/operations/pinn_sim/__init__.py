@@ -195,6 +195,9 @@ class _StackFit(ObjectFit):
             self.frames, self.settings, plane=self.plane, should_stop=should_stop
         )
         self.estimate.require()
+        # The network of all other planes has as many harmonics.
+        harmonics = self.settings.harmonics or self.estimate.patterns.harmonics or None
+        self.settings = self.settings.model_copy(update={"harmonics": harmonics})
         block = self.estimate.block
         if self.state is None:
             self.iterations = self.config.iterations or (

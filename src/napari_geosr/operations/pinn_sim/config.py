@@ -26,7 +26,7 @@ from napari_geosr.operations.sim.config import (
     UpscaleFactor,
 )
 from napari_geosr.operations.sim.inputs import transfer_function
-from napari_geosr.operations.sim.memory import require_network_memory
+from napari_geosr.operations.sim.memory import most_harmonics, require_network_memory
 from napari_geosr.operations.train.checks import check_country
 from napari_geosr.operations.train.object_fit import ObjectFitConfig
 
@@ -200,7 +200,7 @@ def require_memory(frames: SimFrames, config: PinnSimConfig, device: str) -> Non
         If the network needs more than the budget.
     """
     n_frames = frames.angles * frames.phases
-    terms = 1 + 2 * config.harmonics * frames.angles
+    terms = 1 + 2 * most_harmonics(config, frames.phases) * frames.angles
     if config.patterns is not None:  # given patterns may be images
         terms = max(terms, n_frames)
     require_network_memory(

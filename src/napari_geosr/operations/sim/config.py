@@ -216,14 +216,15 @@ class FramesConfig(Config):
         "image stack with one pattern per frame. By default, the patterns are found "
         "in the frames.",
     )
-    harmonics: int = Field(
-        1,
+    harmonics: int | None = Field(
+        None,
         ge=1,
         le=4,
         title="Harmonics",
         description="Harmonics of the pattern: 1 for two-beam illumination, 2 for "
         "three-beam illumination, 2 or more for nonlinear illumination. Needs at least "
-        "2 × harmonics + 1 phases.",
+        "2 × harmonics + 1 phases. By default 2 if the frames contain two patterns in "
+        "each direction, otherwise 1.",
     )
 
     threads: int | None = Field(

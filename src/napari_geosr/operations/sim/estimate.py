@@ -12,11 +12,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import (
-    BlockDone,
     ShouldStop,
     StageStarted,
     Step,
@@ -25,29 +24,29 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.agreement import (
-    agreeing_fits,
     cut_off_remark,
     disagreement_remarks,
     modulation_remark,
+    offset_remark,
     optics_advice,
     outlier_remark,
-    unused_remark,
 )
+from napari_geosr.operations.sim.angle_fits import fit_steps
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.frame_checks import check_plane, usable_plane
 from napari_geosr.operations.sim.inputs import (
     known_patterns,
-    order_remark,
     psf_remark,
     transfer_function,
     wavelength_remark,
 )
 from napari_geosr.operations.sim.known_patterns import check_patterns, read_patterns
+from napari_geosr.operations.sim.order_checks import order_remark
 from napari_geosr.operations.sim.starts import search_starts
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.sim.noise import FrameNoise, frame_noise
 from napari_geosr.sim.outliers import without_outliers
-from napari_geosr.sim.patterns import MIN_PROMINENCE, FringeFit, fit_fringe
+from napari_geosr.sim.patterns import MIN_PROMINENCE, FringeFit
 from napari_geosr.sim.refine import refine_phases_steps
 
 FloatArray = npt.NDArray[np.float32]
@@ -210,15 +209,21 @@ def estimate_steps(
         given = read_patterns(known, frames, channel)
         check_patterns(given, otf)
         return PatternEstimate(given, (), otf, noise, block)
-    near_vectors = None if near is None else [f.wave_vector for f in near.fringes]
-    fits = yield from _fit_steps(cleaned, otf, noise, config, near_vectors, should_stop)
+    fits = yield from fit_steps(
+        cleaned,
+        otf,
+        noise.variance,
+        harmonics=config.harmonics,
+        near=near,
+        is_first=is_first,
+        should_stop=should_stop,
+    )
     pixels = outlier_remark(outliers, frames, channel, time)
     if is_new:
         for message in (
             pixels,
             cut_off_remark(cleaned, otf, frames, channel, time),
             " ".join(disagreement_remarks(fits, frames, channel, time)),
-            unused_remark(fits) if is_first else "",
         ):
             if message:
                 yield WarningIssued(message=message)
@@ -240,41 +245,16 @@ def estimate_steps(
     )
     if found.problems:
         return found
-    if is_first and (message := modulation_remark(found.patterns)):
-        yield WarningIssued(message=message)
+    if is_first:
+        for message in (
+            modulation_remark(found.patterns),
+            offset_remark(cleaned, noise, frames, config),
+        ):
+            if message:
+                yield WarningIssued(message=message)
     yield StageStarted(message="Refining phases and intensities")
     refined = yield from _refine_steps(found, cleaned, config.threads, should_stop)
     return replace(found, patterns=refined)
-
-
-def _fit_steps(
-    block: FloatArray,
-    otf: Otf,
-    noise: FrameNoise,
-    config: FramesConfig,
-    near: Sequence[tuple[float, float]] | None,
-    should_stop: ShouldStop,
-) -> Generator[Step, None, list[FringeFit]]:
-    """Find the pattern of each angle."""
-    yield StageStarted(message="Finding the patterns")
-
-    def search(angle: int, frequency: float | None = None) -> FringeFit:
-        return fit_fringe(
-            block[angle],
-            otf,
-            noise=noise.variance,
-            harmonics=config.harmonics,
-            near=None if near is None else near[angle],
-            frequency=frequency,
-        )
-
-    fits: list[FringeFit] = []
-    for angle in range(len(block)):
-        if should_stop():
-            raise Cancelled("Stopped before the patterns were found.")
-        fits.append(search(angle))
-        yield BlockDone(angle + 1, len(block))
-    return fits if near is not None else agreeing_fits(fits, search)
 
 
 def _advice(
@@ -350,6 +330,9 @@ def search_steps(
         The patterns; they have problems if they were not found anywhere.
     """
     second: PatternEstimate | None = None
+    known = before or corrected
+    if config.harmonics is None and known is not None:  # as many as in these
+        config = config.model_copy(update={"harmonics": known.harmonics})
     starts = search_starts(frames, channel, before=before, corrected=corrected)
     for near in starts:
         found = yield from estimate_steps(

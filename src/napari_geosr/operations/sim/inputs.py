@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,6 @@ from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.questions import implausibility_reasons, voxel_size_question
 from napari_geosr.core.sim_frames import (
     SimFrames,
-    guess_order,
-    unclear_order,
 )
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.sim_frames.optics import Optics
@@ -36,9 +34,6 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Refractive index of immersion oil, used if no other is given or stated in the file.
 OIL = 1.515
-#: Value of `difference_growth` above which images do not look like raw frames of one
-#: plane.
-MAX_GROWTH = 1.8
 #: Maximum number of slices among which the dimmest is searched for.
 _MOST_SLICES = 16
 #: Metadata key that marks frames with an unknown slice spacing.
@@ -140,9 +135,10 @@ def frames_of(
             "first.",
             fields=("order",),
         )
-    if frames.phases < 2 * config.harmonics + 1 and known is None:
+    harmonics = config.harmonics or 1
+    if frames.phases < 2 * harmonics + 1 and known is None:
         raise ConfigError(
-            f"{config.harmonics} harmonics need at least {2 * config.harmonics + 1} "
+            f"{harmonics} harmonics need at least {2 * harmonics + 1} "
             f"phases per angle, but there are {frames.phases}. Use fewer harmonics "
             "(--harmonics), or check --phases."
         )
@@ -407,72 +403,6 @@ def wavelength_remark(frames: SimFrames, config: FramesConfig) -> str:
         f"{frames.n_channels} channels. If the channels differ, give one for each "
         "(--wavelength)."
     )
-
-
-def order_remark(frames: SimFrames, config: FramesConfig) -> str:
-    """Explain in a sentence why the order of the frames is uncertain.
-
-    Parameters
-    ----------
-    frames : SimFrames
-    config : FramesConfig
-
-    Returns
-    -------
-    str
-        Empty if the order is given or clear from the frames.
-    """
-    if config.order is not None or known_patterns(frames, config) is not None:
-        return ""
-    growth = difference_growth(frames)
-    if growth > MAX_GROWTH:
-        return (
-            f"{frames.volume.title} does not look like raw SIM frames: the mean "
-            "squared difference of images far apart in the stack is "
-            f"{growth:.1f} times that of adjacent ones, as in a volume or a time "
-            "series. Choose raw frames or, if these are raw frames, give their order "
-            "(--order)."
-        )
-    _, misfit = guess_order(frames)
-    orders = unclear_order(misfit)
-    if orders is None:
-        return ""
-    best, rival = orders
-    used = frames.order
-    other = rival if misfit[used] == misfit[best] else best
-    return (
-        f"The order of the frames of {frames.volume.title} is unclear: {used} is used, "
-        f"but {other} fits about as well (misfits {misfit[used]:.2f} and "
-        f"{misfit[other]:.2f}). Check that the stack is complete and unshuffled and "
-        "that the sample did not move, and give the order (--order)."
-    )
-
-
-def difference_growth(frames: SimFrames) -> float:
-    """Return the mean squared difference of distant images, relative to adjacent ones.
-
-    Frames of one plane differ only in their patterns, and therefore by similar amounts:
-    the ratio is 0.9 for such frames, and 2.8 to 40 for real volumes and time series.
-
-    Parameters
-    ----------
-    frames : SimFrames
-        Only the frames of the middle plane are read.
-    """
-    middle = frames.middle()
-    block = np.nan_to_num(frames.frames(*middle)).astype(np.float64)
-    counts = range(frames.angles), range(frames.phases)
-    places = [frames.index(angle, phase, *middle) for angle, phase in product(*counts)]
-    images = block.reshape(-1, *block.shape[2:])[np.argsort(places)]
-    means = images.mean((1, 2), keepdims=True)
-    images = images * (means.mean() / np.where(means > 0, means, 1))
-    distances: dict[int, list[float]] = {}
-    for i, j in combinations(range(len(images)), 2):
-        difference = float(np.square(images[i] - images[j]).mean())
-        distances.setdefault(j - i, []).append(difference)
-    adjacent = float(np.mean(distances[1]))
-    far = [np.mean(d) for n, d in distances.items() if n > len(images) // 2]
-    return float(np.mean(far)) / adjacent if adjacent > 0 and far else 1.0
 
 
 def axis_facts(frames: SimFrames) -> AnyMapping:

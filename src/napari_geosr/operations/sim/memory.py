@@ -11,9 +11,10 @@ from napari_geosr.core.config import format_available, format_enough, parse_byte
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.inference.device import free_memory
-from napari_geosr.operations.sim.config import SimConfig
+from napari_geosr.operations.sim.config import FramesConfig, SimConfig
 from napari_geosr.physics.illumination import SimGrid
 from napari_geosr.physics.illumination.otf import Otf
+from napari_geosr.sim.patterns import MIN_TWO_ORDERS
 
 #: Number of arrays of the result's size that joint Richardson–Lucy needs, in addition
 #: to the terms of the patterns.
@@ -58,6 +59,11 @@ def n_terms(patterns: PatternSet) -> int:
     if patterns.images is not None:
         return patterns.n_frames
     return 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
+
+
+def most_harmonics(config: FramesConfig, phases: int) -> int:
+    """Return the number of harmonics, or the highest that can be chosen by default."""
+    return config.harmonics or (2 if phases >= MIN_TWO_ORDERS else 1)
 
 
 def require_network_memory(
@@ -176,11 +182,12 @@ def require_memory(
     DeviceMemoryError
         If the method, or a tile, needs more than the budget.
     """
-    n_frames, terms = angles * phases, 1 + 2 * config.harmonics * angles
+    harmonics = most_harmonics(config, phases)
+    n_frames, terms = angles * phases, 1 + 2 * harmonics * angles
     if config.method == "widefield":
         return 0
     if config.method == "wiener":
-        return require_wiener_memory(shape, config.harmonics, otf, config)
+        return require_wiener_memory(shape, harmonics, otf, config)
     if config.method == "pinn":
         return require_network_memory(shape, n_frames, terms, otf, config, "cpu")
     tiles_for(shape, n_frames, terms, otf, config, "cpu")

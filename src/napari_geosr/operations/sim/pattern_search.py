@@ -238,14 +238,16 @@ class PatternSearch:
     def _measured_steps(
         self, time: int, channel: int, plane: int, used: PatternEstimate
     ) -> Generator[Step, None, PatternEstimate]:
-        """Find the patterns of a plane near given ones, using a single harmonic.
+        """Find the patterns of a plane near given ones.
 
         Given patterns may have more harmonics than can be separated with the number of
-        phases.
+        phases; the highest ones are then ignored.
         """
+        separable = (self.frames.phases - 1) // 2
+        harmonics = max(1, min(used.patterns.harmonics, separable))
         steps = search_steps(
             replace(self.frames, patterns=None),
-            self.config.model_copy(update={"patterns": None, "harmonics": 1}),
+            self.config.model_copy(update={"patterns": None, "harmonics": harmonics}),
             time=time,
             channel=channel,
             plane=plane,

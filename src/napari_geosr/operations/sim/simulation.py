@@ -107,8 +107,14 @@ class SimulateSimConfig(Config):
         ge=3,
         le=32,
         title="Phases",
-        description="Number of phases (frames) per direction; by default 3, or 7 for "
-        "a nonlinear response.",
+        description="Number of phases (frames) per direction; by default 3, 5 for "
+        "three beams, or 7 for a nonlinear response.",
+    )
+    beams: Literal[2, 3] = Field(
+        2,
+        title="Beams",
+        description="Number of interfering beams. Three beams produce two patterns in "
+        "each direction; the stronger one has half the frequency of the other.",
     )
     order: Literal["apz", "azp", "zap", "paz"] = Field(
         "apz",
@@ -142,8 +148,8 @@ class SimulateSimConfig(Config):
         gt=0.1,
         le=1.2,
         title="Pattern frequency",
-        description="Frequency of the pattern relative to the cut-off; by default "
-        "0.85.",
+        description="Frequency of the (finest) pattern relative to the cut-off; by "
+        "default 0.85.",
     )
     modulation: float = Field(
         0.9,
@@ -199,10 +205,12 @@ class SimulateSimConfig(Config):
     def scene(self) -> SimScene:
         """Convert the settings to pixels."""
         nonlinear = self.nonlinear != "none"
+        phases = 7 if nonlinear else 2 * self.beams - 1
         return SimScene(
             size=self.size,
             angles=self.angles or (5 if nonlinear else 3),
-            phases=self.phases or (7 if nonlinear else 3),
+            phases=self.phases or phases,
+            beams=self.beams,
             cut_off=self.cut_off(),
             frequency=self.frequency or 0.85,
             modulation=self.modulation,

@@ -6,6 +6,9 @@ References
    Soc. Am. A 19, 1599-1609 (2002). doi:10.1364/JOSAA.19.001599
 .. [2] Gustafsson. Nonlinear structured-illumination microscopy. PNAS 102, 13081-13086
    (2005). doi:10.1073/pnas.0406877102
+.. [3] Gustafsson et al. Three-dimensional resolution doubling in wide-field
+   fluorescence microscopy by structured illumination. Biophys. J. 94, 4957-4970
+   (2008). doi:10.1529/biophysj.107.120345
 """
 
 from __future__ import annotations
@@ -55,9 +58,12 @@ class SimScene:
     cut_off : float
         Cut-off frequency of the objective, in cycles per camera pixel.
     frequency : float
-        Frequency of the pattern, relative to the cut-off.
+        Frequency of the finest pattern of the light, relative to the cut-off.
+    beams : int
+        2, or 3 for three equally bright beams: the light then also has a stronger
+        pattern with half the frequency [3]_.
     modulation : float
-        Modulation of the excitation light, 0 to 1.
+        Modulation of the excitation light, 0 to 1; 1 is that of ideal beams.
     response : str
         One of `RESPONSES`.
     saturation : float
@@ -92,6 +98,7 @@ class SimScene:
     phases: int = 3
     cut_off: float = 0.37
     frequency: float = 0.85
+    beams: int = 2
     modulation: float = 0.9
     response: str = "linear"
     saturation: float = 4.0
@@ -163,7 +170,7 @@ def scene_patterns(scene: SimScene, rng: np.random.Generator) -> PatternSet:
     fringes = []
     for a in range(scene.angles):
         direction = start + a * math.pi / scene.angles
-        length = scene.frequency * scene.cut_off
+        length = scene.frequency * scene.cut_off / (scene.beams - 1)
         length *= 1 + scene.wave_vector_error * rng.standard_normal()
         first = rng.uniform(0, 2 * math.pi)
         phases = first + 2 * math.pi * np.arange(scene.phases) / scene.phases
@@ -190,9 +197,10 @@ def scene_patterns(scene: SimScene, rng: np.random.Generator) -> PatternSet:
 def harmonic_amplitudes(scene: SimScene) -> tuple[float, ...]:
     """Return the amplitudes of the harmonics of the emission, relative to its mean.
 
-    The excitation is ``I = 1 + m cos``; the emission is ``I``, ``1 - exp(-s I)``
-    [1]_, ``s I / (1 + s I)`` [2]_, or, for photo-switching, ``exp(-s I)``: only
-    fluorophores that the pattern has not switched off emit light.
+    The excitation is ``I = 1 + m cos``, or ``1 + m (4 cos(t) + 2 cos(2 t)) / 3`` for
+    three beams [3]_; the emission is ``I``, ``1 - exp(-s I)`` [1]_, ``s I / (1 + s I)``
+    [2]_, or, for photo-switching, ``exp(-s I)``: only fluorophores that the pattern has
+    not switched off emit light.
 
     Raises
     ------
@@ -200,7 +208,10 @@ def harmonic_amplitudes(scene: SimScene) -> tuple[float, ...]:
         If there is no such response.
     """
     turn = 2 * np.pi * np.arange(_PERIOD) / _PERIOD
-    light = 1 + scene.modulation * np.cos(turn)
+    stripes = np.cos(turn)
+    if scene.beams == 3:
+        stripes = (4 * np.cos(turn) + 2 * np.cos(2 * turn)) / 3
+    light = 1 + scene.modulation * stripes
     s = scene.saturation
     responses = {
         "linear": light,

@@ -238,7 +238,13 @@ def trust_steps(
     warnings = [
         *pattern_warnings(fit, cycles, modulation, confidence, images),
         *offset_warnings(block, estimate),
-        *residual_warnings(residual, _rms(fit.residuals), block, config),
+        *residual_warnings(
+            residual,
+            _rms(fit.residuals),
+            estimate.patterns.harmonics,
+            block,
+            config,
+        ),
     ]
     return SimTrust(
         residual.frames,

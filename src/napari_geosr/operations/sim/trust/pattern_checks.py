@@ -46,6 +46,17 @@ _GROUPS = 3
 #: absolute (the larger limit applies); above it, a warning is issued. At a
 #: signal-to-noise ratio of 5, the measured value differs by less than 0.06.
 _MODULATION_ERROR = (0.2, 0.1)
+#: What to do about wrong patterns that were given.
+_GIVEN = (
+    "Omit --patterns to have the patterns found in these frames, or correct the "
+    "patterns file."
+)
+#: What to do about wrong patterns that were found in the frames.
+_FOUND = (
+    "Check the optics (--na, --wavelength, --pixel), and that the circle of this angle "
+    "lies on a peak in the spectrum of the SIM dock, where it can be dragged, or of "
+    "'napari-geosr sim check'."
+)
 
 
 class PatternFit:
@@ -77,6 +88,8 @@ class PatternFit:
         device: str,
     ) -> None:
         self.part, self.patterns, self.threads = part, patterns, config.threads
+        #: What to do if the patterns are wrong.
+        self.advice = _FOUND if estimate.fits else _GIVEN
         variance = estimate.noise.weights(part.mean(axis=(0, 1)))
         self.sigma, self.weight = np.sqrt(variance), np.reciprocal(variance)
         operator = IlluminationOperator.create(
@@ -263,14 +276,20 @@ def pattern_warnings(
     """
     reason = unclear_reason(confidence)
     found = (
-        [*_phase_warnings(fit.phase_errors), *_cycle_warnings(cycles), *images]
-        or _modulation_warnings(fit.patterns, modulation)
+        [
+            *_phase_warnings(fit.phase_errors, fit.advice),
+            *_cycle_warnings(cycles, fit.advice),
+            *images,
+        ]
+        or _modulation_warnings(fit.patterns, modulation, fit.advice)
         or _residual_warnings(fit.residuals, fit.part.mean(axis=(2, 3)))
     )
     return [reason, *found] if reason else found
 
 
-def _modulation_warnings(patterns: PatternSet, measured: Sequence[float]) -> list[str]:
+def _modulation_warnings(
+    patterns: PatternSet, measured: Sequence[float], advice: str
+) -> list[str]:
     found = []
     relative, absolute = _MODULATION_ERROR
     for angle, (fringe, value) in enumerate(
@@ -280,13 +299,13 @@ def _modulation_warnings(patterns: PatternSet, measured: Sequence[float]) -> lis
         if abs(value - used) > max(relative * abs(used), absolute):
             found.append(
                 f"Angle {angle}: the modulation of the pattern is {used:.2f}, but "
-                f"{value:.2f} in the frames. Correct the pattern, or find the patterns "
-                "again."
+                f"{value:.2f} in the frames. Check the camera offset (--offset), on "
+                f"which the modulation depends. {advice}"
             )
     return found
 
 
-def _phase_warnings(errors: FloatArray) -> list[str]:
+def _phase_warnings(errors: FloatArray, advice: str) -> list[str]:
     found = []
     for angle, row in enumerate(errors, start=1):
         worst = int(np.argmax(np.nan_to_num(np.abs(row))))
@@ -294,7 +313,8 @@ def _phase_warnings(errors: FloatArray) -> list[str]:
             found.append(
                 f"Angle {angle}, phase {worst + 1}: the frame's phase differs from "
                 f"that of the pattern by {math.degrees(row[worst]):.0f}°. The patterns "
-                "or the order of the frames are probably wrong."
+                "or the order of the frames (--order) are probably wrong. "
+                f"{advice}"
             )
     return found
 
@@ -318,10 +338,10 @@ def _residual_warnings(residuals: FloatArray, means: FloatArray) -> list[str]:
     ]
 
 
-def _cycle_warnings(cycles: Sequence[float]) -> list[str]:
+def _cycle_warnings(cycles: Sequence[float], advice: str) -> list[str]:
     return [
         f"Angle {angle}: the pattern in the frames differs by {value:.2f} cycles per "
-        "field of view from the one used. Find the patterns again."
+        f"field of view from the one used. {advice}"
         for angle, value in enumerate(cycles, start=1)
         if value > MAX_CYCLES
     ]

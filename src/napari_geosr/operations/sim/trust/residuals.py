@@ -65,8 +65,9 @@ _WORSE = 1.3
 #: good results with a residual above 1.5 (SNR 50 and 85), the fraction is at most 0.5.
 _UNEXPLAINED = 1.5
 _HARDLY_BETTER = 0.8
-#: Number of given iterations from which this rule is used: after about as many
-#: iterations as in the short fit, the two residuals do not differ.
+#: Number of given iterations, per harmonic, from which this rule is used: after about
+#: as many iterations as in the short fit, the two residuals do not differ, and higher
+#: harmonics converge more slowly.
 _ENOUGH_ITERATIONS = 40
 
 
@@ -140,7 +141,11 @@ def result_residual(
 
 
 def residual_warnings(
-    residual: ResultResidual, patterns: float, block: FloatArray, config: SimConfig
+    residual: ResultResidual,
+    patterns: float,
+    harmonics: int,
+    block: FloatArray,
+    config: SimConfig,
 ) -> list[str]:
     """Warn if a result does not explain the frames.
 
@@ -153,13 +158,15 @@ def residual_warnings(
     residual : ResultResidual
     patterns : float
         Residual of the patterns.
+    harmonics : int
+        Harmonics of the patterns; 0 for images.
     block : ndarray of shape (angles, phases, Y, X)
         Frames of the plane, with the offset subtracted, without outliers.
     config : SimConfig
     """
     possible = max(patterns, 1.0)
     is_worse = residual.rms > _WORSE * possible
-    is_unexplained = _is_fitted(config) and residual.rms > max(
+    is_unexplained = _is_fitted(config, harmonics) and residual.rms > max(
         _UNEXPLAINED, _HARDLY_BETTER * patterns
     )
     if config.method == "widefield" or not (is_worse or is_unexplained):
@@ -176,12 +183,11 @@ def residual_warnings(
     ]
 
 
-def _is_fitted(config: SimConfig) -> bool:
+def _is_fitted(config: SimConfig, harmonics: int) -> bool:
     """Return whether a method is expected to fit better than a few iterations."""
-    if config.harmonics > 1:  # not measured
-        return False
     if config.method == "joint-rl":
-        return config.iterations is None or config.iterations >= _ENOUGH_ITERATIONS
+        least = _ENOUGH_ITERATIONS * max(harmonics, 1)
+        return config.iterations is None or config.iterations >= least
     return config.method == "wiener"
 
 
