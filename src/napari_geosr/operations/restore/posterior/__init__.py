@@ -223,9 +223,7 @@ class PosteriorRun(VolumeRun):
                         key = (self.network.seed, i, *piece)
                         array[piece] = self._drawn(sampler, piece, key, check)
                         yield BlockDone(i * len(pieces) + n + 1, total)
-                yield SamplesKept(
-                    (i + 1) * len(pieces), total, number=store.finished()
-                )
+                yield SamplesKept((i + 1) * len(pieces), total, number=store.finished())
             sample = store.sample(i)
             squares = [
                 sampler.residual(self._scan(piece), sample[piece]) ** 2
