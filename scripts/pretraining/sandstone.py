@@ -2,17 +2,21 @@
 
     python scripts/pretraining/sandstone.py train berea.zip --work build/sandstone
     python scripts/pretraining/sandstone.py judge berea.zip --work build/sandstone
+    python scripts/pretraining/sandstone.py train berea.zip --name 3d --dimensions 3D
+    python scripts/pretraining/sandstone.py judge berea.zip --name 3d
 
 The scan is segmented, so its grey values are simulated: pores and grains have fixed
 values, which are blurred, and a little noise is added. The first third of the slices is
 for training, the last third for evaluation: generated images are compared with patches
-of this part that have the same porosity.
+of this part that have the same porosity. With ``--dimensions 3D``, the images are
+volumes, which requires a GPU. Prints the CPU time per training step and per sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,7 @@ import napari_geosr as geosr
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.diffusion.sampling import noise_field, sample
 from napari_geosr.models import zoo
+from napari_geosr.models.bundle import Model
 
 Array = npt.NDArray[Any]
 
@@ -40,14 +45,13 @@ TRAINED = slice(0, 130)
 PARTS = {"middle": slice(135, 265), "test": slice(270, 400)}
 #: Edge of the images that are compared, their number and their porosities.
 EDGE, SAMPLES, POROSITIES = 64, 64, (0.15, 0.20, 0.25)
+#: Number of real patches, by number of axes. They overlap in 3D.
+N_REAL = {2: 1000, 3: 200}
 #: Settings of the training.
 SETTINGS: dict[str, Any] = {
-    "dimensions": "2D",
     "network": "diffusion_unet",
     "layers": 3,
     "width": 16,
-    "patch": 64,
-    "batch_size": 8,
     "learning_rate": 1e-3,
     "condition": "porosity",
     "threads": 1,
@@ -71,6 +75,7 @@ def grey_values(solid: Array, seed: int = 0) -> Array:
 def train(options: argparse.Namespace) -> None:
     """Train, or resume an interrupted training."""
     scan = grey_values(solid_voxels(Path(options.data)))[TRAINED]
+    began = time.process_time()
     model = geosr.train(
         "ddpm",
         Path(options.work) / options.name,
@@ -78,8 +83,14 @@ def train(options: argparse.Namespace) -> None:
         name="sandstone-prior",
         steps=options.steps,
         from_model=options.start_from,
+        dimensions=options.dimensions,
+        patch=options.patch,
+        batch_size=options.batch_size,
+        device=options.device,
         **SETTINGS,
     )
+    seconds = (time.process_time() - began) / options.steps
+    print(f"CPU time per step: {seconds:.2f} s")
     print(model.card.figures, flush=True)
 
 
@@ -88,39 +99,64 @@ def pore_masks(samples: Array) -> Array:
     return np.asarray(samples) <= (PORE + GRAIN) / 2
 
 
+def pairs(masks: Array, lag: int) -> list[tuple[Array, Array]]:
+    """Return the voxels at a distance of `lag` along each axis."""
+    return [
+        (
+            np.take(masks, range(lag, masks.shape[axis]), axis),
+            np.take(masks, range(masks.shape[axis] - lag), axis),
+        )
+        for axis in range(1, masks.ndim)
+    ]
+
+
 def two_point(masks: Array, reach: int = EDGE // 2) -> Array:
-    """Probability that two voxels at a distance along Y or X are both pores."""
+    """Probability that two voxels at a distance along an axis are both pores."""
     values = [float(masks.mean())]
     for lag in range(1, reach):
-        along_y = (masks[:, lag:] & masks[:, :-lag]).mean()
-        along_x = (masks[:, :, lag:] & masks[:, :, :-lag]).mean()
-        values.append(float(along_y + along_x) / 2)
+        along = [float((one & other).mean()) for one, other in pairs(masks, lag)]
+        values.append(float(np.mean(along)))
     return np.array(values)
 
 
 def boundary(masks: Array) -> float:
     """Number of changes between pore and grain per voxel (specific surface)."""
-    along_y = (masks[:, 1:] != masks[:, :-1]).mean()
-    along_x = (masks[:, :, 1:] != masks[:, :, :-1]).mean()
-    return float(along_y + along_x) / 2
+    return float(np.mean([(a != b).mean() for a, b in pairs(masks, 1)]))
 
 
 def euler(masks: Array) -> float:
     """Return the mean Euler number of the pores of an image."""
-    return float(np.mean([euler_number(mask, connectivity=2) for mask in masks]))
+    ndim = masks.ndim - 1
+    return float(np.mean([euler_number(mask, connectivity=ndim) for mask in masks]))
 
 
-def patches_of(masks: Array, porosity: float, n: int, seed: int) -> Array:
+def patches_of(masks: Array, porosity: float, n: int, ndim: int, seed: int) -> Array:
     """Random patches with a porosity that differs by less than 0.01."""
     rng = np.random.default_rng(seed)
+    depth = 1 if ndim == 2 else EDGE
     found: list[Array] = []
     while len(found) < n:
-        z = rng.integers(len(masks))
+        z = rng.integers(len(masks) - depth + 1)
         y, x = rng.integers(masks.shape[1] - EDGE + 1, size=2)
-        patch = masks[z, y : y + EDGE, x : x + EDGE]
+        patch = masks[z : z + depth, y : y + EDGE, x : x + EDGE]
         if abs(patch.mean() - porosity) < 0.01:
-            found.append(patch)
+            found.append(patch[0] if ndim == 2 else patch)
     return np.stack(found)
+
+
+def generated(model: Model, options: argparse.Namespace, **wish: float) -> Array:
+    """Draw samples, one after another."""
+    network, scale = model.network().to(options.device), model.card.normalisation
+    assert scale.std is not None
+    assert scale.mean is not None
+    drawn, box = [], [slice(0, EDGE)] * len(model.card.axes)
+    for i in range(options.samples):
+        noise = torch.from_numpy(noise_field((options.seed, i), box)[None, None])
+        sampled = sample(
+            network, noise.to(options.device), options.sampling_steps, **wish
+        )
+        drawn.append(sampled[0, 0].cpu().numpy() * scale.std + scale.mean)
+    return pore_masks(np.stack(drawn))
 
 
 def judge(options: argparse.Namespace) -> None:
@@ -129,29 +165,21 @@ def judge(options: argparse.Namespace) -> None:
     part = PARTS[options.part]
     test = pore_masks(grey_values(solid_voxels(Path(options.data)))[part])
     model = zoo.find(str(Path(options.work) / options.name))
-    network, scale = model.network(), model.card.normalisation
+    ndim = len(model.card.axes)
     for guidance in options.guidance:
         for porosity in options.porosity:
-            noise = [
-                noise_field((options.seed, i), [slice(0, EDGE)] * 2)[None]
-                for i in range(SAMPLES)
-            ]
-            drawn = sample(
-                network,
-                torch.from_numpy(np.stack(noise)),
-                options.sampling_steps,
-                porosity=porosity,
-                guidance=guidance,
+            began = time.process_time()
+            made = generated(model, options, porosity=porosity, guidance=guidance)
+            seconds = (time.process_time() - began) / len(made)
+            print(
+                f"guidance {guidance:g}, porosity {porosity:g}: CPU time per sample "
+                f"{seconds:.1f} s"
             )
-            assert scale.std is not None
-            assert scale.mean is not None
-            made = pore_masks(drawn[:, 0].numpy() * scale.std + scale.mean)
-            print(f"guidance {guidance:g}, porosity {porosity:g}:")
-            real = patches_of(test, porosity, 1000, 0)
-            other = patches_of(test, porosity, SAMPLES, 1)
+            real = patches_of(test, porosity, N_REAL[ndim], ndim, 0)
+            other = patches_of(test, porosity, SAMPLES, ndim, 1)
             for name, masks in (("generated", made), ("real patches", other)):
                 difference = np.abs(two_point(masks) - two_point(real)).max()
-                each = masks.mean((1, 2))
+                each = masks.mean(tuple(range(1, masks.ndim)))
                 print(
                     f"  {name}: porosity {each.mean():.4f} ± {each.std():.4f}, S2 "
                     f"{100 * difference / (porosity * (1 - porosity)):.1f} %, surface "
@@ -170,6 +198,11 @@ def main() -> None:
     parser.add_argument("--name", default="job")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--start-from")
+    parser.add_argument("--dimensions", choices=["2D", "3D"], default="2D")
+    parser.add_argument("--patch", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--part", choices=PARTS, default="test")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--porosity", type=float, nargs="+", default=POROSITIES)

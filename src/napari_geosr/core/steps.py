@@ -121,6 +121,19 @@ class BlockDone(Step):
 
 
 @dataclass(frozen=True)
+class SamplesKept(BlockDone):
+    """Finished samples are stored in files; resumed runs do not draw them again.
+
+    Attributes
+    ----------
+    number : int
+        Number of finished samples.
+    """
+
+    number: int = 0
+
+
+@dataclass(frozen=True)
 class PartSaved(BlockDone):
     """A part of the current unit of work was saved; resumed runs do not repeat it."""
 

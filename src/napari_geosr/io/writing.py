@@ -298,12 +298,12 @@ def _save_unfinished(output: Output) -> None:
 
 
 def _may_be_resumed(part: Path) -> bool:
-    """Return whether the journal of a file lists finished parts, or may list some."""
+    """Return whether the journal of a file has finished parts, or may have some."""
     try:
         entry = load_journal(part)
     except FileError:
         return True
-    return entry is not None and bool(entry.boxes)
+    return entry is not None and entry.has_progress
 
 
 def _finish(output: Output, overwrite: bool) -> None:

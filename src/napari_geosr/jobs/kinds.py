@@ -119,10 +119,10 @@ def _has_finished(operation: str, folder: Path) -> bool:
     if out is not None and is_recorded(incomplete_path(out), folder):
         return True
     journals = [*folder.glob(f"data/*{JOURNAL}"), *folder.glob(f"result/*{JOURNAL}")]
-    if any(_boxes_of(path) for path in journals):
+    if any(_is_begun(path) for path in journals):
         return True
     beside = [] if out is None else leftovers(out, suffix_of(out))
-    return any(_boxes_of(journal_of(part), own) for part in beside)
+    return any(_is_begun(journal_of(part), own) for part in beside)
 
 
 def _output_of(folder: Path) -> tuple[Path | None, str]:
@@ -162,20 +162,20 @@ def outputs_of(job: JobFolder) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(job.path / path for path in paths))
 
 
-def _boxes_of(journal: Path, job: str | None = None) -> bool:
-    """Return whether a journal, optionally of a certain job, has finished boxes."""
+def _is_begun(journal: Path, job: str | None = None) -> bool:
+    """Return whether a journal, optionally of a certain job, has finished parts."""
     try:
-        has_boxes, written_by = _read_boxes(journal, journal.stat().st_mtime_ns)
+        is_begun, written_by = _read_progress(journal, journal.stat().st_mtime_ns)
     except (OSError, GeoSRError):  # deleted, or unreadable at the moment
         return False
-    return has_boxes and job in (None, written_by)
+    return is_begun and job in (None, written_by)
 
 
 @lru_cache(maxsize=64)
-def _read_boxes(journal: Path, _modified_ns: int) -> tuple[bool, str]:
-    """Return whether a journal has finished boxes, and the job that wrote it."""
+def _read_progress(journal: Path, _modified_ns: int) -> tuple[bool, str]:
+    """Return whether a journal has finished parts, and the job that wrote it."""
     entry = load_journal(journal.with_name(journal.name.removesuffix(JOURNAL)))
-    return (False, "") if entry is None else (bool(entry.boxes), entry.job)
+    return (False, "") if entry is None else (entry.has_progress, entry.job)
 
 
 def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:

@@ -33,6 +33,9 @@ from napari_geosr.io.unfinished_files.hidden import is_of_other_computer, leftov
 
 #: Suffix that the journal adds to the name of the file being written.
 JOURNAL = ".journal.json"
+#: Name of the fact that gives the number of finished samples of a diffusion model,
+#: which are stored next to the file being written.
+SAMPLES = "samples_kept"
 #: Minimum time between two entries, in seconds.
 _MIN_INTERVAL = 10.0
 #: Maximum time between two entries if writing is slow, in seconds.
@@ -107,7 +110,7 @@ class Journal:
             self.commit()
 
     def add(self, boxes: Iterable[Box], facts: AnyMapping | None = None) -> None:
-        """Record several boxes at once and commit."""
+        """Record several boxes or facts at once and commit."""
         self._boxes += boxes
         self._facts.update(facts or {})
         self.commit()
@@ -179,6 +182,16 @@ class JournalEntry:
         return sum(n_voxels(box) for box in self.boxes)
 
     @property
+    def n_samples(self) -> int:
+        """Number of finished samples that are stored next to the file."""
+        return int(self.facts.get(SAMPLES) or 0)
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether the writing process finished anything that can be reused."""
+        return bool(self.boxes or self.n_samples)
+
+    @property
     def is_this_process(self) -> bool:
         """Whether this process wrote the file."""
         if self.host != socket.gethostname() or self.pid != os.getpid():
@@ -220,7 +233,9 @@ class JournalEntry:
         The result is False for files from other computers, for which this is unknown.
         """
         known = self.host == socket.gethostname()
-        return known and not (self.boxes or self.is_this_process or self.is_running)
+        return known and not (
+            self.has_progress or self.is_this_process or self.is_running
+        )
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def find_unfinished(out: Path) -> Volume:
     for entry in entries:
         if entry.is_running:
             raise FileInUseError(in_use_message(out, entry.pid, entry.host))
-    best = max(entries, key=lambda entry: entry.n_finished, default=None)
+    best = max(entries, key=lambda e: (e.n_finished, e.n_samples), default=None)
     stopped = incomplete_path(out)
     if stopped.exists():
         volume = read_file(stopped, ReadOptions())
@@ -97,7 +97,8 @@ def unfinished_record(out: Path) -> AnyDict:
     found: list[Sequence[AnyMapping] | None] = []
     stopped = incomplete_path(out)
     with suppress(ConfigError, FileError, OSError):
-        found += [each.stamp.get("provenance") for each in _entries(out) if each.boxes]
+        entries = [each for each in _entries(out) if each.has_progress]
+        found += [each.stamp.get("provenance") for each in entries]
         if stopped.exists():
             found.append(read_file(stopped, ReadOptions()).provenance)
     return next((dict(history[-1]) for history in found if history), {})
@@ -388,7 +389,9 @@ def _n_finished(stopped: Volume) -> int:
 
 
 def _share(entry: JournalEntry) -> str:
-    """Return the finished fraction as the start of a noun phrase: ``"12 % of "``."""
+    """Return what is finished as the start of a noun phrase: ``"12 % of "``."""
+    if entry.n_samples and not entry.boxes:
+        return f"{entry.n_samples} sample{'s' * (entry.n_samples > 1)} of "
     return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
 
 

@@ -343,7 +343,7 @@ def write(
         export.write_html(
             made[files["html"]],
             shown,
-            title=f"Porosity of {volumes[first].name}",
+            title=f"Porosity of {reports[first].name}",
             pictures=drawing.pictures_of(shown) | curve_pictures(shown),
             histogram=made[files["png"]],
             provenance=[record],

@@ -16,14 +16,20 @@ from napari_geosr.core.array_parts.boxes import (
 )
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.provenance import describe_other_input
-from napari_geosr.core.steps import Step, StepIterator, TileDone, WarningIssued
+from napari_geosr.core.steps import (
+    SamplesKept,
+    Step,
+    StepIterator,
+    TileDone,
+    WarningIssued,
+)
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished_files.hidden import with_user_names
-from napari_geosr.io.unfinished_files.journal import Journal
+from napari_geosr.io.unfinished_files.journal import SAMPLES, Journal
 from napari_geosr.io.unfinished_files.unfinished import clear, find_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.storage import CachedResult, find_unfinished_results
@@ -308,13 +314,16 @@ def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> J
 def journaled_steps(
     steps: Generator[Step, None, T], journals: Sequence[Journal]
 ) -> Generator[Step, None, T]:
-    """Yield all steps, and record the finished tiles."""
+    """Yield all steps, and record the finished tiles and samples."""
     with StepIterator(steps) as iterator:
         for step in iterator:
-            if isinstance(step, TileDone):
+            if isinstance(step, TileDone | SamplesKept):
                 try:
                     for journal in journals:
-                        journal.note(step.slices, step.facts)
+                        if isinstance(step, TileDone):
+                            journal.note(step.slices, step.facts)
+                        else:
+                            journal.add((), {SAMPLES: step.number})
                 except FileError as error:
                     journals = ()
                     yield WarningIssued(

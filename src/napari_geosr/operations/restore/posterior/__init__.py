@@ -31,6 +31,7 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     BlockDone,
+    SamplesKept,
     ShouldStop,
     StageStarted,
     Step,
@@ -89,6 +90,10 @@ class SampleStore:
         """Return a finished sample, memory-mapped."""
         sample: AnyArray = np.load(self.path(number), mmap_mode="r")
         return sample
+
+    def finished(self) -> int:
+        """Return the number of finished samples."""
+        return len(list(self.folder.glob("sample_*.npy")))
 
     def remove(self) -> None:
         """Remove all samples."""
@@ -203,6 +208,8 @@ class PosteriorRun(VolumeRun):
         pieces = list(self._pieces())
         total = self.network.number * len(pieces)
         yield StageStarted(message="Drawing samples", total=total)
+        if n_kept := store.finished():  # the journal of a resumed run is a new one
+            yield SamplesKept(total=total, number=n_kept)
         shape, misfits = _fine_shape(self.prepared), []
 
         def check(_step: int) -> None:
@@ -216,6 +223,7 @@ class PosteriorRun(VolumeRun):
                         key = (self.network.seed, i, *piece)
                         array[piece] = self._drawn(sampler, piece, key, check)
                         yield BlockDone(i * len(pieces) + n + 1, total)
+                yield SamplesKept((i + 1) * len(pieces), total, number=store.finished())
             sample = store.sample(i)
             squares = [
                 sampler.residual(self._scan(piece), sample[piece]) ** 2
