@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from _document import typeset
+
+#: Relative error from which the factor is given instead.
+_LARGE = 10.0
 
 HEAD = """# Real scans: summary
 
@@ -103,9 +109,8 @@ def write_page(rows: Path, docs: Path) -> None:
 
 
 def _write(page: Path, text: str) -> None:
-    """Write a page, adding the space before % that Python's format omits."""
-    text = re.sub(r"(?<=\d)%", " %", text)
-    page.write_text(text.rstrip() + "\n", encoding="utf-8")
+    """Write a page with the spaces and minus signs that Python's formats omit."""
+    page.write_text(typeset(text).rstrip() + "\n", encoding="utf-8")
 
 
 def _judged(row: dict[str, Any]) -> bool:
@@ -241,7 +246,9 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
         "cell gives the noise-corrected PSNR in dB"
         + (
             ", the SSIM, and the relative errors of the number of pores per mm³ and of "
-            "the Euler number"
+            "the Euler number. Instead of an error of 1000 % or more, the factor is "
+            "given: ×20 is 20 times the value of the reference; ×−20 also has the "
+            "opposite sign"
             if porous
             else " and the SSIM"
         )
@@ -275,5 +282,11 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
 def _cell(found: dict[str, float], porous: bool) -> str:
     text = f"{found['fair_psnr']:.1f}, {found['ssim']:.2f}"
     if porous:
-        text += f", {found['pores_per_mm3_error']:+.0%}, {found['euler_error']:+.0%}"
+        text += f", {_error(found['pores_per_mm3_error'])}"
+        text += f", {_error(found['euler_error'])}"
     return text
+
+
+def _error(value: float) -> str:
+    """Return a relative error as text; a large one as the factor."""
+    return f"{value:+.0%}" if abs(value) < _LARGE else f"×{1 + value:.0f}"
