@@ -51,7 +51,7 @@ bright objects of [the simulation](verdict.md#how-the-verdict-is-determined) fad
 The last two rules were then tested on regions that had not been used, with other noise
 of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen
 and beads. In these 18 cases, *auto* was 0.68 dB above the best classical filter on
-average. `auto` was more than 0.2 dB below this filter in three cases (0.76 dB at
+average. *auto* was more than 0.2 dB below this filter in three cases (0.76 dB at
 worst). All three are scans of beads with 10 % added noise, in which the scan's own
 noise is more than half as strong as the added noise.
 
@@ -165,14 +165,18 @@ def _summary(rows: list[dict[str, Any]]) -> str:
         lines += [
             "",
             f"With 5 % noise or more, the PSNR of *auto* relative to the best "
-            f"classical filter is {np.mean(both):+.2f} dB on average and "
-            f"{min(both):+.2f} dB at worst. {harmful} restorations were harmful; a "
+            f"classical filter is {_signed(np.mean(both))} dB on average and "
+            f"{_signed(min(both))} dB at worst. {harmful} restorations were harmful; a "
             f"warning was given before {flagged} of them. Of the other "
             f"{good} restorations, {refused} were classified as harmful.",
             "",
             _by_kind(strong),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _by_kind(rows: list[dict[str, Any]]) -> str:
@@ -189,8 +193,8 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
         ]
         if leads:
             said.append(
-                f"{np.mean(leads):+.2f} dB on {title} ({min(leads):+.2f} to "
-                f"{max(leads):+.2f})"
+                f"{_signed(np.mean(leads))} dB on {title} ({_signed(min(leads))} to "
+                f"{_signed(max(leads))})"
             )
     return (
         "Difference between *auto* and the best classical filter by kind of scan: "
