@@ -7,13 +7,16 @@ from pathlib import Path
 
 
 def typeset(text: str) -> str:
-    """Add the space before ``%`` that Python omits, and true minus signs to tables."""
+    """Add the space before ``%`` and the minus signs that Python's formats omit.
+
+    Code between backticks and in indented lines keeps its hyphens.
+    """
     text = re.sub(r"(?<=\d)%", " %", text)
-    return "\n".join(
-        re.sub(r"(?<![\w.–/-])-(?=\.?\d)", "\N{MINUS SIGN}", line)
-        if line.startswith("|") and "`" not in line
-        else line
-        for line in text.split("\n")
+    return "".join(
+        part
+        if part.startswith(("`", "    "))
+        else re.sub(r"(?<![\w.–/-])-(?=\.?\d)", "\N{MINUS SIGN}", part)
+        for part in re.split(r"(`[^`]*`|^ {4}.*$)", text, flags=re.MULTILINE)
     )
 
 
