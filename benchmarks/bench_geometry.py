@@ -522,8 +522,8 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             "deviation over seeds. In the columns from *porosity* to *Tb.Sp*, the "
             "values are absolute relative errors; skeleton precision, skeleton recall "
             "and clDice are fractions. One threshold, midway between the grey values "
-            "of the two phases in the training targets, is used for all volumes. Training "
-            "times are CPU times on one thread, in seconds.\n",
+            "of the two phases in the training targets, is used for all volumes. "
+            "Training times are CPU times on one thread, in seconds.\n",
             "### Summary\n",
             claim(bench, cases, arguments.aware),
             "### All values\n",
