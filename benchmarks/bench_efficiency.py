@@ -297,8 +297,8 @@ def main() -> None:
         command += f" with `--steps {options.steps}`"
     head = (
         f"{command}. Each training run has {options.steps} steps with 8 patches "
-        f"each; a patch has {PATCH}² voxels in the result. One thread of a busy "
-        "computer is used. "
+        f"each; a patch has {PATCH}² voxels in the result. All runs used one "
+        "thread on a computer that was also running other programs. "
         "Training times are CPU times. ± is half the difference between two "
         "seeds.\n\n"
     )

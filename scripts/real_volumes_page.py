@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from _document import typeset
+
+#: Relative error from which the factor is given instead.
+_LARGE = 10.0
 
 HEAD = """# Real scans: summary
 
@@ -45,7 +51,7 @@ bright objects of [the simulation](verdict.md#how-the-verdict-is-determined) fad
 The last two rules were then tested on regions that had not been used, with other noise
 of 5 and 10 % (`--other`): another frame of the membranes, and other regions of pollen
 and beads. In these 18 cases, *auto* was 0.68 dB above the best classical filter on
-average. `auto` was more than 0.2 dB below this filter in three cases (0.76 dB at
+average. *auto* was more than 0.2 dB below this filter in three cases (0.76 dB at
 worst). All three are scans of beads with 10 % added noise, in which the scan's own
 noise is more than half as strong as the added noise.
 
@@ -103,9 +109,8 @@ def write_page(rows: Path, docs: Path) -> None:
 
 
 def _write(page: Path, text: str) -> None:
-    """Write a page, adding the space before % that Python's format omits."""
-    text = re.sub(r"(?<=\d)%", " %", text)
-    page.write_text(text.rstrip() + "\n", encoding="utf-8")
+    """Write a page with the spaces and minus signs that Python's formats omit."""
+    page.write_text(typeset(text).rstrip() + "\n", encoding="utf-8")
 
 
 def _judged(row: dict[str, Any]) -> bool:
@@ -160,14 +165,18 @@ def _summary(rows: list[dict[str, Any]]) -> str:
         lines += [
             "",
             f"With 5 % noise or more, the PSNR of *auto* relative to the best "
-            f"classical filter is {np.mean(both):+.2f} dB on average and "
-            f"{min(both):+.2f} dB at worst. {harmful} restorations were harmful; a "
+            f"classical filter is {_signed(np.mean(both))} dB on average and "
+            f"{_signed(min(both))} dB at worst. {harmful} restorations were harmful; a "
             f"warning was given before {flagged} of them. Of the other "
             f"{good} restorations, {refused} were classified as harmful.",
             "",
             _by_kind(strong),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _by_kind(rows: list[dict[str, Any]]) -> str:
@@ -184,8 +193,8 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
         ]
         if leads:
             said.append(
-                f"{np.mean(leads):+.2f} dB on {title} ({min(leads):+.2f} to "
-                f"{max(leads):+.2f})"
+                f"{_signed(np.mean(leads))} dB on {title} ({_signed(min(leads))} to "
+                f"{_signed(max(leads))})"
             )
     return (
         "Difference between *auto* and the best classical filter by kind of scan: "
@@ -241,7 +250,9 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
         "cell gives the noise-corrected PSNR in dB"
         + (
             ", the SSIM, and the relative errors of the number of pores per mm³ and of "
-            "the Euler number"
+            "the Euler number. Instead of an error of 1000 % or more, the factor is "
+            "given: ×20 is 20 times the value of the reference; ×−20 also has the "
+            "opposite sign"
             if porous
             else " and the SSIM"
         )
@@ -275,5 +286,11 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
 def _cell(found: dict[str, float], porous: bool) -> str:
     text = f"{found['fair_psnr']:.1f}, {found['ssim']:.2f}"
     if porous:
-        text += f", {found['pores_per_mm3_error']:+.0%}, {found['euler_error']:+.0%}"
+        text += f", {_error(found['pores_per_mm3_error'])}"
+        text += f", {_error(found['euler_error'])}"
     return text
+
+
+def _error(value: float) -> str:
+    """Return a relative error as text; a large one as the factor."""
+    return f"{value:+.0%}" if abs(value) < _LARGE else f"×{1 + value:.0f}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from pathlib import Path
 
 from napari_geosr.models.card import FigureRow, ModelCard
 from napari_geosr.operations.models import catalogue
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from _document import typeset
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HEAD = """# Models
@@ -122,8 +125,7 @@ def main() -> None:
     for card in cards:
         page = DOCS / "models" / f"{card.name}.md"
         page.parent.mkdir(exist_ok=True)
-        text = re.sub(r"(?<=\d)%", " %", section(card))  # Python omits this space
-        page.write_text(text.rstrip() + "\n", encoding="utf-8")
+        page.write_text(typeset(section(card)).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def test_a_result_not_to_be_measured_has_no_tick(viewer, qtbot, rng, clean):
             continue
         assert word(dock.message) == "Do not measure"
         assert dock.message.text == (
-            "Done, but do not measure the result: it does not fit the scan."
+            "Done. Do not measure this result: it does not fit the scan."
         )
         assert "does not fit" in dock.measure_button.toolTip()
     viewer.layers.remove(result)
@@ -220,7 +220,7 @@ def test_a_run_against_the_advice_has_no_tick(viewer, qtbot, rng, clean, monkeyp
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     assert word(dock.message) == "Do not measure"
-    assert ", but do not measure the result: it is expected" in dock.message.text
+    assert ". Do not measure this result: it is expected" in dock.message.text
     assert dock.measure_button.text().startswith("⚠")
     result = dock.activity.target()
     assert not result.name.startswith("⚠")  # only a prediction

@@ -371,7 +371,8 @@ class _Budget:
         #: Open collections: anchor, number of values before the collection, levels
         #: inside.
         self._open: list[tuple[str | None, int, int]] = []
-        #: Numbers of values and of levels of each complete value with an anchor.
+        #: For each complete value with an anchor: the number of values that it contains
+        #: and the number of levels.
         self._anchors: dict[str, tuple[int, int]] = {}
 
     def add(self, anchor: str | None) -> None:

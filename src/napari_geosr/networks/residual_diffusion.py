@@ -57,7 +57,7 @@ class NetworkConfig(Config):
     """Number of feature maps at full resolution; 2, 3, … times as many at the levels
     below."""
     merge: Literal[1, 2] = 1
-    """Voxels along every axis that are merged into one voxel of the U-Net."""
+    """Number of voxels along each axis that are merged into one voxel of the U-Net."""
     residual_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of the residual."""
 

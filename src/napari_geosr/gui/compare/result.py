@@ -192,7 +192,7 @@ class PoreChanges(QWidget):
             numbers=(1, 2),
         )
         self.note = text_label(
-            "Note on the list", "Number of pores that are not listed."
+            "Number of unlisted pores", "Number of pores that are not listed."
         )
         self.note.hide()
         choices = QHBoxLayout()

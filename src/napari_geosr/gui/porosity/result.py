@@ -146,7 +146,7 @@ class PorosityResult(QWidget):
                 self.colour,
                 "Colour by",
                 "Property shown by the colour of a pore, from dark (small) to bright "
-                "(large). 'label' gives every pore its own colour; 'evidence' has "
+                "(large). “label” gives every pore its own colour; “evidence” has "
                 f"one colour for each verdict ({VERDICT_COLOURS}; grey: not "
                 "explained).",
             ),

@@ -148,13 +148,13 @@ class PorositySettings(QWidget):
                 self.method,
                 "Threshold method",
                 "Method that finds the threshold between pore and solid from the "
-                "whole volume, or 'Manual' to set it yourself.",
+                "whole volume, or “Manual” to set it yourself.",
             ),
             (
                 self.value,
                 "Threshold value",
                 "Grey value that separates pores from solid. Changing it switches to "
-                "'Manual'.",
+                "“Manual”.",
             ),
             (
                 self.histogram,

@@ -99,7 +99,7 @@ _MEASURE_TIP = "Open the Porosity dock with the restored layer."
 #: Reasons not to measure a result: harm that is predicted, or found by the check.
 _EXPECTED_HARM = "it is expected to be worse than the scan."
 _MISFIT = "it does not fit the scan."
-_DONE_BUT = f"Done, but do not measure the result: {_MISFIT}"
+_DONE_BUT = f"Done. Do not measure this result: {_MISFIT}"
 
 
 class RestoreWidgets(Dock):
@@ -238,7 +238,7 @@ class RestoreWidgets(Dock):
         """Show that a run is complete; no tick if its result must not be measured."""
         done, kind = f"Done in {format_duration(seconds)}", "ok"
         if harmful:
-            done += f", but do not measure the result: {_EXPECTED_HARM}"
+            done += f". Do not measure this result: {_EXPECTED_HARM}"
             kind = "misfit"
             reason = _EXPECTED_HARM.replace("it", "The result", 1)
             mark_misfit(layer, f"{reason} Do not measure it.", in_name=False)

@@ -75,6 +75,6 @@ def fill_train_dock(
         rows[name].combo.set_layer(layer)
         rows[name].touched = True
     dock.message.show_message(
-        "The scan and the painted labels are chosen. Check the settings, then press "
-        "Start."
+        "The scan and the painted labels have been selected. Check the settings, "
+        "then press Start."
     )

@@ -84,9 +84,9 @@ class AxisOrder:
     def standard(cls, masks: Sequence[npt.NDArray[np.bool_]]) -> AxisOrder:
         """Find the orientation that does not depend on how the masks were turned.
 
-        Axes are sorted by their lengths and by the numbers of voxels in their planes,
-        and reversed if the numbers are then larger. Axes with equal numbers keep their
-        order, and axes with symmetric numbers keep their direction.
+        Axes are sorted by length and then by the voxel counts of their planes; an axis
+        is reversed if that makes the sequence of counts larger. Axes with equal counts
+        keep their order, and axes with symmetric counts keep their direction.
         """
         profiles, reversed_axes = [], []
         for axis in range(masks[0].ndim):

@@ -132,7 +132,8 @@ class PlanConfig(Config):
         number = _fraction(value)
         if number is None:
             raise ValueError(
-                f"{value!r} is not a valid confidence; give 95% or 0.95, for example"
+                f"{value!r} is not a valid confidence level; give 95% or 0.95, for "
+                "example"
             )
         if not 0.5 <= number <= 0.999:
             is_percentage = 50 <= number <= 99.9

@@ -262,7 +262,7 @@ def restore_job_steps(
             volume,
             job.settings,
             out=out,
-            # A file of deviations may be left of an earlier result that was removed.
+            # A file of deviations may be left over from an earlier, removed result.
             overwrite=bool(
                 job.replaces or (job.deviation_replaces and unfinished is None)
             ),

@@ -199,7 +199,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     """Describe a difference between two runs that affects the result; "" if none."""
 
     def seen(record: AnyMapping) -> AnyDict:
-        # Earlier versions behaved as later ones do with the defaults of new settings.
+        # Earlier versions behaved like later ones with the defaults of new settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
         if settings["sharpness"] == "auto":  # the sharpness chosen is compared below
             settings["sharpness"] = "scan"

@@ -37,7 +37,7 @@ MAX_CYCLES = 0.2
 #: it, a warning about the order of the frames is issued.
 _WORSE = 1.05
 #: Maximum residual of a frame, relative to the mean of all frames; above it, a warning
-#: is issued. The ratio is less than 1.1 for correct patterns, also if the sample
+#: is issued. The ratio is less than 1.1 for correct patterns, even if the sample
 #: bleaches.
 _UNEVEN_RESIDUAL = 1.2
 #: Number of parts into which frames without angles are divided to compare patterns.
