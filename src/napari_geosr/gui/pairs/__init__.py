@@ -21,7 +21,7 @@ from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.layers.geometry import is_rotated_against, origin_along
 from napari_geosr.gui.pairs.layers import (
-    images_by_voxel_size,
+    finest_image,
     scans_for_a_pair,
     show_pair,
 )
@@ -146,9 +146,11 @@ class PairsDock(PairsWidgets):
 
     def _suggest(self) -> None:
         """Choose a layer with large voxels and one with small voxels, if possible."""
-        rows, layers = [self.high], images_by_voxel_size(self._viewer)[-1:]
-        if self.is_aligned():
-            rows, layers = [self.low, self.high], scans_for_a_pair(self._viewer)
+        rows = [self.low, self.high] if self.is_aligned() else [self.high]
+        layers: list[Image] = scans_for_a_pair(self._viewer)
+        if not self.is_aligned():
+            finest = finest_image(self._viewer)
+            layers = [] if finest is None else [finest]
         if not layers:
             return
         for row, layer in zip(rows, layers, strict=True):
