@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.text.flat import counted_elements
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.porosity.charts import (
     FiguresTable,
@@ -153,8 +154,8 @@ class PorosityResult(QWidget):
             (
                 self.least,
                 "Minimum size listed",
-                "List only pores with at least this many voxels. This does not change "
-                "the results.",
+                "List only pores of at least this size. This does not change the "
+                "results.",
             ),
             (
                 self.only_selected,
@@ -363,6 +364,7 @@ class PorosityResult(QWidget):
             return
         with QSignalBlocker(self.least):
             self.least.setValue(0)
+        self.least.setSuffix(f" {counted_elements(0, flat=report.is_flat)}")
         self.table.set_table(report.table, report.units, first=(EVIDENCE,))
         self.plot.set_report(report)
         columns = colour_columns(report)
