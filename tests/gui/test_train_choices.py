@@ -289,3 +289,15 @@ def test_after_a_refused_start_the_state_line_stays_short(viewer, qtbot, rng):
     dock.name.setText("Not A Name")
     dock.start_button.click()
     assert dock.bar.state.text() == "Correct the marked field."
+
+
+def test_a_chosen_layer_leaves_no_gap_where_the_file_buttons_were(viewer, qtbot, rng):
+    dock = opened(viewer, TRAIN)
+    first, second = dock._rows.values()
+    qtbot.waitUntil(lambda: first.files_button.isVisible())
+    layers = [viewer.add_image(rng.random((6, 32, 32)), name=n) for n in "ab"]
+    for row, layer in zip((first, second), layers, strict=True):
+        row.combo.set_layer(layer)
+        # At once: no event is processed in between.
+        assert row.height() == row.combo.height()
+    assert second.y() - first.geometry().bottom() < first.combo.height()

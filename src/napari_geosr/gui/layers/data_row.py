@@ -19,7 +19,11 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.widgets import ElidedLabel, add_row, text_label
+from napari_geosr.gui.kit.widgets import (
+    ElidedLabel,
+    add_row,
+    text_label,
+)
 from napari_geosr.gui.layers import (
     chosen_position,
     finest,
@@ -256,6 +260,7 @@ class DataRow(QWidget):
 
     def _on_chosen(self) -> None:
         self._file_part.setVisible(self.combo.fixed_entry() == FROM_FILES)
+        _activate_layouts(self)
         self.voxel_size.set_layer(None)
         self.frames.set_layer(None)
         self.notes.set_layer(self.layer())
@@ -278,6 +283,19 @@ class DataRow(QWidget):
         path = QFileDialog.getExistingDirectory(self, self.name)
         if path:
             self.set_files((Path(path),))
+
+
+def _activate_layouts(widget: QWidget) -> None:
+    """Lay out a widget and its parents at once, after a part of it was shown or hidden.
+
+    Otherwise, each level is laid out in a later event, and the gap that a hidden part
+    leaves is visible for as long as the event loop is busy.
+    """
+    part: QWidget | None = widget
+    while part is not None and not part.isWindow():
+        if (layout := part.layout()) is not None:
+            layout.activate()
+        part = part.parentWidget()
 
 
 def add_data_row(form: QFormLayout, title: str, row: DataRow) -> None:
