@@ -52,8 +52,11 @@ _MIN_ROWS = 3
 #: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
 #: Fixed first entries of the menus of layers.
-NO_REFERENCE, EVERYTHING = "none", "everything"
+NO_REFERENCE, WHOLE = "none", "whole volume"
+#: Hints on the next action: without images, with them, and after a comparison.
 IDLE = "Tick 2 to 6 images to compare."
+READY = "Ready: press Compare."
+DONE = "Done. To keep the report, press Export…"
 #: Text shown in an empty list.
 EMPTY = "Open two or more images of the same object to list them here."
 #: Settings that are always visible; all others are under Advanced.
@@ -97,7 +100,7 @@ class CompareWidgets(Dock):
             "An image that is known to be correct. Without one, all images are "
             "compared with the last ticked image in the list."
         )
-        self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))
+        self.sample = LayerCombo(self._viewer, _is_mask, fixed=(WHOLE,))
         self.sample.setAccessibleName("Sample")
         self.sample.setToolTip(
             "Sample mask; only voxels where the mask is non-zero are compared."

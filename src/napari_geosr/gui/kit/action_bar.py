@@ -78,8 +78,6 @@ class ActionBar(QWidget):
     ) -> None:
         super().__init__()
         self._primary: QPushButton | None = None
-        if primary is not None:
-            self.set_primary(primary)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setStyleSheet(_STYLE)
         line = QFrame()
@@ -103,6 +101,8 @@ class ActionBar(QWidget):
             self.add_row(*widgets)
         column.addWidget(self.progress)
         column.addWidget(self.state)
+        if primary is not None:
+            self.set_primary(primary)
 
     def add_row(self, *widgets: QWidget, on_top: bool = False) -> QWidget:
         """Add a row of buttons below the others, and return it.
@@ -120,9 +120,14 @@ class ActionBar(QWidget):
         return made
 
     def set_primary(self, button: QPushButton) -> None:
-        """Highlight the button for the next step instead of the previous button."""
+        """Highlight the button for the next step instead of the previous button.
+
+        It may be in another part of the dock.
+        """
         if button is self._primary:
             return
+        if not self.isAncestorOf(button):
+            button.setStyleSheet(_STYLE)
         for each, is_primary in ((self._primary, False), (button, True)):
             if each is not None:
                 each.setProperty("primary", is_primary)
@@ -130,6 +135,11 @@ class ActionBar(QWidget):
                 each.style().unpolish(each)
                 each.style().polish(each)
         self._primary = button
+
+    def set_next(self, text: str, button: QPushButton) -> None:
+        """Name the next step while nothing is running, and highlight its button."""
+        self.state.set_idle(text)
+        self.set_primary(button)
 
     def show_progress(self, done: int, total: int) -> None:
         """Show the progress or, without a total, only that something is running."""

@@ -489,7 +489,7 @@ class RestoreDock(RestoreWidgets):
         self.check_verdict.clear()
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
-        self.measure_button.setVisible(layer is not None and measurable)
+        self.offer_measuring(measurable, harmful=self._is_harmful)
 
     def _on_layer_removed(self, event: QEvent) -> None:
         if self._result is not None and event.value is self._result():
