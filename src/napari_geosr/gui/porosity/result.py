@@ -110,7 +110,7 @@ class PorosityResult(QWidget):
         self.least.setSpecialValueText("all sizes")
         self.least.setMinimumWidth(84)
         self.least.setKeyboardTracking(False)
-        self.only_selected = QCheckBox("Show only selected pores")
+        self.only_selected = QCheckBox("Hide other pores in the viewer")
         self.table = PoreTable()
         #: Plot of the pores, shown in a separate tab.
         self.plot = PorePlot()
@@ -159,8 +159,8 @@ class PorosityResult(QWidget):
             ),
             (
                 self.only_selected,
-                "Show only selected pores",
-                "Hide all other pores in the viewer.",
+                "Hide other pores in the viewer",
+                "Show only the selected pores in the viewer.",
             ),
             (self.image, "Measured image", "The image that was measured."),
             (self.evidence, "Evidence", _NO_EVIDENCE),
