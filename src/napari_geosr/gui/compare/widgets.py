@@ -51,6 +51,13 @@ if TYPE_CHECKING:
 _MIN_ROWS = 3
 #: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
+#: Rows that do not touch each other, and boxes that are visible when unticked, which
+#: those of napari's style are not in the dark theme.
+_LIST_STYLE = (
+    "QListWidget::item { height: 20px; }"
+    "QListWidget::indicator:unchecked { width: 12px; height: 12px;"
+    " border: 1px solid #8a8f98; border-radius: 2px; }"
+)
 #: Fixed first entries of the menus of layers.
 NO_REFERENCE, WHOLE = "none", "whole volume"
 #: Hints on the next action: without images, with them, and after a comparison.
@@ -182,18 +189,19 @@ class CompareWidgets(Dock):
         add_row(inputs, "Ground truth", self.reference)
         add_row(inputs, "Sample", self.sample)
         views = QHBoxLayout()
-        for made in (self.difference_button, self.grid_button, self.export_button):
+        for made in (self.difference_button, self.grid_button):
             views.addWidget(made, 1)
         results = QWidget()
         below = QVBoxLayout(results)
         below.setContentsMargins(8, 8, 8, 8)
         below.addWidget(self.view)
         below.addLayout(views)
+        below.addWidget(self.view.link_box)
         slices = form_layout()
         add_row(slices, "Sl&ices", self.slices)
         below.addLayout(slices)
         below.addWidget(self.figures, 1)
-        for widget in (self.resolution, self.pores, self.remarks):
+        for widget in (self.resolution, self.pores, self.remarks, self.export_button):
             below.addWidget(widget)
         inner = QWidget()
         FormAligner(inner)
@@ -258,6 +266,7 @@ class LayerChecklist(QListWidget):
         self._is_filling = False
         #: Whether the user has checked or unchecked images.
         self.touched = False
+        self.setStyleSheet(_LIST_STYLE)
         self.setAccessibleName("Images to compare")
         self.setToolTip("Tick two to six images of the same object.")
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -41,6 +42,8 @@ _STYLE = (
 #: Style of progress bars: with napari's grey, a full bar looks like an empty one. The
 #: contrast with the background is at least 3 : 1 in both themes.
 _BAR_STYLE = "QProgressBar::chunk { background-color: #5a7fff; }"
+#: Space above the tabs of a dock, in pixels.
+_TAB_MARGIN = 4
 #: Minimum width, in pixels, at which a message is wrapped, because the dock may not
 #: have been laid out yet. Next to a button, a dock 300 pixels wide leaves about 190
 #: pixels.
@@ -333,7 +336,9 @@ def fill_dock(
         Widget shown above the body, where it stays visible.
     """
     column = QVBoxLayout(dock)
-    column.setContentsMargins(0, 0, 0, 0)
+    # Without a margin, the dock's title bar would cover the top of the tabs.
+    top = _TAB_MARGIN if isinstance(body, QTabWidget) else 0
+    column.setContentsMargins(0, top, 0, 0)
     column.setSpacing(0)
     if above is not None:
         column.addWidget(above)

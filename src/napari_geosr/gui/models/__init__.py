@@ -106,7 +106,7 @@ class ModelsDock(Dock):
     def _make_widgets(self) -> None:
         self.find = ModelSearch(self._viewer)
         self.tree = list_tree(
-            ["Model", "Task", "×", "Source"],
+            ["Model", "Task", "Factor", "Source"],
             "Models",
             "Bundled models and your own. Drop a file here to import it.",
             heights=(110, 240),

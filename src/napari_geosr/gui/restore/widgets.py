@@ -223,6 +223,16 @@ class RestoreWidgets(Dock):
         """Return the form of the section *Settings*."""
         return (self.form,)
 
+    def show_estimate(self, text: str) -> None:
+        """Show the time and memory that a run needs."""
+        self.estimate.setText(text)
+        self.estimate.setVisible(True)
+
+    def show_no_estimate(self) -> None:
+        """Show that nothing was estimated; hide the line if nothing will be run."""
+        self.show_estimate("Estimate: –")
+        self.estimate.setVisible(self.model_box.model() != NONE)
+
     def offer_measuring(self, can_measure: bool, *, harmful: bool) -> None:
         """Show *Measure*, and propose it unless the result is expected to be worse."""
         self.measure_button.setVisible(can_measure)
