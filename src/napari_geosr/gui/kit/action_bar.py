@@ -343,5 +343,6 @@ def fill_dock(
     if above is not None:
         column.addWidget(above)
     column.addWidget(body, 1)
+    message.shortens_cautions = True
     column.addWidget(MessagePane(message))
     column.addWidget(bar)
