@@ -187,7 +187,7 @@ class ModelsDock(Dock):
         self._fill()
 
     def _fill(self) -> None:
-        """List the matching models; keep the selected model if it is still listed."""
+        """List the matching models; at first, none is selected."""
         name_to_keep = self._choose_next or self.chosen()
         criteria, volume = self.find.model_filter(), self.find.volume()
         self.tree.blockSignals(True)
@@ -206,7 +206,9 @@ class ModelsDock(Dock):
         chosen = next((i for i in items if i.data(0, _NAME) == name_to_keep), None)
         if chosen is not None and name_to_keep == self._choose_next:
             self._choose_next = ""
-        self.tree.setCurrentItem(chosen or (items[0] if items else None))
+        self.tree.setCurrentItem(
+            chosen or (items[0] if items and name_to_keep else None)
+        )
         self._on_selected()
 
     def _add(self, name: str, entry: ZooEntry) -> None:
@@ -246,7 +248,8 @@ class ModelsDock(Dock):
                 f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
             )
         else:
-            self.card.setText(html.escape(reason) or "No matching model.")
+            empty = "Select a model." if self.items() else "No matching model."
+            self.card.setText(html.escape(reason) or empty)
         self._enable()
 
     # Operations
