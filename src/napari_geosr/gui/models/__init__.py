@@ -206,9 +206,8 @@ class ModelsDock(Dock):
         chosen = next((i for i in items if i.data(0, _NAME) == name_to_keep), None)
         if chosen is not None and name_to_keep == self._choose_next:
             self._choose_next = ""
-        self.tree.setCurrentItem(
-            chosen or (items[0] if items and name_to_keep else None)
-        )
+        first = items[0] if items and name_to_keep else None
+        self.tree.setCurrentItem(chosen or first)
         self._on_selected()
 
     def _add(self, name: str, entry: ZooEntry) -> None:
@@ -240,9 +239,8 @@ class ModelsDock(Dock):
     def _on_selected(self) -> None:
         name = self.chosen()
         entry = self._entries.get(name)
-        reason = next(
-            (why for path, why in self._damaged.items() if Path(path).name == name), ""
-        )
+        damaged = {Path(path).name: why for path, why in self._damaged.items()}
+        reason = damaged.get(name, "")
         if entry is not None:
             self.card.setText(
                 f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
