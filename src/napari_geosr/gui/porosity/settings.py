@@ -476,7 +476,7 @@ class PorositySettings(QWidget):
     def _show_smallest(self) -> None:
         volume = self._volume
         if volume is None or not volume.has_physical_size:
-            self.smallest.setText("physical size unknown" if volume else "")
+            self.smallest.setText("Physical size unknown." if volume else "")
             return
         size = pore_size(int(self.form.values()["min_voxels"]), volume)
         power = "²" if size.ndim == 2 else "³"
