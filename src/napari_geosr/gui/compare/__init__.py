@@ -13,12 +13,11 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
-from napari_geosr.core.text.flat import flat_words
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare.side_by_side import SideBySide
 from napari_geosr.gui.compare.slices import SliceMontage
-from napari_geosr.gui.compare.widgets import DONE, IDLE, READY, WHOLE, CompareWidgets
+from napari_geosr.gui.compare.widgets import DONE, IDLE, READY, CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.option_words import fields_of_options
@@ -185,10 +184,7 @@ class CompareDock(CompareWidgets):
         self.tabs.setCurrentIndex(0)
 
     def _on_chosen(self) -> None:
-        layers = self.compared_layers()
-        self.notes.set_layers(layers)
-        are_flat = bool(layers) and all(layer.ndim == 2 for layer in layers)
-        self.sample.set_text(WHOLE, flat_words(WHOLE, flat=are_flat))
+        self.notes.set_layers(self.compared_layers())
         self._on_settings()
         self.show_busy(self.activity.busy)
 

@@ -58,8 +58,8 @@ _LIST_STYLE = (
     "QListWidget::indicator:unchecked { width: 12px; height: 12px;"
     " border: 1px solid #8a8f98; border-radius: 2px; }"
 )
-#: Fixed first entries of the menus of layers.
-NO_REFERENCE, WHOLE = "none", "whole volume"
+#: Fixed first entry of the menus of layers.
+NONE = "none"
 #: Hints on the next action: without images, with them, and after a comparison.
 IDLE = "Tick 2 to 6 images to compare."
 READY = "Ready: press Compare."
@@ -101,14 +101,14 @@ class CompareWidgets(Dock):
     def _make_inputs(self) -> None:
         self.images = LayerChecklist(self._viewer)
         self.notes = ImageNotes(self._viewer)
-        self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
+        self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NONE,))
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
             "An image that is known to be correct. Without one, all images are "
             "compared with the last ticked image in the list."
         )
-        self.sample = LayerCombo(self._viewer, _is_mask, fixed=(WHOLE,))
-        self.sample.setAccessibleName("Sample")
+        self.sample = LayerCombo(self._viewer, _is_mask, fixed=(NONE,))
+        self.sample.setAccessibleName("Sample mask")
         self.sample.setToolTip(
             "Sample mask; only voxels where the mask is non-zero are compared."
         )
@@ -187,7 +187,7 @@ class CompareWidgets(Dock):
     def _lay_out(self) -> None:
         inputs = form_layout()
         add_row(inputs, "Ground truth", self.reference)
-        add_row(inputs, "Sample", self.sample)
+        add_row(inputs, "Mask", self.sample)
         views = QHBoxLayout()
         for made in (self.difference_button, self.grid_button):
             views.addWidget(made, 1)

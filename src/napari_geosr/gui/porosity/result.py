@@ -110,7 +110,7 @@ class PorosityResult(QWidget):
         self.least.setSpecialValueText("all sizes")
         self.least.setMinimumWidth(84)
         self.least.setKeyboardTracking(False)
-        self.only_selected = QCheckBox("Hide other pores in the viewer")
+        self.only_selected = QCheckBox("Hide other pores in viewer")
         self.table = PoreTable()
         #: Plot of the pores, shown in a separate tab.
         self.plot = PorePlot()
@@ -159,7 +159,7 @@ class PorosityResult(QWidget):
             ),
             (
                 self.only_selected,
-                "Hide other pores in the viewer",
+                "Hide other pores in viewer",
                 "Show only the selected pores in the viewer.",
             ),
             (self.image, "Measured image", "The image that was measured."),
