@@ -118,6 +118,7 @@ class CompareDock(CompareWidgets):
         self.cancel_button.clicked.connect(self.cancel)
         self.difference_button.toggled.connect(self._on_difference)
         self.grid_button.toggled.connect(self._on_grid)
+        self.closed.connect(lambda: self.grid_button.setChecked(False))
         self.slices.currentIndexChanged.connect(self._on_slices)
         self._montage.ready.connect(self._on_montage)
         self._montage.failed.connect(self._on_no_montage)
