@@ -8,12 +8,19 @@ import pytest
 from opening import opened
 from porosity_helpers import add, measure, physical
 from qtpy.QtCore import QEvent, QObject, QPoint, QRect, Qt
-from qtpy.QtWidgets import QAbstractButton, QLabel, QPushButton, QScrollArea, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QWidget,
+)
 from test_manifest import WIDGETS
 from tomography_helpers import PLUGIN, scan_file
 from train_helpers import JOBS, TRAIN, noisy_scans
 
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.file_warnings import Note
 from napari_geosr.core.steps import BlockDone
 from napari_geosr.gui.kit.action_bar import (
@@ -541,7 +548,7 @@ def test_empty_docks_say_what_to_do(small, qtbot):
         (RESTORE, "Open an image to restore it."),
         (POROSITY, "Open an image to measure its pores."),
         (RECONSTRUCT, "Open projections to begin."),
-        (JOBS, "No jobs yet. Press Train… to start one."),
+        (JOBS, "No jobs yet."),
         (TRAIN, "Choose an open layer or files first."),
         (PAIRS, "Choose the scans, then press Build pair."),
         (MODELS, "Drop a model file here to import it."),
@@ -564,3 +571,30 @@ def test_cancel_of_a_measurement_is_there_before_it(small, qtbot):
     qtbot.waitUntil(dock.bar.isVisible)
     assert dock.cancel_button.isVisible()
     assert not dock.cancel_button.isEnabled()
+
+
+def test_a_dock_shows_the_first_sentences_of_a_caution(qtbot):
+    row = MessageRow()
+    qtbot.addWidget(row)
+    row.shortens_cautions = True
+    short, long = "Two sentences. They fit.", "The first one. " + "More 1.5 mm. " * 20
+    row.show_message(short, "warning")
+    assert row.label.text() == row.text == f"Caution: {short}"
+    assert row.details_button.isHidden()
+    row.show_message(long, "warning")
+    shown = row.label.text()
+    assert shown.startswith("Caution: The first one. More 1.5 mm.")
+    assert shown.endswith("mm.")
+    assert len(shown) < 160
+    assert row.text == f"Caution: {long}"
+    row.details_button.click()
+    box = row.findChild(QMessageBox)
+    assert f"{shown} {box.informativeText()}" == row.text
+    box.close()
+    first = "One sentence that is far longer than three lines " * 4 + "ends."
+    row.show_message(f"{first} The other.", "warning")
+    assert row.label.text() == f"Caution: {first}"
+    row.show_message(long)  # not a caution
+    assert row.label.text() == row.text == long
+    row.show_error(VolumeError(long))
+    assert row.text == row.label.text()

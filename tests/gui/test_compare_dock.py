@@ -13,6 +13,7 @@ from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare import CompareDock
 from napari_geosr.gui.compare.result import one_line
+from napari_geosr.gui.compare.widgets import DONE, READY
 from napari_geosr.gui.layers import METADATA, is_helper, volume_from_layer
 from napari_geosr.gui.layers.explained import source_entry
 
@@ -97,7 +98,10 @@ def test_the_difference_is_a_layer_that_can_be_taken_away(viewer, qtbot, dock, r
     truth = add(viewer, balls())
     add(viewer, noisy(balls(), rng, "good"))
     qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    assert dock.bar.state.text() == READY
     compare(dock, qtbot)
+    qtbot.waitUntil(lambda: dock.bar.state.text() == DONE)
+    assert dock.export_button.property("primary")
     dock.difference_button.click()
     layer = viewer.layers[-1]
     assert layer.name.startswith("difference (good")
@@ -108,6 +112,9 @@ def test_the_difference_is_a_layer_that_can_be_taken_away(viewer, qtbot, dock, r
     dock.difference_button.click()
     viewer.layers.remove(viewer.layers[-1])
     assert not dock.difference_button.isChecked()
+    dock.common.set_values({"pores": not dock.common.values()["pores"]})
+    assert dock.bar.state.text() == READY
+    assert dock.compare_button.property("primary")
 
 
 @pytest.mark.slow

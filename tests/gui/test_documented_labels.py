@@ -28,6 +28,9 @@ OTHERS = {
     *("Found", "Invented", "Used", "Work", "Reads", "Large", "Caution"),
     *("C. elegans", "CPU", "CUDA", "Stable", "Pip", "Anscombe"),
 }
+#: Words for notions for which the docks have another word: none, whole volume,
+#: automatic, Jobs….
+OTHER_WORDS = {"nothing", "everything", "auto", "All jobs…"}
 
 
 def texts_of(widget: QWidget) -> set[str]:
@@ -72,4 +75,5 @@ def test_documents_name_what_is_there(viewer):
         if label.rstrip("…:") not in every_text
     }
     assert not unknown
+    assert texts & OTHER_WORDS == set()
     assert len(set().union(*map(emphasised, PAGES)) - OTHERS) > 80

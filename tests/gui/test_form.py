@@ -107,6 +107,18 @@ def test_bad_values_are_refused_in_a_sentence(form):
         form.config()
 
 
+def test_auto_is_shown_as_the_word_used_elsewhere(qtbot):
+    form = ConfigForm(RestoreConfig, choices={"device": ("auto", "cpu")})
+    qtbot.addWidget(form)
+    for name in ("device", "backend"):
+        assert form.editor(name).currentText() == AUTOMATIC
+        assert form.values()[name] == "auto"
+    form.editor("device").setCurrentText("cpu")
+    assert form.values()["device"] == "cpu"
+    form.set_values({"device": "auto"})
+    assert form.editor("device").currentText() == AUTOMATIC
+
+
 def test_skipped_fields_come_from_elsewhere(qtbot):
     form = ConfigForm(
         RestoreConfig, skip=("model",), choices={"device": ("auto", "cpu")}

@@ -82,7 +82,8 @@ def test_a_training_has_its_buttons_and_nothing_else(viewer, qtbot, tmp_path):
 def test_without_jobs_one_sentence_says_what_to_do(viewer, qtbot):
     dock = opened(viewer, JOBS)
     qtbot.waitUntil(lambda: "No jobs yet" in dock.bar.state.text())
-    assert "Press Train…" in dock.bar.state.text()
+    assert "Jobs from Train" in dock.empty.text()
+    assert not dock.empty.isHidden()
     assert not dock.train_button.isHidden()
     for part in (dock.tree, dock.remove_button, dock.view.plot, dock.view.folder_row):
         assert part.isHidden(), part.accessibleName()

@@ -93,6 +93,8 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     assert "Mutual information" in text
     assert str(folder) in dock.message.text
     assert dock.bar.state.text() == "Done. Next: Train with these pairs…"
+    assert dock.train_button.property("primary")
+    assert not dock.build_button.property("primary")
     qtbot.waitUntil(lambda: not dock.train_button.visibleRegion().isEmpty())
     layers = dock._layers
     assert set(layers) == {"low", "before", "high"}
@@ -254,6 +256,8 @@ def test_scans_are_chosen_before_a_pair_is_built(viewer, scans, tmp_path, qtbot)
     assert not dock.build_button.isEnabled()
     dock.have.setCurrentText(ONE)
     qtbot.waitUntil(lambda: dock.high.layer() is scans["high"])
+    assert dock.bar.state.text() == "Ready: press Build pair."
+    assert dock.build_button.property("primary")
     assert dock.build_button.isEnabled()
     dock.have.setCurrentText(TWO)
     assert not dock.build_button.isEnabled()

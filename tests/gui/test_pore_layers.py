@@ -179,7 +179,7 @@ def test_the_state_line_says_what_was_measured(viewer, qtbot):
     add(viewer, physical())
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)
-    assert dock.bar.state.text() == "Ready."
+    assert dock.bar.state.text() == "Ready: press Measure."
     measure(dock, qtbot)
     qtbot.waitUntil(lambda: not dock.is_running)
     said = dock.bar.state.text()

@@ -230,7 +230,7 @@ def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):
     dock = open_dock(viewer, qtbot)
     assert dock.settings.voxel_size.isVisible()
     wait_for_levels(dock, qtbot)
-    assert dock.settings.smallest.text() == "physical size unknown"
+    assert dock.settings.smallest.text() == "Physical size unknown."
     dock.settings.voxel_size.edges[0].setText("2")
     for edge in dock.settings.voxel_size.edges:
         edge.setText("2")

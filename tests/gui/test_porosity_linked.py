@@ -267,10 +267,12 @@ def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
     result.only_selected.setChecked(False)
     plot.expression.setText("diameter is large")
     plot.select.click()
-    assert "does not define a group of pores" in plot.fault.text()
+    assert "does not define a group of pores" in plot.fault.text
     dock.tabs.setCurrentIndex(2)
     plot.select.click()  # in a window of small height, the dock scrolls to the message
     qtbot.waitUntil(lambda: not plot.fault.visibleRegion().isEmpty())
+    assert not plot.fault.icon.pixmap().isNull()
+    qtbot.waitUntil(lambda: plot.expression.y() < plot.fault.y() < plot.name.y())
     assert dock.pores.marked.mask.tolist() == expected
 
 
@@ -280,7 +282,8 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     dock.pores.marked.set_labels([1, 3])
     plot.name.setText("volume")
     plot.save.click()
-    assert "has a column 'volume'" in plot.fault.text()
+    assert "has a column 'volume'" in plot.fault.text
+    assert plot._places[plot.name].indexOf(plot.fault) == 0
     before = result.report.table["touches_border"].tolist()
     for name, says in (
         ("Touches border", "has a column 'touches_border'"),
@@ -291,7 +294,7 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
         layer.features["my_class"] = np.arange(4)
         plot.name.setText(name)
         plot.save.click()
-        assert says in plot.fault.text()
+        assert says in plot.fault.text
     assert result.report.table["touches_border"].tolist() == before
     assert layer.features["my_class"].tolist() == [0, 1, 2, 3]
     assert not dock._measured.reports["scan"].groups
@@ -302,7 +305,7 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     dock.pores.marked.set_labels([1, 3])
     plot.save.click()
     assert plot.note.text().endswith("was replaced: 2 pores (before: 1 pore).")
-    assert not plot.fault.text()
+    assert not plot.fault.text
     expected = [True, False, True]
     assert list(layer.features["large_and_flat"][1:]) == expected
     assert list(dock._measured.reports["scan"].table["large_and_flat"]) == expected

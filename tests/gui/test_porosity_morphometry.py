@@ -72,7 +72,7 @@ def test_a_length_of_a_scan_without_voxel_size_asks_for_it(viewer, qtbot):
     plot = dock.result.plot
     plot.expression.setText("diameter>20um")
     plot.select.click()
-    assert words in plot.fault.text()
+    assert words in plot.fault.text
 
 
 def test_the_profile_is_plotted_if_it_was_measured(viewer, qtbot):

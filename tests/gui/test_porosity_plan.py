@@ -47,8 +47,8 @@ def planned(dock, qtbot) -> str:
 def test_spots_are_shown_where_they_are(viewer, qtbot, dock):
     text = planned(dock, qtbot)
     assert text.startswith(
-        "Planned for: spot 32um, precision 2%, scan of the whole sample, threshold "
-        "otsu, no sample mask\n"
+        "Planned for: spot 32um, precision 2\xa0%, scan of the whole sample, threshold "
+        "Otsu, no sample mask\n"
     )
     assert "Spots: 8 of 64 possible\nEdge length of a spot: 32\xa0µm" in text
     plain = text.replace("\xa0", " ")

@@ -286,14 +286,14 @@ def test_why_outlines_cannot_be_drawn(viewer, qtbot, dock):
     dock.tabs.setCurrentIndex(2)
     viewer.dims.ndisplay = 3
     plot.outline.click()
-    assert "2D view" in plot.fault.text()
+    assert "2D view" in plot.fault.text
     assert not plot.outline.isChecked()
     viewer.dims.ndisplay = 2
     plot.outline.click()
-    assert not plot.fault.text()
+    assert not plot.fault.text
     viewer.layers.remove(dock.pores.layer())
     plot.outline.click()
-    assert "was removed" in plot.fault.text()
+    assert "was removed" in plot.fault.text
     assert not plot.outline.isChecked()
     assert LAYER_NAME not in viewer.layers
 

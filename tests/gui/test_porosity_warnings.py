@@ -48,7 +48,7 @@ def test_a_cut_felt_is_said_in_the_dock(viewer, qtbot):
 
 #: Images chosen after one that was measured, and the message for each.
 FOLLOWING = {
-    "constant": (np.zeros((8, 16, 16), np.float32), "Ready."),
+    "constant": (np.zeros((8, 16, 16), np.float32), "Ready: press Measure."),
     "of six axes": (np.zeros((2,) * 6, np.float32), UNUSABLE),
     "none": (None, "Open an image to measure its pores."),
 }

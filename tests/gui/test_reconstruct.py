@@ -176,6 +176,8 @@ def test_the_volume_is_reconstructed(viewer, qtbot, path):
     assert dock.message.text.startswith("Done")
     assert dock.save_button.isVisibleTo(dock)
     assert dock.measure_button.isVisibleTo(dock)
+    assert dock.measure_button.property("primary")
+    qtbot.waitUntil(lambda: dock.bar.state.text().startswith("Done."))
     assert dock.run_button.text() == RUN[0]
 
 

@@ -275,10 +275,15 @@ def test_the_state_line_says_that_a_difference_is_computed(viewer, qtbot, scan):
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     assert ("run", "Starting the run…") in states
-    qtbot.waitUntil(lambda: dock.bar.state.text() == "Ready.")
+    done = "Done. Next: Measure porosity…"
+    qtbot.waitUntil(lambda: dock.bar.state.text() == done)
+    assert dock.measure_button.property("primary")
     dock.compare.difference_button.click()
     assert dock.bar.state.text() == "Computing the difference…"
     assert dock.bar.progress.isVisibleTo(dock)
-    qtbot.waitUntil(lambda: dock.bar.state.text() == "Ready.", timeout=10_000)
+    qtbot.waitUntil(lambda: dock.bar.state.text() == done, timeout=10_000)
     assert dock.bar.progress.isHidden()
     assert dock.compare.difference_button.isEnabled()
+    dock.strength.slider.setValue(dock.strength.slider.value() - 10)
+    qtbot.waitUntil(lambda: dock.run_button.property("primary"))
+    assert not dock.measure_button.property("primary")

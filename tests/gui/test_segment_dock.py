@@ -9,7 +9,7 @@ from scipy import ndimage
 
 import napari_geosr as geosr
 from napari_geosr.gui.kit.dock_tabs import POROSITY, SEGMENT, TRAIN
-from napari_geosr.gui.segment.widgets import NO_SCAN, PAINT, READY, UNCERTAINTY
+from napari_geosr.gui.segment.widgets import DONE, NO_SCAN, PAINT, READY, UNCERTAINTY
 
 SHAPE = (12, 64, 72)
 
@@ -58,8 +58,11 @@ def paint(layer, phases, z, number, n=30):
 
 
 def test_strokes_are_answered_on_the_slice_on_screen(viewer, dock, scan, phases, qtbot):
+    assert dock.new_button.property("primary")
+    assert "press New labels" in dock.bar.state.text()
     dock.new_button.click()
     idle(dock, qtbot)
+    assert dock.segment_button.property("primary")
     strokes = dock.strokes.layer()
     assert viewer.layers.selection.active is strokes
     assert strokes.mode == "paint"
@@ -135,6 +138,8 @@ def test_the_whole_scan_and_the_porosity_of_a_class(viewer, dock, scan, phases, 
     assert record["painted_slices"] == 2
     pores = (made.data == 1).mean()
     assert f"Class 1: {100 * pores:.2f} %" in dock.fractions.text()
+    qtbot.waitUntil(lambda: dock.bar.state.text() == DONE)
+    assert dock.porosity_button.property("primary")
 
     dock.of_class.setCurrentText("Class 1")
     dock.porosity_button.click()

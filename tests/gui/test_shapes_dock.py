@@ -674,7 +674,7 @@ def test_a_scan_is_segmented_by_a_threshold_as_by_the_command(
     found = np.asarray(viewer.layers["scan segmented"].data)
     assert "voxels at or below 75 were segmented" in dock.summary.text()
     assert "The result is in the layer 'scan segmented'." in dock.message.text
-    assert "dense convolutions" in dock.message.text
+    assert "dense convolutions" in dock.message._more
 
     scan = volume_from_layer(viewer.layers["scan"])
     io.write(scan, tmp_path / "scan.tif")

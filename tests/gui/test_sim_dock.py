@@ -192,6 +192,15 @@ def test_a_preview_replaces_the_last_one(viewer, qtbot, dock):
     assert [la.name for la in viewer.layers].count("raw preview") == 1
 
 
+def test_settings_stay_in_place_when_the_frames_are_drawn(viewer, qtbot):
+    dock = opened(viewer, SIM)
+    qtbot.waitUntil(dock.form.isVisible)
+    place = dock.form.geometry().top()
+    viewer.add_image(np.random.default_rng(0).random((9, 64, 64)), name="raw")
+    qtbot.waitUntil(lambda: dock.strip.isVisible() and dock.strip.height() > 20)
+    assert dock.form.geometry().top() == place
+
+
 def test_missing_optics_are_asked_for_below_their_fields(viewer, qtbot):
     viewer.add_image(np.random.default_rng(0).random((9, 64, 64)), name="raw")
     dock = opened(viewer, SIM)

@@ -249,37 +249,55 @@ def test_only_a_scan_that_may_show_the_same_object_is_suggested(viewer, qtbot, r
     qtbot.waitUntil(lambda: target.layer() is second)
 
 
-def test_nothing_can_be_started_before_data_are_chosen(viewer, qtbot, rng):
+def test_nothing_can_be_started_before_all_data_are_chosen(viewer, qtbot, rng):
     dock = opened(viewer, TRAIN)
     buttons = (dock.start_button, dock.estimate_button, dock.cluster.widget)
     assert not any(button.isEnabled() for button in buttons)
-    reason = "Choose an open layer or files first"
+    reason = "Next: choose “First scan” and “Second scan”."
     assert all(reason in button.toolTip() for button in buttons)
-    assert dock.bar.state.text().startswith(reason)
+    assert dock.bar.state.text() == reason
     assert dock.jobs_button.isEnabled()  # earlier trainings need no data
     viewer.add_image(rng.random((6, 32, 32)).astype(np.float32), name="scan")
+    qtbot.waitUntil(lambda: "“First scan”" not in dock.bar.state.text())
+    assert dock.bar.state.text() == "Next: choose “Second scan”."
+    assert not any(button.isEnabled() for button in buttons)
+    viewer.add_image(rng.random((6, 32, 32)).astype(np.float32), name="other")
     qtbot.waitUntil(lambda: all(button.isEnabled() for button in buttons))
-    assert not any("Choose the data" in button.toolTip() for button in buttons)
-    assert dock.bar.state.text() == "Ready to train."
+    assert not any("choose" in button.toolTip() for button in buttons)
+    assert dock.bar.state.text() == "Ready: press Start."
 
 
-def test_after_a_refused_start_the_state_line_says_what_to_correct(viewer, qtbot, rng):
+def test_after_a_refused_start_the_state_line_stays_short(viewer, qtbot, rng):
     data = rng.random((6, 32, 32)).astype(np.float32)
     layer = viewer.add_image(data, name="scan")
     dock = opened(viewer, TRAIN)
-    qtbot.waitUntil(dock.start_button.isEnabled)
     _, target = dock._rows.values()
+    target.combo.set_layer(layer)
     dock.start_button.click()
-    assert dock.bar.state.text() == (
-        f"Correct this first: {target.name}: choose a layer or a file."
-    )
+    assert dock.bar.state.text() == "See the error above."
+    assert "two different layers" in dock.data_message.text
     other = viewer.add_image(data[:, :20], name="other")
     target.combo.set_layer(other)
-    assert dock.bar.state.text() == "Ready to train."
+    assert dock.bar.state.text() == "Ready: press Start."
     qtbot.waitUntil(dock.start_button.isEnabled)
     dock.start_button.click()
     qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
-    assert dock.bar.state.text().startswith("Correct this first: ")
-    assert "shape" in dock.bar.state.text()
+    assert dock.bar.state.text() == "See the error above."
+    assert "shape" in dock.data_message.text
     target.combo.set_layer(layer)
-    assert dock.bar.state.text() == "Ready to train."
+    assert dock.bar.state.text() == "Ready: press Start."
+    dock.name.setText("Not A Name")
+    dock.start_button.click()
+    assert dock.bar.state.text() == "Correct the marked field."
+
+
+def test_a_chosen_layer_leaves_no_gap_where_the_file_buttons_were(viewer, qtbot, rng):
+    dock = opened(viewer, TRAIN)
+    first, second = dock._rows.values()
+    qtbot.waitUntil(lambda: first.files_button.isVisible())
+    layers = [viewer.add_image(rng.random((6, 32, 32)), name=n) for n in "ab"]
+    for row, layer in zip((first, second), layers, strict=True):
+        row.combo.set_layer(layer)
+        # At once: no event is processed in between.
+        assert row.height() == row.combo.height()
+    assert second.y() - first.geometry().bottom() < first.combo.height()

@@ -13,6 +13,7 @@ import psutil
 
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.machine.heartbeats import Heartbeats
+from napari_geosr.core.text.counts import in_largest_unit
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
@@ -51,8 +52,8 @@ class JobCost:
     def text(self) -> str:
         """Energy and emissions as text, such as "about 0.012 kWh, 0.7 g CO₂eq"."""
         about = "" if self.is_measured else "about "
-        energy = _with_unit(self.kilowatt_hours, 0.01, ("kWh", "Wh", "mWh"))
-        mass = _with_unit(self.kilograms_co2eq, 1.0, ("kg", "g", "mg"))
+        energy = in_largest_unit(self.kilowatt_hours, ("kWh", "Wh", "mWh"), 0.01)
+        mass = in_largest_unit(self.kilograms_co2eq, ("kg", "g", "mg"))
         return f"{about}{energy}, {mass} CO₂eq"
 
 
@@ -128,19 +129,6 @@ def cost_of(status: JobStatus) -> JobCost | None:
         "are not included."
     )
     return JobCost(energy, energy * profile.grams_per_kilowatt_hour / 1000, basis)
-
-
-def _with_unit(value: float, least: float, units: tuple[str, str, str]) -> str:
-    """Format a value in the largest of three units that makes it at least `least`."""
-    for unit in units[:-1]:
-        if value >= least:
-            return f"{_short(value)} {unit}"
-        value *= 1000
-    return f"{_short(value)} {units[-1]}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _measured(status: JobStatus) -> JobCost | None:

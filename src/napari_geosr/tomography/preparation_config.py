@@ -31,6 +31,7 @@ Zingers = Annotated[
         title="Remove zingers",
         description="Remove zingers (bright flashes) that exceed this multiple of the "
         "noise. 8 is usual; 0 turns the correction off.",
+        json_schema_extra={"unset": "off"},
     ),
 ]
 IncidentCounts = Annotated[

@@ -186,7 +186,7 @@ def test_projections_become_pores(make_napari_viewer, qtbot, tmp_path):
     porosity = opened(viewer, POROSITY)
     qtbot.waitUntil(porosity.isVisible)  # a new tab comes to the front in an event
     porosity.settings.image.set_layer(whole)
-    choose(porosity, "Sample is", "sample")
+    choose(porosity, "Sample", "sample")
     qtbot.waitUntil(lambda: porosity.settings.threshold is not None, timeout=_LONG)
     press(porosity, "Measure")
     qtbot.waitUntil(lambda: not porosity.is_running, timeout=_LONG)

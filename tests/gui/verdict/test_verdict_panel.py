@@ -76,7 +76,9 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     settled(dock, qtbot)
     # The state line shows that models are being compared.
     assert ("rank", "Comparing models…") in states
-    qtbot.waitUntil(lambda: dock.progress_label.text() == "Ready.", timeout=_LONG)
+    qtbot.waitUntil(
+        lambda: dock.progress_label.text() == "Ready: press Run.", timeout=_LONG
+    )
     ranking = dock.verdict_panel.ranking
     assert ranking is not None
     assert dock.model_box.model() == ranking.choice != NONE

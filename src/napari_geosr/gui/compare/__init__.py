@@ -17,7 +17,7 @@ from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare.side_by_side import SideBySide
 from napari_geosr.gui.compare.slices import SliceMontage
-from napari_geosr.gui.compare.widgets import IDLE, CompareWidgets
+from napari_geosr.gui.compare.widgets import DONE, IDLE, READY, CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.option_words import fields_of_options
@@ -77,6 +77,8 @@ class CompareDock(CompareWidgets):
         self._request: ComparisonRequest | None = None
         self._report: QualityReport | None = None
         self._layers: dict[str, weakref.ref[Layer]] = {}
+        #: Layers of the report, until a setting changes.
+        self._done: list[weakref.ref[Image]] | None = None
         self._difference: weakref.ref[Layer] | None = None
         self._progress = OperationProgress(
             self.bar.state.setText,
@@ -104,10 +106,19 @@ class CompareDock(CompareWidgets):
         self.images.chosen.connect(self._on_chosen)
         self.reference.layerChanged.connect(self._on_chosen)
         self.rare.changed.connect(self._on_settings)
+        for changed in (
+            self.common.changed,
+            self.rare.changed,
+            self.sample.layerChanged,
+            self.first_half.layerChanged,
+            self.second_half.layerChanged,
+        ):
+            changed.connect(self._on_outdated)
         self.compare_button.clicked.connect(self.compare)
         self.cancel_button.clicked.connect(self.cancel)
         self.difference_button.toggled.connect(self._on_difference)
         self.grid_button.toggled.connect(self._on_grid)
+        self.closed.connect(lambda: self.grid_button.setChecked(False))
         self.slices.currentIndexChanged.connect(self._on_slices)
         self._montage.ready.connect(self._on_montage)
         self._montage.failed.connect(self._on_no_montage)
@@ -154,6 +165,20 @@ class CompareDock(CompareWidgets):
         self.pair_note.setText(f"Computed from {' and '.join(names)}.")
         self.pair_note.setVisible(source == "pair" and len(names) == 2)
 
+    def _on_outdated(self) -> None:
+        """Propose another comparison, because a setting was changed."""
+        self._done = None
+        self._show_next()
+
+    def _show_next(self) -> None:
+        layers = self.compared_layers()
+        if len(layers) < 2:
+            self.bar.set_next(IDLE, self.compare_button)
+        elif self._done == list(map(weakref.ref, layers)):
+            self.bar.set_next(DONE, self.export_button)
+        else:
+            self.bar.set_next(READY, self.compare_button)
+
     def choose_images(self, *layers: Image) -> None:
         """Check only these images in the list, at the request of another dock."""
         self.images.choose(*layers)
@@ -173,7 +198,7 @@ class CompareDock(CompareWidgets):
         self.images.setEnabled(not running)
         for widget in (self.reference, self.sample, self.common, self.advanced):
             widget.setEnabled(not running)
-        self.bar.state.set_idle(IDLE if n < 2 else "Ready.")
+        self._show_next()
         self.bar.state.setText("Comparing the images…" if running else "")
         if not running:
             self.bar.progress.setVisible(False)
@@ -270,6 +295,7 @@ class CompareDock(CompareWidgets):
     def _on_compared_all(self, report: QualityReport) -> None:
         self.difference_button.setChecked(False)
         self._report = report
+        self._done = list(map(weakref.ref, self.compared_layers()))
         self.figures.set_report(report)
         self.resolution.setText(
             "\n".join(f"{what}: {text}" for what, text in report.resolution_rows())

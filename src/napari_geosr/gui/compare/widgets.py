@@ -51,9 +51,19 @@ if TYPE_CHECKING:
 _MIN_ROWS = 3
 #: Maximum height of the list of images, in rows; a longer list scrolls.
 _MAX_ROWS = 6
-#: Fixed first entries of the menus of layers.
-NO_REFERENCE, EVERYTHING = "none", "everything"
+#: Rows that do not touch each other, and boxes that are visible when unticked, which
+#: those of napari's style are not in the dark theme.
+_LIST_STYLE = (
+    "QListWidget::item { height: 20px; }"
+    "QListWidget::indicator:unchecked { width: 12px; height: 12px;"
+    " border: 1px solid #8a8f98; border-radius: 2px; }"
+)
+#: Fixed first entry of the menus of layers.
+NONE = "none"
+#: Hints on the next action: without images, with them, and after a comparison.
 IDLE = "Tick 2 to 6 images to compare."
+READY = "Ready: press Compare."
+DONE = "Done. To keep the report, press Export…"
 #: Text shown in an empty list.
 EMPTY = "Open two or more images of the same object to list them here."
 #: Settings that are always visible; all others are under Advanced.
@@ -91,14 +101,14 @@ class CompareWidgets(Dock):
     def _make_inputs(self) -> None:
         self.images = LayerChecklist(self._viewer)
         self.notes = ImageNotes(self._viewer)
-        self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
+        self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NONE,))
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
             "An image that is known to be correct. Without one, all images are "
             "compared with the last ticked image in the list."
         )
-        self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))
-        self.sample.setAccessibleName("Sample")
+        self.sample = LayerCombo(self._viewer, _is_mask, fixed=(NONE,))
+        self.sample.setAccessibleName("Sample mask")
         self.sample.setToolTip(
             "Sample mask; only voxels where the mask is non-zero are compared."
         )
@@ -177,20 +187,21 @@ class CompareWidgets(Dock):
     def _lay_out(self) -> None:
         inputs = form_layout()
         add_row(inputs, "Ground truth", self.reference)
-        add_row(inputs, "Sample", self.sample)
+        add_row(inputs, "Mask", self.sample)
         views = QHBoxLayout()
-        for made in (self.difference_button, self.grid_button, self.export_button):
+        for made in (self.difference_button, self.grid_button):
             views.addWidget(made, 1)
         results = QWidget()
         below = QVBoxLayout(results)
         below.setContentsMargins(8, 8, 8, 8)
         below.addWidget(self.view)
         below.addLayout(views)
+        below.addWidget(self.view.link_box)
         slices = form_layout()
         add_row(slices, "Sl&ices", self.slices)
         below.addLayout(slices)
         below.addWidget(self.figures, 1)
-        for widget in (self.resolution, self.pores, self.remarks):
+        for widget in (self.resolution, self.pores, self.remarks, self.export_button):
             below.addWidget(widget)
         inner = QWidget()
         FormAligner(inner)
@@ -255,6 +266,7 @@ class LayerChecklist(QListWidget):
         self._is_filling = False
         #: Whether the user has checked or unchecked images.
         self.touched = False
+        self.setStyleSheet(_LIST_STYLE)
         self.setAccessibleName("Images to compare")
         self.setToolTip("Tick two to six images of the same object.")
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)

@@ -32,7 +32,7 @@ from napari_geosr.gui.kit.dock_tabs import TRAIN
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
-from napari_geosr.gui.kit.widgets import button, scrolling
+from napari_geosr.gui.kit.widgets import button, scrolling, text_label
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queries
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -45,7 +45,11 @@ from napari_geosr.operations.train import needs
 if TYPE_CHECKING:
     import napari.viewer
 
-NO_JOBS = "No jobs yet. Press Train… to start one."
+#: Status line and placeholder of an empty list.
+NO_JOBS = "No jobs yet."
+_EMPTY = "Jobs from Train, Restore, Reconstruct and the cluster appear here."
+#: Minimum height of the placeholder, in pixels, like that of a short list.
+_EMPTY_HEIGHT = 120
 #: Milliseconds between updates of the list.
 _PAUSE = 2000
 _PATH = Qt.ItemDataRole.UserRole
@@ -131,6 +135,10 @@ class JobsDock(Dock):
             "over your own SSH connection.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
+        self.empty = text_label("Empty list of jobs", _EMPTY, _EMPTY)
+        self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.empty.setMinimumHeight(_EMPTY_HEIGHT)
+        self.empty.setVisible(False)  # until the jobs are listed
         self.offer = ResumeOffer(self)
         self.view = JobView(self._viewer)
         self.view.set_hint("")  # the status line shows the hint
@@ -153,6 +161,7 @@ class JobsDock(Dock):
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.offer)
         column.addWidget(self.tree)
+        column.addWidget(self.empty)
         column.addLayout(buttons)
         column.addWidget(self.remote)
         column.addWidget(self.compare)
@@ -236,6 +245,7 @@ class JobsDock(Dock):
     def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
             widget.setVisible(has_jobs)  # hide an empty table
+        self.empty.setVisible(not has_jobs)
         hint = NO_JOB if has_jobs else NO_JOBS
         if hint != self.bar.state.idle:
             self.bar.state.idle = hint

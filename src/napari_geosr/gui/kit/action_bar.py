@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -41,6 +42,8 @@ _STYLE = (
 #: Style of progress bars: with napari's grey, a full bar looks like an empty one. The
 #: contrast with the background is at least 3 : 1 in both themes.
 _BAR_STYLE = "QProgressBar::chunk { background-color: #5a7fff; }"
+#: Space above the tabs of a dock, in pixels.
+_TAB_MARGIN = 4
 #: Minimum width, in pixels, at which a message is wrapped, because the dock may not
 #: have been laid out yet. Next to a button, a dock 300 pixels wide leaves about 190
 #: pixels.
@@ -78,8 +81,6 @@ class ActionBar(QWidget):
     ) -> None:
         super().__init__()
         self._primary: QPushButton | None = None
-        if primary is not None:
-            self.set_primary(primary)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setStyleSheet(_STYLE)
         line = QFrame()
@@ -103,6 +104,8 @@ class ActionBar(QWidget):
             self.add_row(*widgets)
         column.addWidget(self.progress)
         column.addWidget(self.state)
+        if primary is not None:
+            self.set_primary(primary)
 
     def add_row(self, *widgets: QWidget, on_top: bool = False) -> QWidget:
         """Add a row of buttons below the others, and return it.
@@ -120,9 +123,14 @@ class ActionBar(QWidget):
         return made
 
     def set_primary(self, button: QPushButton) -> None:
-        """Highlight the button for the next step instead of the previous button."""
+        """Highlight the button for the next step instead of the previous button.
+
+        It may be in another part of the dock.
+        """
         if button is self._primary:
             return
+        if not self.isAncestorOf(button):
+            button.setStyleSheet(_STYLE)
         for each, is_primary in ((self._primary, False), (button, True)):
             if each is not None:
                 each.setProperty("primary", is_primary)
@@ -130,6 +138,11 @@ class ActionBar(QWidget):
                 each.style().unpolish(each)
                 each.style().polish(each)
         self._primary = button
+
+    def set_next(self, text: str, button: QPushButton) -> None:
+        """Name the next step while nothing is running, and highlight its button."""
+        self.state.set_idle(text)
+        self.set_primary(button)
 
     def show_progress(self, done: int, total: int) -> None:
         """Show the progress or, without a total, only that something is running."""
@@ -323,10 +336,13 @@ def fill_dock(
         Widget shown above the body, where it stays visible.
     """
     column = QVBoxLayout(dock)
-    column.setContentsMargins(0, 0, 0, 0)
+    # Without a margin, the dock's title bar would cover the top of the tabs.
+    top = _TAB_MARGIN if isinstance(body, QTabWidget) else 0
+    column.setContentsMargins(0, top, 0, 0)
     column.setSpacing(0)
     if above is not None:
         column.addWidget(above)
     column.addWidget(body, 1)
+    message.shortens_cautions = True
     column.addWidget(MessagePane(message))
     column.addWidget(bar)

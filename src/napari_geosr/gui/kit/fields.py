@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 #: Text shown for a setting that is determined automatically.
 AUTOMATIC = "automatic"
-#: Spelling of proper names among the choices, the same in all docks.
+#: Words and spelling of choices, the same in all docks.
 _TITLES = {
+    "auto": AUTOMATIC,
     "otsu": "Otsu",
     "multi-otsu": "Multi-Otsu",
     "li": "Li",
@@ -90,7 +91,9 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
         widget = NamesField(listed[0].names)
     elif kind is None:
         titles = _extra(field, "titles", {})
-        named = [(titles.get(choice, str(choice)), choice) for choice in literals]
+        # An optional value that is left blank is shown as automatic, too.
+        words = str if optional else _title
+        named = [(titles.get(choice, words(choice)), choice) for choice in literals]
         widget = ChoiceField(choices=named, nullable=optional)
     elif kind is bool and optional:
         widget = ChoiceField(choices=[("yes", True), ("no", False)], nullable=True)
@@ -320,8 +323,9 @@ class EditableChoiceField(ValueWidget[Any]):
         **kwargs: Any,
     ) -> None:
         self._choices, self._kind = choices, kind
+        self._suggestions = {_title(each): each for each in suggestions}
         super().__init__(widget_type=_QtEditableMenu, **kwargs)
-        self.native.addItems([_title(c) for c in choices] or list(suggestions))
+        self.native.addItems(list(map(_title, choices or suggestions)))
         fit_entries(self.native)
 
     def _on_value_change(self, value: object = None) -> None:
@@ -334,6 +338,7 @@ class EditableChoiceField(ValueWidget[Any]):
                 return choice
         if not text and self._nullable:
             return None
+        text = self._suggestions.get(text, text)
         return _number(text) if self._kind in (int, float) else text
 
     def set_value(self, value: object) -> None:

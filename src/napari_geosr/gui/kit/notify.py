@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import Any
 
@@ -28,6 +29,11 @@ _ICONS = {
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "OK"),
 }
+#: Length of the cautions shown in a dock, in characters (about three lines); only the
+#: first sentence may be longer.
+_BRIEF = 140
+#: Space between two sentences.
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9'\"“(])")
 #: Kinds of messages with a word such as "Caution" before the text.
 _KINDS_WITH_WORD = ("warning", "harm", "error")
 
@@ -46,6 +52,15 @@ def _sentence(error: BaseException) -> str:
     if text := describe_system_error(error):
         return text
     return f"Something went wrong ({type(error).__name__}: {error})."
+
+
+def _first_sentences(text: str) -> tuple[str, str]:
+    """Return the sentences that a dock has room for, and the others."""
+    for end in _BETWEEN_SENTENCES.finditer(text):
+        following = _BETWEEN_SENTENCES.search(text, end.end())
+        if (following.start() if following else len(text)) > _BRIEF:
+            return text[: end.start()], text[end.end() :]
+    return text, ""
 
 
 def format_traceback(error: BaseException) -> str:
@@ -143,12 +158,16 @@ class MessageRow(QWidget):
     """
 
     changed = Signal()
+    #: Whether only the first sentences of a caution are shown, and the others by
+    #: *Details*.
+    shortens_cautions = False
 
     def __init__(
         self, parent: QWidget | None = None, *, shortcut: str = "Alt+Shift+D"
     ) -> None:
         super().__init__(parent)
         self._error: BaseException | None = None
+        self._text = ""
         self._more, self._shortcut = "", shortcut
         self.icon = QLabel()
         self.icon.setAccessibleName("Kind of message")
@@ -179,8 +198,8 @@ class MessageRow(QWidget):
 
     @property
     def text(self) -> str:
-        """The message that is shown."""
-        return str(self.label.text())
+        """The whole message."""
+        return self._text
 
     @property
     def has_error(self) -> bool:
@@ -189,7 +208,7 @@ class MessageRow(QWidget):
 
     def clear(self) -> None:
         """Clear and hide the message."""
-        self._error, self._more = None, ""
+        self._error, self._more, self._text = None, "", ""
         self.label.clear()
         self.setVisible(False)
         self.changed.emit()
@@ -208,14 +227,19 @@ class MessageRow(QWidget):
         """
         pixmap, word = _ICONS[kind]
         text = in_words_of_dock(text, self)
-        self._error, self._more = None, in_words_of_dock(more, self)
+        brief, rest = text, ""
+        if self.shortens_cautions and kind == "warning" and not more:
+            brief, rest = _first_sentences(text)
+        self._error, self._more = None, rest or in_words_of_dock(more, self)
         style: Any = self.style()
         self.icon.setPixmap(style.standardIcon(pixmap).pixmap(16, 16))
         self.icon.setAccessibleDescription(word)
         self.icon.setToolTip(word)
-        self.label.setText(f"{word}: {text}" if kind in _KINDS_WITH_WORD else text)
+        start = f"{word}: " if kind in _KINDS_WITH_WORD else ""
+        self.label.setText(start + brief)
+        self._text = start + text
         self._describe_details()
-        self.details_button.setVisible(bool(more and self._shortcut))
+        self.details_button.setVisible(bool(self._more and self._shortcut))
         self.setVisible(True)
         self.changed.emit()
 
@@ -242,7 +266,7 @@ class MessageRow(QWidget):
         if self._error is not None:
             show_details(self._error, self)
         elif self._more:
-            show_information(self.text, self._more, self)
+            show_information(str(self.label.text()), self._more, self)
 
 
 #: Kinds of messages, most important first.

@@ -145,12 +145,11 @@ def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
 
 
 def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolButton:
-    """Create a button with a very short text and a shortcut.
+    """Create a button with a short text and a shortcut.
 
     Parameters
     ----------
     text : str
-        One or two characters.
     name : str
         Accessible name.
     tool_tip : str
@@ -389,8 +388,8 @@ class FolderRow(QWidget):
     content : str
         Kind of files stored there, e.g. ``"jobs"``; also the name of the default
         folder.
-    text, shortcut : str
-        Text and shortcut of the button.
+    shortcut : str
+        Shortcut of the button.
 
     Signals
     -------
@@ -400,15 +399,13 @@ class FolderRow(QWidget):
 
     changed = Signal()
 
-    def __init__(
-        self, content: str, *, text: str = "…", shortcut: str = "Alt+Shift+U"
-    ) -> None:
+    def __init__(self, content: str, *, shortcut: str = "Alt+Shift+U") -> None:
         super().__init__()
         self._title = f"Folder for {content}"
         self.label = ElidedLabel("")
         self.label.setAccessibleName(self._title)
         self.button = small_button(
-            text,
+            "Change…",
             f"Choose the folder for {content}",
             f"Choose the folder for new {content}",
             shortcut,

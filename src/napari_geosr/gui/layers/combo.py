@@ -72,6 +72,10 @@ class ElidingCombo(QComboBox):
 class LayerCombo(ElidingCombo):
     """Lists the layers that `accept` allows; keeps the choice as layers come and go.
 
+    A layer that is hidden when it is selected automatically is kept only until a
+    visible one can be selected, because users expect to work on what they see. A layer
+    hidden later is kept: docks themselves hide layers to compare others.
+
     Long names are shortened in the middle, as in napari's list, because the names of a
     scan and its results begin with the same text.
 
@@ -106,8 +110,10 @@ class LayerCombo(ElidingCombo):
         super().__init__(parent)
         self._viewer, self._accept, self._fixed = viewer, accept, fixed
         self._proposes = proposes
+        self._texts: dict[str, str] = {}
         self.setPlaceholderText("Choose a layer")
         self._layers: list[weakref.ref[Layer]] = []
+        self._is_stopgap = False
         self._notifying = QTimer(self)
         self._notifying.setSingleShot(True)
         self._notifying.timeout.connect(self.layerChanged)
@@ -125,6 +131,7 @@ class LayerCombo(ElidingCombo):
         self._connections.connect(events.renamed, self._on_layers)
         self._fill(None)
         self.currentIndexChanged.connect(self._on_index)
+        self.activated.connect(self._settle)
 
     def layer(self) -> Layer | None:
         """Return the chosen layer; None for a fixed entry or an empty list."""
@@ -138,11 +145,28 @@ class LayerCombo(ElidingCombo):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Choose `layer` if it is listed; None chooses the first entry."""
+        self._settle()
         known = [ref() for ref in self._layers]
         if layer is None:
             self.setCurrentIndex(0 if self.count() else -1)
         elif layer in known:
             self.setCurrentIndex(len(self._fixed) + known.index(layer))
+
+    def set_text(self, entry: str, text: str) -> None:
+        """Show another text for a fixed entry, which keeps its name."""
+        self._texts[entry] = text
+        self.setItemText(self._fixed.index(entry), text)
+
+    def propose_layer(self, layer: Layer) -> None:
+        """Choose `layer`; if it is hidden, only until a visible one can be chosen."""
+        self.set_layer(layer)
+        self._is_stopgap = not layer.visible
+
+    @property
+    def is_stopgap(self) -> bool:
+        """Whether a hidden layer is chosen only because no other one was visible."""
+        layer = self.layer()
+        return self._is_stopgap and layer is not None and not layer.visible
 
     def _empty_text(self) -> str:
         """Return the text that explains why the list is empty."""
@@ -154,21 +178,41 @@ class LayerCombo(ElidingCombo):
             self.layerChanged.emit()
 
     def _fill(self, keep: Layer | None) -> None:
-        entry = self.currentIndex()
+        entry_index = self.currentIndex()
         layers = [layer for layer in self._viewer.layers if self._accept(layer)]
+        is_replaced = not self._fixed and self._is_replaced(layers)
         self._layers = [weakref.ref(layer) for layer in layers]
         self.clear()
         names = (" ".join(layer.name.splitlines()) for layer in layers)
-        self.addItems([*self._fixed, *names])
-        if keep is not None and keep in layers:
+        texts = (self._texts.get(entry, entry) for entry in self._fixed)
+        self.addItems([*texts, *names])
+        if keep is not None and keep in layers and not is_replaced:
             self.setCurrentIndex(len(self._fixed) + layers.index(keep))
         elif self._fixed:
-            self.setCurrentIndex(entry if 0 <= entry < len(self._fixed) else 0)
+            is_fixed = 0 <= entry_index < len(self._fixed)
+            self.setCurrentIndex(entry_index if is_fixed else 0)
         else:
-            proposed = [layer for layer in layers if self._proposes(layer)]
-            active = self._viewer.layers.selection.active
-            layer = active if active in proposed else next(reversed(proposed), None)
+            layer = self._proposal(layers)
+            self._is_stopgap = layer is not None and not layer.visible
             self.setCurrentIndex(-1 if layer is None else layers.index(layer))
+
+    def _proposal(self, layers: list[Layer]) -> Layer | None:
+        """Return the layer to select automatically: a visible one, if there is one."""
+        proposed = [layer for layer in layers if self._proposes(layer)]
+        proposed = [layer for layer in proposed if layer.visible] or proposed
+        active = self._viewer.layers.selection.active
+        return active if active in proposed else next(reversed(proposed), None)
+
+    def _is_replaced(self, layers: list[Layer]) -> bool:
+        """Whether a visible layer can now replace a hidden one."""
+        if not self.is_stopgap:
+            return False
+        better = self._proposal(layers)
+        return better is not None and better.visible
+
+    def _settle(self, _index: int = 0) -> None:
+        """Keep the chosen entry from now on."""
+        self._is_stopgap = False
 
     def _on_layers(self, event: object = None) -> None:
         if self._refill():

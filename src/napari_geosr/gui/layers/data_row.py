@@ -19,7 +19,11 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.widgets import ElidedLabel, add_row, text_label
+from napari_geosr.gui.kit.widgets import (
+    ElidedLabel,
+    add_row,
+    text_label,
+)
 from napari_geosr.gui.layers import (
     chosen_position,
     finest,
@@ -256,6 +260,7 @@ class DataRow(QWidget):
 
     def _on_chosen(self) -> None:
         self._file_part.setVisible(self.combo.fixed_entry() == FROM_FILES)
+        _activate_layouts(self)
         self.voxel_size.set_layer(None)
         self.frames.set_layer(None)
         self.notes.set_layer(self.layer())
@@ -280,6 +285,19 @@ class DataRow(QWidget):
             self.set_files((Path(path),))
 
 
+def _activate_layouts(widget: QWidget) -> None:
+    """Lay out a widget and its parents at once, after a part of it was shown or hidden.
+
+    Otherwise, each level is laid out in a later event, and the gap that a hidden part
+    leaves is visible for as long as the event loop is busy.
+    """
+    part: QWidget | None = widget
+    while part is not None and not part.isWindow():
+        if (layout := part.layout()) is not None:
+            layout.activate()
+        part = part.parentWidget()
+
+
 def add_data_row(form: QFormLayout, title: str, row: DataRow) -> None:
     """Add a row to a form and, below it, notes on its file in a full-width row."""
     add_row(form, title, row, row.combo)
@@ -291,7 +309,8 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
 
     The first row gets the selected layer if it is suitable for training. Each of the
     others gets a layer that can show the same object, unless the rows take unpaired
-    volumes. A row for labels prefers a labels layer.
+    volumes. A row for labels prefers a labels layer. Visible layers come first, and
+    replace hidden ones that were suggested because no other was visible.
     """
     is_paired = not any(row.takes_several for row in rows)
     for row in rows:
@@ -305,20 +324,25 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
         if marked and not row.touched and row.layer() not in marked:
             row.combo.set_layer(marked[0])
     layers: list[Any] = [la for la in viewer.layers if is_training_image(la)]
-    # Suggest the layer selected by the user first.
-    layers.sort(key=lambda layer: layer is not viewer.layers.selection.active)
+    # Suggest visible layers first, and of these the layer selected by the user.
+    active = viewer.layers.selection.active
+    layers.sort(key=lambda layer: (not layer.visible, layer is not active))
     free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
     taken = [row.layer() for row in rows if row.touched]
     for row in rows:
         if row.touched:
             continue
         first = rows[0].layer() if is_paired and row is not rows[0] else None
-        is_taken = row.layer() is None or row.layer() in taken
-        if is_taken or not _may_match(row.layer(), first):
-            fitting = [layer for layer in free if _may_match(layer, first)]
+        before = row.layer()
+        fitting = [layer for layer in free if _may_match(layer, first)]
+        is_taken = before is None or before in taken
+        is_hidden = row.combo.is_stopgap and any(layer.visible for layer in fitting)
+        if is_taken or is_hidden or not _may_match(before, first):
             if fitting:
-                row.combo.set_layer(fitting[0])
+                row.combo.propose_layer(fitting[0])
                 free.remove(fitting[0])
+                if before is not None and before not in taken:
+                    free.append(before)  # the next row may need it
             elif row.layer() is not None:
                 row.combo.set_layer(None)
         taken.append(row.layer())

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 _UNITS = ("nm", "µm", "mm", "cm")
 
 
+def _axes(n: int) -> str:
+    """Return the names of the last `n` axes, which stay on one line."""
+    return ",\N{NO-BREAK SPACE}".join("ZYX"[-n:])
+
+
 class VoxelSizeRow(QWidget):
     """Asks for the voxel size of a layer whose unit is ``pixel``; hidden otherwise.
 
@@ -148,7 +153,7 @@ class VoxelSizeRow(QWidget):
             return
         self._n = spatial_ndim(layer)
         self.edges[0].setVisible(self._n == 3)
-        axes = "Z, Y, X" if self._n == 3 else "Y, X"
+        axes = _axes(self._n)
         sizes = geometry_of_layer(layer).voxel_size
         info = layer.metadata.get(METADATA, {}).get("info", {})
         question = voxel_size_question(info)
@@ -173,7 +178,7 @@ class VoxelSizeRow(QWidget):
         self.set_layer(layer)
         place = geometry_of_layer(layer)
         self._fill(place.voxel_size, place.unit)
-        axes = "Z, Y, X" if self._n == 3 else "Y, X"
+        axes = _axes(self._n)
         self._show_question(
             f"Correct the voxel size, or click Set to keep it. Voxel size {axes}:",
             "The file does not specify the voxel size along all axes.",
@@ -236,7 +241,7 @@ class VoxelSizeRow(QWidget):
         if stored is None or any(edge.text() for edge in self.edges):
             return
         if stored.question is not None:
-            self._ask_to_confirm(stored.question, "Z, Y, X" if self._n == 3 else "Y, X")
+            self._ask_to_confirm(stored.question, _axes(self._n))
             return
         self._fill(stored.voxel_size, stored.unit)
         self._show_question(

@@ -106,7 +106,7 @@ class ModelsDock(Dock):
     def _make_widgets(self) -> None:
         self.find = ModelSearch(self._viewer)
         self.tree = list_tree(
-            ["Model", "Task", "×", "Source"],
+            ["Model", "Task", "Factor", "Source"],
             "Models",
             "Bundled models and your own. Drop a file here to import it.",
             heights=(110, 240),
@@ -187,7 +187,7 @@ class ModelsDock(Dock):
         self._fill()
 
     def _fill(self) -> None:
-        """List the matching models; keep the selected model if it is still listed."""
+        """List the matching models; at first, none is selected."""
         name_to_keep = self._choose_next or self.chosen()
         criteria, volume = self.find.model_filter(), self.find.volume()
         self.tree.blockSignals(True)
@@ -206,7 +206,8 @@ class ModelsDock(Dock):
         chosen = next((i for i in items if i.data(0, _NAME) == name_to_keep), None)
         if chosen is not None and name_to_keep == self._choose_next:
             self._choose_next = ""
-        self.tree.setCurrentItem(chosen or (items[0] if items else None))
+        first = items[0] if items and name_to_keep else None
+        self.tree.setCurrentItem(chosen or first)
         self._on_selected()
 
     def _add(self, name: str, entry: ZooEntry) -> None:
@@ -238,15 +239,15 @@ class ModelsDock(Dock):
     def _on_selected(self) -> None:
         name = self.chosen()
         entry = self._entries.get(name)
-        reason = next(
-            (why for path, why in self._damaged.items() if Path(path).name == name), ""
-        )
+        damaged = {Path(path).name: why for path, why in self._damaged.items()}
+        reason = damaged.get(name, "")
         if entry is not None:
             self.card.setText(
                 f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
             )
         else:
-            self.card.setText(html.escape(reason) or "No matching model.")
+            empty = "Select a model." if self.items() else "No matching model."
+            self.card.setText(html.escape(reason) or empty)
         self._enable()
 
     # Operations

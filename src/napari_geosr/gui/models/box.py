@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
 
 
-#: Text and description of the entry that leaves the scan unchanged.
-KEEP_SCAN, KEEP_SCAN_TITLE = "Leave the scan as it is", "Leave the scan as it is."
+#: Entry that leaves the scan unchanged.
+KEEP_SCAN = "Leave the scan as it is"
 #: Text between the name of a model and its expected gain.
 _GAP = "  "
 _Order = tuple[bool, bool, float, bool, bool, str]
@@ -292,9 +292,9 @@ class ModelBox(QWidget):
 
     def _show_card(self) -> None:
         card = self.card()
-        keeps_scan = self.model() == NONE
-        title = "" if card is None else card.title
-        self.summary.setText(KEEP_SCAN_TITLE if keeps_scan else title)
+        self.summary.setText("" if card is None else card.title)
+        # The entry that leaves the scan unchanged has no card, and needs no comment.
+        self.summary.setVisible(self.model() != NONE)
         self.card_label.setText("" if card is None else card_html(card))
 
     def _on_open(self) -> None:

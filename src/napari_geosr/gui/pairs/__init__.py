@@ -21,7 +21,7 @@ from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.layers.geometry import is_rotated_against, origin_along
 from napari_geosr.gui.pairs.layers import (
-    images_by_voxel_size,
+    finest_image,
     scans_for_a_pair,
     show_pair,
 )
@@ -31,7 +31,7 @@ from napari_geosr.gui.pairs.steps import (
     build_steps,
     free_folder,
 )
-from napari_geosr.gui.pairs.widgets import BUILT, IDLE, ONE, TWO, PairsWidgets
+from napari_geosr.gui.pairs.widgets import BUILT, IDLE, ONE, READY, TWO, PairsWidgets
 from napari_geosr.gui.train import scenarios
 from napari_geosr.operations.pairs.config import (
     DegradeConfig,
@@ -89,6 +89,8 @@ class PairsDock(PairsWidgets):
         self._built: BuiltPair | None = None
         self._layers: AnyDict = {}
         self._source_layer: Any = None
+        #: Whether the pair of the chosen scans has been built.
+        self._is_done = False
         self._show_result(None)
         self.show_busy("")
         self._connect()
@@ -97,7 +99,7 @@ class PairsDock(PairsWidgets):
     def _connect(self) -> None:
         self.have.currentTextChanged.connect(self._on_have)
         for row in (self.low, self.high):
-            row.changed.connect(self._enable)
+            row.changed.connect(self._on_scans)
         self.build_button.clicked.connect(self._on_build)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.blink_button.toggled.connect(self._on_blink)
@@ -133,6 +135,10 @@ class PairsDock(PairsWidgets):
     def _on_have(self, _text: str = "") -> None:
         self.show_kind(self.is_aligned())
         self._suggest()
+        self._on_scans()
+
+    def _on_scans(self) -> None:
+        self._is_done = False
         self._enable()
 
     def _on_layers(self, _event: object = None) -> None:
@@ -146,9 +152,11 @@ class PairsDock(PairsWidgets):
 
     def _suggest(self) -> None:
         """Choose a layer with large voxels and one with small voxels, if possible."""
-        rows, layers = [self.high], images_by_voxel_size(self._viewer)[-1:]
-        if self.is_aligned():
-            rows, layers = [self.low, self.high], scans_for_a_pair(self._viewer)
+        rows = [self.low, self.high] if self.is_aligned() else [self.high]
+        layers: list[Image] = scans_for_a_pair(self._viewer)
+        if not self.is_aligned():
+            finest = finest_image(self._viewer)
+            layers = [] if finest is None else [finest]
         if not layers:
             return
         for row, layer in zip(rows, layers, strict=True):
@@ -281,7 +289,7 @@ class PairsDock(PairsWidgets):
         self._source_layer = None
 
     def _show_result(self, built: BuiltPair | None) -> None:
-        self._built = built
+        self._built, self._is_done = built, built is not None
         is_aligned = built is not None and "before" in built.layers
         if built is None:
             self._layers = {}
@@ -290,7 +298,6 @@ class PairsDock(PairsWidgets):
         )
         self.figures.setVisible(built is not None)
         self.train_button.setVisible(built is not None)
-        self.bar.state.set_idle(IDLE if built is None else BUILT)
         self.blink_button.blockSignals(True)
         self.blink_button.setChecked(False)
         self.blink_button.blockSignals(False)
@@ -306,10 +313,14 @@ class PairsDock(PairsWidgets):
         self.progress_label.setText("Reading the scans…" if busy else "")
 
     def _enable(self) -> None:
-        """Enable *Build pair* once the scans are chosen and nothing is running."""
+        """Enable *Build pair* once the scans are chosen, and show the next step."""
         rows = [self.low, self.high] if self.is_aligned() else [self.high]
         chosen = not any(row.is_empty() for row in rows)
         self.build_button.setEnabled(chosen and not self.activity.busy)
+        if self._is_done:
+            self.bar.set_next(BUILT, self.train_button)
+        else:
+            self.bar.set_next(READY if chosen else IDLE, self.build_button)
 
 
 def _single_part(row: DataRow) -> Path | Volume:

@@ -83,21 +83,29 @@ def is_of_pair(layer: Layer) -> bool:
     return _PAIR in layer.metadata.get(METADATA, {})
 
 
-def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
-    """Return the user's images, from the largest voxels to the smallest.
+def finest_image(viewer: napari.viewer.Viewer) -> Image | None:
+    """Return the user's image with the smallest voxels, a visible one if there is one.
 
     Layers that belong to a pair are excluded, because they are cropped, resampled and
     matched in grey values.
     """
-    return [layer for _, _, layer in _pixel_areas(viewer)]
+    areas = _pixel_areas(viewer)
+    areas = [each for each in areas if each[-1].visible] or areas
+    return areas[-1][-1] if areas else None
 
 
 def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
     """Return the images with the largest and smallest voxels if they can be a pair.
 
-    Channels of one image, or a 2D image and a 3D image, cannot form a pair.
+    Channels of one image, or a 2D image and a 3D image, cannot form a pair. Hidden
+    images are used only if the visible ones cannot form a pair.
     """
     areas = _pixel_areas(viewer)
+    return _pair_of([each for each in areas if each[-1].visible]) or _pair_of(areas)
+
+
+def _pair_of(areas: list[tuple[float, int, Image]]) -> list[Image]:
+    """Return the first and last image of `areas` if they can be a pair."""
     known = [each for each in areas if geometry_of_layer(each[-1]).unit != PIXEL]
     areas = known or areas  # a size in pixels cannot be compared with a length
     if not areas:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 TWO = "Low- and high-resolution scans"
 ONE = "Only a high-resolution scan"
-#: Hints on the next action, before and after a pair is built.
+#: Hints on the next action: without scans, with them, and after a pair is built.
 IDLE = "Choose the scans, then press Build pair."
+READY = "Ready: press Build pair."
 BUILT = "Done. Next: Train with these pairs…"
 #: Settings for all pairs, settings for two scans, and rarely used ones for two scans.
 _SHARED = ("upscale_factor", "dimensions")

@@ -41,7 +41,7 @@ from napari_geosr.gui.porosity.preview.levels_reader import LevelsReader
 from napari_geosr.gui.porosity.preview.local_preview import LocalPreview
 from napari_geosr.gui.porosity.preview.sample_preview import SamplePreview
 from napari_geosr.gui.porosity.preview.threshold_preview import ThresholdPreview
-from napari_geosr.gui.porosity.settings import NO_IMAGE, UNUSABLE
+from napari_geosr.gui.porosity.settings import NO_IMAGE, READY, UNUSABLE
 from napari_geosr.gui.porosity.widgets import RUNNING, STOPPED, PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig, morphometry_choices
 from napari_geosr.operations.measure.grey_levels import GreyLevels
@@ -162,7 +162,7 @@ class PorosityDock(PorosityWidgets):
         for row in (rows.voxel_size, rows.frames, rows.notes):
             row.set_layer(None if volume is None else layer)
         self._mark_result()
-        self.stage.idle = NO_IMAGE if layer is None else "Ready."
+        self.stage.idle = NO_IMAGE if layer is None else READY
         if layer is not None and volume is None:
             self.stage.idle = UNUSABLE
         if not self.is_running:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
 
+from napari_geosr.core.text.flat import flat_words
 from napari_geosr.gui.kit.widgets import text_label
 from napari_geosr.gui.layers import holds_deviations, is_helper
 from napari_geosr.gui.layers.geometry import layer_type
@@ -25,8 +26,8 @@ METHODS: dict[str, str | None] = {
     "Manual": None,
 }
 WHOLE, AUTOMATIC = "whole volume", "automatic mask"
-#: First entries of the menus for the second image and for the uncertainty.
-NOTHING, NO_UNCERTAINTY = "nothing", "none"
+#: First entry of the menus for the second image and for the uncertainty.
+NONE = "none"
 #: Sample masks by menu entry, as named in settings.
 MASKS = {
     WHOLE: "none",
@@ -96,12 +97,17 @@ class SampleProposal(QObject):
     def __init__(self, sample: LayerCombo, parent: QObject) -> None:
         super().__init__(parent)
         self._sample = sample
-        self._by_hand = self._refused = False
+        self._by_hand = self._refused = self._is_flat = False
         self.phase = "dark"
         self.is_active = self.is_wanted = False
         self.note = text_label("About the sample", _SURROUNDED_HELP, _SURROUNDED)
         self.note.setVisible(False)
         sample.activated.connect(self._on_choice)
+
+    def set_flat(self, flat: bool) -> None:
+        """Set whether the sample belongs to a single image, not to a volume."""
+        self._is_flat = flat
+        self._sample.set_text(WHOLE, flat_words(WHOLE, flat=flat))
 
     def consider(self, surrounded: bool, phase: str) -> None:
         """Request the mask, or withdraw it if no background surrounds the sample.
@@ -122,7 +128,7 @@ class SampleProposal(QObject):
         self.is_active &= chosen == AUTOMATIC  # False if the user chose another entry
         self.is_wanted = surrounded and chosen == WHOLE
         if self.is_active and not surrounded:
-            self._sample.setCurrentText(WHOLE)
+            self._sample.set_layer(None)
             self.is_active = False
         self.note.setVisible(self.is_active)
 
@@ -142,8 +148,8 @@ class SampleProposal(QObject):
         self.is_active = not self._refused
         refused = _REFUSED[self.phase]
         text, tip = refused if self._refused else _DECIDED
-        self.note.setText(text)
-        self.note.setToolTip(tip)
+        self.note.setText(flat_words(text, flat=self._is_flat))
+        self.note.setToolTip(flat_words(tip, flat=self._is_flat))
         self.note.setVisible(True)
         if self.is_active:
             self._sample.setCurrentText(AUTOMATIC)
@@ -157,7 +163,7 @@ class SampleProposal(QObject):
         """Choose the whole volume if the mask was chosen because it was proposed."""
         if self.is_active:
             self.is_active = False
-            self._sample.setCurrentText(WHOLE)
+            self._sample.set_layer(None)
         self.note.setVisible(False)
 
     def _on_choice(self, _index: int) -> None:

@@ -364,15 +364,16 @@ class PlanSection(QWidget):
     def _request_text(self, config: PlanConfig, mask: Layer | None) -> str:
         """Return what a plan refers to: settings, sample, time point and channel."""
         given = config.threshold
-        threshold = given if isinstance(given, str) else f"{given:g}"
+        threshold = given.title() if isinstance(given, str) else f"{given:g}"
         sample = "no sample mask"
         if mask is not None:
             sample = f"sample {mask.name!r}"
         elif config.sample_mask != "none":
             sample = f"sample {config.sample_mask}"
+        fields = {"spot": self.spot, "precision": self.precision}
+        sizes = {name: f.text().replace("%", " %") for name, f in fields.items()}
         parts = [
-            f"spot {self.spot.text()}",
-            f"precision {self.precision.text()}",
+            *(f"{name} {' '.join(value.split())}" for name, value in sizes.items()),
             f"scan of {_SHOWN[self.scan.currentText()]}",
             f"threshold {threshold}",
             sample,

@@ -284,11 +284,11 @@ class PoreDisplay(QObject):
         try:
             extended = report.with_group(group, mask, expression)
         except ConfigError as error:
-            plot.show_fault(str(error))
+            plot.show_group_fault(str(error))
             return
         layer = self.layer()
         if layer is not None and group in layer.features and group not in report.table:
-            plot.show_fault(
+            plot.show_group_fault(
                 f"The features of the pore layer already have a column {group!r}. "
                 "Choose another name."
             )

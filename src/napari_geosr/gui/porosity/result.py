@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.text.flat import counted_elements
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.porosity.charts import (
     FiguresTable,
@@ -109,7 +110,7 @@ class PorosityResult(QWidget):
         self.least.setSpecialValueText("all sizes")
         self.least.setMinimumWidth(84)
         self.least.setKeyboardTracking(False)
-        self.only_selected = QCheckBox("Show only selected pores")
+        self.only_selected = QCheckBox("Hide other pores in viewer")
         self.table = PoreTable()
         #: Plot of the pores, shown in a separate tab.
         self.plot = PorePlot()
@@ -153,13 +154,13 @@ class PorosityResult(QWidget):
             (
                 self.least,
                 "Minimum size listed",
-                "List only pores with at least this many voxels. This does not change "
-                "the results.",
+                "List only pores of at least this size. This does not change the "
+                "results.",
             ),
             (
                 self.only_selected,
-                "Show only selected pores",
-                "Hide all other pores in the viewer.",
+                "Hide other pores in viewer",
+                "Show only the selected pores in the viewer.",
             ),
             (self.image, "Measured image", "The image that was measured."),
             (self.evidence, "Evidence", _NO_EVIDENCE),
@@ -363,6 +364,7 @@ class PorosityResult(QWidget):
             return
         with QSignalBlocker(self.least):
             self.least.setValue(0)
+        self.least.setSuffix(f" {counted_elements(0, flat=report.is_flat)}")
         self.table.set_table(report.table, report.units, first=(EVIDENCE,))
         self.plot.set_report(report)
         columns = colour_columns(report)

@@ -7,11 +7,14 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QLabel, QSpinBox, QWidget
 
+from napari_geosr.core.text.flat import counted_elements
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import Section, form_layout
 
 #: Settings in a section that is initially closed.
 SELDOM_CHANGED = ("local_window", "hysteresis", "connectivity", "graph", "memory")
+#: Property of a field whose size is in pixels of a single image.
+_IS_FLAT = "geosr_flat"
 
 
 def form_of(rows: Any) -> QFormLayout:
@@ -52,13 +55,21 @@ def add_physical_size(form: ConfigForm, label: QLabel) -> None:
     title.setText("Min. por&e size")
     title.setBuddy(editor)
 
-    def show_unit(number: int) -> None:
-        editor.setSuffix(" voxel" if number == 1 else " voxels")
-
-    editor.valueChanged.connect(show_unit)
-    show_unit(editor.value())
+    editor.valueChanged.connect(lambda _number: show_element(editor))
+    show_element(editor)
     row, _ = rows.getWidgetPosition(editor)
     rows.insertRow(row + 1, "", label)
+
+
+def show_element(editor: QSpinBox, *, flat: bool | None = None) -> None:
+    """Show the unit of a size: voxels or, of a single image, pixels.
+
+    Without `flat`, the unit stays the same, but may become singular.
+    """
+    if flat is not None:
+        editor.setProperty(_IS_FLAT, flat)
+    is_flat = bool(editor.property(_IS_FLAT))
+    editor.setSuffix(f" {counted_elements(editor.value(), flat=is_flat)}")
 
 
 def align_fields(forms: list[Any]) -> None:

@@ -36,8 +36,7 @@ from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.porosity.choices import (
     MASKS,
     METHODS,
-    NO_UNCERTAINTY,
-    NOTHING,
+    NONE,
     WHOLE,
     SampleProposal,
     finds_mask,
@@ -52,6 +51,7 @@ from napari_geosr.gui.porosity.rows import (
     align_fields,
     form_of,
     more_settings,
+    show_element,
 )
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 NO_IMAGE = "Open an image to measure its pores."
+READY = "Ready: press Measure."
 UNUSABLE = "This image cannot be measured."
 #: Largest grey value that can be entered. Its negative represents an unknown value.
 _MAX_VALUE = 1e12
@@ -121,13 +122,13 @@ class PorositySettings(QWidget):
         add_physical_size(self.form, self.smallest)
         self.morphometry = MorphometryBox()
         self.sample = LayerCombo(viewer, marks_sample, fixed=tuple(MASKS))
-        self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
-        self.deviation = LayerCombo(viewer, is_deviation, fixed=(NO_UNCERTAINTY,))
+        self.other = LayerCombo(viewer, self._can_compare, fixed=(NONE,))
+        self.deviation = LayerCombo(viewer, is_deviation, fixed=(NONE,))
         self.proposal = SampleProposal(self.sample, self)
         closing = field_widget(MeasureConfig.model_fields["mask_closing"]).native
         assert isinstance(closing, QSpinBox)
         self.closing = closing
-        self.closing.setSuffix(" voxels")
+        self.closing.valueChanged.connect(lambda _number: show_element(self.closing))
         self._source: weakref.ref[Layer] | None = None  # the proposed reference
         self._describe()
         self._lay_out()
@@ -147,8 +148,8 @@ class PorositySettings(QWidget):
             (
                 self.method,
                 "Threshold method",
-                "Method that finds the threshold between pore and solid from the "
-                "whole volume, or “Manual” to set it yourself.",
+                "Method that finds the threshold between pore and solid from all "
+                "grey values of the sample, or “Manual” to set it yourself.",
             ),
             (
                 self.value,
@@ -225,7 +226,7 @@ class PorositySettings(QWidget):
             form_of(rows),
             form_of(
                 (
-                    ("&Sample is", self.sample, self.sample),
+                    ("&Sample", self.sample, self.sample),
                     ("Mask closing", self.closing, self.closing),
                     ("Comp&are with", self.other, self.other),
                     ("&Uncertainty", self.deviation, self.deviation),
@@ -268,8 +269,16 @@ class PorositySettings(QWidget):
         )
         if volume is not None:
             self._set_decimals(_decimals(volume))
+            self._show_dimensions(flat=volume.spatial_shape[:-2] in ((), (1,)))
         self._clear_value()
         self._show_smallest()
+
+    def _show_dimensions(self, *, flat: bool) -> None:
+        """Use the words for a volume or for a single image."""
+        self.proposal.set_flat(flat)
+        for editor in (self.form.editor("min_voxels"), self.closing):
+            assert isinstance(editor, QSpinBox)
+            show_element(editor, flat=flat)
 
     def _clear_value(self) -> None:
         """Clear the threshold that an automatic method found for another image.
@@ -467,7 +476,7 @@ class PorositySettings(QWidget):
     def _show_smallest(self) -> None:
         volume = self._volume
         if volume is None or not volume.has_physical_size:
-            self.smallest.setText("physical size unknown" if volume else "")
+            self.smallest.setText("Physical size unknown." if volume else "")
             return
         size = pore_size(int(self.form.values()["min_voxels"]), volume)
         power = "²" if size.ndim == 2 else "³"

@@ -70,7 +70,7 @@ class PorosityWidgets(Dock):
     def _make_buttons(self) -> None:
         self.measure_button = QPushButton("&Measure")
         self.measure_button.setToolTip(
-            "Find, count and measure the pores of the whole volume."
+            "Find, count and measure the pores of the sample."
         )
         self.measure_button.setAccessibleName("Measure")
         self.cluster.set_run(self._run_elsewhere, self.measure_button)

@@ -26,7 +26,6 @@ from napari_geosr.gui.layers.projections import (
 from napari_geosr.gui.reconstruct.activity import ReconstructActivity
 from napari_geosr.gui.reconstruct.widgets import (
     NO_ESTIMATE,
-    NO_SCAN,
     RESUME,
     RUN,
     ReconstructWidgets,
@@ -351,7 +350,7 @@ class ReconstructDock(ReconstructWidgets):
         # flicker.
         shown = what in ("run", "centre")
         self.progress.setVisible(shown)
-        self.bar.state.idle = "Ready." if has_scan else NO_SCAN
+        self.show_next(has_scan=has_scan)
         self.progress.setRange(0, 0 if what else 1)
         self.progress_label.setText(_STARTING.get(what, ""))
 
@@ -445,7 +444,9 @@ class ReconstructDock(ReconstructWidgets):
         self._result = None if layer is None else weakref.ref(layer)
         opened = self.activity.opened()
         self.save_button.set_layer(layer, None if opened is None else opened.path)
-        self.measure_button.setVisible(layer is not None and measurable)
+        self.is_done = layer is not None and measurable
+        self.measure_button.setVisible(self.is_done)
+        self.show_next(has_scan=opened is not None)
 
     def _on_saved(self, path: object) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")

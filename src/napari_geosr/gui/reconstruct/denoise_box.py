@@ -19,7 +19,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock_tabs import JOBS
-from napari_geosr.gui.kit.form import FieldFaults, texts_by_field
+from napari_geosr.gui.kit.form import AUTOMATIC, FieldFaults, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
@@ -94,10 +94,10 @@ class DenoiseBox(QWidget):
         self.name = QLineEdit("denoised")
         self.name.setAccessibleName("Model name")
         self.name.setToolTip("Model name: lower-case letters, digits, - and _.")
-        about = "Number of projection subsets; auto: two to four."
+        about = "Number of projection subsets; automatic: two to four."
         self.parts = _spin("Parts", about, _AUTO)
         self.parts.setMaximum(64)
-        self.parts.setSpecialValueText("auto")
+        self.parts.setSpecialValueText(AUTOMATIC)
         self.steps = _spin(
             "Training steps",
             "More steps take longer and usually give a better model.",

@@ -52,7 +52,10 @@ if TYPE_CHECKING:
 #: Settings that are always visible, and settings that have separate widgets.
 _ABOVE = ("every", "stripes", "zingers")
 _ELSEWHERE = ("algorithm", "options", "centre", "half", *SHARED_SETTINGS)
+#: Hints on the next action: without a scan, with one, and after a reconstruction.
 NO_SCAN = "Open projections to begin."
+READY = "Ready: preview a slice, or press Reconstruct."
+DONE = "Done. Next: Measure porosity…"
 NO_ESTIMATE = "Preview a slice to estimate the time for all slices."
 
 #: Text and tool tip of the button that starts a run.
@@ -67,6 +70,9 @@ class ReconstructWidgets(Dock):
     """The widgets of the Reconstruct dock."""
 
     scroller: PartScroller
+    #: Whether a result with the current settings can be measured.
+    is_done = False
+    _has_scan = False
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -215,6 +221,21 @@ class ReconstructWidgets(Dock):
         for section in (self.denoise_section, self.study_section):
             section.button.toggled.connect(partial(self._show_section, section))
         fill_dock(self, area, self.message, self.bar)
+        self.layer_combo.layerChanged.connect(self._on_outdated)
+        for part in (self.algorithm, self.above, self.form, self.centre):
+            part.changed.connect(self._on_outdated)
+
+    def _on_outdated(self) -> None:
+        """Propose another run, because a choice was changed."""
+        self.is_done = False
+        self.show_next(has_scan=self._has_scan)
+
+    def show_next(self, *, has_scan: bool) -> None:
+        """Name the next step while nothing is running, and highlight its button."""
+        self._has_scan = has_scan
+        self.bar.set_primary(self.measure_button if self.is_done else self.run_button)
+        ready = DONE if self.is_done else READY
+        self.bar.state.set_idle(ready if has_scan else NO_SCAN)
 
     def _show_section(self, section: Section, is_open: bool) -> None:
         if is_open:

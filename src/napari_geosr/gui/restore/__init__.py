@@ -380,7 +380,7 @@ class RestoreDock(RestoreWidgets):
     def _on_not_ready(self) -> None:
         self._name_run_button()
         self.finished_part_row.set_part(None)
-        self.estimate.setText("Estimate: –")
+        self.show_no_estimate()
         self.cluster.set_estimate(None)
         self.live.set_ready(None, None)
         self.verdict_panel.set_not_ready()
@@ -402,7 +402,7 @@ class RestoreDock(RestoreWidgets):
         self.verdict_panel.adapt_button.set_choice(self._volume, model)
 
     def _on_ready(self, ready: RunPreparation) -> None:
-        self.estimate.setText(estimate_text(ready))
+        self.show_estimate(estimate_text(ready))
         self.cluster.set_estimate(run_estimate(ready))
         self.live.set_ready(ready, self.activity.source())
         self.finished_part_row.set_part(ready.finished_part)
@@ -447,7 +447,7 @@ class RestoreDock(RestoreWidgets):
         self.progress.setValue(done)
         if stage != "tiles":
             if stage:
-                self.progress_label.setText(stage)
+                self.progress_label.setText(f"{stage.removesuffix('…')}…")
             return
         left = self._time_left.text(done, total)
         self.progress_label.setText(f"Tile {done} of {total}{left}")
@@ -489,7 +489,7 @@ class RestoreDock(RestoreWidgets):
         self.check_verdict.clear()
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
-        self.measure_button.setVisible(layer is not None and measurable)
+        self.offer_measuring(measurable, harmful=self._is_harmful)
 
     def _on_layer_removed(self, event: QEvent) -> None:
         if self._result is not None and event.value is self._result():

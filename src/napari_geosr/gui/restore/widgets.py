@@ -76,6 +76,8 @@ _MISSING = "Restore the missing tiles of {!r}. Remove that layer to start again.
 RESUME = "&Resume", _MISSING
 _NO_IMAGE = "Open an image to restore it."
 _NONE_CHOSEN = "Choose an image to restore it."
+_READY = "Ready: press Run."
+_DONE = "Done. Next: Measure porosity…"
 _KEEPS_SCAN = "To restore it anyway, choose a model."
 #: Text of the status line when an operation starts.
 _STARTING = {
@@ -106,6 +108,8 @@ class RestoreWidgets(Dock):
     """The widgets of the Restore dock."""
 
     scroller: PartScroller
+    #: Whether the result of the current settings may be measured.
+    is_done = False
 
     option_titles: ClassVar[dict[str, str]] = {
         "model": "Model",
@@ -219,6 +223,22 @@ class RestoreWidgets(Dock):
         """Return the form of the section *Settings*."""
         return (self.form,)
 
+    def show_estimate(self, text: str) -> None:
+        """Show the time and memory that a run needs."""
+        self.estimate.setText(text)
+        self.estimate.setVisible(True)
+
+    def show_no_estimate(self) -> None:
+        """Show that nothing was estimated; hide the line if nothing will be run."""
+        self.show_estimate("Estimate: –")
+        self.estimate.setVisible(self.model_box.model() != NONE)
+
+    def offer_measuring(self, can_measure: bool, *, harmful: bool) -> None:
+        """Show *Measure*, and propose it unless the result is expected to be worse."""
+        self.measure_button.setVisible(can_measure)
+        self.is_done = can_measure and not harmful
+        self.show_next()
+
     def show_unmeasurable(self, reason: str) -> None:
         """Mark the *Measure* button if the result must not be measured.
 
@@ -259,6 +279,7 @@ class RestoreWidgets(Dock):
             self.withdraw_misfit()
         else:
             self.message.show_message(_DONE_BUT, "misfit")
+            self._on_outdated()
 
     def withdraw_misfit(self) -> None:
         """Clear the message that a result does not fit the scan."""
@@ -282,7 +303,7 @@ class RestoreWidgets(Dock):
         background = self._background()
         self.progress.setVisible(is_shown or (not what and bool(background)))
         self.progress.setRange(0, 0 if what or awaited or background else 1)
-        self.bar.state.idle = self.idle_text()
+        self.show_next()
         preparing = _STARTING["prepare"]
         self.bar.state.setText(preparing if awaited else _STARTING.get(what, ""))
 
@@ -298,12 +319,24 @@ class RestoreWidgets(Dock):
             return _CHECK
         return _BACKGROUND.get(self.verdict_panel.activity.busy, "")
 
+    def show_next(self) -> None:
+        """Name the next step while nothing is running, and highlight its button."""
+        self.bar.state.set_idle(self.idle_text())
+        self.bar.set_primary(self.measure_button if self.is_done else self.run_button)
+
+    def _on_outdated(self) -> None:
+        """Propose another run: a choice was changed, or the result does not fit."""
+        self.is_done = False
+        self.show_next()
+
     def idle_text(self) -> str:
         """Return the status line's text while nothing is running in the foreground."""
         if background := self._background():
             return background
         if self.layer_combo.layer() is not None:
-            return _KEEPS_SCAN if self.model_box.model() == NONE else "Ready."
+            if self.model_box.model() == NONE:
+                return _KEEPS_SCAN
+            return _DONE if self.is_done else _READY
         return _NONE_CHOSEN if self.layer_combo.count() else _NO_IMAGE
 
     def _lay_out(self) -> None:
@@ -359,6 +392,14 @@ class RestoreWidgets(Dock):
         self.scroller = PartScroller(area)
         fill_dock(self, area, self.message, self.bar)
         self.measure_button.setVisible(False)
+        for changed in (
+            self.layer_combo.layerChanged,
+            self.model_box.modelChanged,
+            self.uncertainty.changed,
+            self.form.changed,
+            self.strength.changed,
+        ):
+            changed.connect(self._on_outdated)
 
 
 def _can_be_restored(layer: Layer) -> bool:

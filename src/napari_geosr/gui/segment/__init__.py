@@ -47,15 +47,7 @@ from napari_geosr.gui.segment.layers import (
     slice_on_screen,
     warm_up,
 )
-from napari_geosr.gui.segment.widgets import (
-    CLASSES,
-    NO_SCAN,
-    NO_STROKES,
-    PAINT,
-    READY,
-    UNCERTAINTY,
-    SegmentWidgets,
-)
+from napari_geosr.gui.segment.widgets import CLASSES, UNCERTAINTY, SegmentWidgets
 from napari_geosr.operations import segment
 from napari_geosr.operations.segment import SegmentConfig
 
@@ -95,7 +87,7 @@ class SegmentDock(SegmentWidgets):
         self._segmenter_key: Key | None = None
         self._scan_key: Key = ()
         self._answer: StrokeAnswer | None = None
-        self._revision = 0
+        self._revision, self._is_done = 0, False
         self._history: tuple[int, int] = (0, 0)
         self._result: weakref.ref[Labels] | None = None
         self._painted = Connections(self)
@@ -215,6 +207,7 @@ class SegmentDock(SegmentWidgets):
 
     def _on_stroke(self, _event: object = None) -> None:
         self._revision += 1
+        self._is_done = False
         self.comparison.hide()  # it was computed from earlier strokes
         self.activity.on_change()
 
@@ -263,11 +256,13 @@ class SegmentDock(SegmentWidgets):
         has_model = bool(self.form.values().get("model"))
         self.compare_button.setEnabled(has_both and has_model and not is_long)
         self.cancel_button.setEnabled(what in (*LONG, SUGGEST))
-        idle = NO_SCAN if scan is None else NO_STROKES if strokes is None else PAINT
-        self.bar.state.set_idle(READY if self._answer is not None else idle)
+        self._show_next()
         self.bar.state.setText("Segmenting this slice…" if what == ANSWER else "")
         if not what:
             self.bar.progress.setVisible(False)
+
+    def _show_next(self) -> None:
+        self.show_next(has_answer=self._answer is not None, is_done=self._is_done)
 
     def _begin(self, what: str) -> None:
         scan = self.scan.layer()
@@ -408,7 +403,7 @@ class SegmentDock(SegmentWidgets):
         self._answer = answer
         self._answered_volume = volume
         self.message.clear()
-        self.bar.state.set_idle(READY)
+        self._show_next()
         self.offer_classes(answer.classes)
         self._show_answer()
 
@@ -418,7 +413,7 @@ class SegmentDock(SegmentWidgets):
         elif isinstance(error, segment.TooFewClassesError):
             self._answer = None
             self.shown_layers.clear()
-            self.bar.state.set_idle(PAINT)
+            self._show_next()
         else:
             self.show_failure(error)
 
@@ -479,6 +474,7 @@ class SegmentDock(SegmentWidgets):
         layer = show_result(self._viewer, made, scan, self.strokes.layer())
         self._result, self._result_volume = weakref.ref(layer), made.volume
         self.show_fractions(made.fractions)
+        self._is_done = True
         self.scroller.show_part(self.results)
         if self._progress.warnings:
             texts = filter(None, (*self._progress.warnings, made.note))

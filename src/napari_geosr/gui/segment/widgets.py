@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from napari_geosr.operations.segment import Suggestion
 
 #: Hints on the next action: without a scan, without strokes, with only one painted
-#: class, and afterwards.
+#: class, with several, and after a segmentation.
 NO_SCAN = "Open a scan to segment."
 NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."
 READY = "Paint over mistakes, then segment."
+DONE = "Done. Next: Measure porosity…"
 #: First entries of the overlay menu; the probability of each class follows.
-CLASSES, UNCERTAINTY = "nothing", "uncertainty"
+CLASSES, UNCERTAINTY = "none", "uncertainty"
 #: Minimum and maximum height of the list of slices, in pixels.
 _LIST_HEIGHTS = (80, 140)
 
@@ -206,6 +207,25 @@ class SegmentWidgets(Dock):
         fill_dock(self, area, self.message, self.bar)
         self.show_fractions({})
         self.show_suggestions(())
+
+    def show_next(self, *, has_answer: bool, is_done: bool) -> None:
+        """Name the next step, and highlight its button.
+
+        Parameters
+        ----------
+        has_answer : bool
+            Whether the strokes suffice to predict a slice.
+        is_done : bool
+            Whether the scan was segmented from these strokes.
+        """
+        if self.scan.layer() is None:
+            self.bar.set_next(NO_SCAN, self.segment_button)
+        elif self.strokes.layer() is None:
+            self.bar.set_next(NO_STROKES, self.new_button)
+        elif is_done:
+            self.bar.set_next(DONE, self.porosity_button)
+        else:
+            self.bar.set_next(READY if has_answer else PAINT, self.segment_button)
 
     def show_fractions(self, fractions: Mapping[int, float]) -> None:
         """Show the fraction of each class; hide the text if there is none."""

@@ -448,7 +448,7 @@ class ShapesDock(ShapesWidgets):
         """State which layer contains the result, unless there is a warning."""
         if not self._progress.warnings:
             place = f"The result is in the layer {labels.name!r}."
-            self.message.show_message(" ".join([place, *self._progress.notes]), "ok")
+            self.message.show_message(place, "ok", " ".join(self._progress.notes))
 
     def _on_export(self) -> None:
         made = self._made

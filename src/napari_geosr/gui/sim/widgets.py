@@ -150,9 +150,10 @@ class SimWidgets(Dock):
         for widget in (
             self.notes,
             self.job_row,
+            self.form,
+            # The frames are drawn a moment later: the settings above do not move.
             self.arrangement,
             self.strip,
-            self.form,
             self.advanced,
             self.table,
             self.hint,

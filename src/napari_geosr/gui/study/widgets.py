@@ -122,7 +122,7 @@ class StudyWidgets(QWidget):
         )
 
     def _make_actions(self) -> None:
-        self.folder = FolderRow("studies", text="Folder…", shortcut="Alt+Shift+F")
+        self.folder = FolderRow("studies", shortcut="Alt+Shift+F")
         self.start_button = button(
             "Start study",
             "Start the study (Alt+Shift+S). Earlier results are kept if you only add "
@@ -139,9 +139,7 @@ class StudyWidgets(QWidget):
         )
         self.resume_button.setShortcut("Alt+Shift+G")
         self.resume_button.setAccessibleName("Resume the study")
-        self.jobs_button = button(
-            "All jobs…", "Open the list of all jobs (Alt+Shift+L)."
-        )
+        self.jobs_button = button("Jobs…", "Open the list of all jobs (Alt+Shift+L).")
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(
             "Open report",
@@ -198,7 +196,9 @@ class StudyWidgets(QWidget):
             section = Section(title, form, tool_tip=tip, shortcut=keys)
             self.sections.append(section)
             column.addWidget(section)
-        column.addWidget(self.folder)
+        place = form_layout()
+        add_row(place, "Folder", self.folder, self.folder.button)
+        column.addLayout(place)
         column.addWidget(self.open_report)
         self.actions = self.start_button, self.pause_button, self.resume_button
         views = QHBoxLayout()

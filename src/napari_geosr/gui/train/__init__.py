@@ -20,7 +20,6 @@ from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.form import error_in_fields, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.notify import error_sentence
 from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress, format_estimate
 from napari_geosr.gui.kit.worker import BackgroundTask
@@ -35,7 +34,12 @@ from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.data_check import SETTINGS, DataCheck, DataQuestion
 from napari_geosr.gui.train.method_settings import TUNED, tune_steps
-from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
+from napari_geosr.gui.train.widgets import (
+    CORRECT_ABOVE,
+    CORRECT_FIELD,
+    NO_ESTIMATE,
+    TrainWidgets,
+)
 from napari_geosr.io.formats import formats
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import ALIVE, JobFolder
@@ -346,20 +350,17 @@ class TrainDock(TrainWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def _show_at_field(self, error: Exception) -> None:
-        """Show an error below the field that it concerns, and in the status line."""
+        """Show an error below the field that it concerns."""
         reworded = self._in_fields(error)
-        self.to_correct = " ".join(error_sentence(reworded).split())
+        of_data = isinstance(error, FileError | VolumeError)
+        faults = [] if of_data else self._show_faults(error)
+        self.to_correct = CORRECT_FIELD if faults else CORRECT_ABOVE
         self.show_busy(self.activity.busy)
-        if isinstance(error, FileError | VolumeError):
-            self.data_message.show_error(reworded)
-            return
-        if faults := self._show_faults(error):
+        if faults:
             self.scroller.show_part(faults[0])
             return
-        text = str(error)
-        if any(
-            word in text for word in ("source", "target", "a layer", "different layers")
-        ):
+        words = ("source", "target", "a layer", "different layers")
+        if of_data or any(word in str(error) for word in words):
             self.data_message.show_error(reworded)
             return
         self.settings_message.show_error(reworded)
@@ -491,8 +492,7 @@ class TrainDock(TrainWidgets):
 
     def show_busy(self, what: str) -> None:
         working = _WORKING.get(what, "Working…") if what else ""
-        has_data = not all(row.is_empty() for row in self._rows.values())
-        self.show_state(working, has_data=has_data)
+        self.show_state(working, names_of_empty_rows(list(self._rows.values())))
 
 
 def _taken_names_steps() -> Generator[Step, None, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
@@ -39,7 +40,11 @@ if TYPE_CHECKING:
     import napari.viewer
 
 NO_ESTIMATE = "Estimate: –"
-_NO_DATA = "Choose an open layer or files first."
+#: Text of the status line once all data are chosen.
+READY = "Ready: press Start."
+#: Texts of the status line after a refused start; it has no room for the error.
+CORRECT_FIELD = "Correct the marked field."
+CORRECT_ABOVE = "See the error above."
 
 
 class TrainWidgets(Dock):
@@ -105,7 +110,7 @@ class TrainWidgets(Dock):
         self.cluster = ClusterButton(viewer, self, "Alt+Shift+G")
         starting = self.estimate_button, self.start_button, self.cluster.widget
         self._tips = {each: each.toolTip() for each in starting}
-        #: Setting or data to correct after a refused start; empty if there is none.
+        #: What to do after a refused start, as a sentence; empty if nothing is wrong.
         self.to_correct = ""
         self.offer = ResumeOffer(self, operations=MAKE_MODELS)
         self.view = JobView(viewer)
@@ -154,7 +159,7 @@ class TrainWidgets(Dock):
         self.bar = ActionBar(
             (self.estimate_button, self.start_button, self.cancel_button),
             self.view.actions,
-            idle=_NO_DATA,
+            idle=READY,
             primary=self.start_button,
         )
         area = scrolling(inner)
@@ -162,24 +167,27 @@ class TrainWidgets(Dock):
         self.view.setVisible(False)
         self.scroller = PartScroller(area)
 
-    def show_state(self, working: str, *, has_data: bool) -> None:
+    def show_state(self, working: str, missing: Sequence[str]) -> None:
         """Enable the buttons, and show what is running or what to do next.
 
         Parameters
         ----------
         working : str
             Running preparation; empty if there is none.
-        has_data : bool
-            Whether data are chosen; without data, nothing can be started.
+        missing : sequence of str
+            Names of the rows for which nothing is chosen; nothing can be started until
+            all data are chosen.
         """
         self.cancel_button.setEnabled(bool(working))
+        names = " and ".join(f"“{name}”" for name in missing)
+        next_choice = f"Next: choose {names}."
         for each, tip in self._tips.items():
-            each.setEnabled(has_data and not working)
-            each.setToolTip(tip if has_data else _NO_DATA)
-        self.bar.state.idle = "Ready to train." if has_data else _NO_DATA
+            each.setEnabled(not missing and not working)
+            each.setToolTip(next_choice if missing else tip)
+        self.bar.state.idle = next_choice if missing else READY
         self.bar.show_job(*((working, 0, 0) if working else self.view.line))
         if self.to_correct and not working:
-            self.bar.state.setText(f"Correct this first: {self.to_correct}")
+            self.bar.state.setText(self.to_correct)
 
     def mark_next(self, of_job: QPushButton) -> None:
         """Highlight a button of the job while it has a next step, otherwise *Start*."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
+from napari_geosr.core.text.flat import flat_words
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig as MeasureConfig
@@ -116,7 +117,7 @@ def background_steps(
         return _bright_at_faces(volume, report, suggests=suggests)
     porosity = percent_text(report.porosity)
     if fit is not None and fit.cuts:
-        return (
+        open_pores = (
             f"Empty space reaches the faces of {volume.name!r} and is "
             f"counted as pores: it is part of the porosity of {porosity}. If this "
             "space consists of pores cut open by the border of the volume, such as "
@@ -124,6 +125,7 @@ def background_steps(
             "with a sample mask of your own: the automatic one would also exclude "
             f"open pores (porosity {rough_percent(fit.porosity)})."
         )
+        return flat_words(open_pores, flat=report.is_flat)
     text = (
         f"{_BACKGROUND} {volume.name!r} and is counted as pores: it is part of the "
         f"porosity of {porosity}. To measure only the sample, choose the automatic "
@@ -134,7 +136,7 @@ def background_steps(
             " Check that the mask excludes only background: pores that the border cuts "
             "open, such as marrow, look the same."
         )
-    return text
+    return flat_words(text, flat=report.is_flat)
 
 
 def _bright_at_faces(volume: Volume, report: PorosityReport, *, suggests: bool) -> str:
@@ -142,12 +144,13 @@ def _bright_at_faces(volume: Volume, report: PorosityReport, *, suggests: bool) 
     mask = "a sample mask of your own (--mask)"
     if suggests:
         mask = "the automatic sample mask (--sample auto)"
-    return (
+    text = (
         f"Bright regions at the faces of {volume.name!r} are counted as pores: they "
         f"are part of the porosity of {percent_text(report.porosity)}. If they are the "
         "material, choose dark pores (--phase dark). If they are background around a "
         f"dark sample, use {mask}."
     )
+    return flat_words(text, flat=report.is_flat)
 
 
 def _encloses_dark(volume: Volume) -> str:

@@ -74,6 +74,7 @@ class SliceConfig(Config):
         ge=1,
         title="Use every",
         description="Use only every n-th projection, as if fewer had been recorded.",
+        json_schema_extra={"unset": "projection"},
     )
     half: Literal["all", "odd", "even"] = Field(
         "all",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.core.text.counts import in_largest_unit
 from napari_geosr.operations.models import catalogue
 
 _DISTANCES = {
@@ -50,7 +51,8 @@ def summarise_card(bundle: Path) -> str:
     energy, carbon = (training.get(k) for k in ("kilowatt_hours", "kilograms_co2eq"))
     if seconds is not None and energy is not None and carbon is not None:
         lines.append(
-            f"Training took {seconds:.0f} s, {1000 * energy:.3g} Wh and "
-            f"{1000 * carbon:.2g} g of CO₂eq."
+            f"Training took {seconds:.0f} s, "
+            f"{in_largest_unit(energy, ('kWh', 'Wh', 'mWh'), 0.01)} and "
+            f"{in_largest_unit(carbon, ('kg', 'g', 'mg'))} CO₂eq."
         )
     return "\n".join(lines)

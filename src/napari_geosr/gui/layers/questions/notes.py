@@ -6,7 +6,13 @@ import weakref
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.file_warnings import Note, file_warnings
@@ -35,7 +41,7 @@ _EVENTS = ("metadata", "units", "axis_labels", "name", "scale")
 class NotesRow(QWidget):
     """Warnings and notes of a layer's file in one message; hidden if there are none.
 
-    *Correct…* opens the row below it in which the assumption can be corrected.
+    *Edit…* opens the row below it in which the assumption can be corrected.
 
     Parameters
     ----------
@@ -69,8 +75,9 @@ class NotesRow(QWidget):
             "Information missing from the file, and problems that could lead to wrong "
             "results."
         )
-        self.button = QToolButton()
-        self.button.setText("Correct…")
+        self.button = QPushButton("Edit…")
+        fixed = QSizePolicy.Policy.Fixed
+        self.button.setSizePolicy(fixed, fixed)
         self._key = key
         self.button.setShortcut(key)
         self.button.clicked.connect(self._on_correct)
@@ -129,7 +136,7 @@ class NotesRow(QWidget):
             "slice distance": "the slice spacing",
             "unit": "the voxel size",
         }
-        text = f"Correct {topics.get(self._field, 'the assumption')}"
+        text = f"Edit {topics.get(self._field, 'the assumption')}"
         self.button.setAccessibleName(text)
         self.button.setToolTip(f"{text} ({self._key}).")
         self.button.setVisible(self._field in topics)

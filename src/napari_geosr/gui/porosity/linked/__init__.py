@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
+from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.kit.placeholder import show_placeholder
 from napari_geosr.gui.kit.plots.chart import tick_text
@@ -182,8 +183,9 @@ class PorePlot(QWidget):
         #: States why the pores are outdated; hidden if they are up to date.
         self.stale_note = text_label("About the pores", "")
         self.stale_note.setVisible(False)
-        self.fault = text_label("Problem with the filter or name", "")
-        self.fault.setVisible(False)
+        #: An error, below the row that it concerns.
+        self.fault = MessageRow(shortcut="")
+        self.fault.label.setAccessibleName("Problem with the filter or name")
         #: Remarks on the filter, or the group that was kept.
         self.note = text_label("Remarks on the filter or group", "")
         self.note.setVisible(False)
@@ -237,12 +239,16 @@ class PorePlot(QWidget):
         rows.addWidget(self.legend)
         rows.addWidget(self.summary)
         rows.addWidget(self.outline)
+        self._places: dict[QWidget, QVBoxLayout] = {self.outline: QVBoxLayout()}
+        rows.addLayout(self._places[self.outline])
         for edit, action in ((self.expression, self.select), (self.name, self.save)):
             row = QHBoxLayout()
             row.addWidget(edit, 2)
             row.addWidget(action, 1)
             rows.addLayout(row)
-        rows.addWidget(self.fault)
+            self._places[edit] = QVBoxLayout()
+            rows.addLayout(self._places[edit])
+        self._places[self.expression].addWidget(self.fault)
         rows.addWidget(self.note)
         rows.addWidget(self.only_selected)
 
@@ -340,12 +346,19 @@ class PorePlot(QWidget):
         """Show whether outlines are drawn in the viewer, or why they cannot be."""
         with QSignalBlocker(self.outline):
             self.outline.setChecked(is_on)
-        self.show_fault(fault)
+        self.show_fault(fault, self.outline)
 
-    def show_fault(self, text: str) -> None:
-        """Show a problem with the filter or a group's name; an empty text clears it."""
-        self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")
-        self.fault.setVisible(bool(text))
+    def show_group_fault(self, text: str) -> None:
+        """Show a problem with a group or its name; an empty text clears it."""
+        self.show_fault(text, self.name)
+
+    def show_fault(self, text: str, below: QWidget | None = None) -> None:
+        """Show an error below a field, by default the filter; "" clears it."""
+        if text:
+            self._places[below or self.expression].addWidget(self.fault)
+            self.fault.show_message(text, "error")
+        else:
+            self.fault.clear()
         self._show_note("")
         self._filtered = None
         if text and self.scroller is not None:
@@ -372,11 +385,11 @@ class PorePlot(QWidget):
         """Request that the selected pores become a group with the entered name."""
         report = self._report
         if report is None or not self._marked.count:
-            self.show_fault("No pores are selected. Draw around points first.")
+            self.show_group_fault("No pores are selected. Draw around points first.")
             return
         name = re.sub(r"\W+", "_", self.name.text().strip().lower()).strip("_")
         if not name or name[0].isdigit():
-            self.show_fault("Give the group a name that starts with a letter.")
+            self.show_group_fault("Give the group a name that starts with a letter.")
             return
         self.show_fault("")
         self.groupSaved.emit(name, self._filter_of(self._marked.mask))
