@@ -22,6 +22,7 @@ from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
 from napari_geosr.measure.resolution.redegrade import Pair
 from napari_geosr.operations.cluster import Workers, check_workers
+from napari_geosr.operations.cluster.copies import array_for_workers
 from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.cluster.slabs import ordered_workers
 from napari_geosr.operations.inputs import check_not_source
@@ -29,7 +30,7 @@ from napari_geosr.operations.restore.consistency_verdict import (
     ConsistencyVerdict,
     verdict_of,
 )
-from napari_geosr.operations.storage import array_for, array_for_workers
+from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
