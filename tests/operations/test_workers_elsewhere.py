@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 distributed = pytest.importorskip("distributed")
+nanny = pytest.importorskip("distributed.nanny")
 
 SHAPE = (24, 32, 32)
 
@@ -257,3 +258,37 @@ def test_copies_for_several_nodes_are_in_the_folder_of_the_job(
         del copied
         assert not list(folder.glob(".copy.*.zarr"))
     assert not any(job.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "is_kept"),
+    [
+        # as in a thread that reads while the queue is closed
+        (TypeError("'NoneType' object cannot be interpreted as an integer"), False),
+        (EOFError(), True),  # the process that started the worker has died
+    ],
+)
+def test_the_end_of_a_worker_is_no_error_in_the_log(
+    client: Client,
+    volume: Volume,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    is_kept: bool,
+) -> None:
+    measure(volume, client)
+    caplog.clear()
+    try:
+        raise error
+    except (TypeError, EOFError):
+        # The worker of this client runs in this process.
+        nanny.logger.exception("Worker process died unexpectedly")
+    nanny.logger.error("Worker failed to start")
+    messages = [record.getMessage() for record in caplog.records]
+    kept = ["Worker process died unexpectedly"] if is_kept else []
+    assert messages == [*kept, "Worker failed to start"]
+
+
+def test_dask_logs_the_end_of_a_worker_under_the_expected_name() -> None:
+    source = Path(nanny.__file__).read_text(encoding="utf-8")
+    assert 'logger.exception("Worker process died unexpectedly")' in source
+    assert nanny.logger.name == "distributed.nanny"
