@@ -94,10 +94,17 @@ def describe(job: MeasureJob, profile: Profile) -> dict[str, str]:
         n = -(-planes // thickness)
         each = f"{'of up to' if n > 1 else 'of'} {counted(thickness, 'plane')}"
         slabs.append(f"{counted(n, 'slab')} {each}")
-        given = (volume, job.settings)
-        more = {role: opened.get(role) for role in ("mask", "deviation")}
-        least = least_bytes(*given, **more, processes=node.n_processes)
-        limits.append((least, most_bytes(*given, **more, processes=node.n_processes)))
+        least, most = (
+            bound(
+                volume,
+                job.settings,
+                mask=opened.get("mask"),
+                deviation=opened.get("deviation"),
+                processes=node.n_processes,
+            )
+            for bound in (least_bytes, most_bytes)
+        )
+        limits.append((least, most))
     least, most = (max(values) for values in zip(*limits, strict=True))
     if job.settings.memory is not None:
         most = max(least, min(parse_bytes(job.settings.memory), most))
