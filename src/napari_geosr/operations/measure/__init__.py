@@ -202,11 +202,10 @@ def _measure_steps(
     for remark in remarks:
         yield WarningIssued(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
-    if pool is not None:
-        if sample is not None:
-            sample = array_for_workers(sample, pool.folder)
-        if aligned_deviation is not None:
-            aligned_deviation = deviation_for_workers(aligned_deviation, pool)
+    if pool is not None and sample is not None:
+        sample = array_for_workers(sample, pool.folder)
+    if pool is not None and aligned_deviation is not None:
+        aligned_deviation = deviation_for_workers(aligned_deviation, pool)
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:

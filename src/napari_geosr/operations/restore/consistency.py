@@ -260,10 +260,9 @@ def consistency_figures_steps(
     factors = _factors(scan, result)
     if workers is not None:
         check_workers(workers)
-        folder = folder_for_copies(workers)
         scan, result = (
-            volume.replace(data=array_for_workers(volume.data, folder))
-            for volume in (scan, result)
+            each.replace(data=array_for_workers(each.data, folder_for_copies(workers)))
+            for each in (scan, result)
         )
     pair = Pair(
         _SinglePlane(scan.data) if flat else scan.data,
