@@ -263,6 +263,40 @@ def test_a_killed_repair_is_resumed(
     assert contents(result) == before
 
 
+def test_a_result_that_an_interrupted_repair_has_hidden_is_found(
+    job: JobFolder, capsys: Any
+) -> None:
+    """Otherwise, the result appears to be lost."""
+    result = result_of(job)
+    flip_bit(result / "0/c/0/0/0")
+    with written_by_job(job.own_path):
+        steps = _killed(job)
+        for step in steps:
+            if isinstance(step, TileDone):
+                break
+    kept = result.parent.with_name("kept")
+    shutil.copytree(result.parent, kept)
+    assert run(["info", str(result)]) == 2
+    assert "clean.ome.zarr is being repaired" in capsys.readouterr().err
+    steps.close()
+    shutil.rmtree(result.parent)
+    shutil.move(kept, result.parent)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pid = ended.pid
+    _change_process(result.parent, pid)
+    hint = (
+        "A repair of clean.ome.zarr was interrupted, and the file still has a hidden "
+        f"name. Complete the repair: napari-geosr jobs repair {job.path}"
+    )
+    assert run(["info", str(result)]) == 2
+    assert f"{result} does not exist. {hint}" in capsys.readouterr().err
+    assert run(["jobs", "show", str(job.path)]) == 0
+    assert hint in capsys.readouterr().out
+    assert repaired(capsys, job)["repaired"] == ["0/c/0/0/0"]
+    assert run(["jobs", "show", str(job.path)]) == 0
+    assert "repair" not in capsys.readouterr().out
+
+
 #: Functions before and after which a repair is killed.
 _MOMENTS = (
     (repairs, "write_text"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 import napari_geosr as geosr
@@ -20,15 +24,19 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.shared_array import mark_as_copy
 from napari_geosr.measure import blocks, consistency
-from napari_geosr.operations import storage
 from napari_geosr.operations.cluster import worker_settings
+from napari_geosr.operations.cluster.copies import array_for_workers
 from napari_geosr.operations.cluster.nodes import workers_on_nodes
-from napari_geosr.operations.cluster.shared_folders import folder_for_copies
+from napari_geosr.operations.cluster.shared_folders import (
+    FOLDERS_OF_JOBS,
+    folder_for_copies,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
 
 distributed = pytest.importorskip("distributed")
+nanny = pytest.importorskip("distributed.nanny")
 
 SHAPE = (24, 32, 32)
 
@@ -131,8 +139,8 @@ def test_a_worker_that_cannot_see_the_copy_says_so(
 
 def test_a_copy_is_recognised_after_it_was_replaced(shared: Path) -> None:
     data = np.arange(48.0).reshape(3, 4, 4)
-    copied = storage.array_for_workers(data, shared)
-    other = storage.array_for_workers(np.zeros_like(data), shared)
+    copied = array_for_workers(data, shared)
+    other = array_for_workers(np.zeros_like(data), shared)
     pickled = pickle.dumps(copied)
     np.testing.assert_array_equal(pickle.loads(pickled)[:], data)
     one, two = (array.path for array in (copied, other))  # type: ignore[attr-defined]
@@ -144,12 +152,76 @@ def test_a_copy_is_recognised_after_it_was_replaced(shared: Path) -> None:
         pickle.loads(pickled)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_copy_that_cannot_be_written_is_not_called_the_result(
+    tmp_path: Path, shared: Path, is_set: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    if not is_set:
+        monkeypatch.delenv("NAPARI_GEOSR_SHARED_FOLDER")
+    path = tmp_path / "scan.tif"
+    rng = np.random.default_rng(0)
+    tifffile.imwrite(path, rng.integers(0, 60_000, (16, 128, 128), np.uint16))
+    scan = geosr.read(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        with pytest.raises(FileError) as said:
+            array_for_workers(scan.data, folder_for_copies(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder = shared if is_set else tmp_path / "cache" / "napari-geosr" / "copies"
+    assert str(said.value) == (
+        "The temporary copy of the input for the workers could not be written: it "
+        f"would exceed the maximum file size in {folder}. Set "
+        "NAPARI_GEOSR_SHARED_FOLDER to a folder on another disk, or raise the limit of "
+        "the account or batch job (ulimit -f)."
+    )
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (errno.ENOSPC, r"the disk of .* is full\. Free some space or choose a folder"),
+        (errno.EDQUOT, r"is used up\. Delete some .*, or choose a folder for the job"),
+    ],
+)
+def test_a_full_disk_of_a_job_names_the_option_for_its_folder(
+    client: Client,
+    tmp_path: Path,
+    code: int,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_args: object, **_more: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setitem(FOLDERS_OF_JOBS, client, tmp_path)
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    with pytest.raises(FileError, match=rf"input .*{reason}.*\(--job-folder\)\.$"):
+        array_for_workers(np.ones((2, 3)), folder_for_copies(client))
+
+
+def test_an_array_that_cannot_be_read_is_not_a_copy_that_cannot_be_written() -> None:
+    class Disconnected:
+        shape, dtype = SHAPE, np.dtype(np.float32)
+
+        def __getitem__(self, key: object) -> np.ndarray:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        array_for_workers(Disconnected())  # type: ignore[arg-type]
+
+
 def test_arrays_of_the_user_are_checked_without_a_copy(tmp_path: Path) -> None:
     path = tmp_path / "mine.zarr"
     data = np.arange(48.0).reshape(3, 4, 4)
     mine = zarr.create_array(path, data=data)
     rows = Selection(mine, np.array([2, 0]), (1, 3))
-    arrays = [storage.array_for_workers(array) for array in (mine, rows)]
+    arrays = [array_for_workers(array) for array in (mine, rows)]
     pickled = [pickle.dumps(array) for array in arrays]
     np.testing.assert_array_equal(pickle.loads(pickled[0])[:], data)
     np.testing.assert_array_equal(pickle.loads(pickled[1])[:], data[[2, 0], 1:3])
@@ -181,8 +253,42 @@ def test_copies_for_several_nodes_are_in_the_folder_of_the_job(
         folder = folder_for_copies(client)
         assert folder is not None
         assert folder.parent == job
-        copied = storage.array_for_workers(np.ones((2, 3)), folder)
+        copied = array_for_workers(np.ones((2, 3)), folder)
         assert len(list(folder.glob(".copy.*.zarr"))) == 1
         del copied
         assert not list(folder.glob(".copy.*.zarr"))
     assert not any(job.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "is_kept"),
+    [
+        # as in a thread that reads while the queue is closed
+        (TypeError("'NoneType' object cannot be interpreted as an integer"), False),
+        (EOFError(), True),  # the process that started the worker has died
+    ],
+)
+def test_the_end_of_a_worker_is_no_error_in_the_log(
+    client: Client,
+    volume: Volume,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    is_kept: bool,
+) -> None:
+    measure(volume, client)
+    caplog.clear()
+    try:
+        raise error
+    except (TypeError, EOFError):
+        # The worker of this client runs in this process.
+        nanny.logger.exception("Worker process died unexpectedly")
+    nanny.logger.error("Worker failed to start")
+    messages = [record.getMessage() for record in caplog.records]
+    kept = ["Worker process died unexpectedly"] if is_kept else []
+    assert messages == [*kept, "Worker failed to start"]
+
+
+def test_dask_logs_the_end_of_a_worker_under_the_expected_name() -> None:
+    source = Path(nanny.__file__).read_text(encoding="utf-8")
+    assert 'logger.exception("Worker process died unexpectedly")' in source
+    assert nanny.logger.name == "distributed.nanny"

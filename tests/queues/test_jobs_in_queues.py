@@ -177,6 +177,20 @@ def test_a_resubmitted_job_says_so(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("n", "words"), [(0, ""), (1, "once"), (4, "4 times")])
+def test_a_finished_job_says_how_often_it_was_resubmitted(
+    tmp_path: Path, capsys: Any, n: int, words: str
+) -> None:
+    job = made(tmp_path, resubmitted=n)
+    job.set_state("done", done=9, total=9)
+    assert run(["jobs", "show", str(job.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("queue "))
+    number = job.status().queue.number
+    more = f", resubmitted {words} after reaching its walltime" if n else ""
+    assert line.split(maxsplit=1)[1] == f"SLURM job {number}{more}"
+
+
 def test_a_job_that_the_queue_itself_stopped_waits_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,55 @@ def test_the_plan_says_why_there_are_no_workers(
     assert "processes  one; only one GPU is used. Install the extra.\n" in said
     assert run([*words]) == 0
     assert "processes" not in capsys.readouterr().out
+
+
+def _plan(capsys: Any, *words: str) -> dict[str, str]:
+    assert run(["submit", *words, "--queue", "oar", "--dry-run"]) == 0
+    rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    return dict(row.split(maxsplit=1) for row in rows)
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_the_plan_of_a_measurement(scan: Path, capsys: Any) -> None:
+    words = ["measure", str(scan), "-o", str(scan.parent / "report")]
+    plan = _plan(capsys, *words)
+    assert plan["parts"] == "1 slab of 16 planes; slabs are thinner if memory is short"
+    assert plan["data"] == "147 kB of voxels, which are read more than once"
+    assert plan["time"] == "not estimated for measurements"
+    least, most = re.match(r"(\S+) MB to (\S+) MB, dep", plan["memory"]).groups()
+    assert 0 < float(least) <= float(most)
+    # Each worker needs the memory of a slab.
+    more = _plan(capsys, *words, "--workers", "2")["memory"]
+    assert float(more.split()[0]) == pytest.approx(3 * float(least), rel=0.02)
+    limited = _plan(capsys, *words, "--memory", f"{least}MB")["memory"]
+    assert limited.startswith(f"{least} MB to {least} MB")
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_the_plan_of_a_reconstruction(projections: Path, capsys: Any) -> None:
+    words = ["reconstruct", str(projections), "--centre", "15.5"]
+    words += ["-o", str(projections.parent / "volume.ome.tif")]
+    plan = _plan(capsys, *words)
+    # 40 x 8 x 32 values of 2 bytes; 8 x 32 x 32 values of 4 bytes
+    assert plan["data"] == (
+        "reads 20.5 kB of projections, writes 32.8 kB before compression"
+    )
+    assert plan["parts"] == "blocks of up to 8 slices"
+    assert plan["memory"].endswith(" MB, plus the program")
+    assert plan["time"] == "not estimated for reconstructions"
+    plan = _plan(capsys, *words, "--gpus", "1")
+    assert plan["data"] == "reads 20.5 kB of projections"
+    assert "parts" not in plan
+
+
+@pytest.mark.usefixtures("idle_oar")
+def test_the_plan_of_a_study_says_that_its_time_is_unknown(
+    projections: Path, capsys: Any
+) -> None:
+    words = [str(projections), "-o", str(projections.parent / "study")]
+    words += ["--counts", "20", "--algorithms", "fbp"]
+    plan = _plan(capsys, "study", "projections", *words)
+    assert plan["time"] == "not estimated for this kind of job"
 
 
 @pytest.mark.slow

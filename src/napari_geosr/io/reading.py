@@ -9,6 +9,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions, format_that_reads, read_suffixes
 from napari_geosr.io.suffixes import looks_like, suffix_of
+from napari_geosr.io.unfinished_files.repairs import repair_text
 
 #: Suffixes of files with model weights.
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -18,7 +19,8 @@ _ARCHIVES = (".zip", ".gz", ".7z", ".tar", ".rar", ".bz2", ".xz")
 def check_readable(path: Path) -> None:
     """Raise `FileError` if `path` does not exist, is not readable, or is empty."""
     if not path.exists():
-        raise FileError(f"{path} does not exist. Check the name and the folder.")
+        advice = repair_text(path) or "Check the name and the folder."
+        raise FileError(f"{path} does not exist. {advice}")
     if not os.access(path, os.R_OK):
         raise FileError(
             f"You do not have permission to read {path}. Ask its owner for access."

@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.array_parts.boxes import Box, boxes_from_lists
-from napari_geosr.core.array_parts.selection import Selection
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.types import AnyDict, AnyDType
-from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.core.volume import Volume
 from napari_geosr.io import read_back
-from napari_geosr.io.output import COPY_BYTES, blocks, copy_boxes
-from napari_geosr.io.shared_array import SharedArray, mark_as_copy
+from napari_geosr.io.output import copy_boxes
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.finished import has_record, is_recorded
@@ -111,62 +109,6 @@ def cached_zarr(
         overwrite=True,
     )
     claim(array)
-    return array
-
-
-def array_for_workers(array: ArrayLike, folder: Path | None = None) -> ArrayLike:
-    """Return the array, or a copy, in a form that other processes can open.
-
-    A process that cannot access the array or the copy raises an error. The copy is
-    removed when it is no longer referenced, at the latest when the program ends.
-
-    Parameters
-    ----------
-    array : array-like
-    folder : Path, optional
-        Folder for the copy that all workers can access; by default the cache folder.
-    """
-    if isinstance(array, Selection):
-        if (inner := _opened_elsewhere(array.data)) is not None:
-            return Selection(inner, array.planes, array.row_range)
-    elif (found := _opened_elsewhere(array)) is not None:
-        return found
-    shape, dtype = tuple(int(n) for n in array.shape), np.dtype(array.dtype)
-    if folder is None:
-        copied = cached_zarr(shape, dtype)
-    else:
-        copied = _temporary_zarr(folder, shape, dtype)
-    shared = mark_as_copy(copied)
-    for key in blocks(shape, copied.chunks, copied.dtype.itemsize, COPY_BYTES):
-        with explained(folder or _folder()):
-            copied[key] = np.asarray(array[key])
-    return shared
-
-
-def _opened_elsewhere(array: Any) -> ArrayLike | None:
-    """Return an array that another process can open; None if it must be copied."""
-    found: ArrayLike = array
-    if isinstance(array, SharedArray) or getattr(array, "reopening", None) is not None:
-        return found
-    root = getattr(getattr(array, "store", None), "root", None)
-    return SharedArray(array) if isinstance(root, Path) else None
-
-
-def _temporary_zarr(folder: Path, shape: tuple[int, ...], dtype: AnyDType) -> Any:
-    """Create a zarr array in a folder that is removed like that of `cached_zarr`."""
-    import zarr
-
-    named = folder / f"copy{_SUFFIX}"
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in leftovers(named, _SUFFIX):
-            if is_abandoned(left):
-                shutil.rmtree(left, ignore_errors=True)
-        path = temporary_sibling(named, _SUFFIX)
-        array = zarr.create_array(
-            path, shape=shape, dtype=dtype, chunks=_chunks(shape, 8)
-        )
-    weakref.finalize(array, shutil.rmtree, path, ignore_errors=True)
     return array
 
 
@@ -396,7 +338,7 @@ def _new_zarr(path: Path, volume: Volume) -> Any:
         path,
         shape=shape,
         dtype=volume.dtype,
-        chunks=_chunks(shape, 8),
+        chunks=_chunks(shape),
         fill_value=np.nan if volume.dtype.kind == "f" else 0,
     )
 
@@ -407,7 +349,7 @@ def _open_zarr(path: Path) -> Any:
     return zarr.open_array(path, mode="r+")
 
 
-def _chunks(shape: tuple[int, ...], depth: int) -> tuple[int, ...]:
+def _chunks(shape: tuple[int, ...], depth: int = 8) -> tuple[int, ...]:
     most = (1, 1, depth, 512, 512)[-len(shape) :]
     return tuple(min(n, c) for n, c in zip(shape, most, strict=True))
 

@@ -16,6 +16,8 @@ from napari_geosr.core.errors import JobError
 from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.version import __version__
+from napari_geosr.io.unfinished_files.repairs import repair_text
+from napari_geosr.jobs.cluster.queue_record import times
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import (
     describe_state,
@@ -134,11 +136,22 @@ def explanations(jobs: Sequence[JobStatus]) -> list[str]:
 
 
 def all_reasons(status: JobStatus) -> list[str]:
-    """Explain why a job is not done, or that its result has been overwritten."""
+    """Explain why a job is not done, or what has happened to its result since."""
     texts = reasons(status)
     if status.state == "done" and (later := later_writer(status)) is not None:
         texts.append(overwritten_text(status, later))
+    if status.state == "done" and status.result is not None:
+        text = repair_text(status.result.resolve())
+        texts += [text] if text else []
     return texts
+
+
+def queue_text(place: QueuePlace) -> str:
+    """Return the queue and number of a job, and how often it was resubmitted."""
+    text = f"{place.title} job {place.number}"
+    if place.resubmitted:
+        text += f", resubmitted {times(place.resubmitted)} after reaching its walltime"
+    return text
 
 
 def outages(jobs: Sequence[JobStatus]) -> list[str]:

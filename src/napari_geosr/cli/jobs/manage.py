@@ -18,6 +18,7 @@ from napari_geosr.cli.jobs.listing import (
     explanations,
     kept_results,
     outages,
+    queue_text,
     resume_hint,
     table,
     values_of,
@@ -124,7 +125,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
     if status.total:
         rows.insert(3, ("steps", f"{status.done} of {status.total}"))
     if status.queue.number:
-        rows.append(("queue", f"{status.queue.title} job {status.queue.number}"))
+        rows.append(("queue", queue_text(status.queue)))
     rows += [("message", text) for text in all_reasons(status)]
     for name, value in last.get("losses", {}).items():
         rows.append((name, f"{value:.5g}"))

@@ -163,8 +163,7 @@ def _plan(
         "output": str(request.out),
         "queue": title,
     }
-    if text := feasibility.describe_time(request.job, profile):
-        plan["time"] = text
+    plan |= feasibility.describe_run(request.job, profile)
     if profile.queue == submission.LOCAL:
         return plan
     plan["resources"] = ", ".join(resources)

@@ -171,9 +171,20 @@ def _move_to_free_name(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Convert an `OSError` while writing `path` to a `FileError` with a remedy."""
-    name = with_user_names(path.name)
+def explained(
+    path: Path, *, title: str = "", remedy: str = "choose another folder"
+) -> Iterator[None]:
+    """Convert an `OSError` while writing `path` to a `FileError` with a remedy.
+
+    Parameters
+    ----------
+    path : Path
+    title : str
+        What the user calls the file, if not by its name.
+    remedy : str
+        How to write it to another folder, as an imperative.
+    """
+    name = title or with_user_names(path.name)
     try:
         yield
     except OSError as error:
@@ -183,12 +194,12 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno == errno.EDQUOT:
             raise FileError(
                 f"{name} could not be written: your quota on the disk of {folder} "
-                "is used up. Delete some of your files there, or choose another folder."
+                f"is used up. Delete some of your files there, or {remedy}."
             ) from error
         if error.errno == errno.ENOSPC:
             raise FileError(
                 f"{name} could not be written: the disk of {folder} is full. "
-                "Free some space or choose another folder."
+                f"Free some space or {remedy}."
             ) from error
         if error.errno == errno.ENOMEM:
             raise FileError(
@@ -199,8 +210,8 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno == errno.EFBIG:
             raise FileError(
                 f"{name} could not be written: it would exceed the maximum file size "
-                f"in {folder}. Choose another folder, or raise the limit of the "
-                "account or batch job (ulimit -f)."
+                f"in {folder}. {remedy[:1].upper()}{remedy[1:]}, or raise the limit of "
+                "the account or batch job (ulimit -f)."
             ) from error
         reason = with_user_names(error.strerror or str(error))
         raise FileError(

@@ -8,6 +8,7 @@ the useless remainder of a run.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -133,6 +134,38 @@ def _replace_record(attributes: AnyDict, record: AnyMapping) -> None:
     attributes[KEY]["provenance"] = [*history[:-1], dict(record)]
 
 
+def _under_repair(out: Path) -> Path | None:
+    """Return the hidden file of a running or interrupted repair of `out`, if any."""
+    if out.exists():
+        return None
+    candidates = [*leftovers(out, suffix_of(out)), incomplete_path(out)]
+    return next((each for each in candidates if read_note(each) is not None), None)
+
+
+def repair_text(out: Path) -> str:
+    """Explain why a file is missing because of a repair; empty if there is none.
+
+    If the system cannot read the hidden files now, the text is empty as well.
+    """
+    try:
+        part = _under_repair(out)
+        entry = None if part is None else load_journal(part)
+    except (FileError, OSError):
+        return ""
+    if part is None:
+        return ""
+    if entry is not None and (entry.is_running or entry.is_this_process):
+        return (
+            f"{out.name} is being repaired, and has a hidden name meanwhile. Wait "
+            "until the repair has ended."
+        )
+    job = shlex.quote(entry.job) if entry is not None and entry.job else "JOB"
+    return (
+        f"A repair of {out.name} was interrupted, and the file still has a hidden "
+        f"name. Complete the repair: napari-geosr jobs repair {job}"
+    )
+
+
 def return_repaired(out: Path) -> None:
     """Move the file of a killed repair back to `out`, if there is one.
 
@@ -145,10 +178,7 @@ def return_repaired(out: Path) -> None:
     FileError
         If the system cannot read, write or rename the file now.
     """
-    if out.exists():
-        return
-    candidates = [*leftovers(out, suffix_of(out)), incomplete_path(out)]
-    part = next((each for each in candidates if read_note(each) is not None), None)
+    part = _under_repair(out)
     if part is None:
         return
     entry = load_journal(part)

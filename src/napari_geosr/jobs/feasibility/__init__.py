@@ -1,4 +1,4 @@
-"""Reject jobs that a queue would end before their first part is finished."""
+"""Describe jobs; reject those that a queue would end before a part is finished."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ _SHAPES = "shapes"
 __all__ = [
     "check_plan",
     "check_steps",
+    "describe_run",
     "describe_time",
     "settings_on_node",
     "time_text",
@@ -78,8 +79,23 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         undivided.check_shape(cast("ShapeJob", job), profile)
 
 
+def describe_run(job: Job, profile: Profile) -> dict[str, str]:
+    """Describe the parts, data, memory and time of a job, as far as they are known.
+
+    For jobs whose time is unknown, the text says so. For restorations, the result is
+    empty: their plan requires the model.
+    """
+    if isinstance(job, RestoreJob):
+        return {}
+    if isinstance(job, MeasureJob):
+        return measurements.describe(job, profile)
+    if isinstance(job, ReconstructJob):
+        return reconstructions.describe(job, profile)
+    return {"time": describe_time(job, profile)}
+
+
 def describe_time(job: Job, profile: Profile) -> str:
-    """Describe the time of a job for its plan; empty if another row states the time.
+    """Describe the time of a job that is not divided into independent parts.
 
     For jobs whose time is unknown, the text says so.
     """
@@ -91,4 +107,4 @@ def describe_time(job: Job, profile: Profile) -> str:
         return undivided.describe_shape_time(cast("ShapeJob", job).method)
     if operation in FIT_NETWORKS:
         return "not estimated; the Jobs dock shows the time left once the job runs"
-    return ""
+    return "not estimated for this kind of job"

@@ -1,10 +1,11 @@
-"""Reject measurements that need more memory or walltime than is available."""
+"""Describe measurements; reject those that need more memory or walltime than given."""
 
 from __future__ import annotations
 
 import math
 
-from napari_geosr.core.config import format_enough, parse_bytes
+from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility.node import Node, time_text
@@ -69,6 +70,52 @@ def check(job: MeasureJob, profile: Profile) -> None:
         "the measurement would never be completed",
         "measure a smaller part of the volume",
     )
+
+
+def describe(job: MeasureJob, profile: Profile) -> dict[str, str]:
+    """Describe the slabs, the data and the memory of a measurement; no voxel is read.
+
+    Parameters
+    ----------
+    job : MeasureJob
+    profile : Profile
+    """
+    opened, _ = job.open()
+    node = Node(profile, job.workers, None, _PROGRAM_BYTES)
+    measured = [
+        one_volume(opened[role]) for role in ("data", "reference") if role in opened
+    ]
+    slabs, limits = [], []
+    for volume in measured:
+        flat = len(volume.shape) < 3
+        planes = 1 if flat else volume.shape[0]
+        thickness = 1 if flat else min(planes, slab_thickness(volume.data))
+        each = f"of up to {counted(thickness, 'plane')}"
+        n = -(-planes // thickness)
+        each = f"{'of up to' if n > 1 else 'of'} {counted(thickness, 'plane')}"
+        slabs.append(f"{counted(n, 'slab')} {each}")
+        least, most = (
+            bound(
+                volume,
+                job.settings,
+                mask=opened.get("mask"),
+                deviation=opened.get("deviation"),
+                processes=node.n_processes,
+            )
+            for bound in (least_bytes, most_bytes)
+        )
+        limits.append((least, most))
+    least, most = (max(values) for values in zip(*limits, strict=True))
+    if job.settings.memory is not None:
+        most = max(least, min(parse_bytes(job.settings.memory), most))
+    return {
+        "parts": f"{' and '.join(slabs)}; slabs are thinner if memory is short",
+        "data": f"{format_bytes(sum(each.nbytes for each in measured))} of voxels, "
+        "which are read more than once",
+        "memory": f"{format_enough(least)} to {format_enough(most)}, depending on the "
+        "budget, plus the program",
+        "time": "not estimated for measurements",
+    }
 
 
 def _check_memory(

@@ -1,15 +1,20 @@
-"""Reject reconstructions that could not finish even one block of slices."""
+"""Describe reconstructions; reject those that could not finish a block of slices."""
 
 from __future__ import annotations
 
-from napari_geosr.core.config import format_enough
+import math
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes, format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.machine.torch_here import why_no_torch
+from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility.node import Node, time_text
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.reconstruct.job import ReconstructJob
-from napari_geosr.operations.reconstruct.outline import outline
+from napari_geosr.operations.reconstruct.outline import ReconstructOutline, outline
 from napari_geosr.operations.reconstruct.scan import FREE_SHARE
 
 #: Memory of a process without its data, in bytes: the program and its libraries.
@@ -40,29 +45,11 @@ def check(job: ReconstructJob, profile: Profile) -> None:
     DeviceMemoryError
         If the memory budget set in the job is too small on any node.
     """
-    settings = job.settings
-    on_gpu = profile.gpus or settings.device not in ("auto", "cpu")
-    if on_gpu or settings.engine != "own":
+    node = Node(profile, job.workers, job.settings.threads, _PROGRAM_BYTES)
+    found = _outline_on(node, job)
+    if found is None:
         return
-    node = Node(profile, job.workers, settings.threads, _PROGRAM_BYTES)
-    given = settings.memory
-    if given is None and node.memory:
-        budget = node.budget(FREE_SHARE)
-        settings = settings.model_copy(update={"memory": f"{budget}B"})
-    # A GPU of this computer may differ from those of the nodes.
-    settings = settings.model_copy(update={"device": "cpu"})
-    scan = open_projections(job.projections, job.reading)
-    try:
-        found = outline(scan, settings, node.workers)
-    except DeviceMemoryError as error:
-        if given is not None or not node.memory or error.enough is None:
-            raise
-        needed = error.enough / FREE_SHARE + node.program_bytes
-        raise node.too_little_memory(
-            f"the smallest block needs {format_enough(error.enough)}",
-            needed,
-            "make the slices smaller (--size)",
-        ) from error
+    given = job.settings.memory
     if given is not None:
         node.check_budget(given, found.memory)
     if profile.nodes > 1 or not node.is_timed:
@@ -86,3 +73,52 @@ def check(job: ReconstructJob, profile: Profile) -> None:
         "a run would end before its first slices are finished",
         remedy,
     )
+
+
+def describe(job: ReconstructJob, profile: Profile) -> dict[str, str]:
+    """Describe the blocks, the data and the memory of a reconstruction.
+
+    No projection is read. For runs on a GPU or with ASTRA, only the data are described.
+
+    Parameters
+    ----------
+    job : ReconstructJob
+    profile : Profile
+    """
+    scan = open_projections(job.projections, job.reading)
+    n_bytes = math.prod(scan.data.shape) * np.dtype(scan.data.dtype).itemsize
+    rows = {"data": f"reads {format_bytes(n_bytes)} of projections"}
+    node = Node(profile, job.workers, job.settings.threads, _PROGRAM_BYTES)
+    found = _outline_on(node, job)
+    if found is not None:
+        written = math.prod(found.ready.shape) * np.dtype(np.float32).itemsize
+        rows["data"] += f", writes {format_bytes(written)} before compression"
+        rows["parts"] = f"blocks of up to {counted(found.slices, 'slice')}"
+        rows["memory"] = f"{format_bytes(found.memory)}, plus the program"
+    return {**rows, "time": "not estimated for reconstructions"}
+
+
+def _outline_on(node: Node, job: ReconstructJob) -> ReconstructOutline | None:
+    """Divide a reconstruction on a node into blocks; None for a GPU or ASTRA."""
+    settings = job.settings
+    on_gpu = node.profile.gpus or settings.device not in ("auto", "cpu")
+    if on_gpu or settings.engine != "own":
+        return None
+    given = settings.memory
+    if given is None and node.memory:
+        budget = node.budget(FREE_SHARE)
+        settings = settings.model_copy(update={"memory": f"{budget}B"})
+    # A GPU of this computer may differ from those of the nodes.
+    settings = settings.model_copy(update={"device": "cpu"})
+    scan = open_projections(job.projections, job.reading)
+    try:
+        return outline(scan, settings, node.workers)
+    except DeviceMemoryError as error:
+        if given is not None or not node.memory or error.enough is None:
+            raise
+        needed = error.enough / FREE_SHARE + node.program_bytes
+        raise node.too_little_memory(
+            f"the smallest block needs {format_enough(error.enough)}",
+            needed,
+            "make the slices smaller (--size)",
+        ) from error

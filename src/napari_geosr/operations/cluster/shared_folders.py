@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.cluster import Workers
 
-#: Environment variable with a folder that all computers of a Dask cluster can access.
-_VARIABLE = "NAPARI_GEOSR_SHARED_FOLDER"
+#: Environment variable with a folder for copies, which all workers can access.
+SHARED_FOLDER = "NAPARI_GEOSR_SHARED_FOLDER"
 #: Hidden folders of jobs on several nodes, by the client of their workers.
 FOLDERS_OF_JOBS: WeakKeyDictionary[Client, Path] = WeakKeyDictionary()
 
@@ -21,16 +21,21 @@ FOLDERS_OF_JOBS: WeakKeyDictionary[Client, Path] = WeakKeyDictionary()
 def folder_for_copies(workers: Workers) -> Path | None:
     """Return a folder that the workers can access; None for the cache folder.
 
-    Jobs use their own folder; other clients use the folder that the user has set.
-    Workers that cannot access the cache folder raise an error.
+    Jobs on several nodes use their own folder; other runs use the folder that the user
+    has set, if any. Workers that cannot access the cache folder raise an error.
 
     Parameters
     ----------
     workers : int or distributed.Client
     """
-    if isinstance(workers, int):
-        return None
-    if (folder := FOLDERS_OF_JOBS.get(workers)) is not None:
-        return folder
-    given = os.environ.get(_VARIABLE, "").strip()
+    if not isinstance(workers, int):
+        folder = FOLDERS_OF_JOBS.get(workers)
+        if folder is not None:
+            return folder
+    given = os.environ.get(SHARED_FOLDER, "").strip()
     return Path(given).expanduser().absolute() if given else None
+
+
+def is_folder_of_job(folder: Path) -> bool:
+    """Return whether copies in a folder are in the hidden folder of a running job."""
+    return folder in FOLDERS_OF_JOBS.values()

@@ -5,6 +5,7 @@ Imports `distributed`, so this module is imported only when workers are requeste
 
 from __future__ import annotations
 
+import logging
 import pickle
 import signal
 import tempfile
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Maximum number of workers of a run on one computer that get different numbers.
 _MAX_NUMBERS = 256
+
+#: Logger of the processes that start workers, which also logs in the workers.
+_LOGGER = "distributed.nanny"
 
 T = TypeVar("T", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -80,6 +84,19 @@ _runs: dict[str, _KnownRun] = {}
 _one_at_a_time = threading.Lock()
 
 
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Return whether a record of `_LOGGER` is not about the normal end of a worker.
+
+    When a worker ends, Dask closes the queue from which one of its threads is still
+    reading. If that thread does not get the last message first, reading fails with a
+    `TypeError`, which Dask logs as an error. If the process that started the worker
+    dies, other errors are logged.
+    """
+    kind = record.exc_info[0] if record.exc_info else None
+    is_about_end = record.getMessage() == "Worker process died unexpectedly"
+    return not (is_about_end and kind is TypeError)
+
+
 class RunPlugin(WorkerPlugin):
     """Sends the work of a run to all workers, including those that start later.
 
@@ -100,6 +117,7 @@ class RunPlugin(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Store the work; it is unpickled when the first item arrives."""
+        logging.getLogger(_LOGGER).addFilter(_is_worth_logging)
         if self.ignores_interrupts and (
             threading.current_thread() is threading.main_thread()
         ):

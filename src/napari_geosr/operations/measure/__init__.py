@@ -39,6 +39,7 @@ from napari_geosr.measure.reports.named import named_warning, named_warnings
 from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.cluster import Workers
+from napari_geosr.operations.cluster.copies import array_for_workers
 from napari_geosr.operations.cluster.slabs import SlabWorkers
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.deviation import (
@@ -65,7 +66,7 @@ from napari_geosr.operations.measure.workers import (
     n_processes,
     slab_workers,
 )
-from napari_geosr.operations.storage import array_for, array_for_workers
+from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.measure.porosity_run import LabellingJournal
@@ -201,11 +202,10 @@ def _measure_steps(
     for remark in remarks:
         yield WarningIssued(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
-    if pool is not None:
-        if sample is not None:
-            sample = array_for_workers(sample, pool.folder)
-        if aligned_deviation is not None:
-            aligned_deviation = deviation_for_workers(aligned_deviation, pool)
+    if pool is not None and sample is not None:
+        sample = array_for_workers(sample, pool.folder)
+    if pool is not None and aligned_deviation is not None:
+        aligned_deviation = deviation_for_workers(aligned_deviation, pool)
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:

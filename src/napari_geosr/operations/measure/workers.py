@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.cluster import Workers
+from napari_geosr.operations.cluster.copies import array_for_workers
 from napari_geosr.operations.cluster.slabs import SlabWorkers, ordered_workers
-from napari_geosr.operations.storage import array_for_workers
 
 if TYPE_CHECKING:
     from napari_geosr.measure.config import PorosityConfig

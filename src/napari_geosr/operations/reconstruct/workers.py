@@ -28,6 +28,7 @@ from napari_geosr.operations.cluster import (
     open_pool,
     workers_per_host,
 )
+from napari_geosr.operations.cluster.copies import array_for_workers
 from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.reconstruct.blocks import (
     BlockRun,
@@ -39,7 +40,6 @@ from napari_geosr.operations.reconstruct.blocks import (
 )
 from napari_geosr.operations.reconstruct.scan import ReconstructionInput
 from napari_geosr.operations.restore.shards.work import count_devices, device_of
-from napari_geosr.operations.storage import array_for_workers
 
 #: Maximum size of a slab as a fraction of the budget of a worker.
 _SLAB_SHARE = 0.1

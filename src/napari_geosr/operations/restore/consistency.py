@@ -22,6 +22,7 @@ from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
 from napari_geosr.measure.resolution.redegrade import Pair
 from napari_geosr.operations.cluster import Workers, check_workers
+from napari_geosr.operations.cluster.copies import array_for_workers
 from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.cluster.slabs import ordered_workers
 from napari_geosr.operations.inputs import check_not_source
@@ -29,7 +30,7 @@ from napari_geosr.operations.restore.consistency_verdict import (
     ConsistencyVerdict,
     verdict_of,
 )
-from napari_geosr.operations.storage import array_for, array_for_workers
+from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
@@ -259,10 +260,9 @@ def consistency_figures_steps(
     factors = _factors(scan, result)
     if workers is not None:
         check_workers(workers)
-        folder = folder_for_copies(workers)
         scan, result = (
-            volume.replace(data=array_for_workers(volume.data, folder))
-            for volume in (scan, result)
+            each.replace(data=array_for_workers(each.data, folder_for_copies(workers)))
+            for each in (scan, result)
         )
     pair = Pair(
         _SinglePlane(scan.data) if flat else scan.data,

@@ -30,6 +30,7 @@ from napari_geosr.operations.cluster import (
     open_pool,
     workers_per_host,
 )
+from napari_geosr.operations.cluster.copies import array_for_workers
 from napari_geosr.operations.cluster.shared_folders import folder_for_copies
 from napari_geosr.operations.restore.run import TileProgress, VolumeRun, chosen_backend
 from napari_geosr.operations.restore.shards.work import (
@@ -38,7 +39,6 @@ from napari_geosr.operations.restore.shards.work import (
     count_devices,
 )
 from napari_geosr.operations.restore.targets import OutputLayout
-from napari_geosr.operations.storage import array_for_workers
 
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import PreparedRestoration
