@@ -549,7 +549,7 @@ def test_empty_docks_say_what_to_do(small, qtbot):
         (POROSITY, "Open an image to measure its pores."),
         (RECONSTRUCT, "Open projections to begin."),
         (JOBS, "No jobs yet."),
-        (TRAIN, "Choose an open layer or files first."),
+        (TRAIN, "Next: choose “First scan” and “Second scan”."),
         (PAIRS, "Choose the scans, then press Build pair."),
         (MODELS, "Drop a model file here to import it."),
         (COMPARE, "Tick 2 to 6 images to compare."),

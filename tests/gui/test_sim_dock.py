@@ -14,6 +14,7 @@ from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.jobs.result import ResultOpener
 from napari_geosr.gui.kit.dock_tabs import SIM
+from napari_geosr.gui.kit.remembered import remember
 from napari_geosr.gui.kit.widgets import SentenceLabel
 from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
 from napari_geosr.gui.sim.order_strip import ThumbnailRow
@@ -29,6 +30,7 @@ from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.sim import (
     METHOD_TITLES,
+    SimConfig,
     SimulateSimConfig,
     simulate_sim_steps,
 )
@@ -95,6 +97,26 @@ def test_frames_become_a_result_in_their_place(viewer, qtbot, dock):
     dock.run_button.click()
     wait(qtbot, dock)
     assert dock.message.text.endswith("Added raw · Wiener-SIM [1].")
+
+
+def test_three_beams_are_noted_whatever_was_set_for_other_frames(
+    viewer, qtbot, tmp_path
+):
+    """The number of harmonics belongs to the frames, and is not remembered."""
+    config = SimulateSimConfig(beams=3, phases=5, snr=30, size=128)
+    made = run_to_end(simulate_sim_steps(tmp_path / "three", config))
+    remember("sim", SimConfig(harmonics=1))
+    volume = read(made.files["raw"])
+    metadata = layer_metadata(volume)
+    viewer.add_image(
+        np.asarray(volume.data), name="raw", metadata=metadata, **geometry(volume)
+    )
+    dock = opened(viewer, SIM)
+    assert dock.config().harmonics is None
+    dock.find_button.click()
+    wait(qtbot, dock)
+    assert not dock.message.text, dock.message.text
+    assert "Both are used (Harmonics: 2)" in dock.arrangement.text()
 
 
 def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import Optics
-from napari_geosr.core.steps import WarningIssued, run_to_end
+from napari_geosr.core.steps import NoteIssued, WarningIssued, run_to_end
 from napari_geosr.operations.sim import FramesConfig, angle_fits, estimate_steps
 from napari_geosr.operations.sim.agreement import (
     agreeing_fits,
@@ -282,7 +282,21 @@ def test_an_offset_that_cannot_be_estimated_is_reported_once(has_dark_area):
     volume = volume_of(replace(made, frames=data))
     config = FramesConfig(na=1.4, wavelength=OPTICS.wavelengths[0], order="apz")
     _, said = warned(frames_of(volume, config))
-    offset = [message for message in said if "No part of the frames is dark" in message]
+    offset = [
+        message for message in said if "No large area of the frames is dark" in message
+    ]
     assert len(offset) == (not has_dark_area)
     given = frames_of(volume, config.model_copy(update={"offset": 100.0}))
-    assert not any("No part of the frames" in message for message in warned(given)[1])
+    assert not any("No large area" in message for message in warned(given)[1])
+
+
+@pytest.mark.parametrize("read_noise", [0.0, 1.6])
+def test_a_possible_error_of_the_offset_is_a_note(read_noise):
+    """Read noise raises the limit, but not the error: a warning would be wrong."""
+    made = scene("er", snr=10, size=128, read_noise=read_noise)
+    seen = []
+    config = FramesConfig(na=1.4, wavelength=OPTICS.wavelengths[0], order="apz")
+    run_to_end(estimate_steps(frames_of(volume_of(made), config), config), seen.append)
+    said = [s for s in seen if isinstance(s, WarningIssued) and "offset" in s.message]
+    assert [type(each) for each in said] == [NoteIssued]
+    assert "by less if the camera has read noise" in said[0].message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -82,12 +83,14 @@ def reconstruct_sim(
         check_report(report, merged, overwrite=overwrite)
     frames = open_frames(raw, merged, reading)
     check_not_source(frames.volume, out)
+    notes: list[str] = []
     result, warnings = run_command(
         lambda should_stop: run_steps(
             frames, merged, out=out, overwrite=overwrite, should_stop=should_stop
         ),
         stopping=STOPPING,
         out=out,
+        notes=notes,
     )
     has_report = report is not None and result.checks is not None
     note = ""
@@ -95,7 +98,7 @@ def reconstruct_sim(
         note = write_report(report, result, overwrite=overwrite)
         warnings += [note] * bool(note)
     if json:
-        print_json(_describe(result, warnings))
+        print_json(_describe(result, warnings, notes))
         return 0
     for line in _pattern_lines(result):
         print(line)
@@ -136,6 +139,7 @@ def check_sim(
     """
     merged = settings_from(FramesConfig, config, settings)
     frames = open_frames(raw, merged, reading)
+    notes: list[str] = []
     check, warnings = run_command(
         lambda should_stop: check_steps(
             frames,
@@ -146,9 +150,13 @@ def check_sim(
             should_stop=should_stop,
         ),
         stopping=STOPPING,
+        notes=notes,
     )
     if json:
-        print_json({**check.to_json_dict(), "notes": warnings, "folder": str(out)})
+        found = check.to_json_dict()
+        warnings = list(dict.fromkeys([*found["warnings"], *warnings]))
+        more = {"warnings": warnings, "notes": notes, "folder": str(out)}
+        print_json({**found, **more})
         return 0
     for line in _check_lines(check):
         print(line)
@@ -157,13 +165,18 @@ def check_sim(
     return 0
 
 
+def _modulation_text(modulation: Sequence[float]) -> str:
+    """Return the modulation of each harmonic."""
+    return " / ".join(f"{value:.2f}" for value in modulation)
+
+
 def _pattern_lines(result: SimResult) -> list[str]:
     patterns = result.patterns
     unit = patterns.unit
     return [
         f"Angle {i}: direction {fringe.direction:.1f}°, period "
         f"{patterns.pixel_size / fringe.frequency:.4g} {unit}, modulation "
-        f"{fringe.modulation[0]:.2f}"
+        f"{_modulation_text(fringe.modulation)}"
         for i, fringe in enumerate(patterns.fringes, start=1)
     ]
 
@@ -189,7 +202,7 @@ def _plane_lines(check: SimCheck) -> list[str]:
         text = (
             f"Angle {i}: direction {fringe.direction:.2f}°, period "
             f"{patterns.pixel_size / fringe.frequency:.4g} {patterns.unit}, phases "
-            f"{phases}, modulation {fringe.modulation[0]:.2f}"
+            f"{phases}, modulation {_modulation_text(fringe.modulation)}"
         )
         if patterns.confidence:
             text += f", confidence {patterns.confidence[i - 1]:.1f}"
@@ -197,7 +210,7 @@ def _plane_lines(check: SimCheck) -> list[str]:
     return lines + [f"note: {warning}" for warning in check.warnings]
 
 
-def _describe(result: SimResult, warnings: list[str]) -> AnyDict:
+def _describe(result: SimResult, warnings: list[str], notes: list[str]) -> AnyDict:
     volume = result.volume
     return {
         "output": str(result.path),
@@ -208,5 +221,6 @@ def _describe(result: SimResult, warnings: list[str]) -> AnyDict:
         "unit": volume.unit,
         "origin": list(volume.origin),
         "warnings": warnings,
+        "notes": notes,
         "run": dict(result.summary),
     }

@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import ExpectedRun, RunHandover
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.option_words import fields_of_options
+from napari_geosr.gui.kit.option_words import fields_of_options, in_words_of_dock
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.geometry import geometry_of_layer
@@ -57,7 +57,15 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 #: Settings that belong to a single scan and are not remembered.
-_NOT_REMEMBERED = ("pixel", "angles", "phases", "order", "offset", "patterns")
+_NOT_REMEMBERED = (
+    "pixel",
+    "angles",
+    "phases",
+    "order",
+    "offset",
+    "patterns",
+    "harmonics",
+)
 #: Settings that affect the patterns; all others affect only the reconstruction.
 _OF_PATTERNS = FramesConfig.model_fields.keys() - {"threads"}
 #: Names of the operations.
@@ -89,6 +97,7 @@ class SimDock(SimWidgets):
         self._assumed = AssumedDistances()
         #: Assumptions that were made when the patterns were found.
         self._remarks: tuple[str, ...] = ()
+        self._notes: list[str] = []
         #: Patterns before a correction that has not been confirmed by a search.
         self._before_move: FoundPatterns | None = None
         #: Whether corrected patterns were discarded with the frames or settings.
@@ -104,6 +113,8 @@ class SimDock(SimWidgets):
         self.handover = RunHandover(self.activity, self, "sim")
         self.handover.can_keep_part = False
         config, error = self.recall(SimConfig)
+        # Earlier versions remembered more settings.
+        config = config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED))
         for form in self.settings_forms():
             form.set_values(config.model_dump())
         if error is not None:
@@ -298,6 +309,7 @@ class SimDock(SimWidgets):
             self.show_warning(texts.CHANGED)
             return
         self._found, self._found_key, self._answers = found, key, {}
+        self._notes = self._progress.notes
         self.patterns.show(found, layer)
         self._show_found()
         self.scroller.show_part(self.table)
@@ -321,6 +333,8 @@ class SimDock(SimWidgets):
         shown = self.strip.overview if found is None else found
         is_known = found is not None or self.strip.shows_raw_frames
         text = texts.arrangement(shown.frames) if shown and is_known else ""
+        if found is not None:
+            text = in_words_of_dock(" ".join([text, *self._notes]), self)
         self.arrangement.setText(text)
         self.arrangement.setVisible(bool(text))
         self.show_next(None if found is None else found.estimate.problems)
@@ -469,7 +483,8 @@ class SimDock(SimWidgets):
         warnings += texts.warnings_of(result)
         self._show_warnings(warnings)
         if not warnings:
-            self.message.show_message(f"Added {layer.name}.", "ok")
+            said = [f"Added {layer.name}.", *self._progress.notes]
+            self.message.show_message(" ".join(said), "ok")
 
     def _on_cancel(self) -> None:
         self.bar.state.setText("Stopping…")

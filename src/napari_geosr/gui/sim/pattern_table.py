@@ -58,7 +58,8 @@ class PatternTable(QWidget):
             "Patterns",
             "Illumination patterns. Double-click a direction or period to type a "
             "value; the pattern is then searched for near that value. Modulation "
-            "ranges from 0 to 1. Peak is the confidence, that is, the height of the "
+            "is given for each harmonic; with a single one, it ranges from 0 to 1. "
+            "Peak is the confidence, that is, the height of the "
             f"correlation peak relative to its surroundings; below {MIN_CONFIDENCE:g}, "
             "the pattern is marked as not found.",
             heights=(140, 190),

@@ -25,6 +25,8 @@ from napari_geosr.sim.patterns import (
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Number of phases from which the two patterns of three beams can be separated.
+PHASES_OF_TWO_HARMONICS = 5
 #: Modulation above which a remark is made: estimates may slightly exceed 1.
 _MAX_MODULATION = 1.1
 #: Minimum modulation of an angle, relative to the median of the others; below it, a
@@ -35,7 +37,7 @@ _MIN_MODULATION = 0.5
 #: 0.02 to 0.04 if 4 % of the frame is dark.
 _MIN_DARK = 0.01
 #: Possible error of the offset, relative to the mean of the frames, below which no
-#: remark is made: modulation and contrast change by the same fraction.
+#: remark is made: the contrast of the result changes by the same fraction.
 _MAX_OFFSET_ERROR = 0.15
 
 
@@ -231,12 +233,17 @@ def outlier_remark(
 
 
 def offset_remark(
-    block: FloatArray, noise: FrameNoise, frames: SimFrames, config: FramesConfig
+    block: FloatArray,
+    noise: FrameNoise,
+    frames: SimFrames,
+    config: FramesConfig,
+    channel: int = 0,
 ) -> str:
     """Say that the offset could not be estimated; empty if it could, or was given.
 
     Without a dark area, light is part of the estimated offset. The noise at this grey
-    value limits the amount: it is that of the photons, and possibly read noise.
+    value limits the amount: it is that of the photons and of the camera. Without a dark
+    area, the two cannot be told apart, so that the true error may be much smaller.
 
     Parameters
     ----------
@@ -245,6 +252,7 @@ def offset_remark(
     noise : FrameNoise
     frames : SimFrames
     config : FramesConfig
+    channel : int
     """
     images = block.reshape(-1, *block.shape[-2:])
     level = dark_level(images)
@@ -258,15 +266,17 @@ def offset_remark(
     if share < _MAX_OFFSET_ERROR:
         return ""
     return (
-        "No part of the frames is dark, so the camera offset, estimated as "
-        f"{frames.offset:.4g}, can be too high by up to {most:.2g} grey values "
-        f"({100 * share:.0f} % of the mean light). The contrast of the stripes and of "
-        "the result is then too high. Record a frame without light, and give its mean "
-        "(--offset)."
+        f"No large area of the frames{frames.where(channel=channel)} is dark, so the "
+        f"estimated camera offset can be too high: by at most {most:.2g} grey values "
+        f"({100 * share:.0f} % of the mean light), and by less if the camera has read "
+        "noise. The contrast of the result is then also too high. For an exact offset, "
+        "record a frame without light, and give its mean (--offset)."
     )
 
 
-def orders_remark(fits: Sequence[FringeFit], harmonics: int | None) -> str:
+def orders_remark(
+    fits: Sequence[FringeFit], harmonics: int | None, where: str = ""
+) -> str:
     """Describe the second pattern in each direction; empty if there is none.
 
     Parameters
@@ -276,6 +286,8 @@ def orders_remark(fits: Sequence[FringeFit], harmonics: int | None) -> str:
     harmonics : int or None
         As given by the user. If it is 1, the second pattern is not used; if it is None,
         it is.
+    where : str
+        Names the channel, as in ``" (channel 2)"``, if there are several.
     """
     count = sum(fit.unused > 0 for fit in fits)
     if 2 * count <= len(fits):
@@ -283,28 +295,42 @@ def orders_remark(fits: Sequence[FringeFit], harmonics: int | None) -> str:
     is_coarser = sum(fit.unused == 0.5 for fit in fits) * 2 > count
     if harmonics is None:
         return (
-            "The frames contain two patterns in each direction, one with twice the "
-            "frequency of the other, as in three-beam illumination. Both are used "
-            "(--harmonics 2)."
+            f"The frames{where} contain two patterns in each direction, one with twice "
+            "the frequency of the other, as in three-beam and nonlinear illumination. "
+            "Both are used (--harmonics 2). For nonlinear illumination, give "
+            "--harmonics 3 if there are at least 7 phases."
         )
     return (
-        "The frames contain a second pattern in each direction, with "
+        f"The frames{where} contain a second pattern in each direction, with "
         f"{'half' if is_coarser else 'twice'} the frequency of the one that is used, "
         "as in three-beam illumination. With --harmonics 1, it is ignored, and the "
         "phases are probably wrong. Use --harmonics 2, or omit this setting."
     )
 
 
-def modulation_remark(patterns: PatternSet) -> str:
-    """Describe a modulation that is impossible; empty if there is none."""
+def modulation_remark(patterns: PatternSet, where: str = "") -> str:
+    """Describe a modulation that is impossible; empty if there is none.
+
+    Parameters
+    ----------
+    patterns : PatternSet
+    where : str
+        Names the channel, as in ``" (channel 2)"``, if there are several.
+    """
     if patterns.harmonics > 1:  # the sum of harmonics may exceed 1
         return ""
     values = [abs(fringe.modulation[0]) for fringe in patterns.fringes]
     angle = int(np.argmax(values))
     if values[angle] <= _MAX_MODULATION:
         return ""
+    advice = "Check the optics (--na, --wavelength, --damping)."
+    if len(patterns.fringes[angle].phases) >= PHASES_OF_TWO_HARMONICS:
+        advice = (
+            "For three-beam or nonlinear illumination, use --harmonics 2 or 3. "
+            f"Otherwise, {advice[0].lower()}{advice[1:]}"
+        )
     return (
-        f"Angle {angle + 1}: the modulation in the frames is {values[angle]:.2f}, but "
-        "no modulation can exceed 1. Check the camera offset (--offset) and the optics "
-        "(--na, --wavelength, --damping)."
+        f"Angle {angle + 1}{where}: the modulation in the frames is "
+        f"{values[angle]:.2f}, but with a single harmonic, it cannot exceed 1. "
+        f"{advice}"
     )

@@ -33,6 +33,7 @@ def fit_steps(
     harmonics: int | None = None,
     near: PatternSet | None = None,
     is_first: bool = False,
+    where: str = "",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, list[FringeFit]]:
     """Find the pattern of each angle.
@@ -51,6 +52,8 @@ def fit_steps(
         Approximate patterns.
     is_first : bool
         Whether to report a second pattern in each direction.
+    where : str
+        Names the channel in the report, as in ``" (channel 2)"``.
     should_stop : callable
     """
     yield StageStarted(message="Finding the patterns")
@@ -59,7 +62,7 @@ def fit_steps(
     fits = yield from _angle_steps(
         block, otf, variance, harmonics or 1, near, should_stop
     )
-    message = orders_remark(fits, harmonics)
+    message = orders_remark(fits, harmonics, where)
     if message and is_first:
         kind = NoteIssued if harmonics is None else WarningIssued
         yield kind(message=message)

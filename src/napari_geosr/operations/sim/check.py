@@ -111,6 +111,7 @@ class SimCheck:
             "time_point": self.time + 1,
             "channel": self.channel + 1,
             "slice": self.plane + 1,
+            "harmonics": self.estimate.patterns.harmonics,
             "intensities": self.intensities.tolist(),
             "saturated": self.saturated.tolist(),
             "contrast_to_noise": self.contrast_to_noise,

@@ -16,6 +16,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.steps import (
+    NoteIssued,
     ShouldStop,
     StageStarted,
     Step,
@@ -24,6 +25,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.operations.sim.agreement import (
+    PHASES_OF_TWO_HARMONICS,
     cut_off_remark,
     disagreement_remarks,
     modulation_remark,
@@ -199,8 +201,8 @@ def estimate_steps(
     cleaned, outliers = without_outliers(block, otf)
     noise = frame_noise(cleaned, otf)
     is_new = near is None and (time == 0 if is_first is None else is_first)
-    is_first = is_new and channel == 0
-    remarks = (psf_remark, wavelength_remark, order_remark) if is_first else ()
+    of_optics = (psf_remark, wavelength_remark, order_remark)
+    remarks = of_optics if is_new and channel == 0 else ()
     for remark in remarks:
         if message := remark(frames, config):
             yield WarningIssued(message=message)
@@ -215,7 +217,8 @@ def estimate_steps(
         noise.variance,
         harmonics=config.harmonics,
         near=near,
-        is_first=is_first,
+        is_first=is_new,
+        where=frames.where(channel=channel),
         should_stop=should_stop,
     )
     pixels = outlier_remark(outliers, frames, channel, time)
@@ -245,13 +248,12 @@ def estimate_steps(
     )
     if found.problems:
         return found
-    if is_first:
-        for message in (
-            modulation_remark(found.patterns),
-            offset_remark(cleaned, noise, frames, config),
-        ):
-            if message:
-                yield WarningIssued(message=message)
+    if is_new:
+        where = frames.where(channel=channel)
+        if message := modulation_remark(found.patterns, where):
+            yield WarningIssued(message=message)
+        if message := offset_remark(cleaned, noise, frames, config, channel):
+            yield NoteIssued(message=message)
     yield StageStarted(message="Refining phases and intensities")
     refined = yield from _refine_steps(found, cleaned, config.threads, should_stop)
     return replace(found, patterns=refined)
@@ -270,6 +272,8 @@ def _advice(
     found = [] if config.angles and config.phases else [_assumption(frames)]
     if any(fit.is_missing for fit in fits):
         found.append(optics_advice(frames, otf, is_near=is_near))
+        if frames.phases < PHASES_OF_TWO_HARMONICS:
+            found.append("Three-beam illumination needs at least 5 phases.")
     return " ".join([*found, pixels]).rstrip()
 
 

@@ -344,6 +344,7 @@ class PlaneRun:
                 "cut_off_cycles_per_pixel": float(first.otf.cut_off),
             }
             if first.patterns.images is None:
+                facts["harmonics"] = first.patterns.harmonics
                 facts["patterns"] = first.patterns.to_dict()
         used = self.used_iterations
         return {**facts, **({"iterations": used} if used else {})}

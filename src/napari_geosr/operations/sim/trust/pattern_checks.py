@@ -299,8 +299,7 @@ def _modulation_warnings(
         if abs(value - used) > max(relative * abs(used), absolute):
             found.append(
                 f"Angle {angle}: the modulation of the pattern is {used:.2f}, but "
-                f"{value:.2f} in the frames. Check the camera offset (--offset), on "
-                f"which the modulation depends. {advice}"
+                f"{value:.2f} in the frames. {advice}"
             )
     return found
 
