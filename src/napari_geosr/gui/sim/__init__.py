@@ -37,6 +37,7 @@ from napari_geosr.gui.sim.steps import (
     FloatArray,
     FoundPatterns,
     find_steps,
+    for_other_frames,
     preview_steps,
     reconstruct_steps,
     refine_steps,
@@ -56,16 +57,6 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
-#: Settings that belong to a single scan and are not remembered.
-_NOT_REMEMBERED = (
-    "pixel",
-    "angles",
-    "phases",
-    "order",
-    "offset",
-    "patterns",
-    "harmonics",
-)
 #: Settings that affect the patterns; all others affect only the reconstruction.
 _OF_PATTERNS = FramesConfig.model_fields.keys() - {"threads"}
 #: Names of the operations.
@@ -113,10 +104,8 @@ class SimDock(SimWidgets):
         self.handover = RunHandover(self.activity, self, "sim")
         self.handover.can_keep_part = False
         config, error = self.recall(SimConfig)
-        # Earlier versions remembered more settings.
-        config = config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED))
         for form in self.settings_forms():
-            form.set_values(config.model_dump())
+            form.set_values(for_other_frames(config).model_dump())
         if error is not None:
             self.message.show_error(error)
         # napari changes scale and units one after the other.
@@ -247,7 +236,7 @@ class SimDock(SimWidgets):
             self._viewer, layer, config.pixel / 1000
         ):
             self._assumed.add(layer)
-        self.remember(config.model_copy(update=dict.fromkeys(_NOT_REMEMBERED)))
+        self.remember(for_other_frames(config))
         return layer, config
 
     def _on_find(self) -> None:

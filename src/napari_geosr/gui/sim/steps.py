@@ -37,6 +37,25 @@ from napari_geosr.operations.sim.run import preview
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Settings that belong to a single scan.
+_OF_ONE_SCAN = (
+    "pixel",
+    "angles",
+    "phases",
+    "order",
+    "offset",
+    "patterns",
+    "harmonics",
+)
+
+
+def for_other_frames(config: SimConfig) -> SimConfig:
+    """Return the settings without those that belong to a single scan.
+
+    Earlier versions remembered some of these.
+    """
+    return config.model_copy(update=dict.fromkeys(_OF_ONE_SCAN))
+
 
 @dataclass(frozen=True, eq=False)
 class FoundPatterns:
