@@ -267,7 +267,7 @@ def test_a_wrong_modulation_is_reported_with_both_numbers():
     assert "Angle 1: the modulation of the pattern is 0.50, but " in warnings[0]
     measured = float(warnings[0].split(", but ")[1].split()[0])
     assert measured == pytest.approx(0.9, abs=0.05)
-    assert "(--offset)" in warnings[0]
+    assert "offset" not in warnings[0]  # the modulation does not depend on it
 
 
 @pytest.mark.parametrize("kind", ["wave vector", "phase", "modulation 0.5"])
