@@ -19,12 +19,13 @@ from napari_geosr.operations.sim import (
     estimate_steps,
     run_steps,
 )
-from napari_geosr.operations.sim.check import check_steps, modulation_contrast
+from napari_geosr.operations.sim.check import check_steps
 from napari_geosr.operations.sim.frame_checks import saturated_fraction
 from napari_geosr.operations.sim.inputs import frames_of
 from napari_geosr.operations.sim.known_patterns import read_patterns
 from napari_geosr.operations.sim.planes import plane_steps
 from napari_geosr.operations.sim.trust import trust_steps
+from napari_geosr.operations.sim.trust.contrast import modulation_contrast
 from napari_geosr.physics.illumination import simulation
 from napari_geosr.physics.illumination.otf import Otf
 from napari_geosr.physics.illumination.simulation import SimScene

@@ -155,8 +155,8 @@ def check_sim(
     if json:
         found = check.to_json_dict()
         warnings = list(dict.fromkeys([*found["warnings"], *warnings]))
-        more = {"warnings": warnings, "notes": notes, "folder": str(out)}
-        print_json({**found, **more})
+        said = {"warnings": warnings, "notes": notes}
+        print_json({**found, **said, "folder": str(out)})
         return 0
     for line in _check_lines(check):
         print(line)
@@ -207,7 +207,7 @@ def _plane_lines(check: SimCheck) -> list[str]:
         if patterns.confidence:
             text += f", confidence {patterns.confidence[i - 1]:.1f}"
         lines.append(text)
-    return lines + [f"note: {warning}" for warning in check.warnings]
+    return lines + [f"warning: {warning}" for warning in check.warnings]
 
 
 def _describe(result: SimResult, warnings: list[str], notes: list[str]) -> AnyDict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -72,6 +72,29 @@ class WarningIssued(Step):
 @dataclass(frozen=True)
 class NoteIssued(WarningIssued):
     """A note on how a run proceeds; the user does not need to do anything."""
+
+
+def texts_of(said: Iterable[WarningIssued], *, notes: bool) -> list[str]:
+    """Return the texts of the notes, or of all other warnings, each once."""
+    kept = (each for each in said if isinstance(each, NoteIssued) == notes)
+    return list(dict.fromkeys(each.message for each in kept))
+
+
+def heard_steps(
+    steps: Generator[Step, None, T], said: list[WarningIssued]
+) -> Generator[Step, None, T]:
+    """Pass the steps of a run on, and append its warnings and notes to `said`."""
+    try:
+        while True:
+            step = next(steps)
+            if isinstance(step, WarningIssued):
+                said.append(step)
+            yield step
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,7 @@ class SimDock(SimWidgets):
         self._is_next_due = False
         self._assumed = AssumedDistances()
         #: Assumptions that were made when the patterns were found.
-        self._remarks: tuple[str, ...] = ()
-        self._notes: list[str] = []
+        self._remarks, self._notes = tuple[str, ...](), list[str]()
         #: Patterns before a correction that has not been confirmed by a search.
         self._before_move: FoundPatterns | None = None
         #: Whether corrected patterns were discarded with the frames or settings.
@@ -199,6 +198,7 @@ class SimDock(SimWidgets):
             key = self._key(layer, config)
             self.answers.show_source(key[0])
             if key != self._drawn_key:
+                self._notes = []
                 self.strip.look(volume_from_layer(layer, whole=True), config)
         except GeoSRError:
             self.strip.look(None, None)
@@ -320,11 +320,10 @@ class SimDock(SimWidgets):
         self.table.show_estimate(None if found is None else found.estimate)
         self.hint.setVisible(found is not None)
         shown = self.strip.overview if found is None else found
-        is_known = found is not None or self.strip.shows_raw_frames
-        text = texts.arrangement(shown.frames) if shown and is_known else ""
-        if found is not None:
-            text = in_words_of_dock(" ".join([text, *self._notes]), self)
-        self.arrangement.setText(text)
+        text = ""
+        if shown and (found is not None or self.strip.shows_raw_frames):
+            text = texts.arrangement(shown.frames, self._notes)
+        self.arrangement.setText(in_words_of_dock(text, self))
         self.arrangement.setVisible(bool(text))
         self.show_next(None if found is None else found.estimate.problems)
 
@@ -465,6 +464,8 @@ class SimDock(SimWidgets):
         self.answers.add(result.method, layer, key)
         self.results.show_trust(result, source, layer.name)
         if source is not None and self._drawn_key[:1] == (key,):
+            self._notes = list(dict.fromkeys([*self._notes, *self._progress.notes]))
+            self._show_found()
             self.figures.setText(texts.figures(result))
             self.figures.setVisible(True)
             self.bar.state.set_idle(DONE)
@@ -472,8 +473,7 @@ class SimDock(SimWidgets):
         warnings += texts.warnings_of(result)
         self._show_warnings(warnings)
         if not warnings:
-            said = [f"Added {layer.name}.", *self._progress.notes]
-            self.message.show_message(" ".join(said), "ok")
+            self.message.show_message(f"Added {layer.name}.", "ok")
 
     def _on_cancel(self) -> None:
         self.bar.state.setText("Stopping…")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from napari_geosr.core.sim_frames import ORDER_PRESETS, SimFrames
@@ -19,8 +21,8 @@ CORRECTION_LOST = (
 )
 
 
-def arrangement(frames: SimFrames) -> str:
-    """Describe how the frames are arranged."""
+def arrangement(frames: SimFrames, notes: Sequence[str] = ()) -> str:
+    """Describe how the frames are arranged, followed by notes."""
     order = ORDER_PRESETS.get(frames.order, frames.order)
     parts = [f"{frames.angles} angles × {frames.phases} phases", f"order: {order}"]
     for number, word in (
@@ -32,7 +34,7 @@ def arrangement(frames: SimFrames) -> str:
             parts.append(f"{number} {word}")
     if frames.offset:
         parts.append(f"camera offset {frames.offset:.4g}")
-    return "; ".join(parts) + "."
+    return " ".join(["; ".join(parts) + ".", *notes])
 
 
 def figures(result: SimResult) -> str:

@@ -27,6 +27,8 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Number of phases from which the two patterns of three beams can be separated.
 PHASES_OF_TWO_HARMONICS = 5
+#: Number of phases from which three harmonics can be separated.
+_OF_THREE_HARMONICS = 7
 #: Modulation above which a remark is made: estimates may slightly exceed 1.
 _MAX_MODULATION = 1.1
 #: Minimum modulation of an angle, relative to the median of the others; below it, a
@@ -297,8 +299,12 @@ def orders_remark(
         return (
             f"The frames{where} contain two patterns in each direction, one with twice "
             "the frequency of the other, as in three-beam and nonlinear illumination. "
-            "Both are used (--harmonics 2). For nonlinear illumination, give "
-            "--harmonics 3 if there are at least 7 phases."
+            "Both are used (--harmonics 2)."
+            + (
+                " For nonlinear illumination, give --harmonics 3."
+                if min(len(fit.pattern.phases) for fit in fits) >= _OF_THREE_HARMONICS
+                else ""
+            )
         )
     return (
         f"The frames{where} contain a second pattern in each direction, with "
@@ -325,8 +331,10 @@ def modulation_remark(patterns: PatternSet, where: str = "") -> str:
         return ""
     advice = "Check the optics (--na, --wavelength, --damping)."
     if len(patterns.fringes[angle].phases) >= PHASES_OF_TWO_HARMONICS:
+        is_enough = len(patterns.fringes[angle].phases) >= _OF_THREE_HARMONICS
+        more = " or 3" if is_enough else ""
         advice = (
-            "For three-beam or nonlinear illumination, use --harmonics 2 or 3. "
+            f"For three-beam or nonlinear illumination, use --harmonics 2{more}. "
             f"Otherwise, {advice[0].lower()}{advice[1:]}"
         )
     return (

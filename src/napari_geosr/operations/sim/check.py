@@ -14,7 +14,15 @@ from napari_geosr.core.documents import dump_yaml
 from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.core.figure_png import as_png
 from napari_geosr.core.sim_frames import SimFrames, guess_order
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    heard_steps,
+    never_stop,
+    texts_of,
+)
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.sim.config import FramesConfig
@@ -30,6 +38,7 @@ from napari_geosr.operations.sim.inputs import axis_facts
 from napari_geosr.operations.sim.known_patterns import patterns_document
 from napari_geosr.operations.sim.pattern_search import slice_drift
 from napari_geosr.operations.sim.trust.causes import offset_warnings
+from napari_geosr.operations.sim.trust.contrast import modulation_contrast
 from napari_geosr.operations.sim.trust.support import draw_circles, highest_frequency
 
 if TYPE_CHECKING:
@@ -51,9 +60,6 @@ LOW_CONTRAST = 3.0
 #: If the misfit of the best order, relative to that of the order used, is below this
 #: value, the best order clearly fits better, and a warning is issued.
 _CLEAR_ORDER = 0.9
-#: Maximum condition number of the equations for the modulation; if it is exceeded, the
-#: phases count as unknown.
-_MAX_CONDITION = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,9 @@ class SimCheck:
     order_misfit : dict of str to float
         Misfit of the frames for each possible order.
     warnings : tuple of str
+        What is wrong with the frames or the patterns.
+    said : tuple of WarningIssued
+        Warnings and notes of the search for the patterns.
     frames : SimFrames
     time, channel, plane : int
         Position of the checked frames, from 0.
@@ -91,6 +100,7 @@ class SimCheck:
     channel: int = 0
     plane: int = 0
     others: tuple[SimCheck, ...] = ()
+    said: tuple[WarningIssued, ...] = ()
 
     @property
     def contrast_to_noise(self) -> float:
@@ -131,7 +141,8 @@ class SimCheck:
                 }
                 for fit in fits
             ],
-            "warnings": list(self.warnings),
+            "warnings": [*texts_of(self.said, notes=False), *self.warnings],
+            "notes": texts_of(self.said, notes=True),
         }
         if self.estimate.patterns.images is None:
             found["patterns"] = self.estimate.patterns.to_dict()
@@ -226,7 +237,8 @@ def _plane_steps(
 ) -> Generator[Step, None, SimCheck]:
     """Check one channel at one time point."""
     plane = usable_plane(frames, time, channel)
-    estimate = yield from estimate_steps(
+    said: list[WarningIssued] = []
+    search = estimate_steps(
         frames,
         config,
         time=time,
@@ -235,6 +247,7 @@ def _plane_steps(
         is_first=is_first,
         should_stop=should_stop,
     )
+    estimate = yield from heard_steps(search, said)
     yield StageStarted(message="Checking the frames")
     block = estimate.block
     check = SimCheck(
@@ -249,7 +262,7 @@ def _plane_steps(
         channel,
         plane,
     )
-    return replace(check, warnings=tuple(_warnings(check)))
+    return replace(check, warnings=tuple(_warnings(check)), said=tuple(said))
 
 
 def _slices_steps(
@@ -285,55 +298,6 @@ def _slices_steps(
                 "--patterns, the patterns are found in every slice."
             )
     return replace(check, warnings=tuple(found))
-
-
-def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
-    """Return the local modulation of the frames relative to the noise.
-
-    After the frames are equalised, the value of a pixel is the smoothed amplitude of
-    the fundamental (maximum over all angles), divided by the amplitude of noise alone.
-    If the phases are unknown, the standard deviation over the phases replaces the
-    amplitude.
-
-    Parameters
-    ----------
-    block : ndarray of shape (angles, phases, Y, X)
-        Raw frames with the offset subtracted.
-    estimate : PatternEstimate
-
-    Returns
-    -------
-    ndarray of shape (Y, X), float32
-    """
-    from scipy import ndimage
-
-    light = estimate.intensities
-    scales = 1 / np.where(light > 0, light, 1)
-    width = 0.5 / estimate.otf.cut_off
-    largest = np.zeros(block.shape[-2:], np.float32)
-    for angle, frames in enumerate(block):
-        weights = _weights(angle, estimate, block.shape[1])
-        scale = scales[angle]
-        parts = np.tensordot((weights * scale).astype(np.float32), frames, axes=1)
-        noise = float((np.square(weights) @ np.square(scale)).sum())
-        noise *= max(estimate.noise.variance, 1e-20)
-        level = np.square(parts).sum(axis=0) / noise
-        smooth = ndimage.gaussian_filter(level, width, mode="nearest")
-        largest = np.maximum(largest, smooth)
-    return np.asarray(np.sqrt(largest), np.float32)
-
-
-def _weights(angle: int, estimate: PatternEstimate, n: int) -> npt.NDArray[np.float64]:
-    """Return weights that combine the frames of an angle into modulated parts."""
-    fringes, fits = estimate.patterns.fringes, estimate.fits
-    is_known = bool(fringes) and not (fits and fits[angle].problem)
-    if is_known and n >= 3:
-        phases = np.asarray(fringes[angle].phases)
-        matrix = np.stack([np.ones(n), np.cos(phases), np.sin(phases)], 1)
-        if np.linalg.cond(matrix) < _MAX_CONDITION:
-            found: npt.NDArray[np.float64] = np.linalg.pinv(matrix)[1:]
-            return found
-    return np.eye(n) - 1 / n
 
 
 def _drift_warning(first: SimCheck, last: SimCheck) -> str:
