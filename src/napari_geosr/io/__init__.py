@@ -1,6 +1,7 @@
 """Read and write volumes with their voxel size, unit, origin and provenance.
 
-Formats are identified by suffix; heavy libraries are imported only when a file is used.
+Formats are identified by suffix; their libraries are imported only when they are
+needed.
 """
 
 from __future__ import annotations

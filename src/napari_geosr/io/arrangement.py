@@ -1,6 +1,7 @@
 """Arrange the stored axes of a file as T, C, Z, Y, X.
 
-Stored axes of length one are dropped, unless they are Y or X, or the stamp lists them.
+Stored axes of length one are dropped, unless they are Y or X, or the stamp of the file
+(`io.stamp`) lists them.
 """
 
 from __future__ import annotations

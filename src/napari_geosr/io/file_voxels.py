@@ -217,7 +217,8 @@ class FileVoxels:
         room = 0 if _ROW_CACHE.unwanted else _ROW_CACHE.nbytes
         max_width = min(room // max(1, n_rows * self.dtype.itemsize), self.shape[-1])
         if max_width < self.shape[-1] and n_rows < math.prod(self.shape[:-1]):
-            return None  # for a tile, the band would be replaced before reuse
+            # If only a tile is read, the band would be replaced before it is reused.
+            return None
         start = key[-1].start // max(1, max_width) * max_width
         stop = min(start + max_width, self.shape[-1])
         if max_width < 2 * width or stop < key[-1].stop:
@@ -318,7 +319,7 @@ class _OpenFile:
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def _sampled(self, size: int) -> bytes:
-        """Return a checksum of evenly spaced samples, including the two ends."""
+        """Return a checksum of evenly spaced samples of the file and its two ends."""
         checksum = hashlib.blake2b(digest_size=16)
         last = max(0, size - _SAMPLE_BYTES)
         step = max(1, last // _N_SAMPLES)
@@ -379,7 +380,7 @@ class FileArray(LazyArray):
         self._decoding_bytes = 0  # 0: voxels are read individually
 
     def _over(self, source: VoxelSource, chunks: Sequence[int]) -> FileArray:
-        """Return another array of the same kind and file."""
+        """Return an array of the same kind for other voxels of the same file."""
         return FileArray(source, self.path, chunks)
 
     @property

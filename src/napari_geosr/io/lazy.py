@@ -32,8 +32,8 @@ DEFAULT_CACHE_BYTES = 128 * 1024**2
 #: Blocks are decoded in groups of up to this total size, in bytes, so that small blocks
 #: are read fast.
 _MIN_GROUP_BYTES = 4 * 1024**2
-#: Limit of the size of a group, as a fraction of the size of the cache, if this is
-#: larger.
+#: Maximum size of a group as a fraction of the size of the cache, if this is larger
+#: than `_MIN_GROUP_BYTES`.
 _GROUP_SHARE = 1 / 8
 #: Minimum number of decoded bytes for an estimate of the decoding time.
 _TIMED_BYTES = 16 * 1024**2
@@ -62,7 +62,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Return the memory in bytes for this cache size, without that for results."""
+        """Return the memory needed with this cache size, in bytes, without results."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes
@@ -288,7 +288,7 @@ class LazyArray:
         return part
 
     def _over(self, source: VoxelSource, chunks: Sequence[int]) -> LazyArray:
-        """Return another array of the same kind and file."""
+        """Return an array of the same kind for other voxels of the same file."""
         return LazyArray(source, self.path, chunks, self._limit)
 
     def clear_cache(self) -> None:

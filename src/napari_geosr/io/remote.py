@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 #: Number of bytes that are fetched from a file at a time.
 _BLOCK_BYTES = 1 << 20
-#: Metadata that change with the contents of a file, so that the contents need not be
-#: read to recognise a change.
+#: Metadata that change with the contents of a file, so that changes are detected
+#: without reading the contents.
 _IDENTITY = ("size", "etag", "lastmodified", "last-modified", "mtime", "modified")
 #: Schemes that can be read, with settings of their file systems. Redirects are not
 #: followed, as they could lead to an unencrypted connection.

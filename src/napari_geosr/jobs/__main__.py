@@ -37,7 +37,9 @@ _MAX_KILL = 15.0
 
 @dataclass
 class _Asked:
-    """Requests received as signals; without a lock, as signal handlers must not wait.
+    """Requests received as signals.
+
+    There is no lock, because signal handlers must not wait.
 
     Attributes
     ----------
@@ -196,7 +198,7 @@ def _run_processes_in_queue(
             return 0
         submission.note_start(job)
         _replace_lost_process(job, asked)
-        if recorded(job.path)[1] == "paused":  # in an earlier run
+        if recorded(job.path)[1] == "paused":  # by an earlier run
             job.set_state("queued", pid=0, host="")
     queue = load_queue(queue_record.read_record(job.path).queue)
     profile = submission.profile_of(job)

@@ -23,7 +23,7 @@ from napari_geosr.operations.cluster.processor_time import WORKER_TIME
 
 #: File in the folder of a training job with the energy that codecarbon has measured.
 _MEASURED = "energy.json"
-#: Folder in a job folder: the CPU time of each process of the job but the first.
+#: Folder in a job folder with the CPU times of all processes of the job but the first.
 _TIMES = "processor_time"
 #: Seconds between updates of a file in this folder.
 _INTERVAL_SECONDS = 5.0
@@ -148,7 +148,8 @@ def _profile_of(status: JobStatus) -> Profile:
     try:
         record = queue_record.read_record(status.path)
         return Profile.from_mapping(record.profile)
-    except (ConfigError, FileError):  # damaged, or unreadable at the moment
+    # The record is damaged, or unreadable at the moment.
+    except (ConfigError, FileError):
         return Profile()
 
 

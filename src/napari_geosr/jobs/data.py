@@ -70,7 +70,7 @@ def new_folder(parent: Path, name: str) -> Path:
 
 @contextmanager
 def removed_on_failure(folder: Path) -> Iterator[Path]:
-    """Delete a new folder if creating the job there fails, and remove it from the list.
+    """Delete a new folder and its entry in the list of jobs if creating the job fails.
 
     The folder is kept if a queue may have accepted the job.
 
@@ -94,7 +94,7 @@ def _is_in_queue(folder: Path) -> bool:
     """Return whether a queue has accepted the new job in a folder."""
     try:
         return bool(queue_record.read_record(folder).number)
-    except FileError:  # unknown at the moment
+    except FileError:  # it is not known at the moment
         return True
 
 
@@ -184,7 +184,7 @@ class UneditedCheck:
             If `should_stop` returns True.
         """
         voxels = self._voxels
-        if volume.shape == voxels.shape:  # the layer's voxels, perhaps edited since
+        if volume.shape == voxels.shape:  # the whole layer, which may have been edited
             voxels = volume.data
         if not isinstance(voxels, np.ndarray):
             return not str(getattr(voxels, "name", "")).startswith(_ASSIGNED)

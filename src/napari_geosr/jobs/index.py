@@ -202,7 +202,9 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
             "only the job's own files (--force)."
         )
     with job.hold():
-        pass  # raises if a process of the job has just started or is still ending
+        # This raises an error if a process of the job has just started or is still
+        # ending.
+        pass
     try:
         unfinished = unfinished_results(job)
         if foreign:

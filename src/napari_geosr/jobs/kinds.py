@@ -136,7 +136,7 @@ def _output_of(folder: Path) -> tuple[Path | None, str]:
 
 
 def outputs_of(job: JobFolder) -> tuple[Path, ...]:
-    """Return the files that a job writes outside its own folder, and their folders.
+    """Return the files, and whole folders, that a job writes outside its own folder.
 
     They include files with names that are derived from the name of the result, such as
     standard deviations. If this release cannot read the settings, only the files that
@@ -151,7 +151,7 @@ def outputs_of(job: JobFolder) -> tuple[Path, ...]:
     scans = values.get("scans")
     restored = scans.get("restore") if isinstance(scans, dict) else None
     named = [*(values.get(name) for name in OUTPUTS), restored]
-    if not any(named):  # reading the job would take long for training
+    if not any(named):  # avoid `read_job`, which takes long for training
         return ()
     try:
         found = read_job(values, job.path)[0]
@@ -166,7 +166,8 @@ def _is_begun(journal: Path, job: str | None = None) -> bool:
     """Return whether a journal, optionally of a certain job, has finished parts."""
     try:
         is_begun, written_by = _read_progress(journal, journal.stat().st_mtime_ns)
-    except (OSError, GeoSRError):  # deleted, or unreadable at the moment
+    # The journal was deleted, or is unreadable at the moment.
+    except (OSError, GeoSRError):
         return False
     return is_begun and job in (None, written_by)
 

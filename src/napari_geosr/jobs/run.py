@@ -250,7 +250,7 @@ def _operation(
                     keep_unfinished=lambda: requests.request == "finish",
                 )
             )
-    except Cancelled:  # while the workers were starting
+    except Cancelled:  # the job was stopped while its workers were starting
         return None
 
 
@@ -353,7 +353,7 @@ def _stage(job: JobFolder, step: StageStarted) -> None:
 
 
 def _judging(job: JobFolder, step: JudgingStarted) -> None:
-    with suppress(FileError):  # not fatal, as for a failed heartbeat
+    with suppress(FileError):  # not fatal, like a failed heartbeat
         job.set_state("finishing", message=step.message)
     _stage(job, step)
 

@@ -32,11 +32,11 @@ class Speed:
 
     Training runs report their progress themselves.
 
-    The time until the first tile, in which the model is loaded and workers are started,
-    is not counted; neither are tiles of an earlier stage. Nor is the time of other work
-    that interrupts the tiles, such as the prediction of a model's effect: after this
-    work, the stage of the tiles is announced again, with the number of tiles already
-    done.
+    The time left is estimated without the time until the first tile, in which the model
+    is loaded and workers are started, and without the tiles of an earlier stage. Other
+    work between tiles, such as the prediction of a model's effect, is not counted
+    either: after it, the stage of the tiles is announced again, with the number of
+    tiles already done.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Speed:
         # Steps of different kinds alternate, such as slices and their iterations.
         latest = self._latest[type(step), step.total]
         if latest and step.done < latest[-1][1]:
-            latest.clear()  # a new stage
+            latest.clear()  # a new stage has begun
         if not latest or now - latest[-1][0] >= _SPACING_SECONDS:
             latest.append((now, step.done))
         while len(latest) > _MIN_STEPS and now - latest[0][0] > _WINDOW_SECONDS:

@@ -18,7 +18,7 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
     Returns
     -------
     list of str
-        A sentence on labels that do not occur in these planes, if there are any.
+        A sentence about labels that do not occur in these planes, if there are any.
 
     Raises
     ------

@@ -115,7 +115,8 @@ class Method:
     unpainted: int | None = None
     replaced_settings: frozenset[str] = frozenset()
     task: Literal["denoise", "translate", "generate"] = "denoise"
-    loss_titles: Mapping[str, str] = {}  # a read-only type: subclasses replace it
+    # The type is read-only, because subclasses replace the mapping.
+    loss_titles: Mapping[str, str] = {}
     #: The module that becomes the model.
     result = "network"
     #: Role of the scan that determines the grey scale of the model's output, "source"
@@ -224,7 +225,8 @@ class Method:
 
     def noise_bound(self) -> float | None:
         """Return the bound on voxel changes, in noise levels; None if unbounded."""
-        if self.upscale_factor > 1:  # only averages over voxels are bounded
+        # With an upscale factor, only means over voxels of the scan are bounded.
+        if self.upscale_factor > 1:
             return None
         return network_bound(self.config.network, self.network_kwargs())
 

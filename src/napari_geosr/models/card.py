@@ -165,8 +165,8 @@ class TrainingData(Config):
     """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None, here
     and below: unknown, as for third-party models."""
     intensity_distance: tuple[float, float] | None = None
-    """Distance of a volume of the same kind to the nearest of the other examples, by
-    percentiles: median and 99th percentile over such volumes."""
+    """Distance from a volume of the same kind to the nearest of the other examples:
+    median and 99th percentile over such volumes."""
     examples: tuple[tuple[float, ...], ...] = ()
     """Percentiles of training volumes, and of parts of them."""
     spectrum: TrainingStatistic | None = None
@@ -251,7 +251,7 @@ class ModelCard(Config):
     task: Task
     """What the model does."""
     labels: int = Field(1, ge=1, le=256)
-    """Number of labels of the result, 0 … labels - 1; 1: the result is grey values."""
+    """Number of labels of the result, 0 … labels - 1; 1: the result has grey values."""
     modalities: tuple[Modality, ...] = ()
     """Imaging modalities for which the model is suited; empty: unknown, or any."""
     method: str = "supervised"

@@ -313,7 +313,7 @@ def _bundled_entry(name: str) -> ZooEntry | None:
         for path in _bundles(_BUNDLED):
             if path.name == name:
                 return ZooEntry(name, path, _card(path), bundled=True)
-    except (OSError, ModelError):  # reported with other errors
+    except (OSError, ModelError):  # `damaged` gives the reason
         pass
     return None
 
@@ -332,8 +332,8 @@ def _card(path: Path) -> ModelCard:
 
 @lru_cache(maxsize=256)
 def _parsed(path: Path, *_stamp: int) -> ModelCard:
-    # The stamp was taken before reading: a change in between is harmless, as the old
-    # stamp never recurs. Errors are not cached.
+    # The state of the file was read before the card: a change in between is harmless,
+    # as the old state never recurs. Errors are not cached.
     return bundle.read_card(path)
 
 

@@ -132,7 +132,7 @@ class WritableFileFormat(FileFormat):
 
 
 def formats() -> tuple[FileFormat, ...]:
-    """Return all formats, ordered by rank; looked up once.
+    """Return all formats, ordered by rank; the result is cached.
 
     Unusable formats of other packages are left out, with a logged warning.
     """

@@ -123,7 +123,8 @@ def read_nifti(path: Path) -> Volume:
         exact = _exact_geometry(stamp, spatial, unit, voxel_size, origin)
         unit, voxel_size, origin = exact or (unit, voxel_size, origin)
         if exact and not found.notes and not stamp.orientation:
-            metadata.pop(ORIENTATION, None)  # unknown when the file was written
+            # The orientation was unknown when the file was written.
+            metadata.pop(ORIENTATION, None)
         if stamp.kind != "image":
             metadata["kind"] = stamp.kind
     notes += unit_notes(voxel_size, unit)
@@ -149,7 +150,8 @@ def read_nifti(path: Path) -> Volume:
 def _other_size(image: Any) -> str:
     """Return a warning if the header states two different voxel sizes; else ""."""
     header = image.header
-    if not header["sform_code"]:  # the qform has no voxel size of its own
+    # Only an sform has a voxel size of its own; a qform has none.
+    if not header["sform_code"]:
         return ""
     matrix = np.asarray(image.affine, dtype=np.float64)[:3, :3]
     sizes: AnyArray = np.array([*header.get_zooms(), 1.0, 1.0][:3], np.float64)
@@ -183,7 +185,8 @@ def _checked(path: Path, image: Any, nibabel: Any) -> tuple[tuple[int, ...], Any
             f"{path.name} has shape {shape}, so it is not an image or volume."
         )
     with decoding(path):
-        dtype = np.asarray(image.dataobj[first]).dtype  # after the header's scaling
+        # The type after the scaling that the header requests.
+        dtype = np.asarray(image.dataobj[first]).dtype
     if dtype.kind not in "biuf":
         raise FileError(
             f"{path.name} contains values of type {dtype}; volumes must be "
@@ -286,14 +289,15 @@ class _Proxy:
     def _loaded(self) -> Any:
         """Return a new array proxy of the file."""
         nibabel = _import_nibabel(self._path.name, "reading")
-        with decoding(self._path), _corrections():  # known since the file was opened
+        # The corrections were already noted when the file was opened.
+        with decoding(self._path), _corrections():
             image = nibabel.load(
                 self._path, mmap=False, keep_file_open=self._is_compressed
             )
         return image.dataobj
 
     def _limit_open_files(self) -> None:
-        """Close the files that were not read recently; a read in progress is safe."""
+        """Close the least recently read files; reads in progress are not affected."""
         with self._opening:
             others = [ref for ref in self._open if ref() not in (None, self)]
             self._open[:] = [*others, weakref.ref(self)][-_MOST_OPEN:]
@@ -313,7 +317,8 @@ class NiftiOutput(Output):
     def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
         super().__init__(paths, spec)
         self.dtype: AnyDType = np.dtype(spec.dtype)
-        self._new_header(self.stamp)  # raises now if the dtype is not supported
+        # This raises an error if the dtype is not supported.
+        self._new_header(self.stamp)
         self.temporary.touch()
         stored = [a for a in reversed(_AXES) if a in self.stamp.axes]
         shape = [self.stamp.shape[self.stamp.axes.index(a)] for a in stored]

@@ -21,8 +21,8 @@ from napari_geosr.io.voxel_sources import flipped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Spaces of medical images, in millimetres, and their directions that are opposite to
-#: those of NIfTI (right, front, up).
+#: Coordinate systems of medical images, in millimetres, and those of their axes that
+#: point opposite to the axes of NIfTI (right, front, up).
 _OPPOSITE = {
     "left-posterior-superior": "XY",
     "lps": "XY",
@@ -31,7 +31,7 @@ _OPPOSITE = {
     "right-anterior-superior": "",
     "ras": "",
 }
-#: Left-handed space without anatomical directions; its X is reversed.
+#: Left-handed coordinate system without anatomical directions; its X is reversed.
 _LEFT_HANDED = "3d-left-handed"
 _UNUSABLE = (
     "The orientation and the origin in the file's header are not applied, because it "
@@ -202,7 +202,7 @@ def _invalid_size(spacings: AnyArray) -> str:
 
 
 def _signs(space: str, n: int) -> AnyArray:
-    """Return factors that convert positions in a space to X right, Y front and Z up."""
+    """Return the signs that convert positions to X right, Y front and Z up."""
     opposite = "X" if space == _LEFT_HANDED else _OPPOSITE.get(space, "")
     return np.array([-1.0 if a in opposite else 1.0 for a in "XYZ"[:n]])
 

@@ -175,7 +175,8 @@ class _VirtualParts:
         shape = self.found.shape
         file, name = mapping.file_name, mapping.dset_name
         if "%b" in file or "%b" in name:
-            # One source per block; HDF5 ends the dataset before the first missing one.
+            # One source per block: HDF5 ends the dataset before the first missing
+            # source.
             self.there += _regions(mapping.vspace, shape)
             return
         source = sources.read(file.replace("%%", "%"), name.replace("%%", "%"))
@@ -199,7 +200,7 @@ class _VirtualParts:
     def _holes(self, n_files: int) -> list[str]:
         shape = self.found.shape
         there, mapped = _painted(shape, self.there, self.lost)
-        if there is None:  # too finely divided: overlaps are not considered
+        if there is None:  # too many cells: overlaps of parts are not considered
             n_missing = math.prod(shape) - sum(map(_n_voxels, self.there))
             counted = f"{n_missing:,} of {math.prod(shape):,}"
             return [f"{counted} {self._text(n_files, '')}"] if n_missing > 0 else []

@@ -105,7 +105,7 @@ def read_projections(
     FileError
         If the file does not exist or is damaged, or its angles are unknown.
     ProjectionsError
-        If parts of the scan, such as frames and angles, are inconsistent.
+        If parts of the scan, such as projections and angles, are inconsistent.
     """
     text, inner = str(path), dataset
     if "::" in text and not Path(text).exists():

@@ -19,7 +19,8 @@ Angles = npt.NDArray[np.float64]
 
 _DEGREES = {"deg", "degs", "degree", "degrees", "°"}
 _RADIANS = {"rad", "rads", "radian", "radians"}
-#: Minimum number of angles, all up to about 2π, for which the unit is ambiguous.
+#: Minimum number of angles for which the unit is considered ambiguous if no angle
+#: exceeds about 2π.
 _MIN_AMBIGUOUS = 10
 
 #: Largest accepted angle in degrees; up to this value, float64 resolves 1e-9 degrees.

@@ -157,7 +157,8 @@ def _choose(file: h5py.File, path: Path) -> str:
             f"{path.name} is not an NXtomo file: it has no image_key to distinguish "
             "projections from flat and dark fields. Choose another file."
         )
-    open_item(file, f"{names[0]}/data", path)  # raises, naming the missing file
+    # This raises an error that names the missing file, if there is one.
+    open_item(file, f"{names[0]}/data", path)
     raise FileError(f"{path.name}: {names[0]} has no images. Export the scan again.")
 
 

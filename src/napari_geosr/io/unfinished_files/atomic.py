@@ -244,7 +244,7 @@ def created_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         for each in missing:
-            with suppress(OSError):  # the folder is not empty
+            with suppress(OSError):  # the folder may not be empty
                 each.rmdir()
 
 

@@ -21,7 +21,7 @@ RECORD = "discarded.json"
 
 
 def record_discarded(folder: Path, outputs: Iterable[Path]) -> None:
-    """Record the files that earlier runs have left of the outputs of a new job.
+    """Record the unfinished files of a new job's outputs, left by earlier runs.
 
     Raises
     ------

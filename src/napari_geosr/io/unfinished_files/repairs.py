@@ -1,7 +1,7 @@
-"""Repairs of finished OME-Zarrs in place, which can be resumed after they were killed.
+"""Repair finished OME-Zarrs in place; a repair that was killed can be resumed.
 
-A repair writes a note into the metadata of the file, which therefore stays with the
-file wherever it is renamed to. Until the note is removed, the file is never deleted as
+A repair writes a note into the metadata of the file, so that the note stays with the
+file when it is renamed. Until the note is removed, the file is never deleted as
 the useless remainder of a run.
 """
 
@@ -246,11 +246,12 @@ def under_repair(out: Path, stamp: Stamp, note: RepairNote) -> Iterator[None]:
     finally:
         for left in (part, incomplete_path(out)):
             if left.exists() and not out.exists():
-                with suppress(FileError):  # without this, more is computed again
+                # Without this record, the repaired boxes are computed again.
+                with suppress(FileError):
                     _record_journal(left, noted)
                 with explained(out):
                     move_into_place(left, out, overwrite=False)
         remove_journal(part)
-        with suppress(OSError, FileError):  # a note that is left does no harm
+        with suppress(OSError, FileError):  # a remaining note does no harm
             if _text(out) == noted:
                 write_text(out / _METADATA, before, overwrite=True)

@@ -175,7 +175,8 @@ class Profile(Config):
     def _check_memory(cls, value: str) -> str:
         if value:
             parse_bytes(value)
-        if (number := value.strip()).isdecimal():  # would be a few bytes
+        # A number without a unit would mean a few bytes.
+        if (number := value.strip()).isdecimal():
             raise ValueError(f"needs a unit. Did you mean {number}GB or {number}MB?")
         return value
 
@@ -275,7 +276,7 @@ def parse_walltime(text: str) -> int:
         valid = bool(parts) and not _UNITS.sub("", found).strip()
         total = round(sum(float(n) * _SECONDS[unit] for n, unit in parts))
     number = re.fullmatch(r"\d+(\.\d+)?", found, re.ASCII)
-    if number and not float(found):  # too short in any unit
+    if number and not float(found):  # zero is too short in any unit
         valid, total = True, 0
     if not valid:
         guess = f" Did you mean {found}h or {found}min?" if number else ""

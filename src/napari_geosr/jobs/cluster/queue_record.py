@@ -61,7 +61,7 @@ class QueueRecord:
     longer : str
         Walltime to try next, if the walltime was too short; otherwise empty.
     profile : dict
-        Fields of the `Profile` with which it was submitted.
+        Fields of the `Profile` with which the job was submitted.
     earlier : tuple of str
         Numbers of earlier submissions of the job, automatic or by the user.
     """

@@ -372,7 +372,7 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """Add a computer to the watched computers, that is, list its jobs.
+    """Add a computer to the watched computers, so that its jobs are listed.
 
     Raises
     ------

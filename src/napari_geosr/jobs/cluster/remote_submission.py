@@ -1,4 +1,4 @@
-"""Submits a job on another computer, through the user's own ssh."""
+"""Submit a job on another computer, through the user's own ssh."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     except KeyboardInterrupt as error:
         raise _stopped(job, before.name, queue.title, number) from error
     if profile.queue != LOCAL and job.status().state == "cancelled":
-        with suppress(JobError):  # stopped before its number was known
+        with suppress(JobError):  # the user stopped it before its number was known
             queue.cancel(number)
     return number
 
@@ -347,7 +347,8 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
     seconds : float
         Duration of the run.
     """
-    if job.pending_request() == "cancel":  # by the user, after the last step
+    # The user cancelled the job after its last step.
+    if job.pending_request() == "cancel":
         job.set_state("cancelled", pid=0, host="", message="")
         job.clear_request()
         return False
@@ -403,7 +404,7 @@ def _usable_seconds(record: QueueRecord) -> int:
 def _stored_profile(record: QueueRecord) -> Profile:
     try:
         return Profile.from_mapping({**record.profile, "queue": record.queue})
-    except ConfigError:  # damaged
+    except ConfigError:  # the stored profile is damaged
         return Profile()
 
 

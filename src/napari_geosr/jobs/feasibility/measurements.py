@@ -1,4 +1,4 @@
-"""Describe measurements; reject those that need more memory or walltime than given."""
+"""Describe measurements; reject those that exceed the available memory or walltime."""
 
 from __future__ import annotations
 

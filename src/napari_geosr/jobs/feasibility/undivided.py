@@ -1,4 +1,4 @@
-"""Reject runs in a single process that need more memory or walltime than available.
+"""Reject runs in one process that need more memory or walltime than is available.
 
 These runs keep nothing when they are stopped, so they must end within one walltime.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Memory of a process without its data, in bytes: the program and its libraries.
 _PROGRAM_BYTES = 500 * 10**6
-#: Least memory for each voxel of the input, in bytes. A completion holds the shape, the
+#: Minimum memory per voxel of the input, in bytes. A completion holds the shape, the
 #: completed part, and both together; the other tasks hold one bit per voxel (for large
 #: volumes, in a temporary file).
 _LEAST_BYTES = {"complete": 4.0, "refine": 0.125, "segment": 0.125}
@@ -46,7 +46,7 @@ _ITERATION_SECONDS = 18e-9
 #: Shortest CPU time per voxel for a segmentation from two painted classes, in seconds:
 #: half of what was measured. One core is used.
 _SEGMENT_SECONDS = 500e-9
-#: Least memory for each voxel of a slice that is segmented, in bytes: the standardised
+#: Minimum memory per voxel of a slice that is segmented, in bytes: the standardised
 #: slice, two neighbours on each side, and their mean, as float32.
 _SLICE_BYTES = 4.0 * 6
 #: Why the time of a run on a shape is unknown, by task.

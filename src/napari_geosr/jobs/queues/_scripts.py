@@ -136,7 +136,7 @@ def check_setup(profile: Profile) -> None:
     if not profile.setup or profile.host or shutil.which("bash") is None:
         return  # the bash of another computer may be newer
     if sys.platform != "linux" or any("shopt" in line for line in profile.setup):
-        return  # an older bash, or commands that change what is valid
+        return  # bash may be older, or the commands may change what is valid
     known = {name: value for name, value in os.environ.items() if name != "BASH_ENV"}
     try:
         done = subprocess.run(
@@ -219,7 +219,8 @@ def call(
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
     if done.returncode not in accepted:
         line = _first_line(done.stderr, done.stdout)
-        if done.returncode < 0 or _is_lost(done.stderr):  # negative: killed
+        # A negative exit code means that the command was killed.
+        if done.returncode < 0 or _is_lost(done.stderr):
             raise UnansweredError(
                 f"{title} {NO_RESPONSE}: {line}{_full_stop(line)} {what_to_do}"
             )

@@ -154,7 +154,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
             "is independent."
         )
     if photon_skewness(noise) > SKEWED:
-        hidden_neighbours(noise)  # raises an error if this is not possible
+        hidden_neighbours(noise)  # raises an error if all neighbours would be hidden
         return "noise2void", (
             "Predicting hidden voxels (noise2void): there is only one scan, and its "
             "noise is photon noise at low counts, which grows with the grey value "

@@ -174,9 +174,8 @@ class Method(_Method):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.unpainted = self.config.unpainted
-        # The model outputs the numbers in the labels. 0 is therefore one of its
-        # outputs, even if nothing is painted with 0, which is then never the most
-        # likely class.
+        # The outputs are numbered like the labels. There is therefore an output for 0
+        # even if 0 means unpainted; it is then never the most likely class.
         self.labels = self.config.classes + (self.unpainted == 0)
 
     @classmethod
@@ -255,7 +254,7 @@ class Method(_Method):
         low, high = max(0, z - reach), min(volume.shape[0], z + reach + 1)
         if not reach:
             data: AnyArray = np.asarray(volume.data[z])
-        elif painted:  # labels of neighbouring slices do not count here
+        elif painted:  # only the labels of slice z are used
             shape = (high - low, *volume.shape[1:])
             data = np.full(shape, self.unpainted, volume.dtype)
             data[z - low] = np.asarray(volume.data[z])

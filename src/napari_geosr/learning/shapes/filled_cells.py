@@ -1,4 +1,4 @@
-"""Find the parts of a volume that blocks for training are drawn from."""
+"""Find the parts of a volume from which training blocks are drawn."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _SAMPLE_BYTES = 8
 
 
 def grey_scale_bytes(shape: Sequence[int], itemsize: int, n_inside: int) -> int:
-    """Return the least memory that `grey_scale_steps` needs, in bytes.
+    """Return the minimum memory that `grey_scale_steps` needs, in bytes.
 
     Parameters
     ----------

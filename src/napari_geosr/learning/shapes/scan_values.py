@@ -80,7 +80,7 @@ def scan_values_steps(
     yield StageStarted(message=f"Reading {volume.title}")
     depth, *plane = volume.shape
     n_planes = min(depth, _MAX_PLANES)
-    # A step without a common factor with the width does not stay in one column.
+    # If step and width have no common factor, voxels of all columns are used.
     step = -(-math.prod(plane) // _MAX_IN_PLANE)
     while math.gcd(step, plane[1]) > 1:
         step += 1

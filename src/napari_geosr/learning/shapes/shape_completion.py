@@ -117,7 +117,7 @@ class Config(ShapeConfig):
             return values
         preset = values.get("preset")
         if not isinstance(preset, str) or preset not in PRESETS:
-            return values  # the validation of `preset` rejects unknown ones
+            return values  # the validation of `preset` rejects unknown presets
         return {**values, "channels": PRESETS[preset]}
 
     @model_validator(mode="after")

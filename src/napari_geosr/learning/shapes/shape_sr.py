@@ -71,7 +71,7 @@ _MAX_TRIES = 20
 #: Error of the distance, in fine voxels, above which the loss is linear. Half a voxel
 #: is the smallest distance of a voxel from the surface.
 _LINEAR_ABOVE = 0.5
-#: Distance beyond which the surface does not matter, in voxels.
+#: Distance from the surface, in voxels, at which signed distances are truncated.
 TRUNCATION = 3.0
 #: Distance between the centre of a voxel and its faces, in voxels. Distances are
 #: measured between centres, but the surface runs along the faces.

@@ -53,7 +53,8 @@ def write(model: Model, path: Path) -> float:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         trials = _graph.write_graph(model, folder / "weights.onnx")
-        np.save(folder / "test_input.npy", trials[1].given)  # a multiple of the strides
+        # The size of this image is a multiple of the strides.
+        np.save(folder / "test_input.npy", trials[1].given)
         np.save(folder / "test_output.npy", trials[1].result)
         for name, content in bundle.contents(model.path).items():
             (folder / name).write_bytes(content)

@@ -39,7 +39,7 @@ def multiscale(
         Geometry of the finest level.
     name : str
     factors : sequence of sequence of int
-        For each level and axis, the voxels of the finest level per voxel of the level.
+        Voxel size of each level along each axis, relative to that of the finest level.
     method : str
         How the coarser levels were computed.
     """

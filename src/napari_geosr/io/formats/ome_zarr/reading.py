@@ -243,7 +243,7 @@ def _with_chunk_warnings(
 ) -> Volume:
     """Return the volume, with a warning if chunks are missing."""
     names: Sequence[str] = ngff.axes_of(entry, array.ndim) if entry else ""
-    if not names:  # use the axes of the volume, or numbers
+    if not names:  # name the axes as in the volume, or number them
         same = len(volume.axes) == array.ndim
         names = volume.axes if same else [f"axis {i}" for i in range(array.ndim)]
     warning = missing_chunks(array, names, all_written=whole)

@@ -276,8 +276,7 @@ class ShardBuffer:
 
     def _flush_one(self, index: tuple[int, ...]) -> None:
         self._write(index, self._pending[index])
-        # If the shard cannot be written, for example to a full disk, it is kept in
-        # memory.
+        # If writing failed, for example on a full disk, the shard is kept in memory.
         del self._pending[index]
 
     def _write(self, index: tuple[int, ...], block: AnyArray) -> None:
@@ -288,7 +287,7 @@ class ShardBuffer:
 
     @contextmanager
     def _explained(self, index: tuple[int, ...]) -> Iterator[None]:
-        """Explain an error of a decoder: zarr reads a shard before it changes part."""
+        """Explain a decoding error: zarr reads a shard before it changes part of it."""
         try:
             yield
         except (OSError, MemoryError, GeoSRError):
@@ -339,7 +338,7 @@ class ShardBuffer:
                     sync_folder(inner)
         except BaseException:
             with self._lock:
-                self._unsynced |= new  # included in the next attempt
+                self._unsynced |= new  # the next attempt includes these shards
             raise
 
     def __getitem__(self, key: Any) -> AnyArray:

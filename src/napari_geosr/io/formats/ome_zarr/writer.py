@@ -30,8 +30,8 @@ from napari_geosr.io.suffixes import stem_of
 from napari_geosr.io.unfinished_files.atomic import remove
 from napari_geosr.io.unfinished_files.hidden import with_user_names
 
-#: Maximum edge of the coarsest level, in voxels: coarser levels are added until no edge
-#: exceeds it.
+#: Maximum edge length of the coarsest level, in voxels: coarser levels are added until
+#: no edge is longer.
 _SMALLEST_LEVEL = 256
 #: Number of planes of the coarsest level from which a channel's display range is
 #: computed.
@@ -62,7 +62,7 @@ class ZarrOutput(Output):
         mode: Any = "r+" if reopen else "w-"
         self.group = zarr.open_group(self.temporary, mode=mode, zarr_format=3)
         self._write_attributes([(1,) * len(stamp.shape)], stamp)
-        if reopen:  # only now, so that the metadata never list levels that are missing
+        if reopen:  # after the metadata, so that they never list missing levels
             self._remove_remains()
         buffer, self.shard_bytes = BUFFER_BYTES, SHARD_BYTES
         if memory is not None:
@@ -198,7 +198,8 @@ class ZarrOutput(Output):
             try:
                 self._add_coarser(factors)
             except (OSError, MemoryError) as error:
-                # Coarser levels only speed up display: the volume is complete anyway.
+                # The volume is complete without coarser levels, which only speed up
+                # its display.
                 remove(self.temporary / str(len(factors)))
                 why = with_user_names(str(error)).rstrip(".")
                 self.note = (
@@ -229,7 +230,7 @@ class ZarrOutput(Output):
         return windows
 
     def _add_coarser(self, factors: list[tuple[int, ...]]) -> None:
-        """Add levels until the longest edge is short; append their factors."""
+        """Add levels until the longest edge is short; append them to `factors`."""
         source: Any = self.array.array
         while (step := self._step(source.shape)) is not None:
             shape = tuple(-(-n // s) for n, s in zip(source.shape, step, strict=True))

@@ -56,7 +56,7 @@ def check_page_chain(tif: TiffFile, path: Path) -> frozenset[int]:
     count, entry, offset = ("Q", 20, "Q") if tif.is_bigtiff else ("H", 12, "I")
     n_count, n_offset = struct.calcsize(count), struct.calcsize(offset)
     if not tif.is_bigtiff and tif.tiff.version != 42:
-        return frozenset()  # other dialects (NDPI …) store them differently
+        return frozenset()  # other dialects (NDPI …) store the positions differently
     seen: set[int] = set()
     with path.open("rb") as stream:
         stream.seek(8 if tif.is_bigtiff else 4)

@@ -74,7 +74,7 @@ def _is_log_enabled(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _tifffile_silenced() -> Iterator[None]:
-    """Suppress tifffile's log messages; those of napari-geosr also state a remedy.
+    """Suppress tifffile's log messages; errors of napari-geosr also state a remedy.
 
     Several threads may read at the same time, and tifffile starts its own threads.
     """

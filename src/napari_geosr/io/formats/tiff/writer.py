@@ -159,7 +159,7 @@ class TiffOutput(Output):
         return int(offset)
 
     def _allocate(self) -> None:
-        """Reserve disk space; where that is impossible, it was checked earlier."""
+        """Reserve disk space; if this is impossible, free space was checked earlier."""
         with self.temporary.open("r+b") as stream:
             reserve_space(stream, os.fstat(stream.fileno()).st_size)
 
