@@ -117,7 +117,7 @@ class MissingParts:
                 yield self._text(first, last), after - before - 1
 
     def _text(self, first: Sequence[int], last: Sequence[int]) -> str:
-        """Return the position of a range of cells; axes that it fully spans are omitted."""
+        """Return the position of a range of cells, omitting axes it fully spans."""
         spans = []
         for i, (begin, end) in enumerate(zip(first, last, strict=True)):
             start, stop = self.starts[i][begin], self._end(i, end)
