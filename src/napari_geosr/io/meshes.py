@@ -117,7 +117,8 @@ def write_mesh(
         exported = mesh.export(file_type=kind, **more)
         content = exported.encode() if isinstance(exported, str) else exported
         if kind == "ply":
-            first, second, rest = content.split(b"\n", 2)  # "ply" and the format
+            # The first two lines are "ply" and the format.
+            first, second, rest = content.split(b"\n", 2)
             content = b"\n".join((first, second, b"comment " + header, rest))
         elif kind == "obj":
             content = b"# " + header + b"\n" + content

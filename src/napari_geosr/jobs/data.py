@@ -175,8 +175,8 @@ class UneditedCheck:
     def __call__(self, volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
         """Return whether `volume`, made from the layer, is unedited.
 
-        Also True if this cannot be determined, e.g. because another reader opened the
-        file with different axes.
+        The result is also True if this cannot be determined, e.g. because another
+        reader opened the file with different axes.
 
         Raises
         ------

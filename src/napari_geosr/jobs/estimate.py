@@ -159,9 +159,9 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
 class _ParentWatch:
     """Checks whether the parent process is gone or the time limit is exceeded.
 
-    The check runs in a thread, because a step may take a long time. The thread ends a
-    process that does not stop when requested. Normally, the parent does so, but the
-    parent itself may have been killed.
+    The check runs in a thread, because a step may take a long time. The thread ends
+    this process if it does not stop when requested. Normally, the parent process would
+    end it, but the parent process may have been killed.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Job(Protocol):
 
 @runtime_checkable
 class PlacedJob(Protocol):
-    """A job whose settings may name files outside its folder."""
+    """A job with settings that may name files outside its folder."""
 
     def outputs(self) -> tuple[Path, ...]:
         """Return the files outside the folder, and folders that hold nothing else."""

@@ -153,7 +153,7 @@ def _plane_of(volume: Volume, boxes: Sequence[Box]) -> Volume:
 def _covered(
     boxes: Sequence[Box], index: Sequence[int], shape: Sequence[int]
 ) -> npt.NDArray[np.bool_]:
-    """Return a mask of the finished voxels of a plane; in the file, others are 0."""
+    """Return a mask of the finished voxels of a plane; all others are 0 in the file."""
     covered = np.zeros(tuple(shape[-2:]), bool)
     for box in boxes:
         axes = zip(box, index, shape, strict=False)

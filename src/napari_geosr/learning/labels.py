@@ -23,7 +23,7 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
     Raises
     ------
     VolumeError
-        If a value is not a whole number from 0 to labels - 1.
+        If a value is not a whole number from 0 to labels − 1.
     """
     is_present = np.zeros(labels, bool)
     for target in targets:
@@ -51,7 +51,7 @@ def check_painted(
 ) -> list[list[int]]:
     """Check painted labels in all planes; return the painted planes of each target.
 
-    The classes are 0 … `classes` - 1, except for `unpainted`.
+    The classes are 0 … `classes` − 1, except for `unpainted`.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _wrong_class(target: Volume, wrong: str, classes: int, unpainted: int) -> st
 
 
 def invalid_label(values: AnyArray, labels: int) -> str:
-    """Describe the first value that is not a label 0 … labels - 1; "" if none.
+    """Describe the first value that is not a label 0 … labels − 1; "" if none.
 
     Parameters
     ----------

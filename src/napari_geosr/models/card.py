@@ -251,7 +251,7 @@ class ModelCard(Config):
     task: Task
     """What the model does."""
     labels: int = Field(1, ge=1, le=256)
-    """Number of labels of the result, 0 … labels - 1; 1: the result has grey values."""
+    """Number of labels of the result, 0 … labels − 1; 1: the result has grey values."""
     modalities: tuple[Modality, ...] = ()
     """Imaging modalities for which the model is suited; empty: unknown, or any."""
     method: str = "supervised"

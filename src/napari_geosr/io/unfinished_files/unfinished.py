@@ -90,7 +90,7 @@ def find_unfinished(out: Path) -> Volume:
 
 
 def unfinished_record(out: Path) -> AnyDict:
-    """Return the last record of an unfinished file of `out`, which is not changed.
+    """Return the last record of an unfinished file of `out`; the file is not changed.
 
     Empty if there is no such file, or if it cannot be read.
     """
@@ -160,7 +160,7 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
     """
     clear(out)
     for entry in _entries(out):
-        if entry.is_running:  # on a drive that does not share locks, for example
+        if entry.is_running:  # possible on a drive that does not share locks
             raise FileInUseError(in_use_message(out, entry.pid, entry.host))
         if overwrite or entry.is_this_process:
             continue
@@ -288,7 +288,7 @@ def clear(out: Path) -> list[Path]:
         is_left = is_abandoned(part) or is_left_by_job(part)
         if not (is_left if entry is None else entry.is_useless):
             continue
-        if read_note(part) is None:  # never remove a result because it was damaged
+        if read_note(part) is None:  # a finished file under repair is never removed
             if entry is None and journal_of(part).exists():
                 damaged.append(part)
             remove_with_journal(part)

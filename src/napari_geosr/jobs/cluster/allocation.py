@@ -38,7 +38,7 @@ def automatic_workers(operation: str, n_nodes: int, gpus: int) -> int:
 
 
 def with_workers(spec: Job, n_workers: int, *, is_here: bool = True) -> Job:
-    """Return a copy of a job, with this number of workers.
+    """Return a copy of a job with this number of workers.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ _MAX_WAIT = 30.0
 
 
 class QueueWatch:
-    """Queries queues for a dock, at longer intervals while nothing changes.
+    """Queries queues on behalf of a dock, less often while nothing changes.
 
     Queries start again at once if the state of any job changes, or if a job is asked
     to stop.

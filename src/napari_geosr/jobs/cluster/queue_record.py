@@ -54,8 +54,8 @@ class QueueRecord:
     saved : int
         Number of parts (`PartSaved`) that had been saved at that time.
     idle : int
-        Number of runs, since the last progress, that used most of their walltime but
-        completed no further step and saved no part of one.
+        Number of runs since the last progress that used most of their walltime, but
+        neither completed a further step nor saved a part of one.
     short : int
         Number of other runs since the last progress, which ended much earlier.
     longer : str

@@ -200,7 +200,7 @@ def _call_queue(
 def _stopped(
     job: JobFolder, name: str, title: str, number: str
 ) -> StoppedSubmissionError:
-    """Cancel a job whose submission the user stopped, and explain what remains.
+    """Cancel a job after the user stopped its submission; explain what remains.
 
     The folder is kept in any case, because the queue may already be starting the job.
     """
@@ -421,7 +421,7 @@ def stop(job: JobFolder) -> None:
     """
     status = job.status()
     if not status.is_alive:
-        refresh([status])  # the queue may have put the job back
+        refresh([status])  # the job may be back in the queue
         status = job.status()
     if not (status.is_alive or may_be_in_queue(status)):
         raise JobError(

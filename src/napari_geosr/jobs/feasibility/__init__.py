@@ -82,8 +82,8 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
 def describe_run(job: Job, profile: Profile) -> dict[str, str]:
     """Describe the parts, data, memory and time of a job, as far as they are known.
 
-    For jobs whose time is unknown, the text says so. For restorations, the result is
-    empty: their plan requires the model.
+    If the time is unknown, the text says so. For restorations, the result is empty,
+    because their plan requires the model.
     """
     if isinstance(job, RestoreJob):
         return {}
@@ -97,7 +97,7 @@ def describe_run(job: Job, profile: Profile) -> dict[str, str]:
 def describe_time(job: Job, profile: Profile) -> str:
     """Describe the time of a job that is not divided into independent parts.
 
-    For jobs whose time is unknown, the text says so.
+    If the time is unknown, the text says so.
     """
     operation = job.to_values().get("operation")
     if isinstance(job, SimJob | SegmentJob):

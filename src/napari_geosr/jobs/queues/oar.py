@@ -35,7 +35,7 @@ _WAITING = {
     "toAckReservation": "waiting",
 }
 _ENDED = ("Terminated", "Error", "toError")
-#: Why a job has ended, by the type of one of its events. The first match holds: OAR
+#: Why a job has ended, by the type of one of its events. The first match counts: OAR
 #: also deletes a job that has reached its walltime.
 _ENDINGS = {
     "WALLTIME": "walltime reached",
@@ -139,7 +139,7 @@ class Oar:
             job = _jobs(text).get(number, {})
         state = str(job.get("state", ""))
         if state in _WAITING:
-            # The message of OAR describes the job and gives no reason for waiting.
+            # OAR's message describes the job, but gives no reason for waiting.
             return QueueState("waiting", _WAITING[state], number)
         if state in _ENDED or not state:
             return _ending(job, number, folder)

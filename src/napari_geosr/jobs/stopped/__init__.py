@@ -1,1 +1,1 @@
-"""Runs of docks that become jobs and start from the beginning; does not import Qt."""
+"""Turn runs of docks into jobs that start from the beginning; does not import Qt."""

@@ -122,7 +122,7 @@ class Schedule:
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the amplitudes of image and noise at one time, or at one per image.
 
-        Before time 0 (at -1) there is no noise.
+        Before time 0 (at −1) there is no noise.
         """
         index = torch.as_tensor(time, device="cpu")
         signal = torch.where(index < 0, 1.0, self.signal[index.clamp(min=0)])

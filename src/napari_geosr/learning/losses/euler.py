@@ -1,4 +1,4 @@
-"""Euler number of soft maps: components - tunnels + cavities (2D: components - holes).
+"""Euler number of soft maps: components − tunnels + cavities (2D: components − holes).
 
 Neighbours are joined by faces, edges or corners (26 in 3D, 8 in 2D), or by faces only
 (6, 4). Either way, the Euler number is an alternating sum, over the corners, edges,

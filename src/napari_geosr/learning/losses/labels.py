@@ -22,7 +22,7 @@ def cross_entropy(
     ----------
     scores : Tensor of shape (N, n, [Z,] Y, X)
     target : Tensor of shape (N, 1, [Z,] Y, X)
-        Labels 0 … n - 1, of any dtype.
+        Labels 0 … n − 1, of any dtype.
     unpainted : int, optional
         Value of voxels without a label; if no voxel has a label, the result is 0.
     """
@@ -64,7 +64,7 @@ def mean_dice(predicted: Tensor, target: Tensor, labels: int) -> float:
     Parameters
     ----------
     predicted, target : Tensor
-        Label images of the same shape, with labels 0 … labels - 1 of any dtype.
+        Label images of the same shape, with labels 0 … labels − 1 of any dtype.
     labels : int
         Number of labels.
     """

@@ -7,7 +7,7 @@ voxels, and the critic takes the input interpolated to them.
 
 The published weights are 1 (critic) and 100 (pixels). Here the larger weight is 1, so
 that the gradient clipping acts as in other methods, and the ratio is 1 : 50, because
-standardised grey values are spread twice as widely as values from -1 to 1. With an
+standardised grey values are spread twice as widely as values from −1 to 1. With an
 upscale factor, the critic has a quarter of this weight, since more detail could be
 invented in each voxel. For a foam upscaled by 4, 600 steps with 1 : 50 gave 16.2 dB
 (interpolation: 18.3 dB) and six times as many connections as in the target; 1 : 200

@@ -167,7 +167,8 @@ class Method(TargetLossMethod):
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Return the chosen losses, or cross-entropy for labels.
 
-        See `napari_geosr.learning.losses.terms` and `…labels`.
+        See `napari_geosr.learning.losses.terms` and
+        `napari_geosr.learning.losses.labels`.
         """
         if self.labels > 1:
             return self._label_loss(batch)
@@ -181,7 +182,7 @@ class Method(TargetLossMethod):
         scores = self.output(batch)
         error = losses.labels.cross_entropy(scores, batch["target"])
         missed = self._dice_loss(scores.argmax(dim=1, keepdim=True), batch["target"])
-        # The plot shows the first loss in the colour of the validation loss, 1 - Dice.
+        # The plot shows the first loss in the colour of the validation loss, 1 − Dice.
         return error, {"missed overlap": torch.tensor(missed), "loss": error}
 
     def _dice_loss(self, output: Tensor, target: Tensor) -> float:

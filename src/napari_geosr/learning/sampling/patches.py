@@ -356,7 +356,7 @@ def _slice_indices(shape: Sequence[int], corner: Sequence[int], planes: int) -> 
 
 
 def mirrored(index: Array, n: int) -> Array:
-    """Mirror indices into 0 … n - 1: …, 2, 1, 0, 1, 2, …, as in tiled inference."""
+    """Mirror indices into 0 … n − 1: …, 2, 1, 0, 1, 2, …, as in tiled inference."""
     if n == 1:
         return np.zeros_like(index)
     index = np.abs(index) % (2 * n - 2)

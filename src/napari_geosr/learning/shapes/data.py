@@ -444,7 +444,7 @@ class ShapeMethod(Method):
 
     @property
     def output_note(self) -> str:
-        """Sentence for the card on the network's output, after a space; may be ""."""
+        """Sentence for the card about the network's output, after a space; or ""."""
         return ""
 
     @property

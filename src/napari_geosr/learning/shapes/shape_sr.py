@@ -138,7 +138,7 @@ class Method(ShapeMethod):
 
     @property
     def output_note(self) -> str:
-        """State the head of the network."""
+        """Sentence for the card about the head of the network."""
         return f" {_HEADS[self.config.head]}"
 
     def network_kwargs(self) -> AnyDict:

@@ -31,7 +31,7 @@ class MeanLosses:
         self._sums: dict[str, tuple[float, float]] = {}
 
     def add(self, losses: Mapping[str, float], weight: float = 1.0) -> None:
-        """Add the losses of a batch; a batch without a loss does not count for it."""
+        """Add the losses of a batch; means of losses that it lacks are unchanged."""
         for name, value in losses.items():
             total, weights = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = total + value * weight, weights + weight

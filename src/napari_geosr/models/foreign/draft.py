@@ -37,8 +37,8 @@ class ReferenceImage:
     expected : ndarray
         Result of the original model, converted to the grey scale of restorations.
     known_difference : str
-        Sentence on an intended difference from the original model; ``""`` if there is
-        none and the results must agree.
+        Sentence about an intended difference from the original model; ``""`` if there
+        is none and the results must agree.
     """
 
     given: AnyArray

@@ -136,7 +136,7 @@ def find_descriptor(path: Path, state: AnyMapping) -> Any:
             f"tensors ({some_names(state)}). Update spandrel and try again: pip "
             "install -U spandrel"
         ) from error
-    except Exception as error:  # almost matching networks can fail anywhere in spandrel
+    except Exception as error:  # similar networks can fail anywhere in spandrel
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"{path}: its tensors ({some_names(state)}) resemble a network that "

@@ -70,7 +70,7 @@ class ZarrOutput(Output):
             buffer = memory - PACKING * self.shard_bytes
         shapes = chunk_shapes(stamp.shape, dtype.itemsize, self.shard_bytes)
         if tile is not None:
-            room = 0 if spec.shared else buffer  # 0: one shard per tile
+            room = 0 if spec.shared else buffer  # with 0, no tiles share a shard
             shapes = fitted_shapes(
                 stamp.shape, dtype.itemsize, tile, self.shard_bytes, room
             )
@@ -112,7 +112,7 @@ class ZarrOutput(Output):
             chunks=chunks,
             shards=shards,
             dtype=self.dtype,
-            # Checksums take no measurable time, and reveal single flipped bits.
+            # Checksums take no measurable time and reveal even single flipped bits.
             compressors=[codec, Crc32cCodec()],
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
@@ -140,8 +140,8 @@ class ZarrOutput(Output):
         return "nearest" if self._are_labels() else "mean"
 
     def _are_labels(self) -> bool:
-        # The mean of two labels would be a third label; wide integers are mostly
-        # labels.
+        # The mean of two labels would be a third label; integers of 32 bits or more
+        # are usually labels.
         if self.stamp.kind == "labels":
             return True
         return self.dtype.kind in "iu" and self.dtype.itemsize >= 4

@@ -169,8 +169,8 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
     """Read voxel size and origin from ImageJ's metadata.
 
     ImageJ omits `spacing` from a stack's description if it is 1, and stores the origin
-    as the position, in pixels, at which the coordinates are zero. Other programs write
-    decimal commas.
+    as the position, in pixels, at which the coordinates are zero. Some other programs
+    write decimal commas.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ _VOXEL = 1.0
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return 1 - clDice, averaged over the samples.
+    """Return 1 − clDice, averaged over the samples.
 
     Skeletons are computed with ``scales.radius`` erosions. The target's phase is
     binarised, because skeletons of soft maps extend beyond the walls.

@@ -1,6 +1,6 @@
 """Connectivity loss: compares the Euler numbers of output and target in boxes.
 
-The Euler number (components - tunnels + cavities; in 2D, components - holes) changes if
+The Euler number (components − tunnels + cavities; in 2D, components − holes) changes if
 a neck is cut or a wall is pierced, even if only a few voxels differ, and its gradient
 is nonzero only at these voxels. The Euler number is compared in boxes, so that an
 additional component at one position does not compensate for a missing one elsewhere.
