@@ -28,7 +28,7 @@ from napari_geosr.operations.restore.ranking.config import RankConfig
 
 if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ZooEntry
-    from napari_geosr.operations.restore.ranking import Ranking
+    from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
 
 
 def list_models(
@@ -199,9 +199,15 @@ def _ranking_table(ranking: Ranking) -> Any:
             escape(row.name),
             row.gain_text if row.gain or row.interval != (0, 0) else "0 dB",
             f"{row.error:.3g}" if math.isfinite(row.error) else "–",
-            "" if row.strength is None else f"{row.strength:.2f}",
+            _fitted_strength(row),
         )
     return table
+
+
+def _fitted_strength(row: RankingEntry) -> str:
+    if row.run_strength != 1:
+        return f"{row.run_strength:.2f}"
+    return "" if row.strength is None else f"{row.strength:.2f}"
 
 
 def calibrate_models(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ from napari_geosr.operations.restore.ranking import (
     RankingEntry,
     rank_steps,
 )
-from napari_geosr.operations.restore.ranking.rank import without_fading, without_harmful
+from napari_geosr.operations.restore.ranking.choice import with_choice
+from napari_geosr.operations.restore.ranking.pore_tests import (
+    PoreTests,
+    without_fading,
+    without_harmful,
+)
 from napari_geosr.operations.restore.ranking.result import decide
 from napari_geosr.operations.restore.ranking.tune import downhill, refined
 from napari_geosr.physics.specimens.phantoms import sphere_foam
@@ -364,6 +370,10 @@ def test_a_better_row_that_is_not_certain_is_not_called_the_next() -> None:
     assert "a may gain more" in why
 
 
+def no_other(_row: RankingEntry) -> None:
+    """No lower strength is faultless."""
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.floats(0.1, 20), st.booleans()), max_size=6)
@@ -391,7 +401,7 @@ def test_a_candidate_is_chosen_only_if_it_keeps_the_pores(
         return "far more pores" if row.name in harmful else ""
 
     skipped: dict[str, str] = {}
-    remaining = without_harmful(rows, noise, wrong_pores, skipped)
+    remaining = without_harmful(rows, noise, wrong_pores, no_other, skipped)
     chosen, _ = decide(remaining, noise)
     assert chosen not in harmful
     assert chosen in {"none", *tested}
@@ -421,10 +431,78 @@ def test_a_candidate_that_keeps_what_the_scan_shows_is_preferred(
     rows.append(RankingEntry("none", "", 10.0, 0.0, (0.0, 0.0)))
     skipped: dict[str, str] = {}
     remaining = without_fading(
-        rows, noise, lambda row: "pores fade" if row.name in fading else "", skipped
+        rows,
+        noise,
+        lambda row: "pores fade" if row.name in fading else "",
+        no_other,
+        skipped,
     )
     assert decide(remaining, noise)[0] == expected
     assert set(skipped) == {row.name for row in rows} - {row.name for row in remaining}
+
+
+@pytest.mark.parametrize(
+    ("gain_at_lower", "expected"),
+    [
+        (7.8, ("a", 0.9)),
+        (7.2, ("b", 1.0)),  # another model is better
+        (6.9, ("b", 1.0)),
+    ],
+)
+@pytest.mark.parametrize("select", [without_harmful, without_fading])
+def test_a_lower_strength_competes_with_the_other_models(
+    select: Any, gain_at_lower: float, expected: tuple[str, float]
+) -> None:
+    model, noise = zoo.find("ct-denoise"), Noise(10.0, 100.0, interval=(9, 11))
+
+    def entry(name: str, gain: float) -> RankingEntry:
+        error = 10 / 10 ** (gain / 20)
+        return RankingEntry(name, "", error, gain, (0.1, 30), None, model)
+
+    def fault(row: RankingEntry) -> str:
+        return "pores fade" if row.name == "a" and row.run_strength == 1 else ""
+
+    rows = [entry("a", 8.0), entry("b", 7.4)]
+    rows.append(RankingEntry("none", "", 10.0, 0.0, (0.0, 0.0)))
+    lower = replace(entry("a", gain_at_lower), run_strength=0.9)
+    skipped: dict[str, str] = {}
+    remaining = select(rows, noise, fault, lambda _row: lower, skipped)
+    choice, reason = decide(remaining, noise)
+    chosen = next(row for row in remaining if row.name == choice)
+    assert (choice, chosen.run_strength) == expected
+    assert ("The strength is 0.9 because" in reason) == (choice == "a")
+    assert not skipped
+    errors = [row.error for row in remaining]
+    assert errors == sorted(errors)
+
+
+def test_a_network_that_removes_structures_runs_at_a_lower_strength(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        PoreTests,
+        "fading",
+        lambda _self, row: "pores fade" if row.run_strength > 0.85 else "",
+    )
+    volume, noise, truth = scanned(0.3)
+    config = RankConfig(models=("ct-denoise",), threads=1)
+    found = ranked(volume, config=config, noise=noise)
+    row = found.row("ct-denoise")
+    assert found.choice == "ct-denoise"
+    assert row.run_strength == 0.8
+    assert "The strength is 0.8 because" in found.reason
+    assert row.to_json_dict()["run_strength"] == 0.8
+    chosen = with_choice(RestoreConfig(model="auto", threads=1), found)
+    assert chosen.strength == 0.8
+    own = RestoreConfig(model="auto", strength=1.5)
+    assert with_choice(own, found).strength == 1.5
+    # The expected gain is that of a run with this strength.
+    prepared = run_to_end(prepare_steps(volume, chosen, ranking=found))
+    result = run_to_end(run_steps(prepared)).volume
+    before = np.square(np.asarray(volume.data) - truth).mean()
+    after = np.square(np.asarray(result.data) - truth).mean()
+    assert row.gain == pytest.approx(10 * np.log10(before / after), abs=0.7)
+    assert result.provenance[-1]["settings"]["strength"] == 0.8
 
 
 def test_a_gain_that_may_be_a_great_loss_is_told_in_words() -> None:

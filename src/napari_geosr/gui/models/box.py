@@ -65,11 +65,14 @@ class ModelBox(QWidget):
     -------
     modelChanged
         Another model was chosen.
+    strengthProposed : float
+        Strength that the ranking proposes for the chosen model.
     failed : object
         The error if a model could not be opened.
     """
 
     modelChanged = Signal()
+    strengthProposed = Signal(float)
     failed = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -174,6 +177,7 @@ class ModelBox(QWidget):
             # running.
             self._is_user_choice = ranking.upscale_factor > 1
         self._fill(keep=chosen)
+        self._propose_strength()
 
     def set_model(self, name: str) -> None:
         """Choose a model by name or path, opening it if it is not listed yet.
@@ -289,6 +293,11 @@ class ModelBox(QWidget):
     def _on_chosen(self, _index: int = 0) -> None:
         self._show_card()
         self.modelChanged.emit()
+        self._propose_strength()
+
+    def _propose_strength(self) -> None:
+        row = self._ranked_row(self.model())
+        self.strengthProposed.emit(1.0 if row is None else row.run_strength)
 
     def _show_card(self) -> None:
         card = self.card()

@@ -98,7 +98,7 @@ class StrengthSlider(QWidget):
     Signals
     -------
     changed
-        The user moved the slider.
+        The user moved the slider, or another strength was proposed.
     """
 
     changed = Signal()
@@ -107,6 +107,7 @@ class StrengthSlider(QWidget):
         super().__init__(parent)
         field = RestoreConfig.model_fields["strength"]
         self._is_offered = False
+        self._proposed = 1.0
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, 2 * _STEPS)
         self.slider.setValue(_STEPS)
@@ -131,9 +132,18 @@ class StrengthSlider(QWidget):
 
     def set_value(self, strength: float) -> None:
         """Show a strength."""
+        self._proposed = strength
         with QSignalBlocker(self.slider):
             self.slider.setValue(round(strength * _STEPS))
         self._show_value()
+
+    def propose(self, strength: float) -> None:
+        """Show the strength found for a scan, unless the user has moved the slider."""
+        is_new = strength != self._proposed
+        if is_new and self.slider.value() == round(self._proposed * _STEPS):
+            self.set_value(strength)
+            self.changed.emit()
+        self._proposed = strength
 
     def set_card(self, card: ModelCard | None) -> None:
         """Enable the slider for noise-bounded models and filters."""

@@ -151,6 +151,7 @@ class RestoreWidgets(Dock):
         self.frames = FramesRow()
         self.notes = NotesRow(self.voxel_size, self.frames)
         self.strength = StrengthSlider()
+        self.model_box.strengthProposed.connect(self.strength.propose)
         self.verdict_panel = VerdictPanel(viewer)
         self.verdict = self.verdict_panel.message
         self.finished_part_row = FinishedPartRow()

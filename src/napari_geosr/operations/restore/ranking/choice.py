@@ -30,8 +30,13 @@ _MEASURING = "Measuring the noise"
 
 
 def with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
-    """Return the settings of the run with the chosen model."""
+    """Return the settings of the run with the chosen model.
+
+    The strength of the ranking is used unless the settings have another one than 1.
+    """
     chosen: AnyDict = {"model": ranking.choice, "upscale_factor": 1}
+    if config.strength == 1:
+        chosen["strength"] = ranking.chosen.run_strength
     if ranking.upscale_factor > 1:
         chosen["sharpness"] = _sharpness_of_auto(config)
     return config.model_copy(update=chosen)

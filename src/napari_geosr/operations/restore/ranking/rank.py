@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import (
@@ -42,6 +41,13 @@ from napari_geosr.networks.classical import FILTERS
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.lost_sizes import lost_sizes
+from napari_geosr.operations.restore.ranking.pore_tests import (
+    CANCELLED,
+    MAX_LOSS,
+    PoreTests,
+    without_fading,
+    without_harmful,
+)
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
 from napari_geosr.operations.restore.ranking.tune import (
     TrialSetup,
@@ -51,26 +57,12 @@ from napari_geosr.operations.restore.ranking.tune import (
 )
 from napari_geosr.operations.restore.ranking.upscaling import rank_upscaling_steps
 from napari_geosr.operations.restore.scale import scaled
-from napari_geosr.operations.restore.verdict.known_blocks import (
-    draw_known_sample,
-    run_known_blocks,
-)
-from napari_geosr.operations.restore.verdict.pore_findings import (
-    faded_structures,
-    lost_small_pores,
-    wrong_pores,
-)
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
-    from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
 
 #: Title of the candidate that leaves the scan unchanged.
 KEEP_SCAN_TITLE = "Leave the scan as it is"
-#: Maximum loss of gain, in dB, that is accepted to keep structures of the scan.
-_MAX_LOSS = 1.0
-_CANCELLED = "Stopped while comparing the models; nothing was written."
 
 
 def rank_steps(
@@ -160,11 +152,11 @@ def rank_steps(
     tried = []
     for i, model in enumerate(models):
         if should_stop():
-            raise Cancelled(_CANCELLED)
+            raise Cancelled(CANCELLED)
         try:
             tried.append(_try_candidate(model, volume, setup))
         except Cancelled:
-            raise Cancelled(_CANCELLED) from None
+            raise Cancelled(CANCELLED) from None
         except GeoSRError as error:
             if config.models:
                 raise
@@ -176,14 +168,25 @@ def rank_steps(
     rows.append(_unchanged_entry(risks, noise))
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Testing the best model")
-    tests = _PoreTests(volume, setup)
-    rows = without_harmful(rows, noise, tests.wrong_pores, skipped)
-    rows = without_fading(rows, noise, tests.fading, skipped)
+
+    def at_strength(row: RankingEntry, strength: float) -> RankingEntry:
+        assert row.model is not None
+        weaker = replace(setup, strength=strength)
+        cells = weaker.cells(row.model, scaled(statistics, row.model.card, volume))
+        entry = _ranked(
+            _CandidateResponse(row.model, cells),
+            estimate(cells, variance_range(noise), scale),
+        )
+        return replace(entry, run_strength=strength)
+
+    tests = PoreTests(volume, setup, at_strength)
+    rows = without_harmful(rows, noise, tests.wrong_pores, tests.faultless, skipped)
+    rows = without_fading(rows, noise, tests.fading, tests.faultless, skipped)
     ranking = _ranking(rows, noise, skipped, began)
     try:
-        lost, other = lost_sizes(rows, ranking.choice, tests.test, _MAX_LOSS)
+        lost, other = lost_sizes(rows, ranking.choice, tests.test, MAX_LOSS)
     except Cancelled:
-        raise Cancelled(_CANCELLED) from None
+        raise Cancelled(CANCELLED) from None
     return replace(
         ranking,
         reason=" ".join(filter(None, (ranking.reason, lost, other))),
@@ -323,136 +326,6 @@ def _try_candidate(
     else:
         cells = setup.cells(model, scaled(setup.statistics, card, volume))
     return _CandidateResponse(model, cells, strength)
-
-
-def without_harmful(
-    rows: list[RankingEntry],
-    noise: Noise,
-    wrong_pores_of: Callable[[RankingEntry], str],
-    skipped: dict[str, str],
-) -> list[RankingEntry]:
-    """Remove candidates that would be chosen but invent or lose pores.
-
-    Parameters
-    ----------
-    rows : list of RankingEntry
-        Rows in ascending order of expected error; one is that of the unchanged scan.
-    noise : Noise
-        Noise of the scan.
-    wrong_pores_of : callable
-        Describes wrong pores in a candidate's result; ``""`` if there are none.
-    skipped : dict of str to str
-        Receives the candidates that are left out, with the reason.
-    """
-    remaining = list(rows)
-    while True:
-        choice, _ = decide(remaining, noise)
-        row = next(row for row in remaining if row.name == choice)
-        if row.model is None:
-            return remaining
-        try:
-            wrong = wrong_pores_of(row)
-        except Cancelled:
-            raise Cancelled(_CANCELLED) from None
-        except GeoSRError as error:  # the other models remain candidates
-            wrong = f"its effect on pores could not be tested: {error}"
-        if not wrong:
-            return remaining
-        remaining.remove(row)
-        skipped[row.name] = wrong
-
-
-def without_fading(
-    rows: list[RankingEntry],
-    noise: Noise,
-    fading_of: Callable[[RankingEntry], str],
-    skipped: dict[str, str],
-) -> list[RankingEntry]:
-    """Remove candidates that make structures fade if another candidate preserves them.
-
-    The other candidate must be clearly better than the scan, with an expected gain less
-    than 1 dB below the best. If there is no such candidate, none is removed, and the
-    verdict before the run warns about the structures that fade.
-
-    Parameters
-    ----------
-    rows : list of RankingEntry
-        Rows in ascending order of expected error; one is that of the unchanged scan.
-    noise : Noise
-        Noise of the scan.
-    fading_of : callable
-        Names structures that fade in a candidate's result; ``""`` if none do.
-    skipped : dict of str to str
-        Receives the candidates that are left out, with the reason.
-    """
-    choice, _ = decide(rows, noise)
-    best = next(row for row in rows if row.name == choice)
-    left_out: dict[str, str] = {}
-    remaining = list(rows)
-    while best.model is not None:
-        name, _ = decide(remaining, noise)
-        row = next(row for row in remaining if row.name == name)
-        if row.model is None or row.gain <= best.gain - _MAX_LOSS:
-            return rows
-        try:
-            fading = fading_of(row)
-        except Cancelled:
-            raise Cancelled(_CANCELLED) from None
-        except GeoSRError:  # the run will report the error
-            return rows
-        if not fading:
-            skipped |= left_out
-            return remaining
-        left_out[name] = fading
-        remaining.remove(row)
-    return rows
-
-
-@dataclass(eq=False)
-class _PoreTests:
-    """Tests the effect of candidates on pores; draws blocks only when needed.
-
-    If no blocks can be drawn from the scan, no candidate is tested, and the verdict
-    before the run states this.
-    """
-
-    volume: Volume
-    setup: TrialSetup
-    found: dict[str, KnownBlockTest] = field(default_factory=dict)
-
-    @cached_property
-    def sample(self) -> EvaluationSample | None:
-        """Blocks of the scan; None if none are suitable."""
-        try:
-            return draw_known_sample(self.volume, self.setup.noise)
-        except VolumeError:
-            return None
-
-    def wrong_pores(self, row: RankingEntry) -> str:
-        """Describe a wrong number of pores in a candidate's result; "" if correct."""
-        test = self.test(row)
-        return "" if test is None else wrong_pores(row.name, test)
-
-    def fading(self, row: RankingEntry) -> str:
-        """Describe which structures of the scan fade in a result; "" if none do."""
-        test = self.test(row)
-        if test is None:
-            return ""
-        lost = (*lost_small_pores(row.name, test), *faded_structures(row.name, test))
-        return " ".join(lost)
-
-    def test(self, row: RankingEntry) -> KnownBlockTest | None:
-        """Return the test of a candidate on known blocks; None if it is not tested."""
-        if row.model is None or self.sample is None:
-            return None
-        if row.name not in self.found:
-            noise = self.setup.noise
-            statistics = scaled(self.setup.statistics, row.model.card, self.volume)
-            restorer = self.setup.restorer(row.model, statistics)
-            self.found[row.name] = run_known_blocks(
-                restorer, self.sample, noise, repeats=False
-            )
-        return self.found[row.name]
 
 
 def _ranked(tried: _CandidateResponse, found: Risk) -> RankingEntry:

@@ -52,6 +52,9 @@ class RankingEntry:
         Confidence interval of the gain (about 90 %).
     strength : float or None
         Strength at which a classical filter has the smallest expected error.
+    run_strength : float
+        `RestoreConfig.strength` of the run; below 1 for a network that would remove
+        structures of the scan at strength 1.
     model : Model or None
         The model (for a filter, with its strength set); None for the unchanged scan.
     upscaling_verdict : UpscalingVerdict or None
@@ -72,6 +75,7 @@ class RankingEntry:
     upscaling_verdict: UpscalingVerdict | None = None
     weights: str = ""
     compares_patches: bool = False
+    run_strength: float = 1.0
 
     @property
     def is_clearly_better(self) -> bool:
@@ -109,6 +113,7 @@ class RankingEntry:
             "expected_gain_db": _finite(self.gain),
             "interval_db": [_finite(end) for end in self.interval],
             "strength": self.strength,
+            "run_strength": self.run_strength,
         }
 
 
@@ -221,7 +226,18 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     )
     return (
         chosen.name,
-        f"{reason}{_comparison(chosen, candidates, is_correlated)}.{doubts}",
+        f"{reason}{_comparison(chosen, candidates, is_correlated)}."
+        f"{_strength_reason(chosen)}{doubts}",
+    )
+
+
+def _strength_reason(row: RankingEntry) -> str:
+    """Return the sentence that explains a strength below 1."""
+    if row.run_strength == 1:
+        return ""
+    return (
+        f" The strength is {row.run_strength:g} because, at strength 1, {row.name} "
+        "would change the number of pores or let small structures fade."
     )
 
 

@@ -51,7 +51,10 @@ class TunedFilter:
 
 @dataclass(frozen=True, eq=False)
 class TrialSetup:
-    """Sample blocks and settings for testing all candidates."""
+    """Sample blocks and settings for testing all candidates.
+
+    `strength` is the factor of the noise level that networks assume.
+    """
 
     sample: EvaluationSample
     statistics: IntensityStatistics
@@ -59,6 +62,7 @@ class TrialSetup:
     device: str = "cpu"
     threads: int | None = None
     should_stop: ShouldStop = never_stop
+    strength: float = 1.0
 
     def cells(
         self, model: Model, statistics: IntensityStatistics | None = None, n: int = 100
@@ -98,8 +102,9 @@ class TrialSetup:
     def _network(self, model: Model, scale: IntensityStatistics) -> nn.Module:
         """Return the network of a model, with its noise set."""
         network = model.restorer()
+        noise = self.noise.scaled(self.strength)
         set_network_noise(
-            network, self.noise.standardised(scale.input_mean, scale.input_std)
+            network, noise.standardised(scale.input_mean, scale.input_std)
         )
         return network
 

@@ -456,10 +456,11 @@ def _ranked_row(
 ) -> RankingEntry | None:
     """Return the row of the model if it was ranked with the settings of this run."""
     config, model = prepared.config, prepared.model
-    if ranking is None or prepared.has_deviation or config.strength != 1:
+    if ranking is None or prepared.has_deviation:
         return None
     for row in ranking.rows:
         is_same = row.model is not None and row.model.path == model.path
+        is_same = is_same and row.run_strength == config.strength
         if is_same and row.weights == model.card.weights_sha256:
             return row
     return None

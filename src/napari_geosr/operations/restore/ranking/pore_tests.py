@@ -1,0 +1,223 @@
+"""Tests the effect of ranked candidates on pores and small structures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.ranking.result import RankingEntry, decide
+from napari_geosr.operations.restore.ranking.tune import TrialSetup
+from napari_geosr.operations.restore.scale import scaled
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    draw_known_sample,
+    run_known_blocks,
+)
+from napari_geosr.operations.restore.verdict.pore_findings import (
+    faded_structures,
+    lost_small_pores,
+    wrong_pores,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
+    from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
+
+#: Describes a fault of a candidate's result; ``""`` if there is none.
+Test: TypeAlias = Callable[[RankingEntry], str]
+#: Returns the candidate with a strength at which its result is faultless, if any.
+Faultless: TypeAlias = Callable[[RankingEntry], "RankingEntry | None"]
+
+#: Maximum loss of gain, in dB, that is accepted to keep structures of the scan.
+MAX_LOSS = 1.0
+#: Message if the user stops the comparison.
+CANCELLED = "Stopped while comparing the models; nothing was written."
+#: Strengths tried for a network that removes structures of the scan at strength 1.
+_LOWER_STRENGTHS = (0.9, 0.8)
+
+
+def without_harmful(
+    rows: list[RankingEntry],
+    noise: Noise,
+    wrong_pores_of: Test,
+    faultless: Faultless,
+    skipped: dict[str, str],
+) -> list[RankingEntry]:
+    """Remove candidates that would be chosen but invent or lose pores.
+
+    A candidate that is faultless at a lower strength remains, with this strength.
+
+    Parameters
+    ----------
+    rows : list of RankingEntry
+        Rows in ascending order of expected error; one is that of the unchanged scan.
+    noise : Noise
+        Noise of the scan.
+    wrong_pores_of : callable
+        Describes wrong pores in a candidate's result; ``""`` if there are none.
+    faultless : callable
+        Returns a candidate with a lower strength at which it is faultless, if any.
+    skipped : dict of str to str
+        Receives the candidates that are left out, with the reason.
+    """
+    remaining = list(rows)
+    while True:
+        choice, _ = decide(remaining, noise)
+        row = next(row for row in remaining if row.name == choice)
+        if row.model is None:
+            return remaining
+        try:
+            wrong = wrong_pores_of(row)
+        except Cancelled:
+            raise Cancelled(CANCELLED) from None
+        except GeoSRError as error:  # the other models remain candidates
+            wrong = f"its effect on pores could not be tested: {error}"
+        if not wrong:
+            return remaining
+        if not _replaced(remaining, row, faultless):
+            skipped[row.name] = wrong
+
+
+def without_fading(
+    rows: list[RankingEntry],
+    noise: Noise,
+    fading_of: Test,
+    faultless: Faultless,
+    skipped: dict[str, str],
+) -> list[RankingEntry]:
+    """Remove candidates that make structures fade if another candidate preserves them.
+
+    The other candidate, which may be the same model with a lower strength, must be
+    clearly better than the scan, with an expected gain less than 1 dB below the best.
+    If there is no such candidate, none is removed, and the verdict before the run warns
+    about the structures that fade.
+
+    Parameters
+    ----------
+    rows : list of RankingEntry
+        Rows in ascending order of expected error; one is that of the unchanged scan.
+    noise : Noise
+        Noise of the scan.
+    fading_of : callable
+        Names structures that fade in a candidate's result; ``""`` if none do.
+    faultless : callable
+        Returns a candidate with a lower strength at which it is faultless, if any.
+    skipped : dict of str to str
+        Receives the candidates that are left out, with the reason.
+    """
+    choice, _ = decide(rows, noise)
+    best = next(row for row in rows if row.name == choice)
+    left_out: dict[str, str] = {}
+    remaining = list(rows)
+    while best.model is not None:
+        name, _ = decide(remaining, noise)
+        row = next(row for row in remaining if row.name == name)
+        if row.model is None or row.gain <= best.gain - MAX_LOSS:
+            return rows
+        try:
+            fading = fading_of(row)
+        except Cancelled:
+            raise Cancelled(CANCELLED) from None
+        except GeoSRError:  # the run will report the error
+            return rows
+        if not fading:
+            skipped |= left_out
+            return remaining
+        if not _replaced(remaining, row, faultless):
+            left_out[name] = fading
+    return rows
+
+
+def _replaced(
+    rows: list[RankingEntry], row: RankingEntry, faultless: Faultless
+) -> bool:
+    """Replace a row by that of a lower strength; remove it if there is none."""
+    rows.remove(row)
+    other = faultless(row)
+    if other is not None:
+        rows.append(other)
+        rows.sort(key=lambda each: each.error)
+    return other is not None
+
+
+@dataclass(eq=False)
+class PoreTests:
+    """Tests the effect of candidates on pores; draws blocks only when needed.
+
+    If no blocks can be drawn from the scan, no candidate is tested, and the verdict
+    before the run states this.
+
+    Attributes
+    ----------
+    volume : Volume
+    setup : TrialSetup
+    at_strength : callable
+        Computes the row of a candidate for another strength.
+    found : dict
+        Tests by name and strength of the candidate.
+    """
+
+    volume: Volume
+    setup: TrialSetup
+    at_strength: Callable[[RankingEntry, float], RankingEntry]
+    found: dict[tuple[str, float], KnownBlockTest] = field(default_factory=dict)
+
+    @cached_property
+    def sample(self) -> EvaluationSample | None:
+        """Blocks of the scan; None if none are suitable."""
+        try:
+            return draw_known_sample(self.volume, self.setup.noise)
+        except VolumeError:
+            return None
+
+    def wrong_pores(self, row: RankingEntry) -> str:
+        """Describe a wrong number of pores in a candidate's result; "" if correct."""
+        test = self.test(row)
+        return "" if test is None else wrong_pores(row.name, test)
+
+    def fading(self, row: RankingEntry) -> str:
+        """Describe which structures of the scan fade in a result; "" if none do."""
+        test = self.test(row)
+        if test is None:
+            return ""
+        lost = (*lost_small_pores(row.name, test), *faded_structures(row.name, test))
+        return " ".join(lost)
+
+    def faultless(self, row: RankingEntry) -> RankingEntry | None:
+        """Return the row of a network for the highest lower strength without faults.
+
+        Returns None for models whose changes are not limited by the noise, and if the
+        result has faults at all tested strengths.
+        """
+        bounded = row.model is not None and row.model.card.noise_bound is not None
+        if not bounded or row.run_strength != 1:
+            return None
+        for strength in _LOWER_STRENGTHS:
+            trial = replace(row, run_strength=strength)
+            try:
+                if self.wrong_pores(trial) or self.fading(trial):
+                    continue
+                return self.at_strength(row, strength)
+            except Cancelled:
+                raise Cancelled(CANCELLED) from None
+            except GeoSRError:  # the other models remain candidates
+                return None
+        return None
+
+    def test(self, row: RankingEntry) -> KnownBlockTest | None:
+        """Return the test of a candidate on known blocks; None if it is not tested."""
+        if row.model is None or self.sample is None:
+            return None
+        key = row.name, row.run_strength
+        if key not in self.found:
+            setup = replace(self.setup, strength=row.run_strength)
+            statistics = scaled(setup.statistics, row.model.card, self.volume)
+            restorer = setup.restorer(row.model, statistics)
+            self.found[key] = run_known_blocks(
+                restorer, self.sample, setup.noise, repeats=False
+            )
+        return self.found[key]
