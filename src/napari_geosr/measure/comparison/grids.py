@@ -55,7 +55,7 @@ class PairGrid:
 
 
 def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """Return the text once if all volumes share it, otherwise each with its title."""
+    """Return the common text of all volumes, or else each text with a title."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{text} ({titles[key]})" for key, text in texts.items())

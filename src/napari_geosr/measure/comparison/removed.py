@@ -25,7 +25,7 @@ BoolArray = npt.NDArray[np.bool_]
 SMOOTHING = 1.2
 #: Radius at which the smoothing is truncated, in standard deviations.
 _TRUNCATE = 3.0
-#: Shift of an edge, in voxels, that does not count as removed structure.
+#: Largest shift of an edge, in voxels, that does not count as removed structure.
 _EDGE_SHIFT = 0.5
 #: Number of standard deviations by which removed structure must exceed the expected
 #: maximum of noise alone.
@@ -153,7 +153,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
 
 
 def _at_least(noise: Noise) -> Noise:
-    """Return the noise; its level is the upper limit if it could not be measured."""
+    """Return the noise, with the upper limit as its level if it was not measurable."""
     if noise.level > 0:
         return noise
     hidden = max(noise.interval[1], FLOOR * noise.contrast)

@@ -300,7 +300,7 @@ def paint(
 
 @compiled
 def _coarser(diameter: int, halvings: int) -> int:
-    """Return a diameter in steps 2^`halvings` times as large; at least one step."""
+    """Convert a diameter to steps 2^`halvings` times as large; at least one step."""
     return max((diameter + (1 << halvings >> 1)) >> halvings, 1)
 
 

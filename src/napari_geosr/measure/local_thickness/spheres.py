@@ -312,8 +312,7 @@ class SphereList:
         Positions in the volume, with `kernels.spheres.PLACES` steps per voxel. 16 bits
         are used for volumes of up to 2000 voxels along each axis.
     diameters : ndarray of shape (n,), uint16 or int32
-        In units of `thickness_distribution.STEP`; 16 bits are used for up to 2047
-        voxels.
+        In units of `distribution.STEP`; 16 bits are used for up to 2047 voxels.
     box : ndarray of shape (2, 3), float
         First and last position that any sphere reaches, in voxels.
     """

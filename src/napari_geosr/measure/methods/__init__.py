@@ -34,7 +34,7 @@ _RULES = {
     "li": "Li's method",
     "triangle": "the triangle method",
 }
-#: The voxels whose grey values determined the threshold, in words.
+#: The voxels from which the threshold was computed, in words.
 _SCOPES = {
     "volume": " from the grey values of the whole volume",
     "mask": " from the grey values inside the sample mask",
