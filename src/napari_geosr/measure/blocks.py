@@ -27,8 +27,8 @@ from napari_geosr.measure.slabs.part import (
 )
 from napari_geosr.measure.small_pores import SmallPores
 
-#: Number of voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈
-#: 20 ms.
+#: Number of voxels in a slab: few enough that cc3d, which holds the GIL, returns in
+#: about 20 ms.
 SLAB_VOXELS = 1 << 22
 #: Number of labels in use above which completed pores are released for the first time.
 _MIN_COMPACTION_LABELS = 1 << 15
@@ -64,7 +64,10 @@ def inside_mask(values: np.ndarray) -> np.ndarray:
 
 
 def slab_thickness(source: Any, target: Any = None) -> int:
-    """Return the planes per slab: whole chunks, about `SLAB_VOXELS` voxels."""
+    """Return the number of planes per slab, in whole chunks of the arrays.
+
+    A slab has about `SLAB_VOXELS` voxels, unless a chunk has more planes.
+    """
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):

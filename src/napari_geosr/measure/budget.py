@@ -77,7 +77,7 @@ class SlabPlan:
     source : ArrayLike
         The volume; one of its chunks is cached if slabs are thinner than chunks.
     caches : tuple of (array, int)
-        Arrays in files, and the bytes of decoded blocks that each is to cache.
+        Arrays in files, and the bytes of decoded blocks to be cached for each.
     warnings : tuple of str
         Why the measurement takes much longer than it would with more memory.
     """

@@ -166,7 +166,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Average over neighbouring shells; over more of them where they hold few values."""
+    """Average over neighbouring shells; over more of them where each has few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
@@ -404,7 +404,7 @@ def checkerboard_correlation(
         f"checkerboard {last.kind}",
         last.frequency,
         np.asarray(np.minimum(whole, 1), np.float64),
-        # Divide by `times`²: the conversion scales the scatter near zero by `times`.
+        # The conversion multiplies the scatter of values near zero by `times`.
         last.independent * len(found) / times**2,
         last.nyquist,
         unit,

@@ -356,7 +356,7 @@ def _placed(
         if abs(first - round(first)) < _SAME_EDGE * ratio:
             first = float(round(first))
         if ratio.is_integer() and first.is_integer():
-            # Do not let rounding errors lead outside the volume.
+            # Keep the frame inside the volume despite rounding errors.
             first = float(min(max(first, 0), n - ratio * frame.shape[a]))
         axes.append(_Axis(n, ratio, first))
         last = first + ratio * frame.shape[a]

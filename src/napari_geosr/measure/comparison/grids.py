@@ -14,7 +14,7 @@ from napari_geosr.measure.reports.rows import figure_rows
 
 @dataclass(frozen=True)
 class PairGrid:
-    """Grids on which the grey-value metrics of a volume were computed.
+    """Grid and settings with which the grey-value metrics of a volume were computed.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
 """Checks whether a restoration removed only noise, or also structure.
 
-The removed part is the scan minus the result. The removed part is compared with the
-noise measured in the scan. If the noise were measured in the removed part, structure
-that was removed everywhere would be mistaken for strong noise.
+The removed part, which is the scan minus the result, is compared with the noise
+measured in the scan. If the noise were measured in the removed part, structure that was
+removed everywhere would be mistaken for strong noise.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _strength(r: Array, spread: Array, gradient: Array) -> Array:
 
 
 def _smoothed_level(level: Array) -> Array:
-    """Return the level that applies to smoothed noise; differs from `level` at edges.
+    """Return the level of smoothed noise, which differs from `level` at edges.
 
     Smoothing spreads the noise of bright voxels into their dark neighbourhood.
     """

@@ -392,7 +392,7 @@ def collected(block: PhaseBlock, *, locate: bool) -> SphereList:
 
 
 def halvings_of(found: Iterable[SphereList]) -> int:
-    """Return how often the steps per voxel are halved to store diameters in 16 bits."""
+    """Return how many halvings of the steps per voxel make diameters fit in 16 bits."""
     largest = max((int(part.diameters.max(initial=0)) for part in found), default=0)
     halvings = 0
     while (largest + (1 << halvings >> 1)) >> halvings > kernels().spheres.MOST:

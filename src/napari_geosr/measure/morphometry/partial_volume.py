@@ -82,10 +82,10 @@ _FEWEST = 100
 #: Distance in voxels along X at which grey values are compared to determine the noise:
 #: longer than the correlation of the noise, shorter than most grains.
 _LAG = 4
-#: Minimum relative change of φ(grey) for a remark if Grey.solid changes by the standard
-#: deviation of the solid in excess of the noise. In phantoms with a second solid, this
-#: change is at least 0.25 if φ(grey) is over 10 % too high; in the bone and the cement
-#: of the benchmarks, it is 0.04 and 0.18.
+#: Relative change of φ(grey) at and above which a remark is made, for a change of
+#: Grey.solid by the standard deviation of the solid in excess of the noise. In phantoms
+#: with a second solid, φ(grey) changes by at least 0.25 if it is over 10 % too high; in
+#: the bone and the cement of the benchmarks, it changes by 0.04 and 0.18.
 _EFFECT = 0.25
 
 

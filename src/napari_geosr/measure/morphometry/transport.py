@@ -52,7 +52,7 @@ QUANTITIES = (
 )
 #: Maximum difference between the fluxes through the planes, relative to their mean.
 _TOLERANCE = 0.005
-#: Width of a pore in voxels below which few voxels describe its cross-section.
+#: Width of a pore in voxels below which its cross-section has too few voxels.
 _NARROW = 4
 
 

@@ -1,4 +1,4 @@
-"""Interpolates masks on cubic voxels; volumes and surfaces of the original voxels."""
+"""Interpolation of masks on cubic voxels, and sums over the original voxels."""
 
 from __future__ import annotations
 

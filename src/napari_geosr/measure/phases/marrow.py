@@ -110,7 +110,7 @@ def _gaps(
 
 
 def _connected(first: int, gaps: Gaps) -> tuple[Integers, float]:
-    """Return the holes connected with hole `first`, and the widest gap among them."""
+    """Return the holes connected with hole `first`, and the widest gap between them."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 

@@ -84,7 +84,7 @@ def within_memory_steps(
     Raises
     ------
     LittleMemoryError
-        If it does not suffice.
+        If the memory does not suffice.
     """
     spheres = _BYTES_PER_SPHERE * phases.count(measured) // _VOXELS_PER_SPHERE
     room = (phases.available_bytes - spheres) // phases.processes
