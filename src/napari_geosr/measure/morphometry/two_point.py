@@ -462,7 +462,7 @@ def _chord_remarks(name: str, chords: ChordLengths) -> list[str]:
 
 
 def _segments(runs: npt.NDArray[np.int64], distances: list[int], edge: float) -> Floats:
-    """Count the segments in runs of voxels with this edge along the axis."""
+    """Count the segments of each length in runs of voxels with this edge length."""
     steps = (distance / edge for distance in distances)
     return np.array([np.maximum(runs - step, 0).sum() for step in steps])
 
