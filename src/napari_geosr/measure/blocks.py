@@ -66,7 +66,8 @@ def inside_mask(values: np.ndarray) -> np.ndarray:
 def slab_thickness(source: Any, target: Any = None) -> int:
     """Return the number of planes per slab, in whole chunks of the arrays.
 
-    A slab has about `SLAB_VOXELS` voxels, unless a chunk has more planes.
+    A slab has about `SLAB_VOXELS` voxels, or the planes of one chunk if these have
+    more; only huge chunks are divided.
     """
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))

@@ -1,4 +1,4 @@
-"""Settings of a porosity measurement in the dock, the command line and Python."""
+"""Settings of a porosity measurement, shared by the dock, command line and Python."""
 
 from __future__ import annotations
 
