@@ -1,4 +1,4 @@
 """Porosity and image quality of volumes, in memory or block by block.
 
-Does not import torch.
+This package does not import torch.
 """

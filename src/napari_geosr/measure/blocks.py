@@ -27,8 +27,8 @@ from napari_geosr.measure.slabs.part import (
 )
 from napari_geosr.measure.small_pores import SmallPores
 
-#: Number of voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈
-#: 20 ms.
+#: Number of voxels in a slab: few enough that cc3d, which holds the GIL, returns in
+#: about 20 ms.
 SLAB_VOXELS = 1 << 22
 #: Number of labels in use above which completed pores are released for the first time.
 _MIN_COMPACTION_LABELS = 1 << 15
@@ -64,7 +64,11 @@ def inside_mask(values: np.ndarray) -> np.ndarray:
 
 
 def slab_thickness(source: Any, target: Any = None) -> int:
-    """Return the number of planes per slab, in whole chunks (about `SLAB_VOXELS`)."""
+    """Return the number of planes per slab, in whole chunks of the arrays.
+
+    A slab has about `SLAB_VOXELS` voxels, or the planes of one chunk if these have
+    more; only huge chunks are divided.
+    """
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
@@ -179,8 +183,8 @@ class SlabLabeller:
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
         self._compaction_limit = _MIN_COMPACTION_LABELS
-        #: Completed pores: their rows in both tables, their number, and the number of
-        #: each row (from 1; 0: none) by provisional label.
+        #: Completed pores: their rows in both tables, the number of these pores, and
+        #: the row number (from 1; 0: no row) of each provisional label.
         self._complete: list[tuple[np.ndarray, np.ndarray]] = [
             (column.new_table(-1), np.zeros((0, column.N_BOUNDARY_COLUMNS)))
         ]
@@ -210,12 +214,12 @@ class SlabLabeller:
         return labels, self.join(part)
 
     def join(self, part: SlabPart) -> int:
-        """Join the next slab, which was labelled by `label_slab`.
+        """Join the next slab, labelled by `label_slab`, to the previous slabs.
 
         Returns
         -------
         int
-            Number to add to its labels to get provisional labels of the whole volume.
+            Number to add to the slab's labels to get provisional labels of the volume.
         """
         offset, first = self._n, self._n_open
         self._n += part.n

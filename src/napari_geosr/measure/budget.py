@@ -77,7 +77,7 @@ class SlabPlan:
     source : ArrayLike
         The volume; one of its chunks is cached if slabs are thinner than chunks.
     caches : tuple of (array, int)
-        Arrays in files, and the bytes of decoded blocks that each is to cache.
+        Arrays in files, and the bytes of decoded blocks to be cached for each.
     warnings : tuple of str
         Why the measurement takes much longer than it would with more memory.
     """
@@ -173,7 +173,7 @@ def _ways_of_reading(
 def _ways_for(
     array: Any, thickness: int, n_planes: int, n_windows: int
 ) -> list[_SlabReads]:
-    """Find ways of reading an array with the slabs of a volume of `n_planes` planes."""
+    """Find ways of reading an array in the slabs of a volume of `n_planes` planes."""
     stored = stored_array(array)
     unit = read_unit(stored)
     if unit is None:
@@ -296,7 +296,7 @@ def check_memory(
 
 
 def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
-    """Return the budget or the free memory, in bytes; raise if it is not enough."""
+    """Return the budget or the free memory in bytes; raise if less than `needed`."""
     is_free = config.memory is None
     budget = free_host_memory() if is_free else parse_bytes(config.memory or "")
     if needed > budget:
@@ -305,7 +305,7 @@ def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
 
 
 def cache_bytes(source: ArrayLike, config: PorosityConfig) -> int | None:
-    """Return how many bytes a volume may cache before slabs are planned."""
+    """Return how many bytes of a volume may be cached before slabs are planned."""
     return useful_cache(source, max(0, available_bytes(config) - _FIXED_BYTES))
 
 
@@ -450,7 +450,7 @@ class _PlaneAsStack:
 
 
 class _ChunkCache:
-    """A chunked volume that caches the chunks read last."""
+    """A chunked volume with a cache of the most recently read chunks."""
 
     def __init__(self, array: Any, thickness: int) -> None:
         self._array, self._thickness = array, thickness

@@ -22,7 +22,8 @@ def stored_array(array: Any) -> Any:
 def companion_bytes(array: Any) -> float:
     """Return the bytes for reading a mask or deviations, per voxel of the volume.
 
-    Arrays in memory are not copied, but the voxels of a finer mask are compared with 0.
+    An array in memory takes no extra bytes, except for a mask with smaller voxels than
+    the volume: comparing it with 0 takes one byte per voxel of the mask.
     """
     stored, density = stored_array(array), getattr(array, "density", 1.0)
     read = 0 if isinstance(stored, np.ndarray) else np.dtype(stored.dtype).itemsize
@@ -30,7 +31,7 @@ def companion_bytes(array: Any) -> float:
 
 
 class _FinerMask:
-    """A mask before it is resampled: an array with the density of its voxels."""
+    """A mask on its own grid, and its number of voxels per voxel of the volume."""
 
     def __init__(self, data: ArrayLike, density: float) -> None:
         self.stored, self.density = data, density

@@ -1,4 +1,4 @@
-"""Settings of a porosity measurement, the same in dock, command line and Python."""
+"""Settings of a porosity measurement, shared by the dock, command line and Python."""
 
 from __future__ import annotations
 
@@ -182,7 +182,8 @@ class PorosityConfig(Config):
     def _check_bands(self) -> Self:
         """Reject bands if no statistics are requested, or if hysteresis is used.
 
-        The cores of hysteresis have other thresholds.
+        With hysteresis, only the pores at the threshold itself are stored, not those at
+        the shifted thresholds.
         """
         if self.bands and not self.statistics:
             raise ValueError(

@@ -174,7 +174,7 @@ def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
     for face in ends:
         diagonal[face] += 2
     values = np.full((count, 7), -1, np.int8)
-    values[:, 3] = diagonal  # at most 7; 8 in a volume of one plane
+    values[:, 3] = diagonal  # at most 7, or 8 in a volume of one plane
     data, columns = values[exists].astype(np.float32), columns[exists]
     source = np.zeros(count, np.float32)
     source[ends[0]] = 2

@@ -258,7 +258,7 @@ class GreyHistogram:
         new = not len(self.counts)
         low, high = min(low, self.minimum), max(high, self.maximum)
         if new and not self.is_integer:
-            # Fine enough for any threshold, coarse enough to be exact in float64.
+            # Bins are narrow enough for any threshold, and exact in float64.
             largest = max(abs(low), abs(high)) * _MIN_RELATIVE_WIDTH * 2.0**16
             span = min(max(high - low, largest, 2.0**-900), 2.0**1023)
             self.width = 2.0 ** (math.ceil(math.log2(span)) - 16)

@@ -54,7 +54,7 @@ class PorosityInterval:
     Attributes
     ----------
     spread : float
-        Half of the difference in porosity between shifts of all voxels by -1 and by +1
+        Half of the difference in porosity between shifts of all voxels by −1 and by +1
         standard deviation.
     porosity : tuple of float or None
         Minimum and maximum porosity within `factor` standard deviations.

@@ -79,7 +79,7 @@ def range_text(ends: tuple[float, float], times: float = 1.0) -> str:
 
 
 def signed_text(value: float, digits: int) -> str:
-    """Format a difference with its sign; one that rounds to zero has none.
+    """Format a difference with its sign; no sign if it rounds to zero.
 
     Examples
     --------

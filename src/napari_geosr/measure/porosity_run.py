@@ -115,7 +115,7 @@ class PorosityRun:
     inner: Any = None
     #: Where the sample mask comes from; see `Phases.sample_from`.
     sample_from: str = "none"
-    #: Voxels whose grey values determined the threshold.
+    #: Voxels from which the threshold was computed.
     threshold_scope: ThresholdScope = "volume"
     #: With a local threshold: the grey values without any correction.
     uncorrected: Any = None

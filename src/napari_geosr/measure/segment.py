@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 
-#: Voxels whose grey values determined a threshold: see `PorosityReport`.
+#: Voxels from which a threshold was computed; see `PorosityReport`.
 ThresholdScope = Literal["volume", "mask", "sample", "inner"]
 #: Number of bins for multi-otsu (and for triangle without exact counts).
 _RULE_BINS = 256

@@ -69,7 +69,7 @@ class SmallPores:
 
     @property
     def surface_parts(self) -> list[float]:
-        """The total surface of the pores, as floats with exactly this sum."""
+        """The total surface of the pores, as floats that add up to it exactly."""
         rest = sum((Fraction(s) * n for s, n in self._surfaces.items()), Fraction(0))
         parts = []
         while rest:

@@ -28,7 +28,7 @@ Table = dict[str, np.ndarray]
 class Geometry:
     """Voxel size and origin along Z, Y, X, and their unit; `flat` for a single image.
 
-    In a flat geometry the edge length along Z is 1 and has no effect.
+    In a flat geometry, the edge length along Z is 1 and has no effect.
     """
 
     voxel_size: tuple[float, float, float]

@@ -95,14 +95,14 @@ def centrelines(mask: Mask) -> Mask:
             rest[1:] |= rest[:-1].copy()
         found |= (skeletonize(wider) > 0) & missing
         missing = lost()
-    if missing.any():  # e.g. spheres an even number of voxels wide: keep one
+    if missing.any():  # e.g. spheres an even number of voxels wide: keep one voxel
         _, first = np.unique(labels[missing], return_index=True)
         found[tuple(axis[first] for axis in np.nonzero(missing))] = True
     return found
 
 
 def connectivity(mask: Mask) -> float:
-    """Count the loops of a phase: 1 - Euler number, corrected for shared faces [2]_.
+    """Count the loops of a phase: 1 − Euler number, corrected for shared faces [2]_.
 
     The faces at the far ends count towards the next block, so that values of blocks
     that overlap by one voxel add up. Conn.D is the result divided by the volume.

@@ -22,11 +22,11 @@ Array = npt.NDArray[np.float64]
 _N_RADII = 200
 #: Number of high-pass filters.
 _N_FILTERS = 20
-#: Standard deviation, in pixels, of the Gaussian filter with the result that the
-#: strongest high-pass filter subtracts.
+#: Standard deviation, in pixels, of the Gaussian blur that the strongest high-pass
+#: filter subtracts.
 _MIN_BLUR = 0.5
-#: Standard deviation for the weakest high-pass filter, as a fraction of the image's
-#: shorter edge.
+#: Standard deviation of the blur for the weakest high-pass filter, as a fraction of the
+#: image's shorter edge.
 _MAX_BLUR_SHARE = 0.25
 #: Minimum correlation at a peak.
 _MIN_HEIGHT = 0.05
@@ -76,7 +76,7 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
 def _sorted_spectrum(
     image: AnyArray, pixel_size: Sequence[float]
 ) -> tuple[Array, Array]:
-    """Return the amplitudes within the disc of frequencies, by radius."""
+    """Return radii and amplitudes in the disc of frequencies, sorted by radius."""
     from scipy import fft
     from scipy.signal.windows import tukey
 

@@ -82,7 +82,7 @@ class FourierCorrelation:
         return information_threshold(_RATIOS[criterion], self.independent)
 
     def up_to(self, limit: float) -> FourierCorrelation:
-        """Return the correlation below a frequency beyond which there is no signal.
+        """Return the correlation at frequencies up to `limit`.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Average over neighbouring shells: over more shells where each has few values."""
+    """Average over neighbouring shells; over more of them where each has few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
@@ -200,7 +200,8 @@ class _Shells:
         self.axes = [np.fft.fftfreq(n, v) for n, v in edges]
         self.axes[-1] = np.fft.rfftfreq(shape[-1], voxel_size[-1])
         self._shape = tuple(shape)
-        # Along X, most frequencies also represent the negative one and count twice.
+        # Along X, most frequencies also represent their negative counterparts and
+        # count twice.
         self._twice = np.full(len(self.axes[-1]), 2.0)
         self._twice[0] = 1
         if shape[-1] % 2 == 0:
@@ -403,7 +404,7 @@ def checkerboard_correlation(
         f"checkerboard {last.kind}",
         last.frequency,
         np.asarray(np.minimum(whole, 1), np.float64),
-        # Divide by `times`²: the conversion scales the scatter near zero by `times`.
+        # The conversion multiplies the scatter of values near zero by `times`.
         last.independent * len(found) / times**2,
         last.nyquist,
         unit,

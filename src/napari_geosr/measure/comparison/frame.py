@@ -119,7 +119,7 @@ class _Axis:
         return self.ratio.is_integer() and self.first.is_integer()
 
     def source(self, start: int, stop: int) -> slice:
-        """Return the voxels of the volume that overlap some voxels of the frame."""
+        """Return the voxels of the volume that overlap a range of frame voxels."""
         low = math.floor(self.first + start * self.ratio + 1e-6)
         high = math.ceil(self.first + stop * self.ratio - 1e-6)
         return slice(max(0, low), max(1, min(self.n, high)))
@@ -225,7 +225,7 @@ class FrameVolume:
         Number of volume voxels per frame voxel, along each axis.
     is_whole : bool
         Whether each voxel of the frame consists of whole voxels of the volume; if not,
-        voxels of the frame share some of them, which smooths the values slightly.
+        adjacent frame voxels share volume voxels, which smooths the values slightly.
     box : tuple of slice
         Whole voxels of the volume that lie within the frame.
     """
@@ -356,7 +356,7 @@ def _placed(
         if abs(first - round(first)) < _SAME_EDGE * ratio:
             first = float(round(first))
         if ratio.is_integer() and first.is_integer():
-            # Do not let rounding errors lead outside the volume.
+            # Keep the frame inside the volume despite rounding errors.
             first = float(min(max(first, 0), n - ratio * frame.shape[a]))
         axes.append(_Axis(n, ratio, first))
         last = first + ratio * frame.shape[a]

@@ -94,7 +94,7 @@ class GreySums:
         ]
 
     def is_same_scale(self, ranges: tuple[float, float]) -> bool:
-        """Whether grey values of both volumes have about the same meaning.
+        """Whether the grey values of both volumes are on about the same scale.
 
         Independent noise in one volume changes the ratio of the standard deviations by
         up to the correlation coefficient.

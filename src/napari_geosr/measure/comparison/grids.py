@@ -14,7 +14,7 @@ from napari_geosr.measure.reports.rows import figure_rows
 
 @dataclass(frozen=True)
 class PairGrid:
-    """Grids on which the grey-value metrics of a volume were computed.
+    """Grid and settings with which the grey-value metrics of a volume were computed.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class PairGrid:
 
 
 def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """Return the text once if all volumes share it, otherwise each with its title."""
+    """Return the common text of all volumes, or else each text with a title."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{text} ({titles[key]})" for key, text in texts.items())

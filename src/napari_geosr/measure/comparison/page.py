@@ -1,4 +1,4 @@
-"""The page of a comparison: self-contained HTML, in light and dark style."""
+"""The page of a comparison: self-contained HTML with a light and a dark style."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Checks whether a restoration removed only noise, or also structure.
 
-The removed part is the scan minus the result. The removed part is compared with the
-noise measured in the scan. If the noise were measured in the removed part, structure
-that was removed everywhere would be mistaken for strong noise.
+The removed part, which is the scan minus the result, is compared with the noise
+measured in the scan. If the noise were measured in the removed part, structure that was
+removed everywhere would be mistaken for strong noise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BoolArray = npt.NDArray[np.bool_]
 SMOOTHING = 1.2
 #: Radius at which the smoothing is truncated, in standard deviations.
 _TRUNCATE = 3.0
-#: Shift of an edge, in voxels, that does not count as removed structure.
+#: Largest shift of an edge, in voxels, that does not count as removed structure.
 _EDGE_SHIFT = 0.5
 #: Number of standard deviations by which removed structure must exceed the expected
 #: maximum of noise alone.
@@ -153,7 +153,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
 
 
 def _at_least(noise: Noise) -> Noise:
-    """Return the noise; its level is the upper limit if it could not be measured."""
+    """Return the noise, with the upper limit as its level if it was not measurable."""
     if noise.level > 0:
         return noise
     hidden = max(noise.interval[1], FLOOR * noise.contrast)
@@ -185,7 +185,7 @@ def _strength(r: Array, spread: Array, gradient: Array) -> Array:
 
 
 def _smoothed_level(level: Array) -> Array:
-    """Return the level that applies to smoothed noise; differs from `level` at edges.
+    """Return the level of smoothed noise, which differs from `level` at edges.
 
     Smoothing spreads the noise of bright voxels into their dark neighbourhood.
     """

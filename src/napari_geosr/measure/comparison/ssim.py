@@ -71,7 +71,7 @@ class SsimSum:
 
     @property
     def halo(self) -> int:
-        """Slices (for an image: rows) needed on either side of a slab."""
+        """Number of slices (for an image: rows) needed on either side of a slab."""
         return self._scales[0].halo
 
     def add(self, image: AnyArray, base: AnyArray, known: Mask) -> None:

@@ -20,7 +20,7 @@ from napari_geosr.measure.resolution.redegrade import (
 
 Array = npt.NDArray[np.float64]
 
-#: Shift of an edge of the result, in voxels, that is not flagged.
+#: Largest shift of an edge of the result, in voxels, that is not flagged.
 _EDGE_SHIFT = 0.5
 #: Number of flagged voxels above which they are counted, but not grouped into regions.
 MAX_GROUPED_VOXELS = 200_000
@@ -78,9 +78,10 @@ class ResidualSums:
     ----------
     sums : ndarray of shape (10,)
         Over the known voxels: their number, the sums of the squared residual and of the
-        squared noise level, and the number of residuals beyond three noise levels. Over
-        the voxels with a gradient: their number, and the sums of the residual's
-        magnitude in noise levels, of the gradient, of both squares and of the product.
+        squared noise level, and the number of residuals beyond three times the noise
+        level. Over the voxels with a gradient: their number, and the sums of the
+        residual's magnitude in units of the noise level, of the gradient, of both
+        squares and of the product.
     """
 
     slope: SlopeSums
@@ -193,8 +194,8 @@ def smoothed(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the smoothed residual, the gradient, and the smoothed simulated scan.
 
-    The residual and the gradient are in noise levels; the mean of ``noise.centres`` is
-    subtracted from the simulated scan.
+    The residual and the gradient are in units of the noise level; the mean of
+    ``noise.centres`` is subtracted from the simulated scan.
     """
     from scipy import ndimage
 

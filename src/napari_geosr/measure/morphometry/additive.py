@@ -154,7 +154,7 @@ def _depths(
     Returns
     -------
     ndarray
-        NaN if there is no free surface, or not enough memory for its faces.
+        Distances; NaN if there is no free surface or not enough memory for its faces.
     int
         The memory needed, in bytes.
     """

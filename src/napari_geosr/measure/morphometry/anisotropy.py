@@ -147,7 +147,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 
 def _blocks(phases: Phases) -> list[Box]:
-    """Divide the volume into blocks that fit into the memory with their halo."""
+    """Divide the volume into blocks that fit into memory with their halo."""
     edge, n_bytes = _BLOCK, _BYTES_PER_VOXEL
     if phases.flat:
         edge, n_bytes = _FLAT_BLOCK, 3 * _BYTES_PER_VOXEL

@@ -385,10 +385,9 @@ def _not_measured(phases: Phases, z: int, section: _CrossSection) -> Mask | None
 
 
 def _not_small(phases: Phases, z: int, counted: MaskSource) -> Mask:
-    """Return the pixels of a slice that belong to pores of sufficient size.
+    """Return the pixels of a slice that belong to pores of at least the minimum size.
 
-    The size is sufficient if it reaches the minimum size. The size of pores outside the
-    sample is unknown, so they are included.
+    The size of pores outside the sample is unknown, so they are included.
     """
     slab = slice(z, z + 1)
     found: Mask = phases.planes(counted, slab)[0]

@@ -100,7 +100,7 @@ _DISTINCT = 1.05
 #: Stretch below which the axes of a lacuna differ only by rounding errors.
 _ROUNDING = 1e-6
 #: Lc.Align of n random axes in space exceeds 1/3 + this value / √n in 5 % of cases
-#: (20,000 simulations for n from 2 to 400: 0.88 to 0.94).
+#: (20 000 simulations for n from 2 to 400: 0.88 to 0.94).
 _RANDOM_ALIGNMENT = 0.91
 #: Probability that Lc.Align of random axes is higher than the limit.
 _CHANCE = 0.05
@@ -317,13 +317,13 @@ def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
 
 
 def _shares(pores: Pores, phases: Phases) -> npt.NDArray[np.float64]:
-    """Return how much each pore counts: 1, or less if the border probably cuts it.
+    """Return the weight of each pore: 1, or less if the border probably cuts it.
 
     Of the positions at which a pore of h voxels lies at least in part in a row of n
-    voxels, n − h − 1 do not touch an end, and 2 h do. At 2 k of the latter, the part
-    inside the row is smaller than the minimum size and is not counted. The remaining
-    2 h − 2 k positions have the weight (h + 1) / (2 h − 2 k), so that the sum of all
-    weights is n.
+    voxels, n − h − 1 do not touch an end, and 2 h do. At a number 2 k of the latter,
+    the part inside the row is smaller than the minimum size and is not counted. The
+    remaining 2 h − 2 k positions have the weight (h + 1) / (2 h − 2 k), so that the sum
+    of all weights is n.
     """
     low, high = _at_faces(pores, phases)
     at_faces = low | high

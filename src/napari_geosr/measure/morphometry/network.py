@@ -387,7 +387,8 @@ def _depths(
 
     The surface is located between voxels, as for the local thickness. Where several
     outside voxels are equally near, the distances are those at one of them (the radii
-    of spheres are calibrated for these), and the depths, in voxels, the shortest.
+    of spheres are calibrated for these), whereas the depths are the shortest distances,
+    in voxels.
     """
     distances, surface = kernels().distances, kernels().surface
     patterns = room.astype(np.uint8).reshape((-1, *room.shape[-2:]))
@@ -440,7 +441,7 @@ def _prominent(
 
 
 def _root(parents: list[int], i: int) -> int:
-    """Return the root of an element, and shorten the way to it."""
+    """Return the root of an element, and shorten the path to it."""
     while parents[i] != i:
         parents[i] = parents[parents[i]]
         i = parents[i]
@@ -448,7 +449,7 @@ def _root(parents: list[int], i: int) -> int:
 
 
 def _apart(places: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]) -> Mask:
-    """Return which maxima are kept if those within a higher one's sphere are dropped.
+    """Return which maxima are not within the sphere of a higher maximum.
 
     Maxima are visited in descending order of height. Each maximum that has not been
     dropped is kept, and all other maxima are dropped if their distance from it does not

@@ -70,21 +70,22 @@ _BLOCK = 128
 _BYTES_PER_VOXEL = 16
 #: Approximate number of voxels that are added up together, in whole rows.
 _STRIP_VOXELS = 2**16
-#: Kind of a voxel near pores, which may be partly pore. Voxels of no kind are 0.
+#: Kind of a voxel near pores, which may be partly pore (0: none of these kinds).
 _NEAR = 1
 #: Kind of a voxel of pure solid.
 _SOLID = 2
-#: Kind of a pore voxel; 1 is added for each distance in `_INSIDE` that it exceeds.
+#: Kind of a pore voxel, plus 1 for each value in `_INSIDE` below its distance from the
+#: solid.
 _PORE = 3
 #: Minimum number of voxels for a mean grey value, and of pairs for the noise.
 _FEWEST = 100
 #: Distance in voxels along X at which grey values are compared to determine the noise:
 #: longer than the correlation of the noise, shorter than most grains.
 _LAG = 4
-#: Minimum effect on φ(grey), as a fraction of it, of a change of Grey.solid by the
-#: variation of the grey value of the solid beyond the noise, for a remark. In phantoms
-#: with a second solid, the effect is at least 0.25 if φ(grey) is over 10 % too high;
-#: in the bone and the cement of the benchmarks, it is 0.04 and 0.18.
+#: Relative change of φ(grey) at and above which a remark is made, for a change of
+#: Grey.solid by the standard deviation of the solid in excess of the noise. In phantoms
+#: with a second solid, φ(grey) changes by at least 0.25 if it is over 10 % too high; in
+#: the bone and the cement of the benchmarks, it changes by 0.04 and 0.18.
 _EFFECT = 0.25
 
 

@@ -303,7 +303,7 @@ def _set_interval(
     Parameters
     ----------
     values : dict
-        Gets the new values.
+        Receives the new values.
     own : tuple of 2 ndarray
         Pore voxels and sample voxels of the sub-volumes.
     variance : float

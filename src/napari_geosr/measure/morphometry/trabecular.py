@@ -413,7 +413,7 @@ def _marked_planes(
 def _smaller_parts(
     shape: tuple[int, ...], planes: slice, margin: int, room: int | None
 ) -> list[Box]:
-    """Divide planes into parts that fit into the memory with their margin."""
+    """Divide planes into parts that fit into memory with their margin."""
     assert room is not None
     n_z, n_y, n_x = shape
     thick = planes.stop - planes.start

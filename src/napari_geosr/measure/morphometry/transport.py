@@ -52,12 +52,12 @@ QUANTITIES = (
 )
 #: Maximum difference between the fluxes through the planes, relative to their mean.
 _TOLERANCE = 0.005
-#: Width of a pore in voxels below which few voxels describe its cross-section.
+#: Width of a pore in voxels below which its cross-section has too few voxels.
 _NARROW = 4
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Solve for the diffusion along each axis."""
+    """Solve for diffusion along each axis."""
     values: dict[str, float | None] = {}
     remarks: list[str] = []
     outside: list[str] = []
@@ -236,7 +236,7 @@ def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _has_narrow_throats(along: npt.NDArray[np.bool_]) -> bool:
-    """Whether wide pores alone do not connect both faces along the first axis.
+    """Whether no path through wide pores joins both faces along the first axis.
 
     The pores are opened with a cube: voxels outside all cubes of pore voxels with edges
     of `_NARROW` voxels are left out.

@@ -76,8 +76,9 @@ _MOST_LAG = 128
 #: above it, their mean is uncertain: in random fields, it then varies by 10 % between
 #: volumes.
 _MOST_CUT = 0.5
-#: Maximum share of chords that may be longer than all those seen; above it, no standard
-#: deviation is given: in random fields, it would be too small by more than 10 %.
+#: Maximum share of chords that may be longer than the longest one observed; above it,
+#: no standard deviation is given: in random fields, it would be too small by more than
+#: 10 %.
 _MOST_LONGER = 0.02
 #: Maximum share of the total chord length of a phase that may be missing from the
 #: distribution of chord lengths; above it, no standard deviation is given (as for tubes
@@ -194,7 +195,7 @@ def _count(one: Mask, other: Mask, axis: int, lag: int) -> int:
 def _surface(
     phases: Phases,
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
-    """Return the surface per volume, per voxel edge, and remarks on it."""
+    """Return the surface per volume, in units of 1/voxel edge, and remarks on it."""
     changes = yield from specific_surface_steps(phases)
     if (surface := changes.extrapolated) is None:
         return None, []
@@ -249,16 +250,16 @@ def _runs(inside: Mask, beyond: Mask) -> Runs:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Number of chords per unit length of all lines, and what is known of them.
+    """Number of chords per unit length of all lines, and moments of their lengths.
 
     Attributes
     ----------
     rate : float
     mean, square : float
-        Mean length and mean squared length; chords longer than all those seen count
-        with the length of the longest.
+        Mean length and mean squared length; chords longer than the longest one observed
+        count with its length.
     longer : float
-        Share of the chords that are longer than all those seen.
+        Share of the chords that are longer than the longest one observed.
     """
 
     rate: float
@@ -305,11 +306,11 @@ class AxisChords:
 
     @property
     def ends(self) -> int:
-        """Number of ends of chords: of phase changes along the axis."""
+        """Number of ends of chords, which are phase changes along the axis."""
         return int(2 * self.whole.sum() + self.one_end.sum())
 
     def moments(self, pairs: int) -> _Moments:
-        """Estimate the lengths, from all chords of which at least one end is known.
+        """Estimate the lengths from all chords with at least one known end.
 
         Seen from a known end, a chord that the border cuts is at least as long as the
         part inside. The distribution is the product-limit estimate.
@@ -354,7 +355,7 @@ class ChordLengths:
     cut : float
         Share of the phase's length in chords that the border cuts.
     longer : float
-        Share of the chords that are longer than all those seen.
+        Share of the chords that are longer than the longest one observed.
     """
 
     n: float
@@ -461,7 +462,7 @@ def _chord_remarks(name: str, chords: ChordLengths) -> list[str]:
 
 
 def _segments(runs: npt.NDArray[np.int64], distances: list[int], edge: float) -> Floats:
-    """Count the segments in runs of voxels with this edge along the axis."""
+    """Count the segments of each length in runs of voxels with this edge length."""
     steps = (distance / edge for distance in distances)
     return np.array([np.maximum(runs - step, 0).sum() for step in steps])
 

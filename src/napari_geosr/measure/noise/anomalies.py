@@ -49,7 +49,7 @@ _MIN_SLICE_RATIO = 1.5
 _MAX_ADJACENT_RATIO = 1.25
 #: Minimum and maximum number of slices on each side of a run for telling a lasting
 #: change of the noise from a few bad slices. The nearest slices that were read are
-#: used: of a large scan, only windows are read.
+#: used: only windows of a large scan are read.
 _MIN_SIDE = 3
 _MAX_SIDE = 6
 #: Distance of a voxel from the range of nearly all grey values and from its neighbours,

@@ -93,7 +93,7 @@ def blur_lag(width: float) -> float:
 
 
 def reconstruction_lag(cutoff: float) -> float:
-    """Return the correlation of adjacent voxels for noise of reconstructed slices."""
+    """Return the correlation of adjacent voxels in noise of reconstructed slices."""
     return float(_interpolate(_reconstruction_lags(), cutoff, CUTOFFS))
 
 

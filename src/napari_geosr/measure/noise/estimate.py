@@ -185,7 +185,7 @@ def noise_steps(
             raise Cancelled(_CANCELLED)
 
     check()
-    if blocks is None:  # stopped, but `should_stop` is now false
+    if blocks is None:  # `should_stop` was true for a moment
         raise Cancelled(_CANCELLED)
     outer = outer_values(volume)
     key = _key(volume, blocks, outer)
@@ -277,7 +277,7 @@ def _read(
     """Read blocks of edge length `edge`; raise `Cancelled` if the run is to stop."""
     blocks = yield from sample_steps(volume, None, should_stop, edge)
     check()
-    if blocks is None:  # stopped, but `should_stop` is now false
+    if blocks is None:  # `should_stop` was true for a moment
         raise Cancelled(_CANCELLED)
     return blocks
 
@@ -380,7 +380,7 @@ def _noise(
     repeated: bool,
     unit: float,
 ) -> Noise:
-    """Describe the noise in the sample's grey values; `unit` converts to the scan's."""
+    """Describe the noise of the sample; `unit` converts it to that of the scan."""
     if found is None:
         return _unmeasured(volume, sample, repeated, unit)
     names = _axis_names(volume)
@@ -397,7 +397,7 @@ def _noise(
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(level * (1 + half), sample.step / 2))
-    if unknown := sample.is_mostly_clipped:  # any level up to the range of the values
+    if unknown := sample.is_mostly_clipped:  # any level up to the range is possible
         interval = (0.0, float(np.ptp(sample.values)))
     if structured := quiet.is_structure:
         interval = (0.0, level * (1 + half))

@@ -16,7 +16,7 @@ _MAX_FILLED = 1 / 3
 def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
     """Replace scattered unknown voxels with their nearest known neighbours.
 
-    Unlike a mean of neighbours, a copy of one is as noisy as any other voxel. Blocks
+    Unlike a mean of neighbours, a copied value is as noisy as any other voxel. Blocks
     with many unknown voxels, or with several adjacent ones, as at the edge of a field
     of view, are not changed.
 

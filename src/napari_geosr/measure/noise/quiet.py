@@ -424,7 +424,7 @@ class QuietClass:
 def quietest(
     energy: FloatArray, greys: Array, noise: Array, fraction: float
 ) -> QuietClass:
-    """Select blocks by one group of coefficients, measure the other, and vice versa.
+    """Select blocks by each group of coefficients, and measure them by the other group.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ _MAX_EXTRA = 0.1
 #: Variance of the difference between two scans in a block, relative to the median of
 #: all blocks, above which the block is not used to compare the scans.
 _MAX_SUM = 20.0
-#: Number of standard errors beyond which two noise levels differ.
+#: Number of standard errors beyond which two noise levels count as different.
 _CLEARLY = 4.0
 #: Number of blocks that share voxels or correlated noise and therefore count as one.
 _DEPENDENT = 4.0

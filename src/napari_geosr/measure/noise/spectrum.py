@@ -3,7 +3,7 @@
 Noise is modelled as white, as blurred by a Gaussian along each axis, or as having the
 spectrum of filtered back-projection. In each case, a fraction of white noise may be
 added (from rounding, interpolation, or a camera behind the optics). Anything smoother
-is structure.
+is attributed to structure.
 """
 
 from __future__ import annotations

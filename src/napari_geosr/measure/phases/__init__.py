@@ -332,7 +332,7 @@ class _ScanMasks:
             mask.write(z, part)
 
     def phases(self, cubic: Phases, origin: tuple[float, float, float]) -> Phases:
-        """Return the phases after all planes were stored, given those to measure."""
+        """Return the stored phases, with the edge, unit and check of `cubic`."""
         more = (None, None, None) if self._is_whole else self._more
         sample, around, missing = more
         solid = Complement(self._pores, within=sample)
@@ -441,8 +441,8 @@ def _cubic(
 ) -> tuple[int, PhasePlanes]:
     """Return the first cubic plane of a slab, and its phases on cubic voxels.
 
-    `original` receives the sums of the slab, unless it is None (cubic voxels), and
-    `scan` its voxels, unless it is None (the same grid).
+    `original` receives the sums of the slab, and is None if voxels are cubic. `scan`
+    receives the voxels of the slab, and is None if both grids are the same.
     """
     if original is None:
         return slab.start, read(slab)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.signedinteger[Any]]
 Depths = npt.NDArray[np.float32]
 
-#: Approximate number of voxels whose faces are searched together.
+#: Approximate number of voxels that are searched for faces at a time.
 _SLAB_VOXELS = 2**18
 
 
@@ -135,7 +135,7 @@ def positions(at: Integers, shape: tuple[int, ...]) -> Integers:
 def _highest_of_each(
     codes: Integers, at: Integers, depth: Depths
 ) -> tuple[Integers, Integers]:
-    """Return the distinct codes, and for each the deepest of its voxels.
+    """Return the distinct codes, and the deepest voxel of each.
 
     Of several equally deep voxels, the first in the volume is returned.
     """
@@ -157,7 +157,7 @@ def _faces(
     at : ndarray of int64
         Flat index of the voxel on the lower side of each face.
     stride : int
-        Difference from the flat index of the voxel on the other side.
+        Flat index of the voxel on the other side minus `at`.
     """
     n = int(labels.max(initial=0)) + 1
     plane = math.prod(labels.shape[1:])

@@ -33,7 +33,7 @@ _SATURATION = 2.0
 _OFFSETS = tuple(
     tuple(b - a for a, b in zip(one, other, strict=True)) for one, other in PAIRS
 )
-#: Which of the directions are those of the axes.
+#: Whether each direction is that of an axis.
 _IS_AXIS = np.array([sum(map(abs, offset)) == 1 for offset in _OFFSETS])
 
 

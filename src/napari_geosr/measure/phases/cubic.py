@@ -1,4 +1,4 @@
-"""Interpolates masks on cubic voxels; volumes and surfaces of the original voxels."""
+"""Interpolation of masks on cubic voxels, and sums over the original voxels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Relative difference between the edges of a voxel up to which it counts as cubic.
 _ROUNDING = 1e-3
-#: What is measured on cubic voxels, in words, which begin a sentence in methods
-#: sections. The rest is measured on the voxels of the scan.
+#: Values that are measured on cubic voxels, as text for remarks. All other values are
+#: measured on the voxels of the scan.
 ON_CUBIC_VOXELS = (
     "thickness (Tb.Th, Tb.Sp, Po.Dm, Ct.Th), Tb.N, Conn.D, SMI, anisotropy, transport, "
     "the pore network and the depth of pores"
@@ -82,7 +82,7 @@ def is_cubic(voxel_size: Sequence[float]) -> bool:
 
 
 def cubic_shape(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[int, ...]:
-    """Return the number of cubic voxels, as long as the shortest edge, along each axis.
+    """Return the number of cubic voxels of the shortest edge length along each axis.
 
     Examples
     --------

@@ -112,8 +112,8 @@ class Findings:
     histograms : mapping
         Counts and edges by name; edges are lengths in voxels.
     curves : mapping
-        Tables of curves by name: columns by their names. Lengths are in voxels, in the
-        columns in `LENGTHS` and in columns named after a quantity.
+        Tables of curves by name: columns by their names. Values are in voxels in
+        the columns in `LENGTHS` and in columns named after a quantity.
     columns : mapping of ndarray
         Columns for the pore table, in the unit of the volume; described in
         ``COLUMNS`` of the module.

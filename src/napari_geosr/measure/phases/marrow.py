@@ -110,7 +110,7 @@ def _gaps(
 
 
 def _connected(first: int, gaps: Gaps) -> tuple[Integers, float]:
-    """Return the holes connected with the first one, and the widest gap on the way."""
+    """Return the holes connected with hole `first`, and the widest gap between them."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
@@ -149,7 +149,7 @@ def _fills(corners: list[Floats], areas: Floats) -> Floats:
     found = np.full(len(corners), np.inf)
     for k, own in enumerate(corners):
         if not (own[:, None] == on_hull).all(axis=2).any():
-            continue  # without this part, the hull is the same
+            continue  # without this part, the outline is the same
         rest = np.delete(points, np.s_[ends[k] : ends[k + 1]], axis=0)
         enlarged = whole - _hull(rest)[1]
         if enlarged > 0:
@@ -158,7 +158,7 @@ def _fills(corners: list[Floats], areas: Floats) -> Floats:
 
 
 def joined(parts: Mask, gap: float, total: Mask, pixel: tuple[float, float]) -> Mask:
-    """Return the marrow cavity: its parts and the trabeculae between them, closed.
+    """Join the parts of a marrow cavity by a closing that includes the trabeculae.
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ _ROUNDING = 1e-9
 def summed(values: npt.NDArray[Any], limits: Floats, axis: int) -> npt.NDArray[Any]:
     """Sum values between adjacent limits along an axis.
 
-    A voxel that a limit cuts counts on both sides, in proportion to its parts there. If
-    no limit cuts a voxel, sums of integers are integers.
+    A voxel that a limit cuts counts on each side in proportion to its part there. If no
+    limit cuts a voxel, sums of integers are integers.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def summed(values: npt.NDArray[Any], limits: Floats, axis: int) -> npt.NDArray[A
     Returns
     -------
     ndarray
-        One value fewer along the axis than there are limits.
+        Sums; one fewer along the axis than there are limits.
 
     Examples
     --------

@@ -83,8 +83,9 @@ def porosity_variance(
         if near[i] > _MOST_PAIRS:
             break
         wider = float(summed[i] / (1 - near[i]))
-        # Relative covariances of independent parts scatter by the root of their share
-        # of the pairs; each pair counts at two opposite offsets.
+        # The relative covariance of independent parts has a standard deviation of about
+        # the square root of its share of the pairs; each pair counts at two opposite
+        # offsets.
         if covariances[i] + wider * shares[i] <= math.sqrt(2 * shares[i]):
             break
         variance = wider
@@ -92,7 +93,10 @@ def porosity_variance(
 
 
 def _pair_sums(values: Floats) -> Floats:
-    """Return the sums of products over all pairs at each offset; twice the shape."""
+    """Return the sums of products over all pairs at each offset.
+
+    The result has twice the shape of `values`, for positive and negative offsets.
+    """
     shape = [2 * n if n > 1 else 1 for n in values.shape]
     axes = tuple(range(values.ndim))
     found = np.fft.fftn(values, shape, axes)

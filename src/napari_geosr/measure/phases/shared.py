@@ -25,7 +25,7 @@ from napari_geosr.measure.slabs.thickness import block_thickness_steps
 Which = Literal["solid", "pores"]
 _WORDS = {"solid": "solid", "pores": "pores"}
 T = TypeVar("T")
-#: Bytes of a sphere of the local thickness, all of which are kept.
+#: Bytes per sphere of the local thickness; all spheres are kept in memory.
 _BYTES_PER_SPHERE = 8
 #: Minimum number of voxels per sphere.
 _VOXELS_PER_SPHERE = 8
@@ -84,7 +84,7 @@ def within_memory_steps(
     Raises
     ------
     LittleMemoryError
-        If it does not suffice.
+        If the memory does not suffice.
     """
     spheres = _BYTES_PER_SPHERE * phases.count(measured) // _VOXELS_PER_SPHERE
     room = (phases.available_bytes - spheres) // phases.processes

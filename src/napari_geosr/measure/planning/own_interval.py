@@ -13,7 +13,7 @@ from napari_geosr.measure.phases.sampling_error import (
 )
 from napari_geosr.measure.planning.cells import CellCounts
 
-#: Number of cubes along the shortest edge of the scan whose independence is evaluated.
+#: Number of cubes along the shortest edge of the scan that are tested for independence.
 _PARTS = 4
 
 
@@ -46,7 +46,7 @@ class OwnInterval:
 def interval_of_scan(
     cells: CellCounts, porosity: float, confidence: float
 ) -> OwnInterval | None:
-    """Return the interval of the porosity from one scan; None from too small a sample.
+    """Return the porosity interval from one scan; None if the sample is too small.
 
     Parameters
     ----------

@@ -16,7 +16,8 @@ from napari_geosr.measure.planning.variation import Variation
 #: Minimum edge of a spot in correlation lengths; smaller spots contain little more than
 #: a single pore.
 _FEW_LENGTHS = 5
-#: Difference between two edges of a spot, in voxels, up to which they are equal.
+#: Difference between two edges of a spot, in voxels, up to which they count as
+#: equal.
 _TOLERANCE = 1e-6
 
 
@@ -132,7 +133,7 @@ def _better_size(
 
 
 def _not_reached(better: str) -> str:
-    """State that these spots do not reach the precision, and what does."""
+    """State that these spots do not reach the precision, and name a size that does."""
     if better:
         return f"the requested precision is not reached. Choose spots of {better}."
     return (

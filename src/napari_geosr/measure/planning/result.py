@@ -18,7 +18,7 @@ from napari_geosr.measure.number_text import (
 FEWEST = 2
 #: Fraction of all spots at and above which scanning the whole sample is recommended.
 MANY = 1 / 3
-#: Factor up to which two widths of an interval are equal.
+#: Largest ratio of two widths of an interval that count as equal.
 _ROUNDING = 1 + 1e-9
 
 
@@ -244,7 +244,7 @@ class ScanPlan:
         return [("Sample covered by whole spots", text)]
 
     def _alone(self, percent: str) -> list[tuple[str, str]]:
-        """Return the row on the interval from this scan alone, if it is one spot."""
+        """Return the row on the interval from this scan alone, if it shows one spot."""
         if self.scan_interval is None:
             return []
         text = percent_range_text(self.scan_interval)

@@ -15,7 +15,8 @@ import numpy as np
 
 from napari_geosr.measure.planning.cells import Cubes, Floats
 
-#: Largest size to which the variation is extrapolated, in sizes of what was measured.
+#: Largest size to which the variation is extrapolated, as a multiple of the largest
+#: size that was measured.
 MOST_EXTRAPOLATED = 100
 #: Number of points per axis for numerical integration.
 _POINTS = 48

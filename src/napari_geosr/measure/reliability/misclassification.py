@@ -113,7 +113,7 @@ def misclassification(
     histogram with Gaussian noise (maximum likelihood by expectation-maximisation
     [1]_, [2]_), for any number of phases and for voxels that contain two phases. A
     voxel with the noise-free grey value g is on the wrong side of the threshold t with
-    probability Φ(-|t - g| / σ(g)).
+    probability Φ(−|t − g| / σ(g)).
 
     Parameters
     ----------

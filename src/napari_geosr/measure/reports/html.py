@@ -1,4 +1,4 @@
-"""The report page: self-contained HTML, in light and dark style."""
+"""The report page: self-contained HTML with a light and a dark style."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ def named_warnings(
     Parameters
     ----------
     warnings : mapping of str to iterable of str
-        Warnings by the title of the volume. Those of a single volume are unchanged.
+        Warnings by the title of the volume. If there is only one volume, they are
+        unchanged.
     names : mapping of str, optional
         Names of the volumes by title. A warning that names the volume is unchanged.
 

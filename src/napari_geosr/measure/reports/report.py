@@ -243,8 +243,8 @@ class PorosityReport:
         inside : ndarray of shape (n,)
             True or 1 for the pores of the group.
         selection : str or GroupSummary
-            The filter that selects these pores, if there is one, which is part of the
-            methods section; or their summary in another report.
+            The filter that selects these pores, if any, to be quoted in the methods
+            section; or the summary of these pores in another report.
 
         Raises
         ------

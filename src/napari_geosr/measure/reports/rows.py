@@ -253,7 +253,7 @@ def _with_band(
 ) -> str:
     """Add a band in brackets to the text of a value, which has the unit.
 
-    The ends are formatted as the value is; if they read the same, there is no band.
+    The ends are formatted as the value is; if both read the same, no band is added.
     """
     if low is None or high is None:
         return text

@@ -24,7 +24,7 @@ from napari_geosr.physics.correlated_noise import filtered_covariance
 Array = npt.NDArray[np.floating]
 #: Smallest fraction of the differences that must be due to structure, and not to noise.
 _MIN_STRUCTURE = 0.2
-#: Limits of the ratio; ratios outside are due to errors in the noise.
+#: Limits of the ratio; values beyond them result from errors of the estimated noise.
 _LIMITS = (0.2, 1.0)
 
 

@@ -357,7 +357,7 @@ def _inside_steps(
 
 
 def _separates(inside: GreyHistogram, first: float, new: float, is_dark: bool) -> bool:
-    """Whether most of the dark (or bright) phase at `new` is also in it at `first`."""
+    """Whether most of the dark (or bright) phase at `new` belongs to it at `first`."""
     at_new = _counts_of(inside, new, is_dark).sum()
     at_both = min(at_new, _counts_of(inside, first, is_dark).sum())
     return bool(2 * at_both >= at_new)

@@ -1,7 +1,7 @@
-"""Marching cubes in small cubes, so that other threads run meanwhile.
+"""Marching cubes in small cubes, so that other threads can run in between.
 
 scikit-image does not release the interpreter lock: in one pass over a large volume, it
-would block all other threads, for example that of a window, for seconds.
+would block all other threads, such as that of the user interface, for seconds.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
 def _used(n: int, faces: AnyArray) -> AnyArray:
     """Tell which of `n` vertices belong to a triangle.
 
-    Unlike `numpy.unique`, it does not block other threads.
+    Unlike `numpy.unique`, this function does not block other threads.
     """
     found: AnyArray = np.zeros(n, bool)
     found[faces.ravel()] = True

@@ -33,7 +33,7 @@ _MAX_ROUNDING = 0.05
 #: Largest such distance for surfaces in memory, so that different vertices remain
 #: different.
 _MAX_KEPT_ROUNDING = 1e-4
-#: Lowest and highest level of a surface in a smoothed mask, whose values are 0 to 1.
+#: Lowest and highest level of a surface in a smoothed mask with values from 0 to 1.
 _LEVELS = (0.02, 0.98)
 #: Parts of a surface that are not smoothed ("": none), in the order of the attempts.
 _KINDS = ("", "thin", "all")

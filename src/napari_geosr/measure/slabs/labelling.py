@@ -94,7 +94,7 @@ def _resume_labelling(
     state = None if run.journal is None else run.journal.load()
     if state is None or not np.array_equal(state["thresholds"], [threshold, *limits]):
         return
-    if len(state["counts"]) != len(fields(SampleCounts)):  # of an earlier version
+    if len(state["counts"]) != len(fields(SampleCounts)):  # from an earlier version
         return
     if labeller.restore(state):
         run.counts = SampleCounts(*state["counts"].tolist())

@@ -271,7 +271,7 @@ def fitting_steps(
     room: int | None,
     steps_of: Callable[[int], Generator[Step, None, T]],
 ) -> Generator[Step, None, T]:
-    """Repeat steps with smaller blocks until these fit into the memory.
+    """Repeat steps with smaller blocks until these fit into memory.
 
     Parameters
     ----------
@@ -421,7 +421,7 @@ def _shared_sphere_steps(
 def _check_room(
     phase: MaskSource, blocks: Sequence[Box], margin: int, room: int | None
 ) -> None:
-    """Raise `LargeMarginError` if a block does not fit into the memory."""
+    """Raise `LargeMarginError` if a block does not fit into memory."""
     n_read = max(
         math.prod(
             min(n, s.stop + margin) - max(0, s.start - margin)

@@ -1,7 +1,7 @@
 """Porosity interval, from the standard deviations of a restoration.
 
 If the standard deviations are not calibrated, there is only a spread: half the
-difference in porosity between shifts of all voxels by -1 and by +1 standard deviation.
+difference in porosity between shifts of all voxels by −1 and by +1 standard deviation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def factor(totals: SweepTotals) -> float | None:
 
 
 def spread(totals: SweepTotals) -> float | None:
-    """Return half the difference in porosity between shifts by -1 and +1 deviation."""
+    """Return half the difference in porosity between shifts by −1 and +1 deviation."""
     return None if totals.interval is None else totals.interval.spread
 
 

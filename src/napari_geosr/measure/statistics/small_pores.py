@@ -1,4 +1,4 @@
-"""Pores below the minimum size: in the porosity, but not in counts or the table."""
+"""Pores below the minimum size: included in the porosity, but not in the table."""
 
 from __future__ import annotations
 

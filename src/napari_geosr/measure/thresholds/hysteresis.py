@@ -2,7 +2,8 @@
 
 Canny, IEEE Trans. Pattern Anal. Mach. Intell. 8, 679 (1986),
 doi:10.1109/TPAMI.1986.4767851. If both thresholds are given as grey values, the result
-equals that of `skimage.filters.apply_hysteresis_threshold`; it is computed by slabs.
+equals that of `skimage.filters.apply_hysteresis_threshold`, but is computed slab by
+slab.
 """
 
 from __future__ import annotations
