@@ -517,7 +517,7 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             "Generated with `python benchmarks/bench_geometry.py "
             f"--steps {arguments.steps} --seeds {arguments.seeds} "
             f"--aware {arguments.aware}{adversarial}`. The lightweight networks have "
-            f"{_parameters(bench)} parameters. All were trained on {TRAINED_ON} "
+            f"{_parameters(bench)} parameters. All networks were trained on {TRAINED_ON} "
             f"volumes and tested on {JUDGED_ON} others. Values are the mean ± standard "
             "deviation over seeds. In the columns from *porosity* to *Tb.Sp*, the "
             "values are absolute relative errors; skeleton precision, skeleton recall "

@@ -108,7 +108,7 @@ def cases(data: Path) -> Iterator[Case]:
             scan = np.asarray(cut(clean + 0.3 * noise), np.float32)
             yield Case(f"sandstone, 30 % noise correlated {name}", scan, truth)
         scan = np.asarray(cut(by_physics(pores, first)), np.float32)
-        yield Case("sandstone from 20 photons, 180 views", scan, truth)
+        yield Case("sandstone, 20 photons per pixel, 180 projections", scan, truth)
     for seed in (3, 4):
         for name, made in (
             ("felt", textiles.felt(SHAPE, seed=seed).fraction),
@@ -171,7 +171,7 @@ def main() -> None:
         f"{RIGHT_POROSITY:.0%}).",
         "",
         "| scan | model | porosity error of scan | porosity error of result | "
-        "pores/mm³ error of scan | pores/mm³ error of result | verdict | result is |",
+        "pores/mm³ error of scan | pores/mm³ error of result | verdict | result |",
         "|---|---|---|---|---|---|---|---|",
     ]
     silent = limited = n = 0
