@@ -164,8 +164,9 @@ def main() -> None:
     lines = [
         "The table gives the errors of the porosity and of the number of pores per mm³ "
         f"(pores of at least {MIN_PORE_VOXELS} voxels, Otsu's threshold) relative to "
-        "the ground truth, for the scan and for the result. *None up to 81* stands for "
-        "the remark that pores of up to 81 voxels cannot be counted. A result is "
+        "the ground truth, for the scan and for the result. In the column *verdict*, "
+        "*none up to 81* stands for the remark that pores of up to 81 voxels cannot be "
+        "counted. A result is "
         f"correct if its number of pores per mm³ is within {RIGHT_PORES:.0%} of the "
         "ground truth (for clean volumes: if its porosity is within "
         f"{RIGHT_POROSITY:.0%}).",
