@@ -284,8 +284,8 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     yield (
         "The gain of the model chosen by `--model auto` over cubic interpolation is "
-        f"{better.mean():+.2f} dB on average and {better.min():+.2f} dB at worst. Its "
-        "absolute porosity error differs from that of cubic interpolation by "
+        f"{better.mean():+.2f} dB on average and {better.min():+.2f} dB at worst. "
+        "Compared with this interpolation, the absolute porosity error changes by "
         f"{worse.mean():+.1f} percentage points on average and by {worse.max():+.1f} "
         "at worst."
     )
