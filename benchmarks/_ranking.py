@@ -115,7 +115,9 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
         "",
     ]
     lines += [
-        f"- {case}: {text or 'none.'}{_gain(_of(rows, case))}"
+        f"- {case}: "
+        + (f'"{text}"' if text else "no warning.")
+        + _gain(_of(rows, case))
         for case, text in warnings.items()
     ]
     return "\n".join(lines) + "\n"

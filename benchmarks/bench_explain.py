@@ -60,7 +60,7 @@ SCORES = {
     "log-ratio of contrast with and without the input": lambda f: f.get("log_ratio"),
     "contrast remaining after noise is added": lambda f: f.get("survival"),
     "tta: deviation": lambda f: f["deviation"],
-    "tta: − deviation": lambda f: -f["deviation"],
+    "tta: deviation, sign reversed": lambda f: -f["deviation"],
     "tta: contrast ÷ deviation": lambda f: f["darkness"] / f["deviation"],
     "contrast alone": lambda f: f["darkness"],
     "size alone": lambda f: f["voxels"],

@@ -517,13 +517,13 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             "Generated with `python benchmarks/bench_geometry.py "
             f"--steps {arguments.steps} --seeds {arguments.seeds} "
             f"--aware {arguments.aware}{adversarial}`. The lightweight networks have "
-            f"{_parameters(bench)} parameters. All were trained on {TRAINED_ON} "
-            f"volumes and tested on {JUDGED_ON} others. Values are the mean ± standard "
-            "deviation over seeds. In the columns from *porosity* to *Tb.Sp*, the "
-            "values are absolute relative errors; skeleton precision, skeleton recall "
-            "and clDice are fractions. One threshold, midway between the grey values "
-            "of the two phases in the training targets, is used for all volumes. "
-            "Training times are CPU times on one thread, in seconds.\n",
+            f"{_parameters(bench)} parameters. All networks were trained on "
+            f"{TRAINED_ON} volumes and tested on {JUDGED_ON} others. Values are the "
+            "mean ± standard deviation over seeds. In the columns from *porosity* to "
+            "*Tb.Sp*, the values are absolute relative errors; skeleton precision, "
+            "skeleton recall and clDice are fractions. One threshold, midway between "
+            "the grey values of the two phases in the training targets, is used for "
+            "all volumes. Training times are CPU times on one thread, in seconds.\n",
             "### Summary\n",
             claim(bench, cases, arguments.aware),
             "### All values\n",

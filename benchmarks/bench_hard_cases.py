@@ -108,7 +108,7 @@ def cases(data: Path) -> Iterator[Case]:
             scan = np.asarray(cut(clean + 0.3 * noise), np.float32)
             yield Case(f"sandstone, 30 % noise correlated {name}", scan, truth)
         scan = np.asarray(cut(by_physics(pores, first)), np.float32)
-        yield Case("sandstone from 20 photons, 180 views", scan, truth)
+        yield Case("sandstone, 20 photons per pixel, 180 projections", scan, truth)
     for seed in (3, 4):
         for name, made in (
             ("felt", textiles.felt(SHAPE, seed=seed).fraction),
@@ -164,14 +164,15 @@ def main() -> None:
     lines = [
         "The table gives the errors of the porosity and of the number of pores per mm³ "
         f"(pores of at least {MIN_PORE_VOXELS} voxels, Otsu's threshold) relative to "
-        "the ground truth, for the scan and for the result. *None up to 81* stands for "
-        "the remark that pores of up to 81 voxels cannot be counted. A result is "
+        "the ground truth, for the scan and for the result. In the column *verdict*, "
+        "*none up to 81* stands for the remark that pores of up to 81 voxels cannot be "
+        "counted. A result is "
         f"correct if its number of pores per mm³ is within {RIGHT_PORES:.0%} of the "
         "ground truth (for clean volumes: if its porosity is within "
         f"{RIGHT_POROSITY:.0%}).",
         "",
         "| scan | model | porosity error of scan | porosity error of result | "
-        "pores/mm³ error of scan | pores/mm³ error of result | verdict | result is |",
+        "pores/mm³ error of scan | pores/mm³ error of result | verdict | result |",
         "|---|---|---|---|---|---|---|---|",
     ]
     silent = limited = n = 0

@@ -193,7 +193,7 @@ def resolution_table() -> str:
     which this correlation falls below 1/7.
     """
     lines = [
-        "| illumination | Wiener-SIM, widefield = 1 | joint Richardson–Lucy |",
+        "| illumination | Wiener-SIM | joint Richardson–Lucy |",
         "|---|---|---|",
     ]
     for kind, (options, harmonics) in KINDS.items():
@@ -296,7 +296,7 @@ def speed_table() -> str:
             )
         ),
     )  # fmt: skip
-    lines = ["| step | processor seconds | relative to numpy | target |",
+    lines = ["| step | CPU time (s) | relative to numpy | target |",
              "|---|---|---|---|"]  # fmt: skip
     for name, seconds, limit in rows:
         goal = "" if np.isinf(limit) else f"≤ {limit:g} s"

@@ -283,10 +283,11 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     better, worse = np.array(chosen).T
     yield ""
     yield (
-        "The gain of `--model auto --upscale-factor` over cubic interpolation is "
-        f"{better.mean():+.2f} dB on average and {better.min():+.2f} dB at worst; the "
-        f"absolute porosity error changes by {worse.mean():+.1f} percentage points on "
-        f"average and by {worse.max():+.1f} at worst."
+        "The gain of the model chosen by `--model auto` over cubic interpolation is "
+        f"{better.mean():+.2f} dB on average and {better.min():+.2f} dB at worst. "
+        "Compared with this interpolation, the absolute porosity error changes by "
+        f"{worse.mean():+.1f} percentage points on average and by {worse.max():+.1f} "
+        "at worst."
     )
 
 

@@ -499,7 +499,12 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         else ("simulated foams", "foams", "")
     )
     where = "on one thread" if options.device == "cpu" else f"on {options.device}"
-    joules = f" Energies were measured with: {'; '.join(by)}." if by else ""
+    joules = ""
+    if by:
+        joules = (
+            " Energies were measured as follows (program, country, processor): "
+            f"{'; '.join(by)}."
+        )
     return (
         f"Generated with `{command}`. Volumes of {EDGE}³ voxels are super-resolved to "
         f"{fine}³ voxels. The networks are trained on {TRAINED_ON} {things}{scans} "

@@ -126,7 +126,7 @@ def parts(scan: Scan, counts: Counts) -> None:
                 says(found, _OUTLIERS),
             )
             counts.add(
-                "the same | level and contrast within 15 %",
+                "the same zingers | level and contrast within 15 %",
                 abs(found.level / usual.level - 1) < 0.15
                 and abs(found.contrast / usual.contrast - 1) < 0.15,
             )
@@ -150,7 +150,7 @@ def filtered(scan: Scan, counts: Counts) -> None:
         for width in (0.7, 1.0, 1.2, 1.5, 2.0):
             values = ndimage.gaussian_filter(noisy, width)
             clean = ndimage.gaussian_filter(scan.clean, width)
-            kind = f"smoothed by {width:g} voxel{'s' * (width != 1)}"
+            kind = f"noise smoothed by {width:g} voxel{'s' * (width != 1)}"
             _judge(kind, values, float((values - clean).std()), counts)
 
 

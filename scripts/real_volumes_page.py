@@ -246,13 +246,13 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         f"# Evidence: {title}",
         "",
-        "This page gives all results for this [real scan](../real_volumes.md). Each "
-        "cell gives the noise-corrected PSNR in dB"
+        "This page gives all results for this [real scan](../real_volumes.md). The "
+        "results are given as the noise-corrected PSNR in dB"
         + (
             ", the SSIM, and the relative errors of the number of pores per mm³ and of "
-            "the Euler number. Instead of an error of 1000 % or more, the factor is "
-            "given: ×20 is 20 times the value of the reference; ×−20 also has the "
-            "opposite sign"
+            "the Euler number. For errors of 1000 % or more, the ratio to the value of "
+            "the reference is given instead: ×20 means 20 times this value, and ×−20 "
+            "means that the sign is also opposite"
             if porous
             else " and the SSIM"
         )
