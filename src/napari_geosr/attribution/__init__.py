@@ -43,7 +43,7 @@ class AttributionRequest:
     region : Box
         Bounding box in the result, in Z, Y, X.
     mask : ndarray of bool
-        Voxels to explain, as an array of the shape of the region.
+        Mask of the voxels to explain, with the shape of the region.
     voxel_size : tuple of float
         Voxel size of the scan along Z, Y and X.
     unit : str
@@ -61,8 +61,8 @@ class AttributionRequest:
     steps : int
         Number of steps of the path for integrated gradients.
     blur : float
-        Standard deviation of the Gaussian blur at the start of that path, in voxels of
-        the scan.
+        Standard deviation, in voxels of the scan, of the Gaussian blur at the start of
+        the path for integrated gradients.
     feature : {"grey", "edge"}
         Feature to attribute: the mean grey value, or the mean gradient.
     patch : int

@@ -100,7 +100,7 @@ class _Pore:
     sign: float
 
     def contrast(self, values: AnyArray) -> float:
-        """Return the contrast: solid minus pore (reversed if the pores are bright)."""
+        """Return the contrast: solid minus pore, or the reverse for bright pores."""
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
@@ -244,7 +244,7 @@ def _pore(request: AttributionRequest) -> _Pore:
     others = _coarse(wider, pores & ~mask) & ~coarse
     own = _grown(coarse, request.margin) & ~others
     around = _grown(coarse, request.margin + _AROUND) & ~own & ~_coarse(wider, pores)
-    if around.sum() < _MIN_SOLID:  # other pores surround this pore
+    if around.sum() < _MIN_SOLID:  # the pore is surrounded by other pores
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
     if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:

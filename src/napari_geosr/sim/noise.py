@@ -97,7 +97,7 @@ class FrameNoise:
 
 
 def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
-    """Estimate the noise of the frames of one plane; hot pixels do not count.
+    """Estimate the noise of the frames of one plane; hot pixels are ignored.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
 def dark_level(frames: FloatArray) -> float | None:
     """Return the grey value of the darkest parts of the frames of one plane.
 
-    Padding does not count.
+    Padding is ignored.
 
     Parameters
     ----------

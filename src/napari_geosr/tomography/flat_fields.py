@@ -28,7 +28,7 @@ _SAMPLE_VALUES = 2**24
 #: Minimum number of frames for estimating a variance.
 _FRAMES = 3
 #: Number of pixels per patch over which the variance is averaged; the median over all
-#: patches is used, so that hot pixels do not matter.
+#: patches is used, so that hot pixels do not affect it.
 _PATCH = 256
 #: Maximum number of values from which the variance is estimated; for more, only every
 #: n-th row is used.
@@ -180,7 +180,7 @@ def _require_light(projections: Projections, how: str) -> None:
 
 
 def counts_per_photon(projections: Projections) -> float | None:
-    """Estimate the counts per photon: the variance of the flat fields over their mean.
+    """Estimate the counts per photon from the variance and mean of the flat fields.
 
     The variance of the number of photons in a pixel equals its mean, and counts are the
     gain times that number. Flicker of the whole beam and the variance of the dark

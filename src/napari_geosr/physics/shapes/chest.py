@@ -37,7 +37,7 @@ from napari_geosr.physics.shapes.exposure import (
 #: Organs by their label. The background is air outside the body; soft tissue is
 #: everything without a label of its own, such as muscle, vessels and the spine.
 ORGANS = ("background", "soft tissue", "lung", "heart", "rib", "clavicle")
-#: Label of foreign objects, which are neither learned nor evaluated.
+#: Label of foreign objects, which are excluded from training and evaluation.
 FOREIGN = 255
 #: Width of the detector, in mm.
 CHEST_WIDTH = 420.0

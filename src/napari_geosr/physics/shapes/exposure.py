@@ -24,7 +24,7 @@ class Radiograph:
     grey : ndarray of shape (Y, X), uint16
         Stored grey values, up to 4095.
     labels : ndarray of shape (Y, X), uint8
-        Tissue of each pixel; 255 where nothing is learned or evaluated.
+        Tissue of each pixel; 255 for pixels excluded from training and evaluation.
     pixel : float
         Edge length of a pixel in mm.
     """
