@@ -37,7 +37,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 TITLE = "Occlusion"
 HELP = "Change of the result when the structure in cubes of the scan is removed."
 
-#: Maximum number of cubes tried: those nearest to the explained voxels.
+#: Maximum number of cubes; the cubes nearest to the explained voxels are tried.
 _MAX_CUBES = 216
 #: Probability that the change of at least one cube is called significant although all
 #: changes are due to noise.

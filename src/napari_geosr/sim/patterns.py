@@ -95,8 +95,8 @@ class FringeFit:
     problem : str
         Why the pattern cannot be relied on; empty if it can.
     unused : float
-        Frequency, relative to that of the pattern, of another pattern with the same
-        direction (0.5 or 2) that is not used; 0 if there is none.
+        Frequency (0.5 or 2), relative to that of the pattern, of an unused second
+        pattern in the same direction; 0 if there is none.
     is_missing : bool
         No pattern was found at all, as opposed to a pattern with a problem.
     """

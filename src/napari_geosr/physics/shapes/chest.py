@@ -223,7 +223,7 @@ def _add_ribs(chest: _Chest, rng: np.random.Generator) -> None:
             start = first + i * spacing + shift + rng.uniform(-2, 2)
             behind = start - 14 * np.sin(np.pi * np.clip(u, 0, 1)) + slope * u**2
             _add_tube(chest, chest.y - behind, (u > 0.1) & (u < 1), radius, "rib")
-            if 0 < i < _RIBS - 2:  # cartilage, which casts no shadow, is in the middle
+            if 0 < i < _RIBS - 2:  # the middle is cartilage, which casts no shadow
                 ahead = start + slope + drop * np.clip(1 - u, 0, None) ** 0.9
                 near = (u > 0.42) & (u < 1)
                 _add_tube(chest, chest.y - ahead, near, 0.85 * radius, "rib")

@@ -76,8 +76,9 @@ def reconstruct_slices(
         x += step * direction
         rest -= step * seen
         gradient = backproject(rest, geometry)
-        # Gradients are orthogonal except for rounding errors. Along the first gradient,
-        # which is by far the largest, the error would grow tenfold in each iteration.
+        # Gradients are orthogonal except for rounding errors. Remove the error along
+        # the first gradient, which is by far the largest; otherwise, it would grow
+        # tenfold in each iteration.
         along = _sum(gradient * first, axes)
         gradient -= _ratio(along, first_power).to(x.dtype) * first
         before, power = power, _squares(gradient, axes)
