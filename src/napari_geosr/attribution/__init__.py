@@ -102,7 +102,7 @@ class AttributionRequest:
 
     @property
     def window(self) -> Window:
-        """Window of the region, which is read once for all methods."""
+        """Window of the region; it is read only once for all methods."""
         if "window" not in self.memory:
             self.memory["window"] = self.scene.window(self.region)
         window: Window = self.memory["window"]
@@ -130,7 +130,7 @@ class AttributionRequest:
 
     @property
     def is_independent(self) -> bool:
-        """Whether no voxel of the scan has any effect: all derivatives are zero."""
+        """Whether the result does not depend on the scan (all derivatives are zero)."""
         return not self.mean_gradient()[1].any()
 
     def distances(self) -> AnyArray:

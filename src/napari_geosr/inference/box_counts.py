@@ -23,14 +23,15 @@ _AT_ONCE = 2**20
 #: Bytes for each voxel that a sparse network computes, in addition to its features:
 #: position, and pairs of neighbours.
 _INDEX_BYTES = 200
-#: Corresponding bytes with dense convolutions: mask and position.
+#: Bytes for each computed voxel with dense convolutions: mask and position.
 _DENSE_INDEX_BYTES = 32
 #: Number of copies of each computed voxel's features that are held at the same time.
 _COPIES = 4
 #: Bytes needed regardless of the number of voxels, for the feature vectors that are
 #: gathered at a time.
 _FIXED_BYTES = 16 * 2**20
-#: Corresponding bytes with dense convolutions: working memory of torch's convolutions.
+#: Bytes needed with dense convolutions, regardless of the number of voxels, for torch's
+#: working memory.
 _DENSE_FIXED_BYTES = 40 * 2**20
 
 

@@ -251,7 +251,7 @@ def restore_window(
 
 
 def _convert_error(error: Exception, network: nn.Module, window: Any) -> Exception:
-    """Convert an error raised inside a network."""
+    """Convert an error raised inside a network to an error of this package."""
     if isinstance(error, GeoSRError):
         return error
     if is_out_of_memory(error):

@@ -46,7 +46,7 @@ _EDGES = (128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of the input of a stage: its phase, local means and features,
 #: and the interpolated result.
 _WINDOW_BYTES = 64
-#: Part of these bytes that is still held while the network computes.
+#: Bytes for each voxel of the input that are still held while the network computes.
 _INPUT_BYTES = 8
 #: Factor by which the number of voxels next to a surface grows if the resolution is
 #: doubled: 4 for smooth surfaces, and more for refined ones, which are rougher.

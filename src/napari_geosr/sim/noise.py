@@ -36,7 +36,7 @@ _FLOOR = 0.1
 _SHIFTS = (2.0, 3.0)
 #: Percentile of the smoothed mean frame that is used as the grey value without light.
 _DARK_PERCENTILE = 0.1
-#: Distance of that percentile from the grey value without light, in units of the noise,
+#: Distance of this percentile from the grey value without light, in units of the noise,
 #: if all pixels are dark. The search for the number of dark pixels starts at this
 #: value.
 _FAR_BELOW = 3.1
@@ -50,7 +50,7 @@ _BRIGHTER = 6.0
 #: their noise.
 _CLEAR_STEP = 8.0
 #: Minimum step at the edge of an empty area, as a fraction of the difference between
-#: its grey value and that of the darkest other pixels. At the edge of a dark
+#: the area's grey value and that of the darkest other pixels. At the edge of a dark
 #: background, the grey value increases gradually.
 _STEP = 0.1
 #: Distance from an empty area up to which pixels may be interpolated, in pixels.

@@ -38,8 +38,8 @@ _LIT = 0.1
 #: Counts are treated as photons if the estimated counts per photon differ from 1 by at
 #: most this value.
 _COUNT_TOLERANCE = 0.05
-#: Corresponding limit in standard errors of the estimate; the larger of the two
-#: applies.
+#: Limit of this difference in standard errors of the estimate; the larger of the two
+#: limits applies.
 _COUNT_ERRORS = 3.0
 
 
