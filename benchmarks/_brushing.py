@@ -95,7 +95,7 @@ def repeated(
 
 
 def drawn_by_mouse(scatter: Any) -> Gaps:
-    """Draw a spiral with the mouse, and measure the gaps of the event loop."""
+    """Draw a spiral with the mouse, and measure the gaps in the event loop."""
     size = scatter.width(), scatter.height()
     count = itertools.count()
 
@@ -153,7 +153,7 @@ class Stroke:
     Attributes
     ----------
     gaps : Gaps
-        Gaps of the event loop.
+        Gaps in the event loop.
     changes : int
         Number of changes of the selection.
     plot, picture : Drawn

@@ -7,8 +7,8 @@
 Noise-free scenes are simulated once on the fine grid: dead leaves with features of real
 scans, and pores in a solid, most of them blurred. During training, patches are averaged
 over the voxels of the scan, and noise of all levels (including none), with all
-correlations along each axis, is added. The target is the scene on the fine grid, as
-sharp as the scan sees it.
+correlations along each axis, is added. The target is the scene on the fine grid, with
+the same blur as in the scan.
 
 This script contains all settings; with the same seeds, a training run on one thread is
 reproducible.
@@ -57,7 +57,8 @@ SIGNAL_DEPENDENT = 0.3
 #: Errors in the level and the sharpness (relative) and in the correlations given to the
 #: network.
 TOLD_LEVEL, TOLD_CORRELATION, TOLD_SHARPNESS = 0.12, 0.06, 0.06
-#: Fraction of patches for which the sharpness is not given to the network.
+#: Fraction of patches for which the sharpness is not given to the network; if the noise
+#: is strong, the fraction is larger by 0.25.
 UNTOLD = 0.25
 #: Fraction of scenes that are blurred, and the largest standard deviation in voxels of
 #: the scan.

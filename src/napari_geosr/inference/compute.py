@@ -93,7 +93,8 @@ def network_dtype(network: nn.Module) -> str:
 def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[None]:
     """Use inference mode, full precision and `threads` threads within the context.
 
-    Use it around a single forward pass: a generator must not hold it while suspended.
+    Use this context for a single forward pass only: a generator must not be suspended
+    inside it.
 
     Parameters
     ----------
@@ -119,9 +120,9 @@ def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[
 def _full_precision() -> Iterator[None]:
     """Turn TF32 off while any thread is inside this context.
 
-    The flags belong to the process. The first thread to enter sets them and the last
-    one to leave resets them; otherwise, a preview that ends during a run would reset
-    them too early.
+    The flags apply to the whole process. The first thread to enter sets them and the
+    last one to leave resets them; otherwise, a preview that ends during a run would
+    reset them too early.
     """
     with _precision_lock:
         if not _in_full_precision:

@@ -22,8 +22,8 @@ _DEAD_FRACTION = 0.01
 #: fraction of their pixels that are brighter than the estimate.
 _SAMPLE_VIEWS = 32
 _BRIGHTER = 0.01
-#: Maximum number of values for this estimate; for large detectors, only every n-th row
-#: and column is used.
+#: Maximum number of values from which the counts without a sample are estimated; for
+#: large detectors, only every n-th row and column is used.
 _SAMPLE_VALUES = 2**24
 #: Minimum number of frames for estimating a variance.
 _FRAMES = 3

@@ -166,7 +166,7 @@ def _import_openvino() -> Any:
 def _no_telemetry() -> Iterator[None]:
     """Import openvino as if its telemetry were not installed.
 
-    Otherwise, the import and each conversion are reported to Google Analytics.
+    Otherwise, the import and each conversion would be reported to Google Analytics.
     """
     name = "openvino_telemetry"
     hidden = name not in sys.modules

@@ -113,7 +113,7 @@ def smooth_field(edge: int, width: float, rng: np.random.Generator) -> Array:
 
 
 def blurred(values: Any, width: float | tuple[float, float], mode: str) -> Any:
-    """Blur with a Gaussian; `mode` is "wrap" for periodic patterns."""
+    """Blur an image with a Gaussian; `mode` is "wrap" for periodic patterns."""
     from scipy.ndimage import gaussian_filter
 
     return gaussian_filter(values, width, mode=mode)

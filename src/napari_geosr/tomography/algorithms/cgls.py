@@ -59,7 +59,7 @@ def reconstruct_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
-    """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
+    """Iterate from a volume of zeros; see `napari_geosr.tomography.algorithms`."""
     from napari_geosr.physics.projection.projector import backproject, project
 
     axes = slice_axes(geometry)
@@ -92,7 +92,7 @@ def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _sum(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sum in double precision if possible: the method amplifies rounding errors."""
+    """Sum in double precision if possible, because CGLS amplifies rounding errors."""
     return tensor.sum(axes, keepdim=True, dtype=widest_dtype(tensor.device))
 
 
