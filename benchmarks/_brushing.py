@@ -51,7 +51,7 @@ def shown_pores(viewer: Any, planes: int) -> Any:
     plot = dock.result.plot
     for menu, column in ((plot.x, "centroid_x"), (plot.y, "centroid_y")):
         menu.setCurrentIndex(menu.findData(column))
-    viewer.dims.set_point(0, planes // 2 // STEP * STEP)  # where pores begin
+    viewer.dims.set_point(0, planes // 2 // STEP * STEP)  # first plane of some pores
     dock.tabs.setCurrentIndex(2)
     wait(0.5)
     return dock
@@ -74,7 +74,7 @@ def mouse(scatter: Any, kind: QEvent.Type, place: tuple[float, float]) -> None:
 def repeated(
     step: Callable[[], Any], interval: int = FRAME, seconds: float = 3.0
 ) -> Gaps:
-    """Call `step` regularly from the event loop, and measure the gaps of the loop.
+    """Call `step` regularly from the event loop, and measure the gaps in the loop.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def repeated(
 
 
 def drawn_by_mouse(scatter: Any) -> Gaps:
-    """Draw a spiral with the mouse, and measure the gaps of the event loop."""
+    """Draw a spiral with the mouse, and measure the gaps in the event loop."""
     size = scatter.width(), scatter.height()
     count = itertools.count()
 
@@ -112,7 +112,7 @@ def drawn_by_mouse(scatter: Any) -> Gaps:
 
 
 class Drawn(QObject):
-    """Times of the first redrawing after each change, or after several changes."""
+    """Times of the first redraw after each change, or after several changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,11 +120,11 @@ class Drawn(QObject):
         self._has_changed = False
 
     def change(self, _event: object = None) -> None:
-        """Record that a redrawing is due."""
+        """Record that a redraw is due."""
         self._has_changed = True
 
     def draw(self, _event: object = None) -> None:
-        """Record the time if a redrawing was due."""
+        """Record the time if a redraw was due."""
         if self._has_changed:
             self.times.append(time.perf_counter())
         self._has_changed = False
@@ -137,12 +137,12 @@ class Drawn(QObject):
 
     @property
     def rate(self) -> float:
-        """Number of redrawings per second."""
+        """Number of redraws per second."""
         return (len(self.times) - 1) / (self.times[-1] - self.times[0])
 
     @property
     def longest(self) -> float:
-        """Longest time between two redrawings, in milliseconds."""
+        """Longest time between two redraws, in milliseconds."""
         return float(1000 * np.diff(self.times).max())
 
 
@@ -153,7 +153,7 @@ class Stroke:
     Attributes
     ----------
     gaps : Gaps
-        Gaps of the event loop.
+        Gaps in the event loop.
     changes : int
         Number of changes of the selection.
     plot, picture : Drawn

@@ -53,12 +53,12 @@ class Band:
 
 
 def shift_score(name: str) -> Callable[[Row], float]:
-    """Score of intervals from shifts by the standard deviation of each voxel."""
+    """Return the score of intervals from shifts by each voxel's standard deviation."""
     return lambda row: abs(float(row[name]["needed"]))
 
 
 def shift_ends(name: str) -> Callable[[Row, float], tuple[float, float]]:
-    """Ends of intervals from shifts by the standard deviation of each voxel."""
+    """Return the ends of intervals from shifts by each voxel's standard deviation."""
 
     def ends(row: Row, factor: float) -> tuple[float, float]:
         shares = row[name]["shares"]
@@ -94,13 +94,13 @@ def quantiles(row: Row) -> tuple[float, float]:
 
 
 def quantile_score(row: Row) -> float:
-    """Return by how much the quantiles must be moved apart, as a share of 1."""
+    """Return how far each quantile must be moved outwards, as a porosity (0 to 1)."""
     low, high = quantiles(row)
     return max(low - row["truth"], row["truth"] - high)
 
 
 def quantile_ends(row: Row, factor: float) -> tuple[float, float]:
-    """Return the quantiles, moved apart by `factor`."""
+    """Return the quantiles, each moved outwards by `factor`."""
     low, high = quantiles(row)
     return low - factor, high + factor
 

@@ -8,7 +8,7 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-#: Differences that are not significant; two seeds may differ by as much.
+#: Differences that are not significant, because two seeds may differ by as much.
 TIE_PSNR, TIE_POROSITY = 0.5, 0.025
 CLASSICAL = ("Gaussian", "total variation", "non-local means")
 BLOCK_MATCHING = ("BM3D", "BM4D")

@@ -23,7 +23,7 @@ def digest(values: Mapping[str, Any], functions: Sequence[Callable[..., Any]]) -
     values : mapping
         Values that JSON can represent.
     functions : sequence of callable
-        Functions whose code is included, without comments, docstrings and layout.
+        Functions with code to include, without comments, docstrings and layout.
     """
     code = {function.__qualname__: _code(function) for function in functions}
     text = json.dumps([values, code], sort_keys=True)

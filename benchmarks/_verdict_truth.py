@@ -19,8 +19,8 @@ Array = npt.NDArray[np.float32]
 _SMALL = (15, 50)
 #: Sizes in voxels up to which pores may be uncountable, as in the verdict.
 _LIMITS = (19, 33, 81, 147)
-#: Number of voxels to evaluate: those with the largest removed part that does not
-#: look like noise.
+#: Number of voxels to evaluate: those from which the restoration removed the most that
+#: does not look like noise.
 _PLACES = 10
 #: Minimum depth of thin structures, relative to the contrast of the ground truth.
 _MIN_DEPTH = 0.15

@@ -1,4 +1,4 @@
-"""The window of napari in benchmarks: docks, waiting, and gaps of the event loop."""
+"""The window of napari in benchmarks: docks, waiting, and gaps in the event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Gaps:
 
     def __init__(self) -> None:
         self.found: list[float] = []
-        #: CPU time of this thread in each gap, which excludes other programs.
+        #: CPU time of this thread in each gap, excluding that of other programs.
         self.worked: list[float] = []
         self._last, self._last_worked = time.perf_counter(), time.thread_time()
         self._timer = QTimer()

@@ -73,7 +73,7 @@ def responses(noisy: Array, models: tuple[str, ...] = ()) -> dict[str, Any]:
 def best_weights(products: Array, kept: Array, most: int) -> Array:
     """Weights on the simplex with the smallest risk; at most `most` are nonzero."""
     n, scale = len(kept), float(np.abs(products).max())
-    products, kept = products / scale, kept / scale  # same order as the constraint
+    products, kept = products / scale, kept / scale  # scaled like the constraint
     best, weights = np.inf, np.zeros(n)
     for size in range(1, most + 1):
         for chosen in map(list, itertools.combinations(range(n), size)):

@@ -3,7 +3,7 @@
 Run ``python benchmarks/bench_completion.py train --folder F --steps N`` to train the
 U-Net on the skulls from which `skull-complete` was built, then
 ``python benchmarks/bench_completion.py compare --edge 256 --dense F/dense_N.pt`` to
-complete the same unseen skulls with both. An interrupted training is resumed.
+complete the same unseen skulls with both. An interrupted training run is resumed.
 ``whole`` counts what `skull-complete` adds to complete skulls, and to the same skulls
 with a missing part; ``turned`` completes skulls that are rotated by half a turn
 about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``. ``grids --edge 144``
@@ -42,9 +42,9 @@ _CHANNELS = (8, 16, 24, 24, 32)
 _RATE = 2e-3
 #: Steps between two checkpoints.
 _CHECKPOINT = 100
-#: Decay of the moving average of the weights, which is evaluated.
+#: Decay of the moving average of the weights; the averaged weights are evaluated.
 _AVERAGING = 0.99
-#: First seed of the skulls for the comparison; no model was built from them.
+#: First seed of the skulls for the comparison, from which no model was built.
 _SEED = 100
 #: Volume of a completed part, in % of the given shape, below which a warning is given.
 _FEW_PER_CENT = 1.0

@@ -63,16 +63,16 @@ PAIRS, PAIR_EDGE = 48, 16
 #: Number of training steps.
 STEPS = 2000
 FACTOR = 4
-#: First entry of the seeds of the scans.
+#: First number of the seeds of the scans.
 SEEDS = {"training": 955_001, "calibration": 960_001, "test": 970_001}
-#: Scans with less than this porosity, or less than this solid, are drawn again.
+#: Minimum fraction of pores and of solid in a scan; otherwise, the scan is drawn again.
 LEAST = 0.01
 
 
 def simulate(kind: str, number: int, edge: int) -> tuple[Scan, float]:
     """Draw a scan with dark pores and `edge` voxels along each axis.
 
-    Also returns the mean of the grey values of pores and solid.
+    Also returns the midpoint between the grey values of pores and solid.
     """
     for attempt in range(100):
         rng = np.random.default_rng([SEEDS[kind], number, attempt])

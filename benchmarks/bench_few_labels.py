@@ -128,8 +128,9 @@ def berea(options: argparse.Namespace) -> None:
                 labels = np.full(scan.shape, UNPAINTED, np.uint8)
                 labels[slices] = pores[slices]
                 for method, start in (("from scratch", None), ("PTDR", prior)):
-                    # Multiplied by `head_rate` for new layers; from scratch, for all.
-                    rate = 2e-5  # of pre-trained layers
+                    # Learning rate of pre-trained layers; that of new layers (from
+                    # scratch, of all layers) is multiplied by `head_rate`.
+                    rate = 2e-5
                     model = geosr.train(
                         "ptdr",
                         folder / f"{method}{count}{draw}",
@@ -352,7 +353,7 @@ class Radiographs:
 
 
 def draw_picture(path: Path) -> None:
-    """Draw some radiographs, with their tissues below them."""
+    """Save a picture of some radiographs, with their tissues below them."""
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(TISSUES)] = (
         *((0, 0, 0), (200, 80, 120), (90, 140, 60)),

@@ -33,7 +33,7 @@ _BY_MENU = ("File", "Open File(s)…", "the file", "Open")
 
 
 class Person:
-    """A simulated user whose clicks are counted."""
+    """A simulated user; the clicks are counted."""
 
     def __init__(self, viewer: Any) -> None:
         self.window = viewer.window._qt_window

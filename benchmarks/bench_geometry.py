@@ -69,7 +69,7 @@ GENERIC = "l1"
 ADVERSARIAL = ("pix2pix", "cyclegan")
 AWARE = "l1,porosity:2,euler:3,surface:4"
 IMAGING = Imaging(noise=0.05, noise_kind="independent", blur=0.4)
-#: Required reduction of the errors, and accepted loss of PSNR, against `GENERIC`.
+#: Required reduction of the errors, and accepted loss of PSNR, relative to `GENERIC`.
 LESS_CONNECTION, LESS_POROSITY, LOST_PSNR = 0.30, 0.20, 0.3
 
 

@@ -40,7 +40,7 @@ CODES = {
 
 
 def once(code: str) -> tuple[float, float]:
-    """Processor and wall-clock seconds of an interpreter that runs `code`."""
+    """CPU and wall-clock time, in seconds, of an interpreter that runs `code`."""
     before, wall = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - wall

@@ -1,7 +1,7 @@
 """Pores of a chunked array: compare `measure_porosity` with other libraries.
 
 `measure_porosity` (with its full table), and `dask_image.ndmeasure.label` together with
-`skimage.measure.regionprops_table`, measure the same zarr in turn. Prints the processor
+`skimage.measure.regionprops_table`, measure the same zarr in turn. Prints the CPU
 times of both (the first run of `measure_porosity` compiles its loops), and whether all
 pores have the same numbers of voxels. Requires ``pip install dask-image``.
 
@@ -50,7 +50,7 @@ def ours(path: Path) -> np.ndarray[Any, Any]:
 
 
 def others(path: Path) -> np.ndarray[Any, Any]:
-    """Return the sizes of the pores from dask-image, likewise with 26 neighbours."""
+    """Return the sizes of the pores from dask-image, also with 26 neighbours."""
     from dask_image import ndmeasure
 
     mask = da.from_zarr(path) < THRESHOLD

@@ -1,4 +1,4 @@
-"""CPU time of SIM reconstructions and segmentations, from which lower limits follow.
+"""CPU times of SIM reconstructions and segmentations, for lower limits of run times.
 
 A job that keeps nothing when it is stopped is refused if it cannot end within the
 walltime (``napari_geosr.jobs.feasibility.undivided``). The lower limits are half of

@@ -8,7 +8,7 @@ window is also redrawn without any change. The target is 50 ms.
 
 In these steps the picture is updated after each change. Then the lasso is drawn with
 the mouse, which moves every 8 ms; the picture is updated as often as the plot allows.
-The gaps of the event loop are compared with those for redrawing the unchanged window
+The gaps in the event loop are compared with those for redrawing the unchanged window
 every 16 ms. Finally, the picture is panned and each redraw is timed, for the image
 alone and with the selected pores.
 

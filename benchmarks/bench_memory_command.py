@@ -1,7 +1,7 @@
-"""Peak memory of ``napari-geosr restore BIG.tif --memory …`` against its budget: P9.
+"""Peak memory of ``napari-geosr restore BIG.tif --memory …`` and its budget: P9.
 
 Each row is measured in its own process. The process imports all modules, restores a
-volume of 6 x 32 x 32 voxels to a file of the same kind, returns free memory to the
+volume of 6 × 32 × 32 voxels to a file of the same kind, returns free memory to the
 system (malloc_trim), resets the kernel's high-water mark (VmHWM) and records the memory
 it holds (VmRSS) as the baseline. Then the command runs on the big volume. "Peak" is the
 high-water mark minus the baseline. It includes all stages, from reading the intensities

@@ -178,7 +178,7 @@ def steps_within(seconds: float, method: str, config: TrainingConfig) -> int:
 def learned(
     recipe: Recipe, train: Specimen, test: Specimen, steps: int, seconds: float | None
 ) -> dict[str, Any]:
-    """Train like a user, restore the test specimen, and evaluate it.
+    """Train as a user would, restore the test specimen, and evaluate it.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ MICROSCOPE = Microscope(
 DISTANCE = 0.6
 #: Fraction of the time for timing steps, and the smallest number of timed steps.
 _TRIED, _FEWEST = 0.2, 6
-#: Steps of a training that is stopped as soon as enough steps are timed.
+#: Steps of a training run that is stopped as soon as enough steps are timed.
 _ENDLESS = 100_000
 CUBIC, FULL = "cubic", "all voxels scanned"
 AWARE = "l1,porosity:2,euler:3,surface:4"
@@ -244,7 +244,7 @@ class Learned:
 
 
 class StepTime:
-    """The CPU time per training step, without the start and the end."""
+    """CPU time per training step, excluding the start and the end of the training."""
 
     def __init__(self) -> None:
         self.began: float | None = None
@@ -272,10 +272,10 @@ class StepTime:
 
 
 def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> float:
-    """Return the CPU time of a step, from a complete training of about `seconds`.
+    """Return the CPU time of a step, from a complete training run of about `seconds`.
 
-    The time of steps varies, because geometry-aware losses are added during a training.
-    The number of steps is first estimated from a long training that is stopped.
+    The time of steps varies, because geometry-aware losses are added during training.
+    The number of steps is first estimated from a long training run that is stopped.
     """
     started = StepTime()
     asked = itertools.count()
@@ -452,7 +452,7 @@ class Bench:
         key = f"{way}, ×{factor}"
         if key not in times:
             tried = _TRIED * self.arguments.seconds
-            # The first training includes the time for imports and compilation.
+            # The first training run includes the time for imports and compilation.
             step_seconds(WAYS[way], folder, 0.0, **settings)
             times[key] = step_seconds(WAYS[way], folder, tried, **settings)
             path.write_text(json.dumps(times, indent=1))

@@ -62,7 +62,7 @@ def blobs(seed: int) -> Array:
 
 
 def grained(seed: int) -> Array:
-    """Two phases, one of them with a soft texture of 10 % of the contrast."""
+    """Two phases, one of them with a smooth texture of 10 % of the contrast."""
     rng = np.random.default_rng(seed)
     texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2.0, mode="wrap")
     phase = blobs(seed)

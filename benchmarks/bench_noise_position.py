@@ -3,7 +3,7 @@
     python benchmarks/bench_noise_position.py [--data ../shared/data]
         [--out docs/evidence/noise.md]
 
-Noise whose level depends on the position is added to crops of real volumes. For
+Noise with a level that depends on the position is added to crops of real volumes. For
 comparison, uniform noise is added to the same volumes and to
 all structures of ``bench_noise_estimation.py``.
 """

@@ -76,9 +76,9 @@ def from_whole(pores: Mask, precision: float, draws: int) -> tuple[float, float]
 
 
 def from_spot(pores: Mask, precision: float, draws: int) -> tuple[float, float, float]:
-    """Mean number of planned spots, and fractions of intervals that hold.
+    """Mean number of planned spots, and fractions of correct intervals.
 
-    The first fraction is that of sets of spots; the second, that of first spots alone.
+    The first fraction is for sets of spots; the second is for first spots alone.
     """
     rng = np.random.default_rng(4)
     counts, held, alone = [], [], []

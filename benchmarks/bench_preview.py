@@ -1,4 +1,4 @@
-"""Time of the first preview of a 512 x 512 slice: target P12.
+"""Time of the first preview of a 512 × 512 slice: target P12.
 
 In a separate process, the model is loaded and the volume prepared (the dock does this
 in the background). Then the first preview, later previews, and the network alone are

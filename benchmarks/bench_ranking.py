@@ -51,7 +51,7 @@ LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
 #: Kinds of noise in images, and the correlation of adjacent pixels.
 IMAGE_LAGS = {"independent": 0.0, "blurred": 0.67}
 IMAGE_EDGE = 256
-#: Accepted losses against the best candidate, and against the scan (dB).
+#: Accepted losses relative to the best candidate, and relative to the scan (dB).
 CLOSE, HARM = 0.3, 0.1
 #: Error of a stated gain from rounding (dB).
 ROUNDED = 0.05
@@ -268,7 +268,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _covered(rows: list[dict[str, Any]], *, only_chosen: bool) -> str:
-    """How many true gains are within the interval that the ranking states."""
+    """Return how many true gains are within the interval that the ranking states."""
     inside = [
         low - ROUNDED <= row["true"][name] <= high + ROUNDED
         for row in rows

@@ -3,11 +3,11 @@
 Plain reads: slabs, planes, tiles with a halo and slices in other directions from an
 uncompressed TIFF, compared with `tifffile.memmap` (which ends the process if the file
 shrinks). First slice: time for opening an uncompressed TIFF and reading its middle
-slice, compared with `tifffile.imread` of the whole file. Tiles: 64x128x128 tiles with a
-halo of 16, compared with the same tiles without a halo, in z-y-x order, from files with
-compressed blocks. Shards: number of shards of an OME-Zarr that are written twice if the
-tiles do not fit its grid. All alternatives run in turn in one process; the shortest
-CPU time of several runs is used.
+slice, compared with `tifffile.imread` of the whole file. Tiles: tiles of 64 × 128 × 128
+voxels with a halo of 16, compared with the same tiles without a halo, in Z-Y-X order,
+from files with compressed blocks. Shards: number of shards of an OME-Zarr that are
+written twice if the tiles do not fit its grid. All alternatives run in turn in one
+process; the shortest CPU time of several runs is used.
 
     python benchmarks/bench_reading.py [--quick]
 """
@@ -46,7 +46,7 @@ def best(functions: dict[str, Callable[[], Any]], n: int) -> dict[str, float]:
 
 
 def tiles(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, ...]]:
-    """Yield tiles of size `TILE` with a halo, clipped at the border, in z-y-x order."""
+    """Yield tiles of size `TILE` with a halo, clipped at the border, in Z-Y-X order."""
     starts = [range(0, n, t) for n, t in zip(shape, TILE, strict=True)]
     for corner in itertools.product(*starts):
         yield tuple(

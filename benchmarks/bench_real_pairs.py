@@ -4,7 +4,7 @@
         [--out docs/evidence/denoisers.md]
 
 `FOLDER` contains ``input_avg1_ID.tif`` and ``target_avg400_ID.tif`` (W2S wide-field
-images, 512 × 512). The two were scaled to 8 bit separately, so gain and offset are
+images, 512 × 512). The two were scaled to 8 bits separately, so gain and offset are
 fitted before the PSNR is computed. Classical filters are tuned on each image **with
 knowledge of the target**; models and ``auto`` are not. ``--adapt`` adapts
 `fluo-denoise` to each image (``train adapt``), which takes minutes.

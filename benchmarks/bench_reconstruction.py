@@ -2,9 +2,9 @@
 
     python benchmarks/bench_reconstruction.py --size 512 --angles 512 --threads 2
 
-All run in turn in one process, and the best time of each is used. The target is to be
-no slower than ASTRA for one slice on the same cores. ASTRA reconstructs one slice in
-one thread, so CPU times are printed as well as wall-clock times. On a CUDA
+All algorithms run in turn in one process, and the best time of each is used. The target
+is to be no slower than ASTRA for one slice on the same cores. ASTRA reconstructs one
+slice in one thread, so CPU times are printed as well as wall-clock times. On a CUDA
 device, the CUDA algorithms of ASTRA are used instead; the target is at most twice their
 time.
 """
@@ -28,7 +28,7 @@ Times = tuple[float, float]
 
 
 def _in_turn(calls: dict[str, Callable[[], Any]], repeat: int) -> dict[str, Times]:
-    """Return the shortest wall-clock and processor seconds per call."""
+    """Return the shortest wall-clock and CPU time per call, in seconds."""
     best = {name: (float("inf"), float("inf")) for name in calls}
     for _ in range(repeat):
         for name, call in calls.items():

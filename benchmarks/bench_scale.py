@@ -1,11 +1,11 @@
 """Volumes larger than the memory budget, and several processes on one volume.
 
-A scan of 512 x 1024 x 1024 voxels (uint16, 1.1 GB) is super-resolved to 4.3 billion
+A scan of 512 × 1024 × 1024 voxels (uint16, 1.1 GB) is super-resolved to 4.3 billion
 voxels in an OME-Zarr, and the pores of the result are measured, each by the command
 with a memory budget. "Peak" is the largest resident memory of the process, including
 the program, its libraries and the model. Then a smaller scan is restored by one and by
 two worker processes of one thread each, to compare their voxels and times. The plan
-that ``--dry-run`` prints for 2000 x 2000 x 2000 voxels is compared with the
+that ``--dry-run`` prints for 2000 × 2000 × 2000 voxels is compared with the
 extrapolation of two runs, and tiles of a live layer are timed. The time from
 ``submit`` to the first tile is measured with SLURM: that of this computer if SLURM_CONF
 is set, and otherwise a private one, which needs root access and the programs of
@@ -41,8 +41,8 @@ SHARED = (384, 384)
 QUEUED = (48, 384)
 #: Attributes of `Run` that are compared.
 FIELDS = ("processor", "seconds")
-#: Planes of the scans from which the time of the planned scan is extrapolated. The
-#: first run only fills the caches and is not used.
+#: Numbers of planes of the scans from which the time of the planned scan is
+#: extrapolated. The first run only fills the caches and is not used.
 SAMPLES = (4, 4, 44)
 #: Edge of the planned scan, and of its repeated chunk.
 PLANNED, CHUNK = 2000, 250
@@ -183,7 +183,7 @@ def voxels_of(path: Path) -> np.ndarray:
 
 
 def workers(folder: Path, repeats: int) -> None:
-    """Print processor and wall-clock times of one and of two workers."""
+    """Print CPU and wall-clock times of one and of two workers."""
     scan = folder / "shared.ome.tif"
     write_scan(scan, *SHARED)
     runs: dict[int, list[tuple[Run, float]]] = {1: [], 2: []}
@@ -274,7 +274,7 @@ def plan(folder: Path) -> None:
 
 
 def live(folder: Path) -> None:
-    """Print the time of a tile of 512 x 512 voxels of a live layer."""
+    """Print the time of a tile of 512 × 512 voxels of a live layer."""
     from napari_geosr import read
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.operations.restore import RestoreConfig, prepare_steps
@@ -321,7 +321,7 @@ def queue(folder: Path) -> None:
 
     if reason := slurm_cluster.why_missing():
         sys.exit(f"The time in a queue was not measured: {reason}.")
-    # The name of a socket must be short.
+    # Paths of sockets must be short.
     with (
         tempfile.TemporaryDirectory(prefix="slurm") as place,
         slurm_cluster.slurm(Path(place)) as conf,

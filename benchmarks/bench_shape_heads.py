@@ -22,11 +22,12 @@ import numpy as np
 from bench_shapes import KINDS, SEEDS, ShapeFigures, format_cells
 
 HEADS = ("occupancy", "distance")
-#: Names of the values in `ShapeFigures.compared` that are judged, and their signs and
+#: Names of the values in `ShapeFigures.compared` that are shown, and their signs and
 #: digits in the table.
 _COLUMNS = ("Dice", "Dice (surface)", "volume error", "thickness error")
 _SIGNS, _DIGITS = ("", "", "+", "+"), (4, 4, 1, 1)
-#: As for the bundled model; the default suits longer training.
+#: Decay of the moving average of the weights, as for the bundled model; the default is
+#: suitable for longer training.
 _AVERAGING = 0.99
 
 Row = list[float]

@@ -33,7 +33,7 @@ from napari_geosr.sim.noise import frame_noise
 ROOT = Path(__file__).resolve().parents[1]
 #: Edge of the part of the frames in camera pixels, and object pixels per camera pixel.
 EDGE, UPSCALE = 32, 4
-#: Steps before and after which the loss is compared.
+#: Steps in the table of the loss.
 SHOWN = (1, 100, 200, 300, 400, 600, 1000)
 #: Number of steps over which the loss is averaged.
 MEAN = 10

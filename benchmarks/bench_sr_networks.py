@@ -13,7 +13,7 @@ lightweight networks reach their target, or writes them into a document with ``-
     python benchmarks/bench_sr_networks.py --rock berea.zip \
         --out docs/evidence/sr_networks_tables.md
 
-Rows and trainings are stored in the folder ``--work``, so an interrupted run can be
+Rows and training runs are stored in the folder ``--work``, so an interrupted run can be
 resumed. ``--quick`` shows in a minute that everything runs; its values are meaningless.
 """
 
@@ -63,7 +63,7 @@ _TEST_SEED = 50_000
 IMAGING = Imaging(noise=0.1, noise_kind="independent", blur=0.4)
 #: Gap in voxels between the parts of a rock for training and for testing.
 _GAP = 16
-#: Accepted loss of PSNR (dB) against a large network, and largest relative costs.
+#: Accepted loss of PSNR (dB) and largest costs, relative to a large network.
 LOST_PSNR, OF_PARAMETERS, OF_TIME = 0.2, 1 / 10, 1 / 4
 #: Edge in voxels of the window for counting multiplications.
 _COUNTED = 16
@@ -284,7 +284,7 @@ def mean_figures(volumes: Sequence[Array], truths: Sequence[Scan]) -> dict[str, 
 
 
 class Bench:
-    """Result rows, stored in a file; the trainings are in folders next to this file."""
+    """Result rows, stored in a file; training runs are in folders next to this file."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -363,7 +363,7 @@ class Bench:
         return float(self.options.energy_seconds)
 
     def _learned(self, recipe: Recipe, seed: int) -> dict[str, Any]:
-        """Train like a user, or resume; restore, evaluate, and measure the cost."""
+        """Train as a user would, or resume; restore, evaluate, and measure the cost."""
         path = self._trained(recipe, seed)
         device = self.options.device
         given = [t.noisy for t in self.tests]

@@ -1,4 +1,4 @@
-"""Training never waits for patches (P14), and previews cost at most 5 %.
+"""Check that training never waits for patches (P14), and previews cost at most 5 %.
 
 Prints ratios. The same training runs in turn with newly drawn patches and with a single
 cached batch, and then with and without a preview every few seconds.

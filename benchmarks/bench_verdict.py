@@ -55,11 +55,12 @@ LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 #: Limits of harm: increase of the error over that of the input, in dB; change of a
 #: clean scan, relative to the contrast; factor and least difference of pore numbers.
 HARM, CHANGE, PORES, MIN_PORES = 0.1, 0.01, 2.0, 5
-#: Error factor of the number of pores that confirms a caution.
+#: Factor by which the number of pores must be wrong to confirm a caution.
 WRONG = 1.2
 #: Contrast of thin structures that confirms a caution, relative to the true contrast.
 THIN = 0.75
-#: Error factors of the noise level that confirm a caution: correlated, independent.
+#: Factors by which the noise level must be wrong to confirm a caution, for correlated
+#: and for independent noise.
 ACCURACY, WHITE_ACCURACY = 1.2, 1.1
 Row = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ are included, so run it on an idle machine.
 
 ``--openings`` only opens every dock. ``--brushing`` draws a lasso around 115,600 pores
 with the mouse, which moves every 8 ms, and counts how often plot and picture are drawn
-with a new selection (also if the picture is drawn at every change); it also redraws
-the unchanged window every 16 ms.
+with a new selection: first with the picture drawn at every change, then at its usual
+rate. It also redraws the unchanged window every 16 ms.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DOCK = "napari alone: open an empty dock"
 #: Baselines of adding empty labels to the scan, and of adding one slice of labels.
 EMPTY, SLICE = "napari alone: add empty labels", "napari alone: add one slice of labels"
 REPLACE = "napari alone: replace the slice of labels"
-#: Redrawing the window: baselines of selecting pores.
+#: Baselines of selecting pores: redrawing the window.
 CANVAS = "napari alone: redraw an empty canvas"
 REDRAW = "redraw the window with pores, unchanged"
 EVERY = "brush pores with the mouse, picture drawn at every change"

@@ -94,7 +94,7 @@ def _completed(
         "test_data": f"simulated, {len(TEST_SEEDS)} scans per set, none used in "
         "training",
     }
-    # Omit the name of the operating system, which is irrelevant for the model.
+    # Omit the name of the operating system, which is irrelevant to the model.
     record = {k: v for k, v in card.provenance.items() if k != "platform"}
     rows = (
         FigureRow(

@@ -277,7 +277,7 @@ REAL_FILES = {
 
 
 def jobs(viewer) -> States:
-    """Jobs: without a job, with a finished training, with the parts of a run."""
+    """Jobs: without a job, with a finished training run, with the parts of a run."""
     frame, _ = opened(viewer, "Jobs")
     wait(1)
     yield "empty", frame

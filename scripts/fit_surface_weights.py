@@ -90,7 +90,8 @@ def main() -> None:
     counts = np.concatenate([p[0] for p in parts])
     distances = np.concatenate([p[1] for p in parts])
     groups = orbits()
-    # Exact for a plane half a voxel away: its equation is given a very large weight.
+    # The equation of a plane half a voxel away has a very large weight, so that the
+    # result is exact for this plane.
     plane = [sum(o[0] < 0 for o in g) for g in groups.values()]
     heavy = 1e4
     rows = np.vstack([np.c_[counts, np.ones(len(counts))], heavy * np.r_[plane, 1.0]])

@@ -1,8 +1,8 @@
 """Change one sign, bound or constant at a time, and check whether a test fails.
 
 The changes are listed in ``mutations.py`` in this folder. Each is made in a copy of the
-tree, never in the tree itself; then the test files that should detect it are run. A
-change that no test detects survives: the behaviour is not tested.
+tree, never in the tree itself; then the test files that should detect it are run. If no
+test detects a change, the changed behaviour is not tested.
 
     python scripts/mutate.py                  # all: about ten minutes
     python scripts/mutate.py --only wedge-steps interval-half
@@ -111,7 +111,7 @@ def choose(names: Sequence[str]) -> list[Mutation]:
 
 
 def find(mutation: Mutation) -> Path:
-    """Return the file that contains the old text of a change exactly once.
+    """Return the file that contains the original text of a change exactly once.
 
     Raises
     ------

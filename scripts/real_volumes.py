@@ -55,8 +55,9 @@ KINDS = {
     "in the plane": (0.0, 0.8, 0.8),
     "in 3D": (0.8, 0.8, 0.8),
 }
+#: Seed for the noise added to the volumes of the table.
 _SEED = 13_009
-#: The same for the regions that were used neither for the table nor for any rule.
+#: Seed for the noise in regions that were used neither for the table nor for any rule.
 _OTHER_SEED = 77_001
 #: Losses above this value in dB count as harm.
 _HARM_DB = 0.1
@@ -126,7 +127,7 @@ _POROUS = ("bone", "cement", "berea")
 def correlated(
     shape: tuple[int, ...], widths: tuple[float, ...], seeds: tuple[int, int]
 ) -> Array:
-    """Noise of standard deviation 1."""
+    """Noise of standard deviation 1, correlated by smoothing with these widths."""
     noise = np.random.default_rng(seeds).standard_normal(shape)
     if max(widths):
         noise = ndimage.gaussian_filter(noise, widths[3 - len(shape) :], mode="wrap")

@@ -1,4 +1,4 @@
-"""Run the commands of the tutorials like a reader, and record their output.
+"""Run the commands of the tutorials as a reader would, and record their output.
 
 Usage: ``python scripts/run_tutorials.py --work FOLDER [NAME…]``. Each tutorial runs in
 its own folder, ``FOLDER/NAME``; ``log.txt`` in this folder contains every command with
@@ -85,7 +85,7 @@ def run_words(words: list[str], folder: Path) -> str:
         "XDG_STATE_HOME": str(folder / "state"),
     }
     environment = {**os.environ, **own}
-    # Readers do not set the number of threads, on which trainings depend slightly.
+    # Readers do not set the number of threads, on which training depends slightly.
     environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, check=False

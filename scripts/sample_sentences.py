@@ -4,8 +4,8 @@ Run ``python scripts/sample_sentences.py AREA [--n 100] [--seed 0]``. The areas 
 ``docs`` (README and pages), ``evidence`` (pages of measurements), ``cards`` (of the
 bundled models), ``changelog``, ``docks`` (strings in ``gui``), ``messages`` (all other
 strings), ``help`` (of the command line), ``docstrings``, ``api`` (docstrings of public
-functions) and ``comments``. The judgement of a reader is worth more than a count:
-correct the pattern, not only the sentence.
+functions) and ``comments``. If a sentence is odd, look for others of the same pattern
+and correct them as well.
 """
 
 from __future__ import annotations

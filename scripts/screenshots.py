@@ -159,7 +159,7 @@ def segment() -> None:
 
 
 def shapes() -> None:
-    """A coarse piece of trabecular bone, refined by four, and its surface."""
+    """A coarse piece of trabecular bone, refined by a factor of 4, and its surface."""
     from napari_geosr.physics.shapes import coarsened, sampled, trabeculae
 
     viewer = new_viewer(size=(1280, 820))
@@ -231,7 +231,7 @@ def shapes_segment() -> None:
 
 
 def compare() -> None:
-    """A restored foam and its noisy scan against the clean foam."""
+    """A restored foam and its noisy scan, compared with the clean foam."""
     import napari_geosr
     from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
@@ -405,7 +405,7 @@ def steps_done(view) -> int:
 
 
 def train() -> None:
-    """A running training: curves, values and the preview on the slice."""
+    """A training run in progress: curves, values and the preview on the slice."""
     viewer = new_viewer(size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 500)
@@ -419,7 +419,7 @@ def train() -> None:
 
 
 def jobs() -> None:
-    """Two finished trainings in one plot, one of them selected."""
+    """Two finished training runs in one plot, one of them selected."""
     viewer = new_viewer(size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 200)
@@ -441,7 +441,7 @@ def jobs() -> None:
 
 
 def jobs_resume() -> None:
-    """A paused training, and the options for resuming it."""
+    """A paused training run, and the options for resuming it."""
     viewer = new_viewer(size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 1000)

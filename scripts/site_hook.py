@@ -1,4 +1,4 @@
-"""Hook of the documentation site: no line breaks within quantities and short code.
+"""Prevent line breaks within quantities and short code on the documentation site.
 
 In narrow columns and on phones, browsers would otherwise break lines between a number
 and its unit, and after the hyphens of options.

@@ -195,7 +195,7 @@ class Soak:
         self.dock(self.rng.choice(DOCKS))
 
     def close_any_dock(self) -> None:
-        """Close one of the docks, even if it is running."""
+        """Close one of the docks, even if a run is in progress in it."""
         docks = self.docks()
         if docks:
             self.close_dock(self.rng.choice(docks))
@@ -284,7 +284,7 @@ class Soak:
     # Values that must not grow
 
     def look(self) -> Look:
-        """Close everything, wait for running tasks, and measure the remaining use."""
+        """Close everything, wait for running tasks, and measure what remains in use."""
         from qtpy.QtCore import QEvent, QThreadPool
         from qtpy.QtWidgets import QApplication
 
@@ -341,7 +341,7 @@ class Soak:
         return found
 
     def _stop_jobs(self) -> None:
-        """Stop trainings, and wait until their processes have ended."""
+        """Stop training runs, and wait until their processes have ended."""
         from napari_geosr.core.errors import JobError
         from napari_geosr.jobs.folder import JobFolder
 
@@ -350,7 +350,7 @@ class Soak:
             try:
                 job = JobFolder(path)
             except JobError:
-                continue  # the job is still being created
+                continue  # the folder of the job is still incomplete
             if job.status().is_alive:
                 job.request(self.rng.choice(["pause", "finish", "cancel"]))
         self.wait(60, lambda: not self._children())

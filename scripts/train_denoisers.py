@@ -10,7 +10,7 @@ blobs and cells of the other bundled models). During training, noise of all leve
 the grey value is added to patches. The network is given the level and the correlation
 of the noise, with errors like those of a measurement.
 
-This script contains all settings; with the same seeds, a training on one thread is
+This script contains all settings; with the same seeds, a training run on one thread is
 reproducible.
 """
 
@@ -63,7 +63,7 @@ AVERAGE = 0.999
 
 @dataclass(frozen=True)
 class World:
-    """Training data of one stage of a training.
+    """Training data of one stage of a training run.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class World:
     single: float = 0.12
 
 
-#: Stages of a training in order; each has its own schedule.
+#: Stages of a training run in order; each has its own schedule.
 WORLDS = {
     "ct-denoise": (
         World(seed=41_301, n_scenes=480, signal_dependent=0.3),
@@ -165,7 +165,7 @@ SCENES = {"ct-denoise": ct_scene, "fluo-denoise": fluo_scene}
 
 
 def make_scenes(name: str, folder: Path, stage: int = 0) -> Array:
-    """All scenes of a stage; grey values from about 0 to 1 (2nd to 98th percentile)."""
+    """All scenes of a stage, with grey values scaled as by `normalised`."""
     world = WORLDS[name][stage]
     first = WORLDS[name][0].seed == world.seed
     path = folder / (f"scenes-{name}.npy" if first else f"scenes-{name}-{stage}.npy")
@@ -315,7 +315,7 @@ def _as_tensor(values: list[Array]) -> torch.Tensor:
 
 
 def recipe(name: str, steps: list[int]) -> dict[str, Any]:
-    """All settings of a training, for the ``train.yaml`` stored with the weights."""
+    """All settings of a training run, for the ``train.yaml`` next to the weights."""
     return {
         "script": "scripts/train_denoisers.py",
         "network": NETWORK,

@@ -7,10 +7,10 @@
 Noise-free scenes are simulated once on the fine grid: dead leaves with features of real
 scans, and pores in a solid, most of them blurred. During training, patches are averaged
 over the voxels of the scan, and noise of all levels (including none), with all
-correlations along each axis, is added. The target is the scene on the fine grid, as
-sharp as the scan sees it.
+correlations along each axis, is added. The target is the scene on the fine grid, with
+the same blur as in the scan.
 
-This script contains all settings; with the same seeds, a training on one thread is
+This script contains all settings; with the same seeds, a training run on one thread is
 reproducible.
 """
 
@@ -57,7 +57,8 @@ SIGNAL_DEPENDENT = 0.3
 #: Errors in the level and the sharpness (relative) and in the correlations given to the
 #: network.
 TOLD_LEVEL, TOLD_CORRELATION, TOLD_SHARPNESS = 0.12, 0.06, 0.06
-#: Fraction of patches for which the network is not told the sharpness.
+#: Fraction of patches for which the sharpness is not given to the network; if the noise
+#: is strong, the fraction is larger by 0.25.
 UNTOLD = 0.25
 #: Fraction of scenes that are blurred, and the largest standard deviation in voxels of
 #: the scan.
@@ -122,7 +123,7 @@ def averaged(scene: Array, factor: int) -> Array:
 
 
 def make_scenes(name: str, folder: Path) -> tuple[Array, Array]:
-    """All scenes, written to a file on first use, and the sharpness of each as seen."""
+    """All scenes, written to a file on first use, and the sharpness of their scans."""
     training, path = TRAININGS[name], folder / f"scenes-{name}.npy"
     if not path.exists():
         made = np.empty((N_SCENES, EDGE, EDGE, EDGE), np.float16)
@@ -147,7 +148,7 @@ def draw(
     rng: np.random.Generator,
     reconstructed: float = RECONSTRUCTED[0],
 ) -> tuple[torch.Tensor, ...]:
-    """A batch: scans, targets, and the level, correlation and sharpness to tell."""
+    """A batch: scans, targets, and the given level, correlation and sharpness."""
     factor, patch = training.factor, training.patch
     noisy, fine, levels, told, edges, weights = [], [], [], [], [], []
     while len(noisy) < BATCH:
@@ -166,7 +167,7 @@ def draw(
             order = rng.permutation(3) if rng.random() < 0.3 else np.array([0, 1, 2])
             if rng.random() < 0.5:
                 order = order[[0, 2, 1]]
-            # Scenes have no preferred direction, but noise has: turn scenes only.
+            # Turn only the scenes, because noise has a preferred direction.
             turned = scene.transpose(rng.permutation(3))
             for axis in range(3):
                 if rng.random() < 0.5:
@@ -223,7 +224,7 @@ def _as_tensor(values: list[Array]) -> torch.Tensor:
 
 
 def recipe(name: str, steps: list[int]) -> dict[str, Any]:
-    """All settings of a training, for the ``train.yaml`` stored with the weights."""
+    """All settings of a training run, for the ``train.yaml`` next to the weights."""
     return {
         "script": "scripts/train_super_resolution.py",
         "network": TRAININGS[name].network,
@@ -278,7 +279,7 @@ def train(name: str, out: Path, stage: int, steps: int, threads: int) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             y = network(x, level, told, edge)
         squares = (y.float() - target).square().mean((1, 2, 3, 4))
-        # Patches count by how hard they are: the error without a network.
+        # Weight patches by their difficulty, i.e. by the error without a network.
         plain = functional.avg_pool3d(target, training.factor)
         plain = (upscaled_by_parabolas(plain, spread) - target).square()
         hard = plain.mean((1, 2, 3, 4)) + 0.3 * noise.square() + 1e-3

@@ -80,8 +80,9 @@ def _classical(test: TestSet, scans: list[Scan]) -> Iterator[Judged]:
 def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
     """Choose the setting with the highest PSNR on a part of a scan.
 
-    For few and thick slices, it may be better to filter plane by plane; for noise that
-    grows with the signal, after an Anscombe transform, which is given the true gain.
+    With few and thick slices, it may be better to filter plane by plane. If the noise
+    increases with the signal, it may be better to filter after an Anscombe transform,
+    which is given the true gain.
     """
     part, fine = _middle(scan.noisy.shape, test.factors)
     noisy, clean = scan.noisy[part], scan.clean[fine]

@@ -12,7 +12,8 @@ from napari_geosr.models.card import TrainingData, TrainingStatistic
 from napari_geosr.models.distribution import Signature, distance, draw_sample, signature
 from napari_geosr.physics.simulated import open_simulated
 
-#: First simulated volume that is not used for training, and how many are drawn.
+#: Number of the first simulated volume that is not used for training, and how many such
+#: volumes are drawn.
 _OTHERS, _N_OTHERS = 50_000, 128
 _MOST = 160
 

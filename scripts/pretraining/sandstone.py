@@ -73,7 +73,7 @@ def grey_values(solid: Array, seed: int = 0) -> Array:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train, or resume an interrupted training."""
+    """Train, or resume an interrupted training run."""
     scan = grey_values(solid_voxels(Path(options.data)))[TRAINED]
     began = time.process_time()
     model = geosr.train(

@@ -21,7 +21,7 @@ from napari_geosr.physics.specimens.phantoms import Phantom, Shape
 CALIBRATION_SEED, TEST_SEED = 940_001, 950_001
 #: Length scales by resolution, relative to the structures below.
 RESOLUTIONS = {"high resolution": 1.3, "low resolution": 0.65}
-#: Minimum porosity; if a scan has less, another is drawn.
+#: Minimum porosity; a scan with a lower porosity is drawn again.
 _LEAST_POROSITY = 0.003
 _ATTEMPTS = 20
 

@@ -43,7 +43,7 @@ class AttributionRequest:
     region : Box
         Bounding box in the result, in Z, Y, X.
     mask : ndarray of bool
-        Voxels to explain, as an array of the shape of the region.
+        Mask of the voxels to explain, with the shape of the region.
     voxel_size : tuple of float
         Voxel size of the scan along Z, Y and X.
     unit : str
@@ -61,8 +61,8 @@ class AttributionRequest:
     steps : int
         Number of steps of the path for integrated gradients.
     blur : float
-        Standard deviation of the Gaussian blur at the start of that path, in voxels of
-        the scan.
+        Standard deviation, in voxels of the scan, of the Gaussian blur at the start of
+        the path for integrated gradients.
     feature : {"grey", "edge"}
         Feature to attribute: the mean grey value, or the mean gradient.
     patch : int
@@ -102,7 +102,7 @@ class AttributionRequest:
 
     @property
     def window(self) -> Window:
-        """Window of the region, which is read once for all methods."""
+        """Window of the region; it is read only once for all methods."""
         if "window" not in self.memory:
             self.memory["window"] = self.scene.window(self.region)
         window: Window = self.memory["window"]
@@ -130,7 +130,7 @@ class AttributionRequest:
 
     @property
     def is_independent(self) -> bool:
-        """Whether no voxel of the scan has any effect: all derivatives are zero."""
+        """Whether the result does not depend on the scan (all derivatives are zero)."""
         return not self.mean_gradient()[1].any()
 
     def distances(self) -> AnyArray:

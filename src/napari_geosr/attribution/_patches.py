@@ -49,7 +49,7 @@ class NoiseGenerator:
         return float(self._noise.at(grey))
 
     def spread(self, weights: AnyArray, grey: float, draws: int) -> float:
-        """Return the standard deviation of a weighted sum of the noise at `grey`."""
+        """Return the standard deviation that a weighted sum of noise has at `grey`."""
         shape = weights.shape[1:] if self._flat else weights.shape
         sums = [
             float((noise_of_scan(self._noise, shape, self._rng) * weights).sum())

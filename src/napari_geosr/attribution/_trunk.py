@@ -143,7 +143,7 @@ def _recorded(network: nn.Module) -> Iterator[list[torch.Tensor]]:
             hook = None
             if isinstance(module, kinds):
                 hook = keep_input
-            elif isinstance(module, LinearEnd):  # no module for the last layer
+            elif isinstance(module, LinearEnd):  # its last layer is not a module
                 hook = keep_maps
             if hook is not None:
                 stack.callback(module.register_forward_pre_hook(hook).remove)

@@ -180,7 +180,7 @@ class Window:
 
     @property
     def network_window(self) -> Box:
-        """Box that the network processes; padding may extend beyond the scan."""
+        """Box that the network processes; may extend beyond the scan by padding."""
         return self._tile.window
 
     @property
@@ -220,7 +220,11 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Return the values after a change in a box; other planes are from `before`."""
+        """Return the values of the region after a change of the input in a box.
+
+        For networks that process single planes, only the planes that depend on the box
+        are computed; the others are copied from `before`.
+        """
         import torch
 
         if not self.layout.per_plane:
@@ -331,10 +335,10 @@ class Window:
     def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
         """Return the contribution of the network's additive constants to a score.
 
-        ``Σ b · ∂f/∂b`` over biases and the means of normalisation layers. Networks with
-        rectifiers (ReLU) as activations are jointly homogeneous in voxels and biases,
-        so that this contribution and ``Σ x · ∂f/∂x`` add up to the output (Euler's
-        theorem). For other networks, the sum may differ.
+        It is ``Σ b · ∂f/∂b`` over the biases and the means of normalisation layers.
+        Networks with rectifiers (ReLU) as activations are jointly homogeneous in voxels
+        and biases, so that this contribution and ``Σ x · ∂f/∂x`` add up to the output
+        (Euler's theorem). For other networks, the sum may differ.
 
         Parameters
         ----------
@@ -395,7 +399,7 @@ class Window:
         return int(self.region[0].stop - self.region[0].start)
 
     def _block(self, x: torch.Tensor) -> torch.Tensor:
-        """Assemble the block that the reader would return from the voxels `x`."""
+        """From the voxels `x`, assemble the block that the reader would return."""
         import torch
 
         for axis, local in enumerate(self._local):

@@ -49,7 +49,8 @@ Verdict = Literal["well supported", "weak", "prior only"]
 #: A pore counts as "prior only" if at least this fraction of its contrast in the result
 #: remains when its input voxels are replaced by solid.
 PRIOR_SHARE = 0.5
-#: Maximum fraction of this contrast that may remain for a "well supported" pore.
+#: Maximum fraction of its contrast in the result that may remain for a pore that is
+#: "well supported".
 _SUPPORTED_SHARE = 0.2
 #: Minimum fraction of noise realisations in which a well supported pore survives.
 _MIN_SURVIVAL = 0.75
@@ -65,7 +66,7 @@ _BLUR = 0.7
 #: Number of noise realisations from which the standard deviation of the matched
 #: filter's output is estimated.
 _FILTER_DRAWS = 200
-#: Lower limit of the remaining fraction in the log ratio, which is infinite for 0.
+#: Minimum of the remaining fraction when its logarithm, infinite for 0, is taken.
 _MIN_SHARE = 0.01
 #: Width of the zone of solid around a pore: in voxels of the scan for calculating the
 #: grey value that replaces the pore, and in voxels of the result for calculating the
@@ -100,7 +101,7 @@ class _Pore:
     sign: float
 
     def contrast(self, values: AnyArray) -> float:
-        """Return the contrast: solid minus pore (reversed if the pores are bright)."""
+        """Return the contrast: solid minus pore, or the reverse for bright pores."""
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
@@ -244,7 +245,7 @@ def _pore(request: AttributionRequest) -> _Pore:
     others = _coarse(wider, pores & ~mask) & ~coarse
     own = _grown(coarse, request.margin) & ~others
     around = _grown(coarse, request.margin + _AROUND) & ~own & ~_coarse(wider, pores)
-    if around.sum() < _MIN_SOLID:  # other pores surround this pore
+    if around.sum() < _MIN_SOLID:  # the pore is surrounded by other pores
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
     if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:

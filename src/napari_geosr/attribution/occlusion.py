@@ -1,9 +1,9 @@
 """Find out which regions of the scan matter, by replacing them with noise.
 
-Grey boxes, the usual method [1]_, do not resemble the training data. Here,
-a cube of the scan is replaced with its mean grey value plus new noise. The noise has
-the level and correlation of the scan's own noise and a mean of zero over the cube, so
-only the structure is removed.
+Usually, regions are covered with grey boxes [1]_, which do not resemble the training
+data. Here, a cube of the scan is replaced with its mean grey value plus new noise. The
+noise has the level and correlation of the scan's own noise and a mean of zero over the
+cube, so only the structure is removed.
 
 New noise alone also changes the result. If the cube has no structure, the scan is just
 another draw of this noise, so the original result is compared with the spread of the
@@ -37,7 +37,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 TITLE = "Occlusion"
 HELP = "Change of the result when the structure in cubes of the scan is removed."
 
-#: Maximum number of cubes tried: those nearest to the explained voxels.
+#: Maximum number of cubes; the cubes nearest to the explained voxels are tried.
 _MAX_CUBES = 216
 #: Probability that the change of at least one cube is called significant although all
 #: changes are due to noise.

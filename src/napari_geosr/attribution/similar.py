@@ -1,4 +1,4 @@
-"""Show whether the training data contain structures like those at a position.
+"""Find out whether the training data contain structures like those at a position.
 
 A patch around the position is described by the means of the network's last feature
 maps, and compared with the patches of the training volumes in the index of the model.

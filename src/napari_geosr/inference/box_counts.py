@@ -23,13 +23,15 @@ _AT_ONCE = 2**20
 #: Bytes for each voxel that a sparse network computes, in addition to its features:
 #: position, and pairs of neighbours.
 _INDEX_BYTES = 200
-#: Corresponding bytes with dense convolutions: mask and position.
+#: Bytes for each computed voxel with dense convolutions: mask and position.
 _DENSE_INDEX_BYTES = 32
 #: Number of copies of each computed voxel's features that are held at the same time.
 _COPIES = 4
-#: Bytes needed for any number of voxels: feature vectors that are gathered at a time.
+#: Bytes needed regardless of the number of voxels, for the feature vectors that are
+#: gathered at a time.
 _FIXED_BYTES = 16 * 2**20
-#: Corresponding bytes with dense convolutions: working memory of torch's convolutions.
+#: Bytes needed with dense convolutions, regardless of the number of voxels, for torch's
+#: working memory.
 _DENSE_FIXED_BYTES = 40 * 2**20
 
 
@@ -109,7 +111,8 @@ def box_count_steps(
 
 def _per_cell(planes: AnyArray, starts: Sequence[AnyArray]) -> AnyArray:
     """Return the number of voxels in each cell of some planes of a mask."""
-    # Numbers along two axes fit into a byte; other types would be copied as a whole.
+    # Counts along two axes fit into a byte. With a larger type, numpy would convert the
+    # whole mask first.
     counts = np.add.reduceat(planes.view(np.uint8), starts[2], 2, np.uint8)
     counts = np.add.reduceat(counts, starts[1], 1, np.uint8)
     layers = np.arange(0, len(planes), CELL)

@@ -1,4 +1,4 @@
-"""A forward pass: settings that make it exact, and readable errors."""
+"""Run a forward pass with exact settings, and convert its errors to readable ones."""
 
 from __future__ import annotations
 
@@ -57,17 +57,16 @@ def usable_cores() -> int:
 
 
 def default_threads() -> int:
-    """Return the number of threads of a run that does not set one.
+    """Return the default number of CPU threads of a run.
 
-    Outside the jobs of a cluster, one core is left free, so that the desktop remains
-    responsive.
+    Outside cluster jobs, one core is left free, so that the desktop remains responsive.
     """
     n = usable_cores()
     return n if is_in_allocation() else max(1, n - 1)
 
 
 def threads_used(threads: int | None) -> int:
-    """Return the number of threads for a setting, limited to the number of cores."""
+    """Return the number of CPU threads for a setting, at most the number of cores."""
     return min(threads or default_threads(), usable_cores())
 
 
@@ -94,7 +93,8 @@ def network_dtype(network: nn.Module) -> str:
 def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[None]:
     """Use inference mode, full precision and `threads` threads within the context.
 
-    Use it around a single forward pass: a generator must not hold it while suspended.
+    Use this context for a single forward pass only: a generator must not be suspended
+    inside it.
 
     Parameters
     ----------
@@ -120,9 +120,9 @@ def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[
 def _full_precision() -> Iterator[None]:
     """Turn TF32 off while any thread is inside this context.
 
-    The flags belong to the process. The first thread to enter sets them and the last
-    one to leave resets them; otherwise, a preview that ends during a run would reset
-    them too early.
+    The flags apply to the whole process. The first thread to enter sets them and the
+    last one to leave resets them; otherwise, a preview that ends during a run would
+    reset them too early.
     """
     with _precision_lock:
         if not _in_full_precision:
@@ -252,7 +252,7 @@ def restore_window(
 
 
 def _convert_error(error: Exception, network: nn.Module, window: Any) -> Exception:
-    """Convert an error raised inside a network."""
+    """Convert an error raised inside a network to an error of this package."""
     if isinstance(error, GeoSRError):
         return error
     if is_out_of_memory(error):
@@ -349,7 +349,7 @@ _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
 
 
 class WorkTimer:
-    """Times work of a network without the time that other programs take.
+    """Measures the time that a network takes, excluding that of other programs.
 
     On the CPU, it counts the CPU time of the calling thread, which computes its
     share of every layer; on other devices, the elapsed time.
@@ -394,7 +394,7 @@ def known_speed(network: nn.Module, device: str, threads: int | None) -> float |
 def seconds_per_voxel(
     network: nn.Module, device: str, threads: int | None, max_voxels: int = 1 << 40
 ) -> float:
-    """Measure the time per input voxel on small windows, as if no other program ran.
+    """Measure the time per input voxel on small windows, excluding other programs.
 
     The result is cached per network, device and number of threads. Windows grow until
     one takes a tenth of a second, so that call overhead and caches do not distort the
@@ -409,7 +409,7 @@ def seconds_per_voxel(
     threads : int or None
         CPU threads; all cores but one by default.
     max_voxels : int
-        Voxels of the largest window that is timed.
+        Number of voxels of the largest window that is timed.
 
     Returns
     -------

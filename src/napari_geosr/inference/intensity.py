@@ -230,7 +230,7 @@ def _crowd_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, float]:
-    """Find the fraction of voxels that look hot or dead but are too many to be defects.
+    """Find the fraction of isolated extreme voxels that are too numerous for defects.
 
     Evenly spaced blocks of a large volume are read again. The grey values of small
     pores and grains may also lie far from all others, but so do those of most of their

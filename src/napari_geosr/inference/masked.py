@@ -52,7 +52,7 @@ _EDGES = (160, 128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of a window while the network's input is prepared: grey values,
 #: and their means over neighbourhoods, in float32.
 _WINDOW_BYTES = 40
-#: Of these, the bytes that are still held while the network computes.
+#: Bytes for each voxel of a window that are still held while the network computes.
 _INPUT_BYTES = 12
 
 

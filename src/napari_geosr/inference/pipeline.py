@@ -1,4 +1,4 @@
-"""Reading, computing and writing at the same time, in bounded memory."""
+"""Read, compute and write at the same time, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiled run: processes tiles in order, and retries if memory runs out."""
+"""Process the tiles of a run in order; retry with smaller ones if memory runs out."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def estimate(
     itemsize: int = 4,
     unit: ReadUnit | None = None,
 ) -> Estimate:
-    """Estimate the cost of restoring an array of `shape` from small timed windows.
+    """Time small windows to estimate the cost of restoring an array of `shape`.
 
     Speed and memory are measured once per network, device and number of threads; later
     calls only plan. Raises the same errors as `restore_tiles` if nothing fits.

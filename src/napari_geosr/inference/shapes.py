@@ -46,7 +46,7 @@ _EDGES = (128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of the input of a stage: its phase, local means and features,
 #: and the interpolated result.
 _WINDOW_BYTES = 64
-#: Of these, the bytes that are still held while the network computes.
+#: Bytes for each voxel of the input that are still held while the network computes.
 _INPUT_BYTES = 8
 #: Factor by which the number of voxels next to a surface grows if the resolution is
 #: doubled: 4 for smooth surfaces, and more for refined ones, which are rougher.
@@ -206,7 +206,7 @@ def _stage_bytes(
 
 
 def surface_planes(inside: MaskVoxels, planes: slice) -> tuple[AnyArray, AnyArray]:
-    """Return planes of the surface mask of a shape, and of this mask dilated by 1."""
+    """Return planes of a shape's surface mask, and of the mask dilated by one voxel."""
     first = max(0, planes.start - 2)
     found = surface_mask(inside[first : planes.stop + 2])
     kept = slice(planes.start - first, planes.stop - first)
@@ -232,9 +232,9 @@ def surface_mask(inside: AnyArray) -> AnyArray:
 
 
 def _spread(values: AnyArray, join: np.ufunc) -> AnyArray:
-    """Join each voxel of a bool array with its 3 × 3 × 3 neighbourhood.
+    """Combine each voxel of a bool array with its 3 × 3 × 3 neighbourhood by `join`.
 
-    Sliced arrays take a tenth of the time of scipy's filters.
+    With slices of the array, this takes a tenth of the time of scipy's filters.
     """
     for axis in range(values.ndim):
         before: list[slice] = [slice(None)] * values.ndim

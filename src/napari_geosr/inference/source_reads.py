@@ -51,7 +51,7 @@ class SourceReads:
         return share * (self.factor - 1.0)
 
 
-#: Reads of a source from which each voxel can be read individually.
+#: How a source is read if each of its voxels can be read individually.
 DIRECT = SourceReads()
 
 

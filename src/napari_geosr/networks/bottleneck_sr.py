@@ -78,7 +78,10 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckSR(UpscalingNetwork):
-    """Bottlenecks on the coarse grid, pointwise sub-voxel upsampling, cubic skip."""
+    """Bottlenecks on the coarse grid, pointwise sub-voxel upsampling, skip connection.
+
+    The skip connection interpolates the input.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

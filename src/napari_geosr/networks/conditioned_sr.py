@@ -149,9 +149,9 @@ class ConditionedSR(nn.Module):
         nn.init.zeros_(self.tail.bias)
         self._weights = parabola_weights(config.upscale_factor)
         # The reach is the sum of the reaches of the tail and the last blocks, of the
-        # coarse blocks (with the other half of a coarse voxel), and of the first
-        # blocks, the head and the noise level. Detail is averaged and spread out once
-        # more.
+        # coarse blocks (plus one, because a coarse voxel is two voxels wide), and of
+        # the first blocks, the head and the noise level. Averaging the detail and
+        # spreading it out extends the reach further.
         reach = 1 + 2 * config.blocks
         reach += 1 + 2 * 2 * config.coarse_blocks
         reach += 2 * config.blocks + 1 + noise_map.REACH

@@ -259,7 +259,7 @@ class DiffusionUNet(nn.Module):
         return crop_to(y, x.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply to clean images ``(N, C, [Z,] Y, X)``; returns ``(N, 1, [Z,] Y, X)``.
+        """Map clean images ``(N, C, [Z,] Y, X)`` to the output ``(N, 1, [Z,] Y, X)``.
 
         If the output is labels, their scores ``(N, n, [Z,] Y, X)`` are returned during
         training.

@@ -239,7 +239,7 @@ def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _each(parts: Iterable[slice]) -> Any:
-    """Return the index of a part of every image (`Any`: torch has no type for it)."""
+    """Return the index of a part of every image; torch has no type for such indices."""
     return (..., *parts)
 
 

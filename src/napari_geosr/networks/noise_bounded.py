@@ -125,8 +125,8 @@ class MultiscaleBody(nn.Module):
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
         # The reach, in half-resolution voxels, is the sum of the reaches of the tail
-        # and the last blocks, of the coarse blocks (with the other half of a coarse
-        # voxel), and of the first blocks and the head.
+        # and the last blocks, of the coarse blocks (plus one, because a coarse voxel is
+        # two voxels wide), and of the first blocks and the head.
         half = 1 + 2 * config.blocks
         half += 1 + 2 * 2 * config.blocks
         half += 2 * _n_blocks_before(config) + 1

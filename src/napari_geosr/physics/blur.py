@@ -11,7 +11,7 @@ import numpy.typing as npt
 def gaussian_blur(
     volume: npt.NDArray[np.float32], sigma: float | Sequence[float]
 ) -> npt.NDArray[np.float32]:
-    """Blur with a Gaussian point-spread function; constant regions are unchanged.
+    """Blur a volume with a Gaussian point-spread function; uniform areas are unchanged.
 
     Parameters
     ----------

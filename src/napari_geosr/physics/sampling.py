@@ -83,7 +83,8 @@ def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> An
         lines[axis] = slice(None)
         line = volume[tuple(lines)]
         places = np.arange(start[axis], n, factor)
-        # With a factor of 2, voxels at a distance of 2 are also replaced: use 3.
+        # With a factor of 2, voxels at a distance of 2 are also replaced, so those at a
+        # distance of 3 are used.
         far, cubic = (3, 0.5625) if factor == 2 else (2, 2 / 3)
         shape = [1] * volume.ndim
         shape[axis] = len(places)

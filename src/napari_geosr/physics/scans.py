@@ -254,7 +254,7 @@ def random_imaging(
 
 
 def random_texture(phantom: Phantom, rng: np.random.Generator) -> FloatArray | None:
-    """Draw a mild gradient, a third phase, both or neither (None), for contrast 1."""
+    """Draw a mild gradient, a third phase, both or neither (None); contrast is 1."""
     shape = phantom.fraction.shape
     texture = np.zeros(shape, np.float32)
     if rng.random() < 0.5:

@@ -230,7 +230,7 @@ def _means(
 
 
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Return, for each axis, the number of voxels of `low` to average for a search.
+    """Return, for each axis, the number of voxels of `low` to average in a search.
 
     The averaged voxels are roughly cubic and few enough to fit into memory, but `high`
     must span enough of them to be recognisable.

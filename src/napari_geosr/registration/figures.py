@@ -170,7 +170,7 @@ def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
 
 def _windowed(block: FloatArray) -> npt.NDArray[np.float64]:
     windowed: npt.NDArray[np.float64] = block.astype(np.float64) - float(block.mean())
-    # Squares of values far from 1 would be lost to rounding.
+    # Normalise, because squares of values far from 1 would lose precision.
     windowed /= float(windowed.std()) or 1.0
     for axis, n in enumerate(block.shape):
         shape = [n if i == axis else 1 for i in range(block.ndim)]

@@ -75,7 +75,7 @@ class Grid:
 
     @property
     def extent(self) -> npt.NDArray[np.float64]:
-        """Edge lengths of the field of view, including whole outer voxels."""
+        """Edge lengths of the field of view, including the whole outermost voxels."""
         return np.array(self.shape) * self.voxel_size
 
     @property

@@ -34,8 +34,8 @@ _MIN_POWER = 0.05
 #: expected power, is less than this value. For correct optics, the power is larger,
 #: even if the sample is smooth.
 _MAX_MISSING = 0.12
-#: Minimum expected power of this detail, and minimum power of coarser detail, each
-#: relative to its random error.
+#: Minimum expected power of the detail below the cut-off, and minimum power of coarser
+#: detail, each relative to its random error.
 _MIN_EXPECTED = 8.0
 #: Minimum exponent of the decrease of the power spectrum of structures with frequency.
 _DECAY = 3.0

@@ -36,7 +36,7 @@ _FLOOR = 0.1
 _SHIFTS = (2.0, 3.0)
 #: Percentile of the smoothed mean frame that is used as the grey value without light.
 _DARK_PERCENTILE = 0.1
-#: Distance of that percentile from the grey value without light, in units of the noise,
+#: Distance of this percentile from the grey value without light, in units of the noise,
 #: if all pixels are dark. The search for the number of dark pixels starts at this
 #: value.
 _FAR_BELOW = 3.1
@@ -45,15 +45,14 @@ _SEARCHES = 8
 #: Minimum distance of the brightest pixel from the grey value without light, in units
 #: of the noise; if it is smaller, all pixels may be illuminated.
 _BRIGHTER = 6.0
-#: An area of constant grey value counts as empty (padding of registered or cropped
-#: frames) if it differs from the darkest other pixels by more than this multiple of
-#: their noise.
+#: An area of constant grey value counts as padding (of registered or cropped frames) if
+#: it differs from the darkest other pixels by more than this multiple of their noise.
 _CLEAR_STEP = 8.0
-#: Minimum step at the edge of an empty area, as a fraction of the difference between
-#: its grey value and that of the darkest other pixels. At the edge of a dark
+#: Minimum step at the edge of padding, as a fraction of the difference between the grey
+#: value of the padding and that of the darkest other pixels. At the edge of a dark
 #: background, the grey value increases gradually.
 _STEP = 0.1
-#: Distance from an empty area up to which pixels may be interpolated, in pixels.
+#: Distance from padding up to which pixels may be interpolated, in pixels.
 _INTERPOLATED = 4
 
 
@@ -97,7 +96,7 @@ class FrameNoise:
 
 
 def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
-    """Estimate the noise of the frames of one plane; hot pixels do not count.
+    """Estimate the noise of the frames of one plane; hot pixels are ignored.
 
     Parameters
     ----------
@@ -181,7 +180,7 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
 def dark_level(frames: FloatArray) -> float | None:
     """Return the grey value of the darkest parts of the frames of one plane.
 
-    Padding does not count.
+    Padding is ignored.
 
     Parameters
     ----------
@@ -224,7 +223,7 @@ def _dark_level(frames: FloatArray) -> tuple[float, float, bool]:
     """Return the grey value and size of the darkest area, and whether there is padding.
 
     Areas in which all frames have one constant grey value are padding if this value is
-    clearly lower than the grey values of all other areas.
+    clearly lower than the grey values of all other areas, with a step at their edge.
     """
     from scipy import ndimage
 

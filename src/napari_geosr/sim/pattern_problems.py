@@ -1,4 +1,4 @@
-"""Why a pattern that was found in raw frames cannot be relied on."""
+"""Find reasons why a pattern found in raw frames is unreliable."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _NOTCH = 0.08
 _FADE = 0.06
 #: Lower limit of a band's signal, as a fraction of the band's energy.
 _MIN_SIGNAL = 0.02
-#: Maximum number of separations of the bands, each with the phases estimated before.
+#: Maximum number of times that bands are separated, each with the phases found before.
 _SEPARATIONS = 4
 #: Minimum confidence of a pattern near a given one, if it is the clearest pattern in
 #: the frames: frames smaller than 64 × 64 pixels do not reach higher values.
@@ -58,15 +58,15 @@ MIN_NEAR = 4.0
 MIN_PROMINENCE = 0.7
 #: Minimum number of phases with which two patterns in one direction can be separated.
 MIN_TWO_ORDERS = 5
-#: Range of frequencies searched for a second pattern, relative to the expected one.
+#: Frequencies searched for a second pattern, relative to the expected frequency.
 _NEAR = (0.85, 1.15)
 #: Maximum distance of a second pattern from where it is expected, in cycles per field
 #: of view.
 _MAX_DISTANCE = 1.5
-#: Minimum confidence of a second pattern where it is expected; noise reaches 3.
+#: Minimum confidence of a second pattern where it is expected; noise alone reaches 3.
 _MIN_RELATED = 3.5
 #: If the coarser pattern is clear and was refined: minimum confidence of the finer one,
-#: and its maximum distance.
+#: and its maximum distance from where it is expected, in cycles per field of view.
 _FINER = 2.0, 0.5
 #: Range of frequencies searched for the coarser of two patterns if it was not found at
 #: half the frequency of the finer one, relative to the cut-off.
@@ -95,8 +95,8 @@ class FringeFit:
     problem : str
         Why the pattern cannot be relied on; empty if it can.
     unused : float
-        Frequency, relative to that of the pattern, of another pattern with the same
-        direction (0.5 or 2) that is not used; 0 if there is none.
+        Frequency (0.5 or 2), relative to that of the pattern, of an unused second
+        pattern in the same direction; 0 if there is none.
     is_missing : bool
         No pattern was found at all, as opposed to a pattern with a problem.
     """
@@ -220,7 +220,7 @@ class AngleFit:
         factor : float
             0.5 or 2.
         least, distance : float
-            Minimum confidence; distance searched, in cycles per field of view.
+            Minimum confidence; maximum deviation in cycles per field of view.
 
         Returns
         -------

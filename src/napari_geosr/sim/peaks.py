@@ -18,7 +18,7 @@ _RINGS = 12
 _INNER = (0.07, 0.2)
 #: Maximum distance of a pattern from an approximate wave vector, such as that of a
 #: circle dragged onto a peak: in cycles per field of view, and as a fraction of the
-#: width of the spectrum (half the diameter of a circle). The larger of the two applies.
+#: width of the spectrum (half the circle's diameter). The larger of the two applies.
 _REACH = 3.0
 _REACH_FRACTION = 0.01
 

@@ -115,7 +115,7 @@ def refine_phases_steps(
 
 
 def _overshot(before: PatternSet, after: PatternSet) -> PatternSet:
-    """Return `after` with the changes of the intensities since `before` increased."""
+    """Return `after`, with larger changes of the intensities since `before`."""
     old, new = (
         np.asarray([fringe.intensity for fringe in patterns.fringes])
         for patterns in (before, after)

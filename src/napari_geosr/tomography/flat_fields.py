@@ -22,13 +22,13 @@ _DEAD_FRACTION = 0.01
 #: fraction of their pixels that are brighter than the estimate.
 _SAMPLE_VIEWS = 32
 _BRIGHTER = 0.01
-#: Maximum number of values for this estimate; for large detectors, only every n-th row
-#: and column is used.
+#: Maximum number of values from which the counts without a sample are estimated; for
+#: large detectors, only every n-th row and column is used.
 _SAMPLE_VALUES = 2**24
 #: Minimum number of frames for estimating a variance.
 _FRAMES = 3
 #: Number of pixels per patch over which the variance is averaged; the median over all
-#: patches is used, so that hot pixels do not matter.
+#: patches is used, so that hot pixels do not affect it.
 _PATCH = 256
 #: Maximum number of values from which the variance is estimated; for more, only every
 #: n-th row is used.
@@ -38,8 +38,8 @@ _LIT = 0.1
 #: Counts are treated as photons if the estimated counts per photon differ from 1 by at
 #: most this value.
 _COUNT_TOLERANCE = 0.05
-#: Corresponding limit in standard errors of the estimate; the larger of the two
-#: applies.
+#: Limit of this difference in standard errors of the estimate; the larger of the two
+#: limits applies.
 _COUNT_ERRORS = 3.0
 
 
@@ -180,7 +180,7 @@ def _require_light(projections: Projections, how: str) -> None:
 
 
 def counts_per_photon(projections: Projections) -> float | None:
-    """Estimate the counts per photon: the variance of the flat fields over their mean.
+    """Estimate the counts per photon from the variance and mean of the flat fields.
 
     The variance of the number of photons in a pixel equals its mean, and counts are the
     gain times that number. Flicker of the whole beam and the variance of the dark

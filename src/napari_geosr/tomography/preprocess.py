@@ -1,8 +1,8 @@
 """Convert detector counts to line integrals, in blocks of rows.
 
-Applies flat and dark fields, -log with a report of clipped values, and the removal of
-zingers and stripes. Every row is processed separately, so results do not depend on how
-the rows are divided into blocks.
+Flat and dark fields are applied, the negative logarithm is taken (clipped values are
+reported), and zingers and stripes are removed. Every row is processed separately, so
+results do not depend on how the rows are divided into blocks.
 """
 
 from __future__ import annotations

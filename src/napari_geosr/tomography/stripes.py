@@ -66,8 +66,8 @@ class StripeSettings:
         most 1/8 of the detector.
     contrast : float
         How much a column must differ from the others to count as a wide stripe or dead
-        column, in units of the typical difference between columns; lower values find
-        more.
+        column, in units of the typical difference between columns; lower values select
+        more columns.
     """
 
     size: int = 21

@@ -77,7 +77,7 @@ def check_available(setting: Setting, device: str) -> None:
 
 
 class TimedForward:
-    """A forward pass that records the time of its calls.
+    """A forward pass that records how long its calls take.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class TimedForward:
         self.n_calls, self.total, self.best = 0, 0.0, math.inf
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Call the forward pass and record its time."""
+        """Call the forward pass and record how long it takes."""
         return self._timed(self._forward, x)
 
     def _timed(
@@ -192,7 +192,7 @@ class Choice:
         """
         check_available(self.setting, device)
         if self.setting == AUTO:
-            # Without a message: nobody asked for openvino, and it was not tried.
+            # There is no message, because openvino was neither requested nor tried.
             reason = self._reason_against(network, device, tile)
             if reason is not None:
                 self._use_torch(reason)

@@ -11,10 +11,10 @@ from napari_geosr.core.types import AnyArray
 Array = AnyArray
 
 #: Largest accepted difference from torch, in standard deviations of the volume.
-#: Differences in rounding give up to 1e-5; 16-bit arithmetic, which must be rejected,
-#: gives several per cent.
+#: Rounding causes differences of up to 1e-5; 16-bit arithmetic, which must be rejected,
+#: causes differences of several per cent.
 MAX_DIFFERENCE = 1e-3
-#: Largest accepted root-mean-square difference; rounding gives up to 1e-6.
+#: Largest accepted root-mean-square difference; rounding causes up to 1e-6.
 MAX_RMS = 1e-4
 
 
@@ -27,7 +27,7 @@ def differences(theirs: Array, ours: Array) -> tuple[float, float]:
     if theirs.shape != ours.shape:
         return math.inf, math.inf
     largest, squares = 0.0, 0.0
-    for a, b in zip(theirs, ours, strict=True):  # part by part: tiles are large
+    for a, b in zip(theirs, ours, strict=True):  # in parts, because tiles are large
         part = np.abs(a - b)
         # Do not use max(), which would lose a NaN.
         largest = float(np.maximum(largest, part.max()))
@@ -36,5 +36,5 @@ def differences(theirs: Array, ours: Array) -> tuple[float, float]:
 
 
 def agree(largest: float, rms: float) -> bool:
-    """Whether differences are due to rounding; False for NaN."""
+    """Whether differences can be due to rounding alone; False for NaN."""
     return largest <= MAX_DIFFERENCE and rms <= MAX_RMS

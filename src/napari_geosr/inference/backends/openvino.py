@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Approximate edge length, in voxels, of the window used to trace the network.
 _TRACE_EDGE = {2: 48, 3: 16}
-#: Number of strides added along each axis for the trial windows, which reveal a trace
-#: with a hard-coded input size.
+#: Number of strides by which trial windows exceed the traced window along each axis, to
+#: reveal a trace with a hard-coded input size.
 _TRIALS = ((1, 2, 3), (4, 1, 2))
 #: Interval between checks for a request to stop, in milliseconds.
 _POLL_MS = 50
@@ -166,7 +166,7 @@ def _import_openvino() -> Any:
 def _no_telemetry() -> Iterator[None]:
     """Import openvino as if its telemetry were not installed.
 
-    Otherwise, the import and each conversion are reported to Google Analytics.
+    Otherwise, the import and each conversion would be reported to Google Analytics.
     """
     name = "openvino_telemetry"
     hidden = name not in sys.modules

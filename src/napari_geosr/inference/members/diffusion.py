@@ -3,7 +3,7 @@
 Each member is a possible object: an image that is likely under the model and that
 reproduces the scan up to its noise. The members are drawn by
 `napari_geosr.learning.diffusion.posterior`, or, with models that were trained on pairs
-of scans, by `…conditional`.
+of scans, by `napari_geosr.learning.diffusion.conditional`.
 """
 
 from __future__ import annotations

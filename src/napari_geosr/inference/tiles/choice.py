@@ -247,7 +247,7 @@ def _worthwhile(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> list[TileChoice]:
-    """Find the tiles whose work is within a limit, or, if there are none, the cheapest.
+    """Find the tiles with work within a limit, or, if there are none, the cheapest.
 
     By default, work is counted rather than timed, so that the result is reproducible.
     """

@@ -84,8 +84,8 @@ class TotalVariation(Filter):
                 inner_part = part.narrow(2 + axis, 0, length - 1)
                 inner_part.sub_(u.narrow(2 + axis, 1, length - 1), alpha=step)
                 inner_part.add_(u.narrow(2 + axis, 0, length - 1), alpha=step)
-            # Keep only the voxels that later iterations need: at an edge beyond which
-            # the scan continues, voxels are now wrong.
+            # Keep only the voxels that later iterations need: near an edge beyond which
+            # the scan continues, the values are now wrong.
             needed = [
                 slice(
                     max(0, part.start - 1 - left - first),

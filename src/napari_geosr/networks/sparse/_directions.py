@@ -1,4 +1,4 @@
-"""Directions from a centre, and maps over them: neighbours, splines, interpolation.
+"""Directions from a centre: find neighbours, and fill in and interpolate maps.
 
 The directions are nearly equally spaced (a Fibonacci lattice), so that no direction is
 preferred.

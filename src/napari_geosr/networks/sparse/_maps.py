@@ -113,7 +113,7 @@ def neighbour_pairs(coords: Tensor, keys: Tensor, grid: Grid) -> RowPairs:
 
 
 def halved(grid: Grid) -> Grid:
-    """Return the grid of voxels twice as wide."""
+    """Return the grid with voxels that are twice as wide."""
     return (grid[0], *(math.ceil(size / 2) for size in grid[1:]))
 
 

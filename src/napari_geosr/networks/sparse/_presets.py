@@ -1,4 +1,4 @@
-"""Named sizes of the network `sparse_unet`. Does not import torch."""
+"""Named sizes of the network `sparse_unet`, without importing torch."""
 
 from __future__ import annotations
 

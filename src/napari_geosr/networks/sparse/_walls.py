@@ -11,7 +11,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.networks.sparse._directions import DirectionGrid
 from napari_geosr.networks.sparse._shells import Ellipsoid, ShellMaps
 
-#: Maximum number of voxels for which it is tested whether they lie in the wall.
+#: Maximum number of voxels that `share_in_wall` tests.
 _MAX_TESTED = 2**17
 #: Smallest radius, so that the centre itself has a direction.
 _TINY = 1e-9

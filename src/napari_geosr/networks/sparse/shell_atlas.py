@@ -38,8 +38,8 @@ _EXPECTED = 0.5
 #: Deviation of the outer radius from the fit, relative to the wall's thickness, beyond
 #: which a wall counts as cut from outside.
 _INWARD = -0.5
-#: Deviation, in the same unit, beyond which another structure is taken to lie outside
-#: the wall.
+#: Deviation of the outer radius from the fit, relative to the wall's thickness, beyond
+#: which another structure is assumed to lie outside the wall.
 _OUTWARD = 0.6
 #: Thickness, as a fraction of the fitted thickness, below which a wall counts as cut.
 _THIN = 0.5

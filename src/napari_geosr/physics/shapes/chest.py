@@ -37,7 +37,7 @@ from napari_geosr.physics.shapes.exposure import (
 #: Organs by their label. The background is air outside the body; soft tissue is
 #: everything without a label of its own, such as muscle, vessels and the spine.
 ORGANS = ("background", "soft tissue", "lung", "heart", "rib", "clavicle")
-#: Label of foreign objects, which are neither learned nor evaluated.
+#: Label of foreign objects, which are excluded from training and evaluation.
 FOREIGN = 255
 #: Width of the detector, in mm.
 CHEST_WIDTH = 420.0
@@ -223,7 +223,7 @@ def _add_ribs(chest: _Chest, rng: np.random.Generator) -> None:
             start = first + i * spacing + shift + rng.uniform(-2, 2)
             behind = start - 14 * np.sin(np.pi * np.clip(u, 0, 1)) + slope * u**2
             _add_tube(chest, chest.y - behind, (u > 0.1) & (u < 1), radius, "rib")
-            if 0 < i < _RIBS - 2:  # cartilage, which casts no shadow, is in the middle
+            if 0 < i < _RIBS - 2:  # the middle is cartilage, which casts no shadow
                 ahead = start + slope + drop * np.clip(1 - u, 0, None) ** 0.9
                 near = (u > 0.42) & (u < 1)
                 _add_tube(chest, chest.y - ahead, near, 0.85 * radius, "rib")

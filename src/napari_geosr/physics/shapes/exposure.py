@@ -24,7 +24,7 @@ class Radiograph:
     grey : ndarray of shape (Y, X), uint16
         Stored grey values, up to 4095.
     labels : ndarray of shape (Y, X), uint8
-        Tissue of each pixel; 255 where nothing is learned or evaluated.
+        Tissue of each pixel; 255 for pixels excluded from training and evaluation.
     pixel : float
         Edge length of a pixel in mm.
     """
@@ -113,7 +113,7 @@ def smooth_field(edge: int, width: float, rng: np.random.Generator) -> Array:
 
 
 def blurred(values: Any, width: float | tuple[float, float], mode: str) -> Any:
-    """Blur with a Gaussian; `mode` is "wrap" for periodic patterns."""
+    """Blur an image with a Gaussian; `mode` is "wrap" for periodic patterns."""
     from scipy.ndimage import gaussian_filter
 
     return gaussian_filter(values, width, mode=mode)

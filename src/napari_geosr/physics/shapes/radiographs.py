@@ -36,7 +36,7 @@ from napari_geosr.physics.shapes.exposure import (
 
 #: Tissues by their label. The background includes the cheeks.
 TISSUES = ("background", "gum", "bone", "dentine", "enamel", "pulp")
-#: Label of fillings, which are not tissue: they are neither learned nor evaluated.
+#: Label of fillings: they are not tissue, so training and evaluation exclude them.
 RESTORATION = 255
 #: Width of the detector, in mm.
 WIDTH = 32.0

@@ -13,9 +13,9 @@ from napari_geosr.physics.shapes.solids import Solid, waves
 
 #: Outer half-axes (Z, Y, X) of the mean skull, in units of half the box's longest edge.
 _AXES = (0.71, 0.85, 0.65)
-#: Mean thickness of the bone, in the same unit.
+#: Mean thickness of the bone, in units of half the box's longest edge.
 _THICKNESS = 0.075
-#: Depth and half-width of a suture, in the same unit.
+#: Depth and half-width of a suture, in units of half the box's longest edge.
 _SUTURE_DEPTH = 0.012
 _SUTURE_WIDTH = 0.012
 

@@ -63,8 +63,8 @@ class Dentin:
     branches : list of ndarray of shape (n, 3)
     branch_radii : ndarray
     joins : ndarray of shape (m, 2), int
-        Index of the tubule that each branch leaves, and of the one that it reaches; -1
-        if it ends in the dentin.
+        Index of the tubule at which each branch starts, and of the one that it reaches;
+        -1 if it ends in the dentin.
     """
 
     shape: Shape

@@ -59,7 +59,7 @@ def reconstruct_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
-    """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
+    """Iterate from a volume of zeros; see `napari_geosr.tomography.algorithms`."""
     from napari_geosr.physics.projection.projector import backproject, project
 
     axes = slice_axes(geometry)
@@ -76,8 +76,9 @@ def reconstruct_slices(
         x += step * direction
         rest -= step * seen
         gradient = backproject(rest, geometry)
-        # Gradients are orthogonal except for rounding errors. Along the first gradient,
-        # which is by far the largest, the error would grow tenfold in each iteration.
+        # Gradients are orthogonal except for rounding errors. Remove the error along
+        # the first gradient, which is by far the largest; otherwise, it would grow
+        # tenfold in each iteration.
         along = _sum(gradient * first, axes)
         gradient -= _ratio(along, first_power).to(x.dtype) * first
         before, power = power, _squares(gradient, axes)
@@ -91,7 +92,7 @@ def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _sum(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sum in double precision if possible: the method amplifies rounding errors."""
+    """Sum in double precision if possible, because CGLS amplifies rounding errors."""
     return tensor.sum(axes, keepdim=True, dtype=widest_dtype(tensor.device))
 
 

@@ -55,7 +55,7 @@ def reconstruct_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
-    """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
+    """Iterate from a volume of zeros; see `napari_geosr.tomography.algorithms`."""
     from napari_geosr.physics.projection.projector import backproject, project
 
     one = sinogram.new_ones

@@ -69,7 +69,7 @@ def reconstruct_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
-    """Iterate from zero; see `napari_geosr.tomography.algorithms`.
+    """Iterate from a volume of zeros; see `napari_geosr.tomography.algorithms`.
 
     Total variation is computed within each slice, or within the volume for a cone beam.
     """
