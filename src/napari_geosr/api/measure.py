@@ -177,7 +177,7 @@ def measure_porosity(
 
 
 def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | None:
-    """Return the value of the argument `name`, even if given under its earlier name."""
+    """Return the value of the argument `name`, also if it was given as `earlier`."""
     if former is None:
         return value
     if value is not None:

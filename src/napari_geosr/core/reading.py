@@ -27,7 +27,7 @@ _WORDS = {"T": "time", "C": "channel"}
 
 
 def with_reading(metadata: AnyMapping, **values: object) -> AnyDict:
-    """Return a copy of `metadata` with further arguments; None changes nothing.
+    """Return a copy of `metadata` with further arguments, except those that are None.
 
     Examples
     --------

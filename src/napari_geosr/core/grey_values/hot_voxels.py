@@ -218,7 +218,7 @@ class GreySample:
         return FarVoxels(1 - others.size / values.size, usual)
 
     def hot_voxels(self, share: float = HOT_SHARE) -> HotVoxels | None:
-        """Return the criteria for hot voxels; None if too few grey values are distinct.
+        """Return the criteria for hot voxels; None if nearly all grey values are equal.
 
         Parameters
         ----------

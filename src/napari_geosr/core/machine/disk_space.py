@@ -42,7 +42,7 @@ def reserve_space(stream: IO[bytes], size: int) -> bool:
 
 
 def fill_space(stream: IO[bytes], size: int, start: int = 0) -> None:
-    """Reserve disk space from byte `start` on; where necessary, by writing zeros.
+    """Reserve disk space from byte `start` on, by writing zeros where necessary.
 
     Parameters
     ----------

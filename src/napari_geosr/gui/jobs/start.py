@@ -131,7 +131,7 @@ class TrainingPlan:
         return TrainJob(method=self.method, training=training), in_memory
 
     def on_shared_regions(self) -> tuple[TrainingPlan, tuple[str, ...]]:
-        """Crop layers and files that are shifted against each other.
+        """Crop layers and files that are shifted relative to each other.
 
         The viewer shows the position of every layer, but the layer's file might not
         state it, so the job cannot crop them itself. Call it in a worker, like `check`.

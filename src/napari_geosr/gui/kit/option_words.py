@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Titles(Protocol):
-    """A form: the names of its settings and the titles of their fields."""
+    """A form with the names of settings and the titles of their fields."""
 
     names: list[str]
 

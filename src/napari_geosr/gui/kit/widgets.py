@@ -1,6 +1,6 @@
 """Widgets for docks: buttons, labels, rows, sections, lists.
 
-Each has an accessible name and a tool tip.
+The controls have accessible names and tool tips.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Layers in which pores were measured: the results follow them, or become outdated."""
+"""Follow the layers in which pores were measured; note when results are outdated."""
 
 from __future__ import annotations
 

@@ -76,6 +76,7 @@ class PorosityResult(QWidget):
     evidenceRequested
         The user requested evidence for the pores of the report that is shown.
     exportRequested
+        The user requested the export of the results.
     """
 
     labelChosen = Signal(int)

@@ -159,8 +159,8 @@ class VolumeLayer:
         Parameters
         ----------
         reusable : Image layer, optional
-            A layer with three axes that is no longer needed. It is reused because
-            napari takes a third of a second to remove a layer and add another.
+            A layer with three axes that is no longer needed. The layer is reused
+            because napari takes a third of a second to remove a layer and add another.
         """
         self._reusable = None if reusable is None else weakref.ref(reusable)
         stopped = self._stopped if self.unfinished(key) is not None else None

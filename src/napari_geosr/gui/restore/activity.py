@@ -165,7 +165,7 @@ class RestoreActivity(Activity):
     def run_source(self) -> Image | None:
         """Return the layer that the last run restored, if it still exists.
 
-        It differs from `source` if another layer has been chosen since then.
+        This layer differs from `source` if another one has been chosen since then.
         """
         return None if self._run_source is None else self._run_source()
 

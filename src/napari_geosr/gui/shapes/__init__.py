@@ -252,7 +252,7 @@ class ShapesDock(ShapesWidgets):
     ) -> None:
         """Start an operation that shows its progress in the bar.
 
-        It is cancelled if one of the layers in `sources` is removed.
+        The operation is cancelled if one of the layers in `sources` is removed.
         """
         self._progress.restart()
         layers = map(unwrapped, sources)
@@ -439,7 +439,7 @@ class ShapesDock(ShapesWidgets):
 
     def _on_segmented(self, made: SegmentedLayer, scan: Image) -> None:
         labels = add_segmentation(self._viewer, made, scan)
-        # There is no surface to export.
+        # A segmentation has no surface to export.
         self._made, self._shown = None, (weakref.ref(labels),)
         self.show_labels(made, labels.name)
         self._show_place(labels)

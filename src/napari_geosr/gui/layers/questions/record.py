@@ -88,7 +88,7 @@ def is_answered(layer: Layer) -> bool:
 def open_notes(layer: Layer) -> list[Note]:
     """Return the unanswered notes of the layer's file.
 
-    These include a note on a voxel size that is not used because it is implausible.
+    One of the notes may state that the voxel size is implausible and is not used.
 
     Raises
     ------
