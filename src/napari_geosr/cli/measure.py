@@ -332,7 +332,7 @@ def _describe(
 
 
 def _widths(cells: list[list[str]], separator: str) -> list[int]:
-    """Return the length of the longest part of the texts of each column."""
+    """Return, for each column, the length of the longest text between separators."""
     return [
         max(
             len(part)

@@ -402,8 +402,9 @@ class Volume:
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the voxel size and origin of the volume after upscaling.
 
-        The outer edges of the field of view do not move, so the centre of the
-        first voxel moves by ``-(s - 1) / (2 s)`` voxels of the input.
+        A single factor s applies to all spatial axes. The outer edges of the field of
+        view do not move, so the centre of the first voxel moves by
+        ``-(s - 1) / (2 s)`` voxels of the input.
 
         Returns
         -------

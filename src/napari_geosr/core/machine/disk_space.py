@@ -1,6 +1,6 @@
 """Disk space for memory-mapped files, and folders that are kept in memory.
 
-A file may have a size without having disk space. If the disk is full when such a file
+A file can have a size without reserved disk space. If the disk is full when such a file
 is written through a mapping, the system kills the process.
 """
 

@@ -22,7 +22,7 @@ ORDER_PRESETS: dict[str, str] = {
     "zap": "slice, then angle, then phase (OMX, fast)",
     "paz": "phase, then angle, then slice",
 }
-#: All possible orders of these letters.
+#: All possible orders of angle, phase and slice.
 ORDERS = tuple("".join(letters) for letters in itertools.permutations("apz"))
 #: Maximum edge, in pixels, of the central region from which the order is guessed.
 _GUESS_EDGE = 256
@@ -51,12 +51,12 @@ _WHITE = 0.15
 #: others.
 _MORE_DISTINCT = 1.6
 #: Minimum height of an outlier above its surroundings, relative to the contrast of the
-#: frame (`_BRIGHT`). Single points are lower.
+#: frame (`_BRIGHT`). Images of single points are lower.
 _OUTLIER = 1.0
 #: Percentile of a frame, minus its median, that is taken as its contrast.
 _BRIGHT = 99.9
-#: Rank in 3 × 3 pixels (-1: highest) of the brightest surrounding pixel; up to two
-#: adjacent outliers are recognised.
+#: Rank, among 3 × 3 pixels, of the pixel with which an outlier is compared (-1 is the
+#: brightest). With rank -3, up to two adjacent outliers are recognised.
 _RANK = -3
 #: Other axes or numbers of angles and phases than the most probable ones are chosen if
 #: the ratio of the two misfits, each divided by the contrast of the patterns, exceeds

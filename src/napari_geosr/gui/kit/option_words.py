@@ -62,7 +62,7 @@ _ANSWERS = (
 )
 #: Object name of the row in which a dock asks for the voxel size.
 VOXEL_SIZE_ROW = "voxel_size"
-#: Like `_ANSWERS`, for a dock with this row.
+#: Like `_ANSWERS`, for a dock with a row that asks for the voxel size.
 _VOXEL_SIZES = (
     (
         re.compile(

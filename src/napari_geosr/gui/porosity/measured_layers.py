@@ -304,8 +304,8 @@ class MeasuredInputs:
 class EditedPores(QObject):
     """Follows the pore layers of the last measurement.
 
-    napari emits no event when an edit is undone or an array is changed in place, so
-    that labels are also checked after the layer was redrawn.
+    napari emits no event when an edit is undone or an array is changed in place, so the
+    labels are also checked after the layer has been redrawn.
 
     Signals
     -------

@@ -55,8 +55,8 @@ _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 _MIN_FIGURES_HEIGHT = 60
 #: Minimum height of the pore table, in pixels.
 _MIN_TABLE_HEIGHT = 90
-#: Height, in pixels, below which the figures are not shrunk as long as the table can
-#: be.
+#: Height, in pixels, below which the figures are not shrunk as long as the table can be
+#: shrunk instead.
 _FIGURES_HEIGHT = 230
 
 

@@ -55,7 +55,7 @@ class HiddenViews:
             self._camera = tuple(camera.center), float(camera.zoom)
 
     def fit(self, layer: Layer) -> None:
-        """Fit the camera to a layer of slices if others were hidden for this layer."""
+        """Fit the camera to a layer of slices if projections were hidden for it."""
         if not self._must_fit:
             return
         self._must_fit = False

@@ -325,7 +325,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_verdict_ended(self) -> None:
         if self._runs_after_verdict:
-            # Deferred, because the run may first ask the user a question.
+            # Defer the run, because it may first ask the user a question.
             self._run_timer.start()
 
     def _run_after_verdict(self) -> None:

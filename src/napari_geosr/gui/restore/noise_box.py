@@ -119,7 +119,7 @@ class _Place:
     """The layer in which the noise of a scan is measured.
 
     `key` identifies the voxels that were measured; `is_painted` states whether the user
-    has painted since.
+    has painted on a layer since then.
     """
 
     kind: str

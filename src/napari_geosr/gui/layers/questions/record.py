@@ -42,7 +42,7 @@ _DISTANCE_KEY = "geosr_distance"
 def open_questions(
     layer: Layer, place: LayerGeometry, record: AnyMapping | None
 ) -> AnyDict:
-    """Return warnings, open questions and answers for the metadata of a volume.
+    """Return the warnings, open questions and answers for a volume's metadata.
 
     Parameters
     ----------
