@@ -297,7 +297,7 @@ def _profile_setting(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _missing(error: MissingArgumentError) -> str:
-    """Name the missing value or the misspelt option; return "" if it is unclear."""
+    """Name the missing value or the misspelt option; return "" if neither is found."""
     if typo := re.search(r"Did you mean (\S+) instead of (\S+)\?", str(error)):
         return f'Unknown option: "{typo[2]}". Did you mean "{typo[1]}"?'
     argument = error.argument

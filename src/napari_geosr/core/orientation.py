@@ -38,7 +38,7 @@ def orientation_of(metadata: AnyMapping) -> str:
 
 
 def rotation_of(metadata: AnyMapping) -> tuple[float, ...]:
-    """Return the rotation matrix of an oblique volume, row by row; otherwise empty.
+    """Return the rotation matrix of an oblique volume, row by row; empty for others.
 
     Examples
     --------

@@ -36,7 +36,7 @@ def compile_loops(function: F, **options: Any) -> F:
 
 
 def loop_cache() -> str:
-    """Return the folder in which compiled functions are cached; empty without one."""
+    """Return the cache folder of compiled functions; empty if there is none."""
     compiled: Any = compile_loops(_nothing)
     return compiled.stats.cache_path or ""
 

@@ -1,7 +1,7 @@
 """Disk space for memory-mapped files, and folders that are kept in memory.
 
-A file can have a size without reserved disk space. If the disk is full when such a file
-is written through a mapping, the system kills the process.
+The size of a file can exceed the disk space that is reserved for it. If the disk is
+full when such a file is written through a mapping, the system kills the process.
 """
 
 from __future__ import annotations

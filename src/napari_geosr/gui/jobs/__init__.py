@@ -192,7 +192,7 @@ class JobsDock(Dock):
         self._show_jobs()
 
     def _remote_jobs(self) -> dict[str, JobStatus]:
-        """Return jobs of other computers, except those in folders that are shared."""
+        """Return other computers' jobs, except those in folders shared with this one."""
         found = {}
         for host, jobs in self.watch.jobs.items():
             for job in jobs:

@@ -244,7 +244,7 @@ class ResumeSettings(Section):
 
 
 class PartsStrip(QWidget):
-    """A strip with one cell per part of a volume, filled by the finished fraction.
+    """A strip of cells, one per part of a volume, each filled as the part is finished.
 
     Attributes
     ----------

@@ -98,7 +98,7 @@ class NotesRow(QWidget):
         return self.message.text
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Show the warnings and notes of a layer's file; without any, hide the row."""
+        """Show the warnings and notes of a layer's file; hide an empty row."""
         self._connections.end()  # events of the previous layer
         self._layer = None if layer is None else weakref.ref(layer)
         if layer is not None:
