@@ -192,7 +192,7 @@ class JobsDock(Dock):
         self._show_jobs()
 
     def _remote_jobs(self) -> dict[str, JobStatus]:
-        """Return other computers' jobs, except those in shared folders."""
+        """Return remote jobs, except those in folders shared with this computer."""
         found = {}
         for host, jobs in self.watch.jobs.items():
             for job in jobs:
